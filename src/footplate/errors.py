@@ -1,0 +1,214 @@
+"""What a user can mend, as exceptions.
+
+    FootplateError                    anything a user can mend; the command line exits with its `exit_code`
+    ├── ConfigError                   a config file or a value in it (also a ValueError)
+    │   ├── ConfigSyntaxError         the file cannot be parsed
+    │   ├── ConfigKeyError            a key that is not there, or nearly another one (also a KeyError)
+    │   ├── ConfigAttributeError      the same, asked for as an attribute (also an AttributeError)
+    │   └── OverrideError             an override from the command line
+    ├── RegistryError
+    │   ├── UnknownNameError          no such name in a registry (also a KeyError)
+    │   ├── DuplicateNameError        two classes claim one name (also a KeyError)
+    │   └── BuildError                wrong or missing argument, or a class of the wrong kind (also a TypeError)
+    ├── ArgumentError                 a value that makes no sense (also a ValueError)
+    ├── DataError                     a sample or a data set
+    ├── CheckpointError
+    │   └── CheckpointDamagedError    the file is not what was written
+    └── MissingExtraError             an optional package is not installed (also an ImportError)
+
+An error says what is wrong, where, what was found and what would be right, in five lines at most.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+_LONGEST_VALUE = 160
+_MOST_LINES = 5
+
+
+class _Missing:
+    """Stands for "nothing was found"; a class, since classes keep their identity when an error is pickled."""
+
+
+class Origin(NamedTuple):
+    """Where a value was written."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class FootplateError(Exception):
+    """Something a user can mend.
+
+    Args:
+        message: What is wrong, in lower case, without a final period.
+        origin: Where it was written.
+        key: The key path, `optim_wrapper.optimizer.lr`.
+        found: The value that was found.
+        suggestion: The nearest right word.
+        notes: Further lines.
+    """
+
+    exit_code = 2
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        origin: Origin | None = None,
+        key: str = "",
+        found: object = _Missing,
+        suggestion: str | None = None,
+        notes: Sequence[str] = (),
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.origin = origin
+        self.key = key
+        self.found = found
+        self.suggestion = suggestion
+        self.notes = tuple(notes)
+
+    def within(self, prefix: str) -> "FootplateError":
+        """Puts `prefix` before the key path and returns the error itself."""
+        if not self.key:
+            self.key = prefix
+        elif self.key.startswith("["):
+            self.key = prefix + self.key
+        else:
+            self.key = f"{prefix}.{self.key}"
+        return self
+
+    def __str__(self) -> str:
+        lines = [self.message]
+        place = [f"at {self.origin}"] if self.origin else []
+        place += [f"key {self.key}"] if self.key else []
+        if place:
+            lines.append("  " + ", ".join(place))
+        if self.found is not _Missing:
+            lines.append(f"  found: {_shortened(repr(self.found))}")
+        if self.suggestion:
+            lines.append(f"  did you mean '{self.suggestion}'?")
+        lines += [f"  {note}" for note in self.notes]
+        return "\n".join(lines[:_MOST_LINES])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # Exceptions pickle by their positional arguments; workers send ours to the main process.
+        return (self.__class__.__new__, (self.__class__, *self.args), self.__dict__)
+
+
+class ConfigError(FootplateError, ValueError):
+    """A config file, or a value in it, cannot be used."""
+
+
+class ConfigSyntaxError(ConfigError):
+    """A config file cannot be parsed."""
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A key is missing from a config, or nearly is another one."""
+
+    __str__ = FootplateError.__str__
+
+
+class ConfigAttributeError(ConfigError, AttributeError):
+    """A key that was asked for as an attribute is missing."""
+
+
+class OverrideError(ConfigError):
+    """An override from the command line cannot be applied."""
+
+
+class RegistryError(FootplateError):
+    """A registry cannot do what it was asked."""
+
+
+class UnknownNameError(RegistryError, KeyError):
+    """A registry holds no such name."""
+
+    __str__ = FootplateError.__str__
+
+
+class DuplicateNameError(RegistryError, KeyError):
+    """Two classes claim one name."""
+
+    __str__ = FootplateError.__str__
+
+
+class BuildError(RegistryError, TypeError):
+    """A class was given a wrong argument, lacks one, or is of the wrong kind."""
+
+
+class ArgumentError(FootplateError, ValueError):
+    """A value makes no sense where it stands."""
+
+
+class DataError(FootplateError):
+    """A sample cannot be read, or a data set cannot be used."""
+
+
+class CheckpointError(FootplateError):
+    """A checkpoint cannot be written, found or read."""
+
+
+class CheckpointDamagedError(CheckpointError):
+    """A checkpoint is not what was written."""
+
+
+class MissingExtraError(FootplateError, ImportError):
+    """An optional package is not installed.
+
+    Args:
+        package: The package to import.
+        extra: The extra of footplate that brings it.
+        why: What asked for it.
+    """
+
+    def __init__(self, package: str, *, extra: str, why: str) -> None:
+        super().__init__(
+            f"{why} needs the package '{package}', which is not installed",
+            notes=[f"pip install 'footplate[{extra}]'"],
+        )
+
+
+def nearest(word: str, candidates: Iterable[str]) -> str | None:
+    """Returns the candidate that `word` most likely meant, or None when none is near.
+
+    Example:
+        >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
+        'train_dataloader'
+    """
+    by_folded: dict[str, str] = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.72)
+    return by_folded[found[0]] if found else None
+
+
+def origin_of(mapping: object, key: object = None) -> Origin | None:
+    """Returns where `mapping[key]` was written, or the mapping itself for None; None when it does not know."""
+    origins = getattr(mapping, "_origins", None)
+    if not isinstance(origins, Mapping):
+        return None
+    origin = origins.get(key) or origins.get(None)
+    return origin if isinstance(origin, Origin) else None
+
+
+@contextmanager
+def at_key(prefix: str) -> Iterator[None]:
+    """Lets errors that pass tell that they happened under the key path `prefix`."""
+    try:
+        yield
+    except FootplateError as error:
+        error.within(prefix)
+        raise
+
+
+def _shortened(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST_VALUE else text[: _LONGEST_VALUE - 3] + "..."

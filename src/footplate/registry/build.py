@@ -1,0 +1,118 @@
+"""Calling a constructor with the arguments a config gives, and saying clearly when they do not fit."""
+
+import inspect
+import re
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+
+from footplate.errors import BuildError, FootplateError, nearest, origin_of
+
+_UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
+
+
+def build_object(
+    entry: Callable[..., Any],
+    noun: str,
+    settings: Mapping[str, Any],
+    *,
+    args: tuple[Any, ...] = (),
+    source: object = None,
+) -> Any:
+    """Calls `entry(*args, **settings)`.
+
+    Args:
+        entry: A class or function.
+        noun: What it is, "hook".
+        settings: Its keyword arguments.
+        args: Its positional arguments.
+        source: The mapping that the settings came from; errors name the place of its keys.
+
+    Raises:
+        BuildError: An argument is unknown or missing. Errors of the constructor itself pass as they are, those of
+            ours with the place in the config.
+    """
+    name = getattr(entry, "__name__", repr(entry))
+    parameters = _parameters(entry)
+    if parameters is not None:
+        _check_arguments(f"{noun} '{name}'", parameters, args, settings, source)
+    try:
+        return entry(*args, **settings)
+    except FootplateError as error:
+        error.origin = error.origin or origin_of(source, error.key.partition(".")[0] or "type")
+        raise
+    except TypeError as error:
+        # An argument that **kwargs let through to a base class.
+        unexpected = _UNEXPECTED.search(str(error))
+        if unexpected and unexpected.group(1) in settings and parameters is not None:
+            raise _unknown(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
+        raise
+
+
+def _check_arguments(
+    what: str,
+    parameters: Mapping[str, inspect.Parameter],
+    args: tuple[Any, ...],
+    settings: Mapping[str, Any],
+    source: object,
+) -> None:
+    kinds = [parameter.kind for parameter in parameters.values()]
+    names = _accepted(parameters)
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        for key in settings:
+            if key not in names:
+                raise _unknown(what, key, names, settings, source)
+    positional = [
+        name
+        for name, each in parameters.items()
+        if each.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    ]
+    given = {*positional[: len(args)], *settings}
+    missing = [name for name in names if parameters[name].default is inspect.Parameter.empty and name not in given]
+    if missing:
+        raise BuildError(
+            f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0]
+        )
+
+
+def _unknown(
+    what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object
+) -> BuildError:
+    near = nearest(key, names)
+    return BuildError(
+        f"{what} takes no argument '{key}'",
+        origin=origin_of(source, key),
+        key=key,
+        found=settings[key],
+        suggestion=near,
+        notes=() if near else [f"it takes: {', '.join(names) or 'none'}"],
+    )
+
+
+@lru_cache(maxsize=1024)
+def _signature(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    try:
+        return inspect.signature(entry).parameters
+    except (TypeError, ValueError):  # built in C, without a signature
+        return None
+
+
+def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
+    try:
+        return _signature(entry)
+    except TypeError:  # not hashable
+        return None
+
+
+def _accepted(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, each in parameters.items() if each.kind in by_keyword]
+
+
+def _names(entry: Callable[..., Any]) -> list[str]:
+    """The keyword arguments of a class and of the bases its **kwargs go to."""
+    names: dict[str, None] = {}
+    for each in getattr(entry, "__mro__", (entry,)):
+        parameters = _parameters(each) if each is not object else None
+        names.update(dict.fromkeys(_accepted(parameters or {})))
+    return list(names)

@@ -1,0 +1,291 @@
+"""A registry: names to classes, in a tree of scopes."""
+
+import importlib
+import importlib.util
+import inspect
+import logging
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
+from footplate.registry.build import build_object
+from footplate.registry.scope import default_scope, using_scope
+
+_Entry = TypeVar("_Entry", bound=Callable[..., Any])
+_logger = logging.getLogger("footplate.registry")
+
+
+class Registry:
+    """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
+
+    A registry may have a parent: names that it lacks are looked up there. `"scope.Name"` asks the registry of that
+    scope, wherever it stands in the family; a name without scope is looked up in the default scope first.
+
+    Args:
+        name: What it holds, "hook"; used in messages.
+        build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` in place of the usual building.
+        parent: Where names are looked up that this registry lacks.
+        scope: The name of the family member; by default the top-level package that creates the registry.
+        locations: Dotted names of modules that register their entries when imported; imported at the first look-up.
+        base: `"package.module:Class"`: entries must be subclasses of it.
+        strict: False lets other classes and functions be registered, and keeps `base` for dotted paths alone.
+        noun: The word for one entry in messages; `name` by default.
+
+    Example:
+        >>> from footplate.registry import Registry
+        >>> SHAPES = Registry("shape", scope="example")
+        >>> @SHAPES.register_module()
+        ... class Square:
+        ...     def __init__(self, side): self.side = side
+        >>> SHAPES.build(dict(type="Square", side=2)).side
+        2
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        build_func: Callable[..., Any] | None = None,
+        parent: "Registry | None" = None,
+        scope: str | None = None,
+        locations: Sequence[str] = (),
+        base: str | None = None,
+        strict: bool = True,
+        noun: str | None = None,
+    ) -> None:
+        self.name = name
+        self.noun = noun or name
+        self.scope = scope if scope is not None else _package_of_caller()
+        self.parent = parent
+        self.children: dict[str, Registry] = {}
+        self._build_func = build_func or (parent._build_func if parent else None)
+        self._base = base or (parent._base if parent else None)
+        self._strict = strict if base or parent is None else parent._strict
+        self._entries: dict[str, Callable[..., Any]] = {}
+        self._unvisited = list(locations)
+        if parent is not None:
+            if self.scope in parent.children:
+                raise DuplicateNameError(f"the registry '{parent.name}' already has a child of scope '{self.scope}'")
+            parent.children[self.scope] = self
+
+    def __repr__(self) -> str:
+        return f"Registry(name={self.name!r}, scope={self.scope!r}, entries={sorted(self.module_dict)})"
+
+    def __len__(self) -> int:
+        return len(self.module_dict)
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.module_dict)
+
+    @property
+    def module_dict(self) -> Mapping[str, Callable[..., Any]]:
+        """The entries of this registry by name, without those of its parent and children."""
+        self._visit_locations()
+        return self._entries
+
+    @property
+    def root(self) -> "Registry":
+        """The top of the family."""
+        return self.parent.root if self.parent else self
+
+    def register_module(
+        self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None
+    ) -> Any:
+        """Registers a class or function, as a decorator or, with `module`, at once.
+
+        A user's class under a built-in's name takes its place, and one line says so.
+
+        Args:
+            name: Its name or names; the name of the class by default.
+            force: Replace what is registered under the name.
+            module: The class or function to register now.
+
+        Raises:
+            DuplicateNameError: Another class of the user has the name, and `force` is False.
+            BuildError: The class is not of the registry's base type.
+        """
+        names = [name] if isinstance(name, str) else name
+        if names is not None and not all(isinstance(each, str) for each in names):
+            raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
+        if module is not None:
+            self._register(module, names, force=force)
+            return module
+
+        def decorate(entry: _Entry) -> _Entry:
+            self._register(entry, names, force=force)
+            return entry
+
+        return decorate
+
+    def get(self, name: str) -> Callable[..., Any]:
+        """Returns the class or function that `name` stands for.
+
+        Args:
+            name: `"Name"`, `"scope.Name"`, or the dotted path of a class that fits the base type.
+
+        Raises:
+            UnknownNameError: Nothing has that name; the message holds the nearest one.
+            BuildError: A dotted path leads to something that the registry does not take.
+        """
+        if not isinstance(name, str):
+            raise BuildError(f"the name of a {self.noun} must be a string", found=name)
+        found = self._find(name) or self._find_in_default_package(name) or self._import_path(name)
+        if found is None:
+            raise UnknownNameError(
+                f"unknown {self.noun} '{name}'", suggestion=nearest(name.rpartition(".")[2], self._all_names())
+            )
+        return found
+
+    def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
+        """Builds an object from `dict(type=..., ...)`.
+
+        Args:
+            cfg: `type` is a name, a class, or a lazily imported one; the other keys are constructor arguments.
+            args: Passed on by position.
+            kwargs: Passed on by keyword where `cfg` says nothing; `default_args`, a dict, means the same.
+
+        Raises:
+            UnknownNameError: `type` is not registered.
+            BuildError: `cfg` is no dict with a `type`, or names an argument that the class does not take.
+        """
+        if self._build_func is not None:
+            return self._build_func(cfg, *args, registry=self, **kwargs)
+        return self.build_entry(cfg, *args, **kwargs)
+
+    def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
+        """Builds as `build` does, past a `build_func` of the registry's own."""
+        if not isinstance(cfg, Mapping) or "type" not in {**cfg, **(default_args or {})}:
+            raise BuildError(
+                f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg)
+            )
+        settings = {**(default_args or {}), **kwargs, **cfg}
+        with using_scope(settings.pop("_scope_", None)):
+            entry = self.resolve(settings.pop("type"), cfg)
+            return build_object(entry, self.noun, settings, args=args, source=cfg)
+
+    def resolve(self, kind: Any, source: Any = None) -> Callable[..., Any]:
+        """Returns the class that a `type` stands for: a name, a class, or a lazily imported object.
+
+        Args:
+            kind: The value of `type`.
+            source: The mapping it came from, for the place in an error.
+        """
+        if isinstance(kind, str):
+            try:
+                return self.get(kind)
+            except (UnknownNameError, BuildError) as error:
+                error.origin = error.origin or origin_of(source, "type")
+                error.key = error.key or "type"
+                raise
+        if not callable(kind) and hasattr(kind, "build"):
+            kind = kind.build()
+        if not callable(kind):
+            raise BuildError(
+                f"the type of a {self.noun} is a name or a class", found=kind, origin=origin_of(source, "type")
+            )
+        self._check_base(kind, dotted=False)
+        return kind  # type: ignore[no-any-return]
+
+    def _register(self, entry: Callable[..., Any], names: Sequence[str] | None, *, force: bool) -> None:
+        if not (inspect.isclass(entry) or inspect.isroutine(entry) or callable(entry)):
+            raise BuildError(f"the registry '{self.name}' takes classes and functions", found=entry)
+        self._check_base(entry, dotted=False)
+        for name in names if names is not None else [entry.__name__]:
+            present = self._entries.get(name)
+            if present is not None and present is not entry and not force:
+                if _is_built_in(entry):
+                    _say_replaced(self.noun, name, by=present)
+                    continue
+                if not _is_built_in(present):
+                    raise DuplicateNameError(
+                        f"the {self.noun} '{name}' is already registered, from {present.__module__}",
+                        notes=["force=True replaces it"],
+                    )
+                _say_replaced(self.noun, name, by=entry)
+            self._entries[name] = entry
+
+    def _visit_locations(self) -> None:
+        while self._unvisited:
+            importlib.import_module(self._unvisited.pop(0))
+
+    def _find(self, name: str) -> Callable[..., Any] | None:
+        scope, _, rest = name.partition(".")
+        if rest:
+            member = self if scope == self.scope else self.root._member(scope)
+            return member._find_upwards(rest) if member else None
+        first = self.root._member(default_scope()) if default_scope() else None
+        return (first._find_upwards(name) if first else None) or self._find_upwards(name)
+
+    def _find_upwards(self, name: str) -> Callable[..., Any] | None:
+        found = self.module_dict.get(name)
+        return found if found or self.parent is None else self.parent._find_upwards(name)
+
+    def _member(self, scope: str | None) -> "Registry | None":
+        if scope == self.scope:
+            return self
+        return next((found for child in self.children.values() if (found := child._member(scope))), None)
+
+    def _find_in_default_package(self, name: str) -> Callable[..., Any] | None:
+        """Imports `<scope>.registry` of an installed package that no one has imported yet, and looks again."""
+        package = name.partition(".")[0] if "." in name else default_scope()
+        if not package or self.root._member(package) or not package.isidentifier():
+            return None
+        module = f"{package}.registry"
+        if module in sys.modules or not _exists(package) or not _exists(module):
+            return None
+        importlib.import_module(module)
+        return self._find(name)
+
+    def _import_path(self, path: str) -> Callable[..., Any] | None:
+        module, _, name = path.rpartition(".")
+        if not module or not all(part.isidentifier() for part in path.split(".")) or not _exists(module):
+            return None
+        found = getattr(importlib.import_module(module), name, None)
+        if found is not None:
+            self._check_base(found, dotted=True)
+        return found
+
+    def _check_base(self, entry: Any, *, dotted: bool) -> None:
+        if not dotted and (self._base is None or not self._strict or not inspect.isclass(entry)):
+            return
+        base = _resolve(self._base) if self._base else None
+        if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
+            wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
+            raise BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry)
+
+    def _all_names(self) -> Iterable[str]:
+        names = set(self.root.module_dict)
+        for child in self.root.children.values():
+            names.update(child.module_dict)
+        return sorted(names | set(self.module_dict))
+
+
+def _resolve(path: str) -> type:
+    module, _, name = path.partition(":")
+    found: type = getattr(importlib.import_module(module), name)
+    return found
+
+
+def _exists(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except (ImportError, ValueError):
+        return False
+
+
+def _is_built_in(entry: Any) -> bool:
+    module = getattr(entry, "__module__", None) or ""
+    return module.partition(".")[0] in ("footplate", "torch")
+
+
+def _say_replaced(noun: str, name: str, *, by: Any) -> None:
+    _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)
+
+
+def _package_of_caller() -> str:
+    frame = sys._getframe(2)
+    return str(frame.f_globals.get("__name__", "__main__")).partition(".")[0]

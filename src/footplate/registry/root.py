@@ -1,0 +1,65 @@
+"""The root registries, under the names that users of the documents know.
+
+Each names the rooms where its built-in entries live; they are imported at the first look-up. Where a base type is
+given, only its subclasses are accepted; with `strict=False` that holds for dotted paths alone, since registered
+code of the field also uses plain functions there.
+"""
+
+from footplate.registry.registry import Registry
+
+SCOPE = "footplate"
+
+
+def _root(
+    name: str, *locations: str, base: str | None = None, strict: bool = True, noun: str | None = None
+) -> Registry:
+    return Registry(name, scope=SCOPE, locations=locations, base=base, strict=strict, noun=noun)
+
+
+RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
+RUNNER_CONSTRUCTORS = _root("runner constructor")
+LOOPS = _root("loop", "footplate.engine", base="footplate.engine.loops:BaseLoop")
+HOOKS = _root("hook", "footplate.hooks", "footplate.tasks", base="footplate.engine.hook:Hook")
+STRATEGIES = _root("strategy")
+
+DATASETS = _root(
+    "dataset",
+    "footplate.data",
+    "footplate.recipes",
+    base="torch.utils.data:Dataset",
+    strict=False,
+    noun="data set",
+)
+DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
+TRANSFORMS = _root("transform", "footplate.data", "footplate.tasks")
+FUNCTIONS = _root("function", "footplate.data")
+
+MODELS = _root("model", "footplate.models", "footplate.tasks", base="torch.nn:Module", strict=False)
+MODEL_WRAPPERS = _root(
+    "model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False
+)
+WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
+TASK_UTILS = _root("task util", "footplate.tasks")
+
+OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
+OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers:OptimWrapper")
+OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
+PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
+
+METRICS = _root(
+    "metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation:BaseMetric"
+)
+EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation:Evaluator")
+
+VISUALIZERS = _root(
+    "visualizer", "footplate.visualization", "footplate.tasks", base="footplate.visualization:Visualizer"
+)
+VISBACKENDS = _root(
+    "visualizer backend", "footplate.records", base="footplate.records.writers:BaseVisBackend"
+)
+LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records:LogProcessor")
+INFERENCERS = _root("inferencer")
+
+ROOT_REGISTRIES: dict[str, Registry] = {
+    name: value for name, value in list(globals().items()) if isinstance(value, Registry)
+}
