@@ -59,9 +59,9 @@ class Registry:
         self.scope = scope if scope is not None else _package_of_caller()
         self.parent = parent
         self.children: dict[str, Registry] = {}
-        self._build_func = build_func or (parent._build_func if parent else None)
-        self._base = base or (parent._base if parent else None)
-        self._strict = strict if base or parent is None else parent._strict
+        self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent else None)
+        self._base: str | None = base or (parent._base if parent else None)
+        self._strict: bool = strict if base or parent is None else parent._strict
         self._entries: dict[str, Callable[..., Any]] = {}
         self._unvisited = list(locations)
         if parent is not None:

@@ -1,0 +1,23 @@
+"""What a run measures of itself and of its environment."""
+
+from footplate.records.environment import describe_environment
+from footplate.records.history import HistoryBuffer
+from footplate.records.hub import MessageHub
+from footplate.records.instances import Instances
+from footplate.records.logger import get_logger, log_to_file, print_log, set_level
+from footplate.records.processor import LogProcessor
+from footplate.records.writers import BaseVisBackend, LocalVisBackend
+
+__all__ = [
+    "BaseVisBackend",
+    "HistoryBuffer",
+    "Instances",
+    "LocalVisBackend",
+    "LogProcessor",
+    "MessageHub",
+    "describe_environment",
+    "get_logger",
+    "log_to_file",
+    "print_log",
+    "set_level",
+]

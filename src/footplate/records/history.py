@@ -1,0 +1,234 @@
+"""The values of one scalar over a run, kept where they were computed until someone reads them."""
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+Statistic = Callable[..., float]
+Values = npt.NDArray[np.float64]
+
+_CHUNK = 256
+_CAPACITY = 1 << 14
+
+
+class _Totals:
+    """Sum, count, extremes of all values since the last reset, on the values' device."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        self.count = 0.0
+        self.sum: Tensor | None = None
+        self.min: Tensor | None = None
+        self.max: Tensor | None = None
+
+    def add(self, values: Tensor, count: float) -> None:
+        total, low, high = values.sum(), values.min(), values.max()
+        self.count += count
+        self.sum = total if self.sum is None else self.sum + total
+        self.min = low if self.min is None else torch.minimum(self.min, low)
+        self.max = high if self.max is None else torch.maximum(self.max, high)
+
+    def move_to(self, like: Tensor) -> None:
+        self.sum, self.min, self.max = (
+            None if part is None else part.to(like) for part in (self.sum, self.min, self.max)
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        parts = {"sum": self.sum, "min": self.min, "max": self.max}
+        return {"count": self.count, **{k: None if v is None else v.cpu() for k, v in parts.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+        self.sum, self.min, self.max = state["sum"], state["min"], state["max"]
+
+
+class HistoryBuffer:
+    """A scalar's history: bounded, preallocated, and not copied from the accelerator until it is read.
+
+    `append` only keeps a reference. Every 256 values, and whenever somebody reads, these are moved into a ring of
+    `capacity` values on the device they live on. Totals since the start of the run and of the epoch are kept beside
+    the ring, so that statistics over `"epoch"` and `"global"` windows stay exact beyond its capacity.
+
+    Args:
+        capacity: How many of the latest values are kept.
+
+    Example:
+        >>> from footplate.records import HistoryBuffer
+        >>> losses = HistoryBuffer()
+        >>> for value in (3.0, 2.0, 1.0):
+        ...     losses.append(value)
+        >>> losses.current(), losses.mean(2), losses.max()
+        (1.0, 1.5, 3.0)
+    """
+
+    _registered: ClassVar[dict[str, Statistic]] = {}
+
+    def __init__(self, capacity: int = _CAPACITY) -> None:
+        self._capacity = capacity
+        self._pending: list[Any] = []
+        self._pending_counts: list[float] | None = None
+        self._ring: Tensor | None = None
+        self._counts = np.ones(capacity)
+        self._written = 0
+        self._totals = _Totals()
+        self._epoch = _Totals()
+
+    def __len__(self) -> int:
+        return min(self._written + len(self._pending), self._capacity)
+
+    def append(self, value: float | Tensor) -> None:
+        """Keeps `value`: a number, or a detached 0-d tensor on any device."""
+        pending = self._pending
+        pending.append(value)
+        if self._pending_counts is not None:
+            self._pending_counts.append(1)
+        if len(pending) >= _CHUNK:
+            self._flush()
+
+    def update(self, value: float | Tensor, count: float = 1) -> None:
+        """Keeps `value` as the sum over `count` things; `mean` divides by the sum of the counts."""
+        if count != 1 and self._pending_counts is None:
+            self._pending_counts = [1.0] * len(self._pending)
+        self._pending.append(value)
+        if self._pending_counts is not None:
+            self._pending_counts.append(count)
+        if len(self._pending) >= _CHUNK:
+            self._flush()
+
+    def start_epoch(self) -> None:
+        """Begins the window that is called `"epoch"`."""
+        self._flush()
+        self._epoch.reset()
+
+    @property
+    def data(self) -> tuple[Values, Values]:
+        """The kept values and their counts, oldest first, both `(N,)`, float64."""
+        return self._latest(self._capacity)
+
+    def current(self) -> float:
+        """Returns the latest value; NaN when there is none."""
+        if self._pending:
+            return float(self._pending[-1])
+        values, _ = self._latest(1)
+        return float(values[-1]) if len(values) else float("nan")
+
+    def mean(self, window: int | str | None = None) -> float:
+        """Returns the mean over the latest `window` values, the `"epoch"`, or all (`"global"`, None)."""
+        totals = self._totals_of(window)
+        if totals is not None:
+            return float(totals.sum) / totals.count if totals.sum is not None else float("nan")
+        values, counts = self._latest(window)
+        return float(values.sum() / counts.sum()) if len(values) else float("nan")
+
+    def min(self, window: int | str | None = None) -> float:
+        """Returns the least of the latest `window` values; windows as in `mean`."""
+        totals = self._totals_of(window)
+        if totals is not None:
+            return float(totals.min) if totals.min is not None else float("nan")
+        values, _ = self._latest(window)
+        return float(values.min()) if len(values) else float("nan")
+
+    def max(self, window: int | str | None = None) -> float:
+        """Returns the greatest of the latest `window` values; windows as in `mean`."""
+        totals = self._totals_of(window)
+        if totals is not None:
+            return float(totals.max) if totals.max is not None else float("nan")
+        values, _ = self._latest(window)
+        return float(values.max()) if len(values) else float("nan")
+
+    @classmethod
+    def register_statistics(cls, method: Statistic) -> Statistic:
+        """Makes `method(history, ...)` known to `statistics` under its name; a decorator."""
+        cls._registered[method.__name__] = method
+        return method
+
+    def statistics(self, name: str, *args: Any, **kwargs: Any) -> float:
+        """Calls the statistic `name`: mean, min, max, current, or a registered one.
+
+        Raises:
+            KeyError: There is no statistic of that name.
+        """
+        if name in ("mean", "min", "max", "current"):
+            result: float = getattr(self, name)(*args, **kwargs)
+            return result
+        if name not in self._registered:
+            known = ["mean", "min", "max", "current", *self._registered]
+            raise KeyError(f"unknown statistic '{name}': one of {', '.join(known)}")
+        return self._registered[name](self, *args, **kwargs)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns everything needed to go on as if never interrupted."""
+        values, counts = self.data
+        return {
+            "values": torch.from_numpy(values),
+            "counts": torch.from_numpy(counts),
+            "totals": self._totals.state_dict(),
+            "epoch": self._epoch.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        values = state["values"][-self._capacity :]
+        self._pending.clear()
+        self._pending_counts = None
+        self._ring = torch.zeros(self._capacity, dtype=torch.float64)
+        self._ring[: len(values)] = values
+        self._counts[: len(values)] = state["counts"][-self._capacity :].numpy()
+        self._written = len(values)
+        self._totals.load_state_dict(state["totals"])
+        self._epoch.load_state_dict(state["epoch"])
+
+    def _totals_of(self, window: int | str | None) -> _Totals | None:
+        self._flush()
+        if window in ("global", None):
+            return self._totals
+        return self._epoch if window == "epoch" else None
+
+    def _latest(self, window: int | str | None) -> tuple[Values, Values]:
+        self._flush()
+        if self._ring is None:
+            return np.empty(0), np.empty(0)
+        size = min(int(window or 0), self._written, self._capacity)
+        end = self._written % self._capacity
+        places = np.arange(end - size, end) % self._capacity
+        ring = self._ring.cpu().double().numpy()
+        return ring[places], self._counts[places]
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        values = _as_vector(self._pending)
+        counts = self._pending_counts or [1.0] * len(self._pending)
+        self._pending.clear()
+        self._pending_counts = None
+        if self._ring is None:
+            self._ring = values.new_zeros(self._capacity)
+        elif self._ring.device != values.device:
+            # Once, when the first value after a resume comes from an accelerator.
+            self._ring = self._ring.to(values)
+            for totals in (self._totals, self._epoch):
+                totals.move_to(values)
+        for totals in (self._totals, self._epoch):
+            totals.add(values, sum(counts))
+        places = torch.arange(self._written, self._written + len(values)) % self._capacity
+        self._ring[places.to(values.device, non_blocking=True)] = values
+        self._counts[places.numpy()] = counts
+        self._written += len(values)
+
+
+def _as_vector(values: list[Any]) -> Tensor:
+    """Makes one `(N,)` tensor of numbers and 0-d tensors, on the device of the tensors."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        return torch.tensor(values, dtype=torch.float64)
+    device = tensors[0].device
+    kind = torch.float32 if device.type == "mps" else torch.float64
+    if len(tensors) == len(values) and len({(each.device, each.dtype, each.dim()) for each in tensors}) == 1:
+        return torch.stack(tensors).detach().reshape(-1).to(kind)
+    return torch.stack([torch.as_tensor(value).detach().reshape(()).to(device, kind) for value in values])

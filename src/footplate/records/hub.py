@@ -1,0 +1,137 @@
+"""The place where every part of a run leaves what it measured."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.errors import ArgumentError, nearest
+from footplate.records.history import HistoryBuffer
+from footplate.records.instances import Instances
+
+_logger = logging.getLogger("footplate.records")
+
+
+class MessageHub(Instances):
+    """Scalars with their history, and infos with their latest value, by key.
+
+    Keys of scalars begin with the phase: `"train/loss"`, `"val/mIoU"`. A part that records every iteration asks for
+    `history(key)` once and appends to it. The hub's state is saved with checkpoints, but for keys recorded with
+    `resumed=False`.
+
+    Args:
+        name: The name of the hub; a run's hub is called as its experiment.
+    """
+
+    def __init__(self, name: str = "footplate") -> None:
+        super().__init__(name)
+        self._histories: dict[str, HistoryBuffer] = {}
+        self._infos: dict[str, Any] = {}
+        self._not_resumed: set[str] = set()
+
+    @property
+    def log_scalars(self) -> dict[str, HistoryBuffer]:
+        """All histories by key."""
+        return self._histories
+
+    @property
+    def runtime_info(self) -> dict[str, Any]:
+        """All infos by key."""
+        return self._infos
+
+    def history(self, key: str) -> HistoryBuffer:
+        """Returns the history of `key`, a new one if nothing was recorded yet."""
+        found = self._histories.get(key)
+        if found is None:
+            found = self._histories[key] = HistoryBuffer()
+        return found
+
+    def update_scalar(self, key: str, value: Any, count: float = 1, resumed: bool = True) -> None:
+        """Records one value.
+
+        Args:
+            key: `"train/loss"`.
+            value: A number, or a tensor or array of one element; tensors stay on their device.
+            count: How many things `value` is the sum of.
+            resumed: False keeps it out of checkpoints.
+
+        Raises:
+            ArgumentError: The value has more than one element, or is no number.
+        """
+        if not resumed:
+            self._not_resumed.add(key)
+        self.history(key).update(_one_number(key, value), count)
+
+    def update_scalars(self, scalars: Mapping[str, Any], resumed: bool = True) -> None:
+        """Records several values; one may be `dict(value=..., count=...)`."""
+        for key, value in scalars.items():
+            if isinstance(value, Mapping):
+                self.update_scalar(key, value["value"], value.get("count", 1), resumed)
+            else:
+                self.update_scalar(key, value, resumed=resumed)
+
+    def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
+        """Keeps the latest value of something that is no scalar over time."""
+        if not resumed:
+            self._not_resumed.add(key)
+        self._infos[key] = value
+
+    def update_info_dict(self, infos: Mapping[str, Any], resumed: bool = True) -> None:
+        """Keeps several infos."""
+        for key, value in infos.items():
+            self.update_info(key, value, resumed)
+
+    def get_scalar(self, key: str) -> HistoryBuffer:
+        """Returns the history of `key`.
+
+        Raises:
+            KeyError: Nothing was recorded under it.
+        """
+        if key not in self._histories:
+            near = nearest(key, self._histories)
+            raise KeyError(f"no scalar '{key}' was recorded" + (f": did you mean '{near}'?" if near else ""))
+        return self._histories[key]
+
+    def get_info(self, key: str, default: Any = None) -> Any:
+        """Returns the info under `key`, or `default`."""
+        return self._infos.get(key, default)
+
+    def pop_info(self, key: str, default: Any = None) -> Any:
+        """Removes and returns the info under `key`, or returns `default`."""
+        return self._infos.pop(key, default)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns all that a resumed run needs."""
+        return {
+            "log_scalars": {k: v.state_dict() for k, v in self._histories.items() if k not in self._not_resumed},
+            "runtime_info": {k: v for k, v in self._infos.items() if k not in self._not_resumed and _is_plain(v)},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave; keeps the history objects that parts already hold."""
+        for key, saved in state.get("log_scalars", {}).items():
+            if isinstance(saved, Mapping):
+                self.history(key).load_state_dict(dict(saved))
+            else:
+                _logger.warning("the history of '%s' in the checkpoint is another engine's: it starts anew", key)
+        self._infos.update(state.get("runtime_info", {}))
+
+
+def _one_number(key: str, value: Any) -> Any:
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return value.detach().reshape(())
+    if isinstance(value, (int, float, np.number, np.ndarray)) and np.size(value) == 1:
+        return float(np.asarray(value).reshape(()))
+    raise ArgumentError(f"the scalar '{key}' must be one number", found=value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Tells whether a value can be saved so that it is read again without executing anything."""
+    if isinstance(value, Mapping):
+        return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
+    if isinstance(value, (list, tuple)):
+        return all(_is_plain(each) for each in value)
+    return value is None or isinstance(value, (bool, int, float, str, torch.Tensor))

@@ -1,0 +1,74 @@
+"""The log: the standard library's, under the name "footplate"."""
+
+import logging
+import sys
+from typing import Any
+
+_NAME = "footplate"
+_FORMAT = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
+
+
+class _ScreenHandler(logging.Handler):
+    """Writes to the standard output of the moment, so that a live display above or below it stays whole."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.flush()
+        except (OSError, ValueError):
+            self.handleError(record)
+
+
+def get_logger(name: str = _NAME) -> logging.Logger:
+    """Returns the logger of footplate, or a part's: `get_logger("footplate.optim")`."""
+    return logging.getLogger(name)
+
+
+def set_level(level: int | str, *, screen: bool = True) -> None:
+    """Sets what is logged, and whether it is shown on the screen.
+
+    Args:
+        level: "INFO", "WARNING" ... or the number.
+        screen: False for processes other than the first.
+    """
+    logger = logging.getLogger(_NAME)
+    logger.setLevel(level)
+    shown = [handler for handler in logger.handlers if isinstance(handler, _ScreenHandler)]
+    if screen and not shown:
+        handler = _ScreenHandler()
+        handler.setFormatter(_FORMAT)
+        logger.addHandler(handler)
+    if not screen:
+        for each in shown:
+            logger.removeHandler(each)
+
+
+def log_to_file(path: str) -> logging.Handler:
+    """Writes the log to `path` too, in place of a file that an earlier run of this process had."""
+    logger = logging.getLogger(_NAME)
+    for handler in list(logger.handlers):
+        if isinstance(handler, logging.FileHandler):
+            logger.removeHandler(handler)
+            handler.close()
+    added = logging.FileHandler(path, encoding="utf-8")
+    added.setFormatter(_FORMAT)
+    logger.addHandler(added)
+    return added
+
+
+def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
+    """Logs `message`.
+
+    Args:
+        message: What to log.
+        logger: A logger or its name; None prints, "silent" does nothing, "current" is footplate's own.
+        level: A level of the logging module.
+    """
+    if logger is None:
+        sys.stdout.write(f"{message}\n")
+    elif logger == "silent":
+        return
+    elif isinstance(logger, logging.Logger):
+        logger.log(level, message)
+    else:
+        logging.getLogger(_NAME if logger == "current" else logger).log(level, message)

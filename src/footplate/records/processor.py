@@ -1,0 +1,212 @@
+"""From histories to the lines of a log."""
+
+import datetime
+import re
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.errors import ArgumentError, nearest
+from footplate.records.history import HistoryBuffer
+from footplate.registry import LOG_PROCESSORS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
+_ROOT_METHODS = ("mean", "min", "max", "current")
+
+
+@LOG_PROCESSORS.register_module()
+class LogProcessor:
+    """Reads the message hub and makes the line of a log and the dict that writers get.
+
+    Args:
+        window_size: Over how many of the latest iterations losses and times are averaged.
+        by_epoch: Whether lines count epochs or iterations.
+        custom_cfg: Further or other values: `dict(data_src='loss', log_name='loss_large', method_name='mean',
+            window_size=100)`; `window_size` is a number, "epoch" or "global". Without `log_name` the value takes the
+            place of the usual one.
+        num_digits: How many digits numbers show.
+        log_with_hierarchy: Whether names keep their phase: `train/loss`.
+        mean_pattern: Names that match are averaged over the window, others show their latest value.
+
+    Raises:
+        ArgumentError: A rule of `custom_cfg` is malformed.
+    """
+
+    def __init__(
+        self,
+        window_size: int = 10,
+        by_epoch: bool = True,
+        custom_cfg: Sequence[Mapping[str, Any]] | None = None,
+        num_digits: int = 4,
+        log_with_hierarchy: bool = False,
+        mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
+    ) -> None:
+        if not isinstance(window_size, int) or window_size < 1:
+            raise ArgumentError("window_size must be a positive number", key="window_size", found=window_size)
+        self.window_size = window_size
+        self.by_epoch = by_epoch
+        self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]
+        self.num_digits = num_digits
+        self.log_with_hierarchy = log_with_hierarchy
+        self.mean_pattern = re.compile(mean_pattern)
+        self._check_rules()
+
+    def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
+        """Returns the scalars and the line after an iteration.
+
+        Args:
+            runner: The runner.
+            batch_idx: The number of the batch, from 0, in its epoch or, when training by iterations, in the run.
+            mode: "train", "val" or "test".
+        """
+        tag = self._collect(runner, mode, batch_idx)
+        head = self._head_after_iter(runner, batch_idx, mode, tag)
+        return tag, "  ".join([head, *self._parts(runner, mode, batch_idx, tag)])
+
+    def get_log_after_epoch(
+        self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
+    ) -> tuple[dict[str, Any], str]:
+        """Returns the metrics and the line after a validation or test.
+
+        Args:
+            runner: The runner.
+            batch_idx: How many batches there were.
+            mode: "val" or "test".
+            with_non_scalar: Whether the dict also holds metrics that are no scalars.
+        """
+        metrics = self._collect(runner, mode, batch_idx, times=False)
+        times = self._times(runner, mode)
+        others = self._non_scalars(runner, mode)
+        size = _length(runner, mode)
+        head = f"Epoch({mode}) "
+        if self.by_epoch and mode == "val":
+            head += f"[{runner.epoch}]"
+        shown = {**metrics, **others, **times}
+        line = f"{head}[{size}/{size}]    " + "  ".join(f"{k}: {self._shown(v)}" for k, v in shown.items())
+        return {**metrics, **(others if with_non_scalar else {}), **times}, line
+
+    def _check_rules(self) -> None:
+        seen: set[str] = set()
+        for index, rule in enumerate(self.custom_cfg):
+            at = f"custom_cfg[{index}]"
+            for key in rule:
+                if key not in _RULE_KEYS:
+                    raise ArgumentError(
+                        f"a rule of the log has no '{key}'", key=f"{at}.{key}", suggestion=nearest(key, _RULE_KEYS)
+                    )
+            if "data_src" not in rule or "method_name" not in rule:
+                raise ArgumentError("a rule of the log needs 'data_src' and 'method_name'", key=at, found=rule)
+            window = rule.get("window_size", self.window_size)
+            if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
+                raise ArgumentError(
+                    "window_size is a positive number, 'epoch' or 'global'", key=f"{at}.window_size", found=window
+                )
+            if window == "epoch" and not self.by_epoch:
+                raise ArgumentError("window_size 'epoch' needs by_epoch=True", key=f"{at}.window_size", found=window)
+            name = rule.get("log_name", rule["data_src"])
+            if name in seen:
+                raise ArgumentError(f"two rules of the log write '{name}'", key=at)
+            seen.add(name)
+
+    def _collect(self, runner: "Runner", mode: str, batch_idx: int, *, times: bool = True) -> dict[str, Any]:
+        """Reads every history of the phase `mode`, each once."""
+        tag: dict[str, Any] = OrderedDict()
+        histories = self._histories(runner, mode)
+        for name, history in histories.items():
+            if not times and name in ("time", "data_time"):
+                continue
+            tag[self._name(mode, name)] = (
+                history.mean(self._window(mode, batch_idx)) if self.mean_pattern.match(name) else history.current()
+            )
+        if mode == "train":
+            for rule in self.custom_cfg:
+                source = rule["data_src"]
+                if source in histories:
+                    tag[self._name(mode, rule.get("log_name", source))] = self._apply(rule, histories[source])
+        return tag
+
+    def _histories(self, runner: "Runner", mode: str) -> dict[str, HistoryBuffer]:
+        prefix = f"{mode}/"
+        found = runner.message_hub.log_scalars
+        return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix) and len(found[key])}
+
+    def _apply(self, rule: Mapping[str, Any], history: HistoryBuffer) -> float:
+        method, options = rule["method_name"], {k: v for k, v in rule.items() if k not in _RULE_KEYS}
+        if method == "current":
+            return history.current()
+        if method in _ROOT_METHODS:
+            options["window"] = rule.get("window_size", self.window_size)
+        return history.statistics(method, **options)
+
+    def _window(self, mode: str, batch_idx: int) -> int:
+        # Validation reads only what it has measured itself: its histories also hold those of the validation before.
+        return self.window_size if mode == "train" else max(1, min(self.window_size, batch_idx + 1))
+
+    def _name(self, mode: str, name: str) -> str:
+        return f"{mode}/{name}" if self.log_with_hierarchy else name
+
+    def _head_after_iter(self, runner: "Runner", batch_idx: int, mode: str, tag: dict[str, Any]) -> str:
+        size = _length(runner, mode)
+        if mode == "train" and not self.by_epoch:
+            tag["iter"] = runner.iter + 1
+            return f"Iter({mode}) [{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
+        if mode == "train":
+            tag["epoch"] = runner.epoch + 1
+            tag["iter"] = runner.iter + 1
+            epoch = _padded(runner.epoch + 1, runner.max_epochs)
+            return f"Epoch({mode}) [{epoch}][{_padded(batch_idx + 1, size)}/{size}]"
+        epochs = f"[{runner.epoch}]" if self.by_epoch and mode == "val" else ""
+        return f"Epoch({mode}) {epochs}[{_padded(batch_idx + 1, size)}/{size}]"
+
+    def _parts(self, runner: "Runner", mode: str, batch_idx: int, tag: dict[str, Any]) -> list[str]:
+        """The line's values: rates, time left, times, memory, then everything else."""
+        named = {self._name(mode, key): key for key in ("time", "data_time")}
+        rates = {key: value for key, value in tag.items() if key.rpartition("/")[2].endswith("lr")}
+        parts = [f"{key}: {value:.{self.num_digits}e}" for key, value in rates.items()]
+        left = self._seconds_left(runner, mode, batch_idx)
+        if left is not None:
+            parts.append(f"eta: {datetime.timedelta(seconds=int(left))}")
+        parts += [f"{key}: {tag[key]:.{self.num_digits}f}" for key in named if key in tag]
+        if mode == "train" and runner.message_hub.get_info("memory") is not None:
+            tag["memory"] = runner.message_hub.get_info("memory")
+            parts.append(f"memory: {tag['memory']}")
+        shown = {"iter", "epoch", "memory", *rates, *named}
+        if mode == "train":
+            parts += [f"{key}: {self._shown(value)}" for key, value in tag.items() if key not in shown]
+        return parts
+
+    def _seconds_left(self, runner: "Runner", mode: str, batch_idx: int) -> float | None:
+        per_iter: float | None = runner.message_hub.get_info(f"{mode}/time_per_iter")
+        if per_iter is None:
+            return None
+        if mode == "train":
+            return per_iter * max(runner.max_iters - runner.iter - 1, 0)
+        return per_iter * max(_length(runner, mode) - batch_idx - 1, 0)
+
+    def _times(self, runner: "Runner", mode: str) -> dict[str, float]:
+        histories, size = self._histories(runner, mode), max(_length(runner, mode), 1)
+        return {key: histories[key].mean(size) for key in ("data_time", "time") if key in histories}
+
+    def _non_scalars(self, runner: "Runner", mode: str) -> dict[str, Any]:
+        prefix = f"{mode}/"
+        infos = runner.message_hub.runtime_info
+        return {
+            key[len(prefix) :]: value
+            for key, value in infos.items()
+            if key.startswith(prefix) and key != f"{mode}/time_per_iter"
+        }
+
+    def _shown(self, value: Any) -> str:
+        return f"{value:.{self.num_digits}f}" if isinstance(value, float) else str(value)
+
+
+def _length(runner: "Runner", mode: str) -> int:
+    loop = {"train": runner.train_loop, "val": runner.val_loop, "test": runner.test_loop}[mode]
+    return len(loop.dataloader) if hasattr(loop.dataloader, "__len__") else 0
+
+
+def _padded(number: int, largest: int) -> str:
+    return str(number).rjust(len(str(largest)))

@@ -1,0 +1,49 @@
+"""What every writer can be told."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+class BaseVisBackend:
+    """A writer of scalars, pictures and the config. All methods do nothing; a writer overrides what it can store.
+
+    Args:
+        save_dir: The folder it may write to; a Visualizer fills it in.
+    """
+
+    def __init__(self, save_dir: str | None = None) -> None:
+        self._save_dir = save_dir
+
+    @property
+    def experiment(self) -> Any:
+        """The object behind the writer, such as a TensorBoard SummaryWriter."""
+        return self
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Stores the config of the run."""
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Stores the graph of the model."""
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Stores a picture: `(H, W, 3)`, uint8, RGB."""
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Stores one scalar: a number, or a tensor of one element."""
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Stores several scalars of one step.
+
+        Args:
+            scalar_dict: Numbers by name; an own "step" entry takes the place of `step`.
+            step: Iteration or epoch.
+            file_path: A file of their own, where the writer stores files.
+        """
+
+    def close(self) -> None:
+        """Finishes writing."""
