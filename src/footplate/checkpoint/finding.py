@@ -1,0 +1,78 @@
+"""Finding the checkpoint to resume from."""
+
+import logging
+import os
+from typing import NamedTuple
+
+from footplate import storage
+from footplate.checkpoint._seal import read_seal
+from footplate.checkpoint.loading import verify
+from footplate.checkpoint.saving import POINTER
+from footplate.errors import CheckpointError
+
+_logger = logging.getLogger("footplate.checkpoint")
+_SUFFIXES = (".pth", ".pt", ".ckpt")
+_BEST = "best_"
+
+
+class Skipped(NamedTuple):
+    """A checkpoint that cannot be used, and why."""
+
+    path: str
+    reason: str
+
+
+def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
+    """Returns what `last_checkpoint` in `folder` names, whether it exists or not; None without a pointer."""
+    try:
+        return storage.read_bytes(storage.join(folder, POINTER)).decode().strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None
+
+
+def find_latest(folder: "str | os.PathLike[str]") -> str | None:
+    """Returns the newest whole checkpoint of a run, or None when there is none.
+
+    Looked at are the files in `folder` and those beside the one that `last_checkpoint` names, newest first by
+    the time that is sealed in them. Best checkpoints are left out: they are for use, not for going on. Each
+    damaged one that is passed over is a warning.
+    """
+    for path in candidates(folder):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            _logger.warning("skipped checkpoint '%s': %s", path, str(error).replace("\n", ";"))
+            continue
+        return path
+    return None
+
+
+def candidates(folder: "str | os.PathLike[str]") -> list[str]:
+    """Returns the checkpoints of a run as absolute paths, newest first, whole or not."""
+    folders = [storage.absolute(folder)]
+    pointer = read_pointer(folder)
+    if pointer and storage.parent(pointer) not in folders:
+        folders.append(storage.parent(pointer))
+    found = [path for place in folders for path in _checkpoints_in(place)]
+    return sorted(found, key=_saved, reverse=True)
+
+
+def _checkpoints_in(folder: str) -> list[str]:
+    try:
+        names = storage.list_dir(folder)
+    except OSError:
+        return []
+    return [
+        storage.join(folder, name)
+        for name in names
+        if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
+    ]
+
+
+def _saved(path: str) -> int:
+    try:
+        with storage.open_file(path) as stream:
+            saved = read_seal(stream).saved
+        return saved or int(storage.status(path).modified * 1e9)
+    except OSError:
+        return 0

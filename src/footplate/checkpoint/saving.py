@@ -1,0 +1,75 @@
+"""Writing checkpoints that are there whole or not there."""
+
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint._plain import to_plain
+from footplate.checkpoint._seal import SealingSink
+from footplate.errors import CheckpointError
+from footplate.storage import Sink
+
+POINTER = "last_checkpoint"
+
+
+def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
+    """Commits `state` to one file, digest included.
+
+    The file appears under `path` whole, or not at all: it is written aside, synced and renamed. Plain
+    `torch.load(path, weights_only=True)` opens it. What dead processes left half written in the folder is
+    removed on the way.
+
+    Args:
+        state: Tensors, numbers, strings, None, lists, tuples and dicts; numpy arrays become tensors, numpy
+            scalars numbers, mappings of other types dicts.
+        path: A local path, or a target that fsspec knows.
+
+    Raises:
+        CheckpointError: The state holds something else, or the file cannot be written; what was there before
+            is untouched.
+    """
+    plain = to_plain(state)
+    target = os.fspath(path)
+
+    def write(sink: Sink) -> None:
+        sealing = SealingSink(sink)
+        torch.save(plain, sealing)  # type: ignore[arg-type]
+        sealing.seal()
+
+    try:
+        storage.clean_stale(storage.parent(storage.absolute(target)))
+        storage.commit_file(target, write)
+    except OSError as error:
+        raise _refused("save", target, error) from error
+
+
+def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
+    """Lets `last_checkpoint` in `folder` name a checkpoint, by its absolute path.
+
+    Raises:
+        CheckpointError: It cannot be written; the pointer stays where it was.
+    """
+    pointer = storage.join(folder, POINTER)
+    try:
+        storage.commit_bytes(pointer, storage.absolute(path).encode())
+    except OSError as error:
+        raise _refused("write", pointer, error) from error
+
+
+def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
+    """Removes a checkpoint; one that is gone already is no error.
+
+    Raises:
+        CheckpointError: It cannot be removed.
+    """
+    try:
+        storage.remove(path)
+    except OSError as error:
+        raise _refused("remove", os.fspath(path), error) from error
+
+
+def _refused(verb: str, path: str, error: OSError) -> CheckpointError:
+    return CheckpointError(f"cannot {verb} '{path}': {error.strerror or error}")

@@ -1,0 +1,109 @@
+"""Committing files to a local folder: whole under their name, or not there."""
+
+import contextlib
+import errno
+import os
+import secrets
+from collections.abc import Callable, Iterator
+
+from footplate.storage.sink import DescriptorSink, Sink
+
+try:
+    import fcntl
+except ImportError:  # a platform without advisory locks keeps abandoned files
+    fcntl = None  # type: ignore[assignment]
+
+_SUFFIX = ".partial"
+_LONGEST_NAME = 200
+_FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+
+
+def commit(path: str, write: Callable[[Sink], None]) -> None:
+    """Writes a file aside in the same folder, syncs it, renames it to `path` and syncs the folder.
+
+    Raises:
+        OSError: Anything failed; what `path` held before is still there.
+    """
+    folder, name = os.path.split(os.path.abspath(path))
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(errno.EEXIST, "it is a folder or a device", path)
+    os.makedirs(folder, exist_ok=True)
+    aside, descriptor = _open_aside(folder, name)
+    try:
+        try:
+            sink = DescriptorSink(descriptor)
+            write(sink)
+            sink.flush()
+            os.fsync(descriptor)
+            os.replace(aside, path)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(aside)
+        raise
+    sync_folder(folder)
+
+
+def remove(path: str) -> None:
+    """Removes a file and syncs its folder; a file that is gone already is no error."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+        sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def sync_folder(folder: str) -> None:
+    """Makes renames and removals in `folder` survive a loss of power, where the file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
+            raise
+    finally:
+        os.close(descriptor)
+
+
+def clean_stale(folder: str) -> list[str]:
+    """Removes files that a dead process left half written, and returns their paths.
+
+    A living writer holds a lock on its file, which the operating system drops when it dies.
+    """
+    return [path for path in _partial_files(folder) if _remove_unlocked(path)]
+
+
+def _open_aside(folder: str, name: str) -> tuple[str, int]:
+    while True:
+        aside = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{secrets.token_hex(4)}{_SUFFIX}")
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        if not fcntl:
+            return aside, descriptor
+        with contextlib.suppress(OSError):  # file systems without locks: nothing is cleaned there either
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if os.fstat(descriptor).st_nlink:
+            return aside, descriptor
+        os.close(descriptor)  # another process took the file for abandoned before it was locked
+
+
+def _partial_files(folder: str) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith(".") and entry.name.endswith(_SUFFIX):
+                yield entry.path
+
+
+def _remove_unlocked(path: str) -> bool:
+    if not fcntl:
+        return False
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.unlink(path)
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True

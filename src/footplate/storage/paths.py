@@ -1,0 +1,58 @@
+"""Paths of local files and of fsspec targets (`memory://run/a.pth`, `s3://bucket/run`), as plain strings."""
+
+import os
+import posixpath
+from typing import TypeAlias
+
+Path: TypeAlias = "str | os.PathLike[str]"
+
+_LOCAL_PROTOCOLS = ("file://", "local://")
+
+
+def is_local(path: Path) -> bool:
+    """Returns whether `path` lies on this machine's file system; `file://` does.
+
+    Example:
+        >>> is_local("work_dirs/run"), is_local("file:///tmp/a"), is_local("memory://a")
+        (True, True, False)
+    """
+    text = os.fspath(path)
+    return "://" not in text or text.startswith(_LOCAL_PROTOCOLS)
+
+
+def local_path(path: Path) -> str:
+    """Returns `path` without the protocol of local files and with `~` resolved."""
+    text = os.fspath(path)
+    for protocol in _LOCAL_PROTOCOLS:
+        text = text.removeprefix(protocol)
+    return os.path.expanduser(text)
+
+
+def absolute(path: Path) -> str:
+    """Returns an absolute path; one that names a remote target already is."""
+    return os.path.abspath(local_path(path)) if is_local(path) else os.fspath(path)
+
+
+def join(folder: Path, *names: str) -> str:
+    """Returns the path of a file below `folder`.
+
+    Example:
+        >>> join("memory://run", "a.pth")
+        'memory://run/a.pth'
+    """
+    if is_local(folder):
+        return os.path.join(local_path(folder), *names)
+    return posixpath.join(os.fspath(folder), *names)
+
+
+def parent(path: Path) -> str:
+    """Returns the folder that holds `path`; empty for a bare file name."""
+    if is_local(path):
+        return os.path.dirname(local_path(path))
+    protocol, _, rest = os.fspath(path).partition("://")
+    return f"{protocol}://{posixpath.dirname(rest)}"
+
+
+def base_name(path: Path) -> str:
+    """Returns the last part of `path`."""
+    return os.path.basename(local_path(path)) if is_local(path) else posixpath.basename(os.fspath(path))
