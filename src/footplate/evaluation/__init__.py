@@ -1,0 +1,6 @@
+"""Metrics over a data set, and the evaluator that feeds them."""
+
+from footplate.evaluation.evaluator import Evaluator, build_evaluator
+from footplate.evaluation.metric import BaseMetric, DumpResults
+
+__all__ = ["BaseMetric", "DumpResults", "Evaluator", "build_evaluator"]

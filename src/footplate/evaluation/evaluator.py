@@ -1,0 +1,131 @@
+"""The evaluator: several metrics over one pass."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from footplate.errors import ArgumentError, at_key
+from footplate.evaluation.metric import BaseMetric
+from footplate.registry import EVALUATOR, METRICS
+from footplate.structures import BaseDataElement
+
+
+class Evaluator:
+    """Feeds metrics with what a model made of each batch, and puts their values together.
+
+    Args:
+        metrics: A metric, or several; each an object or a dict for METRICS.
+    """
+
+    def __init__(
+        self, metrics: BaseMetric[Any] | Mapping[str, Any] | Sequence[BaseMetric[Any] | Mapping[str, Any]]
+    ) -> None:
+        several = list(metrics) if isinstance(metrics, Sequence) else [metrics]
+        self.metrics: list[BaseMetric[Any]] = [
+            _build_metric(each, f"[{place}]" if isinstance(metrics, Sequence) else "")
+            for place, each in enumerate(several)
+        ]
+        self._dataset_meta: Mapping[str, Any] | None = None
+
+    @property
+    def dataset_meta(self) -> Mapping[str, Any] | None:
+        """What is known about the data set; setting it tells every metric."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: Mapping[str, Any] | None) -> None:
+        self._dataset_meta = dataset_meta
+        for metric in self.metrics:
+            metric.dataset_meta = dataset_meta
+
+    def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
+        """Shows every metric one batch.
+
+        Args:
+            data_samples: What the model made of the batch; metrics see data elements as dicts.
+            data_batch: What the loader gave.
+        """
+        samples = [
+            sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples
+        ]
+        for metric in self.metrics:
+            metric.process(data_batch, samples)
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Returns the values of all metrics by name.
+
+        Args:
+            size: The number of samples in the data set.
+
+        Raises:
+            ArgumentError: Two metrics give a value of the same name.
+        """
+        values: dict[str, Any] = {}
+        for metric in self.metrics:
+            for name, value in metric.evaluate(size).items():
+                if name in values:
+                    raise ArgumentError(
+                        f"two metrics give a value named '{name}'",
+                        notes=["prefix='...' keeps the values of metrics of one kind apart"],
+                    )
+                values[name] = value
+        return values
+
+    def offline_evaluate(
+        self, data_samples: Sequence[Any], data: Sequence[Any] | None = None, chunk_size: int = 1
+    ) -> dict[str, Any]:
+        """Returns the values for predictions that were made before.
+
+        Args:
+            data_samples: One prediction a sample.
+            data: What the model had seen, one entry a sample.
+            chunk_size: How many samples are shown to the metrics at a time.
+
+        Raises:
+            ArgumentError: The two differ in length.
+        """
+        if data is not None and len(data) != len(data_samples):
+            raise ArgumentError(f"{len(data_samples)} predictions cannot belong to {len(data)} samples")
+        given = _chunks(data if data is not None else [None] * len(data_samples), chunk_size)
+        for samples, batch in zip(_chunks(data_samples, chunk_size), given, strict=True):
+            self.process(samples, batch if data is not None else None)
+        return self.evaluate(len(data_samples))
+
+
+EVALUATOR.register_module(module=Evaluator)  # not as a decorator: the registry takes subclasses of Evaluator
+
+
+def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evaluator:
+    """Returns the evaluator that `val_evaluator` or `test_evaluator` describes.
+
+    Args:
+        cfg: An Evaluator; a dict for METRICS or a list of them; or `dict(metrics=[...])`, with the `type` of
+            an evaluator where it is not the usual one.
+
+    Raises:
+        ArgumentError: It is none of these.
+    """
+    if isinstance(cfg, Mapping) and "metrics" in cfg:
+        built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
+        return built
+    if isinstance(cfg, Mapping) and "type" not in cfg:
+        raise ArgumentError("an evaluator needs the 'type' of a metric", found=dict(cfg))
+    if isinstance(cfg, (Mapping, BaseMetric)) or (isinstance(cfg, Sequence) and not isinstance(cfg, str)):
+        return Evaluator(cfg)
+    if isinstance(cfg, Evaluator):
+        return cfg
+    raise ArgumentError("an evaluator is a metric, a list of metrics, or an Evaluator", found=cfg)
+
+
+def _build_metric(cfg: BaseMetric[Any] | Mapping[str, Any], place: str) -> BaseMetric[Any]:
+    if isinstance(cfg, BaseMetric):
+        return cfg
+    with at_key(place):
+        found: BaseMetric[Any] = METRICS.build(cfg)
+    return found
+
+
+def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
+    rest = iter(values)
+    while chunk := list(islice(rest, size)):
+        yield chunk

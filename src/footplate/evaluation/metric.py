@@ -1,0 +1,151 @@
+"""The base class of metrics."""
+
+import pickle
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Generic, Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from footplate.distributed import broadcast_object, collect_results, is_main_process
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import METRICS
+
+_Result = TypeVar("_Result")
+
+
+class BaseMetric(ABC, Generic[_Result]):
+    """Keeps one result a sample and turns them into named values when all are there.
+
+    A subclass overrides `process`, which appends to `self.results` one entry for each sample, and
+    `compute_metrics`. In a run of several processes the entries of all are put together in data-set order,
+    and those of samples that a sampler repeated are dropped.
+
+    Args:
+        collect_device: Where results of other processes arrive, "cpu" or "gpu".
+        prefix: Put before the names of the values: `prefix/name`; by default the class's `default_prefix`.
+        collect_dir: Accepted for configs that set it; results travel through the process group.
+
+    Example:
+        >>> class Accuracy(BaseMetric[bool]):
+        ...     def process(self, data_batch, data_samples):
+        ...         self.results += [sample["label"] == sample["truth"] for sample in data_samples]
+        ...     def compute_metrics(self, results):
+        ...         return {"top1": 100 * sum(results) / len(results)}
+        >>> metric = Accuracy(prefix="accuracy")
+        >>> metric.process(None, [dict(label=1, truth=1), dict(label=0, truth=1)])
+        >>> metric.evaluate(size=2)
+        {'accuracy/top1': 50.0}
+    """
+
+    default_prefix: str | None = None
+
+    def __init__(
+        self,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        collect_dir: str | None = None,
+    ) -> None:
+        if collect_device not in ("cpu", "gpu"):
+            raise ArgumentError(
+                "results are collected on 'cpu' or 'gpu'", key="collect_device", found=collect_device
+            )
+        self.collect_device = collect_device
+        self.collect_dir = collect_dir
+        self.prefix = prefix or self.default_prefix
+        self.results: list[_Result] = []
+        self._dataset_meta: Mapping[str, Any] | None = None
+
+    @property
+    def dataset_meta(self) -> Mapping[str, Any] | None:
+        """What is known about the data set: its classes, its palette ..."""
+        return self._dataset_meta
+
+    @dataset_meta.setter
+    def dataset_meta(self, dataset_meta: Mapping[str, Any] | None) -> None:
+        self._dataset_meta = dataset_meta
+
+    @abstractmethod
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Appends the results of one batch to `self.results`.
+
+        Args:
+            data_batch: What the loader gave.
+            data_samples: What the model made of it, data elements as dicts.
+        """
+
+    @abstractmethod
+    def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
+        """Returns the values by name; called in the main process with the results of all."""
+
+    def evaluate(self, size: int) -> dict[str, Any]:
+        """Returns the values of all results since the last call, the same in every process.
+
+        Args:
+            size: The number of samples in the data set.
+
+        Raises:
+            DataError: No process has a result.
+        """
+        results = collect_results(_on_cpu(self.results), size)
+        self.results.clear()
+        if not results:
+            raise DataError(
+                f"the metric '{type(self).__name__}' has seen no sample",
+                notes=["is the data set empty, or does process() append nothing to self.results?"],
+            )
+        found = self.compute_metrics(results) if is_main_process() else {}
+        return broadcast_object({self._named(name): value for name, value in found.items()})
+
+    def _named(self, name: str) -> str:
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+@METRICS.register_module()
+class DumpResults(BaseMetric[Any]):
+    """Writes what the model predicted to a file, a pickle of one entry a sample; gives no value.
+
+    Args:
+        out_file_path: Where, a path that ends in `.pkl` or `.pickle`.
+        collect_device: As of every metric.
+        collect_dir: As of every metric.
+    """
+
+    def __init__(
+        self,
+        out_file_path: str,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        collect_dir: str | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, collect_dir=collect_dir)
+        if not out_file_path.endswith((".pkl", ".pickle")):
+            raise ArgumentError(
+                "predictions are dumped as a pickle", key="out_file_path", found=out_file_path
+            )
+        self.out_file_path = out_file_path
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Keeps the predictions, in main memory."""
+        self.results.extend(_on_cpu(list(data_samples)))
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+        """Writes the file."""
+        Path(self.out_file_path).write_bytes(pickle.dumps(results))
+        return {}
+
+
+def _on_cpu(data: Any) -> Any:
+    """Copies tensors, at any depth of dicts, lists and tuples, to main memory."""
+    if isinstance(data, Tensor):
+        return data.detach().to(torch.device("cpu"))
+    if hasattr(data, "to") and not isinstance(data, type):
+        return data.to("cpu")
+    if isinstance(data, tuple) and hasattr(data, "_fields"):
+        return type(data)(*map(_on_cpu, data))
+    if isinstance(data, (list, tuple)):
+        return type(data)(map(_on_cpu, data))
+    if isinstance(data, dict):
+        return type(data)({key: _on_cpu(value) for key, value in data.items()})
+    return data

@@ -1,0 +1,124 @@
+"""The model that the engine drives."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from itertools import chain
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.models.base_module import BaseModule
+from footplate.models.losses import parse_losses
+from footplate.models.preprocessor import BaseDataPreprocessor
+from footplate.registry import MODELS
+
+
+class Updater(Protocol):
+    """What a train step asks of an optimizer wrapper."""
+
+    def optim_context(self, model: nn.Module, /) -> AbstractContextManager[None]:
+        """Surrounds the forward pass."""
+
+    def update_params(self, loss: Tensor, /) -> None:
+        """Runs the backward pass and steps when it is time."""
+
+
+class BaseModel(BaseModule):
+    """A network with its losses and its predictions, which the loops ask for by `mode`.
+
+    Args:
+        data_preprocessor: Moves a batch to the model's device and makes it what `forward` takes: a module, a
+            dict for MODELS, or None, which only moves.
+        init_cfg: How the weights are initialized, see `BaseModule`.
+
+    Example:
+        >>> import torch
+        >>> class Model(BaseModel):
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.layer = torch.nn.Linear(4, 2)
+        ...     def forward(self, inputs, labels=None, mode="tensor"):
+        ...         scores = self.layer(inputs)
+        ...         if mode == "loss":
+        ...             return dict(loss=torch.nn.functional.cross_entropy(scores, labels))
+        ...         return scores.argmax(1) if mode == "predict" else scores
+        >>> Model().val_step((torch.zeros(3, 4), torch.zeros(3))).shape
+        torch.Size([3])
+    """
+
+    def __init__(
+        self,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        self.data_preprocessor = _build_preprocessor(data_preprocessor)
+
+    @abstractmethod
+    def forward(
+        self, *args: Any, mode: Literal["tensor", "loss", "predict"] = "tensor", **kwargs: Any
+    ) -> Any:
+        """Returns what `mode` asks for.
+
+        - "loss": a dict of losses, see `parse_losses`.
+        - "predict": a list of predictions, one a sample.
+        - "tensor": the network's output.
+
+        A batch that is a dict arrives by keyword, one that is a list or tuple by position.
+        """
+
+    def train_step(self, data: Any, optim_wrapper: Updater) -> dict[str, Tensor]:
+        """Trains on one batch.
+
+        Args:
+            data: What the loader gave.
+            optim_wrapper: Steps on the loss.
+
+        Returns:
+            The values to log, ``()`` each, detached, on their device.
+        """
+        with optim_wrapper.optim_context(self):
+            losses = self._run_forward(self.data_preprocessor(data, True), "loss")
+        loss, log_vars = self.parse_losses(losses)
+        optim_wrapper.update_params(loss)
+        return log_vars
+
+    def val_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch of a validation set."""
+        return self._run_forward(self.data_preprocessor(data, False), "predict")
+
+    def test_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch of a test set."""
+        return self._run_forward(self.data_preprocessor(data, False), "predict")
+
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Returns the sum to minimise and the values to log, see `footplate.models.parse_losses`."""
+        return parse_losses(losses)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model lies."""
+        tensor: Tensor | None = next(chain(self.parameters(), self.buffers()), None)
+        return torch.device("cpu") if tensor is None else tensor.device
+
+    def _run_forward(self, data: Any, mode: Literal["tensor", "loss", "predict"]) -> Any:
+        if isinstance(data, dict):
+            return self(**data, mode=mode)
+        if isinstance(data, (list, tuple)):
+            return self(*data, mode=mode)
+        raise ArgumentError(
+            "a data preprocessor returns a dict, a list or a tuple, which are the arguments of forward()",
+            found=type(data),
+        )
+
+
+def _build_preprocessor(cfg: nn.Module | Mapping[str, Any] | None) -> nn.Module:
+    if cfg is None:
+        return BaseDataPreprocessor()
+    if isinstance(cfg, nn.Module):
+        return cfg
+    built: nn.Module = MODELS.build(cfg)
+    return built

@@ -1,0 +1,58 @@
+"""From what a model calls its losses to the one that is minimised."""
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from footplate.errors import ArgumentError
+
+
+def parse_losses(
+    losses: Mapping[str, Tensor | Sequence[Tensor]],
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Sums the losses and prepares all values for the log.
+
+    Args:
+        losses: Tensors of any shape, which are averaged, or lists of them, whose averages are summed.
+            Entries whose name holds "loss" are minimised; the others are only logged.
+
+    Returns:
+        The sum to minimise, ``()``, and the values to log by name, ``()`` each, detached, on their device:
+        "loss" is the sum.
+
+    Raises:
+        ArgumentError: An entry is no tensor, or no name holds "loss".
+    """
+    if not isinstance(losses, Mapping):
+        raise ArgumentError(
+            "a model in mode 'loss' returns a dict of losses",
+            found=losses if losses is None else type(losses),
+        )
+    scalars = {name: _scalar(name, value) for name, value in losses.items()}
+    minimised = [value for name, value in scalars.items() if "loss" in name]
+    if not minimised:
+        raise ArgumentError(
+            "none of the model's losses has 'loss' in its name, so there is nothing to minimise",
+            found=list(losses),
+        )
+    total = _sum(minimised)
+    log_vars = {"loss": total.detach()}
+    for name, value in scalars.items():
+        if name != "loss":
+            log_vars[name] = value.detach()
+    return total, log_vars
+
+
+def _sum(values: Sequence[Tensor]) -> Tensor:
+    total = values[0]  # not sum(), which launches one more kernel to add zero
+    for value in values[1:]:
+        total = total + value
+    return total
+
+
+def _scalar(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
+    if isinstance(value, Tensor):
+        return value if value.dim() == 0 else value.mean()
+    if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
+        return _sum([each.mean() for each in value])
+    raise ArgumentError(f"the loss '{name}' is neither a tensor nor a list of tensors", found=value)
