@@ -47,9 +47,9 @@ OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.o
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
 METRICS = _root(
-    "metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation:BaseMetric"
+    "metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation.metric:BaseMetric"
 )
-EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation:Evaluator")
+EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", "footplate.tasks", base="footplate.visualization:Visualizer"
