@@ -22,7 +22,7 @@ An error says what is wrong, where, what was found and what would be right, in f
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
@@ -197,6 +197,19 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
         return None
     origin = origins.get(key) or origins.get(None)
     return origin if isinstance(origin, Origin) else None
+
+
+class _Traced(dict[str, Any]):
+    """A dict that knows where its entries were written."""
+
+    _origins: Mapping[Any, Origin]
+
+
+def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """Returns `settings` as a dict whose entries were written where those of `source` were."""
+    traced = _Traced(settings)
+    traced._origins = getattr(source, "_origins", {})
+    return traced
 
 
 @contextmanager

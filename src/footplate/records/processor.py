@@ -95,14 +95,18 @@ class LogProcessor:
             for key in rule:
                 if key not in _RULE_KEYS:
                     raise ArgumentError(
-                        f"a rule of the log has no '{key}'", key=f"{at}.{key}", suggestion=nearest(key, _RULE_KEYS)
+                        f"a rule of the log has no '{key}'",
+                        key=f"{at}.{key}",
+                        suggestion=nearest(key, _RULE_KEYS),
                     )
             if "data_src" not in rule or "method_name" not in rule:
                 raise ArgumentError("a rule of the log needs 'data_src' and 'method_name'", key=at, found=rule)
             window = rule.get("window_size", self.window_size)
             if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
                 raise ArgumentError(
-                    "window_size is a positive number, 'epoch' or 'global'", key=f"{at}.window_size", found=window
+                    "window_size is a positive number, 'epoch' or 'global'",
+                    key=f"{at}.window_size",
+                    found=window,
                 )
             if window == "epoch" and not self.by_epoch:
                 raise ArgumentError("window_size 'epoch' needs by_epoch=True", key=f"{at}.window_size", found=window)

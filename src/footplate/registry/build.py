@@ -70,14 +70,10 @@ def _check_arguments(
     given = {*positional[: len(args)], *settings}
     missing = [name for name in names if parameters[name].default is inspect.Parameter.empty and name not in given]
     if missing:
-        raise BuildError(
-            f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0]
-        )
+        raise BuildError(f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0])
 
 
-def _unknown(
-    what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object
-) -> BuildError:
+def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
     near = nearest(key, names)
     return BuildError(
         f"{what} takes no argument '{key}'",

@@ -92,9 +92,7 @@ class Registry:
         """The top of the family."""
         return self.parent.root if self.parent else self
 
-    def register_module(
-        self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None
-    ) -> Any:
+    def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function, as a decorator or, with `module`, at once.
 
         A user's class under a built-in's name takes its place, and one line says so.
@@ -136,7 +134,8 @@ class Registry:
         found = self._find(name) or self._find_in_default_package(name) or self._import_path(name)
         if found is None:
             raise UnknownNameError(
-                f"unknown {self.noun} '{name}'", suggestion=nearest(name.rpartition(".")[2], self._all_names())
+                f"unknown {self.noun} '{name}'",
+                suggestion=nearest(name.rpartition(".")[2], self._all_names()),
             )
         return found
 
@@ -185,7 +184,9 @@ class Registry:
             kind = kind.build()
         if not callable(kind):
             raise BuildError(
-                f"the type of a {self.noun} is a name or a class", found=kind, origin=origin_of(source, "type")
+                f"the type of a {self.noun} is a name or a class",
+                found=kind,
+                origin=origin_of(source, "type"),
             )
         self._check_base(kind, dotted=False)
         return kind  # type: ignore[no-any-return]

@@ -35,9 +35,7 @@ TRANSFORMS = _root("transform", "footplate.data", "footplate.tasks")
 FUNCTIONS = _root("function", "footplate.data")
 
 MODELS = _root("model", "footplate.models", "footplate.tasks", base="torch.nn:Module", strict=False)
-MODEL_WRAPPERS = _root(
-    "model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False
-)
+MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", "footplate.tasks")
 
@@ -46,17 +44,13 @@ OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.o
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root(
-    "metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation.metric:BaseMetric"
-)
+METRICS = _root("metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation.metric:BaseMetric")
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", "footplate.tasks", base="footplate.visualization:Visualizer"
 )
-VISBACKENDS = _root(
-    "visualizer backend", "footplate.records", base="footplate.records.writers:BaseVisBackend"
-)
+VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records:LogProcessor")
 INFERENCERS = _root("inferencer")
 

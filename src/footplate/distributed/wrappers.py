@@ -1,0 +1,80 @@
+"""Models inside other models, and what is inside."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from footplate.distributed.collectives import is_distributed
+from footplate.registry import MODEL_WRAPPERS
+
+
+@MODEL_WRAPPERS.register_module(name=["MMDistributedDataParallel", "DistributedDataParallel"])
+class ModelDistributedDataParallel(DistributedDataParallel):
+    """DistributedDataParallel whose inner model keeps its `train_step`, `val_step` and `test_step`.
+
+    Args:
+        module: A BaseModel.
+        kwargs: As DistributedDataParallel takes them.
+    """
+
+    def train_step(self, data: Any, optim_wrapper: Any) -> dict[str, torch.Tensor]:
+        """Trains on one batch; the forward pass goes through the reducer."""
+        with optim_wrapper.optim_context(self):
+            data = self.module.data_preprocessor(data, True)
+            if isinstance(data, dict):
+                losses = self(**data, mode="loss")
+            else:
+                losses = self(*data, mode="loss")
+        loss, log_vars = self.module.parse_losses(losses)
+        optim_wrapper.update_params(loss)
+        found: dict[str, torch.Tensor] = log_vars
+        return found
+
+    def val_step(self, data: Any) -> Any:
+        """Predicts on one batch of a validation set."""
+        return self.module.val_step(data)
+
+    def test_step(self, data: Any) -> Any:
+        """Predicts on one batch of a test set."""
+        return self.module.test_step(data)
+
+
+def is_model_wrapper(model: nn.Module) -> bool:
+    """Tells whether `model` only wraps another one, found as its `module`."""
+    registered = tuple(MODEL_WRAPPERS.module_dict.values())
+    return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """Returns the model inside all wrappers and torch.compile."""
+    while True:
+        if is_model_wrapper(model):
+            model = model.module
+        elif hasattr(model, "_orig_mod"):
+            model = model._orig_mod
+        else:
+            return model
+
+
+def wrap_model(model: nn.Module, cfg: dict[str, Any] | None, *, find_unused_parameters: bool = False) -> nn.Module:
+    """Returns the model as processes that train together need it; on one process the model itself.
+
+    Args:
+        model: On its device.
+        cfg: `model_wrapper_cfg`: `dict(type='MMDistributedDataParallel', ...)`.
+        find_unused_parameters: For models whose parameters do not all take part in each loss.
+    """
+    if not is_distributed():
+        return model
+    settings = {
+        "type": "MMDistributedDataParallel",
+        "find_unused_parameters": find_unused_parameters,
+        **(cfg or {}),
+    }
+    device = next(model.parameters()).device
+    if device.type == "cuda":
+        settings.setdefault("device_ids", [device.index])
+    wrapped: nn.Module = MODEL_WRAPPERS.build(settings, module=model)
+    return wrapped

@@ -1,0 +1,27 @@
+"""The run: its state, loops, hooks and the order in which its parts are built."""
+
+from footplate.engine.hook import EVENTS, Hook, HookList, Priority, get_priority
+from footplate.engine.loops import (
+    BaseLoop,
+    BaseTrainLoop,
+    EpochBasedTrainLoop,
+    IterBasedTrainLoop,
+    TestLoop,
+    ValLoop,
+)
+from footplate.engine.runner import Runner
+
+__all__ = [
+    "EVENTS",
+    "BaseLoop",
+    "BaseTrainLoop",
+    "EpochBasedTrainLoop",
+    "Hook",
+    "HookList",
+    "IterBasedTrainLoop",
+    "Priority",
+    "Runner",
+    "TestLoop",
+    "ValLoop",
+    "get_priority",
+]

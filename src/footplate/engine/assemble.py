@@ -1,0 +1,228 @@
+"""The parts of a run and the order in which they are built: the one place that knows them all."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+
+from footplate.data import build_dataloader
+from footplate.distributed import get_world_size, wrap_model
+from footplate.engine.hook import Hook, HookList
+from footplate.errors import ArgumentError, BuildError, at_key, nearest, with_origins
+from footplate.evaluation import build_evaluator
+from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.records import LogProcessor
+from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
+from footplate.visualization import Visualizer
+
+if TYPE_CHECKING:
+    from footplate.engine.loops import BaseTrainLoop
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+_PHASES = {
+    "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
+    "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
+    "a test": ("test_dataloader", "test_cfg", "test_evaluator"),
+}
+DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
+    "runtime_info": {"type": "RuntimeInfoHook"},
+    "timer": {"type": "IterTimerHook"},
+    "sampler_seed": {"type": "DistSamplerSeedHook"},
+    "logger": {"type": "LoggerHook"},
+    "param_scheduler": {"type": "ParamSchedulerHook"},
+    "checkpoint": {"type": "CheckpointHook"},
+}
+
+
+def check_phases(sections: Mapping[str, Any]) -> None:
+    """Refuses a phase of which only some parts are given.
+
+    Args:
+        sections: The runner's arguments by name.
+
+    Raises:
+        ArgumentError: One part is missing where another one of its phase is there.
+    """
+    for phase, parts in _PHASES.items():
+        given = [part for part in parts if sections[part] is not None]
+        missing = [part for part in parts if sections[part] is None]
+        if given and missing:
+            raise ArgumentError(f"{phase} needs '{missing[0]}'", key=missing[0], notes=[f"given: {', '.join(given)}"])
+    if sections["param_scheduler"] is not None and sections["optim_wrapper"] is None:
+        raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
+
+
+def build_model(runner: "Runner", model: Any, data_preprocessor: Any) -> nn.Module:
+    """Builds the model, puts it on the device and wraps it for several processes."""
+    if isinstance(model, Mapping):
+        settings = dict(model)
+        if data_preprocessor is not None:
+            settings.setdefault("data_preprocessor", data_preprocessor)
+        with at_key("model"):
+            model = MODELS.build(with_origins(settings, model))
+    if not isinstance(model, nn.Module):
+        raise BuildError("the model must be a torch.nn.Module or the dict of one", found=model, key="model")
+    for step in ("train_step", "val_step", "test_step"):
+        if not hasattr(model, step):
+            raise BuildError(
+                f"the model '{type(model).__name__}' has no {step}",
+                key="model",
+                notes=["derive it from BaseModel"],
+            )
+    return wrap_model(
+        model.to(runner.device),
+        runner.cfg.get("model_wrapper_cfg"),
+        find_unused_parameters=bool(runner.cfg.get("find_unused_parameters", False)),
+    )
+
+
+def build_visualizer(runner: "Runner", visualizer: Any) -> Visualizer:
+    """Builds the visualizer; by default one that writes into the folder of the run."""
+    if isinstance(visualizer, Visualizer):
+        return visualizer
+    cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
+    with at_key("visualizer"):
+        settings = {"type": "Visualizer", **cfg, "name": runner.experiment_name, "save_dir": runner.log_dir}
+        built: Visualizer = VISUALIZERS.build(with_origins(settings, cfg))
+    return built
+
+
+def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
+    """Builds the log processor; by default one that counts as training does."""
+    if isinstance(log_processor, LogProcessor):
+        return log_processor
+    with at_key("log_processor"):
+        settings = {"type": "LogProcessor", "by_epoch": _counts_epochs(train_cfg), **(log_processor or {})}
+        built: LogProcessor = LOG_PROCESSORS.build(with_origins(settings, log_processor))
+    return built
+
+
+def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[Any] | None) -> HookList:
+    """Builds all hooks in the order in which they act.
+
+    Args:
+        default_hooks: Changes to the defaults by name: None removes one, a dict without `type` keeps its class;
+            further names add hooks.
+        custom_hooks: Hooks or their dicts, with their `priority`.
+    """
+    hooks = HookList()
+    settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
+    for name, given in (default_hooks or {}).items():
+        if isinstance(given, Mapping) and "type" not in given and name in DEFAULT_HOOKS:
+            settings[name] = with_origins({**DEFAULT_HOOKS[name], **given}, given)
+        elif isinstance(given, Mapping) and "type" not in given:
+            raise BuildError(
+                f"the hook 'default_hooks.{name}' has no type",
+                key=f"default_hooks.{name}",
+                suggestion=nearest(name, DEFAULT_HOOKS),
+            )
+        else:
+            settings[name] = given
+    named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
+    named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
+    for key, cfg in named:
+        with at_key(key):
+            add_hook(hooks, cfg)
+    return hooks
+
+
+def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None) -> Hook:
+    """Registers a hook, or builds it from its dict first, whose `priority` counts where none is given."""
+    if isinstance(hook, Mapping):
+        cfg = dict(hook)
+        written = cfg.pop("priority", None)
+        priority = priority if priority is not None else written
+        hook = HOOKS.build(with_origins(cfg, hook))
+    if not isinstance(hook, Hook):
+        raise BuildError("a hook must be a Hook or the dict of one", found=hook)
+    hooks.register(hook, priority)
+    return hook
+
+
+def _counts_epochs(train_cfg: Any) -> bool:
+    if isinstance(train_cfg, Mapping):
+        return bool(train_cfg.get("by_epoch", "max_iters" not in train_cfg))
+    return bool(getattr(train_cfg, "by_epoch", True))
+
+
+def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainLoop":
+    """Builds the training loop; without `type`, `by_epoch` chooses between the two."""
+    if not isinstance(cfg, Mapping):
+        return cfg  # type: ignore[no-any-return]
+    settings = dict(cfg)
+    if "type" not in settings:
+        settings.pop("by_epoch", None)
+        settings["type"] = "EpochBasedTrainLoop" if _counts_epochs(cfg) else "IterBasedTrainLoop"
+    with at_key("train_dataloader"):
+        loader = build_dataloader(dataloader, seed=runner.seed)
+    with at_key("train_cfg"):
+        loop: BaseTrainLoop = LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader)
+    return loop
+
+
+def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, Any]) -> Any:
+    """Builds the loop that validates or tests; None where the config has none.
+
+    Args:
+        runner: The runner.
+        mode: "val" or "test".
+        sections: The runner's arguments by name; `type` of the loop is ValLoop or TestLoop by default.
+    """
+    cfg = sections[f"{mode}_cfg"]
+    if not isinstance(cfg, Mapping):
+        return cfg
+    with at_key(f"{mode}_dataloader"):
+        loader = build_dataloader(sections[f"{mode}_dataloader"], seed=runner.seed)
+    with at_key(f"{mode}_evaluator"):
+        evaluator = build_evaluator(sections[f"{mode}_evaluator"])
+    with at_key(f"{mode}_cfg"):
+        settings = {"type": "ValLoop" if mode == "val" else "TestLoop", **cfg}
+        return LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader, evaluator=evaluator)
+
+
+def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None) -> Any:
+    """Builds the optimizer in its wrapper, and scales its learning rate where that is asked for."""
+    with at_key("optim_wrapper"):
+        built = build_optim_wrapper(runner.model, optim_wrapper)
+    with at_key("auto_scale_lr"):
+        _scale_lr(runner, built, auto_scale_lr or {})
+    return built
+
+
+def build_schedules(runner: "Runner", param_scheduler: Any) -> Any:
+    """Builds the schedules of the optimizer's settings; each object passes as it is."""
+    loop = runner.train_loop
+    length = len(loop.dataloader) if hasattr(loop.dataloader, "__len__") else None
+    with at_key("param_scheduler"):
+        return build_param_schedulers(
+            param_scheduler,
+            runner.optim_wrapper,
+            epoch_length=length,
+            max_epochs=loop.max_epochs,
+            max_iters=loop.max_iters,
+        )
+
+
+def _scale_lr(runner: "Runner", optim_wrapper: Any, cfg: Mapping[str, Any]) -> None:
+    """Scales every learning rate by how the global batch differs from the one the config was made for."""
+    if not cfg.get("enable", False):
+        return
+    base = cfg.get("base_batch_size")
+    if isinstance(base, bool) or not isinstance(base, int) or base < 1:
+        raise ArgumentError("base_batch_size must be a positive number", key="base_batch_size", found=base)
+    per_process = runner.train_loop.dataloader.batch_size
+    factor = per_process * get_world_size() / base
+    for group in optim_wrapper.param_groups:
+        group["lr"] *= factor
+        if "initial_lr" in group:
+            group["initial_lr"] *= factor
+    _logger.info(
+        "learning rates x %g: %d samples on each of %d processes, base_batch_size %d",
+        factor,
+        per_process,
+        get_world_size(),
+        base,
+    )

@@ -1,0 +1,369 @@
+"""Hooks: what reacts to a run; their events and the order in which they act."""
+
+import enum
+import inspect
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.errors import ArgumentError, nearest
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_Batch = Any
+
+# Each event with the names of the arguments that follow the runner.
+EVENTS: dict[str, tuple[str, ...]] = {
+    "before_run": (),
+    "after_load_checkpoint": ("checkpoint",),
+    "before_train": (),
+    "before_train_epoch": (),
+    "before_train_iter": ("batch_idx", "data_batch"),
+    "after_train_iter": ("batch_idx", "data_batch", "outputs"),
+    "after_train_epoch": (),
+    "before_val": (),
+    "before_val_epoch": (),
+    "before_val_iter": ("batch_idx", "data_batch"),
+    "after_val_iter": ("batch_idx", "data_batch", "outputs"),
+    "after_val_epoch": ("metrics",),
+    "after_val": (),
+    "before_save_checkpoint": ("checkpoint",),
+    "after_train": (),
+    "before_test": (),
+    "before_test_epoch": (),
+    "before_test_iter": ("batch_idx", "data_batch"),
+    "after_test_iter": ("batch_idx", "data_batch", "outputs"),
+    "after_test_epoch": ("metrics",),
+    "after_test": (),
+    "after_run": (),
+}
+_SHARED = ("_before_epoch", "_after_epoch", "_before_iter", "_after_iter")
+
+
+class Priority(enum.IntEnum):
+    """When a hook acts at an event: lower numbers first."""
+
+    HIGHEST = 0
+    VERY_HIGH = 10
+    HIGH = 30
+    ABOVE_NORMAL = 40
+    NORMAL = 50
+    BELOW_NORMAL = 60
+    LOW = 70
+    VERY_LOW = 90
+    LOWEST = 100
+
+
+def get_priority(priority: int | str | Priority) -> int:
+    """Returns the number of a priority given by name or number.
+
+    Raises:
+        ArgumentError: No such name, or a number outside 0 to 100.
+    """
+    if isinstance(priority, bool) or not isinstance(priority, (int, str)):
+        raise ArgumentError("a priority is a name or a number", key="priority", found=priority)
+    if isinstance(priority, str):
+        if priority.upper() not in Priority.__members__:
+            near = nearest(priority, Priority.__members__)
+            names = ", ".join(Priority.__members__)
+            raise ArgumentError(
+                f"unknown priority '{priority}'", key="priority", suggestion=near, notes=[f"one of {names}"]
+            )
+        return Priority[priority.upper()].value
+    if not 0 <= priority <= 100:
+        raise ArgumentError("a priority lies between 0 and 100", key="priority", found=priority)
+    return int(priority)
+
+
+class Hook:
+    """The base of all hooks: a method for each event of a run, all doing nothing.
+
+    A run calls, for the hooks in the order of their priority::
+
+        before_run
+          (after_load_checkpoint)
+          before_train
+            before_train_epoch
+              before_train_iter(batch_idx, data_batch)
+              after_train_iter(batch_idx, data_batch, outputs)
+            after_train_epoch
+            before_val  before_val_epoch  (before_val_iter  after_val_iter)*  after_val_epoch(metrics)  after_val
+          after_train
+        after_run
+
+    During training iteration i, counted from 0, `runner.iter` is i in both events of the iteration. A hook that
+    treats training, validation and test alike overrides `_before_epoch`, `_after_epoch`, `_before_iter` or
+    `_after_iter`, which are told the `mode`. Only overridden methods are ever called.
+
+    Example:
+        >>> from footplate import HOOKS, Hook
+        >>> @HOOKS.register_module()
+        ... class StopAtNight(Hook):
+        ...     priority = "LOW"
+        ...     def after_train_epoch(self, runner):
+        ...         runner.train_loop.stop_training = runner.epoch > 3
+    """
+
+    priority: int | str = "NORMAL"
+
+    def before_run(self, runner: "Runner") -> None:
+        """Called once, before anything else."""
+
+    def after_run(self, runner: "Runner") -> None:
+        """Called once, at the end."""
+
+    def before_train(self, runner: "Runner") -> None:
+        """Called before the first training iteration."""
+
+    def after_train(self, runner: "Runner") -> None:
+        """Called after the last training iteration."""
+
+    def before_val(self, runner: "Runner") -> None:
+        """Called before a validation."""
+
+    def after_val(self, runner: "Runner") -> None:
+        """Called after a validation."""
+
+    def before_test(self, runner: "Runner") -> None:
+        """Called before a test."""
+
+    def after_test(self, runner: "Runner") -> None:
+        """Called after a test."""
+
+    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Called with the checkpoint that is about to be saved; may change it."""
+
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Called with a checkpoint that was read, before it is used; may change it."""
+
+    def before_train_epoch(self, runner: "Runner") -> None:
+        """Called before each epoch; when training by iterations, once."""
+        self._before_epoch(runner, mode="train")
+
+    def before_val_epoch(self, runner: "Runner") -> None:
+        """Called before the batches of a validation."""
+        self._before_epoch(runner, mode="val")
+
+    def before_test_epoch(self, runner: "Runner") -> None:
+        """Called before the batches of a test."""
+        self._before_epoch(runner, mode="test")
+
+    def after_train_epoch(self, runner: "Runner") -> None:
+        """Called after each epoch, before `runner.epoch` moves on."""
+        self._after_epoch(runner, mode="train")
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Called with the metrics of a validation."""
+        self._after_epoch(runner, mode="val")
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Called with the metrics of a test."""
+        self._after_epoch(runner, mode="test")
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+        """Called before each training iteration, with its batch."""
+        self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="train")
+
+    def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+        """Called before each batch of a validation."""
+        self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="val")
+
+    def before_test_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
+        """Called before each batch of a test."""
+        self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="test")
+
+    def after_train_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: _Batch = None,
+        outputs: dict[str, Any] | None = None,
+    ) -> None:
+        """Called after each training iteration; `outputs` are its losses, on their device."""
+        self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
+
+    def after_val_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: _Batch = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Called after each batch of a validation; `outputs` are its predictions."""
+        self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
+
+    def after_test_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: _Batch = None,
+        outputs: Sequence[Any] | None = None,
+    ) -> None:
+        """Called after each batch of a test; `outputs` are its predictions."""
+        self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
+
+    def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
+        """Called before each epoch of any mode."""
+
+    def _after_epoch(self, runner: "Runner", mode: str = "train") -> None:
+        """Called after each epoch of any mode."""
+
+    def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None, mode: str = "train") -> None:
+        """Called before each batch of any mode."""
+
+    def _after_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: _Batch = None,
+        outputs: Any = None,
+        mode: str = "train",
+    ) -> None:
+        """Called after each batch of any mode."""
+
+    def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
+        """Tells whether this is every n-th epoch since epoch `start`."""
+        return n > 0 and runner.epoch + 1 > start and (runner.epoch + 1 - start) % n == 0
+
+    def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
+        """Tells whether this is every n-th batch of its epoch."""
+        return n > 0 and (batch_idx + 1) % n == 0
+
+    def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
+        """Tells whether this is every n-th training iteration since iteration `start`."""
+        return n > 0 and runner.iter + 1 > start and (runner.iter + 1 - start) % n == 0
+
+    def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
+        """Tells whether this is the last batch of the loader."""
+        return bool(batch_idx + 1 == len(dataloader))
+
+    def is_last_train_epoch(self, runner: "Runner") -> bool:
+        """Tells whether this is the last epoch."""
+        return runner.epoch + 1 == runner.max_epochs
+
+    def is_last_train_iter(self, runner: "Runner") -> bool:
+        """Tells whether this is the last iteration."""
+        return runner.iter + 1 == runner.max_iters
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs of this hook; empty for most."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+
+    @classmethod
+    def get_triggered_stages(cls) -> list[str]:
+        """Returns the events at which the hook acts, in the order of a run."""
+        return [event for event in EVENTS if _acts_at(cls, event)]
+
+
+class HookList(Sequence[Hook]):
+    """The hooks of a run in their order, and for each event the methods that act at it.
+
+    The list of an event's methods is made when hooks are registered, so that an iteration calls them and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[Hook] = []
+        self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._hooks[index]
+
+    def __len__(self) -> int:
+        return len(self._hooks)
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter(self._hooks)
+
+    def register(self, hook: Hook, priority: int | str | None = None) -> None:
+        """Adds a hook behind those of equal priority.
+
+        Raises:
+            ArgumentError: The priority is none, or a method does not take the arguments of its event.
+        """
+        if priority is not None:
+            hook.priority = priority
+        number = get_priority(hook.priority)
+        _check_methods(hook)
+        behind = [place for place, each in enumerate(self._hooks) if get_priority(each.priority) > number]
+        self._hooks.insert(behind[0] if behind else len(self._hooks), hook)
+        for event, methods in self._methods.items():
+            # In place: a running loop holds these lists.
+            methods[:] = [_adapted(each, event) for each in self._hooks if _acts_at(each, event)]
+
+    def at(self, event: str) -> list[Callable[..., Any]]:
+        """Returns the methods that act at `event`, a list that later registrations change in place."""
+        if event not in self._methods:
+            raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
+        return self._methods[event]
+
+    def describe(self) -> str:
+        """Returns the table of which hook acts when."""
+        lines = ["hooks act in this order:"]
+        for event in EVENTS:
+            acting = [hook for hook in self._hooks if _acts_at(hook, event)]
+            if acting:
+                lines.append(f"{event}:")
+                lines += [f"  ({_priority_name(hook):<12}) {type(hook).__name__}" for hook in acting]
+        return "\n".join(lines)
+
+
+def _priority_name(hook: Hook) -> str:
+    number = get_priority(hook.priority)
+    return Priority(number).name if number in Priority._value2member_map_ else str(number)
+
+
+def _acts_at(hook: Hook | type[Hook], event: str) -> bool:
+    """Tells whether a hook overrides an event's method, or the one that it shares with other modes."""
+    kind = hook if isinstance(hook, type) else type(hook)
+    own = {} if isinstance(hook, type) else vars(hook)
+    when, _, rest = event.partition("_")
+    shared = f"_{when}_{rest.rpartition('_')[2]}"
+    names = [event, shared] if shared in _SHARED else [event]
+    return any(name in own or getattr(kind, name) is not getattr(Hook, name) for name in names)
+
+
+def _adapted(hook: Hook, event: str) -> Callable[..., Any]:
+    """Returns the bound method; around one that takes fewer arguments, a function that leaves the others out."""
+    method: Callable[..., Any] = getattr(hook, event)
+    taken = _keywords_taken(method, event)
+    if taken == EVENTS[event]:
+        return method
+
+    def call(runner: "Runner", **arguments: Any) -> Any:
+        return method(runner, **{name: arguments[name] for name in taken if name in arguments})
+
+    return call
+
+
+def _keywords_taken(method: Callable[..., Any], event: str) -> tuple[str, ...]:
+    parameters = inspect.signature(method).parameters
+    if any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values()):
+        return EVENTS[event]
+    return tuple(name for name in EVENTS[event] if name in parameters)
+
+
+def _check_methods(hook: Hook) -> None:
+    name = type(hook).__name__
+    for event, arguments in EVENTS.items():
+        if not _acts_at(hook, event):
+            continue
+        method = getattr(hook, event)
+        try:
+            taken = _keywords_taken(method, event)
+            inspect.signature(method).bind(None, **dict.fromkeys(taken))
+        except TypeError as error:
+            expected = ", ".join(["self", "runner", *arguments])
+            raise ArgumentError(
+                f"{name}.{event} does not take the arguments of its event",
+                notes=[f"expected: {event}({expected})"],
+            ) from error
+    for attribute in dir(type(hook)):
+        if attribute.startswith(("before_", "after_")) and attribute not in EVENTS and not hasattr(Hook, attribute):
+            near = nearest(attribute, EVENTS)
+            if near:
+                _logger.warning("%s.%s is no event and is never called: did you mean %s?", name, attribute, near)

@@ -1,0 +1,68 @@
+"""The top-level keys that a config of either generation may have."""
+
+RUNNER_KEYS = (
+    "model",
+    "work_dir",
+    "train_dataloader",
+    "val_dataloader",
+    "test_dataloader",
+    "train_cfg",
+    "val_cfg",
+    "test_cfg",
+    "auto_scale_lr",
+    "optim_wrapper",
+    "param_scheduler",
+    "val_evaluator",
+    "test_evaluator",
+    "default_hooks",
+    "custom_hooks",
+    "data_preprocessor",
+    "load_from",
+    "resume",
+    "launcher",
+    "env_cfg",
+    "log_processor",
+    "log_level",
+    "visualizer",
+    "default_scope",
+    "randomness",
+    "experiment_name",
+)
+
+FIRST_GENERATION_KEYS = (
+    "optimizer",
+    "optimizer_config",
+    "lr_config",
+    "momentum_config",
+    "runner",
+    "total_epochs",
+    "total_iters",
+    "workflow",
+    "checkpoint_config",
+    "log_config",
+    "evaluation",
+    "data",
+    "fp16",
+    "resume_from",
+    "auto_resume",
+    "cudnn_benchmark",
+    "dist_params",
+    "seed",
+    "device",
+    "gpu_ids",
+    "find_unused_parameters",
+    "opencv_num_threads",
+    "mp_start_method",
+)
+
+KNOWN_KEYS = frozenset(
+    {
+        *RUNNER_KEYS,
+        *FIRST_GENERATION_KEYS,
+        "custom_imports",
+        "env_cfg",
+        "model_wrapper_cfg",
+        "runner_type",
+        "vis_backends",
+    }
+)

@@ -1,0 +1,381 @@
+"""The loops: train by epoch, train by iteration, validate, test."""
+
+import bisect
+import logging
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from footplate.data import batches, build_dataloader, is_endless
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator, build_evaluator
+from footplate.registry import LOOPS
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+class BaseLoop:
+    """What all loops share: a runner and a loader.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the dict of one.
+    """
+
+    def __init__(self, runner: "Runner", dataloader: Any) -> None:
+        self._runner = runner
+        self.dataloader = build_dataloader(dataloader, seed=runner.seed)
+
+    @property
+    def runner(self) -> "Runner":
+        """The runner that drives the loop."""
+        return self._runner
+
+    def run(self) -> Any:
+        """Goes through the loop once."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its run() does")
+
+
+class BaseTrainLoop(BaseLoop):
+    """Trains: one body for all ways of counting. A way of counting is the generator `batches`.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the dict of one.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: How many epochs or iterations lie between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+
+    Raises:
+        ArgumentError: A number is not positive.
+    """
+
+    by_epoch = True
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        *,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.val_begin = _whole("val_begin", val_begin, least=0)
+        self.val_interval = _whole("val_interval", val_interval)
+        self.dynamic_milestones = [0, *(_whole("dynamic_intervals", m) for m, _ in dynamic_intervals or ())]
+        self.dynamic_intervals = [
+            val_interval,
+            *(_whole("dynamic_intervals", each) for _, each in dynamic_intervals or ()),
+        ]
+        self.stop_training = False
+        self.in_progress = False
+        self._iter = 0
+        self._epoch = 0
+        self._validated_at = 0
+
+    @property
+    def iter(self) -> int:
+        """How many iterations are done."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return self._epoch
+
+    @property
+    def max_iters(self) -> int:
+        """How many iterations the run has."""
+        raise NotImplementedError
+
+    @property
+    def max_epochs(self) -> int:
+        """How many epochs the run has."""
+        raise NotImplementedError
+
+    @property
+    def finished(self) -> bool:
+        """Tells whether nothing is left to do, validation included."""
+        return self._position >= self._end and not self._validation_is_due()
+
+    def run(self) -> nn.Module:
+        """Trains from the present position to the end.
+
+        Returns:
+            The model.
+        """
+        runner = self.runner
+        runner.call_hook("before_train")
+        before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
+        train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
+        runner.restore_random_state()
+        self.in_progress = True
+        own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
+        for batch_idx, data_batch in self.batches():
+            if own_iter is not None:
+                own_iter(batch_idx, data_batch)
+                continue
+            # As in run_iter, but without its frame: four of ours stand above backward().
+            for method in before:
+                method(runner, batch_idx=batch_idx, data_batch=data_batch)
+            outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+            for method in after:
+                method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+            self._iter += 1
+        self.in_progress = False
+        runner.call_hook("after_train")
+        return runner.model
+
+    def run_iter(self, batch_idx: int, data_batch: Any) -> None:
+        """Trains on one batch; a loop that overrides it decides what an iteration is."""
+        self.runner.call_hook("before_train_iter", batch_idx=batch_idx, data_batch=data_batch)
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook("after_train_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields number and batch of every iteration that is left; between them it validates where that is due."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position in the run."""
+        return {"iter": self._iter, "epoch": self._epoch, "validated_at": self._validated_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a position; training goes on behind it."""
+        self._iter, self._epoch = state["iter"], state["epoch"]
+        # A checkpoint of another engine does not tell: it is taken to have been validated.
+        self._validated_at = state.get("validated_at", self._position)
+
+    @property
+    def _position(self) -> int:
+        return self._epoch if self.by_epoch else self._iter
+
+    @property
+    def _end(self) -> int:
+        return self.max_epochs if self.by_epoch else self.max_iters
+
+    def _validation_is_due(self) -> bool:
+        done = self._position
+        self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
+        if self.runner.val_loop is None or done in (0, self._validated_at) or done < self.val_begin:
+            return False
+        return done % self.val_interval == 0 or done == self._end
+
+    def _validate_if_due(self) -> None:
+        if self._validation_is_due():
+            # Before it runs: the best checkpoint that it may save is behind the validation.
+            self._validated_at = self._position
+            self.runner.val_loop.run()
+            self.runner.model.train()
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(BaseTrainLoop):
+    """Trains a number of epochs.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches with a length, or the dict of one.
+        max_epochs: How many.
+        val_begin: The first epoch after which to validate.
+        val_interval: How many epochs lie between two validations.
+        dynamic_intervals: `[(epoch, interval), ...]`: other intervals from those epochs on.
+    """
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(
+            runner,
+            dataloader,
+            val_begin=val_begin,
+            val_interval=val_interval,
+            dynamic_intervals=dynamic_intervals,
+        )
+        self._max_epochs = _whole("max_epochs", max_epochs)
+        if not hasattr(self.dataloader, "__len__"):
+            raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
+
+    @property
+    def max_epochs(self) -> int:
+        """How many epochs the run has."""
+        return self._max_epochs
+
+    @property
+    def max_iters(self) -> int:
+        """How many iterations the run has."""
+        return self._max_epochs * len(self.dataloader)
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields the batches epoch by epoch, each with its number in the epoch."""
+        runner, length = self.runner, len(self.dataloader)
+        if length == 0:
+            raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
+        self._validate_if_due()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            runner.call_hook("before_train_epoch")
+            runner.model.train()
+            start = self._iter - self._epoch * length
+            yield from enumerate(batches(self.dataloader, epoch=self._epoch, start=start), start)
+            runner.call_hook("after_train_epoch")
+            self._epoch += 1
+            self._validate_if_due()
+
+
+@LOOPS.register_module()
+class IterBasedTrainLoop(BaseTrainLoop):
+    """Trains a number of iterations; a loader that ends is begun anew.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the dict of one.
+        max_iters: How many.
+        val_begin: The first iteration after which to validate.
+        val_interval: How many iterations lie between two validations.
+        dynamic_intervals: `[(iteration, interval), ...]`: other intervals from those iterations on.
+    """
+
+    by_epoch = False
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        max_iters: int,
+        val_begin: int = 1,
+        val_interval: int = 1000,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(
+            runner,
+            dataloader,
+            val_begin=val_begin,
+            val_interval=val_interval,
+            dynamic_intervals=dynamic_intervals,
+        )
+        self._max_iters = _whole("max_iters", max_iters)
+
+    @property
+    def max_epochs(self) -> int:
+        """One: the run counts iterations."""
+        return 1
+
+    @property
+    def max_iters(self) -> int:
+        """How many iterations the run has."""
+        return self._max_iters
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields the batches, each with the number of its iteration."""
+        runner = self.runner
+        runner.call_hook("before_train_epoch")
+        runner.model.train()
+        self._validate_if_due()
+        stream = self._stream()
+        while self._iter < self._max_iters and not self.stop_training:
+            yield self._iter, next(stream)
+            self._validate_if_due()
+        stream.close()
+        runner.call_hook("after_train_epoch")
+
+    def _stream(self) -> Iterator[Any]:
+        if is_endless(self.dataloader):
+            yield from batches(self.dataloader, start=self._iter)
+            return
+        start = self._iter - self._epoch * len(self.dataloader) if self._iter else 0
+        while True:
+            got = -1
+            for got, batch in enumerate(batches(self.dataloader, epoch=self._epoch, start=start)):  # noqa: B007
+                yield batch
+            if got < 0 and start == 0:
+                raise DataError("the training loader gives no batch")
+            start = 0
+            self._epoch += 1
+
+
+class _EvaluationLoop(BaseLoop):
+    """Goes through a loader once, without gradients, and evaluates what the model predicts.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the dict of one.
+        evaluator: An evaluator, a metric, or the dict or list of dicts of metrics.
+        fp16: Whether to predict in half precision where the device has it.
+    """
+
+    mode = ""
+
+    def __init__(self, runner: "Runner", dataloader: Any, evaluator: Any, fp16: bool = False) -> None:
+        super().__init__(runner, dataloader)
+        self.evaluator: Evaluator = build_evaluator(evaluator)
+        self.fp16 = fp16
+        metainfo = getattr(getattr(self.dataloader, "dataset", None), "metainfo", None)
+        if metainfo is not None:
+            self.evaluator.dataset_meta = metainfo
+            runner.visualizer.dataset_meta = metainfo
+
+    def run(self) -> dict[str, float]:
+        """Evaluates once.
+
+        Returns:
+            The metrics by name.
+        """
+        runner, mode = self.runner, self.mode
+        runner.call_hook(f"before_{mode}")
+        runner.call_hook(f"before_{mode}_epoch")
+        runner.model.eval()
+        with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16):
+            for batch_idx, data_batch in enumerate(batches(self.dataloader)):
+                self.run_iter(batch_idx, data_batch)
+        metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
+        runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
+        runner.call_hook(f"after_{mode}")
+        return metrics
+
+    def run_iter(self, batch_idx: int, data_batch: Any) -> None:
+        """Predicts on one batch and hands predictions to the evaluator."""
+        runner, mode = self.runner, self.mode
+        runner.call_hook(f"before_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch)
+        outputs = getattr(runner.model, f"{mode}_step")(data_batch)
+        self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+        runner.call_hook(f"after_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+
+
+@LOOPS.register_module()
+class ValLoop(_EvaluationLoop):
+    """Validates: one pass over the validation data."""
+
+    mode = "val"
+
+
+@LOOPS.register_module()
+class TestLoop(_EvaluationLoop):
+    """Tests: one pass over the test data."""
+
+    __test__ = False  # pytest takes classes called Test... for tests
+    mode = "test"
+
+
+def _sample_count(loader: Any) -> int:
+    """How many samples the data set has; for a plain iterable of batches, how many batches."""
+    return len(getattr(loader, "dataset", loader))
+
+
+def _whole(name: str, value: Any, *, least: int = 1) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}", key=name, found=value)
+    return value

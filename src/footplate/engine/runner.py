@@ -1,0 +1,359 @@
+"""The runner: a run's state, and what drives it."""
+
+import copy
+import logging
+import os
+import time
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from torch import nn
+
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, save_checkpoint
+from footplate.config import Config, check_keys
+from footplate.distributed import (
+    broadcast_object,
+    get_rank,
+    get_world_size,
+    is_main_process,
+    unwrap_model,
+)
+from footplate.engine import assemble, setup, state
+from footplate.engine.hook import Hook
+from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
+from footplate.errors import ArgumentError
+from footplate.records import MessageHub, describe_environment, log_to_file, set_level
+from footplate.registry import RUNNERS, set_default_scope
+
+_logger = logging.getLogger("footplate.engine")
+
+
+@RUNNERS.register_module()
+class Runner:
+    """Trains, validates and tests a model.
+
+    Every part is an object or the dict it is built from. Loops, optimizer and schedules are built on first use, so
+    that a test needs no training data; nothing is written before everything is built.
+
+    Args:
+        model: A BaseModel.
+        work_dir: The folder for checkpoints and logs.
+        train_dataloader: Batches to train on.
+        val_dataloader: Batches to validate on.
+        test_dataloader: Batches to test on.
+        train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
+        val_cfg: The validation loop.
+        test_cfg: The test loop.
+        auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch.
+        optim_wrapper: The optimizer in its wrapper.
+        param_scheduler: The schedules of the optimizer's settings.
+        val_evaluator: Metrics of the validation.
+        test_evaluator: Metrics of the test.
+        default_hooks: Changes to the default hooks, by name.
+        custom_hooks: Further hooks.
+        data_preprocessor: For a model dict that has none.
+        load_from: A checkpoint whose weights to begin with.
+        resume: Go on from the newest whole checkpoint in `work_dir`, or from `load_from`.
+        launcher: "none" or "pytorch" (torchrun).
+        env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
+        log_processor: Makes log lines.
+        log_level: "INFO", "WARNING" ...
+        visualizer: Takes pictures, scalars and the config to the writers.
+        default_scope: The scope in which names are looked up first.
+        randomness: `seed`, `deterministic`, `diff_rank_seed`.
+        experiment_name: The name of the run.
+        cfg: The whole config, kept for the record.
+
+    Raises:
+        FootplateError: A part cannot be built; the message says where it was written and what would be right.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module | Mapping[str, Any],
+        work_dir: str,
+        train_dataloader: Any = None,
+        val_dataloader: Any = None,
+        test_dataloader: Any = None,
+        train_cfg: Any = None,
+        val_cfg: Any = None,
+        test_cfg: Any = None,
+        auto_scale_lr: Mapping[str, Any] | None = None,
+        optim_wrapper: Any = None,
+        param_scheduler: Any = None,
+        val_evaluator: Any = None,
+        test_evaluator: Any = None,
+        default_hooks: Mapping[str, Any] | None = None,
+        custom_hooks: Sequence[Any] | None = None,
+        data_preprocessor: Any = None,
+        load_from: str | None = None,
+        resume: bool = False,
+        launcher: str = "none",
+        env_cfg: Mapping[str, Any] | None = None,
+        log_processor: Any = None,
+        log_level: str = "INFO",
+        visualizer: Any = None,
+        default_scope: str | None = None,
+        randomness: Mapping[str, Any] | None = None,
+        experiment_name: str | None = None,
+        cfg: Any = None,
+    ) -> None:
+        self._sections = {name: value for name, value in locals().items() if name != "self"}
+        assemble.check_phases(self._sections)
+        setup.prepare(env_cfg or {}, launcher=launcher)
+        set_level(log_level, screen=is_main_process())
+        set_default_scope(default_scope)
+        self.cfg = cfg if cfg is not None else Config({})
+        self.seed = setup.seed_everything(randomness or {})
+        self.device = setup.pick_device()
+        self.work_dir = os.path.abspath(os.path.expanduser(work_dir))
+        self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
+        self.log_dir = os.path.join(self.work_dir, self.timestamp)
+        self.experiment_name = experiment_name or self._default_name()
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self.message_hub = MessageHub(self.experiment_name)
+        MessageHub.keep_instance(self.message_hub)
+        self.logger = logging.getLogger("footplate")
+        self.load_from, self.should_resume = load_from, resume
+        self._events: list[str] = []
+        self._resumed: dict[str, Any] | None = None
+        self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
+        self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
+        self.visualizer = assemble.build_visualizer(self, visualizer)
+        self.model = assemble.build_model(self, model, data_preprocessor)
+
+    @classmethod
+    def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
+        """Builds a runner from a whole config.
+
+        Raises:
+            ConfigKeyError: A key is nearly a known one.
+        """
+        cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
+        check_keys(cfg, KNOWN_KEYS)
+        for key in ("model", "work_dir"):
+            if cfg.get(key) is None:
+                raise ArgumentError(f"the config has no '{key}'", key=key)
+        arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
+        kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
+        runner: Runner = kind(**copy.copy(arguments), cfg=cfg)
+        return runner
+
+    @cached_property
+    def train_loop(self) -> BaseTrainLoop:
+        """The training loop; built on first use, as are the parts below."""
+        return assemble.build_train_loop(self, self._part("train_cfg"), self._part("train_dataloader"))
+
+    @cached_property
+    def val_loop(self) -> ValLoop | None:
+        """The validation loop, or None."""
+        loop: ValLoop | None = assemble.build_evaluation_loop(self, "val", self._sections)
+        return loop
+
+    @cached_property
+    def test_loop(self) -> TestLoop | None:
+        """The test loop, or None."""
+        loop: TestLoop | None = assemble.build_evaluation_loop(self, "test", self._sections)
+        return loop
+
+    @cached_property
+    def optim_wrapper(self) -> Any:
+        """The optimizer in its wrapper."""
+        return assemble.build_optimization(self, self._part("optim_wrapper"), self._sections["auto_scale_lr"])
+
+    @cached_property
+    def param_schedulers(self) -> Any:
+        """The schedules: a list, or a dict of lists where there are several optimizers."""
+        return assemble.build_schedules(self, self._sections["param_scheduler"])
+
+    @property
+    def train_dataloader(self) -> Any:
+        """The loader of the training loop."""
+        return self.train_loop.dataloader
+
+    @property
+    def val_dataloader(self) -> Any:
+        """The loader of the validation loop, or None."""
+        return self.val_loop.dataloader if self.val_loop else None
+
+    @property
+    def test_dataloader(self) -> Any:
+        """The loader of the test loop, or None."""
+        return self.test_loop.dataloader if self.test_loop else None
+
+    @property
+    def iter(self) -> int:
+        """How many training iterations are done."""
+        return self.train_loop.iter if "train_loop" in self.__dict__ else 0
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
+
+    @property
+    def max_iters(self) -> int:
+        """How many iterations the run has."""
+        return self.train_loop.max_iters
+
+    @property
+    def max_epochs(self) -> int:
+        """How many epochs the run has."""
+        return self.train_loop.max_epochs
+
+    @property
+    def distributed(self) -> bool:
+        """Tells whether several processes train together."""
+        return self.world_size > 1
+
+    @property
+    def event(self) -> str | None:
+        """The event that is being called, or None."""
+        return self._events[-1] if self._events else None
+
+    def train(self) -> nn.Module:
+        """Trains to the end, from the start or from where a checkpoint left off.
+
+        Returns:
+            The model.
+        """
+        loop = self.train_loop
+        _ = self.optim_wrapper, self.param_schedulers, self.val_loop
+        self._initialize_weights()
+        self.load_or_resume()
+        if loop.finished:
+            _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)
+            return self.model
+        self._open()
+        _logger.info("%s", self.hooks.describe())
+        self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+        self.call_hook("before_run")
+        loop.run()
+        self.call_hook("after_run")
+        return self.model
+
+    def val(self) -> dict[str, float]:
+        """Validates once and returns the metrics."""
+        return self._evaluate(self.val_loop, "val")
+
+    def test(self) -> dict[str, float]:
+        """Tests once and returns the metrics."""
+        return self._evaluate(self.test_loop, "test")
+
+    def call_hook(self, event: str, **arguments: Any) -> None:
+        """Calls the hooks that act at `event`, in their order."""
+        self._events.append(event)
+        try:
+            for method in self.hooks.at(event):
+                method(self, **arguments)
+        finally:
+            self._events.pop()
+
+    def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
+        """Adds a hook, or builds it first; the priority is the hook's own where none is given."""
+        assemble.add_hook(self.hooks, hook, priority)
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename: str,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        meta: Mapping[str, Any] | None = None,
+    ) -> str:
+        """Saves the run as it stands.
+
+        Args:
+            out_dir: The folder.
+            filename: The name in it.
+            save_optimizer: Whether the optimizer's state goes in.
+            save_param_scheduler: Whether the schedules' state goes in.
+            meta: Further entries of the checkpoint's `meta`.
+
+        Returns:
+            The path.
+        """
+        checkpoint = state.capture(self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
+        checkpoint["meta"].update(meta or {})
+        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+        path = os.path.join(out_dir, filename)
+        if is_main_process():
+            save_checkpoint(checkpoint, path)
+        return path
+
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str = "cpu",
+        strict: bool = False,
+        revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
+    ) -> dict[str, Any]:
+        """Takes the weights of a checkpoint.
+
+        Returns:
+            The checkpoint.
+        """
+        checkpoint = load_checkpoint(filename, map_location)
+        self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
+        report = load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys)
+        _logger.info("weights of %s: %s", filename, report)
+        return checkpoint
+
+    def resume(self, filename: str) -> None:
+        """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
+        self._resumed = self.load_checkpoint(filename, strict=True)
+        state.restore(self, self._resumed)
+        _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
+
+    def load_or_resume(self) -> None:
+        """Does what `load_from` and `resume` ask for."""
+        latest = self.load_from
+        if self.should_resume and latest is None:
+            latest = find_latest(self.work_dir) if os.path.isdir(self.work_dir) else None
+            if latest is None:
+                _logger.info("nothing to resume in %s: the run starts anew", self.work_dir)
+        if latest is not None:
+            (self.resume if self.should_resume else self.load_checkpoint)(latest)
+
+    def restore_random_state(self) -> None:
+        """Puts the random generators where the resumed checkpoint has them; the loop calls it before it goes on."""
+        if self._resumed is not None:
+            state.restore_random(self._resumed)
+            self._resumed = None
+
+    def _part(self, name: str) -> Any:
+        if self._sections[name] is None:
+            raise ArgumentError(f"training needs '{name}'", key=name)
+        return self._sections[name]
+
+    def _evaluate(self, loop: Any, mode: str) -> dict[str, float]:
+        if loop is None:
+            raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
+        self.load_or_resume()
+        self._open()
+        self.call_hook("before_run")
+        metrics: dict[str, float] = loop.run()
+        self.call_hook("after_run")
+        return metrics
+
+    def _open(self) -> None:
+        """Makes the folder of the run; nothing is written before."""
+        if not is_main_process():
+            return
+        os.makedirs(self.log_dir, exist_ok=True)
+        log_to_file(os.path.join(self.log_dir, f"{self.timestamp}.log"))
+        for key, value in describe_environment().items():
+            _logger.info("environment: %s: %s", key, value)
+        _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
+
+    def _initialize_weights(self) -> None:
+        model = unwrap_model(self.model)
+        if hasattr(model, "init_weights"):
+            model.init_weights()
+
+    def _default_name(self) -> str:
+        filename = getattr(self.cfg, "filename", None)
+        stem = os.path.splitext(os.path.basename(filename))[0] if filename else "run"
+        return f"{stem}_{self.timestamp}"

@@ -1,0 +1,131 @@
+"""What a checkpoint holds of a run, and how a run takes it back."""
+
+import datetime
+import logging
+from collections.abc import Iterator, Mapping
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from footplate.checkpoint import capture_rng, restore_rng
+from footplate.distributed import unwrap_model
+
+if TYPE_CHECKING:
+    from footplate.engine.hook import Hook
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+def capture(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> dict[str, Any]:
+    """Returns everything that moves in a run.
+
+    Args:
+        runner: The runner.
+        save_optimizer: Whether the optimizer's state goes in; without it a run cannot be resumed.
+        save_param_scheduler: Whether the schedules' state goes in.
+
+    Returns:
+        The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and what
+        else a resumed run needs under `run`.
+    """
+    position = _position(runner)
+    checkpoint: dict[str, Any] = {
+        "meta": {
+            "epoch": position["epoch"],
+            "iter": position["iter"],
+            "seed": runner.seed,
+            "experiment_name": runner.experiment_name,
+            "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
+            "footplate_version": version("footplate"),
+            "cfg": getattr(runner.cfg, "pretty_text", ""),
+        },
+        "state_dict": unwrap_model(runner.model).state_dict(),
+        "message_hub": runner.message_hub.state_dict(),
+        "run": {
+            "loop": position,
+            "hooks": {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())},
+            "random": capture_rng(),
+        },
+    }
+    metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
+    if metainfo is not None:
+        checkpoint["meta"]["dataset_meta"] = dict(metainfo)
+    if save_optimizer:
+        checkpoint["optimizer"] = runner.optim_wrapper.state_dict()
+    if save_param_scheduler:
+        checkpoint["param_schedulers"] = _schedule_states(runner.param_schedulers)
+    return checkpoint
+
+
+def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+    """Takes back what `capture` gave, but for weights and random generators.
+
+    A checkpoint of another engine gives what it has: position, optimizer and schedules.
+    """
+    run = checkpoint.get("run", {})
+    meta = checkpoint.get("meta", {})
+    runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
+    if "optimizer" in checkpoint:
+        runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+    if "param_schedulers" in checkpoint:
+        _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
+    hub = checkpoint.get("message_hub")
+    if isinstance(hub, Mapping):
+        runner.message_hub.load_state_dict(hub)
+    states = run.get("hooks", {})
+    for key, hook in _keyed(runner):
+        if key in states:
+            hook.load_state_dict(states[key])
+    for key in ("optimizer", "param_schedulers"):
+        if key not in checkpoint:
+            _logger.warning("the checkpoint holds no '%s': it begins anew, and the run is not bit-equal", key)
+
+
+def restore_random(checkpoint: Mapping[str, Any]) -> None:
+    """Puts every random generator where it stood when the checkpoint was made."""
+    state = checkpoint.get("run", {}).get("random")
+    if state is not None:
+        restore_rng(state)
+
+
+def _position(runner: "Runner") -> dict[str, Any]:
+    """Counts what is done when the checkpoint is made, which an event may be ahead of the loop's own count by one."""
+    loop = runner.train_loop
+    state: dict[str, Any] = dict(loop.state_dict())
+    event = runner.event
+    if event == "after_train_epoch" and loop.by_epoch:
+        state["epoch"] += 1
+    elif event == "after_train_iter" or (event is None and loop.in_progress):
+        state["iter"] += 1
+    return state
+
+
+def _keyed(runner: "Runner") -> Iterator[tuple[str, "Hook"]]:
+    """Yields the hooks with keys that are the same in a run of the same config."""
+    seen: dict[str, int] = {}
+    for hook in runner.hooks:
+        name = type(hook).__name__
+        seen[name] = seen.get(name, 0) + 1
+        yield (name if seen[name] == 1 else f"{name}#{seen[name]}"), hook
+
+
+def _schedule_states(schedules: Any) -> Any:
+    if isinstance(schedules, Mapping):
+        return {name: _schedule_states(each) for name, each in schedules.items()}
+    return [schedule.state_dict() for schedule in schedules]
+
+
+def _load_schedules(schedules: Any, states: Any) -> None:
+    if isinstance(schedules, Mapping):
+        for name, each in schedules.items():
+            _load_schedules(each, states[name])
+        return
+    if len(schedules) != len(states):
+        _logger.warning(
+            "the checkpoint holds %d schedules, the config has %d: they go on from the config's",
+            len(states),
+            len(schedules),
+        )
+        return
+    for schedule, state in zip(schedules, states, strict=True):
+        schedule.load_state_dict(state)
