@@ -1,6 +1,6 @@
 """The model that the engine drives."""
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from itertools import chain
@@ -26,7 +26,7 @@ class Updater(Protocol):
         """Runs the backward pass and steps when it is time."""
 
 
-class BaseModel(BaseModule):
+class BaseModel(BaseModule, ABC):
     """A network with its losses and its predictions, which the loops ask for by `mode`.
 
     Args:

@@ -1,0 +1,179 @@
+"""From the `*_dataloader` sections of a config to loaders."""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from torch.utils.data import BatchSampler, DataLoader, IterableDataset
+
+from footplate.data.loader import SampleLoader
+from footplate.distributed import get_rank
+from footplate.errors import ArgumentError, BuildError, DataError, at_key, nearest, origin_of
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+
+_logger = logging.getLogger("footplate.data")
+_TORCH_KEYS = tuple(inspect.signature(DataLoader.__init__).parameters)[1:]
+_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
+_WORKER_KEYS = (
+    "persistent_workers",
+    "prefetch_factor",
+    "timeout",
+    "worker_init_fn",
+    "multiprocessing_context",
+)
+
+
+def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_collate: str = "pseudo_collate") -> Any:
+    """Returns the loader that a section describes.
+
+    Args:
+        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, and any argument of
+            torch's DataLoader. A plain DataLoader becomes a `SampleLoader` over its parts; any other loader
+            is returned.
+        seed: Of order and augmentation.
+        default_collate: The name of the collate function where the section names none.
+
+    Raises:
+        BuildError: A key is unknown, or `dataset` is missing.
+        ArgumentError: A value makes no sense.
+        DataError: The data set is empty.
+    """
+    if type(cfg) is DataLoader:
+        return _adopted(cfg, seed)
+    if not isinstance(cfg, Mapping):
+        return cfg
+    _check_keys(cfg)
+    _check_numbers(cfg)
+    settings = dict(cfg)
+    offset = get_rank() if settings.pop("diff_rank_seed", False) else 0
+    dataset = _build_dataset(settings.pop("dataset"))
+    settings["collate_fn"] = _build_function(settings.get("collate_fn"), default_collate)
+    settings["worker_init_fn"] = _build_worker_init(settings.get("worker_init_fn"))
+    settings = _without_idle_keys(settings)
+    if isinstance(dataset, IterableDataset):
+        return _build_iterable(dataset, settings, seed)
+    _build_samplers(settings, cfg, dataset, seed + offset)
+    return SampleLoader(dataset, seed=seed, **settings)
+
+
+def _check_keys(cfg: Mapping[str, Any]) -> None:
+    for key in cfg:
+        if key not in _KEYS:
+            raise BuildError(
+                f"a data loader takes no argument '{key}'",
+                origin=origin_of(cfg, key),
+                key=str(key),
+                found=cfg[key],
+                suggestion=nearest(str(key), _KEYS),
+            )
+    if cfg.get("dataset") is None:
+        raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
+
+
+def _check_numbers(cfg: Mapping[str, Any]) -> None:
+    for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1)):
+        value = cfg.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
+            raise ArgumentError(
+                f"{key} is a whole number of at least {least}",
+                origin=origin_of(cfg, key),
+                key=key,
+                found=value,
+            )
+
+
+def _build_dataset(cfg: Any) -> Any:
+    dataset = cfg
+    if isinstance(cfg, Mapping):
+        with at_key("dataset"):
+            dataset = DATASETS.build(cfg)
+    if hasattr(dataset, "full_init"):
+        dataset.full_init()
+    if not isinstance(dataset, IterableDataset) and len(dataset) == 0:
+        raise DataError(f"the data set '{type(dataset).__name__}' is empty", key="dataset", origin=origin_of(cfg))
+    return dataset
+
+
+def _build_samplers(settings: dict[str, Any], cfg: Mapping[str, Any], dataset: Any, seed: int) -> None:
+    """Replaces the samplers in `settings` by objects."""
+    if isinstance(settings.get("sampler"), Mapping):
+        with at_key("sampler"):
+            settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)
+    if isinstance(settings.get("batch_sampler"), Mapping):
+        given = {"sampler": settings.pop("sampler", None), "batch_size": settings.pop("batch_size", 1)}
+        with at_key("batch_sampler"):
+            settings["batch_sampler"] = DATA_SAMPLERS.build(settings["batch_sampler"], **given)
+    if settings.get("batch_sampler") is not None:
+        for key in ("sampler", "batch_size", "shuffle", "drop_last"):
+            settings.pop(key, None)
+
+
+def _build_function(cfg: Any, default: str) -> Callable[..., Any]:
+    """The function or callable object that `collate_fn` stands for; further keys become arguments."""
+    if cfg is None or isinstance(cfg, str):
+        return FUNCTIONS.get(cfg or default)
+    if isinstance(cfg, Mapping):
+        with at_key("collate_fn"):
+            return _bound(cfg)
+    if not callable(cfg):
+        raise ArgumentError("collate_fn is a function or a dict with its 'type'", key="collate_fn", found=cfg)
+    return cfg  # type: ignore[no-any-return]
+
+
+def _bound(cfg: Mapping[str, Any]) -> Callable[..., Any]:
+    if "type" not in cfg:
+        raise BuildError("a function is built from a dict with the key 'type'", found=dict(cfg))
+    arguments = {key: value for key, value in cfg.items() if key != "type"}
+    found = FUNCTIONS.resolve(cfg["type"], cfg)
+    if inspect.isclass(found):
+        return FUNCTIONS.build(cfg)  # type: ignore[no-any-return]
+    return partial(found, **arguments) if arguments else found
+
+
+def _build_worker_init(cfg: Any) -> Any:
+    if not isinstance(cfg, Mapping):
+        return cfg
+    with at_key("worker_init_fn"):
+        return _bound(cfg)
+
+
+def _without_idle_keys(settings: dict[str, Any]) -> dict[str, Any]:
+    """Drops what has no meaning here and would make torch refuse or warn."""
+    if not settings.get("num_workers"):
+        idle = [key for key in _WORKER_KEYS if settings.get(key)]
+        settings = {key: value for key, value in settings.items() if key not in _WORKER_KEYS}
+        if idle:
+            _logger.info("%s: without effect, since num_workers is 0", ", ".join(idle))
+    if settings.get("pin_memory") and not torch.accelerator.is_available():
+        settings["pin_memory"] = False
+        _logger.info("pin_memory: without effect, since there is no accelerator")
+    return settings
+
+
+def _build_iterable(dataset: Any, settings: dict[str, Any], seed: int) -> DataLoader[Any]:
+    for key in ("sampler", "batch_sampler", "shuffle", "num_batch_per_epoch"):
+        settings.pop(key, None)
+    return DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings)
+
+
+def _adopted(loader: DataLoader[Any], seed: int) -> Any:
+    """A SampleLoader over the parts of a plain loader; the loader itself if its order is not ours."""
+    if isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
+        return loader
+    names = (
+        "collate_fn",
+        "num_workers",
+        "pin_memory",
+        "timeout",
+        "worker_init_fn",
+        "multiprocessing_context",
+    )
+    settings = {name: getattr(loader, name) for name in (*names, "prefetch_factor", "persistent_workers")}
+    if loader.batch_sampler is not None and type(loader.batch_sampler) is not BatchSampler:
+        settings["batch_sampler"] = loader.batch_sampler
+    else:
+        settings.update(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+    return SampleLoader(loader.dataset, seed=seed, **settings)

@@ -1,0 +1,95 @@
+"""From samples to a batch."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import default_collate as torch_collate
+
+from footplate.errors import DataError
+from footplate.registry import FUNCTIONS
+from footplate.structures import BaseDataElement
+
+
+def pseudo_collate(samples: Sequence[Any]) -> Any:
+    """Puts samples into a batch without stacking anything: dicts of lists, tuples of lists.
+
+    Args:
+        samples: All of one structure.
+
+    Returns:
+        The structure of one sample, with a list of N values wherever a sample holds one.
+
+    Example:
+        >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
+        {'inputs': [1, 2], 'name': ['a', 'b']}
+    """
+    return _collate(samples, list)
+
+
+def default_collate(samples: Sequence[Any]) -> Any:
+    """Puts samples into a batch: tensors, arrays and numbers are stacked, data elements are listed.
+
+    Args:
+        samples: All of one structure, with tensors of one shape.
+
+    Returns:
+        The structure of one sample, with tensors ``(N, ...)``.
+
+    Raises:
+        DataError: Tensors differ in shape, or a value cannot be stacked.
+
+    Example:
+        >>> default_collate([(1.0, "a"), (2.0, "b")])
+        [tensor([1., 2.], dtype=torch.float64), ['a', 'b']]
+    """
+    return _collate(samples, _stacked)
+
+
+def _collate(samples: Sequence[Any], leaf: Callable[[Sequence[Any]], Any]) -> Any:
+    first = samples[0]
+    if isinstance(first, (BaseDataElement, str, bytes)):
+        return list(samples)
+    if isinstance(first, Mapping):
+        _check_keys(samples)
+        return {key: _collate([sample[key] for sample in samples], leaf) for key in first}
+    if isinstance(first, Sequence):
+        columns = [_collate(column, leaf) for column in zip(*_of_one_length(samples), strict=True)]
+        return type(first)(*columns) if hasattr(first, "_fields") else columns
+    return leaf(samples)
+
+
+def _stacked(values: Sequence[Any]) -> Any:
+    if isinstance(values[0], (Tensor, np.ndarray)):
+        shapes = [tuple(value.shape) for value in values]
+        if len(set(shapes)) > 1:
+            raise DataError(
+                "the samples of a batch have unequal shapes, so they cannot be stacked",
+                found=list(dict.fromkeys(shapes)),
+                notes=["collate_fn=dict(type='pseudo_collate') keeps them in a list"],
+            )
+    try:
+        return torch_collate(list(values))
+    except (TypeError, RuntimeError, ValueError) as error:
+        raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
+
+
+def _check_keys(samples: Sequence[Mapping[Any, Any]]) -> None:
+    wanted = samples[0].keys()
+    for sample in samples:
+        if sample.keys() != wanted:
+            raise DataError(
+                "the samples of a batch have different keys", found=sorted(map(str, wanted ^ sample.keys()))
+            )
+
+
+def _of_one_length(samples: Sequence[Sequence[Any]]) -> Sequence[Sequence[Any]]:
+    lengths = list(dict.fromkeys(len(sample) for sample in samples))
+    if len(lengths) > 1:
+        raise DataError("the samples of a batch hold different numbers of values", found=lengths)
+    return samples
+
+
+FUNCTIONS.register_module(module=pseudo_collate)
+FUNCTIONS.register_module(module=default_collate)

@@ -1,0 +1,130 @@
+"""Reading one batch: with random state of its own, and errors that say which sample."""
+
+import pickle
+import traceback
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from torch.utils.data import Dataset, get_worker_info
+
+from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
+from footplate.errors import DataError, FootplateError
+
+_PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
+
+
+class BatchKey(NamedTuple):
+    """Which samples a batch holds, and where they stand in the global order."""
+
+    epoch: int
+    positions: range
+    indices: Sequence[Any]
+    alone: bool = False  # one sample, not put into a batch
+
+
+class ReadFailure:
+    """An error on its way from a worker to the main process, where `throw` raises it."""
+
+    def __init__(self, error: DataError, cause: Exception, trace: str, worker: int | None) -> None:
+        self.error = error
+        self.cause = cause
+        self.trace = trace
+        self.worker = worker
+
+    def throw(self) -> None:
+        """Raises the error, caused by what the data set raised."""
+        if self.worker is not None:
+            self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
+        raise self.error from self.cause
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return ReadFailure, (self.error, _picklable(self.cause), self.trace, self.worker)
+
+
+class BatchReader(Dataset[Any]):
+    """A data set of whole batches: reads the samples a `BatchKey` names and collates them.
+
+    Before each sample the generators of Python, numpy and torch are seeded from (seed, epoch, global
+    position), so that what a sample becomes depends neither on the worker nor on what was read before. In
+    the main process they are put back afterwards.
+
+    Args:
+        dataset: Of samples.
+        collate: From a list of samples to a batch.
+        seed: Of the run.
+    """
+
+    def __init__(self, dataset: Any, *, collate: Callable[[Any], Any], seed: int) -> None:
+        self.dataset = dataset
+        self.collate = collate
+        self.seed = seed
+
+    def __getitem__(self, key: BatchKey) -> Any:
+        if get_worker_info() is not None:
+            return self._read(key)
+        with kept_random_state():
+            return self._read(key)
+
+    def _read(self, key: BatchKey) -> Any:
+        samples = []
+        for position, index in zip(key.positions, key.indices, strict=True):
+            seed_generators(mixed_seed(self.seed, key.epoch, position))
+            try:
+                samples.append(self.dataset[index])
+            except Exception as error:
+                return _failure(_sample_error(self.dataset, index, error), error)
+        try:
+            return self.collate(samples[0] if key.alone else samples)
+        except Exception as error:
+            return _failure(_batch_error(key.indices, error), error)
+
+
+class _WorkerTraceError(Exception):
+    """Shows the traceback of a worker as the cause of an error."""
+
+
+def _failure(error: DataError, cause: Exception) -> ReadFailure:
+    worker = get_worker_info()
+    trace = "".join(traceback.format_exception(cause))
+    return ReadFailure(error, cause, trace, worker.id if worker else None)
+
+
+def _sample_error(dataset: Any, index: Any, error: Exception) -> DataError:
+    path = _path_of(dataset, index)
+    notes = [f"file: {path}"] if path and path not in str(error) else []
+    what = f"sample {index} of the data set '{type(dataset).__name__}' cannot be read"
+    return DataError(f"{what}: {_summary(error)}", notes=[*notes, *_details(error)])
+
+
+def _batch_error(indices: Sequence[Any], error: Exception) -> DataError:
+    shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
+    return DataError(f"the samples {shown} cannot be put into a batch: {_summary(error)}", notes=_details(error))
+
+
+def _summary(error: Exception) -> str:
+    text = error.message if isinstance(error, FootplateError) else str(error)
+    first = text.strip().split("\n", 1)[0]
+    return first if isinstance(error, FootplateError) else f"{type(error).__name__}: {first}".rstrip(": ")
+
+
+def _details(error: Exception) -> list[str]:
+    if isinstance(error, FootplateError):
+        return [line.strip() for line in str(error).split("\n")[1:]]
+    frames = traceback.extract_tb(error.__traceback__)
+    return [f"raised in {frames[-1].name}() at {frames[-1].filename}:{frames[-1].lineno}"] if frames else []
+
+
+def _path_of(dataset: Any, index: Any) -> str | None:
+    try:
+        info = dataset.get_data_info(index)
+        return next((str(info[key]) for key in _PATH_KEYS if info.get(key)), None)
+    except Exception:  # only decorates an error, so it must not raise another
+        return None
+
+
+def _picklable(error: Exception) -> Exception:
+    try:
+        pickle.loads(pickle.dumps(error))
+    except Exception:
+        return RuntimeError(f"{type(error).__name__}: {error}")
+    return error

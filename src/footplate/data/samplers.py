@@ -1,0 +1,120 @@
+"""In which order samples are visited: pure functions of seed, epoch and position."""
+
+import os
+from collections.abc import Iterator, Sized
+
+import torch
+from torch.utils.data import Sampler
+
+from footplate.distributed import broadcast_object, get_rank, get_world_size
+from footplate.errors import DataError
+from footplate.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class DefaultSampler(Sampler[int]):
+    """Visits every sample once an epoch; rank r of n takes the positions r, r + n, r + 2n ... of one order.
+
+    The order depends on seed and epoch alone, not on the number of ranks.
+
+    Args:
+        dataset: What is sampled; only its length is used.
+        shuffle: Whether each epoch has its own order, or all have that of the data set.
+        seed: Of the order; None draws one that all ranks share.
+        round_up: Repeat the first samples at the end, so that every rank takes equally many.
+
+    Raises:
+        DataError: The data set is empty.
+
+    Example:
+        >>> list(DefaultSampler(range(4), shuffle=False))
+        [0, 1, 2, 3]
+    """
+
+    endless = False
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True) -> None:
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self.size = _length(dataset)
+        self.shuffle = shuffle
+        self.seed = _common_seed() if seed is None else seed
+        self.round_up = round_up
+        self.epoch = 0
+        whole = -(-self.size // self.world_size) * self.world_size
+        self.total_size = whole if round_up else self.size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the epoch whose order comes next."""
+        self.epoch = epoch
+
+    def iterate_from(self, start: int) -> Iterator[int]:
+        """Yields this rank's samples of the epoch from its `start`-th on; the cost is always the same."""
+        first = self.rank + start * self.world_size
+        chosen = torch.arange(first, max(self.total_size, first), self.world_size) % self.size
+        if self.shuffle:
+            chosen = _permutation(self.size, self.seed + self.epoch)[chosen]
+        return iter(chosen.tolist())
+
+    def __iter__(self) -> Iterator[int]:
+        return self.iterate_from(0)
+
+    def __len__(self) -> int:
+        return len(range(self.rank, self.total_size, self.world_size))
+
+
+@DATA_SAMPLERS.register_module()
+class InfiniteSampler(Sampler[int]):
+    """Visits the samples again and again without an end; ranks share one global order as in DefaultSampler.
+
+    Args:
+        dataset: What is sampled; only its length is used.
+        shuffle: Whether each pass over the data set has its own order.
+        seed: Of the order; None draws one that all ranks share.
+
+    Raises:
+        DataError: The data set is empty.
+    """
+
+    endless = True
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None) -> None:
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self.size = _length(dataset)
+        self.shuffle = shuffle
+        self.seed = _common_seed() if seed is None else seed
+
+    def set_epoch(self, epoch: int) -> None:
+        """Does nothing: the passes follow each other without epochs."""
+
+    def iterate_from(self, start: int) -> Iterator[int]:
+        """Yields this rank's samples from its `start`-th on; the cost is always the same."""
+        position = self.rank + start * self.world_size
+        while True:
+            number, offset = divmod(position, self.size)
+            order = _permutation(self.size, self.seed + number) if self.shuffle else torch.arange(self.size)
+            chosen = order[offset :: self.world_size].tolist()
+            yield from chosen
+            position += len(chosen) * self.world_size
+
+    def __iter__(self) -> Iterator[int]:
+        return self.iterate_from(0)
+
+    def __len__(self) -> int:
+        """The samples this rank takes in one pass, rounded up."""
+        return -(-self.size // self.world_size)
+
+
+def _permutation(size: int, seed: int) -> torch.Tensor:
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+
+
+def _length(dataset: Sized) -> int:
+    size = len(dataset)
+    if size == 0:
+        raise DataError(f"the data set '{type(dataset).__name__}' is empty")
+    return size
+
+
+def _common_seed() -> int:
+    # From the system, since the global generators belong to the run.
+    return broadcast_object(int.from_bytes(os.urandom(4), "little"))
