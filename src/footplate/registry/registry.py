@@ -253,6 +253,8 @@ class Registry:
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
         if not dotted and (self._base is None or not self._strict or not inspect.isclass(entry)):
             return
+        if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
+            return  # the base type itself, which its module does not hold yet while it is being decorated
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"

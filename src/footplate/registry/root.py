@@ -40,7 +40,7 @@ WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", "footplate.tasks")
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
-OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers:OptimWrapper")
+OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.base:OptimWrapper")
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
@@ -50,8 +50,8 @@ EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluatio
 VISUALIZERS = _root(
     "visualizer", "footplate.visualization", "footplate.tasks", base="footplate.visualization:Visualizer"
 )
-VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers:BaseVisBackend")
-LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records:LogProcessor")
+VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers.base:BaseVisBackend")
+LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.processor:LogProcessor")
 INFERENCERS = _root("inferencer")
 
 ROOT_REGISTRIES: dict[str, Registry] = {
