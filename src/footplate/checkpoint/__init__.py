@@ -2,20 +2,29 @@
 
 from footplate.checkpoint._seal import Seal
 from footplate.checkpoint.finding import candidates, find_latest, read_pointer
-from footplate.checkpoint.loading import load_checkpoint, verify
+from footplate.checkpoint.inert import Inert
+from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.rng import capture_rng, restore_rng
 from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
+from footplate.checkpoint.verifying import verify
+from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, revised, weights_of
 
 __all__ = [
+    "Inert",
+    "LoadReport",
+    "Mismatch",
     "Seal",
     "candidates",
     "capture_rng",
     "find_latest",
     "load_checkpoint",
+    "load_weights",
     "read_pointer",
     "remove_checkpoint",
     "restore_rng",
+    "revised",
     "save_checkpoint",
     "verify",
+    "weights_of",
     "write_pointer",
 ]

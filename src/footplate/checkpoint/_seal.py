@@ -107,7 +107,7 @@ def read_seal(stream: IO[bytes]) -> Seal:
     return Seal(found[2].decode(), int(found[1]))
 
 
-def check_seal(stream: IO[bytes], path: str) -> Seal:
+def check_seal(stream: IO[bytes]) -> Seal:
     """Reads an open file through and returns its seal; the seal of an unsealed file has no digest.
 
     Raises:
@@ -120,7 +120,7 @@ def check_seal(stream: IO[bytes], path: str) -> Seal:
     found = _hash_until(stream, stream.seek(0, 2) - _DIGEST_BYTES)
     if found != seal.digest:
         raise CheckpointDamagedError(
-            f"checkpoint '{path}' is damaged: its content is not what was written",
+            "its content is not what was written",
             notes=[f"expected sha256 {seal.digest}", f"   found sha256 {found}"],
         )
     return seal

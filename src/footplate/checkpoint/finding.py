@@ -1,25 +1,18 @@
 """Finding the checkpoint to resume from."""
 
+import contextlib
 import logging
 import os
-from typing import NamedTuple
 
 from footplate import storage
 from footplate.checkpoint._seal import read_seal
-from footplate.checkpoint.loading import verify
 from footplate.checkpoint.saving import POINTER
+from footplate.checkpoint.verifying import verify
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SUFFIXES = (".pth", ".pt", ".ckpt")
 _BEST = "best_"
-
-
-class Skipped(NamedTuple):
-    """A checkpoint that cannot be used, and why."""
-
-    path: str
-    reason: str
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
@@ -47,6 +40,17 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     return None
 
 
+def other_whole(path: "str | os.PathLike[str]") -> str | None:
+    """Returns the newest whole checkpoint in the folder of `path` that is not `path`; None if there is none."""
+    damaged = storage.absolute(path)
+    for candidate in candidates(storage.parent(damaged)):
+        if candidate != damaged:
+            with contextlib.suppress(CheckpointError):
+                verify(candidate)
+                return candidate
+    return None
+
+
 def candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the checkpoints of a run as absolute paths, newest first, whole or not."""
     folders = [storage.absolute(folder)]
@@ -63,9 +67,7 @@ def _checkpoints_in(folder: str) -> list[str]:
     except OSError:
         return []
     return [
-        storage.join(folder, name)
-        for name in names
-        if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
+        storage.join(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
     ]
 
 

@@ -2,28 +2,19 @@
 
 import logging
 import os
-import pickle
+from collections.abc import Mapping
 from typing import IO, Any
 
 import torch
 
-from footplate import storage
-from footplate.checkpoint._seal import Seal, check_seal
-from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.checkpoint import inert
+from footplate.checkpoint._seal import check_seal, read_seal
+from footplate.checkpoint.finding import other_whole
+from footplate.checkpoint.verifying import opened
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
-
-
-def verify(path: "str | os.PathLike[str]") -> Seal:
-    """Reads a checkpoint through and returns its seal; files of other engines have no digest in it.
-
-    Raises:
-        CheckpointDamagedError: The content is not what was written.
-        CheckpointError: There is no such file, or it cannot be read.
-    """
-    name = os.fspath(path)
-    with _open(name) as stream:
-        return check_seal(stream, name)
+_MOST_NAMES = 5
 
 
 def load_checkpoint(
@@ -31,35 +22,63 @@ def load_checkpoint(
 ) -> dict[str, Any]:
     """Returns what a checkpoint holds, after checking that it is what was written.
 
+    Nothing in it is imported or called. Where other engines saved objects of their own, an `Inert` stands for
+    each; arrays and numbers of numpy are themselves.
+
     Args:
         path: A local path, or a target that fsspec knows.
-        map_location: The device for its tensors.
+        map_location: The device for its tensors; with 'meta' only their shapes are read and nothing is
+            checked.
         trust: Lets the file execute code, as `torch.load(..., weights_only=False)` does. For files of your
             own making only; a line in the log records it.
 
     Raises:
-        CheckpointDamagedError: The content is not what was written.
+        CheckpointDamagedError: The content is not what was written; names the newest whole one beside it.
         CheckpointError: There is no such file, or it is no checkpoint.
+        ArgumentError: There is no such device.
     """
-    name = os.fspath(path)
-    if trust:
-        _logger.warning("trusting checkpoint '%s': code in it may be executed", name)
-    with _open(name) as stream:
-        check_seal(stream, name)
-        stream.seek(0)
-        try:
-            loaded = torch.load(stream, map_location=map_location, weights_only=not trust)
-        except (pickle.UnpicklingError, RuntimeError, EOFError, KeyError, ValueError) as error:
-            raise CheckpointDamagedError(f"'{name}' is no checkpoint, or damaged: {error}") from error
-    if not isinstance(loaded, dict):
-        raise CheckpointError(f"'{name}' holds no dict", found=type(loaded).__name__)
-    return loaded
-
-
-def _open(path: str) -> IO[bytes]:
+    name, device = os.fspath(path), _checked_device(map_location)
     try:
-        return storage.open_file(path)
-    except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint '{path}'") from error
-    except OSError as error:
-        raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
+        with opened(name) as stream:
+            loaded = _load_trusting(stream, name, device) if trust else _load(stream, name, device)
+    except CheckpointDamagedError as error:
+        other = other_whole(name)
+        if other is None:
+            raise
+        notes = [*error.notes, f"the newest whole one beside it is '{other}'"]
+        raise CheckpointDamagedError(error.message, notes=notes) from error
+    if not isinstance(loaded, Mapping):
+        raise CheckpointError(f"'{name}' holds no dict", found=type(loaded).__name__)
+    return dict(loaded) if type(loaded) is not dict else loaded
+
+
+def _load(stream: IO[bytes], name: str, device: torch.device) -> Any:
+    seal = read_seal(stream) if device.type == "meta" else check_seal(stream)
+    content = inert.read(stream, device=device, check=seal.digest is None)
+    _tell_inert(name, content.inert_names)
+    return content.value
+
+
+def _load_trusting(stream: IO[bytes], name: str, device: torch.device) -> Any:
+    _logger.warning("trusting checkpoint '%s': code in it may be executed", name)
+    check_seal(stream)
+    stream.seek(0)
+    try:
+        return torch.load(stream, map_location=device, weights_only=False)
+    except Exception as error:
+        raise CheckpointError(f"torch cannot load it: {type(error).__name__}: {error}") from error
+
+
+def _tell_inert(path: str, names: Mapping[str, int]) -> None:
+    if names:
+        told = ", ".join(list(names)[:_MOST_NAMES]) + (", ..." if len(names) > _MOST_NAMES else "")
+        _logger.info("checkpoint '%s': objects of %d kinds were not built: %s", path, len(names), told)
+
+
+def _checked_device(location: "str | torch.device") -> torch.device:
+    try:
+        device = torch.device(location)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise ArgumentError(f"tensors cannot go to the device '{location}'", key="map_location") from error
+    return device

@@ -58,9 +58,7 @@ def _restore_devices(kind: str, states: list[torch.Tensor]) -> None:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     there = list(_indices(kind)) if device is not None and device.type == kind else []
     if len(there) != len(states):
-        _logger.warning(
-            "random state of %d '%s' devices was saved, %d are here", len(states), kind, len(there)
-        )
+        _logger.warning("random state of %d '%s' devices was saved, %d are here", len(states), kind, len(there))
     for index, entry in zip(there, states, strict=False):
         _module(kind).set_rng_state(entry, index)
 

@@ -1,0 +1,243 @@
+"""The zip archives that `torch.save` writes, read with suspicion.
+
+Such an archive stores its members uncompressed, one behind the other, and ends in a directory of them. Anything
+else is refused before it is read: compressed members (they can unfold without bound), members that overlap,
+directories that do not end where the archive does.
+
+Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
+"""
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import IO, NamedTuple
+
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+_END = struct.Struct("<4s4H2LH")
+_END_64_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_ESCAPED = 0xFFFFFFFF
+_ZIP64_FIELD = 1
+_MOST_MEMBERS = 100_000
+_LONGEST_DIRECTORY = 64 << 20
+_LONGEST_COMMENT = 0xFFFF
+_ENCRYPTED = 1
+
+
+class Member(NamedTuple):
+    """One member of an archive.
+
+    Attributes:
+        name: Its full name.
+        start: Where its local header begins.
+        size: Bytes of content.
+        checksum: The CRC-32 of the content.
+    """
+
+    name: str
+    start: int
+    size: int
+    checksum: int
+
+
+class Archive:
+    """The members of one archive.
+
+    Args:
+        stream: An open file.
+
+    Raises:
+        CheckpointDamagedError: It is cut off or altered.
+        CheckpointError: It is an archive, but none that torch writes.
+    """
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        start, size, count = _find_directory(stream)
+        stream.seek(start)
+        self.members = {member.name: member for member in _read_directory(stream.read(size))}
+        if len(self.members) != count:
+            raise CheckpointDamagedError("its directory counts other members than it lists")
+        self._ends = _checked_ends(list(self.members.values()), start)
+        self.root = self._find_root()
+
+    def size_of(self, name: str) -> int:
+        """Returns the bytes of the member `name` below the root.
+
+        Raises:
+            CheckpointDamagedError: There is none.
+        """
+        return self._member(name).size
+
+    def read(self, name: str, *, check: bool) -> bytes:
+        """Returns the content of the member `name` below the root.
+
+        Args:
+            name: The member.
+            check: Whether its checksum is compared.
+
+        Raises:
+            CheckpointDamagedError: There is none, or it is not what was written.
+        """
+        content = bytearray(self.size_of(name))
+        self.read_into(name, memoryview(content), check=check)
+        return bytes(content)
+
+    def read_into(self, name: str, target: memoryview, *, check: bool) -> None:
+        """Fills `target`, which has the size of the member, with its content; see `read`."""
+        member = self._member(name)
+        self._stream.seek(self._content_start(member))
+        read_fully(self._stream, target)
+        if check and zlib.crc32(target) != member.checksum:
+            raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
+
+    def check(self) -> None:
+        """Compares the checksum of every member.
+
+        Raises:
+            CheckpointDamagedError: One is not what was written.
+        """
+        for name in self.members:
+            if name.startswith(f"{self.root}/"):
+                self.read(name[len(self.root) + 1 :], check=True)
+
+    def __contains__(self, name: str) -> bool:
+        return f"{self.root}/{name}" in self.members
+
+    def _member(self, name: str) -> Member:
+        member = self.members.get(f"{self.root}/{name}")
+        if member is None:
+            raise CheckpointDamagedError(f"it lacks the member '{name}'")
+        return member
+
+    def _find_root(self) -> str:
+        roots = [name[: -len("/data.pkl")] for name in self.members if name.endswith("/data.pkl")]
+        if len(roots) != 1:
+            raise CheckpointError("it is an archive, but torch.save did not write it")
+        if f"{roots[0]}/constants.pkl" in self.members:
+            raise CheckpointError("it holds a TorchScript program; export its state dict to use its weights")
+        return roots[0]
+
+    def _content_start(self, member: Member) -> int:
+        self._stream.seek(member.start)
+        header = self._stream.read(_LOCAL.size)
+        if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
+            raise CheckpointDamagedError(f"its member '{member.name}' has no header")
+        *_, name_size, extra_size = _LOCAL.unpack(header)
+        name = self._stream.read(name_size)
+        start = member.start + _LOCAL.size + name_size + extra_size
+        if name != member.name.encode() or start + member.size > self._ends[member.name]:
+            raise CheckpointDamagedError(f"the header of its member '{member.name}' says something else")
+        return int(start)
+
+
+def read_fully(stream: IO[bytes], target: memoryview) -> None:
+    """Fills `target` with the next bytes.
+
+    Raises:
+        CheckpointDamagedError: There are not so many.
+    """
+    while len(target):
+        count = stream.readinto(target)  # type: ignore[attr-defined]
+        if not count:
+            raise CheckpointDamagedError("it is cut off in the middle of a tensor")
+        target = target[count:]
+
+
+def _find_directory(stream: IO[bytes]) -> tuple[int, int, int]:
+    """Returns start, size and number of entries of the directory, which must end where the end record begins."""
+    length = stream.seek(0, 2)
+    stream.seek(max(0, length - _END.size - _LONGEST_COMMENT))
+    tail = stream.read()
+    found = _last_end_record(tail)
+    if found is None:
+        raise CheckpointDamagedError("it is cut off: the end of the archive is missing")
+    end = length - len(tail) + found
+    *_, count, size, start, _comment = _END.unpack(tail[found : found + _END.size])
+    if _ESCAPED in (size, start) or count == 0xFFFF or _has_locator(stream, end):
+        end, start, size, count = _find_directory_64(stream, end)
+    if start + size != end:
+        raise CheckpointDamagedError("it is cut off or altered: its directory is not where it should be")
+    if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
+        raise CheckpointError(f"it has {count} members, more than any checkpoint")
+    return start, size, count
+
+
+def _last_end_record(tail: bytes) -> int | None:
+    """Returns where the end record is whose comment reaches exactly to the end of the file."""
+    found = tail.rfind(b"PK\x05\x06")
+    while found >= 0:
+        if len(tail) - found >= _END.size:
+            comment = _END.unpack(tail[found : found + _END.size])[-1]
+            if found + _END.size + comment == len(tail):
+                return found
+        found = tail.rfind(b"PK\x05\x06", 0, found)
+    return None
+
+
+def _has_locator(stream: IO[bytes], end: int) -> bool:
+    stream.seek(max(0, end - _END_64_LOCATOR.size))
+    return stream.read(4) == b"PK\x06\x07"
+
+
+def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]:
+    stream.seek(max(0, end - _END_64_LOCATOR.size))
+    locator = stream.read(_END_64_LOCATOR.size)
+    if len(locator) != _END_64_LOCATOR.size or locator[:4] != b"PK\x06\x07":
+        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+    end_64 = _END_64_LOCATOR.unpack(locator)[2]
+    if end_64 + _END_64.size + _END_64_LOCATOR.size != end:
+        raise CheckpointDamagedError("it is cut off or altered: its end is not where it should be")
+    stream.seek(end_64)
+    record = stream.read(_END_64.size)
+    if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
+        raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
+    *_, count, size, start = _END_64.unpack(record)
+    return end_64, start, size, count
+
+
+def _read_directory(directory: bytes) -> Iterator[Member]:
+    position = 0
+    while position < len(directory):
+        entry = directory[position : position + _ENTRY.size]
+        if len(entry) != _ENTRY.size or entry[:4] != b"PK\x01\x02":
+            raise CheckpointDamagedError("it is altered: its directory makes no sense")
+        flags, method = struct.unpack_from("<2H", entry, 8)
+        checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
+        (start,) = struct.unpack_from("<L", entry, 42)
+        position += _ENTRY.size
+        name = directory[position : position + name_size].decode("utf-8", "replace")
+        extra = directory[position + name_size : position + name_size + extra_size]
+        size, packed, start = _widened(size, packed, start, extra)
+        if method or flags & _ENCRYPTED or packed != size:
+            raise CheckpointError(f"its member '{name}' is compressed or encrypted, which torch.save never does")
+        yield Member(name, start, size, checksum)
+        position += name_size + extra_size + comment_size
+
+
+def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int, int]:
+    """Returns the numbers of an entry, with those that need 64 bits taken from its extra field."""
+    values = [size, packed, start]
+    position = 0
+    while _ESCAPED in values and position + 4 <= len(extra):
+        kind, length = struct.unpack_from("<2H", extra, position)
+        field = extra[position + 4 : position + 4 + length]
+        if kind == _ZIP64_FIELD:
+            wide = iter(struct.unpack(f"<{len(field) // 8}Q", field[: len(field) // 8 * 8]))
+            values = [next(wide, value) if value == _ESCAPED else value for value in values]
+            break
+        position += 4 + length
+    return values[0], values[1], values[2]
+
+
+def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
+    """Returns where each member ends at the latest: where the next one begins."""
+    ordered = sorted(members, key=lambda member: member.start)
+    limits = [member.start for member in ordered[1:]] + [directory]
+    for member, limit in zip(ordered, limits, strict=True):
+        if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
+            raise CheckpointError(f"its member '{member.name}' overlaps another one, or reaches beyond the end")
+    return {member.name: limit for member, limit in zip(ordered, limits, strict=True)}

@@ -1,0 +1,351 @@
+"""A stack machine for pickles that knows data and nothing else.
+
+`pickletools` tells the operations of a pickle apart; here each of them moves data. The operations that import
+or call (GLOBAL, REDUCE, NEWOBJ, BUILD ...) yield a `Name` or an `Inert`, unless the name is in a table of
+functions that the caller brings along.
+
+Source: https://docs.python.org/3/library/pickletools.html
+"""
+
+import pickletools
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import IO, Any, NamedTuple
+
+from footplate.errors import CheckpointError
+
+_LARGEST_KEY = 2**53
+_LONGEST_KEY = 64
+_BASE_BUDGET = 96 << 20
+_BYTES_PER_READ = 4
+_DEFAULT_COST = 16
+_BYTES_PER_ENTRY = 64
+# What an operation may leave in memory, in bytes: a pickle of a few bytes must not fill the machine.
+_COSTS = {
+    **dict.fromkeys(["EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"], 96),
+    **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL", "MARK", "SETITEM"], 240),
+    **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 512),
+}
+_PUSHED = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING", "FLOAT", "BINFLOAT"}).union(
+    ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"],
+    ["BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"],
+    ["UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"],
+)
+# What a pickle that was made up can raise in a function that checks its arguments.
+_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
+_MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
+
+
+class Name(NamedTuple):
+    """A class or function that a pickle names; it was not imported."""
+
+    module: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.module}.{self.name}"
+
+
+class Inert:
+    """Stands for an object whose class was not imported.
+
+    Attributes:
+        name: The full name of the class or function.
+        args: What it would have been called with.
+        state: What its attributes would have been set to.
+        items: Keys and values, if it is a kind of dict.
+        elements: What was appended, if it is a kind of list.
+    """
+
+    __slots__ = ("args", "elements", "items", "name", "state")
+
+    def __init__(self, name: str, args: tuple[Any, ...] = ()) -> None:
+        self.name = name
+        self.args = args
+        self.state: Any = None
+        self.items: dict[Any, Any] = {}
+        self.elements: list[Any] = []
+
+    def __repr__(self) -> str:
+        return f"<inert {self.name}>"
+
+
+class Deferred:
+    """Something that is complete only when its state arrives; `finish` then yields the value."""
+
+    def __init__(self) -> None:
+        self.slots: list[int] = []
+
+    def finish(self, state: Any) -> Any:
+        """Returns the value for which this stands."""
+        raise NotImplementedError
+
+
+Constructor = Callable[..., Any]
+
+
+class Machine:
+    """Runs one pickle after another.
+
+    Args:
+        constructors: Functions for the names that are known; each is called with the pickle's arguments and
+            must check them.
+        constants: Values for the names that are no functions.
+        persistent: Returns the object for a persistent id.
+        allowance: Bytes of memory that may be used beyond what the length of the pickle explains.
+    """
+
+    def __init__(
+        self,
+        constructors: Mapping[Name, Constructor],
+        *,
+        constants: Mapping[Name, Any],
+        persistent: Callable[[Any], Any],
+        allowance: int = 0,
+    ) -> None:
+        self._constructors = constructors
+        self._constants = constants
+        self._persistent = persistent
+        self._budget = _BASE_BUDGET + allowance
+        self._spent = 0
+        self._stack: list[Any] = []
+        self._marks: list[int] = []
+        self._memo: dict[int, Any] = {}
+        self.inert_names: dict[str, int] = {}
+
+    def run(self, stream: IO[bytes]) -> Any:
+        """Returns the value of the pickle that begins where `stream` stands, and leaves it behind the pickle.
+
+        Raises:
+            CheckpointError: It is no pickle, or one that makes no sense, or one that would fill the memory.
+        """
+        self._stack, self._marks, self._memo = [], [], {}
+        try:
+            return self._run(stream)
+        except _NONSENSE as error:
+            raise CheckpointError(f"the pickle in it makes no sense: {type(error).__name__}: {error}") from error
+
+    def _run(self, stream: IO[bytes]) -> Any:
+        self._spent, before = 0, 0
+        for opcode, argument, position in pickletools.genops(stream):
+            name = opcode.name
+            self._spent += _COSTS.get(name, _DEFAULT_COST) - _BYTES_PER_READ * ((position or 0) - before)
+            before = position or 0
+            if self._spent > self._budget:
+                raise CheckpointError("the pickle in it asks for far more memory than it is long")
+            if name in _PUSHED:
+                self._stack.append(argument)
+            else:
+                _OPERATIONS[name](self, argument)
+        return self._stack.pop()
+
+    def construct(self, function: Any, args: Any) -> Any:
+        """Returns what the known `function` makes of `args`, or a stand-in."""
+        if type(args) is not tuple:
+            raise TypeError("the arguments of a call are no tuple")
+        if isinstance(function, Name) and function in self._constructors:
+            self._spent += sum(map(_weight, args))  # it may copy them
+            return self._constructors[function](*args)
+        name = str(function) if isinstance(function, Name) else getattr(function, "name", "unnamed")
+        self.inert_names[str(name)] = self.inert_names.get(str(name), 0) + 1
+        return Inert(str(name), args)
+
+    def _popped_mark(self) -> list[Any]:
+        start = self._marks.pop()
+        popped = self._stack[start:]
+        del self._stack[start:]
+        return popped
+
+    def _pop_many(self, count: int) -> list[Any]:
+        if len(self._stack) < count:
+            raise IndexError("the stack is too short")
+        popped = self._stack[-count:]
+        del self._stack[-count:]
+        return popped
+
+    # One method per kind of operation; the table below names them all.
+
+    def _push(self, value: Any) -> None:
+        self._stack.append(value)
+
+    def _mark(self, _: Any) -> None:
+        self._marks.append(len(self._stack))
+
+    def _pop(self, _: Any) -> None:
+        if self._marks and self._marks[-1] == len(self._stack):
+            self._marks.pop()
+        else:
+            self._stack.pop()
+
+    def _duplicate(self, _: Any) -> None:
+        self._stack.append(self._stack[-1])
+
+    def _put(self, index: int) -> None:
+        value = self._stack[-1]
+        self._memo[index] = value
+        if isinstance(value, Deferred):
+            value.slots.append(index)
+
+    def _memoize(self, _: Any) -> None:
+        self._put(len(self._memo))
+
+    def _get(self, index: int) -> None:
+        self._stack.append(self._memo[index])
+
+    def _tuple(self, count: int) -> None:
+        self._stack.append(tuple(self._pop_many(count)))
+
+    def _append(self, values: list[Any]) -> None:
+        target = self._stack[-1]
+        if type(target) is list:
+            target.extend(values)
+        elif isinstance(target, Inert):
+            target.elements.extend(values)
+        else:
+            raise TypeError("values are appended to something that is no list")
+
+    def _set_items(self, flat: list[Any]) -> None:
+        target = self._stack[-1]
+        items = target.items if isinstance(target, Inert) else target
+        if type(items) not in (dict, OrderedDict) or len(flat) % 2:
+            raise TypeError("items are set on something that is no dict")
+        for key, value in zip(flat[::2], flat[1::2], strict=True):
+            items[checked_key(key)] = value
+
+    def _dict(self, _: Any) -> None:
+        flat = self._popped_mark()
+        self._stack.append({})
+        self._set_items(flat)
+
+    def _add_items(self, _: Any) -> None:
+        values, target = self._popped_mark(), self._stack[-1]
+        if type(target) is not set:
+            raise TypeError("items are added to something that is no set")
+        target.update(map(checked_key, values))
+
+    def _global(self, spelling: str) -> None:
+        module, _, name = spelling.partition(" ")
+        self._push_name(module, name)
+
+    def _stack_global(self, _: Any) -> None:
+        module, name = self._pop_many(2)
+        self._push_name(module, name)
+
+    def _push_name(self, module: Any, name: Any) -> None:
+        if type(module) is not str or type(name) is not str:
+            raise TypeError("a name is no string")
+        for old, new in _MODULES.items():
+            if module == old or module.startswith(old + "."):
+                module = new + module[len(old) :]
+        found = Name(module, name)
+        self._stack.append(self._constants.get(found, found))
+
+    def _reduce(self, _: Any) -> None:
+        function, args = self._pop_many(2)
+        self._stack.append(self.construct(function, args))
+
+    def _new_with_keywords(self, _: Any) -> None:
+        kind, args, keywords = self._pop_many(3)
+        self._stack.append(self.construct(kind, (*args, keywords) if keywords else args))
+
+    def _object(self, _: Any) -> None:
+        kind, *args = self._popped_mark()
+        self._stack.append(self.construct(kind, tuple(args)))
+
+    def _instance(self, spelling: str) -> None:
+        args = tuple(self._popped_mark())
+        self._global(spelling)
+        self._stack.append(self.construct(self._stack.pop(), args))
+
+    def _build(self, _: Any) -> None:
+        target, state = self._pop_many(2)
+        if isinstance(target, Inert):
+            target.state = state
+        elif isinstance(target, Deferred):
+            finished = target.finish(state)
+            self._memo.update(dict.fromkeys(target.slots, finished))
+            target = finished
+        elif isinstance(target, OrderedDict) and isinstance(state, dict):
+            if isinstance(state.get("_metadata"), dict):
+                target._metadata = state["_metadata"]  # type: ignore[attr-defined]
+        else:
+            raise TypeError("a state is set on something that has none")
+        self._stack.append(target)
+
+    def _persistent_id(self, _: Any) -> None:
+        self._stack.append(self._persistent(self._stack.pop()))
+
+
+def _weight(value: Any) -> int:
+    """Returns the bytes that a copy of `value` takes, without what it refers to."""
+    if isinstance(value, (str, bytes)):
+        return len(value)
+    return _BYTES_PER_ENTRY * len(value) if isinstance(value, (list, tuple, dict, set, frozenset)) else 0
+
+
+def checked_key(key: Any) -> Any:
+    """Returns a key that is quick to hash.
+
+    Raises:
+        ValueError: It is not: a large number, a nested tuple, a container.
+    """
+    if type(key) in (str, bytes, bool, type(None), Name, Inert):
+        return key
+    if type(key) in (int, float) and not abs(key) >= _LARGEST_KEY:
+        return key
+    if type(key) is tuple and len(key) <= _LONGEST_KEY and not any(type(part) is tuple for part in key):
+        return tuple(map(checked_key, key))
+    raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+
+
+def _refuse(machine: Machine, argument: Any) -> None:
+    raise ValueError("it uses buffers or extensions that stand outside of it")
+
+
+_Operation = Callable[[Machine, Any], None]
+_OPERATIONS: dict[str, _Operation] = {
+    "NONE": lambda machine, _: machine._push(None),
+    "NEWTRUE": lambda machine, _: machine._push(True),
+    "NEWFALSE": lambda machine, _: machine._push(False),
+    "EMPTY_LIST": lambda machine, _: machine._push([]),
+    "EMPTY_DICT": lambda machine, _: machine._push({}),
+    "EMPTY_SET": lambda machine, _: machine._push(set()),
+    "EMPTY_TUPLE": lambda machine, _: machine._push(()),
+    "LIST": lambda machine, _: machine._push(machine._popped_mark()),
+    "TUPLE": lambda machine, _: machine._push(tuple(machine._popped_mark())),
+    "FROZENSET": lambda machine, _: machine._push(frozenset(map(checked_key, machine._popped_mark()))),
+    "TUPLE1": lambda machine, _: machine._tuple(1),
+    "TUPLE2": lambda machine, _: machine._tuple(2),
+    "TUPLE3": lambda machine, _: machine._tuple(3),
+    "APPEND": lambda machine, _: machine._append(machine._pop_many(1)),
+    "APPENDS": lambda machine, _: machine._append(machine._popped_mark()),
+    "DICT": Machine._dict,
+    "SETITEM": lambda machine, _: machine._set_items(machine._pop_many(2)),
+    "SETITEMS": lambda machine, _: machine._set_items(machine._popped_mark()),
+    "ADDITEMS": Machine._add_items,
+    "POP": Machine._pop,
+    "POP_MARK": lambda machine, _: machine._popped_mark().clear(),
+    "DUP": Machine._duplicate,
+    "MARK": Machine._mark,
+    "GET": Machine._get,
+    "BINGET": Machine._get,
+    "LONG_BINGET": Machine._get,
+    "PUT": Machine._put,
+    "BINPUT": Machine._put,
+    "LONG_BINPUT": Machine._put,
+    "MEMOIZE": Machine._memoize,
+    "GLOBAL": Machine._global,
+    "STACK_GLOBAL": Machine._stack_global,
+    "REDUCE": Machine._reduce,
+    "NEWOBJ": Machine._reduce,
+    "NEWOBJ_EX": Machine._new_with_keywords,
+    "OBJ": Machine._object,
+    "INST": Machine._instance,
+    "BUILD": Machine._build,
+    "BINPERSID": Machine._persistent_id,
+    "PERSID": lambda machine, argument: machine._push(machine._persistent(argument)),
+    "PROTO": lambda machine, _: None,
+    "FRAME": lambda machine, _: None,
+    "STOP": lambda machine, _: None,
+}
+_OPERATIONS.update(dict.fromkeys(["EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"], _refuse))

@@ -1,0 +1,190 @@
+"""What `torch.save` wrote, as data: the archives of today and the files of torch before 1.6.
+
+Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
+"""
+
+import io
+import sys
+from typing import IO, Any, NamedTuple
+
+import torch
+
+from footplate.checkpoint.inert import tensors
+from footplate.checkpoint.inert.archive import Archive, read_fully
+from footplate.checkpoint.inert.known import CONSTANTS, CONSTRUCTORS
+from footplate.checkpoint.inert.machine import Machine, Name
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+_ALLOWANCE_PER_MEMBER = 4096
+_OLD_MAGIC = 0x1950A86A20F9469CFC6C
+_LONGEST_LINE = 1 << 16
+_ZIP_START = b"PK\x03\x04"
+
+
+class Content(NamedTuple):
+    """What a file holds.
+
+    Attributes:
+        value: The object that was saved.
+        inert_names: The classes and functions that were named but not imported, with how often.
+    """
+
+    value: Any
+    inert_names: dict[str, int]
+
+
+def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", check: bool = True) -> Content:
+    """Returns what an open file holds; nothing in it is imported or called.
+
+    Args:
+        stream: The file, at any position.
+        device: Where the tensors go; with 'meta' only their shapes are read.
+        check: Whether the checksums of an archive's members are compared.
+
+    Raises:
+        CheckpointDamagedError: It is cut off or altered.
+        CheckpointError: It is no checkpoint, or a hostile one.
+    """
+    stream.seek(0)
+    start = stream.read(len(_ZIP_START))
+    if start == _ZIP_START:
+        return _ArchiveReader(Archive(stream), torch.device(device), check=check).read()
+    if start[:1] != b"\x80":
+        raise CheckpointDamagedError("it is neither an archive nor a pickle")
+    return _OldReader(stream, torch.device(device)).read()
+
+
+def check(stream: IO[bytes]) -> None:
+    """Compares the checksums of an archive's members; a file of torch before 1.6 has none and is read instead.
+
+    Raises:
+        CheckpointDamagedError: It is cut off or altered.
+        CheckpointError: It is no checkpoint.
+    """
+    stream.seek(0)
+    if stream.read(len(_ZIP_START)) == _ZIP_START:
+        Archive(stream).check()
+    else:
+        read(stream)
+
+
+class _ArchiveReader:
+    def __init__(self, archive: Archive, device: torch.device, *, check: bool) -> None:
+        self._archive = archive
+        self._device = device
+        self._check = check
+        self._memories: dict[str, torch.Tensor] = {}
+
+    def read(self) -> Content:
+        if "byteorder" in self._archive:
+            order = self._archive.read("byteorder", check=self._check).decode("ascii", "replace")
+            if order != sys.byteorder:
+                raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
+        allowance = _ALLOWANCE_PER_MEMBER * len(self._archive.members)
+        machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._storage_of, allowance=allowance)
+        value = machine.run(io.BytesIO(self._archive.read("data.pkl", check=self._check)))
+        return Content(value, machine.inert_names)
+
+    def _storage_of(self, identity: Any) -> tensors.Storage:
+        _, kind, key, _, count = _checked_identity(identity, length=5)
+        dtype = tensors.storage_dtype(kind)
+        if key not in self._memories:
+            self._memories[key] = self._read_memory(f"data/{key}")
+        memory = self._memories[key]
+        if memory.numel() != count * dtype.itemsize:
+            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
+        return tensors.Storage(memory, dtype)
+
+    def _read_memory(self, name: str) -> torch.Tensor:
+        size = self._archive.size_of(name)
+        if self._device.type == "meta":
+            return tensors.empty_memory(size, "meta")
+        memory = tensors.empty_memory(size)
+        self._archive.read_into(name, memory.numpy().data, check=self._check)
+        return memory.to(self._device)
+
+
+class _OldReader:
+    """Reads the object twice: for the storages that it uses, which follow behind it, and again with those."""
+
+    def __init__(self, stream: IO[bytes], device: torch.device) -> None:
+        self._length = stream.seek(0, 2)
+        stream.seek(0)
+        self._stream = stream
+        self._device = device
+        self._sizes: dict[str, tuple[int, int]] = {}
+        self._memories: dict[str, torch.Tensor] = {}
+        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of)
+
+    def read(self) -> Content:
+        first = self._next_pickle()
+        if type(first) is not int or first != _OLD_MAGIC:
+            return Content(first, self._machine.inert_names)
+        self._next_pickle()  # the version of the protocol, which never changed
+        system = self._next_pickle()
+        if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
+            raise CheckpointError("it was written on a machine of the other byte order")
+        start = self._stream.tell()
+        value = self._next_pickle()
+        if self._device.type != "meta":
+            keys = self._next_pickle()
+            self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
+            self._machine.inert_names.clear()
+            self._stream.seek(start)
+            value = self._next_pickle()
+        return Content(value, self._machine.inert_names)
+
+    def _next_pickle(self) -> Any:
+        return self._machine.run(_Bounded(self._stream, self._length))  # type: ignore[arg-type]
+
+    def _object_of(self, identity: Any) -> Any:
+        if isinstance(identity, tuple) and identity[:1] == ("module",) and len(identity) > 1:
+            return identity[1]
+        _, kind, key, _, count, view = _checked_identity(identity, length=6)
+        if view is not None:
+            raise CheckpointError("it holds views of storages, which only very old versions of torch wrote")
+        dtype = tensors.storage_dtype(kind)
+        size = count * dtype.itemsize
+        if self._sizes.setdefault(key, (count, size)) != (count, size) or size > self._length:
+            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
+        memory = self._memories.get(key)
+        return tensors.Storage(tensors.empty_memory(size, "meta") if memory is None else memory, dtype)
+
+    def _read_memory(self, key: Any) -> torch.Tensor:
+        if type(key) is not str or key not in self._sizes:
+            raise CheckpointDamagedError("it lists a storage that nothing uses")
+        count, size = self._sizes[key]
+        if int.from_bytes(self._stream.read(8), "little") != count:
+            raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
+        if self._stream.tell() + size > self._length:
+            raise CheckpointDamagedError("it is cut off in the middle of a tensor")
+        memory = tensors.empty_memory(size)
+        read_fully(self._stream, memory.numpy().data)
+        return memory
+
+
+class _Bounded:
+    """Reads no more than there is, so that a number in a pickle cannot ask for more memory than the file has."""
+
+    def __init__(self, stream: IO[bytes], length: int) -> None:
+        self._stream = stream
+        self._length = length
+
+    def read(self, count: int) -> bytes:
+        return self._stream.read(min(count, self._length))
+
+    def readline(self) -> bytes:
+        return self._stream.readline(_LONGEST_LINE)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+
+def _checked_identity(identity: Any, *, length: int) -> tuple[Any, ...]:
+    if not isinstance(identity, tuple) or len(identity) != length or identity[0] != "storage":
+        raise CheckpointError("it refers to an object outside of it that is no storage")
+    _, kind, key, location, count = identity[:5]
+    is_name = isinstance(kind, Name) and type(key) is str and type(location) is str
+    if not is_name or type(count) is not int or count < 0:
+        raise CheckpointError("it refers to a storage in a way that makes no sense")
+    return identity

@@ -1,0 +1,50 @@
+"""Telling whole checkpoints from damaged ones."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+from footplate import storage
+from footplate.checkpoint import inert
+from footplate.checkpoint._seal import Seal, check_seal
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+
+def verify(path: "str | os.PathLike[str]") -> Seal:
+    """Reads a checkpoint through and returns its seal.
+
+    The seal of a file that another program wrote has no digest; there the checksums that torch keeps of every
+    tensor are compared (files of torch before 1.6 have none).
+
+    Raises:
+        CheckpointDamagedError: The content is not what was written.
+        CheckpointError: There is no such file, or it is no checkpoint.
+    """
+    name = os.fspath(path)
+    with opened(name) as stream:
+        seal = check_seal(stream)
+        if seal.digest is None:
+            inert.check(stream)
+        return seal
+
+
+@contextmanager
+def opened(path: str) -> Iterator[IO[bytes]]:
+    """Opens a checkpoint.
+
+    Raises:
+        CheckpointError: It is not there or cannot be read; errors of this kind from within get its name.
+    """
+    try:
+        with storage.open_file(path) as stream:
+            yield stream
+    except FileNotFoundError as error:
+        raise CheckpointError(f"there is no checkpoint '{path}'") from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
+    except CheckpointDamagedError as error:
+        message = f"checkpoint '{path}' is damaged: {error.message}"
+        raise CheckpointDamagedError(message, notes=error.notes) from error
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error

@@ -1,0 +1,259 @@
+"""Loading weights into a model: keys revised, shapes compared, and a report of what fitted."""
+
+import logging
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from footplate.checkpoint.inert import Inert
+from footplate.checkpoint.loading import load_checkpoint
+from footplate.distributed import unwrap_model
+from footplate.errors import CheckpointError, nearest
+
+_logger = logging.getLogger("footplate.checkpoint")
+_SHOWN_KEYS = 10
+_WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
+_STRIP_WRAPPER = ((r"^module\.", ""),)
+_COUNTER = "num_batches_tracked"  # files of the first torch versions lack it, and nothing depends on it
+
+
+class Mismatch(NamedTuple):
+    """A tensor whose shape differs between file and model."""
+
+    key: str
+    saved: tuple[int, ...]
+    expected: tuple[int, ...]
+
+    def __str__(self) -> str:
+        return f"{self.key}: {list(self.saved)} in the file, {list(self.expected)} in the model"
+
+
+@dataclass(frozen=True)
+class LoadReport:
+    """What fitted when weights were loaded, and what did not; `str()` is a summary for people.
+
+    Attributes:
+        source: The file, or what else they came from.
+        loaded: Keys of the model that were filled.
+        missing: Keys of the model that the file lacks.
+        unexpected: Keys of the file that the model lacks.
+        mismatched: Keys of both, with shapes that differ; they keep what the model had.
+    """
+
+    source: str
+    loaded: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+    unexpected: tuple[str, ...] = ()
+    mismatched: tuple[Mismatch, ...] = field(default=())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether file and model agree in every key and shape."""
+        return not (self.missing or self.unexpected or self.mismatched)
+
+    def __str__(self) -> str:
+        count = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        lines = [f"loaded {len(self.loaded)} of {count} tensors from '{self.source}'"]
+        lines += _listed("missing in the file", self.missing)
+        lines += _listed("not in the model", self.unexpected)
+        lines += _listed("of another shape", [str(entry) for entry in self.mismatched])
+        return "\n".join(lines)
+
+
+def load_weights(
+    module: torch.nn.Module,
+    source: "str | os.PathLike[str] | Mapping[str, Any]",
+    *,
+    strict: bool = False,
+    revise_keys: Iterable[tuple[str, str]] = _STRIP_WRAPPER,
+    prefix: str | None = None,
+) -> LoadReport:
+    r"""Fills a model with the weights of a checkpoint, as far as they fit, and logs what did not.
+
+    Args:
+        module: The model; what a distributed wrapper holds is filled.
+        source: A checkpoint file, its content, or a plain state dict.
+        strict: Whether anything missing, unexpected or of another shape is an error.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
+            strips what distributed wrappers put in front.
+        prefix: Takes only the keys that begin with it, and takes it off: `prefix="backbone."`.
+
+    Raises:
+        CheckpointDamagedError: The file is not what was written.
+        CheckpointError: There are no weights in it, none fits, or `strict` was asked for and not all fit.
+
+    Example:
+        >>> model = torch.nn.Linear(2, 1)
+        >>> weights = {"head.weight": torch.ones(1, 2), "head.bias": torch.zeros(1)}
+        >>> print(load_weights(model, weights, revise_keys=[(r"^head\.", "")]))
+        loaded 2 of 2 tensors from 'a state dict'
+    """
+    is_given = isinstance(source, Mapping)
+    name = "a state dict" if is_given else os.fspath(source)  # type: ignore[arg-type]
+    content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
+    weights = revised(weights_of(content, name), revise_keys, prefix=prefix, source=name)
+    report = _fill(unwrap_model(module), weights, name)
+    if not report.loaded and (report.missing or report.mismatched):
+        raise CheckpointError(f"no weight in '{name}' fits the model", notes=_hints(report))
+    if strict and not report.is_complete:
+        raise CheckpointError(f"the weights in '{name}' do not fit the model", notes=str(report).split("\n")[1:])
+    _logger.log(logging.INFO if report.is_complete else logging.WARNING, "%s", report)
+    return report
+
+
+def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
+    """Returns the state dict of a checkpoint: of this engine, of others, or a plain one.
+
+    Args:
+        content: What `load_checkpoint` returned.
+        source: Its name, for the error.
+
+    Raises:
+        CheckpointError: There is none in it.
+    """
+    try:
+        mapping = _as_mapping(content)
+    except RecursionError as error:
+        raise CheckpointError(f"the modules in '{source}' contain themselves") from error
+    for key in _WEIGHT_KEYS:
+        inner = _as_mapping(mapping.get(key)) if mapping else None
+        if inner and _holds_tensors(inner):
+            return _tensors_of(inner)
+    if mapping and _holds_tensors(mapping):
+        return _tensors_of(mapping)
+    found = ", ".join(map(str, list(mapping)[:_SHOWN_KEYS])) if mapping else type(content).__name__
+    raise CheckpointError(f"there are no weights in '{source}'", found=found)
+
+
+def revised(
+    weights: Mapping[str, Any],
+    revise_keys: Iterable[tuple[str, str]] = (),
+    *,
+    prefix: str | None = None,
+    source: str = "a state dict",
+) -> "OrderedDict[str, Any]":
+    """Returns the weights under other keys; see `load_weights`.
+
+    Raises:
+        CheckpointError: No key begins with `prefix`, or two keys become one.
+    """
+    pairs = [(re.compile(pattern), replacement) for pattern, replacement in revise_keys]
+    start = prefix if not prefix or prefix.endswith(".") else f"{prefix}."
+    renamed: OrderedDict[str, Any] = OrderedDict()
+    for old, value in weights.items():
+        new = _renamed(old, pairs, start)
+        if new in renamed:
+            raise CheckpointError(f"two keys of '{source}' become '{new}'", key="revise_keys")
+        if new is not None:
+            renamed[new] = value
+    if start and not renamed:
+        raise CheckpointError(f"no key in '{source}' begins with '{start}'", found=list(weights)[:_SHOWN_KEYS])
+    versions = getattr(weights, "_metadata", {})
+    # A layer's version stands under its name without the dot.
+    layers = {_renamed(f"{layer}." if layer else "", pairs, start): value for layer, value in versions.items()}
+    renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
+    return renamed
+
+
+def _renamed(key: str, pairs: "Sequence[tuple[re.Pattern[str], str]]", start: str | None) -> str | None:
+    """Returns the new key, or None for one outside the prefix."""
+    for pattern, replacement in pairs:
+        key = pattern.sub(replacement, key)
+    if not start:
+        return key
+    return key[len(start) :] if key.startswith(start) else None
+
+
+def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str) -> LoadReport:
+    mismatched: tuple[Mismatch, ...] = ()
+    expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    try:
+        missing, unexpected = module.load_state_dict(weights, strict=False)
+    except RuntimeError as error:
+        # A module may mend shapes while it loads, so that only torch can tell which ones do not fit.
+        mismatched = tuple(_mismatches(expected, weights))
+        if not mismatched:
+            raise CheckpointError(f"the weights in '{source}' cannot be loaded: {error}") from error
+        fitting = OrderedDict(weights)
+        for entry in mismatched:
+            del fitting[entry.key]
+        missing, unexpected = module.load_state_dict(fitting, strict=False)
+    lacking = set(missing)
+    differing = {entry.key for entry in mismatched}
+    return LoadReport(
+        source,
+        loaded=tuple(key for key in expected if key not in lacking),
+        missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
+        unexpected=tuple(unexpected),
+        mismatched=mismatched,
+    )
+
+
+def _mismatches(expected: Mapping[str, torch.Tensor], weights: Mapping[str, Any]) -> Iterable[Mismatch]:
+    for key, value in expected.items():
+        saved = weights.get(key)
+        if isinstance(saved, torch.Tensor) and saved.shape != value.shape:
+            yield Mismatch(key, tuple(saved.shape), tuple(value.shape))
+
+
+def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
+    if isinstance(value, Mapping):
+        return value
+    if not isinstance(value, Inert):
+        return None
+    if value.items:
+        return value.items
+    state = value.state if isinstance(value.state, dict) else {}
+    return dict(_module_tensors(state)) if "_parameters" in state else state
+
+
+def _module_tensors(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    """Yields the tensors of a module that was saved whole, under the keys of its state dict."""
+    for kind in ("_parameters", "_buffers"):
+        for name, value in (state.get(kind) or {}).items():
+            if isinstance(value, torch.Tensor):
+                yield f"{prefix}{name}", value
+    for name, child in (state.get("_modules") or {}).items():
+        if isinstance(child, Inert) and isinstance(child.state, dict):
+            yield from _module_tensors(child.state, f"{prefix}{name}.")
+
+
+def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:
+    return any(isinstance(value, (torch.Tensor, np.ndarray)) for value in mapping.values())
+
+
+def _tensors_of(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any]":
+    weights = OrderedDict(
+        (str(key), torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value)
+        for key, value in mapping.items()
+        if isinstance(value, (torch.Tensor, np.ndarray)) or str(key).endswith("_extra_state")
+    )
+    weights._metadata = getattr(mapping, "_metadata", {})  # type: ignore[attr-defined]
+    return weights
+
+
+def _listed(title: str, entries: Sequence[str]) -> list[str]:
+    if not entries:
+        return []
+    more = f", and {len(entries) - _SHOWN_KEYS} more" if len(entries) > _SHOWN_KEYS else ""
+    return [f"  {title} ({len(entries)}): {', '.join(entries[:_SHOWN_KEYS])}{more}"]
+
+
+def _hints(report: LoadReport) -> list[str]:
+    if report.mismatched:
+        return _listed("of another shape", [str(entry) for entry in report.mismatched])
+    if not report.unexpected:
+        return ["the file holds no tensors under this prefix"]
+    saved = report.unexpected[0]
+    wanted = nearest(saved, report.missing) or report.missing[0]
+    return [
+        f"a key of the file: {saved}",
+        f"a key of the model: {wanted}",
+        "`revise_keys` and `prefix` make the one into the other",
+    ]
