@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 
-from footplate.data import batches, build_dataloader, is_endless
+from footplate.data import batches, build_dataloader, endless_batches
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.registry import LOOPS
@@ -99,6 +99,11 @@ class BaseTrainLoop(BaseLoop):
     def max_epochs(self) -> int:
         """How many epochs the run has."""
         raise NotImplementedError
+
+    @property
+    def at_epoch_start(self) -> bool:
+        """Tells whether the coming epoch begins, rather than goes on after a resume."""
+        return self._iter == 0
 
     @property
     def finished(self) -> bool:
@@ -220,6 +225,11 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         """How many iterations the run has."""
         return self._max_epochs * len(self.dataloader)
 
+    @property
+    def at_epoch_start(self) -> bool:
+        """Tells whether the coming epoch begins, rather than goes on after a resume."""
+        return self._iter == self._epoch * len(self.dataloader)
+
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yields the batches epoch by epoch, each with its number in the epoch."""
         runner, length = self.runner, len(self.dataloader)
@@ -270,6 +280,14 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._max_iters = _whole("max_iters", max_iters)
 
     @property
+    def epoch(self) -> int:
+        """How many times the loader was gone through; 0 with one that never ends."""
+        sampler = getattr(self.dataloader, "sampler", None)
+        if getattr(sampler, "endless", False) or not hasattr(self.dataloader, "__len__"):
+            return 0
+        return self._iter // max(len(self.dataloader), 1)
+
+    @property
     def max_epochs(self) -> int:
         """One: the run counts iterations."""
         return 1
@@ -285,26 +303,11 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner.call_hook("before_train_epoch")
         runner.model.train()
         self._validate_if_due()
-        stream = self._stream()
+        stream = endless_batches(self.dataloader, start=self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             yield self._iter, next(stream)
             self._validate_if_due()
-        stream.close()
         runner.call_hook("after_train_epoch")
-
-    def _stream(self) -> Iterator[Any]:
-        if is_endless(self.dataloader):
-            yield from batches(self.dataloader, start=self._iter)
-            return
-        start = self._iter - self._epoch * len(self.dataloader) if self._iter else 0
-        while True:
-            got = -1
-            for got, batch in enumerate(batches(self.dataloader, epoch=self._epoch, start=start)):  # noqa: B007
-                yield batch
-            if got < 0 and start == 0:
-                raise DataError("the training loader gives no batch")
-            start = 0
-            self._epoch += 1
 
 
 class _EvaluationLoop(BaseLoop):

@@ -1,6 +1,6 @@
 """What a run measures of itself and of its environment."""
 
-from footplate.records.environment import describe_environment
+from footplate.records.environment import describe_environment, memory_in_use
 from footplate.records.history import HistoryBuffer
 from footplate.records.hub import MessageHub
 from footplate.records.instances import Instances
@@ -18,6 +18,7 @@ __all__ = [
     "describe_environment",
     "get_logger",
     "log_to_file",
+    "memory_in_use",
     "print_log",
     "set_level",
 ]

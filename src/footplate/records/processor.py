@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import ArgumentError, nearest
+from footplate.records.environment import memory_in_use
 from footplate.records.history import HistoryBuffer
 from footplate.registry import LOG_PROCESSORS
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
+_TIME_WINDOW = 200
 _ROOT_METHODS = ("mean", "min", "max", "current")
 
 
@@ -174,8 +176,8 @@ class LogProcessor:
         if left is not None:
             parts.append(f"eta: {datetime.timedelta(seconds=int(left))}")
         parts += [f"{key}: {tag[key]:.{self.num_digits}f}" for key in named if key in tag]
-        if mode == "train" and runner.message_hub.get_info("memory") is not None:
-            tag["memory"] = runner.message_hub.get_info("memory")
+        if mode == "train":
+            tag["memory"] = memory_in_use(runner.device)
             parts.append(f"memory: {tag['memory']}")
         shown = {"iter", "epoch", "memory", *rates, *named}
         if mode == "train":
@@ -183,12 +185,11 @@ class LogProcessor:
         return parts
 
     def _seconds_left(self, runner: "Runner", mode: str, batch_idx: int) -> float | None:
-        per_iter: float | None = runner.message_hub.get_info(f"{mode}/time_per_iter")
-        if per_iter is None:
+        history = runner.message_hub.log_scalars.get(f"{mode}/time")
+        if history is None or not len(history):
             return None
-        if mode == "train":
-            return per_iter * max(runner.max_iters - runner.iter - 1, 0)
-        return per_iter * max(_length(runner, mode) - batch_idx - 1, 0)
+        left = runner.max_iters - runner.iter - 1 if mode == "train" else _length(runner, mode) - batch_idx - 1
+        return history.mean(_TIME_WINDOW) * max(left, 0)
 
     def _times(self, runner: "Runner", mode: str) -> dict[str, float]:
         histories, size = self._histories(runner, mode), max(_length(runner, mode), 1)
@@ -197,11 +198,7 @@ class LogProcessor:
     def _non_scalars(self, runner: "Runner", mode: str) -> dict[str, Any]:
         prefix = f"{mode}/"
         infos = runner.message_hub.runtime_info
-        return {
-            key[len(prefix) :]: value
-            for key, value in infos.items()
-            if key.startswith(prefix) and key != f"{mode}/time_per_iter"
-        }
+        return {key[len(prefix) :]: value for key, value in infos.items() if key.startswith(prefix)}
 
     def _shown(self, value: Any) -> str:
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""The command line: arguments in, one call down, words out. One module a command."""

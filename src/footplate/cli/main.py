@@ -1,0 +1,72 @@
+"""The command `footplate`."""
+
+import argparse
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+from footplate import __version__
+from footplate.errors import FootplateError, nearest
+
+# In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
+# arguments that returns the exit code; it imports what it needs when it runs.
+_COMMANDS = ("train", "test", "recipes")
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors fit on one line and name the nearest command."""
+
+    def error(self, message: str) -> NoReturn:
+        if "invalid choice" in message and len(sys.argv) > 1:
+            near = nearest(sys.argv[1], _COMMANDS)
+            message = f"unknown command '{sys.argv[1]}'" + (f": did you mean '{near}'?" if near else "")
+        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Returns the parser of the whole command line."""
+    parser = _Parser(
+        prog="footplate",
+        description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
+        epilog="footplate COMMAND --help explains a command.",
+    )
+    parser.add_argument("--version", action="version", version=f"footplate {__version__}")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for name in _COMMANDS:
+        command = importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers)
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: The arguments; those of the process by default.
+
+    Returns:
+        The exit code: 0, 2 for a mistake in what was given, 130 when interrupted.
+    """
+    arguments = build_parser().parse_args(argv)
+    # A config's custom_imports are found in the current folder, as with `python -m`.
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        code: int = arguments.run(arguments)
+    except FootplateError as error:
+        if arguments.debug:
+            raise
+        sys.stderr.write(f"error: {error}\n")
+        return error.exit_code
+    except KeyboardInterrupt:
+        if arguments.debug:
+            raise
+        sys.stderr.write("interrupted\n")
+        return 130
+    except BrokenPipeError:
+        # The reader of our output has gone, `| head`: nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code

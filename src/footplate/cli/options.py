@@ -1,0 +1,49 @@
+"""What commands that read a config have in common."""
+
+import argparse
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """Adds the config and its overrides."""
+    parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="override keys; an unknown one is refused, +KEY=VALUE adds one",
+    )
+    parser.add_argument(
+        "--cfg-options",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="merge keys as the known tools do, unknown ones too",
+    )
+
+
+def read_config(arguments: argparse.Namespace) -> "Config":
+    """Returns the config that the arguments name, with their overrides."""
+    from footplate.config import Config, apply_overrides
+    from footplate.recipes.catalog import find_config
+
+    cfg = Config.fromfile(find_config(arguments.config))
+    apply_overrides(cfg, arguments.cfg_options, strict=False)
+    apply_overrides(cfg, arguments.set, strict=True)
+    return cfg
+
+
+def choose_work_dir(cfg: "Config", given: str | None) -> None:
+    """Decides the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
+    from pathlib import Path
+
+    if given is not None:
+        cfg["work_dir"] = given
+    elif cfg.get("work_dir") is None:
+        cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)

@@ -1,0 +1,34 @@
+"""`footplate test`."""
+
+import argparse
+import os
+import sys
+from typing import Any
+
+from footplate.cli.options import add_config, choose_work_dir, read_config
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "test", help="test a checkpoint", description="Test a checkpoint on the test data of a config or recipe."
+    )
+    add_config(parser)
+    parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
+    parser.add_argument("--work-dir", metavar="DIR", help="where metrics and pictures go")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Tests."""
+    cfg = read_config(arguments)
+    choose_work_dir(cfg, arguments.work_dir)
+    cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
+    from footplate.engine import Runner
+
+    runner = Runner.from_cfg(cfg)
+    runner.test()
+    if not runner.rank:
+        sys.stdout.write(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
+    return 0

@@ -1,0 +1,95 @@
+"""`footplate train`."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from footplate.cli.options import add_config, choose_work_dir, read_config
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+    from footplate.engine import Runner
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "train", help="train a model", description="Train the model of a config or recipe."
+    )
+    add_config(parser)
+    parser.add_argument("--work-dir", metavar="DIR", help="where checkpoints and logs go")
+    parser.add_argument(
+        "--resume",
+        metavar="auto|PATH",
+        nargs="?",
+        const="auto",
+        help="go on from the newest whole checkpoint of the work_dir, or from PATH",
+    )
+    parser.add_argument("--amp", action="store_true", help="train in mixed precision")
+    parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
+    parser.add_argument("--launcher", choices=("none", "pytorch"), help="who started the processes")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Trains."""
+    cfg = read_config(arguments)
+    choose_work_dir(cfg, arguments.work_dir)
+    _apply(arguments, cfg)
+    from footplate.engine import Runner
+    from footplate.hooks import CurveHook, ProgressHook
+
+    runner = Runner.from_cfg(cfg)
+    progress = ProgressHook()
+    runner.register_hook(progress)
+    runner.register_hook(CurveHook())
+    try:
+        runner.train()
+    finally:
+        progress.stop()
+    _say_where(runner)
+    return 0
+
+
+def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
+    """Puts the flags into the config, so that its dump tells the whole truth."""
+    if arguments.resume is not None:
+        cfg["resume"] = True
+        cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
+    if arguments.seed is not None:
+        cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": arguments.seed}
+    if arguments.amp:
+        _use_mixed_precision(cfg)
+    if arguments.launcher is not None:
+        cfg["launcher"] = arguments.launcher
+    elif "LOCAL_RANK" in os.environ and not cfg.get("launcher"):
+        cfg["launcher"] = "pytorch"
+
+
+def _use_mixed_precision(cfg: "Config") -> None:
+    from footplate.errors import ArgumentError
+
+    wrapper = cfg.get("optim_wrapper")
+    kind = (wrapper or {}).get("type", "OptimWrapper")
+    if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):
+        raise ArgumentError("--amp needs an optim_wrapper of type OptimWrapper", key="optim_wrapper.type", found=kind)
+    wrapper["type"] = "AmpOptimWrapper"
+    wrapper.setdefault("loss_scale", "dynamic")
+
+
+def _say_where(runner: "Runner") -> None:
+    """Prints where checkpoint, curve and pictures lie."""
+    if runner.rank:
+        return
+    info = runner.message_hub.get_info
+    places = {
+        "last checkpoint": info("last_ckpt"),
+        "best checkpoint": info("best_ckpt"),
+        "curves": os.path.join(runner.log_dir, "curves.png"),
+        "pictures": os.path.join(runner.log_dir, "vis_data", "vis_image"),
+    }
+    for name, path in places.items():
+        if path and os.path.exists(path):
+            sys.stdout.write(f"{name + ':':<17}{path}\n")

@@ -1,0 +1,221 @@
+"""Saves the run: at intervals, at the end, and when a metric is better than ever."""
+
+import math
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
+from footplate.distributed import barrier, is_main_process
+from footplate.engine import Hook
+from footplate.errors import ArgumentError, nearest
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
+_LESS = ("loss",)
+
+
+@HOOKS.register_module()
+class CheckpointHook(Hook):
+    """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
+
+    An older one is removed only after the new one is whole on the disk and `last_checkpoint` names it.
+
+    Args:
+        interval: Epochs or iterations between two checkpoints; -1 saves none at intervals.
+        by_epoch: What `interval` counts.
+        save_optimizer: Whether the optimizer's state goes in.
+        save_param_scheduler: Whether the schedules' state goes in.
+        out_dir: Another folder; checkpoints go into its subfolder that is called as the work_dir.
+        max_keep_ckpts: How many are kept; -1 keeps all.
+        save_last: Whether the end of training is saved in any case.
+        save_best: A metric or several; the best checkpoint of each is kept. "auto" takes the first metric.
+        rule: "greater" or "less", one or one for each metric; by default the metric's name decides.
+        greater_keys: Parts of names of metrics that should be great.
+        less_keys: Parts of names of metrics that should be small.
+        filename_tmpl: The name, with `{}` for epoch or iteration.
+        published_keys: At the end, the last and best checkpoints are also written with these keys alone.
+        save_begin: The epoch or iteration from which on to save.
+
+    Raises:
+        ArgumentError: An argument makes no sense, or `save_best` names no metric.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self,
+        interval: int = -1,
+        by_epoch: bool = True,
+        save_optimizer: bool = True,
+        save_param_scheduler: bool = True,
+        out_dir: str | None = None,
+        max_keep_ckpts: int = -1,
+        save_last: bool = True,
+        save_best: str | Sequence[str] | None = None,
+        rule: str | Sequence[str] | None = None,
+        greater_keys: Sequence[str] | None = None,
+        less_keys: Sequence[str] | None = None,
+        filename_tmpl: str | None = None,
+        published_keys: str | Sequence[str] | None = None,
+        save_begin: int = 0,
+    ) -> None:
+        _check_count("interval", interval)
+        _check_count("max_keep_ckpts", max_keep_ckpts)
+        if isinstance(save_begin, bool) or not isinstance(save_begin, int) or save_begin < 0:
+            raise ArgumentError("save_begin must not be negative", key="save_begin", found=save_begin)
+        self.interval, self.by_epoch = interval, by_epoch
+        self.save_optimizer, self.save_param_scheduler = save_optimizer, save_param_scheduler
+        self.out_dir, self.max_keep_ckpts, self.save_last = out_dir, max_keep_ckpts, save_last
+        self.filename_tmpl = filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")
+        self.published_keys = [published_keys] if isinstance(published_keys, str) else published_keys
+        self.save_begin = save_begin
+        self.greater_keys, self.less_keys = tuple(greater_keys or _GREATER), tuple(less_keys or _LESS)
+        self.save_best = _as_list(save_best)
+        self.rules = self._rules(_as_list(rule))
+        self._kept: list[str] = []
+        self._best: dict[str, dict[str, Any]] = {}
+
+    def before_train(self, runner: "Runner") -> None:
+        """Decides where checkpoints go."""
+        folder = runner.work_dir
+        if self.out_dir is not None:
+            folder = os.path.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
+        self._folder = folder
+
+    def after_train_epoch(self, runner: "Runner") -> None:
+        """Saves at the interval and at the end, when counting epochs."""
+        if not self.by_epoch:
+            return
+        last = self.save_last and self.is_last_train_epoch(runner)
+        if last or self.every_n_epochs(runner, self.interval, self.save_begin):
+            self._save(runner, runner.epoch + 1)
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Saves at the interval and at the end, when counting iterations."""
+        if self.by_epoch:
+            return
+        if self.every_n_train_iters(runner, self.interval, self.save_begin) or (
+            self.save_last and self.is_last_train_iter(runner)
+        ):
+            self._save(runner, runner.iter + 1)
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Saves the run as the best so far, if it is."""
+        if not self.save_best or not hasattr(self, "_folder"):
+            return
+        metrics = metrics or {}
+        for place, name in enumerate(self.save_best):
+            key = next(iter(metrics), "auto") if name == "auto" else name
+            if key not in metrics:
+                raise ArgumentError(
+                    f"save_best names '{key}', which no metric gives",
+                    key="default_hooks.checkpoint.save_best",
+                    suggestion=nearest(key, metrics),
+                    notes=[f"metrics: {', '.join(metrics) or 'none'}"],
+                )
+            rule = self.rules[place] or self._rule_of(key)
+            best = self._best.get(key, {}).get("score")
+            score = float(metrics[key])
+            if not math.isnan(score) and (best is None or (score > best if rule == "greater" else score < best)):
+                self._save_best(runner, key, score)
+
+    def after_train(self, runner: "Runner") -> None:
+        """Writes the published forms."""
+        if self.published_keys and is_main_process():
+            for path in [*self._kept[-1:], *(best["path"] for best in self._best.values())]:
+                self._publish(runner, path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns which checkpoints are kept, and the best."""
+        return {"kept": list(self._kept), "best": {key: dict(best) for key, best in self._best.items()}}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self._kept = list(state["kept"])
+        self._best = {key: dict(best) for key, best in state["best"].items()}
+
+    def _save(self, runner: "Runner", number: int) -> None:
+        path = os.path.join(self._folder, self.filename_tmpl.format(number))
+        # Before saving: the checkpoint itself knows that it is one of those to remove some day.
+        if path not in self._kept:
+            self._kept.append(path)
+        runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+        self._write(runner, path)
+        runner.message_hub.update_info("last_ckpt", path)
+        if is_main_process():
+            write_pointer(runner.work_dir, path)
+            while 0 < self.max_keep_ckpts < len(self._kept):
+                remove_checkpoint(self._kept.pop(0))
+
+    def _save_best(self, runner: "Runner", key: str, score: float) -> None:
+        number = runner.epoch if self.by_epoch else runner.iter
+        name = f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}"
+        path, before = os.path.join(self._folder, name), self._best.get(key)
+        self._best[key] = {"score": score, "path": path}
+        runner.message_hub.update_info_dict({"best_score": score, "best_ckpt": path})
+        self._write(runner, path)
+        runner.logger.info("The best checkpoint with %.4f %s is saved to %s", score, key, name)
+        if before is not None and before["path"] != path and is_main_process():
+            remove_checkpoint(before["path"])
+
+    def _write(self, runner: "Runner", path: str) -> None:
+        folder, name = os.path.split(path)
+        runner.save_checkpoint(
+            folder, name, save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler
+        )
+        barrier()
+
+    def _publish(self, runner: "Runner", path: str) -> None:
+        checkpoint = load_checkpoint(path)
+        missing = [key for key in self.published_keys or () if key not in checkpoint]
+        if missing:
+            runner.logger.warning("%s holds no '%s' to publish", path, "', '".join(missing))
+        stem = os.path.splitext(path)[0]
+        draft = f"{stem}-published.pth"
+        save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
+        final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
+        os.replace(draft, final)
+        runner.logger.info("The checkpoint is published as %s", final)
+
+    def _rules(self, rules: list[str]) -> list[str | None]:
+        for rule in rules:
+            if rule not in ("greater", "less"):
+                raise ArgumentError("a rule is 'greater' or 'less'", key="rule", found=rule)
+        if len(rules) not in (0, 1, len(self.save_best)):
+            raise ArgumentError("there is one rule, or one for each metric of save_best", key="rule", found=rules)
+        if "auto" in self.save_best and len(self.save_best) > 1:
+            raise ArgumentError("save_best 'auto' stands alone", key="save_best", found=self.save_best)
+        if len(rules) == len(self.save_best):
+            return list(rules)
+        found = rules * len(self.save_best)
+        return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
+
+    def _rule_of(self, key: str) -> str:
+        """Returns the rule of a metric: by its whole name, then by what it begins with, then by what it contains."""
+        lower = key.rpartition("/")[2].lower()
+        for fits in (str.__eq__, str.startswith, str.__contains__):
+            for names, rule in ((self.greater_keys, "greater"), (self.less_keys, "less")):
+                if any(fits(lower, name.lower()) for name in names):
+                    return rule
+        raise ArgumentError(
+            f"whether '{key}' should be great or small is not known",
+            key="rule",
+            notes=["say rule='greater' or rule='less'"],
+        )
+
+
+def _as_list(value: str | Sequence[str] | None) -> list[str]:
+    if value is None:
+        return []
+    return [value] if isinstance(value, str) else list(value)
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
+        raise ArgumentError(f"{name} must be a positive whole number, or -1 for none", key=name, found=value)

@@ -1,0 +1,34 @@
+"""Draws the run's curves when it ends."""
+
+import os
+from typing import TYPE_CHECKING
+
+from footplate.distributed import is_main_process
+from footplate.engine import Hook
+from footplate.registry import HOOKS
+from footplate.visualization import draw_curves
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class CurveHook(Hook):
+    """Draws losses and metrics over the run to `<timestamp>/<filename>`, after the last iteration.
+
+    Args:
+        filename: The name of the picture, a PNG.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, filename: str = "curves.png") -> None:
+        self.filename = filename
+
+    def after_train(self, runner: "Runner") -> None:
+        """Draws what the local writer has written; without one there is nothing to draw."""
+        scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
+        if is_main_process() and os.path.exists(scalars):
+            path = os.path.join(runner.log_dir, self.filename)
+            draw_curves(scalars, path)
+            runner.logger.info("curves: %s", path)

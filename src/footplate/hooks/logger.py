@@ -1,0 +1,150 @@
+"""Writes what was measured: to the log, and through the visualizer to files and trackers."""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.distributed import is_main_process
+from footplate.engine import Hook
+from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class LoggerHook(Hook):
+    """Logs losses every `interval` iterations and metrics after each validation and test.
+
+    Args:
+        interval: Iterations between two lines.
+        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`.
+        interval_exp_name: Iterations between two lines with the name of the experiment.
+        out_dir: Where logs are copied to at the end of the run.
+        out_suffix: Which files are copied.
+        keep_local: Whether the copied files also stay where they were.
+        log_metric_by_epoch: Whether metrics are written with the epoch or the iteration as their step.
+
+    Raises:
+        ArgumentError: An interval is not positive, or `out_dir` is no string.
+    """
+
+    priority = "BELOW_NORMAL"
+
+    def __init__(
+        self,
+        interval: int = 10,
+        ignore_last: bool = True,
+        interval_exp_name: int = 1000,
+        out_dir: str | None = None,
+        out_suffix: Sequence[str] | str = (".json", ".log", ".py", ".yaml"),
+        keep_local: bool = True,
+        log_metric_by_epoch: bool = True,
+    ) -> None:
+        for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise ArgumentError(f"{name} must be a positive whole number", key=name, found=value)
+        if out_dir is not None and not isinstance(out_dir, str):
+            raise ArgumentError("out_dir must be a folder's name", key="out_dir", found=out_dir)
+        self.interval = interval
+        self.ignore_last = ignore_last
+        self.interval_exp_name = interval_exp_name
+        self.out_dir = out_dir
+        self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
+        self.keep_local = keep_local
+        self.log_metric_by_epoch = log_metric_by_epoch
+
+    def before_run(self, runner: "Runner") -> None:
+        """Writes the config."""
+        self._json_name = f"{runner.timestamp}.json"
+        if is_main_process():
+            runner.visualizer.add_config(runner.cfg)
+            filename = getattr(runner.cfg, "filename", None)
+            if filename:
+                runner.cfg.dump(os.path.join(runner.work_dir, f"{_stem(filename)}.py"))
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Logs at the interval, and at the end of an epoch what would be left out."""
+        done = batch_idx + 1
+        if done % self.interval and (self.ignore_last or not self._ends_epoch(runner, done)):
+            return
+        if (runner.iter + 1) % self.interval_exp_name == 0:
+            runner.logger.info("Exp name: %s", runner.experiment_name)
+        tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
+        runner.logger.info(line)
+        if is_main_process():
+            runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
+
+    def after_val_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Logs how far the validation is."""
+        self._log_progress(runner, batch_idx, "val")
+
+    def after_test_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
+    ) -> None:
+        """Logs how far the test is."""
+        self._log_progress(runner, batch_idx, "test")
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Logs the metrics and writes them with their step."""
+        tag, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
+        runner.logger.info(line)
+        if is_main_process():
+            step = runner.epoch if self.log_metric_by_epoch else runner.iter
+            runner.visualizer.add_scalars(tag, step=step, file_path=self._json_name)
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`."""
+        tag, line = runner.log_processor.get_log_after_epoch(
+            runner, len(runner.test_dataloader), "test", with_non_scalar=True
+        )
+        runner.logger.info(line)
+        if is_main_process():
+            with open(os.path.join(runner.log_dir, self._json_name), "w", encoding="utf-8") as file:
+                json.dump(_jsonable(tag), file)
+
+    def after_run(self, runner: "Runner") -> None:
+        """Copies the logs to `out_dir` and closes the writers."""
+        if not is_main_process():
+            return
+        runner.visualizer.close()
+        if self.out_dir is None:
+            return
+        target = os.path.join(self.out_dir, os.path.basename(runner.work_dir))
+        for folder, _, names in os.walk(runner.log_dir):
+            for name in names:
+                if name.endswith(self.out_suffix):
+                    self._hand_over(os.path.join(folder, name), os.path.relpath(folder, runner.work_dir), target)
+
+    def _hand_over(self, path: str, inside: str, target: str) -> None:
+        os.makedirs(os.path.join(target, inside), exist_ok=True)
+        shutil.copy2(path, os.path.join(target, inside))
+        if not self.keep_local:
+            os.remove(path)
+
+    def _log_progress(self, runner: "Runner", batch_idx: int, mode: str) -> None:
+        if self.every_n_inner_iters(batch_idx, self.interval):
+            _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
+            runner.logger.info(line)
+
+    def _ends_epoch(self, runner: "Runner", done: int) -> bool:
+        return done == (len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters)
+
+
+def _stem(path: str) -> str:
+    return os.path.splitext(os.path.basename(path))[0]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _jsonable(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_jsonable(each) for each in value]
+    return value.tolist() if hasattr(value, "tolist") else value

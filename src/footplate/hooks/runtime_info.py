@@ -1,0 +1,131 @@
+"""Keeps the message hub up to date with where the run is."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor
+
+from footplate.engine import Hook
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class RuntimeInfoHook(Hook):
+    """Records position, learning rates, losses and metrics in the message hub.
+
+    Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
+    `train/lr` and its kin, `train/<loss>`, `val/<metric>`, `test/<metric>`.
+    """
+
+    priority = "VERY_HIGH"
+
+    def before_run(self, runner: "Runner") -> None:
+        """Records what does not change."""
+        runner.message_hub.update_info_dict(
+            {
+                "cfg": getattr(runner.cfg, "pretty_text", ""),
+                "seed": runner.seed,
+                "experiment_name": runner.experiment_name,
+            },
+            resumed=False,
+        )
+
+    def before_train(self, runner: "Runner") -> None:
+        """Records the length of the run, and finds out what each iteration will record."""
+        hub = runner.message_hub
+        hub.update_info_dict(
+            {
+                "loop_stage": "train",
+                "epoch": runner.epoch,
+                "iter": runner.iter,
+                "max_epochs": runner.max_epochs,
+                "max_iters": runner.max_iters,
+            }
+        )
+        metainfo = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
+        if metainfo is not None:
+            hub.update_info("dataset_meta", dict(metainfo))
+        self._infos = hub.runtime_info
+        self._rates = [
+            (hub.history(f"train/{name}"), values, key) for name, values, key in _rate_sources(runner.optim_wrapper)
+        ]
+        self._names: tuple[str, ...] = ()
+        self._histories: list[Any] = []
+
+    def before_train_epoch(self, runner: "Runner") -> None:
+        """Records the epoch."""
+        runner.message_hub.update_info("epoch", runner.epoch)
+        if runner.train_loop.at_epoch_start:
+            for key, history in runner.message_hub.log_scalars.items():
+                if key.startswith("train/"):
+                    history.start_epoch()
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Records the iteration and the learning rates in force."""
+        self._infos["iter"] = runner.iter
+        for history, group, key in self._rates:
+            history.append(group[key])
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Records the losses, which stay on their device."""
+        if outputs is None:
+            return
+        names = tuple(outputs)
+        if names != self._names:
+            self._names = names
+            self._histories = [runner.message_hub.history(f"train/{name}") for name in names]
+        for history, value in zip(self._histories, outputs.values(), strict=True):
+            history.append(value)
+
+    def before_val(self, runner: "Runner") -> None:
+        """Records the stage."""
+        runner.message_hub.update_info("loop_stage", "val")
+
+    def after_val(self, runner: "Runner") -> None:
+        """Records the stage."""
+        runner.message_hub.update_info("loop_stage", "train")
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Records the metrics."""
+        _record(runner, "val", metrics)
+
+    def before_test(self, runner: "Runner") -> None:
+        """Records the stage."""
+        runner.message_hub.update_info("loop_stage", "test")
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Records the metrics."""
+        _record(runner, "test", metrics)
+
+
+def _record(runner: "Runner", mode: str, metrics: Mapping[str, Any] | None) -> None:
+    for name, value in (metrics or {}).items():
+        if _is_scalar(value):
+            runner.message_hub.update_scalar(f"{mode}/{name}", value)
+        else:
+            runner.message_hub.update_info(f"{mode}/{name}", value)
+
+
+def _is_scalar(value: Any) -> bool:
+    if isinstance(value, (np.ndarray, np.number)):
+        return value.size == 1
+    return isinstance(value, (int, float)) or (isinstance(value, Tensor) and value.numel() == 1)
+
+
+def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
+    """Returns name, parameter group and key of each learning rate to record: the first group's of each optimizer."""
+    if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
+        return [
+            (f"{name}.{rate}", group, key)
+            for name, each in optim_wrapper.items()
+            for rate, group, key in _rate_sources(each)
+        ]
+    found = [("lr", optim_wrapper.param_groups[0], "lr")]
+    base = getattr(optim_wrapper, "base_param_settings", None)
+    return [*found, ("base_lr", base, "lr")] if base is not None else found

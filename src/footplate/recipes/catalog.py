@@ -1,0 +1,48 @@
+"""The configs that ship, by name."""
+
+import ast
+import os
+from pathlib import Path
+from typing import NamedTuple
+
+from footplate.errors import ConfigError, nearest
+
+_FOLDER = Path(__file__).parent / "configs"
+
+
+class Recipe(NamedTuple):
+    """A config that ships: its name, what it does in one line, and its file."""
+
+    name: str
+    summary: str
+    path: Path
+
+
+def recipes() -> list[Recipe]:
+    """Returns all recipes in the order of their names."""
+    return [Recipe(path.stem, _summary(path), path) for path in sorted(_FOLDER.glob("*.py"))]
+
+
+def find_config(name: str) -> str:
+    """Returns the path of a config file, or of the recipe called `name`.
+
+    Raises:
+        ConfigError: There is neither.
+    """
+    if os.path.exists(name):
+        return name
+    known = {recipe.name: recipe for recipe in recipes()}
+    if name in known:
+        return str(known[name].path)
+    parent = Path(name).parent
+    neighbours = [str(parent / each) for each in os.listdir(parent)] if parent.is_dir() else []
+    raise ConfigError(
+        f"there is no config file or recipe '{name}'",
+        suggestion=nearest(name, [*known, *neighbours]),
+        notes=["`footplate recipes` lists the recipes"],
+    )
+
+
+def _summary(path: Path) -> str:
+    docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return docstring.partition("\n")[0]
