@@ -1,0 +1,74 @@
+"""From the section `optim_wrapper` to what steps the model's parameters."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import nn
+from torch.optim import Optimizer
+
+from footplate.distributed import unwrap_model
+from footplate.errors import BuildError, at_key, origin_of
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+_DEFAULT = "DefaultOptimWrapperConstructor"
+
+
+def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
+    """Builds the wrapper, or wrappers, that step the parameters of `model`.
+
+    Args:
+        model: The model, wrapped for several devices or not.
+        cfg: A section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, where all
+            but `optimizer` may be absent; a dict of such sections or of wrappers by the name of the part of the model
+            that each steps; an optimizer; or a wrapper.
+
+    Raises:
+        FootplateError: Something in the section cannot be built; the error names its key under `optim_wrapper`.
+    """
+    with at_key("optim_wrapper"):
+        return _build(model, cfg)
+
+
+def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
+    if isinstance(cfg, OptimWrapper):
+        return cfg
+    if isinstance(cfg, Optimizer):
+        return _named(OptimWrapper(cfg), model)
+    if not isinstance(cfg, Mapping):
+        raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
+    if isinstance(cfg.get("optimizer"), Optimizer):
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **cfg})
+        return _named(wrapper, model)
+    if "optimizer" in cfg or "constructor" in cfg:
+        return _construct(model, cfg)
+    parts = {name: part for name, part in cfg.items() if isinstance(part, (Mapping, OptimWrapper))}
+    if parts and set(cfg) - set(parts) <= {"type"}:
+        return OptimWrapperDict(**{name: _build_part(model, name, part) for name, part in parts.items()})
+    raise BuildError('optim_wrapper needs an "optimizer"', key="optimizer", origin=origin_of(cfg))
+
+
+def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
+    settings = dict(cfg)
+    kind = settings.pop("constructor", _DEFAULT)
+    paramwise_cfg = settings.pop("paramwise_cfg", None)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
+        {"type": kind}, optim_wrapper_cfg=settings, paramwise_cfg=paramwise_cfg
+    )
+    made: OptimWrapper = constructor(model)
+    return made
+
+
+def _build_part(model: nn.Module, name: str, cfg: Any) -> OptimWrapper:
+    with at_key(name):
+        if isinstance(cfg, OptimWrapper):
+            return cfg
+        part = getattr(unwrap_model(model), name, None)
+        if not isinstance(part, nn.Module):
+            raise BuildError(f"the model has no part '{name}' to optimize", origin=origin_of(cfg))
+        return _build(part, cfg)
+
+
+def _named(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
+    wrapper.name_parameters(unwrap_model(model))
+    return wrapper

@@ -1,0 +1,76 @@
+"""From the section `optimizer` to an optimizer."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from numbers import Number
+from typing import Any
+
+from torch import Tensor
+from torch.nn import Parameter
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError, origin_of
+from footplate.optim.optimizers.registration import register_extra_optimizers
+from footplate.registry import OPTIMIZERS
+
+Params = Iterable[Parameter] | Iterable[dict[str, Any]]
+
+_NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
+
+
+def optimizer_class(cfg: Mapping[str, Any]) -> Any:
+    """Returns the class or function that `cfg["type"]` names.
+
+    Raises:
+        BuildError: `cfg` is no dict with a `type`.
+        UnknownNameError: No optimizer has that name.
+    """
+    if not isinstance(cfg, Mapping) or "type" not in cfg:
+        raise BuildError("an optimizer is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
+    kind = cfg["type"]
+    installed = True
+    if isinstance(kind, str) and kind not in OPTIMIZERS:
+        installed = register_extra_optimizers()
+    try:
+        return OPTIMIZERS.resolve(kind, cfg)
+    except UnknownNameError as error:
+        if not installed:
+            error.notes = (*error.notes, "more optimizers by name: pip install 'footplate[optimizers]'")
+        raise
+
+
+def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
+    """Builds the optimizer `cfg` over `params`.
+
+    Args:
+        cfg: `type` is a registered name, a class or its dotted path; the rest are constructor arguments.
+        params: Parameters or groups.
+
+    Raises:
+        ArgumentError: A number is missing its sense: an lr that is a string, a negative weight decay.
+    """
+    kind = optimizer_class(cfg)
+    for key in _NUMBERS:
+        if key in cfg and not isinstance(cfg[key], (Number, Tensor, type(None))):
+            raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
+    try:
+        built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
+    except FootplateError as error:
+        error.origin = error.origin or origin_of(cfg, error.key or "type")
+        raise
+    except ValueError as error:
+        raise ArgumentError(f"optimizer '{cfg['type']}': {error}".rstrip("."), origin=origin_of(cfg, "type")) from error
+    return built
+
+
+def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
+    """Returns what `cfg` or else its class's signature gives for `field`, None where there is no number."""
+    if field in cfg:
+        given: float | None = cfg[field]
+        return given
+    try:
+        parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)
+    except (TypeError, ValueError):
+        return None
+    default = parameter.default if parameter else None
+    return default if isinstance(default, (int, float)) else None

@@ -1,0 +1,105 @@
+"""LARS: momentum SGD with a rate of its own for each layer."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError
+from footplate.optim.optimizers.trust import norms_of, scale_each
+from footplate.registry import OPTIMIZERS
+
+
+@OPTIMIZERS.register_module()
+class LARS(Optimizer):
+    """Layer-wise adaptive rate scaling.
+
+    The rate of a layer is `lr * eta * |w| / (|g| + weight_decay * |w| + eps)`, plainly `lr` where `|w|` or `|g|` is 0
+    and in groups with `lars_exclude=True`. The step `rate * (g + weight_decay * w)` enters the momentum.
+
+    Source: Large Batch Training of Convolutional Networks (You, Gitman, Ginsburg, 2017), algorithm 1.
+
+    Args:
+        params: Parameters or groups; a group may hold `lars_exclude`.
+        lr: The global learning rate.
+        momentum: How much of the last step is kept.
+        weight_decay: The weight of the L2 penalty.
+        dampening: How much of the new step is left out of the momentum.
+        eta: The trust coefficient.
+        nesterov: Look ahead along the momentum.
+        eps: Keeps the rate finite.
+        lars_exclude: Take plain momentum SGD steps.
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+    """
+
+    def __init__(
+        self,
+        params: Any,
+        lr: float,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        dampening: float = 0.0,
+        eta: float = 0.001,
+        nesterov: bool = False,
+        eps: float = 1e-8,
+        *,
+        lars_exclude: bool = False,
+    ) -> None:
+        settings = {
+            "lr": lr,
+            "momentum": momentum,
+            "weight_decay": weight_decay,
+            "dampening": dampening,
+            "eta": eta,
+            "eps": eps,
+        }
+        for name, value in settings.items():
+            if value < 0 and name != "dampening":
+                raise ArgumentError(f'"{name}" of LARS is at least 0', key=name, found=value)
+        if nesterov and (momentum <= 0 or dampening != 0):
+            raise ArgumentError("nesterov needs a momentum and no dampening", key="nesterov", found=True)
+        super().__init__(params, {**settings, "nesterov": nesterov, "lars_exclude": lars_exclude})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """Takes one step; `closure`, if given, computes the loss again and returns it."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            params = [each for each in group["params"] if each.grad is not None]
+            if params:
+                self._step_group(group, params, [each.grad for each in params])
+        return loss
+
+    def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
+        decay = group["weight_decay"]
+        steps = list(torch._foreach_add(grads, params, alpha=decay) if decay else torch._foreach_mul(grads, 1.0))
+        if not group["lars_exclude"]:
+            scale_each(steps, _trust(norms_of(params), norms_of(grads), group))
+        torch._foreach_mul_(steps, group["lr"])
+        if group["momentum"]:
+            steps = self._with_momentum(group, params, steps)
+        torch._foreach_sub_(params, steps)
+
+    def _with_momentum(self, group: dict[str, Any], params: list[Tensor], steps: list[Tensor]) -> list[Tensor]:
+        momentum, kept = group["momentum"], 1 - group["dampening"]
+        buffers = []
+        for each, step in zip(params, steps, strict=True):
+            state = self.state[each]
+            if "momentum_buffer" not in state:
+                state["momentum_buffer"] = torch.zeros_like(step)
+            buffers.append(state["momentum_buffer"])
+        torch._foreach_mul_(buffers, momentum)
+        torch._foreach_add_(buffers, steps, alpha=kept)
+        return list(torch._foreach_add(steps, buffers, alpha=momentum)) if group["nesterov"] else buffers
+
+
+def _trust(weights: Tensor, grads: Tensor, group: dict[str, Any]) -> Tensor:
+    ratio = group["eta"] * weights / (grads + group["weight_decay"] * weights + group["eps"])
+    return torch.where((weights > 0) & (grads > 0), ratio, 1.0)

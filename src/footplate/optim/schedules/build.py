@@ -1,0 +1,71 @@
+"""From `param_scheduler` in a config to the objects that training steps."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.errors import BuildError, at_key
+from footplate.optim.schedules.schedule import HasGroups, ParamSchedule
+from footplate.registry import PARAM_SCHEDULERS
+
+Schedules = list[ParamSchedule]
+
+
+def build_param_schedulers(
+    cfg: Any,
+    optim_wrapper: Any,
+    *,
+    epoch_length: int | None = None,
+    max_epochs: int | None = None,
+    max_iters: int | None = None,
+) -> Schedules | dict[str, Schedules]:
+    """Builds the schedules of a run.
+
+    Args:
+        cfg: A dict with `type`, a schedule, a list of these, or None. Where the wrapper holds several optimizers: that
+            for all of them, or a dict of it by the optimizer's name.
+        optim_wrapper: The wrapper, or the optimizer, whose groups are scheduled.
+        epoch_length: The iterations of an epoch, None where epochs have no length.
+        max_epochs: The default `end` of schedules by epoch.
+        max_iters: The default `end` of schedules by iteration.
+
+    Returns:
+        The schedules in the order in which they act, or a dict of such lists by optimizer name.
+
+    Raises:
+        FootplateError: An entry cannot be built; the error names its place under `param_scheduler`.
+    """
+    lengths = {"epoch_length": epoch_length, "max_epochs": max_epochs, "max_iters": max_iters}
+    parts = getattr(optim_wrapper, "optim_wrappers", None)
+    with at_key("param_scheduler"):
+        if parts is None:
+            return _build_list(cfg, optim_wrapper, lengths)
+        if isinstance(cfg, Mapping) and "type" not in cfg:
+            return {name: _build_list(each, parts[name], lengths) for name, each in cfg.items()}
+        return {name: _build_list(cfg, part, lengths) for name, part in parts.items()}
+
+
+def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Schedules:
+    if cfg is None:
+        return []
+    if isinstance(cfg, (Mapping, ParamSchedule)):
+        return [_build(cfg, optimizer, lengths)]
+    if not isinstance(cfg, Sequence) or isinstance(cfg, str):
+        raise BuildError("a schedule is a dict with the key 'type', or a list of such", found=cfg)
+    built = []
+    for index, each in enumerate(cfg):
+        with at_key(f"[{index}]"):
+            built.append(_build(each, optimizer, lengths))
+    return built
+
+
+def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> ParamSchedule:
+    if not isinstance(cfg, Mapping):
+        return cfg  # type: ignore[no-any-return]
+    defaults: dict[str, Any] = {}
+    end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
+    if end is not None and end > cfg.get("begin", 0):
+        defaults["end"] = end
+    if cfg.get("convert_to_iter_based"):
+        defaults["epoch_length"] = lengths["epoch_length"]
+    built: ParamSchedule = PARAM_SCHEDULERS.build(cfg, optimizer, **defaults)
+    return built

@@ -1,0 +1,125 @@
+"""A schedule: a pure curve and the name of the field it moves."""
+
+from typing import Any, ClassVar, Protocol
+
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.curves import ENDLESS, Family
+from footplate.optim.schedules.fields import slots_of
+
+
+class HasGroups(Protocol):
+    """An optimizer, or a wrapper around one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups, whose fields are scheduled."""
+
+
+class ParamSchedule:
+    """Moves one field of all parameter groups along a curve, between `begin` and `end`.
+
+    Each `step` moves one position on. Between `begin` and `end` the field of each group becomes
+    `curve(value before, base value, position)`; elsewhere the schedule leaves it alone. Several schedules of one
+    field therefore act in turn, each on the value that the one before left. The base value is the one that the
+    constructor of the optimizer set; a group keeps it as `initial_<field>`.
+
+    Args:
+        optimizer: An optimizer or wrapper.
+        family: The curve's settings.
+        param_name: The field: `lr`, `momentum` (the first beta where an optimizer has betas), `weight_decay`, ...
+        begin: The first position at which the curve acts.
+        end: The position at which it stops acting; by default the curve's own length, or never.
+        by_epoch: Whether positions are epochs or iterations.
+        last_step: -1 starts anew; anything else goes on after that position without touching the groups.
+
+    Raises:
+        ArgumentError: `begin` is not before `end`, or the groups have no such field.
+    """
+
+    takes_metrics: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        optimizer: HasGroups,
+        family: Family,
+        *,
+        param_name: str = "lr",
+        begin: int = 0,
+        end: int | None = None,
+        by_epoch: bool = True,
+        last_step: int = -1,
+    ) -> None:
+        # The optimizer itself, past a wrapper, since each step looks at its groups.
+        self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
+        self.family = family
+        self.param_name = param_name
+        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
+        self.last_step = last_step
+        self._global_step = begin + last_step if last_step >= 0 else -1
+        self._curve = family.over(self.end - begin)
+        self._bind([])
+        if last_step < 0:
+            self.step()
+
+    def _bind(self, known: list[float]) -> None:
+        """Finds the field in each group; `known` are base values for groups that do not hold theirs."""
+        self._groups = self.optimizer.param_groups
+        self._key, slots = slots_of(self._groups, self.param_name)
+        bases = known if len(known) == len(slots) else [slot[self._key] for slot in slots]
+        note = f"initial_{self.param_name}"
+        self._slots = [
+            (slot, group.setdefault(note, base)) for group, slot, base in zip(self._groups, slots, bases, strict=True)
+        ]
+
+    @property
+    def base_values(self) -> list[float]:
+        """The field of each group as the constructor of the optimizer set it."""
+        return [base for _, base in self._slots]
+
+    def step(self) -> None:
+        """Moves one position on."""
+        self._global_step += 1
+        if self.begin <= self._global_step < self.end:
+            self.last_step += 1
+            if self.optimizer.param_groups is not self._groups:  # the optimizer loaded its state
+                self._bind(self.base_values)
+            curve, key, position = self._curve, self._key, self.last_step
+            for slot, base in self._slots:
+                slot[key] = curve(slot[key], base, position)
+
+    def get_last_value(self) -> list[float]:
+        """Returns the field's value in each group."""
+        return [slot[self._key] for slot, _ in self._slots]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position, base values and values, all plain numbers."""
+        return {
+            "param_name": self.param_name,
+            "begin": self.begin,
+            "end": self.end,
+            "by_epoch": self.by_epoch,
+            "last_step": self.last_step,
+            "_global_step": self._global_step,
+            "base_values": [float(value) for value in self.base_values],
+            "_last_value": [float(value) for value in self.get_last_value()],
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Goes on at the position of `state_dict`; its length and settings stay those of the config.
+
+        Load the optimizer's state first: the values themselves are its fields.
+        """
+        self.last_step = state_dict["last_step"]
+        self._global_step = state_dict["_global_step"]
+        self._bind(self.base_values)
+
+
+def _end_of(family: Family, begin: int, end: int | None) -> int:
+    if end is None:
+        length = family.length()
+        end = ENDLESS if length is None else begin + length
+    if begin < 0:
+        raise ArgumentError('"begin" is at least 0', key="begin", found=begin)
+    if begin >= end:
+        raise ArgumentError('"begin" must lie before "end"', key="end", found=f"begin {begin}, end {end}")
+    return end

@@ -1,0 +1,107 @@
+"""Mixed precision."""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp import GradScaler
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError, nearest
+from footplate.optim.wrappers.base import OptimWrapper
+from footplate.registry import OPTIM_WRAPPERS
+
+_DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
+
+
+@OPTIM_WRAPPERS.register_module()
+class AmpOptimWrapper(OptimWrapper):
+    """Runs forward passes in mixed precision, and scales the loss where gradients in float16 would vanish.
+
+    Source: Mixed Precision Training (Micikevicius et al., 2018).
+
+    Args:
+        optimizer: The optimizer.
+        loss_scale: "dynamic", a fixed number, or arguments of torch's `GradScaler`. It acts with float16 alone:
+            bfloat16 has the range of float32.
+        dtype: "float16" or "bfloat16"; by default float16 on an accelerator and bfloat16 on a CPU.
+        settings: Arguments of `OptimWrapper`.
+
+    Raises:
+        ArgumentError: The precision or the loss scale is unknown.
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        *,
+        loss_scale: str | float | Mapping[str, Any] = "dynamic",
+        dtype: str | torch.dtype | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(optimizer, **settings)
+        self._device = self._parameters()[0].device.type
+        self._dtype = _dtype(dtype, self._device)
+        self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
+        self.loss_scaler = GradScaler(
+            self._device, enabled=self._dtype is torch.float16, **_scaler_settings(loss_scale)
+        )
+        self._autocast = torch.autocast(self._device, self._dtype)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Returns `loss` divided by the length of the round, times the loss scale."""
+        return self.loss_scaler.scale(super().scale_loss(loss))
+
+    def step(self, **kwargs: Any) -> None:
+        """Unscales and clips the gradients, and steps the optimizer unless they are not finite."""
+        if self._clip is not None:
+            self.loss_scaler.unscale_(self.optimizer)
+            self._clip_gradients()
+        self.loss_scaler.step(self.optimizer, **kwargs)
+        self.loss_scaler.update(self._fixed_scale)
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Returns what the forward and backward pass run in: mixed precision, and see `OptimWrapper`."""
+        if self.should_sync():
+            return self._autocast
+        stack = ExitStack()
+        stack.enter_context(super().optim_context(model))
+        stack.enter_context(self._autocast)
+        return stack
+
+    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+        """Returns the state of optimizer and loss scaler; see `OptimWrapper`."""
+        state = super().state_dict(per_parameter=per_parameter)
+        scale = self.loss_scaler.state_dict()
+        return {**state, "loss_scaler": scale} if scale else state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        scale = state_dict.get("loss_scaler")
+        if scale and self.loss_scaler.is_enabled():
+            self.loss_scaler.load_state_dict(scale)
+        super().load_state_dict(state_dict)
+
+
+def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
+    if name is None:
+        return torch.bfloat16 if device == "cpu" else torch.float16
+    if isinstance(name, torch.dtype):
+        return name
+    if name not in _DTYPES:
+        raise ArgumentError(
+            'dtype is "float16" or "bfloat16"', key="dtype", found=name, suggestion=nearest(str(name), _DTYPES)
+        )
+    return _DTYPES[name]
+
+
+def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
+    if loss_scale == "dynamic":
+        return {}
+    if isinstance(loss_scale, Mapping):
+        return dict(loss_scale)
+    if isinstance(loss_scale, (int, float)):
+        return {"init_scale": float(loss_scale)}
+    raise ArgumentError('loss_scale is "dynamic", a number or a dict', key="loss_scale", found=loss_scale)

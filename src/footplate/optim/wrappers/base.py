@@ -1,0 +1,246 @@
+"""The wrapper that steps an optimizer: accumulation, clipping, and the state of both."""
+
+import logging
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError
+from footplate.optim.wrappers import state as states
+from footplate.optim.wrappers.clipping import make_clip, plain
+from footplate.optim.wrappers.syncing import without_sync
+from footplate.records import MessageHub
+from footplate.registry import OPTIM_WRAPPERS
+
+_logger = logging.getLogger("footplate.optim")
+_NOTHING: AbstractContextManager[Any] = nullcontext()
+
+
+@OPTIM_WRAPPERS.register_module()
+class OptimWrapper:
+    """Steps an optimizer: `update_params(loss)` is all that a train step calls.
+
+    Args:
+        optimizer: The optimizer.
+        accumulative_counts: Over how many losses gradients are summed before a step. The loss is divided by the length
+            of the round, also of a last round cut short, so that equally large batches act as one large batch.
+        clip_grad: `dict(max_norm=..., norm_type=2)`, or `dict(type="value", clip_value=...)`. The norm before clipping
+            is recorded as `train/grad_norm`.
+        grad_clip: Another spelling of `clip_grad`.
+
+    Raises:
+        ArgumentError: An argument makes no sense.
+
+    Example:
+        >>> import torch
+        >>> layer = torch.nn.Linear(1, 1)
+        >>> wrapper = OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1))
+        >>> wrapper.update_params(layer(torch.ones(4, 1)).sum())
+    """
+
+    def __init__(
+        self,
+        optimizer: Optimizer,
+        accumulative_counts: int = 1,
+        clip_grad: Mapping[str, Any] | None = None,
+        *,
+        grad_clip: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not isinstance(optimizer, Optimizer):
+            raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
+        if not isinstance(accumulative_counts, int) or accumulative_counts < 1:
+            raise ArgumentError(
+                "accumulative_counts is a whole number of at least 1",
+                key="accumulative_counts",
+                found=accumulative_counts,
+            )
+        if clip_grad and grad_clip:
+            raise ArgumentError('"clip_grad" and "grad_clip" mean the same: give one', key="grad_clip")
+        self.optimizer = optimizer
+        self._accumulative_counts = accumulative_counts
+        settings = clip_grad or grad_clip
+        self._clip = make_clip(settings) if settings else None
+        self._norms: Any = None
+        self._inner_count = 0
+        self._max_counts = -1
+        self._short_round_begin, self._short_round = -1, accumulative_counts
+        self._names: dict[int, str] = {}
+        self._holds_gradients = False
+        self._overrides_backward = type(self).backward is not OptimWrapper.backward
+
+    def update_params(
+        self,
+        loss: Tensor,
+        step_kwargs: dict[str, Any] | None = None,
+        zero_kwargs: dict[str, Any] | None = None,
+    ) -> None:
+        """Computes gradients of `loss`, a 0-d tensor, and steps when the round of accumulation is full.
+
+        Args:
+            loss: What to minimize.
+            step_kwargs: Arguments of the optimizer's `step`.
+            zero_kwargs: Arguments of the optimizer's `zero_grad`.
+        """
+        if self._overrides_backward:
+            self.backward(loss)
+        else:
+            loss = self.scale_loss(loss)
+            loss.backward()  # type: ignore[no-untyped-call]
+            self._inner_count += 1
+        if self.should_update():
+            self.step(**(step_kwargs or {}))
+            self.zero_grad(**(zero_kwargs or {}))
+
+    def backward(self, loss: Tensor, **kwargs: Any) -> None:
+        """Computes gradients of `loss`, a 0-d tensor, and counts one more of the round."""
+        self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
+        self._inner_count += 1
+
+    def step(self, **kwargs: Any) -> None:
+        """Clips, and steps the optimizer."""
+        if self._clip is not None:
+            self._clip_gradients()
+        self.optimizer.step(**kwargs)
+
+    def zero_grad(self, **kwargs: Any) -> None:
+        """Drops the gradients."""
+        self.optimizer.zero_grad(**kwargs)
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        """Returns `loss` as its gradients are to be summed: divided by the length of the round."""
+        if self._accumulative_counts == 1:
+            return loss
+        in_short_round = 0 <= self._short_round_begin <= self._inner_count
+        return loss / (self._short_round if in_short_round else self._accumulative_counts)
+
+    def should_update(self) -> bool:
+        """Tells whether the round is full, or the last one of the run is as full as it gets."""
+        count = self._accumulative_counts
+        return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
+
+    def should_sync(self) -> bool:
+        """Tells whether ranks need each other's gradients of the next loss."""
+        after, count = self._inner_count + 1, self._accumulative_counts
+        return after % count == 0 or after == self._max_counts
+
+    def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
+        """Returns what the forward and backward pass run in: without gradient exchange while a round fills.
+
+        Args:
+            model: The model, wrapped as it is trained.
+        """
+        return _NOTHING if self.should_sync() else without_sync(model)
+
+    def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
+        """Tells where in the run the wrapper stands, so that the last round may be short.
+
+        Args:
+            model: The model, for a word on batch statistics.
+            init_counts: The losses before.
+            max_counts: The losses of the whole run, -1 where nobody knows.
+        """
+        count = self._accumulative_counts
+        self._inner_count, self._max_counts = init_counts, max_counts
+        remainder = max_counts % count if max_counts > 0 else 0
+        self._short_round_begin = max_counts - remainder if remainder else -1
+        self._short_round = remainder or count
+        if count > 1:
+            self._warn_of_accumulation(model)
+
+    def get_lr(self) -> dict[str, list[float]]:
+        """Returns `{"lr": [...]}`, one value for each group."""
+        return {"lr": [group["lr"] for group in self.param_groups]}
+
+    def get_momentum(self) -> dict[str, list[float]]:
+        """Returns `{"momentum": [...]}`: the momentum or first beta of each group, 0 where it has neither."""
+        return {"momentum": [momentum_of(group) or 0 for group in self.param_groups]}
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The optimizer's groups."""
+        return self.optimizer.param_groups
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The optimizer's default settings."""
+        return self.optimizer.defaults
+
+    def name_parameters(self, model: nn.Module) -> None:
+        """Learns what the parameters are called, so that states saved under another grouping find them."""
+        for name, parameter in model.named_parameters():
+            self._names.setdefault(id(parameter), name)
+
+    def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
+        """Returns the optimizer's state and, within a round of accumulation, the gradients so far.
+
+        Args:
+            per_parameter: Store one group for each parameter, as other engines do.
+        """
+        state = self.optimizer.state_dict()
+        if per_parameter:
+            state = states.per_parameter(state, self._group_names(), self._order())
+        elif self._names:
+            state = states.name_groups(state, self._group_names())
+        if not self.should_update():
+            state["accumulated_gradients"] = [each.grad for each in self._parameters()]
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave, here or in another engine, in this grouping or another.
+
+        Raises:
+            CheckpointError: The state belongs to other parameters.
+        """
+        if self._names:
+            native = self.optimizer.state_dict()["param_groups"]
+            arranged = states.regrouped(state_dict, native, self._group_names(), self._order())
+        else:
+            arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
+        self.optimizer.load_state_dict(arranged)
+        gradients = state_dict.get("accumulated_gradients")
+        self._holds_gradients = gradients is not None
+        for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
+            parameter.grad = None if gradient is None else gradient.to(parameter)
+
+    def _clip_gradients(self) -> None:
+        assert self._clip is not None
+        norm = self._clip([each for each in self._parameters() if each.grad is not None])
+        if norm is None:
+            return
+        if self._norms is None:
+            self._norms = MessageHub.get_current_instance().history("train/grad_norm")
+        self._norms.append(plain(norm))
+
+    def _parameters(self) -> list[Tensor]:
+        return [parameter for group in self.param_groups for parameter in group["params"]]
+
+    def _group_names(self) -> list[list[str]]:
+        return [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
+
+    def _order(self) -> list[str]:
+        return list(self._names.values())
+
+    def _warn_of_accumulation(self, model: nn.Module) -> None:
+        if any(isinstance(module, _BatchNorm) for module in model.modules()):
+            _logger.warning(
+                "accumulative_counts=%d with batch normalization: its statistics are those of the small batches",
+                self._accumulative_counts,
+            )
+        if self._inner_count % self._accumulative_counts and not self._holds_gradients:
+            _logger.warning(
+                "resumed at iteration %d within a round of %d without its gradients so far: the first step sees fewer",
+                self._inner_count,
+                self._accumulative_counts,
+            )
+
+
+def momentum_of(group: Mapping[str, Any]) -> float | None:
+    """Returns the momentum of a group, its first beta where it has betas, None where it has neither."""
+    if "momentum" in group:
+        momentum: float = group["momentum"]
+        return momentum
+    return group["betas"][0] if "betas" in group else None
