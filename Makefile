@@ -1,0 +1,29 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: setup train test check slow bench clean
+
+# The environment: everything that recipes and tests use, at the versions of constraints.txt.
+setup: .venv/ready
+
+.venv/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,optimizers]'
+	touch $@
+
+# Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
+train: setup
+	$(BIN)/footplate train fashion-seg
+
+# Formatting, lint, types, layers, tests.
+test: setup
+	BIN=$(BIN) sh scripts/check.sh
+
+# The suites that take longer.
+slow: setup
+	$(BIN)/python -m pytest -m slow --timeout 1800
+
+clean:
+	rm -rf .venv work_dirs .mypy_cache .ruff_cache .pytest_cache
