@@ -20,8 +20,8 @@ class ParamSchedulerHook(Hook):
         """Sorts the schedules by what moves them."""
         found = runner.param_schedulers
         schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
-        self._watching = [each for each in schedules if getattr(each, "monitor", None) is not None]
-        moving = [each for each in schedules if getattr(each, "monitor", None) is None]
+        self._watching = [each for each in schedules if each.takes_metrics]
+        moving = [each for each in schedules if not each.takes_metrics]
         self._by_iter = [each.step for each in moving if not each.by_epoch]
         self._by_epoch = [each.step for each in moving if each.by_epoch]
 

@@ -18,10 +18,8 @@ class DistSamplerSeedHook(Hook):
     def before_train_epoch(self, runner: "Runner") -> None:
         """Tells the sampler, or the one inside the batch sampler."""
         loader = runner.train_dataloader
-        for sampler in (
-            getattr(loader, "sampler", None),
-            getattr(getattr(loader, "batch_sampler", None), "sampler", None),
-        ):
-            if hasattr(sampler, "set_epoch"):
+        inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
+        for sampler in (getattr(loader, "sampler", None), inner):
+            if sampler is not None and hasattr(sampler, "set_epoch"):
                 sampler.set_epoch(runner.epoch)
                 return

@@ -209,8 +209,9 @@ class Registry:
                 _say_replaced(self.noun, name, by=entry)
             self._entries[name] = entry
 
-    def _visit_locations(self) -> None:
-        while self._unvisited:
+    def _visit_locations(self, wanted: str | None = None) -> None:
+        """Imports where entries live, one place after the other until a built-in `wanted` is there."""
+        while self._unvisited and not _is_built_in(self._entries.get(wanted or "")):
             importlib.import_module(self._unvisited.pop(0))
 
     def _find(self, name: str) -> Callable[..., Any] | None:
@@ -222,7 +223,9 @@ class Registry:
         return (first._find_upwards(name) if first else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
-        found = self.module_dict.get(name)
+        # A user's entry sends the search on, so that a built-in whose place it takes is noticed.
+        self._visit_locations(name)
+        found = self._entries.get(name)
         return found if found or self.parent is None else self.parent._find_upwards(name)
 
     def _member(self, scope: str | None) -> "Registry | None":
