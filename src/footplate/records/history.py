@@ -185,16 +185,20 @@ class HistoryBuffer:
         self._epoch.load_state_dict(state["epoch"])
 
     def _totals_of(self, window: int | str | None) -> _Totals | None:
+        if isinstance(window, int):
+            return None
         self._flush()
-        if window in ("global", None):
-            return self._totals
-        return self._epoch if window == "epoch" else None
+        return self._epoch if window == "epoch" else self._totals
 
     def _latest(self, window: int | str | None) -> tuple[Values, Values]:
+        wanted = int(window or 0)
+        if 0 < wanted <= len(self._pending) and self._pending_counts is None:
+            # The usual case, a log line's: the ring is not touched.
+            return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
         self._flush()
         if self._ring is None:
             return np.empty(0), np.empty(0)
-        size = min(int(window or 0), self._written, self._capacity)
+        size = min(wanted, self._written, self._capacity)
         end = self._written % self._capacity
         places = np.arange(end - size, end) % self._capacity
         ring = self._ring.cpu().double().numpy()

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
-_TIME_WINDOW = 200
+_TIME_WINDOW = 50
 _ROOT_METHODS = ("mean", "min", "max", "current")
 
 
@@ -205,8 +205,8 @@ class LogProcessor:
 
 
 def _length(runner: "Runner", mode: str) -> int:
-    loop = {"train": runner.train_loop, "val": runner.val_loop, "test": runner.test_loop}[mode]
-    return len(loop.dataloader) if hasattr(loop.dataloader, "__len__") else 0
+    loader = getattr(runner, f"{mode}_dataloader")
+    return len(loader) if hasattr(loader, "__len__") else 0
 
 
 def _padded(number: int, largest: int) -> str:
