@@ -1,6 +1,7 @@
 """Checkpoints: committed or not there, verified when read, and nothing in them is executed."""
 
 from footplate.checkpoint._seal import Seal
+from footplate.checkpoint.background import BackgroundSaver
 from footplate.checkpoint.finding import candidates, find_latest, read_pointer
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
@@ -10,6 +11,7 @@ from footplate.checkpoint.verifying import verify
 from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, revised, weights_of
 
 __all__ = [
+    "BackgroundSaver",
     "Inert",
     "LoadReport",
     "Mismatch",

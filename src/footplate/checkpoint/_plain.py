@@ -1,7 +1,7 @@
 """Turning a run's state into what a weights-only reader accepts: tensors, numbers, strings and containers."""
 
 from collections import OrderedDict, deque
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,24 @@ def to_plain(value: Any, key: str = "") -> Any:
         CheckpointError: Something else is in it; names the key path.
     """
     return _Converter().convert(value, key)
+
+
+def tensors_in(plain: Any) -> Iterator[torch.Tensor]:
+    """Yields every tensor of a plain state, in its order."""
+    if isinstance(plain, torch.Tensor):
+        yield plain
+    elif isinstance(plain, Mapping):
+        for entry in plain.values():
+            yield from tensors_in(entry)
+    elif isinstance(plain, (list, tuple)):
+        for entry in plain:
+            yield from tensors_in(entry)
+
+
+def bytes_in(plain: Any) -> int:
+    """Returns the bytes of all tensors of a plain state; memory that several share counts once."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors_in(plain)}
+    return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
 
 class _Converter:
@@ -74,6 +92,7 @@ def _plain_tensor(value: torch.Tensor, key: str) -> torch.Tensor:
     value = value.detach()
     if value.layout != torch.strided or value.is_quantized or value.device.type == "meta":
         raise CheckpointError(f"a tensor that is {_peculiarity(value)} cannot be saved", key=key)
+    value = value.resolve_conj().resolve_neg()
     shown = value.numel() * value.element_size()
     return value.clone() if shown < value.untyped_storage().nbytes() else value
 

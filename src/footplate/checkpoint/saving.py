@@ -7,8 +7,9 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint._plain import to_plain
+from footplate.checkpoint._plain import bytes_in, to_plain
 from footplate.checkpoint._seal import SealingSink
+from footplate.checkpoint._words import readable_size
 from footplate.errors import CheckpointError
 from footplate.storage import Sink
 
@@ -28,22 +29,27 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
         path: A local path, or a target that fsspec knows.
 
     Raises:
-        CheckpointError: The state holds something else, or the file cannot be written; what was there before
-            is untouched.
+        CheckpointError: The state holds something else, there is too little space, or the file cannot be
+            written; what was there before is untouched.
     """
-    plain = to_plain(state)
-    target = os.fspath(path)
+    commit_plain(to_plain(state), os.fspath(path))
+
+
+def commit_plain(plain: Mapping[str, Any], path: str) -> None:
+    """Does what `save_checkpoint` does, with a state that holds nothing else than it should."""
 
     def write(sink: Sink) -> None:
         sealing = SealingSink(sink)
         torch.save(plain, sealing)  # type: ignore[arg-type]
         sealing.seal()
 
+    folder = storage.parent(storage.absolute(path))
     try:
-        storage.clean_stale(storage.parent(storage.absolute(target)))
-        storage.commit_file(target, write)
+        storage.clean_stale(folder)
+        _check_space(folder, path, bytes_in(plain))
+        storage.commit_file(path, write)
     except OSError as error:
-        raise _refused("save", target, error) from error
+        raise _refused("save", path, error) from error
 
 
 def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
@@ -69,6 +75,14 @@ def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
         storage.remove(path)
     except OSError as error:
         raise _refused("remove", os.fspath(path), error) from error
+
+
+def _check_space(folder: str, path: str, needed: int) -> None:
+    free = storage.free_space(folder)
+    if free is not None and free < needed:
+        raise CheckpointError(
+            f"cannot save '{path}': it needs {readable_size(needed)}, and {readable_size(free)} are free"
+        )
 
 
 def _refused(verb: str, path: str, error: OSError) -> CheckpointError:

@@ -73,6 +73,7 @@ def load_weights(
     strict: bool = False,
     revise_keys: Iterable[tuple[str, str]] = _STRIP_WRAPPER,
     prefix: str | None = None,
+    name: str | None = None,
 ) -> LoadReport:
     r"""Fills a model with the weights of a checkpoint, as far as they fit, and logs what did not.
 
@@ -83,6 +84,7 @@ def load_weights(
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
             strips what distributed wrappers put in front.
         prefix: Takes only the keys that begin with it, and takes it off: `prefix="backbone."`.
+        name: What messages call the source; the path of a file without it.
 
     Raises:
         CheckpointDamagedError: The file is not what was written.
@@ -95,7 +97,7 @@ def load_weights(
         loaded 2 of 2 tensors from 'a state dict'
     """
     is_given = isinstance(source, Mapping)
-    name = "a state dict" if is_given else os.fspath(source)  # type: ignore[arg-type]
+    name = name or ("a state dict" if is_given else os.fspath(source))  # type: ignore[arg-type]
     content = source if is_given else load_checkpoint(source)  # type: ignore[arg-type]
     weights = revised(weights_of(content, name), revise_keys, prefix=prefix, source=name)
     report = _fill(unwrap_model(module), weights, name)
@@ -188,11 +190,15 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
     differing = {entry.key for entry in mismatched}
     return LoadReport(
         source,
-        loaded=tuple(key for key in expected if key not in lacking),
+        loaded=tuple(key for key in expected if key not in lacking and _is_given(key, weights)),
         missing=tuple(key for key in missing if key not in differing and not key.endswith(_COUNTER)),
         unexpected=tuple(unexpected),
         mismatched=mismatched,
     )
+
+
+def _is_given(key: str, weights: Mapping[str, Any]) -> bool:
+    return key in weights or not key.endswith(_COUNTER)
 
 
 def _mismatches(expected: Mapping[str, torch.Tensor], weights: Mapping[str, Any]) -> Iterable[Mismatch]:

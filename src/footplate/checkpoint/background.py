@@ -1,0 +1,171 @@
+"""Saving beside the training: the step is delayed only for a copy of the state."""
+
+import logging
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checkpoint._plain import tensors_in, to_plain
+from footplate.checkpoint.saving import commit_plain
+
+_logger = logging.getLogger("footplate.checkpoint")
+_ALIGNMENT = 64
+
+
+class BackgroundSaver:
+    """Saves checkpoints in a thread of its own, one at a time.
+
+    The memory for the copy is kept from one save to the next: it costs once the size of a checkpoint.
+
+    Example:
+        >>> import tempfile
+        >>> saver = BackgroundSaver()
+        >>> path = os.path.join(tempfile.mkdtemp(), "iter_1.pth")
+        >>> saver.save({"weight": torch.zeros(2)}, path)
+        >>> saver.wait()
+        >>> os.path.exists(path)
+        True
+    """
+
+    def __init__(self) -> None:
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+        self._copier = _HostCopier()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a save is in flight."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def save(
+        self,
+        state: Mapping[str, Any],
+        path: "str | os.PathLike[str]",
+        *,
+        then: Callable[[], None] | None = None,
+    ) -> None:
+        """Copies `state` to host memory and commits it to `path` while the caller goes on.
+
+        Waits first for the save before this one.
+
+        Args:
+            state: See `save_checkpoint`.
+            path: See `save_checkpoint`.
+            then: Called in the thread after the commit: to move the pointer and remove older checkpoints.
+
+        Raises:
+            CheckpointError: The state cannot be saved, or the save before this one failed (and this one was
+                not begun).
+        """
+        self.wait()
+        copied = self._copier.copy(to_plain(state))
+        self._begin(lambda: _commit(copied, os.fspath(path), then))
+
+    def reserve(self, size: int) -> None:
+        """Allocates memory for copies of `size` bytes beside the caller, which makes the first save as quick.
+
+        Args:
+            size: The expected size of a checkpoint, in bytes.
+        """
+        self.wait()
+        self._begin(lambda: self._copier.reserve(size))
+
+    def wait(self) -> None:
+        """Returns when nothing is in flight.
+
+        Raises:
+            CheckpointError: The save that was in flight failed; told once. The log has it already.
+        """
+        if self._thread is not None:
+            self._thread.join()
+            self._thread = None
+        error, self._error = self._error, None
+        if error is not None:
+            raise error
+
+    def _begin(self, work: Callable[[], None]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(work,), name="footplate-checkpoint")
+        self._thread.start()
+
+    def _run(self, work: Callable[[], None]) -> None:
+        try:
+            work()
+        except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
+            _logger.error("a save in the background failed: %s", error)
+            self._error = error
+
+
+def _commit(state: Mapping[str, Any], path: str, then: Callable[[], None] | None) -> None:
+    commit_plain(state, path)
+    if then is not None:
+        then()
+
+
+class _HostCopier:
+    """Copies states into one piece of host memory, which stays allocated."""
+
+    def __init__(self) -> None:
+        self._arena = np.empty(0, dtype=np.uint8)
+
+    def reserve(self, size: int) -> None:
+        """Allocates and touches memory for states of `size` bytes."""
+        self._allocate(size)
+        self._arena.fill(0)
+
+    def copy(self, plain: Any) -> Any:
+        """Returns a plain state in which every storage is a copy; tensors that share memory still do."""
+        storages = {_address(tensor): tensor.untyped_storage() for tensor in tensors_in(plain)}
+        self._allocate(sum(_aligned(memory.nbytes()) for memory in storages.values()))
+        copies, start = {}, 0
+        for address, memory in storages.items():
+            piece = self._arena[start : start + memory.nbytes()]
+            copies[address] = _copied_memory(memory, piece)
+            start += _aligned(memory.nbytes())
+        if any(memory.device.type != "cpu" for memory in storages.values()):
+            torch.accelerator.synchronize()
+        return _rebuilt(plain, copies)
+
+    def _allocate(self, size: int) -> None:
+        if self._arena.nbytes >= size:
+            return
+        if torch.accelerator.is_available():
+            self._arena = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
+        else:
+            self._arena = np.empty(size, np.uint8)  # on huge pages, which torch does not ask for
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def _address(tensor: torch.Tensor) -> tuple[str, int]:
+    return str(tensor.device), tensor.untyped_storage().data_ptr()
+
+
+def _copied_memory(memory: torch.UntypedStorage, piece: "np.ndarray[Any, np.dtype[np.uint8]]") -> torch.UntypedStorage:
+    source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
+    target = torch.from_numpy(piece)
+    if memory.device.type == "cpu":
+        np.copyto(piece, source.numpy())  # one thread: those of torch are busy with the training
+    else:
+        target.copy_(source, non_blocking=True)
+    return target.untyped_storage()
+
+
+def _rebuilt(plain: Any, copies: Mapping[tuple[str, int], torch.UntypedStorage]) -> Any:
+    if isinstance(plain, torch.Tensor):
+        empty = torch.empty(0, dtype=plain.dtype)
+        return empty.set_(copies[_address(plain)], plain.storage_offset(), plain.size(), plain.stride())
+    if isinstance(plain, dict):
+        rebuilt = type(plain)((key, _rebuilt(entry, copies)) for key, entry in plain.items())
+        if isinstance(plain, OrderedDict) and hasattr(plain, "_metadata"):
+            rebuilt._metadata = plain._metadata  # type: ignore[attr-defined]
+        return rebuilt
+    if isinstance(plain, (list, tuple)):
+        return type(plain)(_rebuilt(entry, copies) for entry in plain)
+    return plain
