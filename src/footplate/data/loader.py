@@ -97,7 +97,9 @@ class _Plan(Sampler[BatchKey]):
     """Which samples go into which batch of a pass."""
 
     def __init__(self, loader: SampleLoader, *, limit: int | None) -> None:
-        self.loader = loader
+        # Not the loader itself: in a cycle, persistent workers are joined only after a timeout of seconds each.
+        self.sampler, self.batch_sampler = loader.sampler, loader.batch_sampler
+        self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
         self.limit = limit
         self.epoch = 0
         self.start = 0
@@ -109,12 +111,12 @@ class _Plan(Sampler[BatchKey]):
         return islice(self._keys(self.epoch, self.start), stop)
 
     def __len__(self) -> int:
-        batch_sampler = self.loader.batch_sampler
-        length = len(self.loader.sampler) if batch_sampler is None else len(batch_sampler)  # type: ignore[arg-type]
+        batches_or_samples = self.sampler if self.batch_sampler is None else self.batch_sampler
+        length = len(batches_or_samples)  # type: ignore[arg-type]
         return length if self.limit is None else min(length, self.limit)
 
     def _keys(self, epoch: int, start: int) -> Iterator[BatchKey]:
-        alone = self.loader.batch_sampler is None
+        alone = self.batch_sampler is None
         done, groups = self._from(start)
         for indices in groups:
             stop = done + len(indices)
@@ -126,16 +128,15 @@ class _Plan(Sampler[BatchKey]):
 
     def _from(self, start: int) -> tuple[int, Iterator[Sequence[Any]]]:
         """Returns how many samples come before batch `start`, and the indices of the batches from it on."""
-        sampler, batch_sampler = self.loader.sampler, self.loader.batch_sampler
-        if batch_sampler is not None and type(batch_sampler) is not BatchSampler:
-            groups: Iterator[Sequence[Any]] = iter(batch_sampler)
+        if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
+            groups: Iterator[Sequence[Any]] = iter(self.batch_sampler)
             return sum(len(skipped) for skipped in islice(groups, start)), groups
-        size = self.loader.batch_size or 1
-        if hasattr(sampler, "iterate_from"):
-            indices = sampler.iterate_from(start * size)
+        first = start * self.batch_size
+        if hasattr(self.sampler, "iterate_from"):
+            indices = self.sampler.iterate_from(first)
         else:
-            indices = islice(iter(sampler), start * size, None)
-        return start * size, _grouped(indices, size, drop_last=self.loader.drop_last)
+            indices = islice(iter(self.sampler), first, None)
+        return first, _grouped(indices, self.batch_size, drop_last=self.drop_last)
 
 
 def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:

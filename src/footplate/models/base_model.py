@@ -58,10 +58,8 @@ class BaseModel(BaseModule, ABC):
         self.data_preprocessor = _build_preprocessor(data_preprocessor)
 
     @abstractmethod
-    def forward(
-        self, *args: Any, mode: Literal["tensor", "loss", "predict"] = "tensor", **kwargs: Any
-    ) -> Any:
-        """Returns what `mode` asks for.
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns what its argument `mode`, "tensor" by default, asks for.
 
         - "loss": a dict of losses, see `parse_losses`.
         - "predict": a list of predictions, one a sample.

@@ -42,9 +42,7 @@ class LabelData(BaseDataElement):
             ArgumentError: A label is out of range.
         """
         if label.numel() and not 0 <= int(label.min()) <= int(label.max()) < num_classes:
-            raise ArgumentError(
-                f"a label is not below the number of classes, {num_classes}", found=label.tolist()
-            )
+            raise ArgumentError(f"a label is outside the {num_classes} classes", found=label.tolist())
         onehot = torch.zeros(num_classes, dtype=label.dtype, device=label.device)
         onehot[label.long()] = 1
         return onehot

@@ -1,0 +1,239 @@
+import gc
+import random
+import time
+from collections.abc import Iterator
+from itertools import chain, islice
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
+
+from footplate.data import (
+    DefaultSampler,
+    InfiniteSampler,
+    SampleLoader,
+    batches,
+    default_collate,
+    endless_batches,
+    seed_generators,
+)
+from footplate.errors import DataError
+
+
+class Noise(Dataset[Any]):
+    """Samples of an index and draws of the three generators."""
+
+    def __init__(self, size: int = 11) -> None:
+        self.size = size
+        self.read: list[int] = []
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        self.read.append(index)
+        return index, random.random(), float(np.random.rand()), float(torch.rand(()))
+
+
+def noisy_collate(samples: list[Any]) -> Any:
+    return [tuple(sample) for sample in samples], random.random()
+
+
+def loader(workers: int = 0, **options: Any) -> SampleLoader:
+    options = {"seed": 3, "batch_size": 2, "shuffle": True, "collate_fn": noisy_collate, **options}
+    return SampleLoader(options.pop("dataset", None) or Noise(), num_workers=workers, **options)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("persistent", [False, True])
+def test_batches_do_not_depend_on_workers(workers: int, persistent: bool) -> None:
+    alone, several = loader(), loader(workers, persistent_workers=persistent)
+    for epoch in (0, 4):
+        assert list(batches(several, epoch=epoch)) == list(batches(alone, epoch=epoch))
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 12), st.integers(1, 5), st.integers(0, 8), st.integers(0, 3), st.booleans())
+def test_a_late_start_gives_the_tail(size: int, batch_size: int, start: int, epoch: int, drop_last: bool) -> None:
+    found = loader(dataset=Noise(size), batch_size=batch_size, drop_last=drop_last)
+    whole = list(batches(found, epoch=epoch))
+    assert list(batches(found, epoch=epoch, start=start)) == whole[start:]
+    assert len(found) == len(whole)
+
+
+def test_a_late_start_reads_nothing_that_it_skips() -> None:
+    dataset = Noise()
+    order = list(DefaultSampler(dataset, seed=3))
+    list(batches(loader(dataset=dataset), start=4))
+    assert dataset.read == order[8:]
+
+
+def test_what_a_sample_becomes_depends_on_its_position_and_epoch_alone() -> None:
+    by_two = list(chain.from_iterable(batch for batch, _ in loader(batch_size=2)))
+    by_three = list(chain.from_iterable(batch for batch, _ in loader(batch_size=3)))
+    assert by_two == by_three
+    other = {sample[0]: sample for batch, _ in batches(loader(), epoch=1) for sample in batch}
+    assert all(other[sample[0]][1] != sample[1] for sample in by_two)
+    assert [batch for batch, _ in loader(seed=4)] != [batch for batch, _ in loader()]
+
+
+def test_ranks_see_what_one_process_would(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12))))
+    shares = []
+    for rank in range(3):
+        for module in ("samplers", "loader"):
+            monkeypatch.setattr(f"footplate.data.{module}.get_rank", lambda rank=rank: rank)
+            monkeypatch.setattr(f"footplate.data.{module}.get_world_size", lambda: 3)
+        shares.append(list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12)))))
+    assert list(chain.from_iterable(zip(*shares, strict=True))) == whole
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_iterating_leaves_the_global_generators_alone(workers: int) -> None:
+    seed_generators(1)
+    expected = random.random(), np.random.rand(), torch.rand(())
+    seed_generators(1)
+    plain = SampleLoader(Noise(), sampler=RandomSampler(Noise()), num_workers=workers)
+    for each in (loader(workers), plain):
+        list(each)
+    assert (random.random(), np.random.rand(), torch.rand(())) == expected
+
+
+def test_foreign_samplers_start_late_without_reading() -> None:
+    dataset = Noise()
+    found = SampleLoader(dataset, batch_size=2, sampler=RandomSampler(dataset), collate_fn=list, seed=1)
+    whole = list(batches(found, epoch=2))
+    dataset.read.clear()
+    assert list(batches(found, epoch=2, start=3)) == whole[3:]
+    assert len(dataset.read) == 5
+    assert whole != list(batches(found, epoch=3))
+
+
+class Growing:
+    """Batches of 1, 2, 3 ... samples."""
+
+    def __iter__(self) -> Iterator[list[int]]:
+        return iter([[0], [1, 2], [3, 4, 5], [6, 7, 8, 9]])
+
+    def __len__(self) -> int:
+        return 4
+
+
+def test_batch_samplers_of_the_user_start_late_too() -> None:
+    dataset = Noise()
+    found = SampleLoader(dataset, batch_sampler=Growing(), collate_fn=list)
+    whole = list(found)
+    assert [len(batch) for batch in whole] == [1, 2, 3, 4]
+    dataset.read.clear()
+    assert list(batches(found, start=2)) == whole[2:]
+    assert dataset.read == [3, 4, 5, 6, 7, 8, 9]
+
+
+def test_samples_may_come_alone() -> None:
+    found = SampleLoader(Noise(3), batch_size=None)
+    assert [sample[0] for sample in found] == [0, 1, 2]
+    assert len(found) == 3
+    assert [sample[0] for sample in batches(found, start=2)] == [2]
+
+
+def test_it_shows_what_it_was_built_from() -> None:
+    dataset, sampler = Noise(), SequentialSampler(range(11))
+    found = SampleLoader(dataset, batch_size=4, sampler=sampler, drop_last=True, collate_fn=default_collate)
+    assert isinstance(found, DataLoader)
+    assert found.dataset is dataset
+    assert found.sampler is sampler
+    assert (found.batch_size, found.drop_last, len(found)) == (4, True, 2)
+    assert found.collate_fn is default_collate
+
+
+def test_the_epoch_set_on_the_sampler_is_used_by_plain_iteration() -> None:
+    found = loader()
+    assert isinstance(found.sampler, DefaultSampler)
+    found.sampler.set_epoch(5)
+    assert list(found) == list(batches(loader(), epoch=5))
+
+
+def test_passes_may_overlap() -> None:
+    found = loader()
+    first = batches(found, epoch=1)
+    head = [next(first)]
+    other = list(batches(found, epoch=2, start=1))
+    assert head + list(first) == list(batches(found, epoch=1))
+    assert other == list(batches(found, epoch=2))[1:]
+
+
+def test_a_pass_may_be_cut_short() -> None:
+    found = loader(num_batch_per_epoch=3)
+    assert len(found) == len(list(found)) == 3
+    assert list(batches(found, start=2)) == list(loader())[2:3]
+    assert len(loader(num_batch_per_epoch=99)) == 6
+
+
+@pytest.mark.parametrize("start", [0, 1, 5, 6, 7, 20])
+def test_an_endless_pass_is_begun_anywhere(start: int) -> None:
+    expected = [
+        *batches(loader()),
+        *batches(loader(), epoch=1),
+        *batches(loader(), epoch=2),
+        *batches(loader(), epoch=3),
+    ]
+    assert list(islice(endless_batches(loader(), start=start), 3)) == expected[start : start + 3]
+
+
+@pytest.mark.parametrize("start", [1, 4, 13])
+def test_an_infinite_sampler_makes_one_endless_pass(start: int) -> None:
+    sampler = InfiniteSampler(range(5), seed=2)
+    found = SampleLoader(Noise(5), batch_size=2, sampler=sampler, collate_fn=noisy_collate)
+    whole = list(islice(endless_batches(found), 17))
+    assert found.endless
+    assert list(islice(endless_batches(found, start=start), 4)) == whole[start : start + 4]
+    limited = SampleLoader(Noise(5), sampler=sampler, num_batch_per_epoch=2, collate_fn=list)
+    assert not limited.endless
+    assert len(list(limited)) == 2
+
+
+@pytest.mark.parametrize("start", [0, 2, 3, 7])
+def test_any_iterable_will_do(start: int) -> None:
+    class Unsized:
+        def __iter__(self) -> Iterator[int]:
+            return iter([1, 2, 3])
+
+    assert list(batches([1, 2, 3], start=start)) == [1, 2, 3][start:]
+    assert list(islice(endless_batches([1, 2, 3], start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
+    assert list(islice(endless_batches(Unsized(), start=start), 4)) == ([1, 2, 3] * 5)[start : start + 4]
+
+
+def test_reading_past_the_start_of_a_foreign_loader_leaves_no_trace_in_the_generators() -> None:
+    def drawing() -> Iterator[float]:
+        while True:
+            yield random.random()
+
+    random.seed(1)
+    expected = random.random()
+    random.seed(1)
+    assert next(batches(drawing(), start=5)) == expected
+
+
+def test_a_loader_without_batches_does_not_spin() -> None:
+    with pytest.raises(DataError, match="holds no batch"):
+        next(endless_batches([]))
+
+
+def test_a_foreign_batch_sampler_gets_its_epoch() -> None:
+    sampler = DefaultSampler(range(11), seed=1)
+    found = SampleLoader(Noise(), batch_sampler=BatchSampler(sampler, 3, drop_last=False), collate_fn=list)
+    list(batches(found, epoch=6))
+    assert sampler.epoch == 6
+
+
+def test_persistent_workers_leave_at_once() -> None:
+    found = loader(1, persistent_workers=True)
+    list(found)
+    begin = time.perf_counter()
+    del found
+    gc.collect()
+    assert time.perf_counter() - begin < 2.0  # torch waits 5 s for the worker of a loader that is part of a cycle

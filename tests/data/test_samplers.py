@@ -1,0 +1,101 @@
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footplate.data import DefaultSampler, InfiniteSampler, samplers
+from footplate.errors import DataError
+
+sizes, worlds, seeds = st.integers(1, 40), st.integers(1, 9), st.integers(0, 2**32)
+
+
+def on_rank(rank: int, world: int, build: Callable[[], Any]) -> Any:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(samplers, "get_rank", lambda: rank)
+        patch.setattr(samplers, "get_world_size", lambda: world)
+        return build()
+
+
+def interleaved(shares: list[list[int]]) -> list[int]:
+    longest = max(map(len, shares))
+    return [share[at] for at in range(longest) for share in shares if at < len(share)]
+
+
+@given(sizes, worlds, seeds, st.integers(0, 3), st.booleans())
+def test_ranks_share_one_order_exactly(size: int, world: int, seed: int, epoch: int, shuffle: bool) -> None:
+    whole = DefaultSampler(range(size), shuffle, seed, round_up=False)
+    whole.set_epoch(epoch)
+    shares = []
+    for rank in range(world):
+        sampler = on_rank(rank, world, lambda: DefaultSampler(range(size), shuffle, seed, round_up=False))
+        sampler.set_epoch(epoch)
+        shares.append(list(sampler))
+        assert len(sampler) == len(shares[-1])
+    assert interleaved(shares) == list(whole)
+    assert sorted(whole) == list(range(size))
+
+
+@given(sizes, worlds, seeds)
+def test_round_up_repeats_the_first_samples(size: int, world: int, seed: int) -> None:
+    shares = [list(on_rank(rank, world, lambda: DefaultSampler(range(size), True, seed))) for rank in range(world)]
+    order = list(DefaultSampler(range(size), True, seed))
+    found = interleaved(shares)
+    assert {len(share) for share in shares} == {-(-size // world)}
+    assert found == [order[at % size] for at in range(len(found))]
+
+
+@given(sizes, worlds, seeds, st.integers(0, 50))
+def test_an_epoch_is_begun_anywhere(size: int, world: int, seed: int, start: int) -> None:
+    sampler = on_rank(world - 1, world, lambda: DefaultSampler(range(size), True, seed))
+    assert list(sampler.iterate_from(start)) == list(sampler)[start:]
+
+
+def test_the_order_is_the_permutation_of_seed_and_epoch() -> None:
+    sampler = DefaultSampler(range(10), seed=5)
+    sampler.set_epoch(2)
+    assert list(sampler) == torch.randperm(10, generator=torch.Generator().manual_seed(7)).tolist()
+    assert list(DefaultSampler(range(4), shuffle=False, seed=5)) == [0, 1, 2, 3]
+
+
+@given(sizes, worlds, seeds, st.integers(0, 60), st.booleans())
+def test_the_endless_order_is_shared_and_begun_anywhere(
+    size: int, world: int, seed: int, start: int, shuffle: bool
+) -> None:
+    whole = list(islice(InfiniteSampler(range(size), shuffle, seed), (start + 20) * world))
+    shares = [
+        list(islice(on_rank(rank, world, lambda: InfiniteSampler(range(size), shuffle, seed)).iterate_from(start), 20))
+        for rank in range(world)
+    ]
+    assert interleaved(shares) == whole[start * world :]
+    passes = [whole[at : at + size] for at in range(0, len(whole) - size + 1, size)]
+    assert all(sorted(each) == list(range(size)) for each in passes)
+
+
+def test_each_pass_has_its_own_order() -> None:
+    sampler = InfiniteSampler(range(50), seed=1)
+    sampler.set_epoch(7)
+    found = list(islice(sampler, 150))
+    assert found[:50] != found[50:100] != found[100:]
+    assert found[:50] == torch.randperm(50, generator=torch.Generator().manual_seed(1)).tolist()
+
+
+@pytest.mark.parametrize(("rank", "world", "length"), [(0, 1, 10), (0, 3, 4), (2, 3, 4)])
+def test_the_length_of_an_endless_order_is_a_rank_s_share_of_one_pass(rank: int, world: int, length: int) -> None:
+    assert len(on_rank(rank, world, lambda: InfiniteSampler(range(10)))) == length
+
+
+@pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
+def test_without_a_seed_one_is_drawn_past_the_global_generators(kind: Any) -> None:
+    state = torch.get_rng_state()
+    assert kind(range(3)).seed != kind(range(3)).seed
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("kind", [DefaultSampler, InfiniteSampler])
+def test_an_empty_data_set_is_refused(kind: Any) -> None:
+    with pytest.raises(DataError, match="the data set 'list' is empty"):
+        kind([])

@@ -1,0 +1,125 @@
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from footplate.errors import ArgumentError, DataError
+from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
+from footplate.structures import BaseDataElement
+
+
+class Pair(NamedTuple):
+    first: Any
+    second: Any
+
+
+def picture(height: int, width: int, value: int = 0) -> Tensor:
+    """Channels hold value, value + 1 and value + 2."""
+    return torch.arange(value, value + 3, dtype=torch.uint8).view(3, 1, 1).expand(3, height, width)
+
+
+def test_everything_is_moved_at_any_depth() -> None:
+    data = {"a": [torch.zeros(1), "word"], "b": (torch.zeros(1), None, 3), "c": Pair(torch.zeros(1), b"x")}
+    data["d"] = [BaseDataElement(x=torch.zeros(1))]
+    moved = BaseDataPreprocessor().to("meta")(data)
+    assert (moved["a"][0].device.type, moved["a"][1]) == ("meta", "word")
+    assert (moved["b"][0].device.type, moved["b"][1:]) == ("meta", (None, 3))
+    assert (moved["c"].first.device.type, moved["c"].second) == ("meta", b"x")
+    assert moved["d"][0].x.device.type == "meta"
+
+
+def test_what_lies_there_already_is_not_copied() -> None:
+    data = torch.zeros(1)
+    assert BaseDataPreprocessor().cast_data(data) is data
+
+
+@pytest.mark.parametrize("as_list", [True, False])
+def test_pictures_are_swapped_normalised_and_padded(as_list: bool) -> None:
+    preprocessor = ImgDataPreprocessor([1.0, 2.0, 3.0], [2.0, 4.0, 8.0], 4, pad_value=-1, bgr_to_rgb=True)
+    pictures = [picture(2, 3, 10), picture(2, 3, 20)]
+    batch = preprocessor({"inputs": pictures if as_list else torch.stack(pictures), "name": "n"})
+    assert (batch["inputs"].shape, batch["inputs"].dtype) == ((2, 3, 4, 4), torch.float32)
+    assert batch["inputs"][0, :, 0, 0].tolist() == [(12 - 1) / 2, (11 - 2) / 4, (10 - 3) / 8]
+    assert batch["inputs"][1, :, 1, 2].tolist() == [(22 - 1) / 2, (21 - 2) / 4, (20 - 3) / 8]
+    assert (batch["inputs"][:, :, 2:] == -1).all()
+    assert (batch["inputs"][:, :, :, 3:] == -1).all()
+    assert (batch["data_samples"], batch["name"]) == (None, "n")
+
+
+def test_pictures_of_unequal_size_get_the_largest() -> None:
+    batch = ImgDataPreprocessor(pad_size_divisor=2)({"inputs": [picture(2, 5, 1), picture(3, 4, 1)]})
+    assert batch["inputs"].shape == (2, 3, 4, 6)
+    assert batch["inputs"][0, 0].sum().item() == 10.0
+    assert batch["inputs"][1, 0].sum().item() == 12.0
+
+
+def test_one_mean_serves_any_number_of_channels() -> None:
+    batch = ImgDataPreprocessor([10.0], [2.0])({"inputs": torch.full((1, 5, 2, 2), 12)})
+    assert (batch["inputs"] == 1.0).all()
+
+
+def test_the_batch_of_the_loader_stays_as_it_is() -> None:
+    data = {"inputs": [picture(2, 2)]}
+    ImgDataPreprocessor()(data)
+    assert list(data) == ["inputs"]
+    assert isinstance(data["inputs"], list)
+
+
+def test_batch_augments_act_in_training_only() -> None:
+    def doubled(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
+        return inputs * 2, "changed"
+
+    preprocessor = ImgDataPreprocessor(batch_augments=[doubled, doubled])
+    data = {"inputs": torch.ones(1, 3, 1, 1), "data_samples": "samples"}
+    assert preprocessor(data, False)["inputs"].max().item() == 1.0
+    trained = preprocessor(data, True)
+    assert (trained["inputs"].max().item(), trained["data_samples"]) == (4.0, "changed")
+
+
+def test_mean_and_std_move_with_it_and_are_not_saved() -> None:
+    preprocessor = ImgDataPreprocessor([1.0], [2.0])
+    assert preprocessor.state_dict() == {}
+    assert preprocessor.to("meta").mean.device.type == "meta"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"mean": [1.0]}, "belong together"),
+        ({"std": [1.0]}, "belong together"),
+        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean has one value, or three"),
+        ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "swapped once"),
+    ],
+)
+def test_unfit_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        ImgDataPreprocessor(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((torch.zeros(1, 3, 2, 2),), "a dict with the key 'inputs'"),
+        ({"images": 1}, "a dict with the key 'inputs'"),
+        ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
+        ({"inputs": [1]}, "a list of tensors"),
+        ({"inputs": torch.zeros(1, 4, 2, 2)}, "pictures of 3 channels"),
+        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "3 channels"),
+    ],
+)
+def test_unfit_batches_are_refused(data: Any, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        ImgDataPreprocessor(bgr_to_rgb=True)(data)
+
+
+def test_the_number_of_channels_must_fit_the_mean() -> None:
+    with pytest.raises(DataError, match="mean has 3 channels"):
+        ImgDataPreprocessor([1.0] * 3, [1.0] * 3)({"inputs": torch.zeros(1, 4, 2, 2)})
+
+
+def test_pictures_of_different_channels_do_not_stack() -> None:
+    with pytest.raises(DataError, match="one number of channels"):
+        stack_batch([torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)])
+    with pytest.raises(DataError, match="one number of channels"):
+        stack_batch([])
