@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
+_SHORT_WORD = 4
 
 
 class _Missing:
@@ -186,7 +187,9 @@ def nearest(word: str, candidates: Iterable[str]) -> str | None:
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)
-    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.72)
+    # Two swapped letters of a short word leave little in common: SDG, SGD.
+    cutoff = 0.6 if len(word) <= _SHORT_WORD else 0.72
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=cutoff)
     return by_folded[found[0]] if found else None
 
 

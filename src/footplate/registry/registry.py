@@ -218,6 +218,9 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
+            if member is None and "." not in rest and not _exists(scope):
+                # "mmseg.PolyLR" where no mmseg is installed: what it meant is most likely here under its bare name.
+                member = self
             return member._find_upwards(rest) if member else None
         first = self.root._member(default_scope()) if default_scope() else None
         return (first._find_upwards(name) if first else None) or self._find_upwards(name)

@@ -42,6 +42,7 @@ TASK_UTILS = _root("task util", "footplate.tasks")
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.base:OptimWrapper")
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
+OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
 METRICS = _root("metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation.metric:BaseMetric")
