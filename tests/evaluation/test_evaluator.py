@@ -1,0 +1,114 @@
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError, BuildError, UnknownNameError
+from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
+from footplate.registry import EVALUATOR, METRICS
+from footplate.structures import BaseDataElement
+
+
+class Counting(BaseMetric[Any]):
+    def __init__(self, name: str = "count", **options: Any) -> None:
+        super().__init__(**options)
+        self.name = name
+        self.batches: list[Any] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        self.batches.append(data_batch)
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+        return {self.name: len(results)}
+
+
+class OwnEvaluator(Evaluator):
+    pass
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> None:
+    METRICS.register_module(name="CountingForTest", module=Counting, force=True)
+    EVALUATOR.register_module(name="OwnEvaluatorForTest", module=OwnEvaluator, force=True)
+
+
+def test_several_metrics_see_one_batch() -> None:
+    evaluator = Evaluator([Counting("a"), Counting("b", prefix="p")])
+    evaluator.process([1, 2], data_batch="batch")
+    assert evaluator.evaluate(2) == {"a": 2, "p/b": 2}
+    assert [vars(metric)["batches"] for metric in evaluator.metrics] == [["batch"], ["batch"]]
+
+
+def test_metrics_see_data_elements_as_dicts() -> None:
+    metric = Counting()
+    inner = BaseDataElement(label=3)
+    Evaluator(metric).process([BaseDataElement(metainfo={"img_path": "a"}, pred=inner), {"plain": 1}])
+    assert metric.results == [{"img_path": "a", "pred": {"label": 3}}, {"plain": 1}]
+
+
+def test_two_values_of_one_name_are_refused() -> None:
+    evaluator = Evaluator([Counting(), Counting()])
+    evaluator.process([1])
+    with pytest.raises(ArgumentError, match="two metrics give a value named 'count'\n.*prefix"):
+        evaluator.evaluate(1)
+
+
+def test_every_metric_is_told_of_the_data_set() -> None:
+    evaluator = Evaluator([Counting(), Counting()])
+    evaluator.dataset_meta = {"classes": ("cat",)}
+    assert [metric.dataset_meta for metric in evaluator.metrics] == [{"classes": ("cat",)}] * 2
+    assert evaluator.dataset_meta == {"classes": ("cat",)}
+
+
+@pytest.mark.parametrize(("chunk_size", "batches"), [(1, [[5], [6], [7]]), (2, [[5, 6], [7]])])
+def test_predictions_made_before(chunk_size: int, batches: list[Any]) -> None:
+    metric = Counting()
+    assert Evaluator(metric).offline_evaluate([1, 2, 3], [5, 6, 7], chunk_size) == {"count": 3}
+    assert metric.batches == batches
+    assert Evaluator(metric).offline_evaluate([1, 2, 3], chunk_size=2) == {"count": 3}
+    assert metric.batches[-2:] == [None, None]
+
+
+def test_predictions_and_samples_are_equally_many() -> None:
+    with pytest.raises(ArgumentError, match="2 predictions cannot belong to 1 samples"):
+        Evaluator(Counting()).offline_evaluate([1, 2], [1])
+
+
+@pytest.mark.parametrize(
+    ("cfg", "kind", "number"),
+    [
+        ({"type": "CountingForTest"}, Evaluator, 1),
+        ([{"type": "CountingForTest"}, Counting()], Evaluator, 2),
+        (({"type": "CountingForTest"},), Evaluator, 1),
+        (Counting(), Evaluator, 1),
+        ({"metrics": {"type": "CountingForTest"}}, Evaluator, 1),
+        ({"metrics": [{"type": "CountingForTest"}] * 2}, Evaluator, 2),
+        ({"type": "OwnEvaluatorForTest", "metrics": [{"type": "CountingForTest"}]}, OwnEvaluator, 1),
+        ({"type": "Evaluator", "metrics": []}, Evaluator, 0),
+    ],
+)
+def test_the_forms_of_a_section(cfg: Any, kind: type, number: int) -> None:
+    evaluator = build_evaluator(cfg)
+    assert type(evaluator) is kind
+    assert len(evaluator.metrics) == number
+
+
+def test_an_evaluator_is_returned_as_it_is() -> None:
+    evaluator = Evaluator(Counting())
+    assert build_evaluator(evaluator) is evaluator
+
+
+@pytest.mark.parametrize(
+    ("cfg", "kind", "message"),
+    [
+        ({"type": "CountingForTst"}, UnknownNameError, "unknown metric 'CountingForTst'\n.*\n.*'CountingForTest'"),
+        ([{"type": "CountingForTest", "nam": "a"}], BuildError, r"key \[0\].nam\n.*\n.*'name'"),
+        ({"name": "a"}, ArgumentError, "needs the 'type' of a metric"),
+        (3, ArgumentError, "a metric, a list of metrics, or an Evaluator"),
+        ("CountingForTest", ArgumentError, "a metric, a list of metrics, or an Evaluator"),
+    ],
+)
+def test_unfit_sections_are_refused(cfg: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        build_evaluator(cfg)

@@ -1,0 +1,129 @@
+import multiprocessing
+import pickle
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch.utils.data import default_collate
+
+from footplate.data import SampleLoader
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import BaseMetric, DumpResults
+from footplate.structures import BaseDataElement
+
+
+class Seen(BaseMetric[Any]):
+    """Which samples were seen, in which order."""
+
+    default_prefix: str | None = "seen"
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        self.results.extend(data_samples)
+
+    def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+        return {"all": [int(result) for result in results], "sum": float(sum(results))}
+
+
+def test_values_get_the_prefix_and_results_are_used_once() -> None:
+    metric = Seen()
+    metric.process(None, [torch.tensor(3), torch.tensor(4)])
+    assert metric.evaluate(2) == {"seen/all": [3, 4], "seen/sum": 7.0}
+    metric.process(None, [5])
+    assert metric.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
+
+
+@pytest.mark.parametrize(("prefix", "name"), [("mine", "mine/sum"), (None, "seen/sum")])
+def test_a_prefix_replaces_the_class_s_own(prefix: str | None, name: str) -> None:
+    metric = Seen(prefix=prefix)
+    metric.process(None, [1])
+    assert name in metric.evaluate(1)
+
+
+def test_without_a_prefix_names_stay_as_they_are() -> None:
+    class Plain(Seen):
+        default_prefix = None
+
+    metric = Plain()
+    metric.process(None, [1])
+    assert list(metric.evaluate(1)) == ["all", "sum"]
+
+
+def test_results_beyond_the_data_set_are_dropped() -> None:
+    metric = Seen()
+    metric.process(None, [1, 2, 3])
+    assert metric.evaluate(2)["seen/all"] == [1, 2]
+
+
+def test_no_sample_is_an_error() -> None:
+    with pytest.raises(DataError, match="the metric 'Seen' has seen no sample"):
+        Seen().evaluate(3)
+
+
+def test_results_arrive_in_main_memory() -> None:
+    class Devices(Seen):
+        def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+            assert isinstance(results[0], tuple)
+            return {"devices": [each.device.type for each in (results[0][0], results[0][1]["a"], results[0][2].x)]}
+
+    metric = Devices()
+    sample = (torch.zeros(1), {"a": torch.zeros(1)}, BaseDataElement(x=torch.zeros(1, requires_grad=True)))
+    metric.process(None, [sample])
+    assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
+
+
+def test_a_device_that_is_none_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="'cpu' or 'gpu'"):
+        Seen(collect_device="cuda")  # type: ignore[arg-type]
+
+
+def evaluate_on_rank(rank: int, world: int, sizes: list[int], folder: Path) -> None:
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world)
+    found = []
+    for size in sizes:
+        for round_up in (True, False):
+            dataset = [10 + at for at in range(size)]
+            sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": round_up}
+            found.append(evaluate_all(dataset, sampler))
+    (folder / f"{rank}.pkl").write_bytes(pickle.dumps(found))
+    dist.destroy_process_group()
+
+
+def evaluate_all(dataset: list[int], sampler: dict[str, Any]) -> dict[str, Any]:
+    from footplate.data import build_dataloader
+
+    metric = Seen()
+    loader = build_dataloader({"dataset": dataset, "sampler": sampler, "batch_size": 2})
+    assert isinstance(loader, SampleLoader)
+    for batch in loader:
+        metric.process(batch, default_collate(batch))
+    return metric.evaluate(len(dataset))
+
+
+@pytest.mark.parametrize("world", [2, 5])
+def test_processes_together_see_every_sample_once_and_in_order(world: int, tmp_path: Path) -> None:
+    sizes = [1, 2, 3, 7, 10, 11]
+    context = multiprocessing.get_context("fork")
+    ranks = [context.Process(target=evaluate_on_rank, args=(rank, world, sizes, tmp_path)) for rank in range(world)]
+    for process in ranks:
+        process.start()
+    for process in ranks:
+        process.join(60)
+    assert [process.exitcode for process in ranks] == [0] * world
+    expected = [list(range(10, 10 + size)) for size in sizes for _ in range(2)]
+    for rank in range(world):
+        found = pickle.loads((tmp_path / f"{rank}.pkl").read_bytes())
+        assert [each["seen/all"] for each in found] == expected
+
+
+def test_predictions_are_dumped(tmp_path: Path) -> None:
+    path = tmp_path / "found.pkl"
+    metric = DumpResults(str(path))
+    metric.process(None, [{"scores": torch.tensor([1.0])}])
+    metric.process(None, [{"scores": torch.tensor([2.0])}])
+    assert metric.evaluate(2) == {}
+    assert [each["scores"].item() for each in pickle.loads(path.read_bytes())] == [1.0, 2.0]
+    with pytest.raises(ArgumentError, match="as a pickle"):
+        DumpResults("found.json")
