@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_REGISTRY_NAMES = [
+_REGISTRY_NAMES = (
     "DATASETS",
     "DATA_SAMPLERS",
     "EVALUATOR",
@@ -66,7 +66,7 @@ _REGISTRY_NAMES = [
     "VISBACKENDS",
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
-]
+)
 _HOMES = {
     "BaseModel": "footplate.models",
     "Config": "footplate.config",
