@@ -1,0 +1,184 @@
+import pickle
+from typing import Any
+
+import pytest
+
+from footplate.errors import (
+    ArgumentError,
+    BuildError,
+    CheckpointDamagedError,
+    CheckpointError,
+    ConfigAttributeError,
+    ConfigError,
+    ConfigKeyError,
+    ConfigSyntaxError,
+    DataError,
+    DuplicateNameError,
+    FootplateError,
+    MissingExtraError,
+    Origin,
+    OverrideError,
+    RegistryError,
+    UnknownNameError,
+    at_key,
+    nearest,
+    origin_of,
+    with_origins,
+)
+
+FULL: dict[str, Any] = {
+    "origin": Origin("configs/a.py", 7),
+    "key": "optim_wrapper.optimizer.lr",
+    "found": "1e-3",
+    "suggestion": "float",
+    "notes": ["one", "two", "three"],
+}
+
+
+def test_an_error_says_what_where_what_was_found_and_what_would_be_right() -> None:
+    assert str(ArgumentError("lr must be a number", **{**FULL, "notes": ["a note"]})).split("\n") == [
+        "lr must be a number",
+        "  at configs/a.py:7, key optim_wrapper.optimizer.lr",
+        "  found: '1e-3'",
+        "  did you mean 'float'?",
+        "  a note",
+    ]
+
+
+def test_an_error_has_five_lines_at_most() -> None:
+    assert len(str(ArgumentError("wrong", **FULL)).split("\n")) == 5
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        ({}, "wrong"),
+        ({"key": "a"}, "wrong\n  key a"),
+        ({"origin": Origin("a.py", 3)}, "wrong\n  at a.py:3"),
+        ({"origin": Origin("a.py", 0)}, "wrong\n  at a.py"),
+        ({"found": None}, "wrong\n  found: None"),
+        ({"found": "x" * 400}, "wrong\n  found: '" + "x" * 156 + "..."),
+        ({"found": {"a": "line\nbreak", "b": [1]}}, "wrong\n  found: {'a': 'line\\nbreak', 'b': [1]}"),
+    ],
+)
+def test_only_what_is_known_is_said(given: dict[str, Any], text: str) -> None:
+    assert str(FootplateError("wrong", **given)) == text
+
+
+def test_a_value_that_prints_over_several_lines_takes_one() -> None:
+    class Table:
+        def __repr__(self) -> str:
+            return "Table\n   row\n   row"
+
+    assert str(FootplateError("wrong", found=Table())) == "wrong\n  found: Table row row"
+
+
+@pytest.mark.parametrize(
+    ("kind", "also"),
+    [
+        (ConfigError, ValueError),
+        (ConfigSyntaxError, ConfigError),
+        (ConfigKeyError, KeyError),
+        (ConfigKeyError, ConfigError),
+        (ConfigAttributeError, AttributeError),
+        (ConfigAttributeError, ConfigError),
+        (OverrideError, ConfigError),
+        (UnknownNameError, KeyError),
+        (UnknownNameError, RegistryError),
+        (DuplicateNameError, KeyError),
+        (DuplicateNameError, RegistryError),
+        (BuildError, TypeError),
+        (BuildError, RegistryError),
+        (ArgumentError, ValueError),
+        (DataError, FootplateError),
+        (CheckpointDamagedError, CheckpointError),
+    ],
+)
+def test_errors_are_also_what_existing_code_catches(kind: type[FootplateError], also: type[Exception]) -> None:
+    error = kind("wrong", key="a.b", suggestion="c")
+    assert isinstance(error, also)
+    assert error.exit_code == 2
+    assert str(error) == "wrong\n  key a.b\n  did you mean 'c'?"  # a KeyError's own str() would quote it
+
+
+@pytest.mark.parametrize("kind", [ArgumentError, ConfigKeyError, UnknownNameError, ConfigAttributeError, BuildError])
+def test_an_error_survives_pickling(kind: type[FootplateError]) -> None:
+    read = pickle.loads(pickle.dumps(kind("wrong", **FULL)))
+    assert type(read) is kind
+    assert (str(read), read.args) == (str(kind("wrong", **FULL)), ("wrong",))
+    assert (read.origin, read.key, read.found, read.suggestion, read.notes) == (
+        Origin("configs/a.py", 7),
+        "optim_wrapper.optimizer.lr",
+        "1e-3",
+        "float",
+        ("one", "two", "three"),
+    )
+
+
+def test_nothing_found_stays_nothing_found_when_pickled() -> None:
+    assert str(pickle.loads(pickle.dumps(DataError("wrong")))) == "wrong"
+
+
+def test_a_missing_extra_names_the_extra_and_survives_pickling() -> None:
+    error = MissingExtraError("tensorboard", extra="tracking", why="TensorboardVisBackend")
+    text = (
+        "TensorboardVisBackend needs the package 'tensorboard', which is not installed\n"
+        "  pip install 'footplate[tracking]'"
+    )
+    assert isinstance(error, ImportError)
+    assert str(error) == str(pickle.loads(pickle.dumps(error))) == text
+
+
+@pytest.mark.parametrize(
+    ("key", "prefix", "path"),
+    [("", "model", "model"), ("lr", "optimizer", "optimizer.lr"), ("[2].type", "custom_hooks", "custom_hooks[2].type")],
+)
+def test_a_key_path_grows_from_the_left(key: str, prefix: str, path: str) -> None:
+    error = FootplateError("wrong", key=key)
+    assert error.within(prefix) is error
+    assert error.key == path
+
+
+def test_errors_that_pass_learn_where_they_are() -> None:
+    with pytest.raises(ArgumentError) as caught, at_key("optim_wrapper"), at_key("optimizer"):
+        raise ArgumentError("wrong", key="lr")
+    assert caught.value.key == "optim_wrapper.optimizer.lr"
+    with pytest.raises(ZeroDivisionError), at_key("optim_wrapper"):
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("word", "near"),
+    [
+        ("train_dataloder", "train_dataloader"),
+        ("checkpointhook", "CheckpointHook"),
+        ("CheckpoinHook", "CheckpointHook"),
+        ("intervall", "interval"),
+        ("models", None),
+        ("gallery_dataloader", None),
+        ("val_evaluator_dice", None),
+        ("", None),
+    ],
+)
+def test_the_nearest_word(word: str, near: str | None) -> None:
+    known = ["train_dataloader", "test_evaluator", "CheckpointHook", "LoggerHook", "interval", "work_dir"]
+    assert nearest(word, known) == near
+
+
+def test_the_nearest_word_of_none() -> None:
+    assert nearest("lr", []) is None
+
+
+def test_a_mapping_may_know_where_it_was_written() -> None:
+    class Traced(dict[str, int]):
+        _origins = {None: Origin("a.py", 1), "lr": Origin("a.py", 3)}
+
+    traced = Traced(lr=1, other=2)
+    assert origin_of(traced, "lr") == Origin("a.py", 3)
+    assert origin_of(traced, "other") == origin_of(traced) == Origin("a.py", 1)
+    assert origin_of({"lr": 1}, "lr") is None
+    assert origin_of(None) is None
+    copied = with_origins({"type": "SGD", **traced}, traced)
+    assert copied == {"type": "SGD", "lr": 1, "other": 2}
+    assert origin_of(copied, "lr") == Origin("a.py", 3)
+    assert origin_of(with_origins({"lr": 1}, {"lr": 1}), "lr") is None
