@@ -59,8 +59,8 @@ class Registry:
         self.scope = scope if scope is not None else _package_of_caller()
         self.parent = parent
         self.children: dict[str, Registry] = {}
-        self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent else None)
-        self._base: str | None = base or (parent._base if parent else None)
+        self._build_func: Callable[..., Any] | None = build_func or (parent._build_func if parent is not None else None)
+        self._base: str | None = base or (parent._base if parent is not None else None)
         self._strict: bool = strict if base or parent is None else parent._strict
         self._entries: dict[str, Callable[..., Any]] = {}
         self._unvisited = list(locations)
@@ -90,7 +90,7 @@ class Registry:
     @property
     def root(self) -> "Registry":
         """The top of the family."""
-        return self.parent.root if self.parent else self
+        return self.parent.root if self.parent is not None else self
 
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function, as a decorator or, with `module`, at once.
@@ -106,7 +106,7 @@ class Registry:
             DuplicateNameError: Another class of the user has the name, and `force` is False.
             BuildError: The class is not of the registry's base type.
         """
-        names = [name] if isinstance(name, str) else name
+        names: Sequence[Any] | None = name if name is None or isinstance(name, (list, tuple)) else [name]
         if names is not None and not all(isinstance(each, str) for each in names):
             raise BuildError(f"a name in the registry '{self.name}' must be a string", found=name)
         if module is not None:
@@ -221,9 +221,9 @@ class Registry:
             if member is None and "." not in rest and not _exists(scope):
                 # "mmseg.PolyLR" where no mmseg is installed: what it meant is most likely here under its bare name.
                 member = self
-            return member._find_upwards(rest) if member else None
+            return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope()) if default_scope() else None
-        return (first._find_upwards(name) if first else None) or self._find_upwards(name)
+        return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
         # A user's entry sends the search on, so that a built-in whose place it takes is noticed.
@@ -234,12 +234,13 @@ class Registry:
     def _member(self, scope: str | None) -> "Registry | None":
         if scope == self.scope:
             return self
-        return next((found for child in self.children.values() if (found := child._member(scope))), None)
+        found = (child._member(scope) for child in self.children.values())
+        return next((member for member in found if member is not None), None)
 
     def _find_in_default_package(self, name: str) -> Callable[..., Any] | None:
         """Imports `<scope>.registry` of an installed package that no one has imported yet, and looks again."""
         package = name.partition(".")[0] if "." in name else default_scope()
-        if not package or self.root._member(package) or not package.isidentifier():
+        if not package or self.root._member(package) is not None or not package.isidentifier():
             return None
         module = f"{package}.registry"
         if module in sys.modules or not _exists(package) or not _exists(module):
@@ -257,7 +258,7 @@ class Registry:
         return found
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
-        if not dotted and (self._base is None or not self._strict or not inspect.isclass(entry)):
+        if not dotted and (self._base is None or not self._strict):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
             return  # the base type itself, which its module does not hold yet while it is being decorated
