@@ -1,0 +1,135 @@
+import functools
+from collections import OrderedDict
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError, BuildError, Origin
+from footplate.registry import Registry
+
+
+class Traced(dict[str, Any]):
+    _origins = {None: Origin("a.py", 1), "type": Origin("a.py", 2), "sid": Origin("b.py", 9), "side": Origin("b.py", 5)}
+
+
+class Square:
+    def __init__(self, side: int, colour: str = "red") -> None:
+        if side < 0:
+            raise ArgumentError("a side is positive", key="side", found=side)
+        if side == 0:
+            raise TypeError("an error of the constructor's own")
+        self.side, self.colour = side, colour
+
+
+class Tile(Square):
+    def __init__(self, glaze: str = "none", **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.glaze = glaze
+
+
+class Lazy:
+    def build(self) -> type:
+        return Square
+
+
+@pytest.fixture
+def shapes() -> Registry:
+    registry = Registry("shape", scope="main", noun="form")
+    for each in (Square, Tile, OrderedDict):
+        registry.register_module(module=each)
+    return registry
+
+
+@pytest.mark.parametrize("kind", ["Square", Square, Lazy()])
+def test_a_type_is_a_name_a_class_or_a_lazy_object(shapes: Registry, kind: Any) -> None:
+    cfg = {"type": kind, "side": 2}
+    built = shapes.build(cfg)
+    assert (type(built), built.side, built.colour) == (Square, 2, "red")
+    assert cfg == {"type": kind, "side": 2}
+
+
+def test_the_config_goes_before_what_the_caller_gives(shapes: Registry) -> None:
+    built = shapes.build({"type": "Square", "side": 2}, side=7, colour="blue")
+    assert (built.side, built.colour) == (2, "blue")
+    assert shapes.build({"type": "Square"}, 5).side == 5
+    built = shapes.build({"side": 3}, default_args={"type": "Square", "side": 1, "colour": "grey"})
+    assert (built.side, built.colour) == (3, "grey")
+
+
+@pytest.mark.parametrize("cfg", [{"side": 2}, "Square", None, Square(1), [("type", "Square")]])
+def test_only_a_dict_with_a_type_builds(shapes: Registry, cfg: Any) -> None:
+    with pytest.raises(BuildError, match="a form is built from a dict with the key 'type'") as caught:
+        shapes.build(cfg)
+    assert caught.value.found is cfg
+
+
+@pytest.mark.parametrize("kind", [3, None, {"type": "Square"}])
+def test_a_type_that_is_neither_name_nor_class_is_refused(shapes: Registry, kind: Any) -> None:
+    with pytest.raises(BuildError, match="the type of a form is a name or a class") as caught:
+        shapes.build(Traced(type=kind))
+    assert caught.value.origin == Origin("a.py", 2)
+
+
+def test_an_unknown_argument_is_named_with_its_place_and_the_nearest_right_one(shapes: Registry) -> None:
+    with pytest.raises(TypeError) as caught:
+        shapes.build(Traced(type="Square", sid=3))
+    assert str(caught.value).split("\n") == [
+        "form 'Square' takes no argument 'sid'",
+        "  at b.py:9, key sid",
+        "  found: 3",
+        "  did you mean 'side'?",
+    ]
+
+
+def test_without_a_near_word_all_arguments_are_listed(shapes: Registry) -> None:
+    with pytest.raises(BuildError) as caught:
+        shapes.build({"type": "Square", "quality": 3})
+    assert caught.value.suggestion is None
+    assert caught.value.notes == ("it takes: side, colour",)
+
+
+def test_an_argument_that_a_base_class_refuses_is_named_too(shapes: Registry) -> None:
+    with pytest.raises(BuildError, match="form 'Tile' takes no argument 'sid'") as caught:
+        shapes.build(Traced(type="Tile", side=2, sid=3))
+    assert (caught.value.suggestion, caught.value.origin) == ("side", Origin("b.py", 9))
+    assert shapes.build({"type": "Tile", "side": 2, "colour": "blue"}).colour == "blue"
+
+
+def test_a_missing_argument_is_named_with_the_place_of_the_type(shapes: Registry) -> None:
+    with pytest.raises(BuildError, match="form 'Square' needs the argument 'side'") as caught:
+        shapes.build(Traced(type="Square"))
+    assert (caught.value.origin, caught.value.key) == (Origin("a.py", 2), "side")
+
+
+def test_an_error_of_ours_in_the_constructor_gets_the_place_of_its_key(shapes: Registry) -> None:
+    with pytest.raises(ArgumentError, match="a side is positive") as caught:
+        shapes.build(Traced(type="Square", side=-2))
+    assert (caught.value.origin, caught.value.key, caught.value.found) == (Origin("b.py", 5), "side", -2)
+
+
+def test_an_error_of_the_constructor_itself_passes_as_it_is(shapes: Registry) -> None:
+    with pytest.raises(TypeError, match="an error of the constructor's own") as caught:
+        shapes.build({"type": "Square", "side": 0})
+    assert type(caught.value) is TypeError
+
+
+def test_a_class_without_a_signature_builds(shapes: Registry) -> None:
+    shapes.register_module(module=dict, name="Plain")
+    assert shapes.build({"type": "Plain", "a": 1}) == {"a": 1}
+    assert shapes.build({"type": "OrderedDict", "a": 1}) == OrderedDict(a=1)
+
+
+def test_a_partial_function_builds(shapes: Registry) -> None:
+    shapes.register_module(module=functools.partial(Square, side=4), name="Four")
+    assert shapes.build({"type": "Four"}).side == 4
+
+
+def test_a_registry_may_build_in_its_own_way() -> None:
+    def build(cfg: Any, *args: Any, registry: Registry, **kwargs: Any) -> Any:
+        return registry.build_entry({**cfg, "side": cfg["side"] * 10}, *args, **kwargs)
+
+    root = Registry("shape", scope="main", build_func=build)
+    child = Registry("shape", parent=root, scope="child")
+    for each in (root, child):
+        each.register_module(module=Square)
+        assert each.build({"type": "Square", "side": 2}).side == 20

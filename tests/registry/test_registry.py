@@ -1,0 +1,261 @@
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.errors import BuildError, DuplicateNameError, Origin, UnknownNameError
+from footplate.registry import FUNCTIONS, HOOKS, MODELS, TRANSFORMS, Registry, using_scope
+
+
+class Shape:
+    def __init__(self, side: int = 1, *, colour: str = "red") -> None:
+        self.side, self.colour = side, colour
+
+
+class Other(Shape):
+    pass
+
+
+@pytest.fixture
+def shapes() -> Registry:
+    return Registry("shape", scope="main")
+
+
+def kind(name: str, module: str = "users_code") -> type:
+    return type(name, (Shape,), {"__module__": module})
+
+
+def test_a_class_registers_by_decorator_and_by_call(shapes: Registry) -> None:
+    @shapes.register_module()
+    class Square:
+        pass
+
+    assert shapes.get("Square") is Square
+    assert shapes.register_module(module=Shape, name="Base") is Shape
+    assert shapes.get("Base") is Shape
+    assert (len(shapes), list(shapes), "Square" in shapes, "Shape" in shapes) == (2, ["Square", "Base"], True, False)
+    assert repr(shapes) == "Registry(name='shape', scope='main', entries=['Base', 'Square'])"
+
+
+def test_a_class_may_have_several_names_and_a_function_one(shapes: Registry) -> None:
+    def make_unit() -> Shape:
+        return Shape(1)
+
+    shapes.register_module(name=["Square", "Quad"], module=Shape)
+    shapes.register_module(name="unit")(make_unit)
+    assert shapes.get("Square") is shapes.get("Quad") is Shape
+    assert shapes.get("unit") is make_unit
+    assert "Shape" not in shapes
+
+
+@pytest.mark.parametrize(
+    ("name", "module"), [(3, None), (["a", 3], None), (None, 3), (None, "Square")], ids=["int", "list", "3", "str"]
+)
+def test_only_classes_and_functions_register_under_strings(shapes: Registry, name: Any, module: Any) -> None:
+    with pytest.raises(BuildError):
+        shapes.register_module(name=name, module=module)
+
+
+def test_two_user_classes_of_one_name_are_an_error_without_force(shapes: Registry) -> None:
+    shapes.register_module(module=Shape, name="Square")
+    shapes.register_module(module=Shape, name="Square")  # the same class again is none
+    with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered, from .*test_registry") as e:
+        shapes.register_module(module=Other, name="Square")
+    assert e.value.notes == ("force=True replaces it",)
+    assert shapes.get("Square") is Shape
+    shapes.register_module(module=Other, name="Square", force=True)
+    assert shapes.get("Square") is Other
+
+
+@pytest.mark.parametrize("built_in_first", [True, False])
+@pytest.mark.parametrize("built_in", ["footplate.shapes", "torch.shapes"])
+def test_a_users_class_takes_the_place_of_a_built_in(
+    shapes: Registry, caplog: pytest.LogCaptureFixture, built_in: str, built_in_first: bool
+) -> None:
+    own, theirs = kind("Square"), kind("Square", built_in)
+    with caplog.at_level(logging.WARNING, "footplate"):
+        for each in (theirs, own) if built_in_first else (own, theirs):
+            shapes.register_module(module=each)
+        shapes.get("Square")
+        shapes.get("Square")
+    assert shapes.get("Square") is own
+    assert len(caplog.messages) == 1
+    assert "the built-in shape 'Square' is replaced by" in caplog.messages[0]
+
+
+def test_the_line_names_the_class_that_now_stands_there(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    own = kind("Square")
+    with caplog.at_level(logging.WARNING, "footplate"):
+        shapes.register_module(module=own)
+        shapes.register_module(module=kind("Square", "footplate.shapes"))
+    assert caplog.messages == ["the built-in shape 'Square' is replaced by users_code.Square"]
+
+
+def test_names_are_looked_up_in_the_family() -> None:
+    root = Registry("shape", scope="main")
+    left, right = (Registry("shape", parent=root, scope=scope) for scope in ("left", "right"))
+    in_root, in_left, in_right = kind("Square"), kind("Square"), kind("Circle")
+    root.register_module(module=in_root)
+    left.register_module(module=in_left)
+    right.register_module(module=in_right)
+    assert (root.get("Square"), left.get("Square"), right.get("Square")) == (in_root, in_left, in_root)
+    assert root.get("left.Square") is right.get("left.Square") is in_left
+    assert left.get("main.Square") is in_root
+    assert left.get("right.Circle") is in_right
+    assert "Circle" not in left
+    assert left.root is right.root is root
+    with pytest.raises(UnknownNameError):
+        left.get("Circle")
+
+
+def test_the_default_scope_is_looked_up_first_and_falls_back() -> None:
+    root = Registry("shape", scope="main")
+    left = Registry("shape", parent=root, scope="left")
+    deep = Registry("shape", parent=left, scope="deep")
+    in_root, in_left = kind("Square"), kind("Square")
+    root.register_module(module=in_root)
+    root.register_module(module=Shape, name="Only")
+    left.register_module(module=in_left)
+    with using_scope("left"):
+        assert root.get("Square") is in_left
+        assert root.get("Only") is Shape
+        assert root.get("main.Square") is in_root
+    with using_scope("deep"):
+        assert (root.get("Square"), deep.get("Square")) == (in_left, in_left)
+    with using_scope("nowhere"):
+        assert root.get("Square") is in_root
+    assert root.get("Square") is in_root
+
+
+def test_a_dict_may_say_its_scope() -> None:
+    root = Registry("shape", scope="main")
+    left = Registry("shape", parent=root, scope="left")
+    own = kind("Square")
+    left.register_module(module=own)
+    assert type(root.build({"type": "Square", "_scope_": "left", "side": 4})) is own
+    with pytest.raises(UnknownNameError):
+        root.build({"type": "Square"})
+
+
+def test_two_children_of_one_scope_are_an_error() -> None:
+    root = Registry("shape", scope="main")
+    Registry("shape", parent=root, scope="left")
+    with pytest.raises(DuplicateNameError, match="already has a child of scope 'left'"):
+        Registry("shape", parent=root, scope="left")
+
+
+def test_the_scope_is_the_package_that_creates_the_registry() -> None:
+    assert Registry("shape").scope == __name__.partition(".")[0]
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"), [("Squar", "Square"), ("square", "Square"), ("left.Cirle", "Circle"), ("Zebra", None)]
+)
+def test_an_unknown_name_gets_the_nearest_one_of_the_family(asked: str, near: str | None) -> None:
+    root = Registry("shape", scope="main")
+    left = Registry("shape", parent=root, scope="left")
+    root.register_module(module=Shape, name="Square")
+    left.register_module(module=Shape, name="Circle")
+    with pytest.raises(KeyError) as caught:
+        root.get(asked)
+    assert isinstance(caught.value, UnknownNameError)
+    assert caught.value.suggestion == near
+    assert str(caught.value).startswith(f"unknown shape '{asked}'")
+
+
+def test_the_near_miss_of_a_built_in_hook_and_where_it_was_written() -> None:
+    class Traced(dict[str, Any]):
+        _origins = {"type": Origin("configs/a.py", 4)}
+
+    with pytest.raises(UnknownNameError) as caught:
+        HOOKS.build(Traced(type="CheckpoinHook", interval=1))
+    assert str(caught.value).split("\n") == [
+        "unknown hook 'CheckpoinHook'",
+        "  at configs/a.py:4, key type",
+        "  did you mean 'CheckpointHook'?",
+    ]
+
+
+def test_entries_are_found_where_they_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = [
+        "from footplate.registry import Registry",
+        "SHAPES = Registry('shape', scope='main', locations=['shapes_room.entries'])",
+    ]
+    (tmp_path / "shapes_room").mkdir()
+    (tmp_path / "shapes_room/__init__.py").write_text("\n".join(lines))
+    (tmp_path / "shapes_room/entries.py").write_text(
+        "from shapes_room import SHAPES\n@SHAPES.register_module()\nclass Square: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    shapes = __import__("shapes_room").SHAPES
+    assert "shapes_room.entries" not in sys.modules
+    assert shapes.get("Square").__module__ == "shapes_room.entries"
+
+
+@pytest.mark.parametrize("by", ["prefix", "default scope"])
+def test_the_registry_of_an_installed_package_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    package = f"zoo_{by[:3]}"
+    (tmp_path / package).mkdir()
+    (tmp_path / package / "__init__.py").touch()
+    (tmp_path / package / "registry.py").write_text(
+        "from footplate.registry import TRANSFORMS as ROOT, Registry\n"
+        "TRANSFORMS = Registry('transform', parent=ROOT)\n"
+        "@TRANSFORMS.register_module()\nclass Stripe: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    if by == "prefix":
+        found = TRANSFORMS.get(f"{package}.Stripe")
+    else:
+        with using_scope(package):
+            found = TRANSFORMS.get("Stripe")
+    assert found.__module__ == f"{package}.registry"
+    monkeypatch.delitem(TRANSFORMS.children, package)
+
+
+def test_a_dotted_path_leads_to_what_fits_the_base() -> None:
+    from torch.nn import Linear
+
+    assert MODELS.get("torch.nn.Linear") is Linear
+
+
+@pytest.mark.parametrize("path", ["subprocess.Popen", "os.system", "builtins.eval", "footplate.Config"])
+@pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS, FUNCTIONS], ids=["hook", "model", "transform", "func"])
+def test_a_dotted_path_runs_nothing_else(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    ran: list[object] = []
+    monkeypatch.setattr("os.system", ran.append)
+    with pytest.raises(BuildError, match="takes only") as caught:
+        registry.build({"type": path, "args": f"touch {tmp_path}/ran"})
+    assert caught.value.key == "type"
+    assert not ran
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registry_with_a_base_takes_only_that() -> None:
+    with pytest.raises(BuildError, match=r"the registry 'hook' takes only subclasses of footplate\.engine\.hook\.Hook"):
+        HOOKS.register_module(module=Shape)
+    with pytest.raises(BuildError, match="takes only subclasses of"):
+        HOOKS.register_module(module=lambda: None, name="HookMaker")
+    with pytest.raises(BuildError, match="takes only subclasses of"):
+        HOOKS.build({"type": Shape})
+    assert "Shape" not in HOOKS
+    child = Registry("hook", parent=HOOKS, scope="test_bases")
+    with pytest.raises(BuildError, match="takes only subclasses of"):
+        child.register_module(module=Shape)
+    del HOOKS.children["test_bases"]
+
+
+def test_the_base_type_may_register_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "based_shapes.py").write_text(
+        "from footplate.registry import Registry\n"
+        "SHAPES = Registry('shape', scope='main', base='based_shapes:Shape')\n"
+        "@SHAPES.register_module()\nclass Shape: pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    module = __import__("based_shapes")
+    assert module.SHAPES.get("Shape") is module.Shape
