@@ -1,7 +1,11 @@
 """Checkpoints: committed or not there, verified when read, and nothing in them is executed."""
 
 from footplate.checkpoint._seal import Seal
+from footplate.checkpoint._words import readable_size
+from footplate.checkpoint.averaging import average_weights
 from footplate.checkpoint.background import BackgroundSaver
+from footplate.checkpoint.contents import Contents, read_contents
+from footplate.checkpoint.exporting import export_weights
 from footplate.checkpoint.finding import candidates, find_latest, read_pointer
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
@@ -12,15 +16,20 @@ from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, rev
 
 __all__ = [
     "BackgroundSaver",
+    "Contents",
     "Inert",
     "LoadReport",
     "Mismatch",
     "Seal",
+    "average_weights",
     "candidates",
     "capture_rng",
+    "export_weights",
     "find_latest",
     "load_checkpoint",
     "load_weights",
+    "readable_size",
+    "read_contents",
     "read_pointer",
     "remove_checkpoint",
     "restore_rng",

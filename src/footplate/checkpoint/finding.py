@@ -7,12 +7,13 @@ import os
 from footplate import storage
 from footplate.checkpoint._seal import read_seal
 from footplate.checkpoint.saving import POINTER
-from footplate.checkpoint.verifying import verify
+from footplate.checkpoint.verifying import shapes_in, verify
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SUFFIXES = (".pth", ".pt", ".ckpt")
 _BEST = "best_"
+_RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
@@ -27,16 +28,19 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the newest whole checkpoint of a run, or None when there is none.
 
     Looked at are the files in `folder` and those beside the one that `last_checkpoint` names, newest first by
-    the time that is sealed in them. Best checkpoints are left out: they are for use, not for going on. Each
-    damaged one that is passed over is a warning.
+    the time that is sealed in them. Best and published checkpoints are left out: they are for use, not for
+    going on. Each damaged one that is passed over is a warning.
     """
     for path in candidates(folder):
         try:
             verify(path)
+            holds_run = bool(_RUN_KEYS & shapes_in(path).keys())
         except CheckpointError as error:
             _logger.warning("skipped checkpoint '%s': %s", path, str(error).replace("\n", ";"))
             continue
-        return path
+        if holds_run:
+            return path
+        _logger.info("skipped checkpoint '%s': it holds weights, but no run to go on with", path)
     return None
 
 

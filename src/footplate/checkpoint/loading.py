@@ -7,7 +7,7 @@ from typing import IO, Any
 
 import torch
 
-from footplate.checkpoint import inert
+from footplate.checkpoint import _safetensors, inert
 from footplate.checkpoint._seal import check_seal, read_seal
 from footplate.checkpoint.finding import other_whole
 from footplate.checkpoint.verifying import opened
@@ -26,7 +26,7 @@ def load_checkpoint(
     each; arrays and numbers of numpy are themselves.
 
     Args:
-        path: A local path, or a target that fsspec knows.
+        path: A local path, or a target that fsspec knows; the tensors of a `.safetensors` file too.
         map_location: The device for its tensors; with 'meta' only their shapes are read and nothing is
             checked.
         trust: Lets the file execute code, as `torch.load(..., weights_only=False)` does. For files of your
@@ -38,6 +38,8 @@ def load_checkpoint(
         ArgumentError: There is no such device.
     """
     name, device = os.fspath(path), _checked_device(map_location)
+    if name.endswith(_safetensors.SUFFIX):
+        return _safetensors.load(name, device)
     try:
         with opened(name) as stream:
             loaded = _load_trusting(stream, name, device) if trust else _load(stream, name, device)

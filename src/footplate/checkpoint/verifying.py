@@ -1,9 +1,9 @@
 """Telling whole checkpoints from damaged ones."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 from footplate import storage
 from footplate.checkpoint import inert
@@ -27,6 +27,17 @@ def verify(path: "str | os.PathLike[str]") -> Seal:
         if seal.digest is None:
             inert.check(stream)
         return seal
+
+
+def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
+    """Returns what a checkpoint holds, its tensors without content, on the device 'meta'; nothing is verified.
+
+    Raises:
+        CheckpointError: There is no such file, or it is no checkpoint.
+    """
+    with opened(os.fspath(path)) as stream:
+        value = inert.read(stream, device="meta", check=False).value
+    return dict(value) if isinstance(value, Mapping) else {"": value}
 
 
 @contextmanager

@@ -54,14 +54,15 @@ def remove(path: str) -> None:
 
 def sync_folder(folder: str) -> None:
     """Makes renames and removals in `folder` survive a loss of power, where the file system can."""
-    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         if error.errno not in _FOLDER_SYNC_UNSUPPORTED:
             raise
-    finally:
-        os.close(descriptor)
 
 
 def clean_stale(folder: str) -> list[str]:

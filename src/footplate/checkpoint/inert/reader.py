@@ -50,7 +50,7 @@ def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", check: bool
     if start == _ZIP_START:
         return _ArchiveReader(Archive(stream), torch.device(device), check=check).read()
     if start[:1] != b"\x80":
-        raise CheckpointDamagedError("it is neither an archive nor a pickle")
+        raise CheckpointDamagedError("it is no checkpoint, or its beginning is not what was written")
     return _OldReader(stream, torch.device(device)).read()
 
 

@@ -1,0 +1,49 @@
+"""Reading and writing safetensors, for which the package of that name is an extra."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from footplate import storage
+from footplate.errors import CheckpointDamagedError, MissingExtraError
+
+SUFFIX = ".safetensors"
+
+
+def save(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    """Commits tensors to `path`.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+        OSError: The file cannot be written.
+    """
+    # The format knows no shared memory and no strides.
+    alone = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
+    storage.commit_bytes(path, _package(f"writing '{path}'").save(alone, metadata={"format": "pt"}))
+
+
+def load(path: str, device: torch.device) -> dict[str, torch.Tensor]:
+    """Returns the tensors in `path`.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+        CheckpointDamagedError: It is no such file.
+        OSError: It cannot be read.
+    """
+    package = _package(f"reading '{path}'")
+    try:
+        tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
+    except OSError:
+        raise
+    except Exception as error:  # the package has an exception of its own, and raises others too
+        raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
+    return {key: value.to(device) for key, value in tensors.items()}
+
+
+def _package(why: str) -> Any:
+    try:
+        import safetensors.torch  # type: ignore[import-not-found, import-untyped, unused-ignore]
+    except ImportError as error:
+        raise MissingExtraError("safetensors", extra="export", why=why) from error
+    return safetensors.torch

@@ -1,0 +1,102 @@
+"""What is inside a checkpoint, without reading its tensors."""
+
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint._plain import tensors_in
+from footplate.checkpoint._seal import Seal, read_seal
+from footplate.checkpoint.inert import Inert
+from footplate.checkpoint.verifying import opened, shapes_in
+from footplate.checkpoint.weights import weights_of
+from footplate.errors import CheckpointError
+
+_META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
+
+
+class Section(NamedTuple):
+    """One entry of a checkpoint.
+
+    Attributes:
+        name: Its key.
+        tensors: How many tensors are in it.
+        size: Their bytes.
+        text: The value, where it is a number or a string.
+    """
+
+    name: str
+    tensors: int
+    size: int
+    text: str
+
+
+class Contents(NamedTuple):
+    """What a checkpoint holds.
+
+    Attributes:
+        path: The file.
+        size: Its bytes.
+        seal: Its digest and time; the digest is None in files of other programs. It was not checked.
+        meta: Position, seed and the like.
+        sections: Its entries, in their order.
+        weights: Name, shape and dtype of each weight.
+        foreign: Names of classes whose objects it holds, which were not built.
+    """
+
+    path: str
+    size: int
+    seal: Seal
+    meta: dict[str, str]
+    sections: list[Section]
+    weights: list[tuple[str, tuple[int, ...], str]]
+    foreign: list[str]
+
+
+def read_contents(path: "str | os.PathLike[str]") -> Contents:
+    """Returns what a checkpoint holds; only shapes are read, and nothing is verified.
+
+    Raises:
+        CheckpointError: There is no such file, or it is no checkpoint.
+    """
+    name = os.fspath(path)
+    with opened(name) as stream:
+        seal = read_seal(stream)
+    held = shapes_in(name)
+    meta = held.get("meta")
+    known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+    sections = [_section(str(key), value) for key, value in held.items()]
+    foreign = sorted({entry.name for entry in _inert_in(held)})
+    return Contents(name, storage.status(name).size, seal, known, sections, _weights(held), foreign)
+
+
+def _section(name: str, value: Any) -> Section:
+    tensors = list(tensors_in(value))
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+    return Section(name, len(tensors), size, repr(value) if isinstance(value, (str, int, float)) else "")
+
+
+def _weights(held: Mapping[Any, Any]) -> list[tuple[str, tuple[int, ...], str]]:
+    try:
+        weights = weights_of(held)
+    except CheckpointError:
+        return []
+    return [
+        (key, tuple(value.shape), str(value.dtype).removeprefix("torch."))
+        for key, value in weights.items()
+        if isinstance(value, torch.Tensor)
+    ]
+
+
+def _inert_in(value: Any) -> Iterator[Inert]:
+    if isinstance(value, Inert):
+        yield value
+        yield from _inert_in([value.args, value.state, value.items, value.elements])
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _inert_in(entry)
+    elif isinstance(value, (list, tuple)):
+        for entry in value:
+            yield from _inert_in(entry)

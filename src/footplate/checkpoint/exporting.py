@@ -1,0 +1,80 @@
+"""Writing weights for other programs."""
+
+import os
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+
+from footplate.checkpoint import _safetensors
+from footplate.checkpoint.loading import load_checkpoint
+from footplate.checkpoint.saving import save_checkpoint
+from footplate.checkpoint.weights import revised, weights_of
+from footplate.errors import ArgumentError, CheckpointError
+
+LAYOUTS = ("plain", "mmengine")
+_META_KEYS = ("epoch", "iter", "time", "seed", "experiment_name", "dataset_meta")
+
+
+def export_weights(
+    source: "str | os.PathLike[str]",
+    target: "str | os.PathLike[str]",
+    *,
+    section: str | None = None,
+    revise_keys: Iterable[tuple[str, str]] = (),
+    prefix: str | None = None,
+    add_prefix: str = "",
+    layout: str = "plain",
+) -> int:
+    r"""Writes the weights of a checkpoint, and nothing else, to a file.
+
+    Args:
+        source: A checkpoint of this engine or another, or a safetensors file.
+        target: Where to; a name that ends in `.safetensors` decides the format.
+        section: The entry that holds the weights, such as `ema_state_dict`; found by itself by default.
+        revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
+        prefix: Takes only the keys that begin with it, and takes it off.
+        add_prefix: Put before every key.
+        layout: "plain" for a bare state dict, "mmengine" for the entries `meta` and `state_dict`, as the
+            engines of both generations read them.
+
+    Returns:
+        The number of tensors.
+
+    Raises:
+        CheckpointError: There are no such weights, two keys become one, or the target cannot be written.
+        ArgumentError: There is no such layout, or safetensors cannot say it.
+        MissingExtraError: safetensors is asked for and not installed.
+    """
+    name, is_safetensors = os.fspath(target), os.fspath(target).endswith(_safetensors.SUFFIX)
+    if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
+        raise ArgumentError(f"'{name}' cannot have this layout", key="layout", found=layout)
+    content = load_checkpoint(source)
+    weights = _section(content, section, os.fspath(source))
+    chosen = revised(weights, revise_keys, prefix=prefix, source=os.fspath(source))
+    tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
+    if is_safetensors:
+        _save_safetensors(tensors, name)
+    elif layout == "mmengine":
+        meta = content.get("meta")
+        kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+        save_checkpoint({"meta": kept, "state_dict": OrderedDict(tensors)}, name)
+    else:
+        save_checkpoint(OrderedDict(tensors), name)
+    return len(tensors)
+
+
+def _section(content: Mapping[str, Any], section: str | None, source: str) -> "OrderedDict[str, Any]":
+    if section is None:
+        return weights_of(content, source)
+    if section not in content:
+        raise CheckpointError(f"there is no '{section}' in '{source}'", found=list(content))
+    return weights_of(content[section], f"{source}: {section}")
+
+
+def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+    try:
+        _safetensors.save(tensors, path)
+    except OSError as error:
+        raise CheckpointError(f"cannot save '{path}': {error.strerror or error}") from error

@@ -1,0 +1,166 @@
+"""`footplate checkpoint show|verify|average|export`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from footplate.checkpoint import Contents
+
+_SHOWN_WEIGHTS = 20
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command and its own commands."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "checkpoint", help="look into checkpoints, verify, average, export", description="Work on checkpoints."
+    )
+    actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_show(actions)
+    _add_verify(actions)
+    _add_average(actions)
+    _add_export(actions)
+    return parser
+
+
+def _add_show(actions: Any) -> None:
+    parser = actions.add_parser("show", help="show what is inside", description="Show what is inside checkpoints.")
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("--all", action="store_true", help=f"list every weight, not the first {_SHOWN_WEIGHTS}")
+    parser.set_defaults(run=show)
+
+
+def _add_verify(actions: Any) -> None:
+    parser = actions.add_parser(
+        "verify", help="tell whether they are whole", description="Read checkpoints through; exit 1 if one is damaged."
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.set_defaults(run=verify)
+
+
+def _add_average(actions: Any) -> None:
+    parser = actions.add_parser(
+        "average", help="average the weights of several", description="Average the weights of several checkpoints."
+    )
+    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.add_argument("--shares", metavar="X", type=float, nargs="+", help="the part of each; equal by default")
+    parser.set_defaults(run=average)
+
+
+def _add_export(actions: Any) -> None:
+    parser = actions.add_parser(
+        "export",
+        help="write the weights alone",
+        description="Write the weights of a checkpoint to FILE.pth or FILE.safetensors.",
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.add_argument("--section", metavar="KEY", help="the entry that holds the weights, such as ema_state_dict")
+    parser.add_argument(
+        "--revise",
+        metavar="PATTERN=TEXT",
+        action="append",
+        default=[],
+        help="replace what matches in every key; may be repeated",
+    )
+    parser.add_argument("--prefix", metavar="TEXT", help="take only keys that begin with it, and take it off")
+    parser.add_argument("--add-prefix", metavar="TEXT", default="", help="put it before every key")
+    parser.add_argument(
+        "--layout", choices=("plain", "mmengine"), default="plain", help="a bare state dict, or meta and state_dict"
+    )
+    parser.set_defaults(run=export)
+
+
+def show(arguments: argparse.Namespace) -> int:
+    """Shows what is inside each file."""
+    from footplate.checkpoint import read_contents
+
+    for path in arguments.files:
+        _print_contents(read_contents(path), most=None if arguments.all else _SHOWN_WEIGHTS)
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """Says of each file whether it is whole; 1 if one is not."""
+    from footplate.checkpoint import verify as verify_file
+    from footplate.errors import CheckpointError
+
+    worst = 0
+    for path in arguments.files:
+        try:
+            digest = verify_file(path).digest
+        except CheckpointError as error:
+            worst = 1
+            sys.stdout.write(f"{error}\n")
+        else:
+            detail = f"sha256 {digest}" if digest else "no digest in it; what it has of checksums agrees"
+            sys.stdout.write(f"{path}: whole, {detail}\n")
+    return worst
+
+
+def average(arguments: argparse.Namespace) -> int:
+    """Writes the mean of the weights."""
+    from footplate.checkpoint import average_weights, save_checkpoint
+
+    weights = average_weights(arguments.files, arguments.shares)
+    meta = {"averaged": arguments.files, "shares": arguments.shares}
+    save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
+    sys.stdout.write(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
+    return 0
+
+
+def export(arguments: argparse.Namespace) -> int:
+    """Writes the weights alone."""
+    from footplate.checkpoint import export_weights
+
+    count = export_weights(
+        arguments.file,
+        arguments.output,
+        section=arguments.section,
+        revise_keys=[_pair(text) for text in arguments.revise],
+        prefix=arguments.prefix,
+        add_prefix=arguments.add_prefix,
+        layout=arguments.layout,
+    )
+    sys.stdout.write(f"{count} weights: {arguments.output}\n")
+    return 0
+
+
+def _pair(text: str) -> tuple[str, str]:
+    from footplate.errors import ArgumentError
+
+    pattern, equals, replacement = text.partition("=")
+    if not equals:
+        raise ArgumentError("--revise takes PATTERN=TEXT", found=text)
+    return pattern, replacement
+
+
+def _print_contents(found: "Contents", *, most: int | None) -> None:
+    from footplate.checkpoint import readable_size
+
+    lines = [f"{found.path}: {readable_size(found.size)}, {_told_seal(found)}"]
+    if found.meta:
+        lines.append("  " + ", ".join(f"{key} {value}" for key, value in found.meta.items()))
+    width = 2 + max((len(section.name) for section in found.sections), default=0)
+    for section in found.sections:
+        size = f"{section.tensors:>7} tensors {readable_size(section.size):>10}" if section.tensors else section.text
+        lines.append(f"  {section.name:<{width}}{size}".rstrip())
+    if found.foreign:
+        lines.append(f"  of other programs: {', '.join(found.foreign)}")
+    if found.weights:
+        lines.append("  weights:")
+    width = max((len(name) for name, *_ in found.weights[:most]), default=0)
+    lines += [f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in found.weights[:most]]
+    if most is not None and len(found.weights) > most:
+        lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
+    sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _told_seal(found: "Contents") -> str:
+    from datetime import datetime, timezone
+
+    if found.seal.digest is None:
+        return "no digest in it"
+    saved = datetime.fromtimestamp(found.seal.saved / 1e9, tz=timezone.utc)
+    return f"saved {saved:%Y-%m-%d %H:%M:%S} UTC, sha256 {found.seal.digest} (not verified here)"
