@@ -1,0 +1,21 @@
+"""Config files: reading, inheriting, overriding, writing, and knowing where each key was written."""
+
+from footplate.config.arguments import DictAction
+from footplate.config.config import Config
+from footplate.config.keys import check_keys
+from footplate.config.lazy import LazyObject
+from footplate.config.mapping import ConfigDict
+from footplate.config.origins import KeyOrigin
+from footplate.config.overrides import apply_overrides
+from footplate.config.pure import read_base
+
+__all__ = [
+    "Config",
+    "ConfigDict",
+    "DictAction",
+    "KeyOrigin",
+    "LazyObject",
+    "apply_overrides",
+    "check_keys",
+    "read_base",
+]

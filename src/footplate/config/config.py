@@ -1,0 +1,248 @@
+"""`Config`: a config file with everything it inherits."""
+
+import copy
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from footplate.config import packages
+from footplate.config.custom_imports import import_custom
+from footplate.config.forms import write_form
+from footplate.config.loader import Loaded, Options, load, load_text
+from footplate.config.mapping import ConfigDict, settled
+from footplate.config.merging import merge_options
+from footplate.config.python_form import write_python
+from footplate.config.sources import absolute, suffix_of
+from footplate.errors import ConfigError, Origin, origin_of
+
+_RESERVED = ("filename", "text", "pretty_text", "env_variables")
+
+
+class Config:
+    """A config: its keys are attributes and items, and each remembers where it was written.
+
+    Args:
+        cfg_dict: The keys and values.
+        cfg_text: The text it was read from.
+        filename: The file it was read from.
+        env_variables: The environment variables it used.
+
+    Raises:
+        ConfigError: If the mapping is none, or a key has the name of an attribute of this class.
+
+    Example:
+        >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")
+        >>> config.optimizer.lr
+        0.1
+    """
+
+    _cfg_dict: ConfigDict
+
+    def __init__(
+        self,
+        cfg_dict: Mapping[str, Any] | None = None,
+        cfg_text: str | None = None,
+        filename: str | os.PathLike[str] | None = None,
+        env_variables: Mapping[str, str] | None = None,
+        format_python_code: bool = True,
+    ) -> None:
+        if cfg_dict is not None and not isinstance(cfg_dict, Mapping):
+            raise ConfigError("a Config is made of a dict", found=cfg_dict)
+        mapping = cfg_dict._cfg_dict if isinstance(cfg_dict, Config) else (cfg_dict or {})
+        for key in _RESERVED:
+            if key in mapping:
+                raise ConfigError(
+                    f"'{key}' is a reserved name and cannot be a key of a config",
+                    origin=origin_of(mapping, key),
+                    key=key,
+                )
+        set_attribute = super().__setattr__
+        set_attribute("_cfg_dict", settled(mapping if isinstance(mapping, dict) else dict(mapping)))
+        set_attribute("_filename", os.fspath(filename) if filename is not None else None)
+        set_attribute("_text", cfg_text if cfg_text is not None else "")
+        set_attribute("_env_variables", dict(env_variables or {}))
+
+    @staticmethod
+    def fromfile(
+        filename: str | os.PathLike[str],
+        use_predefined_variables: bool = True,
+        import_custom_modules: bool = True,
+        use_environment_variables: bool = True,
+        lazy_import: bool | None = None,
+        format_python_code: bool = True,
+    ) -> "Config":
+        """Reads a .py, .json, .yaml or .toml config with everything it inherits.
+
+        Args:
+            filename: The path, or `package::file` for a config that another package ships.
+            use_predefined_variables: Whether `{{ fileDirname }}` and its kin are replaced.
+            import_custom_modules: Whether the modules of `custom_imports` are imported.
+            use_environment_variables: Whether `{{$NAME:default}}` is replaced.
+            lazy_import: Whether a .py file is a pure-Python config; None finds out.
+            format_python_code: Known to existing code; the dump is always formatted.
+
+        Raises:
+            ConfigError: If a file is missing or wrong; the error names file and line.
+        """
+        parts = packages.split_package(os.fspath(filename))
+        path = packages.locate(*parts) if parts else absolute(filename)
+        options = Options(use_predefined_variables, use_environment_variables, lazy_import)
+        try:
+            config = _config_of(load(path, options), filename)
+        except RecursionError as error:
+            raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
+        if import_custom_modules:
+            import_custom(config._cfg_dict)
+        return config
+
+    @staticmethod
+    def fromstring(cfg_str: str, file_format: str) -> "Config":
+        """Reads a config from a string; its bases are looked for in the current folder.
+
+        Args:
+            cfg_str: The text.
+            file_format: `.py`, `.json`, `.yaml` or `.toml`.
+
+        Raises:
+            ConfigError: If the text is wrong.
+        """
+        path = f"{absolute('.')}/<string>{file_format}"
+        try:
+            config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
+        except RecursionError as error:
+            raise ConfigError("the config is nested too deeply", origin=Origin("<string>", 1)) from error
+        import_custom(config._cfg_dict)
+        return config
+
+    @staticmethod
+    def diff(cfg1: "str | os.PathLike[str] | Config", cfg2: "str | os.PathLike[str] | Config") -> str:
+        """Returns the differences of two configs' texts, as the tool `diff` writes them."""
+        import difflib
+
+        first, second = (
+            config if isinstance(config, Config) else Config.fromfile(config, import_custom_modules=False)
+            for config in (cfg1, cfg2)
+        )
+        return "\n".join(
+            difflib.unified_diff(first.pretty_text.split("\n"), second.pretty_text.split("\n"), lineterm="")
+        )
+
+    @property
+    def filename(self) -> str | None:
+        """The file it was read from, as it was given."""
+        return self.__dict__["_filename"]  # type: ignore[no-any-return]
+
+    @property
+    def text(self) -> str:
+        """The text of the file and of its bases, each after its path."""
+        return self.__dict__["_text"]  # type: ignore[no-any-return]
+
+    @property
+    def env_variables(self) -> dict[str, str]:
+        """The environment variables that the files used, with their values."""
+        return self.__dict__["_env_variables"]  # type: ignore[no-any-return]
+
+    @property
+    def pretty_text(self) -> str:
+        """The resolved config as the text of one .py file."""
+        return write_python(self._cfg_dict)
+
+    @property
+    def _origins(self) -> Mapping[object, Origin]:
+        return self._cfg_dict._origins
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the config as plain dicts; lazily imported names become dotted strings."""
+        return self._cfg_dict.to_dict()
+
+    def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
+        """Writes the resolved config as one file, in the form its suffix names.
+
+        Args:
+            file: The path; None returns the text, in the form the config was read from.
+
+        Raises:
+            ConfigError: If a value cannot be written in this form.
+        """
+        suffix = suffix_of(os.fspath(file if file is not None else self.filename or "config.py"))
+        text = write_form(self._cfg_dict, suffix)
+        if file is None:
+            return text
+        Path(file).write_text(text, encoding="utf-8")
+        return None
+
+    def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
+        """Merges values whose keys are paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
+
+        Args:
+            options: Key path to value; dicts are merged, with `_delete_`.
+            allow_list_keys: Whether a number in a path addresses an element of a list.
+
+        Raises:
+            ConfigError: If a path leads through a value that is no dict, or past the end of a list.
+        """
+        caller = sys._getframe(1)
+        origin = Origin(caller.f_code.co_filename, caller.f_lineno)
+        merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__") or "_cfg_dict" not in self.__dict__:
+            raise AttributeError(name)
+        return getattr(self._cfg_dict, name)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        self._set(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        delattr(self._cfg_dict, name)
+
+    def __getitem__(self, name: str) -> Any:
+        return self._cfg_dict[name]
+
+    def __setitem__(self, name: str, value: object) -> None:
+        self._set(name, value)
+
+    def __delitem__(self, name: str) -> None:
+        del self._cfg_dict[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._cfg_dict
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._cfg_dict)
+
+    def __len__(self) -> int:
+        return len(self._cfg_dict)
+
+    def __repr__(self) -> str:
+        return f"Config (path: {self.filename}): {self._cfg_dict!r}"
+
+    def __copy__(self) -> "Config":
+        return self._with(copy.copy(self._cfg_dict))
+
+    copy = __copy__
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Config":
+        result = self._with(copy.deepcopy(self._cfg_dict, memo))
+        memo[id(self)] = result
+        return result
+
+    def __getstate__(self) -> dict[str, Any]:
+        return dict(self.__dict__)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def _set(self, name: str, value: object) -> None:
+        self._cfg_dict._write(name, value, sys._getframe(2))
+
+    def _with(self, mapping: ConfigDict) -> "Config":
+        other = Config.__new__(type(self))
+        other.__dict__.update(self.__dict__, _cfg_dict=mapping, _env_variables=dict(self.env_variables))
+        return other
+
+
+def _config_of(loaded: Loaded, filename: str | os.PathLike[str] | None) -> Config:
+    return Config(loaded.mapping, "\n".join(loaded.texts), filename, loaded.environment)

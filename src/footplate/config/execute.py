@@ -1,0 +1,123 @@
+"""Executing a parsed config."""
+
+import sys
+import traceback
+from collections.abc import Callable, Mapping
+from types import FunctionType, ModuleType
+from typing import Any
+
+from footplate.config import templates
+from footplate.config.mapping import ConfigDict
+from footplate.config.origins import KeyOrigin, Replaced
+from footplate.config.script import BASE, FILL_STRING, MAKE_DICT, Script, Site
+from footplate.config.traced import TracedDict
+from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
+
+
+class Namespace(dict[str, Any]):
+    """The variables of a config while it runs; notes the line of each assignment."""
+
+    def __init__(self, path: str, variables: Mapping[str, Any]) -> None:
+        super().__init__(variables)
+        self.path = path
+        self.origins: dict[object, Origin] = {}
+        self.imported: set[str] = set()
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self.imported.discard(name)
+        replaced = Replaced(self[name], self.origins.get(name)) if name in self.origins else None
+        self.origins[name] = KeyOrigin(self.path, sys._getframe(1).f_lineno, replaced)
+        super().__setitem__(name, value)
+
+
+def run(
+    script: Script,
+    path: str,
+    base: ConfigDict,
+    base_names: list[str],
+    helpers: Callable[[Namespace], Mapping[str, Any]] | None = None,
+) -> Namespace:
+    """Executes a config and returns its variables.
+
+    Args:
+        script: What `parse` returned.
+        path: The file.
+        base: The merged bases; the config may change them through `_base_`.
+        base_names: The paths that `{{ _base_.path }}` asks for, by number.
+        helpers: Makes the functions that rewritten imports call.
+
+    Raises:
+        ConfigError: If the config fails.
+    """
+    references = _references(script, path, base, base_names)
+    variables: dict[str, Any] = {f"__footplate_base_{number}__": value for number, value in references.items()}
+    variables[MAKE_DICT] = _dict_maker(script.sites)
+    variables[FILL_STRING] = lambda text: templates.fill_string(text, references.__getitem__)
+    if not script.pure:
+        variables[BASE] = base
+    namespace = Namespace(path, variables)
+    if helpers is not None:
+        dict.update(namespace, helpers(namespace))
+    try:
+        exec(script.code, namespace)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        raise _failure(error, path) from error
+    return namespace
+
+
+def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
+    """Returns the keys that a config set, without what it imported; functions count in pure Python only."""
+    dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
+    result = ConfigDict()
+    for name, value in namespace.items():
+        if name.startswith("__") or name == BASE or name in namespace.imported or isinstance(value, dropped):
+            continue
+        dict.__setitem__(result, name, value)
+        if name in namespace.origins:
+            result._origins[name] = namespace.origins[name]
+    result._origins[None] = Origin(namespace.path, 1)
+    return result
+
+
+def _dict_maker(sites: list[Site]) -> Callable[..., TracedDict]:
+    def make_dict(site: int, /, *args: Any, **kwargs: Any) -> TracedDict:
+        result = TracedDict(*args, **kwargs)
+        origins = result._origins
+        if args and isinstance(args[0], TracedDict):
+            origins.update(args[0]._origins)
+        origins.update(sites[site])
+        return result
+
+    return make_dict
+
+
+def _references(script: Script, path: str, base: ConfigDict, names: list[str]) -> dict[int, Any]:
+    return {number: _value_at(base, names[number], Origin(path, line)) for number, line in script.references.items()}
+
+
+def _value_at(base: ConfigDict, name: str, origin: Origin) -> Any:
+    value: Any = base
+    for part in name.split("."):
+        try:
+            value = value[int(part)] if isinstance(value, (list, tuple)) else value[part]
+        except (LookupError, TypeError, ValueError) as error:
+            raise ConfigKeyError(
+                f"the base has no '{name}'", origin=origin, suggestion=getattr(error, "suggestion", None)
+            ) from error
+    return value
+
+
+def _failure(error: BaseException, path: str) -> FootplateError:
+    lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
+    origin = Origin(path, (lines[-1] if lines else None) or 1)
+    if isinstance(error, FootplateError):
+        inside = error.origin is not None and error.origin.file == path
+        error.origin = error.origin if inside else origin
+        return error
+    name = type(error).__name__
+    text = str(error).split("\n")[0][:200]
+    return ConfigError(
+        f"the config fails with {name}: {text}" if text else f"the config fails with {name}", origin=origin
+    )

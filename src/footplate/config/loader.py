@@ -1,0 +1,172 @@
+"""Loading a config with its bases."""
+
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+from footplate.config import packages, pure, templates
+from footplate.config.execute import Namespace, run, variables_of
+from footplate.config.mapping import ConfigDict, merge_into, settled
+from footplate.config.origins import KeyOrigin, Replaced, shown_path
+from footplate.config.script import BASE, parse
+from footplate.config.sources import absolute, read_text, suffix_of
+from footplate.config.values import read_value
+from footplate.errors import ConfigError, ConfigKeyError, Origin
+
+_logger = logging.getLogger("footplate.config")
+
+
+class Options(NamedTuple):
+    """How to read the files: which words in braces to replace, and whether .py files are in pure Python."""
+
+    predefined: bool = True
+    environment: bool = True
+    pure: bool | None = None
+
+
+class Loaded(NamedTuple):
+    """A config with its bases merged.
+
+    Attributes:
+        mapping: The keys and values.
+        texts: The text of each file, bases first.
+        environment: The environment variables that were used.
+        imported: What a pure-Python config imported; whoever inherits from it may use the names.
+    """
+
+    mapping: ConfigDict
+    texts: list[str]
+    environment: dict[str, str]
+    imported: dict[str, Any]
+
+
+def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
+    """Loads a config and everything it inherits from.
+
+    Args:
+        path: The absolute path.
+        options: How to read.
+        asked_at: The place that names the file.
+        chain: The files that led here.
+
+    Raises:
+        ConfigError: If a file is missing, damaged, or inherits from itself.
+    """
+    if path in chain:
+        names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
+        raise ConfigError(f"circular `_base_`: {names}", origin=asked_at, key=BASE)
+    suffix = suffix_of(path, asked_at)
+    return load_text(read_text(path, asked_at), path, suffix, options, chain)
+
+
+def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
+    """Loads a config whose text was read already; `path` names it and is where its bases are looked for."""
+    expanded = templates.expand(
+        text,
+        path,
+        predefined=options.predefined,
+        environment=options.environment,
+        literal=lambda value: repr(read_value(value)),
+    )
+    script = parse(path, expanded.text, pure=options.pure)
+    parents = [_load_base(name, origin, path, options, (*chain, path)) for name, origin in script.bases]
+    base = _joined([parent.mapping for parent in parents], path)
+
+    def helpers(namespace: Namespace) -> Mapping[str, Callable[..., None]]:
+        return _pure_helpers(namespace, parents, path, options, (*chain, path))
+
+    namespace = run(script, path, base, expanded.base_names, helpers if script.pure else None)
+    own = settled(variables_of(namespace, script.pure))
+    _warn_if_deprecated(own, path)
+    mapping = merge_into(base, own)
+    _note_reads(mapping, script.reads.union(name.split(".")[0] for name in expanded.base_names))
+    environment: dict[str, str] = {}
+    for parent in parents:
+        environment.update(parent.environment)
+    environment.update(expanded.environment)
+    texts = [block for parent in parents for block in parent.texts] + [f"{path}\n{text}\n"]
+    return Loaded(mapping, texts, environment, {name: namespace[name] for name in namespace.imported})
+
+
+def _load_base(name: str, origin: Origin, path: str, options: Options, chain: tuple[str, ...]) -> Loaded:
+    parts = packages.split_package(name)
+    if parts is None:
+        target = absolute(os.path.join(os.path.dirname(path), os.path.expanduser(name)))
+        return load(target, options, origin, chain)
+    loaded = load(packages.locate(*parts, origin), options, origin, chain)
+    packages.mark_scope(loaded.mapping, parts[0])
+    return loaded
+
+
+def _warn_if_deprecated(own: ConfigDict, path: str) -> None:
+    notice = own.pop("_deprecation_")
+    if isinstance(notice, ConfigDict):
+        reference = f" (see {notice['reference']})" if notice.get("reference") else ""
+        expected = f"; use '{notice['expected']}'" if notice.get("expected") else ""
+        _logger.warning("config '%s' is deprecated%s%s", shown_path(path), expected, reference)
+
+
+def _note_reads(mapping: ConfigDict, names: Iterable[str]) -> None:
+    for name in names:
+        origin = mapping._origins.get(name)
+        if isinstance(origin, KeyOrigin):
+            origin.read = True
+
+
+def _joined(bases: list[ConfigDict], path: str) -> ConfigDict:
+    """Puts the keys of several bases side by side, and refuses a key that two of them define."""
+    if len(bases) == 1:
+        return bases[0]
+    result = ConfigDict()
+    for base in bases:
+        for key in base:
+            if key in result:
+                raise ConfigKeyError(
+                    f"two bases of '{shown_path(path)}' define the key '{key}'",
+                    origin=base._origins.get(key),
+                    key=str(key),
+                    notes=[f"the other is at {result._origins.get(key)}", "a key may come from one base only"],
+                )
+        dict.update(result, base)
+        result._origins.update(base._origins)
+    return result
+
+
+def _pure_helpers(
+    namespace: Namespace, parents: list[Loaded], path: str, options: Options, chain: tuple[str, ...]
+) -> dict[str, Callable[..., None]]:
+    def import_name(bound: str, target: str, line: int) -> None:
+        value = pure.import_lazily(target, Origin(path, line))
+        dict.__setitem__(namespace, bound, value)
+        namespace.imported.add(bound)
+
+    def inherit(level: int, module: str, names: tuple[tuple[str, str], ...], line: int) -> None:
+        origin = Origin(path, line)
+        parent = load(_module_file(level, module, path, origin), options, origin, chain)
+        parents.append(parent)
+        available = {**parent.imported, **parent.mapping}
+        for name, bound in [(name, name) for name in available] if names[0][0] == "*" else names:
+            if name not in available:
+                raise ConfigKeyError(f"'{module}' has no '{name}'", origin=origin)
+            _bind(namespace, bound, available[name], parent.mapping._origins.get(name))
+            if name in parent.imported:
+                namespace.imported.add(bound)
+
+    return {pure.IMPORT: import_name, pure.INHERIT: inherit}
+
+
+def _bind(namespace: Namespace, name: str, value: Any, origin: Origin | None) -> None:
+    held = namespace.origins.get(name)
+    if origin is not None:
+        replaced = Replaced(namespace[name], held) if held is not None else None
+        namespace.origins[name] = KeyOrigin(*origin, replaced) if replaced else origin
+    dict.__setitem__(namespace, name, value)
+    namespace.imported.discard(name)
+
+
+def _module_file(level: int, module: str, path: str, origin: Origin) -> str:
+    if not level:
+        return packages.locate_module(module, origin)
+    folder = os.path.join(os.path.dirname(path), *[os.pardir] * (level - 1))
+    return absolute(os.path.join(folder, *module.split(".")) + ".py")

@@ -1,0 +1,223 @@
+"""Putting values into a config by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
+
+import re
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from footplate.config.mapping import ConfigDict, settled
+from footplate.config.origins import KeyOrigin, Replaced
+from footplate.errors import ConfigError, ConfigKeyError, Origin, nearest, origin_of
+
+_PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
+
+_ABSENT = object()
+
+
+class Placing(NamedTuple):
+    """How a value is put at its place.
+
+    Attributes:
+        origin: Where the value comes from.
+        list_keys: Whether numbers address elements of lists and tuples.
+    """
+
+    origin: Origin
+    list_keys: bool = True
+
+
+def split_path(path: str) -> list[str]:
+    """Splits a key path at its dots and brackets; quotes keep a dot within a key.
+
+    Raises:
+        ConfigError: If a part is empty.
+
+    Example:
+        >>> split_path("optim_wrapper.custom_keys.'layers.0'.lr_mult")
+        ['optim_wrapper', 'custom_keys', 'layers.0', 'lr_mult']
+        >>> split_path("pipeline[0].type")
+        ['pipeline', '0', 'type']
+    """
+    parts, at = [], 0
+    while True:
+        match = _PART.match(path, at)
+        if match is None:
+            raise ConfigError("a part of the key path is empty or not closed", key=path)
+        parts.append(next(group for group in match.groups() if group is not None))
+        at = match.end()
+        if at == len(path):
+            return parts
+        if path[at] == ".":
+            at += 1
+        elif path[at] != "[":
+            raise ConfigError("the parts of a key path are separated by dots", key=path)
+
+
+def merge_options(
+    config: ConfigDict, options: Mapping[str, Any], *, origin: Origin, allow_list_keys: bool = True
+) -> None:
+    """Merges values whose keys are paths into `config`.
+
+    Raises:
+        ConfigError: If a path leads through a value that is no dict, or past the end of a list.
+    """
+    for path, value in options.items():
+        place = Placing(origin, allow_list_keys)
+        put(config, split_path(path) if isinstance(path, str) else [path], settled(value), place, [])
+
+
+def put(holder: Any, parts: list[Any], value: Any, placing: Placing, done: list[Any]) -> Any:
+    """Puts `value` at a path below `holder` and returns the holder, or what takes its place.
+
+    Args:
+        holder: A dict or list, which is changed; a tuple gets a new one in its place.
+        parts: The rest of the path.
+        value: The value; a dict is merged into a dict.
+        placing: How to.
+        done: The path to `holder`, for errors.
+    """
+    if isinstance(holder, ConfigDict):
+        key, rest = next_key(holder, parts)
+        held = dict.get(holder, key, _ABSENT)
+        if rest:
+            new = put(ConfigDict() if held is _ABSENT else held, rest, value, placing, [*done, key])
+        else:
+            new = _merged(held, value, placing, [*done, key])
+        _set(holder, key, new, placing.origin)
+        return holder
+    if placing.list_keys and isinstance(holder, (list, tuple)):
+        return _put_in_list(holder, parts, value, placing, done)
+    raise ConfigError(
+        f"'{joined(done)}' is a {type(holder).__name__} and has nothing below it",
+        origin=placing.origin,
+        key=joined([*done, *parts]),
+        found=holder,
+    )
+
+
+def _put_in_list(
+    holder: "list[Any] | tuple[Any, ...]", parts: list[Any], value: Any, placing: Placing, done: list[Any]
+) -> "list[Any] | tuple[Any, ...]":
+    index = _index(holder, parts[0], done, placing.origin)
+    place = [*done, index]
+    if len(parts) > 1:
+        new = put(holder[index], parts[1:], value, placing, place)
+    else:
+        new = _merged(holder[index], value, placing, place)
+    if isinstance(holder, tuple):
+        return (*holder[:index], new, *holder[index + 1 :])
+    holder[index] = new
+    return holder
+
+
+def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
+    """Returns the key that the path goes through next, and the rest; a key may hold dots, or be a number."""
+    for count in range(len(parts), 1, -1):
+        key = ".".join(map(str, parts[:count]))
+        if key in holder:
+            return key, parts[count:]
+    first = parts[0]
+    if first not in holder and isinstance(first, str) and first.lstrip("-").isdigit() and int(first) in holder:
+        first = int(first)
+    return first, parts[1:]
+
+
+def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
+    """Returns what holds a key path's last key, that key, and its value.
+
+    Raises:
+        ConfigKeyError: If there is no such key; it names the nearest key and the closest ancestor there is.
+        ConfigError: If the path leads past the end of a list, or through a value that holds nothing.
+    """
+    holder: Any = config
+    parts: list[Any] = list(split_path(path))
+    done: list[Any] = []
+    while True:
+        if isinstance(holder, ConfigDict):
+            key, parts = next_key(holder, parts)
+            if key not in holder:
+                raise missing_key(holder, key, done)
+            value = dict.__getitem__(holder, key)
+        elif isinstance(holder, (list, tuple)):
+            key = _index(holder, parts[0], done, None)
+            parts, value = parts[1:], holder[key]
+        else:
+            raise ConfigError(f"'{joined(done)}' is a {type(holder).__name__} and has nothing below it", found=holder)
+        done.append(key)
+        if not parts:
+            return holder, key, value
+        holder = value
+
+
+def missing_key(holder: ConfigDict, key: Any, done: list[Any]) -> ConfigKeyError:
+    """Returns the error for a key that `holder`, which stands at the path `done`, does not have."""
+    near = nearest(str(key), [str(name) for name in holder])
+    where = f"'{joined(done)}'" if done else "the config"
+    return ConfigKeyError(
+        f"{where} has no key '{key}'",
+        origin=origin_of(holder) if done else None,
+        key=joined([*done, key]),
+        suggestion=joined([*done, near]) if near else None,
+        notes=[] if near else [f"its keys: {', '.join(map(str, list(holder)[:12]))}"],
+    )
+
+
+def joined(parts: list[Any]) -> str:
+    """Writes a key path."""
+    text = ""
+    for part in parts:
+        if isinstance(part, int):
+            text += f"[{part}]"
+        else:
+            quoted = f"'{part}'" if "." in str(part) else str(part)
+            text += f".{quoted}" if text else quoted
+    return text
+
+
+def _merged(held: Any, value: Any, placing: Placing, done: list[Any]) -> Any:
+    """Returns what stands at the path `done` after `value` came to where `held` was."""
+    if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or held is _ABSENT:
+        return value
+    if isinstance(held, ConfigDict):
+        for key, item in value.items():
+            old = dict.get(held, key, _ABSENT)
+            _set(held, key, _merged(old, item, placing, [*done, key]), placing.origin)
+        return held
+    if isinstance(held, (list, tuple)) and placing.list_keys and all(map(_is_index, value)):
+        for key, item in value.items():
+            held = put(held, [key], item, placing, done)
+        return held
+    raise ConfigError(
+        f"a dict cannot be merged into a {type(held).__name__}",
+        origin=placing.origin,
+        key=joined(done),
+        found=held,
+        notes=["put `_delete_=True` into the dict to replace the value"],
+    )
+
+
+def _set(holder: ConfigDict, key: Any, value: Any, origin: Origin) -> None:
+    replaced = Replaced(dict.__getitem__(holder, key), holder._origins.get(key)) if key in holder else None
+    dict.__setitem__(holder, key, value)
+    if replaced is None or replaced.value is not value:
+        holder._origins[key] = KeyOrigin(*origin, replaced)
+
+
+def _is_index(part: object) -> bool:
+    return isinstance(part, int) or (isinstance(part, str) and part.isdigit())
+
+
+def _index(holder: "list[Any] | tuple[Any, ...]", part: Any, done: list[Any], origin: Origin | None) -> int:
+    if not _is_index(part):
+        raise ConfigError(
+            f"'{joined(done)}' is a {type(holder).__name__}: write a number, not '{part}'",
+            origin=origin,
+            key=joined([*done, part]),
+        )
+    index = int(part)
+    if index >= len(holder):
+        raise ConfigError(
+            f"'{joined(done)}' has {len(holder)} elements, the first is number 0; there is no number {index}",
+            origin=origin,
+            key=joined([*done, index]),
+        )
+    return index

@@ -1,0 +1,67 @@
+"""Where a key got its value, and which values it replaced."""
+
+import os
+from typing import NamedTuple
+
+from footplate.errors import Origin
+
+# A loop that sets one key over and over must not keep every value it ever had.
+_LONGEST_CHAIN = 64
+
+
+class Replaced(NamedTuple):
+    """A value that a later one took the place of, with its own origin if it is known."""
+
+    value: object
+    origin: Origin | None
+
+
+class KeyOrigin(Origin):
+    """Where a key was set last, with what stood there before.
+
+    Args:
+        file: The file, or a word such as `--set`.
+        line: The line, counted from one; 0 where there are no lines.
+        replaced: What the key held before.
+    """
+
+    replaced: Replaced | None
+    depth: int
+    # Whether other lines of the config read the key, as they read a variable.
+    read = False
+
+    def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
+        """Makes one; an origin is a tuple, so that it is compared and hashed by file and line."""
+        self = super().__new__(cls, file, line)
+        earlier = replaced.origin if replaced else None
+        depth = earlier.depth + 1 if isinstance(earlier, KeyOrigin) else 1
+        if isinstance(earlier, KeyOrigin) and (earlier == (file, line) or depth > _LONGEST_CHAIN):
+            replaced, depth = earlier.replaced, earlier.depth
+        self.replaced = replaced
+        self.depth = depth
+        if isinstance(earlier, KeyOrigin) and earlier.read:
+            self.read = True
+        return self
+
+    def __str__(self) -> str:
+        return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
+
+
+def chain(value: object, origin: Origin | None) -> list[Replaced]:
+    """Returns every value a key had, from the first base to `value`."""
+    links = [Replaced(value, origin)]
+    while isinstance(origin, KeyOrigin) and origin.replaced is not None:
+        links.append(origin.replaced)
+        origin = origin.replaced.origin
+    return links[::-1]
+
+
+def shown_path(file: str) -> str:
+    """Returns `file` relative to the current folder when it lies there, else as it is."""
+    if not os.path.isabs(file):
+        return file
+    try:
+        relative = os.path.relpath(file)
+    except (ValueError, OSError):
+        return file
+    return file if relative.startswith(os.pardir) else relative

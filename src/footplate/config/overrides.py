@@ -1,0 +1,169 @@
+"""Overrides from the command line: `key=value`, `+new.key=value`."""
+
+import logging
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from footplate.config.mapping import ConfigDict, settled
+from footplate.config.merging import Placing, find, put, split_path
+from footplate.config.values import read_value
+from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
+
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
+_logger = logging.getLogger("footplate.config")
+_SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
+
+
+class Override(NamedTuple):
+    """One override: a key path, its value, and whether it may add a key or change a value's kind."""
+
+    path: str
+    value: Any
+    on_purpose: bool
+
+
+def parse_override(text: str) -> Override:
+    """Reads `key=value` or `+key=value`.
+
+    Raises:
+        OverrideError: If there is no `=`, no key, or the value cannot be read.
+
+    Example:
+        >>> parse_override("optim_wrapper.optimizer.betas=(0.9,0.95)")
+        Override(path='optim_wrapper.optimizer.betas', value=(0.9, 0.95), on_purpose=False)
+    """
+    left, mark, right = text.partition("=")
+    path = left.strip()
+    if not mark or not path.strip("+"):
+        raise OverrideError(f"an override is written key=value, which '{text}' is not")
+    try:
+        value = read_value(right.strip())
+    except OverrideError as error:
+        error.key = path
+        raise
+    return Override(path.lstrip("+").strip(), value, path.startswith("+"))
+
+
+def apply_overrides(
+    cfg: "Config | ConfigDict", overrides: Iterable[str], strict: bool = True, source: str | None = None
+) -> None:
+    """Applies overrides to a config, in their order.
+
+    Strict ones refuse unknown keys and values of another kind, unless a `+` before the key says that it is on
+    purpose. Others merge as the known tools do, and warn where a strict one would refuse.
+
+    Args:
+        cfg: The config, which is changed.
+        overrides: `key=value` each.
+        strict: Whether to refuse.
+        source: What the origins of the values say; by default `--set` or `--cfg-options`.
+
+    Raises:
+        OverrideError: If an override is refused or cannot be read.
+    """
+    mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
+    origin = Origin(source or ("--set" if strict else "--cfg-options"), 0)
+    for text in overrides:
+        override = parse_override(text)
+        try:
+            value = override.value
+            if not override.on_purpose:
+                value = _checked(mapping, override, strict)
+            put(mapping, list(split_path(override.path)), settled(value), Placing(origin), [])
+        except OverrideError:
+            raise
+        except ConfigError as error:
+            raise _refusal(error, override) from error
+
+
+def _checked(mapping: ConfigDict, override: Override, strict: bool) -> Any:
+    """Returns the value as the key takes it; refuses an unknown key or another kind, or warns of it."""
+    try:
+        _, _, held = find(mapping, override.path)
+        return fitted(held, override.value, override.path)
+    except ConfigError as error:
+        if strict:
+            raise _refusal(error, override) from error
+        advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
+        _logger.warning("--cfg-options %s: %s%s", override.path, error.message, advice)
+        return override.value
+
+
+def fitted(held: Any, value: Any, path: str) -> Any:
+    """Returns `value` in the kind of the value it takes the place of.
+
+    Numbers are one kind, lists and tuples are one kind; None fits everywhere, and takes everything.
+
+    Raises:
+        OverrideError: If it is of another kind.
+
+    Example:
+        >>> fitted(100, 1e3, "train_cfg.max_iters"), fitted((0.9, 0.999), [0.9, 0.95], "optimizer.betas")
+        (1000, (0.9, 0.95))
+    """
+    if held is None or value is None:
+        return value
+    if isinstance(held, bool) and isinstance(value, str) and value.casefold() in _SWITCHES:
+        return _SWITCHES[value.casefold()]
+    if _kind(held) != _kind(value):
+        raise OverrideError(
+            f"'{path}' is {_KIND_NAMES[_kind(held)]}, which {value!r} is not",
+            key=path,
+            found=held,
+            notes=[_advice(held, value)],
+        )
+    if type(held) is int and isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(held, tuple) and isinstance(value, list):
+        return tuple(value)
+    if isinstance(held, list) and isinstance(value, tuple):
+        return list(value)
+    if isinstance(held, ConfigDict) and not value.get("_delete_"):
+        return {key: _fitted_item(held, key, item, path) for key, item in value.items()}
+    return value
+
+
+def _fitted_item(held: ConfigDict, key: Any, value: Any, path: str) -> Any:
+    _, _, item = find(held, f"'{key}'")
+    return fitted(item, value, f"{path}.{key}")
+
+
+_KIND_NAMES = {
+    "boolean": "True or False",
+    "number": "a number",
+    "string": "a string",
+    "list": "a list",
+    "dict": "a dict",
+}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "boolean"
+    if isinstance(value, (int, float)):
+        return "number"
+    if isinstance(value, (list, tuple)):
+        return "list"
+    return "dict" if isinstance(value, dict) else "string"
+
+
+def _advice(held: Any, value: Any) -> str:
+    if isinstance(held, str) and not isinstance(value, (dict, list, tuple)):
+        return f"quote it if it is a string: \"'{value}'\"; or write +key=value to change the kind on purpose"
+    return "write +key=value to change the kind on purpose"
+
+
+def _refusal(error: ConfigError, override: Override) -> OverrideError:
+    notes = list(error.notes)
+    if isinstance(error, ConfigKeyError):
+        notes = [*notes[:1], f"write +{override.path}=... to add it on purpose"]
+    return OverrideError(
+        f"cannot set '{override.path}': {error.message}",
+        origin=error.origin,
+        key=error.key,
+        found=error.found,
+        suggestion=error.suggestion,
+        notes=notes,
+    )

@@ -1,0 +1,85 @@
+"""Configs of other packages: `mmdet::_base_/default_runtime.py`."""
+
+import importlib.metadata
+import importlib.util
+import os
+from typing import Any
+
+from footplate.errors import ConfigError, Origin
+
+_FOLDERS = ((".mim", "configs"), ("configs",), (os.pardir, "configs"))
+
+
+def split_package(name: str) -> tuple[str, str] | None:
+    """Splits `package::file`, or returns None for a plain path."""
+    package, mark, rest = name.partition("::")
+    return (package, rest) if mark else None
+
+
+def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
+    """Returns the path of a config that another package ships, without importing the package.
+
+    Raises:
+        ConfigError: If the package cannot be found or has no such config.
+    """
+    roots = package_folders(package)
+    if not roots:
+        raise ConfigError(
+            f"the package '{package}' of '{package}::{file}' is not installed",
+            origin=asked_at,
+            notes=["install it, or put the folder that holds it on PYTHONPATH"],
+        )
+    for root in roots:
+        for folder in _FOLDERS:
+            path = os.path.normpath(os.path.join(root, *folder, file))
+            if os.path.isfile(path):
+                return path
+    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at)
+
+
+def locate_module(module: str, asked_at: Origin | None = None) -> str:
+    """Returns the config that `from package.configs.folder.name import *` means in `read_base`.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    package, _, rest = module.partition(".")
+    parts = rest.split(".")
+    for root in package_folders(package):
+        for candidate in (parts, [".mim", *parts], [os.pardir, *parts]):
+            path = os.path.normpath(os.path.join(root, *candidate) + ".py")
+            if os.path.isfile(path):
+                return path
+    raise ConfigError(f"no config '{module}'", origin=asked_at, notes=["is the package installed?"])
+
+
+def mark_scope(value: Any, scope: str) -> None:
+    """Lets every dict with a `type` say which package's registry the name is of."""
+    if isinstance(value, dict):
+        if "type" in value and "_scope_" not in value:
+            dict.__setitem__(value, "_scope_", scope)
+        for item in value.values():
+            mark_scope(item, scope)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            mark_scope(item, scope)
+
+
+def package_folders(package: str) -> list[str]:
+    """Returns the folders of a package, found by its own name or by that of its distribution."""
+    for name in (package, *_modules_of(package)):
+        try:
+            spec = importlib.util.find_spec(name) if name.isidentifier() else None
+        except (ImportError, ValueError):
+            spec = None
+        if spec is not None and spec.submodule_search_locations:
+            return list(spec.submodule_search_locations)
+    return []
+
+
+def _modules_of(distribution: str) -> list[str]:
+    try:
+        text = importlib.metadata.distribution(distribution).read_text("top_level.txt")
+    except (importlib.metadata.PackageNotFoundError, ValueError, OSError):
+        return []
+    return (text or "").split()
