@@ -25,7 +25,7 @@ STRATEGIES = _root("strategy")
 DATASETS = _root(
     "dataset",
     "footplate.data",
-    "footplate.recipes",
+    "footplate.recipes.fashion_scenes",
     base="torch.utils.data:Dataset",
     strict=False,
     noun="data set",
@@ -49,7 +49,10 @@ METRICS = _root("metric", "footplate.evaluation", "footplate.tasks", base="footp
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
-    "visualizer", "footplate.visualization", "footplate.tasks", base="footplate.visualization:Visualizer"
+    "visualizer",
+    "footplate.visualization",
+    "footplate.tasks",
+    base="footplate.visualization.visualizer:Visualizer",
 )
 VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers.base:BaseVisBackend")
 LOG_PROCESSORS = _root("log processor", "footplate.records", base="footplate.records.processor:LogProcessor")

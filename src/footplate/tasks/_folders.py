@@ -1,0 +1,9 @@
+"""Imports every task's folder, so that a new one needs no change elsewhere."""
+
+import importlib
+import os
+import pkgutil
+
+for _module in pkgutil.iter_modules([os.path.dirname(__file__)]):
+    if _module.ispkg:
+        importlib.import_module(f"{__package__}.{_module.name}")

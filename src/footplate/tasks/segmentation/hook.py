@@ -1,0 +1,91 @@
+"""Draws predictions while validating and testing."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from footplate.engine import Hook
+from footplate.errors import ArgumentError
+from footplate.registry import HOOKS
+from footplate.storage import exists, open_file
+from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.visualization import Visualizer, as_array
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class SegVisualizationHook(Hook):
+    """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: How many batches lie between two that are drawn.
+        show: Also show the pictures on the screen.
+        wait_time: For how many seconds at least.
+        max_samples: The most pictures of one batch; None draws all.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+
+    Source: the hooks page of the MMSegmentation documentation, "SegVisualizationHook".
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        show: bool = False,
+        wait_time: float = 0.0,
+        *,
+        max_samples: int | None = None,
+    ) -> None:
+        for name, value in (("interval", interval), ("max_samples", max_samples)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
+                raise ArgumentError(f"{name} must be a positive whole number", key=name, found=value)
+        self.draw = draw
+        self.interval = interval
+        self.show = show
+        self.wait_time = wait_time
+        self.max_samples = max_samples
+
+    @property
+    def _visualizer(self) -> Visualizer:
+        return Visualizer.get_current_instance()
+
+    def _after_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[SegDataSample] | None = None,
+        mode: str = "val",
+    ) -> None:
+        if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        for position, output in enumerate((outputs or ())[: self.max_samples]):
+            name = os.path.basename(output.get("img_path", f"{batch_idx}_{position}.png"))
+            self._visualizer.add_datasample(
+                f"{mode}_{name}",
+                _picture_of(output, data_batch, position),
+                data_sample=output,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+            )
+
+
+def _picture_of(output: SegDataSample, data_batch: Any, position: int) -> npt.NDArray[np.uint8]:
+    """The picture as it lies on disk; of one that was composed in memory, what the model was given."""
+    path = output.get("img_path")
+    if path is not None and exists(path):
+        with open_file(path) as file, Image.open(file) as image:
+            return np.asarray(image.convert("RGB"))
+    inputs = data_batch["inputs"] if isinstance(data_batch, Mapping) else data_batch[0]
+    planes = as_array(inputs[position])
+    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)

@@ -1,0 +1,57 @@
+"""The last step of a segmentation pipeline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.errors import DataError
+from footplate.registry import TRANSFORMS
+from footplate.structures import PixelData
+from footplate.tasks.segmentation.sample import SegDataSample
+
+_META_KEYS = (
+    "img_path",
+    "seg_map_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+    "reduce_zero_label",
+)
+
+
+@TRANSFORMS.register_module()
+class PackSegInputs:
+    """Makes of a pipeline's dict what segmentation models take.
+
+    The dict holds `img`, ``(H, W, 3)`` or ``(H, W)``, and where the truth is known `gt_seg_map`, ``(H, W)``.
+
+    Args:
+        meta_keys: What is kept as metainfo, where it is there.
+
+    Raises:
+        DataError: There is no picture.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
+        self.meta_keys = tuple(meta_keys)
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a SegDataSample."""
+        if "img" not in results:
+            raise DataError("the pipeline has loaded no picture: there is no 'img'", found=sorted(results))
+        image = np.asarray(results["img"])
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        meta = {key: results[key] for key in self.meta_keys if key in results}
+        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **meta})
+        if "gt_seg_map" in results:
+            truth = torch.from_numpy(np.asarray(results["gt_seg_map"]).astype(np.int64))
+            sample.gt_sem_seg = PixelData(data=truth)
+        return {"inputs": torch.from_numpy(np.ascontiguousarray(planes)), "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(meta_keys={self.meta_keys})"

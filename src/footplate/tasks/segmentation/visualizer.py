@@ -1,0 +1,102 @@
+"""The picture of a segmentation: image, truth and prediction side by side, with a legend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.errors import ArgumentError
+from footplate.registry import VISUALIZERS
+from footplate.tasks.segmentation.sample import SegDataSample
+from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
+
+_Classes = npt.NDArray[np.int64]
+_Picture = npt.NDArray[np.uint8]
+
+
+@VISUALIZERS.register_module()
+class SegLocalVisualizer(Visualizer):
+    """Draws the classes of a SegDataSample over its picture.
+
+    Args:
+        name: The name by which `get_instance` finds it.
+        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        save_dir: The folder of the run.
+        classes: The names of the classes; by default those of the data set.
+        palette: Their colours; by default those of the data set, or as many distinct ones as needed.
+        alpha: How much the colours cover the picture, 0 to 1.
+
+    Raises:
+        ArgumentError: `alpha` lies outside of 0 to 1, or names and colours differ in number.
+
+    Example:
+        >>> import numpy as np
+        >>> visualizer = SegLocalVisualizer(classes=["ground", "shoe"])
+        >>> visualizer.render(np.zeros((64, 64, 3), np.uint8), None).shape[2]
+        3
+    """
+
+    def __init__(
+        self,
+        name: str = "visualizer",
+        image: Any = None,
+        vis_backends: Sequence[Any] | None = None,
+        save_dir: str | None = None,
+        classes: Sequence[str] | None = None,
+        palette: Sequence[Color] | None = None,
+        alpha: float = 0.8,
+    ) -> None:
+        super().__init__(name, image, vis_backends, save_dir)
+        if not 0 <= alpha <= 1:
+            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+        if classes is not None and palette is not None and len(classes) != len(palette):
+            raise ArgumentError(f"there are {len(classes)} classes and {len(palette)} colours", key="palette")
+        self.alpha = alpha
+        self._classes, self._palette = classes, palette
+
+    def render(
+        self, image: Any, data_sample: SegDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
+    ) -> _Picture:
+        """Returns image, truth and prediction side by side; what is unknown is left out.
+
+        Args:
+            image: ``(H, W, 3)``, uint8, RGB.
+            data_sample: With `gt_sem_seg`, `pred_sem_seg`, or both.
+            draw_gt: Draw the truth.
+            draw_pred: Draw the prediction.
+        """
+        self.set_image(image)
+        plain = self.get_image()
+        maps = _class_maps(data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
+        shown = sorted({int(value) for classes in maps.values() for value in np.unique(classes)})
+        colors = dict(enumerate(self._colors(max(shown, default=0) + 1)))
+        panels = {"image": plain}
+        for caption, classes in maps.items():
+            panels[caption] = self._overlay(plain, classes, colors)
+        return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in shown])
+
+    def _overlay(self, image: _Picture, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Picture:
+        """Only known classes are coloured: the label that metrics ignore shows the picture."""
+        present = [value for value in np.unique(classes).tolist() if value in colors]
+        self.set_image(image)
+        masks = np.stack([classes == value for value in present])
+        return self.draw_binary_masks(masks, [colors[value] for value in present], self.alpha).get_image()
+
+    def _colors(self, count: int) -> list[tuple[int, int, int]]:
+        palette = self._palette or self.dataset_meta.get("palette") or distinct_colors(count)
+        return [as_rgb(color) for color in palette]
+
+    def _name_of(self, position: int) -> str:
+        classes = self._classes or self.dataset_meta.get("classes") or ()
+        return str(classes[position]) if position < len(classes) else f"class {position}"
+
+
+def _class_maps(sample: SegDataSample | None, *, draw_gt: bool, draw_pred: bool) -> dict[str, _Classes]:
+    wanted = {"truth": ("gt_sem_seg", draw_gt), "prediction": ("pred_sem_seg", draw_pred)}
+    return {
+        caption: as_array(sample.get(field).data)[0].astype(np.int64)
+        for caption, (field, draw) in wanted.items()
+        if draw and sample is not None and field in sample
+    }

@@ -1,0 +1,19 @@
+"""Pictures: drawing on images, and the curves of a run. Nothing here needs a display or a plotting library."""
+
+from footplate.visualization.colors import Color, as_rgb, distinct_colors
+from footplate.visualization.curves import draw_curves
+from footplate.visualization.drawing import Drawing, as_array
+from footplate.visualization.layout import LegendEntry, arrange_panels
+from footplate.visualization.visualizer import Visualizer
+
+__all__ = [
+    "Color",
+    "Drawing",
+    "LegendEntry",
+    "Visualizer",
+    "arrange_panels",
+    "as_array",
+    "as_rgb",
+    "distinct_colors",
+    "draw_curves",
+]

@@ -1,0 +1,230 @@
+"""Drawing on a picture: boxes, masks, points, lines, texts, heat maps."""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from typing import Any, Literal, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageDraw, ImageFont
+
+from footplate.errors import ArgumentError
+from footplate.visualization.colors import RGB, Color, as_rgb
+
+Picture = npt.NDArray[np.uint8]
+Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
+_Self = TypeVar("_Self", bound="Drawing")
+_Painter = Callable[[ImageDraw.ImageDraw], None]
+
+
+class Drawing:
+    """A picture to draw on; every `draw_*` method returns the drawing itself.
+
+    Coordinates are pixels, x before y. `colors` is one colour, or a list with one for each thing that is drawn.
+
+    Args:
+        image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+
+    Example:
+        >>> import numpy as np
+        >>> drawing = Drawing(np.zeros((8, 8, 3), np.uint8))
+        >>> drawing.draw_bboxes([[1, 1, 6, 6]], edge_colors="red").get_image()[1, 1].tolist()
+        [255, 0, 0]
+    """
+
+    def __init__(self, image: Any = None) -> None:
+        self._canvas: Image.Image | None = None
+        if image is not None:
+            self.set_image(image)
+
+    def set_image(self, image: Any) -> None:
+        """Begins with a picture: ``(H, W, 3)`` or ``(H, W)``, RGB, uint8 or values that fit into it.
+
+        Raises:
+            ArgumentError: It has another shape.
+        """
+        pixels = as_array(image)
+        if pixels.ndim == 2:
+            pixels = np.repeat(pixels[..., None], 3, axis=2)
+        if pixels.ndim != 3 or pixels.shape[2] != 3:
+            raise ArgumentError("a picture is (H, W, 3) or (H, W)", key="image", found=pixels.shape)
+        self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
+
+    def get_image(self) -> Picture:
+        """Returns what was drawn: ``(H, W, 3)``, uint8, RGB."""
+        return np.array(self._picture)
+
+    def draw_points(self: _Self, positions: Any, colors: Any = "g", sizes: float = 2) -> _Self:
+        """Draws points ``(N, 2)`` as discs of radius `sizes`."""
+        return self.draw_circles(positions, sizes, edge_colors=colors, face_colors=colors)
+
+    def draw_circles(
+        self: _Self,
+        center: Any,
+        radius: Any,
+        edge_colors: Any = "g",
+        line_widths: float = 1,
+        face_colors: Any = "none",
+        alpha: float = 1.0,
+    ) -> _Self:
+        """Draws circles around ``(N, 2)`` with one radius or ``(N,)``."""
+        centers = _rows(center, 2)
+        radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1), (len(centers),))
+        faces, edges = _one_each(face_colors, len(centers)), _one_each(edge_colors, len(centers))
+        with_width = max(1, round(line_widths))
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for (x, y), r, face, edge in zip(centers, radii, faces, edges, strict=True):
+                draw.ellipse((x - r, y - r, x + r, y + r), fill=face, outline=edge, width=with_width)
+
+        return self._paint(paint, alpha)
+
+    def draw_lines(self: _Self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> _Self:
+        """Draws lines from ``(N, 2)`` x and ``(N, 2)`` y values."""
+        xs, ys = _rows(x_datas, 2), _rows(y_datas, 2)
+        shades = _one_each(colors, len(xs))
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for x, y, shade in zip(xs, ys, shades, strict=True):
+                draw.line([(x[0], y[0]), (x[1], y[1])], fill=shade, width=max(1, round(line_widths)))
+
+        return self._paint(paint)
+
+    def draw_bboxes(
+        self: _Self,
+        bboxes: Any,
+        edge_colors: Any = "g",
+        line_widths: float = 1,
+        face_colors: Any = "none",
+        alpha: float = 1.0,
+    ) -> _Self:
+        """Draws boxes ``(N, 4)``, x1 y1 x2 y2.
+
+        Raises:
+            ArgumentError: A box ends before it begins.
+        """
+        boxes = _rows(bboxes, 4)
+        if bool((boxes[:, :2] > boxes[:, 2:]).any()):
+            raise ArgumentError("a box is x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", key="bboxes", found=boxes.tolist())
+        faces, edges = _one_each(face_colors, len(boxes)), _one_each(edge_colors, len(boxes))
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for box, face, edge in zip(boxes.tolist(), faces, edges, strict=True):
+                draw.rectangle(box, fill=face, outline=edge, width=max(1, round(line_widths)))
+
+        return self._paint(paint, alpha)
+
+    def draw_polygons(
+        self: _Self,
+        polygons: Any,
+        edge_colors: Any = "g",
+        line_widths: float = 1,
+        face_colors: Any = "none",
+        alpha: float = 1.0,
+    ) -> _Self:
+        """Draws polygons: one ``(M, 2)``, or a list of such."""
+        several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
+        outlines = [_rows(each, 2) for each in several]
+        faces, edges = _one_each(face_colors, len(outlines)), _one_each(edge_colors, len(outlines))
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for outline, face, edge in zip(outlines, faces, edges, strict=True):
+                corners = [(x, y) for x, y in outline.tolist()]
+                draw.polygon(corners, fill=face, outline=edge, width=max(1, round(line_widths)))
+
+        return self._paint(paint, alpha)
+
+    def draw_binary_masks(self: _Self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> _Self:
+        """Colours masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
+
+        Raises:
+            ArgumentError: A mask has another size than the picture.
+        """
+        masks = as_array(binary_masks).astype(bool)
+        masks = masks[None] if masks.ndim == 2 else masks
+        picture = self.get_image().astype(np.float32)
+        if masks.shape[1:] != picture.shape[:2]:
+            raise ArgumentError("the masks are not of the picture's size", key="binary_masks", found=masks.shape)
+        opacities = np.broadcast_to(np.asarray(alphas, dtype=np.float32), (len(masks),))
+        for mask, color, alpha in zip(masks, _one_each(colors, len(masks)), opacities, strict=True):
+            if color is not None:
+                picture[mask] += alpha * (np.asarray(color, dtype=np.float32) - picture[mask])
+        self.set_image(np.rint(picture))
+        return self
+
+    def draw_texts(
+        self: _Self,
+        texts: str | Sequence[str],
+        positions: Any,
+        font_sizes: int | None = None,
+        colors: Any = "g",
+        vertical_alignments: Literal["top", "center", "bottom"] = "top",
+        horizontal_alignments: Literal["left", "center", "right"] = "left",
+        background: Color | None = None,
+    ) -> _Self:
+        """Writes texts at ``(N, 2)``, the point of each that the alignments name.
+
+        The size of the letters follows the picture's where none is given; `background` is put behind them.
+        """
+        several = [texts] if isinstance(texts, str) else list(texts)
+        font = text_font(font_sizes or max(9, round(math.sqrt(self._picture.width * self._picture.height) / 40)))
+        shades = _one_each(colors, len(several))
+        rows = {"top": "a", "center": "m", "bottom": "d"}
+        anchor = horizontal_alignments[0].replace("c", "m") + rows[vertical_alignments]
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for text, (x, y), shade in zip(several, _rows(positions, 2), shades, strict=True):
+                if background is not None:
+                    draw.rectangle(draw.textbbox((x, y), text, font=font, anchor=anchor), fill=as_rgb(background))
+                draw.text((x, y), text, fill=shade, font=font, anchor=anchor)
+
+        return self._paint(paint)
+
+    @property
+    def _picture(self) -> Image.Image:
+        if self._canvas is None:
+            raise ArgumentError("there is no picture to draw on", notes=["call set_image(image) first"])
+        return self._canvas
+
+    def _paint(self: _Self, painter: _Painter, alpha: float = 1.0) -> _Self:
+        """Paints on the picture itself, or on a copy that is then blended with it."""
+        target = self._picture if alpha >= 1 else self._picture.copy()
+        painter(ImageDraw.Draw(target))
+        if alpha < 1:
+            self._canvas = Image.blend(self._picture, target, alpha)
+        return self
+
+
+def as_array(values: Any) -> npt.NDArray[Any]:
+    """Turns a tensor on any device, or anything else that numpy takes, into an array."""
+    if hasattr(values, "detach"):
+        values = values.detach().cpu()
+    return np.asarray(values)
+
+
+@lru_cache(maxsize=32)
+def text_font(size: int) -> Font:
+    """The font that Pillow brings, `size` pixels high."""
+    return ImageFont.load_default(size)
+
+
+def _rows(values: Any, width: int) -> npt.NDArray[np.float64]:
+    """``(N, width)``, float; a single row is taken as one of one."""
+    rows = as_array(values).astype(np.float64)
+    if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
+        raise ArgumentError(f"coordinates are (N, {width})", found=rows.shape)
+    return rows.reshape(-1, width)
+
+
+def _one_each(colors: Any, count: int) -> list[RGB | None]:
+    """A colour for each of `count` things; "none" is no colour."""
+    single = isinstance(colors, str) or (len(colors) == 3 and all(np.isscalar(value) for value in colors))
+    several = [colors] * count if single else list(_cycled(colors, count))
+    return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]
+
+
+def _cycled(colors: Sequence[Color], count: int) -> Iterator[Color]:
+    if not colors and count:
+        raise ArgumentError("there is no colour to draw with", key="colors", found=colors)
+    return (colors[position % len(colors)] for position in range(count))

@@ -1,0 +1,172 @@
+"""The visualizer: takes pictures, scalars and the config of a run to its writers."""
+
+import logging
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from footplate.errors import ArgumentError, at_key, with_origins
+from footplate.records import BaseVisBackend, Instances
+from footplate.registry import VISBACKENDS, VISUALIZERS
+from footplate.visualization.drawing import Drawing, Picture
+
+_logger = logging.getLogger("footplate.visualization")
+
+
+class Visualizer(Drawing, Instances):
+    """Draws, and hands what was drawn or measured to every writer.
+
+    Args:
+        name: The name by which `get_instance` finds it.
+        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Writers, each an object or a dict for VISBACKENDS; its `name` entry, the class otherwise, is
+            what `get_backend` knows it by.
+        save_dir: The folder of the run; writers get `vis_data` in it unless they name their own.
+
+    Raises:
+        ArgumentError: Two writers have the same name.
+
+    Example:
+        >>> import numpy as np
+        >>> visualizer = Visualizer(image=np.zeros((32, 32, 3), np.uint8))
+        >>> visualizer.draw_circles([16, 16], 8, face_colors="blue").get_image()[16, 16].tolist()
+        [0, 0, 255]
+    """
+
+    def __init__(
+        self,
+        name: str = "visualizer",
+        image: Any = None,
+        vis_backends: Sequence[Any] | None = None,
+        save_dir: str | None = None,
+    ) -> None:
+        Instances.__init__(self, name)
+        Drawing.__init__(self, image)
+        self.dataset_meta: Mapping[str, Any] = {}
+        self._warned_of_display = False
+        self._vis_backends: dict[str, BaseVisBackend] = {}
+        for position, cfg in enumerate(vis_backends or ()):
+            with at_key(f"vis_backends[{position}]"):
+                self._add_backend(cfg, save_dir)
+        type(self).keep_instance(self)
+
+    def get_backend(self, name: str) -> BaseVisBackend:
+        """Returns the writer of that name.
+
+        Raises:
+            ArgumentError: There is none.
+        """
+        if name not in self._vis_backends:
+            known = ", ".join(self._vis_backends) or "none"
+            raise ArgumentError(f"no writer is called '{name}'", notes=[f"writers: {known}"])
+        return self._vis_backends[name]
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Stores the config of the run with every writer."""
+        for backend in self._vis_backends.values():
+            backend.add_config(config, **kwargs)
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Stores the graph of the model with every writer that can."""
+        for backend in self._vis_backends.values():
+            backend.add_graph(model, data_batch, **kwargs)
+
+    def add_image(self, name: str, image: Any, step: int = 0) -> None:
+        """Stores a picture ``(H, W, 3)``, uint8, RGB with every writer."""
+        for backend in self._vis_backends.values():
+            backend.add_image(name, image, step)
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Stores a number with every writer."""
+        for backend in self._vis_backends.values():
+            backend.add_scalar(name, value, step, **kwargs)
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Stores numbers of one step with every writer."""
+        for backend in self._vis_backends.values():
+            backend.add_scalars(scalar_dict, step, file_path, **kwargs)
+
+    def add_datasample(
+        self,
+        name: str,
+        image: Any,
+        data_sample: Any = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        step: int = 0,
+    ) -> None:
+        """Draws what `render` makes of a sample; shows it, saves it, or hands it to the writers.
+
+        Args:
+            name: The name of the picture.
+            image: ``(H, W, 3)``, uint8, RGB.
+            data_sample: What is known of the picture; None draws the picture alone.
+            draw_gt: Draw the truth.
+            draw_pred: Draw the prediction.
+            show: Show it on the screen.
+            wait_time: For how many seconds at least.
+            out_file: Save it there instead of handing it to the writers.
+            step: Iteration or epoch.
+        """
+        drawn = self.render(image, data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
+        if show:
+            self.show(drawn, win_name=name, wait_time=wait_time)
+        if out_file is not None:
+            os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
+            Image.fromarray(drawn).save(out_file)
+        else:
+            self.add_image(name, drawn, step)
+
+    def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> Picture:
+        """Returns the picture of a sample, ``(H', W', 3)``, uint8, RGB; a task's visualizer overrides it."""
+        self.set_image(image)
+        return self.get_image()
+
+    def show(self, drawn_img: Any = None, win_name: str = "image", wait_time: float = 0) -> None:
+        """Opens a picture, by default the one drawn last, in the system's viewer; without a display, warns once."""
+        if not _has_display():
+            if not self._warned_of_display:
+                _logger.warning("pictures cannot be shown: there is no display")
+            self._warned_of_display = True
+            return
+        picture = self.get_image() if drawn_img is None else np.asarray(drawn_img)
+        Image.fromarray(picture).show(title=win_name)
+        time.sleep(wait_time)
+
+    def close(self) -> None:
+        """Lets every writer finish."""
+        for backend in self._vis_backends.values():
+            backend.close()
+
+    def _add_backend(self, cfg: Any, save_dir: str | None) -> None:
+        if isinstance(cfg, Mapping):
+            settings = dict(cfg)
+            name = settings.pop("name", None)
+            folder = None if save_dir is None else os.path.join(save_dir, "vis_data")
+            backend: BaseVisBackend = VISBACKENDS.build(with_origins({"save_dir": folder, **settings}, cfg))
+        else:
+            backend, name = cfg, None
+        name = name or type(backend).__name__
+        if name in self._vis_backends:
+            raise ArgumentError(f"two writers are called '{name}'", notes=["tell them apart by name='...'"])
+        self._vis_backends[name] = backend
+
+
+# Not as a decorator: the registry takes subclasses of this very class, which the module must hold first.
+VISUALIZERS.register_module(module=Visualizer)
+
+
+def _has_display() -> bool:
+    if sys.platform in ("darwin", "win32"):
+        return True
+    return bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))
