@@ -164,6 +164,7 @@ class HistoryBuffer:
 
     def state_dict(self) -> dict[str, Any]:
         """Returns everything needed to go on as if never interrupted."""
+        self._flush()
         values, counts = self.data
         return {
             "values": torch.from_numpy(values),
@@ -185,20 +186,20 @@ class HistoryBuffer:
         self._epoch.load_state_dict(state["epoch"])
 
     def _totals_of(self, window: int | str | None) -> _Totals | None:
-        if isinstance(window, int):
+        if window not in ("epoch", "global", None):
             return None
         self._flush()
         return self._epoch if window == "epoch" else self._totals
 
     def _latest(self, window: int | str | None) -> tuple[Values, Values]:
-        wanted = int(window or 0)
+        wanted = min(int(window or 0), self._capacity)
         if 0 < wanted <= len(self._pending) and self._pending_counts is None:
             # The usual case, a log line's: the ring is not touched.
             return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
         self._flush()
         if self._ring is None:
             return np.empty(0), np.empty(0)
-        size = min(wanted, self._written, self._capacity)
+        size = min(wanted, self._written)
         end = self._written % self._capacity
         places = np.arange(end - size, end) % self._capacity
         ring = self._ring.cpu().double().numpy()
@@ -220,10 +221,11 @@ class HistoryBuffer:
                 totals.move_to(values)
         for totals in (self._totals, self._epoch):
             totals.add(values, sum(counts))
-        places = torch.arange(self._written, self._written + len(values)) % self._capacity
-        self._ring[places.to(values.device, non_blocking=True)] = values
-        self._counts[places.numpy()] = counts
         self._written += len(values)
+        kept = min(len(values), self._capacity)
+        places = torch.arange(self._written - kept, self._written) % self._capacity
+        self._ring[places.to(values.device, non_blocking=True)] = values[-kept:]
+        self._counts[places.numpy()] = counts[-kept:]
 
 
 def _as_vector(values: list[Any]) -> Tensor:
