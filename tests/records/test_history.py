@@ -1,0 +1,208 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from footplate.records import HistoryBuffer
+
+NUMBERS = st.floats(-100, 100, width=32)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("append"), NUMBERS, st.just(1)),
+        st.tuples(st.just("tensor"), NUMBERS, st.just(1)),
+        st.tuples(st.just("update"), NUMBERS, st.integers(1, 5)),
+        st.tuples(st.just("epoch"), st.just(0.0), st.just(0)),
+        st.tuples(st.just("read"), st.just(0.0), st.just(0)),
+    ),
+    max_size=40,
+)
+WINDOWS: tuple[Any, ...] = (1, 2, 5, 100, "epoch", "global", None)
+
+
+class Plain:
+    """The same statistics from lists that keep everything."""
+
+    def __init__(self, capacity: int) -> None:
+        self.capacity, self.epoch = capacity, 0
+        self.values: list[float] = []
+        self.counts: list[int] = []
+
+    def chosen(self, window: Any) -> tuple[Any, Any]:
+        values, counts = np.array(self.values), np.array(self.counts)
+        start = {"epoch": self.epoch, "global": 0, None: 0}.get(window)
+        if start is None:
+            start = len(values) - min(window, self.capacity, len(values))
+        return values[start:], counts[start:]
+
+    def statistics(self, window: Any) -> list[float]:
+        values, counts = self.chosen(window)
+        if not len(values):
+            return [math.nan] * 3
+        return [values.sum() / counts.sum(), values.min(), values.max()]
+
+
+def play(history: HistoryBuffer, plain: Plain, steps: list[tuple[str, float, int]]) -> None:
+    for kind, value, count in steps:
+        if kind == "epoch":
+            history.start_epoch()
+            plain.epoch = len(plain.values)
+        elif kind == "read":
+            history.mean(3)
+        else:
+            plain.values.append(value)
+            plain.counts.append(count)
+            given_value = torch.tensor(value) if kind == "tensor" else value
+            if kind == "update":
+                history.update(given_value, count)
+            else:
+                history.append(given_value)
+
+
+def check(history: HistoryBuffer, plain: Plain) -> None:
+    kept = min(len(plain.values), plain.capacity)
+    assert len(history) == kept
+    np.testing.assert_array_equal(history.data[0], plain.values[len(plain.values) - kept :])
+    np.testing.assert_array_equal(history.data[1], plain.counts[len(plain.counts) - kept :])
+    np.testing.assert_equal(history.current(), plain.values[-1] if plain.values else math.nan)
+    for window in WINDOWS:
+        found = [history.mean(window), history.min(window), history.max(window)]
+        np.testing.assert_allclose(found, plain.statistics(window), rtol=1e-9, atol=1e-9)
+
+
+@settings(deadline=None, max_examples=150)
+@given(capacity=st.integers(1, 12), steps=STEPS)
+def test_statistics_equal_those_of_a_list_that_keeps_everything(
+    capacity: int, steps: list[tuple[str, float, int]]
+) -> None:
+    history, plain = HistoryBuffer(capacity), Plain(capacity)
+    play(history, plain, steps)
+    check(history, plain)
+
+
+@settings(deadline=None, max_examples=80)
+@given(capacity=st.integers(1, 12), before=STEPS, after=STEPS)
+def test_a_state_goes_on_as_if_never_interrupted(capacity: int, before: Any, after: Any) -> None:
+    history, plain = HistoryBuffer(capacity), Plain(capacity)
+    play(history, plain, before)
+    resumed = HistoryBuffer(capacity)
+    resumed.append(123.0)  # what it held is forgotten
+    resumed.load_state_dict(history.state_dict())
+    play(resumed, plain, after)
+    check(resumed, plain)
+
+
+@pytest.mark.parametrize("length", [255, 256, 257, 1000])
+def test_many_values_pass_through_the_pending_ones(length: int) -> None:
+    history = HistoryBuffer(capacity=300)
+    for value in range(length):
+        history.append(torch.tensor(float(value)))
+    assert history.current() == length - 1
+    assert history.mean("global") == (length - 1) / 2
+    assert (history.mean(10), history.min(10)) == (length - 5.5, length - 10)
+    assert len(history) == min(length, 300)
+
+
+def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
+    history = HistoryBuffer(capacity=4)
+    for value in range(10):
+        history.append(float(value))
+    history.start_epoch()
+    for value in range(100, 110):
+        history.append(float(value))
+    assert (history.mean("epoch"), history.min("epoch"), history.max("epoch")) == (104.5, 100.0, 109.0)
+    assert (history.mean("global"), history.min("global"), history.max("global")) == (54.5, 0.0, 109.0)
+    assert history.data[0].tolist() == [106.0, 107.0, 108.0, 109.0]
+    assert history.mean(100) == 107.5
+
+
+def test_appending_reads_nothing_from_the_device() -> None:
+    # A meta tensor has no values: whoever asks for one fails.
+    history = HistoryBuffer()
+    loss = torch.zeros((), device="meta")
+    for _ in range(1000):
+        history.append(loss)
+    history.start_epoch()
+    assert len(history) == 1000
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        history.mean(10)
+
+
+def test_what_is_kept_does_not_grow() -> None:
+    history = HistoryBuffer(capacity=1000)
+    history.append(torch.tensor(0.0))
+    history.start_epoch()
+    kept = {key: value for key, value in vars(history).items() if isinstance(value, torch.Tensor)}
+    assert [value.numel() for value in kept.values()] == [1000]
+    for _ in range(3000):
+        history.append(torch.tensor(1.0))
+    assert len(history.data[0]) == 1000
+    assert all(getattr(history, key) is value for key, value in kept.items())
+
+
+def test_numbers_and_tensors_mix() -> None:
+    history = HistoryBuffer()
+    for value in (1, 2.5, torch.tensor(3.0), torch.tensor([4.0]), torch.tensor(5), torch.tensor(6.0).bfloat16()):
+        history.append(value)
+    assert history.data[0].tolist() == [1.0, 2.5, 3.0, 4.0, 5.0, 6.0]
+
+
+def test_a_graph_is_not_kept() -> None:
+    weight = torch.tensor(2.0, requires_grad=True)
+    history = HistoryBuffer()
+    history.append((weight * 3).detach())
+    assert history.mean() == 6.0
+
+
+def test_update_divides_by_the_counts() -> None:
+    history = HistoryBuffer()
+    history.append(4.0)
+    history.update(6.0, count=3)
+    assert history.mean(2) == history.mean("global") == 10 / 4
+    assert history.mean(1) == 2.0
+
+
+def test_a_window_is_a_number_or_one_of_two_words() -> None:
+    history = HistoryBuffer()
+    for value in (1.0, 2.0, 6.0):
+        history.append(value)
+    window: Any = np.int64(2)
+    assert history.mean(window) == 4.0
+    with pytest.raises(ValueError, match="eopch"):
+        history.mean("eopch")
+
+
+def test_an_empty_history_gives_no_number() -> None:
+    history = HistoryBuffer()
+    found = [history.current(), history.mean(), history.mean(3), history.min(3), history.max("epoch")]
+    assert all(math.isnan(each) for each in found)
+    assert len(history) == 0
+
+
+def test_statistics_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(HistoryBuffer, "_registered", {})
+    history = HistoryBuffer()
+    for value in (1.0, 5.0, 3.0):
+        history.append(value)
+    found = [history.statistics("mean", 2), history.statistics("max", window=3), history.statistics("current")]
+    assert found == [4.0, 5.0, 3.0]
+
+    def spread(history: HistoryBuffer, factor: float = 1.0) -> float:
+        return factor * (history.max() - history.min())
+
+    assert HistoryBuffer.register_statistics(spread) is spread
+    assert history.statistics("spread", factor=2.0) == 8.0
+    with pytest.raises(KeyError, match="unknown statistic 'median': one of mean, min, max, current, spread"):
+        history.statistics("median")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_a_resumed_history_moves_to_the_accelerator() -> None:
+    history = HistoryBuffer()
+    for value in (1.0, 2.0):
+        history.append(value)
+    history.append(torch.tensor(6.0, device="cuda"))
+    assert (history.mean(), history.max(), history.current()) == (3.0, 6.0, 6.0)

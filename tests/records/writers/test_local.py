@@ -1,0 +1,71 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.errors import ArgumentError
+from footplate.records import LocalVisBackend
+from footplate.registry import VISBACKENDS
+
+
+class Settings:
+    def dump(self, path: str) -> None:
+        Path(path).write_text("lr = 0.1\n")
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_scalars_are_lines_of_json(tmp_path: Path) -> None:
+    writer = LocalVisBackend(str(tmp_path / "vis_data"))
+    assert not (tmp_path / "vis_data").exists()
+    writer.add_scalar("mIoU", np.float64(55.5), step=3)
+    writer.add_scalars({"loss": torch.tensor(0.5), "lr": 0.1, "epoch": 1}, step=10, file_path="run.json")
+    writer.add_scalars({"loss": 0.25, "step": 12}, step=11)
+    assert lines(tmp_path / "vis_data/scalars.json") == [
+        {"mIoU": 55.5, "step": 3},
+        {"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10},
+        {"loss": 0.25, "step": 12},
+    ]
+    assert (tmp_path / "vis_data/run.json").read_text() == '{"loss": 0.5, "lr": 0.1, "epoch": 1, "step": 10}\n'
+
+
+def test_a_later_run_adds_lines(tmp_path: Path) -> None:
+    for step in (1, 2):
+        LocalVisBackend(str(tmp_path)).add_scalar("loss", 0.5, step)
+    assert [line["step"] for line in lines(tmp_path / "scalars.json")] == [1, 2]
+
+
+@pytest.mark.parametrize("shape", [(4, 6, 3), (4, 6)])
+def test_pictures_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    picture = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    writer = LocalVisBackend(str(tmp_path), img_save_dir="pictures")
+    writer.add_image("val/first", picture[::-1], step=7)
+    with Image.open(tmp_path / "pictures/val/first_7.png") as read:
+        np.testing.assert_array_equal(np.asarray(read), picture[::-1])
+
+
+def test_the_config_is_dumped(tmp_path: Path) -> None:
+    LocalVisBackend(str(tmp_path), config_save_file="settings.py").add_config(Settings())
+    assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
+
+
+@pytest.mark.parametrize("arguments", [{"config_save_file": "config"}, {"scalar_save_file": "scalars.txt"}])
+def test_file_names_say_what_is_in_them(arguments: dict[str, str]) -> None:
+    with pytest.raises(ArgumentError, match="must end with"):
+        LocalVisBackend("folder", **arguments)
+
+
+def test_the_file_of_all_scalars_is_not_written_twice(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="file_path must differ"):
+        LocalVisBackend(str(tmp_path)).add_scalars({"loss": 1.0}, file_path="scalars.json")
+
+
+def test_it_is_built_by_name(tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "LocalVisBackend", "save_dir": str(tmp_path)})
+    assert (type(writer), writer.experiment, writer.folder) == (LocalVisBackend, writer, tmp_path)
