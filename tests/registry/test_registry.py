@@ -194,6 +194,16 @@ def test_entries_are_found_where_they_live(tmp_path: Path, monkeypatch: pytest.M
     assert shapes.get("Square").__module__ == "shapes_room.entries"
 
 
+def test_entries_whose_import_failed_once_are_found_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = Registry("shape", scope="main", locations=["late_shapes_room"])
+    with pytest.raises(ModuleNotFoundError):
+        shapes.get("Square")
+    (tmp_path / "late_shapes_room.py").write_text("class Square: pass\nSHAPES.register_module(module=Square)\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr("builtins.SHAPES", shapes, raising=False)
+    assert shapes.get("Square").__module__ == "late_shapes_room"
+
+
 @pytest.mark.parametrize("by", ["prefix", "default scope"])
 def test_the_registry_of_an_installed_package_is_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str

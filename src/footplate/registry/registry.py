@@ -212,7 +212,11 @@ class Registry:
     def _visit_locations(self, wanted: str | None = None) -> None:
         """Imports where entries live, one place after the other until a built-in `wanted` is there."""
         while self._unvisited and not _is_built_in(self._entries.get(wanted or "")):
-            importlib.import_module(self._unvisited.pop(0))
+            place = self._unvisited[0]
+            importlib.import_module(place)
+            # Only now: a place that could not be imported is tried again, and its import may have looked up names here.
+            if place in self._unvisited:
+                self._unvisited.remove(place)
 
     def _find(self, name: str) -> Callable[..., Any] | None:
         scope, _, rest = name.partition(".")
