@@ -302,13 +302,12 @@ class HookList(Sequence[Hook]):
         return self._methods[event]
 
     def describe(self) -> str:
-        """Returns the table of which hook acts when."""
+        """Returns the table of which hook acts when, a line an event."""
         lines = ["hooks act in this order:"]
         for event in EVENTS:
-            acting = [hook for hook in self._hooks if _acts_at(hook, event)]
+            acting = [f"{type(hook).__name__} ({_priority_name(hook)})" for hook in self._hooks if _acts_at(hook, event)]
             if acting:
-                lines.append(f"{event}:")
-                lines += [f"  ({_priority_name(hook):<12}) {type(hook).__name__}" for hook in acting]
+                lines.append(f"  {event:<22}  {', '.join(acting)}")
         return "\n".join(lines)
 
 
