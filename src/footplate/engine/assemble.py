@@ -95,7 +95,7 @@ def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
     if isinstance(log_processor, LogProcessor):
         return log_processor
     with at_key("log_processor"):
-        settings = {"type": "LogProcessor", "by_epoch": _counts_epochs(train_cfg), **(log_processor or {})}
+        settings = {"type": "LogProcessor", "by_epoch": counts_epochs(train_cfg), **(log_processor or {})}
         built: LogProcessor = LOG_PROCESSORS.build(with_origins(settings, log_processor))
     return built
 
@@ -142,7 +142,8 @@ def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None) -> H
     return hook
 
 
-def _counts_epochs(train_cfg: Any) -> bool:
+def counts_epochs(train_cfg: Any) -> bool:
+    """Tells whether a training loop, or the dict of one, counts epochs rather than iterations."""
     if isinstance(train_cfg, Mapping):
         return bool(train_cfg.get("by_epoch", "max_iters" not in train_cfg))
     return bool(getattr(train_cfg, "by_epoch", True))
@@ -155,7 +156,7 @@ def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainL
     settings = dict(cfg)
     if "type" not in settings:
         settings.pop("by_epoch", None)
-        settings["type"] = "EpochBasedTrainLoop" if _counts_epochs(cfg) else "IterBasedTrainLoop"
+        settings["type"] = "EpochBasedTrainLoop" if counts_epochs(cfg) else "IterBasedTrainLoop"
     with at_key("train_dataloader"):
         loader = build_dataloader(dataloader, seed=runner.seed)
     with at_key("train_cfg"):

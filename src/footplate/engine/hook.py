@@ -305,7 +305,9 @@ class HookList(Sequence[Hook]):
         """Returns the table of which hook acts when, a line an event."""
         lines = ["hooks act in this order:"]
         for event in EVENTS:
-            acting = [f"{type(hook).__name__} ({_priority_name(hook)})" for hook in self._hooks if _acts_at(hook, event)]
+            acting = [
+                f"{type(hook).__name__} ({_priority_name(hook)})" for hook in self._hooks if _acts_at(hook, event)
+            ]
             if acting:
                 lines.append(f"  {event:<22}  {', '.join(acting)}")
         return "\n".join(lines)

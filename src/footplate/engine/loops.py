@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
 
 from footplate.data import batches, build_dataloader, endless_batches
 from footplate.errors import ArgumentError, DataError
@@ -110,7 +109,7 @@ class BaseTrainLoop(BaseLoop):
         """Tells whether nothing is left to do, validation included."""
         return self._position >= self._end and not self._validation_is_due()
 
-    def run(self) -> nn.Module:
+    def run(self) -> Any:
         """Trains from the present position to the end.
 
         Returns:
@@ -178,7 +177,7 @@ class BaseTrainLoop(BaseLoop):
         if self._validation_is_due():
             # Before it runs: the best checkpoint that it may save is behind the validation.
             self._validated_at = self._position
-            self.runner.val_loop.run()
+            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
             self.runner.model.train()
 
 

@@ -122,7 +122,7 @@ class Runner:
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
-        self.model = assemble.build_model(self, model, data_preprocessor)
+        self.model: Any = assemble.build_model(self, model, data_preprocessor)
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
@@ -204,6 +204,11 @@ class Runner:
         return self.train_loop.max_epochs
 
     @property
+    def by_epoch(self) -> bool:
+        """Tells whether training counts epochs rather than iterations."""
+        return assemble.counts_epochs(self._sections["train_cfg"])
+
+    @property
     def distributed(self) -> bool:
         """Tells whether several processes train together."""
         return self.world_size > 1
@@ -213,7 +218,7 @@ class Runner:
         """The event that is being called, or None."""
         return self._events[-1] if self._events else None
 
-    def train(self) -> nn.Module:
+    def train(self) -> Any:
         """Trains to the end, from the start or from where a checkpoint left off.
 
         Returns:
@@ -349,7 +354,7 @@ class Runner:
         _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
 
     def _initialize_weights(self) -> None:
-        model = unwrap_model(self.model)
+        model: Any = unwrap_model(self.model)
         if hasattr(model, "init_weights"):
             model.init_weights()
 

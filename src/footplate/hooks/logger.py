@@ -26,7 +26,8 @@ class LoggerHook(Hook):
         out_dir: Where logs are copied to at the end of the run.
         out_suffix: Which files are copied.
         keep_local: Whether the copied files also stay where they were.
-        log_metric_by_epoch: Whether metrics are written with the epoch or the iteration as their step.
+        log_metric_by_epoch: Whether metrics are written with the epoch rather than the iteration as their step; training
+            that counts iterations always writes the iteration.
 
     Raises:
         ArgumentError: An interval is not positive, or `out_dir` is no string.
@@ -97,7 +98,8 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
         runner.logger.info(line)
         if is_main_process():
-            step = runner.epoch if self.log_metric_by_epoch else runner.iter
+            # A run that counts iterations has no epochs to speak of, whatever the default says.
+            step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
             runner.visualizer.add_scalars(tag, step=step, file_path=self._json_name)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
