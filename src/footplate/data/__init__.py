@@ -1,20 +1,35 @@
 """Data sets, samplers, and loaders whose batches are a function of seed, epoch and number."""
 
+from footplate.data.annotations import load_annotations
+from footplate.data.base_dataset import BaseDataset
 from footplate.data.building import build_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
+from footplate.data.compose import Compose
+from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
 from footplate.data.loader import SampleLoader, batches, endless_batches
+from footplate.data.record_store import RecordStore
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
+from footplate.data.transforms import BaseTransform, LoadImageFromFile
 
 __all__ = [
+    "BaseDataset",
+    "BaseTransform",
+    "ClassBalancedDataset",
+    "Compose",
+    "ConcatDataset",
     "DefaultSampler",
     "InfiniteSampler",
+    "LoadImageFromFile",
+    "RecordStore",
+    "RepeatDataset",
     "SampleLoader",
     "batches",
     "build_dataloader",
     "default_collate",
     "endless_batches",
     "kept_random_state",
+    "load_annotations",
     "mixed_seed",
     "pseudo_collate",
     "seed_generators",

@@ -97,7 +97,7 @@ class _Plan(Sampler[BatchKey]):
     """Which samples go into which batch of a pass."""
 
     def __init__(self, loader: SampleLoader, *, limit: int | None) -> None:
-        # Not the loader itself: in a cycle, persistent workers are joined only after a timeout of seconds each.
+        # Not the loader itself: in a cycle, persistent workers are joined only after seconds each.
         self.sampler, self.batch_sampler = loader.sampler, loader.batch_sampler
         self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
         self.limit = limit

@@ -10,6 +10,8 @@ from footplate.distributed import broadcast_object, get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.registry import DATA_SAMPLERS
 
+_PIECE = 4096
+
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(Sampler[int]):
@@ -53,7 +55,7 @@ class DefaultSampler(Sampler[int]):
         chosen = torch.arange(first, max(self.total_size, first), self.world_size) % self.size
         if self.shuffle:
             chosen = _permutation(self.size, self.seed + self.epoch)[chosen]
-        return iter(chosen.tolist())
+        return _numbers(chosen)
 
     def __iter__(self) -> Iterator[int]:
         return self.iterate_from(0)
@@ -91,9 +93,9 @@ class InfiniteSampler(Sampler[int]):
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
-            order = _permutation(self.size, self.seed + number) if self.shuffle else torch.arange(self.size)
-            chosen = order[offset :: self.world_size].tolist()
-            yield from chosen
+            order = _permutation(self.size, self.seed + number) if self.shuffle else torch.arange(self.size, dtype=torch.int32)
+            chosen = order[offset :: self.world_size]
+            yield from _numbers(chosen)
             position += len(chosen) * self.world_size
 
     def __iter__(self) -> Iterator[int]:
@@ -105,7 +107,14 @@ class InfiniteSampler(Sampler[int]):
 
 
 def _permutation(size: int, seed: int) -> torch.Tensor:
-    return torch.randperm(size, generator=torch.Generator().manual_seed(seed))
+    kind = torch.int32 if size < 2**31 else torch.int64  # the same order in half the memory
+    return torch.randperm(size, generator=torch.Generator().manual_seed(seed), dtype=kind)
+
+
+def _numbers(chosen: torch.Tensor) -> Iterator[int]:
+    # Piece by piece: a list of a million Python numbers takes five times the memory of the tensor.
+    for piece in chosen.split(_PIECE):
+        yield from piece.tolist()
 
 
 def _length(dataset: Sized) -> int:

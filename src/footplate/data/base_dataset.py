@@ -1,0 +1,255 @@
+"""The base class of data sets: a list of records, and a pipeline that makes samples of them."""
+
+import copy
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, TypeAlias
+
+import numpy as np
+from torch.utils.data import Dataset
+from typing_extensions import Self
+
+from footplate.data.annotations import joined, load_annotations, read_lines
+from footplate.data.compose import Compose, Transform
+from footplate.data.kept_samples import KeptSamples
+from footplate.data.record_store import RecordStore
+from footplate.errors import ArgumentError, DataError, at_key
+from footplate.registry import DATASETS
+
+_logger = logging.getLogger("footplate.data")
+Indices: TypeAlias = int | Sequence[int]
+
+
+@DATASETS.register_module()
+class BaseDataset(Dataset[Any]):
+    """Records from an annotation file, made into samples by a pipeline.
+
+    A subclass overrides `load_data_list` for files of its own layout, `parse_data_info` for what a record
+    becomes, and `filter_data` for which records stay; `METAINFO` says what is known about all samples
+    (`classes` ...).
+
+    Args:
+        ann_file: The annotation file, under `data_root` if relative; see `load_annotations`.
+        metainfo: Changes `METAINFO`; a value that is the path of a text file becomes its lines.
+        data_root: Where relative paths begin.
+        data_prefix: For keys of a record that hold relative paths, the folder these begin in.
+        filter_cfg: What `filter_data` goes by.
+        indices: Only these records, or only the first so many (of a negative number, the last).
+        serialize_data: Keep the records as bytes, which workers share; see `RecordStore`.
+        pipeline: Transforms, applied to a record in turn.
+        test_mode: Whether a sample that the pipeline gives up is an error; in training another one is taken.
+        lazy_init: Read the annotation file later, in `full_init`.
+        max_refetch: How many other samples are tried in place of one that was given up.
+        keep_in_memory: Keep what the first so many transforms make of every record, and apply only the others
+            again; True: the leading transforms that say `keepable = True`, as loading ones do.
+        on_error: "stop", or "skip": a record that cannot be read is treated as one that the pipeline gave up,
+            with a warning for each.
+
+    Raises:
+        DataError: The annotation file cannot be read.
+        ArgumentError: An argument makes no sense.
+    """
+
+    METAINFO: ClassVar[Mapping[str, Any]] = {}
+
+    def __init__(
+        self,
+        ann_file: str | None = "",
+        metainfo: Mapping[str, Any] | None = None,
+        data_root: str | None = "",
+        data_prefix: Mapping[str, str | None] | None = None,
+        filter_cfg: Mapping[str, Any] | None = None,
+        indices: Indices | None = None,
+        serialize_data: bool = True,
+        pipeline: Sequence[Transform | Mapping[str, Any]] = (),
+        test_mode: bool = False,
+        lazy_init: bool = False,
+        max_refetch: int = 1000,
+        *,
+        keep_in_memory: bool | int = False,
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        if on_error not in ("stop", "skip"):
+            raise ArgumentError("on_error is 'stop' or 'skip'", key="on_error", found=on_error)
+        self.data_root = data_root or ""
+        self.ann_file = joined(self.data_root, ann_file) if ann_file else ""
+        prefixes = {"img_path": ""} if data_prefix is None else data_prefix
+        self.data_prefix = {key: joined(self.data_root, _prefix(key, value)) for key, value in prefixes.items()}
+        self.filter_cfg = copy.deepcopy(filter_cfg)
+        self.serialize_data = serialize_data
+        self.test_mode = test_mode
+        self.max_refetch = max_refetch
+        self.on_error = on_error
+        self.data_list: Sequence[Any] = []
+        self._metainfo = {key: _from_file(value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
+        self._indices = indices
+        self._fully_initialized = False
+        with at_key("pipeline"):
+            self.pipeline = Compose(pipeline)
+        self._keep_in_memory = keep_in_memory
+        self._kept: KeptSamples | None = None
+        if not lazy_init:
+            self.full_init()
+
+    @property
+    def metainfo(self) -> dict[str, Any]:
+        """A copy of what is known about all samples."""
+        return copy.deepcopy(self._metainfo)
+
+    def full_init(self) -> None:
+        """Reads the annotation file, filters and keeps the records; does nothing the second time.
+
+        Raises:
+            DataError: The annotation file cannot be read.
+            ArgumentError: `indices` asks for records that are not there.
+        """
+        if self._fully_initialized:
+            return
+        self.data_list = self.load_data_list()
+        self.data_list = self.filter_data()
+        if self._indices is not None:
+            self.data_list = [self.data_list[at] for at in _positions(self._indices, len(self.data_list))]
+        if self.serialize_data:
+            self.data_list = RecordStore(self.data_list)
+        self._fully_initialized = True
+        if self._keep_in_memory:
+            self._kept = self._keep_samples(self._keep_in_memory)
+
+    def load_data_list(self) -> list[Any]:
+        """Returns the records of the annotation file, each as `parse_data_info` made it.
+
+        Raises:
+            DataError: The file cannot be read, or holds something else.
+        """
+        if not self.ann_file:
+            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+        metainfo, records = load_annotations(self.ann_file)
+        self._metainfo = {**metainfo, **self._metainfo}
+        found: list[Any] = []
+        for record in records:
+            parsed = self.parse_data_info(record)
+            found.extend(parsed if isinstance(parsed, list) else [parsed])
+        return found
+
+    def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
+        """Returns what a record of the annotation file becomes: one record, or several.
+
+        Args:
+            raw_data_info: The record; paths under the keys of `data_prefix` are joined to it.
+
+        Raises:
+            DataError: It lacks a key of `data_prefix`.
+        """
+        for key, prefix in self.data_prefix.items():
+            if key not in raw_data_info:
+                raise DataError(
+                    f"a record of '{self.ann_file}' lacks the key '{key}', which data_prefix names",
+                    key="data_prefix",
+                    found=list(raw_data_info),
+                )
+            raw_data_info[key] = joined(prefix, raw_data_info[key])
+        return raw_data_info
+
+    def filter_data(self) -> list[Any]:
+        """Returns the records of `self.data_list` that stay; all of them where a subclass says nothing else."""
+        return list(self.data_list)
+
+    def get_data_info(self, idx: int) -> dict[str, Any]:
+        """Returns a copy of one record, with its number as `sample_idx`."""
+        self.full_init()
+        record = self.data_list[idx]
+        found: dict[str, Any] = record if self.serialize_data else copy.deepcopy(record)
+        found["sample_idx"] = idx if idx >= 0 else len(self) + idx
+        return found
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the categories in a sample; `ClassBalancedDataset` asks for them."""
+        raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
+
+    def prepare_data(self, idx: int) -> Any:
+        """Returns what the pipeline makes of one record, None if it gives it up."""
+        if self._kept is not None and self._kept.pipeline is self.pipeline:
+            return self._kept[idx]
+        return self.pipeline(self.get_data_info(idx))
+
+    def get_subset_(self, indices: Indices) -> None:
+        """Keeps only some records.
+
+        Args:
+            indices: Which; or the first so many, of a negative number the last.
+
+        Raises:
+            ArgumentError: It asks for records that are not there.
+        """
+        self.full_init()
+        chosen = _positions(indices, len(self))
+        if isinstance(self.data_list, RecordStore):
+            self.data_list = self.data_list.subset(chosen)
+        else:
+            self.data_list = [copy.deepcopy(self.data_list[at]) for at in chosen]
+        if self._kept is not None:
+            self._kept = self._kept.subset(chosen)
+
+    def get_subset(self, indices: Indices) -> Self:
+        """Returns a data set of some records, as `get_subset_` chooses them."""
+        self.full_init()
+        other = copy.copy(self)
+        other._metainfo = self.metainfo
+        other.get_subset_(indices)
+        return other
+
+    def __len__(self) -> int:
+        self.full_init()
+        return len(self.data_list)
+
+    def __getitem__(self, idx: int) -> Any:
+        self.full_init()
+        for _ in range(self.max_refetch + 1):
+            sample = self._readable(self.prepare_data, idx)
+            if sample is not None:
+                return sample
+            if self.test_mode:
+                raise DataError(f"the pipeline gave up sample {idx}, and a test wants every sample")
+            idx = int(np.random.randint(len(self)))
+        raise DataError(f"the pipeline gave up {self.max_refetch + 1} samples in a row")
+
+    def _keep_samples(self, number: bool | int) -> KeptSamples:
+        kept = KeptSamples(self.pipeline, number)
+
+        def read(idx: int) -> Any:
+            return kept.first(self.get_data_info(idx))
+
+        kept.fill(self._readable(read, idx) for idx in range(len(self)))
+        return kept
+
+    def _readable(self, read: Callable[[int], Any], idx: int) -> Any:
+        """Returns what `read` makes of one record, None if it cannot be read and may be skipped."""
+        try:
+            return read(idx)
+        except (DataError, OSError) as error:
+            if self.on_error == "stop" or self.test_mode:
+                raise
+            _logger.warning("sample %d is skipped: %s", idx, error)
+            return None
+
+
+def _prefix(key: str, value: str | None) -> str:
+    if value is not None and not isinstance(value, str):
+        raise ArgumentError("a prefix of paths is a string", key=f"data_prefix.{key}", found=value)
+    return value or ""
+
+
+def _from_file(value: Any) -> Any:
+    return read_lines(value) if isinstance(value, str) and os.path.isfile(value) else copy.deepcopy(value)
+
+
+def _positions(indices: Indices, size: int) -> Sequence[int]:
+    """The positions that `indices` stands for in a list of `size`."""
+    if not isinstance(indices, int):
+        if any(not -size <= at < size for at in indices):
+            raise ArgumentError(f"indices asks for records beyond the {size} there are", key="indices")
+        return [at % size for at in indices]
+    if abs(indices) > size:
+        raise ArgumentError(f"indices asks for more than the {size} records there are", key="indices", found=indices)
+    return range(indices) if indices >= 0 else range(size + indices, size)

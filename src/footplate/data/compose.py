@@ -1,0 +1,50 @@
+"""A pipeline: transforms one after the other."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from footplate.errors import ArgumentError, at_key
+from footplate.registry import TRANSFORMS
+
+Transform = Callable[[Any], Any]
+
+
+@TRANSFORMS.register_module()
+class Compose:
+    """Applies transforms one after the other; a sample that becomes None is given up.
+
+    Args:
+        transforms: Callables, or dicts for TRANSFORMS; one alone or a list.
+
+    Raises:
+        ArgumentError: One is neither.
+
+    Example:
+        >>> Compose([lambda data: data + 1, lambda data: data * 2])(3)
+        8
+    """
+
+    def __init__(self, transforms: Sequence[Transform | Mapping[str, Any]] | Transform | None) -> None:
+        several = transforms if isinstance(transforms, Sequence) else [transforms] if transforms else []
+        self.transforms = [_build(transform, place) for place, transform in enumerate(several)]
+
+    def __call__(self, data: Any) -> Any:
+        """Returns the transformed sample, or None."""
+        for transform in self.transforms:
+            data = transform(data)
+            if data is None:
+                return None
+        return data
+
+    def __repr__(self) -> str:
+        lines = "".join(f"    {transform!r}\n" for transform in self.transforms)
+        return f"{type(self).__name__}(\n{lines})"
+
+
+def _build(transform: Any, place: int) -> Transform:
+    if isinstance(transform, Mapping):
+        with at_key(f"[{place}]"):
+            transform = TRANSFORMS.build(transform)
+    if not callable(transform):
+        raise ArgumentError("a transform is a function or a dict with its 'type'", key=f"[{place}]", found=transform)
+    return transform  # type: ignore[no-any-return]
