@@ -15,7 +15,7 @@ from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import merge_options
 from footplate.config.python_form import write_python
 from footplate.config.sources import absolute, suffix_of
-from footplate.errors import ConfigError, Origin, origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
 
 _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
@@ -42,18 +42,18 @@ class Config:
 
     def __init__(
         self,
-        cfg_dict: Mapping[str, Any] | None = None,
+        cfg_dict: "Mapping[str, Any] | Config | None" = None,
         cfg_text: str | None = None,
         filename: str | os.PathLike[str] | None = None,
         env_variables: Mapping[str, str] | None = None,
         format_python_code: bool = True,
     ) -> None:
-        if cfg_dict is not None and not isinstance(cfg_dict, Mapping):
-            raise ConfigError("a Config is made of a dict", found=cfg_dict)
         mapping = cfg_dict._cfg_dict if isinstance(cfg_dict, Config) else (cfg_dict or {})
+        if not isinstance(mapping, Mapping):
+            raise ConfigError("a Config is made of a dict", found=cfg_dict)
         for key in _RESERVED:
             if key in mapping:
-                raise ConfigError(
+                raise ConfigKeyError(
                     f"'{key}' is a reserved name and cannot be a key of a config",
                     origin=origin_of(mapping, key),
                     key=key,

@@ -1,15 +1,18 @@
 """Refusing a top-level key that is a known one misspelt."""
 
 from collections.abc import Collection, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.config.origins import KeyOrigin
 from footplate.errors import ConfigKeyError, origin_of
 
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
 _LONG_WORD = 10
 
 
-def check_keys(cfg: Mapping[Any, Any], known: Collection[str]) -> None:
+def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Refuses a config with a key that is nearly a known one.
 
     Configs carry keys of their own (`gallery_dataloader`, `models`), and variables that other lines read; neither

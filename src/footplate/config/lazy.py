@@ -40,7 +40,7 @@ class LazyObject:
                 if error.name and (name == error.name or name.startswith(f"{error.name}.")):
                     continue
                 raise self._failed(f"{error}") from error
-            except ImportError as error:
+            except (ImportError, ValueError, TypeError) as error:
                 raise self._failed(f"{error}") from error
             return self._attribute(found, parts[count:])
         raise self._failed(f"no module named '{parts[0]}'")
@@ -65,7 +65,6 @@ class LazyObject:
         """Refuses to be called, since that would import the module while the config is read."""
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
-            origin=self._origin,
             notes=["write dict(type=...), or call what its build() returns"],
         )
 

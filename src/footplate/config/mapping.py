@@ -71,6 +71,10 @@ class ConfigDict(TracedDict):
         result._write_all(other, sys._getframe(1))
         return result
 
+    def __ior__(self, other: Any) -> "ConfigDict":  # type: ignore[misc]
+        self._write_all(dict(other), sys._getframe(1))
+        return self
+
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self)._restored, (dict(self), self._origins, self._place))
 

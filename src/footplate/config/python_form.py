@@ -60,7 +60,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 def _flat(value: Any) -> str:
     kind = type(value)
     if kind is str:
-        return TEMPLATE.sub("{' '", repr(value))
+        return TEMPLATE.sub(r"\\u007b", repr(value))
     if kind is float:
         return repr(value) if math.isfinite(value) else f"float('{value!r}')"
     if isinstance(value, dict):

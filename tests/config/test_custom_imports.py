@@ -1,0 +1,60 @@
+import logging
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import ConfigError
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [path for path in sys.path if path])
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    (tmp_path / "fp_mine.py").write_text("class Own:\n    pass\n")
+    (tmp_path / "fp_broken.py").write_text("1 / 0\n")
+    return tmp_path
+
+
+def config_of(folder: Path, section: str) -> Config:
+    (folder / "main.py").write_text(f"custom_imports = {section}\n")
+    return Config.fromfile("main.py")
+
+
+@pytest.mark.parametrize("imports", ["'fp_mine'", "['fp_mine']", "('json', 'fp_mine')"])
+def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str) -> None:
+    config_of(folder, f"dict(imports={imports}, allow_failed_imports=False)")
+    assert "fp_mine" in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
+        ("dict(imports=['fp_mine.Own'])", "'Own' is not a module: custom_imports takes modules, so write 'fp_mine'"),
+        ("dict(imports=['fp_broken'])", "the module 'fp_broken' fails while it is imported: ZeroDivisionError"),
+        ("dict(imports=[3])", "takes the names of modules"),
+        ("['json']", "`custom_imports` takes dict"),
+        ("dict(import_=['json'])", "`custom_imports` has no 'import_'"),
+    ],
+)
+def test_imports_that_fail_say_why(folder: Path, section: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config_of(folder, section)
+    assert message in str(caught.value)
+    assert caught.value.origin is not None
+    assert caught.value.origin.line == 1
+
+
+def test_failures_may_be_allowed(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate.config"):
+        config_of(folder, "dict(imports=['fp_nope', 'fp_mine'], allow_failed_imports=True)")
+    assert "fp_mine" in sys.modules
+    assert "cannot import 'fp_nope'" in caplog.records[0].getMessage()
+
+
+def test_imports_can_be_left_alone(folder: Path) -> None:
+    (folder / "main.py").write_text("custom_imports = dict(imports=['fp_nope'])\n")
+    assert Config.fromfile("main.py", import_custom_modules=False).custom_imports.imports == ["fp_nope"]

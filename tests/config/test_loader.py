@@ -1,0 +1,156 @@
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
+
+Write = Callable[[Mapping[str, str]], Path]
+
+BASE = "a = dict(b=1, c=dict(d=2), l=[dict(x=1), dict(x=2)])\nn = dict(q=1)\np = [dict(n=n)]\ns = 'text'\n"
+RESOLVED: dict[str, Any] = {
+    "a": {"b": 1, "c": {"d": 2}, "l": [{"x": 1}, {"x": 2}]},
+    "n": {"q": 1},
+    "p": [{"n": {"q": 1}}],
+    "s": "text",
+}
+
+
+def load_child(write: Write, text: str, base: str = BASE) -> Config:
+    return Config.fromfile(write({"main.py": "_base_ = './base.py'\n" + text, "base.py": base}))
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("", {}),
+        ("a = dict(b=5)", {"a": {**RESOLVED["a"], "b": 5}}),
+        ("a = dict(c=dict(e=3))", {"a": {**RESOLVED["a"], "c": {"d": 2, "e": 3}}}),
+        ("a = dict(_delete_=True, z=1)", {"a": {"z": 1}}),
+        ("a = dict(_delete_=True)", {"a": {}}),
+        ("a = dict(c=dict(_delete_=True, z=1))", {"a": {**RESOLVED["a"], "c": {"z": 1}}}),
+        ("a = dict(_delete_=False, b=3)", {"a": {**RESOLVED["a"], "b": 3}}),
+        ("s = dict(_delete_=True, z=1)", {"s": {"z": 1}}),
+        ("a = dict(l=[dict(_delete_=True, r=1)])", {"a": {**RESOLVED["a"], "l": [{"_delete_": True, "r": 1}]}}),
+        ("new = dict(_delete_=True, z=1)", {"new": {"_delete_": True, "z": 1}}),
+        ("a = None", {"a": None}),
+        ("p = [1]", {"p": [1]}),
+    ],
+)
+def test_child_merges_into_its_base(write: Write, text: str, changed: dict[str, Any]) -> None:
+    assert load_child(write, text).to_dict() == {**RESOLVED, **changed}
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("_base_.a.b = 5", {"a": {**RESOLVED["a"], "b": 5}}),
+        ("_base_.new = 4", {"new": 4}),
+        ("k = _base_.n\nk.q = 7", {"n": {"q": 7}, "k": {"q": 7}}),
+        ("_base_.n.q = 9", {"n": {"q": 9}}),
+        ("_base_.pop('a')", {"a": None}),
+        ("a = _base_.a\na.pop('c')\na.b = 9", {"a": {"b": 9, "l": [{"x": 1}, {"x": 2}]}}),
+        ("q = dict(x=1)\n_base_.n = q\nq['x'] = 2", {"n": {"x": 1}, "q": {"x": 2}}),
+        ("q = [1]\n_base_.n = q\nq.append(2)", {"n": [1], "q": [1, 2]}),
+        ("_base_.k = _base_.n\n_base_.n.q = 2", {"n": {"q": 2}, "k": {"q": 2}}),
+        ("_base_.a.update(dict(c=dict(e=1)))", {"a": {**RESOLVED["a"], "c": {"d": 2, "e": 1}}}),
+        ("_base_.a.merge(dict(c=dict(_delete_=True, e=1)))", {"a": {**RESOLVED["a"], "c": {"e": 1}}}),
+        ("_base_.p.append(1)", {"p": [{"n": {"q": 1}}, 1]}),
+        ("n = _base_.get('nope', 3)", {"n": 3}),
+    ],
+)
+def test_config_reads_and_changes_its_base(write: Write, text: str, changed: dict[str, Any]) -> None:
+    expected = {key: value for key, value in {**RESOLVED, **changed}.items() if value is not None}
+    assert load_child(write, text).to_dict() == expected
+
+
+def test_local_dicts_are_plain_dicts_while_the_config_runs(write: Write) -> None:
+    with pytest.raises(ConfigError, match="'TracedDict' object has no attribute 'b'"):
+        Config.fromfile(write({"main.py": "a = dict(b=1)\nc = a.b\n"}))
+
+
+def test_several_and_nested_bases(write: Write) -> None:
+    main = write(
+        {
+            "main.py": "_base_ = ['./one.py', 'sub/two.py']\nx = dict(c=3)\n",
+            "one.py": "x = dict(a=1)\n",
+            "sub/two.py": "_base_ = '../three.py'\ny = dict(b=2)\n",
+            "three.py": "y = dict(a=1)\nz = 1\n",
+        }
+    )
+    assert Config.fromfile(main).to_dict() == {"x": {"a": 1, "c": 3}, "y": {"a": 1, "b": 2}, "z": 1}
+
+
+@pytest.mark.parametrize(
+    "bases", ["'./' + 'b.py'", "[f'./{\"b\"}.py']", "('b.py',)", "['./%s.py' % name for name in ['b']]"]
+)
+def test_base_may_be_any_expression_of_its_own(write: Write, bases: str) -> None:
+    assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
+
+
+def test_a_key_that_two_bases_define_is_refused_with_both_places(write: Write) -> None:
+    main = write({"main.py": "_base_ = ['b1.py', 'b2.py']\n", "b1.py": "x = 1\na = 1\n", "b2.py": "a = 1\n"})
+    with pytest.raises(ConfigKeyError, match="define the key 'a'") as caught:
+        Config.fromfile(main)
+    assert caught.value.origin == Origin(str(main.with_name("b2.py")), 1)
+    assert str(main.with_name("b1.py")) + ":2" in caught.value.notes[0]
+
+
+def test_circular_bases_are_told_as_a_chain(write: Write) -> None:
+    main = write({"a.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n_base_ = 'a.py'\n"})
+    with pytest.raises(ConfigError, match=r"circular `_base_`: .*a\.py -> .*b\.py -> .*a\.py") as caught:
+        Config.fromfile(main)
+    assert caught.value.origin == Origin(str(main.with_name("b.py")), 2)
+
+
+def test_missing_base_names_the_line_that_asks_and_the_nearest_file(write: Write) -> None:
+    main = write(
+        {"main.py": "_base_ = [\n    'schedule_1x.py',\n    'runtim.py',\n]\n", "runtime.py": "", "schedule_1x.py": ""}
+    )
+    with pytest.raises(ConfigError, match="no config file") as caught:
+        Config.fromfile(main)
+    assert caught.value.origin == Origin(str(main), 3)
+    assert (caught.value.suggestion or "").endswith("runtime.py")
+
+
+@pytest.mark.parametrize(("value", "kind"), [("dict(z=1)", "str"), ("dict(z=1)", "NoneType")])
+def test_a_dict_does_not_merge_into_another_kind(write: Write, value: str, kind: str) -> None:
+    base = f"s = {'None' if kind == 'NoneType' else repr('text')}\n"
+    with pytest.raises(ConfigError, match=f"merged into the {kind} of the base") as caught:
+        load_child(write, f"\ns = {value}", base)
+    assert caught.value.origin is not None
+    assert caught.value.origin.line == 3
+    assert caught.value.key == "s"
+
+
+def test_deprecated_config_warns_once_and_keeps_no_trace(write: Write, caplog: pytest.LogCaptureFixture) -> None:
+    main = write({"old.py": "_deprecation_ = dict(expected='new.py', reference='docs')\na = 1\n"})
+    with caplog.at_level(logging.WARNING, "footplate.config"):
+        assert Config.fromfile(main).to_dict() == {"a": 1}
+    assert [record.getMessage() for record in caplog.records] == [
+        f"config '{main}' is deprecated; use 'new.py' (see docs)"
+    ]
+
+
+def test_values_are_not_shared_between_keys_or_loads(write: Write) -> None:
+    main = write({"main.py": "a = dict(x=1)\nb = dict(a=a)\n"})
+    first = Config.fromfile(main)
+    first.a.x = 2
+    assert first.b.a.x == 1
+    assert Config.fromfile(main).a.x == 1
+
+
+def test_a_changed_file_is_read_anew(write: Write) -> None:
+    main = write({"main.py": "_base_ = 'b.py'\n", "b.py": "x = 1\n"})
+    assert Config.fromfile(main).x == 1
+    main.with_name("b.py").write_text("x = 2\n")
+    assert Config.fromfile(main).x == 2
+
+
+def test_variables_that_lines_read_are_marked(write: Write) -> None:
+    cfg = load_child(write, "max_iter = 3\nt = max_iter\nu = _base_.n\n", BASE + "m = 1\n")
+    marks = {key: getattr(origin_of(cfg, key), "read", False) for key in cfg}
+    assert {key for key, read in marks.items() if read} == {"max_iter", "n"}

@@ -1,0 +1,46 @@
+import copy
+import pickle
+from pathlib import Path
+
+import pytest
+
+from footplate.config import KeyOrigin
+from footplate.config.origins import Replaced, chain
+from footplate.errors import Origin
+
+
+def test_a_chain_leads_from_the_first_base_to_the_value() -> None:
+    first = KeyOrigin("base.py", 1)
+    second = KeyOrigin("child.py", 2, Replaced(0.1, first))
+    third = KeyOrigin("--set", 0, Replaced(0.2, second))
+    assert chain(0.3, third) == [(0.1, first), (0.2, second), (0.3, third)]
+    assert chain(1, None) == [(1, None)]
+
+
+def test_it_is_equal_to_a_plain_origin_and_survives_copies() -> None:
+    origin = KeyOrigin("a.py", 3, Replaced(1, Origin("b.py", 2)))
+    assert origin == Origin("a.py", 3)
+    for other in (copy.deepcopy(origin), pickle.loads(pickle.dumps(origin))):
+        assert other == origin
+        assert other.replaced == (1, Origin("b.py", 2))
+
+
+def test_one_line_that_sets_a_key_over_and_over_is_one_link() -> None:
+    origin = KeyOrigin("a.py", 1)
+    for value in range(1000):
+        origin = KeyOrigin("a.py", 2, Replaced(value, origin))
+    assert [link.value for link in chain(1000, origin)] == [0, 1000]
+
+
+def test_chains_are_bounded() -> None:
+    origin = KeyOrigin("a.py", 1)
+    for value in range(1000):
+        origin = KeyOrigin("a.py", value % 2, Replaced(value, origin))
+    assert len(chain(0, origin)) <= 65
+
+
+def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert str(KeyOrigin(str(tmp_path / "configs/a.py"), 3)) == "configs/a.py:3"
+    assert str(KeyOrigin(str(tmp_path.parent / "a.py"), 3)) == f"{tmp_path.parent / 'a.py'}:3"
+    assert str(KeyOrigin("--set", 0)) == "--set"

@@ -1,0 +1,63 @@
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import ConfigError
+
+FILES = {
+    "fp_pkg/__init__.py": "raise RuntimeError('imported')\n",
+    "fp_pkg/.mim/configs/_base_/models/net.py": "model = dict(type='Net', head=dict(type='Head'), own=dict(x=1))\n",
+    "fp_pkg/.mim/configs/_base_/runtime.py": "work_dir = 'x'\n",
+    "fp_pkg/configs/new.py": "a = dict(b=1)\n",
+    "fp_pkg-1.0.dist-info/METADATA": "Name: fp-distribution\nVersion: 1.0\n",
+    "fp_pkg-1.0.dist-info/top_level.txt": "fp_pkg\n",
+}
+
+
+@pytest.fixture
+def package(write: Callable[[Mapping[str, str]], Path], monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = write(FILES).parent.parent
+    (folder / "fp_pkg-1.0.dist-info").rename(folder / "fp_distribution-1.0.dist-info")
+    monkeypatch.syspath_prepend(str(folder))
+    return folder
+
+
+@pytest.mark.parametrize("name", ["fp_pkg", "fp-distribution"])
+def test_a_base_in_another_package_is_found_without_importing_it(package: Path, name: str) -> None:
+    (package / "main.py").write_text(f"_base_ = ['{name}::_base_/models/net.py', '{name}::_base_/runtime.py']\n")
+    cfg = Config.fromfile(package / "main.py")
+    assert cfg.work_dir == "x"
+    assert cfg.model == {
+        "type": "Net",
+        "head": {"type": "Head", "_scope_": name},
+        "own": {"x": 1},
+        "_scope_": name,
+    }
+    assert "fp_pkg" not in sys.modules
+
+
+def test_a_config_of_a_package_is_loaded_by_its_name(package: Path) -> None:
+    assert Config.fromfile("fp_pkg::_base_/runtime.py").to_dict() == {"work_dir": "x"}
+
+
+@pytest.mark.parametrize("module", ["fp_pkg.configs.new", "fp_pkg.configs._base_.runtime"])
+def test_pure_python_bases_are_found_as_modules(package: Path, module: str) -> None:
+    (package / "main.py").write_text(f"with read_base():\n    from {module} import *\n")
+    assert len(Config.fromfile(package / "main.py")) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("fp_nope::a.py", "the package 'fp_nope' of 'fp_nope::a.py' is not installed"),
+        ("fp_pkg::nope.py", "the package 'fp_pkg' has no config 'nope.py'"),
+        ("a/b::c.py", "is not installed"),
+    ],
+)
+def test_what_is_not_there(package: Path, name: str, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        Config.fromfile(name)
+    assert message in caught.value.message

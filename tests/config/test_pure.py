@@ -1,0 +1,151 @@
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config, LazyObject, read_base
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin, origin_of
+
+Write = Callable[[Mapping[str, str]], Path]
+HEAD = "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"
+BASE = "from torch.nn import ReLU\na = dict(b=1, c=dict(d=2))\nn = dict(q=1)\np = [dict(n=n)]\n_h = 1\n__i = 2\n"
+RESOLVED: dict[str, Any] = {"a": {"b": 1, "c": {"d": 2}}, "n": {"q": 1}, "p": [{"n": {"q": 1}}], "_h": 1}
+
+
+def resolved(write: Write, text: str, base: str = BASE, **arguments: Any) -> dict[str, Any]:
+    return Config.fromfile(write({"main.py": text, "base.py": base}), **arguments).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "changed"),
+    [
+        ("", {}),
+        ("a.b = 5\na.update(dict(q=3))", {"a": {"b": 5, "c": {"d": 2}, "q": 3}}),
+        ("a = dict(b=3)", {"a": {"b": 3}}),
+        ("a.merge(dict(c=dict(_delete_=True, z=1)))", {"a": {"b": 1, "c": {"z": 1}}}),
+        ("n.q = 9", {"n": {"q": 9}}),
+        ("act = ReLU\nx = dict(type=ReLU)", {"act": "torch.nn.ReLU", "x": {"type": "torch.nn.ReLU"}}),
+        ("del n", {"n": None}),
+        ("__y = 1\n_z = 2", {"_z": 2}),
+    ],
+)
+def test_bases_are_imported_into_the_config(write: Write, text: str, changed: dict[str, Any]) -> None:
+    expected = {key: value for key, value in {**RESOLVED, **changed}.items() if value is not None}
+    assert resolved(write, HEAD + text + "\n") == expected
+
+
+def test_names_of_a_base_can_be_chosen_and_renamed(write: Write) -> None:
+    text = HEAD.replace("import *", "import a as first, n") + "n.q = first.b\n"
+    assert resolved(write, text) == {"first": {"b": 1, "c": {"d": 2}}, "n": {"q": 1}}
+
+
+def test_imports_stay_names(write: Write) -> None:
+    text = """\
+import torch.nn.functional as F
+import torch
+from fp_nope.models import Net
+from torch import nn
+try:
+    from fp_nope import Other
+except ImportError:
+    Other = None
+a = dict(type=Net, act=F.relu, dtype=torch.float16, conv=nn.Conv2d, other=[Other], plain=int)
+"""
+    before = "torch" in sys.modules
+    cfg = Config.fromfile(write({"main.py": text}))
+    assert cfg.to_dict() == {
+        "a": {
+            "type": "fp_nope.models.Net",
+            "act": "torch.nn.functional.relu",
+            "dtype": "torch.float16",
+            "conv": "torch.nn.Conv2d",
+            "other": ["fp_nope.Other"],
+            "plain": int,
+        }
+    }
+    assert isinstance(cfg.a.type, LazyObject)
+    assert ("torch" in sys.modules) == before
+
+
+def test_functions_stay_and_the_standard_library_is_there(write: Write) -> None:
+    text = "from fp_nope import X\nimport os.path\nfrom math import sqrt\ndef double(x):\n    return 2 * x\n"
+    cfg = resolved(write, text + "a = double(sqrt(4))\nb = os.path.join('c', 'd')\n")
+    assert callable(cfg.pop("double"))
+    assert cfg == {"a": 4.0, "b": "c/d"}
+
+
+@pytest.mark.parametrize(
+    ("text", "pure"),
+    [
+        ("import copy\na = copy.copy([1])\n", False),
+        ("_base_ = 'base.py'\nimport copy\n", False),
+        ("from fp_nope import X\n", True),
+        ("def f():\n    from fp_nope import X\n", False),
+        ("if True:\n    with read_base():\n        from .base import *\n", True),
+    ],
+)
+def test_pure_python_is_recognised(write: Write, text: str, pure: bool) -> None:
+    cfg = resolved(write, f"{text}\n\ndef mark():\n    pass\n")
+    assert ("mark" in cfg) == pure
+
+
+def test_kinds_of_bases_may_be_mixed(write: Write) -> None:
+    files = {
+        "main.py": HEAD.replace(".base", ".text"),
+        "text.py": "_base_ = 'base.py'\na = dict(b=2)\n",
+        "base.py": BASE,
+    }
+    assert Config.fromfile(write(files)).to_dict() == {**RESOLVED, "a": {"b": 2, "c": {"d": 2}}}
+
+
+def test_origins_lead_through_bases(write: Write) -> None:
+    cfg = Config.fromfile(write({"main.py": HEAD + "a.b = 5\nn = 3\n", "base.py": BASE}))
+    places = [origin_of(cfg.a, "b"), origin_of(cfg.a.c, "d"), origin_of(cfg, "n")]
+    assert [(Path(place.file).name, place.line) for place in places if place] == [
+        ("main.py", 4),
+        ("base.py", 2),
+        ("main.py", 5),
+    ]
+    replaced = getattr(origin_of(cfg, "n"), "replaced", None)
+    assert replaced is not None
+    assert replaced.origin.line == 3
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "line"),
+    [
+        ("with read_base():\n    from . import base\n", "holds only `from .file import ...`", 2),
+        ("with read_base():\n    import base\n", "holds only `from .file import ...`", 2),
+        ("with read_base():\n    x = 1\n", "holds only `from .file import ...`", 2),
+        ("with read_base():\n    from .nope import *\n", "no config file", 2),
+        ("with read_base():\n    from .base import nope\n", "'base' has no 'nope'", 2),
+        ("with read_base():\n    from fp_nope.configs.x import *\n", "no config 'fp_nope.configs.x'", 2),
+        ("from fp_nope import *\n", "is for `with read_base():` only", 1),
+        ("from fp_nope import X\na = X(1)\n", "'fp_nope.X' is imported lazily and cannot be called", 2),
+        ("from fp_nope import X\nimport json.nope\n", "Python has no 'json.nope'", 2),
+        ("with read_base():\n    from .main import *\n", "circular", 2),
+    ],
+)
+def test_wrong_imports_name_the_line(write: Write, text: str, message: str, line: int) -> None:
+    main = write({"main.py": text, "base.py": "a = 1\n"})
+    with pytest.raises(ConfigError) as caught:
+        Config.fromfile(main)
+    assert message in caught.value.message
+    assert caught.value.origin == Origin(str(main), line)
+
+
+def test_the_kind_can_be_said(write: Write) -> None:
+    main = write({"main.py": "import json\nfrom fp_nope import X\n"})
+    with pytest.raises(ConfigError, match="No module named 'fp_nope'"):
+        Config.fromfile(main, lazy_import=False)
+    assert Config.fromfile(main, lazy_import=True).to_dict() == {}
+    with pytest.raises(ConfigSyntaxError):
+        Config.fromfile(write({"m.py": "from fp_nope import *\n"}), lazy_import=True)
+
+
+def test_read_base_does_nothing_by_itself() -> None:
+    with read_base():
+        value = 1
+    assert value == 1
