@@ -9,6 +9,9 @@ from footplate.errors import ConfigKeyError, origin_of
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
 _LONG_WORD = 10
 
 
@@ -27,7 +30,9 @@ def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> Non
     """
     for key in cfg:
         origin = origin_of(cfg, key)
-        if not isinstance(key, str) or key in known or (isinstance(origin, KeyOrigin) and origin.read):
+        if not isinstance(key, str) or key.startswith("_") or key in known:
+            continue
+        if isinstance(origin, KeyOrigin) and origin.read:
             continue
         near = near_miss(key, known)
         if near is not None:
