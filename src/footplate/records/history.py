@@ -11,6 +11,7 @@ from torch import Tensor
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
+OWN_STATISTICS = ("mean", "min", "max", "current")
 _CHUNK = 256
 _CAPACITY = 1 << 14
 
@@ -154,12 +155,11 @@ class HistoryBuffer:
         Raises:
             KeyError: There is no statistic of that name.
         """
-        if name in ("mean", "min", "max", "current"):
+        if name in OWN_STATISTICS:
             result: float = getattr(self, name)(*args, **kwargs)
             return result
         if name not in self._registered:
-            known = ["mean", "min", "max", "current", *self._registered]
-            raise KeyError(f"unknown statistic '{name}': one of {', '.join(known)}")
+            raise KeyError(f"unknown statistic '{name}': one of {', '.join(known_statistics())}")
         return self._registered[name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
@@ -226,6 +226,11 @@ class HistoryBuffer:
         places = torch.arange(self._written - kept, self._written) % self._capacity
         self._ring[places.to(values.device, non_blocking=True)] = values[-kept:]
         self._counts[places.numpy()] = counts[-kept:]
+
+
+def known_statistics() -> list[str]:
+    """Returns the names that `HistoryBuffer.statistics` takes."""
+    return [*OWN_STATISTICS, *HistoryBuffer._registered]
 
 
 def _as_vector(values: list[Any]) -> Tensor:

@@ -6,9 +6,9 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, at_key, nearest
 from footplate.records.environment import memory_in_use
-from footplate.records.history import HistoryBuffer
+from footplate.records.history import OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.registry import LOG_PROCESSORS
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIME_WINDOW = 50
-_ROOT_METHODS = ("mean", "min", "max", "current")
 
 
 @LOG_PROCESSORS.register_module()
@@ -28,7 +27,7 @@ class LogProcessor:
         by_epoch: Whether lines count epochs or iterations.
         custom_cfg: Further or other values: `dict(data_src='loss', log_name='loss_large', method_name='mean',
             window_size=100)`; `window_size` is a number, "epoch" or "global". Without `log_name` the value takes the
-            place of the usual one.
+            place of the usual one. Other keys go to statistics of the user's own.
         num_digits: How many digits numbers show.
         log_with_hierarchy: Whether names keep their phase: `train/loss`.
         mean_pattern: Names that match are averaged over the window, others show their latest value.
@@ -50,6 +49,7 @@ class LogProcessor:
             raise ArgumentError("window_size must be a positive number", key="window_size", found=window_size)
         self.window_size = window_size
         self.by_epoch = by_epoch
+        self._unit = "Epoch" if by_epoch else "Iter"
         self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
@@ -83,9 +83,7 @@ class LogProcessor:
         times = self._times(runner, mode)
         others = self._non_scalars(runner, mode)
         size = _length(runner, mode)
-        head = f"Epoch({mode}) "
-        if self.by_epoch and mode == "val":
-            head += f"[{runner.epoch}]"
+        head = self._head(runner, mode)
         shown = {**metrics, **others, **times}
         line = f"{head}[{size}/{size}]    " + "  ".join(f"{k}: {self._shown(v)}" for k, v in shown.items())
         return {**metrics, **(others if with_non_scalar else {}), **times}, line
@@ -93,29 +91,31 @@ class LogProcessor:
     def _check_rules(self) -> None:
         seen: set[str] = set()
         for index, rule in enumerate(self.custom_cfg):
-            at = f"custom_cfg[{index}]"
-            for key in rule:
-                if key not in _RULE_KEYS:
-                    raise ArgumentError(
-                        f"a rule of the log has no '{key}'",
-                        key=f"{at}.{key}",
-                        suggestion=nearest(key, _RULE_KEYS),
-                    )
-            if "data_src" not in rule or "method_name" not in rule:
-                raise ArgumentError("a rule of the log needs 'data_src' and 'method_name'", key=at, found=rule)
-            window = rule.get("window_size", self.window_size)
-            if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
-                raise ArgumentError(
-                    "window_size is a positive number, 'epoch' or 'global'",
-                    key=f"{at}.window_size",
-                    found=window,
-                )
-            if window == "epoch" and not self.by_epoch:
-                raise ArgumentError("window_size 'epoch' needs by_epoch=True", key=f"{at}.window_size", found=window)
-            name = rule.get("log_name", rule["data_src"])
-            if name in seen:
-                raise ArgumentError(f"two rules of the log write '{name}'", key=at)
-            seen.add(name)
+            with at_key(f"custom_cfg[{index}]"):
+                self._check_rule(rule)
+                name = rule.get("log_name", rule["data_src"])
+                if name in seen:
+                    raise ArgumentError(f"two rules of the log write '{name}'")
+                seen.add(name)
+
+    def _check_rule(self, rule: Mapping[str, Any]) -> None:
+        if "data_src" not in rule or "method_name" not in rule:
+            raise ArgumentError("a rule of the log needs 'data_src' and 'method_name'", found=rule)
+        method, known = rule["method_name"], known_statistics()
+        if method not in known:
+            near = nearest(str(method), known)
+            raise ArgumentError(f"unknown statistic '{method}'", key="method_name", suggestion=near)
+        for key in rule:
+            if method in OWN_STATISTICS and key not in _RULE_KEYS:
+                near = nearest(key, _RULE_KEYS)
+                raise ArgumentError(f"a rule of the log has no '{key}'", key=key, suggestion=near)
+        window = rule.get("window_size", self.window_size)
+        if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
+            raise ArgumentError(
+                "window_size is a positive number, 'epoch' or 'global'", key="window_size", found=window
+            )
+        if window == "epoch" and not self.by_epoch:
+            raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
 
     def _collect(self, runner: "Runner", mode: str, batch_idx: int, *, times: bool = True) -> dict[str, Any]:
         """Reads every history of the phase `mode`, each once."""
@@ -140,11 +140,12 @@ class LogProcessor:
         return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix) and len(found[key])}
 
     def _apply(self, rule: Mapping[str, Any], history: HistoryBuffer) -> float:
-        method, options = rule["method_name"], {k: v for k, v in rule.items() if k not in _RULE_KEYS}
+        method = rule["method_name"]
         if method == "current":
             return history.current()
-        if method in _ROOT_METHODS:
-            options["window"] = rule.get("window_size", self.window_size)
+        if method in OWN_STATISTICS:
+            return history.statistics(method, rule.get("window_size", self.window_size))
+        options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
         return history.statistics(method, **options)
 
     def _window(self, mode: str, batch_idx: int) -> int:
@@ -156,16 +157,20 @@ class LogProcessor:
 
     def _head_after_iter(self, runner: "Runner", batch_idx: int, mode: str, tag: dict[str, Any]) -> str:
         size = _length(runner, mode)
-        if mode == "train" and not self.by_epoch:
-            tag["iter"] = runner.iter + 1
-            return f"Iter({mode}) [{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
-        if mode == "train":
+        batch = f"[{_padded(batch_idx + 1, size)}/{size}]"
+        if mode != "train":
+            return self._head(runner, mode) + batch
+        if self.by_epoch:
             tag["epoch"] = runner.epoch + 1
-            tag["iter"] = runner.iter + 1
-            epoch = _padded(runner.epoch + 1, runner.max_epochs)
-            return f"Epoch({mode}) [{epoch}][{_padded(batch_idx + 1, size)}/{size}]"
-        epochs = f"[{runner.epoch}]" if self.by_epoch and mode == "val" else ""
-        return f"Epoch({mode}) {epochs}[{_padded(batch_idx + 1, size)}/{size}]"
+            # Blanks stand before the bracket, where those who read logs by patterns expect them.
+            batch = f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
+        else:
+            batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
+        tag["iter"] = runner.iter + 1
+        return f"{self._unit}({mode}) {batch}"
+
+    def _head(self, runner: "Runner", mode: str) -> str:
+        return f"{self._unit}({mode}) " + (f"[{runner.epoch}]" if self.by_epoch and mode == "val" else "")
 
     def _parts(self, runner: "Runner", mode: str, batch_idx: int, tag: dict[str, Any]) -> list[str]:
         """The line's values: rates, time left, times, memory, then everything else."""
@@ -193,12 +198,12 @@ class LogProcessor:
 
     def _times(self, runner: "Runner", mode: str) -> dict[str, float]:
         histories, size = self._histories(runner, mode), max(_length(runner, mode), 1)
-        return {key: histories[key].mean(size) for key in ("data_time", "time") if key in histories}
+        return {self._name(mode, key): histories[key].mean(size) for key in ("data_time", "time") if key in histories}
 
     def _non_scalars(self, runner: "Runner", mode: str) -> dict[str, Any]:
         prefix = f"{mode}/"
         infos = runner.message_hub.runtime_info
-        return {key[len(prefix) :]: value for key, value in infos.items() if key.startswith(prefix)}
+        return {self._name(mode, key[len(prefix) :]): value for key, value in infos.items() if key.startswith(prefix)}
 
     def _shown(self, value: Any) -> str:
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else str(value)

@@ -1,0 +1,186 @@
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.errors import ArgumentError
+from footplate.records import HistoryBuffer, LogProcessor, MessageHub
+
+
+@pytest.fixture
+def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The run as it stands after its tenth iteration."""
+    monkeypatch.setattr("footplate.records.processor.memory_in_use", lambda device: 321)
+    hub = MessageHub("test")
+    for value in range(10):
+        hub.update_scalars({"train/lr": 0.01, "train/loss": float(value), "train/acc": float(value)})
+        for mode in ("train", "val", "test"):
+            hub.update_scalars({f"{mode}/time": 0.5, f"{mode}/data_time": 0.125})
+    for mode in ("val", "test"):
+        hub.update_scalar(f"{mode}/mIoU", 55.123456)
+        hub.update_info(f"{mode}/table", {"a": [1, 2]})
+    return SimpleNamespace(
+        message_hub=hub,
+        iter=9,
+        epoch=1,
+        max_iters=1200,
+        max_epochs=12,
+        device=torch.device("cpu"),
+        train_dataloader=range(100),
+        val_dataloader=range(20),
+        test_dataloader=range(20),
+    )
+
+
+TRAIN = "lr: 1.0000e-02  eta: 0:09:55  time: 0.5000  data_time: 0.1250  memory: 321  loss: 4.5000  acc: 9.0000"
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "mode", "line"),
+    [
+        (True, "train", f"Epoch(train)  [2][ 10/100]  {TRAIN}"),
+        (True, "val", "Epoch(val) [1][ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (True, "test", "Epoch(test) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (False, "train", f"Iter(train) [  10/1200]  {TRAIN}"),
+        (False, "val", "Iter(val) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+        (False, "test", "Iter(test) [ 5/20]  eta: 0:00:07  time: 0.5000  data_time: 0.1250"),
+    ],
+)
+def test_the_line_after_an_iteration(runner: Any, by_epoch: bool, mode: str, line: str) -> None:
+    batch_idx = 9 if mode == "train" else 4
+    assert LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, batch_idx, mode)[1] == line
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "mode", "head"),
+    [
+        (True, "val", "Epoch(val) [1][20/20]"),
+        (True, "test", "Epoch(test) [20/20]"),
+        (False, "val", "Iter(val) [20/20]"),
+        (False, "test", "Iter(test) [20/20]"),
+    ],
+)
+@pytest.mark.parametrize("with_non_scalar", [True, False])
+def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, head: str, with_non_scalar: bool) -> None:
+    processor = LogProcessor(by_epoch=by_epoch)
+    tag, line = processor.get_log_after_epoch(runner, 20, mode, with_non_scalar)
+    assert line == f"{head}    mIoU: 55.1235  table: {{'a': [1, 2]}}  data_time: 0.1250  time: 0.5000"
+    table = {"table": {"a": [1, 2]}} if with_non_scalar else {}
+    assert tag == {"mIoU": 55.123456, **table, "data_time": 0.125, "time": 0.5}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_the_scalars_after_an_iteration(runner: Any, by_epoch: bool) -> None:
+    tag, _ = LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, 9, "train")
+    place = {"epoch": 2, "iter": 10} if by_epoch else {"iter": 10}
+    measured = {"lr": 0.01, "loss": 4.5, "acc": 9.0, "time": 0.5, "data_time": 0.125, "memory": 321}
+    assert dict(tag) == {**measured, **place}
+
+
+def test_the_last_epoch_needs_no_blank(runner: Any) -> None:
+    runner.epoch = 11
+    assert LogProcessor().get_log_after_iter(runner, 99, "train")[1].startswith("Epoch(train) [12][100/100]  lr: ")
+
+
+def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
+    processor = LogProcessor(by_epoch=False)
+    runner.iter = 1199
+    assert "  eta: 0:00:00  " in processor.get_log_after_iter(runner, 1199, "train")[1]
+    runner.iter, runner.max_iters = 9, 9 + 1 + 2 * 86400 * 2 + 7200 + 120
+    assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 9, "train")[1]
+
+
+def test_names_may_keep_their_phase(runner: Any) -> None:
+    processor = LogProcessor(log_with_hierarchy=True, num_digits=2)
+    tag, line = processor.get_log_after_iter(runner, 9, "train")
+    assert set(tag) >= {"train/lr", "train/loss", "train/acc", "train/time", "train/data_time", "iter", "epoch"}
+    assert re.search(r"train/lr: 1\.00e-02  eta: .*  train/time: 0\.50  .*  train/loss: 4\.50", line)
+    tag, line = processor.get_log_after_epoch(runner, 20, "val")
+    assert tag == {"val/mIoU": 55.123456, "val/data_time": 0.125, "val/time": 0.5}
+    assert line.endswith("    val/mIoU: 55.12  val/table: {'a': [1, 2]}  val/data_time: 0.12  val/time: 0.50")
+
+
+@pytest.mark.parametrize(
+    ("rule", "found"),
+    [
+        ({"method_name": "max", "log_name": "high", "window_size": 3}, {"high": 20.0, "loss": 6.5}),
+        ({"method_name": "current", "log_name": "now"}, {"now": 20.0, "loss": 6.5}),
+        ({"method_name": "min", "window_size": 3}, {"loss": 8.0}),
+        ({"method_name": "mean", "window_size": 4}, {"loss": 11.0}),
+        ({"method_name": "mean", "window_size": "global"}, {"loss": 65 / 11}),
+        ({"method_name": "mean", "window_size": "epoch"}, {"loss": 20.0}),
+        ({"method_name": "mean"}, {"loss": 6.5}),
+    ],
+)
+def test_rules_add_values_or_take_their_place(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
+    history = runner.message_hub.history("train/loss")  # 0 to 9
+    history.start_epoch()
+    history.append(20.0)
+    processor = LogProcessor(custom_cfg=[{"data_src": "loss", **rule}])
+    tag, _ = processor.get_log_after_iter(runner, 9, "train")
+    assert {name: tag[name] for name in tag if name in ("loss", "high", "now")} == pytest.approx(found)
+
+
+def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def spread(history: HistoryBuffer, factor: float, window_size: int) -> float:
+        return factor * (history.max(window_size) - history.min(window_size))
+
+    monkeypatch.setattr(HistoryBuffer, "_registered", {"spread": spread})
+    rule = {"data_src": "loss", "log_name": "range", "method_name": "spread", "window_size": 5, "factor": 3}
+    tag, _ = LogProcessor(custom_cfg=[rule]).get_log_after_iter(runner, 9, "train")
+    assert tag["range"] == 12.0
+
+
+@pytest.mark.parametrize(
+    ("rules", "key", "says"),
+    [
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_sise": 3}],
+            "custom_cfg[0].window_sise",
+            "a rule of the log has no 'window_sise'\n.*\n.*did you mean 'window_size'",
+        ),
+        (
+            [{"data_src": "loss", "method_name": "men"}],
+            "custom_cfg[0].method_name",
+            "unknown statistic 'men'\n.*\n.*did you mean 'mean'",
+        ),
+        ([{"data_src": "loss"}], "custom_cfg[0]", "a rule of the log needs 'data_src' and 'method_name'"),
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_size": 0}],
+            "custom_cfg[0].window_size",
+            "window_size is a positive number, 'epoch' or 'global'",
+        ),
+        ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of the log write 'loss'"),
+    ],
+)
+def test_a_malformed_rule_is_refused(rules: Any, key: str, says: str) -> None:
+    with pytest.raises(ArgumentError, match=says) as caught:
+        LogProcessor(custom_cfg=rules)
+    assert caught.value.key == key
+
+
+def test_iterations_have_no_epoch_to_average_over() -> None:
+    with pytest.raises(ArgumentError, match="window_size 'epoch' needs by_epoch=True"):
+        LogProcessor(by_epoch=False, custom_cfg=[{"data_src": "loss", "method_name": "mean", "window_size": "epoch"}])
+
+
+@pytest.mark.parametrize("window_size", [0, -1, 2.5, "10"])
+def test_a_window_is_a_positive_number(window_size: Any) -> None:
+    with pytest.raises(ArgumentError, match="window_size must be a positive number"):
+        LogProcessor(window_size=window_size)
+
+
+def test_losses_and_times_are_averaged_over_the_window_others_are_the_latest(runner: Any) -> None:
+    tag, _ = LogProcessor(window_size=4).get_log_after_iter(runner, 9, "train")
+    assert (tag["loss"], tag["acc"]) == (7.5, 9.0)
+    tag, _ = LogProcessor(window_size=4, mean_pattern=".*acc.*").get_log_after_iter(runner, 9, "train")
+    assert (tag["loss"], tag["acc"]) == (9.0, 7.5)
+
+
+def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
+    runner.message_hub.update_scalar("val/time", 2.5)
+    processor = LogProcessor(by_epoch=False)
+    assert "time: 2.5000" in processor.get_log_after_iter(runner, 0, "val")[1]
+    assert "time: 1.5000" in processor.get_log_after_iter(runner, 1, "val")[1]
