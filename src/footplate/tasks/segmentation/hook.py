@@ -69,7 +69,7 @@ class SegVisualizationHook(Hook):
         if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
             return
         for position, output in enumerate((outputs or ())[: self.max_samples]):
-            name = os.path.basename(output.get("img_path", f"{batch_idx}_{position}.png"))
+            name = os.path.splitext(os.path.basename(output.get("img_path", f"{batch_idx}_{position}")))[0]
             self._visualizer.add_datasample(
                 f"{mode}_{name}",
                 _picture_of(output, data_batch, position),

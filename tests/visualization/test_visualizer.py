@@ -1,0 +1,117 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.config import Config
+from footplate.errors import ArgumentError, FootplateError
+from footplate.records import BaseVisBackend
+from footplate.registry import VISUALIZERS
+from footplate.visualization import Visualizer
+
+PICTURE = np.full((6, 8, 3), 40, np.uint8)
+LOCAL = {"type": "LocalVisBackend"}
+
+
+class Writer(BaseVisBackend):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[Any, ...]] = []
+
+    def add_image(self, name: str, image: Any, step: int = 0, **kwargs: Any) -> None:
+        self.told.append((name, image.shape, step))
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        self.told.append((model, data_batch))
+
+    def close(self) -> None:
+        self.told.append(("closed",))
+
+
+def test_scalars_config_and_pictures_reach_the_local_writer(tmp_path: Path) -> None:
+    visualizer = VISUALIZERS.build({"type": "Visualizer", "vis_backends": [LOCAL], "save_dir": str(tmp_path)})
+    visualizer.add_config(Config({"lr": 0.5}))
+    visualizer.add_scalar("loss", 1.5, step=2)
+    visualizer.add_scalars({"loss": 0.5, "lr": 0.1}, step=3)
+    visualizer.add_image("scene", PICTURE, step=4)
+    data = tmp_path / "vis_data"
+    lines = [json.loads(line) for line in (data / "scalars.json").read_text().splitlines()]
+    assert lines == [{"loss": 1.5, "step": 2}, {"loss": 0.5, "lr": 0.1, "step": 3}]
+    assert "0.5" in (data / "config.py").read_text()
+    with Image.open(data / "vis_image" / "scene_4.png") as image:
+        assert (np.asarray(image) == PICTURE).all()
+
+
+def test_every_writer_is_told() -> None:
+    writer = Writer()
+    visualizer = Visualizer(vis_backends=[writer])
+    visualizer.add_datasample("scene", PICTURE, step=7)
+    visualizer.add_graph("model", "batch")
+    visualizer.close()
+    assert writer.told == [("scene", (6, 8, 3), 7), ("model", "batch"), ("closed",)]
+
+
+def test_a_sample_may_be_saved_instead(tmp_path: Path) -> None:
+    writer = Writer()
+    path = tmp_path / "new" / "scene.png"
+    Visualizer(vis_backends=[writer]).add_datasample("scene", PICTURE, out_file=str(path))
+    with Image.open(path) as image:
+        assert (np.asarray(image) == PICTURE).all()
+    assert writer.told == []
+
+
+def test_without_a_display_showing_warns_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("sys.platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    visualizer = Visualizer()
+    with caplog.at_level(logging.WARNING, logger="footplate"):
+        for _ in range(2):
+            visualizer.add_datasample("scene", PICTURE, show=True)
+    assert [record.message for record in caplog.records] == ["pictures cannot be shown: there is no display"]
+
+
+def test_with_a_display_the_picture_is_opened_and_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setenv("DISPLAY", ":0")
+    monkeypatch.setattr(Image.Image, "show", lambda self, title: seen.append((self.size, title)))
+    monkeypatch.setattr("time.sleep", seen.append)
+    Visualizer(image=PICTURE).show(win_name="scene", wait_time=2)
+    assert seen == [((8, 6), "scene"), 2]
+
+
+def test_the_visualizer_made_last_is_the_current_one() -> None:
+    first, second = Visualizer("a"), Visualizer("b")
+    assert Visualizer.get_current_instance() is second
+    assert Visualizer.get_instance("a") is first
+
+
+def test_writers_are_known_by_class_or_by_name(tmp_path: Path) -> None:
+    backends = [LOCAL, {**LOCAL, "name": "second", "save_dir": str(tmp_path / "b")}]
+    visualizer = Visualizer(vis_backends=backends, save_dir=str(tmp_path))
+    visualizer.get_backend("second").add_scalar("x", 1)
+    assert (tmp_path / "b" / "scalars.json").exists()
+    assert type(visualizer.get_backend("LocalVisBackend")).__name__ == "LocalVisBackend"
+    with pytest.raises(ArgumentError, match="no writer is called 'third'"):
+        visualizer.get_backend("third")
+
+
+@pytest.mark.parametrize(
+    ("backends", "message"),
+    [
+        ([LOCAL, LOCAL], r"two writers are called 'LocalVisBackend'\s+key vis_backends\[1\]"),
+        ([{"type": "LocalVisBakend"}], "did you mean 'LocalVisBackend'"),
+        ([{"type": "LocalVisBackend", "img_dir": "x"}], "img_dir"),
+    ],
+)
+def test_writers_that_make_no_sense_are_refused(backends: list[Any], message: str) -> None:
+    with pytest.raises(FootplateError, match=message):
+        Visualizer(vis_backends=backends)
