@@ -9,7 +9,8 @@ import torch
 
 from footplate.errors import CheckpointError
 
-_EXACT = frozenset({type(None), bool, int, float, complex, str, bytes, torch.dtype, torch.device})
+_EXACT = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
+_LONGEST_NUMBER = 2039  # bits; torch's weights-only reader knows no longer ones
 
 
 def to_plain(value: Any, key: str = "") -> Any:
@@ -114,9 +115,21 @@ def _plain_array(value: "np.ndarray[Any, Any]", key: str) -> Any:
 
 def _plain_scalar(value: "np.generic", key: str) -> Any:
     plain = value.item()
-    if type(plain) not in _EXACT:
+    if type(plain) not in (*_EXACT, int, bytes):
         raise _unsupported(value, key)
     return plain
+
+
+def _plain_number(value: int, key: str) -> int:
+    if value.bit_length() > _LONGEST_NUMBER:
+        raise CheckpointError("a whole number of more than 2039 bits cannot be saved", key=key)
+    return int(value)
+
+
+def _plain_bytes(value: bytes, key: str) -> bytes:
+    if not value:
+        raise CheckpointError("empty bytes cannot be saved, for torch's weights-only reader refuses them", key=key)
+    return bytes(value)
 
 
 def _plain_key(key: Any, path: str) -> Hashable:
@@ -146,7 +159,8 @@ _LEAVES: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     (np.ndarray, _plain_array),
     (np.generic, _plain_scalar),
     (str, lambda value, key: str.__str__(value)),
-    (int, lambda value, key: int(value)),
+    (int, _plain_number),
     (float, lambda value, key: float(value)),
+    (bytes, _plain_bytes),
     (torch.Size, lambda value, key: tuple(value)),
 )

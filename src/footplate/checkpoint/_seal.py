@@ -38,6 +38,11 @@ class Seal(NamedTuple):
     digest: str | None
     saved: int
 
+    @property
+    def length(self) -> int:
+        """Its bytes at the end of the file; 0 without a digest."""
+        return 0 if self.digest is None else _SEAL_BYTES
+
 
 class SealingSink:
     """Passes an archive on while it is written, and ends it with a seal.

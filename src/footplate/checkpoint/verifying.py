@@ -7,7 +7,7 @@ from typing import IO, Any
 
 from footplate import storage
 from footplate.checkpoint import inert
-from footplate.checkpoint._seal import Seal, check_seal
+from footplate.checkpoint._seal import Seal, check_seal, read_seal
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
@@ -36,7 +36,7 @@ def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
     with opened(os.fspath(path)) as stream:
-        value = inert.read(stream, device="meta", check=False).value
+        value = inert.read(stream, device="meta", seal=read_seal(stream).length).value
     return dict(value) if isinstance(value, Mapping) else {"": value}
 
 

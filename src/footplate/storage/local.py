@@ -81,9 +81,16 @@ def _open_aside(folder: str, name: str) -> tuple[str, int]:
             return aside, descriptor
         with contextlib.suppress(OSError):  # file systems without locks: nothing is cleaned there either
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        if os.fstat(descriptor).st_nlink:
+        if not _is_unlinked(descriptor):
             return aside, descriptor
         os.close(descriptor)  # another process took the file for abandoned before it was locked
+
+
+def _is_unlinked(descriptor: int) -> bool:
+    try:
+        return os.fstat(descriptor).st_nlink == 0
+    except OSError:
+        return False
 
 
 def _partial_files(folder: str) -> Iterator[str]:

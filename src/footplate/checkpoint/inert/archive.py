@@ -20,10 +20,10 @@ _END_64 = struct.Struct("<4sQ2H2L4Q")
 _ENTRY = struct.Struct("<4s6H3L5H2L")
 _LOCAL = struct.Struct("<4s5H3L2H")
 _ESCAPED = 0xFFFFFFFF
+_ESCAPED_COUNT = 0xFFFF
 _ZIP64_FIELD = 1
 _MOST_MEMBERS = 100_000
 _LONGEST_DIRECTORY = 64 << 20
-_LONGEST_COMMENT = 0xFFFF
 _ENCRYPTED = 1
 
 
@@ -48,15 +48,16 @@ class Archive:
 
     Args:
         stream: An open file.
+        comment: The bytes that must stand behind the archive: those of a seal, or none.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
         CheckpointError: It is an archive, but none that torch writes.
     """
 
-    def __init__(self, stream: IO[bytes]) -> None:
+    def __init__(self, stream: IO[bytes], *, comment: int = 0) -> None:
         self._stream = stream
-        start, size, count = _find_directory(stream)
+        start, size, count = _find_directory(stream, comment)
         stream.seek(start)
         self.members = {member.name: member for member in _read_directory(stream.read(size))}
         if len(self.members) != count:
@@ -147,35 +148,21 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
         target = target[count:]
 
 
-def _find_directory(stream: IO[bytes]) -> tuple[int, int, int]:
+def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     """Returns start, size and number of entries of the directory, which must end where the end record begins."""
-    length = stream.seek(0, 2)
-    stream.seek(max(0, length - _END.size - _LONGEST_COMMENT))
-    tail = stream.read()
-    found = _last_end_record(tail)
-    if found is None:
-        raise CheckpointDamagedError("it is cut off: the end of the archive is missing")
-    end = length - len(tail) + found
-    *_, count, size, start, _comment = _END.unpack(tail[found : found + _END.size])
-    if _ESCAPED in (size, start) or count == 0xFFFF or _has_locator(stream, end):
+    end = stream.seek(0, 2) - comment - _END.size
+    stream.seek(max(0, end))
+    record = stream.read(_END.size)
+    if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
+        raise CheckpointDamagedError("it is cut off or altered: the end of the archive is not where it should be")
+    *_, count, size, start, _comment = _END.unpack(record)
+    if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or _has_locator(stream, end):
         end, start, size, count = _find_directory_64(stream, end)
     if start + size != end:
         raise CheckpointDamagedError("it is cut off or altered: its directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
         raise CheckpointError(f"it has {count} members, more than any checkpoint")
     return start, size, count
-
-
-def _last_end_record(tail: bytes) -> int | None:
-    """Returns where the end record is whose comment reaches exactly to the end of the file."""
-    found = tail.rfind(b"PK\x05\x06")
-    while found >= 0:
-        if len(tail) - found >= _END.size:
-            comment = _END.unpack(tail[found : found + _END.size])[-1]
-            if found + _END.size + comment == len(tail):
-                return found
-        found = tail.rfind(b"PK\x05\x06", 0, found)
-    return None
 
 
 def _has_locator(stream: IO[bytes], end: int) -> bool:

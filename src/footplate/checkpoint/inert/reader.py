@@ -33,13 +33,13 @@ class Content(NamedTuple):
     inert_names: dict[str, int]
 
 
-def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", check: bool = True) -> Content:
+def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0) -> Content:
     """Returns what an open file holds; nothing in it is imported or called.
 
     Args:
         stream: The file, at any position.
         device: Where the tensors go; with 'meta' only their shapes are read.
-        check: Whether the checksums of an archive's members are compared.
+        seal: The bytes of the seal behind an archive; without one, the checksums of its members are compared.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -48,7 +48,7 @@ def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", check: bool
     stream.seek(0)
     start = stream.read(len(_ZIP_START))
     if start == _ZIP_START:
-        return _ArchiveReader(Archive(stream), torch.device(device), check=check).read()
+        return _ArchiveReader(Archive(stream, comment=seal), torch.device(device), check=not seal).read()
     if start[:1] != b"\x80":
         raise CheckpointDamagedError("it is no checkpoint, or its beginning is not what was written")
     return _OldReader(stream, torch.device(device)).read()

@@ -1,0 +1,126 @@
+import logging
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import hypothesis.strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+
+from footplate.checkpoint import Inert, load_checkpoint, save_checkpoint
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
+
+State = Callable[[int], dict[str, Any]]
+
+_numbers = st.one_of(st.integers(-(2**80), 2**80), st.floats(), st.booleans(), st.none())
+_tensors = st.builds(
+    lambda dtype, shape: torch.arange(int(np.prod(shape, dtype=int))).reshape(shape).to(dtype),
+    st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool, torch.uint8]),
+    st.lists(st.integers(0, 3), max_size=3),
+)
+_values = st.recursive(
+    st.one_of(_numbers, st.text(), st.binary(min_size=1), _tensors),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4),
+        st.lists(inner, max_size=4).map(tuple),
+        st.dictionaries(st.one_of(st.text(), st.integers(-99, 99)), inner, max_size=4),
+    ),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(state=st.dictionaries(st.text(), _values, max_size=4))
+def test_what_is_saved_is_loaded(tmp_path: Path, same: Callable[..., bool], state: dict[str, Any]) -> None:
+    save_checkpoint(state, tmp_path / "a.pth")
+    assert same(load_checkpoint(tmp_path / "a.pth"), state)
+    assert same(torch.load(tmp_path / "a.pth", weights_only=True), state)
+
+
+def test_shared_memory_is_still_shared(tmp_path: Path) -> None:
+    weight = torch.arange(12.0).reshape(3, 4)
+    save_checkpoint({"a": weight, "b": weight.T}, tmp_path / "a.pth")
+    loaded = load_checkpoint(tmp_path / "a.pth")
+    loaded["a"][0, 1] = 99
+    assert loaded["b"][1, 0] == 99
+    assert loaded["b"].stride() == (1, 4)
+
+
+def test_with_meta_only_shapes_are_read(saved: str) -> None:
+    loaded = load_checkpoint(saved, "meta")
+    assert loaded["state_dict"]["weight"].shape == (8, 4)
+    assert loaded["state_dict"]["weight"].device.type == "meta"
+    assert loaded["meta"] == {"iter": 1, "epoch": 1, "seed": 7}
+
+
+@pytest.mark.parametrize("device", ["nowhere", "cuda:99"])
+def test_a_device_that_is_not_there_is_an_error(saved: str, device: str) -> None:
+    with pytest.raises(ArgumentError, match=f"cannot go to the device '{device}'"):
+        load_checkpoint(saved, device)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"there is no checkpoint '.*nope.pth'"):
+        load_checkpoint(tmp_path / "nope.pth")
+    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+        load_checkpoint(tmp_path)
+
+
+def test_damage_names_file_digest_and_the_next_one(saved: str, make_state: State) -> None:
+    newer = saved.replace("iter_1", "iter_2")
+    save_checkpoint(make_state(2), newer)
+    content = bytearray(Path(newer).read_bytes())
+    content[200] ^= 16
+    Path(newer).write_bytes(content)
+    with pytest.raises(CheckpointDamagedError) as caught:
+        load_checkpoint(newer)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == f"checkpoint '{newer}' is damaged: its content is not what was written"
+    assert lines[1] == f"  expected sha256 {content[-64:].decode()}"
+    assert lines[2].startswith("     found sha256 ")
+    assert lines[3] == f"  the newest whole one beside it is '{saved}'"
+
+
+@pytest.mark.parametrize("content", [b"", b"PK", b"no checkpoint", bytes(5000), b"\x80\x02."])
+def test_what_is_no_checkpoint_is_refused(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.pth").write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"a\.pth"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+def test_what_is_no_dict_is_refused(tmp_path: Path) -> None:
+    torch.save([1, 2], tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="holds no dict"):
+        load_checkpoint(tmp_path / "a.pth")
+
+
+class _Trap:
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.path,)
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+
+def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    trap, path = tmp_path / "sprung", str(tmp_path / "a.pth")
+    torch.save({"trap": _Trap(str(trap))}, path)
+    with caplog.at_level(logging.INFO):
+        loaded = load_checkpoint(path)
+    assert isinstance(loaded["trap"], Inert)
+    assert not trap.exists()
+    assert caplog.messages == [f"checkpoint '{path}': objects of 1 kinds were not built: {os.mkdir.__module__}.mkdir"]
+    load_checkpoint(path, trust=True)
+    assert trap.exists()
+    assert caplog.messages[1:] == [f"trusting checkpoint '{path}': code in it may be executed"]
+    with pytest.raises(CheckpointError, match="torch cannot load it: FileExistsError"):
+        load_checkpoint(path, trust=True)
+
+
+def test_old_plain_pickles_are_read(tmp_path: Path) -> None:
+    (tmp_path / "a.pkl").write_bytes(pickle.dumps({"model": {"w": np.arange(3.0)}}))
+    assert load_checkpoint(tmp_path / "a.pkl")["model"]["w"].tolist() == [0, 1, 2]

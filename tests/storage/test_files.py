@@ -1,0 +1,82 @@
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate import storage
+from footplate.storage import Sink
+
+
+@pytest.fixture(params=["local", "file", "memory"])
+def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "memory":
+        import fsspec  # type: ignore[import-untyped]
+
+        yield f"memory://{tmp_path.name}"
+        fsspec.filesystem("memory").store.clear()
+    else:
+        yield f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
+
+
+def test_what_is_committed_is_read_back(folder: str) -> None:
+    path = storage.join(folder, "sub", "a.bin")
+    storage.commit_bytes(path, b"one")
+    storage.commit_bytes(path, b"two!")
+    assert storage.read_bytes(path) == b"two!"
+    assert storage.exists(path)
+    assert storage.status(path).size == 4
+    assert storage.status(path).modified > 1e9
+    assert storage.list_dir(storage.join(folder, "sub")) == ["a.bin"]
+
+
+def test_a_failing_writer_leaves_what_was_there(folder: str) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.commit_bytes(path, b"one")
+
+    def fail(sink: Sink) -> None:
+        sink.write(b"half")
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        storage.commit_file(path, fail)
+    assert storage.read_bytes(path) == b"one"
+    assert storage.list_dir(folder) == ["a.bin"]
+
+
+def test_removing_twice_is_no_error(folder: str) -> None:
+    path = storage.join(folder, "a.bin")
+    storage.commit_bytes(path, b"one")
+    storage.remove(path)
+    storage.remove(path)
+    assert not storage.exists(path)
+
+
+def test_text_is_utf_8(folder: str) -> None:
+    storage.make_dirs(folder)
+    path = storage.join(folder, "a.txt")
+    with storage.open_file(path, "w") as stream:
+        stream.write("grün")
+    assert storage.read_bytes(path) == "grün".encode()
+    with storage.open_file(path, "r") as stream:
+        assert stream.read() == "grün"
+
+
+def test_what_is_not_there_is_an_error(folder: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        storage.read_bytes(storage.join(folder, "nope"))
+    with pytest.raises(FileNotFoundError):
+        storage.status(storage.join(folder, "nope"))
+    with pytest.raises(FileNotFoundError):
+        storage.list_dir(storage.join(folder, "nope"))
+
+
+def test_free_space_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
+    free = storage.free_space(tmp_path / "not" / "yet")
+    assert free is not None
+    assert free > 1 << 20
+    assert storage.free_space("memory://run") is None
+
+
+def test_nothing_is_stale_where_nothing_is(tmp_path: Path) -> None:
+    assert storage.clean_stale(tmp_path / "nope") == []
+    assert storage.clean_stale("memory://run") == []

@@ -1,0 +1,126 @@
+import errno
+import os
+import signal
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.storage import Sink, local
+
+
+def _write(data: bytes) -> Any:
+    def write(sink: Sink) -> None:
+        sink.write(data)
+
+    return write
+
+
+def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+
+    def traced(name: str) -> Any:
+        original = getattr(os, name)
+
+        def call(*args: Any) -> Any:
+            kind = "folder" if name == "fsync" and stat.S_ISDIR(os.fstat(args[0]).st_mode) else name
+            calls.append(kind)
+            return original(*args)
+
+        return call
+
+    for name in ("write", "fsync", "replace"):
+        monkeypatch.setattr(os, name, traced(name))
+    local.commit(str(tmp_path / "a"), _write(b"one"))
+    assert calls == ["write", "fsync", "replace", "folder"]
+
+
+def test_permissions_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        local.commit(str(tmp_path / "a"), _write(b"one"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
+
+
+def test_a_folder_or_device_is_not_replaced(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="folder or a device"):
+        local.commit(str(tmp_path), _write(b"one"))
+
+
+def test_long_names_fit(tmp_path: Path) -> None:
+    local.commit(str(tmp_path / ("a" * 255)), _write(b"one"))
+    assert (tmp_path / ("a" * 255)).read_bytes() == b"one"
+
+
+def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    local.commit(str(tmp_path / "a"), _write(b"one"))
+    assert (tmp_path / "a").read_bytes() == b"one"
+
+
+def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, "no")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="no"):
+        local.sync_folder(str(tmp_path))
+
+
+def test_what_a_living_writer_holds_stays_and_what_a_dead_one_left_goes(tmp_path: Path) -> None:
+    ready, told = os.pipe()
+    child = os.fork()
+    if not child:
+
+        def stall(sink: Sink) -> None:
+            os.write(told, b"x")
+            signal.pause()
+
+        local.commit(str(tmp_path / "a"), stall)
+    os.read(ready, 1)
+    (held,) = tmp_path.iterdir()
+    try:
+        assert local.clean_stale(str(tmp_path)) == []
+        assert held.exists()
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert local.clean_stale(str(tmp_path)) == [str(held)]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_hidden_files_are_not_cleaned(tmp_path: Path) -> None:
+    (tmp_path / ".notes").touch()
+    (tmp_path / "a.partial").touch()
+    assert local.clean_stale(str(tmp_path)) == []
+
+
+def test_a_file_that_was_cleaned_before_it_was_locked_is_opened_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = os.open
+    removed: list[str] = []
+
+    def open_and_lose(path: str, *args: int) -> int:
+        descriptor = opened(path, *args)
+        if path.endswith(".partial") and not removed:
+            removed.append(path)
+            os.unlink(path)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lose)
+    local.commit(str(tmp_path / "a"), _write(b"one"))
+    assert len(removed) == 1
+    assert (tmp_path / "a").read_bytes() == b"one"

@@ -1,0 +1,39 @@
+import os
+from pathlib import Path
+
+import pytest
+
+from footplate import storage
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [("run/a.pth", True), ("/run", True), ("file:///run", True), ("local:///run", True), ("s3://bucket/run", False)],
+)
+def test_local_paths_have_no_protocol_but_file(path: str, expected: bool) -> None:
+    assert storage.is_local(path) is expected
+
+
+@pytest.mark.parametrize(
+    ("path", "folder", "name"),
+    [
+        ("run/a.pth", "run", "a.pth"),
+        ("file:///run/a.pth", "/run", "a.pth"),
+        ("memory://run/a.pth", "memory://run", "a.pth"),
+        ("memory://a.pth", "memory://", "a.pth"),
+        ("a.pth", "", "a.pth"),
+    ],
+)
+def test_parent_and_base_name_split_a_path(path: str, folder: str, name: str) -> None:
+    assert (storage.parent(path), storage.base_name(path)) == (folder, name)
+
+
+def test_join_keeps_the_protocol() -> None:
+    assert storage.join("memory://run", "sub", "a.pth") == "memory://run/sub/a.pth"
+    assert storage.join(Path("run"), "a.pth") == "run/a.pth"
+
+
+def test_absolute_leaves_remote_targets_alone() -> None:
+    assert storage.absolute("memory://run/a.pth") == "memory://run/a.pth"
+    assert storage.absolute("a.pth") == os.path.join(os.getcwd(), "a.pth")
+    assert storage.local_path("~/a") == os.path.expanduser("~/a")
