@@ -35,7 +35,7 @@ class BaseDataset(Dataset[Any]):
         data_root: Where relative paths begin.
         data_prefix: For keys of a record that hold relative paths, the folder these begin in.
         filter_cfg: What `filter_data` goes by.
-        indices: Only these records, or only the first so many (of a negative number, the last).
+        indices: Only these records; or at most the first so many, of a negative number the last.
         serialize_data: Keep the records as bytes, which workers share; see `RecordStore`.
         pipeline: Transforms, applied to a record in turn.
         test_mode: Whether a sample that the pipeline gives up is an error; in training another one is taken.
@@ -177,7 +177,7 @@ class BaseDataset(Dataset[Any]):
         """Keeps only some records.
 
         Args:
-            indices: Which; or the first so many, of a negative number the last.
+            indices: Which; or at most the first so many, of a negative number the last.
 
         Raises:
             ArgumentError: It asks for records that are not there.
@@ -250,6 +250,4 @@ def _positions(indices: Indices, size: int) -> Sequence[int]:
         if any(not -size <= at < size for at in indices):
             raise ArgumentError(f"indices asks for records beyond the {size} there are", key="indices")
         return [at % size for at in indices]
-    if abs(indices) > size:
-        raise ArgumentError(f"indices asks for more than the {size} records there are", key="indices", found=indices)
-    return range(indices) if indices >= 0 else range(size + indices, size)
+    return range(size)[:indices] if indices >= 0 else range(size)[indices:]

@@ -93,7 +93,11 @@ class InfiniteSampler(Sampler[int]):
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
-            order = _permutation(self.size, self.seed + number) if self.shuffle else torch.arange(self.size, dtype=torch.int32)
+            order = (
+                _permutation(self.size, self.seed + number)
+                if self.shuffle
+                else torch.arange(self.size, dtype=torch.int32)
+            )
             chosen = order[offset :: self.world_size]
             yield from _numbers(chosen)
             position += len(chosen) * self.world_size
@@ -113,8 +117,8 @@ def _permutation(size: int, seed: int) -> torch.Tensor:
 
 def _numbers(chosen: torch.Tensor) -> Iterator[int]:
     # Piece by piece: a list of a million Python numbers takes five times the memory of the tensor.
-    for piece in chosen.split(_PIECE):
-        yield from piece.tolist()
+    for at in range(0, len(chosen), _PIECE):
+        yield from chosen[at : at + _PIECE].tolist()
 
 
 def _length(dataset: Sized) -> int:

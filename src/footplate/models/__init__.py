@@ -1,15 +1,41 @@
 """The contract between the engine and a model, and the parts that models share."""
 
 from footplate.models.base_model import BaseModel
-from footplate.models.base_module import BaseModule
+from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
+from footplate.models.initializers import (
+    BaseInit,
+    Caffe2XavierInit,
+    ConstantInit,
+    KaimingInit,
+    NormalInit,
+    PretrainedInit,
+    TruncNormalInit,
+    UniformInit,
+    XavierInit,
+    bias_from_probability,
+)
 from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 
 __all__ = [
     "BaseDataPreprocessor",
+    "BaseInit",
     "BaseModel",
     "BaseModule",
+    "Caffe2XavierInit",
+    "ConstantInit",
     "ImgDataPreprocessor",
+    "KaimingInit",
+    "ModuleDict",
+    "ModuleList",
+    "NormalInit",
+    "PretrainedInit",
+    "Sequential",
+    "TruncNormalInit",
+    "UniformInit",
+    "XavierInit",
+    "bias_from_probability",
+    "initialize",
     "parse_losses",
     "stack_batch",
 ]

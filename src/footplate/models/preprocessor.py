@@ -155,9 +155,7 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         if not self._normalised:
             return pictures
         if len(self.mean) not in (1, channels):
-            raise DataError(
-                f"mean has {len(self.mean)} channels, the pictures differ", found=tuple(pictures.shape)
-            )
+            raise DataError(f"mean has {len(self.mean)} channels, the pictures differ", found=tuple(pictures.shape))
         return (pictures - self.mean) / self.std
 
 
