@@ -1,0 +1,44 @@
+import multiprocessing
+import os
+import pickle
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+
+from footplate.distributed import initialize
+
+OnRanks = Callable[..., list[Any]]
+
+
+def _run(rank: int, world: int, port: int, folder: Path, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    settings = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in settings.items()})
+    initialize("pytorch", {"backend": "gloo", "timeout": 60})
+    (folder / f"rank_{rank}").write_bytes(pickle.dumps(function(*args)))
+    dist.destroy_process_group()
+
+
+@pytest.fixture
+def on_ranks(tmp_path: Path) -> OnRanks:
+    """Calls a function in several processes that train together, and returns what each returned."""
+
+    def call(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        context = multiprocessing.get_context("fork")
+        ranks = [context.Process(target=_run, args=(r, world, port, tmp_path, function, args)) for r in range(world)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(60)
+        assert [process.exitcode for process in ranks] == [0] * world
+        return [pickle.loads((tmp_path / f"rank_{rank}").read_bytes()) for rank in range(world)]
+
+    return call

@@ -1,0 +1,97 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
+from footplate.models import BaseModel
+from footplate.optim import build_optim_wrapper
+from footplate.registry import MODEL_WRAPPERS
+
+
+class Line(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.tensor([1.0, 2.0]))
+
+    def forward(self, inputs: Any, targets: Any, mode: str = "tensor") -> Any:
+        out = (inputs * self.weight).sum(1)
+        if mode == "loss":
+            return {"loss": (out - targets).square().mean()}
+        return [mode, out] if mode == "predict" else out
+
+
+INPUTS = torch.arange(8.0).reshape(4, 2)
+TARGETS = torch.tensor([1.0, 0.0, -1.0, 2.0])
+
+
+def train(*, as_dict: bool, rows: slice, cfg: dict[str, Any] | None = None) -> tuple[str, list[float]]:
+    model: Any = wrap_model(Line(), cfg)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.01}})
+    inputs, targets = INPUTS[rows], TARGETS[rows]
+    batch = {"inputs": inputs, "targets": targets} if as_dict else (inputs, targets)
+    for _ in range(2):
+        log_vars = model.train_step(batch, wrapper)
+        assert set(log_vars) == {"loss"}
+    assert model.val_step(batch)[0] == model.test_step(batch)[0] == "predict"
+    inner = unwrap_model(model)
+    assert isinstance(inner, Line)
+    return type(model).__name__, inner.weight.tolist()
+
+
+def train_share(as_dict: bool, cfg: dict[str, Any] | None) -> tuple[str, list[float]]:
+    return train(as_dict=as_dict, rows=slice(get_rank(), None, 2), cfg=cfg)
+
+
+@pytest.mark.parametrize(
+    ("as_dict", "cfg", "name"),
+    [
+        (True, None, "ModelDistributedDataParallel"),
+        (False, {"type": "MMDistributedDataParallel", "bucket_cap_mb": 1}, "ModelDistributedDataParallel"),
+    ],
+)
+def test_two_processes_train_as_one_with_the_whole_batch(
+    on_ranks: Callable[..., list[Any]], as_dict: bool, cfg: dict[str, Any] | None, name: str
+) -> None:
+    alone = train(as_dict=as_dict, rows=slice(None))
+    assert alone[0] == "Line"
+    for found_name, weight in on_ranks(2, train_share, as_dict, cfg):
+        assert found_name == name
+        assert weight == pytest.approx(alone[1], rel=1e-6)
+
+
+def test_one_process_needs_no_wrapper() -> None:
+    model = Line()
+    assert wrap_model(model, {"type": "MMDistributedDataParallel"}) is model
+
+
+class Holder(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+
+def test_what_is_inside_wrappers_and_compilation() -> None:
+    model = Line()
+    assert not is_model_wrapper(model)
+    assert unwrap_model(model) is model
+    parallel = nn.DataParallel(model)
+    compiled: Any = torch.compile(parallel, backend="eager")
+    inside: Any = torch.compile(model, backend="eager")
+    assert is_model_wrapper(parallel)
+    assert unwrap_model(compiled) is model
+    assert unwrap_model(nn.DataParallel(inside)) is model
+
+
+def test_a_users_wrapper_is_one_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = Line()
+    held = Holder(model)
+    assert unwrap_model(held) is held
+    MODEL_WRAPPERS.register_module(module=Holder)
+    try:
+        assert is_model_wrapper(held)
+        assert unwrap_model(held) is model
+    finally:
+        vars(MODEL_WRAPPERS)["_entries"].pop("Holder")
