@@ -1,11 +1,12 @@
 """The data set of composed scenes."""
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, at_key, nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
 from footplate.registry import DATASETS, TRANSFORMS
@@ -70,7 +71,7 @@ class FashionScenes:
             raise ArgumentError("length must be a positive whole number", key="length", found=length)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
-        self._style = SceneStyle(**{name: _fixed(value) for name, value in (style or {}).items()})
+        self._style = _build_style(style or {})
         self._pipeline = [TRANSFORMS.build(each) if isinstance(each, Mapping) else each for each in pipeline]
 
     @property
@@ -114,5 +115,16 @@ class FashionScenes:
         }
 
 
-def _fixed(value: Any) -> Any:
+def _build_style(style: Mapping[str, Any]) -> SceneStyle:
+    known = [field.name for field in dataclasses.fields(SceneStyle)]
+    for name in style:
+        if name not in known:
+            near = nearest(name, known)
+            raise ArgumentError(f"a scene's style has no '{name}'", key=f"style.{name}", suggestion=near)
+    with at_key("style"):
+        settings: dict[str, Any] = {name: _as_range(value) for name, value in style.items()}
+        return SceneStyle(**settings)
+
+
+def _as_range(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
