@@ -20,8 +20,8 @@ class BaseInit:
     Args:
         bias: Value of the biases.
         bias_prob: In place of `bias`: the probability that the sigmoid of the bias shall be.
-        layer: Names of the classes, or of their direct bases; None takes every module with a weight, which
-            only the parts named by an override are.
+        layer: Names of the classes, or of their direct bases; without it only parts that an override names are
+            initialized.
 
     Raises:
         ArgumentError: An argument is of the wrong type.

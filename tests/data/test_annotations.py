@@ -1,0 +1,55 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate.data.annotations import joined, load_annotations, read_lines
+from footplate.errors import DataError
+
+CONTENT = {"metainfo": {"classes": ["a"]}, "data_list": [{"img_path": "1.png"}]}
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml", "A.YML"])
+def test_annotation_files(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(json.dumps(CONTENT))
+    assert load_annotations(str(tmp_path / name)) == (CONTENT["metainfo"], CONTENT["data_list"])
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", None, "a.json' does not exist"),
+        ("a.json", "{", "a.json' cannot be parsed: Expecting property name"),
+        ("a.yaml", "a: [", "a.yaml' cannot be parsed"),
+        ("a.json", '{"images": []}', r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*overrides"),
+        ("a.json", "[1]", "lacks the keys"),
+        ("a.pkl", "", "a.pkl' is none of .json, .yaml, .yml\n.*overrides load_data_list"),
+    ],
+)
+def test_what_cannot_be_read_is_named(name: str, text: str | None, message: str, tmp_path: Path) -> None:
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(DataError, match=message):
+        load_annotations(str(tmp_path / name))
+
+
+def test_lines_have_no_ends(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("cat\ndog\n")
+    assert read_lines(str(tmp_path / "a.txt")) == ["cat", "dog"]
+
+
+@pytest.mark.parametrize(
+    ("root", "path", "expected"),
+    [
+        ("root", "a/b", "root/a/b"),
+        ("root", "", "root"),
+        ("", "a", "a"),
+        ("", "", ""),
+        ("root", "/a", "/a"),
+        ("root", "C:/a", "C:/a"),
+        ("root", "s3://bucket/a", "s3://bucket/a"),
+        ("s3://bucket/root", "a", "s3://bucket/root/a"),
+    ],
+)
+def test_paths_are_joined(root: str, path: str, expected: str) -> None:
+    assert joined(root, path) == expected

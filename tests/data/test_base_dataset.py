@@ -1,0 +1,162 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+from footplate.data import BaseDataset, build_dataloader
+from footplate.errors import ArgumentError, DataError, UnknownNameError
+
+
+class Heights(BaseDataset):
+    METAINFO: ClassVar[dict[str, Any]] = {"classes": ("q",), "own": 1}
+
+    def filter_data(self) -> list[Any]:
+        return [each for each in self.data_list if each["height"] >= (self.filter_cfg or {}).get("min", 0)]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> str:
+    records = [{"img_path": f"{at}.jpg", "height": at} for at in range(8)]
+    content = {"metainfo": {"classes": ["a"], "task": "x"}, "data_list": records}
+    (tmp_path / "ann").mkdir()
+    (tmp_path / "ann" / "a.json").write_text(json.dumps(content))
+    return str(tmp_path)
+
+
+def build(root: str, **options: Any) -> Heights:
+    prefix = {"data_prefix": {"img_path": "images"}, "pipeline": [lambda data: data]}
+    return Heights("ann/a.json", data_root=root, **{**prefix, **options})
+
+
+def heights(dataset: BaseDataset) -> list[int]:
+    return [dataset[at]["height"] for at in range(len(dataset))]
+
+
+@pytest.mark.parametrize("serialize_data", [True, False])
+def test_a_record_becomes_a_sample(root: str, serialize_data: bool) -> None:
+    dataset = build(root, serialize_data=serialize_data)
+    assert len(dataset) == 8
+    assert dataset[1] == {"img_path": f"{root}/images/1.jpg", "height": 1, "sample_idx": 1}
+    assert dataset[-1]["sample_idx"] == 7
+    dataset[1]["height"] = 99
+    assert dataset.get_data_info(1)["height"] == 1
+    with pytest.raises(IndexError):
+        dataset[8]
+
+
+def test_metainfo_of_class_argument_and_file(root: str, tmp_path: Path) -> None:
+    assert build(root).metainfo == {"classes": ("q",), "own": 1, "task": "x"}
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    dataset = build(root, metainfo={"classes": str(tmp_path / "classes.txt"), "extra": "word"})
+    assert dataset.metainfo == {"classes": ["cat", "dog"], "own": 1, "task": "x", "extra": "word"}
+    dataset.metainfo["classes"].append("cow")
+    assert dataset.metainfo["classes"] == ["cat", "dog"]
+    assert Heights.METAINFO == {"classes": ("q",), "own": 1}
+
+
+def test_records_are_filtered(root: str) -> None:
+    assert heights(build(root, filter_cfg={"min": 5})) == [5, 6, 7]
+    assert heights(build(root, filter_cfg={"min": 5}, indices=2)) == [5, 6]
+
+
+@pytest.mark.parametrize("serialize_data", [True, False])
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [(3, [0, 1, 2]), (-3, [5, 6, 7]), ([1, 5], [1, 5]), ([-1], [7]), (0, []), (99, list(range(8)))],
+)
+def test_some_records(root: str, serialize_data: bool, indices: Any, expected: list[int]) -> None:
+    assert heights(build(root, serialize_data=serialize_data, indices=indices)) == expected
+    dataset = build(root, serialize_data=serialize_data)
+    assert heights(dataset.get_subset(indices)) == expected
+    assert heights(dataset) == list(range(8))
+    dataset.get_subset_(indices)
+    assert heights(dataset) == expected
+
+
+def test_records_that_are_not_there(root: str) -> None:
+    with pytest.raises(ArgumentError, match="beyond the 8 there are"):
+        build(root, indices=[8])
+
+
+def test_a_lazy_data_set_reads_when_asked(root: str) -> None:
+    dataset = build(root, lazy_init=True)
+    assert dataset.metainfo == {"classes": ("q",), "own": 1}
+    assert len(dataset) == 8
+    assert dataset.metainfo["task"] == "x"
+    assert build(root, lazy_init=True)[2]["height"] == 2
+    assert build(root, lazy_init=True).get_data_info(2)["height"] == 2
+
+
+def test_in_training_another_sample_is_taken_for_one_given_up(root: str) -> None:
+    dataset = build(root, pipeline=[lambda data: data if data["height"] > 5 else None])
+    np.random.seed(0)
+    assert {dataset[0]["height"] for _ in range(20)} == {6, 7}
+    loader = build_dataloader({"dataset": dataset, "batch_size": 8}, seed=1)
+    assert next(iter(loader))["height"] == next(iter(loader))["height"]
+
+
+def test_a_test_wants_every_sample(root: str) -> None:
+    dataset = build(root, pipeline=[lambda data: None], test_mode=True)
+    with pytest.raises(DataError, match="gave up sample 0, and a test wants every sample"):
+        dataset[0]
+    with pytest.raises(DataError, match="gave up 4 samples in a row"):
+        build(root, pipeline=[lambda data: None], max_refetch=3)[0]
+
+
+def broken(data: dict[str, Any]) -> dict[str, Any]:
+    if data["height"] == 2:
+        raise DataError("the picture '2.jpg' cannot be read")
+    return data
+
+
+def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(DataError, match=r"2.jpg"):
+        build(root, pipeline=[broken])[2]
+    assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
+    assert caplog.record_tuples == [
+        ("footplate.data", logging.WARNING, "sample 2 is skipped: the picture '2.jpg' cannot be read")
+    ]
+    with pytest.raises(DataError, match=r"2.jpg"):
+        build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]
+
+
+@pytest.mark.parametrize("prefix", [{}, {"img_path": ""}, {"img_path": None}, {"img_path": "/abs"}])
+def test_prefixes_of_paths(root: str, prefix: dict[str, str | None]) -> None:
+    start = {"": f"{root}/", "/abs": "/abs/"}[prefix.get("img_path") or ""] if prefix else ""
+    assert build(root, data_prefix=prefix)[0]["img_path"] == f"{start}0.jpg"
+
+
+def test_a_record_may_become_several(root: str) -> None:
+    class Doubled(Heights):
+        def parse_data_info(self, raw_data_info: dict[str, Any]) -> list[dict[str, Any]]:
+            return [dict(raw_data_info), dict(raw_data_info)]
+
+    assert heights(Doubled("ann/a.json", data_root=root, indices=4)) == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("options", "kind", "message"),
+    [
+        ({"ann_file": ""}, DataError, "the data set 'Heights' has no ann_file"),
+        ({"ann_file": "nowhere.json"}, DataError, "nowhere.json' does not exist"),
+        ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which data_prefix names"),
+        ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),
+        ({"on_error": "ignore"}, ArgumentError, "'stop' or 'skip'"),
+        (
+            {"pipeline": [{"type": "LoadImageFromFle"}]},
+            UnknownNameError,
+            r"key pipeline\[0\].type\n.*LoadImageFromFile",
+        ),
+    ],
+)
+def test_unfit_arguments_are_named(root: str, options: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Heights(**{"ann_file": "ann/a.json", "data_root": root, **options})
+
+
+def test_categories_are_the_subclass_s_business(root: str) -> None:
+    with pytest.raises(NotImplementedError, match="Heights does not override get_cat_ids"):
+        build(root).get_cat_ids(0)

@@ -1,0 +1,107 @@
+import math
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from footplate.data import BaseDataset, ClassBalancedDataset, ConcatDataset, RepeatDataset
+from footplate.errors import ArgumentError, UnknownNameError
+from footplate.registry import DATASETS
+
+
+class CategoriesForTest(BaseDataset):
+    """Samples with the categories that `filter_cfg` lists."""
+
+    def load_data_list(self) -> list[Any]:
+        assert self.filter_cfg is not None
+        return [{"cats": cats} for cats in self.filter_cfg["cats"]]
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        return self.get_data_info(idx)["cats"]  # type: ignore[no-any-return]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _registered() -> None:
+    DATASETS.register_module(module=CategoriesForTest, force=True)
+
+
+def section(*cats: list[int], **options: Any) -> dict[str, Any]:
+    return {"type": "CategoriesForTest", "filter_cfg": {"cats": list(cats)}, **options}
+
+
+def build(*cats: list[int], **options: Any) -> BaseDataset:
+    return CategoriesForTest(filter_cfg={"cats": list(cats)}, **options)
+
+
+def cats_of(dataset: Any) -> list[list[int]]:
+    return [dataset[at]["cats"] for at in range(len(dataset))]
+
+
+@pytest.mark.parametrize("lazy_init", [False, True])
+def test_data_sets_follow_each_other(lazy_init: bool) -> None:
+    dataset = ConcatDataset(
+        [section([1], [2], lazy_init=lazy_init), build(), build([3], lazy_init=lazy_init)], lazy_init=lazy_init
+    )
+    assert cats_of(dataset) == [[1], [2], [3]]
+    assert dataset[-1]["cats"] == dataset.get_cat_ids(2) == [3]
+    assert dataset.get_data_info(2) == {"cats": [3], "sample_idx": 0}
+    with pytest.raises(IndexError):
+        dataset[3]
+
+
+def test_metainfo_of_several_data_sets_must_agree() -> None:
+    parts = [build([1], metainfo={"a": 1}), build([2], metainfo={"a": 2})]
+    with pytest.raises(
+        ArgumentError, match=r"differs in 'a'\n  key datasets\[1\].metainfo.a\n  found: 2\n.*ignore_keys"
+    ):
+        ConcatDataset(parts)
+    assert ConcatDataset(parts, ignore_keys="a").metainfo == {"a": 1}
+    assert ConcatDataset(parts, ignore_keys=["a", "b"]).metainfo == {"a": 1}
+
+
+@pytest.mark.parametrize(
+    ("datasets", "kind", "message"),
+    [
+        ([], ArgumentError, "no data sets"),
+        ([{"type": "CategoriesForTst"}], UnknownNameError, r"key datasets\[0\].type\n.*'CategoriesForTest'"),
+    ],
+)
+def test_unfit_parts_are_named(datasets: list[Any], kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        ConcatDataset(datasets)
+
+
+@pytest.mark.parametrize("lazy_init", [False, True])
+def test_a_data_set_is_repeated(lazy_init: bool) -> None:
+    dataset = RepeatDataset(section([1], [2], metainfo={"a": 1}), times=3, lazy_init=lazy_init)
+    assert cats_of(dataset) == [[1], [2]] * 3
+    assert dataset.get_data_info(5)["cats"] == dataset.get_cat_ids(-1) == [2]
+    assert dataset.metainfo == {"a": 1}
+    with pytest.raises(IndexError):
+        dataset[6]
+    with pytest.raises(ArgumentError, match="at least once"):
+        RepeatDataset(build([1]), times=0)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 1.0])
+def test_samples_of_rare_categories_are_repeated(threshold: float) -> None:
+    cats = [[0], [0], [0], [0, 1], [0], [0, 2], [0, 2], [0], [], [1]]
+    share = {0: 0.8, 1: 0.2, 2: 0.2}
+    times = [math.ceil(max([1.0, *(math.sqrt(threshold / share[cat]) for cat in each)])) for each in cats]
+    dataset = ClassBalancedDataset(section(*cats), threshold)
+    assert cats_of(dataset) == [each for each, number in zip(cats, times, strict=True) for _ in range(number)]
+    seen = Counter(dataset.get_data_info(at)["sample_idx"] for at in range(len(dataset)))
+    assert [seen[at] for at in range(10)] == times
+    assert max(times) == {0.1: 1, 0.5: 2, 1.0: 3}[threshold]
+
+
+@pytest.mark.parametrize("threshold", [0, 1.5])
+def test_a_threshold_is_a_share(threshold: float) -> None:
+    with pytest.raises(ArgumentError, match="a share of the samples"):
+        ClassBalancedDataset(build([1]), threshold)
+
+
+def test_a_lazy_balance_is_struck_when_asked() -> None:
+    dataset = ClassBalancedDataset(section([0], [0], [0], [1], lazy_init=True), 1.0, lazy_init=True)
+    assert dataset[-1]["cats"] == [1]
+    assert len(dataset) == 8

@@ -1,0 +1,127 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.models import BaseModule, ModuleDict, ModuleList, Sequential, initialize
+
+LINEAR = {"type": "Constant", "layer": "Linear"}
+
+
+class Part(BaseModule):
+    def __init__(self, init_cfg: Any = None) -> None:
+        super().__init__(init_cfg)
+        self.linear = nn.Linear(1, 1)
+
+
+class Net(BaseModule):
+    def __init__(self, init_cfg: Any = None, part_cfg: Any = None) -> None:
+        super().__init__(init_cfg)
+        self.linear = nn.Linear(1, 1)
+        self.score = nn.Linear(1, 1)
+        self.part = Part(part_cfg)
+        self.several = Sequential(ModuleList([Part(part_cfg)]), ModuleDict({"a": Part(part_cfg)}))
+
+
+def weights(init_cfg: Any, part_cfg: Any = None) -> list[float]:
+    """Weights of linear, score, part and the two parts in containers; 1 where nothing initialized them."""
+    net = Net(init_cfg, part_cfg)
+    for parameter in net.parameters():
+        nn.init.ones_(parameter)
+    net.init_weights()
+    return [module.weight.item() for module in net.modules() if isinstance(module, nn.Linear)]
+
+
+@pytest.mark.parametrize(
+    ("init_cfg", "part_cfg", "expected"),
+    [
+        (None, None, [1, 1, 1, 1, 1]),
+        ({**LINEAR, "val": 2}, None, [2, 2, 2, 2, 2]),
+        ({**LINEAR, "val": 2}, {**LINEAR, "val": 3}, [2, 2, 3, 3, 3]),
+        (None, {**LINEAR, "val": 3}, [1, 1, 3, 3, 3]),
+        ([{**LINEAR, "val": 2}, {**LINEAR, "val": 4}], None, [4, 4, 4, 4, 4]),
+        ({**LINEAR, "val": 2, "override": {"type": "Constant", "name": "score", "val": 5}}, None, [2, 5, 2, 2, 2]),
+        ({"type": "Constant", "val": 2, "override": {"name": "score"}}, None, [1, 2, 1, 1, 1]),
+        ({"type": "Constant", "val": 2, "override": [{"name": "part"}, {"name": "score"}]}, None, [1, 2, 2, 1, 1]),
+    ],
+)
+def test_whose_words_count(init_cfg: Any, part_cfg: Any, expected: list[float]) -> None:
+    assert weights(init_cfg, part_cfg) == expected
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> str:
+    net = Net()
+    for parameter in net.parameters():
+        nn.init.constant_(parameter, 9)
+    state = {**net.state_dict(), **{f"backbone.{key}": value - 1 for key, value in Part().state_dict().items()}}
+    for key in ("backbone.linear.weight", "backbone.linear.bias"):
+        state[key] = torch.full_like(state[key], 8.0)
+    torch.save({"state_dict": state}, tmp_path / "a.pth")
+    return str(tmp_path / "a.pth")
+
+
+def test_a_checkpoint_alone_has_the_last_word(checkpoint: str) -> None:
+    loaded = {"type": "Pretrained", "checkpoint": checkpoint}
+    assert weights(loaded, {**LINEAR, "val": 3}) == [9] * 5
+    assert weights([{**LINEAR, "val": 2}, loaded], {**LINEAR, "val": 3}) == [9] * 5
+
+
+@pytest.mark.parametrize("prefix", ["backbone", "backbone."])
+def test_a_part_takes_what_lies_under_a_prefix(checkpoint: str, prefix: str) -> None:
+    part_cfg = {"type": "Pretrained", "checkpoint": checkpoint, "prefix": prefix}
+    assert weights({**LINEAR, "val": 2}, part_cfg) == [2, 2, 8, 8, 8]
+
+
+def test_weights_are_initialized_once(caplog: pytest.LogCaptureFixture) -> None:
+    part = Part({**LINEAR, "val": 2})
+    assert not part.is_init
+    part.init_weights()
+    nn.init.ones_(part.linear.weight)
+    part.init_weights()
+    assert (part.linear.weight.item(), part.is_init) == (1.0, True)
+    assert "the weights of Part are initialized already" in caplog.text
+
+
+def test_a_part_of_the_user_with_init_weights_is_asked() -> None:
+    class Own(nn.Module):
+        asked = 0
+
+        def init_weights(self) -> None:
+            self.asked += 1
+
+    net = Net()
+    net.own = Own()
+    net.init_weights()
+    assert net.own.asked == 1
+
+
+def test_containers_are_torch_s_own() -> None:
+    part = Part()
+    assert Sequential(part, nn.ReLU())[1](torch.tensor(-1.0)).item() == 0.0
+    assert ModuleList([part])[0] is part
+    assert ModuleDict({"a": part})["a"] is part
+    assert len(Sequential()) == len(ModuleList()) == len(ModuleDict()) == 0
+
+
+def test_an_initializer_without_layer_says_that_it_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    initialize(nn.Linear(1, 1), {"type": "Constant", "val": 3})
+    assert "the initializer Constant names no layer, so it does nothing" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("init_cfg", "kind", "message"),
+    [
+        ({**LINEAR, "val": 1, "override": {"name": "scor"}}, ArgumentError, "override.name\n.*'scor'\n.*'score'"),
+        ({**LINEAR, "val": 1, "override": {"type": "Constant", "val": 1}}, ArgumentError, "a part of Net by 'name'"),
+        ({**LINEAR, "val": 1, "override": {"name": "score", "val": 1}}, ArgumentError, "has a 'type'"),
+        (3, ArgumentError, "a dict or a list of dicts"),
+        ({"type": "Pretrained", "checkpoint": "/nowhere/a.pth"}, CheckpointError, "/nowhere/a.pth"),
+    ],
+)
+def test_unfit_configs_are_named(init_cfg: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        Net(init_cfg).init_weights()
