@@ -3,6 +3,7 @@
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -10,18 +11,20 @@ from typing import NoReturn
 from footplate import __version__
 from footplate.errors import FootplateError, nearest
 
+_INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
 # arguments that returns the exit code; it imports what it needs when it runs.
-_COMMANDS = ("train", "test", "recipes")
+_COMMANDS = ("train", "test", "recipes", "checkpoint")
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors fit on one line and name the nearest command."""
 
     def error(self, message: str) -> NoReturn:
-        if "invalid choice" in message and len(sys.argv) > 1:
-            near = nearest(sys.argv[1], _COMMANDS)
-            message = f"unknown command '{sys.argv[1]}'" + (f": did you mean '{near}'?" if near else "")
+        choice = _INVALID_CHOICE.search(message)
+        if choice:
+            near = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
+            message = f"there is no '{choice[1]}'" + (f": did you mean '{near}'?" if near else "")
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")
 
 

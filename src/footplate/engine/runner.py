@@ -302,8 +302,7 @@ class Runner:
         """
         checkpoint = load_checkpoint(filename, map_location)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        report = load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys)
-        _logger.info("weights of %s: %s", filename, report)
+        load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
         return checkpoint
 
     def resume(self, filename: str) -> None:

@@ -6,7 +6,7 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
 from footplate.registry.build import build_object
@@ -91,6 +91,16 @@ class Registry:
     def root(self) -> "Registry":
         """The top of the family."""
         return self.parent.root if self.parent is not None else self
+
+    @overload
+    def register_module(
+        self, name: str | Sequence[str] | None = None, force: bool = False, module: None = None
+    ) -> Callable[[_Entry], _Entry]: ...
+
+    @overload
+    def register_module(
+        self, name: str | Sequence[str] | None = None, force: bool = False, *, module: _Entry
+    ) -> _Entry: ...
 
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
         """Registers a class or function, as a decorator or, with `module`, at once.
