@@ -13,6 +13,7 @@ from footplate.config.forms import write_form
 from footplate.config.loader import Loaded, Options, load, load_text
 from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import merge_options
+from footplate.config.origins import Place
 from footplate.config.python_form import write_python
 from footplate.config.sources import absolute, suffix_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
@@ -92,7 +93,7 @@ class Config:
         try:
             config = _config_of(load(path, options), filename)
         except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Origin(path, 1)) from error
+            raise ConfigError("the config is nested too deeply", origin=Place(path, 1)) from error
         if import_custom_modules:
             import_custom(config._cfg_dict)
         return config
@@ -112,7 +113,7 @@ class Config:
         try:
             config = _config_of(load_text(cfg_str, path, suffix_of(path), Options()), None)
         except RecursionError as error:
-            raise ConfigError("the config is nested too deeply", origin=Origin("<string>", 1)) from error
+            raise ConfigError("the config is nested too deeply", origin=Place("<string>", 1)) from error
         import_custom(config._cfg_dict)
         return config
 
@@ -184,7 +185,7 @@ class Config:
             ConfigError: If a path leads through a value that is no dict, or past the end of a list.
         """
         caller = sys._getframe(1)
-        origin = Origin(caller.f_code.co_filename, caller.f_lineno)
+        origin = Place(caller.f_code.co_filename, caller.f_lineno)
         merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)
 
     def __getattr__(self, name: str) -> Any:

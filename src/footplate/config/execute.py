@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate.config import templates
 from footplate.config.mapping import ConfigDict
-from footplate.config.origins import KeyOrigin, Replaced
+from footplate.config.origins import KeyOrigin, Place, Replaced
 from footplate.config.script import BASE, FILL_STRING, MAKE_DICT, Script, Site
 from footplate.config.traced import TracedDict
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
@@ -77,7 +77,7 @@ def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
         dict.__setitem__(result, name, value)
         if name in namespace.origins:
             result._origins[name] = namespace.origins[name]
-    result._origins[None] = Origin(namespace.path, 1)
+    result._origins[None] = Place(namespace.path, 1)
     return result
 
 
@@ -94,7 +94,23 @@ def _dict_maker(sites: list[Site]) -> Callable[..., TracedDict]:
 
 
 def _references(script: Script, path: str, base: ConfigDict, names: list[str]) -> dict[int, Any]:
-    return {number: _value_at(base, names[number], Origin(path, line)) for number, line in script.references.items()}
+    return {number: _value_at(base, names[number], Place(path, line)) for number, line in script.references.items()}
+
+
+def fill_references(value: Any, base: ConfigDict, names: list[str], origin: Origin) -> Any:
+    """Returns `value` with what the base holds in place of the marks that `expand` put into strings."""
+    if isinstance(value, TracedDict):
+        result = TracedDict()
+        for key, item in value.items():
+            place = value._origins.get(key, origin)
+            dict.__setitem__(result, key, fill_references(item, base, names, place))
+        result._remember(value)
+        return result
+    if isinstance(value, (list, tuple)):
+        return type(value)([fill_references(item, base, names, origin) for item in value])
+    if isinstance(value, str):
+        return templates.fill_string(value, lambda number: _value_at(base, names[number], origin))
+    return value
 
 
 def _value_at(base: ConfigDict, name: str, origin: Origin) -> Any:
@@ -111,7 +127,7 @@ def _value_at(base: ConfigDict, name: str, origin: Origin) -> Any:
 
 def _failure(error: BaseException, path: str) -> FootplateError:
     lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == path]
-    origin = Origin(path, (lines[-1] if lines else None) or 1)
+    origin = Place(path, (lines[-1] if lines else None) or 1)
     if isinstance(error, FootplateError):
         inside = error.origin is not None and error.origin.file == path
         error.origin = error.origin if inside else origin

@@ -1,18 +1,21 @@
 """Loading a config with its bases."""
 
+import json
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import packages, pure, templates
-from footplate.config.execute import Namespace, run, variables_of
+from footplate.config.execute import Namespace, fill_references, run, variables_of
+from footplate.config.forms import read_form
 from footplate.config.mapping import ConfigDict, merge_into, settled
-from footplate.config.origins import KeyOrigin, Replaced, shown_path
+from footplate.config.origins import KeyOrigin, Place, Replaced, shown_path
 from footplate.config.script import BASE, parse
 from footplate.config.sources import absolute, read_text, suffix_of
+from footplate.config.templates import Expanded
 from footplate.config.values import read_value
-from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
 
 _logger = logging.getLogger("footplate.config")
 
@@ -67,26 +70,67 @@ def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[
         path,
         predefined=options.predefined,
         environment=options.environment,
-        literal=lambda value: repr(read_value(value)),
+        literal=_python_literal if suffix == ".py" else _data_literal,
     )
+    load_one = _load_script if suffix == ".py" else _load_data
+    return load_one(text, expanded, path, suffix, options, (*chain, path))
+
+
+def _load_script(
+    text: str, expanded: Expanded, path: str, suffix: str, options: Options, chain: tuple[str, ...]
+) -> Loaded:
     script = parse(path, expanded.text, pure=options.pure)
-    parents = [_load_base(name, origin, path, options, (*chain, path)) for name, origin in script.bases]
+    parents = [_load_base(name, origin, path, options, chain) for name, origin in script.bases]
     base = _joined([parent.mapping for parent in parents], path)
 
     def helpers(namespace: Namespace) -> Mapping[str, Callable[..., None]]:
-        return _pure_helpers(namespace, parents, path, options, (*chain, path))
+        return _pure_helpers(namespace, parents, path, options, chain)
 
     namespace = run(script, path, base, expanded.base_names, helpers if script.pure else None)
-    own = settled(variables_of(namespace, script.pure))
-    _warn_if_deprecated(own, path)
-    mapping = merge_into(base, own)
+    mapping = _inherited(base, settled(variables_of(namespace, script.pure)), path)
     _note_reads(mapping, script.reads.union(name.split(".")[0] for name in expanded.base_names))
+    imported = {name: namespace[name] for name in namespace.imported}
+    return _loaded(mapping, parents, expanded, path, text, imported)
+
+
+def _load_data(
+    text: str, expanded: Expanded, path: str, suffix: str, options: Options, chain: tuple[str, ...]
+) -> Loaded:
+    own = read_form(expanded.text, path, suffix)
+    origin = origin_of(own, BASE)
+    names = own.pop(BASE, [])
+    names = [names] if isinstance(names, str) else names
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ConfigError("`_base_` takes a path or a list of paths", origin=origin, key=BASE, found=names)
+    parents = [_load_base(name, origin or Place(path, 1), path, options, chain) for name in names]
+    base = _joined([parent.mapping for parent in parents], path)
+    if expanded.base_names:
+        own = fill_references(own, base, expanded.base_names, Place(path, 1))
+    return _loaded(_inherited(base, settled(own), path), parents, expanded, path, text, {})
+
+
+def _loaded(
+    mapping: ConfigDict, parents: list[Loaded], expanded: Expanded, path: str, text: str, imported: dict[str, Any]
+) -> Loaded:
     environment: dict[str, str] = {}
     for parent in parents:
         environment.update(parent.environment)
     environment.update(expanded.environment)
     texts = [block for parent in parents for block in parent.texts] + [f"{path}\n{text}\n"]
-    return Loaded(mapping, texts, environment, {name: namespace[name] for name in namespace.imported})
+    return Loaded(mapping, texts, environment, imported)
+
+
+def _inherited(base: ConfigDict, own: ConfigDict, path: str) -> ConfigDict:
+    _warn_if_deprecated(own, path)
+    return merge_into(base, own)
+
+
+def _python_literal(text: str) -> str:
+    return repr(read_value(text))
+
+
+def _data_literal(text: str) -> str:
+    return json.dumps(read_value(text))
 
 
 def _load_base(name: str, origin: Origin, path: str, options: Options, chain: tuple[str, ...]) -> Loaded:
@@ -137,12 +181,12 @@ def _pure_helpers(
     namespace: Namespace, parents: list[Loaded], path: str, options: Options, chain: tuple[str, ...]
 ) -> dict[str, Callable[..., None]]:
     def import_name(bound: str, target: str, line: int) -> None:
-        value = pure.import_lazily(target, Origin(path, line))
+        value = pure.import_lazily(target, Place(path, line))
         dict.__setitem__(namespace, bound, value)
         namespace.imported.add(bound)
 
     def inherit(level: int, module: str, names: tuple[tuple[str, str], ...], line: int) -> None:
-        origin = Origin(path, line)
+        origin = Place(path, line)
         parent = load(_module_file(level, module, path, origin), options, origin, chain)
         parents.append(parent)
         available = {**parent.imported, **parent.mapping}

@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Any
 
 from footplate.config.lazy import LazyObject
-from footplate.config.origins import KeyOrigin, Replaced
+from footplate.config.origins import KeyOrigin, Place, Replaced
 from footplate.config.traced import TracedDict
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, nearest, origin_of
 
@@ -174,7 +174,7 @@ def _behind(origin: Origin, replaced: Replaced | None) -> Origin:
     earlier = origin.replaced if isinstance(origin, KeyOrigin) else None
     if earlier is None:
         return KeyOrigin(*origin, replaced)
-    behind = _behind(earlier.origin or Origin("", 0), replaced)
+    behind = _behind(earlier.origin or Place("", 0), replaced)
     return KeyOrigin(*origin, Replaced(earlier.value, behind))
 
 

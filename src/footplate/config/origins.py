@@ -16,7 +16,14 @@ class Replaced(NamedTuple):
     origin: Origin | None
 
 
-class KeyOrigin(Origin):
+class Place(Origin):
+    """A file and a line; a file below the current folder is shown by its relative path."""
+
+    def __str__(self) -> str:
+        return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
+
+
+class KeyOrigin(Place):
     """Where a key was set last, with what stood there before.
 
     Args:
@@ -42,9 +49,6 @@ class KeyOrigin(Origin):
         if isinstance(earlier, KeyOrigin) and earlier.read:
             self.read = True
         return self
-
-    def __str__(self) -> str:
-        return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
 
 
 def chain(value: object, origin: Origin | None) -> list[Replaced]:

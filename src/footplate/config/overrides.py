@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import Placing, find, put, split_path
+from footplate.config.origins import Place
 from footplate.config.values import read_value
-from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
+from footplate.errors import ConfigError, ConfigKeyError, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -64,7 +65,7 @@ def apply_overrides(
         OverrideError: If an override is refused or cannot be read.
     """
     mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
-    origin = Origin(source or ("--set" if strict else "--cfg-options"), 0)
+    origin = Place(source or ("--set" if strict else "--cfg-options"), 0)
     for text in overrides:
         override = parse_override(text)
         try:

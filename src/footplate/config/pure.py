@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from footplate.config.lazy import LazyObject
+from footplate.config.origins import Place
 from footplate.errors import ConfigSyntaxError, Origin
 
 IMPORT = "__footplate_import__"
@@ -137,7 +138,7 @@ class _ImportRewriter(ast.NodeTransformer):
         return statements or [ast.copy_location(ast.Pass(), node)]
 
     def _error(self, node: ast.stmt, reason: str) -> ConfigSyntaxError:
-        return ConfigSyntaxError(reason, origin=Origin(self.path, node.lineno))
+        return ConfigSyntaxError(reason, origin=Place(self.path, node.lineno))
 
 
 def _call(node: ast.stmt, function: str, *arguments: Any) -> ast.stmt:

@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Any, NamedTuple
 
 from footplate.config import templates
+from footplate.config.origins import Place
 from footplate.config.pure import is_pure, rewrite_imports
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
@@ -80,9 +81,9 @@ def _parse(path: str, text: str, pure: bool | None) -> Script:
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigSyntaxError(f"cannot be parsed: {error}", origin=Origin(path, 1)) from error
+        raise ConfigSyntaxError(f"cannot be parsed: {error}", origin=Place(path, 1)) from error
     except (RecursionError, MemoryError) as error:
-        raise ConfigSyntaxError("the config is nested too deeply", origin=Origin(path, 1)) from error
+        raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, 1)) from error
     return Script(code, tracer.sites, bases, pure, references, frozenset(tracer.reads))
 
 
@@ -90,7 +91,7 @@ def syntax_error(error: SyntaxError, path: str) -> ConfigSyntaxError:
     """Returns our error for one of Python's, with the line in question."""
     line = (error.text or "").strip()
     notes = [f"in: {line[:100]}"] if line else []
-    return ConfigSyntaxError(f"not valid Python: {error.msg}", origin=Origin(path, error.lineno or 1), notes=notes)
+    return ConfigSyntaxError(f"not valid Python: {error.msg}", origin=Place(path, error.lineno or 1), notes=notes)
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]]:
@@ -119,9 +120,9 @@ def _base_value(statement: ast.stmt) -> ast.expr | None:
 
 
 def _named_files(value: ast.expr, path: str) -> list[tuple[str, Origin]]:
-    origin = Origin(path, value.lineno)
+    origin = Place(path, value.lineno)
     if isinstance(value, (ast.List, ast.Tuple)) and all(isinstance(item, ast.Constant) for item in value.elts):
-        found: Any = [(item.value, Origin(path, item.lineno)) for item in value.elts if isinstance(item, ast.Constant)]
+        found: Any = [(item.value, Place(path, item.lineno)) for item in value.elts if isinstance(item, ast.Constant)]
     else:
         found = _evaluated(value, path, origin)
         found = [(item, origin) for item in (found if isinstance(found, (list, tuple)) else [found])]
@@ -257,10 +258,10 @@ class _Tracer:
 
     def _site(self, node: ast.expr, lines: dict[Any, int]) -> ast.expr:
         path = self.path
-        site: Site = {None: Origin(path, node.lineno)}
+        site: Site = {None: Place(path, node.lineno)}
         for key, line in lines.items():
             if key is not None:
-                site[key] = Origin(path, line)
+                site[key] = Place(path, line)
         self.sites.append(site)
         return ast.copy_location(ast.Constant(len(self.sites) - 1), node)
 

@@ -4,7 +4,7 @@ import os
 import stat
 from pathlib import Path
 
-from footplate.config.origins import shown_path
+from footplate.config.origins import Place, shown_path
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin, nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
@@ -38,7 +38,7 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
         line = data.count(b"\n", 0, error.start) + 1
         raise ConfigSyntaxError(
             f"a config is text in UTF-8, which byte {error.start} is not",
-            origin=Origin(shown_path(path), line),
+            origin=Place(path, line),
             found=data[error.start : error.start + 1],
         ) from error
 

@@ -10,7 +10,8 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from footplate.errors import ConfigKeyError, Origin
+from footplate.config.origins import Place
+from footplate.errors import ConfigKeyError
 
 _PREDEFINED = re.compile(r"\{\{\s*(fileDirname|fileBasename|fileBasenameNoExtension|fileExtname)\s*\}\}")
 _ENVIRONMENT = re.compile(
@@ -100,7 +101,7 @@ def _from_environment(match: re.Match[str], path: str, used: dict[str, str], lit
         line = match.string.count("\n", 0, match.start()) + 1
         raise ConfigKeyError(
             f"the environment variable '{name}' is not set and has no default",
-            origin=Origin(path, line),
+            origin=Place(path, line),
             notes=[f"set it, or write `{{{{${name}:default}}}}`"],
         )
     return literal(value) if match["quote"] else _escaped(value)

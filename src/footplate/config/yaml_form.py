@@ -1,0 +1,144 @@
+"""Reading YAML with the line of every key, and writing it. Nothing in it is executed."""
+
+import re
+from typing import Any
+
+import yaml
+
+from footplate.config.origins import Place
+from footplate.config.templates import TEMPLATE
+from footplate.config.traced import TracedDict
+from footplate.errors import ConfigSyntaxError, Origin
+
+# YAML has references, with which a short text can stand for a tree of any size.
+_MOST_NODES = 500_000
+_DEEPEST = 200
+_TUPLE = "tag:yaml.org,2002:python/tuple"
+_SET = "tag:yaml.org,2002:set"
+_TIMESTAMP = "tag:yaml.org,2002:timestamp"
+_FLOAT = "tag:yaml.org,2002:float"
+_PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
+
+
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+    """Reads `1e-3` as a number, as people mean it, and leaves dates alone."""
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes tuples as such, and every value where it stands."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _set_up() -> None:
+    for kind in (_Loader, _Dumper):
+        resolvers: dict[Any, list[tuple[str, Any]]] = {
+            first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
+            for first, pairs in kind.yaml_implicit_resolvers.items()
+        }
+        kind.yaml_implicit_resolvers = resolvers
+        for first in "-+0123456789":
+            resolvers.setdefault(first, []).insert(0, (_FLOAT, _PLAIN_FLOAT))
+    _Dumper.add_representer(tuple, lambda dumper, value: dumper.represent_sequence(_TUPLE, value))
+    _Dumper.add_representer(str, _represent_string)
+
+
+def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
+    # Only a string in double quotes has escapes, which keep a reader from replacing words in braces.
+    style = '"' if TEMPLATE.search(value) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_set_up()
+
+
+def read_yaml(text: str, path: str) -> Any:
+    """Reads a YAML text; each dict knows the lines of its keys. An empty text is an empty dict.
+
+    Raises:
+        ConfigSyntaxError: If it is no YAML, holds a tag that stands for code, or a key twice in one mapping.
+    """
+    try:
+        _check_depth(text, path)
+        loader = _Loader(text)
+        try:
+            node = loader.get_single_node()
+            return TracedDict() if node is None else _Builder(loader, path).build(node)
+        finally:
+            loader.dispose()
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        reason = ", ".join(filter(None, (error.context, error.problem)))
+        raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, line)) from error
+    except (yaml.YAMLError, ValueError) as error:
+        if isinstance(error, ConfigSyntaxError):
+            raise
+        reason = str(error).split("\n")[0]
+        raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, 1)) from error
+
+
+def write_yaml(value: Any) -> str:
+    """Writes plain dicts, lists, tuples, sets and scalars as YAML."""
+    text: str = yaml.dump(
+        value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
+    )
+    return text
+
+
+def _check_depth(text: str, path: str) -> None:
+    """Refuses what is nested so deeply that the parser, which is written in C, would crash."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > _DEEPEST:
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, line))
+
+
+class _Builder:
+    """Turns YAML nodes into values."""
+
+    def __init__(self, loader: Any, path: str) -> None:
+        self.loader = loader
+        self.path = path
+        self.built = 0
+
+    def build(self, node: yaml.Node) -> Any:
+        self.built += 1
+        if self.built > _MOST_NODES:
+            raise ConfigSyntaxError(f"the config holds more than {_MOST_NODES} values", origin=self._origin(node))
+        if isinstance(node, yaml.MappingNode) and node.tag != _SET:
+            return self._mapping(node)
+        if isinstance(node, yaml.SequenceNode) and node.tag in (_TUPLE, "tag:yaml.org,2002:seq"):
+            items = [self.build(child) for child in node.value]
+            return tuple(items) if node.tag == _TUPLE else items
+        return self.loader.construct_object(node, deep=True)
+
+    def _mapping(self, node: yaml.MappingNode) -> TracedDict:
+        if node.tag != "tag:yaml.org,2002:map":
+            return self.loader.construct_object(node)  # type: ignore[no-any-return]
+        own = {id(key) for key, _ in node.value}
+        self.loader.flatten_mapping(node)
+        result = TracedDict()
+        result._origins[None] = self._origin(node)
+        seen: set[Any] = set()
+        for key_node, value_node in node.value:
+            origin = self._origin(key_node)
+            key = self.build(key_node)
+            if isinstance(key, (dict, list, set)):
+                raise ConfigSyntaxError("a key must not be a list or a mapping", origin=origin)
+            if key in seen and id(key_node) in own:
+                first = result._origins[key].line
+                raise ConfigSyntaxError(
+                    f"the key '{key}' stands twice in one mapping, first in line {first}", origin=origin, key=str(key)
+                )
+            if id(key_node) in own:
+                seen.add(key)
+            dict.__setitem__(result, key, self.build(value_node))
+            result._origins[key] = origin
+        return result
+
+    def _origin(self, node: yaml.Node) -> Origin:
+        return Place(self.path, node.start_mark.line + 1)
