@@ -46,7 +46,9 @@ class EncoderDecoder(nn.Module):
         self.stride = 2 ** len(widths)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``, H and W multiples of `stride`."""
+        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``, which may have any size."""
+        height, width = inputs.shape[-2:]
+        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
         features = self.stem(F.pixel_unshuffle(inputs, 2))
         fine: list[Tensor] = []
         for stage, down in zip(self.stages, self.down, strict=False):
@@ -56,7 +58,7 @@ class EncoderDecoder(nn.Module):
         for up, lateral, merge, skipped in zip(self.up, self.lateral, self.merge, reversed(fine), strict=True):
             enlarged = F.interpolate(up(features), scale_factor=2, mode="nearest")
             features = merge(enlarged + lateral(skipped))
-        return F.pixel_shuffle(self.head(features), 2)
+        return F.pixel_shuffle(self.head(features), 2)[..., :height, :width]
 
 
 class _Convolution(nn.Sequential):

@@ -71,7 +71,7 @@ class SmallSegmentor(BaseModel):
         """Returns what `mode` asks for.
 
         Args:
-            inputs: ``(N, 3, H, W)``, float; H and W are multiples of the network's stride.
+            inputs: ``(N, 3, H, W)``, float.
             data_samples: With `gt_sem_seg` for the loss; those of a prediction are filled and returned.
             mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce` and `acc_seg`, the share of right pixels in
                 percent; "predict": a SegDataSample for each picture.

@@ -13,6 +13,7 @@ from footplate.visualization import Color, LegendEntry, Visualizer, arrange_pane
 
 _Classes = npt.NDArray[np.int64]
 _Picture = npt.NDArray[np.uint8]
+_IGNORED = 255  # the field's label for pixels that do not count
 
 
 @VISUALIZERS.register_module()
@@ -70,19 +71,22 @@ class SegLocalVisualizer(Visualizer):
         self.set_image(image)
         plain = self.get_image()
         maps = _class_maps(data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
-        shown = sorted({int(value) for classes in maps.values() for value in np.unique(classes)})
-        colors = dict(enumerate(self._colors(max(shown, default=0) + 1)))
+        found = {int(value) for classes in maps.values() for value in np.unique(classes)} - {_IGNORED}
+        colors = dict(enumerate(self._colors(max(found, default=0) + 1)))
+        shown = sorted(found & colors.keys())
         panels = {"image": plain}
         for caption, classes in maps.items():
             panels[caption] = self._overlay(plain, classes, colors)
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in shown])
 
     def _overlay(self, image: _Picture, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Picture:
-        """Only known classes are coloured: the label that metrics ignore shows the picture."""
-        present = [value for value in np.unique(classes).tolist() if value in colors]
+        """Only known classes are coloured: where the label is one that metrics ignore, the picture shows."""
+        present = [value for value in np.unique(classes).tolist() if value in colors and value != _IGNORED]
         self.set_image(image)
-        masks = np.stack([classes == value for value in present])
-        return self.draw_binary_masks(masks, [colors[value] for value in present], self.alpha).get_image()
+        masks = [classes == value for value in present]
+        return self.draw_binary_masks(
+            np.reshape(masks, (-1, *classes.shape)), [colors[value] for value in present], self.alpha
+        ).get_image()
 
     def _colors(self, count: int) -> list[tuple[int, int, int]]:
         palette = self._palette or self.dataset_meta.get("palette") or distinct_colors(count)

@@ -1,0 +1,157 @@
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+from PIL import Image
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import Evaluator
+from footplate.registry import METRICS
+from footplate.structures import PixelData
+from footplate.tasks.segmentation import IoUMetric, SegDataSample
+
+Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
+ALL = ("mIoU", "mDice", "mFscore")
+KINDS = {"IoU", "Acc", "Dice", "Fscore", "Precision", "Recall"}
+
+
+def sample(predicted: Any, truth: Any, img_path: str = "a.png") -> SegDataSample:
+    found = SegDataSample(metainfo={"img_path": img_path})
+    found.pred_sem_seg = PixelData(data=torch.as_tensor(np.asarray(predicted)))
+    found.gt_sem_seg = PixelData(data=torch.as_tensor(np.asarray(truth)))
+    return found
+
+
+def evaluated(pairs: list[Pair], classes: int, **arguments: Any) -> dict[str, float]:
+    evaluator = Evaluator(IoUMetric(**{"iou_metrics": ALL, **arguments}))
+    evaluator.dataset_meta = {"classes": [f"c{number}" for number in range(classes)]}
+    for predicted, truth in pairs:
+        evaluator.process([sample(predicted, truth)])
+    return evaluator.evaluate(len(pairs))
+
+
+def share(part: float, whole: float) -> float:
+    return 100 * part / whole if whole else math.nan
+
+
+def counted_by_hand(pairs: list[Pair], classes: int, ignore: int, beta: float) -> dict[str, float]:
+    """The same values from the pixels one after the other."""
+    pixels = [
+        (int(p), int(t)) for pair in pairs for p, t in zip(pair[0].flat, pair[1].flat, strict=True) if t != ignore
+    ]
+    columns: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    for each in range(classes):
+        both = sum(p == each and t == each for p, t in pixels)
+        predicted, true = sum(p == each for p, _ in pixels), sum(t == each for _, t in pixels)
+        columns["IoU"].append(share(both, predicted + true - both))
+        columns["Dice"].append(share(2 * both, predicted + true))
+        columns["Acc"].append(share(both, true))
+        columns["Recall"].append(share(both, true))
+        columns["Precision"].append(share(both, predicted))
+        columns["Fscore"].append(share((1 + beta**2) * both, predicted + beta**2 * true))
+    values = {"aAcc": share(sum(p == t for p, t in pixels), len(pixels))}
+    for kind, column in columns.items():
+        known = [value for value in column if not math.isnan(value)]
+        values[f"m{kind}"] = sum(known) / len(known) if known else math.nan
+    return values
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_values_agree_with_a_plain_loop(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    classes, ignore, beta = int(rng.integers(1, 6)), int(rng.choice([0, 255])), float(rng.choice([0.5, 1, 2]))
+    pairs = []
+    for _ in range(rng.integers(1, 4)):
+        shape = tuple(rng.integers(1, 7, size=2))
+        # Fewer classes than there are, or one label alone, leaves classes without a pixel.
+        truth = rng.integers(0, rng.integers(1, classes + 1), size=shape)
+        truth[rng.random(shape) < rng.choice([0.0, 0.3, 1.0])] = ignore
+        pairs.append((rng.integers(0, rng.integers(1, classes + 1), size=shape), truth))
+    found = evaluated(pairs, classes, ignore_index=ignore, beta=beta)
+    assert found == pytest.approx(counted_by_hand(pairs, classes, ignore, beta), nan_ok=True)
+
+
+def test_figures_of_a_small_case() -> None:
+    # Class 0: 2 right of 3 true, 2 predicted; class 1: 1 right of 1 true, 2 predicted; class 2 nowhere.
+    found = evaluated([(np.array([[0, 0, 1, 1]]), np.array([[0, 0, 0, 1]]))], 3, iou_metrics=["mIoU", "mDice"])
+    assert found == pytest.approx(
+        {"aAcc": 75, "mIoU": (200 / 3 + 50) / 2, "mAcc": (200 / 3 + 100) / 2, "mDice": (80 + 200 / 3) / 2}
+    )
+
+
+def test_a_class_without_a_value_may_be_given_one() -> None:
+    pair = (np.array([[0, 1]]), np.array([[0, 1]]))
+    assert evaluated([pair], 4)["mIoU"] == 100
+    assert evaluated([pair], 4, nan_to_num=0)["mIoU"] == 50
+
+
+def test_a_class_that_is_never_predicted_counts_as_zero() -> None:
+    found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2)
+    assert found["mIoU"] == 25
+    assert found["mFscore"] == pytest.approx(100 / 3)
+
+
+def test_where_all_is_ignored_there_is_no_value() -> None:
+    found = evaluated([(np.array([[0, 1]]), np.array([[255, 255]]))], 2)
+    assert all(math.isnan(value) for value in found.values())
+
+
+def test_classes_have_values_of_their_own_under_the_prefix() -> None:
+    found = evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"], classwise=True, prefix="val")
+    expected = {"aAcc": 50, "mIoU": 25, "mAcc": 50, "IoU.c0": 50, "IoU.c1": 0, "Acc.c0": 100, "Acc.c1": 0}
+    assert found == {f"val/{name}": value for name, value in expected.items()}
+
+
+def test_the_log_shows_the_table_of_classes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO, logger="footplate"):
+        evaluated([(np.array([[0, 0]]), np.array([[0, 1]]))], 2, iou_metrics=["mIoU"])
+    assert caplog.messages == [
+        "per class, in percent:\nclass     IoU     Acc\nc0      50.00  100.00\nc1       0.00    0.00"
+    ]
+
+
+def test_predictions_may_be_written_instead(tmp_path: Path) -> None:
+    metric = METRICS.build({"type": "IoUMetric", "format_only": True, "output_dir": str(tmp_path / "out")})
+    evaluator = Evaluator(metric)
+    evaluator.process([sample([[0, 3]], [[0, 0]], "folder/scene.jpg")])
+    assert evaluator.evaluate(1) == {}
+    with Image.open(tmp_path / "out" / "scene.png") as image:
+        assert np.asarray(image).tolist() == [[0, 3]]
+
+
+@pytest.mark.parametrize(
+    ("predicted", "truth", "message"),
+    [
+        ([[0, 1]], [[0, 2]], "the truth of 'a.png' holds class 2, there are 2"),
+        ([[0, -1]], [[0, 1]], "the prediction of 'a.png' holds class -1"),
+        ([[0, 1]], [[0, 1, 1]], "differ in size"),
+    ],
+)
+def test_what_cannot_be_counted_is_named(predicted: Any, truth: Any, message: str) -> None:
+    metric = IoUMetric()
+    metric.dataset_meta = {"classes": ["a", "b"]}
+    with pytest.raises(DataError, match=message):
+        metric.process(None, [sample(predicted, truth).to_dict()])
+
+
+@pytest.mark.parametrize("meta", [None, {}, {"classes": ()}])
+def test_classes_are_needed(meta: Mapping[str, Any] | None) -> None:
+    metric = IoUMetric()
+    metric.dataset_meta = meta
+    with pytest.raises(DataError, match="needs the classes"):
+        metric.process(None, [sample([[0]], [[0]]).to_dict()])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"iou_metrics": ["mIou"]}, "did you mean 'mIoU'"), ({"format_only": True}, "needs an output_dir")],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        IoUMetric(**arguments)
