@@ -6,7 +6,7 @@ from footplate.records.hub import MessageHub
 from footplate.records.instances import Instances
 from footplate.records.logger import get_logger, log_to_file, print_log, set_level
 from footplate.records.processor import LogProcessor
-from footplate.records.writers import BaseVisBackend, LocalVisBackend
+from footplate.records.writers import BaseVisBackend, LocalVisBackend, write_config
 
 __all__ = [
     "BaseVisBackend",
@@ -21,4 +21,5 @@ __all__ = [
     "memory_in_use",
     "print_log",
     "set_level",
+    "write_config",
 ]

@@ -1,6 +1,7 @@
 """The writer that needs nothing but a folder."""
 
 import json
+import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, ConfigError
 from footplate.records.writers.base import BaseVisBackend
 from footplate.registry import VISBACKENDS
+
+_logger = logging.getLogger("footplate.records")
 
 
 @VISBACKENDS.register_module()
@@ -50,7 +53,7 @@ class LocalVisBackend(BaseVisBackend):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as a file that reads back equal."""
-        config.dump(str(self.folder / self._config))
+        write_config(config, str(self.folder / self._config))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
@@ -82,6 +85,15 @@ class LocalVisBackend(BaseVisBackend):
             os.write(descriptor, data)
         finally:
             os.close(descriptor)
+
+
+def write_config(config: Any, path: str) -> None:
+    """Writes a config as Python; one with objects in it, which no file can hold, is written for people to read."""
+    try:
+        config.dump(path)
+    except ConfigError as error:
+        _logger.warning("%s is written for reading only, since %s at %s", path, error.message, error.key)
+        Path(path).write_text(config.pretty_text, encoding="utf-8")
 
 
 def _plain(value: Any) -> Any:
