@@ -57,8 +57,8 @@ class CheckpointHook(Hook):
         save_last: bool = True,
         save_best: str | Sequence[str] | None = None,
         rule: str | Sequence[str] | None = None,
-        greater_keys: Sequence[str] | None = None,
-        less_keys: Sequence[str] | None = None,
+        greater_keys: str | Sequence[str] | None = None,
+        less_keys: str | Sequence[str] | None = None,
         filename_tmpl: str | None = None,
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
@@ -73,7 +73,7 @@ class CheckpointHook(Hook):
         self.filename_tmpl = filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")
         self.published_keys = [published_keys] if isinstance(published_keys, str) else published_keys
         self.save_begin = save_begin
-        self.greater_keys, self.less_keys = tuple(greater_keys or _GREATER), tuple(less_keys or _LESS)
+        self.greater_keys, self.less_keys = _as_list(greater_keys or _GREATER), _as_list(less_keys or _LESS)
         self.save_best = _as_list(save_best)
         self.rules = self._rules(_as_list(rule))
         self._kept: list[str] = []
@@ -197,9 +197,9 @@ class CheckpointHook(Hook):
         return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
 
     def _rule_of(self, key: str) -> str:
-        """Returns the rule of a metric: by its whole name, then by what it begins with, then by what it contains."""
-        lower = key.rpartition("/")[2].lower()
-        for fits in (str.__eq__, str.startswith, str.__contains__):
+        """Returns the rule of a metric: by its whole name, then by what it contains."""
+        lower = key.lower()
+        for fits in (str.__eq__, str.__contains__):
             for names, rule in ((self.greater_keys, "greater"), (self.less_keys, "less")):
                 if any(fits(lower, name.lower()) for name in names):
                     return rule

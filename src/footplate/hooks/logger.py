@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
+from footplate.records import write_config
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class LoggerHook(Hook):
 
     Args:
         interval: Iterations between two lines.
-        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`.
+        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`; an epoch that is shorter as a
+            whole is logged at its end.
         interval_exp_name: Iterations between two lines with the name of the experiment.
         out_dir: Where logs are copied to at the end of the run.
         out_suffix: Which files are copied.
@@ -57,6 +59,7 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.keep_local = keep_local
         self.log_metric_by_epoch = log_metric_by_epoch
+        self._rest_ends_at = -1
 
     def before_run(self, runner: "Runner") -> None:
         """Writes the config."""
@@ -65,14 +68,20 @@ class LoggerHook(Hook):
             runner.visualizer.add_config(runner.cfg)
             filename = getattr(runner.cfg, "filename", None)
             if filename:
-                runner.cfg.dump(os.path.join(runner.work_dir, f"{_stem(filename)}.py"))
+                write_config(runner.cfg, os.path.join(runner.work_dir, f"{_stem(filename)}.py"))
+
+    def before_train(self, runner: "Runner") -> None:
+        """Finds out whether the end of an epoch, or of the run, is logged beside the interval."""
+        length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
+        if not self.ignore_last or length <= self.interval:
+            self._rest_ends_at = length
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Logs at the interval, and at the end of an epoch what would be left out."""
         done = batch_idx + 1
-        if done % self.interval and (self.ignore_last or not self._ends_epoch(runner, done)):
+        if done % self.interval and done != self._rest_ends_at:
             return
         if (runner.iter + 1) % self.interval_exp_name == 0:
             runner.logger.info("Exp name: %s", runner.experiment_name)
@@ -135,9 +144,6 @@ class LoggerHook(Hook):
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line)
-
-    def _ends_epoch(self, runner: "Runner", done: int) -> bool:
-        return done == (len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters)
 
 
 def _stem(path: str) -> str:
