@@ -39,7 +39,13 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "after_test": (),
     "after_run": (),
 }
-_SHARED = ("_before_epoch", "_after_epoch", "_before_iter", "_after_iter")
+# What several modes share, the same way.
+_SHARED: dict[str, tuple[str, ...]] = {
+    "_before_epoch": ("mode",),
+    "_after_epoch": ("mode",),
+    "_before_iter": ("batch_idx", "data_batch", "mode"),
+    "_after_iter": ("batch_idx", "data_batch", "outputs", "mode"),
+}
 
 
 class Priority(enum.IntEnum):
@@ -224,16 +230,16 @@ class Hook:
         """Called after each batch of any mode."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Tells whether this is every n-th epoch since epoch `start`."""
-        return n > 0 and runner.epoch + 1 > start and (runner.epoch + 1 - start) % n == 0
+        """Tells whether this is epoch `start`, counted from 1, or every n-th one after it."""
+        return n > 0 and runner.epoch + 1 >= start and (runner.epoch + 1 - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
         """Tells whether this is every n-th batch of its epoch."""
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Tells whether this is every n-th training iteration since iteration `start`."""
-        return n > 0 and runner.iter + 1 > start and (runner.iter + 1 - start) % n == 0
+        """Tells whether this is training iteration `start`, counted from 1, or every n-th one after it."""
+        return n > 0 and runner.iter + 1 >= start and (runner.iter + 1 - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Tells whether this is the last batch of the loader."""
@@ -350,21 +356,23 @@ def _keywords_taken(method: Callable[..., Any], event: str) -> tuple[str, ...]:
 
 def _check_methods(hook: Hook) -> None:
     name = type(hook).__name__
-    for event, arguments in EVENTS.items():
-        if not _acts_at(hook, event):
-            continue
-        method = getattr(hook, event)
-        try:
-            taken = _keywords_taken(method, event)
-            inspect.signature(method).bind(None, **dict.fromkeys(taken))
-        except TypeError as error:
-            expected = ", ".join(["self", "runner", *arguments])
-            raise ArgumentError(
-                f"{name}.{event} does not take the arguments of its event",
-                notes=[f"expected: {event}({expected})"],
-            ) from error
+    for event in EVENTS:
+        if _acts_at(hook, event):
+            _check_arguments(hook, event, _keywords_taken(getattr(hook, event), event), EVENTS[event])
+    for shared, arguments in _SHARED.items():
+        _check_arguments(hook, shared, arguments, arguments)
     for attribute in dir(type(hook)):
         if attribute.startswith(("before_", "after_")) and attribute not in EVENTS and not hasattr(Hook, attribute):
             near = nearest(attribute, EVENTS)
             if near:
                 _logger.warning("%s.%s is no event and is never called: did you mean %s?", name, attribute, near)
+
+
+def _check_arguments(hook: Hook, method: str, given: Sequence[str], expected: Sequence[str]) -> None:
+    try:
+        inspect.signature(getattr(hook, method)).bind(None, **dict.fromkeys(given))
+    except TypeError as error:
+        raise ArgumentError(
+            f"{type(hook).__name__}.{method} does not take the arguments of its event",
+            notes=[f"expected: {method}({', '.join(['self', 'runner', *expected])})"],
+        ) from error

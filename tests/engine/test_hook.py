@@ -1,0 +1,219 @@
+import logging
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from footplate.engine import EVENTS, Hook, HookList, Priority, get_priority
+from footplate.errors import ArgumentError
+
+NAMES = {
+    "HIGHEST": 0,
+    "VERY_HIGH": 10,
+    "HIGH": 30,
+    "ABOVE_NORMAL": 40,
+    "NORMAL": 50,
+    "BELOW_NORMAL": 60,
+    "LOW": 70,
+    "VERY_LOW": 90,
+    "LOWEST": 100,
+}
+
+
+def test_the_nine_priorities() -> None:
+    assert {name: each.value for name, each in Priority.__members__.items()} == NAMES
+    assert {name: get_priority(name) for name in NAMES} == NAMES
+    assert [get_priority(each) for each in ("very_low", 55, Priority.HIGH, 0, 100)] == [90, 55, 30, 0, 100]
+
+
+@pytest.mark.parametrize(
+    ("priority", "says", "near"),
+    [
+        ("VERY_LO", "unknown priority 'VERY_LO'", "VERY_LOW"),
+        ("urgent", "unknown priority 'urgent'", None),
+        (101, "a priority lies between 0 and 100", None),
+        (-1, "a priority lies between 0 and 100", None),
+        (1.5, "a priority is a name or a number", None),
+        (True, "a priority is a name or a number", None),
+    ],
+)
+def test_anything_else_is_no_priority(priority: Any, says: str, near: str | None) -> None:
+    with pytest.raises(ArgumentError, match=says) as caught:
+        get_priority(priority)
+    assert (caught.value.key, caught.value.suggestion) == ("priority", near)
+
+
+def test_the_base_class_has_every_event_and_does_nothing() -> None:
+    hook, hooks = Hook(), HookList()
+    hooks.register(hook)
+    for event, arguments in EVENTS.items():
+        assert getattr(hook, event)(None, **dict.fromkeys(arguments)) is None
+        assert hooks.at(event) == []
+    assert (hook.priority, hook.state_dict(), Hook.get_triggered_stages()) == ("NORMAL", {}, [])
+
+
+class Shared(Hook):
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def _before_epoch(self, runner: Any, mode: str = "train") -> None:
+        self.seen.append(("before epoch", mode))
+
+    def _after_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+    ) -> None:
+        self.seen.append(("after iter", batch_idx, data_batch, outputs, mode))
+
+
+def test_what_modes_share_is_told_the_mode() -> None:
+    hook, hooks = Shared(), HookList()
+    hooks.register(hook)
+    runner: Any = None
+    for mode in ("train", "val", "test"):
+        hooks.at(f"before_{mode}_epoch")[0](runner)
+        hooks.at(f"after_{mode}_iter")[0](runner, batch_idx=3, data_batch="batch", outputs="out")
+    assert hook.seen == [
+        each
+        for mode in ("train", "val", "test")
+        for each in (("before epoch", mode), ("after iter", 3, "batch", "out", mode))
+    ]
+    events = [
+        f"{when}_{mode}_{what}"
+        for mode in ("train", "val", "test")
+        for when, what in (("before", "epoch"), ("after", "iter"))
+    ]
+    assert sorted(Shared.get_triggered_stages()) == sorted(events)
+    assert {event for event in EVENTS if hooks.at(event)} == set(events)
+
+
+def named(name: str, priority: int | str | None = None) -> Hook:
+    kind: Any = type(name, (Hook,), {"before_run": lambda self, runner: runner.append(name)})
+    hook: Hook = kind()
+    if priority is not None:
+        hook.priority = priority
+    return hook
+
+
+def test_hooks_act_by_priority_and_then_in_the_order_of_registration() -> None:
+    hooks, order = HookList(), []  # type: HookList, list[str]
+    for hook, priority in [
+        (named("A"), None),
+        (named("B", "LOW"), None),
+        (named("C"), "VERY_HIGH"),
+        (named("D"), 50),
+        (named("E", "LOWEST"), "HIGHEST"),
+        (named("F", 69), None),
+    ]:
+        hooks.register(hook, priority)
+    for method in hooks.at("before_run"):
+        method(order)
+    assert order == ["E", "C", "A", "D", "F", "B"] == [type(hook).__name__ for hook in hooks]
+    assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
+
+
+def test_a_list_of_methods_is_the_same_when_another_hook_comes() -> None:
+    hooks = HookList()
+    held = hooks.at("before_run")
+    hooks.register(named("A"))
+    assert len(held) == 1
+    assert hooks.at("before_run") is held
+
+
+def test_an_unknown_event_gets_the_nearest_one() -> None:
+    with pytest.raises(ArgumentError, match="unknown event 'before_trian'") as caught:
+        HookList().at("before_trian")
+    assert caught.value.suggestion == "before_train"
+
+
+def test_the_table_of_order() -> None:
+    hooks = HookList()
+    hooks.register(named("Late", 95))
+    hooks.register(named("Early", "HIGH"))
+    hooks.register(Shared())
+    assert hooks.describe().split("\n") == [
+        "hooks act in this order:",
+        "  before_run              Early (HIGH), Late (95)",
+        "  before_train_epoch      Shared (NORMAL)",
+        "  after_train_iter        Shared (NORMAL)",
+        "  before_val_epoch        Shared (NORMAL)",
+        "  after_val_iter          Shared (NORMAL)",
+        "  before_test_epoch       Shared (NORMAL)",
+        "  after_test_iter         Shared (NORMAL)",
+    ]
+
+
+def test_a_hook_may_take_fewer_arguments_or_any() -> None:
+    seen: list[Any] = []
+
+    class Few(Hook):
+        def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            seen.append(runner)
+
+        def after_train_iter(self, runner: Any, outputs: Any) -> None:  # type: ignore[override]
+            seen.append(outputs)
+
+        def after_val_iter(self, runner: Any, **kwargs: Any) -> None:  # type: ignore[override]
+            seen.append(kwargs)
+
+        def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+            seen.append("val")
+
+    hooks = HookList()
+    hooks.register(Few())
+    hooks.at("before_train_iter")[0]("runner", batch_idx=0, data_batch=1)
+    hooks.at("after_train_iter")[0]("runner", batch_idx=0, data_batch=1, outputs=2)
+    hooks.at("after_val_iter")[0]("runner", batch_idx=0, data_batch=1, outputs=2)
+    hooks.at("after_val_epoch")[0]("runner", metrics={})
+    assert seen == ["runner", 2, {"batch_idx": 0, "data_batch": 1, "outputs": 2}, "val"]
+
+
+@pytest.mark.parametrize(
+    ("method", "function", "expected"),
+    [
+        ("before_train_iter", lambda self, runner, index, data_batch=None: None, "runner, batch_idx, data_batch"),
+        ("before_run", lambda self: None, "runner"),
+        ("after_val_epoch", lambda self, runner, scores: None, "runner, metrics"),
+        ("_after_iter", lambda self, runner, mode: None, "runner, batch_idx, data_batch, outputs, mode"),
+        ("_before_epoch", lambda self, runner: None, "runner, mode"),
+    ],
+)
+def test_a_method_that_cannot_be_called_is_refused_at_once(method: str, function: Any, expected: str) -> None:
+    kind: Any = type("Own", (Hook,), {method: function})
+    with pytest.raises(ArgumentError, match=f"Own.{method} does not take the arguments of its event") as caught:
+        HookList().register(kind())
+    assert caught.value.notes == (f"expected: {method}(self, {expected})",)
+
+
+def test_a_misspelt_event_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    class Own(Hook):
+        def after_train_itr(self, runner: Any) -> None: ...
+
+        def before_the_flood(self) -> None: ...
+
+    with caplog.at_level(logging.WARNING, "footplate"):
+        HookList().register(Own())
+    assert caplog.messages == ["Own.after_train_itr is no event and is never called: did you mean after_train_iter?"]
+
+
+@pytest.mark.parametrize(
+    ("n", "start", "hits"),
+    [(1, 0, [0, 1, 2, 3, 4, 5, 6]), (3, 0, [2, 5]), (2, 1, [0, 2, 4, 6]), (2, 3, [2, 4, 6]), (3, 2, [1, 4]), (0, 0, []), (-1, 0, [])],
+)
+def test_every_n_epochs_and_iterations(n: int, start: int, hits: list[int]) -> None:
+    hook = Hook()
+    runners: list[Any] = [SimpleNamespace(iter=at, epoch=at) for at in range(7)]
+    assert [each.epoch for each in runners if hook.every_n_epochs(each, n, start)] == hits
+    assert [each.iter for each in runners if hook.every_n_train_iters(each, n, start)] == hits
+    if start == 0:
+        assert [at for at in range(7) if hook.every_n_inner_iters(at, n)] == hits
+
+
+def test_the_ends() -> None:
+    hook = Hook()
+    runner: Any = SimpleNamespace(iter=9, epoch=2, max_iters=10, max_epochs=3)
+    assert hook.is_last_train_iter(runner)
+    assert hook.is_last_train_epoch(runner)
+    runner.iter, runner.epoch = 8, 1
+    assert not hook.is_last_train_iter(runner)
+    assert not hook.is_last_train_epoch(runner)
+    assert [hook.end_of_epoch(range(3), at) for at in range(3)] == [False, False, True]

@@ -1,0 +1,133 @@
+"""A run small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from footplate.engine import EVENTS, Hook
+from footplate.evaluation import BaseMetric
+from footplate.models import BaseModel
+from footplate.registry import DATASETS, HOOKS, METRICS, MODELS
+
+
+@MODELS.register_module()
+class ToyModel(BaseModel):
+    """Two layers with dropout between, so that a run depends on every random generator."""
+
+    def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None) -> None:
+        super().__init__(data_preprocessor)
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.layers(inputs)
+        if mode == "loss":
+            accuracy = (scores.argmax(1) == labels).float().mean()
+            return {"loss": nn.functional.cross_entropy(scores, labels), "acc": accuracy}
+        return list(zip(scores.argmax(1), labels, strict=True)) if mode == "predict" else scores
+
+
+@DATASETS.register_module()
+class Points(Dataset[Any]):
+    """Points whose class is the sign of their first coordinate, with noise from the generator of the sample."""
+
+    def __init__(self, size: int = 16, noise: float = 0.1, form: str = "dict") -> None:
+        self.size, self.noise, self.form = size, noise, form
+        self.metainfo = {"classes": ("left", "right")}
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        point = torch.randn(4, generator=torch.Generator().manual_seed(index))
+        label = int(point[0] > 0)
+        inputs = point + self.noise * torch.randn(4)
+        return {"inputs": inputs, "labels": label} if self.form == "dict" else (inputs, label)
+
+
+@METRICS.register_module()
+class PointAccuracy(BaseMetric[float]):
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        self.results += [float(found == label) for found, label in data_samples]
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        return {"accuracy": 100 * sum(results) / len(results)}
+
+
+@METRICS.register_module()
+class Told(BaseMetric[int]):
+    """Gives the metrics it was told, one after the other."""
+
+    def __init__(self, values: dict[str, list[float]], **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.values, self.times = values, 0
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        self.results += [0] * len(data_samples)
+
+    def compute_metrics(self, results: list[int]) -> dict[str, float]:
+        self.times += 1
+        return {name: values[self.times - 1] for name, values in self.values.items()}
+
+
+@HOOKS.register_module()
+class Witness(Hook):
+    """Keeps every event with iteration and epoch at that time."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int, int]] = []
+
+    def when(self, event: str) -> list[tuple[int, int]]:
+        """Returns iteration and epoch of each time that `event` came."""
+        return [(iteration, epoch) for name, iteration, epoch in self.seen if name == event]
+
+
+def _witness(event: str) -> Any:
+    def method(self: Witness, runner: Any, **arguments: Any) -> None:
+        self.seen.append((event, runner.iter, runner.epoch))
+
+    return method
+
+
+for _event in EVENTS:
+    setattr(Witness, _event, _witness(_event))
+
+
+def loader(size: int = 16, *, shuffle: bool = True, **changes: Any) -> dict[str, Any]:
+    """Returns the section of a loader."""
+    return {
+        "dataset": {"type": "Points", "size": size},
+        "sampler": {"type": "DefaultSampler", "shuffle": shuffle},
+        "collate_fn": {"type": "default_collate"},
+        "batch_size": 4,
+        "num_workers": 0,
+        **changes,
+    }
+
+
+def settings(work_dir: Path | str, *, by_epoch: bool = True, **changes: Any) -> dict[str, Any]:
+    """Returns the config of a run of 3 epochs or 12 iterations, which validates at the end of each four iterations."""
+    length = {"max_epochs": 3, "val_interval": 1} if by_epoch else {"max_iters": 12, "val_interval": 4}
+    return {
+        "model": {"type": "ToyModel"},
+        "work_dir": str(work_dir),
+        "train_dataloader": loader(),
+        "val_dataloader": loader(8, shuffle=False),
+        "test_dataloader": loader(8, shuffle=False),
+        "train_cfg": {"by_epoch": by_epoch, **length},
+        "val_cfg": {},
+        "test_cfg": {},
+        "val_evaluator": {"type": "PointAccuracy"},
+        "test_evaluator": {"type": "PointAccuracy"},
+        "optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}},
+        "param_scheduler": {"type": "LinearLR", "start_factor": 0.5, "end": 6, "by_epoch": False},
+        "default_hooks": {"checkpoint": {"by_epoch": by_epoch, "interval": 1 if by_epoch else 4}},
+        "randomness": {"seed": 7},
+        "log_level": "WARNING",
+        **changes,
+    }
