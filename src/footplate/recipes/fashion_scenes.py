@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from footplate.data import Compose
 from footplate.errors import ArgumentError, at_key, nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
-from footplate.registry import DATASETS, TRANSFORMS
+from footplate.registry import DATASETS
 
 _TEST_SCENES = 500
 _TRAIN_SCENES = 100_000
@@ -72,7 +73,8 @@ class FashionScenes:
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
         self._style = _build_style(style or {})
-        self._pipeline = [TRANSFORMS.build(each) if isinstance(each, Mapping) else each for each in pipeline]
+        with at_key("pipeline"):
+            self._pipeline = Compose(pipeline)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -83,10 +85,7 @@ class FashionScenes:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        sample: Any = self.sample(index)
-        for transform in self._pipeline:
-            sample = transform(sample)
-        return sample
+        return self._pipeline(self.sample(index))
 
     def scene(self, index: int) -> Scene:
         """Composes the scene of that number.
