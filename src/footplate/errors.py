@@ -20,6 +20,7 @@ An error says what is wrong, where, what was found and what would be right, in f
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -27,6 +28,7 @@ from typing import Any, NamedTuple
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
 _SHORT_WORD = 4
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
 class _Missing:
@@ -77,8 +79,8 @@ class FootplateError(Exception):
 
     def within(self, prefix: str) -> "FootplateError":
         """Puts `prefix` before the key path and returns the error itself."""
-        if not self.key:
-            self.key = prefix
+        if not self.key or not prefix:
+            self.key = self.key or prefix
         elif self.key.startswith("["):
             self.key = prefix + self.key
         else:
@@ -223,6 +225,29 @@ def at_key(prefix: str) -> Iterator[None]:
     except FootplateError as error:
         error.within(prefix)
         raise
+
+
+@contextmanager
+def located(source: object) -> Iterator[None]:
+    """Lets errors that pass tell where in `source`, a config, the value under their key path was written."""
+    try:
+        yield
+    except FootplateError as error:
+        error.origin = error.origin or _origin_at(source, error.key)
+        raise
+
+
+def _origin_at(source: object, path: str) -> Origin | None:
+    """Follows a key path as far as it leads, and returns the last origin on the way."""
+    origin, here = None, source
+    for name, index in _STEP.findall(path):
+        step = name or int(index)
+        origin = origin_of(here, step) or origin
+        try:
+            here = here[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+    return origin
 
 
 def _shortened(text: str) -> str:

@@ -12,7 +12,7 @@ from footplate.engine.hook import Hook, HookList
 from footplate.errors import ArgumentError, BuildError, at_key, nearest, with_origins
 from footplate.evaluation import build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import LogProcessor
+from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
 from footplate.visualization import Visualizer
 
@@ -152,7 +152,7 @@ def counts_epochs(train_cfg: Any) -> bool:
 def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainLoop":
     """Builds the training loop; without `type`, `by_epoch` chooses between the two."""
     if not isinstance(cfg, Mapping):
-        return cfg  # type: ignore[no-any-return]
+        return _ready_loop(cfg, "train_cfg")  # type: ignore[no-any-return]
     settings = dict(cfg)
     if "type" not in settings:
         settings.pop("by_epoch", None)
@@ -174,7 +174,7 @@ def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, An
     """
     cfg = sections[f"{mode}_cfg"]
     if not isinstance(cfg, Mapping):
-        return cfg
+        return _ready_loop(cfg, f"{mode}_cfg")
     with at_key(f"{mode}_dataloader"):
         loader = build_dataloader(sections[f"{mode}_dataloader"], seed=runner.seed)
     with at_key(f"{mode}_evaluator"):
@@ -184,10 +184,15 @@ def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, An
         return LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader, evaluator=evaluator)
 
 
+def _ready_loop(loop: Any, key: str) -> Any:
+    if loop is not None and not hasattr(loop, "run"):
+        raise BuildError("a loop must be a loop or the dict of one", found=loop, key=key)
+    return loop
+
+
 def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None) -> Any:
     """Builds the optimizer in its wrapper, and scales its learning rate where that is asked for."""
-    with at_key("optim_wrapper"):
-        built = build_optim_wrapper(runner.model, optim_wrapper)
+    built = build_optim_wrapper(runner.model, optim_wrapper)
     with at_key("auto_scale_lr"):
         _scale_lr(runner, built, auto_scale_lr or {})
     return built
@@ -196,15 +201,13 @@ def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapp
 def build_schedules(runner: "Runner", param_scheduler: Any) -> Any:
     """Builds the schedules of the optimizer's settings; each object passes as it is."""
     loop = runner.train_loop
-    length = len(loop.dataloader) if hasattr(loop.dataloader, "__len__") else None
-    with at_key("param_scheduler"):
-        return build_param_schedulers(
-            param_scheduler,
-            runner.optim_wrapper,
-            epoch_length=length,
-            max_epochs=loop.max_epochs,
-            max_iters=loop.max_iters,
-        )
+    return build_param_schedulers(
+        param_scheduler,
+        runner.optim_wrapper,
+        epoch_length=length_of(loop.dataloader),
+        max_epochs=loop.max_epochs,
+        max_iters=loop.max_iters,
+    )
 
 
 def _scale_lr(runner: "Runner", optim_wrapper: Any, cfg: Mapping[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 import bisect
 import logging
+import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,7 @@ import torch
 from footplate.data import batches, build_dataloader, endless_batches
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
+from footplate.records import length_of
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
@@ -68,11 +70,9 @@ class BaseTrainLoop(BaseLoop):
         super().__init__(runner, dataloader)
         self.val_begin = _whole("val_begin", val_begin, least=0)
         self.val_interval = _whole("val_interval", val_interval)
-        self.dynamic_milestones = [0, *(_whole("dynamic_intervals", m) for m, _ in dynamic_intervals or ())]
-        self.dynamic_intervals = [
-            val_interval,
-            *(_whole("dynamic_intervals", each) for _, each in dynamic_intervals or ()),
-        ]
+        changes = _checked(dynamic_intervals or ())
+        self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
+        self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
         self.in_progress = False
         self._iter = 0
@@ -211,7 +211,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             dynamic_intervals=dynamic_intervals,
         )
         self._max_epochs = _whole("max_epochs", max_epochs)
-        if not hasattr(self.dataloader, "__len__"):
+        if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
 
     @property
@@ -282,9 +282,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
     def epoch(self) -> int:
         """How many times the loader was gone through; 0 with one that never ends."""
         sampler = getattr(self.dataloader, "sampler", None)
-        if getattr(sampler, "endless", False) or not hasattr(self.dataloader, "__len__"):
-            return 0
-        return self._iter // max(len(self.dataloader), 1)
+        length = length_of(self.dataloader)
+        return 0 if getattr(sampler, "endless", False) or not length else self._iter // length
 
     @property
     def max_epochs(self) -> int:
@@ -373,8 +372,21 @@ class TestLoop(_EvaluationLoop):
 
 
 def _sample_count(loader: Any) -> int:
-    """How many samples the data set has; for a plain iterable of batches, how many batches."""
-    return len(getattr(loader, "dataset", loader))
+    """How many samples the data set has; where nobody knows, a number that leaves none out."""
+    found = length_of(getattr(loader, "dataset", None))
+    return sys.maxsize if found is None else found
+
+
+def _checked(intervals: Sequence[Any]) -> list[tuple[int, int]]:
+    """Checks pairs of a milestone and the interval from it on."""
+    found = [pair for pair in intervals if isinstance(pair, Sequence) and len(pair) == 2]
+    if len(found) < len(intervals) or sorted(found, key=lambda pair: pair[0]) != found:
+        raise ArgumentError(
+            "dynamic_intervals are pairs of a milestone and an interval, in order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(_whole("dynamic_intervals", at), _whole("dynamic_intervals", every)) for at, every in found]
 
 
 def _whole(name: str, value: Any, *, least: int = 1) -> int:

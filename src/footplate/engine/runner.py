@@ -1,6 +1,5 @@
 """The runner: a run's state, and what drives it."""
 
-import copy
 import logging
 import os
 import time
@@ -23,7 +22,7 @@ from footplate.engine import assemble, setup, state
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, located
 from footplate.records import MessageHub, describe_environment, log_to_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
@@ -137,8 +136,9 @@ class Runner:
             if cfg.get(key) is None:
                 raise ArgumentError(f"the config has no '{key}'", key=key)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
-        runner: Runner = kind(**copy.copy(arguments), cfg=cfg)
+        with located(cfg):
+            kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
+            runner: Runner = kind(**arguments, cfg=cfg)
         return runner
 
     @cached_property
@@ -224,8 +224,9 @@ class Runner:
         Returns:
             The model.
         """
-        loop = self.train_loop
-        _ = self.optim_wrapper, self.param_schedulers, self.val_loop
+        with located(self.cfg):
+            loop = self.train_loop
+            _ = self.optim_wrapper, self.param_schedulers, self.val_loop
         self._initialize_weights()
         self.load_or_resume()
         if loop.finished:
@@ -234,18 +235,19 @@ class Runner:
         self._open()
         _logger.info("%s", self.hooks.describe())
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        self.call_hook("before_run")
-        loop.run()
-        self.call_hook("after_run")
+        with located(self.cfg):
+            self.call_hook("before_run")
+            loop.run()
+            self.call_hook("after_run")
         return self.model
 
     def val(self) -> dict[str, float]:
         """Validates once and returns the metrics."""
-        return self._evaluate(self.val_loop, "val")
+        return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
         """Tests once and returns the metrics."""
-        return self._evaluate(self.test_loop, "test")
+        return self._evaluate("test")
 
     def call_hook(self, event: str, **arguments: Any) -> None:
         """Calls the hooks that act at `event`, in their order."""
@@ -332,7 +334,9 @@ class Runner:
             raise ArgumentError(f"training needs '{name}'", key=name)
         return self._sections[name]
 
-    def _evaluate(self, loop: Any, mode: str) -> dict[str, float]:
+    def _evaluate(self, mode: str) -> dict[str, float]:
+        with located(self.cfg):
+            loop = getattr(self, f"{mode}_loop")
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume()

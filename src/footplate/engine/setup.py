@@ -56,12 +56,14 @@ def seed_everything(randomness: Mapping[str, Any]) -> int:
     """
     for key in randomness:
         if key not in _RANDOMNESS:
-            raise ArgumentError(f"randomness has no '{key}'", key=key, suggestion=nearest(key, _RANDOMNESS))
+            raise ArgumentError(
+                f"randomness has no '{key}'", key=f"randomness.{key}", suggestion=nearest(key, _RANDOMNESS)
+            )
     seed = randomness.get("seed")
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
-        raise ArgumentError("a seed is a whole number from 0 to 2**32 - 1", key="seed", found=seed)
+        raise ArgumentError("a seed is a whole number from 0 to 2**32 - 1", key="randomness.seed", found=seed)
     own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(own)
     np.random.seed(own)

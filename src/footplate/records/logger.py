@@ -4,6 +4,8 @@ import logging
 import sys
 from typing import Any
 
+from footplate.errors import ArgumentError, nearest
+
 _NAME = "footplate"
 _FORMAT = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
 
@@ -32,7 +34,11 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
         screen: False for processes other than the first.
     """
     logger = logging.getLogger(_NAME)
-    logger.setLevel(level)
+    try:
+        logger.setLevel(level)
+    except (ValueError, TypeError):
+        near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+        raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
     shown = [handler for handler in logger.handlers if isinstance(handler, _ScreenHandler)]
     if screen and not shown:
         handler = _ScreenHandler()

@@ -74,7 +74,7 @@ def _check_arguments(
 
 
 def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    near = nearest(key, names)
+    near = nearest(key, [*names, "type"])
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
