@@ -81,6 +81,15 @@ def test_what_a_sample_becomes_depends_on_its_position_and_epoch_alone() -> None
     assert [batch for batch, _ in loader(seed=4)] != [batch for batch, _ in loader()]
 
 
+def test_epochs_and_positions_have_their_own_randomness() -> None:
+    found = loader(shuffle=False)
+    first, second = (list(chain.from_iterable(batch for batch, _ in batches(found, epoch=at))) for at in (0, 1))
+    assert [sample[0] for sample in first] == [sample[0] for sample in second]
+    assert all(one[1] != other[1] for one, other in zip(first, second, strict=True))
+    again = list(SampleLoader(Noise(), sampler=[4, 4, 4], collate_fn=lambda samples: samples[0][1]))
+    assert len(set(again)) == 3
+
+
 def test_ranks_see_what_one_process_would(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = list(chain.from_iterable(batch for batch, _ in loader(dataset=Noise(12))))
     shares = []

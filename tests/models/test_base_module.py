@@ -70,6 +70,13 @@ def test_a_checkpoint_alone_has_the_last_word(checkpoint: str) -> None:
     assert weights([{**LINEAR, "val": 2}, loaded], {**LINEAR, "val": 3}) == [9] * 5
 
 
+def test_beside_a_checkpoint_alone_no_part_is_initialized(tmp_path: Path) -> None:
+    torch.save({"linear.weight": torch.full((1, 1), 9.0)}, tmp_path / "b.pth")
+    loaded = {"type": "Pretrained", "checkpoint": str(tmp_path / "b.pth")}
+    assert weights(loaded, {**LINEAR, "val": 3}) == [9, 1, 1, 1, 1]
+    assert weights([loaded], {**LINEAR, "val": 3}) == [9, 1, 3, 3, 3]
+
+
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])
 def test_a_part_takes_what_lies_under_a_prefix(checkpoint: str, prefix: str) -> None:
     part_cfg = {"type": "Pretrained", "checkpoint": checkpoint, "prefix": prefix}
