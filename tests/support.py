@@ -77,7 +77,7 @@ class Told(BaseMetric[int]):
 class Witness(Hook):
     """Keeps every event with iteration and epoch at that time."""
 
-    priority = "LOWEST"
+    priority = "HIGHEST"
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int, int]] = []

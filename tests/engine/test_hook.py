@@ -197,7 +197,15 @@ def test_a_misspelt_event_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize(
     ("n", "start", "hits"),
-    [(1, 0, [0, 1, 2, 3, 4, 5, 6]), (3, 0, [2, 5]), (2, 1, [0, 2, 4, 6]), (2, 3, [2, 4, 6]), (3, 2, [1, 4]), (0, 0, []), (-1, 0, [])],
+    [
+        (1, 0, [0, 1, 2, 3, 4, 5, 6]),
+        (3, 0, [2, 5]),
+        (2, 1, [0, 2, 4, 6]),
+        (2, 3, [2, 4, 6]),
+        (3, 2, [1, 4]),
+        (0, 0, []),
+        (-1, 0, []),
+    ],
 )
 def test_every_n_epochs_and_iterations(n: int, start: int, hits: list[int]) -> None:
     hook = Hook()

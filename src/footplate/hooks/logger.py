@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
-from footplate.records import write_config
+from footplate.records import length_of, write_config
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class LoggerHook(Hook):
         out_dir: Where logs are copied to at the end of the run.
         out_suffix: Which files are copied.
         keep_local: Whether the copied files also stay where they were.
-        log_metric_by_epoch: Whether metrics are written with the epoch rather than the iteration as their step; training
+        log_metric_by_epoch: Whether metrics are written with the epoch rather than the iteration as step; training
             that counts iterations always writes the iteration.
 
     Raises:
@@ -104,7 +104,7 @@ class LoggerHook(Hook):
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them with their step."""
-        tag, line = runner.log_processor.get_log_after_epoch(runner, len(runner.val_dataloader), "val")
+        tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
             # A run that counts iterations has no epochs to speak of, whatever the default says.
@@ -114,7 +114,7 @@ class LoggerHook(Hook):
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`."""
         tag, line = runner.log_processor.get_log_after_epoch(
-            runner, len(runner.test_dataloader), "test", with_non_scalar=True
+            runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
         runner.logger.info(line)
         if is_main_process():

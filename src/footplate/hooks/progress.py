@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.records import memory_in_use
+from footplate.records import length_of, memory_in_use
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ _SECONDS_BETWEEN = 0.2
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress, loss, learning rate, time left, memory and the latest metric, while standard output is a terminal.
+    """Shows progress, loss, learning rate, time left, memory and the latest metric, where output is a terminal.
 
     The line is drawn a few times a second by the training loop itself; no thread of its own competes with it. Losses
     are read on the accelerator only every `interval` iterations.
@@ -65,8 +65,7 @@ class ProgressHook(Hook):
     def before_val(self, runner: "Runner") -> None:
         """Shows a second line for the validation."""
         if self._progress is not None and runner.val_loop is not None:
-            total = len(runner.val_dataloader) if hasattr(runner.val_dataloader, "__len__") else None
-            self._side = self._progress.add_task("validate", total=total, words="")
+            self._side = self._progress.add_task("validate", total=length_of(runner.val_dataloader), words="")
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.errors import ArgumentError, at_key, nearest
 from footplate.records.environment import memory_in_use
 from footplate.records.history import OWN_STATISTICS, HistoryBuffer, known_statistics
+from footplate.records.lengths import length_of
 from footplate.registry import LOG_PROCESSORS
 
 if TYPE_CHECKING:
@@ -210,8 +211,7 @@ class LogProcessor:
 
 
 def _length(runner: "Runner", mode: str) -> int:
-    loader = getattr(runner, f"{mode}_dataloader")
-    return len(loader) if hasattr(loader, "__len__") else 0
+    return length_of(getattr(runner, f"{mode}_dataloader")) or 0
 
 
 def _padded(number: int, largest: int) -> str:
