@@ -132,11 +132,11 @@ class Runner:
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         check_keys(cfg, KNOWN_KEYS)
-        for key in ("model", "work_dir"):
-            if cfg.get(key) is None:
-                raise ArgumentError(f"the config has no '{key}'", key=key)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
         with located(cfg):
+            for key in ("model", "work_dir"):
+                if arguments.get(key) is None:
+                    raise ArgumentError(f"the config has no '{key}'", key=key)
             kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
             runner: Runner = kind(**arguments, cfg=cfg)
         return runner
