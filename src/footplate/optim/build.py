@@ -1,5 +1,6 @@
 """From the section `optim_wrapper` to what steps the model's parameters."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -52,11 +53,17 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     settings = dict(cfg)
     kind = settings.pop("constructor", _DEFAULT)
     paramwise_cfg = settings.pop("paramwise_cfg", None)
-    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build(
-        {"type": kind}, optim_wrapper_cfg=settings, paramwise_cfg=paramwise_cfg
-    )
-    made: OptimWrapper = constructor(model)
-    return made
+    with at_key("constructor"):
+        entry = OPTIM_WRAPPER_CONSTRUCTORS.resolve(kind, {"type": kind})
+    # A constructor of the first generation takes the optimizer's section alone, and returns an optimizer.
+    is_first = "optimizer_cfg" in inspect.signature(entry).parameters
+    section = settings.pop("optimizer", None) if is_first else settings
+    made = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)(model)
+    if not isinstance(made, Optimizer):
+        return made  # type: ignore[no-any-return]
+    rest = {key: value for key, value in settings.items() if key != "optimizer"}
+    wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
+    return _named(wrapper, model)
 
 
 def _build_part(model: nn.Module, name: str, cfg: Any) -> OptimWrapper:

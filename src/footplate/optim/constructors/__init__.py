@@ -1,7 +1,26 @@
 """Constructors: which settings each parameter gets, and the groups that follow."""
 
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
+from footplate.optim.constructors.first_generation import (
+    DefaultOptimizerConstructor,
+    FirstGenerationRules,
+    PatternOptimWrapperConstructor,
+)
+from footplate.optim.constructors.layer_decay import (
+    LayerDecayOptimizerConstructor,
+    LearningRateDecayOptimizerConstructor,
+)
 from footplate.optim.constructors.merging import merge_groups
 from footplate.optim.constructors.rules import Place, Rules
 
-__all__ = ["DefaultOptimWrapperConstructor", "Place", "Rules", "merge_groups"]
+__all__ = [
+    "DefaultOptimWrapperConstructor",
+    "DefaultOptimizerConstructor",
+    "FirstGenerationRules",
+    "LayerDecayOptimizerConstructor",
+    "LearningRateDecayOptimizerConstructor",
+    "PatternOptimWrapperConstructor",
+    "Place",
+    "Rules",
+    "merge_groups",
+]

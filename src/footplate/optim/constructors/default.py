@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from torch import nn
+from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, at_key, origin_of
@@ -31,8 +32,8 @@ class DefaultOptimWrapperConstructor:
     parameters), `dwconv_decay_mult`, `dcn_offset_lr_mult`, `bypass_duplicate` (say nothing about parameters met under
     a second name) and `custom_keys`: settings by a part of the parameter's path, `lr_mult`, `decay_mult` and any
     further field of a group. A matching custom key decides alone; the longest one counts, of equally long ones the
-    first in the alphabet. Parameters with equal settings share one group. Frozen parameters are left out as soon as
-    there are settings per parameter.
+    first in the alphabet. Parameters with equal settings share one group. Frozen parameters keep the optimizer's own
+    settings, ready for the day they are thawed.
 
     A subclass may override `add_params` to decide differently.
 
@@ -69,9 +70,15 @@ class DefaultOptimWrapperConstructor:
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
         self.rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
 
-    def __call__(self, model: nn.Module) -> OptimWrapper:
+    def __call__(self, model: nn.Module) -> Any:
         """Returns the wrapper of an optimizer over the parameters of `model`."""
         model = unwrap_model(model)
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
+        wrapper.name_parameters(model)
+        return wrapper
+
+    def make_optimizer(self, model: nn.Module) -> Optimizer:
+        """Returns the optimizer over the parameters of `model`, with a group for each distinct setting."""
         groups: list[Group] = []
         self.add_params(groups, model)
         self._warn(model)
@@ -80,9 +87,7 @@ class DefaultOptimWrapperConstructor:
             optimizer = build_optimizer(self.optimizer_cfg, merge_groups(once))
         # Once more, now that the optimizer has filled in its own defaults.
         optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=optimizer)
-        wrapper.name_parameters(model)
-        return wrapper
+        return optimizer
 
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
@@ -96,10 +101,10 @@ class DefaultOptimWrapperConstructor:
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """
         for name, parameter in module.named_parameters(recurse=False):
-            if not parameter.requires_grad and self.paramwise_cfg:
-                continue
-            place = Place(name, prefix, module, parameter.ndim, bool(is_dcn_module))
-            settings = {"lr": self.base_lr, "weight_decay": self.base_wd, **self.rules.settings(place)}
+            settings: Group = {"lr": self.base_lr, "weight_decay": self.base_wd}
+            if parameter.requires_grad:
+                place = Place(name, prefix, module, parameter.ndim, bool(is_dcn_module))
+                settings.update(self.rules.settings(place))
             given = {key: value for key, value in settings.items() if value is not None}
             params.append({"params": [parameter], **given})
         for name, child in module.named_children():

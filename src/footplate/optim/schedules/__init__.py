@@ -42,6 +42,7 @@ from footplate.optim.schedules.names import (
     StepMomentum,
     StepParamScheduler,
 )
+from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
 from footplate.optim.schedules.schedule import ParamSchedule
 
 __all__ = [
@@ -76,6 +77,8 @@ __all__ = [
     "OneCycleParamScheduler",
     "ParamSchedule",
     "Poly",
+    "PolicyLR",
+    "PolicyMomentum",
     "PolyLR",
     "PolyMomentum",
     "PolyParamScheduler",

@@ -61,6 +61,8 @@ def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) 
 def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> ParamSchedule:
     if not isinstance(cfg, Mapping):
         return cfg  # type: ignore[no-any-return]
+    if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
+        return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
     defaults: dict[str, Any] = {}
     end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
     if end is not None and end > cfg.get("begin", 0):

@@ -285,23 +285,19 @@ class OneCycle(Family):
     three_phase: bool = False
 
     def __post_init__(self) -> None:
-        if self.anneal_strategy not in _ANNEALINGS:
-            raise ArgumentError(
-                '"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=self.anneal_strategy
-            )
-        _check_unit_interval("pct_start", self.pct_start, zero=True)
-        if self.total_steps <= 0:
-            raise ArgumentError('"total_steps" is a positive number', key="total_steps", found=self.total_steps)
+        self.over(0)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which stands still after its cycle."""
-        anneal, phases = _ANNEALINGS[self.anneal_strategy], self._phases()
-
-        def curve(value: float, base: float, position: int) -> float:
-            end, start, before, after = next((each for each in phases if position <= each[0]), phases[-1])
-            return anneal(before, after, min((position - start) / (end - start), 1.0))
-
-        return curve
+        first = self.eta_max / self.div_factor
+        at = cycle(
+            (first, self.eta_max, first / self.final_div_factor),
+            self.total_steps,
+            pct_start=self.pct_start,
+            anneal_strategy=self.anneal_strategy,
+            three_phase=self.three_phase,
+        )
+        return lambda value, base, position: at(position)
 
     def in_iterations(self, epoch_length: int) -> "OneCycle":
         """Counts `total_steps` in iterations."""
@@ -311,16 +307,42 @@ class OneCycle(Family):
         """Returns `total_steps`."""
         return self.total_steps
 
-    def _phases(self) -> list[tuple[float, float, float, float]]:
-        """Returns (last position, first position, first value, last value) of each phase."""
-        first = self.eta_max / self.div_factor
-        last = first / self.final_div_factor
-        rise, total = self.pct_start * self.total_steps, self.total_steps - 1
-        if self.three_phase:
-            ends, values = [rise - 1, 2 * rise - 2, total], [first, self.eta_max, first, last]
-        else:
-            ends, values = [rise - 1, total], [first, self.eta_max, last]
-        return list(zip(ends, [0.0, *ends], values, values[1:], strict=False))
+
+def cycle(
+    values: tuple[float, float, float],
+    total: int,
+    *,
+    pct_start: float = 0.3,
+    anneal_strategy: str = "cos",
+    three_phase: bool = False,
+) -> Callable[[int], float]:
+    """Returns the function from a position to the value in a cycle of `total` positions.
+
+    Args:
+        values: The first value, the one in the middle and the last one.
+        total: The length of the cycle.
+        pct_start: The share of the way to the value in the middle, 0 to 1.
+        anneal_strategy: "cos" or "linear".
+        three_phase: Take the same way back to the first value before going to the last.
+
+    Raises:
+        ArgumentError: An argument is out of its range.
+    """
+    if anneal_strategy not in ANNEALINGS:
+        raise ArgumentError('"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=anneal_strategy)
+    _check_unit_interval("pct_start", pct_start, zero=True)
+    if total <= 0:
+        raise ArgumentError('"total_steps" is a positive number', key="total_steps", found=total)
+    anneal, (first, peak, last), rise = ANNEALINGS[anneal_strategy], values, pct_start * total
+    ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if three_phase else [rise - 1, total - 1]
+    marks = [first, peak, first, last] if three_phase else [first, peak, last]
+    phases = list(zip(ends, [0.0, *ends], marks, marks[1:], strict=False))
+
+    def at(position: int) -> float:
+        end, start, before, after = next((each for each in phases if position <= each[0]), phases[-1])
+        return anneal(before, after, min((position - start) / (end - start), 1.0))
+
+    return at
 
 
 def cosine_between(start: float, end: float, done: float) -> float:
@@ -333,4 +355,4 @@ def line_between(start: float, end: float, done: float) -> float:
     return start + (end - start) * done
 
 
-_ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
+ANNEALINGS: dict[str, Callable[[float, float, float], float]] = {"cos": cosine_between, "linear": line_between}
