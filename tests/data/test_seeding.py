@@ -1,3 +1,4 @@
+import contextlib
 import random
 
 import numpy as np
@@ -6,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate.data import kept_random_state, mixed_seed, seed_generators
+from footplate.data.seeding import SampleGenerators
 
 numbers = st.integers(0, 2**64 - 1)
 
@@ -40,6 +42,20 @@ def test_all_generators_are_seeded() -> None:
     assert drawn() == first
     seed_generators(1)
     assert all(one != other for one, other in zip(drawn(), first, strict=True))
+
+
+def test_reading_has_generators_of_its_own() -> None:
+    generators = SampleGenerators()
+    seed_generators(3)
+    expected = drawn()
+    seed_generators(3)
+    with contextlib.suppress(KeyError), generators.lent():
+        seed_generators(9)
+        inside = drawn()
+        raise KeyError
+    assert drawn() == expected
+    seed_generators(9)
+    assert drawn() == inside
 
 
 def test_the_state_is_put_back_even_after_an_error() -> None:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
+from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.errors import DataError, FootplateError
 
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
@@ -58,17 +58,21 @@ class BatchReader(Dataset[Any]):
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
+        self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
         if get_worker_info() is not None:
             return self._read(key)
-        with kept_random_state():
+        if self._generators is None:
+            self._generators = SampleGenerators()
+        with self._generators.lent():
             return self._read(key)
 
     def _read(self, key: BatchKey) -> Any:
         samples = []
+        seed = mixed_seed(self.seed, key.epoch)
         for position, index in zip(key.positions, key.indices, strict=True):
-            seed_generators(mixed_seed(self.seed, key.epoch, position))
+            seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])
             except Exception as error:
