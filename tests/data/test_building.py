@@ -3,46 +3,63 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
 from footplate.data import DefaultSampler, SampleLoader, batches, build_dataloader, default_collate, pseudo_collate
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, UnknownNameError
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
-NAMES = {DATASETS: "NumbersForTest", DATA_SAMPLERS: "PairsForTest", FUNCTIONS: "scaled_for_test"}
+
+class NumbersForTest(Dataset[int]):
+    def __init__(self, size: int, offset: int = 0) -> None:
+        self.size, self.offset, self.initialized = size, offset, False
+
+    def full_init(self) -> None:
+        self.initialized = True
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> int:
+        return index + self.offset
+
+
+class PairsForTest:
+    def __init__(self, sampler: Any, batch_size: int, backwards: bool = False) -> None:
+        self.sampler, self.batch_size, self.backwards = sampler, batch_size, backwards
+
+    def __iter__(self) -> Any:
+        indices = list(self.sampler)[:: -1 if self.backwards else 1]
+        return iter([indices[at : at + self.batch_size] for at in range(0, len(indices), self.batch_size)])
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+
+def scaled_for_test(samples: list[int], factor: int = 10) -> list[int]:
+    return [sample * factor for sample in samples]
+
+
+class ShiftedForTest:
+    def __init__(self, shift: int) -> None:
+        self.shift = shift
+
+    def __call__(self, samples: list[int]) -> list[int]:
+        return [sample + self.shift for sample in samples]
+
+
+def begin_for_test(worker_id: int, seed: int, rank: int, mark: int) -> None:
+    info = get_worker_info()
+    assert info is not None
+    info.dataset.dataset.offset = 100 * worker_id + seed + rank + mark  # type: ignore[attr-defined]
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _registered() -> Any:
-    class NumbersForTest(Dataset[int]):
-        def __init__(self, size: int, offset: int = 0) -> None:
-            self.size, self.offset, self.initialized = size, offset, False
-
-        def full_init(self) -> None:
-            self.initialized = True
-
-        def __len__(self) -> int:
-            return self.size
-
-        def __getitem__(self, index: int) -> int:
-            return index + self.offset
-
-    class PairsForTest:
-        def __init__(self, sampler: Any, batch_size: int, backwards: bool = False) -> None:
-            self.sampler, self.batch_size, self.backwards = sampler, batch_size, backwards
-
-        def __iter__(self) -> Any:
-            indices = list(self.sampler)[:: -1 if self.backwards else 1]
-            return iter([indices[at : at + self.batch_size] for at in range(0, len(indices), self.batch_size)])
-
-        def __len__(self) -> int:
-            return -(-len(self.sampler) // self.batch_size)
-
-    def scaled_for_test(samples: list[int], factor: int = 10) -> list[int]:
-        return [sample * factor for sample in samples]
-
-    for entry, registry in ((NumbersForTest, DATASETS), (PairsForTest, DATA_SAMPLERS), (scaled_for_test, FUNCTIONS)):
-        registry.register_module(module=entry, force=True)
+def _registered() -> None:
+    DATASETS.register_module(module=NumbersForTest, force=True)
+    DATA_SAMPLERS.register_module(module=PairsForTest, force=True)
+    for function in (scaled_for_test, begin_for_test, ShiftedForTest):
+        FUNCTIONS.register_module(module=function, force=True)
 
 
 def section(**changes: Any) -> dict[str, Any]:
@@ -89,10 +106,16 @@ def test_parts_may_be_objects() -> None:
         ("scaled_for_test", [0, 10]),
         (list, [0, 1]),
         ({"type": lambda samples: samples[::-1]}, [1, 0]),
+        ({"type": "ShiftedForTest", "shift": 5}, [5, 6]),
     ],
 )
 def test_collate_functions_by_name_and_with_arguments(collate: Any, expected: Any) -> None:
     assert next(iter(build_dataloader(section(collate_fn=collate)))) == expected
+
+
+def test_workers_begin_with_a_function_that_is_told_what_it_asks_for() -> None:
+    cfg = section(num_workers=2, worker_init_fn={"type": "begin_for_test", "mark": 3})
+    assert list(build_dataloader(cfg, seed=7)) == [[10, 11], [112, 113], [14]]
 
 
 def test_batch_samplers_get_sampler_and_batch_size() -> None:

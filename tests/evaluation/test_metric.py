@@ -2,7 +2,7 @@ import multiprocessing
 import pickle
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -13,6 +13,12 @@ from footplate.data import SampleLoader
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults
 from footplate.structures import BaseDataElement
+
+
+class Sample(NamedTuple):
+    plain: Any
+    nested: Any
+    element: Any
 
 
 class Seen(BaseMetric[Any]):
@@ -65,11 +71,11 @@ def test_no_sample_is_an_error() -> None:
 def test_results_arrive_in_main_memory() -> None:
     class Devices(Seen):
         def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-            assert isinstance(results[0], tuple)
+            assert isinstance(results[0], Sample)
             return {"devices": [each.device.type for each in (results[0][0], results[0][1]["a"], results[0][2].x)]}
 
     metric = Devices()
-    sample = (torch.zeros(1), {"a": torch.zeros(1)}, BaseDataElement(x=torch.zeros(1, requires_grad=True)))
+    sample = Sample(torch.zeros(1), {"a": torch.zeros(1)}, BaseDataElement(x=torch.zeros(1, requires_grad=True)))
     metric.process(None, [sample])
     assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
 

@@ -51,7 +51,9 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     offset = get_rank() if settings.pop("diff_rank_seed", False) else 0
     dataset = _build_dataset(settings.pop("dataset"))
     settings["collate_fn"] = _build_function(settings.get("collate_fn"), default_collate)
-    settings["worker_init_fn"] = _build_worker_init(settings.get("worker_init_fn"))
+    settings["worker_init_fn"] = _build_worker_init(
+        settings.get("worker_init_fn"), num_workers=settings.get("num_workers", 0), rank=get_rank(), seed=seed
+    )
     settings = _without_idle_keys(settings)
     if isinstance(dataset, IterableDataset):
         return _build_iterable(dataset, settings, seed)
@@ -133,11 +135,14 @@ def _bound(cfg: Mapping[str, Any]) -> Callable[..., Any]:
     return partial(found, **arguments) if arguments else found
 
 
-def _build_worker_init(cfg: Any) -> Any:
+def _build_worker_init(cfg: Any, **known: int) -> Any:
+    """The function that a worker begins with; of what is `known` it is told what it has arguments for."""
     if not isinstance(cfg, Mapping):
         return cfg
     with at_key("worker_init_fn"):
-        return _bound(cfg)
+        found = _bound(cfg)
+    told = inspect.signature(found).parameters
+    return partial(found, **{key: value for key, value in known.items() if key in told and key not in cfg})
 
 
 def _without_idle_keys(settings: dict[str, Any]) -> dict[str, Any]:
