@@ -85,7 +85,7 @@ def build_visualizer(runner: "Runner", visualizer: Any) -> Visualizer:
         return visualizer
     cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
     with at_key("visualizer"):
-        settings = {"type": "Visualizer", **cfg, "name": runner.experiment_name, "save_dir": runner.log_dir}
+        settings = {"type": "Visualizer", "name": runner.experiment_name, "save_dir": runner.log_dir, **cfg}
         built: Visualizer = VISUALIZERS.build(with_origins(settings, cfg))
     return built
 
