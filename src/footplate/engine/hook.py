@@ -253,6 +253,17 @@ class Hook:
         """Tells whether this is the last iteration."""
         return runner.iter + 1 == runner.max_iters
 
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns, for each event at which the hook acts, what a run calls there.
+
+        A method that takes fewer arguments than its event has is called with those that it takes.
+
+        Raises:
+            ArgumentError: A method does not take the arguments of its event.
+        """
+        _check_methods(self)
+        return {event: _adapted(self, event) for event in EVENTS if _acts_at(self, event)}
+
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs of this hook; empty for most."""
         return {}
@@ -274,6 +285,7 @@ class HookList(Sequence[Hook]):
 
     def __init__(self) -> None:
         self._hooks: list[Hook] = []
+        self._listeners: list[dict[str, Callable[..., Any]]] = []  # of each hook
         self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
@@ -294,12 +306,14 @@ class HookList(Sequence[Hook]):
         if priority is not None:
             hook.priority = priority
         number = get_priority(hook.priority)
-        _check_methods(hook)
+        listeners = hook.listeners()
         behind = [place for place, each in enumerate(self._hooks) if get_priority(each.priority) > number]
-        self._hooks.insert(behind[0] if behind else len(self._hooks), hook)
+        place = behind[0] if behind else len(self._hooks)
+        self._hooks.insert(place, hook)
+        self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
             # In place: a running loop holds these lists.
-            methods[:] = [_adapted(each, event) for each in self._hooks if _acts_at(each, event)]
+            methods[:] = [each[event] for each in self._listeners if event in each]
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the methods that act at `event`, a list that later registrations change in place."""
