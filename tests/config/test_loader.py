@@ -56,6 +56,7 @@ def test_child_merges_into_its_base(write: Write, text: str, changed: dict[str, 
         ("q = dict(x=1)\n_base_.n = q\nq['x'] = 2", {"n": {"x": 1}, "q": {"x": 2}}),
         ("q = [1]\n_base_.n = q\nq.append(2)", {"n": [1], "q": [1, 2]}),
         ("_base_.k = _base_.n\n_base_.n.q = 2", {"n": {"q": 2}, "k": {"q": 2}}),
+        ("_base_.k = dict(n=_base_.n)\nn = dict(q=2)", {"n": {"q": 2}, "k": {"n": {"q": 1}}}),
         ("_base_.a.update(dict(c=dict(e=1)))", {"a": {**RESOLVED["a"], "c": {"d": 2, "e": 1}}}),
         ("_base_.a.merge(dict(c=dict(_delete_=True, e=1)))", {"a": {**RESOLVED["a"], "c": {"e": 1}}}),
         ("_base_.p.append(1)", {"p": [{"n": {"q": 1}}, 1]}),
@@ -89,6 +90,11 @@ def test_several_and_nested_bases(write: Write) -> None:
 )
 def test_base_may_be_any_expression_of_its_own(write: Write, bases: str) -> None:
     assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
+
+
+def test_the_first_base_statement_counts(write: Write) -> None:
+    main = write({"main.py": "_base_ = 'one.py'\n_base_ = 'nope.py'\n", "one.py": "x = 1\n"})
+    assert Config.fromfile(main).to_dict() == {"x": 1}
 
 
 def test_a_key_that_two_bases_define_is_refused_with_both_places(write: Write) -> None:

@@ -32,7 +32,7 @@ def test_a_base_in_another_package_is_found_without_importing_it(package: Path, 
     assert cfg.work_dir == "x"
     assert cfg.model == {
         "type": "Net",
-        "head": {"type": "Head", "_scope_": name},
+        "head": {"type": "Head"},
         "own": {"x": 1},
         "_scope_": name,
     }

@@ -28,12 +28,12 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def read_config(arguments: argparse.Namespace) -> "Config":
+def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Returns the config that the arguments name, with their overrides."""
     from footplate.config import Config, apply_overrides
     from footplate.recipes.catalog import find_config
 
-    cfg = Config.fromfile(find_config(arguments.config))
+    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=import_custom_modules)
     apply_overrides(cfg, arguments.cfg_options, strict=False)
     apply_overrides(cfg, arguments.set, strict=True)
     return cfg

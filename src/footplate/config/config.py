@@ -13,7 +13,7 @@ from footplate.config.forms import write_form
 from footplate.config.loader import Loaded, Options, load, load_text
 from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import merge_options
-from footplate.config.origins import Place
+from footplate.config.origins import Place, place_of
 from footplate.config.python_form import write_python
 from footplate.config.sources import absolute, suffix_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
@@ -184,8 +184,7 @@ class Config:
         Raises:
             ConfigError: If a path leads through a value that is no dict, or past the end of a list.
         """
-        caller = sys._getframe(1)
-        origin = Place(caller.f_code.co_filename, caller.f_lineno)
+        origin = Place(*place_of(sys._getframe(1)))
         merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)
 
     def __getattr__(self, name: str) -> Any:

@@ -6,7 +6,7 @@ from types import FrameType
 from typing import Any
 
 from footplate.config.lazy import LazyObject
-from footplate.config.origins import KeyOrigin, Place, Replaced
+from footplate.config.origins import KeyOrigin, Place, Replaced, place_of
 from footplate.config.traced import TracedDict
 from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, nearest, origin_of
 
@@ -78,6 +78,13 @@ class ConfigDict(TracedDict):
     def __reduce__(self) -> tuple[Any, ...]:
         return (type(self)._restored, (dict(self), self._origins, self._place))
 
+    def copy(self) -> "ConfigDict":
+        """Returns a copy whose values are those of the original."""
+        result = ConfigDict.__new__(type(self))
+        dict.update(result, self)
+        result._remember(self)
+        return result
+
     def pop(self, key: Any, default: Any = None) -> Any:
         """Removes a key and returns its value, or `default` if there is no such key."""
         return super().pop(key, default)
@@ -91,7 +98,7 @@ class ConfigDict(TracedDict):
         frame = sys._getframe(1)
         child: ConfigDict = settled(options)
         for key in child:
-            child._origins.setdefault(key, KeyOrigin(frame.f_code.co_filename, frame.f_lineno))
+            child._origins.setdefault(key, KeyOrigin(*place_of(frame)))
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
@@ -157,7 +164,8 @@ def _merged(key: Any, base: ConfigDict, value: Any, origin: Origin | None) -> An
     if value.pop("_delete_", False):
         return value
     if isinstance(held, ConfigDict):
-        return merge_into(held, value)
+        # The config may have put the same dict elsewhere in its base, where it is to stay as it is.
+        return merge_into(held.copy(), value)
     raise ConfigError(
         f"a dict cannot be merged into the {type(held).__name__} of the base",
         origin=origin,

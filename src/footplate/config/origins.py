@@ -1,10 +1,13 @@
 """Where a key got its value, and which values it replaced."""
 
 import os
+from types import FrameType
 from typing import NamedTuple
 
 from footplate.errors import Origin
 
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_RECIPES = os.path.join(_PACKAGE, "recipes", "configs", "")
 # A loop that sets one key over and over must not keep every value it ever had.
 _LONGEST_CHAIN = 64
 
@@ -58,6 +61,14 @@ def chain(value: object, origin: Origin | None) -> list[Replaced]:
         links.append(origin.replaced)
         origin = origin.replaced.origin
     return links[::-1]
+
+
+def place_of(frame: FrameType) -> tuple[str, int]:
+    """Returns the file and line that a frame is at; one of ours, where a user has nothing to mend, is told so."""
+    file = frame.f_code.co_filename
+    if file.startswith(_PACKAGE) and not file.startswith(_RECIPES):
+        return "footplate itself", 0
+    return file, frame.f_lineno
 
 
 def shown_path(file: str) -> str:

@@ -1,6 +1,5 @@
 """Configs of other packages: `mmdet::_base_/default_runtime.py`."""
 
-import importlib.metadata
 import importlib.util
 import os
 from typing import Any
@@ -54,10 +53,11 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
 
 
 def mark_scope(value: Any, scope: str) -> None:
-    """Lets every dict with a `type` say which package's registry the name is of."""
+    """Lets every dict with a `type` say which package's registry the name is of; the names in it follow."""
     if isinstance(value, dict):
-        if "type" in value and "_scope_" not in value:
-            dict.__setitem__(value, "_scope_", scope)
+        if "type" in value:
+            dict.setdefault(value, "_scope_", scope)
+            return
         for item in value.values():
             mark_scope(item, scope)
     elif isinstance(value, (list, tuple)):
@@ -78,6 +78,9 @@ def package_folders(package: str) -> list[str]:
 
 
 def _modules_of(distribution: str) -> list[str]:
+    # A tenth of a second, which few configs need.
+    import importlib.metadata
+
     try:
         text = importlib.metadata.distribution(distribution).read_text("top_level.txt")
     except (importlib.metadata.PackageNotFoundError, ValueError, OSError):

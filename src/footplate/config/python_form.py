@@ -39,7 +39,7 @@ def _statement(key: str, value: Any) -> str:
 
 def _written(value: Any, indent: str, used: int) -> str:
     """Writes a value on one line if it fits behind `used` characters, else with one item a line."""
-    flat = _flat(value)
+    flat = write_value(value)
     if used + len(flat) <= _WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat
     inner = indent + _INDENT
@@ -48,7 +48,7 @@ def _written(value: Any, indent: str, used: int) -> str:
             items = [(f"{key}=", item) for key, item in value.items()]
             opening, closing = "dict(", ")"
         else:
-            items = [(f"{_flat(key)}: ", item) for key, item in value.items()]
+            items = [(f"{write_value(key)}: ", item) for key, item in value.items()]
             opening, closing = "{", "}"
     else:
         items = [("", item) for item in value]
@@ -57,7 +57,8 @@ def _written(value: Any, indent: str, used: int) -> str:
     return f"{opening}\n{''.join(lines)}{indent}{closing}"
 
 
-def _flat(value: Any) -> str:
+def write_value(value: Any) -> str:
+    """Returns one value as Python text on one line."""
     kind = type(value)
     if kind is str:
         return TEMPLATE.sub(r"\\u007b", repr(value))
@@ -65,12 +66,12 @@ def _flat(value: Any) -> str:
         return repr(value) if math.isfinite(value) else f"float('{value!r}')"
     if isinstance(value, dict):
         if _has_word_keys(value):
-            return f"dict({', '.join(f'{key}={_flat(item)}' for key, item in value.items())})"
-        return f"{{{', '.join(f'{_flat(key)}: {_flat(item)}' for key, item in value.items())}}}"
+            return f"dict({', '.join(f'{key}={write_value(item)}' for key, item in value.items())})"
+        return f"{{{', '.join(f'{write_value(key)}: {write_value(item)}' for key, item in value.items())}}}"
     if kind is list:
-        return f"[{', '.join(map(_flat, value))}]"
+        return f"[{', '.join(map(write_value, value))}]"
     if kind is tuple:
-        return f"({', '.join(map(_flat, value))}{',' if len(value) == 1 else ''})"
+        return f"({', '.join(map(write_value, value))}{',' if len(value) == 1 else ''})"
     if kind in (set, frozenset):
         return _flat_set(value)
     name = dotted_name(value)
@@ -79,7 +80,7 @@ def _flat(value: Any) -> str:
 
 def _flat_set(value: "set[Any] | frozenset[Any]") -> str:
     name = type(value).__name__
-    inside = ", ".join(sorted(map(_flat, value)))
+    inside = ", ".join(sorted(map(write_value, value)))
     if not inside:
         return f"{name}()"
     return f"{{{inside}}}" if name == "set" else f"{name}({{{inside}}})"

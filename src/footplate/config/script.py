@@ -95,16 +95,10 @@ def syntax_error(error: SyntaxError, path: str) -> ConfigSyntaxError:
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]]:
-    """Removes the statements that set `_base_` and returns the files they name."""
-    kept, bases = [], []
-    for statement in tree.body:
-        value = _base_value(statement)
-        if value is None:
-            kept.append(statement)
-        else:
-            bases += _named_files(value, path)
-    tree.body = kept
-    return bases
+    """Removes the statements that set `_base_` and returns the files that the first of them names."""
+    values = [value for statement in tree.body if (value := _base_value(statement)) is not None]
+    tree.body = [statement for statement in tree.body if _base_value(statement) is None]
+    return _named_files(values[0], path) if values else []
 
 
 def _base_value(statement: ast.stmt) -> ast.expr | None:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
-from footplate.config.origins import KeyOrigin, Replaced
+from footplate.config.origins import KeyOrigin, Replaced, place_of
 from footplate.errors import Origin
 
 
@@ -74,8 +74,8 @@ class TracedDict(dict[Any, Any]):
         """Sets a key; it comes from `known`, or else from the statement that `frame` is at."""
         replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
         super().__setitem__(key, self._taken_in(value))
-        place = known or (frame.f_code.co_filename, frame.f_lineno)
-        self._origins[key] = KeyOrigin(place[0], place[1], replaced)
+        file, line = known or place_of(frame)
+        self._origins[key] = KeyOrigin(file, line, replaced)
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
         known = _origins_of(source if source is not None else items)

@@ -24,12 +24,12 @@ def recipes() -> list[Recipe]:
 
 
 def find_config(name: str) -> str:
-    """Returns the path of a config file, or of the recipe called `name`.
+    """Returns the path of a config file, or of the recipe called `name`; `package::file` stays as it is.
 
     Raises:
         ConfigError: There is neither.
     """
-    if os.path.exists(name):
+    if os.path.exists(name) or "::" in name:
         return name
     known = {recipe.name: recipe for recipe in recipes()}
     if name in known:

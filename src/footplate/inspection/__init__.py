@@ -1,0 +1,1 @@
+"""Looking into configs, runs and checkpoints without training: explain, compare, check, report."""

@@ -1,0 +1,146 @@
+"""Comparing two resolved configs by meaning."""
+
+import difflib
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config, LazyObject
+from footplate.config.merging import joined
+from footplate.config.python_form import write_value
+from footplate.errors import ConfigError, Origin, origin_of
+from footplate.recipes.catalog import find_config
+
+_WIDEST_VALUE = 96
+_ABSENT = object()
+
+
+class Difference(NamedTuple):
+    """A key whose value is not the same in two configs; `None` in place of a side that has no such key."""
+
+    path: str
+    first: "Side | None"
+    second: "Side | None"
+
+
+class Side(NamedTuple):
+    """A value with the place where it was written."""
+
+    value: Any
+    origin: Origin | None
+
+
+def locate(name: str) -> str:
+    """Returns the config that a name stands for: a file, a recipe, or the newest config inside a work_dir.
+
+    Raises:
+        ConfigError: There is none.
+    """
+    if not os.path.isdir(name):
+        return find_config(name)
+    folder = Path(name)
+    written = sorted(folder.glob("*/vis_data/config.py")) or sorted(folder.glob("vis_data/config.py"))
+    written = written or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
+    if not written:
+        raise ConfigError(f"the folder '{name}' holds no config of a run")
+    return str(written[-1])
+
+
+def compare(first: Config, second: Config) -> list[Difference]:
+    """Returns the keys in which two configs differ.
+
+    Order does not matter, nor whether a sequence is a list or a tuple, nor whether a name is imported or written
+    as a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
+    """
+    return list(_compared([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
+
+
+def describe(differences: list[Difference]) -> str:
+    """Returns the differences as text, one key after the other, each side with its place."""
+    lines = []
+    for path, first, second in differences:
+        lines.append(path)
+        sides = [(sign, _brief(side.value), side.origin) for sign, side in (("-", first), ("+", second)) if side]
+        width = max(len(text) for _, text, _ in sides)
+        lines += [f"  {sign} {text.ljust(width)}  {origin or ''}".rstrip() for sign, text, origin in sides]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Tells whether two values mean the same."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, bool) != isinstance(second, bool):
+        return False
+    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
+        return math.isnan(second)
+    return bool(_named(first) == _named(second))
+
+
+def _named(value: Any) -> Any:
+    return value.dotted_path if isinstance(value, LazyObject) else value
+
+
+def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    one, two = first.value, second.value
+    if isinstance(one, dict) and isinstance(two, dict):
+        for key in [*one, *(key for key in two if key not in one)]:
+            yield from _compared_keys([*place, key], _side(first, key), _side(second, key))
+    elif _holds_dicts(one) and _holds_dicts(two):
+        yield from _compared_items(place, first, second)
+    elif not same(one, two):
+        yield Difference(joined(place), first, second)
+
+
+def _compared_keys(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    if first.value is _ABSENT:
+        yield Difference(joined(place), None, second)
+    elif second.value is _ABSENT:
+        yield Difference(joined(place), first, None)
+    else:
+        yield from _compared(place, first, second)
+
+
+def _compared_items(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    """Compares two lists item by item, after matching the items by their types."""
+    one, two = first.value, second.value
+    matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
+    for kind, start, end, other_start, other_end in matcher.get_opcodes():
+        if kind == "equal":
+            for index, other in zip(range(start, end), range(other_start, other_end), strict=True):
+                yield from _compared([*place, other], _item(first, index), _item(second, other))
+            continue
+        for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
+            old = None if index is None else _item(first, index)
+            new = None if other is None else _item(second, other)
+            yield Difference(joined([*place, index if other is None else other]), old, new)
+
+
+def _side(side: Side, key: Any) -> Side:
+    value = side.value.get(key, _ABSENT)
+    return Side(value, origin_of(side.value, key) or side.origin)
+
+
+def _item(side: Side, index: int) -> Side:
+    value = side.value[index]
+    return Side(value, origin_of(value) or side.origin)
+
+
+def _holds_dicts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value)
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, dict):
+        return str(_named(item.get("type", "")))
+    return repr(item)
+
+
+def _brief(value: Any) -> str:
+    text = write_value(value)
+    return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 4]} ..."

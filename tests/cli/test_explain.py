@@ -1,0 +1,43 @@
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from footplate.config import Config
+
+
+@pytest.fixture
+def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.chdir(tmp_path)
+    text = "custom_imports = dict(imports=['fp_nope'])\nmodel = dict(type='fp.Net', sizes=(1, 2))\n"
+    (tmp_path / "main.py").write_text(text)
+    return "main.py"
+
+
+def test_the_whole_config_is_shown_without_importing(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config]) == 0
+    assert "type='fp.Net',  " in capsys.readouterr().out
+
+
+def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config, "model.type", "--set", "model.type=Other"]) == 0
+    assert capsys.readouterr().out.splitlines()[0] == "model.type = 'Other'"
+    assert main(["explain", config, "model.typ"]) == 2
+    assert "did you mean 'model.type'?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
+def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
+    target = tmp_path / f"out{suffix}"
+    assert main(["explain", config, "--dump", str(target)]) == 0
+    written = Config.fromfile(target, import_custom_modules=False)
+    assert tuple(written.model.sizes) == (1, 2)
+    assert written.model.type == "fp.Net"
+
+
+def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["explain", config, "--set", "+x=None", "--dump", "out.toml"]) == 2
+    error = capsys.readouterr().err
+    assert "TOML cannot hold None" in error
+    assert "key x" in error
+    assert not Path("out.toml").exists()
