@@ -45,6 +45,8 @@ class BaseLoop:
 class BaseTrainLoop(BaseLoop):
     """Trains: one body for all ways of counting. A way of counting is the generator `batches`.
 
+    A hook that sets `validation_requested` after an iteration or an epoch has the loop validate behind it.
+
     Args:
         runner: The runner that drives the loop.
         dataloader: A loader, any iterable of batches, or the dict of one.
@@ -74,6 +76,7 @@ class BaseTrainLoop(BaseLoop):
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
+        self.validation_requested = False
         self.in_progress = False
         self._iter = 0
         self._epoch = 0
@@ -167,6 +170,8 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def _validation_is_due(self) -> bool:
+        if self.validation_requested:
+            return self.runner.val_loop is not None
         done = self._position
         self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
         if self.runner.val_loop is None or done in (0, self._validated_at) or done < self.val_begin:
@@ -177,6 +182,7 @@ class BaseTrainLoop(BaseLoop):
         if self._validation_is_due():
             # Before it runs: the best checkpoint that it may save is behind the validation.
             self._validated_at = self._position
+            self.validation_requested = False
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
             self.runner.model.train()
 
@@ -213,6 +219,13 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._max_epochs = _whole("max_epochs", max_epochs)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
+        if getattr(getattr(self.dataloader, "sampler", None), "endless", False):
+            raise ArgumentError(
+                "training by epochs needs a sampler that ends",
+                key="type",
+                suggestion="IterBasedTrainLoop",
+                notes=["or take DefaultSampler for train_dataloader.sampler"],
+            )
 
     @property
     def max_epochs(self) -> int:
@@ -239,7 +252,10 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             runner.call_hook("before_train_epoch")
             runner.model.train()
             start = self._iter - self._epoch * length
-            yield from enumerate(batches(self.dataloader, epoch=self._epoch, start=start), start)
+            for numbered in enumerate(batches(self.dataloader, epoch=self._epoch, start=start), start):
+                yield numbered
+                if self.validation_requested:
+                    self._validate_if_due()
             runner.call_hook("after_train_epoch")
             self._epoch += 1
             self._validate_if_due()
@@ -324,9 +340,10 @@ class _EvaluationLoop(BaseLoop):
         super().__init__(runner, dataloader)
         self.evaluator: Evaluator = build_evaluator(evaluator)
         self.fp16 = fp16
-        metainfo = getattr(getattr(self.dataloader, "dataset", None), "metainfo", None)
+        dataset = getattr(self.dataloader, "dataset", None)
+        self.evaluator.attach(dataset)
+        metainfo = getattr(dataset, "metainfo", None)
         if metainfo is not None:
-            self.evaluator.dataset_meta = metainfo
             runner.visualizer.dataset_meta = metainfo
 
     def run(self) -> dict[str, float]:
