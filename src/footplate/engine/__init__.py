@@ -10,6 +10,7 @@ from footplate.engine.loops import (
     ValLoop,
 )
 from footplate.engine.runner import Runner
+from footplate.engine.simulation import simulate
 
 __all__ = [
     "EVENTS",
@@ -24,4 +25,5 @@ __all__ = [
     "TestLoop",
     "ValLoop",
     "get_priority",
+    "simulate",
 ]

@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.errors import BuildError, at_key, origin_of
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
-from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
 _DEFAULT = "DefaultOptimWrapperConstructor"
 
@@ -53,11 +53,13 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     settings = dict(cfg)
     kind = settings.pop("constructor", _DEFAULT)
     paramwise_cfg = settings.pop("paramwise_cfg", None)
+    # Constructors of the first generation have a registry of their own.
+    of_first = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
     with at_key("constructor"):
-        entry = OPTIM_WRAPPER_CONSTRUCTORS.resolve(kind, {"type": kind})
-    # A constructor of the first generation takes the optimizer's section alone, and returns an optimizer.
-    is_first = "optimizer_cfg" in inspect.signature(entry).parameters
-    section = settings.pop("optimizer", None) if is_first else settings
+        entry = (OPTIMIZER_BUILDERS if of_first else OPTIM_WRAPPER_CONSTRUCTORS).resolve(kind)
+    # They take the optimizer's section alone, and return an optimizer.
+    takes_optimizer = of_first or "optimizer_cfg" in inspect.signature(entry).parameters
+    section = settings.pop("optimizer", None) if takes_optimizer else settings
     made = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)(model)
     if not isinstance(made, Optimizer):
         return made  # type: ignore[no-any-return]

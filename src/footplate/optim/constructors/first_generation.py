@@ -12,11 +12,11 @@ from footplate.errors import ArgumentError
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.merging import Group
 from footplate.optim.constructors.rules import Place, Rules
-from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
 
 class FirstGenerationRules(Rules):
-    """The first generation's rules: a depthwise convolution comes before its bias, and every multiplier is 1 by default.
+    """The first generation's rules: a depthwise convolution comes before its bias, and each multiplier is 1 by default.
 
     So `bias_decay_mult` means neither the biases of normalization layers nor those of depthwise convolutions.
     """
@@ -32,7 +32,7 @@ class FirstGenerationRules(Rules):
         return None
 
 
-@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+@OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
     """The first generation's default constructor, which returns the optimizer itself.
 

@@ -57,13 +57,14 @@ _FAMILIES: dict[str, dict[str, Depth]] = {
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """Multiplies the learning rate by `decay_rate` for each layer, or stage, that lies between a parameter and the head.
+    """Multiplies the learning rate by `decay_rate` for each layer, or stage, between a parameter and the head.
 
     One-dimensional parameters and biases get no weight decay. `paramwise_cfg` holds `decay_rate`, `num_layers` and
     `decay_type`, "layer_wise" or "stage_wise". The model's `backbone` must be of a known family: ConvNeXt (both types),
     BEiT, MAE, or another vision transformer with its blocks in `layers` (layer-wise).
 
-    Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al., 2022).
+    Source: BEiT: BERT Pre-Training of Image Transformers (Bao et al., 2022); A ConvNet for the 2020s (Liu et al.,
+    2022).
 
     Raises:
         ArgumentError: A setting is missing or wrong, or the backbone is of no known family.

@@ -14,6 +14,8 @@ from footplate.optim.schedules.curves import (
     Poly,
     Step,
 )
+from footplate.optim.schedules.fields import LiveField, key_of, slot_of, slots_of
+from footplate.optim.schedules.moves import Moves, moves_of
 from footplate.optim.schedules.names import (
     ConstantLR,
     ConstantMomentum,
@@ -42,6 +44,11 @@ from footplate.optim.schedules.names import (
     StepMomentum,
     StepParamScheduler,
 )
+from footplate.optim.schedules.plateau import (
+    ReduceOnPlateau,
+    ReduceOnPlateauLR,
+    ReduceOnPlateauMomentum,
+)
 from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
 from footplate.optim.schedules.schedule import ParamSchedule
 
@@ -65,9 +72,11 @@ __all__ = [
     "ExponentialParamScheduler",
     "Family",
     "Linear",
+    "LiveField",
     "LinearLR",
     "LinearMomentum",
     "LinearParamScheduler",
+    "Moves",
     "MultiStep",
     "MultiStepLR",
     "MultiStepMomentum",
@@ -76,15 +85,22 @@ __all__ = [
     "OneCycleLR",
     "OneCycleParamScheduler",
     "ParamSchedule",
-    "Poly",
     "PolicyLR",
     "PolicyMomentum",
+    "Poly",
     "PolyLR",
     "PolyMomentum",
     "PolyParamScheduler",
+    "ReduceOnPlateau",
+    "ReduceOnPlateauLR",
+    "ReduceOnPlateauMomentum",
     "Step",
     "StepLR",
     "StepMomentum",
     "StepParamScheduler",
     "build_param_schedulers",
+    "key_of",
+    "moves_of",
+    "slot_of",
+    "slots_of",
 ]

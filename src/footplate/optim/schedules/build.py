@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.errors import BuildError, at_key
-from footplate.optim.schedules.schedule import HasGroups, ParamSchedule
+from footplate.optim.schedules.fields import HasGroups
+from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 Schedules = list[ParamSchedule]

@@ -1,7 +1,7 @@
 """Reading and writing one field of a parameter group, whatever shape the optimizer gives it."""
 
-from collections.abc import Iterable, MutableMapping
-from typing import Any
+from collections.abc import MutableMapping
+from typing import Any, Protocol
 
 from torch import Tensor
 
@@ -9,6 +9,25 @@ from footplate.errors import ArgumentError, nearest
 
 Slot = MutableMapping[str, Any]
 """Anything with `slot[name]`: a parameter group itself where the field is a plain number."""
+
+
+class HasGroups(Protocol):
+    """An optimizer, or a wrapper around one."""
+
+    @property
+    def param_groups(self) -> list[dict[str, Any]]:
+        """The parameter groups, whose fields are scheduled."""
+
+
+class LiveField(dict[str, Any]):
+    """Shows a field that an optimizer keeps as a tensor as the number it is now, for those who only read it."""
+
+    def __init__(self, group: dict[str, Any]) -> None:
+        super().__init__()
+        self._group = group
+
+    def __getitem__(self, name: str) -> Any:
+        return float(self._group[name])
 
 
 class _FirstBeta(dict[str, Any]):
@@ -28,8 +47,8 @@ class _FirstBeta(dict[str, Any]):
 class _TensorField(dict[str, Any]):
     """Shows a field that an optimizer keeps as a tensor (compiled, captured) as a number.
 
-    Writing fills the tensor in place, so that a captured graph sees the new value; the number itself is kept here, so
-    that nothing is read back from the device.
+    Writing fills the tensor in place, so that a captured graph sees the new value; the number itself is kept here, in
+    double precision and without reading anything back from the device.
     """
 
     def __init__(self, group: dict[str, Any], name: str) -> None:
@@ -42,16 +61,19 @@ class _TensorField(dict[str, Any]):
         self._group[name].fill_(value)
 
 
-def slots_of(groups: Iterable[dict[str, Any]], field: str) -> tuple[str, list[Slot]]:
-    """Returns the key of `field` in the groups and, for each group, what to read and write it with.
+def key_of(optimizer: HasGroups, field: str) -> str:
+    """Returns under which key an optimizer keeps `field`; its `betas` are the momentum where it has no other."""
+    defaults = getattr(optimizer, "defaults", {})
+    return "betas" if field == "momentum" and field not in defaults and "betas" in defaults else field
 
-    `momentum` stands for the first beta where an optimizer has betas.
+
+def slots_of(optimizer: HasGroups, field: str) -> tuple[str, list[Slot]]:
+    """Returns the key of `field` and, for each group of an optimizer, what to read and write it with.
 
     Raises:
-        ArgumentError: The groups have no such field.
+        ArgumentError: A group has no such field.
     """
-    groups = list(groups)
-    key = "betas" if field == "momentum" and all("momentum" not in group for group in groups) else field
+    groups, key = optimizer.param_groups, key_of(optimizer, field)
     for group in groups:
         if key not in group:
             known = [name for name in group if name != "params" and not name.startswith("initial_")]
@@ -61,10 +83,11 @@ def slots_of(groups: Iterable[dict[str, Any]], field: str) -> tuple[str, list[Sl
                 found=field,
                 suggestion=nearest(field, known),
             )
-    return key, [_slot(group, key, first=key != field) for group in groups]
+    return key, [slot_of(group, key, first=key != field) for group in groups]
 
 
-def _slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
+def slot_of(group: dict[str, Any], key: str, *, first: bool) -> Slot:
+    """Returns what to read and write `group[key]` with; `first` means the first number of a pair."""
     if first:
         return _FirstBeta(group)
     return _TensorField(group, key) if isinstance(group[key], Tensor) else group

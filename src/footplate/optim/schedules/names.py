@@ -17,7 +17,8 @@ from footplate.optim.schedules.curves import (
     Poly,
     Step,
 )
-from footplate.optim.schedules.schedule import HasGroups, ParamSchedule
+from footplate.optim.schedules.fields import HasGroups
+from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 _SHARED = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1}

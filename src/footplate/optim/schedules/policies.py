@@ -62,6 +62,8 @@ def warmup_factor(kind: str | None, ratio: float, done: float) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Floored(Policy):
+    """A policy that falls to `minimum`, or to `minimum_ratio` times the base value."""
+
     minimum: float | None = None
     minimum_ratio: float | None = None
 

@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from footplate.errors import ArgumentError, BuildError, nearest
 from footplate.optim.schedules.curves import Curve, Family
+from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.host_policies import CooledCosine, StepFixedCosine, YoloxCosine
 from footplate.optim.schedules.policies import (
     Cosine,
@@ -22,7 +23,7 @@ from footplate.optim.schedules.policies import (
     Steps,
     warmup_factor,
 )
-from footplate.optim.schedules.schedule import HasGroups, ParamSchedule
+from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 POLICIES: dict[str, type[Policy]] = {

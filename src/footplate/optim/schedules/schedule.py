@@ -1,18 +1,10 @@
 """A schedule: a pure curve and the name of the field it moves."""
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.curves import ENDLESS, Family
-from footplate.optim.schedules.fields import slots_of
-
-
-class HasGroups(Protocol):
-    """An optimizer, or a wrapper around one."""
-
-    @property
-    def param_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups, whose fields are scheduled."""
+from footplate.optim.schedules.fields import HasGroups, slots_of
 
 
 class ParamSchedule:
@@ -37,6 +29,7 @@ class ParamSchedule:
     """
 
     takes_metrics: ClassVar[bool] = False
+    """Whether `step` takes the metrics of a validation."""
 
     def __init__(
         self,
@@ -58,13 +51,13 @@ class ParamSchedule:
         self._global_step = begin + last_step if last_step >= 0 else -1
         self._curve = family.over(self.end - begin)
         self._bind([])
-        if last_step < 0:
+        if last_step < 0 and not self.takes_metrics:
             self.step()
 
     def _bind(self, known: list[float]) -> None:
         """Finds the field in each group; `known` are base values for groups that do not hold theirs."""
         self._groups = self.optimizer.param_groups
-        self._key, slots = slots_of(self._groups, self.param_name)
+        self._key, slots = slots_of(self.optimizer, self.param_name)
         bases = known if len(known) == len(slots) else [slot[self._key] for slot in slots]
         note = f"initial_{self.param_name}"
         self._slots = [
