@@ -56,13 +56,16 @@ def check_phases(sections: Mapping[str, Any]) -> None:
 
 
 def build_model(runner: "Runner", model: Any, data_preprocessor: Any) -> nn.Module:
-    """Builds the model, puts it on the device and wraps it for several processes."""
+    """Builds the model, adapts it where the config says so, and makes it ready for device and processes."""
     if isinstance(model, Mapping):
         settings = dict(model)
         if data_preprocessor is not None:
             settings.setdefault("data_preprocessor", data_preprocessor)
         with at_key("model"):
             model = MODELS.build(with_origins(settings, model))
+    if runner.cfg.get("model_adapter") is not None:
+        with at_key("model_adapter"):
+            model = MODELS.build(runner.cfg["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError("the model must be a torch.nn.Module or the dict of one", found=model, key="model")
     for step in ("train_step", "val_step", "test_step"):

@@ -61,6 +61,7 @@ KNOWN_KEYS = frozenset(
         *FIRST_GENERATION_KEYS,
         "custom_imports",
         "env_cfg",
+        "model_adapter",
         "model_wrapper_cfg",
         "runner_type",
         "vis_backends",

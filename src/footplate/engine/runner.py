@@ -19,6 +19,7 @@ from footplate.distributed import (
     unwrap_model,
 )
 from footplate.engine import assemble, setup, state
+from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
@@ -54,7 +55,8 @@ class Runner:
         custom_hooks: Further hooks.
         data_preprocessor: For a model dict that has none.
         load_from: A checkpoint whose weights to begin with.
-        resume: Go on from the newest whole checkpoint in `work_dir`, or from `load_from`.
+        resume: Go on from the newest whole checkpoint in `work_dir`, or from `load_from`; "auto" looks into
+            `work_dir` first, and where nothing is there begins with the weights of `load_from`.
         launcher: "none" or "pytorch" (torchrun).
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
         log_processor: Makes log lines.
@@ -88,7 +90,7 @@ class Runner:
         custom_hooks: Sequence[Any] | None = None,
         data_preprocessor: Any = None,
         load_from: str | None = None,
-        resume: bool = False,
+        resume: bool | str = False,
         launcher: str = "none",
         env_cfg: Mapping[str, Any] | None = None,
         log_processor: Any = None,
@@ -125,13 +127,15 @@ class Runner:
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
-        """Builds a runner from a whole config.
+        """Builds a runner from a whole config; one of the first generation is translated first.
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
+            ConfigError: The config steps or schedules in both generations at once.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         check_keys(cfg, KNOWN_KEYS)
+        cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
         with located(cfg):
             for key in ("model", "work_dir"):
@@ -315,13 +319,14 @@ class Runner:
 
     def load_or_resume(self) -> None:
         """Does what `load_from` and `resume` ask for."""
-        latest = self.load_from
-        if self.should_resume and latest is None:
-            latest = find_latest(self.work_dir) if os.path.isdir(self.work_dir) else None
-            if latest is None:
+        latest, resumes = self.load_from, bool(self.should_resume)
+        if self.should_resume == "auto" or (resumes and latest is None):
+            found = find_latest(self.work_dir) if os.path.isdir(self.work_dir) else None
+            if found is None:
                 _logger.info("nothing to resume in %s: the run starts anew", self.work_dir)
+            latest, resumes = found or latest, found is not None
         if latest is not None:
-            (self.resume if self.should_resume else self.load_checkpoint)(latest)
+            (self.resume if resumes else self.load_checkpoint)(latest)
 
     def restore_random_state(self) -> None:
         """Puts the random generators where the resumed checkpoint has them; the loop calls it before it goes on."""
