@@ -38,6 +38,14 @@ class Evaluator:
         for metric in self.metrics:
             metric.dataset_meta = dataset_meta
 
+    def attach(self, dataset: Any) -> None:
+        """Tells every metric which data set is evaluated, and what is known about it."""
+        metainfo = getattr(dataset, "metainfo", None)
+        if metainfo is not None:
+            self.dataset_meta = metainfo
+        for metric in self.metrics:
+            metric.attach(dataset)
+
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Shows every metric one batch.
 
@@ -45,9 +53,7 @@ class Evaluator:
             data_samples: What the model made of the batch; metrics see data elements as dicts.
             data_batch: What the loader gave.
         """
-        samples = [
-            sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples
-        ]
+        samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
         for metric in self.metrics:
             metric.process(data_batch, samples)
 

@@ -49,9 +49,7 @@ class BaseMetric(ABC, Generic[_Result]):
         collect_dir: str | None = None,
     ) -> None:
         if collect_device not in ("cpu", "gpu"):
-            raise ArgumentError(
-                "results are collected on 'cpu' or 'gpu'", key="collect_device", found=collect_device
-            )
+            raise ArgumentError("results are collected on 'cpu' or 'gpu'", key="collect_device", found=collect_device)
         self.collect_device = collect_device
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
@@ -66,6 +64,9 @@ class BaseMetric(ABC, Generic[_Result]):
     @dataset_meta.setter
     def dataset_meta(self, dataset_meta: Mapping[str, Any] | None) -> None:
         self._dataset_meta = dataset_meta
+
+    def attach(self, dataset: Any) -> None:
+        """Learns which data set is evaluated; `dataset_meta` tells most metrics enough."""
 
     @abstractmethod
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
@@ -121,9 +122,7 @@ class DumpResults(BaseMetric[Any]):
     ) -> None:
         super().__init__(collect_device=collect_device, collect_dir=collect_dir)
         if not out_file_path.endswith((".pkl", ".pickle")):
-            raise ArgumentError(
-                "predictions are dumped as a pickle", key="out_file_path", found=out_file_path
-            )
+            raise ArgumentError("predictions are dumped as a pickle", key="out_file_path", found=out_file_path)
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
