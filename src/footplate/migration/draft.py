@@ -1,0 +1,136 @@
+"""The state of a translation: what is left of the old config, and what is written of the new one."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from footplate.config import ConfigDict, KeyOrigin
+from footplate.errors import Origin, origin_of
+from footplate.migration.notes import Kind, Note
+from footplate.migration.optimization import run_length
+
+Path = tuple[str, ...]
+
+_ABSENT = object()
+
+
+class Draft:
+    """What rules read from and write to.
+
+    A rule takes the keys it understands and writes what they become. Keys that no rule takes stay as they are, and
+    so do second-generation sections that the config has already: what they say counts.
+
+    Args:
+        given: The first-generation config.
+        device: The type of device that the run will have, None where nobody knows: "cpu", "cuda".
+        knows_hook: Tells whether a hook of some name is registered; None where nobody knows.
+
+    Attributes:
+        given: The config as it was given.
+        rest: What is left of it.
+        made: What is written of the new one.
+        notes: What there is to say.
+        sources: For each path that was written, the first-generation key that it comes from.
+    """
+
+    def __init__(
+        self, given: Mapping[str, Any], *, device: str | None = None, knows_hook: Callable[[str], bool] | None = None
+    ) -> None:
+        self.given = given
+        self.device = device
+        self.knows_hook = knows_hook
+        self.rest: dict[str, Any] = dict(given)
+        self.made: dict[str, Any] = {}
+        self.notes: list[Note] = []
+        self.sources: dict[Path, str] = {}
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether the run counts epochs, as it does where nothing says how long it is."""
+        runner = self.given.get("runner")
+        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
+            return not str(runner.get("type", "")).startswith("Iter")
+        return run_length(self.given).by_epoch
+
+    @property
+    def length(self) -> int | None:
+        """The length of the run, in epochs or iterations."""
+        runner = self.given.get("runner")
+        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
+            return None
+        length = run_length(self.given)
+        return length.epochs if length.iters is None else length.iters
+
+    def take(self, key: str, default: Any = None) -> Any:
+        """Removes a key of the old config and returns its value; a dict arrives as a copy."""
+        value = self.rest.pop(key, default)
+        if not isinstance(value, Mapping):
+            return value
+        return ConfigDict(value)
+
+    def write(self, path: str, value: Any, source: str) -> None:
+        """Writes a value of the new config.
+
+        Args:
+            path: Where, `default_hooks.checkpoint.interval`.
+            value: What.
+            source: The first-generation key that it comes from.
+        """
+        *above, last = path.split(".")
+        holder = self.made
+        for part in above:
+            holder = holder.setdefault(part, {})
+        holder[last] = value
+        self.sources[tuple(path.split("."))] = source
+
+    def write_all(self, path: str, values: Mapping[str, Any], source: str) -> None:
+        """Writes several values under one path."""
+        for key, value in values.items():
+            self.write(f"{path}.{key}", value, source)
+
+    def append(self, path: str, value: Any, source: str) -> None:
+        """Adds an entry to a list of the new config."""
+        held = self.made.setdefault(path, [])
+        held.append(value)
+        self.sources[(path, str(len(held) - 1))] = source
+
+    def became(self, key: str, text: str) -> None:
+        """Notes what a key became."""
+        self._note(Kind.BECAME, key, text)
+
+    def warn(self, key: str, text: str) -> None:
+        """Notes a meaning that cannot be kept."""
+        self._note(Kind.WARNING, key, text)
+
+    def ask(self, key: str, text: str) -> None:
+        """Notes what a person has to look at."""
+        self._note(Kind.PERSON, key, text)
+
+    def origin(self, key: str) -> Origin | None:
+        """Returns where a key path of the old config was written, or what is nearest above it."""
+        holder: Any = self.given
+        found: Origin | None = None
+        for part in key.split("."):
+            if not isinstance(holder, Mapping):
+                break
+            found = origin_of(holder, part) or found
+            holder = holder.get(part)
+        return found
+
+    def _note(self, kind: Kind, key: str, text: str) -> None:
+        self.notes.append(Note(kind, key, text, self.origin(key)))
+
+
+def section(values: Mapping[str, Any], source: object, words: Mapping[str, str] | None = None) -> ConfigDict:
+    """Returns a section whose keys were written where those of another one were.
+
+    Args:
+        values: The section.
+        source: The mapping that it comes from.
+        words: For keys that have another name in `source`, that name.
+    """
+    made = ConfigDict(values)
+    for key in made:
+        origin = origin_of(source, (words or {}).get(key, key))
+        if origin is not None:
+            made._origins[key] = origin if isinstance(origin, KeyOrigin) else KeyOrigin(*origin)
+    return made

@@ -1,0 +1,37 @@
+"""What a translation has to say about the keys it read."""
+
+import enum
+from typing import NamedTuple
+
+from footplate.errors import Origin
+
+
+class Kind(enum.Enum):
+    """How much a note asks of its reader."""
+
+    BECAME = "became"
+    """The meaning is kept under another key."""
+    WARNING = "warning"
+    """A meaning that cannot be kept, here or at all."""
+    PERSON = "person"
+    """Someone has to look: what is right depends on code or data that no translation sees."""
+
+
+class Note(NamedTuple):
+    """One line of the report.
+
+    Attributes:
+        kind: How much it asks of its reader.
+        key: The first-generation key, `evaluation.start`.
+        text: What it became, or what is to be looked at and why.
+        origin: Where the key was written.
+    """
+
+    kind: Kind
+    key: str
+    text: str
+    origin: Origin | None = None
+
+    def __str__(self) -> str:
+        place = f"{self.origin}: " if self.origin else ""
+        return f"{place}{self.key}: {self.text}"

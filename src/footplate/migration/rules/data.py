@@ -1,0 +1,241 @@
+"""Data sets and their loaders, and the passes over validation data that `workflow` asks for."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.config import ConfigDict
+from footplate.errors import ConfigError, nearest
+from footplate.migration.draft import Draft, section
+from footplate.migration.rules.evaluating import METRIC
+from footplate.migration.rules.record import Rule
+
+DATASET = "LegacyDataset"
+COLLATE = "legacy_collate"
+WORKFLOW = "WorkflowHook"
+_SPLITS = ("train", "val", "test")
+_LOADERS = tuple(f"{split}_dataloader" for split in _SPLITS)
+# What the first generation calls a loader's settings, and what they are called now.
+_WORDS = {
+    "samples_per_gpu": "batch_size",
+    "imgs_per_gpu": "batch_size",
+    "workers_per_gpu": "num_workers",
+    "persistent_workers": "persistent_workers",
+    "pin_memory": "pin_memory",
+    "prefetch_factor": "prefetch_factor",
+    "drop_last": "drop_last",
+    "timeout": "timeout",
+    "collate_fn": "collate_fn",
+    "sampler": "sampler",
+    "batch_sampler": "batch_sampler",
+}
+_OTHER_WORDS = ("shuffle", "class_aware_sampler", "replace", "seed", "dist", "num_gpus", "round_up", "sampler_cfg")
+_KNOWN = (*_SPLITS, *_LOADERS, *_WORDS, *_OTHER_WORDS)
+
+
+def _data(draft: Draft) -> None:
+    """Makes a loader of each split."""
+    data = draft.take("data")
+    if data is None:
+        return
+    if not isinstance(data, ConfigDict):
+        raise ConfigError("data must be a dict", key="data", found=data, origin=draft.origin("data"))
+    common = {key: value for key, value in data.items() if key in _WORDS or key in _OTHER_WORDS}
+    if isinstance(draft.rest.get("persistent_workers"), bool):
+        common["persistent_workers"] = draft.take("persistent_workers")
+    for split in _SPLITS:
+        if data.get(split):
+            _split(draft, data, split, common)
+    _others(draft, data)
+
+
+def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> None:
+    if split == "val" and "evaluation" not in draft.given:
+        if not _validates_losses(draft):
+            draft.write("val_dataset", data[split], "data")
+            draft.ask("data.val", "evaluation does not say by which metric: kept as val_dataset, which nothing reads")
+        return
+    name = f"{split}_dataloader"
+    draft.write(name, _loader(draft, data, split, common), "data")
+    if split == "test" and "evaluation" not in draft.given:
+        draft.write("test_cfg", {"type": "TestLoop"}, "data")
+        draft.write("test_evaluator", {"type": METRIC}, "data")
+    draft.became(f"data.{split}", f"{name}.dataset, adapted by {DATASET}")
+
+
+def _validates_losses(draft: Draft) -> bool:
+    return any(mode == "val" for mode, _ in draft.given.get("workflow") or ())
+
+
+def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> ConfigDict:
+    own = data.get(f"{split}_dataloader") or {}
+    given = {**common, **own}
+    if split != "train":
+        # One sample at a time, since pictures differ in size, unless the split says otherwise.
+        given = {**common, "samples_per_gpu": _own_batch_size(data[split]) or 1, "shuffle": False, **own}
+        for key in ("imgs_per_gpu", "drop_last", "class_aware_sampler", "replace"):
+            if key not in own:
+                given.pop(key, None)
+    elif not {"samples_per_gpu", "imgs_per_gpu"} & given.keys() and "train" in data:
+        given["samples_per_gpu"] = given.get("samples_per_gpu", 2)
+        draft.ask("data.samples_per_gpu", "is missing: 2, which only one of the code bases took")
+    for key in given:
+        if key not in _WORDS and key not in _OTHER_WORDS:
+            draft.warn(f"data.{split}_dataloader.{key}", f"is not understood{_hint(key)}")
+    made = {new: given[old] for old, new in _WORDS.items() if given.get(old) is not None}
+    made.setdefault("sampler", _sampler(draft, given))
+    made.setdefault("collate_fn", {"type": COLLATE})
+    made["dataset"] = _dataset(data[split], split)
+    return section(made, data, {new: old for old, new in _WORDS.items() if old in data} | {"dataset": split})
+
+
+def _own_batch_size(cfg: Any) -> Any:
+    parts = cfg if isinstance(cfg, (list, tuple)) else [cfg]
+    sizes = [each.get("samples_per_gpu", 1) for each in parts if isinstance(each, Mapping)]
+    return max(sizes, default=1)
+
+
+def _sampler(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
+    shuffle = bool(given.get("shuffle", True))
+    aware = given.get("class_aware_sampler")
+    if aware:
+        return {"type": "ClassAwareSampler", **aware}
+    endless = not draft.by_epoch and shuffle
+    return {"type": "InfiniteSampler" if endless else "DefaultSampler", "shuffle": shuffle}
+
+
+def _dataset(cfg: Any, split: str) -> ConfigDict:
+    """Wraps a data set, or several, in the adapter; batch sizes within belonged to the loader."""
+    if isinstance(cfg, (list, tuple)):
+        made: Any = {"type": "ConcatDataset", "datasets": [_without_batch_size(each) for each in cfg]}
+    else:
+        made = _without_batch_size(cfg)
+    adapted = {"type": DATASET, "dataset": made}
+    return ConfigDict({**adapted, "test_mode": True} if split != "train" else adapted)
+
+
+def _without_batch_size(cfg: Any) -> Any:
+    if not isinstance(cfg, Mapping) or "samples_per_gpu" not in cfg:
+        return cfg
+    return section({key: value for key, value in cfg.items() if key != "samples_per_gpu"}, cfg)
+
+
+def _others(draft: Draft, data: ConfigDict) -> None:
+    for key, value in data.items():
+        if key in _KNOWN:
+            continue
+        if isinstance(value, Mapping) and "type" in value:
+            draft.write(f"{key}_dataset", value, "data")
+            draft.ask(f"data.{key}", f"kept as {key}_dataset, for whoever reads it{_hint(key)}")
+        else:
+            draft.warn(f"data.{key}", f"{value!r} is not understood{_hint(key)}")
+
+
+def _hint(key: str) -> str:
+    near = nearest(key, _KNOWN)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+def _workflow(draft: Draft) -> None:
+    """Says after how much training the losses are looked at on validation data."""
+    flow = draft.take("workflow")
+    phases = _phases(draft, flow or [("train", 1)])
+    if all(mode == "train" for mode, _ in phases):
+        draft.became("workflow", "nothing: training is what a run does")
+        return
+    data = draft.given.get("data") or {}
+    if not data.get("val"):
+        raise ConfigError(
+            "workflow validates, and there is no data.val", key="workflow", origin=draft.origin("workflow")
+        )
+    validation = {**data["val"]}
+    if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
+        validation["pipeline"] = data["train"]["pipeline"]
+    common = {key: value for key, value in data.items() if key in _WORDS or key in _OTHER_WORDS}
+    settings = {**common, "shuffle": False, **(data.get("val_dataloader") or {})}
+    loader = {new: settings[old] for old, new in _WORDS.items() if settings.get(old) is not None}
+    loader.pop("drop_last", None)
+    loader.update(
+        sampler={"type": "DefaultSampler", "shuffle": False},
+        collate_fn={"type": COLLATE},
+        dataset=_dataset(section(validation, data["val"]), "train"),
+    )
+    hook = {"type": WORKFLOW, "workflow": phases, "dataloader": loader, "priority": "LOWEST"}
+    draft.append("custom_hooks", hook, "workflow")
+    unit = "epochs" if draft.by_epoch else "iterations"
+    draft.became("workflow", f"the hook {WORKFLOW}: losses on data.val, counted in {unit}")
+
+
+def _phases(draft: Draft, flow: Any) -> list[tuple[str, int]]:
+    phases: list[tuple[str, int]] = []
+    for place, phase in enumerate(flow):
+        right = isinstance(phase, (list, tuple)) and len(phase) == 2 and phase[0] in ("train", "val")
+        if not right or isinstance(phase[1], bool) or not isinstance(phase[1], int) or phase[1] < 1:
+            raise ConfigError(
+                "a phase of workflow is ('train', n) or ('val', n)",
+                key=f"workflow[{place}]",
+                found=phase,
+                origin=draft.origin("workflow"),
+            )
+        phases.append((phase[0], phase[1]))
+    if all(mode != "train" for mode, _ in phases):
+        raise ConfigError("workflow does not train", key="workflow", found=flow, origin=draft.origin("workflow"))
+    return phases
+
+
+RULES = (
+    Rule(
+        "workflow",
+        "Looking at losses on validation data is a hook; training alone needs no word.",
+        ("workflow",),
+        _workflow,
+        given="""
+runner = dict(type='EpochBasedRunner', max_epochs=12)
+data = dict(samples_per_gpu=2, val=dict(type='CocoDataset', ann_file='val.json'))
+""",
+        before="workflow = [('train', 1), ('val', 1)]",
+        after="""
+custom_hooks = [
+    dict(
+        type='WorkflowHook',
+        workflow=[('train', 1), ('val', 1)],
+        dataloader=dict(
+            batch_size=2,
+            sampler=dict(type='DefaultSampler', shuffle=False),
+            collate_fn=dict(type='legacy_collate'),
+            dataset=dict(type='LegacyDataset', dataset=dict(type='CocoDataset', ann_file='val.json'))),
+        priority='LOWEST'),
+]
+""",
+    ),
+    Rule(
+        "data",
+        "Each split has its loader; a data set stays as it is, within an adapter.",
+        ("data",),
+        _data,
+        given="""
+runner = dict(type='IterBasedRunner', max_iters=80000)
+evaluation = dict(interval=8000, metric='mIoU')
+""",
+        before="""
+data = dict(
+    samples_per_gpu=4,
+    workers_per_gpu=2,
+    train=dict(type='ADE20KDataset', split='train'),
+    val=dict(type='ADE20KDataset', split='val'))
+""",
+        after="""
+train_dataloader = dict(
+    batch_size=4,
+    num_workers=2,
+    sampler=dict(type='InfiniteSampler', shuffle=True),
+    collate_fn=dict(type='legacy_collate'),
+    dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='train')))
+val_dataloader = dict(
+    batch_size=1,
+    num_workers=2,
+    sampler=dict(type='DefaultSampler', shuffle=False),
+    collate_fn=dict(type='legacy_collate'),
+    dataset=dict(type='LegacyDataset', dataset=dict(type='ADE20KDataset', split='val'), test_mode=True))
+""",
+    ),
+)

@@ -1,0 +1,213 @@
+"""Checkpoints, logs, writers and custom hooks."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.config import ConfigDict
+from footplate.errors import nearest
+from footplate.migration.draft import Draft, section
+from footplate.migration.rules.record import Rule
+
+_CHECKPOINT_KEYS_WITHOUT_MEANING = ("meta", "create_symlink", "file_client_args")
+_TEXT_LOGGERS = ("TextLoggerHook",)
+_WRITERS = {
+    "TensorboardLoggerHook": "TensorboardVisBackend",
+    "WandbLoggerHook": "WandbVisBackend",
+    "MMDetWandbHook": "WandbVisBackend",
+    "MMSegWandbHook": "WandbVisBackend",
+    "MlflowLoggerHook": "MLflowVisBackend",
+    "ClearMLLoggerHook": "ClearMLVisBackend",
+    "DvcliveLoggerHook": "DVCLiveVisBackend",
+    "NeptuneLoggerHook": "NeptuneVisBackend",
+}
+_GONE_WRITERS = ("PaviLoggerHook", "SegmindLoggerHook")
+_WRITER_WORDS = {
+    "TensorboardVisBackend": {"log_dir": "save_dir"},
+    "WandbVisBackend": {"init_kwargs": "init_kwargs", "define_metric_cfg": "define_metric_cfg", "commit": "commit"},
+    "MLflowVisBackend": {"exp_name": "exp_name", "tags": "tags", "params": "params"},
+    "ClearMLVisBackend": {"init_kwargs": "init_kwargs"},
+    "DVCLiveVisBackend": {"model_file": "model_file"},
+    "NeptuneVisBackend": {"init_kwargs": "init_kwargs"},
+}
+_LOGGER_WORDS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
+_LOG_CONFIG_KEYS = ("interval", "hooks")
+_HARMLESS_LOGGER_WORDS = ("interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args")
+
+
+def _checkpoints(draft: Draft) -> None:
+    """Says when the run is saved."""
+    cfg = draft.take("checkpoint_config")
+    if cfg is None:
+        if not draft.made.get("default_hooks", {}).get("checkpoint"):
+            draft.write("default_hooks.checkpoint", None, "checkpoint_config")
+        draft.became("checkpoint_config", "None: nothing is saved at intervals")
+        return
+    settings = dict(cfg)
+    kind = settings.pop("type", "CheckpointHook")
+    for key in _CHECKPOINT_KEYS_WITHOUT_MEANING:
+        if settings.pop(key, None) is not None and key != "meta":
+            draft.warn(f"checkpoint_config.{key}", "has no counterpart and was left out")
+    if settings.pop("sync_buffer", False):
+        draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
+        draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
+    if not settings.get("out_dir"):
+        settings.pop("out_dir", None)
+    made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
+    for key, value in section(made, cfg).items():
+        draft.write(f"default_hooks.checkpoint.{key}", value, "checkpoint_config")
+    draft.became("checkpoint_config", f"default_hooks.checkpoint: every {made['interval']} {_units(made['by_epoch'])}")
+
+
+def _units(by_epoch: bool) -> str:
+    return "epochs" if by_epoch else "iterations"
+
+
+def _logs(draft: Draft) -> None:
+    """Says how often a line is logged, and which writers take the scalars."""
+    cfg = draft.take("log_config")
+    if cfg is None:
+        draft.became("log_config", "None: lines are logged at the default interval")
+        return
+    for key in cfg:
+        if key not in _LOG_CONFIG_KEYS:
+            draft.warn(f"log_config.{key}", f"is not understood{_hint(key, _LOG_CONFIG_KEYS)}")
+    interval = cfg.get("interval", 10)
+    hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
+    text = next((each for each in hooks if each.get("type") in _TEXT_LOGGERS), {})
+    _write_logger(draft, cfg, text, interval)
+    backends: list[Any] = [{"type": "LocalVisBackend"}]
+    for place, hook in enumerate(hooks):
+        _writer(draft, hook, f"log_config.hooks[{place}]", interval, backends)
+    if len(backends) > 1:
+        draft.write("visualizer", {"type": "Visualizer", "vis_backends": backends}, "log_config")
+        names = ", ".join(each["type"] for each in backends[1:])
+        draft.became("log_config.hooks", f"visualizer.vis_backends: {names}")
+
+
+def _write_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interval: int) -> None:
+    every = text.get("interval", interval)
+    made = {"interval": every, **{key: text[key] for key in _LOGGER_WORDS if key in text}}
+    draft.write_all("default_hooks.logger", section({"type": "LoggerHook", **made}, cfg), "log_config")
+    draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
+    # A line of the first generation averages over all iterations since the line before.
+    processor = {"type": "LogProcessor", "window_size": every, "by_epoch": text.get("by_epoch", draft.by_epoch)}
+    draft.write_all("log_processor", processor, "log_config")
+    draft.became("log_config", f"default_hooks.logger and log_processor: every {every} iterations, averaged over them")
+
+
+def _writer(draft: Draft, hook: Mapping[str, Any], key: str, interval: int, backends: list[Any]) -> None:
+    kind = hook.get("type")
+    if kind in _TEXT_LOGGERS:
+        return
+    if kind in _GONE_WRITERS:
+        draft.warn(key, f"{kind} has no counterpart and was left out")
+        return
+    if kind not in _WRITERS:
+        own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
+        draft.append("custom_hooks", section(own, hook), "log_config")
+        draft.became(key, f"the custom hook {kind}{_hint(str(kind), [*_WRITERS, *_TEXT_LOGGERS, *_GONE_WRITERS])}")
+        return
+    words = _WRITER_WORDS[_WRITERS[str(kind)]]
+    backend = {"type": _WRITERS[str(kind)]}
+    backend.update({new: hook[old] for old, new in words.items() if hook.get(old) is not None})
+    backends.append(section(backend, hook))
+    left = [word for word in hook if word not in (*words, *_HARMLESS_LOGGER_WORDS, "type")]
+    if left:
+        draft.warn(key, f"{backend['type']} has nothing for {', '.join(left)}")
+    if hook.get("interval", interval) != interval:
+        draft.warn(f"{key}.interval", f"all writers write at the interval of the log, {interval}")
+
+
+def _custom_hooks(draft: Draft) -> None:
+    """Gives custom hooks the priority that they had."""
+    hooks = draft.take("custom_hooks")
+    for place, hook in enumerate(hooks or ()):
+        if not isinstance(hook, Mapping):
+            draft.append("custom_hooks", hook, "custom_hooks")
+            continue
+        made = section({**hook, "priority": hook.get("priority", "NORMAL")}, hook)
+        if made.get("type") == "EMAHook":
+            _averaged(draft, made, f"custom_hooks[{place}]")
+        draft.append("custom_hooks", made, "custom_hooks")
+    if hooks:
+        draft.became("custom_hooks", "custom_hooks, with the priority NORMAL where none was written")
+
+
+def _averaged(draft: Draft, hook: ConfigDict, key: str) -> None:
+    """Says the first generation's warm-up of the average in the second's words."""
+    if "ema_type" in hook:
+        return
+    resumed = hook.pop("resume_from", None)
+    if resumed is not None:
+        draft.warn(f"{key}.resume_from", "the average is resumed with the run that it belongs to")
+    if not any(word in hook for word in ("begin_iter", "begin_epoch", "start_iters")):
+        hook["ema_type"] = "WarmUpEMA"
+        hook.setdefault("warm_up", 100)
+
+
+def _priorities(draft: Draft) -> None:
+    """Lets the default hooks act in the order in which they did."""
+    for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
+        draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
+    if draft.made["default_hooks"].get("checkpoint", {}) is not None:
+        draft.write("default_hooks.checkpoint.priority", "NORMAL", "default hooks")
+
+
+def _hint(word: str, known: Any) -> str:
+    near = nearest(word, known)
+    return f"; did you mean '{near}'?" if near else ""
+
+
+RULES = (
+    Rule(
+        "checkpoint-config",
+        "Saving is a default hook.",
+        ("checkpoint_config",),
+        _checkpoints,
+        given="runner = dict(type='IterBasedRunner', max_iters=80000)",
+        before="checkpoint_config = dict(interval=8000, max_keep_ckpts=2)",
+        after="""
+default_hooks = dict(checkpoint=dict(type='CheckpointHook', interval=8000, by_epoch=False, max_keep_ckpts=2))
+""",
+    ),
+    Rule(
+        "log-config",
+        "One hook logs, at the interval of the text logger; other loggers become writers of the visualizer.",
+        ("log_config",),
+        _logs,
+        before="""
+log_config = dict(interval=50, hooks=[dict(type='TextLoggerHook'), dict(type='TensorboardLoggerHook')])
+""",
+        after="""
+default_hooks = dict(logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=True))
+log_processor = dict(type='LogProcessor', window_size=50, by_epoch=True)
+visualizer = dict(
+    type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), dict(type='TensorboardVisBackend')])
+""",
+    ),
+    Rule(
+        "custom-hooks",
+        "Custom hooks keep their order; the priority that they had without saying so is written.",
+        ("custom_hooks",),
+        _custom_hooks,
+        before="custom_hooks = [dict(type='NumClassCheckHook'), dict(type='MyHook', a=1, priority='LOW')]",
+        after="""
+custom_hooks = [dict(type='NumClassCheckHook', priority='NORMAL'), dict(type='MyHook', a=1, priority='LOW')]
+""",
+    ),
+)
+
+PRIORITIES = Rule(
+    "priorities",
+    "The default hooks act in the order of the first generation's.",
+    None,
+    _priorities,
+    before="",
+    after="""
+default_hooks = dict(
+    timer=dict(priority='LOW'),
+    logger=dict(priority='VERY_LOW'),
+    param_scheduler=dict(priority='VERY_HIGH'),
+    checkpoint=dict(priority='NORMAL'))
+""",
+)

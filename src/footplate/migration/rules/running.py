@@ -1,0 +1,158 @@
+"""What a run lives in: process, seed, where it begins, and the adapter of the model."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.migration.draft import Draft, section
+from footplate.migration.rules.record import Rule
+
+MODEL = "LegacyModel"
+_LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
+
+
+def _environment(draft: Draft) -> None:
+    """Says what is set before anything else."""
+    if (benchmark := draft.take("cudnn_benchmark")) is not None:
+        draft.write("env_cfg.cudnn_benchmark", benchmark, "cudnn_benchmark")
+        draft.became("cudnn_benchmark", "env_cfg.cudnn_benchmark")
+    for key in ("mp_start_method", "opencv_num_threads"):
+        if (value := draft.take(key)) is not None:
+            draft.write(f"env_cfg.mp_cfg.{key}", value, key)
+            draft.became(key, f"env_cfg.mp_cfg.{key}")
+    backend = draft.take("dist_params")
+    if backend:
+        kept = {key: value for key, value in backend.items() if key in ("backend", "timeout")}
+        draft.write("env_cfg.dist_cfg", section(kept, backend), "dist_params")
+        draft.became("dist_params", "env_cfg.dist_cfg")
+        for key in backend:
+            if key not in kept:
+                draft.warn(f"dist_params.{key}", "torchrun decides: --master-port and its kin")
+
+
+def _seed(draft: Draft) -> None:
+    """Says what the random generators start from."""
+    for key, word in (("seed", "seed"), ("deterministic", "deterministic"), ("diff_seed", "diff_rank_seed")):
+        if (value := draft.take(key)) is not None:
+            draft.write(f"randomness.{word}", value, key)
+            draft.became(key, f"randomness.{word}")
+
+
+def _beginning(draft: Draft) -> None:
+    """Says what a run goes on from."""
+    path, auto = draft.take("resume_from"), draft.take("auto_resume")
+    if path:
+        draft.write("load_from", path, "resume_from")
+        draft.rest.pop("load_from", None)
+        draft.write("resume", True, "resume_from")
+        draft.became("resume_from", "load_from with resume=True")
+    elif auto:
+        draft.write("resume", "auto", "auto_resume")
+        draft.became("auto_resume", "resume='auto': from the newest checkpoint of the work_dir, if there is one")
+    else:
+        draft.became("resume_from", "nothing: the run starts anew")
+
+
+def _device(draft: Draft) -> None:
+    """Names what the machine and torchrun decide now."""
+    kind, gpus = draft.take("device"), draft.take("gpu_ids")
+    if kind is not None:
+        wanted = str(kind).partition(":")[0]
+        if draft.device is not None and wanted != draft.device:
+            draft.warn("device", f"'{kind}' is not here: the run is on '{draft.device}'")
+        else:
+            draft.became("device", "nothing: a run takes the accelerator that it finds")
+    if gpus is None:
+        return
+    count = len(gpus) if isinstance(gpus, (list, tuple, range)) else 1
+    if draft.device == "cpu" and count:
+        draft.warn("gpu_ids", f"{list(gpus) if count > 1 else gpus} are not here: the run is on 'cpu'")
+    elif count > 1:
+        draft.warn("gpu_ids", f"{count} devices take torchrun --nproc-per-node {count}")
+    else:
+        draft.became("gpu_ids", "nothing: a run takes the accelerator that it finds")
+
+
+def _model_settings(draft: Draft) -> None:
+    """Gives settings of the model that stood beside it to the model."""
+    for key in ("train_cfg", "test_cfg"):
+        given = draft.rest.get(key)
+        if key not in draft.rest or (isinstance(given, Mapping) and _is_loop(given)):
+            continue
+        draft.take(key)
+        model = draft.rest.get("model")
+        if given and isinstance(model, Mapping):
+            draft.rest["model"] = section({key: given, **model}, model)
+            draft.became(key, f"model.{key}")
+
+
+def _is_loop(cfg: Mapping[str, Any]) -> bool:
+    return any(key in cfg for key in _LOOP_KEYS) or str(cfg.get("type", "")).endswith("Loop")
+
+
+def _model(draft: Draft) -> None:
+    """Names the adapter, which leaves a second-generation model as it is."""
+    if "model" in draft.rest:
+        draft.write("model_adapter", {"type": MODEL}, "model")
+        draft.became("model", f"itself: {MODEL} gives first-generation code the steps that the loops call")
+
+
+RULES = (
+    Rule(
+        "environment",
+        "What is set before anything else stands in env_cfg.",
+        ("cudnn_benchmark", "mp_start_method", "opencv_num_threads", "dist_params"),
+        _environment,
+        before="""
+cudnn_benchmark = True
+mp_start_method = 'fork'
+opencv_num_threads = 0
+dist_params = dict(backend='nccl')
+""",
+        after="""
+env_cfg = dict(
+    cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+""",
+    ),
+    Rule(
+        "seed",
+        "The seed stands in randomness.",
+        ("seed", "deterministic", "diff_seed"),
+        _seed,
+        before="seed = 0\ndeterministic = True",
+        after="randomness = dict(seed=0, deterministic=True)",
+    ),
+    Rule(
+        "resume",
+        "A run goes on from load_from where resume is True, and from its own newest checkpoint where it is 'auto'.",
+        ("resume_from", "auto_resume"),
+        _beginning,
+        before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
+        after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
+    ),
+    Rule(
+        "device",
+        "The machine and torchrun decide on devices.",
+        ("device", "gpu_ids"),
+        _device,
+        before="device = 'cuda'\ngpu_ids = range(0, 1)",
+        after="",
+    ),
+    Rule(
+        "model-settings",
+        "Settings of the model that stood beside it are the model's.",
+        ("train_cfg", "test_cfg"),
+        _model_settings,
+        given="",
+        before="model = dict(type='RPN')\ntest_cfg = dict(nms_pre=1000)",
+        after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
+    ),
+    Rule(
+        "model-adapter",
+        "The model stays as it is; an adapter gives it the steps that the loops call.",
+        ("model",),
+        _model,
+        given="model = dict(type='EncoderDecoder')",
+        before="",
+        after="model_adapter = dict(type='LegacyModel')",
+    ),
+)

@@ -1,0 +1,111 @@
+"""From a first-generation config to a second-generation one."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from footplate.config import Config, ConfigDict, KeyOrigin
+from footplate.migration.draft import Draft, Path
+from footplate.migration.generations import AnyConfig, is_first_generation
+from footplate.migration.notes import Note
+from footplate.migration.rules import RULES
+
+_Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
+
+
+class Translation(NamedTuple):
+    """What became of a config.
+
+    Attributes:
+        sections: The second-generation config.
+        notes: What there is to say about the keys that were read.
+        sources: For each path that was written, the first-generation key that it comes from.
+    """
+
+    sections: ConfigDict
+    notes: tuple[Note, ...]
+    sources: Mapping[Path, str]
+
+
+def translate(cfg: _Config) -> _Config:
+    """Returns a second-generation config that means the same; one that is of the second already, as it is.
+
+    Args:
+        cfg: A config, or its mapping; it is left as it is.
+
+    Raises:
+        ConfigError: A key cannot be understood, or two contradict each other.
+
+    Example:
+        >>> cfg = translate(dict(optimizer=dict(type="SGD", lr=0.1), lr_config=dict(policy="fixed"), total_epochs=2))
+        >>> cfg["train_cfg"], cfg["optim_wrapper"]["optimizer"]["lr"]
+        ({'type': 'EpochBasedTrainLoop', 'max_epochs': 2}, 0.1)
+    """
+    if not is_first_generation(cfg):
+        return cfg
+    return in_place_of(cfg, translate_sections(cfg).sections)
+
+
+def in_place_of(cfg: _Config, sections: ConfigDict) -> _Config:
+    """Returns a config like `cfg` that holds other sections; a plain mapping becomes one that knows its origins."""
+    if isinstance(cfg, Config):
+        return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
+    return sections  # type: ignore[return-value]
+
+
+def translate_sections(
+    cfg: AnyConfig,
+    *,
+    device: str | None = None,
+    knows_hook: Callable[[str], bool] | None = None,
+) -> Translation:
+    """Translates a first-generation config, or a part of one.
+
+    Args:
+        cfg: The config; it is left as it is.
+        device: The type of device that the run will have, "cpu" or "cuda", None where nobody knows.
+        knows_hook: Tells whether a hook of some name is registered; None where nobody knows.
+
+    Raises:
+        ConfigError: A key cannot be understood, or two contradict each other.
+    """
+    given = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
+    draft = Draft(given, device=device, knows_hook=knows_hook)
+    for rule in RULES:
+        if rule.acts_on(draft):
+            rule.apply(draft)
+    sections = _joined(given, draft)
+    return Translation(sections, tuple(draft.notes), draft.sources)
+
+
+def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
+    """Puts what was written beside what was left; sections that the config had already are merged over."""
+    sections = ConfigDict(draft.rest)
+    sections._origins.update({key: origin for key, origin in given._origins.items() if key in draft.rest})
+    for key, value in draft.made.items():
+        held = sections.get(key)
+        if isinstance(held, ConfigDict) and isinstance(value, Mapping):
+            merged = ConfigDict(value)
+            merged.merge(held)
+            dict.__setitem__(sections, key, merged)
+        elif key not in sections or held is None:
+            dict.__setitem__(sections, key, ConfigDict({key: value})[key])
+            _place(sections, key, draft)
+    return sections
+
+
+def _place(sections: ConfigDict, key: str, draft: Draft) -> None:
+    """Lets a section that was written know the place of the key that it comes from."""
+    for path, source in draft.sources.items():
+        origin = draft.origin(source)
+        if path[0] != key or origin is None:
+            continue
+        place = KeyOrigin(*origin)
+        holder: Any = sections
+        for part in path:
+            if isinstance(holder, list):
+                holder = holder[int(part)]
+            else:
+                holder._origins.setdefault(part, place)
+                holder = holder[part]
+        if isinstance(holder, ConfigDict):
+            holder._origins.setdefault(None, place)
