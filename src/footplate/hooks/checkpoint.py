@@ -78,9 +78,17 @@ class CheckpointHook(Hook):
         self.rules = self._rules(_as_list(rule))
         self._kept: list[str] = []
         self._best: dict[str, dict[str, Any]] = {}
+        self._saved_at, self._validated_since = 0, False
 
     def before_train(self, runner: "Runner") -> None:
         """Decides where checkpoints go."""
+        if self.by_epoch and not runner.train_loop.by_epoch:
+            runner.logger.warning(
+                "CheckpointHook counts epochs and training counts iterations: only the end is saved; "
+                "default_hooks.checkpoint.by_epoch=False saves at intervals"
+            )
+            self.by_epoch, self.interval = False, -1
+            self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         folder = runner.work_dir
         if self.out_dir is not None:
             folder = os.path.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
@@ -107,6 +115,7 @@ class CheckpointHook(Hook):
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Saves the run as the best so far, if it is."""
+        self._validated_since = True
         if not self.save_best or not hasattr(self, "_folder"):
             return
         metrics = metrics or {}
@@ -126,7 +135,9 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score)
 
     def after_train(self, runner: "Runner") -> None:
-        """Writes the published forms."""
+        """Writes the last checkpoint anew, so that it knows of the last validation, and the published forms."""
+        if self._validated_since and self._saved_at == (runner.max_epochs if self.by_epoch else runner.max_iters):
+            self._write(runner, self._kept[-1])
         if self.published_keys and is_main_process():
             for path in [*self._kept[-1:], *(best["path"] for best in self._best.values())]:
                 self._publish(runner, path)
@@ -147,6 +158,7 @@ class CheckpointHook(Hook):
             self._kept.append(path)
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._write(runner, path)
+        self._saved_at, self._validated_since = number, False
         runner.message_hub.update_info("last_ckpt", path)
         if is_main_process():
             write_pointer(runner.work_dir, path)

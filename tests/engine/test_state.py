@@ -1,0 +1,255 @@
+import copy
+import logging
+import multiprocessing
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook, Runner
+from footplate.hooks import CheckpointHook
+from tests.support import Witness, loader, settings
+
+MODEL = {"type": "ToyModel", "dropout": 0.3}
+
+
+def config(
+    work_dir: Path, *, by_epoch: bool, by_iteration: int = 0, workers: int = 0, accumulate: int = 1, **changes: Any
+) -> dict[str, Any]:
+    """Returns a run of 12 iterations that depends on everything that moves: noise, dropout, momentum, schedules."""
+    checkpoint = {"by_epoch": False, "interval": by_iteration} if by_iteration else {"by_epoch": True, "interval": 1}
+    optimizer = {"type": "AdamW", "lr": 0.05}
+    schedules = [
+        {"type": "LinearLR", "start_factor": 0.1, "end": 5, "by_epoch": False},
+        {"type": "CosineAnnealingLR", "begin": 5, "end": 12, "eta_min": 0.0, "by_epoch": False},
+    ]
+    return settings(
+        work_dir,
+        by_epoch=by_epoch,
+        model=MODEL,
+        train_dataloader=loader(num_workers=workers),
+        optim_wrapper={"optimizer": optimizer, "accumulative_counts": accumulate, "clip_grad": {"max_norm": 1.0}},
+        param_scheduler=schedules,
+        **{"default_hooks": {"checkpoint": {**checkpoint, "save_best": "accuracy"}}, **changes},
+    )
+
+
+def run(cfg: dict[str, Any], *hooks: Hook, **changes: Any) -> Runner:
+    runner = Runner.from_cfg({**copy.deepcopy(cfg), **changes})
+    for hook in hooks:
+        runner.register_hook(hook)
+    runner.train()
+    return runner
+
+
+def state(path: Path | str) -> dict[str, Any]:
+    """Returns what decides how a run goes on, from a checkpoint."""
+    read = torch.load(path, weights_only=True)
+    histories = {
+        key: value["values"].tolist() for key, value in read["message_hub"]["log_scalars"].items() if "time" not in key
+    }
+    kept = {key: read[key] for key in ("state_dict", "optimizer", "param_schedulers")}
+    return {**kept, "position": read["run"]["loop"], "histories": histories, "random": read["run"]["random"]}
+
+
+def assert_same(found: Any, expected: Any, place: str = "") -> None:
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys(), place
+        for key, value in expected.items():
+            assert_same(found[key], value, f"{place}.{key}")
+    elif isinstance(expected, (list, tuple)):
+        assert len(found) == len(expected), place
+        for index, (one, other) in enumerate(zip(found, expected, strict=True)):
+            assert_same(one, other, f"{place}[{index}]")
+    elif isinstance(expected, torch.Tensor):
+        assert torch.equal(found, expected), place
+    else:
+        assert found == expected, place
+
+
+class Kill(Hook):
+    """Ends the process without a word, right after a checkpoint."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iteration: int, by_epoch: bool = False) -> None:
+        self.iteration, self.by_epoch = iteration, by_epoch
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if not self.by_epoch and runner.iter + 1 == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch and runner.iter == self.iteration:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def run_until_killed(cfg: dict[str, Any], kill: Kill) -> None:
+    process = multiprocessing.get_context("fork").Process(target=run, args=(cfg, kill))
+    process.start()
+    process.join()  # without a limit: with one it would wait for the loader's workers, which notice after 5 seconds
+    assert process.exitcode == -signal.SIGKILL
+
+
+CASES = [
+    pytest.param({"by_epoch": True}, Kill(8, by_epoch=True), "epoch_2.pth", id="epochs"),
+    pytest.param({"by_epoch": True, "by_iteration": 3, "accumulate": 2}, Kill(9), "iter_9.pth", id="mid-epoch"),
+    pytest.param({"by_epoch": False, "by_iteration": 4}, Kill(8), "iter_8.pth", id="iterations"),
+    pytest.param({"by_epoch": False, "by_iteration": 5, "accumulate": 4}, Kill(5), "iter_5.pth", id="mid-round"),
+]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(("case", "kill", "at"), CASES)
+def test_a_killed_run_goes_on_bit_for_bit(
+    tmp_path: Path, case: dict[str, Any], kill: Kill, at: str, workers: int
+) -> None:
+    whole = run(config(tmp_path / "whole", workers=workers, **case))
+    last = os.path.basename((tmp_path / "whole/last_checkpoint").read_text())
+    cfg = config(tmp_path / "killed", workers=workers, **case)
+    run_until_killed(cfg, kill)
+    assert (tmp_path / "killed/last_checkpoint").read_text() == str(tmp_path / "killed" / at)
+    assert_same(state(tmp_path / "killed" / at), state(tmp_path / "whole" / at))
+    resumed = run(cfg, resume=True)
+    assert resumed.iter == whole.iter == 12
+    assert_same(state(tmp_path / "killed" / last), state(tmp_path / "whole" / last))
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
+)
+def test_a_run_goes_on_from_any_iteration(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+    changes = {"train_dataloader": loader(15, sampler={"type": sampler, "shuffle": True}, drop_last=True)}
+    train_cfg = {"by_epoch": by_epoch, **({"max_epochs": 3} if by_epoch else {"max_iters": 9, "val_interval": 4})}
+    cfg = config(tmp_path / "run", by_epoch=by_epoch, by_iteration=1, accumulate=3)
+    cfg = {**cfg, **changes, "train_cfg": train_cfg}
+    whole = run(cfg)
+    validated = whole.message_hub.get_scalar("val/accuracy").data[0].tolist()
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    for start in range(1, 9):
+        resumed = run(cfg, resume=True, load_from=str(tmp_path / f"whole/iter_{start}.pth"))
+        assert_same(state(tmp_path / "run/iter_9.pth"), state(tmp_path / "whole/iter_9.pth"), f"from {start}: ")
+        assert resumed.message_hub.get_scalar("val/accuracy").data[0].tolist() == validated
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_validation_that_was_due_when_the_run_died_takes_place(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = config(tmp_path, by_epoch=by_epoch, by_iteration=4)
+    run_until_killed(cfg, Kill(8))
+    witness = Witness()
+    resumed = run(cfg, witness, resume=True)
+    assert [at for at, _ in witness.when("before_val")] == [8, 12]
+    assert [at for at, _ in witness.when("before_train_iter")] == [8, 9, 10, 11]
+    assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_what_was_best_stays_best(tmp_path: Path, by_epoch: bool) -> None:
+    number = "epoch_{}" if by_epoch else "iter_{}"
+    unit = 1 if by_epoch else 4
+    told = {"type": "Told", "values": {"score": [9.0, 3.0, 5.0]}}
+    saver = {"by_epoch": by_epoch, "interval": unit, "save_best": "score", "rule": "greater", "max_keep_ckpts": 2}
+    cfg = config(tmp_path, by_epoch=by_epoch, val_evaluator=told, default_hooks={"checkpoint": saver})
+    run(cfg)
+    (tmp_path / f"{number.format(3 * unit)}.pth").unlink()
+    later = {"type": "Told", "values": {"score": [5.0, 4.0]}}
+    resumed = run(cfg, resume=True, val_evaluator=later)
+    assert {each.name for each in tmp_path.glob("*.pth")} == {
+        *[f"{number.format(at * unit)}.pth" for at in (2, 3)],
+        f"best_score_{number.format(unit)}.pth",
+    }
+    saved = next(hook for hook in resumed.hooks if isinstance(hook, CheckpointHook))
+    assert saved.state_dict()["best"]["score"]["score"] == 9.0
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(each): (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.rglob("*") if each.is_file()}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_resuming_a_finished_run_changes_nothing(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = config(tmp_path, by_epoch=by_epoch, by_iteration=5)
+    whole = run(cfg)
+    before, folders = tree(tmp_path), sorted(tmp_path.rglob("*"))
+    witness = Witness()
+    resumed = run(cfg, witness, resume=True)
+    assert (tree(tmp_path), sorted(tmp_path.rglob("*"))) == (before, folders)
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+    assert [event for event, _, _ in witness.seen] == ["after_load_checkpoint"]
+
+
+def test_resuming_where_nothing_is_starts_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = run(config(tmp_path / "whole", by_epoch=True))
+    fresh = run(config(tmp_path / "fresh", by_epoch=True), resume=True, log_level="INFO")
+    assert_same(fresh.model.state_dict(), whole.model.state_dict())
+    assert f"nothing to resume in {tmp_path / 'fresh'}: the run starts anew" in caplog.messages
+
+
+def test_a_finished_run_may_be_made_longer(tmp_path: Path) -> None:
+    longer = {"by_epoch": False, "max_iters": 16, "val_interval": 4}
+    constant = [{"type": "LinearLR", "start_factor": 0.1, "end": 5, "by_epoch": False}]
+    cfg = {**config(tmp_path / "whole", by_epoch=False, by_iteration=4), "param_scheduler": constant}
+    whole = run(cfg, train_cfg=longer)
+    run(cfg, work_dir=str(tmp_path / "short"))
+    resumed = run(cfg, work_dir=str(tmp_path / "short"), train_cfg=longer, resume=True)
+    assert resumed.iter == 16
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_a_hooks_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
+    class Counter(Hook):
+        def __init__(self, step: int) -> None:
+            self.step, self.count = step, 0
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            self.count += self.step
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"count": self.count}
+
+        def load_state_dict(self, state: dict[str, Any]) -> None:
+            self.count = state["count"]
+
+    cfg = config(tmp_path, by_epoch=True)
+    run(cfg, Counter(1), Counter(10))
+    (tmp_path / "epoch_3.pth").unlink()
+    again = Counter(1), Counter(10)
+    run(cfg, *again, resume=True)
+    assert [each.count for each in again] == [12, 120]
+    saved = torch.load(tmp_path / "epoch_3.pth", weights_only=True)["run"]["hooks"]
+    assert (saved["Counter"], saved["Counter#2"]) == ({"count": 12}, {"count": 120})
+
+
+@pytest.mark.parametrize("key", ["optimizer", "param_schedulers"])
+def test_a_checkpoint_that_lacks_a_part_says_so(tmp_path: Path, key: str, caplog: pytest.LogCaptureFixture) -> None:
+    saver = {"interval": 1, "save_optimizer": key != "optimizer", "save_param_scheduler": key == "optimizer"}
+    cfg = config(tmp_path, by_epoch=True, default_hooks={"checkpoint": saver})
+    run(cfg)
+    (tmp_path / "epoch_3.pth").unlink()
+    with caplog.at_level(logging.WARNING, "footplate"):
+        run(cfg, resume=True)
+    assert any(f"the checkpoint holds no '{key}': it begins anew" in each for each in caplog.messages)
+
+
+def test_a_checkpoint_of_another_engine_gives_what_it_has(tmp_path: Path) -> None:
+    whole = run(config(tmp_path / "whole", by_epoch=True))
+    read = torch.load(tmp_path / "whole/epoch_2.pth", weights_only=True)
+    (tmp_path / "other").mkdir()
+    foreign = {key: read[key] for key in ("state_dict", "optimizer", "param_schedulers")}
+    torch.save({**foreign, "meta": {"epoch": 2, "iter": 8}, "message_hub": {}}, tmp_path / "other/epoch_2.pth")
+    path = str(tmp_path / "other/epoch_2.pth")
+    resumed = run(config(tmp_path / "other", by_epoch=True), resume=True, load_from=path)
+    assert (resumed.iter, resumed.epoch) == (12, 3)
+    names = set(dict(whole.model.named_parameters()))
+    assert set(torch.load(tmp_path / "other/epoch_3.pth", weights_only=True)["state_dict"]) == names
+
+
+def test_a_checkpoint_that_a_user_saves_between_runs_holds_the_position(tmp_path: Path) -> None:
+    runner = run(config(tmp_path, by_epoch=True))
+    path = runner.save_checkpoint(str(tmp_path), "now.pth")
+    assert_same(state(path)["position"], state(tmp_path / "epoch_3.pth")["position"] | {"validated_at": 3})
