@@ -115,4 +115,4 @@ def test_shared_memory_counts_once() -> None:
     weight = torch.zeros(10)
     state = {"a": weight, "b": [weight, (torch.zeros(5),)]}
     assert bytes_in(state) == 60
-    assert len(list(tensors_in(state))) == 3
+    assert len(tensors_in(state)) == 3

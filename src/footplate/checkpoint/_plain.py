@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from footplate.checkpoint.inert import Inert
 from footplate.errors import CheckpointError
 
 _EXACT = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
@@ -30,16 +31,31 @@ def to_plain(value: Any, key: str = "") -> Any:
     return _Converter().convert(value, key)
 
 
-def tensors_in(plain: Any) -> Iterator[torch.Tensor]:
-    """Yields every tensor of a plain state, in its order."""
-    if isinstance(plain, torch.Tensor):
-        yield plain
-    elif isinstance(plain, Mapping):
-        for entry in plain.values():
-            yield from tensors_in(entry)
-    elif isinstance(plain, (list, tuple)):
-        for entry in plain:
-            yield from tensors_in(entry)
+def walk(value: Any) -> Iterator[Any]:
+    """Yields `value` and everything in it, in order; a container that stands in several places comes once."""
+    pending, seen = [value], set()
+    while pending:
+        entry = pending.pop()
+        inner = _inside(entry)
+        if inner is not None:
+            if id(entry) in seen:
+                continue
+            seen.add(id(entry))
+            pending.extend(reversed(inner))
+        yield entry
+
+
+def _inside(value: Any) -> list[Any] | None:
+    if isinstance(value, Mapping):
+        return list(value.values())
+    if isinstance(value, Inert):
+        return [value.args, value.state, value.items, value.elements]
+    return list(value) if isinstance(value, (list, tuple)) else None
+
+
+def tensors_in(value: Any) -> list[torch.Tensor]:
+    """Returns every tensor in a state, in its order."""
+    return [entry for entry in walk(value) if isinstance(entry, torch.Tensor)]
 
 
 def bytes_in(plain: Any) -> int:

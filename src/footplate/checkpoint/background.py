@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from footplate.checkpoint import saving
 from footplate.checkpoint._plain import tensors_in, to_plain
-from footplate.checkpoint.saving import commit_plain
 
 _logger = logging.getLogger("footplate.checkpoint")
 _ALIGNMENT = 64
@@ -101,7 +101,7 @@ class BackgroundSaver:
 
 
 def _commit(state: Mapping[str, Any], path: str, then: Callable[[], None] | None) -> None:
-    commit_plain(state, path)
+    saving.commit_plain(state, path)
     if then is not None:
         then()
 

@@ -1,13 +1,13 @@
 """What is inside a checkpoint, without reading its tensors."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from footplate import storage
-from footplate.checkpoint._plain import tensors_in
+from footplate.checkpoint._plain import tensors_in, walk
 from footplate.checkpoint._seal import Seal, read_seal
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.verifying import opened, shapes_in
@@ -68,12 +68,12 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
     meta = held.get("meta")
     known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
     sections = [_section(str(key), value) for key, value in held.items()]
-    foreign = sorted({entry.name for entry in _inert_in(held)})
+    foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
     return Contents(name, storage.status(name).size, seal, known, sections, _weights(held), foreign)
 
 
 def _section(name: str, value: Any) -> Section:
-    tensors = list(tensors_in(value))
+    tensors = tensors_in(value)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
     return Section(name, len(tensors), size, repr(value) if isinstance(value, (str, int, float)) else "")
 
@@ -88,15 +88,3 @@ def _weights(held: Mapping[Any, Any]) -> list[tuple[str, tuple[int, ...], str]]:
         for key, value in weights.items()
         if isinstance(value, torch.Tensor)
     ]
-
-
-def _inert_in(value: Any) -> Iterator[Inert]:
-    if isinstance(value, Inert):
-        yield value
-        yield from _inert_in([value.args, value.state, value.items, value.elements])
-    elif isinstance(value, Mapping):
-        for entry in value.values():
-            yield from _inert_in(entry)
-    elif isinstance(value, (list, tuple)):
-        for entry in value:
-            yield from _inert_in(entry)

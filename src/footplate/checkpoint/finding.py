@@ -36,11 +36,11 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
             verify(path)
             holds_run = bool(_RUN_KEYS & shapes_in(path).keys())
         except CheckpointError as error:
-            _logger.warning("skipped checkpoint '%s': %s", path, str(error).replace("\n", ";"))
+            _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if holds_run:
             return path
-        _logger.info("skipped checkpoint '%s': it holds weights, but no run to go on with", path)
+        _logger.info("skipped: checkpoint '%s' holds weights, but no run to go on with", path)
     return None
 
 

@@ -18,6 +18,7 @@ from footplate.errors import CheckpointError, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
+_MOST_MODULES = 20_000
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 _STRIP_WRAPPER = ((r"^module\.", ""),)
 _COUNTER = "num_batches_tracked"  # files of the first torch versions lack it, and nothing depends on it
@@ -119,10 +120,7 @@ def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, 
     Raises:
         CheckpointError: There is none in it.
     """
-    try:
-        mapping = _as_mapping(content)
-    except RecursionError as error:
-        raise CheckpointError(f"the modules in '{source}' contain themselves") from error
+    mapping = _as_mapping(content)
     for key in _WEIGHT_KEYS:
         inner = _as_mapping(mapping.get(key)) if mapping else None
         if inner and _holds_tensors(inner):
@@ -219,15 +217,28 @@ def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
     return dict(_module_tensors(state)) if "_parameters" in state else state
 
 
-def _module_tensors(state: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    """Yields the tensors of a module that was saved whole, under the keys of its state dict."""
-    for kind in ("_parameters", "_buffers"):
-        for name, value in (state.get(kind) or {}).items():
-            if isinstance(value, torch.Tensor):
-                yield f"{prefix}{name}", value
-    for name, child in (state.get("_modules") or {}).items():
-        if isinstance(child, Inert) and isinstance(child.state, dict):
-            yield from _module_tensors(child.state, f"{prefix}{name}.")
+def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
+    """Yields the tensors of a module that was saved whole, under the keys of its state dict.
+
+    Raises:
+        CheckpointError: There is no end to its modules.
+    """
+    pending, left = [("", state)], _MOST_MODULES
+    while pending:
+        prefix, state = pending.pop()
+        left -= 1
+        if not left:
+            raise CheckpointError("the modules in it contain themselves")
+        for kind in ("_parameters", "_buffers"):
+            for name, value in (state.get(kind) or {}).items():
+                if isinstance(value, torch.Tensor):
+                    yield f"{prefix}{name}", value
+        children = [
+            (f"{prefix}{name}.", child.state)
+            for name, child in (state.get("_modules") or {}).items()
+            if isinstance(child, Inert) and isinstance(child.state, dict)
+        ]
+        pending.extend(reversed(children))
 
 
 def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:

@@ -223,7 +223,7 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
     """Returns where each member ends at the latest: where the next one begins."""
     ordered = sorted(members, key=lambda member: member.start)
-    limits = [member.start for member in ordered[1:]] + [directory]
+    limits = [*(member.start for member in ordered), directory][1:]
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
             raise CheckpointError(f"its member '{member.name}' overlaps another one, or reaches beyond the end")

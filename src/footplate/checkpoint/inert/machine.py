@@ -7,6 +7,7 @@ functions that the caller brings along.
 Source: https://docs.python.org/3/library/pickletools.html
 """
 
+import gc
 import pickletools
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from footplate.errors import CheckpointError
 
 _LARGEST_KEY = 2**53
 _LONGEST_KEY = 64
-_BASE_BUDGET = 96 << 20
+_BASE_BUDGET = 48 << 20
 _BYTES_PER_READ = 4
 _DEFAULT_COST = 16
 _BYTES_PER_ENTRY = 64
@@ -32,7 +33,10 @@ _PUSHED = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING", "FLOAT", "BINFLOA
     ["UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"],
 )
 # What a pickle that was made up can raise in a function that checks its arguments.
-_NONSENSE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError)
+_NONSENSE = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError),
+    Warning,  # where warnings are errors
+)
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 
 
@@ -120,10 +124,15 @@ class Machine:
             CheckpointError: It is no pickle, or one that makes no sense, or one that would fill the memory.
         """
         self._stack, self._marks, self._memo = [], [], {}
+        collects = gc.isenabled()
+        gc.disable()  # what is built here is no garbage, and looking through it takes most of the time
         try:
             return self._run(stream)
         except _NONSENSE as error:
             raise CheckpointError(f"the pickle in it makes no sense: {type(error).__name__}: {error}") from error
+        finally:
+            if collects:
+                gc.enable()
 
     def _run(self, stream: IO[bytes]) -> Any:
         self._spent, before = 0, 0

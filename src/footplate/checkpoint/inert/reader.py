@@ -16,6 +16,8 @@ from footplate.checkpoint.inert.machine import Machine, Name
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _ALLOWANCE_PER_MEMBER = 4096
+_ALLOWANCE_PER_SEALED_BYTE = 128  # nothing that could be saved needs more
+_OLD_BYTES_PER_ALLOWANCE = 8
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _LONGEST_LINE = 1 << 16
 _ZIP_START = b"PK\x03\x04"
@@ -80,9 +82,12 @@ class _ArchiveReader:
             order = self._archive.read("byteorder", check=self._check).decode("ascii", "replace")
             if order != sys.byteorder:
                 raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
+        pickled = self._archive.read("data.pkl", check=self._check)
         allowance = _ALLOWANCE_PER_MEMBER * len(self._archive.members)
+        if not self._check:
+            allowance += _ALLOWANCE_PER_SEALED_BYTE * len(pickled)
         machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._storage_of, allowance=allowance)
-        value = machine.run(io.BytesIO(self._archive.read("data.pkl", check=self._check)))
+        value = machine.run(io.BytesIO(pickled))
         return Content(value, machine.inert_names)
 
     def _storage_of(self, identity: Any) -> tensors.Storage:
@@ -114,7 +119,8 @@ class _OldReader:
         self._device = device
         self._sizes: dict[str, tuple[int, int]] = {}
         self._memories: dict[str, torch.Tensor] = {}
-        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of)
+        allowance = self._length // _OLD_BYTES_PER_ALLOWANCE
+        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of, allowance=allowance)
 
     def read(self) -> Content:
         first = self._next_pickle()

@@ -1,0 +1,55 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import read_contents, verify
+from footplate.errors import CheckpointError
+
+
+class History:
+    def __init__(self) -> None:
+        self.values = [1.0]
+
+
+def test_what_is_inside_is_told(saved: str) -> None:
+    found = read_contents(saved)
+    assert found.seal == verify(saved)
+    assert found.size == Path(saved).stat().st_size
+    assert found.meta == {"epoch": "1", "iter": "1", "seed": "7"}
+    assert [(section.name, section.tensors, section.size) for section in found.sections] == [
+        ("meta", 0, 0),
+        ("state_dict", 2, 160),
+        ("optimizer", 1, 4),
+    ]
+    assert found.weights == [("weight", (8, 4), "float32"), ("bias", (8,), "float32")]
+    assert found.foreign == []
+
+
+def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> None:
+    state = make_state(1)
+    state["message_hub"] = {"log": [History()]}
+    state["note"] = "first try"
+    torch.save(state, tmp_path / "a.pth")
+    found = read_contents(tmp_path / "a.pth")
+    assert found.foreign == [f"{__name__}.History"]
+    assert found.seal.digest is None
+    assert found.sections[-1].text == "'first try'"
+
+
+def test_a_file_without_weights_has_none(tmp_path: Path) -> None:
+    torch.save({"epoch": 1}, tmp_path / "a.pth")
+    assert read_contents(tmp_path / "a.pth").weights == []
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        read_contents(tmp_path / "b.pth")
+
+
+def test_containers_within_containers_without_end_are_walked_once(tmp_path: Path) -> None:
+    layer: list[Any] = [torch.ones(1)]
+    for _ in range(200):
+        layer = [layer, layer]
+    layer.append(layer)
+    torch.save({"a": layer}, tmp_path / "a.pth")
+    assert read_contents(tmp_path / "a.pth").sections[0].tensors == 1

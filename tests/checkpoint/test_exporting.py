@@ -1,0 +1,75 @@
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from footplate.checkpoint import export_weights, load_checkpoint, save_checkpoint
+from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError, MissingExtraError
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    weight = torch.arange(6.0).reshape(2, 3)
+    state = {"net.w": weight.T, "net.tied": weight, "head.b": torch.ones(1)}
+    averaged = {"module.w": torch.zeros(2), "steps": torch.tensor(3)}
+    meta = {"epoch": 2, "iter": 40, "seed": 3, "secret": "x"}
+    path = tmp_path / "iter_40.pth"
+    save_checkpoint({"meta": meta, "state_dict": state, "ema_state_dict": averaged, "optimizer": {"a": 1}}, path)
+    return path
+
+
+def test_a_plain_export_holds_the_weights_alone(tmp_path: Path, source: Path) -> None:
+    assert export_weights(source, tmp_path / "w.pth") == 3
+    found = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert list(found) == ["net.w", "net.tied", "head.b"]
+    assert found["net.w"].tolist() == [[0, 3], [1, 4], [2, 5]]
+
+
+def test_keys_are_mapped(tmp_path: Path, source: Path) -> None:
+    count = export_weights(source, tmp_path / "w.pth", prefix="net", revise_keys=[("tied", "t")], add_prefix="m.")
+    assert count == 2
+    assert list(load_checkpoint(tmp_path / "w.pth")) == ["m.w", "m.t"]
+
+
+def test_the_layout_of_the_reference_has_meta_and_state_dict(tmp_path: Path, source: Path) -> None:
+    export_weights(source, tmp_path / "w.pth", layout="mmengine")
+    found = torch.load(tmp_path / "w.pth", weights_only=True)
+    assert found["meta"] == {"epoch": 2, "iter": 40, "seed": 3}
+    assert list(found["state_dict"]) == ["net.w", "net.tied", "head.b"]
+
+
+def test_a_section_can_be_chosen(tmp_path: Path, source: Path) -> None:
+    export_weights(source, tmp_path / "w.pth", section="ema_state_dict", revise_keys=[(r"^module\.", "")])
+    assert list(load_checkpoint(tmp_path / "w.pth")) == ["w", "steps"]
+    with pytest.raises(CheckpointError, match="there is no 'ema'"):
+        export_weights(source, tmp_path / "w.pth", section="ema")
+
+
+def test_safetensors_come_back(tmp_path: Path, source: Path) -> None:
+    pytest.importorskip("safetensors")
+    export_weights(source, tmp_path / "w.safetensors")
+    found = load_checkpoint(tmp_path / "w.safetensors")
+    assert {key: value.tolist() for key, value in found.items()} == {
+        "net.w": [[0, 3], [1, 4], [2, 5]],
+        "net.tied": [[0, 1, 2], [3, 4, 5]],
+        "head.b": [1],
+    }
+    (tmp_path / "cut.safetensors").write_bytes((tmp_path / "w.safetensors").read_bytes()[:-3])
+    with pytest.raises(CheckpointDamagedError, match="is damaged"):
+        load_checkpoint(tmp_path / "cut.safetensors")
+    with pytest.raises(CheckpointError, match="cannot save"):
+        export_weights(source, tmp_path / "w.safetensors" / "below.safetensors")
+
+
+def test_a_missing_package_is_named(tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "safetensors.torch", None)
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    with pytest.raises(MissingExtraError, match=r"footplate\[export\]"):
+        export_weights(source, tmp_path / "w.safetensors")
+
+
+@pytest.mark.parametrize(("name", "layout"), [("w.pth", "other"), ("w.safetensors", "mmengine")])
+def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, source: Path, name: str, layout: str) -> None:
+    with pytest.raises(ArgumentError, match="cannot have this layout"):
+        export_weights(source, tmp_path / name, layout=layout)

@@ -1,0 +1,90 @@
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import candidates, find_latest, read_pointer, save_checkpoint, write_pointer
+
+State = Callable[[int], dict[str, Any]]
+
+
+def _save(make_state: State, folder: Path, *names: str) -> list[str]:
+    for number, name in enumerate(names):
+        save_checkpoint(make_state(number), folder / name)
+    return [str(folder / name) for name in names]
+
+
+def _damage(path: str) -> None:
+    content = bytearray(Path(path).read_bytes())
+    content[100] ^= 1
+    Path(path).write_bytes(content)
+
+
+def test_the_newest_is_the_one_saved_last_whatever_names_and_dates_say(tmp_path: Path, make_state: State) -> None:
+    paths = _save(make_state, tmp_path, "epoch_9.pth", "iter_1000.pth", "epoch_10.pth", "epoch_2.pth")
+    for age, path in enumerate(paths):
+        os.utime(path, (1e9 - age, 1e9 - age))
+    assert candidates(tmp_path) == paths[::-1]
+    assert find_latest(tmp_path) == paths[-1]
+
+
+def test_damaged_ones_are_skipped_and_named(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth", "iter_3.pth")
+    write_pointer(tmp_path, paths[2])
+    _damage(paths[2])
+    Path(paths[1]).write_bytes(Path(paths[1]).read_bytes()[:-1])
+    assert find_latest(tmp_path) == paths[0]
+    cut, altered = sorted(caplog.messages)
+    assert cut.startswith(f"skipped: checkpoint '{paths[1]}' is damaged: it is cut off or altered")
+    assert altered.startswith(
+        f"skipped: checkpoint '{paths[2]}' is damaged: its content is not what was written; expected sha256 "
+    )
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+def test_best_published_and_other_files_are_left_out(tmp_path: Path, make_state: State) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    _save(make_state, tmp_path, "best_mIoU_iter_2.pth", ".hidden.pth", "scalars.json")
+    save_checkpoint({"state_dict": {"a": torch.ones(1)}, "meta": {"iter": 2}}, tmp_path / "iter_2-0a1b2c3d.pth")
+    assert find_latest(tmp_path) == path
+
+
+def test_a_folder_elsewhere_is_found_through_the_pointer(tmp_path: Path, make_state: State) -> None:
+    _save(make_state, tmp_path / "work", "iter_1.pth")
+    older, newer = _save(make_state, tmp_path / "out", "iter_2.pth", "iter_3.pth")
+    write_pointer(tmp_path / "work", older)
+    assert find_latest(tmp_path / "work") == newer
+
+
+def test_a_pointer_to_nothing_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+    write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
+    assert find_latest(tmp_path) is None
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    assert find_latest(tmp_path) == path
+
+
+def test_there_may_be_nothing(tmp_path: Path) -> None:
+    assert find_latest(tmp_path) is None
+    assert find_latest(tmp_path / "nope") is None
+    assert read_pointer(tmp_path) is None
+    assert candidates("memory://nothing-here") == []
+
+
+def test_checkpoints_of_other_engines_are_ordered_by_date(tmp_path: Path, make_state: State) -> None:
+    for age, name in enumerate(("epoch_1.pth", "epoch_2.pth")):
+        torch.save(make_state(1), tmp_path / name)
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    assert find_latest(tmp_path) == str(tmp_path / "epoch_1.pth")
+
+
+def test_remote_folders_are_searched(make_state: State) -> None:
+    save_checkpoint(make_state(1), "memory://finding/iter_1.pth")
+    save_checkpoint(make_state(2), "memory://finding/iter_2.pth")
+    write_pointer("memory://finding", "memory://finding/iter_2.pth")
+    assert find_latest("memory://finding") == "memory://finding/iter_2.pth"

@@ -1,0 +1,171 @@
+import logging
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from footplate.checkpoint import Mismatch, load_checkpoint, load_weights, revised, save_checkpoint, weights_of
+from footplate.errors import CheckpointError
+
+
+class _Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 4, 1)
+        self.bn = nn.BatchNorm2d(4)
+
+
+def _filled(value: float, **more: torch.Tensor) -> "OrderedDict[str, torch.Tensor]":
+    state = OrderedDict((key, torch.full_like(entry, value)) for key, entry in _Model().state_dict().items())
+    state.update(more)
+    return state
+
+
+@pytest.mark.parametrize("section", ["state_dict", "model", "model_state_dict", None])
+@pytest.mark.parametrize("start", ["", "module."])
+def test_weights_are_found_wherever_engines_put_them(tmp_path: Path, section: str | None, start: str) -> None:
+    state = {start + key: value for key, value in _filled(2).items()}
+    torch.save({"epoch": 3, section: state} if section else state, tmp_path / "a.pth")
+    model = _Model()
+    report = load_weights(model, tmp_path / "a.pth", strict=True)
+    assert report.is_complete
+    assert report.loaded == tuple(model.state_dict())
+    assert all(value.eq(2).all() for value in model.state_dict().values())
+
+
+def test_what_does_not_fit_is_reported_and_stays(caplog: pytest.LogCaptureFixture) -> None:
+    state = _filled(2, **{"conv.weight": torch.ones(5, 3, 1, 1), "head.weight": torch.ones(1)})
+    del state["bn.bias"]
+    model = _Model()
+    before = model.conv.weight.clone()
+    with caplog.at_level(logging.INFO):
+        report = load_weights(model, {"state_dict": state}, name="theirs.pth")
+    assert report.missing == ("bn.bias",)
+    assert report.unexpected == ("head.weight",)
+    assert report.mismatched == (Mismatch("conv.weight", (5, 3, 1, 1), (4, 3, 1, 1)),)
+    assert len(report.loaded) == 5
+    assert torch.equal(model.conv.weight, before)
+    assert model.bn.running_mean is not None
+    assert model.bn.running_mean.tolist() == [2, 2, 2, 2]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert caplog.messages[0].splitlines() == [
+        "loaded 5 of 7 tensors from 'theirs.pth'",
+        "  missing in the file (1): bn.bias",
+        "  not in the model (1): head.weight",
+        "  of another shape (1): conv.weight: [5, 3, 1, 1] in the file, [4, 3, 1, 1] in the model",
+    ]
+
+
+def test_strict_makes_it_an_error() -> None:
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(_Model(), _filled(2, extra=torch.ones(1)), strict=True)
+    assert "not in the model (1): extra" in str(caught.value)
+
+
+def test_nothing_that_fits_is_an_error_with_both_spellings() -> None:
+    state = {f"backbone.{key}": value for key, value in _filled(2).items()}
+    with pytest.raises(CheckpointError) as caught:
+        load_weights(_Model(), state)
+    lines = str(caught.value).splitlines()
+    assert lines[0] == "no weight in 'a state dict' fits the model"
+    assert lines[1:3] == ["  a key of the file: backbone.conv.weight", "  a key of the model: conv.weight"]
+
+
+@pytest.mark.parametrize("prefix", ["backbone", "backbone."])
+def test_a_prefix_takes_a_part(prefix: str) -> None:
+    state = {f"backbone.{key}": value for key, value in _filled(2).items()} | {"head.weight": torch.ones(1)}
+    assert load_weights(_Model(), state, prefix=prefix, strict=True).is_complete
+    with pytest.raises(CheckpointError, match=r"begins with 'neck\.'"):
+        load_weights(_Model(), state, prefix="neck")
+
+
+def test_keys_are_revised_in_order() -> None:
+    weights = OrderedDict({"model.a.w": torch.ones(1), "model.b.w": torch.ones(1)})
+    weights._metadata = {"model.a": {"version": 2}}  # type: ignore[attr-defined]
+    found = revised(weights, [(r"^model\.", "net."), (r"^net\.a", "net.first")])
+    assert list(found) == ["net.first.w", "net.b.w"]
+    assert found._metadata == {"net.first": {"version": 2}}  # type: ignore[attr-defined]
+    with pytest.raises(CheckpointError, match=r"two keys of 'a state dict' become 'model\.x\.w'"):
+        revised(weights, [(r"\.[ab]\.", ".x.")])
+
+
+def test_a_batch_counter_that_is_missing_is_no_difference() -> None:
+    state = _filled(2)
+    del state["bn.num_batches_tracked"]
+    report = load_weights(_Model(), state)
+    assert report.is_complete
+    assert len(report.loaded) == 6
+
+
+def test_modules_that_mend_their_shapes_may() -> None:
+    class Mending(nn.Linear):
+        def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+            state[f"{prefix}weight"] = state[f"{prefix}weight"].reshape(2, 2)
+            super()._load_from_state_dict(state, prefix, *rest)
+
+    model = Mending(2, 2, bias=False)
+    assert load_weights(model, {"weight": torch.arange(4.0)}).is_complete
+    assert model.weight.tolist() == [[0, 1], [2, 3]]
+
+
+def test_wrapped_models_are_filled_inside() -> None:
+    model = _Model()
+    report = load_weights(nn.DataParallel(model), _filled(2))
+    assert report.is_complete
+    assert model.bn.weight.tolist() == [2, 2, 2, 2]
+
+
+class _Shelf(dict[str, Any]):
+    pass
+
+
+def test_weights_in_unknown_objects_are_found(tmp_path: Path) -> None:
+    torch.save({"model": _Shelf(w=torch.ones(2)), "meta": _Shelf(a=1)}, tmp_path / "shelf.pth")
+    assert weights_of(load_checkpoint(tmp_path / "shelf.pth"))["w"].tolist() == [1, 1]
+    torch.save({"model": _Model()}, tmp_path / "module.pth")
+    found = weights_of(load_checkpoint(tmp_path / "module.pth"))
+    assert set(found) == set(_Model().state_dict())
+    torch.save({"model": {"w": np.arange(3.0)}}, tmp_path / "arrays.pth")
+    assert load_weights(nn.Linear(3, 1), {"weight": torch.ones(1, 3), "bias": np.zeros(1)}).is_complete
+
+
+@pytest.mark.parametrize("content", [{}, {"epoch": 1}, {"state_dict": {}}, {"model": "resnet"}])
+def test_no_weights_is_an_error(content: dict[str, Any]) -> None:
+    with pytest.raises(CheckpointError, match="no weights in 'x'"):
+        weights_of(content, "x")
+
+
+def test_modules_that_contain_themselves_are_refused(tmp_path: Path) -> None:
+    inner, outer = nn.Module(), nn.Module()
+    inner._modules["outer"], outer._modules["inner"] = outer, inner
+    torch.save({"model": outer}, tmp_path / "a.pth")
+    with pytest.raises(CheckpointError, match="contain themselves"):
+        weights_of(load_checkpoint(tmp_path / "a.pth"))
+
+
+def test_long_lists_are_cut() -> None:
+    state = _filled(2, **{f"extra{number}": torch.ones(1) for number in range(25)})
+    assert "not in the model (25): extra0, extra1" in str(load_weights(_Model(), state))
+    assert str(load_weights(_Model(), state)).endswith("extra9, and 15 more")
+
+
+def test_extra_state_is_passed_on(tmp_path: Path) -> None:
+    class Counting(nn.Linear):
+        count = 0
+
+        def get_extra_state(self) -> int:
+            return self.count
+
+        def set_extra_state(self, state: int) -> None:
+            self.count = state
+
+    model = Counting(1, 1)
+    model.count = 7
+    save_checkpoint({"state_dict": model.state_dict()}, tmp_path / "a.pth")
+    other = Counting(1, 1)
+    load_weights(other, tmp_path / "a.pth", strict=True)
+    assert other.count == 7

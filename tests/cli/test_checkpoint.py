@@ -1,0 +1,76 @@
+import argparse
+from pathlib import Path
+
+import pytest
+import torch
+
+from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
+from footplate.cli import checkpoint
+from footplate.errors import ArgumentError
+
+
+def run(*words: str) -> int:
+    parser = argparse.ArgumentParser()
+    checkpoint.add_parser(parser.add_subparsers())
+    arguments = parser.parse_args(["checkpoint", *map(str, words)])
+    code: int = arguments.run(arguments)
+    return code
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> list[str]:
+    for number in (1, 3):
+        state = {f"layer{index}.w": torch.full((2, 2), float(number)) for index in range(22)}
+        meta = {"epoch": 1, "iter": number}
+        save_checkpoint({"meta": meta, "state_dict": state, "note": "a"}, tmp_path / f"iter_{number}.pth")
+    return [str(tmp_path / "iter_1.pth"), str(tmp_path / "iter_3.pth")]
+
+
+def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("show", files[0]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{files[0]}: ")
+    assert lines[0].endswith(f"sha256 {verify(files[0]).digest} (not verified here)")
+    assert lines[1:6] == [
+        "  epoch 1, iter 1",
+        "  meta",
+        "  state_dict       22 tensors      352 B",
+        "  note        'a'",
+        "  weights:",
+    ]
+    assert lines[6] == "    layer0.w   [2, 2] float32"
+    assert lines[-1] == "    ... and 2 more; --all lists them"
+    run("show", files[0], "--all")
+    assert len(capsys.readouterr().out.splitlines()) == 28
+
+
+def test_verify_says_which_is_damaged(files: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save({"w": torch.ones(1)}, f"{files[0]}.theirs")
+    assert run("verify", files[0], f"{files[0]}.theirs") == 0
+    assert capsys.readouterr().out.splitlines() == [
+        f"{files[0]}: whole, sha256 {verify(files[0]).digest}",
+        f"{files[0]}.theirs: whole, no digest in it; what it has of checksums agrees",
+    ]
+    Path(files[1]).write_bytes(Path(files[1]).read_bytes()[:-1])
+    assert run("verify", *files) == 1
+    assert f"checkpoint '{files[1]}' is damaged" in capsys.readouterr().out
+
+
+def test_average_writes_the_mean(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(tmp_path / "mean.pth")
+    assert run("average", *files, "-o", target, "--shares", "3", "1") == 0
+    assert capsys.readouterr().out == f"22 weights of 2 checkpoints: {target}\n"
+    found = load_checkpoint(target)
+    assert found["state_dict"]["layer0.w"].tolist() == [[1.5, 1.5], [1.5, 1.5]]
+    assert found["meta"] == {"averaged": files, "shares": [3.0, 1.0]}
+
+
+def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = str(tmp_path / "w.pth")
+    assert (
+        run("export", files[0], "-o", target, "--prefix", "layer3", "--revise", "w=weight", "--add-prefix", "x.") == 0
+    )
+    assert capsys.readouterr().out == f"1 weights: {target}\n"
+    assert list(load_checkpoint(target)) == ["x.weight"]
+    with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
+        run("export", files[0], "-o", target, "--revise", "w")
