@@ -24,7 +24,7 @@ class LoggerHook(Hook):
         interval: Iterations between two lines.
         ignore_last: Leaves out the rest of an epoch that is shorter than `interval`; an epoch that is shorter as a
             whole is logged at its end.
-        interval_exp_name: Iterations between two lines with the name of the experiment.
+        interval_exp_name: Iterations between two lines with the name of the experiment, each before the next line.
         out_dir: Where logs are copied to at the end of the run.
         out_suffix: Which files are copied.
         keep_local: Whether the copied files also stay where they were.
@@ -59,7 +59,7 @@ class LoggerHook(Hook):
         self.out_suffix = (out_suffix,) if isinstance(out_suffix, str) else tuple(out_suffix)
         self.keep_local = keep_local
         self.log_metric_by_epoch = log_metric_by_epoch
-        self._rest_ends_at = -1
+        self._rest_ends_at, self._names_shown = -1, 0
 
     def before_run(self, runner: "Runner") -> None:
         """Writes the config."""
@@ -83,7 +83,8 @@ class LoggerHook(Hook):
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
-        if (runner.iter + 1) % self.interval_exp_name == 0:
+        if (runner.iter + 1) // self.interval_exp_name > self._names_shown:
+            self._names_shown = (runner.iter + 1) // self.interval_exp_name
             runner.logger.info("Exp name: %s", runner.experiment_name)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
         runner.logger.info(line)
@@ -119,7 +120,7 @@ class LoggerHook(Hook):
         runner.logger.info(line)
         if is_main_process():
             with open(os.path.join(runner.log_dir, self._json_name), "w", encoding="utf-8") as file:
-                json.dump(_jsonable(tag), file)
+                json.dump(_jsonable(tag), file, default=str)
 
     def after_run(self, runner: "Runner") -> None:
         """Copies the logs to `out_dir` and closes the writers."""

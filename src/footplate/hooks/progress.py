@@ -85,6 +85,8 @@ class ProgressHook(Hook):
             self._side = None
         for name, value in list((metrics or {}).items())[:1]:
             self._metric = f"{name} {value:.4g}"
+        self._progress.update(self._task, words=self._words(runner))
+        self._draw()
 
     def after_train(self, runner: "Runner") -> None:
         """Leaves the last line standing."""

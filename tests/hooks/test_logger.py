@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError
+from footplate.evaluation import BaseMetric
+from footplate.hooks import LoggerHook
+from tests.support import settings
+
+
+def logged(tmp_path: Path, train_cfg: dict[str, Any], **hook: Any) -> list[tuple[str, int]]:
+    """Returns T (train) or V (validation) and the step of each line of scalars.json."""
+    runner = Runner(**settings(tmp_path, train_cfg=train_cfg, default_hooks={"checkpoint": None, "logger": hook}))
+    runner.train()
+    lines = Path(runner.log_dir, "vis_data/scalars.json").read_text().splitlines()
+    assert Path(runner.log_dir, f"vis_data/{runner.timestamp}.json").read_text().splitlines() == lines
+    return [("T" if "loss" in line else "V", line["step"]) for line in map(json.loads, lines)]
+
+
+EPOCHS = {"by_epoch": True, "max_epochs": 2}
+ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "hook", "lines"),
+    [
+        # As the reference runner logs epochs of 4 iterations; where one counts iterations its metrics all have step 0.
+        (EPOCHS, {}, "T4 V1 T8 V2"),
+        (EPOCHS, {"interval": 4}, "T4 V1 T8 V2"),
+        (EPOCHS, {"interval": 3}, "T3 V1 T7 V2"),
+        (EPOCHS, {"interval": 3, "ignore_last": False}, "T3 T4 V1 T7 T8 V2"),
+        (EPOCHS, {"interval": 3, "log_metric_by_epoch": False}, "T3 V4 T7 V8"),
+        (ITERATIONS, {"interval": 4, "log_metric_by_epoch": False}, "T4 V5 T8 V10"),
+        (ITERATIONS, {"interval": 4}, "T4 V5 T8 V10"),
+        (ITERATIONS, {"interval": 4, "ignore_last": False}, "T4 V5 T8 T10 V10"),
+        (ITERATIONS, {"interval": 40}, "V5 T10 V10"),
+        (ITERATIONS, {"interval": 1}, "T1 T2 T3 T4 T5 V5 T6 T7 T8 T9 T10 V10"),
+    ],
+)
+def test_when_it_logs(tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], lines: str) -> None:
+    assert " ".join(f"{kind}{step}" for kind, step in logged(tmp_path, train_cfg, **hook)) == lines
+
+
+@pytest.mark.parametrize(
+    ("interval_exp_name", "places"), [(4, [4, 8]), (3, [4, 6, 10]), (1000, []), (1, [2, 4, 6, 8, 10])]
+)
+def test_the_name_of_the_experiment(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, interval_exp_name: int, places: list[int]
+) -> None:
+    hooks = {"checkpoint": None, "logger": {"interval": 2, "interval_exp_name": interval_exp_name}}
+    cfg = settings(tmp_path, train_cfg=ITERATIONS, default_hooks=hooks, experiment_name="first", log_level="INFO")
+    Runner(**cfg).train()
+    lines = [each for each in caplog.messages if each.startswith(("Exp name: first", "Iter(train)"))]
+    heads = [int(lines[at + 1][13:15]) for at, each in enumerate(lines) if each == "Exp name: first"]
+    assert heads == places
+    assert len(lines) - len(heads) == 5
+
+
+def test_evaluations_log_how_far_they_are(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = settings(tmp_path, default_hooks={"logger": {"interval": 1}}, log_level="INFO")
+    runner = Runner(**cfg)
+    runner.test()
+    heads = [each.partition("]")[0] for each in caplog.messages if each.startswith("Epoch(test)")]
+    assert heads == ["Epoch(test) [1/2", "Epoch(test) [2/2", "Epoch(test) [2/2"]
+
+
+class Table(BaseMetric[float]):
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(1.0)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, Any]:
+        per_class = {"left": np.array([1.0, 2.0]), 3: np.float32(0.5)}
+        return {"score": np.float64(55.5), "per_class": per_class, "path": Path("a")}
+
+
+def test_a_test_leaves_its_metrics_as_json(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, test_evaluator=Table()))
+    runner.test()
+    found = json.loads(Path(runner.log_dir, f"{runner.timestamp}.json").read_text())
+    assert (found.pop("time") > 0, found.pop("data_time") > 0) == (True, True)
+    assert found == {"score": 55.5, "per_class": {"left": [1.0, 2.0], "3": 0.5}, "path": "a"}
+
+
+@pytest.mark.parametrize("keep_local", [True, False])
+def test_logs_are_handed_over(tmp_path: Path, keep_local: bool) -> None:
+    hook = {"out_dir": str(tmp_path / "out"), "out_suffix": [".json", ".py"], "keep_local": keep_local}
+    runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
+    runner.train()
+    stamp = runner.timestamp
+    names = {f"{stamp}/vis_data/{name}" for name in ("config.py", "scalars.json", f"{stamp}.json")}
+    found = {str(each.relative_to(tmp_path / "out/work")) for each in (tmp_path / "out").rglob("*.*")}
+    assert found == names
+    left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")}
+    assert left == {f"{stamp}/{stamp}.log", *(names if keep_local else ())}
+
+
+def test_the_config_is_written_where_users_look_for_it(tmp_path: Path) -> None:
+    path = tmp_path / "tiny.py"
+    path.write_text(Config(settings(tmp_path / "work")).pretty_text)
+    runner = Runner.from_cfg(Config.fromfile(str(path)))
+    runner.test()
+    for written in (tmp_path / "work/tiny.py", Path(runner.log_dir, "vis_data/config.py")):
+        assert Config.fromfile(str(written)).to_dict() == runner.cfg.to_dict()
+
+
+def test_a_config_with_objects_in_it_is_written_for_reading(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner = Runner.from_cfg(settings(tmp_path, custom_hooks=[LoggerHook(interval=3)]))
+    runner.test()
+    text = Path(runner.log_dir, "vis_data/config.py").read_text()
+    assert text == runner.cfg.pretty_text
+    assert any("is written for reading only" in each and "custom_hooks[0]" in each for each in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"interval": 0}, "interval"),
+        ({"interval": -5}, "interval"),
+        ({"interval": "10"}, "interval"),
+        ({"interval": True}, "interval"),
+        ({"interval_exp_name": 0}, "interval_exp_name"),
+        ({"out_dir": 3}, "out_dir"),
+    ],
+)
+def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        LoggerHook(**arguments)
+    assert caught.value.key == key

@@ -1,0 +1,115 @@
+import os
+import pty
+import re
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook, Runner
+from footplate.hooks import ProgressHook
+from tests.support import settings
+
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+@pytest.fixture(autouse=True)
+def _drawn_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "160")
+    monkeypatch.setattr("footplate.hooks.progress._SECONDS_BETWEEN", 0.0)
+
+
+@contextmanager
+def terminal() -> Iterator[list[str]]:
+    """Makes standard output a terminal; the list gets what was shown on it."""
+    ours, theirs = pty.openpty()
+    shown: list[bytes] = []
+    text: list[str] = []
+
+    def read() -> None:
+        try:
+            while data := os.read(ours, 4096):
+                shown.append(data)
+        except OSError:  # the other end is closed
+            pass
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    before, screen = sys.stdout, os.fdopen(theirs, "w")
+    sys.stdout = screen
+    try:
+        yield text
+    finally:
+        sys.stdout = before
+        screen.close()
+        reader.join(5)
+        os.close(ours)
+        text.append(b"".join(shown).decode())
+
+
+def lines_of(text: str) -> list[str]:
+    return [line.rstrip() for line in re.split(r"[\r\n]+", ESCAPES.sub("", text))]
+
+
+def trained(tmp_path: Path, *hooks: Hook, **changes: Any) -> None:
+    quiet = {"checkpoint": None, "logger": None}
+    Runner(**settings(tmp_path, default_hooks=quiet, custom_hooks=list(hooks), **changes)).train()
+
+
+def test_a_terminal_shows_a_live_line(tmp_path: Path) -> None:
+    told = {"type": "Told", "values": {"mIoU": [51.0, 52.0, 53.5], "other": [1.0, 2.0, 3.0]}}
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), val_evaluator=told)
+    lines = lines_of(shown[0])
+    ends = [line for line in lines if re.match(r"train .* 12/12", line)]
+    line = r"train +━+ +12/12 left 00:00 loss \d\.\d+(e-\d+)?  lr 1\.00e-01  \d+ MiB  mIoU 53\.5"
+    assert re.fullmatch(line, ends[-1])
+    for part in (" 1/12", " 7/12", "validate", " 1/2", " 2/2"):
+        assert any(part in line for line in lines), part
+    assert "\x1b[?25l" in shown[0]  # the cursor is hidden
+    assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and given back
+
+
+def test_elsewhere_nothing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    trained(tmp_path, ProgressHook())
+    assert capsys.readouterr().out == ""
+
+
+def test_log_lines_stand_above_the_live_line(tmp_path: Path) -> None:
+    class Speak(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            if runner.iter == 6:
+                runner.logger.warning("a line of the log")
+
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), Speak())
+    spoken = [line for line in lines_of(shown[0]) if "a line of the log" in line]
+    assert len(spoken) == 1
+    assert re.fullmatch(r"\S+ \S+ - footplate - WARNING - a line of the log", spoken[0])
+
+
+def test_an_error_gives_the_terminal_back(tmp_path: Path) -> None:
+    class Fail(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            raise ZeroDivisionError
+
+    progress = ProgressHook()
+    with terminal() as shown:
+        with pytest.raises(ZeroDivisionError):
+            trained(tmp_path, progress, Fail())
+        progress.stop()
+        progress.stop()
+    assert shown[0].count("\x1b[?25h") == shown[0].count("\x1b[?25l") == 1
+
+
+def test_a_resumed_run_begins_where_it_left_off(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path)).train()
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), resume=True, load_from=str(tmp_path / "epoch_2.pth"))
+    assert " 9/12" in shown[0]
+    assert " 7/12" not in shown[0]

@@ -1,0 +1,129 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import BaseModel, Hook, Runner
+from footplate.evaluation import BaseMetric
+from tests.support import ToyModel, settings
+
+QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
+
+
+def trained(tmp_path: Path, **changes: Any) -> Any:
+    runner = Runner(**settings(tmp_path, **{"default_hooks": QUIET, **changes}))
+    runner.train()
+    return runner.message_hub
+
+
+def values(hub: Any, key: str) -> list[float]:
+    found: list[float] = hub.get_scalar(key).data[0].tolist()
+    return found
+
+
+def test_what_does_not_change(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(settings(tmp_path, experiment_name="first"))
+    runner.train()
+    infos = runner.message_hub.runtime_info
+    assert (infos["seed"], infos["experiment_name"], infos["max_epochs"], infos["max_iters"]) == (7, "first", 3, 12)
+    assert infos["cfg"] == runner.cfg.pretty_text
+    assert infos["dataset_meta"] == {"classes": ("left", "right")}
+    assert not {"cfg", "seed", "experiment_name"} & set(runner.message_hub.state_dict()["runtime_info"])
+
+
+def test_where_the_run_is(tmp_path: Path) -> None:
+    seen: list[tuple[Any, ...]] = []
+
+    class Look(Hook):
+        def _after_iter(
+            self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+        ) -> None:
+            info = runner.message_hub.get_info
+            seen.append((mode, info("loop_stage"), info("epoch"), info("iter")))
+
+    trained(tmp_path, custom_hooks=[Look()], train_cfg={"max_epochs": 2})
+    train = [("train", "train", iteration // 4, iteration) for iteration in range(8)]
+    assert seen == [
+        *[*train[:4], *[("val", "val", 0, 3)] * 2],
+        *[*train[4:], *[("val", "val", 1, 7)] * 2],
+    ]
+
+
+def test_the_learning_rate_is_the_one_in_force(tmp_path: Path) -> None:
+    hub = trained(tmp_path)
+    expected = [0.1 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
+    assert values(hub, "train/lr") == pytest.approx(expected, rel=1e-12)
+
+
+def test_each_optimizer_has_its_rate(tmp_path: Path) -> None:
+    class Two(ToyModel):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any:
+            loss, log_vars = self.parse_losses(self._run_forward(self.data_preprocessor(data, True), "loss"))
+            for each in optim_wrapper.values():
+                each.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            for each in optim_wrapper.values():
+                each.step()
+            return log_vars
+
+    model: Any = Two()
+    wrappers: dict[str, Any] = {
+        "constructor": "TwoForTest",
+        "first": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.1}},
+        "second": {"type": "OptimWrapper", "optimizer": {"type": "SGD", "lr": 0.2}},
+    }
+    from footplate.optim import OptimWrapperDict, build_optim_wrapper
+
+    parts = {"first": model.layers[0], "second": model.layers[3]}
+    built = OptimWrapperDict(**{name: build_optim_wrapper(part, wrappers[name]) for name, part in parts.items()})
+    hub = trained(tmp_path, model=model, optim_wrapper=built, param_scheduler=None)
+    assert values(hub, "train/first.lr") == [0.1] * 12
+    assert values(hub, "train/second.lr") == [0.2] * 12
+
+
+def test_losses_are_recorded_each_iteration(tmp_path: Path) -> None:
+    class Count(BaseModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.times = torch.nn.Parameter(torch.zeros(())), 0
+
+        def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+            self.times += 1
+            extra = {"extra": torch.tensor(1.0)} if self.times > 2 else {}
+            return {"loss": self.weight * 0 + self.times, "acc": torch.tensor(self.times / 10), **extra}
+
+    model: Any = Count()
+    nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
+    hub = trained(tmp_path, model=model, train_cfg={"max_epochs": 1}, **nothing)
+    assert values(hub, "train/loss") == [1, 2, 3, 4]
+    assert values(hub, "train/acc") == pytest.approx([0.1, 0.2, 0.3, 0.4])
+    assert values(hub, "train/extra") == [1, 1]  # a loss may begin late
+
+
+class Mixed(BaseMetric[float]):
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(1.0)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, Any]:
+        scalars = {"a": 1, "b": 2.5, "c": np.float32(3.5), "d": torch.tensor([4.5]), "e": np.array([5.5])}
+        return {**scalars, "table": [1, 2], "name": "x"}
+
+
+@pytest.mark.parametrize("mode", ["val", "test"])
+def test_metrics_are_recorded_by_their_kind(tmp_path: Path, mode: str) -> None:
+    runner = Runner(**{**settings(tmp_path, default_hooks=QUIET), f"{mode}_evaluator": Mixed()})
+    getattr(runner, mode)()
+    hub = runner.message_hub
+    assert [values(hub, f"{mode}/{name}") for name in "abcde"] == [[1.0], [2.5], [3.5], [4.5], [5.5]]
+    assert (hub.get_info(f"{mode}/table"), hub.get_info(f"{mode}/name")) == ([1, 2], "x")
+
+
+@pytest.mark.parametrize(("by_epoch", "count"), [(True, 4), (False, 12)])
+def test_an_epochs_window_begins_with_the_epoch(tmp_path: Path, by_epoch: bool, count: int) -> None:
+    train_cfg = settings(tmp_path, by_epoch=by_epoch)["train_cfg"]
+    hub = trained(tmp_path, train_cfg=train_cfg)
+    history = hub.get_scalar("train/loss")
+    assert history.mean("epoch") == pytest.approx(history.mean(count))
+    assert history.mean("global") == pytest.approx(history.mean(12))
