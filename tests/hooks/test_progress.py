@@ -75,6 +75,13 @@ def test_a_terminal_shows_a_live_line(tmp_path: Path) -> None:
     assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and given back
 
 
+def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
+    values: Any = {"table": [[1, 2]] * 3, "mIoU": [51.0, 52.0, 53.5]}
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), val_evaluator={"type": "Told", "values": values})
+    assert "MiB  mIoU 53.5" in shown[0]
+
+
 def test_elsewhere_nothing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path, ProgressHook())
     assert capsys.readouterr().out == ""

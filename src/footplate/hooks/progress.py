@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Sequence
+from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
@@ -77,14 +78,14 @@ class ProgressHook(Hook):
                 self._draw()
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Takes the validation's line away and keeps its first metric."""
+        """Takes the validation's line away and keeps its first metric that is a number."""
         if self._progress is None:
             return
         if self._side is not None:
             self._progress.remove_task(self._side)
             self._side = None
-        for name, value in list((metrics or {}).items())[:1]:
-            self._metric = f"{name} {value:.4g}"
+        numbers = [f"{name} {value:.4g}" for name, value in (metrics or {}).items() if isinstance(value, Real)]
+        self._metric = next(iter(numbers), "")
         self._progress.update(self._task, words=self._words(runner))
         self._draw()
 
