@@ -31,11 +31,12 @@ def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
     runner, witness = trained(tmp_path, train_cfg={"by_epoch": True, "max_epochs": 2}, default_hooks=checkpoint)
     epoch = ["before_train_epoch", *ITER * 4, "after_train_epoch", "before_save_checkpoint", *VAL]
     assert [name for name, _, _ in witness.seen] == [
-        *["before_run", "before_train", *epoch, *epoch, "after_train", "after_run"]
+        *["before_run", "before_train", *epoch, *epoch, "after_train", "before_save_checkpoint", "after_run"]
     ]
     assert witness.when("before_train_iter") == witness.when("after_train_iter")
     assert witness.when("after_train_iter") == [(iteration, iteration // 4) for iteration in range(8)]
-    assert witness.when("after_train_epoch") == witness.when("before_save_checkpoint") == [(4, 0), (8, 1)]
+    assert witness.when("after_train_epoch") == [(4, 0), (8, 1)]
+    assert witness.when("before_save_checkpoint") == [(4, 0), (8, 1), (8, 2)]
     assert witness.when("before_val") == witness.when("after_val_epoch") == [(4, 1), (8, 2)]
     assert witness.when("after_train") == witness.when("after_run") == [(8, 2)]
     witness.seen.clear()
@@ -50,10 +51,10 @@ def test_the_order_of_all_events_by_iteration(tmp_path: Path) -> None:
     round_of_three = [*ITER * 3, "before_save_checkpoint", *VAL]
     assert [name for name, _, _ in witness.seen] == [
         *["before_run", "before_train", "before_train_epoch", *round_of_three, *round_of_three],
-        *["after_train_epoch", "after_train", "after_run"],
+        *["after_train_epoch", "after_train", "before_save_checkpoint", "after_run"],
     ]
     assert [at for at, _ in witness.when("after_train_iter")] == list(range(6))
-    assert [at for at, _ in witness.when("before_save_checkpoint")] == [2, 5]
+    assert [at for at, _ in witness.when("before_save_checkpoint")] == [2, 5, 6]
     assert [at for at, _ in witness.when("before_val")] == [3, 6]
 
 

@@ -64,8 +64,8 @@ class SampleLoader(DataLoader[Any]):
         """Whether a pass has no end."""
         return self._plan.limit is None and any(getattr(each, "endless", False) for each in _samplers(self))
 
-    def batches(self, *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
-        """Yields the batches of one pass from number `start` on.
+    def batches(self, *, epoch: int = 0, start: int = 0, sample: int | None = None) -> Iterator[Any]:
+        """Yields the batches of one pass from number `start` on; see the function `batches`.
 
         Raises:
             DataError: A sample cannot be read, or samples cannot be put into a batch.
@@ -73,7 +73,7 @@ class SampleLoader(DataLoader[Any]):
         _set_epoch(self, epoch)
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
-        self._plan.epoch, self._plan.start = epoch, start
+        self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
         for batch in self._reader:
             if type(batch) is ReadFailure:
                 batch.throw()
@@ -103,21 +103,22 @@ class _Plan(Sampler[BatchKey]):
         self.limit = limit
         self.epoch = 0
         self.start = 0
+        self.sample: int | None = None
         self._rank, self._world_size = get_rank(), get_world_size()
 
     def __iter__(self) -> Iterator[BatchKey]:
         # The numbers are bound here, so that passes that overlap do not disturb each other.
         stop = None if self.limit is None else max(self.limit - self.start, 0)
-        return islice(self._keys(self.epoch, self.start), stop)
+        return islice(self._keys(self.epoch, self.start, self.sample), stop)
 
     def __len__(self) -> int:
         batches_or_samples = self.sampler if self.batch_sampler is None else self.batch_sampler
         length = len(batches_or_samples)  # type: ignore[arg-type]
         return length if self.limit is None else min(length, self.limit)
 
-    def _keys(self, epoch: int, start: int) -> Iterator[BatchKey]:
+    def _keys(self, epoch: int, start: int, sample: int | None) -> Iterator[BatchKey]:
         alone = self.batch_sampler is None
-        done, groups = self._from(start)
+        done, groups = self._from(start, sample)
         for indices in groups:
             stop = done + len(indices)
             positions = range(
@@ -126,12 +127,12 @@ class _Plan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, alone)
             done = stop
 
-    def _from(self, start: int) -> tuple[int, Iterator[Sequence[Any]]]:
+    def _from(self, start: int, sample: int | None) -> tuple[int, Iterator[Sequence[Any]]]:
         """Returns how many samples come before batch `start`, and the indices of the batches from it on."""
         if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
             groups: Iterator[Sequence[Any]] = iter(self.batch_sampler)
             return sum(len(skipped) for skipped in islice(groups, start)), groups
-        first = start * self.batch_size
+        first = start * self.batch_size if sample is None else sample
         if hasattr(self.sampler, "iterate_from"):
             indices = self.sampler.iterate_from(first)
         else:
@@ -139,7 +140,7 @@ class _Plan(Sampler[BatchKey]):
         return first, _grouped(indices, self.batch_size, drop_last=self.drop_last)
 
 
-def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterator[Any]:
+def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None) -> Iterator[Any]:
     """Yields the batches of one pass over a loader from number `start` on.
 
     Beginning late costs nothing where the loader is a `SampleLoader`; other loaders read what is skipped.
@@ -148,43 +149,46 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0) -> Iterato
         loader: Any iterable of batches.
         epoch: Which pass it is; samplers with `set_epoch` are told.
         start: The number of the first batch.
+        sample: How many of this rank's samples lie before it, where earlier batches were of another size; only a
+            `SampleLoader` can tell.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start)
+        return loader.batches(epoch=epoch, start=start, sample=sample)
     _set_epoch(loader, epoch)
     return _skipped(iter(loader), start)
 
 
-def endless_batches(loader: Iterable[Any], *, start: int = 0) -> Iterator[Any]:
+def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
     """Yields batches without an end, pass after pass, from number `start` on, counted over all passes.
 
     Args:
         loader: Any iterable of batches.
         start: The number of the first batch.
+        sample: How many of this rank's samples of its pass lie before it; see `batches`.
 
     Raises:
         DataError: While iterating: as `batches` does, or a pass holds no batch.
     """
     if isinstance(loader, SampleLoader) and loader.endless:
-        return loader.batches(start=start)
+        return loader.batches(start=start, sample=sample)
     length = _length(loader)
     if length is None:
         return _skipped(_passes(loader, 0, 0), start)
-    return _passes(loader, *divmod(start, length or 1))
+    return _passes(loader, *divmod(start, length or 1), sample)
 
 
-def _passes(loader: Iterable[Any], first: int, start: int) -> Iterator[Any]:
+def _passes(loader: Iterable[Any], first: int, start: int, sample: int | None = None) -> Iterator[Any]:
     for epoch in count(first):
         empty = True
-        for batch in batches(loader, epoch=epoch, start=start):
+        for batch in batches(loader, epoch=epoch, start=start, sample=sample):
             empty = False
             yield batch
         if empty:
             raise DataError("the loader holds no batch")
-        start = 0
+        start, sample = 0, None
 
 
 def _skipped(iterator: Iterator[Any], number: int) -> Iterator[Any]:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from footplate.data import batches, build_dataloader, endless_batches
+from footplate.data import batches, build_dataloader
+from footplate.engine.position import DataPosition
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator, build_evaluator
 from footplate.records import length_of
@@ -78,6 +79,7 @@ class BaseTrainLoop(BaseLoop):
         self.stop_training = False
         self.validation_requested = False
         self.in_progress = False
+        self._data = DataPosition(self.dataloader)
         self._iter = 0
         self._epoch = 0
         self._validated_at = 0
@@ -153,13 +155,26 @@ class BaseTrainLoop(BaseLoop):
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the position in the run."""
-        return {"iter": self._iter, "epoch": self._epoch, "validated_at": self._validated_at}
+        return {
+            "iter": self._iter,
+            "epoch": self._epoch,
+            "validated_at": self._validated_at,
+            "validation_requested": self.validation_requested,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes a position; training goes on behind it."""
         self._iter, self._epoch = state["iter"], state["epoch"]
         # A checkpoint of another engine does not tell: it is taken to have been validated.
         self._validated_at = state.get("validated_at", self._position)
+        self.validation_requested = state.get("validation_requested", False)
+        if "data" in state:
+            done = self._data.load_state_dict(state["data"], self._iter)
+            self._iter = done if self.by_epoch else self._iter
+
+    def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
+        """Returns the place in the data at which a run stands after so many iterations and epochs."""
+        return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
     @property
     def _position(self) -> int:
@@ -168,6 +183,11 @@ class BaseTrainLoop(BaseLoop):
     @property
     def _end(self) -> int:
         return self.max_epochs if self.by_epoch else self.max_iters
+
+    def _go_on_within(self) -> None:
+        """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
+        self.runner.restore_random_state()
+        self._validate_if_due()
 
     def _validation_is_due(self) -> bool:
         if self.validation_requested:
@@ -247,12 +267,16 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         runner, length = self.runner, len(self.dataloader)
         if length == 0:
             raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
-        self._validate_if_due()
+        within = not self.at_epoch_start
+        if not within:
+            self._validate_if_due()
         while self._epoch < self._max_epochs and not self.stop_training:
             runner.call_hook("before_train_epoch")
             runner.model.train()
-            start = self._iter - self._epoch * length
-            for numbered in enumerate(batches(self.dataloader, epoch=self._epoch, start=start), start):
+            if within:
+                self._go_on_within()
+            within, start = False, self._iter - self._epoch * length
+            for numbered in enumerate(self._data.one_pass(self._epoch, start), start):
                 yield numbered
                 if self.validation_requested:
                     self._validate_if_due()
@@ -297,9 +321,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def epoch(self) -> int:
         """How many times the loader was gone through; 0 with one that never ends."""
-        sampler = getattr(self.dataloader, "sampler", None)
-        length = length_of(self.dataloader)
-        return 0 if getattr(sampler, "endless", False) or not length else self._iter // length
+        return self._data.epoch_at(self._iter)
 
     @property
     def max_epochs(self) -> int:
@@ -316,8 +338,8 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner = self.runner
         runner.call_hook("before_train_epoch")
         runner.model.train()
-        self._validate_if_due()
-        stream = endless_batches(self.dataloader, start=self._iter)
+        self._go_on_within()
+        stream = self._data.endless(self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             yield self._iter, next(stream)
             self._validate_if_due()

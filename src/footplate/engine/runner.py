@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, save_checkpoint
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng, save_checkpoint
 from footplate.config import Config, check_keys
 from footplate.distributed import (
     broadcast_object,
@@ -119,7 +119,7 @@ class Runner:
         self.logger = logging.getLogger("footplate")
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
-        self._resumed: dict[str, Any] | None = None
+        self._random: dict[str, Any] | None = None
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
@@ -243,6 +243,7 @@ class Runner:
             self.call_hook("before_run")
             loop.run()
             self.call_hook("after_run")
+        self._random = None
         return self.model
 
     def val(self) -> dict[str, float]:
@@ -313,8 +314,9 @@ class Runner:
 
     def resume(self, filename: str) -> None:
         """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
-        self._resumed = self.load_checkpoint(filename, strict=True)
-        state.restore(self, self._resumed)
+        checkpoint = self.load_checkpoint(filename, strict=True)
+        state.restore(self, checkpoint)
+        self._random = state.random_of(checkpoint, self.rank)
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self) -> None:
@@ -329,10 +331,9 @@ class Runner:
             (self.resume if resumes else self.load_checkpoint)(latest)
 
     def restore_random_state(self) -> None:
-        """Puts the random generators where the resumed checkpoint has them; the loop calls it before it goes on."""
-        if self._resumed is not None:
-            state.restore_random(self._resumed)
-            self._resumed = None
+        """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""
+        if self._random is not None:
+            restore_rng(self._random)
 
     def _part(self, name: str) -> Any:
         if self._sections[name] is None:

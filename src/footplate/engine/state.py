@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import capture_rng, restore_rng
-from footplate.distributed import unwrap_model
+from footplate.checkpoint import capture_rng
+from footplate.distributed import gather_objects, unwrap_model
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook
@@ -16,11 +16,14 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 
 
-def capture(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> dict[str, Any]:
+def capture(
+    runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, together: bool = False
+) -> dict[str, Any]:
     """Returns everything that moves in a run.
 
     Args:
         runner: The runner.
+        together: Whether all ranks call this, so that the random generators of each go in.
         save_optimizer: Whether the optimizer's state goes in; without it a run cannot be resumed.
         save_param_scheduler: Whether the schedules' state goes in.
 
@@ -50,6 +53,8 @@ def capture(runner: "Runner", *, save_optimizer: bool = True, save_param_schedul
     metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
     if metainfo is not None:
         checkpoint["meta"]["dataset_meta"] = dict(metainfo)
+    if together and runner.world_size > 1:
+        checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
     if save_optimizer:
         checkpoint["optimizer"] = runner.optim_wrapper.state_dict()
     if save_param_scheduler:
@@ -81,11 +86,12 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
             _logger.warning("the checkpoint holds no '%s': it begins anew, and the run is not bit-equal", key)
 
 
-def restore_random(checkpoint: Mapping[str, Any]) -> None:
-    """Puts every random generator where it stood when the checkpoint was made."""
-    state = checkpoint.get("run", {}).get("random")
-    if state is not None:
-        restore_rng(state)
+def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
+    """Returns the state of a rank's random generators, or None where the checkpoint holds none."""
+    run = checkpoint.get("run", {})
+    ranks = run.get("random_of_ranks") or [run.get("random")]
+    state: dict[str, Any] | None = ranks[rank % len(ranks)]
+    return state
 
 
 def _position(runner: "Runner") -> dict[str, Any]:
@@ -97,6 +103,8 @@ def _position(runner: "Runner") -> dict[str, Any]:
         state["epoch"] += 1
     elif event == "after_train_iter" or (event is None and loop.in_progress):
         state["iter"] += 1
+    if hasattr(loop, "data_state"):
+        state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
 
 

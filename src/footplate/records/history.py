@@ -163,24 +163,31 @@ class HistoryBuffer:
         return self._registered[name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to go on as if never interrupted."""
-        self._flush()
-        values, counts = self.data
+        """Returns everything needed to go on as if never interrupted.
+
+        What waits to be moved into the ring goes on waiting: sums of floats depend on how they are grouped.
+        """
+        values, counts = self._stored(self._capacity)
+        waiting, own = len(self._pending), self._pending_counts or [1.0] * len(self._pending)
+        latest = _as_vector(self._pending).cpu().double().numpy() if waiting else np.empty(0)
         return {
-            "values": torch.from_numpy(values),
-            "counts": torch.from_numpy(counts),
+            "values": torch.from_numpy(np.concatenate([values, latest])),
+            "counts": torch.from_numpy(np.concatenate([counts, own])),
+            "waiting": waiting,
             "totals": self._totals.state_dict(),
             "epoch": self._epoch.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        values = state["values"][-self._capacity :]
-        self._pending.clear()
-        self._pending_counts = None
+        stored = len(state["values"]) - state.get("waiting", 0)
+        values, counts = state["values"][:stored][-self._capacity :], state["counts"][:stored][-self._capacity :]
+        self._pending[:] = state["values"][stored:].tolist()
+        own = state["counts"][stored:].tolist()
+        self._pending_counts = None if all(count == 1 for count in own) else own
         self._ring = torch.zeros(self._capacity, dtype=torch.float64)
         self._ring[: len(values)] = values
-        self._counts[: len(values)] = state["counts"][-self._capacity :].numpy()
+        self._counts[: len(values)] = counts.numpy()
         self._written = len(values)
         self._totals.load_state_dict(state["totals"])
         self._epoch.load_state_dict(state["epoch"])
@@ -197,6 +204,9 @@ class HistoryBuffer:
             # The usual case, a log line's: the ring is not touched.
             return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
         self._flush()
+        return self._stored(wanted)
+
+    def _stored(self, wanted: int) -> tuple[Values, Values]:
         if self._ring is None:
             return np.empty(0), np.empty(0)
         size = min(wanted, self._written)

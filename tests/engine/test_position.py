@@ -1,0 +1,148 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import Dataset
+
+from footplate import Hook, Runner
+from footplate.engine.position import DataPosition
+from footplate.registry import DATASETS
+from tests.support import loader, settings
+
+
+@DATASETS.register_module()
+class Numbered(Dataset[Any]):
+    """Samples that say their index."""
+
+    def __init__(self, size: int = 24) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> Any:
+        return {"inputs": torch.full((4,), float(index)), "labels": index % 2}
+
+
+class Seen(Hook):
+    """Keeps which samples came in which iteration."""
+
+    def __init__(self, save_at: int = 0) -> None:
+        self.samples: list[int] = []
+        self.first, self.save_at = -1, save_at
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter + 1 == self.save_at:
+            runner.save_checkpoint(runner.work_dir, f"iter_{self.save_at}.pth")
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.first = runner.iter if self.first < 0 else self.first
+        self.samples += data_batch["inputs"][:, 0].int().tolist()
+
+
+def run(
+    work_dir: Path, train_cfg: dict[str, Any], *, size: int, sampler: str, save_at: int = 0, **changes: Any
+) -> tuple[Runner, list[int], int]:
+    data = loader(
+        batch_size=size, dataset={"type": "Numbered"}, sampler={"type": sampler, "shuffle": True}, drop_last=False
+    )
+    seen = Seen(save_at)
+    runner = Runner(
+        **settings(
+            work_dir,
+            train_dataloader=data,
+            train_cfg=train_cfg,
+            default_hooks={"checkpoint": None, "logger": None},
+            custom_hooks=[seen],
+            param_scheduler=None,
+            **changes,
+        )
+    )
+    runner.train()
+    return runner, seen.samples, seen.first
+
+
+EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 9}
+ITERATIONS = {"by_epoch": False, "max_iters": 18, "val_interval": 99}
+
+
+@pytest.mark.parametrize("size", [2, 3, 6, 8])
+@pytest.mark.parametrize("start", [2, 6, 9])
+def test_epochs_go_on_at_the_same_sample_with_another_batch_size(
+    tmp_path: Path, size: int, start: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    _, whole, _ = run(tmp_path, EPOCHS, size=4, sampler="DefaultSampler", save_at=start)
+    path = str(tmp_path / f"iter_{start}.pth")
+    resumed, rest, _ = run(tmp_path / "other", EPOCHS, size=size, sampler="DefaultSampler", resume=True, load_from=path)
+    assert rest == whole[4 * start :]
+    assert (resumed.iter, resumed.epoch) == (3 * -(-24 // size), 3)
+    said = [each for each in caplog.messages if "is not bit-equal" in each]
+    where = f"sample {4 * start % 24 or 24} of epoch {(4 * start - 1) // 24} with batch size {size} instead of 4"
+    assert len(said) == 1
+    assert where in said[0]
+
+
+@pytest.mark.parametrize("size", [2, 3, 8])
+@pytest.mark.parametrize("sampler", ["DefaultSampler", "InfiniteSampler"])
+def test_iterations_go_on_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
+    _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=8)
+    path = str(tmp_path / "iter_8.pth")
+    there = {"sampler": sampler, "resume": True, "load_from": path}
+    _, rest, first = run(tmp_path / "b", ITERATIONS, size=size, save_at=12, **there)
+    assert (rest, first) == (whole[32 : 32 + len(rest)], 8)
+    assert len(rest) > 9 * size
+    path = str(tmp_path / "b/iter_12.pth")
+    _, again, _ = run(tmp_path / "c", ITERATIONS, size=size, sampler=sampler, resume=True, load_from=path)
+    assert again == rest[4 * size :]
+    _, back, _ = run(tmp_path / "d", ITERATIONS, size=4, sampler=sampler, resume=True, load_from=path)
+    assert back == whole[32 + 4 * size :][: len(back)]
+    assert len(back) > 20
+
+
+def test_the_same_settings_go_on_without_a_word(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    _, whole, _ = run(tmp_path, EPOCHS, size=5, sampler="DefaultSampler", save_at=7)
+    caplog.clear()
+    path = str(tmp_path / "iter_7.pth")
+    _, rest, _ = run(tmp_path / "b", EPOCHS, size=5, sampler="DefaultSampler", resume=True, load_from=path)
+    assert rest == whole[24 + 2 * 5 :]
+    assert not [each for each in caplog.messages if "bit-equal" in each]
+
+
+def position(size: int, world_size: int) -> DataPosition:
+    runner_loader: Any = _Loader(size, world_size)
+    found = DataPosition(runner_loader)
+    found._world_size = world_size
+    return found
+
+
+class _Loader:
+    drop_last = False
+
+    def __init__(self, size: int, world_size: int) -> None:
+        self.batch_size, self.sampler = size, range(-(-96 // world_size))
+
+    def batches(self) -> None:
+        """Makes it a loader that begins anywhere."""
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler) // self.batch_size)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "batch", "sample"),
+    [((4, 2), (4, 4), 3, 56), ((4, 2), (2, 3), 9, 54), ((4, 2), (16, 1), 3, 56), ((4, 2), (8, 1), 7, 56)],
+)
+def test_another_number_of_processes_goes_on_at_the_same_sample(
+    before: tuple[int, int], after: tuple[int, int], batch: int, sample: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        saved = position(*before).state_dict(12 + 7, 1)
+        assert (saved["batch"], saved["sample"]) == (7, 56)
+        here = position(*after)
+        done = here.load_state_dict(saved, 19)
+    length = -(-(-(-96 // after[1])) // after[0])
+    assert here.state_dict(done, 1)["sample"] == sample
+    assert (done, here.batch_at(done, 1)) == (length + batch, batch)
+    assert "is not bit-equal" in caplog.messages[0]
