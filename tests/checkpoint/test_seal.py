@@ -71,11 +71,16 @@ def test_what_is_no_archive_is_not_sealed() -> None:
 
 def test_an_error_below_is_kept_for_the_end() -> None:
     class Full(io.BytesIO):
+        asked = 0
+
         def write(self, data: object, /) -> int:
+            self.asked += 1
             raise OSError(28, "full")
 
-    sink = SealingSink(Full())
+    below = Full()
+    sink = SealingSink(below)
     assert sink.write(bytes(100)) == 100
     assert sink.write(_END) == 22
     with pytest.raises(OSError, match="full"):
         sink.seal()
+    assert below.asked == 1

@@ -63,6 +63,13 @@ def test_other_archives_are_told_apart(pack: Pack, members: dict[str, bytes], wo
         Archive(io.BytesIO(pack(members)))
 
 
+@pytest.mark.parametrize("place", [0, -22])
+def test_bytes_where_none_belong_are_found(pack: Pack, place: int) -> None:
+    packed = pack(_GOOD)
+    with pytest.raises(CheckpointDamagedError, match="directory is not where it should be"):
+        Archive(io.BytesIO(packed[:place] + b"PK\x01\x02 junk" + packed[place:]))
+
+
 def test_checksums_are_compared(pack: Pack) -> None:
     packed = pack(_GOOD)
     altered = packed.replace(b"12345678", b"12345679")
