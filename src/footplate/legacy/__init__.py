@@ -1,0 +1,57 @@
+"""First-generation code: base classes for it to stand on, and adapters that let it run on the engine."""
+
+from footplate.legacy.building import build_from_cfg, build_optimizer, build_optimizer_constructor, obj_from_dict
+from footplate.legacy.closure import ClosureHook
+from footplate.legacy.dataset import adapt_dataset
+from footplate.legacy.eval_hook import EvalHook
+from footplate.legacy.hook import Hook
+from footplate.legacy.log_buffer import LogBuffer
+from footplate.legacy.loggers import LoggerHook
+from footplate.legacy.metric import LegacyMetric
+from footplate.legacy.model import LegacyModel, adapt_model
+from footplate.legacy.optimizer_hooks import (
+    Fp16OptimizerHook,
+    GradientCumulativeFp16OptimizerHook,
+    GradientCumulativeOptimizerHook,
+    OptimizerHook,
+)
+from footplate.legacy.parallel import DataContainer, MMDataParallel, collate, scatter
+from footplate.legacy.precision import auto_fp16, force_fp32, wrap_fp16_model
+from footplate.legacy.runner_view import RunnerView, view_of
+from footplate.legacy.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
+from footplate.legacy.workflow import WorkflowHook
+from footplate.legacy.wrappers import SteppedByHook, SteppedByModel
+
+__all__ = [
+    "ClosureHook",
+    "DataContainer",
+    "EvalHook",
+    "Fp16OptimizerHook",
+    "GradientCumulativeFp16OptimizerHook",
+    "GradientCumulativeOptimizerHook",
+    "Hook",
+    "LegacyMetric",
+    "LegacyModel",
+    "LogBuffer",
+    "LoggerHook",
+    "LrUpdaterHook",
+    "MMDataParallel",
+    "MomentumUpdaterHook",
+    "OptimizerHook",
+    "RunnerView",
+    "SteppedByHook",
+    "SteppedByModel",
+    "WorkflowHook",
+    "adapt_dataset",
+    "adapt_model",
+    "auto_fp16",
+    "build_from_cfg",
+    "build_optimizer",
+    "build_optimizer_constructor",
+    "collate",
+    "force_fp32",
+    "obj_from_dict",
+    "scatter",
+    "view_of",
+    "wrap_fp16_model",
+]

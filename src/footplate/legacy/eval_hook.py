@@ -1,0 +1,99 @@
+"""Evaluation at times that the training loop's own counting cannot say."""
+
+import bisect
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.engine import Hook, ValLoop
+from footplate.errors import ArgumentError
+from footplate.hooks import CheckpointHook
+from footplate.legacy.metric import LegacyMetric
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module(name=["EvalHook", "DistEvalHook"])
+class EvalHook(Hook):
+    """Has the run validated every `interval` epochs or iterations, counted from `start`.
+
+    Args:
+        dataloader: What to evaluate on; None: what the config's validation loop reads.
+        start: The first epoch or iteration after which to evaluate; 0 also evaluates before training.
+        interval: How many lie between two evaluations.
+        by_epoch: What is counted.
+        save_best: A metric, or "auto"; the best checkpoint by it is kept.
+        rule: "greater" or "less".
+        greater_keys: Parts of names of metrics that should be great.
+        less_keys: Parts of names of metrics that should be small.
+        out_dir: Another folder for the best checkpoint.
+        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those epochs or iterations on.
+        evaluation: Arguments of the data set's `evaluate`, where `dataloader` is given.
+
+    Raises:
+        ArgumentError: A number makes no sense.
+    """
+
+    priority = "LOW"
+
+    def __init__(
+        self,
+        dataloader: Any = None,
+        start: int | None = None,
+        interval: int = 1,
+        by_epoch: bool = True,
+        save_best: str | None = None,
+        rule: str | None = None,
+        greater_keys: Sequence[str] | None = None,
+        less_keys: Sequence[str] | None = None,
+        out_dir: str | None = None,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        **evaluation: Any,
+    ) -> None:
+        for name, value, least in (("interval", interval, 1), ("start", start, 0)):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+                raise ArgumentError(f"{name} is a whole number of at least {least}", key=name, found=value)
+        self.dataloader, self.evaluation = dataloader, evaluation
+        self.start, self.by_epoch = start, by_epoch
+        self.interval = interval
+        self._milestones = [0, *(milestone for milestone, _ in dynamic_intervals or ())]
+        self._intervals = [interval, *(each for _, each in dynamic_intervals or ())]
+        self._best: dict[str, Any] = {
+            "save_best": save_best,
+            "rule": rule,
+            "greater_keys": greater_keys,
+            "less_keys": less_keys,
+        }
+        self._out_dir = out_dir
+
+    def before_run(self, runner: "Runner") -> None:
+        """Takes the evaluation over from the loop."""
+        if self.dataloader is not None:
+            loop = ValLoop(runner, self.dataloader, LegacyMetric(**self.evaluation))
+            runner.__dict__["val_loop"] = loop
+        if self._best["save_best"]:
+            saver: Any = {"interval": -1, "save_last": False, "by_epoch": self.by_epoch, "out_dir": self._out_dir}
+            runner.register_hook(CheckpointHook(**saver, **self._best))
+
+    def before_train(self, runner: "Runner") -> None:
+        """Keeps the loop from evaluating by itself, and evaluates first where `start` is 0."""
+        runner.train_loop.val_begin = sys.maxsize
+        if self.start == 0 and runner.iter == 0 and self._is_due(1):
+            runner.train_loop.validation_requested = True
+
+    def after_train_epoch(self, runner: "Runner") -> None:
+        """Asks for an evaluation, when counting epochs."""
+        if self.by_epoch and runner.train_loop.by_epoch and self._is_due(runner.epoch + 1):
+            runner.train_loop.validation_requested = True
+
+    def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        """Asks for an evaluation, when counting iterations."""
+        if not self.by_epoch and self._is_due(runner.iter + 1):
+            runner.train_loop.validation_requested = True
+
+    def _is_due(self, done: int) -> bool:
+        interval = self._intervals[bisect.bisect(self._milestones, done) - 1]
+        start = self.start or 0
+        return done >= start and (done - start) % interval == 0

@@ -1,0 +1,192 @@
+"""The base of hooks that were written for the first generation."""
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from footplate.engine import Hook as EngineHook
+from footplate.errors import ArgumentError
+from footplate.legacy.runner_view import RunnerView, view_of
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+# The first generation's events, and the general one that each stands for.
+GENERAL = {
+    "before_run": None,
+    "before_train_epoch": "before_epoch",
+    "before_train_iter": "before_iter",
+    "after_train_iter": "after_iter",
+    "after_train_epoch": "after_epoch",
+    "before_val_epoch": "before_epoch",
+    "before_val_iter": "before_iter",
+    "after_val_iter": "after_iter",
+    "after_val_epoch": "after_epoch",
+    "after_run": None,
+}
+# Validation events are those of a workflow's passes over validation data, which WorkflowHook calls; an evaluation
+# has none.
+_SHARED = (
+    "before_run",
+    "before_train_epoch",
+    "before_train_iter",
+    "after_train_iter",
+    "after_train_epoch",
+    "after_run",
+)
+
+
+class Hook(EngineHook):
+    """A hook whose methods take the runner alone and find everything else on it.
+
+    `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called for training and for a workflow's
+    validation. A run by iterations calls `before_epoch` and `after_epoch` once, and no `before_train_epoch`.
+
+    Example:
+        >>> class Watch(Hook):
+        ...     def after_train_iter(self, runner):
+        ...         if self.every_n_iters(runner, 100):
+        ...             runner.logger.info("%s", runner.outputs["loss"])
+    """
+
+    stages = tuple(GENERAL)
+
+    def before_run(self, runner: Any) -> None:
+        """Called once, before anything else."""
+
+    def after_run(self, runner: Any) -> None:
+        """Called once, at the end."""
+
+    def before_epoch(self, runner: Any) -> None:
+        """Called before each epoch of any mode."""
+
+    def after_epoch(self, runner: Any) -> None:
+        """Called after each epoch of any mode."""
+
+    def before_iter(self, runner: Any) -> None:
+        """Called before each iteration of any mode."""
+
+    def after_iter(self, runner: Any) -> None:
+        """Called after each iteration of any mode."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Called before each training epoch."""
+        self.before_epoch(runner)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Called before a workflow's pass over validation data."""
+        self.before_epoch(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Called after each training epoch."""
+        self.after_epoch(runner)
+
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after a workflow's pass over validation data."""
+        self.after_epoch(runner)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each training iteration."""
+        self.before_iter(runner)
+
+    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each batch of a workflow's validation."""
+        self.before_iter(runner)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each training iteration."""
+        self.after_iter(runner)
+
+    def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each batch of a workflow's validation."""
+        self.after_iter(runner)
+
+    def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
+        """Tells whether this is every n-th epoch."""
+        return n > 0 and bool((runner.epoch + 1) % n == 0)
+
+    def every_n_inner_iters(self, runner: Any, n: int) -> bool:
+        """Tells whether this is every n-th iteration of its epoch."""
+        return n > 0 and bool((runner.inner_iter + 1) % n == 0)
+
+    def every_n_iters(self, runner: Any, n: int) -> bool:
+        """Tells whether this is every n-th iteration of the run."""
+        return n > 0 and bool((runner.iter + 1) % n == 0)
+
+    def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
+        """Tells whether this is the last iteration of its epoch."""
+        return bool(runner.inner_iter + 1 == len(runner.data_loader))
+
+    def is_last_epoch(self, runner: Any) -> bool:
+        """Tells whether this is the last epoch."""
+        return bool(runner.epoch + 1 == runner.max_epochs)
+
+    def is_last_iter(self, runner: Any) -> bool:
+        """Tells whether this is the last iteration."""
+        return bool(runner.iter + 1 == runner.max_iters)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns, for each event of a run at which the hook acts, what is called there with a view of the runner.
+
+        Raises:
+            ArgumentError: A method does not take the runner alone.
+        """
+        _check(self)
+        found = {event: _viewed(self, event) for event in _SHARED if _acts_at(self, event)}
+        if "after_train_iter" in found or "after_train_epoch" in found:
+            found.setdefault("before_train_iter", _note_rates)
+        return found
+
+    @classmethod
+    def get_triggered_stages(cls) -> list[str]:
+        """Returns the first generation's events at which the hook acts, in the order of a run."""
+        return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
+
+
+def _overrides(kind: "type[Hook]", name: str | None) -> bool:
+    return name is not None and getattr(kind, name) is not getattr(Hook, name)
+
+
+def _acts_at(hook: Hook, event: str) -> bool:
+    names = [event, GENERAL[event]]
+    return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
+
+
+def _viewed(hook: Hook, event: str) -> Callable[..., Any]:
+    method = getattr(hook, event)
+    general = getattr(hook, GENERAL[event] or event)
+    is_epoch = event.endswith("_epoch")
+
+    def call(runner: "Runner", **arguments: Any) -> None:
+        view = view_of(runner)
+        view.follow(event, arguments)
+        (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
+        if event == "before_train_iter":
+            view.note_rates()
+
+    return call
+
+
+def _note_rates(runner: "Runner", **arguments: Any) -> None:
+    view_of(runner).note_rates()
+
+
+def call_hooks(view: RunnerView, event: str) -> None:
+    """Calls the first-generation hooks of a run at one of the first generation's events, in their order."""
+    for hook in view.hooks:
+        if isinstance(hook, Hook):
+            getattr(hook, event)(view)
+
+
+def _check(hook: Hook) -> None:
+    for event in (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter"):
+        try:
+            inspect.signature(getattr(hook, event)).bind(None)
+        except TypeError as error:
+            raise ArgumentError(
+                f"{type(hook).__name__}.{event} does not take the arguments of its event",
+                notes=[
+                    f"expected of a first-generation hook: {event}(self, runner)",
+                    "a hook with batch_idx and data_batch derives from footplate.Hook, or mmengine.hooks.Hook",
+                ],
+            ) from error

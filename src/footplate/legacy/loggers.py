@@ -1,0 +1,105 @@
+"""The base of loggers that were written for the first generation."""
+
+from collections import OrderedDict
+from typing import Any
+
+from footplate.legacy.hook import Hook
+
+
+class LoggerHook(Hook):
+    """Logs every `interval` iterations, and what a workflow's validation gave; a subclass says how in `log`.
+
+    Args:
+        interval: Iterations between two calls of `log`.
+        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`.
+        reset_flag: Whether averages are forgotten after each call.
+        by_epoch: Whether the run counts epochs.
+    """
+
+    priority = "VERY_LOW"
+
+    def __init__(
+        self, interval: int = 10, ignore_last: bool = True, reset_flag: bool = False, by_epoch: bool = True
+    ) -> None:
+        self.interval = interval
+        self.ignore_last = ignore_last
+        self.reset_flag = reset_flag
+        self.by_epoch = by_epoch
+
+    def log(self, runner: Any) -> None:
+        """Writes what `get_loggable_tags` returns."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what its log() does")
+
+    def before_epoch(self, runner: Any) -> None:
+        """Forgets the averages of the epoch before."""
+        runner.log_buffer.clear()
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Averages and logs at the interval."""
+        is_time = self.every_n_inner_iters if self.by_epoch else self.every_n_iters
+        if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
+            runner.log_buffer.average(self.interval)
+            self.log(runner)
+            if self.reset_flag:
+                runner.log_buffer.clear_output()
+
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+        """Averages and logs what a workflow's validation gave."""
+        runner.log_buffer.average()
+        self.log(runner)
+
+    def get_mode(self, runner: Any) -> str:
+        """Returns "train" or "val"."""
+        return str(runner.mode)
+
+    def get_epoch(self, runner: Any) -> int:
+        """Returns the number of the epoch, from 1."""
+        return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
+
+    def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
+        """Returns the number of the iteration, from 1, in its epoch or in the run."""
+        return int((runner.inner_iter if self.by_epoch and inner_iter else runner.iter) + 1)
+
+    def get_step(self, runner: Any) -> int:
+        """Returns the step to write scalars with."""
+        return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
+
+    def get_lr_tags(self, runner: Any) -> dict[str, float]:
+        """Returns the learning rate of the first group, or of each optimizer's."""
+        return _first_of("learning_rate", runner.current_lr())
+
+    def get_momentum_tags(self, runner: Any) -> dict[str, float]:
+        """Returns the momentum of the first group, or of each optimizer's."""
+        return _first_of("momentum", runner.current_momentum())
+
+    def get_loggable_tags(
+        self,
+        runner: Any,
+        allow_scalar: bool = True,
+        allow_text: bool = False,
+        add_mode: bool = True,
+        tags_to_skip: tuple[str, ...] = ("time", "data_time"),
+    ) -> "OrderedDict[str, Any]":
+        """Returns the values to log by name: the averages, learning rates and momenta.
+
+        Args:
+            runner: The runner.
+            allow_scalar: Whether numbers are among them.
+            allow_text: Whether texts are.
+            add_mode: Whether names begin with the mode, `train/loss`.
+            tags_to_skip: What is left out.
+        """
+        tags: OrderedDict[str, Any] = OrderedDict()
+        for name, value in runner.log_buffer.output.items():
+            allowed = allow_text if isinstance(value, str) else allow_scalar
+            if name not in tags_to_skip and allowed:
+                tags[f"{self.get_mode(runner)}/{name}" if add_mode else name] = value
+        tags.update(self.get_lr_tags(runner))
+        tags.update(self.get_momentum_tags(runner))
+        return tags
+
+
+def _first_of(name: str, values: Any) -> dict[str, float]:
+    if isinstance(values, dict):
+        return {f"{name}/{part}": each[0] for part, each in values.items()}
+    return {name: values[0]}

@@ -1,0 +1,52 @@
+"""The run of fashion-seg, in the first generation's words: it ends with the same weights.
+
+Every line is what a config for the first generation's engines holds; `footplate migrate` writes its twin.
+"""
+
+# Data.
+pipeline = [dict(type="PackSegInputs")]
+data = dict(
+    samples_per_gpu=16,
+    workers_per_gpu=0,
+    train=dict(
+        type="FashionScenes",
+        split="train",
+        style=dict(turn=10, stretch=0.15),
+        pipeline=pipeline,
+    ),
+    val=dict(type="FashionScenes", split="test", pipeline=pipeline),
+    test=dict(type="FashionScenes", split="test", pipeline=pipeline),
+    val_dataloader=dict(samples_per_gpu=50),
+    test_dataloader=dict(samples_per_gpu=50),
+)
+
+# Model.
+model = dict(
+    type="SmallSegmentor",
+    num_classes=11,
+    widths=(32, 64, 128, 192),
+    depths=(1, 1, 2, 2),
+    flip_test=True,
+    data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
+)
+
+# Schedule: 100 iterations of warm-up, then down to zero.
+optimizer = dict(
+    type="AdamW", lr=0.003, weight_decay=0.05, paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
+)
+optimizer_config = dict()
+lr_config = dict(
+    policy="poly", power=0.9, min_lr=0, by_epoch=False, warmup="linear", warmup_iters=100, warmup_ratio=0.01
+)
+runner = dict(type="IterBasedRunner", max_iters=1800)
+checkpoint_config = dict(by_epoch=False, interval=600, max_keep_ckpts=2)
+evaluation = dict(interval=600, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
+
+# Runtime.
+log_config = dict(interval=50, hooks=[dict(type="TextLoggerHook", by_epoch=False)])
+dist_params = dict(backend="nccl")
+log_level = "INFO"
+load_from = None
+resume_from = None
+workflow = [("train", 1)]
+seed = 0
