@@ -19,33 +19,42 @@ def _root(
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.loops:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", "footplate.tasks", base="footplate.engine.hook:Hook")
+HOOKS = _root("hook", "footplate.hooks", "footplate.tasks", "footplate.legacy", base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
 DATASETS = _root(
     "dataset",
     "footplate.data",
     "footplate.recipes.fashion_scenes",
+    "footplate.legacy",
     base="torch.utils.data:Dataset",
     strict=False,
     noun="data set",
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
 TRANSFORMS = _root("transform", "footplate.data", "footplate.tasks")
-FUNCTIONS = _root("function", "footplate.data")
+FUNCTIONS = _root("function", "footplate.data", "footplate.legacy")
 
-MODELS = _root("model", "footplate.models", "footplate.tasks", base="torch.nn:Module", strict=False)
+MODELS = _root("model", "footplate.models", "footplate.tasks", "footplate.legacy", base="torch.nn:Module", strict=False)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
 TASK_UTILS = _root("task util", "footplate.tasks")
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
-OPTIM_WRAPPERS = _root("optimizer wrapper", "footplate.optim", base="footplate.optim.wrappers.base:OptimWrapper")
+OPTIM_WRAPPERS = _root(
+    "optimizer wrapper", "footplate.optim", "footplate.legacy", base="footplate.optim.wrappers.base:OptimWrapper"
+)
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")
 PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedule")
 
-METRICS = _root("metric", "footplate.evaluation", "footplate.tasks", base="footplate.evaluation.metric:BaseMetric")
+METRICS = _root(
+    "metric",
+    "footplate.evaluation",
+    "footplate.tasks",
+    "footplate.legacy",
+    base="footplate.evaluation.metric:BaseMetric",
+)
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
 
 VISUALIZERS = _root(
