@@ -62,6 +62,39 @@ def test_a_folder_elsewhere_is_found_through_the_pointer(tmp_path: Path, make_st
     assert find_latest(tmp_path / "work") == newer
 
 
+def test_a_checkpoint_after_the_pointer_is_found(tmp_path: Path, make_state: State) -> None:
+    first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    write_pointer(tmp_path, first)
+    assert candidates(tmp_path) == [second, first]
+
+
+def test_a_clock_that_is_wrong_does_not_throw_the_run_back(tmp_path: Path, make_state: State) -> None:
+    newest, older = tmp_path / "iter_9.pth", tmp_path / "iter_5.pth"
+    save_checkpoint(make_state(9), newest)
+    save_checkpoint(make_state(5), older)
+    write_pointer(tmp_path, newest)
+    assert candidates(tmp_path) == [str(newest), str(older)]
+
+
+def test_a_run_begun_anew_does_not_go_on_with_the_old_one(tmp_path: Path, make_state: State) -> None:
+    old, new = tmp_path / "iter_9.pth", tmp_path / "iter_1.pth"
+    save_checkpoint(make_state(9), old)
+    save_checkpoint(make_state(1), new)
+    write_pointer(tmp_path, new)
+    assert find_latest(tmp_path) == str(new)
+
+
+def test_a_damaged_one_after_the_pointer_is_told(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    write_pointer(tmp_path, first)
+    Path(second).write_bytes(Path(second).read_bytes()[:-100])
+    os.utime(second, (4e9, 4e9))  # without its seal, the date of the file counts
+    assert find_latest(tmp_path) == first
+    assert len(caplog.messages) == 1
+
+
 def test_a_pointer_to_nothing_is_no_trouble(tmp_path: Path, make_state: State) -> None:
     write_pointer(tmp_path, tmp_path / "gone" / "iter_9.pth")
     assert find_latest(tmp_path) is None

@@ -48,6 +48,7 @@ class BackgroundSaver:
         path: "str | os.PathLike[str]",
         *,
         then: Callable[[], None] | None = None,
+        otherwise: Callable[[BaseException], None] | None = None,
     ) -> None:
         """Copies `state` to host memory and commits it to `path` while the caller goes on.
 
@@ -57,6 +58,7 @@ class BackgroundSaver:
             state: See `save_checkpoint`.
             path: See `save_checkpoint`.
             then: Called in the thread after the commit: to move the pointer and remove older checkpoints.
+            otherwise: Called in the thread with what made it fail; by default that is logged.
 
         Raises:
             CheckpointError: The state cannot be saved, or the save before this one failed (and this one was
@@ -64,7 +66,7 @@ class BackgroundSaver:
         """
         self.wait()
         copied = self._copier.copy(to_plain(state))
-        self._begin(lambda: _commit(copied, os.fspath(path), then))
+        self._begin(lambda: _commit(copied, os.fspath(path), then), otherwise or _tell)
 
     def reserve(self, size: int) -> None:
         """Allocates memory for copies of `size` bytes beside the caller, which makes the first save as quick.
@@ -73,7 +75,7 @@ class BackgroundSaver:
             size: The expected size of a checkpoint, in bytes.
         """
         self.wait()
-        self._begin(lambda: self._copier.reserve(size))
+        self._begin(lambda: self._copier.reserve(size), _tell)
 
     def wait(self) -> None:
         """Returns when nothing is in flight.
@@ -88,16 +90,20 @@ class BackgroundSaver:
         if error is not None:
             raise error
 
-    def _begin(self, work: Callable[[], None]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(work,), name="footplate-checkpoint")
+    def _begin(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
+        self._thread = threading.Thread(target=self._run, args=(work, otherwise), name="footplate-checkpoint")
         self._thread.start()
 
-    def _run(self, work: Callable[[], None]) -> None:
+    def _run(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
         try:
             work()
         except BaseException as error:  # noqa: BLE001 - raised again by `wait`, in the caller's thread
-            _logger.error("a save in the background failed: %s", error)
             self._error = error
+            otherwise(error)
+
+
+def _tell(error: BaseException) -> None:
+    _logger.error("a save in the background failed: %s", error)
 
 
 def _commit(state: Mapping[str, Any], path: str, then: Callable[[], None] | None) -> None:

@@ -2,7 +2,9 @@
 
 import contextlib
 import logging
+import math
 import os
+from collections.abc import Mapping
 
 from footplate import storage
 from footplate.checkpoint._seal import read_seal
@@ -56,13 +58,32 @@ def other_whole(path: "str | os.PathLike[str]") -> str | None:
 
 
 def candidates(folder: "str | os.PathLike[str]") -> list[str]:
-    """Returns the checkpoints of a run as absolute paths, newest first, whole or not."""
+    """Returns the checkpoints of a run as absolute paths, newest first, whole or not.
+
+    The one that `last_checkpoint` names comes first, unless another one is both later and farther: then the
+    process died before it could move the pointer. Later alone may be a clock that is wrong.
+    """
     folders = [storage.absolute(folder)]
     pointer = read_pointer(folder)
     if pointer and storage.parent(pointer) not in folders:
         folders.append(storage.parent(pointer))
     found = [path for place in folders for path in _checkpoints_in(place)]
-    return sorted(found, key=_saved, reverse=True)
+    ordered = sorted(found, key=_saved, reverse=True)
+    if pointer not in ordered:
+        return ordered
+    later = ordered[: ordered.index(pointer)]
+    front = [path for path in later if _progress(path) > _progress(pointer)] + [pointer]
+    return front + [path for path in ordered if path not in front]
+
+
+def _progress(path: str) -> float:
+    """Returns the iteration of a checkpoint; that of one that cannot be read is unknown, and may be the farthest."""
+    try:
+        meta = shapes_in(path).get("meta")
+    except CheckpointError:
+        return math.inf
+    number = meta.get("iter", 0) if isinstance(meta, Mapping) else 0
+    return number if isinstance(number, (int, float)) else 0
 
 
 def _checkpoints_in(folder: str) -> list[str]:

@@ -1,5 +1,6 @@
 """Telling whole checkpoints from damaged ones."""
 
+import io
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -49,7 +50,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
     """
     try:
         with storage.open_file(path) as stream:
-            yield stream
+            yield stream if stream.seekable() else io.BytesIO(stream.read())
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint '{path}'") from error
     except OSError as error:
