@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor, nn
 
+from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, origin_of
 from footplate.migration.generations import is_first_generation
@@ -30,7 +31,10 @@ class _Column(NamedTuple):
 
 
 def simulate(
-    cfg: Mapping[str, Any], model: nn.Module, epoch_length: int | None = None, iters: Iterable[int] | None = None
+    cfg: Mapping[str, Any] | Config,
+    model: nn.Module,
+    epoch_length: int | None = None,
+    iters: Iterable[int] | None = None,
 ) -> dict[str, Trajectory]:
     """Returns the settings of every parameter over a run, without training.
 
@@ -68,7 +72,9 @@ def simulate(
     return notes.trajectories(order, wanted)
 
 
-def _second_generation(cfg: Mapping[str, Any]) -> Mapping[str, Any]:
+def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
+    if isinstance(cfg, Config):
+        cfg = cfg._cfg_dict
     if not is_first_generation(cfg):
         return cfg
     translation = translate_optimization(cfg)
