@@ -1,5 +1,7 @@
 """A run small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on."""
 
+import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -98,6 +100,29 @@ for _event in EVENTS:
     setattr(Witness, _event, _witness(_event))
 
 
+@HOOKS.register_module()
+class KillForTest(Hook):
+    """Ends the process without a word, after an iteration or at the end of the epoch that it ends."""
+
+    priority = "LOWEST"
+
+    def __init__(self, iteration: int, by_epoch: bool = False) -> None:
+        self.iteration, self.by_epoch = iteration, by_epoch
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if not self.by_epoch and runner.iter + 1 == self.iteration:
+            self._die(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        if self.by_epoch and runner.iter == self.iteration:
+            self._die(runner)
+
+    def _die(self, runner: Any) -> None:
+        if hasattr(runner, "saver"):
+            runner.saver.settle()  # what is being saved behind the training is to be there
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
 def loader(size: int = 16, *, shuffle: bool = True, **changes: Any) -> dict[str, Any]:
     """Returns the section of a loader."""
     return {
@@ -131,3 +156,43 @@ def settings(work_dir: Path | str, *, by_epoch: bool = True, **changes: Any) -> 
         "log_level": "WARNING",
         **changes,
     }
+
+
+# The same as a config file, of eight iterations.
+TINY = """\
+custom_imports = dict(imports=["tests.support"])
+model = dict(type="ToyModel", dropout=0.1)
+train_dataloader = dict(
+    batch_size=4,
+    dataset=dict(type="Points", size=16),
+    sampler=dict(type="DefaultSampler", shuffle=True),
+    collate_fn=dict(type="default_collate"),
+)
+val_dataloader = dict(
+    batch_size=4,
+    dataset=dict(type="Points", size=8),
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    collate_fn=dict(type="default_collate"),
+)
+test_dataloader = val_dataloader
+train_cfg = dict(by_epoch=False, max_iters=8, val_interval=4)
+val_cfg = dict()
+test_cfg = dict()
+val_evaluator = dict(type="PointAccuracy")
+test_evaluator = val_evaluator
+optim_wrapper = dict(
+    optimizer=dict(
+        type="SGD",
+        lr=0.1,
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.5, end=4, by_epoch=False),
+]
+default_hooks = dict(
+    logger=dict(interval=2),
+    checkpoint=dict(by_epoch=False, interval=4),
+)
+custom_hooks = [dict(type="Witness")]
+randomness = dict(seed=3)
+"""

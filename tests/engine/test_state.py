@@ -12,7 +12,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import CheckpointHook
-from tests.support import Witness, loader, settings
+from tests.support import KillForTest, Witness, loader, settings
 
 MODEL = {"type": "ToyModel", "dropout": 0.3}
 
@@ -71,24 +71,7 @@ def assert_same(found: Any, expected: Any, place: str = "") -> None:
         assert found == expected, place
 
 
-class Kill(Hook):
-    """Ends the process without a word, right after a checkpoint."""
-
-    priority = "LOWEST"
-
-    def __init__(self, iteration: int, by_epoch: bool = False) -> None:
-        self.iteration, self.by_epoch = iteration, by_epoch
-
-    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        if not self.by_epoch and runner.iter + 1 == self.iteration:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    def after_train_epoch(self, runner: Any) -> None:
-        if self.by_epoch and runner.iter == self.iteration:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-
-def run_until_killed(cfg: dict[str, Any], kill: Kill) -> None:
+def run_until_killed(cfg: dict[str, Any], kill: KillForTest) -> None:
     process = multiprocessing.get_context("fork").Process(target=run, args=(cfg, kill))
     process.start()
     process.join()  # without a limit: with one it would wait for the loader's workers, which notice after 5 seconds
@@ -96,17 +79,17 @@ def run_until_killed(cfg: dict[str, Any], kill: Kill) -> None:
 
 
 CASES = [
-    pytest.param({"by_epoch": True}, Kill(8, by_epoch=True), "epoch_2.pth", id="epochs"),
-    pytest.param({"by_epoch": True, "by_iteration": 3, "accumulate": 2}, Kill(9), "iter_9.pth", id="mid-epoch"),
-    pytest.param({"by_epoch": False, "by_iteration": 4}, Kill(8), "iter_8.pth", id="iterations"),
-    pytest.param({"by_epoch": False, "by_iteration": 5, "accumulate": 4}, Kill(5), "iter_5.pth", id="mid-round"),
+    pytest.param({"by_epoch": True}, KillForTest(8, by_epoch=True), "epoch_2.pth", id="epochs"),
+    pytest.param({"by_epoch": True, "by_iteration": 3, "accumulate": 2}, KillForTest(9), "iter_9.pth", id="mid-epoch"),
+    pytest.param({"by_epoch": False, "by_iteration": 4}, KillForTest(8), "iter_8.pth", id="iterations"),
+    pytest.param({"by_epoch": False, "by_iteration": 5, "accumulate": 4}, KillForTest(5), "iter_5.pth", id="mid-round"),
 ]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize(("case", "kill", "at"), CASES)
 def test_a_killed_run_goes_on_bit_for_bit(
-    tmp_path: Path, case: dict[str, Any], kill: Kill, at: str, workers: int
+    tmp_path: Path, case: dict[str, Any], kill: KillForTest, at: str, workers: int
 ) -> None:
     whole = run(config(tmp_path / "whole", workers=workers, **case))
     last = os.path.basename((tmp_path / "whole/last_checkpoint").read_text())
@@ -140,7 +123,7 @@ def test_a_run_goes_on_from_any_iteration(tmp_path: Path, by_epoch: bool, sample
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_a_validation_that_was_due_when_the_run_died_takes_place(tmp_path: Path, by_epoch: bool) -> None:
     cfg = config(tmp_path, by_epoch=by_epoch, by_iteration=4)
-    run_until_killed(cfg, Kill(8))
+    run_until_killed(cfg, KillForTest(8))
     witness = Witness()
     resumed = run(cfg, witness, resume=True)
     assert [at for at, _ in witness.when("before_val")] == [8, 12]

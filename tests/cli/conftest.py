@@ -1,0 +1,41 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from tests.support import TINY
+
+
+def _end_of_process() -> None:
+    logger = logging.getLogger("footplate")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+
+
+@pytest.fixture
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The config of a run of eight iterations, in the folder where commands run."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "tiny.py"
+    path.write_text(TINY)
+    return path
+
+
+@pytest.fixture
+def footplate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
+    """Runs a command and returns its exit code, what it said and what it said went wrong."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        try:
+            code = main([str(each) for each in arguments])
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        finally:
+            _end_of_process()
+        shown = capsys.readouterr()
+        return code, shown.out, shown.err
+
+    return call

@@ -1,0 +1,242 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+class Mistake(NamedTuple):
+    """A line of the config, what it becomes, and the message."""
+
+    line: str
+    instead: str
+    says: str
+    key: str
+    near: str | None = None
+
+
+TYPES = [
+    Mistake('type="ToyModel"', 'type="ToyModl"', "unknown model 'ToyModl'", "model.type", "ToyModel"),
+    Mistake('type="Witness"', 'type="Witnes"', "unknown hook 'Witnes'", "custom_hooks[0].type", "Witness"),
+    Mistake(
+        "by_epoch=False, max_iters=8",
+        'type="IterBasedTrainLop", max_iters=8',
+        "unknown loop 'IterBasedTrainLop'",
+        "train_cfg.type",
+        "IterBasedTrainLoop",
+    ),
+    Mistake('type="SGD"', 'type="SGDD"', "unknown optimizer 'SGDD'", "optim_wrapper.optimizer.type", "SGD"),
+    Mistake('type="LinearLR"', 'type="LinerLR"', "unknown schedule 'LinerLR'", "param_scheduler[0].type", "LinearLR"),
+    Mistake(
+        'val_evaluator = dict(type="PointAccuracy")',
+        'val_evaluator = dict(type="PointAcuracy")',
+        "unknown metric 'PointAcuracy'",
+        "val_evaluator.type",
+        "PointAccuracy",
+    ),
+]
+ARGUMENTS = [
+    Mistake("dropout=0.1", "droput=0.1", "model 'ToyModel' takes no argument 'droput'", "model.droput", "dropout"),
+    Mistake(
+        "logger=dict(interval=2)",
+        "logger=dict(intervall=2)",
+        "hook 'LoggerHook' takes no argument 'intervall'",
+        "default_hooks.logger.intervall",
+        "interval",
+    ),
+    Mistake(
+        'type="Witness"',
+        'type="Witness", start=3',
+        "hook 'Witness' takes no argument 'start'",
+        "custom_hooks[0].start",
+    ),
+    Mistake(
+        "val_interval=4",
+        "val_intervals=4",
+        "loop 'IterBasedTrainLoop' takes no argument 'val_intervals'",
+        "train_cfg.val_intervals",
+        "val_interval",
+    ),
+    Mistake(
+        "        lr=0.1",
+        "        lrr=0.1",
+        "optimizer 'SGD' takes no argument 'lrr'",
+        "optim_wrapper.optimizer.lrr",
+        "lr",
+    ),
+    Mistake(
+        "start_factor=0.5",
+        "start_facto=0.5",
+        "takes no argument 'start_facto'",
+        "param_scheduler[0].start_facto",
+        "start_factor",
+    ),
+    Mistake(
+        'val_evaluator = dict(type="PointAccuracy")',
+        'val_evaluator = dict(type="PointAccuracy", prefx="a")',
+        "metric 'PointAccuracy' takes no argument 'prefx'",
+        "val_evaluator.prefx",
+        "prefix",
+    ),
+]
+VALUES = [
+    Mistake("        lr=0.1", '        lr="0.1"', "lr", "optim_wrapper.optimizer.lr"),
+    Mistake(
+        "logger=dict(interval=2)",
+        "logger=dict(interval=-2)",
+        "interval must be a positive whole number",
+        "default_hooks.logger.interval",
+    ),
+    Mistake(
+        "checkpoint=dict(by_epoch=False, interval=4)",
+        "checkpoint=dict(by_epoch=False, interval=-4)",
+        "interval must be a positive whole number, or -1 for none",
+        "default_hooks.checkpoint.interval",
+    ),
+    Mistake(
+        "val_interval=4",
+        "val_interval=-4",
+        "val_interval must be a whole number of at least 1",
+        "train_cfg.val_interval",
+    ),
+    Mistake(
+        'type="Witness"',
+        'type="Witness", priority="VERY_LO"',
+        "unknown priority 'VERY_LO'",
+        "custom_hooks[0].priority",
+        "VERY_LOW",
+    ),
+    Mistake(
+        "train_dataloader =",
+        "train_dataloder =",
+        "unknown key 'train_dataloder'",
+        "train_dataloder",
+        "train_dataloader",
+    ),
+    Mistake("randomness = dict(seed=3)", "randomness = dict(seed=-3)", "a seed is a whole number", "randomness.seed"),
+    Mistake("max_iters=8", "max_iters=0", "max_iters must be a whole number of at least 1", "train_cfg.max_iters"),
+    Mistake(
+        '    batch_size=4,\n    dataset=dict(type="Points", size=16)',
+        '    batch_size=0,\n    dataset=dict(type="Points", size=16)',
+        "batch_size",
+        "train_dataloader.batch_size",
+    ),
+]
+
+
+@pytest.mark.parametrize("mistake", [*TYPES, *ARGUMENTS, *VALUES], ids=lambda each: each.instead.strip().split("\n")[0])
+def test_a_mistake_in_a_config(tiny: Path, footplate: Command, mistake: Mistake) -> None:
+    assert TINY.count(mistake.line) >= 1
+    tiny.write_text(TINY.replace(mistake.line, mistake.instead, 1))
+    place = TINY[: TINY.index(mistake.line)].count("\n") + 1
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    lines = errors.splitlines()
+    assert code == 2
+    assert lines[0].startswith("error: ")
+    assert mistake.says in lines[0]
+    assert lines[1] == f"  at tiny.py:{place}, key {mistake.key}"
+    assert len(lines) <= 5
+    assert [line for line in lines if "did you mean" in line] == (
+        [f"  did you mean '{mistake.near}'?"] if mistake.near else []
+    )
+    assert "Traceback" not in errors
+    assert [each.name for each in tiny.parent.iterdir() if each.suffix != ".pyc" and each.name != "__pycache__"] == [
+        "tiny.py"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says", "near"),
+    [
+        (["--set", "train_cfg.max_iter=3"], "train_cfg.max_iter", "train_cfg.max_iters"),
+        (["--set", "optim_wraper.optimizer.lr=3"], "optim_wraper", "optim_wrapper"),
+        (["--set", "train_cfg.max_iters"], "train_cfg.max_iters", None),
+        (["--set", "=3"], "=3", None),
+        (["--set", "param_scheduler.7.end=3"], "param_scheduler", None),
+        (["--set", "model.type.name=3"], "model.type", None),
+    ],
+)
+def test_a_bad_override(tiny: Path, footplate: Command, arguments: list[str], says: str, near: str | None) -> None:
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", *arguments)
+    lines = errors.splitlines()
+    assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
+    assert says in errors
+    assert (f"  did you mean '{near}'?" in lines) is (near is not None)
+    assert not (tiny.parent / "work").exists()
+
+
+def test_a_config_that_is_not_there(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tin.py")[::2] == (
+        2,
+        "error: there is no config file or recipe 'tin.py'\n"
+        "  did you mean 'tiny.py'?\n"
+        "  `footplate recipes` lists the recipes\n",
+    )
+    assert "did you mean 'fashion-seg'?" in footplate("train", "fashion-sge")[2]
+
+
+def test_bases_that_go_round_in_a_circle(tiny: Path, footplate: Command) -> None:
+    for name, base in (("a", "b"), ("b", "c"), ("c", "a")):
+        (tiny.parent / f"{name}.py").write_text(f"_base_ = './{base}.py'\n")
+    code, _, errors = footplate("train", "a.py", "--work-dir", "work")
+    assert code == 2
+    assert len(errors.splitlines()) <= 5
+    assert all(f"{name}.py" in errors for name in "abc")
+    assert "at c.py:1" in errors
+    assert not (tiny.parent / "work").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "says", "line"),
+    [("model = dict(\n", "", 1), ("a = 1\nb = a +\n", "", 2), ("a = 1\nb = nothing\n", "nothing", 2)],
+)
+def test_a_config_that_is_no_python(tiny: Path, footplate: Command, text: str, says: str, line: int) -> None:
+    tiny.write_text(text)
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
+    assert says in errors
+    assert f"tiny.py:{line}" in errors
+
+
+def test_a_line_in_a_base_is_named_there(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\ntrain_cfg = dict(val_interval=2)\n")
+    tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))
+    _, _, errors = footplate("train", "child.py", "--work-dir", "work")
+    assert "  at tiny.py:2, key model.droput\n" in errors
+
+
+def test_an_override_that_changes_the_kind_of_a_value(tiny: Path, footplate: Command) -> None:
+    _, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=fast")
+    assert errors.startswith("error: cannot set 'optim_wrapper.optimizer.lr': ")
+    assert "is a number, which 'fast' is not\n  key optim_wrapper.optimizer.lr\n  found: 0.1\n" in errors
+
+
+def test_a_mistake_that_shows_later_has_five_lines_too(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace("interval=4),", "interval=4, save_best='acuracy', rule='greater'),"))
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    assert code == 2
+    assert errors.splitlines() == [
+        "error: save_best names 'acuracy', which no metric gives",
+        "  at tiny.py:32, key default_hooks.checkpoint.save_best",
+        "  did you mean 'accuracy'?",
+        "  metrics: accuracy",
+    ]
+
+
+def test_debug_keeps_the_traceback(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace("dropout=0.1", "droput=0.1"))
+    with pytest.raises(TypeError, match="takes no argument 'droput'"):
+        footplate("train", "tiny.py", "--work-dir", "work", "--debug")
+
+
+def test_a_bug_keeps_its_traceback(tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: object, *args: object) -> None:
+        raise ZeroDivisionError("ours")
+
+    monkeypatch.setattr("footplate.engine.Runner.train", fail)
+    with pytest.raises(ZeroDivisionError, match="ours"):
+        footplate("train", "tiny.py", "--work-dir", "work")

@@ -1,0 +1,41 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def test_a_checkpoint_is_tested(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work")
+    code, said, errors = footplate("test", "tiny.py", "work/iter_4.pth", "--work-dir", "tested")
+    assert (code, errors) == (0, "")
+    log_dir = next((tiny.parent / "tested").glob("2*"))
+    written = log_dir / f"{log_dir.name}.json"
+    assert said.splitlines()[-1] == f"metrics:  {written}"
+    metrics = json.loads(written.read_text())
+    assert set(metrics) == {"accuracy", "data_time", "time"}
+    lines = [
+        json.loads(line)
+        for line in next((tiny.parent / "work").glob("2*/vis_data/scalars.json")).read_text().splitlines()
+    ]
+    validated = [line["accuracy"] for line in lines if "accuracy" in line]
+    assert metrics["accuracy"] == validated[0]
+    assert f"accuracy: {metrics['accuracy']:.4f}" in said
+    assert not list((tiny.parent / "tested").rglob("*.pth"))
+
+
+def test_bare_weights_are_tested_too(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work")
+    weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
+    torch.save(weights, tiny.parent / "bare.pth")
+    assert footplate("test", "tiny.py", "bare.pth")[0] == 0
+    assert (tiny.parent / "work_dirs/tiny").is_dir()
+
+
+def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command) -> None:
+    code, _, errors = footplate("test", "tiny.py", "nothing.pth", "--work-dir", "tested")
+    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
+    assert "nothing.pth" in errors
+    assert not (tiny.parent / "tested").exists()

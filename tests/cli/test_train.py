@@ -1,0 +1,148 @@
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Config
+from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
+    return {str(each): (each.read_bytes(), each.stat().st_mtime_ns) for each in folder.rglob("*") if each.is_file()}
+
+
+def weights(path: Path) -> dict[str, list[float]]:
+    read = torch.load(path, weights_only=True)
+    return {name: value.tolist() for name, value in read["state_dict"].items()}
+
+
+def test_a_config_trains(tiny: Path, footplate: Command) -> None:
+    code, said, errors = footplate("train", "tiny.py")
+    work = tiny.parent / "work_dirs/tiny"
+    assert (code, errors) == (0, "")
+    assert {each.name for each in work.iterdir() if each.is_file()} == {
+        *["iter_4.pth", "iter_8.pth", "last_checkpoint", "tiny.py"]
+    }
+    pointed = (work / "last_checkpoint").read_text()
+    assert pointed == str(work / "iter_8.pth")
+    assert torch.load(pointed, weights_only=True)["meta"]["iter"] == 8
+    log_dir = next(each for each in work.iterdir() if each.is_dir())
+    assert said.splitlines()[-2:] == [
+        f"last checkpoint: {work / 'iter_8.pth'}",
+        f"curves:          {log_dir / 'curves.png'}",
+    ]
+    assert sum("Iter(train) [" in line for line in said.splitlines()) == 4
+    assert "\x1b" not in said
+
+
+def test_the_same_seed_gives_the_same_numbers(tiny: Path, footplate: Command) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        assert footplate("train", "tiny.py", "--work-dir", name, "--seed", seed)[0] == 0
+    first, second, third = (weights(tiny.parent / name / "iter_8.pth") for name in "abc")
+    assert first == second != third
+
+
+def test_overrides_reach_the_run_and_its_record(
+    tiny: Path, footplate: Command, caplog: pytest.LogCaptureFixture
+) -> None:
+    sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.25", "--set", "+own.key=[1,2]"]
+    options = ["--cfg-options", "default_hooks.checkpoint.interval=3", "unknown.key=5"]
+    code, _, _ = footplate("train", "tiny.py", "--work-dir", "work", *sets, *options)
+    work = tiny.parent / "work"
+    cfg = Config.fromfile(str(work / "tiny.py"))
+    assert (code, cfg.train_cfg.max_iters, cfg.optim_wrapper.optimizer.lr, cfg.own.key) == (0, 6, 0.25, [1, 2])
+    assert cfg.unknown.key == 5
+    assert "--cfg-options unknown.key: the config has no key 'unknown'" in caplog.messages
+    assert {each.name for each in work.glob("*.pth")} == {"iter_3.pth", "iter_6.pth"}
+
+
+@pytest.mark.parametrize(("wrapper", "code"), [("", 0), ('type="AmpOptimWrapper", ', 0), ('type="OwnWrapper", ', 2)])
+def test_mixed_precision_is_a_flag(tiny: Path, footplate: Command, wrapper: str, code: int) -> None:
+    tiny.write_text(TINY.replace("optim_wrapper = dict(", f"optim_wrapper = dict({wrapper}"))
+    found, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--amp")
+    assert found == code
+    if code:
+        assert errors.startswith("error: --amp needs an optim_wrapper of type OptimWrapper\n")
+        return
+    written = Config.fromfile(str(tiny.parent / "work/tiny.py"))
+    assert written.optim_wrapper.type == "AmpOptimWrapper"
+
+
+def test_resuming_in_an_empty_folder_starts_fresh(tiny: Path, footplate: Command) -> None:
+    code, said, _ = footplate("train", "tiny.py", "--work-dir", "work", "--resume")
+    assert code == 0
+    assert f"nothing to resume in {tiny.parent / 'work'}: the run starts anew" in said
+    assert footplate("train", "tiny.py", "--work-dir", "other")[0] == 0
+    assert weights(tiny.parent / "work/iter_8.pth") == weights(tiny.parent / "other/iter_8.pth")
+
+
+@pytest.mark.parametrize("resume", [["--resume"], ["--resume", "auto"], ["--resume", "work/iter_8.pth"]])
+def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command, resume: list[str]) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work")
+    before, names = tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))
+    code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
+    assert (code, errors) == (0, "")
+    assert "the run is finished: 8 of 8 iterations are done" in said
+    assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
+
+
+def test_resuming_from_a_path(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "whole")
+    path = tiny.parent / "whole/iter_4.pth"
+    code, said, _ = footplate("train", "tiny.py", "--work-dir", "work", "--resume", path)
+    assert code == 0
+    assert f"resumed from {path} at epoch 1, iteration 4" in said
+    assert weights(tiny.parent / "work/iter_8.pth") == weights(tiny.parent / "whole/iter_8.pth")
+
+
+@pytest.mark.parametrize("content", [None, b"not a checkpoint"])
+def test_a_checkpoint_that_is_none(tiny: Path, footplate: Command, content: bytes | None) -> None:
+    if content is not None:
+        (tiny.parent / "bad.pth").write_bytes(content)
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work", "--resume", "bad.pth")
+    assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
+    assert "bad.pth" in errors
+    assert not (tiny.parent / "work").exists()
+
+
+KILLED = "custom_hooks = [dict(type='Witness'), dict(type='KillForTest', iteration=4, priority='LOWEST')]"
+
+
+def test_a_killed_command_goes_on(tiny: Path, footplate: Command) -> None:
+    root = Path(__file__).parents[2]
+    tiny.write_text(TINY.replace('custom_hooks = [dict(type="Witness")]', KILLED))
+    found = subprocess.run(
+        [sys.executable, "-m", "footplate", "train", "tiny.py", "--work-dir", "work"],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        capture_output=True,
+        check=False,
+    )
+    assert found.returncode == -signal.SIGKILL
+    assert {each.name for each in (tiny.parent / "work").glob("*.pth")} == {"iter_4.pth"}
+    tiny.write_text(TINY)
+    assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
+    assert footplate("train", "tiny.py", "--work-dir", "whole")[0] == 0
+    assert weights(tiny.parent / "work/iter_8.pth") == weights(tiny.parent / "whole/iter_8.pth")
+
+
+def test_the_live_line_stops_when_training_fails(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[Any] = []
+
+    def fail(self: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("footplate.engine.Runner.train", fail)
+    monkeypatch.setattr("footplate.hooks.ProgressHook.stop", lambda self: stopped.append(self))
+    with pytest.raises(ZeroDivisionError):
+        footplate("train", "tiny.py", "--work-dir", "work")
+    assert len(stopped) == 1

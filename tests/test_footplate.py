@@ -1,0 +1,50 @@
+import subprocess
+import sys
+
+import pytest
+
+import footplate
+
+NAMES = [
+    *["BaseModel", "Config", "DATASETS", "DATA_SAMPLERS", "EVALUATOR", "FUNCTIONS", "HOOKS", "Hook", "INFERENCERS"],
+    *["LOG_PROCESSORS", "LOOPS", "METRICS", "MODELS", "MODEL_WRAPPERS", "OPTIMIZERS", "OPTIMIZER_BUILDERS"],
+    *[
+        "OPTIM_WRAPPERS",
+        "OPTIM_WRAPPER_CONSTRUCTORS",
+        "PARAM_SCHEDULERS",
+        "RUNNERS",
+        "RUNNER_CONSTRUCTORS",
+        "Registry",
+        "Runner",
+    ],
+    *["STRATEGIES", "TASK_UTILS", "TRANSFORMS", "VISBACKENDS", "VISUALIZERS", "WEIGHT_INITIALIZERS", "simulate"],
+]
+
+
+def test_the_names_of_the_package() -> None:
+    assert footplate.__all__ == ["__version__", *NAMES]
+    assert set(NAMES) <= set(dir(footplate))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_name_resolves(name: str) -> None:
+    found = getattr(footplate, name)
+    assert found is getattr(footplate, name)
+    if isinstance(found, type):
+        assert found.__name__ == name
+
+
+def test_another_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'footplate' has no attribute 'Runer'"):
+        _ = footplate.Runer
+
+
+def test_names_resolve_on_first_use() -> None:
+    steps = [
+        "import footplate",
+        "footplate.Config",
+        "footplate.HOOKS",
+    ]
+    code = "; ".join(f"{step}; print('torch' in sys.modules, 'footplate.hooks' in sys.modules)" for step in steps)
+    found = subprocess.run([sys.executable, "-c", f"import sys; {code}"], capture_output=True, text=True, check=True)
+    assert found.stdout.splitlines() == ["False False", "False False", "False False"]
