@@ -1,4 +1,5 @@
 import logging
+import math
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,7 @@ def test_epochs_go_on_at_the_same_sample_with_another_batch_size(
 def test_iterations_go_on_at_the_same_sample_twice(tmp_path: Path, sampler: str, size: int) -> None:
     _, whole, _ = run(tmp_path, {**ITERATIONS, "max_iters": 30}, size=4, sampler=sampler, save_at=8)
     path = str(tmp_path / "iter_8.pth")
-    there = {"sampler": sampler, "resume": True, "load_from": path}
+    there: dict[str, Any] = {"sampler": sampler, "resume": True, "load_from": path}
     _, rest, first = run(tmp_path / "b", ITERATIONS, size=size, save_at=12, **there)
     assert (rest, first) == (whole[32 : 32 + len(rest)], 8)
     assert len(rest) > 9 * size
@@ -142,7 +143,7 @@ def test_another_number_of_processes_goes_on_at_the_same_sample(
         assert (saved["batch"], saved["sample"]) == (7, 56)
         here = position(*after)
         done = here.load_state_dict(saved, 19)
-    length = -(-(-(-96 // after[1])) // after[0])
+    length = math.ceil(math.ceil(96 / after[1]) / after[0])
     assert here.state_dict(done, 1)["sample"] == sample
     assert (done, here.batch_at(done, 1)) == (length + batch, batch)
     assert "is not bit-equal" in caplog.messages[0]

@@ -27,6 +27,7 @@ RUNNER_KEYS = (
     "default_scope",
     "randomness",
     "experiment_name",
+    "on_save_error",
 )
 
 FIRST_GENERATION_KEYS = (

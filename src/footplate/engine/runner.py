@@ -3,13 +3,13 @@
 import logging
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
 from torch import nn
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng, save_checkpoint
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng
 from footplate.config import Config, check_keys
 from footplate.distributed import (
     broadcast_object,
@@ -23,6 +23,7 @@ from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
+from footplate.engine.saving import RunSaver
 from footplate.errors import ArgumentError, located
 from footplate.records import MessageHub, describe_environment, log_to_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
@@ -66,6 +67,7 @@ class Runner:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
         experiment_name: The name of the run.
         cfg: The whole config, kept for the record.
+        on_save_error: What a save that fails does: "warn" and go on, or "stop".
 
     Raises:
         FootplateError: A part cannot be built; the message says where it was written and what would be right.
@@ -100,6 +102,7 @@ class Runner:
         randomness: Mapping[str, Any] | None = None,
         experiment_name: str | None = None,
         cfg: Any = None,
+        on_save_error: str = "warn",
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         assemble.check_phases(self._sections)
@@ -120,6 +123,8 @@ class Runner:
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
         self._random: dict[str, Any] | None = None
+        self.saver = RunSaver(on_save_error)
+        self.checkpoint_dir = self.work_dir
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
@@ -241,8 +246,11 @@ class Runner:
         self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
         with located(self.cfg):
             self.call_hook("before_run")
-            loop.run()
-            self.call_hook("after_run")
+            try:
+                loop.run()
+                self.call_hook("after_run")
+            finally:
+                self.saver.settle()
         self._random = None
         return self.model
 
@@ -274,8 +282,12 @@ class Runner:
         save_optimizer: bool = True,
         save_param_scheduler: bool = True,
         meta: Mapping[str, Any] | None = None,
+        *,
+        background: bool = False,
+        then: Callable[[], None] | None = None,
+        undo: Callable[[], None] | None = None,
     ) -> str:
-        """Saves the run as it stands.
+        """Saves the run as it stands; if that fails, `on_save_error` says what becomes of the run.
 
         Args:
             out_dir: The folder.
@@ -283,16 +295,26 @@ class Runner:
             save_optimizer: Whether the optimizer's state goes in.
             save_param_scheduler: Whether the schedules' state goes in.
             meta: Further entries of the checkpoint's `meta`.
+            background: Return when the state is copied, and write it meanwhile. All ranks take part.
+            then: Called behind the commit.
+            undo: Called if the save failed, by a later save or `saver.settle()`.
 
         Returns:
             The path.
+
+        Raises:
+            CheckpointError: It failed, and `on_save_error` is "stop".
         """
-        checkpoint = state.capture(self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
+        checkpoint = state.capture(
+            self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        )
         checkpoint["meta"].update(meta or {})
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
         path = os.path.join(out_dir, filename)
         if is_main_process():
-            save_checkpoint(checkpoint, path)
+            self.saver.save(checkpoint, path, then=then, undo=undo)
+            if not background:
+                self.saver.settle()
         return path
 
     def load_checkpoint(

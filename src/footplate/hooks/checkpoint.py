@@ -2,11 +2,12 @@
 
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate import storage
 from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
-from footplate.distributed import barrier, is_main_process
+from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, nearest
 from footplate.registry import HOOKS
@@ -92,7 +93,7 @@ class CheckpointHook(Hook):
         folder = runner.work_dir
         if self.out_dir is not None:
             folder = os.path.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
-        self._folder = folder
+        self._folder = runner.checkpoint_dir = folder
 
     def after_train_epoch(self, runner: "Runner") -> None:
         """Saves at the interval and at the end, when counting epochs."""
@@ -118,6 +119,7 @@ class CheckpointHook(Hook):
         self._validated_since = True
         if not self.save_best or not hasattr(self, "_folder"):
             return
+        runner.saver.settle()  # what was best may have failed
         metrics = metrics or {}
         for place, name in enumerate(self.save_best):
             key = next(iter(metrics), "auto") if name == "auto" else name
@@ -136,8 +138,10 @@ class CheckpointHook(Hook):
 
     def after_train(self, runner: "Runner") -> None:
         """Writes the last checkpoint anew, so that it knows of the last validation, and the published forms."""
+        runner.saver.settle()
         if self._validated_since and self._saved_at == (runner.max_epochs if self.by_epoch else runner.max_iters):
             self._write(runner, self._kept[-1])
+            runner.saver.settle()
         if self.published_keys and is_main_process():
             for path in [*self._kept[-1:], *(best["path"] for best in self._best.values())]:
                 self._publish(runner, path)
@@ -152,36 +156,70 @@ class CheckpointHook(Hook):
         self._best = {key: dict(best) for key, best in state["best"].items()}
 
     def _save(self, runner: "Runner", number: int) -> None:
+        runner.saver.settle()  # the save before may have failed
         path = os.path.join(self._folder, self.filename_tmpl.format(number))
         # Before saving: the checkpoint itself knows that it is one of those to remove some day.
         if path not in self._kept:
             self._kept.append(path)
-        runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
-        self._write(runner, path)
-        self._saved_at, self._validated_since = number, False
-        runner.message_hub.update_info("last_ckpt", path)
-        if is_main_process():
+        surplus = self._kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
+        before = runner.message_hub.get_info("last_ckpt")
+
+        def then() -> None:
             write_pointer(runner.work_dir, path)
-            while 0 < self.max_keep_ckpts < len(self._kept):
-                remove_checkpoint(self._kept.pop(0))
+            for each in surplus:
+                remove_checkpoint(each)
+
+        def undo() -> None:
+            kept = [each for each in (*surplus, *self._kept) if each != path or storage.exists(path)]
+            self._kept, self._saved_at = list(dict.fromkeys(kept)), -1
+            runner.message_hub.update_info("last_ckpt", before)
+
+        runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
+        self._saved_at, self._validated_since = number, False
+        self._write(runner, path, then, undo)
+        if self._saved_at == number:  # else it has failed already
+            self._kept = self._kept[len(surplus) :]
+            runner.message_hub.update_info("last_ckpt", path)
 
     def _save_best(self, runner: "Runner", key: str, score: float) -> None:
         number = runner.epoch if self.by_epoch else runner.iter
         name = f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}"
         path, before = os.path.join(self._folder, name), self._best.get(key)
+        infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
+
+        def then() -> None:
+            if before is not None and before["path"] != path:
+                remove_checkpoint(before["path"])
+
+        def undo() -> None:
+            if before is None:
+                self._best.pop(key, None)
+            else:
+                self._best[key] = before
+            runner.message_hub.update_info_dict(infos)
+
         self._best[key] = {"score": score, "path": path}
         runner.message_hub.update_info_dict({"best_score": score, "best_ckpt": path})
-        self._write(runner, path)
+        self._write(runner, path, then, undo)
         runner.logger.info("The best checkpoint with %.4f %s is saved to %s", score, key, name)
-        if before is not None and before["path"] != path and is_main_process():
-            remove_checkpoint(before["path"])
 
-    def _write(self, runner: "Runner", path: str) -> None:
+    def _write(
+        self,
+        runner: "Runner",
+        path: str,
+        then: Callable[[], None] | None = None,
+        undo: Callable[[], None] | None = None,
+    ) -> None:
         folder, name = os.path.split(path)
         runner.save_checkpoint(
-            folder, name, save_optimizer=self.save_optimizer, save_param_scheduler=self.save_param_scheduler
+            folder,
+            name,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            background=True,
+            then=then,
+            undo=undo,
         )
-        barrier()
 
     def _publish(self, runner: "Runner", path: str) -> None:
         checkpoint = load_checkpoint(path)

@@ -1,0 +1,98 @@
+"""Saving a run beside its training, and what happens when that fails."""
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from footplate.checkpoint import BackgroundSaver
+from footplate.errors import ArgumentError, nearest
+
+_logger = logging.getLogger("footplate.engine")
+_POLICIES = ("warn", "stop")
+
+
+class RunSaver:
+    """Saves checkpoints in the background, one at a time, and does what `on_save_error` says when one fails.
+
+    A save that fails leaves what was there. It is logged at once; with "warn" training goes on, with "stop" the
+    error is raised as soon as the training loop, or the next save, comes by.
+
+    Args:
+        on_error: "warn" or "stop".
+        alarm: Called when a save fails, in the thread of the save; with "stop" alone.
+
+    Raises:
+        ArgumentError: There is no such policy.
+    """
+
+    def __init__(self, on_error: str = "warn", *, alarm: Callable[[], None] = lambda: None) -> None:
+        if on_error not in _POLICIES:
+            raise ArgumentError(
+                "on_save_error is 'warn' or 'stop'",
+                key="on_save_error",
+                found=on_error,
+                suggestion=nearest(str(on_error), _POLICIES),
+            )
+        self.on_error = on_error
+        self._alarm = alarm
+        self._saver = BackgroundSaver()
+        self._undo: Callable[[], None] | None = None
+        self._last: str | None = None
+
+    def save(
+        self,
+        checkpoint: Mapping[str, Any],
+        path: str,
+        *,
+        then: Callable[[], None] | None = None,
+        undo: Callable[[], None] | None = None,
+    ) -> None:
+        """Copies a checkpoint and commits it while the caller goes on; waits first for the save before it.
+
+        Args:
+            checkpoint: See `footplate.checkpoint.save_checkpoint`.
+            path: Where to.
+            then: Called behind the commit, in the thread of the save.
+            undo: Called by a later `save` or `settle`, in its thread, if this save failed.
+
+        Raises:
+            CheckpointError: With "stop": this save, or the one before it, failed.
+        """
+        self.settle()
+        self._undo = undo
+
+        def committed() -> None:
+            self._last = path
+            if then is not None:
+                then()
+
+        try:
+            self._saver.save(checkpoint, path, then=committed, otherwise=self._say)
+        except Exception as error:  # noqa: BLE001 - raised again where the policy says so
+            self._say(error)
+            self._failed(error)
+
+    def settle(self) -> None:
+        """Returns when nothing is in flight.
+
+        Raises:
+            CheckpointError: With "stop": the save that was in flight failed.
+        """
+        try:
+            self._saver.wait()
+        except Exception as error:  # noqa: BLE001 - raised again where the policy says so
+            self._failed(error)
+
+    def _say(self, error: BaseException) -> None:
+        goes_on = "training goes on" if self.on_error == "warn" else "training stops"
+        last = f"the last checkpoint is '{self._last}'" if self._last else "there is no checkpoint of this run yet"
+        _logger.error("not saved: %s; %s, %s", error, goes_on, last)
+        if self.on_error == "stop":
+            self._alarm()
+
+    def _failed(self, error: Exception) -> None:
+        undo, self._undo = self._undo, None
+        if undo is not None:
+            undo()
+        if self.on_error == "stop":
+            raise error

@@ -1,0 +1,128 @@
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.checkpoint import find_latest, saving
+from footplate.engine.saving import RunSaver
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.hooks import CheckpointHook
+from tests.support import settings
+
+
+class Disk:
+    """Stands for a disk: the commits whose numbers are in `full` fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *full: int) -> None:
+        self.times, self.full, self.commit = 0, full, saving.commit_plain
+        monkeypatch.setattr(saving, "commit_plain", self)
+
+    def __call__(self, plain: Any, path: str) -> None:
+        self.times += 1
+        if self.times in self.full:
+            raise CheckpointError(f"cannot save '{path}': No space left on device")
+        self.commit(plain, path)
+
+
+def run(tmp_path: Path, policy: str = "warn", **hook: Any) -> Runner:
+    hooks = {"logger": None, "checkpoint": {"interval": 1, "max_keep_ckpts": 2, **hook}}
+    train_cfg = {"by_epoch": True, "max_epochs": 5}
+    runner = Runner(**settings(tmp_path, default_hooks=hooks, train_cfg=train_cfg, on_save_error=policy))
+    runner.train()
+    return runner
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(each.stem for each in folder.glob("*.pth"))
+
+
+def test_a_save_that_fails_keeps_what_was_there_and_training_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Disk(monkeypatch, 3, 5, 6)
+    runner = run(tmp_path)
+    assert names(tmp_path) == ["epoch_2", "epoch_4"]
+    assert runner.epoch == 5
+    assert runner.message_hub.get_info("last_ckpt") == str(tmp_path / "epoch_4.pth") == find_latest(tmp_path)
+    said = [each for each in caplog.messages if each.startswith("not saved")]
+    assert said[0] == (
+        f"not saved: cannot save '{tmp_path / 'epoch_3.pth'}': No space left on device; "
+        f"training goes on, the last checkpoint is '{tmp_path / 'epoch_2.pth'}'"
+    )
+    assert [each.count("epoch_5.pth") for each in said] == [0, 1]
+
+
+def test_the_first_save_that_fails_says_that_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    Disk(monkeypatch, 1)
+    run(tmp_path, max_keep_ckpts=-1)
+    assert names(tmp_path) == ["epoch_2", "epoch_3", "epoch_4", "epoch_5"]
+    assert [each for each in caplog.messages if each.endswith("there is no checkpoint of this run yet")]
+
+
+def test_a_state_that_cannot_be_saved_is_a_failed_save(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    states = iter([{"kept": object()}, {"kept": [], "best": {}}, *[{"kept": object()}] * 9])
+    monkeypatch.setattr(CheckpointHook, "state_dict", lambda self: next(states))
+    runner = run(tmp_path)
+    assert (names(tmp_path), runner.epoch) == (["epoch_2"], 5)
+    assert len([each for each in caplog.messages if each.startswith("not saved: an object of type")]) == 4
+
+
+def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(monkeypatch, 2)
+    with pytest.raises(CheckpointError, match="epoch_2.pth': No space left"):
+        run(tmp_path, "stop")
+    assert names(tmp_path) == ["epoch_1"]
+
+
+def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    Disk(monkeypatch, 2, 3)
+    told = {"type": "Told", "values": {"acc": [1.0, 2.0, 5.0, 4.0, 3.0]}}
+    hooks = {"logger": None, "checkpoint": {"interval": -1, "save_last": False, "save_best": "acc"}}
+    cfg = settings(tmp_path, default_hooks=hooks, train_cfg={"max_epochs": 5}, val_evaluator=told)
+    runner = Runner(**cfg)
+    runner.train()
+    assert names(tmp_path) == ["best_acc_epoch_4"]
+    best = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook)).state_dict()["best"]
+    assert best == {"acc": {"score": 4.0, "path": str(tmp_path / "best_acc_epoch_4.pth")}}
+    assert runner.message_hub.get_info("best_score") == 4.0
+
+
+def test_the_end_of_a_run_waits_for_its_saves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    threads: list[str] = []
+    commit = saving.commit_plain
+
+    def slow(plain: Any, path: str) -> None:
+        threads.append(threading.current_thread().name)
+        threading.Event().wait(0.3)
+        commit(plain, path)
+
+    monkeypatch.setattr(saving, "commit_plain", slow)
+    run(tmp_path, interval=-1)
+    assert (names(tmp_path), set(threads)) == (["epoch_5"], {"footplate-checkpoint"})
+    assert os.path.exists(tmp_path / "last_checkpoint")
+
+
+def test_a_saver_is_alarmed_only_where_it_stops(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    alarms: list[str] = []
+    for policy in ("warn", "stop"):
+        saver = RunSaver(policy, alarm=lambda policy=policy: alarms.append(policy))  # type: ignore[misc]
+        saver.save({"a": 1}, str(tmp_path / "file/under"), then=lambda: 1 / 0)  # type: ignore[arg-type]
+        try:
+            saver.settle()
+        except ZeroDivisionError:
+            alarms.append("raised")
+    assert alarms == ["stop", "raised"]
+    assert len([each for each in caplog.messages if each.startswith("not saved: division by zero")]) == 2
+
+
+def test_an_unknown_policy_gets_the_nearest(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="on_save_error is 'warn' or 'stop'") as caught:
+        Runner(**settings(tmp_path, on_save_error="warm"))
+    assert (caught.value.key, caught.value.suggestion) == ("on_save_error", "warn")
