@@ -92,6 +92,10 @@ def test_base_may_be_any_expression_of_its_own(write: Write, bases: str) -> None
     assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
 
 
+def test_a_base_may_leave_out_its_suffix(write: Write) -> None:
+    assert Config.fromfile(write({"main.py": "_base_ = './base'\n", "base.py": "x = 1\n"})).x == 1
+
+
 def test_the_first_base_statement_counts(write: Write) -> None:
     main = write({"main.py": "_base_ = 'one.py'\n_base_ = 'nope.py'\n", "one.py": "x = 1\n"})
     assert Config.fromfile(main).to_dict() == {"x": 1}

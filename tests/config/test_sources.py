@@ -15,13 +15,15 @@ from footplate.errors import ConfigError, ConfigSyntaxError, Origin
         ("pipe.py", "is no regular file"),
         ("large.py", "is too large: 100 MB, and the most is 16 MB"),
         ("main.ini", "is no config: configs end in .py, .json, .yaml, .yml, .toml"),
-        ("main", "is no config"),
+        ("main", "is no config: configs end in"),
         ("nope\0.py", "no config file"),
         ("x" * 5000 + ".py", "no config file"),
     ],
 )
 def test_what_is_no_config_file_is_refused_at_once(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "folder.py").mkdir()
+    (tmp_path / "main.ini").touch()
+    (tmp_path / "main").touch()
     os.mkfifo(tmp_path / "pipe.py")
     with (tmp_path / "large.py").open("wb") as file:
         file.truncate(100 * 2**20)

@@ -83,11 +83,11 @@ def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
 
 def _dict_maker(sites: list[Site]) -> Callable[..., TracedDict]:
     def make_dict(site: int, /, *args: Any, **kwargs: Any) -> TracedDict:
-        result = TracedDict(*args, **kwargs)
-        origins = result._origins
+        result = TracedDict.__new__(TracedDict)
+        dict.update(result, *args, **kwargs)
         if args and isinstance(args[0], TracedDict):
-            origins.update(args[0]._origins)
-        origins.update(sites[site])
+            result._origins.update(args[0]._origins)
+        result._origins.update(sites[site])
         return result
 
     return make_dict

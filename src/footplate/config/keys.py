@@ -48,7 +48,7 @@ def near_miss(key: str, known: Collection[str]) -> str | None:
         >>> near_miss("eval_dataloader", ["val_dataloader"]) is None
         True
     """
-    for candidate in known:
+    for candidate in sorted(known):
         if _misspells(key, candidate):
             return candidate
     return None

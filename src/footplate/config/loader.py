@@ -59,8 +59,8 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
         raise ConfigError(f"circular `_base_`: {names}", origin=asked_at, key=BASE)
-    suffix = suffix_of(path, asked_at)
-    return load_text(read_text(path, asked_at), path, suffix, options, chain)
+    text = read_text(path, asked_at)
+    return load_text(text, path, suffix_of(path, asked_at), options, chain)
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
@@ -137,6 +137,9 @@ def _load_base(name: str, origin: Origin, path: str, options: Options, chain: tu
     parts = packages.split_package(name)
     if parts is None:
         target = absolute(os.path.join(os.path.dirname(path), os.path.expanduser(name)))
+        if not os.path.exists(target) and os.path.isfile(f"{target}.py"):
+            # A few published configs leave the suffix out.
+            target += ".py"
         return load(target, options, origin, chain)
     loaded = load(packages.locate(*parts, origin), options, origin, chain)
     packages.mark_scope(loaded.mapping, parts[0])

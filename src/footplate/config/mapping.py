@@ -138,6 +138,10 @@ class ConfigDict(TracedDict):
         return kind(f"{holder} has no key '{key}'", origin=origin_of(self), suggestion=near)
 
 
+_set_origins = ConfigDict._origins.__set__  # type: ignore[attr-defined]
+_set_place = ConfigDict._place.__set__  # type: ignore[attr-defined]
+
+
 def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
     """Merges `child`, which is used up, into `base`, which is changed and returned.
 
@@ -192,19 +196,20 @@ def settled(value: Any, place: str = "") -> Any:
     if kind in _LEAVES:
         return value
     if isinstance(value, dict):
-        result = ConfigDict()
+        # This runs for every dict of every config, so it goes past the constructor.
+        result = dict.__new__(ConfigDict)
+        dict.update(result, value)
         prefix = f"{place}." if place else ""
-        write = super(TracedDict, result).__setitem__
         for key, item in value.items():
-            write(key, item if type(item) in _LEAVES else settled(item, f"{prefix}{key}"))
-        object.__setattr__(result, "_place", place)
-        if isinstance(value, TracedDict):
-            object.__setattr__(result, "_origins", dict(value._origins))
+            if type(item) not in _LEAVES:
+                dict.__setitem__(result, key, settled(item, f"{prefix}{key}"))
+        _set_origins(result, dict(value._origins) if isinstance(value, TracedDict) else {})
+        _set_place(result, place)
         return result
     if kind is list or kind is tuple:
-        return kind(
-            [item if type(item) in _LEAVES else settled(item, f"{place}[{index}]") for index, item in enumerate(value)]
-        )
+        if all(type(item) in _LEAVES for item in value):
+            return list(value) if kind is list else value
+        return kind([settled(item, f"{place}[{index}]") for index, item in enumerate(value)])
     return value
 
 
