@@ -23,10 +23,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         """Trains on one batch; the forward pass goes through the reducer."""
         with optim_wrapper.optim_context(self):
             data = self.module.data_preprocessor(data, True)
-            if isinstance(data, dict):
-                losses = self(**data, mode="loss")
-            else:
-                losses = self(*data, mode="loss")
+            losses = self(**data, mode="loss") if isinstance(data, dict) else self(*data, mode="loss")
         loss, log_vars = self.module.parse_losses(losses)
         optim_wrapper.update_params(loss)
         found: dict[str, torch.Tensor] = log_vars
@@ -43,19 +40,20 @@ class ModelDistributedDataParallel(DistributedDataParallel):
 
 def is_model_wrapper(model: nn.Module) -> bool:
     """Tells whether `model` only wraps another one, found as its `module`."""
-    registered = tuple(MODEL_WRAPPERS.module_dict.values())
+    registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 
 
 def unwrap_model(model: nn.Module) -> nn.Module:
     """Returns the model inside all wrappers and torch.compile."""
+    inner: Any = model
     while True:
-        if is_model_wrapper(model):
-            model = model.module
-        elif hasattr(model, "_orig_mod"):
-            model = model._orig_mod
+        if is_model_wrapper(inner):
+            inner = inner.module
+        elif hasattr(inner, "_orig_mod"):
+            inner = inner._orig_mod
         else:
-            return model
+            return inner  # type: ignore[no-any-return]
 
 
 def wrap_model(model: nn.Module, cfg: dict[str, Any] | None, *, find_unused_parameters: bool = False) -> nn.Module:
