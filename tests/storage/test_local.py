@@ -2,6 +2,7 @@ import errno
 import os
 import signal
 import stat
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,9 @@ def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: pyte
 
 def test_what_a_living_writer_holds_stays_and_what_a_dead_one_left_goes(tmp_path: Path) -> None:
     ready, told = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, from Python 3.12 on
+        child = os.fork()
     if not child:
 
         def stall(sink: Sink) -> None:
