@@ -1,5 +1,12 @@
 """The contract between the engine and a model, and the parts that models share."""
 
+from footplate.models.averaging import (
+    BaseAveragedModel,
+    ExponentialMovingAverage,
+    MomentumAnnealingEMA,
+    StochasticWeightAverage,
+    WarmUpEMA,
+)
 from footplate.models.base_model import BaseModel
 from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
 from footplate.models.initializers import (
@@ -18,21 +25,26 @@ from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 
 __all__ = [
+    "BaseAveragedModel",
     "BaseDataPreprocessor",
     "BaseInit",
     "BaseModel",
     "BaseModule",
     "Caffe2XavierInit",
     "ConstantInit",
+    "ExponentialMovingAverage",
     "ImgDataPreprocessor",
     "KaimingInit",
     "ModuleDict",
     "ModuleList",
+    "MomentumAnnealingEMA",
     "NormalInit",
     "PretrainedInit",
     "Sequential",
+    "StochasticWeightAverage",
     "TruncNormalInit",
     "UniformInit",
+    "WarmUpEMA",
     "XavierInit",
     "bias_from_probability",
     "initialize",

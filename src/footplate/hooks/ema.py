@@ -1,0 +1,124 @@
+"""Averages the weights while training, and validates, tests and saves with the averages."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook
+from footplate.errors import ArgumentError, at_key
+from footplate.models import BaseAveragedModel
+from footplate.registry import HOOKS, MODELS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_STATE = "ema_state_dict"
+
+
+@HOOKS.register_module()
+class EMAHook(Hook):
+    """Keeps an average of the model's weights.
+
+    Validations and tests see the average in the model's place. A checkpoint's `state_dict` holds the average, and its
+    `ema_state_dict` the weights that training goes on with.
+
+    Args:
+        ema_type: The kind of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
+            WarmUpEMA, or another of MODELS.
+        strict_load: Whether a loaded checkpoint has to hold every key.
+        begin_iter: The iteration from which on to average; before, the average is the model itself.
+        begin_epoch: The same as an epoch.
+        start_iters: Another spelling of `begin_iter`.
+        settings: Arguments of the average: `momentum`, `interval`, `update_buffers` ...
+
+    Raises:
+        ArgumentError: The beginning is given twice, or negative.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(
+        self,
+        ema_type: str = "ExponentialMovingAverage",
+        strict_load: bool = False,
+        begin_iter: int = 0,
+        begin_epoch: int = 0,
+        start_iters: int = 0,
+        **settings: Any,
+    ) -> None:
+        begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
+        for name, value in begins.items():
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise ArgumentError(f"{name} is a whole number of at least 0", key=name, found=value)
+        given = [name for name, value in begins.items() if value]
+        if len(given) > 1:
+            raise ArgumentError(f"{' and '.join(given)} both say where averaging begins", key=given[0])
+        self.strict_load = strict_load
+        self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
+        self._cfg = {"type": ema_type, **settings}
+        self._loaded: Mapping[str, Any] | None = None
+        self.ema_model: BaseAveragedModel | None = None
+        self._swapped = False
+
+    def before_run(self, runner: "Runner") -> None:
+        """Makes the average, or goes on with the one of the checkpoint."""
+        with at_key("EMAHook"):
+            average: BaseAveragedModel = MODELS.build(self._cfg, model=unwrap_model(runner.model))
+        if self._loaded is not None:
+            average.load_state_dict(self._loaded, strict=self.strict_load)
+            self._loaded = None
+        self.ema_model = average
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Averages."""
+        if self.ema_model is None:
+            return
+        model = unwrap_model(runner.model)
+        if runner.iter + 1 >= self.begin_iter and runner.epoch + 1 >= self.begin_epoch:
+            self.ema_model.update_parameters(model)
+        else:
+            self.ema_model.copy_from(model)
+
+    def before_val_epoch(self, runner: "Runner") -> None:
+        """Puts the average in the model's place."""
+        self._swap(runner, to_average=True)
+
+    def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Puts the model's weights back."""
+        self._swap(runner, to_average=False)
+
+    def before_test_epoch(self, runner: "Runner") -> None:
+        """Puts the average in the model's place."""
+        self._swap(runner, to_average=True)
+
+    def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
+        """Puts the model's weights back."""
+        self._swap(runner, to_average=False)
+
+    def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Saves the average as the weights, and beside it the weights to go on with."""
+        if self.ema_model is None:
+            return
+        average = self.ema_model.state_dict()
+        if self._swapped:
+            checkpoint[_STATE] = average
+            return
+        weights = checkpoint["state_dict"]
+        checkpoint[_STATE] = {**average, **{f"module.{name}": value for name, value in weights.items()}}
+        checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
+
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Takes the weights to go on with from a checkpoint of a run that is resumed, and keeps its average."""
+        held = checkpoint.get(_STATE)
+        if held is None or not runner.should_resume:
+            return
+        average = checkpoint["state_dict"]
+        self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
+        checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
+
+    def _swap(self, runner: "Runner", *, to_average: bool) -> None:
+        if self.ema_model is not None and self._swapped != to_average:
+            self.ema_model.swap_with(unwrap_model(runner.model))
+            self._swapped = to_average

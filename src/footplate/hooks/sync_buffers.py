@@ -1,0 +1,37 @@
+"""Gives all processes the same buffers."""
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.distributed as dist
+
+from footplate.distributed import get_world_size, is_distributed, unwrap_model
+from footplate.engine import Hook
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class SyncBuffersHook(Hook):
+    """After each epoch, replaces buffers of floating point (means and variances of batches) by their mean over ranks.
+
+    Args:
+        distributed: False does nothing.
+    """
+
+    priority = "NORMAL"
+
+    def __init__(self, distributed: bool = True) -> None:
+        self.distributed = distributed
+
+    @torch.no_grad()
+    def after_train_epoch(self, runner: "Runner") -> None:
+        """Averages the buffers."""
+        if not (self.distributed and is_distributed()):
+            return
+        for buffer in unwrap_model(runner.model).buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer.div_(get_world_size())

@@ -1,0 +1,223 @@
+"""Models whose weights are averages of another model's weights over training."""
+
+import copy
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.registry import MODELS
+
+_logger = logging.getLogger("footplate.models")
+_LARGE_MOMENTUM = 0.5
+
+
+class BaseAveragedModel(nn.Module):
+    """A copy of a model that follows it slowly; a subclass says how slowly.
+
+    The first update copies. Parameters are averaged all at once, by torch's multi-tensor kernels.
+
+    Args:
+        model: The model to follow.
+        interval: Updates between two that average; those between do nothing to parameters.
+        device: Where the copy is kept; by default where the model is.
+        update_buffers: Whether buffers of floating point are averaged too, rather than copied at each update.
+
+    Raises:
+        ArgumentError: The interval is no positive number.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        interval: int = 1,
+        device: torch.device | str | None = None,
+        update_buffers: bool = False,
+    ) -> None:
+        super().__init__()
+        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
+            raise ArgumentError("interval is a positive number", key="interval", found=interval)
+        self.module: Any = copy.deepcopy(model).requires_grad_(False)
+        if device is not None:
+            self.module = self.module.to(device)
+        self.interval = interval
+        self.update_buffers = update_buffers
+        self.steps: Tensor
+        self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
+        self._count = 0  # of updates; read from the buffer only when that was loaded
+
+    def weight(self, steps: int) -> float:
+        """Returns the share of the model's values in an average; `steps` updates were made before."""
+        raise NotImplementedError
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Calls the copy."""
+        return self.module(*args, **kwargs)
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes in the weights of `model`, which has those of the model that was copied."""
+        averaged, copied = self._tensors(self.module), self._tensors(model)
+        if self._count == 0:
+            _copy(averaged[0], copied[0])
+        elif self._count % self.interval == 0:
+            _mix(averaged[0], copied[0], self.weight(self._count))
+        if not self.update_buffers or self._count == 0:
+            _copy(averaged[1], copied[1])
+        self._count += 1
+
+    @torch.no_grad()
+    def copy_from(self, model: nn.Module) -> None:
+        """Takes over all values of `model`, as if averaging had not begun."""
+        for mine, theirs in zip(self._tensors(self.module), self._tensors(model), strict=True):
+            _copy(mine, theirs)
+
+    @torch.no_grad()
+    def swap_with(self, model: nn.Module) -> None:
+        """Exchanges all values with `model`."""
+        for mine, theirs in zip(self._tensors(self.module), self._tensors(model), strict=True):
+            kept = [each.clone() for each in mine]
+            _copy(mine, theirs)
+            _copy(theirs, kept)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the averages, under `module.`, and how many updates they are of."""
+        self.steps.fill_(self._count)
+        return super().state_dict(*args, **kwargs)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
+        """Takes back what `state_dict` gave."""
+        found = super().load_state_dict(state_dict, strict, assign)
+        self._count = int(self.steps)
+        return found
+
+    def _tensors(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
+        """Returns what is averaged, and what is copied."""
+        parameters = [each.data for each in model.parameters()]
+        buffers = list(model.buffers())
+        if not self.update_buffers:
+            return parameters, buffers
+        floating = [each for each in buffers if each.is_floating_point()]
+        return [*parameters, *floating], [each for each in buffers if not each.is_floating_point()]
+
+
+@MODELS.register_module()
+class ExponentialMovingAverage(BaseAveragedModel):
+    """average = (1 - momentum) * average + momentum * value.
+
+    Args:
+        model: The model to follow.
+        momentum: The share of the model's values, above 0 and below 1; a small number.
+        settings: Those of `BaseAveragedModel`.
+
+    Raises:
+        ArgumentError: The momentum is out of its range.
+
+    Example:
+        >>> from torch import nn
+        >>> layer = nn.Linear(1, 1, bias=False)
+        >>> average = ExponentialMovingAverage(layer, momentum=0.1)
+        >>> for value in (1.0, 2.0):
+        ...     nn.init.constant_(layer.weight, value) is layer.weight and average.update_parameters(layer)
+        >>> round(average.module.weight.item(), 4)
+        1.1
+    """
+
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, **settings: Any) -> None:
+        super().__init__(model, **settings)
+        if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 < momentum < 1:
+            raise ArgumentError("momentum lies above 0 and below 1", key="momentum", found=momentum)
+        if momentum > _LARGE_MOMENTUM:
+            _logger.warning("momentum=%g of an average is the share of the new values, a small number", momentum)
+        self.momentum = momentum
+
+    def weight(self, steps: int) -> float:
+        """Returns the momentum."""
+        return self.momentum
+
+
+@MODELS.register_module()
+class StochasticWeightAverage(BaseAveragedModel):
+    """The mean of all values so far.
+
+    Source: Averaging Weights Leads to Wider Optima and Better Generalization (Izmailov et al., 2018).
+    """
+
+    def weight(self, steps: int) -> float:
+        """Returns one part of all that are in the mean."""
+        return 1 / (steps // self.interval + 1)
+
+
+@MODELS.register_module()
+class MomentumAnnealingEMA(ExponentialMovingAverage):
+    """An exponential average that follows faster at first: its share is gamma / (gamma + steps) or the momentum.
+
+    Args:
+        model: The model to follow.
+        momentum: The least share of the model's values.
+        gamma: How slowly the share falls.
+        settings: Those of `BaseAveragedModel`.
+
+    Raises:
+        ArgumentError: `gamma` or the momentum is out of its range.
+    """
+
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 100, **settings: Any) -> None:
+        super().__init__(model, momentum, **settings)
+        if gamma <= 0:
+            raise ArgumentError("gamma is a positive number", key="gamma", found=gamma)
+        self.gamma = gamma
+
+    def weight(self, steps: int) -> float:
+        """Returns the share of the model's values."""
+        return max(self.momentum, self.gamma / (self.gamma + steps))
+
+
+@MODELS.register_module()
+class WarmUpEMA(ExponentialMovingAverage):
+    """The first generation's exponential average, whose share grows to momentum ** interval while it warms up.
+
+    Args:
+        model: The model to follow; its values at first are those of the average.
+        momentum: The share of the model's values after the warm-up, for an interval of 1.
+        warm_up: How slowly the share grows: it is at most (1 + steps) / (warm_up + steps).
+        settings: Those of `BaseAveragedModel`.
+
+    Raises:
+        ArgumentError: `warm_up` or the momentum is out of its range.
+    """
+
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, warm_up: int = 100, **settings: Any) -> None:
+        super().__init__(model, momentum, **settings)
+        if warm_up <= 0:
+            raise ArgumentError("warm_up is a positive number", key="warm_up", found=warm_up)
+        self.warm_up = warm_up
+
+    def weight(self, steps: int) -> float:
+        """Returns the share of the model's values."""
+        return min(self.momentum**self.interval, (1 + steps) / (self.warm_up + steps))
+
+    @torch.no_grad()
+    def update_parameters(self, model: nn.Module) -> None:
+        """Takes in the weights of `model`; unlike the others it averages at the first update too."""
+        averaged, copied = self._tensors(self.module), self._tensors(model)
+        if self._count % self.interval == 0:
+            _mix(averaged[0], copied[0], self.weight(self._count))
+        _copy(averaged[1], copied[1])
+        self._count += 1
+
+
+def _mix(averages: list[Tensor], values: list[Tensor], weight: float) -> None:
+    if not averages:
+        return
+    values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
+    floating = [place for place, average in enumerate(averages) if average.is_floating_point()]
+    torch._foreach_lerp_([averages[place] for place in floating], [values[place] for place in floating], weight)
+
+
+def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
+    if targets:
+        torch._foreach_copy_(targets, values)

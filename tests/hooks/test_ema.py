@@ -1,0 +1,135 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.errors import ArgumentError
+from footplate.hooks import EMAHook
+from footplate.models import BaseModel
+from tests.support import settings
+
+
+class Counter(BaseModel):
+    """One weight that grows by one with each iteration."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    def forward(self, mode: str = "tensor", **batch: Any) -> Any:
+        return {"loss": -self.weight.sum()} if mode == "loss" else [(self.weight.item(), 0)] * len(batch["labels"])
+
+
+class Seen(Hook):
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.weights: list[float] = []
+        self.validated: list[float] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+        assert average is not None
+        self.weights.append(round(float(average.module.weight), 4))
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.validated.append(round(outputs[0][0], 4))
+
+
+def run(tmp_path: Path, *, epochs: int = 3, **ema: Any) -> tuple[Runner, Seen]:
+    seen = Seen()
+    cfg = settings(
+        tmp_path / "work",
+        model=Counter(),
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1.0}},
+        param_scheduler=None,
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
+        custom_hooks=[{"type": "EMAHook", "momentum": 0.1, **ema}, seen],
+    )
+    cfg["train_dataloader"]["dataset"]["size"] = 12
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    runner = Runner(**cfg)
+    runner.train()
+    return runner, seen
+
+
+# The reference's figures, with three iterations an epoch.
+FOLLOWED: list[tuple[dict[str, Any], list[float], list[float]]] = [
+    ({}, [1, 1.1, 1.29, 1.561, 1.9049, 2.3144, 2.783, 3.3047, 3.8742], [1.29, 2.3144, 3.8742]),
+    ({"begin_iter": 3}, [1, 2, 3, 3.1, 3.29, 3.561, 3.9049, 4.3144, 4.783], [3, 3.561, 4.783]),
+    ({"start_iters": 3}, [1, 2, 3, 3.1, 3.29, 3.561, 3.9049, 4.3144, 4.783], [3, 3.561, 4.783]),
+    ({"begin_epoch": 2}, [1, 2, 3, 4, 4.1, 4.29, 4.561, 4.9049, 5.3144], [3, 4.29, 5.3144]),
+]
+
+
+@pytest.mark.parametrize(("ema", "weights", "validated"), FOLLOWED)
+def test_the_average_follows_and_is_validated(
+    tmp_path: Path, ema: dict[str, Any], weights: list[float], validated: list[float]
+) -> None:
+    runner, seen = run(tmp_path, **ema)
+    assert seen.weights == weights
+    assert seen.validated[::2] == validated
+    assert runner.model.weight.item() == 9.0
+
+
+def test_the_checkpoint_holds_average_and_weights(tmp_path: Path) -> None:
+    run(tmp_path)
+    saved = load_checkpoint(str(tmp_path / "work/epoch_3.pth"))
+    assert saved["state_dict"]["weight"].item() == pytest.approx(3.8742, abs=1e-4)
+    assert saved["ema_state_dict"]["module.weight"].item() == 9.0
+    assert int(saved["ema_state_dict"]["steps"]) == 9
+
+
+def test_the_best_checkpoint_holds_them_whatever_acts_first(tmp_path: Path) -> None:
+    for priority in ("VERY_LOW", "HIGHEST"):
+        checkpoint = {"interval": -1, "save_best": "accuracy", "save_last": False, "priority": priority}
+        cfg = settings(tmp_path / priority, model=Counter(), param_scheduler=None)
+        cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 1.0}}
+        cfg["default_hooks"] = {"logger": None, "checkpoint": checkpoint}
+        cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}]
+        Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 1}}).train()
+        saved = load_checkpoint(str(next((tmp_path / priority).glob("best_*.pth"))))
+        assert saved["ema_state_dict"]["module.weight"].item() == 4.0
+        assert saved["state_dict"]["weight"].item() == pytest.approx(1.561)
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
+    run(tmp_path / "whole", epochs=3)
+    run(tmp_path / "parts", epochs=2)
+    cfg = settings(tmp_path / "parts/work", model=Counter(), param_scheduler=None, resume=True)
+    cfg["train_dataloader"]["dataset"]["size"] = 12
+    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 1.0}}
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}, Seen()]
+    Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 3}}).train()
+    whole, parts = (load_checkpoint(str(tmp_path / name / "work/epoch_3.pth")) for name in ("whole", "parts"))
+    for section in ("state_dict", "ema_state_dict"):
+        assert {name: float(value) for name, value in whole[section].items()} == {
+            name: float(value) for name, value in parts[section].items()
+        }
+
+
+def test_a_test_sees_the_averages_of_the_checkpoint(tmp_path: Path) -> None:
+    run(tmp_path)
+    cfg = settings(tmp_path / "test", model=Counter(), load_from=str(tmp_path / "work/epoch_3.pth"))
+    runner = Runner(**{**cfg, "custom_hooks": [{"type": "EMAHook", "momentum": 0.1}]})
+    runner.test()
+    assert runner.model.weight.item() == pytest.approx(3.8742, abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("ema", "key"),
+    [
+        ({"begin_iter": 1, "begin_epoch": 1}, "begin_iter"),
+        ({"begin_iter": 5, "start_iters": 5}, "begin_iter"),
+        ({"start_iters": -1}, "start_iters"),
+        ({"begin_epoch": 1.5}, "begin_epoch"),
+    ],
+)
+def test_a_beginning_that_makes_no_sense_is_refused(ema: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        EMAHook(**ema)
+    assert caught.value.key == key

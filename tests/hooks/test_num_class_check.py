@@ -1,0 +1,54 @@
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.hooks.num_class_check import classes_of
+from tests.support import ToyModel, settings
+
+
+class Head(ToyModel):
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        self.layers.num_classes = num_classes  # type: ignore[assignment]
+
+
+def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
+    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the data set 'Points' has 2"):
+        runner.train()
+
+
+def test_a_head_with_the_right_number_trains(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
+    runner.train()
+    assert runner.epoch == 3
+
+
+def test_a_data_set_without_names_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}])
+    runner = Runner(**{**cfg, "val_dataloader": None, "val_cfg": None, "val_evaluator": None})
+    runner.train_dataloader.dataset.metainfo = {}
+    runner.train()
+    assert "the data set 'Points' does not name its classes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "classes"),
+    [
+        (SimpleNamespace(CLASSES=("a", "b")), ("a", "b")),
+        (SimpleNamespace(metainfo={"classes": ("a",)}), ("a",)),
+        (SimpleNamespace(metainfo={"CLASSES": ("c",)}), ("c",)),
+        (SimpleNamespace(), None),
+    ],
+)
+def test_classes_are_found_as_either_generation_names_them(dataset: Any, classes: Any) -> None:
+    assert classes_of(dataset) == classes
+
+
+def test_one_class_needs_its_comma() -> None:
+    with pytest.raises(ArgumentError, match="are a string"):
+        classes_of(SimpleNamespace(CLASSES="person"))

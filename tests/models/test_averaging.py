@@ -1,0 +1,108 @@
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError
+from footplate.models import (
+    BaseAveragedModel,
+    ExponentialMovingAverage,
+    MomentumAnnealingEMA,
+    StochasticWeightAverage,
+    WarmUpEMA,
+)
+from footplate.registry import MODELS
+
+
+def followed(kind: type[BaseAveragedModel], **settings: Any) -> list[tuple[float, float, int]]:
+    """Lets an average follow the values 1 to 6 and returns weight, running mean and count after each."""
+    model = nn.BatchNorm1d(1)
+    average, seen = kind(model, **settings), []
+    for value in range(1, 7):
+        nn.init.constant_(model.weight, value)
+        assert model.running_mean is not None
+        assert model.num_batches_tracked is not None
+        model.running_mean.fill_(value)
+        model.num_batches_tracked.fill_(value)
+        average.update_parameters(model)
+        inner: Any = average.module
+        seen.append(
+            (round(float(inner.weight), 6), round(float(inner.running_mean), 6), int(inner.num_batches_tracked))
+        )
+    return seen
+
+
+# The reference's figures.
+WEIGHTS: list[tuple[type[BaseAveragedModel], dict[str, Any], list[float]]] = [
+    (ExponentialMovingAverage, {"momentum": 0.1}, [1.0, 1.1, 1.29, 1.561, 1.9049, 2.31441]),
+    (ExponentialMovingAverage, {"momentum": 0.1, "interval": 2}, [1.0, 1.0, 1.2, 1.2, 1.58, 1.58]),
+    (StochasticWeightAverage, {}, [1.0, 1.5, 2.0, 2.5, 3.0, 3.5]),
+    (StochasticWeightAverage, {"interval": 2}, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]),
+    (MomentumAnnealingEMA, {"momentum": 0.1, "gamma": 2}, [1.0, 1.666667, 2.333333, 3.0, 3.666667, 4.333333]),
+    (MomentumAnnealingEMA, {"momentum": 0.1, "gamma": 2, "interval": 2}, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]),
+    # By hand: shares of 1/10, 2/11, 0.2 ..., beginning with the model's own value, 1.
+    (WarmUpEMA, {"momentum": 0.2, "warm_up": 10}, [1.0, 1.181818, 1.545455, 2.036364, 2.629091, 3.303273]),
+]
+
+
+@pytest.mark.parametrize(("kind", "settings", "expected"), WEIGHTS)
+def test_parameters_are_averaged_and_buffers_copied(
+    kind: type[BaseAveragedModel], settings: dict[str, Any], expected: list[float]
+) -> None:
+    seen = followed(kind, **settings)
+    assert [weight for weight, _, _ in seen] == expected
+    assert [mean for _, mean, _ in seen] == [1, 2, 3, 4, 5, 6]
+    assert [count for _, _, count in seen] == [1, 2, 3, 4, 5, 6]
+
+
+def test_buffers_of_floating_point_are_averaged_on_demand() -> None:
+    seen = followed(ExponentialMovingAverage, momentum=0.1, update_buffers=True)
+    assert [mean for _, mean, _ in seen] == [1.0, 1.1, 1.29, 1.561, 1.9049, 2.31441]
+    assert [count for _, _, count in seen] == [1] * 6
+
+
+def test_the_state_goes_on_where_it_was() -> None:
+    source, average = nn.Linear(2, 2), ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
+    for _ in range(3):
+        average.update_parameters(source)
+    again = ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
+    state = average.state_dict()
+    assert list(state) == ["steps", "module.weight", "module.bias"]
+    assert int(state["steps"]) == 3
+    again.load_state_dict(state)
+    other = nn.Linear(2, 2)
+    average.update_parameters(other)
+    again.update_parameters(other)
+    assert torch.equal(again.module.weight, average.module.weight)
+
+
+def test_values_are_exchanged() -> None:
+    model = nn.Linear(1, 1)
+    average = ExponentialMovingAverage(model)
+    nn.init.constant_(model.weight, 5.0)
+    before = average.module.weight.item()
+    average.swap_with(model)
+    assert (model.weight.item(), average.module.weight.item()) == (before, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "key"),
+    [
+        ("ExponentialMovingAverage", {"momentum": 0}, "momentum"),
+        ("ExponentialMovingAverage", {"momentum": 1.0}, "momentum"),
+        ("ExponentialMovingAverage", {"momentum": True}, "momentum"),
+        ("ExponentialMovingAverage", {"interval": 0}, "interval"),
+        ("MomentumAnnealingEMA", {"gamma": 0}, "gamma"),
+        ("WarmUpEMA", {"warm_up": -1}, "warm_up"),
+    ],
+)
+def test_a_value_out_of_its_range_is_refused(name: str, settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        MODELS.build({"type": name, **settings}, model=nn.Linear(1, 1))
+    assert caught.value.key == key
+
+
+def test_a_large_momentum_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    ExponentialMovingAverage(nn.Linear(1, 1), momentum=0.9)
+    assert "a small number" in caplog.text
