@@ -28,8 +28,7 @@ class _Totals:
         self.min: Tensor | None = None
         self.max: Tensor | None = None
 
-    def add(self, values: Tensor, count: float) -> None:
-        total, low, high = values.sum(), values.min(), values.max()
+    def add(self, total: Tensor, low: Tensor, high: Tensor, count: float) -> None:
         self.count += count
         self.sum = total if self.sum is None else self.sum + total
         self.min = low if self.min is None else torch.minimum(self.min, low)
@@ -212,8 +211,8 @@ class HistoryBuffer:
         size = min(wanted, self._written)
         end = self._written % self._capacity
         places = np.arange(end - size, end) % self._capacity
-        ring = self._ring.cpu().double().numpy()
-        return ring[places], self._counts[places]
+        values = self._ring[torch.from_numpy(places).to(self._ring.device)]
+        return values.cpu().double().numpy(), self._counts[places]
 
     def _flush(self) -> None:
         if not self._pending:
@@ -229,13 +228,21 @@ class HistoryBuffer:
             self._ring = self._ring.to(values)
             for totals in (self._totals, self._epoch):
                 totals.move_to(values)
+        total, (low, high), count = values.sum(), values.aminmax(), sum(counts)
         for totals in (self._totals, self._epoch):
-            totals.add(values, sum(counts))
+            totals.add(total, low, high, count)
+        self._store(values, counts)
+
+    def _store(self, values: Tensor, counts: list[float]) -> None:
+        """Writes the last values into the ring, in two parts where its end is passed."""
         self._written += len(values)
         kept = min(len(values), self._capacity)
-        places = torch.arange(self._written - kept, self._written) % self._capacity
-        self._ring[places.to(values.device, non_blocking=True)] = values[-kept:]
-        self._counts[places.numpy()] = counts[-kept:]
+        start = (self._written - kept) % self._capacity
+        first = min(kept, self._capacity - start)
+        for place, begin, size in ((start, len(values) - kept, first), (0, len(values) - kept + first, kept - first)):
+            if size and self._ring is not None:
+                self._ring[place : place + size] = values[begin : begin + size]
+                self._counts[place : place + size] = counts[begin : begin + size]
 
 
 def known_statistics() -> list[str]:
@@ -245,11 +252,12 @@ def known_statistics() -> list[str]:
 
 def _as_vector(values: list[Any]) -> Tensor:
     """Makes one `(N,)` tensor of numbers and 0-d tensors, on the device of the tensors."""
-    tensors = [value for value in values if isinstance(value, Tensor)]
-    if not tensors:
+    tensor = next((value for value in values if isinstance(value, Tensor)), None)
+    if tensor is None:
         return torch.tensor(values, dtype=torch.float64)
-    device = tensors[0].device
-    kind = torch.float32 if device.type == "mps" else torch.float64
-    if len(tensors) == len(values) and len({(each.device, each.dtype, each.dim()) for each in tensors}) == 1:
-        return torch.stack(tensors).detach().reshape(-1).to(kind)
-    return torch.stack([torch.as_tensor(value).detach().reshape(()).to(device, kind) for value in values])
+    kind = torch.float32 if tensor.device.type == "mps" else torch.float64
+    try:
+        return torch.stack(values).detach().reshape(-1).to(kind)
+    except (TypeError, RuntimeError):  # numbers among them, or other devices and shapes
+        each_alike = [torch.as_tensor(value).detach().reshape(()).to(tensor.device, kind) for value in values]
+        return torch.stack(each_alike)

@@ -117,7 +117,8 @@ class MessageHub(Instances):
                 self.history(key).load_state_dict(dict(saved))
             else:
                 _logger.warning("the history of '%s' in the checkpoint is another engine's: it starts anew", key)
-        self._infos.update(state.get("runtime_info", {}))
+        # Another engine's infos may hold objects that were read as inert stand-ins.
+        self._infos.update({key: value for key, value in state.get("runtime_info", {}).items() if _is_plain(value)})
 
 
 def _one_number(key: str, value: Any) -> Any:

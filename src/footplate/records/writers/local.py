@@ -40,6 +40,7 @@ class LocalVisBackend(BaseVisBackend):
         for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
             if not name.endswith(suffix):
                 raise ArgumentError(f"a file that LocalVisBackend writes must end with '{suffix}'", found=name)
+        self._folder: Path | None = None
         self._images = img_save_dir
         self._config = config_save_file
         self._scalars = scalar_save_file
@@ -47,9 +48,10 @@ class LocalVisBackend(BaseVisBackend):
     @property
     def folder(self) -> Path:
         """Where everything is written; made on first use."""
-        folder = Path(self._save_dir or "vis_data")
-        folder.mkdir(parents=True, exist_ok=True)
-        return folder
+        if self._folder is None:
+            self._folder = Path(self._save_dir or "vis_data")
+            self._folder.mkdir(parents=True, exist_ok=True)
+        return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as a file that reads back equal."""
