@@ -68,9 +68,10 @@ def _parse(path: str, text: str, pure: bool | None) -> Script:
             # Published configs hold strings such as "\d", which newer Pythons warn of.
             warnings.simplefilter("ignore")
             tree = ast.parse(text, path)
+            has_base = any(_base_value(statement) is not None for statement in tree.body)
             bases = _take_bases(tree, path)
             references = _resolve_references(tree) if "__footplate_base_" in text else {}
-            pure = is_pure(tree, has_base=bool(bases)) if pure is None else pure
+            pure = is_pure(tree, has_base=has_base) if pure is None else pure
             if pure:
                 tree = rewrite_imports(tree, path)
             tracer = _Tracer(path)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from footplate.config.origins import Place
-from footplate.errors import ConfigKeyError
+from footplate.errors import ConfigError, ConfigKeyError
 
 _PREDEFINED = re.compile(r"\{\{\s*(fileDirname|fileBasename|fileBasenameNoExtension|fileExtname)\s*\}\}")
 _ENVIRONMENT = re.compile(
@@ -93,18 +93,24 @@ def _names_of(path: str) -> dict[str, str]:
 
 def _from_environment(match: re.Match[str], path: str, used: dict[str, str], literal: Callable[[str], str]) -> str:
     name, default = match["name"], match["default"]
+    place = Place(path, match.string.count("\n", 0, match.start()) + 1)
     if name in os.environ:
         value = used[name] = os.environ[name]
     elif default:
         value = default
     else:
-        line = match.string.count("\n", 0, match.start()) + 1
         raise ConfigKeyError(
             f"the environment variable '{name}' is not set and has no default",
-            origin=Place(path, line),
+            origin=place,
             notes=[f"set it, or write `{{{{${name}:default}}}}`"],
         )
-    return literal(value) if match["quote"] else _escaped(value)
+    if not match["quote"]:
+        return _escaped(value)
+    try:
+        return literal(value)
+    except ConfigError as error:
+        error.origin = place
+        raise
 
 
 def _escaped(value: str) -> str:

@@ -45,8 +45,8 @@ def _set_up() -> None:
 
 
 def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    # Only a string in double quotes has escapes, which keep a reader from replacing words in braces.
-    style = '"' if TEMPLATE.search(value) else None
+    # Only a string in double quotes has escapes, which odd characters need, and words in braces that are to stay.
+    style = '"' if TEMPLATE.search(value) or not value.isprintable() else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
 
