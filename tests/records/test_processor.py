@@ -86,10 +86,13 @@ def test_the_last_epoch_needs_no_blank(runner: Any) -> None:
 
 def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
     processor = LogProcessor(by_epoch=False)
-    runner.iter = 1199
-    assert "  eta: 0:00:00  " in processor.get_log_after_iter(runner, 1199, "train")[1]
-    runner.iter, runner.max_iters = 9, 9 + 1 + 2 * 86400 * 2 + 7200 + 120
-    assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 9, "train")[1]
+    runner.message_hub = MessageHub("slow")
+    runner.message_hub.update_scalar("train/time", 60.0)
+    for done, left in ((1200, "0:00:00"), (1198, "0:02:00"), (1140, "1:00:00"), (1, "19:59:00")):
+        runner.iter = done - 1
+        assert f"  eta: {left}  " in processor.get_log_after_iter(runner, done - 1, "train")[1]
+    runner.max_iters = 1 + 49 * 60 + 1
+    assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
 
 
 def test_names_may_keep_their_phase(runner: Any) -> None:
