@@ -12,6 +12,8 @@ from footplate.config.python_form import write_python
     [
         ({"type": "AdamW", "lr": 0.001}, "dict(type='AdamW', lr=0.001)"),
         ({"a b": 1, "for": {"x": 2}}, "{'a b': 1, 'for': dict(x=2)}"),
+        ({"ª": 1}, "{'ª': 1}"),
+        ({"__debug__": 1}, "{'__debug__': 1}"),
         ({1: 2, None: (3,)}, "{1: 2, None: (3,)}"),
         ([], "[]"),
         ((), "()"),

@@ -33,7 +33,7 @@ def dotted_name(value: object) -> str | None:
 
 
 def _statement(key: str, value: Any) -> str:
-    target = key if key.isidentifier() and not keyword.iskeyword(key) else f"globals()[{key!r}]"
+    target = key if _is_word(key) else f"globals()[{key!r}]"
     return f"{target} = {_written(value, '', len(target) + 3)}\n"
 
 
@@ -87,4 +87,9 @@ def _flat_set(value: "set[Any] | frozenset[Any]") -> str:
 
 
 def _has_word_keys(value: Mapping[Any, Any]) -> bool:
-    return all(isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key) for key in value)
+    return all(isinstance(key, str) and _is_word(key) for key in value)
+
+
+def _is_word(key: str) -> bool:
+    # Python reads some letters beyond ASCII as others, such as `ª` as `a`.
+    return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"
