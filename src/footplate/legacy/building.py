@@ -8,7 +8,7 @@ from torch import nn
 from footplate.distributed import unwrap_model
 from footplate.errors import BuildError
 from footplate.optim import build_optimizer as _build_optimizer
-from footplate.registry import OPTIMIZER_BUILDERS, OPTIMIZERS, Registry
+from footplate.registry import DATASETS, OPTIMIZER_BUILDERS, OPTIMIZERS, Registry
 
 
 def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
@@ -54,3 +54,10 @@ def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Map
             raise BuildError(f"there is no '{kind}' in {getattr(parent, '__name__', parent)}")
         kind = getattr(parent, kind)
     return kind(**settings)
+
+
+def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a data set, or of several in a list one that holds them all."""
+    if isinstance(cfg, (list, tuple)):
+        return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
+    return build_from_cfg(cfg, DATASETS, default_args)

@@ -99,6 +99,19 @@ class LoggerHook(Hook):
         return tags
 
 
+class TextLoggerHook(LoggerHook):
+    """Writes a line to the log. A config's own `TextLoggerHook` needs no such hook: LoggerHook logs; this is a base."""
+
+    def log(self, runner: Any) -> None:
+        """Writes the line."""
+        tags = self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=())
+        words = ", ".join(
+            f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in tags.items()
+        )
+        place = f"Epoch [{self.get_epoch(runner)}]" if self.by_epoch else "Iter"
+        runner.logger.info("%s[%d] %s %s", place, self.get_iter(runner, inner_iter=True), runner.mode, words)
+
+
 def _first_of(name: str, values: Any) -> dict[str, float]:
     if isinstance(values, dict):
         return {f"{name}/{part}": each[0] for part, each in values.items()}

@@ -1,0 +1,265 @@
+"""The import names of the old packages, and what stands behind each here."""
+
+from footplate.registry import ROOT_REGISTRIES
+
+Names = dict[str, str]
+"""Name -> "module:attribute"."""
+
+
+def _from(module: str, *names: str, **renamed: str) -> Names:
+    return {
+        **{name: f"{module}:{name}" for name in names},
+        **{name: f"{module}:{attribute}" for name, attribute in renamed.items()},
+    }
+
+
+_REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
+_BUILDING = _from("footplate.legacy", "build_from_cfg")
+_CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
+_CHECKS = _from(
+    "footplate.legacy.checks",
+    "is_list_of",
+    "is_seq_of",
+    "is_str",
+    "is_tuple_of",
+    _BatchNorm="BatchNorm",
+    _InstanceNorm="InstanceNorm",
+)
+_FILES = _from("footplate.legacy.files", "FileClient", "mkdir_or_exist")
+_IMAGES = _from("footplate.legacy.files", "imfrombytes", "imread")
+_LOGS = {**_from("footplate.legacy.logs", "get_logger"), **_from("footplate.records", "print_log")}
+_RANKS = {
+    **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
+    **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
+}
+_DIST_INFO = _from("footplate.legacy.ranks", "get_dist_info", "init_dist")
+_MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
+_PRIORITY = _from("footplate.engine", "Priority", "get_priority")
+
+_UPDATERS = _from("footplate.legacy", "LrUpdaterHook")
+_MOMENTUM_UPDATERS = _from("footplate.legacy", "MomentumUpdaterHook")
+_OPTIMIZER_HOOKS = _from(
+    "footplate.legacy",
+    "Fp16OptimizerHook",
+    "GradientCumulativeFp16OptimizerHook",
+    "GradientCumulativeOptimizerHook",
+    "OptimizerHook",
+)
+_EVALUATION = _from("footplate.legacy", "EvalHook", DistEvalHook="EvalHook")
+_LOGGERS = _from("footplate.legacy.loggers", "LoggerHook", "TextLoggerHook")
+_FIRST_HOOKS = {
+    **_from("footplate.registry", "HOOKS"),
+    **_from("footplate.legacy", "ClosureHook", "Hook"),
+    **_from(
+        "footplate.hooks",
+        "CheckpointHook",
+        "DistSamplerSeedHook",
+        "EMAHook",
+        "EmptyCacheHook",
+        "IterTimerHook",
+        "SyncBuffersHook",
+    ),
+    **_UPDATERS,
+    **_MOMENTUM_UPDATERS,
+    **_OPTIMIZER_HOOKS,
+    **_EVALUATION,
+    **_LOGGERS,
+}
+_FIRST_OPTIMIZERS = {
+    **_from("footplate.registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
+    **_from("footplate.legacy", "build_optimizer", "build_optimizer_constructor"),
+    **_from("footplate.optim.constructors", "DefaultOptimizerConstructor"),
+}
+_PRECISION = _from("footplate.legacy", "auto_fp16", "force_fp32", "wrap_fp16_model")
+_PARALLEL = {
+    **_from("footplate.legacy", "DataContainer", "MMDataParallel", "collate", "scatter"),
+    **_from("footplate.distributed", is_module_wrapper="is_model_wrapper"),
+    **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+}
+_CHECKPOINTS = _from("footplate.legacy.checkpoints", "load_checkpoint", "load_state_dict", "save_checkpoint")
+
+_SECOND_HOOKS = _from(
+    "footplate.hooks",
+    "CheckpointHook",
+    "DistSamplerSeedHook",
+    "EMAHook",
+    "EmptyCacheHook",
+    "IterTimerHook",
+    "LoggerHook",
+    "ParamSchedulerHook",
+    "RuntimeInfoHook",
+    "SyncBuffersHook",
+) | _from("footplate.engine", "Hook")
+_LOOPS = _from("footplate.engine", "BaseLoop", "EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop")
+_AVERAGES = _from(
+    "footplate.models",
+    "BaseAveragedModel",
+    "ExponentialMovingAverage",
+    "MomentumAnnealingEMA",
+    "StochasticWeightAverage",
+)
+_SCHEDULES = _from(
+    "footplate.optim.schedules",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineRestartLR",
+    "ExponentialLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolyLR",
+    "StepLR",
+)
+
+# Registries that a code base has under names of its own.
+_MODEL_WORDS = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
+_DATA_WORDS = {
+    **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
+    **_from("footplate.legacy.building", "build_dataset"),
+}
+
+
+def _models(*words: str) -> Names:
+    return _from("footplate.registry", **dict.fromkeys((*_MODEL_WORDS, *words), "MODELS"))
+
+
+def _code_base(package: str, *words: str) -> dict[str, Names]:
+    """The names of a code base that was written on top: registries and small helpers, of both generations."""
+    utils = {**_from("footplate.legacy.checks", "get_model"), **_from("footplate.legacy.logs", "get_root_logger")}
+    hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
+    return {
+        package: {},
+        f"{package}.registry": _REGISTRIES,
+        f"{package}.utils": utils,
+        f"{package}.models": _models(*words),
+        f"{package}.models.builder": _models(*words),
+        f"{package}.datasets": _DATA_WORDS,
+        f"{package}.datasets.builder": _DATA_WORDS,
+        f"{package}.core": hooks,
+    }
+
+
+FIRST_GENERATION: dict[str, Names] = {
+    "mmcv": {**_CONFIG, **_IMAGES, **_CHECKS, **_FILES},
+    "mmcv.utils": {**_CONFIG, **_CHECKS, **_FILES, **_LOGS, **_BUILDING, "Registry": "footplate.registry:Registry"},
+    "mmcv.runner": {
+        **_FIRST_HOOKS,
+        **_FIRST_OPTIMIZERS,
+        **_MODULES,
+        **_PRECISION,
+        **_CHECKPOINTS,
+        **_DIST_INFO,
+        **_PRIORITY,
+        **_from("footplate.distributed", "master_only"),
+        **_from("footplate.legacy", "LogBuffer", "obj_from_dict"),
+        **_from("footplate.registry", "RUNNERS", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
+    },
+    "mmcv.runner.hooks": _FIRST_HOOKS,
+    "mmcv.runner.hooks.hook": _from("footplate.legacy", "Hook") | _from("footplate.registry", "HOOKS"),
+    "mmcv.runner.hooks.lr_updater": _UPDATERS,
+    "mmcv.runner.hooks.momentum_updater": _MOMENTUM_UPDATERS,
+    "mmcv.runner.hooks.optimizer": _OPTIMIZER_HOOKS,
+    "mmcv.runner.hooks.evaluation": _EVALUATION,
+    "mmcv.runner.hooks.logger": _LOGGERS,
+    "mmcv.runner.hooks.logger.base": _LOGGERS,
+    "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
+    "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
+    "mmcv.runner.base_module": _MODULES,
+    "mmcv.runner.fp16_utils": _PRECISION,
+    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("footplate.distributed", "master_only")},
+    "mmcv.runner.priority": _PRIORITY,
+    "mmcv.runner.checkpoint": _CHECKPOINTS,
+    "mmcv.parallel": _PARALLEL,
+}
+
+SECOND_GENERATION: dict[str, Names] = {
+    "mmengine": {
+        **_CONFIG,
+        **_LOGS,
+        **_REGISTRIES,
+        **_BUILDING,
+        **_from("footplate.engine", "Runner"),
+        **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
+        **_from("footplate.records", "MessageHub"),
+        **_from("footplate.legacy.checks", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+        **_from("footplate.legacy.files", "mkdir_or_exist"),
+    },
+    "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
+    "mmengine.dataset": _from(
+        "footplate.data",
+        "BaseDataset",
+        "ClassBalancedDataset",
+        "Compose",
+        "ConcatDataset",
+        "DefaultSampler",
+        "InfiniteSampler",
+        "RepeatDataset",
+        "default_collate",
+        "pseudo_collate",
+    ),
+    "mmengine.dist": {**_RANKS, **_DIST_INFO},
+    "mmengine.evaluator": _from("footplate.evaluation", "BaseMetric", "DumpResults", "Evaluator"),
+    "mmengine.fileio": _from("footplate.legacy.files", "FileClient"),
+    "mmengine.hooks": _SECOND_HOOKS,
+    "mmengine.logging": {**_from("footplate.records", "HistoryBuffer", "MessageHub"), **_LOGS},
+    "mmengine.model": {
+        **_MODULES,
+        **_AVERAGES,
+        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "ImgDataPreprocessor"),
+        **_from("footplate.distributed", "is_model_wrapper"),
+        **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+    },
+    "mmengine.optim": {
+        **_from("footplate.optim", "AmpOptimWrapper", "DefaultOptimWrapperConstructor", "OptimWrapper"),
+        **_from("footplate.optim", "OptimWrapperDict", "build_optim_wrapper"),
+        **_from("footplate.registry", "OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS"),
+        **_SCHEDULES,
+    },
+    "mmengine.registry": {**_REGISTRIES, **_BUILDING},
+    "mmengine.runner": {
+        **_LOOPS,
+        **_PRIORITY,
+        **_CHECKPOINTS,
+        **_from("footplate.engine", "Runner"),
+        **_from("footplate.records", "LogProcessor"),
+    },
+    "mmengine.structures": _from("footplate.structures", "BaseDataElement", "InstanceData", "LabelData", "PixelData"),
+    "mmengine.utils": {**_CHECKS, **_from("footplate.legacy.files", "mkdir_or_exist")},
+    "mmengine.visualization": {
+        **_from("footplate.visualization", "Visualizer"),
+        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend"),
+    },
+}
+
+CODE_BASES: dict[str, Names] = {
+    **_code_base("mmseg", "SEGMENTORS"),
+    **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
+    **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
+}
+
+NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}
+
+DISTRIBUTIONS = {
+    "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),
+    "mmengine": ("mmengine", "mmengine-lite"),
+    "mmseg": ("mmsegmentation",),
+    "mmdet": ("mmdet",),
+    "mmselfsup": ("mmselfsup",),
+}
+"""The packages, and what they are called where they can be installed from."""
+
+
+def names_of(module: str) -> Names | None:
+    """Returns the names of a module, None where it is none of ours.
+
+    A `registry` or `builder` anywhere in a code base holds all registries: files that users add to one import them
+    from beside themselves.
+    """
+    if module in NAMES:
+        return NAMES[module]
+    package, _, rest = module.partition(".")
+    if package not in DISTRIBUTIONS:
+        return None
+    if rest.rpartition(".")[2] in ("registry", "builder"):
+        return {**_REGISTRIES, **_FIRST_OPTIMIZERS}
+    return {} if any(known.startswith(f"{module}.") for known in NAMES) else None

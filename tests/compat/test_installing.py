@@ -1,0 +1,105 @@
+import importlib
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate import compat
+from footplate.engine import Hook as EngineHook
+from footplate.legacy import Hook
+from footplate.registry import HOOKS, MODELS, TRANSFORMS
+
+
+@pytest.fixture(autouse=True)
+def _taken_back() -> Iterator[None]:
+    yield
+    compat.uninstall()
+    for title in [title for title in sys.modules if title.partition(".")[0] in ("mmcv", "mmseg")]:
+        del sys.modules[title]
+
+
+def imported(title: str, name: str) -> object:
+    return getattr(importlib.import_module(title), name)
+
+
+def test_names_resolve_while_installed_and_not_after() -> None:
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+    report = compat.install()
+    assert imported("mmcv.runner", "Hook") is Hook
+    assert imported("mmengine.hooks", "Hook") is EngineHook
+    assert imported("mmdet.models", "DETECTORS") is MODELS
+    assert imported("mmseg.datasets.builder", "PIPELINES") is TRANSFORMS
+    assert report.resolved == ("mmcv", "mmengine", "mmseg", "mmdet", "mmselfsup")
+    compat.uninstall()
+    assert "mmcv.runner" not in sys.modules
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_it_says_what_it_did_and_twice_is_once(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    before = len(sys.meta_path)
+    assert str(compat.install()) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
+    assert compat.install() is compat.install()
+    assert len(sys.meta_path) == before + 1
+    assert caplog.text.count("resolve to footplate") == 1
+    compat.uninstall()
+    compat.uninstall()
+    assert len(sys.meta_path) == before
+
+
+def test_submodules_are_attributes_and_unknown_names_have_near_misses() -> None:
+    compat.install()
+    mmcv = importlib.import_module("mmcv")
+    assert mmcv.runner.hooks.Hook is Hook
+    with pytest.raises(AttributeError, match="did you mean 'OptimizerHook'"):
+        _ = mmcv.runner.OptimiserHook
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("mmcv.ops")
+
+
+def test_an_installed_mmcv_2_gets_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "mmcv/utils").mkdir(parents=True)
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\nimread = 'its own'\n")
+    (tmp_path / "mmcv/utils/__init__.py").write_text("is_list_of = 'its own'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(importlib.metadata, "version", only(mmcv="2.1.0"))
+    report = compat.install()
+    assert imported("mmcv", "imread") == imported("mmcv.utils", "is_list_of") == "its own"
+    assert imported("mmcv.runner", "HOOKS") is HOOKS
+    assert "mmcv.utils.build_from_cfg" in report.completed
+    assert "mmcv.imread" not in report.completed
+    compat.uninstall()
+    assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
+
+
+def test_a_complete_package_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmengine": "0.10.7"}))
+    report = compat.install()
+    assert report.left == ("mmcv", "mmengine")
+    assert "installed and left alone: mmcv, mmengine" in str(report)
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_folders_of_users_hold_further_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mmseg/core/optimizer"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("from .registry import OPTIMIZERS\nfrom mmseg.utils import get_root_logger\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    compat.install()
+    module = importlib.import_module("mmseg.core.optimizer.mine")
+    assert module.OPTIMIZERS.name == "optimizer"
+
+
+def only(**versions: str):  # type: ignore[no-untyped-def]
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    return version
