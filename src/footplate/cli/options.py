@@ -33,10 +33,23 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
     from footplate.config import Config, apply_overrides
     from footplate.recipes.catalog import find_config
 
-    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=import_custom_modules)
+    cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     apply_overrides(cfg, arguments.cfg_options, strict=False)
     apply_overrides(cfg, arguments.set, strict=True)
+    if import_custom_modules:
+        _import_custom_modules(cfg)
     return cfg
+
+
+def _import_custom_modules(cfg: "Config") -> None:
+    """Imports what `custom_imports` names; such modules import the packages that configs were written for."""
+    from footplate import compat
+    from footplate.config import import_custom
+    from footplate.migration import is_first_generation
+
+    if "custom_imports" in cfg or is_first_generation(cfg):
+        compat.install()
+    import_custom(cfg)
 
 
 def choose_work_dir(cfg: "Config", given: str | None) -> None:

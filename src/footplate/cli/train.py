@@ -70,7 +70,11 @@ def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 def _use_mixed_precision(cfg: "Config") -> None:
     from footplate.errors import ArgumentError
+    from footplate.migration import is_first_generation
 
+    if is_first_generation(cfg):
+        cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}
+        return
     wrapper = cfg.get("optim_wrapper")
     kind = (wrapper or {}).get("type", "OptimWrapper")
     if wrapper is None or kind not in ("OptimWrapper", "AmpOptimWrapper"):

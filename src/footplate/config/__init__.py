@@ -2,6 +2,7 @@
 
 from footplate.config.arguments import DictAction
 from footplate.config.config import Config
+from footplate.config.custom_imports import import_custom
 from footplate.config.keys import check_keys
 from footplate.config.lazy import LazyObject
 from footplate.config.mapping import ConfigDict
@@ -17,5 +18,6 @@ __all__ = [
     "LazyObject",
     "apply_overrides",
     "check_keys",
+    "import_custom",
     "read_base",
 ]

@@ -4,15 +4,18 @@ import importlib
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.config.mapping import ConfigDict
 from footplate.errors import ConfigError, Origin, nearest, origin_of
 
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
 _logger = logging.getLogger("footplate.config")
 
 
-def import_custom(config: ConfigDict) -> None:
+def import_custom(config: "Config | ConfigDict") -> None:
     """Imports the modules of `custom_imports`, from the Python path or the current folder.
 
     Raises:

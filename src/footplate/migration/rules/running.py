@@ -40,7 +40,9 @@ def _seed(draft: Draft) -> None:
 def _beginning(draft: Draft) -> None:
     """Says what a run goes on from."""
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
-    if path:
+    if draft.rest.get("resume"):
+        draft.became("resume_from", "nothing: resume says it already")
+    elif path:
         draft.write("load_from", path, "resume_from")
         draft.rest.pop("load_from", None)
         draft.write("resume", True, "resume_from")
