@@ -9,7 +9,8 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.errors import BuildError, at_key, origin_of
-from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
+from footplate.optim.constructors import MultiOptimWrapperConstructor
+from footplate.optim.wrappers import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
 _DEFAULT = "DefaultOptimWrapperConstructor"
@@ -43,9 +44,9 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
         return _named(wrapper, model)
     if "optimizer" in cfg or "constructor" in cfg:
         return _construct(model, cfg)
-    parts = {name: part for name, part in cfg.items() if isinstance(part, (Mapping, OptimWrapper))}
-    if parts and set(cfg) - set(parts) <= {"type"}:
-        return OptimWrapperDict(**{name: _build_part(model, name, part) for name, part in parts.items()})
+    parts = [part for name, part in cfg.items() if name != "type"]
+    if parts and all(isinstance(part, (Mapping, OptimWrapper)) for part in parts):
+        return MultiOptimWrapperConstructor(cfg)(model)
     raise BuildError('optim_wrapper needs an "optimizer"', key="optimizer", origin=origin_of(cfg))
 
 
@@ -66,16 +67,6 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
     wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
     return _named(wrapper, model)
-
-
-def _build_part(model: nn.Module, name: str, cfg: Any) -> OptimWrapper:
-    with at_key(name):
-        if isinstance(cfg, OptimWrapper):
-            return cfg
-        part = getattr(unwrap_model(model), name, None)
-        if not isinstance(part, nn.Module):
-            raise BuildError(f"the model has no part '{name}' to optimize", origin=origin_of(cfg))
-        return _build(part, cfg)
 
 
 def _named(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:

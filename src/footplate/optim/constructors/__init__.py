@@ -11,6 +11,7 @@ from footplate.optim.constructors.layer_decay import (
     LearningRateDecayOptimizerConstructor,
 )
 from footplate.optim.constructors.merging import merge_groups
+from footplate.optim.constructors.parts import MultiOptimWrapperConstructor
 from footplate.optim.constructors.rules import Place, Rules
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "FirstGenerationRules",
     "LayerDecayOptimizerConstructor",
     "LearningRateDecayOptimizerConstructor",
+    "MultiOptimWrapperConstructor",
     "PatternOptimWrapperConstructor",
     "Place",
     "Rules",

@@ -1,10 +1,12 @@
 """From `param_scheduler` in a config to the objects that training steps."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 from footplate.errors import BuildError, at_key
 from footplate.optim.schedules.fields import HasGroups
+from footplate.optim.schedules.lengths import warn_of_lengths
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -46,17 +48,22 @@ def build_param_schedulers(
 
 
 def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Schedules:
+    built = []
+    for index, each in enumerate(_entries(cfg)):
+        with at_key(f"[{index}]") if isinstance(cfg, Sequence) else nullcontext():
+            built.append(_build(each, optimizer, lengths))
+    warn_of_lengths(built, **lengths)
+    return built
+
+
+def _entries(cfg: Any) -> Sequence[Any]:
     if cfg is None:
         return []
     if isinstance(cfg, (Mapping, ParamSchedule)):
-        return [_build(cfg, optimizer, lengths)]
-    if not isinstance(cfg, Sequence) or isinstance(cfg, str):
+        return [cfg]
+    if isinstance(cfg, str) or not isinstance(cfg, Sequence):
         raise BuildError("a schedule is a dict with the key 'type', or a list of such", found=cfg)
-    built = []
-    for index, each in enumerate(cfg):
-        with at_key(f"[{index}]"):
-            built.append(_build(each, optimizer, lengths))
-    return built
+    return cfg
 
 
 def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> ParamSchedule:

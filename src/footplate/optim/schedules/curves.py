@@ -118,6 +118,28 @@ class Linear(Family):
 
 
 @dataclasses.dataclass(frozen=True)
+class QuadraticWarmup(Family):
+    """Grows to the base value as the square of the positions done.
+
+    Source: the warm-up of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
+    """
+
+    def over(self, span: int) -> Curve:
+        """Returns the curve that arrives at the last of `span` positions."""
+        share = 1 / span**2
+
+        def curve(value: float, base: float, position: int) -> float:
+            growth = base * (2 * position + 1) * share
+            return value + growth if position else growth
+
+        return curve
+
+    def settles(self) -> bool:
+        """Says yes: it ends at the base value."""
+        return True
+
+
+@dataclasses.dataclass(frozen=True)
 class Exponential(Family):
     """Multiplies by `gamma` at every position but the first."""
 

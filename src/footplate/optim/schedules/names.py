@@ -15,13 +15,14 @@ from footplate.optim.schedules.curves import (
     MultiStep,
     OneCycle,
     Poly,
+    QuadraticWarmup,
     Step,
 )
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
-_SHARED = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1}
+_SHARED = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}
 _CONVERSION = {"convert_to_iter_based": False, "epoch_length": None}
 
 
@@ -138,3 +139,7 @@ CosineRestartMomentum = schedule_type("CosineRestartMomentum", CosineRestart, "m
 CosineRestartParamScheduler = schedule_type("CosineRestartParamScheduler", CosineRestart, None)
 OneCycleLR = schedule_type("OneCycleLR", OneCycle, "lr")
 OneCycleParamScheduler = schedule_type("OneCycleParamScheduler", OneCycle, None)
+QuadraticWarmupLR = schedule_type("QuadraticWarmupLR", QuadraticWarmup, "lr")
+QuadraticWarmupMomentum = schedule_type("QuadraticWarmupMomentum", QuadraticWarmup, "momentum")
+QuadraticWarmupParamScheduler = schedule_type("QuadraticWarmupParamScheduler", QuadraticWarmup, None)
+OneCycleMomentum = schedule_type("OneCycleMomentum", OneCycle, "momentum")

@@ -1,10 +1,13 @@
 """A schedule: a pure curve and the name of the field it moves."""
 
+import logging
 from typing import Any, ClassVar
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.curves import ENDLESS, Family
+from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.fields import HasGroups, slots_of
+
+_logger = logging.getLogger("footplate.optim")
 
 
 class ParamSchedule:
@@ -23,6 +26,7 @@ class ParamSchedule:
         end: The position at which it stops acting; by default the curve's own length, or never.
         by_epoch: Whether positions are epochs or iterations.
         last_step: -1 starts anew; anything else goes on after that position without touching the groups.
+        verbose: Log every change.
 
     Raises:
         ArgumentError: `begin` is not before `end`, or the groups have no such field.
@@ -41,6 +45,7 @@ class ParamSchedule:
         end: int | None = None,
         by_epoch: bool = True,
         last_step: int = -1,
+        verbose: bool = False,
     ) -> None:
         # The optimizer itself, past a wrapper, since each step looks at its groups.
         self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
@@ -49,7 +54,8 @@ class ParamSchedule:
         self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
-        self._curve = family.over(self.end - begin)
+        curve = family.over(self.end - begin)
+        self._curve = _logged(curve, param_name) if verbose else curve
         self._bind([])
         if last_step < 0 and not self.takes_metrics:
             self.step()
@@ -116,3 +122,15 @@ def _end_of(family: Family, begin: int, end: int | None) -> int:
     if begin >= end:
         raise ArgumentError('"begin" must lie before "end"', key="end", found=f"begin {begin}, end {end}")
     return end
+
+
+def _logged(curve: Curve, param_name: str) -> Curve:
+    """Returns `curve`, with a line in the log for each value that it changes."""
+
+    def speaking(value: float, base: float, position: int) -> float:
+        changed = curve(value, base, position)
+        if changed != value:
+            _logger.info("%s: %g", param_name, changed)
+        return changed
+
+    return speaking

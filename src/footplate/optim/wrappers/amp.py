@@ -56,6 +56,9 @@ class AmpOptimWrapper(OptimWrapper):
 
     def step(self, **kwargs: Any) -> None:
         """Unscales and clips the gradients, and steps the optimizer unless they are not finite."""
+        if not self.loss_scaler.is_enabled():
+            super().step(**kwargs)
+            return
         if self._clip is not None:
             self.loss_scaler.unscale_(self.optimizer)
             self._clip_gradients()

@@ -1,10 +1,11 @@
 """The wrapper that steps an optimizer: accumulation, clipping, and the state of both."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.clipping import make_clip, plain
+from footplate.optim.wrappers.nonfinite import GradientGuard
 from footplate.optim.wrappers.syncing import without_sync
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -31,6 +33,10 @@ class OptimWrapper:
         clip_grad: `dict(max_norm=..., norm_type=2)`, or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
         grad_clip: Another spelling of `clip_grad`.
+        on_nonfinite: What happens to a step whose gradients are not finite: "skip", "stop" or "warn"; None does not
+            look.
+        compile: Compile the optimizer's step; a dict holds arguments of `torch.compile`. Learning rates then become
+            tensors, so that a schedule does not compile anew.
 
     Raises:
         ArgumentError: An argument makes no sense.
@@ -49,6 +55,8 @@ class OptimWrapper:
         clip_grad: Mapping[str, Any] | None = None,
         *,
         grad_clip: Mapping[str, Any] | None = None,
+        on_nonfinite: str | None = None,
+        compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
@@ -65,6 +73,11 @@ class OptimWrapper:
         settings = clip_grad or grad_clip
         self._clip = make_clip(settings) if settings else None
         self._norms: Any = None
+        self.guard(on_nonfinite)
+        self._compiled: Callable[..., Any] | None = None
+        if compile:
+            self._compiled = torch.compile(optimizer.step, **(compile if isinstance(compile, Mapping) else {}))
+            self._make_rates_tensors()
         self._inner_count = 0
         self._max_counts = -1
         self._short_round_begin, self._short_round = -1, accumulative_counts
@@ -101,10 +114,12 @@ class OptimWrapper:
         self._inner_count += 1
 
     def step(self, **kwargs: Any) -> None:
-        """Clips, and steps the optimizer."""
+        """Clips, and steps the optimizer unless the gradients are not finite and that is to be skipped."""
+        if self._guard and not self._guard.allows_step(self.optimizer, self._parameters(), self._inner_count - 1):
+            return
         if self._clip is not None:
             self._clip_gradients()
-        self.optimizer.step(**kwargs)
+        (self._compiled or self.optimizer.step)(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Drops the gradients."""
@@ -150,6 +165,10 @@ class OptimWrapper:
         self._short_round = remainder or count
         if count > 1:
             self._warn_of_accumulation(model)
+
+    def guard(self, policy: str | None) -> None:
+        """Sets what happens to a step whose gradients are not finite: "skip", "stop", "warn", or None."""
+        self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"lr": [...]}`, one value for each group."""
@@ -201,6 +220,8 @@ class OptimWrapper:
         else:
             arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
         self.optimizer.load_state_dict(arranged)
+        if self._compiled is not None:
+            self._make_rates_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._holds_gradients = gradients is not None
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
@@ -214,6 +235,10 @@ class OptimWrapper:
         if self._norms is None:
             self._norms = MessageHub.get_current_instance().history("train/grad_norm")
         self._norms.append(plain(norm))
+
+    def _make_rates_tensors(self) -> None:
+        for group in self.param_groups:
+            group["lr"] = torch.as_tensor(group["lr"])
 
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]

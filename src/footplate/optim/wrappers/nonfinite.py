@@ -1,0 +1,91 @@
+"""What happens to a step whose gradients are not finite."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from footplate.errors import ArgumentError, FootplateError, nearest
+
+_logger = logging.getLogger("footplate.optim")
+
+POLICIES = ("stop", "skip", "warn")
+
+
+class GradientGuard:
+    """Looks at the gradients before a step.
+
+    One fused pass finds out whether all are finite. On a CPU that is read at once. On an accelerator a step is skipped
+    without reading it where the optimizer's kernel can do so (`fused=True`), and read otherwise.
+
+    Args:
+        policy: "stop" raises, "skip" leaves the step out, "warn" takes it; each says so.
+
+    Raises:
+        ArgumentError: The policy is unknown.
+    """
+
+    def __init__(self, policy: str) -> None:
+        if policy not in POLICIES:
+            raise ArgumentError(
+                f"the policy for gradients that are not finite is one of {', '.join(POLICIES)}",
+                key="on_nonfinite.grad",
+                found=policy,
+                suggestion=nearest(str(policy), POLICIES),
+            )
+        self.policy = policy
+        self.count = 0
+
+    def allows_step(self, optimizer: Optimizer, parameters: Sequence[Tensor], iteration: int) -> bool:
+        """Tells whether the optimizer may step.
+
+        Args:
+            optimizer: The optimizer.
+            parameters: Its parameters.
+            iteration: The number of losses before, for the message.
+
+        Raises:
+            FootplateError: The gradients are not finite and the policy is "stop".
+        """
+        flag = _flag_of([each.grad for each in parameters if each.grad is not None])
+        if flag is None:
+            return True
+        if self.policy == "skip" and flag.device.type != "cpu" and _skips_by_itself(optimizer):
+            optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
+            return True
+        return not flag.item() or self._decide(iteration)
+
+    def _decide(self, iteration: int) -> bool:
+        self.count += 1
+        if self.policy == "stop":
+            error = FootplateError(f"the gradients of iteration {iteration} are not finite")
+            error.exit_code = 3
+            raise error
+        if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
+            done = "the step is skipped" if self.policy == "skip" else "the step is taken all the same"
+            _logger.warning("the gradients of iteration %d are not finite: %s (%d so far)", iteration, done, self.count)
+        return self.policy == "warn"
+
+
+def _flag_of(gradients: list[Tensor]) -> Tensor | None:
+    """Returns `(1,)`, above 0 where a gradient is not finite; None without gradients."""
+    flag: Tensor | None = None
+    kinds: dict[tuple[Any, Any], list[Tensor]] = {}
+    for gradient in gradients:
+        local = getattr(gradient, "to_local", None)
+        plain = gradient if local is None else local()
+        plain = plain.coalesce().values() if plain.is_sparse else plain
+        kinds.setdefault((plain.device, plain.dtype), []).append(plain)
+    for (device, _), group in kinds.items():
+        found = torch.zeros(1, device=device)
+        # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
+        torch._amp_foreach_non_finite_check_and_unscale_(group, found, torch.ones(1, device=device))
+        flag = found if flag is None else flag + found.to(flag.device)
+    return flag
+
+
+def _skips_by_itself(optimizer: Optimizer) -> bool:
+    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))

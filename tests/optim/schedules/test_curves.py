@@ -1,0 +1,150 @@
+"""Curves, position by position."""
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.curves import (
+    Constant,
+    CosineAnnealing,
+    CosineRestart,
+    Exponential,
+    Family,
+    Linear,
+    MultiStep,
+    OneCycle,
+    Poly,
+    QuadraticWarmup,
+    Step,
+    cycle,
+)
+
+
+def walk(family: Family, span: int, base: float = 1.0, steps: int | None = None) -> list[float]:
+    """Returns the values at each position, each from the one before."""
+    curve, value, values = family.over(span), base, []
+    for position in range(span if steps is None else steps):
+        value = curve(value, base, position)
+        values.append(value)
+    return values
+
+
+@pytest.mark.parametrize(
+    ("family", "span", "values"),
+    [
+        (Constant(0.5), 3, [0.5, 0.5, 1.0]),
+        (Linear(0.25), 4, [0.25, 0.5, 0.75, 1.0]),
+        (Linear(1.0, 0.0), 3, [1.0, 0.5, 0.0]),
+        (Exponential(0.5), 4, [1.0, 0.5, 0.25, 0.125]),
+        (Step(2, 0.5), 5, [1.0, 1.0, 0.5, 0.5, 0.25]),
+        (MultiStep([1, 3, 3], 0.5), 4, [1.0, 0.5, 0.5, 0.125]),
+        (MultiStep([0], 0.5), 2, [0.5, 0.5]),
+        (Poly(), 5, [1.0, 0.75, 0.5, 0.25, 0.0]),
+        (Poly(power=2.0), 3, [1.0, 0.25, 0.0]),
+        (Poly(eta_min=0.5), 3, [1.0, 0.75, 0.5]),
+        (CosineAnnealing(), 2, [1.0, 0.5]),
+        (CosineAnnealing(T_max=2), 5, [1.0, 0.5, 0.0, 0.5, 1.0]),
+        (CosineAnnealing(T_max=2, eta_min=0.5), 3, [1.0, 0.75, 0.5]),
+        (CosineAnnealing(T_max=2, eta_min_ratio=0.5), 3, [1.0, 0.75, 0.5]),
+        (CosineRestart([2, 2], [1, 0.5]), 5, [1.0, 0.5, 0.5, 0.25, 0.25]),
+        (QuadraticWarmup(), 4, [1 / 16, 4 / 16, 9 / 16, 1.0]),
+        (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
+    ],
+)
+def test_values(family: Family, span: int, values: list[float]) -> None:
+    assert walk(family, span) == pytest.approx(values, rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("family", "in_iterations"),
+    [
+        (Step(2), Step(20)),
+        (MultiStep([1, 3]), MultiStep([10, 30])),
+        (CosineAnnealing(T_max=3), CosineAnnealing(T_max=30)),
+        (CosineAnnealing(), CosineAnnealing()),
+        (CosineRestart([1, 2], [1, 1]), CosineRestart([10, 20], [1, 1])),
+        (OneCycle(1.0, 5), OneCycle(1.0, 50)),
+        (Exponential(0.9), Exponential(0.9)),
+        (Linear(0.5), Linear(0.5)),
+    ],
+)
+def test_epochs_counted_in_iterations(family: Family, in_iterations: Family) -> None:
+    assert family.in_iterations(10) == in_iterations
+
+
+@pytest.mark.parametrize(
+    ("family", "length"), [(CosineRestart([2, 3], [1, 1]), 5), (OneCycle(1.0, 7), 7), (Poly(), None)]
+)
+def test_own_length(family: Family, length: int | None) -> None:
+    assert family.length() == length
+
+
+@pytest.mark.parametrize(
+    ("family", "settles"), [(Constant(), True), (Linear(), True), (Linear(1.0, 0.5), False), (Poly(), False)]
+)
+def test_what_ends_on_the_base_value(family: Family, settles: bool) -> None:
+    assert family.settles() is settles
+
+
+def test_a_cycle_in_three_phases_returns_before_it_falls() -> None:
+    at = cycle((1.0, 3.0, 0.0), 11, pct_start=0.4, anneal_strategy="linear", three_phase=True)
+    phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]
+    expected = []
+    for position in range(11):
+        (start, low), (end, high) = next(
+            pair for pair in zip(phases, phases[1:], strict=False) if position <= pair[1][0]
+        )
+        expected.append(low + (high - low) * (position - start) / (end - start))
+    assert [at(position) for position in range(11)] == pytest.approx(expected)
+    assert at(50) == 0.0
+
+
+def test_a_cosine_cycle_passes_the_middle_half_way() -> None:
+    at = cycle((0.0, 2.0, 0.0), 21, pct_start=11 / 21)
+    assert at(5) == pytest.approx(1.0)
+    assert at(10) == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Constant(0.0), "factor"),
+        (lambda: Linear(1.5), "start_factor"),
+        (lambda: Linear(0.0), "start_factor"),
+        (lambda: Linear(0.5, -1.0), "end_factor"),
+        (lambda: Step(0), "step_size"),
+        (lambda: CosineRestart([1, 2], [1]), "restart_weights"),
+        (lambda: CosineAnnealing(eta_min=0.1, eta_min_ratio=0.1).over(3), "eta_min_ratio"),
+        (lambda: OneCycle(1.0, 0), "total_steps"),
+        (lambda: OneCycle(1.0, 5, pct_start=2.0), "pct_start"),
+        (lambda: OneCycle(1.0, 5, anneal_strategy="cosine"), "anneal_strategy"),
+    ],
+)
+def test_settings_without_sense(make: Any, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        make()
+    assert caught.value.key == key
+
+
+@given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009), st.floats(0.1, 3))
+def test_poly_is_its_formula(last: int, base: float, low: float, power: float) -> None:
+    values = walk(Poly(power, low), last + 1, base)
+    for position, value in enumerate(values):
+        assert math.isclose(value, low + (base - low) * (1 - position / last) ** power, rel_tol=1e-9, abs_tol=1e-12)
+
+
+@given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009))
+def test_cosine_is_its_formula(half: int, base: float, low: float) -> None:
+    for position, value in enumerate(walk(CosineAnnealing(half, low), half + 1, base)):
+        formula = low + (base - low) * (1 + math.cos(math.pi * position / half)) / 2
+        assert math.isclose(value, formula, rel_tol=1e-9, abs_tol=1e-12)
+
+
+@given(st.integers(2, 200), st.floats(0.001, 1), st.floats(0, 1))
+def test_linear_is_its_formula(last: int, start: float, end: float) -> None:
+    for position, value in enumerate(walk(Linear(start, end), last + 1)):
+        assert math.isclose(value, start + (end - start) * position / last, rel_tol=1e-9, abs_tol=1e-12)

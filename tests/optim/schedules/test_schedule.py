@@ -1,0 +1,159 @@
+"""Schedules: where they act, on what, and how they go on."""
+
+import logging
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.curves import ENDLESS, Constant, CosineRestart, Exponential, Linear, Step
+from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.wrappers import OptimWrapper
+
+
+def sgd(*rates: float) -> SGD:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": rate} for rate in rates or (1.0,)]
+    return SGD(groups, momentum=0.9)
+
+
+def rates(optimizer: Optimizer) -> list[float]:
+    return [group["lr"] for group in optimizer.param_groups]
+
+
+def test_it_acts_between_begin_and_end_alone() -> None:
+    optimizer = sgd()
+    schedule = ParamSchedule(optimizer, Exponential(0.5), begin=2, end=4, by_epoch=False)
+    seen = [rates(optimizer)[0]]
+    for _ in range(5):
+        schedule.step()
+        seen += rates(optimizer)
+    assert seen == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+    assert schedule.last_step == 1
+
+
+def test_it_acts_at_once_where_it_begins_at_0() -> None:
+    optimizer = sgd()
+    ParamSchedule(optimizer, Constant(0.5), end=3)
+    assert rates(optimizer) == [0.5]
+
+
+def test_schedules_act_in_turn_each_on_what_the_other_left() -> None:
+    optimizer = sgd()
+    schedules = [ParamSchedule(optimizer, Linear(0.5), end=3), ParamSchedule(optimizer, Step(1, 0.5))]
+    seen = [rates(optimizer)[0]]
+    for _ in range(2):
+        for schedule in schedules:
+            schedule.step()
+        seen += rates(optimizer)
+    assert seen == [0.5, 0.375, 0.25]
+
+
+def test_each_group_has_its_own_base() -> None:
+    optimizer = sgd(1.0, 0.1)
+    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
+    schedule.step()
+    assert rates(optimizer) == [0.5, 0.05]
+    assert schedule.base_values == [1.0, 0.1]
+    assert [group["initial_lr"] for group in optimizer.param_groups] == [1.0, 0.1]
+
+
+@pytest.mark.parametrize(
+    ("field", "key", "value"), [("momentum", "betas", (0.45, 0.999)), ("weight_decay", "weight_decay", 0.005)]
+)
+def test_fields_of_adam(field: str, key: str, value: object) -> None:
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 0.999), weight_decay=0.01)
+    schedule = ParamSchedule(optimizer, Constant(0.5), param_name=field, end=2)
+    assert optimizer.param_groups[0][key] == value
+    assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
+
+
+def test_a_wrapper_will_do() -> None:
+    optimizer = sgd()
+    ParamSchedule(OptimWrapper(optimizer), Constant(0.5), end=2)
+    assert rates(optimizer) == [0.5]
+
+
+def test_it_goes_on_after_the_optimizer_loaded_its_state() -> None:
+    optimizer = sgd()
+    schedule = ParamSchedule(optimizer, Step(1, 0.5))
+    optimizer.load_state_dict(optimizer.state_dict())
+    schedule.step()
+    assert rates(optimizer) == [0.5]
+
+
+def test_it_keeps_its_base_where_a_loaded_state_holds_none() -> None:
+    optimizer = sgd()
+    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
+    state = optimizer.state_dict()
+    del state["param_groups"][0]["initial_lr"]
+    state["param_groups"][0]["lr"] = 7.0
+    optimizer.load_state_dict(state)
+    schedule.step()
+    assert rates(optimizer) == [0.5]
+
+
+def test_resumed_it_goes_on_to_the_last_bit() -> None:
+    straight, again = sgd(0.3), sgd(0.3)
+    first = ParamSchedule(straight, Linear(0.1), end=9, by_epoch=False)
+    second = ParamSchedule(again, Linear(0.1), end=9, by_epoch=False)
+    for _ in range(3):
+        first.step()
+    again.load_state_dict(straight.state_dict())
+    second.load_state_dict(first.state_dict())
+    for _ in range(4):
+        first.step()
+        second.step()
+        assert rates(straight) == rates(again)
+
+
+def test_the_length_stays_that_of_the_config_when_resumed() -> None:
+    optimizer = sgd()
+    short = ParamSchedule(optimizer, Linear(0.5), end=3)
+    long = ParamSchedule(optimizer, Linear(0.5), end=30)
+    long.load_state_dict(short.state_dict())
+    assert long.end == 30
+
+
+def test_the_state_is_plain_numbers() -> None:
+    state = ParamSchedule(sgd(0.5), Constant(0.5), end=5).state_dict()
+    assert state == {
+        "param_name": "lr",
+        "begin": 0,
+        "end": 5,
+        "by_epoch": True,
+        "last_step": 0,
+        "_global_step": 0,
+        "base_values": [0.5],
+        "_last_value": [0.25],
+    }
+
+
+def test_a_late_start_does_not_touch_the_groups() -> None:
+    optimizer = sgd()
+    optimizer.param_groups[0]["initial_lr"] = 2.0
+    schedule = ParamSchedule(optimizer, Step(1, 0.5), last_step=4)
+    assert rates(optimizer) == [1.0]
+    schedule.step()
+    assert (rates(optimizer), schedule.last_step) == ([0.5], 5)
+
+
+def test_the_curve_gives_the_end_where_nobody_does() -> None:
+    assert ParamSchedule(sgd(), CosineRestart([2, 3], [1, 1]), begin=1).end == 6
+    assert ParamSchedule(sgd(), Step(1)).end == ENDLESS
+
+
+@pytest.mark.parametrize(("begin", "end", "key"), [(3, 3, "end"), (4, 3, "end"), (-1, 3, "begin")])
+def test_begin_comes_before_end(begin: int, end: int, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ParamSchedule(sgd(), Constant(), begin=begin, end=end)
+    assert caught.value.key == key
+
+
+def test_verbose_says_what_changes(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    schedule = ParamSchedule(sgd(), Step(2, 0.5), verbose=True)
+    schedule.step()
+    schedule.step()
+    assert [record.getMessage() for record in caplog.records] == ["lr: 0.5"]
