@@ -1,0 +1,36 @@
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.migration import RULES, Rule
+from footplate.migration.draft import Draft
+
+
+def read(text: str) -> dict[str, Any]:
+    return dict(Config.fromstring(text, ".py").to_dict())
+
+
+def said(rule: Rule) -> dict[str, Any]:
+    """Lets one rule act on its example, and returns what it wrote and changed."""
+    given = read(rule.given)
+    draft = Draft(read(f"{rule.given}\n{rule.before}"))
+    rule.apply(draft)
+    left = {key: value for key, value in draft.rest.items() if given.get(key) != value}
+    return dict(Config({**left, **draft.made}).to_dict())
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_the_example_becomes_what_the_record_shows(rule: Rule) -> None:
+    assert said(rule) == read(rule.after)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
+def test_a_record_is_whole(rule: Rule) -> None:
+    assert rule.summary.endswith(".")
+    assert len(rule.summary) < 120
+    assert rule.keys is None or set(rule.keys) & {*read(rule.before), *read(rule.given)}
+
+
+def test_every_id_is_there_once() -> None:
+    assert len({rule.id for rule in RULES}) == len(RULES)

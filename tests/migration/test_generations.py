@@ -1,0 +1,71 @@
+import logging
+from typing import Any
+
+import pytest
+
+from footplate import Config
+from footplate.errors import ConfigError
+from footplate.migration import is_first_generation, warn_of_leftovers
+
+SGD = {"type": "SGD", "lr": 0.1}
+WRAPPER = {"optimizer": SGD}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "first"),
+    [
+        ({"optimizer": SGD}, True),
+        ({"lr_config": {"policy": "step"}}, True),
+        ({"data": {"train": {}}, "train_dataloader": {}}, True),
+        ({"runner": {"type": "IterBasedRunner"}, "val_evaluator": {}}, True),
+        ({"total_epochs": 12}, True),
+        ({"checkpoint_config": {"interval": 1}}, True),
+        ({"optim_wrapper": WRAPPER}, False),
+        ({"optim_wrapper": WRAPPER, "optimizer": SGD}, False),
+        ({"optim_wrapper": WRAPPER, "runner": {}, "data": {}, "evaluation": {}, "fp16": {}, "total_iters": 1}, False),
+        ({"optimizer": SGD, "train_dataloader": {}}, False),
+        ({"test_dataloader": {}, "cudnn_benchmark": True}, False),
+        ({"model": {"type": "X"}}, False),
+        ({}, False),
+    ],
+)
+def test_which_generation_a_config_speaks(cfg: dict[str, Any], first: bool) -> None:
+    assert is_first_generation(cfg) is first
+
+
+@pytest.mark.parametrize("key", ["lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config"])
+@pytest.mark.parametrize("second", ["optim_wrapper", "param_scheduler"])
+def test_stepping_in_both_is_refused_with_both_lists(key: str, second: str) -> None:
+    cfg = Config.fromstring(
+        f"{second} = dict(optimizer=dict(type='SGD'))\ndefault_hooks = dict()\n{key} = dict()", ".py"
+    )
+    with pytest.raises(ConfigError) as caught:
+        is_first_generation(cfg)
+    assert str(caught.value).splitlines()[:4] == [
+        "the config steps and schedules in both generations at once",
+        f"  at <string>.py:3, key {key}",
+        f"  first generation: {key}",
+        f"  second generation: {second}, default_hooks",
+    ]
+
+
+def test_a_section_that_deletes_nothing_is_a_leftover(caplog: pytest.LogCaptureFixture) -> None:
+    text = "optim_wrapper = dict()\noptimizer_config = dict(_delete_=True, grad_clip=dict(max_norm=35))"
+    cfg = Config.fromstring(text, ".py")
+    assert not is_first_generation(cfg)
+    warn_of_leftovers(cfg)
+    assert "without effect: optimizer_config" in caplog.text
+
+
+def test_leftovers_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    warn_of_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
+    assert [record.message for record in caplog.records] == [
+        "keys of the first generation beside the second, without effect: runner, evaluation, data, fp16"
+    ]
+
+
+def test_variables_that_other_lines_read_are_no_leftovers(caplog: pytest.LogCaptureFixture) -> None:
+    text = "total_iters = 8\noptim_wrapper = dict()\ntrain_cfg = dict(max_iters=total_iters)"
+    warn_of_leftovers(Config.fromstring(text, ".py"))
+    assert not caplog.records
