@@ -20,7 +20,7 @@ class Recipe(NamedTuple):
 
 def recipes() -> list[Recipe]:
     """Returns all recipes in the order of their names."""
-    return [Recipe(path.stem, _summary(path), path) for path in sorted(_FOLDER.glob("*.py"))]
+    return [Recipe(path.stem, _summary(path), path) for path in sorted(_FOLDER.glob("*.py"), key=_stem)]
 
 
 def find_config(name: str) -> str:
@@ -41,6 +41,10 @@ def find_config(name: str) -> str:
         suggestion=nearest(name, [*known, *neighbours]),
         notes=["`footplate recipes` lists the recipes"],
     )
+
+
+def _stem(path: Path) -> str:
+    return path.stem
 
 
 def _summary(path: Path) -> str:
