@@ -131,6 +131,18 @@ def test_a_validation_that_was_due_when_the_run_died_takes_place(tmp_path: Path,
     assert len(resumed.message_hub.get_scalar("val/accuracy")) == 3
 
 
+def test_an_epoch_that_is_done_is_not_begun_again(tmp_path: Path) -> None:
+    schedules = [{"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.5, "by_epoch": True}]
+    cfg = {**config(tmp_path, by_epoch=True), "param_scheduler": schedules}
+    whole = run(cfg)
+    assert torch.load(tmp_path / "epoch_2.pth", weights_only=True)["meta"]["epoch"] == 2
+    witness = Witness()
+    resumed = run(cfg, witness, resume=True, load_from=str(tmp_path / "epoch_2.pth"))
+    assert witness.when("before_train_epoch") == [(8, 2)]
+    assert witness.when("after_train_epoch") == [(12, 2)]
+    assert resumed.optim_wrapper.param_groups[0]["lr"] == whole.optim_wrapper.param_groups[0]["lr"] == 0.0125
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_what_was_best_stays_best(tmp_path: Path, by_epoch: bool) -> None:
     number = "epoch_{}" if by_epoch else "iter_{}"

@@ -52,8 +52,8 @@ def test_where_the_run_is(tmp_path: Path) -> None:
 
 
 def test_the_learning_rate_is_the_one_in_force(tmp_path: Path) -> None:
-    hub = trained(tmp_path)
-    expected = [0.1 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
+    hub = trained(tmp_path, optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.123}})
+    expected = [0.123 * (0.5 + 0.5 * min(at, 5) / 5) for at in range(12)]
     assert values(hub, "train/lr") == pytest.approx(expected, rel=1e-12)
 
 
