@@ -21,6 +21,7 @@ from footplate.errors import (
     RegistryError,
     UnknownNameError,
     at_key,
+    located,
     nearest,
     origin_of,
     with_origins,
@@ -165,6 +166,11 @@ def test_the_nearest_word(word: str, near: str | None) -> None:
     assert nearest(word, known) == near
 
 
+@pytest.mark.parametrize(("word", "near"), [("SDG", "SGD"), ("lrr", "lr"), ("xyz", None), ("Adma", "Adam")])
+def test_the_nearest_of_short_words(word: str, near: str | None) -> None:
+    assert nearest(word, ["SGD", "Adam", "lr", "betas"]) == near
+
+
 def test_the_nearest_word_of_none() -> None:
     assert nearest("lr", []) is None
 
@@ -182,3 +188,34 @@ def test_a_mapping_may_know_where_it_was_written() -> None:
     assert copied == {"type": "SGD", "lr": 1, "other": 2}
     assert origin_of(copied, "lr") == Origin("a.py", 3)
     assert origin_of(with_origins({"lr": 1}, {"lr": 1}), "lr") is None
+
+
+class Placed(dict[str, Any]):
+    def __init__(self, lines: dict[str | None, int], **values: Any) -> None:
+        super().__init__(values)
+        self._origins = {key: Origin("a.py", line) for key, line in lines.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("hooks[1].interval", 7),
+        ("hooks[1].priority", 6),  # not written there: the hook's own line
+        ("hooks[1]", 3),
+        ("model.layers[0]", 2),
+        ("model", 2),
+        ("nothing", 1),
+    ],
+)
+def test_an_error_finds_its_place_in_the_config(key: str, line: int) -> None:
+    hook = Placed({None: 6, "interval": 7}, interval=-1)
+    source = Placed({None: 1, "model": 2, "hooks": 3}, model={"layers": [1]}, hooks=[{}, hook])
+    with pytest.raises(ArgumentError) as caught, located(source):
+        raise ArgumentError("wrong", key=key)
+    assert caught.value.origin == Origin("a.py", line)
+
+
+def test_a_place_that_is_known_already_is_kept() -> None:
+    with pytest.raises(ArgumentError) as caught, located(Placed({None: 1})):
+        raise ArgumentError("wrong", key="a", origin=Origin("b.py", 9))
+    assert caught.value.origin == Origin("b.py", 9)

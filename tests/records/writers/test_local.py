@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.errors import ArgumentError
-from footplate.records import LocalVisBackend
+from footplate.errors import ArgumentError, ConfigError
+from footplate.records import LocalVisBackend, write_config
 from footplate.registry import VISBACKENDS
 
 
@@ -53,6 +53,22 @@ def test_pictures_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
 def test_the_config_is_dumped(tmp_path: Path) -> None:
     LocalVisBackend(str(tmp_path), config_save_file="settings.py").add_config(Settings())
     assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
+
+
+def test_a_config_that_no_file_can_hold_is_written_for_reading(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Objects:
+        pretty_text = "hook = <Hook>\n"
+
+        def dump(self, path: str) -> None:
+            raise ConfigError("Python cannot hold a Hook", key="hook")
+
+    write_config(Objects(), str(tmp_path / "config.py"))
+    assert (tmp_path / "config.py").read_text() == "hook = <Hook>\n"
+    assert caplog.messages == [
+        f"{tmp_path / 'config.py'} is written for reading only, since Python cannot hold a Hook at hook"
+    ]
 
 
 @pytest.mark.parametrize("arguments", [{"config_save_file": "config"}, {"scalar_save_file": "scalars.txt"}])
