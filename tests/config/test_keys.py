@@ -1,3 +1,4 @@
+import contextlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -71,3 +72,12 @@ def test_a_variable_that_other_lines_read_is_no_mistake(write: Callable[[Mapping
     if "_base_.max_iter" not in main.read_text():
         main.write_text(f"max_iter = 3\n{use}\n")
     check_keys(Config.fromfile(main), KNOWN)
+
+
+@pytest.mark.parametrize(("value", "refused"), [("None", False), ("False", False), ("True", True), ("0", True)])
+def test_a_key_that_switches_nothing_on_is_let_be(
+    write: Callable[[Mapping[str, str]], Path], value: str, refused: bool
+) -> None:
+    cfg = Config.fromfile(write({"main.py": f"optimzer = {value}\n"}))
+    with pytest.raises(ConfigKeyError) if refused else contextlib.nullcontext():
+        check_keys(cfg, KNOWN)

@@ -18,8 +18,9 @@ _LONG_WORD = 10
 def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
     """Refuses a config with a key that is nearly a known one.
 
-    Configs carry keys of their own (`gallery_dataloader`, `models`), and variables that other lines read; neither
-    is refused. A key is nearly a known one if its words are the same but for slips of the pen.
+    Configs carry keys of their own (`gallery_dataloader`, `models`), variables that other lines read, and keys that
+    switch something off, which a misspelt one does as well; none of these is refused. A key is nearly a known one if
+    its words are the same but for slips of the pen.
 
     Args:
         cfg: The config, or its mapping.
@@ -32,7 +33,7 @@ def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> Non
         origin = origin_of(cfg, key)
         if not isinstance(key, str) or key.startswith("_") or key in known:
             continue
-        if isinstance(origin, KeyOrigin) and origin.read:
+        if cfg[key] is None or cfg[key] is False or (isinstance(origin, KeyOrigin) and origin.read):
             continue
         near = near_miss(key, known)
         if near is not None:
