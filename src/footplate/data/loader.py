@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
+from footplate.data.workers import Whereabouts, WorkerStart
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 
@@ -87,7 +88,11 @@ class SampleLoader(DataLoader[Any]):
 
     def _build_reader(self, options: dict[str, Any]) -> DataLoader[Any]:
         # A loader of whole batches: this one is what users see, with their data set and sampler.
-        reader = BatchReader(self.dataset, collate=self.collate_fn, seed=self.seed)
+        self.whereabouts = Whereabouts(self.num_workers) if self.num_workers else None
+        reader = BatchReader(self.dataset, collate=self.collate_fn, seed=self.seed, whereabouts=self.whereabouts)
+        if self.whereabouts is not None:
+            start = WorkerStart(options.get("worker_init_fn"), self.whereabouts)
+            options = {**options, "worker_init_fn": start}
         generator = torch.Generator().manual_seed(mixed_seed(self.seed))
         settings = {**options, "collate_fn": _as_it_is, "generator": generator}
         return DataLoader(reader, batch_size=None, sampler=self._plan, **settings)

@@ -1,5 +1,6 @@
 """Reading one batch: with random state of its own, and errors that say which sample."""
 
+import os
 import pickle
 import traceback
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 from torch.utils.data import Dataset, get_worker_info
 
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
+from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
 
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
@@ -52,26 +54,33 @@ class BatchReader(Dataset[Any]):
         dataset: Of samples.
         collate: From a list of samples to a batch.
         seed: Of the run.
+        whereabouts: Where workers note which sample they are at.
     """
 
-    def __init__(self, dataset: Any, *, collate: Callable[[Any], Any], seed: int) -> None:
+    def __init__(
+        self, dataset: Any, *, collate: Callable[[Any], Any], seed: int, whereabouts: Whereabouts | None = None
+    ) -> None:
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
+        self._whereabouts = whereabouts
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
-        if get_worker_info() is not None:
-            return self._read(key)
+        worker = get_worker_info()
+        if worker is not None:
+            return self._read(key, worker.id, os.getpid())
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
             return self._read(key)
 
-    def _read(self, key: BatchKey) -> Any:
+    def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
         samples = []
         seed = mixed_seed(self.seed, key.epoch)
         for position, index in zip(key.positions, key.indices, strict=True):
+            if process and self._whereabouts is not None:
+                self._whereabouts.note(worker, process, position, index)
             seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])

@@ -3,11 +3,12 @@
 import bisect
 import logging
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
 
+from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import batches, build_dataloader
 from footplate.engine.position import DataPosition
 from footplate.errors import ArgumentError, DataError
@@ -19,6 +20,10 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+
+
+class ValidationLeftError(Exception):
+    """A validation ended early, since the run is to stop: the resumed run validates again."""
 
 
 class BaseLoop:
@@ -127,17 +132,21 @@ class BaseTrainLoop(BaseLoop):
         runner.restore_random_state()
         self.in_progress = True
         own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
-        for batch_idx, data_batch in self.batches():
+        requests = runner.requests
+        stream = self.batches()
+        for batch_idx, data_batch in stream:
             if own_iter is not None:
                 own_iter(batch_idx, data_batch)
-                continue
-            # As in run_iter, but without its frame: four of ours stand above backward().
-            for method in before:
-                method(runner, batch_idx=batch_idx, data_batch=data_batch)
-            outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
-            for method in after:
-                method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-            self._iter += 1
+            else:
+                # As in run_iter, but without its frame: four of ours stand above backward().
+                for method in before:
+                    method(runner, batch_idx=batch_idx, data_batch=data_batch)
+                outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+                for method in after:
+                    method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+                self._iter += 1
+            if requests.pending:
+                self._answer_requests(stream)
         self.in_progress = False
         runner.call_hook("after_train")
         return runner.model
@@ -184,6 +193,14 @@ class BaseTrainLoop(BaseLoop):
     def _end(self) -> int:
         return self.max_epochs if self.by_epoch else self.max_iters
 
+    def _answer_requests(self, stream: Iterator[Any]) -> None:
+        try:
+            self.runner.answer_requests()
+        except BaseException:
+            if isinstance(stream, Generator):
+                stream.close()  # and with it the workers, which a traceback would keep
+            raise
+
     def _go_on_within(self) -> None:
         """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
         self.runner.restore_random_state()
@@ -200,10 +217,15 @@ class BaseTrainLoop(BaseLoop):
 
     def _validate_if_due(self) -> None:
         if self._validation_is_due():
+            before, random = (self._validated_at, self.validation_requested), capture_rng()
             # Before it runs: the best checkpoint that it may save is behind the validation.
-            self._validated_at = self._position
-            self.validation_requested = False
-            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+            self._validated_at, self.validation_requested = self._position, False
+            try:
+                self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+            except ValidationLeftError:
+                self._validated_at, self.validation_requested = before
+                restore_rng(random)
+                self.runner.answer_requests()
             self.runner.model.train()
 
 
@@ -381,6 +403,8 @@ class _EvaluationLoop(BaseLoop):
         with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16):
             for batch_idx, data_batch in enumerate(batches(self.dataloader)):
                 self.run_iter(batch_idx, data_batch)
+                if runner.requests.stop is not None:
+                    raise ValidationLeftError
         metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")

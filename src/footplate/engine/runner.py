@@ -9,8 +9,9 @@ from typing import Any
 
 from torch import nn
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng, write_pointer
 from footplate.config import Config, check_keys
+from footplate.data import naming_lost_workers
 from footplate.distributed import (
     broadcast_object,
     get_rank,
@@ -24,11 +25,13 @@ from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
 from footplate.engine.saving import RunSaver
+from footplate.engine.signals import Interrupted, Requests
 from footplate.errors import ArgumentError, located
 from footplate.records import MessageHub, describe_environment, log_to_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
+ON_REQUEST = "on_signal.pth"
 
 
 @RUNNERS.register_module()
@@ -123,7 +126,8 @@ class Runner:
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
         self._random: dict[str, Any] | None = None
-        self.saver = RunSaver(on_save_error)
+        self.requests = Requests()
+        self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.work_dir
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
@@ -247,7 +251,8 @@ class Runner:
         with located(self.cfg):
             self.call_hook("before_run")
             try:
-                loop.run()
+                with self.requests.from_signals(), naming_lost_workers(self._loaders()):
+                    loop.run()
                 self.call_hook("after_run")
             finally:
                 self.saver.settle()
@@ -352,10 +357,49 @@ class Runner:
         if latest is not None:
             (self.resume if resumes else self.load_checkpoint)(latest)
 
+    def answer_requests(self) -> None:
+        """Does what was asked for while an iteration was at work: saves, and stops.
+
+        Raises:
+            Interrupted: The run was asked to stop, and is saved.
+            CheckpointError: A save failed, and `on_save_error` is "stop".
+        """
+        requests = self.requests
+        requests.pending = False
+        if requests.stop is None and not requests.save:
+            self.saver.settle()
+            return
+        requests.save = False
+        path = self._save_on_request()
+        if requests.stop is not None:
+            self.saver.settle()
+            self.visualizer.close()
+            error = Interrupted(requests.stop)
+            last = self.saver.last
+            saved = "resume goes on from there" if last == path else f"NOT saved, the last checkpoint is {last}"
+            _logger.warning("%s: stopped after iteration %d: %s", error.name, self.iter, saved)
+            raise error
+
     def restore_random_state(self) -> None:
         """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""
         if self._random is not None:
             restore_rng(self._random)
+
+    def _save_on_request(self) -> str:
+        path = os.path.join(self.checkpoint_dir, ON_REQUEST)
+        self._events.append("request")  # between two iterations, where the loop's own count is right
+        try:
+            self.save_checkpoint(
+                self.checkpoint_dir, ON_REQUEST, background=True, then=lambda: write_pointer(self.work_dir, path)
+            )
+        finally:
+            self._events.pop()
+        _logger.info("saving checkpoint after iteration %d: %s", self.iter, path)
+        return path
+
+    def _loaders(self) -> list[Any]:
+        built = [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]
+        return [getattr(loop, "dataloader", None) for loop in built]
 
     def _part(self, name: str) -> Any:
         if self._sections[name] is None:
@@ -370,7 +414,8 @@ class Runner:
         self.load_or_resume()
         self._open()
         self.call_hook("before_run")
-        metrics: dict[str, float] = loop.run()
+        with naming_lost_workers(self._loaders()):
+            metrics: dict[str, float] = loop.run()
         self.call_hook("after_run")
         return metrics
 

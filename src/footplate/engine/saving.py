@@ -37,7 +37,7 @@ class RunSaver:
         self._alarm = alarm
         self._saver = BackgroundSaver()
         self._undo: Callable[[], None] | None = None
-        self._last: str | None = None
+        self.last: str | None = None  # the newest checkpoint of this run that is whole
 
     def save(
         self,
@@ -62,7 +62,7 @@ class RunSaver:
         self._undo = undo
 
         def committed() -> None:
-            self._last = path
+            self.last = path
             if then is not None:
                 then()
 
@@ -85,7 +85,7 @@ class RunSaver:
 
     def _say(self, error: BaseException) -> None:
         goes_on = "training goes on" if self.on_error == "warn" else "training stops"
-        last = f"the last checkpoint is '{self._last}'" if self._last else "there is no checkpoint of this run yet"
+        last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
         _logger.error("not saved: %s; %s, %s", error, goes_on, last)
         if self.on_error == "stop":
             self._alarm()

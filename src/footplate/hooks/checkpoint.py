@@ -147,13 +147,17 @@ class CheckpointHook(Hook):
                 self._publish(runner, path)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns which checkpoints are kept, and the best."""
-        return {"kept": list(self._kept), "best": {key: dict(best) for key, best in self._best.items()}}
+        """Returns which checkpoints are kept, the best, and where the last one was saved."""
+        best = {key: dict(best) for key, best in self._best.items()}
+        since = {"saved_at": self._saved_at, "validated_since": self._validated_since}
+        return {"kept": list(self._kept), "best": best, **since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self._kept = list(state["kept"])
         self._best = {key: dict(best) for key, best in state["best"].items()}
+        self._saved_at = state.get("saved_at", self._saved_at)
+        self._validated_since = state.get("validated_since", self._validated_since)
 
     def _save(self, runner: "Runner", number: int) -> None:
         runner.saver.settle()  # the save before may have failed

@@ -1,0 +1,114 @@
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Hook
+from footplate.engine.signals import Interrupted, Requests
+from tests.engine.test_state import assert_same, config, run, state
+from tests.support import Witness
+
+
+class Send(Hook):
+    """Sends a signal to its own process at an event of an iteration; a second time where that is asked for."""
+
+    def __init__(self, number: int, event: str, at: int, times: int = 1) -> None:
+        self.number, self.at, self.times = number, at, times
+        setattr(self, event, self._send)
+
+    def _send(self, runner: Any, **arguments: Any) -> None:
+        if runner.iter == self.at:
+            for _ in range(self.times):
+                os.kill(os.getpid(), self.number)
+
+
+def in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
+    process = multiprocessing.get_context("fork").Process(target=function, args=args, kwargs=kwargs)
+    process.start()
+    process.join()
+    return process.exitcode
+
+
+WHEN = [("after_train_iter", 6), ("before_train_iter", 7), ("before_val_iter", 8), ("after_val_iter", 4)]
+WHEN += [("after_val_iter", 8), ("after_train_iter", 7)]
+WHEN += [("before_save_checkpoint", 5), ("after_train_epoch", 12), ("before_train_epoch", 0), ("after_train_iter", 3)]
+
+
+@pytest.mark.parametrize(("by_epoch", "event", "at"), [(bool(place % 2), *each) for place, each in enumerate(WHEN)])
+def test_a_run_that_is_told_to_stop_goes_on_bit_for_bit(tmp_path: Path, by_epoch: bool, event: str, at: int) -> None:
+    number, workers = (signal.SIGTERM, 0) if at % 2 else (signal.SIGINT, 1)
+    settings = {"by_epoch": by_epoch, "by_iteration": 3, "accumulate": 2, "workers": workers}
+    whole = run(config(tmp_path / "whole", **settings))  # type: ignore[arg-type]
+    cfg = config(tmp_path / "told", **settings)  # type: ignore[arg-type]
+    code = in_process(run, cfg, Send(number, event, at))
+    if code == 0:  # behind the last iteration there is nothing left to stop
+        assert (event, at) == ("after_train_epoch", 12)
+    else:
+        assert code == 128 + number
+        assert (tmp_path / "told/last_checkpoint").read_text() == str(tmp_path / "told/on_signal.pth")
+        witness = Witness()
+        resumed = run(cfg, witness, resume=True)
+        assert_same(resumed.model.state_dict(), whole.model.state_dict())
+        left = [4, 8, 12] if event != "after_val_iter" else [4, 8, 12][[4, 8, 12].index(at) :]
+        assert [each for each, _ in witness.when("before_val")] == [each for each in left if each >= at]
+    assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+def test_a_wish_to_save_is_met_and_training_goes_on(tmp_path: Path) -> None:
+    whole = run(config(tmp_path / "whole", by_epoch=True))
+    asked = run(config(tmp_path / "asked", by_epoch=True), Send(signal.SIGUSR1, "after_train_iter", 5))
+    assert_same(asked.model.state_dict(), whole.model.state_dict())
+    read = torch.load(tmp_path / "asked/on_signal.pth", weights_only=True)
+    assert (read["meta"]["iter"], read["run"]["loop"]["epoch"]) == (6, 1)
+    resumed = run(config(tmp_path / "b", by_epoch=True), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    cfg = config(tmp_path, by_epoch=True)
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5, times=2)) == 143
+    assert not (tmp_path / "on_signal.pth").exists()
+    assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_1.pth")
+    told = capfd.readouterr().err.splitlines()
+    assert told == [
+        "SIGTERM: finishing the iteration, then saving; once more leaves at once",
+        "SIGTERM again: leaving at once, nothing more is saved",
+    ]
+
+
+def test_what_a_user_reads(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=True, log_level="INFO")
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5)) == 143
+    log = next(tmp_path.glob("*/*.log")).read_text()
+    assert log.endswith("SIGTERM: stopped after iteration 6: resume goes on from there\n")
+
+
+def test_handlers_are_lent() -> None:
+    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    with Requests().from_signals():
+        assert signal.getsignal(signal.SIGTERM) not in before
+    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+
+
+def test_threads_take_no_signals() -> None:
+    seen: list[Any] = []
+
+    def look() -> None:
+        with Requests().from_signals():
+            seen.append(signal.getsignal(signal.SIGTERM))
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_exit_codes(number: int, code: int) -> None:
+    assert Interrupted(number).code == code
