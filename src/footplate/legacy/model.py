@@ -31,7 +31,7 @@ class Whole(dict[str, Any]):
     """The results of a whole batch by name, which are not a list of one result a sample."""
 
 
-@MODEL_WRAPPERS.register_module(name=[])
+@MODEL_WRAPPERS.register_module()
 class LegacyModel(BaseModel):
     """A first-generation model with the steps that the loops call.
 

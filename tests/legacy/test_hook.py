@@ -1,0 +1,181 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook as SecondHook
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.legacy import Hook
+from footplate.legacy.hook import GENERAL
+from footplate.registry import HOOKS
+from tests.legacy.support import first
+
+EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
+
+
+@HOOKS.register_module()
+class Recorder(Hook):
+    """Keeps every event with epoch, iteration, place in the epoch and mode."""
+
+    def __init__(self, log: list[Any] | None = None, name: str = "") -> None:
+        self.seen: list[Any] = [] if log is None else log
+        self.name = name
+
+
+def _recorder(event: str) -> Any:
+    def method(self: Recorder, runner: Any) -> None:
+        self.seen.append((event, runner.epoch, runner.iter, runner.inner_iter, runner.mode))
+
+    return method
+
+
+for _event in EVENTS:
+    setattr(Recorder, _event, _recorder(_event))
+
+
+def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
+    runner = Runner.from_cfg(first(tmp_path, custom_hooks=list(hooks), **changes))
+    runner.train()
+    return runner
+
+
+# Four points in two batches, two epochs, as the reference's runner calls them.
+EPOCHS = [
+    ("before_run", 0, 0, 0, "train"),
+    ("before_train_epoch", 0, 0, 0, "train"),
+    ("before_train_iter", 0, 0, 0, "train"),
+    ("after_train_iter", 0, 0, 0, "train"),
+    ("before_train_iter", 0, 1, 1, "train"),
+    ("after_train_iter", 0, 1, 1, "train"),
+    ("after_train_epoch", 0, 2, 1, "train"),
+    ("before_train_epoch", 1, 2, 1, "train"),
+    ("before_train_iter", 1, 2, 0, "train"),
+    ("after_train_iter", 1, 2, 0, "train"),
+    ("before_train_iter", 1, 3, 1, "train"),
+    ("after_train_iter", 1, 3, 1, "train"),
+    ("after_train_epoch", 1, 4, 1, "train"),
+    ("after_run", 2, 4, 1, "train"),
+]
+
+
+def data(size: int) -> dict[str, Any]:
+    return {"samples_per_gpu": 2, "workers_per_gpu": 0, "train": {"type": "OldPoints", "size": size}}
+
+
+def test_events_of_a_run_by_epochs(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(tmp_path, hook, data=data(4), runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    assert hook.seen == EPOCHS
+
+
+def test_a_run_by_iterations_has_one_epoch_and_no_train_epochs(tmp_path: Path) -> None:
+    hook = Recorder()
+    train(
+        tmp_path, hook, data=data(4), runner={"type": "IterBasedRunner", "max_iters": 3}, lr_config={"policy": "fixed"}
+    )
+    assert [event for event, *_ in hook.seen] == [
+        "before_run",
+        "before_epoch",
+        *["before_train_iter", "after_train_iter"] * 3,
+        "after_epoch",
+        "after_run",
+    ]
+    assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
+
+
+def test_general_events_stand_for_those_of_training(tmp_path: Path) -> None:
+    class General(Hook):
+        def __init__(self) -> None:
+            self.counts = [0, 0]
+
+        def before_epoch(self, runner: Any) -> None:
+            self.counts[0] += 1
+
+        def after_iter(self, runner: Any) -> None:
+            self.counts[1] += 1
+
+    hook = General()
+    train(tmp_path, hook)
+    assert hook.counts == [3, 12]
+    assert hook.get_triggered_stages() == [
+        "before_train_epoch",
+        "after_train_iter",
+        "before_val_epoch",
+        "after_val_iter",
+    ]
+
+
+def test_counting_helpers(tmp_path: Path) -> None:
+    class Counts(Hook):
+        def __init__(self) -> None:
+            self.at: dict[str, list[int]] = {}
+
+        def note(self, name: str, runner: Any, answer: bool) -> None:
+            if answer:
+                self.at.setdefault(name, []).append(runner.iter)
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            self.note("iters", runner, self.every_n_iters(runner, 5))
+            self.note("inner", runner, self.every_n_inner_iters(runner, 3))
+            self.note("end", runner, self.end_of_epoch(runner))
+            self.note("last", runner, self.is_last_iter(runner))
+
+        def after_train_epoch(self, runner: Any) -> None:
+            self.note("epochs", runner, self.every_n_epochs(runner, 2))
+            self.note("last epoch", runner, self.is_last_epoch(runner))
+
+    hook = Counts()
+    train(tmp_path, hook)
+    assert hook.at == {
+        "iters": [4, 9],
+        "inner": [2, 6, 10],
+        "end": [3, 7, 11],
+        "last": [11],
+        "epochs": [8],
+        "last epoch": [12],
+    }
+
+
+def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path: Path) -> None:
+    log: list[str] = []
+
+    class Old(Hook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+            log.append(self.name)
+
+    class New(SecondHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            log.append(self.name)
+
+    runner = Runner.from_cfg(first(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
+    for hook, priority in (
+        (Old("4"), "LOW"),
+        (New("2"), "NORMAL"),
+        (Old("3"), "NORMAL"),
+        (New("1"), "HIGH"),
+        (New("5"), 71),
+    ):
+        runner.register_hook(hook, priority)
+    runner.train()
+    assert log == ["1", "2", "3", "4", "5"]
+    line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("after_train_iter"))
+    assert (
+        "New (HIGH), CheckpointHook (NORMAL), New (NORMAL), Old (NORMAL), IterTimerHook (LOW), Old (LOW), New (71)"
+        in line
+    )
+
+
+def test_a_method_with_the_second_generations_arguments_is_refused() -> None:
+    class Mixed(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
+            """Takes too much."""
+
+    with pytest.raises(ArgumentError, match="expected of a first-generation hook: after_train_iter"):
+        Mixed().listeners()

@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.distributed import unwrap_model
+from footplate.errors import BuildError
+from footplate.legacy import DataContainer, LegacyModel, adapt_model
+from footplate.models import BaseModel
+from tests.legacy.support import OldModel, OldModelWithSteps, first
+from tests.support import ToyModel
+
+KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
+
+
+class Wrapper:
+    """What a train step needs of an optimizer wrapper."""
+
+    optimizer = "the optimizer"
+
+    def __init__(self) -> None:
+        self.losses: list[Any] = []
+
+    def optim_context(self, model: nn.Module) -> Any:
+        return torch.enable_grad()
+
+    def update_params(self, loss: Any) -> None:
+        self.losses.append(loss)
+
+
+def batch() -> dict[str, Any]:
+    return {"img": torch.ones(2, 4), "label": torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize("kind", [OldModel, OldModelWithSteps])
+def test_a_train_step_gives_the_models_losses(kind: type[OldModel]) -> None:
+    torch.manual_seed(0)
+    model, wrapper = LegacyModel(kind()), Wrapper()
+    logged = model.train_step(batch(), wrapper)
+    assert list(logged) == ["loss_cls", "acc", "loss"]
+    assert float(logged["loss"]) == pytest.approx(wrapper.losses[0].item())
+    assert wrapper.losses[0].requires_grad
+    assert set(model.outputs) == {"loss", "log_vars", "num_samples"}
+
+
+def test_the_train_step_sees_the_optimizer() -> None:
+    class Asks(OldModelWithSteps):
+        def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+            self.seen = optimizer
+            return super().train_step(data, optimizer)
+
+    model = LegacyModel(Asks())
+    model.train_step(batch(), Wrapper())
+    assert model.module.seen == "the optimizer"
+
+
+def test_a_model_that_steps_by_itself_has_no_loss() -> None:
+    class Steps(nn.Module):
+        def train_step(self, data: Any, optimizer: Any) -> dict[str, Any]:
+            return {"log_vars": {"loss_g": 1.0}, "num_samples": 1}
+
+    wrapper = Wrapper()
+    assert LegacyModel(Steps()).train_step(batch(), wrapper) == {"loss_g": 1.0}
+    assert wrapper.losses == [None]
+
+
+def test_predictions_are_asked_for_with_the_words_the_model_has() -> None:
+    class Detector(nn.Module):
+        def forward(self, img: Tensor, return_loss: bool = True, **kwargs: Any) -> Any:
+            return [{"return_loss": return_loss, **kwargs}]
+
+        def simple_test(self, img: Tensor, rescale: bool = False) -> None: ...
+
+    assert LegacyModel(Detector()).val_step({"img": torch.ones(1)}) == [{"return_loss": False, "rescale": True}]
+    assert LegacyModel(OldModel()).test_step({"img": torch.zeros(3, 4)}) in ([0] * 3, [1] * 3)
+
+
+def test_results_of_a_whole_batch_stay_together() -> None:
+    class Extractor(nn.Module):
+        def forward(self, img: Tensor, return_loss: bool = True) -> Any:
+            return {"head0": torch.ones(2)}
+
+    found = LegacyModel(Extractor()).val_step({"img": torch.ones(2)})
+    assert len(found) == 1
+    assert list(found[0]) == ["head0"]
+
+
+def test_a_batch_comes_out_of_its_containers() -> None:
+    class Sees(nn.Module):
+        def forward(self, img: Any, img_metas: Any = None, return_loss: bool = True, **kwargs: Any) -> Any:
+            return {"loss": img.sum() * nn.Parameter(torch.ones(())), "kinds": torch.tensor(float(len(img_metas)))}
+
+    packed = {
+        "img": DataContainer([torch.ones(2, 4)], stack=True),
+        "img_metas": DataContainer([[{"name": "a"}, {"name": "b"}]], cpu_only=True),
+    }
+    assert float(LegacyModel(Sees()).train_step(packed, Wrapper())["kinds"]) == 2.0
+
+
+def test_the_state_dict_is_the_models_own() -> None:
+    model = LegacyModel(OldModel())
+    assert list(model.state_dict()) == KEYS
+    model.load_state_dict({key: torch.zeros_like(value) for key, value in model.state_dict().items()})
+    assert model.module.head.weight.abs().sum().item() == 0.0
+    assert unwrap_model(model) is model.module
+
+
+def test_a_run_saves_and_takes_back_the_models_own_keys(tmp_path: Path) -> None:
+    Runner.from_cfg(first(tmp_path)).train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
+    assert list(saved["state_dict"]) == KEYS
+    again = Runner.from_cfg(first(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
+    again.load_or_resume()
+    assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
+
+
+def test_the_model_initializes_itself_once(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(first(tmp_path))
+    runner.train()
+    assert unwrap_model(runner.model).initialized == 1
+
+
+def test_a_model_of_the_second_generation_is_left_as_it_is() -> None:
+    class Duck(nn.Module):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
+
+    for model in (ToyModel(), Duck()):
+        assert adapt_model(model) is model
+
+
+def test_both_steps_end_with_the_same_weights(tmp_path: Path) -> None:
+    found = []
+    for name in ("OldModel", "OldModelWithSteps"):
+        runner = Runner.from_cfg(first(tmp_path / name, model={"type": name}))
+        runner.train()
+        found.append(torch.cat([each.detach().flatten() for each in runner.model.parameters()]))
+    assert torch.equal(found[0], found[1])
+
+
+def test_a_model_without_any_step_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="'Linear' has neither train_step"):
+        Runner.from_cfg(first(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
+    assert issubclass(LegacyModel, BaseModel)

@@ -1,0 +1,130 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.legacy import WorkflowHook
+from tests.legacy.support import OldModelWithSteps, evaluated, first
+from tests.legacy.test_hook import Recorder
+from tests.support import settings
+
+
+def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[Any]]:
+    hook = Recorder()
+    runner = Runner.from_cfg(first(tmp_path, workflow=workflow, custom_hooks=[hook], **changes))
+    runner.train()
+    return runner, hook.seen
+
+
+def test_losses_are_looked_at_after_each_epoch(tmp_path: Path) -> None:
+    runner, seen = train(tmp_path, [("train", 1), ("val", 1)], runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    validation = [entry for entry in seen if "_val_" in entry[0]]
+    # As the reference's runner calls them: behind the epoch that was counted already.
+    once = [("before_val_epoch", 0), ("before_val_iter", 0), ("after_val_iter", 0), ("before_val_iter", 1)]
+    once += [("after_val_iter", 1), ("after_val_epoch", 1)]
+    assert validation == [(event, epoch, 4 * epoch, place, "val") for epoch in (1, 2) for event, place in once]
+    assert [entry[0] for entry in seen][-1] == "after_run"
+    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (2,)
+
+
+@pytest.mark.parametrize(
+    ("workflow", "by_epoch", "iterations"),
+    [
+        ([("train", 2), ("val", 1)], True, [8]),
+        ([("train", 1), ("val", 2)], True, [4, 4, 8, 8, 12, 12]),
+        ([("train", 1), ("val", 1), ("train", 2)], True, [4]),
+        ([("val", 1), ("train", 1)], True, [0, 4, 8]),
+        ([("train", 5), ("val", 2)], False, [5, 5, 10, 10]),
+        ([("train", 4), ("val", 1), ("train", 2), ("val", 1)], False, [4, 6, 10, 12]),
+        ([("train", 3)], True, []),
+    ],
+)
+def test_counts_are_epochs_or_iterations_as_the_runner_counts(
+    tmp_path: Path, workflow: Any, by_epoch: bool, iterations: list[int]
+) -> None:
+    length: dict[str, Any] = {} if by_epoch else {"runner": {"type": "IterBasedRunner", "max_iters": 12}}
+    _, seen = train(tmp_path, workflow, **length)
+    event = "before_val_epoch" if by_epoch else "before_val_iter"
+    assert [entry[2] for entry in seen if entry[0] == event] == iterations
+
+
+def test_validation_by_iterations_goes_on_in_its_data(tmp_path: Path) -> None:
+    class Sees(Recorder):
+        def before_val_iter(self, runner: Any) -> None:
+            self.seen.append(runner.data_batch["img"][0, 0].item())
+
+    def places(resumed_at: int) -> list[float]:
+        loader = {
+            "dataset": {"type": "OldPoints", "size": 8},
+            "batch_size": 2,
+            "sampler": {"type": "DefaultSampler", "shuffle": False},
+            "collate_fn": {"type": "legacy_collate"},
+        }
+        hook = WorkflowHook([("train", 2), ("val", 1)], loader)
+        sees = Sees()
+        runner = Runner.from_cfg(first(tmp_path / str(resumed_at), runner={"max_iters": 8}, lr_config=None))
+        runner.register_hook(hook)
+        runner.register_hook(sees)
+        runner.train_loop.load_state_dict({"iter": resumed_at, "epoch": 0})
+        runner.train()
+        return [value for value in sees.seen if isinstance(value, float)]
+
+    whole = places(0)
+    assert len(set(whole)) == 4
+    assert places(4) == whole[1:]
+
+
+def test_nothing_is_learned_and_the_mean_is_weighted(tmp_path: Path) -> None:
+    plain = Runner.from_cfg(first(tmp_path / "plain"))
+    plain.train()
+    looked, _ = train(tmp_path / "looked", [("train", 1), ("val", 1)])
+    for one, other in zip(plain.model.parameters(), looked.model.parameters(), strict=True):
+        assert torch.equal(one, other)
+    assert looked.model.training
+    dataset = next(hook for hook in looked.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
+    batch = torch.utils.data.default_collate([dataset[index] for index in range(8)])
+    model = OldModelWithSteps()
+    model.load_state_dict(looked.model.state_dict())
+    expected = model.train_step(batch, None)["log_vars"]["loss"]
+    assert looked.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=1e-6)
+
+
+def test_the_validation_data_are_read_as_training_data(tmp_path: Path) -> None:
+    runner, _ = train(tmp_path, [("train", 1), ("val", 1)])
+    dataset = next(hook for hook in runner.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
+    assert (dataset.size, dataset.test_mode) == (8, False)
+
+
+def test_evaluation_goes_on_as_without(tmp_path: Path) -> None:
+    hook = Recorder()
+    cfg = evaluated(tmp_path, metric="accuracy")
+    Runner.from_cfg({**cfg, "custom_hooks": [hook]}).train()
+    assert not [entry for entry in hook.seen if "_val_" in entry[0]]
+    runner = Runner.from_cfg({**cfg, "workflow": [("train", 1), ("val", 1)], "work_dir": str(tmp_path / "both")})
+    runner.train()
+    assert len(runner.val_dataloader.dataset.asked) == 3
+
+
+def test_losses_are_written_with_their_step(tmp_path: Path) -> None:
+    runner, _ = train(tmp_path, [("train", 1), ("val", 1)])
+    lines = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
+    found = [json.loads(line) for line in lines if "val/loss" in line]
+    assert [line["step"] for line in found] == [1, 2, 3]
+
+
+def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
+    loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
+    hook = WorkflowHook([("train", 1), ("val", 1)], loader)
+    runner = Runner(**{**cfg, "custom_hooks": [hook]})
+    runner.train()
+    assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
+
+
+def test_a_workflow_that_does_not_train_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="does not train"):
+        WorkflowHook([("val", 1)], None)
