@@ -70,6 +70,13 @@ def test_memory_is_used_again_and_sharing_is_kept(tmp_path: Path) -> None:
         assert loaded["l"][0].tolist() == [number, number + 1, number + 2]
 
 
+def test_empty_tensors_of_several_types_are_saved(tmp_path: Path) -> None:
+    saver, kinds = BackgroundSaver(), (torch.float32, torch.float64, torch.int64)
+    saver.save({"full": torch.ones(3), **{str(kind): torch.empty(0, dtype=kind) for kind in kinds}}, tmp_path / "a.pth")
+    saver.wait()
+    assert [load_checkpoint(tmp_path / "a.pth")[str(kind)].dtype for kind in kinds] == list(kinds)
+
+
 def test_a_failure_is_logged_at_once_and_raised_once(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -165,6 +165,8 @@ def _copied_memory(memory: torch.UntypedStorage, piece: "np.ndarray[Any, np.dtyp
 
 def _rebuilt(plain: Any, copies: Mapping[tuple[str, int], torch.UntypedStorage]) -> Any:
     if isinstance(plain, torch.Tensor):
+        if not plain.numel():  # without an address, since torch refuses to save two types at one
+            return torch.empty(plain.shape, dtype=plain.dtype)
         empty = torch.empty(0, dtype=plain.dtype)
         return empty.set_(copies[_address(plain)], plain.storage_offset(), plain.size(), plain.stride())
     if isinstance(plain, dict):
