@@ -9,8 +9,10 @@ from typing import Any
 from footplate.config import templates
 from footplate.config.mapping import ConfigDict
 from footplate.config.origins import KeyOrigin, Place, Replaced
-from footplate.config.script import BASE, FILL_STRING, MAKE_DICT, Script, Site
+from footplate.config.references import FILL_STRING
+from footplate.config.script import Script
 from footplate.config.traced import TracedDict
+from footplate.config.tracer import BASE, MAKE_DICT, Site
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
 
 

@@ -11,9 +11,10 @@ from footplate.config.execute import Namespace, fill_references, run, variables_
 from footplate.config.forms import read_form
 from footplate.config.mapping import ConfigDict, merge_into, settled
 from footplate.config.origins import KeyOrigin, Place, Replaced, shown_path
-from footplate.config.script import BASE, parse
+from footplate.config.script import parse
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.config.templates import Expanded
+from footplate.config.tracer import BASE
 from footplate.config.values import read_value
 from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
 
