@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import BuildError, at_key, origin_of
+from footplate.errors import BuildError, FootplateError, at_key, origin_of
 from footplate.optim.constructors import MultiOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
@@ -56,8 +56,11 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     paramwise_cfg = settings.pop("paramwise_cfg", None)
     # Constructors of the first generation have a registry of their own.
     of_first = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
-    with at_key("constructor"):
+    try:
         entry = (OPTIMIZER_BUILDERS if of_first else OPTIM_WRAPPER_CONSTRUCTORS).resolve(kind)
+    except FootplateError as error:
+        error.key, error.origin = "constructor", origin_of(cfg, "constructor")
+        raise
     # They take the optimizer's section alone, and return an optimizer.
     takes_optimizer = of_first or "optimizer_cfg" in inspect.signature(entry).parameters
     section = settings.pop("optimizer", None) if takes_optimizer else settings

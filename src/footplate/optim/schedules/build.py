@@ -67,8 +67,10 @@ def _entries(cfg: Any) -> Sequence[Any]:
 
 
 def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> ParamSchedule:
+    if isinstance(cfg, ParamSchedule):
+        return cfg
     if not isinstance(cfg, Mapping):
-        return cfg  # type: ignore[no-any-return]
+        raise BuildError("a schedule is built from a dict with the key 'type'", found=cfg)
     if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
         return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
     defaults: dict[str, Any] = {}

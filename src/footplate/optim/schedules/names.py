@@ -93,7 +93,7 @@ def _signature(family: type[Family], field: str | None) -> inspect.Signature:
     return inspect.Signature([first, *named, *own, *shared])
 
 
-def schedule_type(name: str, family: type[Family], field: str | None) -> type[ParamSchedule]:
+def schedule_type(name: str, family: type[Family], field: str | None) -> type[NamedSchedule]:
     """Makes and registers the class that configs know as `name`.
 
     Args:

@@ -61,7 +61,7 @@ class AmpOptimWrapper(OptimWrapper):
             return
         if self._clip is not None:
             self.loss_scaler.unscale_(self.optimizer)
-            self._clip_gradients()
+            self._clip_gradients(self._clip)
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update(self._fixed_scale)
 

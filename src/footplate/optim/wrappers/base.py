@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError
 from footplate.optim.wrappers import state as states
-from footplate.optim.wrappers.clipping import make_clip, plain
+from footplate.optim.wrappers.clipping import Clip, make_clip, plain
 from footplate.optim.wrappers.nonfinite import GradientGuard
 from footplate.optim.wrappers.syncing import without_sync
 from footplate.records import MessageHub
@@ -118,7 +118,7 @@ class OptimWrapper:
         if self._guard and not self._guard.allows_step(self.optimizer, self._parameters(), self._inner_count - 1):
             return
         if self._clip is not None:
-            self._clip_gradients()
+            self._clip_gradients(self._clip)
         (self._compiled or self.optimizer.step)(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -201,9 +201,9 @@ class OptimWrapper:
         """
         state = self.optimizer.state_dict()
         if per_parameter:
-            state = states.per_parameter(state, self._group_names(), self._order())
+            state = states.per_parameter(state, self._layout())
         elif self._names:
-            state = states.name_groups(state, self._group_names())
+            state = states.name_groups(state, self._layout().names)
         if not self.should_update():
             state["accumulated_gradients"] = [each.grad for each in self._parameters()]
         return state
@@ -215,8 +215,7 @@ class OptimWrapper:
             CheckpointError: The state belongs to other parameters.
         """
         if self._names:
-            native = self.optimizer.state_dict()["param_groups"]
-            arranged = states.regrouped(state_dict, native, self._group_names(), self._order())
+            arranged = states.regrouped(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
         self.optimizer.load_state_dict(arranged)
@@ -227,9 +226,8 @@ class OptimWrapper:
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
 
-    def _clip_gradients(self) -> None:
-        assert self._clip is not None
-        norm = self._clip([each for each in self._parameters() if each.grad is not None])
+    def _clip_gradients(self, clip: Clip) -> None:
+        norm = clip([each for each in self._parameters() if each.grad is not None])
         if norm is None:
             return
         if self._norms is None:
@@ -243,11 +241,10 @@ class OptimWrapper:
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _group_names(self) -> list[list[str]]:
-        return [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
-
-    def _order(self) -> list[str]:
-        return list(self._names.values())
+    def _layout(self) -> states.Layout:
+        names = [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
+        frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
+        return states.Layout(names, list(self._names.values()), frozenset(frozen))
 
     def _warn_of_accumulation(self, model: nn.Module) -> None:
         if any(isinstance(module, _BatchNorm) for module in model.modules()):

@@ -1,5 +1,6 @@
 """An optimizer's state, whichever way it was grouped when it was saved."""
 
+import dataclasses
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,9 +17,24 @@ def name_groups(state: State, names: Sequence[Sequence[str]]) -> State:
     return state
 
 
-def regrouped(
-    saved: Mapping[str, Any], groups: Sequence[State], names: Sequence[Sequence[str]], order: Sequence[str]
-) -> State:
+@dataclasses.dataclass(frozen=True)
+class Layout:
+    """How a running optimizer is grouped."""
+
+    names: list[list[str]]
+    """The names of the parameters of each group."""
+    order: list[str]
+    """The names of all parameters in the order of the model."""
+    frozen: frozenset[str] = frozenset()
+    """Those that are not trained; other engines leave them out at times."""
+
+    def known(self, *, with_frozen: bool = True) -> list[str]:
+        """Returns the names of the optimizer's parameters in the order of the model."""
+        held = set(itertools.chain.from_iterable(self.names))
+        return [name for name in self.order if name in held and (with_frozen or name not in self.frozen)]
+
+
+def regrouped(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -> State:
     """Returns `saved` in the grouping of a running optimizer.
 
     States are matched by the names that they hold. One without names that is grouped as the optimizer is, is taken as
@@ -28,41 +44,38 @@ def regrouped(
     Args:
         saved: `state` and `param_groups` of some optimizer.
         groups: The running optimizer's groups.
-        names: The names of their parameters.
-        order: The names of all parameters in the order of the model.
+        layout: Its layout.
 
     Raises:
         CheckpointError: The state belongs to other parameters.
     """
-    saved_groups = saved["param_groups"]
-    places = _places(saved_groups, names, order)
-    missing = [name for name in itertools.chain.from_iterable(names) if name not in places]
+    places = _places(saved["param_groups"], layout)
+    missing = [name for name in layout.known(with_frozen=False) if name not in places]
     if missing:
         raise CheckpointError(
             f"the saved optimizer state knows nothing of {len(missing)} parameters, '{missing[0]}' among them"
         )
     arranged = []
-    for group, members in zip(groups, names, strict=True):
-        source = saved_groups[places[members[0]][0]] if members else {}
+    for group, members in zip(groups, layout.names, strict=True):
+        first = next((places[name] for name in members if name in places), None)
+        source = {} if first is None else saved["param_groups"][first[0]]
         kept = {key: value for key, value in source.items() if key in group or key.startswith("initial_")}
-        arranged.append({**group, **kept, "params": [places[name][1] for name in members]})
+        numbers = [places[name][1] if name in places else f"no state of {name}" for name in members]
+        arranged.append({**group, **kept, "params": numbers})
     return {"state": saved["state"], "param_groups": arranged}
 
 
-def per_parameter(state: Mapping[str, Any], names: Sequence[Sequence[str]], order: Sequence[str]) -> State:
+def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:
     """Returns `state` with one group for each parameter, in the order of the model, as other engines store it.
 
     Args:
-        state: `state` and `param_groups` of an optimizer.
-        names: The names of the parameters of its groups.
-        order: The names of all parameters in the order of the model.
+        state: `state` and `param_groups` of the optimizer.
+        layout: Its layout.
     """
-    places = _places(state["param_groups"], names, order)
+    places = _places(state["param_groups"], layout)
     groups: list[State] = []
     values = {}
-    for name in order:
-        if name not in places:
-            continue
+    for name in layout.known():
         source, index = places[name]
         fields = {k: v for k, v in state["param_groups"][source].items() if k not in ("params", "param_names")}
         if index in state["state"]:
@@ -71,26 +84,28 @@ def per_parameter(state: Mapping[str, Any], names: Sequence[Sequence[str]], orde
     return {"state": values, "param_groups": groups}
 
 
-def _places(
-    groups: Sequence[Mapping[str, Any]], names: Sequence[Sequence[str]], order: Sequence[str]
-) -> dict[str, tuple[int, Any]]:
+def _places(groups: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, tuple[int, Any]]:
     """Returns for each parameter's name the number of its saved group, and its number in the saved state."""
-    sizes = [len(group["params"]) for group in groups]
-    if all(len(group.get("param_names", ())) == size for group, size in zip(groups, sizes, strict=True)):
-        named = [group["param_names"] for group in groups]
-    elif sizes == [len(each) for each in names]:
-        named = [list(each) for each in names]
-    else:
-        known = set(itertools.chain.from_iterable(names))
-        in_order = iter([name for name in order if name in known])
-        if sum(sizes) != len(known) or (len(sizes) > 1 and max(sizes) > 1):
-            raise CheckpointError(
-                f"the saved optimizer state holds {sum(sizes)} parameters in {len(sizes)} groups, "
-                f"the optimizer {len(known)} in {len(names)}"
-            )
-        named = [list(itertools.islice(in_order, size)) for size in sizes]
     return {
         name: (number, index)
-        for number, (group, each) in enumerate(zip(groups, named, strict=True))
+        for number, (group, each) in enumerate(zip(groups, _names_of(groups, layout), strict=True))
         for name, index in zip(each, group["params"], strict=True)
     }
+
+
+def _names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
+    """Returns the names of the parameters of saved groups."""
+    sizes = [len(group["params"]) for group in groups]
+    if all(len(group.get("param_names", ())) == size for group, size in zip(groups, sizes, strict=True)):
+        return [group["param_names"] for group in groups]
+    if sizes == [len(each) for each in layout.names]:
+        return layout.names
+    even = len(sizes) == 1 or set(sizes) == {1}
+    for candidates in (layout.known(), layout.known(with_frozen=False)):
+        if even and sum(sizes) == len(candidates):
+            names = iter(candidates)
+            return [list(itertools.islice(names, size)) for size in sizes]
+    raise CheckpointError(
+        f"the saved optimizer state holds {sum(sizes)} parameters in {len(sizes)} groups, "
+        f"the optimizer {len(layout.known())} in {len(layout.names)}"
+    )

@@ -1,0 +1,158 @@
+"""The first generation's optimization keys in the words of the second."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from footplate.errors import ConfigError
+from footplate.migration.optimization import run_length, translate_optimization
+
+SGD = {"type": "SGD", "lr": 0.1}
+EPOCHS = {"type": "EpochBasedRunner", "max_epochs": 12}
+
+
+def wrapper(**cfg: Any) -> Any:
+    return translate_optimization({"optimizer": SGD, **cfg}).section["optim_wrapper"]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "made"),
+    [
+        ({}, {"type": "OptimWrapper"}),
+        ({"optimizer_config": {"grad_clip": None}}, {"type": "OptimWrapper"}),
+        (
+            {"optimizer_config": {"grad_clip": {"max_norm": 35, "norm_type": 2}}},
+            {"type": "OptimWrapper", "clip_grad": {"max_norm": 35, "norm_type": 2}},
+        ),
+        (
+            {"optimizer_config": {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 4}},
+            {"type": "OptimWrapper", "accumulative_counts": 4},
+        ),
+        (
+            {"optimizer_config": {"type": "DistOptimizerHook", "update_interval": 2, "coalesce": True}},
+            {"type": "OptimWrapper", "accumulative_counts": 2},
+        ),
+        (
+            {"fp16": {"loss_scale": "dynamic"}},
+            {"type": "AmpOptimWrapper", "loss_scale": "dynamic", "dtype": "float16"},
+        ),
+        ({"fp16": {}}, {"type": "AmpOptimWrapper", "loss_scale": 512.0, "dtype": "float16"}),
+        (
+            {
+                "optimizer_config": {
+                    "type": "GradientCumulativeFp16OptimizerHook",
+                    "cumulative_iters": 2,
+                    "loss_scale": 64.0,
+                }
+            },
+            {"type": "AmpOptimWrapper", "loss_scale": 64.0, "dtype": "float16", "accumulative_counts": 2},
+        ),
+    ],
+)
+def test_how_a_step_is_made(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+    assert wrapper(**cfg) == {**made, "optimizer": SGD}
+
+
+def test_settings_per_parameter_move_beside_the_optimizer() -> None:
+    made = wrapper(optimizer={**SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}})
+    assert made == {"type": "OptimWrapper", "optimizer": SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "constructor"),
+    [
+        ({"paramwise_cfg": {"bias_decay_mult": 0.0}}, "DefaultOptimizerConstructor"),
+        ({"paramwise_cfg": {"bias_lr_mult": 2.0}, "constructor": "DefaultOptimizerConstructor"}, None),
+        (
+            {"paramwise_cfg": {"num_layers": 12}, "constructor": "LayerDecayOptimizerConstructor"},
+            "LayerDecayOptimizerConstructor",
+        ),
+        ({"paramwise_options": {"norm_decay_mult": 0.0}}, None),
+        ({"paramwise_options": {r"\Ahead.": {"momentum": 0.0}}}, "PatternOptimWrapperConstructor"),
+    ],
+)
+def test_who_constructs(settings: dict[str, Any], constructor: str | None) -> None:
+    made = wrapper(optimizer={**SGD, **settings})
+    assert made.get("constructor") == constructor
+    assert made["paramwise_cfg"] == settings.get("paramwise_cfg", settings.get("paramwise_options"))
+    assert made["optimizer"] == SGD
+
+
+def test_several_optimizers() -> None:
+    made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
+    one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
+    assert made == {"generator": one, "discriminator": one}
+
+
+@pytest.mark.parametrize(
+    ("cfg", "made"),
+    [
+        ({"runner": EPOCHS}, {"type": "EpochBasedTrainLoop", "max_epochs": 12}),
+        (
+            {"runner": {"type": "IterBasedRunner", "max_iters": 80000}},
+            {"type": "IterBasedTrainLoop", "max_iters": 80000},
+        ),
+        ({"total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 3}),
+        ({"total_iters": 3}, {"type": "IterBasedTrainLoop", "max_iters": 3}),
+        ({"runner": EPOCHS, "total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 12}),
+        ({}, None),
+    ],
+)
+def test_how_long_it_trains(cfg: dict[str, Any], made: dict[str, Any] | None) -> None:
+    assert translate_optimization(cfg).section.get("train_cfg") == made
+
+
+def test_data_in_data_out() -> None:
+    cfg = {
+        "optimizer": {**SGD, "paramwise_cfg": {}},
+        "lr_config": {"policy": "step", "step": [1]},
+        "runner": EPOCHS,
+        "x": 1,
+    }
+    before = copy.deepcopy(cfg)
+    found = translate_optimization(cfg)
+    assert cfg == before
+    assert found.used == ["optimizer", "lr_config", "runner"]
+    assert found.notes == []
+
+
+def test_what_has_no_counterpart_is_noted() -> None:
+    found = translate_optimization({"optimizer": SGD, "optimizer_config": {"detect_anomalous_params": True}})
+    assert found.notes == ["optimizer_config.detect_anomalous_params=True has no counterpart and was left out"]
+
+
+def test_a_policy_of_the_user_s_own_becomes_a_hook() -> None:
+    found = translate_optimization({"lr_config": {"policy": "MyWave", "amplitude": 2}, "runner": EPOCHS})
+    assert found.section["custom_hooks"] == [{"type": "MyWaveLrUpdaterHook", "amplitude": 2, "priority": "VERY_HIGH"}]
+    assert len(found.notes) == 1
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key", "suggestion"),
+    [
+        ({"optimizer": [SGD]}, "optimizer", None),
+        ({"runner": 3}, "runner", None),
+        ({"runner": {"type": "EpochBasedRunner"}}, "runner", None),
+        ({"runner": {"max_epochs": 1, "max_iters": 1}}, "runner", None),
+        ({"lr_config": "step", "runner": EPOCHS}, "lr_config", None),
+        ({"lr_config": {"step": [1]}, "runner": EPOCHS}, "lr_config.policy", None),
+        ({"lr_config": {"policy": "stepp"}, "runner": EPOCHS}, "lr_config.policy", "step"),
+        ({"momentum_config": {"policy": "cyclc"}, "runner": EPOCHS}, "momentum_config.policy", "cyclic"),
+        (
+            {"optimizer": SGD, "optimizer_config": {"type": "Fp16OptimiserHook"}},
+            "optimizer_config.type",
+            "Fp16OptimizerHook",
+        ),
+    ],
+)
+def test_what_cannot_be_understood_names_its_key(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:
+    with pytest.raises(ConfigError) as caught:
+        translate_optimization(cfg)
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_the_length_of_a_run() -> None:
+    assert run_length({"runner": EPOCHS}) == (12, None)
+    assert run_length({"total_iters": 5}) == (None, 5)
+    assert run_length({}) == (None, None)

@@ -1,0 +1,146 @@
+"""The default constructor."""
+
+import logging
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError, BuildError
+from footplate.optim.constructors import DefaultOptimWrapperConstructor
+from footplate.optim.constructors.merging import Group
+from footplate.optim.wrappers import AmpOptimWrapper
+
+SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 2, 1)
+        self.norm = nn.BatchNorm2d(2)
+        self.head = nn.Linear(2, 1)
+
+
+def groups(model: nn.Module, paramwise_cfg: Any = None, **optimizer: Any) -> dict[str, dict[str, Any]]:
+    """Returns the settings of each parameter by its name."""
+    built = DefaultOptimWrapperConstructor({"optimizer": {**SGD, **optimizer}}, paramwise_cfg)(model)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    return {names[id(each)]: group for group in built.param_groups for each in group["params"]}
+
+
+@pytest.mark.parametrize("paramwise_cfg", [None, {}, {"custom_keys": {}}, {"custom_keys": None}])
+def test_no_settings_make_one_group(paramwise_cfg: Any) -> None:
+    found = groups(Net(), paramwise_cfg)
+    assert len({id(group) for group in found.values()}) == 1
+    assert list(found) == [name for name, _ in Net().named_parameters()]
+
+
+def test_settings_make_as_many_groups_as_there_are_distinct_ones() -> None:
+    found = groups(Net(), {"norm_decay_mult": 0.0, "bias_decay_mult": 0.0, "custom_keys": {"head": {"lr_mult": 1.0}}})
+    assert {name: group["weight_decay"] for name, group in found.items()} == {
+        "conv.weight": 0.5,
+        "conv.bias": 0.0,
+        "norm.weight": 0.0,
+        "norm.bias": 0.0,
+        "head.weight": 0.5,
+        "head.bias": 0.5,
+    }
+    assert len({id(group) for group in found.values()}) == 2
+
+
+def test_a_setting_that_says_the_default_makes_no_group() -> None:
+    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.9}}}, momentum=0.9)
+    assert len({id(group) for group in found.values()}) == 1
+
+
+def test_further_entries_go_into_the_group() -> None:
+    found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.0}}}, momentum=0.9)
+    assert (found["head.bias"]["momentum"], found["conv.bias"]["momentum"]) == (0.0, 0.9)
+
+
+def test_defaults_of_the_class_are_multiplied_too() -> None:
+    found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
+    assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
+
+
+def test_frozen_parameters_keep_the_settings_of_the_optimizer() -> None:
+    model = Net()
+    model.head.requires_grad_(False)
+    found = groups(model, {"custom_keys": {"head": {"lr_mult": 0.1}}})
+    assert found["head.weight"]["lr"] == 1.0
+
+
+@pytest.mark.parametrize(("bypass", "lines"), [(False, 1), (True, 0)])
+def test_shared_parameters_count_once(bypass: bool, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+    model = Net()
+    model.tail = nn.Linear(2, 1)
+    model.tail.weight = model.head.weight
+    found = groups(model, {"custom_keys": {"tail": {"lr_mult": 0.1}}, "bypass_duplicate": bypass})
+    assert found["head.weight"]["lr"] == 1.0
+    assert found["tail.bias"]["lr"] == 0.1
+    assert len(caplog.records) == lines
+
+
+def test_deformable_convolutions() -> None:
+    deformable = type("DeformConv2d", (nn.Module,), {})()
+    deformable.conv_offset = nn.Conv2d(1, 1, 1)
+    model = nn.Sequential()
+    model.add_module("layer", deformable)
+    found = groups(model, {"dcn_offset_lr_mult": 0.1, "bias_lr_mult": 2.0})
+    assert {name: group["lr"] for name, group in found.items()} == {
+        "layer.conv_offset.weight": 0.1,
+        "layer.conv_offset.bias": 0.1,
+    }
+
+
+def test_a_wrapped_model_is_unwrapped() -> None:
+    wrapped = nn.DataParallel(Net())
+    found = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"custom_keys": {"module": {"lr_mult": 2.0}}})(wrapped)
+    assert [group["lr"] for group in found.param_groups] == [1.0]
+
+
+def test_the_wrapper_is_the_one_of_the_section() -> None:
+    section = {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": SGD}
+    assert type(DefaultOptimWrapperConstructor(section)(Net())) is AmpOptimWrapper
+
+
+def test_a_subclass_may_decide_by_itself() -> None:
+    class ByDepth(DefaultOptimWrapperConstructor):
+        def add_params(self, params: list[Group], module: nn.Module, *args: Any, **kwargs: Any) -> None:
+            for name, parameter in module.named_parameters():
+                params.append({"params": [parameter], "lr": self.base_lr if "head" in name else 0.0})
+
+    found = ByDepth({"optimizer": SGD})(Net())
+    assert [(group["lr"], len(group["params"])) for group in found.param_groups] == [(0.0, 4), (1.0, 2)]
+
+
+@pytest.mark.parametrize(
+    ("section", "error", "key"),
+    [
+        ({}, ArgumentError, "optimizer"),
+        ([], ArgumentError, ""),
+        ({"optimizer": {"type": "SGD", "lr": "1"}}, ArgumentError, "optimizer.lr"),
+        ({"optimizer": {"lr": 1}}, BuildError, "optimizer"),
+        ({"optimizer": SGD, "acumulative_counts": 2}, BuildError, "acumulative_counts"),
+    ],
+)
+def test_a_section_that_cannot_be_built(section: Any, error: type[Any], key: str) -> None:
+    with pytest.raises(error) as caught:
+        DefaultOptimWrapperConstructor(section)(Net())
+    assert caught.value.key == key
+
+
+def test_a_model_without_parameters() -> None:
+    with pytest.raises(ArgumentError, match="empty parameter list"):
+        DefaultOptimWrapperConstructor({"optimizer": SGD})(nn.ReLU())
+
+
+def test_equal_settings_and_the_order_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.WARNING, "footplate")
+    torch.manual_seed(0)
+    wrapper = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"bias_lr_mult": 2.0})(Net())
+    shapes = [[tuple(each.shape) for each in group["params"]] for group in wrapper.param_groups]
+    assert shapes == [[(2, 1, 1, 1), (2,), (2,), (1, 2)], [(2,), (1,)]]
+    assert caplog.records == []

@@ -1,0 +1,139 @@
+"""Learning rates that fall from the head to the stem."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.errors import ArgumentError
+from footplate.optim import build_optim_wrapper
+
+
+def parameter(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.zeros(*shape))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 1, 1)
+        self.norm = nn.LayerNorm(1)
+
+
+class ConvNeXt(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.downsample_layers = nn.ModuleList([nn.Sequential(nn.Conv2d(1, 1, 1)) for _ in range(4)])
+        self.stages = nn.ModuleList([nn.Sequential(*[Block() for _ in range(depth)]) for depth in (1, 1, 9, 1)])
+        self.norm3 = nn.LayerNorm(1)
+
+
+class BEiT(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.cls_token = parameter(1, 1, 2)
+        self.patch_embed = nn.Conv2d(1, 1, 1)
+        self.layers = nn.ModuleList([Block() for _ in range(12)])
+        self.relative_position_bias_table = parameter(2, 2)
+
+
+class Net(nn.Module):
+    def __init__(self, backbone: nn.Module) -> None:
+        super().__init__()
+        self.backbone = backbone
+        self.decode_head = nn.Conv2d(1, 1, 1)
+        self.pos_embed = parameter(2, 2)
+        self.frozen = nn.Linear(1, 1).requires_grad_(False)
+
+
+def settings(backbone: nn.Module, name: str = "LearningRateDecayOptimizerConstructor", **paramwise: Any) -> Any:
+    """Returns by parameter name the power of the decay rate, and the weight decay; and the number of groups."""
+    model = Net(backbone)
+    section = {
+        "constructor": name,
+        "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.05},
+        "paramwise_cfg": paramwise,
+    }
+    wrapper = build_optim_wrapper(model, section)
+    names = {id(each): each_name for each_name, each in model.named_parameters()}
+    found = {
+        names[id(each)]: (round(math.log(group["lr"] / 0.1, 0.9), 9), group["weight_decay"])
+        for group in wrapper.param_groups
+        for each in group["params"]
+    }
+    return found, len(wrapper.param_groups)
+
+
+LAYERS = {
+    "backbone.downsample_layers.0.0.weight": 7,
+    "backbone.downsample_layers.1.0.weight": 5,
+    "backbone.downsample_layers.2.0.weight": 4,
+    "backbone.downsample_layers.3.0.weight": 1,
+    "backbone.stages.0.0.conv.weight": 6,
+    "backbone.stages.1.0.conv.weight": 5,
+    "backbone.stages.2.0.conv.weight": 4,
+    "backbone.stages.2.3.conv.weight": 3,
+    "backbone.stages.2.8.conv.weight": 2,
+    "backbone.stages.3.0.conv.weight": 1,
+    "decode_head.weight": 0,
+}
+STAGES = {
+    "backbone.downsample_layers.0.0.weight": 7,
+    "backbone.downsample_layers.3.0.weight": 7,
+    "backbone.stages.0.0.conv.weight": 6,
+    "backbone.stages.1.0.conv.weight": 5,
+    "backbone.stages.2.8.conv.weight": 4,
+    "backbone.stages.3.0.conv.weight": 3,
+    "decode_head.weight": 0,
+}
+VIT = {
+    "backbone.cls_token": 7,
+    "backbone.patch_embed.weight": 7,
+    "backbone.layers.0.conv.weight": 6,
+    "backbone.layers.5.conv.weight": 1,
+    "backbone.layers.11.conv.weight": -5,
+    "backbone.relative_position_bias_table": 0,
+    "decode_head.weight": 0,
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "kind", "powers"),
+    [(ConvNeXt, "layer_wise", LAYERS), (ConvNeXt, "stage_wise", STAGES), (BEiT, "layer_wise", VIT)],
+)
+def test_the_power_of_the_decay(backbone: type[nn.Module], kind: str, powers: dict[str, int]) -> None:
+    found, groups = settings(backbone(), decay_rate=0.9, decay_type=kind, num_layers=6)
+    assert {name: found[name][0] for name in powers} == powers
+    assert groups == len(set(found.values()))
+
+
+def test_flat_parameters_and_biases_do_not_decay() -> None:
+    found, _ = settings(BEiT(), decay_rate=0.9, num_layers=12)
+    assert found["backbone.layers.0.norm.weight"][1] == found["backbone.layers.0.conv.bias"][1] == 0.0
+    assert found["pos_embed"] == (0.0, 0.0)
+    assert found["backbone.cls_token"][1] == 0.05
+    assert not [name for name in found if "frozen" in name]
+
+
+def test_the_old_alias_is_layer_wise() -> None:
+    old, _ = settings(BEiT(), "LayerDecayOptimizerConstructor", layer_decay_rate=0.9, num_layers=6)
+    new, _ = settings(BEiT(), decay_rate=0.9, decay_type="layer_wise", num_layers=6)
+    assert old == new
+
+
+@pytest.mark.parametrize(
+    ("backbone", "paramwise", "key"),
+    [
+        (BEiT, {"decay_rate": 0.9}, "num_layers"),
+        (BEiT, {"num_layers": 6}, "decay_rate"),
+        (BEiT, {"decay_rate": 0.9, "num_layers": 6, "decay_type": "layerwise"}, "decay_type"),
+        (BEiT, {"decay_rate": 0.9, "num_layers": 6, "decay_type": "stage_wise"}, "decay_type"),
+        (nn.Identity, {"decay_rate": 0.9, "num_layers": 6}, "decay_type"),
+    ],
+)
+def test_settings_without_sense(backbone: type[nn.Module], paramwise: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        settings(backbone(), **paramwise)
+    assert caught.value.key == f"optim_wrapper.paramwise_cfg.{key}"

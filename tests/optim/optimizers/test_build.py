@@ -1,0 +1,89 @@
+"""From the section `optimizer` to an optimizer."""
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.optim.optimizers import build_optimizer, default_of
+from footplate.registry import OPTIMIZERS
+
+
+def params() -> list[nn.Parameter]:
+    return [nn.Parameter(torch.ones(2))]
+
+
+def test_by_name_by_class_and_by_path() -> None:
+    for kind in ("SGD", SGD, "torch.optim.SGD", "torch.optim.sgd.SGD"):
+        built = build_optimizer({"type": kind, "lr": 0.5, "momentum": 0.9}, params())
+        assert type(built) is SGD
+        assert built.defaults["momentum"] == 0.9
+
+
+def test_an_own_optimizer_by_decorator() -> None:
+    class Signed(SGD):
+        pass
+
+    OPTIMIZERS.register_module(name="SignedForTest", module=Signed)
+    assert type(build_optimizer({"type": "SignedForTest", "lr": 0.1}, params())) is Signed
+
+
+def test_an_optimizer_of_the_extra_steps() -> None:
+    pytest.importorskip("pytorch_optimizer", reason="the extra is not installed")
+    parameter = nn.Parameter(torch.ones(2))
+    optimizer = build_optimizer({"type": "AdaBelief", "lr": 0.1}, [parameter])
+    parameter.grad = torch.ones(2)
+    optimizer.step()
+    assert parameter.max() < 1
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "key", "suggestion"),
+    [
+        ({"type": "RMSpropp", "lr": 0.1}, UnknownNameError, "type", "RMSprop"),
+        ({"type": "SGD", "lr": "0.1"}, ArgumentError, "lr", None),
+        ({"type": "SGD", "lr": 0.1, "weight_decay": [1]}, ArgumentError, "weight_decay", None),
+        ({"type": "SGD", "lr": 0.1, "momentun": 0.9}, BuildError, "momentun", "momentum"),
+        ({"type": "SGD", "lr": -0.1}, ArgumentError, "", None),
+        ({"lr": 0.1}, BuildError, "", None),
+        ("SGD", BuildError, "", None),
+        ({"type": "torch.nn.Linear"}, BuildError, "type", None),
+    ],
+)
+def test_what_cannot_be_built(cfg: Any, error: type[FootplateError], key: str, suggestion: str | None) -> None:
+    with pytest.raises(error) as caught:
+        build_optimizer(cfg, params())
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_an_unknown_name_tells_of_the_extra_where_it_is_missing() -> None:
+    code = (
+        "import sys; sys.modules['pytorch_optimizer'] = None\n"
+        "from footplate.optim.optimizers import optimizer_class\n"
+        "try: optimizer_class({'type': 'Nothing'})\n"
+        "except KeyError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "footplate[optimizers]" in said
+
+
+@pytest.mark.parametrize(
+    ("cfg", "field", "value"),
+    [
+        ({"type": "SGD", "lr": 0.5}, "lr", 0.5),
+        ({"type": "AdamW"}, "lr", 1e-3),
+        ({"type": AdamW}, "weight_decay", 0.01),
+        ({"type": "Rprop"}, "weight_decay", None),
+    ],
+)
+def test_what_an_optimizer_starts_from(cfg: dict[str, Any], field: str, value: float | None) -> None:
+    assert default_of(cfg, field) == value
+
+
+def test_built_optimizers_are_torch_optimizers() -> None:
+    assert isinstance(build_optimizer({"type": "Adafactor"}, params()), Optimizer)

@@ -1,0 +1,85 @@
+"""From `param_scheduler` to schedules."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
+from footplate.optim.schedules import LinearLR, PolicyLR, build_param_schedulers
+from footplate.optim.schedules.curves import ENDLESS
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
+
+STEP = {"type": "StepLR", "step_size": 1}
+
+
+def sgd() -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0)
+
+
+def build(cfg: Any, **lengths: int | None) -> Any:
+    return build_param_schedulers(cfg, sgd(), **lengths)
+
+
+@pytest.mark.parametrize(("cfg", "count"), [(None, 0), ([], 0), (STEP, 1), ([STEP, STEP], 2)])
+def test_one_several_or_none(cfg: Any, count: int) -> None:
+    assert len(build(cfg)) == count
+
+
+def test_an_object_passes_as_it_is() -> None:
+    schedule = LinearLR(sgd(), end=3)
+    assert build(schedule) == [schedule]
+
+
+@pytest.mark.parametrize(
+    ("settings", "end"), [({}, 3), ({"by_epoch": False}, 12), ({"end": 2}, 2), ({"begin": 5}, ENDLESS)]
+)
+def test_the_end_is_that_of_the_run_by_default(settings: dict[str, Any], end: int) -> None:
+    (schedule,) = build({**STEP, **settings}, max_epochs=3, max_iters=12)
+    assert schedule.end == end
+
+
+def test_conversion_knows_the_length_of_an_epoch() -> None:
+    (schedule,) = build({**STEP, "convert_to_iter_based": True}, max_epochs=3, max_iters=12, epoch_length=4)
+    assert (schedule.end, schedule.by_epoch, schedule.family.step_size) == (12, False, 4)
+
+
+def test_a_policy_knows_the_run() -> None:
+    (schedule,) = build({"type": "PolicyLR", "policy": "poly"}, max_epochs=3, max_iters=12, epoch_length=4)
+    assert isinstance(schedule, PolicyLR)
+
+
+def test_several_optimizers_by_name() -> None:
+    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
+    built = build_param_schedulers({"first": STEP}, wrapper)
+    assert isinstance(built, dict)
+    assert list(built) == ["first"]
+    assert built["first"][0].optimizer is wrapper["first"].optimizer
+
+
+def test_several_optimizers_alike() -> None:
+    wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
+    built = build_param_schedulers([STEP], wrapper)
+    assert isinstance(built, dict)
+    assert [len(built[name]) for name in ("first", "second")] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "key"),
+    [
+        ([STEP, {"type": "StepLr"}], UnknownNameError, "param_scheduler[1].type"),
+        ({"type": "LinearLR", "start_facto": 1}, BuildError, "param_scheduler.start_facto"),
+        ([{"type": "StepLR"}], BuildError, "param_scheduler[0].step_size"),
+        ({"type": "LinearLR", "begin": 4, "end": 2}, ArgumentError, "param_scheduler.end"),
+        ({"type": "PolicyLR", "policy": "stpe"}, ArgumentError, "param_scheduler.policy"),
+        ({"type": "LinearParamScheduler", "param_name": "l", "end": 3}, ArgumentError, "param_scheduler.param_name"),
+        ("StepLR", BuildError, "param_scheduler"),
+        ([3], BuildError, "param_scheduler[0]"),
+    ],
+)
+def test_what_cannot_be_built_names_its_place(cfg: Any, error: type[FootplateError], key: str) -> None:
+    with pytest.raises(error) as caught:
+        build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
+    assert caught.value.key == key

@@ -1,0 +1,93 @@
+"""A schedule that listens to a metric."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, Optimizer
+
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.plateau import ReduceOnPlateau, ReduceOnPlateauLR, ReduceOnPlateauMomentum
+
+LOSSES = [1.0, 0.9, 0.95, 0.95, 0.5, 0.6, 0.6, 0.6]
+
+
+def sgd(groups: int = 1) -> SGD:
+    return SGD([{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(groups)], lr=1.0, momentum=0.8)
+
+
+def watch(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: list[float]) -> list[float]:
+    values = []
+    for loss in losses:
+        schedule.step({"loss": loss})
+        values.append(optimizer.param_groups[0][schedule.param_name])
+    return values
+
+
+@pytest.mark.parametrize(
+    ("settings", "values"),
+    [
+        ({"patience": 1}, [1, 1, 1, 0.5, 0.5, 0.5, 0.25, 0.25]),
+        ({"patience": 0}, [1, 1, 0.5, 0.25, 0.25, 0.125, 0.0625, 0.03125]),
+        ({"patience": 0, "min_value": 0.3}, [1, 1, 0.5, 0.3, 0.3, 0.3, 0.3, 0.3]),
+        ({"patience": 0, "cooldown": 1}, [1, 1, 0.5, 0.5, 0.5, 0.25, 0.25, 0.125]),
+        ({"patience": 0, "threshold": 0.2}, [1, 0.5, 0.25, 0.125, 0.125, 0.0625, 0.03125, 0.015625]),
+        ({"patience": 0, "threshold": 0.6, "threshold_rule": "abs"}, [1] + [0.5**n for n in range(1, 8)]),
+        ({"patience": 0, "rule": "greater"}, [1] + [0.5**n for n in range(1, 8)]),
+        ({"patience": 0, "eps": 0.3}, [1, 1, 0.5, 0.5, 0.5, 0.5, 0.5, 0.5]),
+        ({"patience": 0, "begin": 3}, [1, 1, 1, 1, 1, 0.5, 0.25, 0.125]),
+    ],
+)
+def test_when_it_reduces(settings: dict[str, Any], values: list[float]) -> None:
+    optimizer = sgd()
+    assert watch(ReduceOnPlateauLR(optimizer, factor=0.5, **settings), optimizer, LOSSES) == values
+
+
+def test_momentum() -> None:
+    optimizer = sgd()
+    assert watch(ReduceOnPlateauMomentum(optimizer, factor=0.5, patience=0), optimizer, [1.0, 1.0]) == [0.8, 0.4]
+
+
+def test_resumed_it_remembers_what_it_saw() -> None:
+    straight, again = sgd(), sgd()
+    first, second = ReduceOnPlateauLR(straight, patience=1), ReduceOnPlateauLR(again, patience=1)
+    watch(first, straight, LOSSES[:4])
+    again.load_state_dict(straight.state_dict())
+    second.load_state_dict(first.state_dict())
+    assert watch(second, again, LOSSES[4:]) == watch(first, straight, LOSSES[4:])
+
+
+def test_lowest_values_one_for_each_group() -> None:
+    optimizer = sgd(2)
+    schedule = ReduceOnPlateauLR(optimizer, patience=0, min_value=[0.5, 0.2])
+    watch(schedule, optimizer, [1.0, 1.0, 1.0])
+    assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.2]
+
+
+def test_without_metrics_nothing_happens() -> None:
+    optimizer = sgd()
+    schedule = ReduceOnPlateauLR(optimizer, patience=0)
+    schedule.step(None)
+    assert schedule.num_bad_epochs == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"rule": "lesser"}, "rule"),
+        ({"threshold_rule": "relative"}, "threshold_rule"),
+        ({"factor": 1.0}, "factor"),
+        ({"min_value": [0.1, 0.2]}, "min_value"),
+    ],
+)
+def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ReduceOnPlateauLR(sgd(), **settings)
+    assert caught.value.key == key
+
+
+def test_a_metric_that_is_not_there() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ReduceOnPlateauLR(sgd(), monitor="val/los").step({"val/loss": 1.0})
+    assert caught.value.suggestion == "val/loss"

@@ -1,0 +1,96 @@
+"""The first generation's policies, against their formulas."""
+
+import math
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.policies import (
+    Cosine,
+    Cycle,
+    Cyclic,
+    Exp,
+    Fixed,
+    FlatCosine,
+    Inv,
+    Line,
+    Policy,
+    Polynomial,
+    RestartedCosine,
+    Run,
+    Steps,
+    warmup_factor,
+)
+
+RUN = Run(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_ratio=0.1)
+
+
+@pytest.mark.parametrize(
+    ("policy", "values"),
+    [
+        (Fixed(), {0: 2.0, 9: 2.0}),
+        (Steps(4, 0.5), {3: 2.0, 4: 1.0, 8: 0.5}),
+        (Steps([2, 5], 0.5), {1: 2.0, 2: 1.0, 5: 0.5}),
+        (Steps([5, 2], 0.5), {2: 2.0, 4: 2.0, 5: 0.5}),  # a mark counts only after those before it
+        (Steps([], 0.5), {9: 2.0}),
+        (Steps(1, 0.5, minimum=0.5), {1: 1.0, 9: 0.5}),
+        (Exp(0.5), {0: 2.0, 3: 0.25}),
+        (Polynomial(2.0, 1.0), {0: 2.0, 5: 1.25}),
+        (Inv(1.0, 2.0), {0: 2.0, 1: 0.5}),
+        (Cosine(minimum=1.0), {0: 2.0, 5: 1.5}),
+        (Cosine(minimum_ratio=0.25), {5: 1.25}),
+        (Line(minimum=0.0), {0: 2.0, 5: 1.0, 9: 0.2}),
+        (FlatCosine(minimum=0.0, start_percent=0.6), {6: 2.0, 8: 1.0}),
+        (RestartedCosine(0.0, None, [4, 6], [1, 0.5]), {0: 2.0, 2: 1.0, 4: 1.0, 7: 0.5}),
+        (RestartedCosine(1.0, None, [4, 6], [1, 0.5]), {2: 1.5, 4: 1.5, 7: 1.25}),
+        (Cyclic([5, 0.5], 1, 0.4, "linear"), {0: 2.0, 2: 6.0, 4: 10.0, 7: 5.5}),
+        (Cyclic([5, 0.5], 2, 0.4, "linear", gamma=0.5), {2: 10.0, 5: 2.0, 7: 6.0}),
+        (Cyclic(5.0, 1, 0.5, "linear"), {5: 10.0, 9: 10.0 + 0.8 * (2 * 5e-5 - 10.0)}),
+        (Cyclic(), {2: 11.0, 4: 20.0}),
+        (Cycle(1.0, 3.0, 0.0, 11, 4 / 11, "linear"), {0: 1.0, 3: 3.0, 10: 0.0}),
+    ],
+)
+def test_values(policy: Policy, values: dict[int, float]) -> None:
+    regular = policy.over(RUN)
+    assert {done: regular(2.0, done) for done in values} == pytest.approx(values)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("constant", [0.25, 0.25]), ("linear", [0.25, 0.625]), ("exp", [0.25, 0.5])],
+)
+def test_warm_ups(kind: str, values: list[float]) -> None:
+    assert [warmup_factor(kind, 0.25, done) for done in (0.0, 0.5)] == pytest.approx(values)
+
+
+def test_a_warm_up_scales_the_regular_value() -> None:
+    run = RUN._replace(warmup="linear", warmup_iters=4, warmup_ratio=0.5)
+    assert Fixed().warm(run, 9.0, 2.0, 2) == 1.5
+
+
+@pytest.mark.parametrize(
+    ("make", "key"),
+    [
+        (lambda: Steps(0), "step"),
+        (lambda: Steps([3, -1]), "step"),
+        (lambda: Steps("8"), "step"),  # type: ignore[arg-type]
+        (lambda: Cosine(), "policy"),
+        (lambda: Cosine(minimum=0.1, minimum_ratio=0.1), "policy"),
+        (lambda: RestartedCosine(0.0, None, [1, 2], [1]), "periods"),
+        (lambda: RestartedCosine(0.0, None, [1, 2], [1, 1]).over(RUN), "periods"),
+        (lambda: Cyclic(anneal_strategy="sine"), "anneal_strategy"),
+        (lambda: Cycle(1.0, 2.0, 0.0, total_steps=5).over(RUN), "total_steps"),
+    ],
+)
+def test_settings_without_sense(make: Any, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        make()
+    assert caught.value.key == key
+
+
+def test_the_cosine_is_that_of_the_first_generation() -> None:
+    regular = Cosine(minimum_ratio=1e-5).over(RUN._replace(full=160000))
+    for done in (1, 1000, 159999):
+        formula = 1e-6 + 0.5 * (0.1 - 1e-6) * (math.cos(math.pi * done / 160000) + 1)
+        assert regular(0.1, done) == pytest.approx(formula, rel=1e-12)

@@ -1,0 +1,125 @@
+"""`lr_config` and `momentum_config` as schedules."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD, AdamW, Optimizer
+
+from footplate.errors import ArgumentError, BuildError
+from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum, make_policy
+
+
+def sgd(momentum: float = 0.8) -> SGD:
+    return SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=momentum)
+
+
+def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[Any]:
+    values = [optimizer.param_groups[0][field]]
+    for _ in range(steps - 1):
+        schedule.step()
+        values.append(optimizer.param_groups[0][field])
+    return values
+
+
+def test_a_policy_by_epoch_under_a_warm_up_by_iteration() -> None:
+    optimizer = sgd()
+    schedule = PolicyLR(
+        optimizer,
+        policy="step",
+        step=[1],
+        gamma=0.5,
+        warmup="linear",
+        warmup_iters=3,
+        warmup_ratio=0.25,
+        epoch_length=2,
+        max_epochs=3,
+    )
+    assert not schedule.by_epoch
+    assert walk(optimizer, schedule, "lr", 6) == pytest.approx([0.25, 0.5, 0.375, 0.5, 0.5, 0.5])
+
+
+def test_a_warm_up_by_epoch() -> None:
+    optimizer = sgd()
+    schedule = PolicyLR(
+        optimizer,
+        policy="fixed",
+        by_epoch=False,
+        warmup="constant",
+        warmup_iters=1,
+        warmup_ratio=0.5,
+        warmup_by_epoch=True,
+        epoch_length=2,
+        max_epochs=2,
+    )
+    assert walk(optimizer, schedule, "lr", 4) == [0.5, 0.5, 1.0, 1.0]
+
+
+def test_the_warm_up_of_momentum_divides() -> None:
+    optimizer = sgd(0.5)
+    schedule = PolicyMomentum(
+        optimizer, policy="fixed", warmup="constant", warmup_iters=1, warmup_ratio=0.625, max_iters=3, by_epoch=False
+    )
+    assert walk(optimizer, schedule, "momentum", 3) == [0.8, 0.5, 0.5]
+
+
+def test_the_momentum_of_adam() -> None:
+    optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.8, 0.999))
+    schedule = PolicyMomentum(
+        optimizer, policy="step", step=1, gamma=0.5, min_momentum=0.3, max_iters=3, by_epoch=False
+    )
+    assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
+
+
+def test_one_cycle_of_rate_and_momentum() -> None:
+    optimizer = sgd()
+    shared: dict[str, Any] = {"policy": "OneCycle", "max_iters": 11, "pct_start": 4 / 11, "anneal_strategy": "linear"}
+    rate = PolicyLR(optimizer, max_lr=1.0, div_factor=4, final_div_factor=1, **shared)
+    momentum = PolicyMomentum(optimizer, base_momentum=0.5, max_momentum=0.8, **shared)
+    for _ in range(3):
+        rate.step()
+        momentum.step()
+    group = optimizer.param_groups[0]
+    assert (group["lr"], group["momentum"]) == (1.0, 0.5)
+
+
+@pytest.mark.parametrize("policy", ["cyclic", "OneCycle"])
+def test_policies_that_count_iterations_always(policy: str) -> None:
+    settings: dict[str, Any] = {"max_lr": 1.0} if policy == "OneCycle" else {}
+    PolicyLR(sgd(), policy=policy, by_epoch=True, max_iters=10, **settings)
+
+
+@pytest.mark.parametrize("name", ["step", "Step"])
+def test_a_policy_in_lower_case_or_as_a_title(name: str) -> None:
+    assert make_policy(name, {"step": 1}, "lr") == make_policy("step", {"step": 1}, "lr")
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "key", "suggestion"),
+    [
+        ({"policy": "stpe", "step": 1}, ArgumentError, "policy", "step"),
+        ({"policy": "step", "steps": 1}, BuildError, "steps", "step"),
+        ({"policy": "poly", "min_l": 1}, BuildError, "min_l", "min_lr"),
+        ({"policy": "exp"}, BuildError, "gamma", None),
+        ({"policy": "OneCycle", "max_lr": [0.1]}, ArgumentError, "max_lr", None),
+        ({"policy": "fixed", "warmup": "liner", "warmup_iters": 2}, ArgumentError, "warmup", "linear"),
+        ({"policy": "fixed", "warmup": "linear"}, ArgumentError, "warmup_iters", None),
+        (
+            {"policy": "fixed", "warmup": "linear", "warmup_iters": 2, "warmup_ratio": 2.0},
+            ArgumentError,
+            "warmup_ratio",
+            None,
+        ),
+        ({"policy": "fixed", "by_epoch": True}, ArgumentError, "epoch_length", None),
+    ],
+)
+def test_settings_without_sense(settings: dict[str, Any], error: type[Any], key: str, suggestion: str | None) -> None:
+    with pytest.raises(error) as caught:
+        PolicyLR(sgd(), **{"max_iters": 10, "by_epoch": False, **settings})
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_a_length_must_be_known() -> None:
+    with pytest.raises(ArgumentError, match="max_epochs"):
+        PolicyLR(sgd(), policy="fixed")

@@ -1,0 +1,86 @@
+"""From `optim_wrapper` to what steps a model."""
+
+from typing import Any
+
+import pytest
+from torch import nn
+from torch.optim import SGD
+
+from footplate.errors import BuildError, FootplateError, UnknownNameError
+from footplate.optim import OptimWrapper, OptimWrapperDict, build_optim_wrapper
+from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
+
+SECTION = {"type": "SGD", "lr": 0.1}
+
+
+def test_the_type_is_optim_wrapper_by_default() -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": SECTION})
+    assert type(wrapper) is OptimWrapper
+    assert wrapper.defaults["lr"] == 0.1
+
+
+def test_objects_pass_and_optimizers_are_wrapped() -> None:
+    model = nn.Linear(1, 1)
+    optimizer = SGD(model.parameters(), lr=0.1)
+    wrapper = OptimWrapper(optimizer)
+    assert build_optim_wrapper(model, wrapper) is wrapper
+    assert build_optim_wrapper(model, optimizer).optimizer is optimizer
+    section = {"type": "OptimWrapper", "optimizer": optimizer, "accumulative_counts": 2}
+    built = build_optim_wrapper(model, section)
+    assert built.optimizer is optimizer
+    assert built.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
+
+
+def test_settings_per_parameter_and_of_the_wrapper() -> None:
+    section = {
+        "type": "AmpOptimWrapper",
+        "loss_scale": "dynamic",
+        "clip_grad": {"max_norm": 1},
+        "optimizer": SECTION,
+        "paramwise_cfg": {"bias_lr_mult": 2.0},
+    }
+    assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [0.1, 0.2]}
+
+
+def test_an_own_constructor_by_name() -> None:
+    @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
+    class ForThisTest:
+        def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
+            self.given = optim_wrapper_cfg, paramwise_cfg
+
+        def __call__(self, model: nn.Module) -> OptimWrapper:
+            section, paramwise = self.given
+            assert paramwise == {"any": "thing"}
+            assert "constructor" not in section
+            return OPTIM_WRAPPERS.build({"type": "OptimWrapper"}, SGD(model.parameters(), lr=7.0))  # type: ignore[no-any-return]
+
+    section = {"constructor": "ForThisTest", "optimizer": SECTION, "paramwise_cfg": {"any": "thing"}}
+    assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [7.0]}
+
+
+def test_several_sections_are_several_wrappers() -> None:
+    model = nn.ModuleDict({"g": nn.Linear(1, 1)})
+    assert type(build_optim_wrapper(model, {"g": {"optimizer": SECTION}})) is OptimWrapperDict
+
+
+@pytest.mark.parametrize(
+    ("cfg", "error", "key", "suggestion"),
+    [
+        ({"type": "OptimWrapper"}, BuildError, "optim_wrapper.optimizer", None),
+        ({}, BuildError, "optim_wrapper.optimizer", None),
+        (None, BuildError, "optim_wrapper", None),
+        ({"type": "OptimWraper", "optimizer": SECTION}, UnknownNameError, "optim_wrapper.type", "OptimWrapper"),
+        ({"optimizer": {"type": "SDG"}}, UnknownNameError, "optim_wrapper.optimizer.type", "SGD"),
+        ({"optimizer": SECTION, "clip_gard": {}}, BuildError, "optim_wrapper.clip_gard", "clip_grad"),
+        (
+            {"optimizer": SECTION, "constructor": "DefaultOptimWraperConstructor"},
+            UnknownNameError,
+            "optim_wrapper.constructor",
+            "DefaultOptimWrapperConstructor",
+        ),
+    ],
+)
+def test_what_cannot_be_built_names_its_key(cfg: Any, error: type[FootplateError], key: str, suggestion: Any) -> None:
+    with pytest.raises(error) as caught:
+        build_optim_wrapper(nn.Linear(1, 1), cfg)
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)

@@ -1,0 +1,112 @@
+"""Mixed precision."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.optim import SGD
+
+from footplate.errors import ArgumentError
+from footplate.optim.wrappers import AmpOptimWrapper
+
+
+class Net(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(8, 1)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        outputs: Tensor = self.layer(inputs)
+        self.seen.append(outputs.dtype)
+        return outputs.float().pow(2).mean()
+
+
+def step(model: Net, wrapper: AmpOptimWrapper, scale: float = 1.0) -> None:
+    with wrapper.optim_context(model):
+        loss = model(torch.ones(2, 8)) * scale
+    wrapper.update_params(loss)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "computed", "scales"),
+    [
+        (None, torch.bfloat16, False),
+        ("bfloat16", torch.bfloat16, False),
+        (torch.bfloat16, torch.bfloat16, False),
+        ("float16", torch.float16, True),
+    ],
+)
+def test_on_a_cpu(dtype: Any, computed: torch.dtype, scales: bool) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype=dtype)
+    before = model.layer.weight.detach().clone()
+    step(model, wrapper)
+    assert model.seen == [computed]
+    assert model.layer.weight.dtype is torch.float32
+    assert not torch.equal(model.layer.weight, before)
+    assert wrapper.loss_scaler.is_enabled() is scales
+
+
+@pytest.mark.parametrize(
+    ("loss_scale", "first", "after_overflow"),
+    [("dynamic", 65536.0, 32768.0), (512.0, 512.0, 512.0), (512, 512.0, 512.0), ({"init_scale": 64.0}, 64.0, 32.0)],
+)
+def test_loss_scales(loss_scale: Any, first: float, after_overflow: float) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=loss_scale, dtype="float16")
+    step(model, wrapper)
+    assert wrapper.loss_scaler.get_scale() == first
+    before = model.layer.weight.detach().clone()
+    step(model, wrapper, scale=float("inf"))
+    assert torch.equal(model.layer.weight, before)
+    assert wrapper.loss_scaler.get_scale() == after_overflow
+
+
+def test_gradients_are_clipped_as_they_are_without_the_scale() -> None:
+    model, twin = Net(), Net()
+    step(model, AmpOptimWrapper(SGD(model.parameters(), lr=1.0), dtype="float16", clip_grad={"max_norm": 1e-3}))
+    step(twin, AmpOptimWrapper(SGD(twin.parameters(), lr=1.0), dtype="bfloat16", clip_grad={"max_norm": 1e-3}))
+    start = Net().layer.weight
+    torch.testing.assert_close(model.layer.weight - start, twin.layer.weight - start, rtol=1e-2, atol=1e-6)
+
+
+def test_the_scale_is_state() -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16")
+    step(model, wrapper, scale=float("inf"))
+    state = wrapper.state_dict()
+    again = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16")
+    again.load_state_dict(state)
+    assert again.loss_scaler.get_scale() == 32768.0
+    plain = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="bfloat16")
+    plain.load_state_dict(state)
+    assert "loss_scaler" not in plain.state_dict()
+
+
+def test_accumulation_in_mixed_precision() -> None:
+    class Silent(Net):
+        def no_sync(self) -> Any:
+            self.seen.append(torch.int8)
+            return torch.enable_grad()
+
+    model = Silent()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), accumulative_counts=2)
+    before = model.layer.weight.detach().clone()
+    step(model, wrapper)
+    assert torch.equal(model.layer.weight, before)
+    step(model, wrapper)
+    assert model.seen == [torch.int8, torch.bfloat16, torch.bfloat16]
+    assert not torch.equal(model.layer.weight, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [({"dtype": "float8"}, "dtype"), ({"loss_scale": "static"}, "loss_scale"), ({"loss_scale": None}, "loss_scale")],
+)
+def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        AmpOptimWrapper(SGD(Net().parameters(), lr=0.1), **settings)
+    assert caught.value.key == key

@@ -1,0 +1,97 @@
+"""Several optimizers of one model."""
+
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import SGD
+
+from footplate.errors import ArgumentError, CheckpointError
+from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
+
+
+def model() -> Any:
+    return nn.ModuleDict({"g": nn.Linear(1, 1), "d": nn.Linear(1, 1)})
+
+
+def wrappers(parts: Any, **settings: Any) -> OptimWrapperDict:
+    return OptimWrapperDict(
+        g=OptimWrapper(SGD(parts["g"].parameters(), lr=0.1, momentum=0.5), **settings),
+        d=OptimWrapper(SGD(parts["d"].parameters(), lr=0.2, momentum=0.5), **settings),
+    )
+
+
+def test_it_is_a_mapping() -> None:
+    found = wrappers(model())
+    assert (list(found), list(found.keys()), len(found)) == (["g", "d"], ["g", "d"], 2)
+    assert dict(found.items()) == {"g": found["g"], "d": found["d"]}
+    assert list(found.values()) == [found["g"], found["d"]]
+    assert "g" in found
+    assert "x" not in found
+
+
+def test_each_steps_its_part() -> None:
+    parts = model()
+    found = wrappers(parts)
+    before = {name: part.weight.detach().clone() for name, part in parts.items()}
+    with found.optim_context(parts):
+        found["d"].update_params(parts["d"](parts["g"](torch.ones(1, 1))).sum())
+    assert torch.equal(parts["g"].weight, before["g"])
+    assert not torch.equal(parts["d"].weight, before["d"])
+
+
+def test_rates_and_momenta_by_name() -> None:
+    found = wrappers(model())
+    assert found.get_lr() == {"g.lr": [0.1], "d.lr": [0.2]}
+    assert found.get_momentum() == {"g.momentum": [0.5], "d.momentum": [0.5]}
+    assert set(found.param_groups) == {"g", "d"}
+
+
+def test_states_by_name() -> None:
+    parts = model()
+    found = wrappers(parts)
+    found.name_parameters(parts)
+    found["g"].update_params(parts["g"](torch.ones(1, 1)).sum())
+    state = found.state_dict()
+    assert state["g"]["param_groups"][0]["param_names"] == ["g.weight", "g.bias"]
+    again = wrappers(parts)
+    again.load_state_dict(state)
+    buffer = again["g"].optimizer.state[parts["g"].weight]["momentum_buffer"]
+    assert torch.equal(buffer, found["g"].optimizer.state[parts["g"].weight]["momentum_buffer"])
+    with pytest.raises(CheckpointError, match="'x'"):
+        again.load_state_dict({"x": state["g"]})
+
+
+def test_each_knows_where_the_run_stands() -> None:
+    parts = model()
+    found = wrappers(parts, accumulative_counts=2)
+    found.initialize_count_status(parts, 2, 3)
+    assert found["g"].should_sync()
+
+
+def test_the_context_is_that_of_all() -> None:
+    parts = model()
+    found = OptimWrapperDict(
+        g=AmpOptimWrapper(SGD(parts["g"].parameters(), lr=0.1)), d=OptimWrapper(SGD(parts["d"].parameters(), lr=0.1))
+    )
+    with found.optim_context(parts):
+        assert parts["d"](torch.ones(1, 1)).dtype is torch.bfloat16
+
+
+def test_which_one_is_meant_only_the_model_knows() -> None:
+    with pytest.raises(ArgumentError, match='one of "g", "d"'):
+        wrappers(model()).update_params(torch.zeros(()))
+
+
+def test_an_optimizer_given_twice() -> None:
+    optimizer = SGD(model().parameters(), lr=0.1)
+    with pytest.raises(ArgumentError, match="the optimizer of 'd' is that of 'g'") as caught:
+        OptimWrapperDict(g=OptimWrapper(optimizer), d=OptimWrapper(optimizer))
+    assert caught.value.key == "d"
+
+
+def test_only_wrappers_are_taken() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        OptimWrapperDict(g=SGD(model().parameters(), lr=0.1))  # type: ignore[arg-type]
+    assert caught.value.key == "g"

@@ -1,0 +1,149 @@
+"""Optimizer state across groupings."""
+
+import copy
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import AdamW
+
+from footplate.errors import CheckpointError
+from footplate.optim import OptimWrapper, build_optim_wrapper
+
+SECTION = {"optimizer": {"type": "AdamW", "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0, "bias_lr_mult": 2.0}}
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Linear(3, 1))
+
+
+def trained(model: nn.Module, wrapper: OptimWrapper, steps: int = 2) -> None:
+    for step in range(steps):
+        wrapper.update_params(model(torch.ones(2, 2) + step).pow(2).sum())
+
+
+def one_group_each(model: nn.Module) -> AdamW:
+    """An optimizer grouped as other engines do it."""
+    groups = []
+    for name, parameter in model.named_parameters():
+        decay, rate = (0.0 if name.startswith("1") else 0.01), (0.2 if name in ("0.bias", "2.bias") else 0.1)
+        groups.append({"params": [parameter], "lr": rate, "weight_decay": decay, "lr_mult": 1.0})
+    return AdamW(groups, lr=0.1)
+
+
+def test_a_state_of_one_group_for_each_parameter_loads_and_is_written_back() -> None:
+    model = net()
+    other = one_group_each(model)
+    trained(model, OptimWrapper(other))
+    saved = copy.deepcopy(other.state_dict())
+    wrapper = build_optim_wrapper(model, SECTION)
+    assert len(wrapper.param_groups) == 3
+    wrapper.load_state_dict(saved)
+    written = wrapper.state_dict(per_parameter=True)
+    assert len(written["param_groups"]) == 6
+    fresh = one_group_each(model)
+    fresh.load_state_dict(written)
+    for parameter in model.parameters():
+        for key, value in other.state[parameter].items():
+            assert torch.equal(fresh.state[parameter][key], value)
+            assert torch.equal(wrapper.optimizer.state[parameter][key], value)
+
+
+def test_training_goes_on_as_with_one_group_for_each_parameter() -> None:
+    model, twin = net(), net()
+    first = OptimWrapper(one_group_each(model))
+    trained(model, first)
+    twin.load_state_dict(model.state_dict())
+    second = build_optim_wrapper(twin, SECTION)
+    second.load_state_dict(copy.deepcopy(first.state_dict()))
+    trained(model, first)
+    trained(twin, second)
+    for one, other in zip(model.parameters(), twin.parameters(), strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_rates_of_the_saved_groups_come_along_and_unknown_fields_do_not() -> None:
+    model = net()
+    other = one_group_each(model)
+    trained(model, OptimWrapper(other))
+    for group in other.param_groups:
+        group["initial_lr"] = group["lr"]
+        group["lr"] *= 0.5
+    wrapper = build_optim_wrapper(model, SECTION)
+    wrapper.load_state_dict(other.state_dict())
+    found = [(group["lr"], group["initial_lr"]) for group in wrapper.param_groups]
+    assert found == [(0.05, 0.1), (0.1, 0.2), (0.05, 0.1)]
+    assert all("lr_mult" not in group and "param_names" not in group for group in wrapper.param_groups)
+
+
+def test_own_states_find_their_parameters_in_another_grouping() -> None:
+    model = net()
+    wrapper = build_optim_wrapper(model, SECTION)
+    trained(model, wrapper)
+    merged = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
+    merged.load_state_dict(wrapper.state_dict())
+    for parameter in model.parameters():
+        moment = wrapper.optimizer.state[parameter]["exp_avg"]
+        assert torch.equal(merged.optimizer.state[parameter]["exp_avg"], moment)
+
+
+def test_one_group_of_all_loads_too() -> None:
+    model = net()
+    other = AdamW(model.parameters(), lr=0.1)
+    trained(model, OptimWrapper(other))
+    wrapper = build_optim_wrapper(model, SECTION)
+    wrapper.load_state_dict(other.state_dict())
+    for parameter in model.parameters():
+        assert torch.equal(wrapper.optimizer.state[parameter]["exp_avg"], other.state[parameter]["exp_avg"])
+
+
+def test_states_without_the_frozen_parameters_load() -> None:
+    model = net()
+    model[0].requires_grad_(False)
+    groups = [{"params": [each]} for each in model.parameters() if each.requires_grad]
+    other = AdamW(groups, lr=0.1)
+    trained(model, OptimWrapper(other))
+    wrapper = build_optim_wrapper(model, SECTION)
+    wrapper.load_state_dict(other.state_dict())
+    frozen, trained_one = list(model.parameters())[0], list(model.parameters())[4]
+    assert torch.equal(wrapper.optimizer.state[trained_one]["exp_avg"], other.state[trained_one]["exp_avg"])
+    assert frozen not in wrapper.optimizer.state
+
+
+def test_the_state_is_readable_without_this_engine() -> None:
+    model = net()
+    wrapper = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
+    trained(model, wrapper)
+    state = wrapper.state_dict()
+    assert set(state) == {"state", "param_groups"}
+    plain = AdamW(model.parameters())
+    plain.load_state_dict(state)
+    assert plain.param_groups[0]["lr"] == 0.1
+
+
+def _shrunk(state: dict[str, Any]) -> dict[str, Any]:
+    return {**state, "param_groups": state["param_groups"][:-1]}
+
+
+def _uneven(state: dict[str, Any]) -> dict[str, Any]:
+    groups = [{**group} for group in state["param_groups"]]
+    groups[0]["params"] = [0, 1]
+    return {**state, "param_groups": groups[:1] + groups[2:]}
+
+
+@pytest.mark.parametrize("change", [_shrunk, _uneven])
+def test_a_state_of_other_parameters_is_refused(change: Any) -> None:
+    model = net()
+    wrapper = build_optim_wrapper(model, SECTION)
+    with pytest.raises(CheckpointError, match="holds [56] parameters in 5 groups"):
+        wrapper.load_state_dict(change(one_group_each(model).state_dict()))
+
+
+def test_names_that_a_state_lacks_are_named() -> None:
+    model = net()
+    state = build_optim_wrapper(model, SECTION).state_dict()
+    state["param_groups"][0]["param_names"][0] = "renamed"
+    with pytest.raises(CheckpointError, match=r"nothing of 1 parameters, '0\.weight'"):
+        build_optim_wrapper(model, SECTION).load_state_dict(state)
