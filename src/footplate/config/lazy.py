@@ -65,7 +65,10 @@ class LazyObject:
         """Refuses to be called, since that would import the module while the config is read."""
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
-            notes=["write dict(type=...), or call what its build() returns"],
+            notes=[
+                "write dict(type=...), which is built when it is needed",
+                "or write `_base_ = []` into the file to have its imports executed",
+            ],
         )
 
     def __eq__(self, other: object) -> bool:
