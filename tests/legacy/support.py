@@ -17,6 +17,7 @@ class OldPoints(Dataset[Any]):
 
     CLASSES = ("left", "right")
     PALETTE = ((0, 0, 0), (255, 255, 255))
+    metainfo: dict[str, Any]
 
     def __init__(self, size: int = 16, test_mode: bool = False) -> None:
         self.size, self.test_mode = size, test_mode

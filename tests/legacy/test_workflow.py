@@ -54,7 +54,7 @@ def test_counts_are_epochs_or_iterations_as_the_runner_counts(
 
 def test_validation_by_iterations_goes_on_in_its_data(tmp_path: Path) -> None:
     class Sees(Recorder):
-        def before_val_iter(self, runner: Any) -> None:
+        def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
             self.seen.append(runner.data_batch["img"][0, 0].item())
 
     def places(resumed_at: int) -> list[float]:

@@ -78,7 +78,12 @@ class LegacyModel(BaseModel):
     def train_step(self, data: Any, optim_wrapper: _Wrapper) -> dict[str, Tensor]:
         """Trains on one batch; the model's own train step sees the optimizer."""
         self._optimizer = _optimizers(optim_wrapper)
-        return super().train_step(data, optim_wrapper)
+        with optim_wrapper.optim_context(self):
+            losses = self._run_forward(self.data_preprocessor(data, True), "loss")
+        loss, log_vars = self.parse_losses(losses)
+        if loss is not None and not isinstance(self._optimizer, dict):  # with several, the model has stepped
+            optim_wrapper.update_params(loss)
+        return log_vars
 
     def val_step(self, data: Any) -> Any:
         """Returns the predictions for one batch, one a sample."""

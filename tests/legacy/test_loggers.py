@@ -1,0 +1,56 @@
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.legacy import LoggerHook
+from footplate.legacy.loggers import TextLoggerHook
+from footplate.registry import HOOKS
+from tests.legacy.support import first
+
+
+@HOOKS.register_module()
+class KeepingLoggerHook(LoggerHook):
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.kept: list[tuple[int, dict[str, Any]]] = []
+
+    def log(self, runner: Any) -> None:
+        self.kept.append((self.get_step(runner), dict(self.get_loggable_tags(runner))))
+
+
+def kept(tmp_path: Path, *, interval: int = 2, **changes: Any) -> list[tuple[int, dict[str, Any]]]:
+    log = {"interval": interval, "hooks": [{"type": "TextLoggerHook"}, {"type": "KeepingLoggerHook"}]}
+    runner = Runner.from_cfg(first(tmp_path, log_config=log, **changes))
+    runner.train()
+    return next(hook for hook in runner.hooks if isinstance(hook, KeepingLoggerHook)).kept
+
+
+def test_a_logger_of_ones_own_logs_at_the_interval(tmp_path: Path) -> None:
+    found = kept(tmp_path)
+    assert [step for step, _ in found] == [2, 4, 6, 8, 10, 12]
+    assert set(found[0][1]) == {"train/lr", "train/loss_cls", "train/acc", "train/loss", "learning_rate", "momentum"}
+    assert found[0][1]["learning_rate"] == 0.1
+
+
+def test_a_rest_is_left_out_or_logged(tmp_path: Path) -> None:
+    assert [step for step, _ in kept(tmp_path, interval=3)] == [3, 7, 11]
+
+
+def test_a_workflows_validation_is_logged_with_its_epoch(tmp_path: Path) -> None:
+    found = kept(tmp_path, workflow=[("train", 1), ("val", 1)])
+    assert [step for step, tags in found if "val/loss" in tags] == [1, 2, 3]
+
+
+def test_a_run_by_iterations(tmp_path: Path) -> None:
+    found = kept(tmp_path, interval=5, runner={"type": "IterBasedRunner", "max_iters": 12}, lr_config=None)
+    assert [step for step, _ in found] == [5, 10]
+
+
+def test_the_text_logger_writes_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    hook = TextLoggerHook(interval=4)
+    Runner.from_cfg(first(tmp_path, custom_hooks=[hook], log_level="INFO")).train()
+    assert "Epoch [1][4] train" in caplog.text

@@ -1,0 +1,102 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError, FootplateError
+from footplate.legacy import Hook, LrUpdaterHook, MomentumUpdaterHook
+from footplate.registry import HOOKS
+from tests.legacy.support import first
+
+
+@HOOKS.register_module()
+class FallLrUpdaterHook(LrUpdaterHook):
+    """The policy poly with power 1, as a user writes it."""
+
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_lr * (1 - done / whole))
+
+
+@HOOKS.register_module()
+class FallMomentumUpdaterHook(MomentumUpdaterHook):
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        return float(base_momentum * (1 - runner.epoch / runner.max_epochs))
+
+
+class Rates(Hook):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.momenta: list[float] = []
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.seen.append(runner.current_lr()[0])
+        self.momenta.append(runner.current_momentum()[0])
+
+
+def rates(tmp_path: Path, **changes: Any) -> Rates:
+    hook = Rates()
+    Runner.from_cfg(first(tmp_path, custom_hooks=[hook], **changes)).train()
+    return hook
+
+
+WARMUPS: list[dict[str, Any]] = [
+    {},
+    {"warmup": "linear", "warmup_iters": 5, "warmup_ratio": 0.1},
+    {"warmup": "exp", "warmup_iters": 6, "warmup_ratio": 0.01},
+    {"warmup": "constant", "warmup_iters": 3, "warmup_ratio": 0.5},
+    {"warmup": "linear", "warmup_iters": 1, "warmup_ratio": 0.1, "warmup_by_epoch": True},
+]
+
+
+@pytest.mark.parametrize("warmup", WARMUPS)
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_policy_of_ones_own_acts_as_the_built_in_one(tmp_path: Path, warmup: dict[str, Any], by_epoch: bool) -> None:
+    own = rates(tmp_path / "own", lr_config={"policy": "fall", "by_epoch": by_epoch, **warmup})
+    poly = rates(tmp_path / "poly", lr_config={"policy": "poly", "power": 1.0, "by_epoch": by_epoch, **warmup})
+    assert own.seen == pytest.approx(poly.seen, rel=1e-9)
+    assert len(set(own.seen)) > 2
+
+
+def test_a_momentum_of_ones_own(tmp_path: Path) -> None:
+    hook = rates(tmp_path, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.9] * 4 + [0.6] * 4 + [0.3] * 4)
+    adam = {"type": "Adam", "lr": 0.1, "betas": (0.6, 0.9)}
+    hook = rates(tmp_path / "adam", optimizer=adam, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.6] * 4 + [0.4] * 4 + [0.2] * 4)
+
+
+def test_a_resumed_run_goes_on_with_the_rates_of_the_config(tmp_path: Path) -> None:
+    policy = {"policy": "fall", "by_epoch": False}
+    whole = rates(tmp_path / "whole", lr_config=policy)
+    Runner.from_cfg(first(tmp_path / "parts", lr_config=policy, runner={"max_epochs": 3})).train()
+    hook = Rates()
+    changes: dict[str, Any] = {"resume_from": str(tmp_path / "parts/epoch_2.pth"), "custom_hooks": [hook]}
+    Runner.from_cfg(first(tmp_path / "again", lr_config=policy, **changes)).train()
+    assert hook.seen == whole.seen[8:]
+
+
+def test_its_place_is_that_of_the_schedule(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(first(tmp_path, lr_config={"policy": "fall"}, momentum_config={"policy": "Fall"}))
+    line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("before_train_iter"))
+    assert "FallLrUpdaterHook (VERY_HIGH), FallMomentumUpdaterHook (HIGH), IterTimerHook (LOW)" in line
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"warmup": "linar"}, "warmup"),
+        ({"warmup": "exp"}, "warmup_iters"),
+        ({"warmup": "exp", "warmup_iters": 2, "warmup_ratio": 0}, "warmup_ratio"),
+    ],
+)
+def test_a_warmup_that_makes_no_sense_is_refused(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        FallLrUpdaterHook(**settings)
+    assert caught.value.key == key
+
+
+def test_an_unknown_policy_is_an_unknown_hook(tmp_path: Path) -> None:
+    with pytest.raises(FootplateError, match="Undulating"):
+        Runner.from_cfg(first(tmp_path, lr_config={"policy": "Undulating"}))
