@@ -7,7 +7,7 @@ from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
 from footplate.records.logger import get_logger, log_to_file, print_log, set_level
 from footplate.records.processor import LogProcessor
-from footplate.records.writers import BaseVisBackend, LocalVisBackend, write_config
+from footplate.records.writers import BaseVisBackend, LocalVisBackend, TensorboardVisBackend, write_config
 
 __all__ = [
     "BaseVisBackend",
@@ -16,6 +16,7 @@ __all__ = [
     "LocalVisBackend",
     "LogProcessor",
     "MessageHub",
+    "TensorboardVisBackend",
     "describe_environment",
     "get_logger",
     "length_of",

@@ -2,5 +2,6 @@
 
 from footplate.records.writers.base import BaseVisBackend
 from footplate.records.writers.local import LocalVisBackend, write_config
+from footplate.records.writers.tensorboard import TensorboardVisBackend
 
-__all__ = ["BaseVisBackend", "LocalVisBackend", "write_config"]
+__all__ = ["BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "write_config"]
