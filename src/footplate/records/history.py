@@ -51,7 +51,7 @@ class _Totals:
 class HistoryBuffer:
     """A scalar's history: bounded, preallocated, and not copied from the accelerator until it is read.
 
-    `append` only keeps a reference. Every 256 values, and whenever somebody reads, these are moved into a ring of
+    `append` only keeps a reference to what lies on an accelerator. Every 256 values, and whenever somebody reads, these are moved into a ring of
     `capacity` values on the device they live on. Totals since the start of the run and of the epoch are kept beside
     the ring, so that statistics over `"epoch"` and `"global"` windows stay exact beyond its capacity.
 
@@ -84,6 +84,10 @@ class HistoryBuffer:
 
     def append(self, value: float | Tensor) -> None:
         """Keeps `value`: a number, or a detached 0-d tensor on any device."""
+        if isinstance(value, Tensor) and value.is_cpu:
+            # Nothing is copied from an accelerator, and hundreds of tiny tensors that outlive their iteration would
+            # keep the heap around each of them from being used again.
+            value = value.item()
         pending = self._pending
         pending.append(value)
         if self._pending_counts is not None:
@@ -95,7 +99,7 @@ class HistoryBuffer:
         """Keeps `value` as the sum over `count` things; `mean` divides by the sum of the counts."""
         if count != 1 and self._pending_counts is None:
             self._pending_counts = [1.0] * len(self._pending)
-        self._pending.append(value)
+        self._pending.append(value.item() if isinstance(value, Tensor) and value.is_cpu else value)
         if self._pending_counts is not None:
             self._pending_counts.append(count)
         if len(self._pending) >= _CHUNK:
