@@ -4,6 +4,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any
 
@@ -23,6 +24,7 @@ from footplate.engine import assemble, setup, state
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.lock import locked
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import Interrupted, Requests
@@ -245,17 +247,18 @@ class Runner:
         if loop.finished:
             _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)
             return self.model
-        self._open()
-        _logger.info("%s", self.hooks.describe())
-        self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
-        with located(self.cfg):
+        with ExitStack() as stack:  # no function of its own: each frame here stands above backward()
+            stack.enter_context(located(self.cfg))
+            if is_main_process():
+                stack.enter_context(locked(self.work_dir))
+            self._open()
+            _logger.info("%s", self.hooks.describe())
+            self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             self.call_hook("before_run")
-            try:
-                with self.requests.from_signals(), naming_lost_workers(self._loaders()):
-                    loop.run()
-                self.call_hook("after_run")
-            finally:
-                self.saver.settle()
+            stack.callback(self.saver.settle)
+            with self.requests.from_signals(), naming_lost_workers(self._loaders()):
+                loop.run()
+            self.call_hook("after_run")
         self._random = None
         return self.model
 
