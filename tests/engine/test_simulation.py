@@ -202,6 +202,15 @@ def test_several_optimizers() -> None:
     assert found["head.bias"]["lr"] == [1.0, 0.1]
 
 
+def test_a_run_by_iterations_ends_no_epoch() -> None:
+    cfg = {
+        "optim_wrapper": {"optimizer": SGD},
+        "param_scheduler": {"type": "StepLR", "step_size": 1, "by_epoch": True},
+        "train_cfg": {"max_iters": 6},
+    }
+    assert simulate(cfg, nn.Linear(1, 1), epoch_length=2)["weight"]["lr"] == [0.1] * 6
+
+
 def test_a_rate_kept_as_a_tensor() -> None:
     cfg = {
         "optim_wrapper": {"optimizer": {"type": "SGD", "lr": torch.tensor(1.0)}},

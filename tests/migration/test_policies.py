@@ -102,7 +102,7 @@ def test_a_policy_by_epoch_stands_still_in_a_run_by_iterations() -> None:
 
 def test_momentum() -> None:
     steps = translate_policy({"policy": "step", "step": [1]}, EPOCHS, "momentum")
-    assert steps == [{"type": "MultiStepMomentum", "milestones": [1], **BY_EPOCH}]
+    assert steps == [{"type": "MultiStepMomentum", "milestones": [1], "gamma": 0.5, **BY_EPOCH}]
     cosine = translate_policy({"policy": "CosineAnnealing", "min_momentum": 0.5}, EPOCHS, "momentum")
     assert cosine == [{"type": "CosineAnnealingMomentum", "T_max": 12, "eta_min": 0.5, **BY_EPOCH}]
     warm = {"policy": "fixed", "warmup": "linear", "warmup_iters": 3}

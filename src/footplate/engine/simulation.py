@@ -68,7 +68,8 @@ def simulate(
     moved = {each.param_name for part in _parts(schedules) for each in part}
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
     notes = _Notes(wrapper, moved, names)
-    _drive(moves_of(schedules), notes, order, epoch_length)
+    # A run by iterations never ends an epoch, whatever length these would have.
+    _drive(moves_of(schedules), notes, order, epoch_length if _counts_epochs(section) else None)
     return notes.trajectories(order, wanted)
 
 
@@ -102,6 +103,10 @@ def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | Non
         if not 0 <= iteration < total:
             raise ArgumentError(f"the run has iterations 0 to {total - 1}", key="iters", found=iteration)
     return epochs, total
+
+
+def _counts_epochs(section: Mapping[str, Any]) -> bool:
+    return (section.get("train_cfg") or {}).get("max_iters") is None
 
 
 def _parts(schedules: Any) -> list[Any]:

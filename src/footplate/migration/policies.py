@@ -78,6 +78,8 @@ def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list
     """
     settings = {key: value for key, value in cfg.items() if key != "policy"}
     policy = policy_name(cfg, f"{field}_config")
+    if field == "momentum" and policy == "step":
+        settings.setdefault("gamma", 0.5)
     # A run by iterations sets this for learning rates alone.
     by_epoch = settings.pop("by_epoch", length.by_epoch or field == "momentum") and policy not in _BY_ITERATION
     if by_epoch and not length.by_epoch:

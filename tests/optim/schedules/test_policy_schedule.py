@@ -72,6 +72,10 @@ def test_the_momentum_of_adam() -> None:
     assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
 
 
+def test_the_steps_of_momentum_halve_by_default() -> None:
+    assert make_policy("step", {"step": 1}, "momentum") == make_policy("step", {"step": 1, "gamma": 0.5}, "momentum")
+
+
 def test_one_cycle_of_rate_and_momentum() -> None:
     optimizer = sgd()
     shared: dict[str, Any] = {"policy": "OneCycle", "max_iters": 11, "pct_start": 4 / 11, "anneal_strategy": "linear"}
@@ -112,6 +116,7 @@ def test_a_policy_in_lower_case_or_as_a_title(name: str) -> None:
             None,
         ),
         ({"policy": "fixed", "by_epoch": True}, ArgumentError, "epoch_length", None),
+        ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "epoch_length", None),
     ],
 )
 def test_settings_without_sense(settings: dict[str, Any], error: type[Any], key: str, suggestion: str | None) -> None:

@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.curves import ENDLESS, Constant, CosineRestart, Exponential, Linear, Step
+from footplate.optim.schedules.curves import ENDLESS, Constant, CosineRestart, Exponential, Linear, OneCycle, Step
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.optim.wrappers import OptimWrapper
 
@@ -59,6 +59,15 @@ def test_each_group_has_its_own_base() -> None:
     assert [group["initial_lr"] for group in optimizer.param_groups] == [1.0, 0.1]
 
 
+def test_a_cycle_sets_the_base_of_those_behind_it() -> None:
+    optimizer = sgd()
+    before = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
+    ParamSchedule(optimizer, OneCycle(eta_max=5.0, total_steps=9, div_factor=10.0))
+    behind = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
+    assert (before.base_values, behind.base_values) == ([1.0], [0.5])
+    assert rates(optimizer) == [0.5]
+
+
 @pytest.mark.parametrize(
     ("field", "key", "value"), [("momentum", "betas", (0.45, 0.999)), ("weight_decay", "weight_decay", 0.005)]
 )
@@ -106,6 +115,16 @@ def test_resumed_it_goes_on_to_the_last_bit() -> None:
         first.step()
         second.step()
         assert rates(straight) == rates(again)
+
+
+def test_base_values_saved_for_another_grouping_come_from_the_optimizer() -> None:
+    optimizer = sgd()
+    schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
+    optimizer.param_groups[0]["initial_lr"] = 3.0
+    schedule.load_state_dict({**schedule.state_dict(), "base_values": [9.0, 9.0]})
+    assert schedule.base_values == [3.0]
+    schedule.load_state_dict({**schedule.state_dict(), "base_values": [7.0]})
+    assert schedule.base_values == [7.0]
 
 
 def test_the_length_stays_that_of_the_config_when_resumed() -> None:

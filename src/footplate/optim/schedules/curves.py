@@ -38,6 +38,10 @@ class Family:
         """Returns the positions after which the curve has no more to say, None where `end` decides."""
         return None
 
+    def rebased(self, base: float) -> float:
+        """Returns the base value that the curve and those behind it go by, given the one of the optimizer."""
+        return base
+
     def settles(self) -> bool:
         """Tells whether the curve leaves the base value in force when it ends, as a warm-up does."""
         return False
@@ -324,6 +328,10 @@ class OneCycle(Family):
     def in_iterations(self, epoch_length: int) -> "OneCycle":
         """Counts `total_steps` in iterations."""
         return dataclasses.replace(self, total_steps=self.total_steps * epoch_length)
+
+    def rebased(self, base: float) -> float:
+        """Returns the value that the cycle begins with."""
+        return self.eta_max / self.div_factor
 
     def length(self) -> int | None:
         """Returns `total_steps`."""

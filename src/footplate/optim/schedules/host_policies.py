@@ -2,6 +2,7 @@
 
 import dataclasses
 
+from footplate.errors import ArgumentError
 from footplate.optim.schedules.curves import cosine_between
 from footplate.optim.schedules.policies import Floored, Regular, Run, warmup_factor
 
@@ -17,7 +18,9 @@ class YoloxCosine(Floored):
 
     def over(self, run: Run) -> Regular:
         """Returns the value at a progress beyond the warm-up."""
-        last = run.full - run.epoch_length * self.num_last_epochs
+        if run.epoch_length is None and self.num_last_epochs:
+            raise ArgumentError('"num_last_epochs" needs the length of an epoch', key="epoch_length")
+        last = run.full - (run.epoch_length or 0) * self.num_last_epochs
 
         def regular(base: float, done: int) -> float:
             low = self.target(base)

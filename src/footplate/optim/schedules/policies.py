@@ -21,7 +21,8 @@ class Run(NamedTuple):
     """The progress at the end of the run, epochs or iterations as the policy counts."""
     unit: int
     """The iterations in one unit of progress."""
-    epoch_length: int
+    epoch_length: int | None
+    """The iterations of an epoch, None where epochs have no length."""
     warmup: str | None
     warmup_iters: int
     """The length of the warm-up in iterations, 0 without one."""

@@ -154,7 +154,7 @@ class PolicySchedule(ParamSchedule):
         run = Run(
             full=_given(name, "max_epochs", max_epochs) if by_epoch else max_iters,
             unit=unit,
-            epoch_length=epoch_length or max_iters,
+            epoch_length=epoch_length,
             warmup=warm.warmup,
             warmup_iters=warm.warmup_iters * warm_unit if warm.warmup else 0,
             warmup_ratio=warm.warmup_ratio,
@@ -192,6 +192,8 @@ def make_policy(name: str, settings: dict[str, Any], field: str) -> Policy:
     known = _known_name(name)
     if known == "OneCycle":
         return _cycle(settings, field)
+    if field == "momentum" and known == "step":
+        settings = {"gamma": 0.5, **settings}
     words = {f"min_{field}": "minimum", f"min_{field}_ratio": "minimum_ratio"}
     return _checked(name, POLICIES[known], {words.get(key, key): value for key, value in settings.items()}, words)
 

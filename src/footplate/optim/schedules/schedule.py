@@ -57,18 +57,29 @@ class ParamSchedule:
         curve = family.over(self.end - begin)
         self._curve = _logged(curve, param_name) if verbose else curve
         self._bind([])
+        if last_step < 0:
+            self._rebase()
         if last_step < 0 and not self.takes_metrics:
             self.step()
 
-    def _bind(self, known: list[float]) -> None:
-        """Finds the field in each group; `known` are base values for groups that do not hold theirs."""
+    def _bind(self, bases: list[float]) -> None:
+        """Finds the field in each group, whose base values are `bases` where these are as many as the groups."""
         self._groups = self.optimizer.param_groups
         self._key, slots = slots_of(self.optimizer, self.param_name)
-        bases = known if len(known) == len(slots) else [slot[self._key] for slot in slots]
         note = f"initial_{self.param_name}"
-        self._slots = [
-            (slot, group.setdefault(note, base)) for group, slot, base in zip(self._groups, slots, bases, strict=True)
-        ]
+        if len(bases) != len(slots):
+            values = [slot[self._key] for slot in slots]
+            bases = [group.get(note, value) for group, value in zip(self._groups, values, strict=True)]
+        for group, base in zip(self._groups, bases, strict=True):
+            group.setdefault(note, base)
+        self._slots = list(zip(slots, bases, strict=True))
+
+    def _rebase(self) -> None:
+        """Lets the curve set base values of its own, also for the schedules behind this one."""
+        bases = [self.family.rebased(base) for base in self.base_values]
+        for group, base in zip(self._groups, bases, strict=True):
+            group[f"initial_{self.param_name}"] = base
+        self._bind(bases)
 
     @property
     def base_values(self) -> list[float]:
@@ -106,11 +117,12 @@ class ParamSchedule:
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on at the position of `state_dict`; its length and settings stay those of the config.
 
-        Load the optimizer's state first: the values themselves are its fields.
+        Load the optimizer's state first: the values themselves are its fields. Base values saved for another number of
+        groups are taken from there, too.
         """
         self.last_step = state_dict["last_step"]
         self._global_step = state_dict["_global_step"]
-        self._bind(self.base_values)
+        self._bind(list(state_dict.get("base_values", ())))
 
 
 def _end_of(family: Family, begin: int, end: int | None) -> int:
