@@ -107,8 +107,7 @@ class BaseDataElement(Fields):
     def to_dict(self) -> dict[str, Any]:
         """Returns all fields as a dict, nested elements too."""
         return {
-            name: value.to_dict() if isinstance(value, BaseDataElement) else value
-            for name, value in self.all_items()
+            name: value.to_dict() if isinstance(value, BaseDataElement) else value for name, value in self.all_items()
         }
 
     def __repr__(self) -> str:

@@ -85,9 +85,7 @@ class InstanceData(BaseDataElement):
     def _as_positions(self, index: list[int] | list[bool] | Tensor | NDArray[Any]) -> Tensor:
         chosen = torch.as_tensor(index)
         if chosen.dim() != 1:
-            raise ArgumentError(
-                "instances are chosen by one row of numbers or of booleans", found=chosen.shape
-            )
+            raise ArgumentError("instances are chosen by one row of numbers or of booleans", found=chosen.shape)
         if chosen.dtype == torch.bool:
             if len(chosen) != len(self):
                 raise ArgumentError(f"{len(chosen)} booleans cannot choose among {len(self)} instances")
@@ -99,9 +97,7 @@ class InstanceData(BaseDataElement):
             raise ArgumentError(f"the field '{name}' of instances has no length", found=value)
         for other, present in self.__dict__.items():
             if other not in (name, "_" + name) and len(present) != len(value):
-                raise ArgumentError(
-                    f"the field '{name}' has length {len(value)}, '{other}' has {len(present)}"
-                )
+                raise ArgumentError(f"the field '{name}' has length {len(value)}, '{other}' has {len(present)}")
 
 
 def _part(value: Any, index: slice | Tensor) -> Any:
