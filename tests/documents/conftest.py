@@ -1,0 +1,18 @@
+from collections.abc import Iterator
+
+import pytest
+
+from footplate import compat
+from footplate.registry import ROOT_REGISTRIES
+
+
+@pytest.fixture(autouse=True)
+def _as_before() -> Iterator[None]:
+    """Offers the old import names, and takes back what a fragment registered."""
+    entries = {name: dict(registry.module_dict) for name, registry in ROOT_REGISTRIES.items()}
+    compat.install()
+    yield
+    compat.uninstall()
+    for name, registry in ROOT_REGISTRIES.items():
+        registry._entries.clear()
+        registry._entries.update(entries[name])

@@ -1,0 +1,227 @@
+"""The fragments of document 001: 自定义运行, of the second generation, for self-supervision."""
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.engine import EpochBasedTrainLoop
+from footplate.optim import AmpOptimWrapper
+from footplate.optim.optimizers import LARS
+from tests.documents.support import Fragment, group_of, hook_of, mended, stop_of, train
+
+VALUES = "a_value, b_value = 2, 1"
+AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+
+HOOK_CLASS = Fragment(
+    "钩子(Hook) / 步骤1：创建一个新的钩子",
+    '''
+# Copyright (c) OpenMMLab. All rights reserved.
+from typing import Optional, Sequence
+
+from mmengine.hooks import Hook
+
+from mmselfsup.registry import HOOKS
+from mmselfsup.utils import get_model
+
+
+@HOOKS.register_module()
+class NewHook(Hook):
+    """Docstring for NewHook.
+    """
+
+    def __init__(self, a: int, b: int) -> None:
+        self.a = a
+        self.b = b
+
+    def before_train_iter(self,
+                          runner,
+                          batch_idx: int,
+                          data_batch: Optional[Sequence[dict]] = None) -> None:
+        cur_iter = runner.iter
+        get_model(runner.model).hyper_parameter = self.a * cur_iter + self.b
+''',
+)
+HOOK_PACKAGE = Fragment(
+    "钩子(Hook) / 步骤2：导入新的钩子",
+    """
+...
+from .new_hook import NewHook
+
+__all__ = [..., NewHook]
+""",
+)
+
+
+def scale(runner: Runner, parameter: str) -> tuple[float, float]:
+    """How a parameter's weight decay relates to the first group's, and whether LARS leaves it alone."""
+    group = group_of(runner, parameter)
+    return group["weight_decay"], float(group.get("lars_exclude", False))
+
+
+CONFIGS = [
+    Fragment(
+        "循环(Loop)",
+        """
+# Use EpochBasedTrainLoop to train 200 epochs.
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
+""",
+        mend=(("dict(type", "dict(_delete_=True, type"),),
+        why="the base has by_epoch, which a loop of its own name does not take",
+        holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
+    ),
+    Fragment(
+        "优化器(Optimizer)",
+        "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
+        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
+        why="an optimizer is used where optim_wrapper names it",
+        holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
+    ),
+    Fragment(
+        "优化器(Optimizer) / 优化器包装器 / OptimWrapper",
+        """
+optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
+optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
+""",
+        holds=lambda runner: runner.optim_wrapper.param_groups[0]["momentum"] == 0.9,
+    ),
+    Fragment(
+        "优化器(Optimizer) / 优化器包装器 / AmpOptimWrapper",
+        """
+optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
+optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
+""",
+        holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
+    ),
+    Fragment(
+        "优化器(Optimizer) / 构造器 / MAE",
+        """
+optimizer = dict(
+    type='AdamW', lr=1.5e-4 * 4096 / 256, betas=(0.9, 0.95), weight_decay=0.05)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=optimizer,
+    paramwise_cfg=dict(
+        custom_keys={
+            'ln': dict(decay_mult=0.0),
+            'bias': dict(decay_mult=0.0),
+            'pos_embed': dict(decay_mult=0.),
+            'mask_token': dict(decay_mult=0.),
+            'cls_token': dict(decay_mult=0.)
+        }))
+""",
+        holds=lambda runner: (
+            [scale(runner, name)[0] for name in ("pos_embed", "cls_token", "ln.weight", "bn1.bias", "bn1.weight")]
+            == [0, 0, 0, 0, 0.05]
+        ),
+    ),
+    Fragment(
+        "优化器(Optimizer) / 构造器 / SimCLR",
+        """
+optimizer = dict(type='LARS', lr=0.3, momentum=0.9, weight_decay=1e-6)
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=optimizer,
+    paramwise_cfg=dict(
+        custom_keys={
+            'bn': dict(decay_mult=0, lars_exclude=True),
+            'bias': dict(decay_mult=0, lars_exclude=True),
+            # bn layer in ResNet block downsample module
+            'downsample.1': dict(decay_mult=0, lars_exclude=True),
+        }))
+""",
+        holds=lambda runner: (
+            type(runner.optim_wrapper.optimizer) is LARS
+            and [
+                scale(runner, name) for name in ("bn1.weight", "ln.bias", "downsample.1.weight", "downsample.0.weight")
+            ]
+            == [(0, 1), (0, 1), (0, 1), (1e-6, 0)]
+        ),
+    ),
+    Fragment(
+        "调度器(Scheduler)",
+        """
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=1e-4,
+        by_epoch=True,
+        begin=0,
+        end=40,
+        convert_to_iter_based=True),
+    dict(
+        type='CosineAnnealingLR',
+        T_max=360,
+        by_epoch=True,
+        begin=40,
+        end=400,
+        convert_to_iter_based=True)
+]
+""",
+        # Two iterations an epoch: the warm-up ends at iteration 80, and arrives at its last one.
+        holds=lambda runner: (
+            [(each.begin, each.end, each.by_epoch) for each in runner.param_schedulers]
+            == [(0, 80, False), (80, 800, False)]
+            and stop_of(runner).rates[1] == pytest.approx(0.01 * (1e-4 + (1 - 1e-4) / 79))
+        ),
+    ),
+]
+
+
+@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
+def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
+    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
+    assert fragment.holds(runner)
+    assert len(stop_of(runner).losses) == 4
+
+
+@pytest.fixture
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    folder = tmp_path / "path/mmselfsup/engine/hooks"
+    folder.mkdir(parents=True)
+    (folder / "new_hook.py").write_text(mended(HOOK_CLASS))
+    (folder / "__init__.py").write_text(mended(HOOK_PACKAGE))
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    importlib.import_module("mmselfsup.engine.hooks")
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mmselfsup"]:
+        del sys.modules[name]
+
+
+HOOK_CONFIGS = [
+    Fragment(
+        "钩子(Hook) / 步骤3：修改配置文件",
+        """
+custom_hooks = [
+    dict(type='NewHook', a=a_value, b=b_value)
+]
+""",
+        mend=(AND_STOP,),
+        beside=VALUES,
+        why="undefined values; the base's hooks, which a list replaces",
+        holds=lambda runner: hook_of(runner, "NewHook").priority == "NORMAL",
+    ),
+    Fragment(
+        "钩子(Hook) / 步骤3：修改配置文件 / 优先级",
+        """
+custom_hooks = [
+    dict(type='NewHook', a=a_value, b=b_value, priority='ABOVE_NORMAL')
+]
+""",
+        mend=(AND_STOP,),
+        beside=VALUES,
+        why="undefined values; the base's hooks, which a list replaces",
+        holds=lambda runner: hook_of(runner, "NewHook").priority == "ABOVE_NORMAL",
+    ),
+]
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
+def test_the_hook_as_printed_acts(tmp_path: Path, fragment: Fragment) -> None:
+    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
+    assert fragment.holds(runner)
+    assert runner.model.hyper_parameter == 2 * 3 + 1

@@ -1,0 +1,339 @@
+"""The fragments of document 003: settings of the first generation, for detection; its code lost its indentation."""
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError
+from footplate.legacy import build_from_cfg
+from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
+from tests.documents.support import Fragment, hook_of, mended, stop_of, train
+from tests.legacy.support import OldPoints, first
+
+VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
+AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+
+OPTIMIZER_CLASS = Fragment(
+    "定制self-implemented优化器 / 1、Define a new optimizer",
+    """
+from .registry import OPTIMIZERS
+from torch.optim import Optimizer
+@OPTIMIZERS.register_module()
+class MyOptimizer(Optimizer):
+def __init__(self, a, b, c)
+""",
+    mend=(
+        ("from torch.optim import Optimizer", "from torch.optim import SGD as Optimizer"),
+        (
+            "def __init__(self, a, b, c)",
+            "    def __init__(self, params, a, b, c):\n        super().__init__(params, lr=a)",
+        ),
+    ),
+    why="indentation, colon and body were lost, the parameters are not taken, and a plain Optimizer has no step",
+)
+OPTIMIZER_PACKAGE = Fragment("2. 将优化器添加到注册表", "from .my_optimizer import MyOptimizer")
+CUSTOM_IMPORTS = Fragment(
+    "2. 将优化器添加到注册表",
+    "custom_imports = dict(imports=['mmdet.core.optimizer.my_optimizer'], allow_failed_imports=False)",
+)
+CONSTRUCTOR_CLASS = Fragment(
+    "Customize optimizer constructor",
+    """
+from mmcv.utils import build_from_cfg
+from mmcv.runner.optimizer import OPTIMIZER_BUILDERS, OPTIMIZERS
+from mmdet.utils import get_root_logger
+from .my_optimizer import MyOptimizer
+@OPTIMIZER_BUILDERS.register_module()
+class MyOptimizerConstructor(object):
+def __init__(self, optimizer_cfg, paramwise_cfg=None):
+def __call__(self, model):
+return my_optimizer
+""",
+    mend=(
+        (
+            "def __init__(self, optimizer_cfg, paramwise_cfg=None):",
+            "    def __init__(self, optimizer_cfg, paramwise_cfg=None):\n        self.cfg = optimizer_cfg",
+        ),
+        ("def __call__(self, model):", "    def __call__(self, model):"),
+        (
+            "return my_optimizer",
+            "        my_optimizer = build_from_cfg(dict(self.cfg, params=model.parameters()), OPTIMIZERS)\n"
+            "        return my_optimizer",
+        ),
+    ),
+    why="indentation and bodies were lost",
+)
+HOOK_CLASS = Fragment(
+    "自定义钩子 / 1. Implement a new hook",
+    """
+from mmcv.runner import HOOKS, Hook
+@HOOKS.register_module()
+class MyHook(Hook):
+def __init__(self, a, b):
+pass
+def before_run(self, runner):
+pass
+def after_run(self, runner):
+pass
+def before_epoch(self, runner):
+pass
+def after_epoch(self, runner):
+pass
+def before_iter(self, runner):
+pass
+def after_iter(self, runner):
+pass
+""",
+    mend=(("\ndef ", "\n    def "), ("\npass", "\n        self.__dict__.setdefault('calls', []).append(0)")),
+    why="indentation was lost; each method leaves a trace in place of `pass`",
+)
+HOOK_PACKAGE = Fragment("自定义钩子 / 2. Register the new hook", "from .my_hook import MyHook")
+HOOK_IMPORTS = Fragment(
+    "自定义钩子 / 2. Register the new hook",
+    "custom_imports = dict(imports=['mmdet.core.utils.my_hook'], allow_failed_imports=False)",
+)
+
+CONFIGS = [
+    Fragment(
+        "优化器",
+        "optimizer = dict(type='Adam', lr=0.0003, weight_decay=0.0001)",
+        holds=lambda runner: isinstance(runner.optim_wrapper.optimizer, torch.optim.Adam),
+    ),
+    Fragment(
+        "3. 在配置文件里",
+        "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
+        holds=lambda runner: stop_of(runner).rates[0] == 0.02,
+    ),
+    Fragment(
+        "Additional settings / 使用梯度剪辑来稳定训练",
+        """
+optimizer_config = dict(
+_delete_=True, grad_clip=dict(max_norm=35, norm_type=2))
+""",
+        holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
+    ),
+    Fragment(
+        "Additional settings / 使用动量计划来加速模型收敛",
+        """
+lr_config = dict(
+policy='cyclic',
+target_ratio=(10, 1e-4),
+cyclic_times=1,
+step_ratio_up=0.4,
+)
+momentum_config = dict(
+policy='cyclic',
+target_ratio=(0.85 / 0.95, 1),
+cyclic_times=1,
+step_ratio_up=0.4,
+)
+""",
+        holds=lambda runner: stop_of(runner).rates[3] > stop_of(runner).rates[0],
+    ),
+    Fragment(
+        "自定义训练学习率 / Poly schedule",
+        "lr_config = dict(policy='poly', power=0.9, min_lr=1e-4, by_epoch=False)",
+        # 12 epochs of 2 iterations.
+        holds=lambda runner: (
+            stop_of(runner).rates == pytest.approx([(0.01 - 1e-4) * (1 - i / 24) ** 0.9 + 1e-4 for i in range(4)])
+        ),
+    ),
+    Fragment(
+        "自定义训练学习率 / ConsineAnnealing schedule",
+        """
+lr_config = dict(
+policy='CosineAnnealing',
+warmup='linear',
+warmup_iters=1000,
+warmup_ratio=1.0 / 10,
+min_lr_ratio=1e-5)
+""",
+        holds=lambda runner: stop_of(runner).rates[0] == pytest.approx(0.001),
+    ),
+    Fragment("自定义工作流", "workflow = [('train', 1)]"),
+    Fragment(
+        "自定义工作流 / 训练与验证",
+        "[('train', 1), ('val', 1)]",
+        mend=(("[(", "workflow = [("),),
+        why="the key that the list is the value of",
+        holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
+    ),
+    Fragment(
+        "在MMCV中使用hook / NumClassCheckHook",
+        "custom_hooks = [dict(type='NumClassCheckHook')]",
+        mend=(("Hook')]", "Hook'), dict(type='StopForTest')]"),),
+        why="the base's hooks, which a list replaces",
+        holds=lambda runner: hook_of(runner, "NumClassCheckHook").priority == "NORMAL",
+    ),
+    Fragment(
+        "修改默认运行时hook / checkpoint_config",
+        "checkpoint_config = dict(interval=1)",
+        holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
+    ),
+    Fragment(
+        "修改默认运行时hook / Log config",
+        """
+log_config = dict(
+interval=50,
+hooks=[
+dict(type='TextLoggerHook'),
+dict(type='TensorboardLoggerHook')
+])
+""",
+        holds=lambda runner: any("events.out.tfevents" in path.name for path in Path(runner.work_dir).rglob("*")),
+    ),
+]
+
+
+@pytest.mark.parametrize("fragment", CONFIGS, ids=str)
+def test_a_config_trains(tmp_path: Path, fragment: Fragment) -> None:
+    runner = train(tmp_path, fragment, generation="first")
+    assert fragment.holds(runner)
+    assert len(stop_of(runner).losses) == 4
+
+
+@DATASETS.register_module()
+class Boxes(OldPoints):
+    """Evaluates as a detection data set does, under the name of its metric."""
+
+    def evaluate(self, results: list[Any], metric: Any = "mAP", logger: Any = None, **options: Any) -> Any:
+        self.asked.append({"metric": metric})
+        return {f"{metric}_mAP": 0.5}
+
+
+def test_evaluation_asks_the_data_set(tmp_path: Path) -> None:
+    fragment = Fragment("修改默认运行时hook / Evaluation config", "evaluation = dict(interval=1, metric='bbox')")
+    cfg = first(tmp_path, **Config.fromstring(mended(fragment), ".py").to_dict())
+    cfg["data"]["val"]["type"] = "Boxes"
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.val_dataloader.dataset.asked == [{"metric": "bbox"}] * 3
+    assert runner.message_hub.get_scalar("val/bbox_mAP").current() == 0.5
+
+
+@pytest.fixture
+def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The files of the document at the places it names."""
+    folder = tmp_path / "path/mmdet/core"
+    files = {
+        "optimizer/__init__.py": OPTIMIZER_PACKAGE,
+        "optimizer/my_optimizer.py": OPTIMIZER_CLASS,
+        "optimizer/my_optimizer_constructor.py": CONSTRUCTOR_CLASS,
+        "utils/__init__.py": HOOK_PACKAGE,
+        "utils/my_hook.py": HOOK_CLASS,
+    }
+    for name, fragment in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(mended(fragment))
+    monkeypatch.syspath_prepend(str(tmp_path / "path"))
+    yield
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mmdet"]:
+        del sys.modules[name]
+
+
+@pytest.mark.usefixtures("_package")
+def test_an_optimizer_and_its_constructor_train(tmp_path: Path) -> None:
+    importlib.import_module("mmdet.core.optimizer.my_optimizer_constructor")
+    use = Fragment(
+        "3. 在配置文件里 / MyOptimizer",
+        "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
+        mend=(
+            ("dict(type", "dict(_delete_=True, constructor='MyOptimizerConstructor', type"),
+            ("optimizer = ", f"{mended(CUSTOM_IMPORTS)}\noptimizer = "),
+        ),
+        beside=VALUES,
+        why="undefined values; the base's lr; the import and the constructor that the sections around show",
+    )
+    runner = train(tmp_path, use, generation="first")
+    assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
+    assert stop_of(runner).rates == [0.02] * 4
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("said", ["", ", priority='NORMAL'"])
+def test_the_hook_acts(tmp_path: Path, said: str) -> None:
+    use = Fragment(
+        "自定义钩子 / 3. Modify the config",
+        f"\ncustom_hooks = [\ndict(type='MyHook', a=a_value, b=b_value{said})\n]\n",
+        mend=(AND_STOP, ("\ncustom_hooks", f"\n{mended(HOOK_IMPORTS)}\ncustom_hooks")),
+        beside=VALUES,
+        why="undefined values; the import of the section before; the base's hooks, which a list replaces",
+    )
+    runner = train(tmp_path, use, generation="first")
+    hook = hook_of(runner, "MyHook")
+    # Made, before and after the run, two epochs and four iterations.
+    assert len(hook.calls) == 1 + 2 + 2 * 2 + 2 * 4
+    assert hook.priority == "NORMAL"
+
+
+# The source of DefaultOptimizerConstructor that the document prints, by what it does.
+def groups(cfg: dict[str, Any], paramwise: Any, model: nn.Module) -> dict[str, tuple[float, float]]:
+    build = build_from_cfg(
+        {"type": "DefaultOptimizerConstructor", "optimizer_cfg": cfg, "paramwise_cfg": paramwise}, OPTIMIZER_BUILDERS
+    )
+    built = build(model)
+    found = {}
+    for name, parameter in model.named_parameters():
+        group = next(each for each in built.param_groups if any(one is parameter for one in each["params"]))
+        found[name] = (group["lr"], group["weight_decay"])
+    return found
+
+
+class Parts(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone = nn.Sequential(nn.Conv2d(4, 4, 1, groups=4), nn.BatchNorm2d(4))
+        self.cls_head = nn.Linear(4, 2)
+
+
+def test_the_default_constructor_by_its_first_example() -> None:
+    cfg = {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 0.0001}
+    assert groups(cfg, {"norm_decay_mult": 0.0}, nn.Conv1d(1, 1, 1)) == {"weight": (0.01, 1e-4), "bias": (0.01, 1e-4)}
+
+
+def test_the_default_constructor_by_its_second_example() -> None:
+    found = groups(
+        {"type": "SGD", "lr": 0.01, "weight_decay": 0.95},
+        {"custom_keys": {"backbone": {"lr_mult": 0.1, "decay_mult": 0.9}}},
+        Parts(),
+    )
+    assert found["backbone.0.weight"] == found["backbone.1.bias"] == pytest.approx((0.01 * 0.1, 0.95 * 0.9))
+    assert found["cls_head.weight"] == (0.01, 0.95)
+
+
+RULES: list[tuple[dict[str, Any], dict[str, tuple[float, float]]]] = [
+    (
+        {"bias_lr_mult": 2.0},
+        {"cls_head.bias": (2.0, 1.0), "backbone.1.bias": (1.0, 1.0), "cls_head.weight": (1.0, 1.0)},
+    ),
+    ({"bias_decay_mult": 0.5}, {"cls_head.bias": (1.0, 0.5), "backbone.1.bias": (1.0, 1.0)}),
+    (
+        {"norm_decay_mult": 0.0},
+        {"backbone.1.weight": (1.0, 0.0), "backbone.1.bias": (1.0, 0.0), "cls_head.bias": (1.0, 1.0)},
+    ),
+    ({"dwconv_decay_mult": 0.1}, {"backbone.0.weight": (1.0, 0.1), "cls_head.weight": (1.0, 1.0)}),
+    (
+        # The longest key counts; a matching one decides alone.
+        {"custom_keys": {"backbone": {"lr_mult": 0.5}, "backbone.1": {"lr_mult": 0.25}}, "norm_decay_mult": 0.0},
+        {"backbone.0.weight": (0.5, 1.0), "backbone.1.weight": (0.25, 1.0)},
+    ),
+]
+
+
+@pytest.mark.parametrize(("paramwise", "expected"), RULES)
+def test_the_default_constructor_by_its_rules(paramwise: dict[str, Any], expected: dict[str, Any]) -> None:
+    found = groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())
+    assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("paramwise", [[1], {"custom_keys": [1]}, {"custom_keys": {"a": 1}}])
+def test_the_default_constructor_refuses_what_it_refused(paramwise: Any) -> None:
+    with pytest.raises(ArgumentError):
+        groups({"type": "SGD", "lr": 1.0, "weight_decay": 1.0}, paramwise, Parts())
