@@ -70,6 +70,15 @@ def test_each_knows_where_the_run_stands() -> None:
     assert found["g"].should_sync()
 
 
+def test_each_guards_its_gradients() -> None:
+    parts = model()
+    found = wrappers(parts)
+    found.guard("skip")
+    before = parts["d"].weight.detach().clone()
+    found["d"].update_params(parts["d"](torch.ones(1, 1)).sum() * float("nan"))
+    assert torch.equal(parts["d"].weight, before)
+
+
 def test_the_context_is_that_of_all() -> None:
     parts = model()
     found = OptimWrapperDict(

@@ -48,6 +48,7 @@ from footplate.optim.schedules.names import (
     StepLR,
     StepMomentum,
     StepParamScheduler,
+    schedule_type,
 )
 from footplate.optim.schedules.plateau import (
     ReduceOnPlateau,
@@ -111,6 +112,7 @@ __all__ = [
     "build_param_schedulers",
     "key_of",
     "moves_of",
+    "schedule_type",
     "slot_of",
     "slots_of",
 ]

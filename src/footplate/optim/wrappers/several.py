@@ -82,6 +82,11 @@ class OptimWrapperDict(OptimWrapper):
         for wrapper in self.values():
             wrapper.name_parameters(model)
 
+    def guard(self, policy: str | None) -> None:
+        """Sets for each wrapper what happens to a step whose gradients are not finite."""
+        for wrapper in self.values():
+            wrapper.guard(policy)
+
     def get_lr(self) -> dict[str, list[float]]:
         """Returns `{"<name>.lr": [...]}` for each wrapper."""
         return {f"{name}.lr": wrapper.get_lr()["lr"] for name, wrapper in self.items()}
