@@ -28,6 +28,7 @@ RUNNER_KEYS = (
     "randomness",
     "experiment_name",
     "on_save_error",
+    "on_nonfinite",
 )
 
 FIRST_GENERATION_KEYS = (

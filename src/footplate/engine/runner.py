@@ -26,9 +26,10 @@ from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
+from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import Interrupted, Requests
-from footplate.errors import ArgumentError, located
+from footplate.errors import ArgumentError, at_key, located
 from footplate.records import MessageHub, describe_environment, log_to_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
@@ -73,6 +74,8 @@ class Runner:
         experiment_name: The name of the run.
         cfg: The whole config, kept for the record.
         on_save_error: What a save that fails does: "warn" and go on, or "stop".
+        on_nonfinite: What a loss or gradient that is NaN or infinite does: `dict(loss="stop", grad="skip")`, each
+            "stop", "skip" (the step) or "warn". Weights that are not finite are never saved.
 
     Raises:
         FootplateError: A part cannot be built; the message says where it was written and what would be right.
@@ -108,6 +111,7 @@ class Runner:
         experiment_name: str | None = None,
         cfg: Any = None,
         on_save_error: str = "warn",
+        on_nonfinite: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         assemble.check_phases(self._sections)
@@ -132,6 +136,9 @@ class Runner:
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
         self.checkpoint_dir = self.work_dir
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
+        with at_key("on_nonfinite"):
+            self.nonfinite = NonFiniteHook(on_nonfinite)
+        self.hooks.register(self.nonfinite)
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
         self.model: Any = assemble.build_model(self, model, data_preprocessor)
@@ -312,13 +319,23 @@ class Runner:
 
         Raises:
             CheckpointError: It failed, and `on_save_error` is "stop".
+            NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
         """
+        path = os.path.join(out_dir, filename)
+        try:
+            check_weights(self)
+        except NonFiniteError as error:
+            if self.nonfinite.loss == "stop":
+                raise
+            _logger.error("%s", error)
+            if undo is not None:
+                undo()
+            return path
         checkpoint = state.capture(
             self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
         )
         checkpoint["meta"].update(meta or {})
         self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        path = os.path.join(out_dir, filename)
         if is_main_process():
             self.saver.save(checkpoint, path, then=then, undo=undo)
             if not background:

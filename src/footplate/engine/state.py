@@ -31,11 +31,11 @@ def capture(
         The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and what
         else a resumed run needs under `run`.
     """
-    position = _position(runner)
+    at = position(runner)
     checkpoint: dict[str, Any] = {
         "meta": {
-            "epoch": position["epoch"],
-            "iter": position["iter"],
+            "epoch": at["epoch"],
+            "iter": at["iter"],
             "seed": runner.seed,
             "experiment_name": runner.experiment_name,
             "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
@@ -45,7 +45,7 @@ def capture(
         "state_dict": unwrap_model(runner.model).state_dict(),
         "message_hub": runner.message_hub.state_dict(),
         "run": {
-            "loop": position,
+            "loop": at,
             "hooks": {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())},
             "random": capture_rng(),
         },
@@ -94,7 +94,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
     return state
 
 
-def _position(runner: "Runner") -> dict[str, Any]:
+def position(runner: "Runner") -> dict[str, Any]:
     """Counts what is done when the checkpoint is made, which an event may be ahead of the loop's own count by one."""
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())

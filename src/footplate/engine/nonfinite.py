@@ -1,0 +1,175 @@
+"""What a run does when its loss is no number any more."""
+
+import contextlib
+import logging
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from footplate.distributed import unwrap_model
+from footplate.engine import state
+from footplate.engine.hook import Hook
+from footplate.errors import ArgumentError, FootplateError, nearest
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_POLICIES = ("stop", "skip", "warn")
+_DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
+
+
+class NonFiniteError(FootplateError):
+    """A loss or a weight is NaN or infinite."""
+
+    exit_code = 3
+
+
+class NonFiniteHook(Hook):
+    """Looks every `interval` iterations whether the losses since the last look are finite.
+
+    They are looked at where they are kept anyway, all at once, so that no iteration waits for its own.
+
+    Args:
+        policy: `loss`: "stop", "skip" the step, or "warn"; `grad`: the same for gradients that are not finite though
+            the loss is; `interval` in iterations.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+
+    priority = "LOW"  # before checkpoints
+
+    def __init__(self, policy: Mapping[str, Any] | None = None) -> None:
+        settings = {**_DEFAULTS, **(policy or {})}
+        for key, value in settings.items():
+            if key not in _DEFAULTS:
+                raise ArgumentError(f"on_nonfinite has no '{key}'", key=key, suggestion=nearest(key, _DEFAULTS))
+            if key != "interval" and value not in _POLICIES:
+                near = nearest(str(value), _POLICIES)
+                raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
+        if not isinstance(settings["interval"], int) or settings["interval"] < 1:
+            raise ArgumentError("interval is a positive whole number", key="interval", found=settings["interval"])
+        self._asked = "grad" in (policy or {})
+        self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
+
+    def before_train(self, runner: "Runner") -> None:
+        """Has gradients looked at before each step."""
+        wrapper = runner.optim_wrapper
+        if not hasattr(wrapper, "guard"):
+            return
+        by_itself = all(getattr(each.optimizer, "_step_supports_amp_scaling", False) for each in _single(wrapper))
+        if self._asked or runner.device.type == "cpu" or by_itself:
+            wrapper.guard("skip" if self.loss == "skip" else self.grad)
+        else:
+            # Another optimizer would have to wait for the accelerator at every step, unless that is asked for.
+            _logger.info(
+                "gradients on '%s' are not looked at: optimizer.fused=True or on_nonfinite.grad does so", runner.device
+            )
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Looks at the interval."""
+        if (runner.iter + 1) % self.interval == 0:
+            self.check(runner, runner.iter + 1)
+
+    def after_train(self, runner: "Runner") -> None:
+        """Looks at the rest."""
+        self.check(runner, runner.iter)
+
+    def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
+        """Looks at the latest losses.
+
+        Args:
+            runner: The runner.
+            done: How many iterations they belong to.
+            stop: Whether to raise the error whatever the policy is.
+
+        Raises:
+            NonFiniteError: One of them is not finite, and `loss` is "stop".
+        """
+        total = runner.message_hub.history("train/loss")
+        window = min(self.interval, len(total))
+        if window == 0 or math.isfinite(total.mean(window)):
+            return
+        error = _described(runner, done, window)
+        if stop or self.loss == "stop":
+            raise error
+        _logger.warning("%s", error.message)
+
+
+def check_weights(runner: "Runner") -> None:
+    """Looks at the weights before they are saved.
+
+    Raises:
+        NonFiniteError: One of them is NaN or infinite.
+    """
+    model = unwrap_model(runner.model)
+    names = nonfinite_weights(model)
+    if names:
+        runner.nonfinite.check(runner, state.position(runner)["iter"], stop=True)
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        rate, done = runner.message_hub.history("train/lr").current(), state.position(runner)["iter"]
+        raise NonFiniteError(
+            f"the weights hold NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
+            notes=[f"first in '{names[0]}'{more}", _last_good(runner)],
+        )
+
+
+def _single(wrapper: Any) -> list[Any]:
+    return list(wrapper.values()) if hasattr(wrapper, "optim_wrappers") else [wrapper]
+
+
+def nonfinite_weights(model: nn.Module) -> list[str]:
+    """Returns which parameters are not finite, and which buffers hold NaN, for some hold infinity on purpose."""
+    floats = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point() and each.numel()]
+    sums = [each.detach().sum(dtype=torch.float32 if each.element_size() < 4 else None) for each in floats]
+    if not sums or bool(torch.stack([each.double().cpu() for each in sums]).isfinite().all()):
+        return []
+    found = [name for name, each in model.named_parameters() if not bool(_finite(each))]
+    return found + [name for name, each in model.named_buffers() if each.is_floating_point() and bool(_nan(each))]
+
+
+def _finite(tensor: Tensor) -> Tensor:
+    return tensor.detach().isfinite().all()
+
+
+def _nan(tensor: Tensor) -> Tensor:
+    return tensor.isnan().any()
+
+
+def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
+    hub = runner.message_hub
+    values = hub.history("train/loss").data[0][-window:]
+    since = int(np.flatnonzero(~np.isfinite(values))[0])
+    back = window - since  # counted from the latest value
+    parts = [
+        key.removeprefix("train/")
+        for key, history in hub.log_scalars.items()
+        if key.startswith("train/") and "loss" in key and key != "train/loss" and _is_off(history, back)
+    ]
+    rates = hub.history("train/lr").data[0]
+    rate = f"{rates[-back]:g}" if len(rates) >= back else "unknown"
+    which = f" ({', '.join(parts)})" if parts else ""
+    last = f"the one before was {values[since - 1]:g}" if since else "it was so from the start"
+    return NonFiniteError(
+        f"the loss is {values[since]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
+        notes=[last, _last_good(runner), "on_nonfinite=dict(loss='warn') goes on in spite of it"],
+    )
+
+
+def _is_off(history: Any, back: int) -> bool:
+    values = history.data[0]
+    return len(values) >= back and not math.isfinite(values[-back])
+
+
+def _last_good(runner: "Runner") -> str:
+    with contextlib.suppress(FootplateError):  # it is said already
+        runner.saver.settle()
+    last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
+    return f"the last good checkpoint is {last}" if last else "there is no checkpoint of this run yet"

@@ -1,0 +1,151 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.cli.main import main
+from footplate.engine.nonfinite import NonFiniteError, nonfinite_weights
+from footplate.errors import ArgumentError, FootplateError
+from tests.support import ToyModel, settings
+
+
+class Failing(ToyModel):
+    """A model whose loss is `value` from a call of forward on."""
+
+    def __init__(self, at: int, value: float) -> None:
+        super().__init__()
+        self.at, self.value, self.calls = at, value, 0
+
+    def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+        found = super().forward(inputs, labels, mode)
+        if mode != "loss":
+            return found
+        self.calls += 1
+        bad = self.value if self.calls >= self.at else 1.0
+        return {"loss_ce": found["loss"], "loss_aux": found["loss"] * bad}
+
+
+def run(tmp_path: Path, at: int = 7, value: float = math.nan, interval: int = 4, **policy: Any) -> Runner:
+    cfg = settings(
+        tmp_path,
+        by_epoch=False,
+        model=Failing(at, value),
+        on_nonfinite={"interval": interval, **policy},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 3}},
+    )
+    runner = Runner(**cfg)
+    runner.train()
+    return runner
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_a_loss_that_is_no_number_stops_the_run_and_says_when_it_began(tmp_path: Path, value: float) -> None:
+    with pytest.raises(NonFiniteError) as caught:
+        run(tmp_path, at=7, value=value)
+    assert caught.value.message == f"the loss is {value:g} since iteration 7 (loss_aux), learning rate 0.1"
+    assert caught.value.notes[0].startswith("the one before was ")
+    assert caught.value.notes[1] == f"the last good checkpoint is {tmp_path / 'iter_6.pth'}"
+    assert caught.value.exit_code == 3
+    assert sorted(each.name for each in tmp_path.glob("*.pth")) == ["iter_3.pth", "iter_6.pth"]
+
+
+def test_no_checkpoint_holds_nan(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, loss="warn", grad="warn")
+    names = sorted(each.name for each in tmp_path.glob("*.pth"))
+    assert names == ["iter_3.pth", "iter_6.pth"]
+    assert [each for each in caplog.messages if "the last good checkpoint is" in each]
+    assert [each for each in caplog.messages if each.startswith("the loss is nan since iteration 7 (loss_aux)")]
+
+
+def test_a_save_finds_it_before_the_interval_does(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="the loss is nan since iteration 7 ") as caught:
+        run(tmp_path, interval=100, grad="warn")
+    assert caught.value.notes[1] == f"the last good checkpoint is {tmp_path / 'iter_6.pth'}"
+
+
+def test_the_rest_is_looked_at_too(tmp_path: Path) -> None:
+    with pytest.raises(NonFiniteError, match="the loss is nan since iteration 12"):
+        run(tmp_path, at=12, interval=100)
+
+
+def test_weights_are_looked_at_before_they_are_saved(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path))
+    runner.train()
+    next(runner.model.parameters()).data[0, 0] = math.nan
+    with pytest.raises(NonFiniteError, match="the weights hold NaN or infinity after iteration 12") as caught:
+        runner.save_checkpoint(str(tmp_path), "now.pth")
+    assert caught.value.notes == (
+        "first in 'layers.0.weight'",
+        f"the last good checkpoint is {tmp_path / 'epoch_3.pth'}",
+    )
+    assert not (tmp_path / "now.pth").exists()
+
+
+class SteepModel(ToyModel):
+    """A model whose gradients, not its losses, are NaN in the calls `at`."""
+
+    def __init__(self, *at: int) -> None:
+        super().__init__()
+        self.at, self.calls = at, 0
+
+    def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+        found = super().forward(inputs, labels, mode)
+        if mode == "loss":
+            self.calls += 1
+            weight = next(self.parameters())
+            steep = torch.sqrt(weight[0, 0] - weight[0, 0].detach()) if self.calls in self.at else 0.0
+            found = {"loss": found["loss"] + steep}
+        return found
+
+
+def steep(tmp_path: Path, **policy: Any) -> Runner:
+    runner = Runner(**settings(tmp_path, by_epoch=False, model=SteepModel(3, 5, 6), on_nonfinite=policy))
+    runner.train()
+    return runner
+
+
+def test_steps_with_gradients_that_are_no_numbers_are_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = steep(tmp_path)
+    assert nonfinite_weights(runner.model) == []
+    assert [each for each in caplog.messages if "skipped" in each] == [
+        f"the gradients of iteration {at} are not finite: the step is skipped ({times} so far)"
+        for times, at in ((1, 2), (2, 4))
+    ]
+
+
+def test_they_stop_the_run_where_that_is_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FootplateError, match="the gradients of iteration 2 are not finite"):
+        steep(tmp_path, grad="stop")
+
+
+def test_buffers_may_be_infinite_on_purpose() -> None:
+    model = ToyModel()
+    model.register_buffer("mask", torch.tensor([0.0, -math.inf]))
+    assert nonfinite_weights(model) == []
+    model.register_buffer("mean", torch.tensor([0.0, math.nan]))
+    next(model.parameters()).data[0, 0] = math.inf
+    assert nonfinite_weights(model) == ["layers.0.weight", "mean"]
+
+
+@pytest.mark.parametrize(
+    ("policy", "key"), [({"los": "stop"}, "on_nonfinite.los"), ({"loss": "halt"}, "on_nonfinite.loss")]
+)
+def test_an_unknown_policy_is_refused(tmp_path: Path, policy: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        Runner(**settings(tmp_path, on_nonfinite=policy))
+    assert caught.value.key == key
+
+
+def test_the_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "nan.py"
+    cfg = settings(
+        tmp_path / "work", on_nonfinite={"interval": 1}, optim_wrapper={"optimizer": {"type": "SGD", "lr": 1e38}}
+    )
+    path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
+    assert main(["train", str(path)]) == 3
+    assert capsys.readouterr().err.startswith("error: the loss is ")
