@@ -30,7 +30,16 @@ def test_the_command_line() -> None:
     # Whoever changes an option that people type changes this test.
     found = {name: options(parser) for name, parser in parsers(build_parser())}
     assert options(build_parser()) == ["-h/--help", "--version", "COMMAND"]
-    assert found["train"] == [*CONFIG, "--work-dir", "--resume", "--amp", "--seed", "--launcher", "--debug"]
+    assert found["train"] == [
+        *CONFIG,
+        "--work-dir",
+        "--resume",
+        "--amp",
+        "--seed",
+        "--launcher",
+        "--no-preflight",
+        "--debug",
+    ]
     assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", "--debug"]
     assert found["recipes"] == ["-h/--help", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}

@@ -29,6 +29,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
     parser.add_argument("--launcher", choices=("none", "pytorch"), help="who started the processes")
+    parser.add_argument(
+        "--no-preflight", action="store_true", help="begin without saving, loading and validating once on trial"
+    )
     parser.set_defaults(run=run)
     return parser
 
@@ -58,6 +61,8 @@ def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
+    if arguments.no_preflight or "preflight" not in cfg:
+        cfg["preflight"] = not arguments.no_preflight
     if arguments.seed is not None:
         cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": arguments.seed}
     if arguments.amp:

@@ -80,6 +80,19 @@ class SampleLoader(DataLoader[Any]):
                 batch.throw()
             yield batch
 
+    def peek(self) -> Any:
+        """Returns the first batch, read in this process; None without batches.
+
+        Raises:
+            DataError: A sample cannot be read, or samples cannot be put into a batch.
+        """
+        self._plan.epoch, self._plan.start, self._plan.sample = 0, 0, None
+        key = next(iter(self._plan), None)
+        batch = None if key is None else self._reader.dataset[key]
+        if type(batch) is ReadFailure:
+            batch.throw()
+        return batch
+
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
         return self.batches(epoch=getattr(self.sampler, "epoch", 0))
 

@@ -29,6 +29,7 @@ RUNNER_KEYS = (
     "experiment_name",
     "on_save_error",
     "on_nonfinite",
+    "preflight",
 )
 
 FIRST_GENERATION_KEYS = (

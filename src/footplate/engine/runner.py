@@ -20,13 +20,14 @@ from footplate.distributed import (
     is_main_process,
     unwrap_model,
 )
-from footplate.engine import assemble, setup, state
+from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked
 from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
 from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
+from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import Interrupted, Requests
 from footplate.errors import ArgumentError, at_key, located
@@ -76,6 +77,7 @@ class Runner:
         on_save_error: What a save that fails does: "warn" and go on, or "stop".
         on_nonfinite: What a loss or gradient that is NaN or infinite does: `dict(loss="stop", grad="skip")`, each
             "stop", "skip" (the step) or "warn". Weights that are not finite are never saved.
+        preflight: Whether to look before the first step if the run can save, load and validate.
 
     Raises:
         FootplateError: A part cannot be built; the message says where it was written and what would be right.
@@ -112,6 +114,7 @@ class Runner:
         cfg: Any = None,
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
+        preflight: bool = False,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         assemble.check_phases(self._sections)
@@ -120,6 +123,7 @@ class Runner:
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
         self.seed = setup.seed_everything(randomness or {})
+        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed)
         self.device = setup.pick_device()
         self.work_dir = os.path.abspath(os.path.expanduser(work_dir))
         self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
@@ -261,8 +265,11 @@ class Runner:
             self._open()
             _logger.info("%s", self.hooks.describe())
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
+            determinism.name_loader(self, self._sections["randomness"] or {})
             self.call_hook("before_run")
             stack.callback(self.saver.settle)
+            if self._sections["preflight"]:
+                look_ahead(self)
             with self.requests.from_signals(), naming_lost_workers(self._loaders()):
                 loop.run()
             self.call_hook("after_run")

@@ -1,0 +1,38 @@
+"""Naming what keeps a run from being repeated bit for bit, where `randomness.deterministic` asks for that."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from footplate.data import SampleLoader
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_WORKSPACES = (":4096:8", ":16:8")
+
+
+def name_settings(randomness: Mapping[str, Any], env_cfg: Mapping[str, Any], seed: int) -> None:
+    """Says in one line each what was set against determinism, and what became of it."""
+    if not randomness.get("deterministic"):
+        return
+    if env_cfg.get("cudnn_benchmark"):
+        _tell("env_cfg.cudnn_benchmark picks algorithms by their speed: it is off")
+    if randomness.get("seed") is None:
+        _tell(f"no randomness.seed is given: only randomness.seed={seed} repeats this run")
+    workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
+    if workspace is not None and workspace not in _WORKSPACES:
+        _tell(f"CUBLAS_WORKSPACE_CONFIG={workspace} lets matrix products differ: {' or '.join(_WORKSPACES)} does not")
+
+
+def name_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:
+    """Says it where the order of training samples does not follow from the seed."""
+    loader = runner.train_loop.dataloader
+    if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
+        _tell(f"train_dataloader: the batches of a '{type(loader).__name__}' do not follow from the seed")
+
+
+def _tell(what: str) -> None:
+    _logger.warning("deterministic: %s", what)

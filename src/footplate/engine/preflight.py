@@ -1,0 +1,108 @@
+"""Looking before a run begins whether it can save, load and validate, so that no night is lost to the first time."""
+
+import copy
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint import capture_rng, load_checkpoint, readable_size, restore_rng, save_checkpoint
+from footplate.distributed import is_main_process
+from footplate.engine import state
+from footplate.errors import CheckpointError
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_IN_MEMORY = "memory://footplate-preflight/{}.pth"
+
+
+def preflight(runner: "Runner") -> None:
+    """Saves and loads the run once in memory, validates one batch, and looks at space and permissions.
+
+    Nothing moves by it: no file stays, no metric counts, random generators stand where they stood.
+
+    Raises:
+        FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
+    """
+    with _unmoved(runner):
+        size = _save_and_load(runner) if is_main_process() else 0
+        if is_main_process():
+            _check_folder(runner.work_dir, size)
+        validated = _validate(runner)
+    _logger.info(
+        "preflight: a checkpoint takes %s%s", readable_size(size), ", a batch was validated" if validated else ""
+    )
+
+
+@contextmanager
+def _unmoved(runner: "Runner") -> Iterator[None]:
+    random, training = capture_rng(), runner.model.training
+    try:
+        yield
+    except Exception:
+        _logger.error("preflight: the run would have failed later; --no-preflight begins it all the same")
+        raise
+    finally:
+        runner.model.train(training)
+        restore_rng(random)
+
+
+def _save_and_load(runner: "Runner") -> int:
+    """Returns the bytes that a checkpoint takes before the first step."""
+    checkpoint = state.capture(runner)
+    runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+    path = _IN_MEMORY.format(runner.timestamp)
+    try:
+        save_checkpoint(checkpoint, path)
+        read = load_checkpoint(path)
+        size = storage.status(path).size
+    finally:
+        storage.remove(path)
+    lost = [key for key in checkpoint if key not in read]
+    if lost:
+        raise CheckpointError(f"a checkpoint loses '{lost[0]}' when it is saved and loaded")
+    return size
+
+
+def _check_folder(folder: str, size: int) -> None:
+    probe = storage.join(folder, ".preflight")
+    try:
+        storage.commit_bytes(probe, b"footplate")
+        storage.remove(probe)
+    except OSError as error:
+        raise CheckpointError(f"cannot write to '{folder}': {error.strerror or error}", key="work_dir") from error
+    free = storage.free_space(folder)
+    if free is not None and free < size:
+        raise CheckpointError(
+            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{folder}'",
+            key="work_dir",
+        )
+
+
+def _validate(runner: "Runner") -> bool:
+    """Predicts on the first batch and evaluates it with copies of the metrics; False where there is no such batch."""
+    batch = _first_batch(runner.val_dataloader)
+    if batch is None or runner.val_loop is None:
+        return False
+    evaluator = copy.deepcopy(runner.val_loop.evaluator)
+    runner.model.eval()
+    with torch.no_grad(), torch.autocast(runner.device.type, enabled=runner.val_loop.fp16):
+        samples = runner.model.val_step(batch)
+    evaluator.process(data_samples=samples, data_batch=batch)
+    if runner.world_size == 1:
+        try:
+            evaluator.evaluate(len(samples))
+        except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
+            _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
+    return True
+
+
+def _first_batch(loader: Any) -> Any:
+    if hasattr(loader, "peek"):
+        return loader.peek()
+    return loader[0] if isinstance(loader, (list, tuple)) and loader else None

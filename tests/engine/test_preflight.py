@@ -1,0 +1,108 @@
+import os
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import Hook, Runner
+from footplate.cli.main import main
+from footplate.errors import CheckpointError, FootplateError
+from tests.engine.test_runner import weights
+from tests.support import Points, ToyModel, Witness, loader, settings
+
+
+def run(tmp_path: Path, name: str, **changes: Any) -> Runner:
+    runner = Runner(**{**settings(tmp_path / name), **changes})
+    runner.train()
+    return runner
+
+
+class Look(Hook):
+    """Keeps what is there before the first iteration."""
+
+    def before_train(self, runner: Any) -> None:
+        self.files = sorted(each.name for each in Path(runner.work_dir).iterdir())
+        self.drawn = random.random(), float(np.random.rand()), float(torch.rand(()))
+        self.training = runner.model.training
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_preflight_moves_nothing(tmp_path: Path, workers: int) -> None:
+    changes: dict[str, Any] = {
+        "model": {"type": "ToyModel", "dropout": 0.3},
+        "val_evaluator": {"type": "Told", "values": {"score": [3.0, 2.0, 1.0]}},
+        "val_dataloader": loader(8, shuffle=False, num_workers=workers),
+        "default_hooks": {"checkpoint": {"save_best": "score", "rule": "greater"}},
+    }
+    looks = [Look(), Look()]
+    with_it = run(tmp_path, "with", **changes, preflight=True, custom_hooks=[looks[0]])
+    without = run(tmp_path, "without", **changes, custom_hooks=[looks[1]])
+    assert weights(with_it) == weights(without)
+    assert looks[0].drawn == looks[1].drawn
+    assert looks[0].training
+    assert looks[0].files == [".lock", with_it.timestamp]
+    assert with_it.message_hub.get_scalar("val/score").data[0].tolist() == [3.0, 2.0, 1.0]
+
+
+def test_a_hook_that_cannot_be_saved_is_found_before_the_first_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Own(Hook):
+        def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+            checkpoint["own"] = {"handle": object()}
+
+    witness = Witness()
+    with pytest.raises(CheckpointError, match="an object of type 'builtins.object' cannot be saved") as caught:
+        run(tmp_path, "own", preflight=True, custom_hooks=[Own(), witness])
+    assert caught.value.key == "own.handle"
+    assert witness.when("before_train_iter") == []
+    assert "--no-preflight" in caplog.messages[-1]
+
+
+def test_a_validation_that_fails_is_found_before_the_first_step(tmp_path: Path) -> None:
+    class Blind(ToyModel):
+        def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+            return super().forward(inputs, labels, mode) if mode == "loss" else 1 / 0
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path, "blind", preflight=True, model=Blind())
+
+
+def test_a_disk_that_is_too_small_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "footplate.storage.free_space", lambda folder: None if str(folder).startswith("memory") else 100
+    )
+    with pytest.raises(CheckpointError, match=r"a checkpoint takes \d.* and 100 .* are free in") as caught:
+        run(tmp_path, "small", preflight=True)
+    assert caught.value.key == "work_dir"
+
+
+def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(path: Any, data: bytes) -> None:
+        raise PermissionError(13, os.strerror(13), str(path))
+
+    monkeypatch.setattr("footplate.storage.commit_bytes", refuse)
+    with pytest.raises(FootplateError, match="cannot write to '.*': Permission denied"):
+        run(tmp_path, "closed", preflight=True)
+
+
+def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
+    batches = torch.utils.data.default_collate([Points()[index] for index in range(4)])
+    runner = run(tmp_path, "plain", preflight=True, val_dataloader=[batches])
+    assert runner.epoch == 3
+
+
+@pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])
+def test_the_command_looks_first(
+    tmp_path: Path, option: list[str], times: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "tiny.py"
+    cfg = settings(tmp_path / "work", log_level="INFO")
+    path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
+    assert main(["train", str(path), *option]) == 0
+    assert sum(each.startswith("preflight: a checkpoint takes") for each in caplog.messages) == times
