@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
@@ -71,20 +72,28 @@ class GradientGuard:
 
 
 def _flag_of(gradients: list[Tensor]) -> Tensor | None:
-    """Returns `(1,)`, above 0 where a gradient is not finite; None without gradients."""
+    """Returns `(1,)`, above 0 where a gradient is not finite on any rank; None without gradients."""
     flag: Tensor | None = None
     kinds: dict[tuple[Any, Any], list[Tensor]] = {}
     for gradient in gradients:
-        local = getattr(gradient, "to_local", None)
-        plain = gradient if local is None else local()
-        plain = plain.coalesce().values() if plain.is_sparse else plain
+        local = _local(gradient)
+        plain = local.coalesce().values() if local.is_sparse else local
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)
     for (device, _), group in kinds.items():
         found = torch.zeros(1, device=device)
         # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
         torch._amp_foreach_non_finite_check_and_unscale_(group, found, torch.ones(1, device=device))
         flag = found if flag is None else flag + found.to(flag.device)
+    for mesh in {mesh for gradient in gradients if (mesh := getattr(gradient, "device_mesh", None)) is not None}:
+        for dimension in range(mesh.ndim):  # each rank has seen its own shards
+            dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
     return flag
+
+
+def _local(gradient: Tensor) -> Tensor:
+    # By its method, since importing the class of sharded tensors takes its time.
+    to_local = getattr(gradient, "to_local", None)
+    return gradient if to_local is None else torch.as_tensor(to_local())
 
 
 def _skips_by_itself(optimizer: Optimizer) -> bool:

@@ -1,0 +1,77 @@
+"""Sharded parameters: two processes step as one does."""
+
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.fsdp import fully_shard
+from torch.multiprocessing.spawn import spawn
+
+from footplate.optim import build_optim_wrapper
+
+pytestmark = pytest.mark.slow
+
+WORLD = 2
+
+
+def _section(kind: str, counts: int) -> dict[str, Any]:
+    return {
+        "optimizer": {"type": kind, "lr": 0.05, "weight_decay": 0.01},
+        "paramwise_cfg": {"bias_decay_mult": 0.0},
+        "clip_grad": {"max_norm": 0.5},
+        "accumulative_counts": counts,
+        "on_nonfinite": "skip",
+    }
+
+
+def _net() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
+
+
+def _sharded(model: nn.Sequential) -> nn.Module:
+    for layer in (model[0], model[2]):
+        fully_shard(layer)
+    fully_shard(model)
+    return model
+
+
+def _work(rank: int, port: int, kind: str, counts: int, folder: str) -> None:
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", rank=rank, world_size=WORLD)
+    single, model = _net(), _sharded(_net())
+    whole, parts = (
+        build_optim_wrapper(single, _section(kind, counts)),
+        build_optim_wrapper(model, _section(kind, counts)),
+    )
+    generator = torch.Generator().manual_seed(1)
+    for wrapper in (whole, parts):
+        wrapper.initialize_count_status(model, 0, 7)
+    for number in range(7):
+        batch = torch.randn(8, 6, generator=generator, dtype=torch.float64)
+        # One sample of one rank makes the gradients of one shard infinite.
+        batch[0] *= float("inf") if number == 2 and counts == 1 else 1
+        whole.update_params(single(batch).pow(2).mean())
+        with parts.optim_context(model):
+            loss = model(batch.chunk(WORLD)[rank]).pow(2).mean()
+        parts.update_params(loss)
+    for part, right in zip(model.parameters(), single.parameters(), strict=True):
+        torch.testing.assert_close(part.full_tensor(), right.detach(), rtol=1e-12, atol=1e-15)  # type: ignore[attr-defined]
+    dist.destroy_process_group()
+    Path(folder, f"rank{rank}").touch()
+
+
+@pytest.mark.parametrize("counts", [1, 3])
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "LAMB"])
+def test_two_processes_step_as_one(kind: str, counts: int, tmp_path: Path) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    spawn(_work, args=(port, kind, counts, str(tmp_path)), nprocs=WORLD)  # type: ignore[no-untyped-call]
+    assert len(list(tmp_path.iterdir())) == WORLD
