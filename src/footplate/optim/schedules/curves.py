@@ -6,6 +6,7 @@ from 0 at the schedule's `begin`. Every family serves any field of a parameter g
 
 import bisect
 import dataclasses
+import functools
 import itertools
 import math
 from collections import Counter
@@ -57,10 +58,9 @@ def _floor(eta_min: float | None, eta_min_ratio: float | None) -> Callable[[floa
     return lambda base: lowest
 
 
-def _along_cosine(value: float, low: float, step: int, half: int) -> float:
-    """Moves `value` one step on along the cosine that falls to `low` in `half` steps."""
-    now, before = 1 + math.cos(math.pi * step / half), 1 + math.cos(math.pi * (step - 1) / half)
-    return now / before * (value - low) + low
+def _cosine_share(step: int, half: int) -> float:
+    """Returns by what the distance to the lowest value is multiplied in step `step` of a fall in `half` steps."""
+    return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
 
 
 def _check_unit_interval(name: str, value: float, *, zero: bool) -> None:
@@ -232,6 +232,7 @@ class CosineAnnealing(Family):
         half = self.T_max or span
         floor = _floor(self.eta_min, self.eta_min_ratio)
         rise = (1 - math.cos(math.pi / half)) / 2
+        share = functools.lru_cache(maxsize=1)(_cosine_share)  # the groups of one step ask for the same one
 
         def curve(value: float, base: float, position: int) -> float:
             if position == 0:
@@ -239,7 +240,7 @@ class CosineAnnealing(Family):
             low = floor(base)
             if (position - 1 - half) % (2 * half) == 0:
                 return value + (base - low) * rise
-            return _along_cosine(value, low, position, half)
+            return low + (value - low) * share(position, half)
 
         return curve
 
@@ -282,7 +283,8 @@ class CosineRestart(Family):
             step = position - ends[index] + length
             if step == 0:
                 return base * self.restart_weights[index]
-            return _along_cosine(value, floor(base), step, length)
+            low = floor(base)
+            return low + (value - low) * _cosine_share(step, length)
 
         return curve
 
