@@ -93,7 +93,7 @@ def test_accumulation_in_mixed_precision() -> None:
             return torch.enable_grad()
 
     model = Silent()
-    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), accumulative_counts=2)
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), accumulative_counts=2, use_fsdp=True)
     before = model.layer.weight.detach().clone()
     step(model, wrapper)
     assert torch.equal(model.layer.weight, before)

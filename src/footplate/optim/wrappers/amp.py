@@ -27,6 +27,7 @@ class AmpOptimWrapper(OptimWrapper):
         loss_scale: "dynamic", a fixed number, or arguments of torch's `GradScaler`. It acts with float16 alone:
             bfloat16 has the range of float32.
         dtype: "float16" or "bfloat16"; by default float16 on an accelerator and bfloat16 on a CPU.
+        use_fsdp: Taken for the configs that say it; torch's scaler serves sharded gradients as well.
         settings: Arguments of `OptimWrapper`.
 
     Raises:
@@ -39,6 +40,7 @@ class AmpOptimWrapper(OptimWrapper):
         *,
         loss_scale: str | float | Mapping[str, Any] = "dynamic",
         dtype: str | torch.dtype | None = None,
+        use_fsdp: bool = False,
         **settings: Any,
     ) -> None:
         super().__init__(optimizer, **settings)
