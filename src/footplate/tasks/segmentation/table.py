@@ -12,9 +12,9 @@ def format_table(head: str, labels: Sequence[str], columns: Mapping[str, npt.NDA
     Example:
         >>> import numpy as np
         >>> print(format_table("class", ["shoe", "bag"], {"IoU": np.array([50, 8.128])}))
-        class    IoU
-        shoe   50.00
-        bag     8.13
+        class     IoU
+        shoe    50.00
+        bag      8.13
     """
     first = max(map(len, [head, *labels]))
     widths = {name: max(len(name), 6) for name in columns}
