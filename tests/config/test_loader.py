@@ -60,6 +60,7 @@ def test_child_merges_into_its_base(write: Write, text: str, changed: dict[str, 
         ("_base_.a.update(dict(c=dict(e=1)))", {"a": {**RESOLVED["a"], "c": {"d": 2, "e": 1}}}),
         ("_base_.a.merge(dict(c=dict(_delete_=True, e=1)))", {"a": {**RESOLVED["a"], "c": {"e": 1}}}),
         ("_base_.p.append(1)", {"p": [{"n": {"q": 1}}, 1]}),
+        ("k = _base_.a.copy()\nk.l.append(1)\nk.c.d = 7\nk = 0", {"a": {**RESOLVED["a"], "c": {"d": 7}}, "k": 0}),
         ("n = _base_.get('nope', 3)", {"n": 3}),
     ],
 )
@@ -90,6 +91,15 @@ def test_several_and_nested_bases(write: Write) -> None:
 )
 def test_base_may_be_any_expression_of_its_own(write: Write, bases: str) -> None:
     assert Config.fromfile(write({"main.py": f"_base_ = {bases}\n", "b.py": "x = 1\n"})).to_dict() == {"x": 1}
+
+
+def test_dicts_that_a_base_shared_are_apart_for_its_child(write: Write) -> None:
+    files = {
+        "main.py": "_base_ = 'middle.py'\n_base_.a.x = 2\n",
+        "middle.py": "_base_ = 'base.py'\n_base_.b.a = _base_.a\n",
+        "base.py": "a = dict(x=1)\nb = dict()\n",
+    }
+    assert Config.fromfile(write(files)).to_dict() == {"a": {"x": 2}, "b": {"a": {"x": 1}}}
 
 
 def test_a_base_may_leave_out_its_suffix(write: Write) -> None:

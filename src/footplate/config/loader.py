@@ -89,6 +89,9 @@ def _load_script(
 
     namespace = run(script, path, base, expanded.base_names, helpers if script.pure else None)
     mapping = _inherited(base, settled(variables_of(namespace, script.pure)), path)
+    if BASE in script.reads:
+        # The code may have put one dict of the base into several places; from here on each is a dict of its own.
+        mapping = settled(mapping)
     _note_reads(mapping, script.reads.union(name.split(".")[0] for name in expanded.base_names))
     imported = {name: namespace[name] for name in namespace.imported}
     return _loaded(mapping, parents, expanded, path, text, imported)

@@ -79,9 +79,9 @@ class ConfigDict(TracedDict):
         return (type(self)._restored, (dict(self), self._origins, self._place))
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy whose values are those of the original."""
+        """Returns a copy with lists of its own, in which the dicts are those of the original."""
         result = ConfigDict.__new__(type(self))
-        dict.update(result, self)
+        dict.update(result, {key: self._taken_in(value) for key, value in self.items()})
         result._remember(self)
         return result
 
