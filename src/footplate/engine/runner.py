@@ -256,6 +256,7 @@ class Runner:
         self._initialize_weights()
         self.load_or_resume()
         if loop.finished:
+            self.restore_random_state()
             _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)
             return self.model
         with ExitStack() as stack:  # no function of its own: each frame here stands above backward()

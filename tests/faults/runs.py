@@ -1,0 +1,149 @@
+"""Runs that are forked from a process with torch loaded, killed or told to stop, and resumed."""
+
+import itertools
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from footplate import Runner
+from tests.support import loader, settings
+
+ITERATIONS = 12
+_PATIENCE = 120.0
+
+
+def all_settings() -> list[dict[str, Any]]:
+    """Returns 24 settings: loop kind x workers x six mixtures of precision, accumulation, averages and schedules."""
+    mixtures: list[dict[str, Any]] = [
+        {"amp": None, "accumulate": 1, "ema": False, "schedule": "iteration"},
+        {"amp": None, "accumulate": 3, "ema": True, "schedule": "epoch"},
+        {"amp": "bfloat16", "accumulate": 1, "ema": True, "schedule": "iteration"},
+        {"amp": "float16", "accumulate": 3, "ema": False, "schedule": "iteration"},
+        {"amp": "float16", "accumulate": 1, "ema": True, "schedule": "epoch"},
+        {"amp": "bfloat16", "accumulate": 3, "ema": False, "schedule": "epoch"},
+    ]
+    kinds = [("epochs", False), ("iterations", False), ("iterations", True), ("epochs", True)]
+    pairs = [(kind, endless) for kind, endless in kinds if not (kind == "epochs" and endless)]
+    found = [
+        {"by_epoch": kind == "epochs", "endless": endless, "workers": workers, **mixture}
+        for (kind, endless), workers, mixture in itertools.product(pairs[:2], (0, 2), mixtures)
+    ]
+    for place in (13, 16):
+        found[place]["endless"] = True
+    return found
+
+
+def config(work_dir: Path, setting: dict[str, Any]) -> dict[str, Any]:
+    """Returns the config of a run of 12 iterations, in epochs of 4, that saves after every second one."""
+    by_epoch = setting["by_epoch"]
+    wrapper: dict[str, Any] = {"optimizer": {"type": "AdamW", "lr": 0.02}, "clip_grad": {"max_norm": 1.0}}
+    wrapper["accumulative_counts"] = setting["accumulate"]
+    if setting["amp"]:
+        wrapper |= {"type": "AmpOptimWrapper", "dtype": setting["amp"]}
+        wrapper["loss_scale"] = {"init_scale": 1024.0, "growth_interval": 3}
+    schedule = {"type": "LinearLR", "start_factor": 0.1, "end": 9, "by_epoch": False}
+    if setting["schedule"] == "epoch" and by_epoch:
+        schedule = {"type": "CosineAnnealingLR", "T_max": 3, "by_epoch": True, "convert_to_iter_based": False}
+    length: dict[str, Any] = {"max_epochs": 3} if by_epoch else {"max_iters": ITERATIONS, "val_interval": 4}
+    sampler = {"type": "InfiniteSampler" if setting["endless"] else "DefaultSampler", "shuffle": True}
+    hooks = [{"type": "EMAHook", "momentum": 0.1}] if setting["ema"] else []
+    return settings(
+        work_dir,
+        by_epoch=by_epoch,
+        model={"type": "ToyModel", "dropout": 0.3},
+        train_dataloader=loader(16, num_workers=setting["workers"], sampler=sampler),
+        train_cfg={"by_epoch": by_epoch, **length},
+        optim_wrapper=wrapper,
+        param_scheduler=schedule,
+        custom_hooks=hooks,
+        default_hooks={"logger": None, "checkpoint": {"by_epoch": False, "interval": 2, "max_keep_ckpts": 3}},
+        log_level="ERROR",
+        resume=True,
+    )
+
+
+def outcome(runner: Runner) -> dict[str, Any]:
+    """Returns what a run ends with: all that decides how it would go on, and what it has recorded."""
+    histories = {
+        key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" not in key
+    }
+    averages = [getattr(hook, "ema_model", None) for hook in runner.hooks]
+    return {
+        "model": runner.model.state_dict(),
+        "optimizer": runner.optim_wrapper.state_dict(),
+        "schedules": [each.state_dict() for each in runner.param_schedulers],
+        "averages": [each.state_dict() for each in averages if each is not None],
+        "histories": histories,
+        "random": (random.getstate()[1], torch.get_rng_state()),
+        "position": (runner.iter, runner.epoch),
+    }
+
+
+def warm_up(folder: Path) -> None:
+    """Trains once in this process, so that what is forked from it has imported everything."""
+    Runner(**config(folder, all_settings()[1])).train()
+
+
+def start(cfg: dict[str, Any], result: Path, fault: Callable[[], None] | None = None) -> int:
+    """Forks a process that trains and writes its outcome to `result`; returns the process."""
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        log = os.open(result.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        if fault is not None:
+            fault()
+        runner = Runner(**cfg)
+        runner.train()
+        torch.save(outcome(runner), result)
+        code = 0
+    except SystemExit as left:
+        code = int(str(left.code))
+    except KeyboardInterrupt:
+        code = 130  # before the run takes signals, as the command line has it
+    except BaseException as error:  # noqa: BLE001 - what it was stands in the log
+        os.write(2, f"{type(error).__name__}: {error}\n".encode())
+    finally:
+        os._exit(code)
+
+
+def end(process: int, patience: float = _PATIENCE) -> int:
+    """Waits for a process and returns its exit code, negative for a signal; one that hangs is killed (-999)."""
+    until = time.monotonic() + patience
+    while time.monotonic() < until:
+        done, status = os.waitpid(process, os.WNOHANG)
+        if done:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.002)
+    os.kill(process, signal.SIGKILL)
+    os.waitpid(process, 0)
+    return -999
+
+
+def same(one: Any, other: Any) -> bool:
+    """Tells whether two outcomes are equal bit for bit."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, (list, tuple)):
+        return len(one) == len(other) and all(map(same, one, other))
+    if isinstance(one, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return bool(one == other)
+
+
+def first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Returns which part of two outcomes differs first, or "" where none does.
+
+    A run that was found to be finished builds no averages: they are in its checkpoint.
+    """
+    idle = [key for key in ("averages",) if not one[key] or not other[key]]
+    return next((key for key in one if key not in idle and not same(one[key], other[key])), "")

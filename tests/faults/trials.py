@@ -1,0 +1,86 @@
+"""Trials: a run that is interrupted at random instants must end as one that was left alone."""
+
+import os
+import random
+import shutil
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tests.faults.runs import all_settings, config, end, first_difference, start
+
+
+class Trials:
+    """Interrupts runs and compares how they end.
+
+    Args:
+        folder: Where runs work; what a trial leaves is removed when it went well.
+
+    Attributes:
+        fault: Breaks something on purpose in each interrupted run, for the control.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.fault: Callable[[], None] | None = None
+        self._whole: dict[int, tuple[dict[str, Any], float]] = {}
+
+    def whole(self, number: int) -> tuple[dict[str, Any], float]:
+        """Returns outcome and duration, in seconds, of a setting's run that is left alone."""
+        if number not in self._whole:
+            place = self.folder / f"whole-{number}"
+            begun = time.monotonic()
+            code = end(start(config(place, all_settings()[number]), place.with_suffix(".pt")))
+            if code:
+                raise RuntimeError(f"setting {number} does not even run alone: {code}, see {place}.log")
+            self._whole[number] = torch.load(place.with_suffix(".pt"), weights_only=False), time.monotonic() - begun
+        return self._whole[number]
+
+    def interrupt(self, seed: int, numbers: tuple[int, ...], times: int = 2) -> str:
+        """Interrupts one run at random instants, up to `times` times, and resumes it.
+
+        Args:
+            seed: Of setting, signal and instants.
+            numbers: The signals to choose from.
+            times: How many interruptions at most.
+
+        Returns:
+            What is wrong, or "".
+        """
+        draw = random.Random(seed)
+        number = draw.randrange(len(all_settings()))
+        expected, lasts = self.whole(number)
+        place = self.folder / f"trial-{seed}"
+        shutil.rmtree(place, ignore_errors=True)
+        result = place.with_suffix(".pt")
+        result.unlink(missing_ok=True)
+        found = self._interrupted(draw, config(place, all_settings()[number]), result, numbers, lasts, times)
+        if not found and not result.exists():
+            found = "exit code 0 without an end"
+        if not found:
+            found = first_difference(expected, torch.load(result, weights_only=False))
+        if not found:
+            shutil.rmtree(place, ignore_errors=True)
+            for each in (result, result.with_suffix(".log")):
+                each.unlink(missing_ok=True)
+        return found and f"setting {number}: {found}"
+
+    def _interrupted(
+        self, draw: random.Random, cfg: dict[str, Any], result: Path, numbers: tuple[int, ...], lasts: float, times: int
+    ) -> str:
+        for _ in range(times):
+            process = start(cfg, result, self.fault)
+            time.sleep(draw.uniform(0.0, lasts))
+            sent = draw.choice(numbers)
+            os.kill(process, sent)
+            code = end(process)
+            if code == 0:
+                return ""
+            if code not in (-sent, 128 + sent):
+                return f"exit code {code} after {signal.Signals(sent).name}"
+        code = end(start(cfg, result, self.fault))
+        return f"exit code {code} when resumed" if code else ""
