@@ -11,7 +11,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 @pytest.fixture(autouse=True)
 def _process_as_it_was() -> Iterator[None]:
-    """Takes back what a run leaves in its process: log handlers, the default scope, named instances."""
+    """Takes back what a run leaves in its process: log handlers, the default scope, named instances, old names."""
     logger = logging.getLogger("footplate")
     handlers, level = list(logger.handlers), logger.level
     yield
@@ -23,3 +23,5 @@ def _process_as_it_was() -> Iterator[None]:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
         sys.modules["footplate.records"].MessageHub._instances.clear()
+    if "footplate.compat" in sys.modules:
+        sys.modules["footplate.compat"].uninstall()

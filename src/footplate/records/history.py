@@ -205,7 +205,7 @@ class HistoryBuffer:
         wanted = min(int(window or 0), self._capacity)
         if 0 < wanted <= len(self._pending) and self._pending_counts is None:
             # The usual case, a log line's: the ring is not touched.
-            return _as_vector(self._pending[-wanted:]).cpu().double().numpy(), np.ones(wanted)
+            return _as_array(self._pending[-wanted:]), np.ones(wanted)
         self._flush()
         return self._stored(wanted)
 
@@ -252,6 +252,13 @@ class HistoryBuffer:
 def known_statistics() -> list[str]:
     """Returns the names that `HistoryBuffer.statistics` takes."""
     return [*OWN_STATISTICS, *HistoryBuffer._registered]
+
+
+def _as_array(values: list[Any]) -> Values:
+    """Makes an `(N,)` array of numbers and 0-d tensors."""
+    if any(isinstance(value, Tensor) for value in values):
+        return _as_vector(values).cpu().double().numpy()
+    return np.array(values, dtype=np.float64)
 
 
 def _as_vector(values: list[Any]) -> Tensor:

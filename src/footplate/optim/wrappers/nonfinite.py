@@ -39,6 +39,8 @@ class GradientGuard:
             )
         self.policy = policy
         self.count = 0
+        self._alike: _AlikeGradients | None = None
+        self._judged = 0
 
     def allows_step(self, optimizer: Optimizer, parameters: Sequence[Tensor], iteration: int) -> bool:
         """Tells whether the optimizer may step.
@@ -51,9 +53,12 @@ class GradientGuard:
         Raises:
             FootplateError: The gradients are not finite and the policy is "stop".
         """
-        flag = _flag_of([each.grad for each in parameters if each.grad is not None])
-        if flag is None:
+        gradients = [gradient for each in parameters if (gradient := each.grad) is not None]
+        if not gradients:
             return True
+        if len(gradients) != self._judged:
+            self._alike, self._judged = _AlikeGradients.of(gradients), len(gradients)
+        flag = self._alike.flag(gradients) if self._alike else _flag_of(gradients)
         if self.policy == "skip" and flag.device.type != "cpu" and _skips_by_itself(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
@@ -71,9 +76,35 @@ class GradientGuard:
         return self.policy == "warn"
 
 
-def _flag_of(gradients: list[Tensor]) -> Tensor | None:
-    """Returns `(1,)`, above 0 where a gradient is not finite on any rank; None without gradients."""
-    flag: Tensor | None = None
+class _AlikeGradients:
+    """Judges dense gradients of one device and dtype, as nearly all are: nothing is sorted or allocated at a step.
+
+    Args:
+        device: Where they lie.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._found = torch.zeros(1, device=device)
+        self._one = torch.ones(1, device=device)
+
+    @classmethod
+    def of(cls, gradients: list[Tensor]) -> "_AlikeGradients | None":
+        """Returns the judge of these gradients, None where they are not alike."""
+        kinds = {(each.device, each.dtype) for each in gradients}
+        special = any(each.is_sparse or hasattr(each, "to_local") for each in gradients)
+        return None if special or len(kinds) > 1 else cls(gradients[0].device)
+
+    def flag(self, gradients: list[Tensor]) -> Tensor:
+        """Returns `(1,)`, above 0 where a gradient is not finite; valid until the next call."""
+        self._found.zero_()
+        # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
+        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._one)
+        return self._found
+
+
+def _flag_of(gradients: list[Tensor]) -> Tensor:
+    """Returns `(1,)`, above 0 where a gradient is not finite on any rank."""
+    flag = torch.zeros(1, device=gradients[0].device)
     kinds: dict[tuple[Any, Any], list[Tensor]] = {}
     for gradient in gradients:
         local = _local(gradient)
@@ -81,9 +112,8 @@ def _flag_of(gradients: list[Tensor]) -> Tensor | None:
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)
     for (device, _), group in kinds.items():
         found = torch.zeros(1, device=device)
-        # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
         torch._amp_foreach_non_finite_check_and_unscale_(group, found, torch.ones(1, device=device))
-        flag = found if flag is None else flag + found.to(flag.device)
+        flag = flag + found.to(flag.device)
     for mesh in {mesh for gradient in gradients if (mesh := getattr(gradient, "device_mesh", None)) is not None}:
         for dimension in range(mesh.ndim):  # each rank has seen its own shards
             dist.all_reduce(flag, dist.ReduceOp.MAX, group=mesh.get_group(dimension))
