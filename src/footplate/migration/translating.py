@@ -19,11 +19,13 @@ class Translation(NamedTuple):
         sections: The second-generation config.
         notes: What there is to say about the keys that were read.
         sources: For each path that was written, the first-generation key that it comes from.
+        taken: The keys of the old config that are no longer what they were.
     """
 
     sections: ConfigDict
     notes: tuple[Note, ...]
     sources: Mapping[Path, str]
+    taken: frozenset[str]
 
 
 def translate(cfg: _Config) -> _Config:
@@ -74,7 +76,7 @@ def translate_sections(
         if rule.acts_on(draft):
             rule.apply(draft)
     sections = _joined(given, draft)
-    return Translation(sections, tuple(draft.notes), draft.sources)
+    return Translation(sections, tuple(draft.notes), draft.sources, frozenset(set(given) - set(draft.rest)))
 
 
 def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:

@@ -1,0 +1,99 @@
+"""`footplate migrate`."""
+
+import argparse
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from footplate.migration import Note
+    from footplate.migration.rewriting import Migrated
+
+_REPORT = "migration-report.txt"
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "migrate",
+        help="write a first-generation config in the second's words",
+        description="Write a first-generation config, or a tree of them, in the second generation's words: bases "
+        "split as they were, comments kept, and a report of what each key became and of what needs a person.",
+    )
+    parser.add_argument("config", metavar="OLD.py", nargs="?", help="a config file or the name of a recipe")
+    parser.add_argument("-o", "--output", metavar="NEW.py", help="where to write; OLD_migrated.py by default")
+    parser.add_argument("--tree", metavar="DIR", help="migrate all .py configs below DIR, to DIR_migrated or --output")
+    parser.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
+    parser.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Migrates."""
+    from footplate.errors import ArgumentError
+
+    if (arguments.config is None) == (arguments.tree is None):
+        raise ArgumentError("migrate takes one config, or --tree and a folder")
+    found = _migrated(arguments)
+    if arguments.lint:
+        sys.stdout.writelines(f"{line}\n" for line in _report(found))
+    elif arguments.diff:
+        sys.stdout.writelines(each.diff() for each in found if each.changed)
+    else:
+        _write(found)
+        _say(found, arguments)
+    return 0
+
+
+def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
+    from footplate.migration.rewriting import migrate_file, migrate_tree
+    from footplate.recipes.catalog import find_config
+
+    output = Path(arguments.output) if arguments.output else None
+    if arguments.tree is not None:
+        folder = Path(arguments.tree)
+        return migrate_tree(folder, output or folder.with_name(f"{folder.name}_migrated"))
+    return migrate_file(Path(find_config(arguments.config)), output)
+
+
+def _write(found: "Iterable[Migrated]") -> None:
+    for each in found:
+        each.target.parent.mkdir(parents=True, exist_ok=True)
+        each.target.write_text(each.text, encoding="utf-8")
+
+
+def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
+    lines = _report(found)
+    if arguments.tree is not None:
+        folder = Path(arguments.output or f"{arguments.tree.rstrip('/')}_migrated")
+        (folder / _REPORT).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
+    else:
+        lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in found]
+    sys.stdout.writelines(f"{line}\n" for line in lines)
+
+
+def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:
+    """Lists what keys became, then what cannot be kept, then what needs a person, and counts."""
+    from footplate.migration import Kind
+
+    titles = {
+        Kind.BECAME: "what each key became",
+        Kind.WARNING: "what cannot be kept",
+        Kind.PERSON: "what needs a person",
+    }
+    lines: list[str] = []
+    for kind, title in titles.items():
+        notes = [_line(each, note) for each in found for note in each.notes if note.kind is kind]
+        if notes and (every or kind is not Kind.BECAME):
+            lines += [f"{title}:", *(f"  {line}" for line in notes)]
+    changed = sum(each.changed for each in found)
+    people = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
+    lines.append(f"{len(found)} files, {changed} of them change; {people} notes need a person")
+    return lines
+
+
+def _line(each: "Migrated", note: "Note") -> str:
+    return str(note) if note.origin is not None else f"{each.source}: {note}"

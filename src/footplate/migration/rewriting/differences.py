@@ -1,0 +1,53 @@
+"""What a file has to say so that, with what it inherits, a wanted config comes out."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+DELETE = "_delete_"
+
+
+def difference(inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+    """Returns what to write on top of what is inherited.
+
+    Args:
+        inherited: The merged bases.
+        wanted: What is to come out.
+        keys: The top-level keys to look at.
+
+    Returns:
+        Values by key: a dict holds what is to be merged into the inherited one, with `_delete_` where something
+        inherited has to go; None stands for a key that is not wanted.
+    """
+    written: dict[str, Any] = {}
+    for key in keys:
+        if key not in wanted:
+            if inherited.get(key) is not None:
+                written[key] = None
+        elif key not in inherited or not same(inherited[key], wanted[key]):
+            written[key] = _on_top(inherited.get(key), wanted[key])
+    return written
+
+
+def _on_top(inherited: Any, wanted: Any) -> Any:
+    if not isinstance(wanted, Mapping) or not isinstance(inherited, Mapping):
+        return wanted
+    if any(key not in wanted for key in inherited):
+        return {DELETE: True, **wanted}
+    changed = {key: value for key, value in wanted.items() if key not in inherited or not same(inherited[key], value)}
+    return {key: _on_top(inherited.get(key), value) for key, value in changed.items()}
+
+
+def same(first: Any, second: Any) -> bool:
+    """Tells whether two values are equal and of one kind, so that a tuple is no list and True is not 1."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        pairs = zip(first, second, strict=False)
+        return type(first) is type(second) and len(first) == len(second) and all(same(a, b) for a, b in pairs)
+    return type(first) is type(second) and bool(first == second or (first != first and second != second))
+
+
+def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """Returns the top-level keys in which two configs differ; a key that is None may as well be absent."""
+    keys = [*wanted, *(key for key in found if key not in wanted)]
+    return [key for key in keys if not same(found.get(key), wanted.get(key))]

@@ -1,0 +1,228 @@
+"""Migrating one config file, or a tree of them."""
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config
+from footplate.errors import ConfigError, FootplateError, Origin
+from footplate.migration.notes import Kind, Note
+from footplate.migration.rewriting.differences import difference, differing_keys
+from footplate.migration.rewriting.planning import Member, Plan, Tree
+from footplate.migration.rewriting.rewriting import rewritten
+
+_SUFFIX = "_migrated"
+
+
+class Migrated(NamedTuple):
+    """What became of a file.
+
+    Attributes:
+        source: The old file.
+        target: Where the new one belongs.
+        text: The text of the new one; that of the old one where nothing is to be said otherwise.
+        changed: Whether it differs from the old one.
+        notes: What there is to say, of keys that were written in this file.
+    """
+
+    source: Path
+    target: Path
+    text: str
+    changed: bool
+    notes: tuple[Note, ...]
+
+    def diff(self) -> str:
+        """Returns the difference to the old file, as the tool `diff` writes it."""
+        before = self.source.read_text(encoding="utf-8").splitlines(keepends=True)
+        after = self.text.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(before, after, str(self.source), str(self.target)))
+
+
+def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
+    """Migrates a config and the files it inherits from, and writes nothing.
+
+    The bases stay files of their own, as far from the new config as the old ones are from the old. Where another
+    file stands in the way, as it does beside the old config, the name of a base that changes gets an ending.
+
+    Args:
+        path: The config.
+        output: Where the new one belongs; beside the old one by default.
+
+    Returns:
+        The config first, then its bases.
+
+    Raises:
+        FootplateError: A file cannot be read.
+    """
+    path = path.resolve()
+    if path.suffix != ".py":
+        return [_migrate_data(path, output)]
+    tree = Tree([path], with_bases=True)
+    for error in tree.broken.values():
+        raise error
+    target = (output or path.with_name(f"{path.stem}{_SUFFIX}.py")).resolve()
+    mirrored = {each: _mirrored(each, path, target) for each in tree.members}
+    found = {each.source: each for each in _Migration(tree, mirrored).run()}
+    taken = {each: _free(made, each != path) for each, made in found.items()}
+    if taken != mirrored:
+        found = {each.source: each for each in _Migration(tree, taken).run()}
+    return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
+
+
+def migrate_tree(folder: Path, output: Path) -> list[Migrated]:
+    """Migrates all .py configs below a folder, and writes nothing.
+
+    Args:
+        folder: The folder.
+        output: Where the new ones belong, at the same places below it.
+
+    Raises:
+        ConfigError: There is no config below the folder.
+    """
+    folder, output = folder.resolve(), output.resolve()
+    paths = sorted(each.resolve() for each in folder.rglob("*.py"))
+    if not paths:
+        raise ConfigError("there is no .py file below this folder", found=str(folder))
+    tree = Tree(paths)
+    found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.members}).run()
+    return found + [_unread(path, output / path.relative_to(folder), error) for path, error in tree.broken.items()]
+
+
+def _unread(path: Path, target: Path, error: FootplateError) -> Migrated:
+    note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or Origin(str(path), 1))
+    return Migrated(path, target, path.read_text(encoding="utf-8"), False, (note,))
+
+
+class _CollisionError(Exception):
+    """Two bases of a file say the same section, which no config may inherit twice."""
+
+    def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.bases = bases
+
+
+class _Migration:
+    """Rewrites the files of a tree, each behind those it inherits from, and checks that they resolve as wanted."""
+
+    def __init__(self, tree: Tree, targets: Mapping[Path, Path]) -> None:
+        self._tree = tree
+        self._targets = targets
+        self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
+
+    def run(self) -> list[Migrated]:
+        """Returns what becomes of each file; a section that two bases would say is left to one of them."""
+        while True:
+            with tempfile.TemporaryDirectory() as folder:
+                self._trial = Path(folder)
+                try:
+                    return [self._migrate(path, member) for path, member in self._tree.members.items()]
+                except _CollisionError as found:
+                    # The last one that is a part of configs gives way; whoever needs the section says it itself.
+                    if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
+                        raise ConfigError("two bases say the same section", key=found.key) from found
+
+    def _migrate(self, path: Path, member: Member) -> Migrated:
+        target, plan = self._targets[path], self._tree.plan(path)
+        renamed = self._renamed(path, member, flattened=plan is not None)
+        notes = [] if plan is None else _notes_of(member, plan)
+        if plan is None:
+            text = rewritten(member.source, {}, renamed=renamed) if renamed else member.source.text
+        else:
+            text, doubts = self._written(path, member, plan, renamed)
+            notes += doubts
+        self._try(path, text)
+        return Migrated(path, target, text, text != member.source.text, tuple(notes))
+
+    def _renamed(self, path: Path, member: Member, *, flattened: bool) -> dict[str, str | None]:
+        """Other names for bases: where they lie now, and none for those of other packages, which are written out."""
+        renamed: dict[str, str | None] = dict.fromkeys(member.foreign if flattened else ())
+        for name in member.source.bases:
+            base = (path.parent / name).resolve()
+            if name not in renamed and base in self._targets:
+                new = os.path.relpath(self._targets[base], self._targets[path].parent)
+                if os.path.normpath(name) != new:
+                    renamed[name] = new if new.startswith(os.pardir) else f"./{new}"
+        return renamed
+
+    def _written(
+        self, path: Path, member: Member, plan: Plan, renamed: dict[str, str | None]
+    ) -> tuple[str, list[Note]]:
+        """Writes with the old file's expressions, then with values in place of those that came out otherwise."""
+        inherited = self._inherited(member)
+        said = difference(inherited, plan.wanted, plan.keys)
+        by_value: list[str] = []
+        for _ in range(3):
+            text = rewritten(member.source, said, gone=plan.taken, renamed=renamed, by_value=by_value)
+            wrong = self._wrong(path, text, plan)
+            if not wrong:
+                return text, []
+            by_value = sorted({*by_value, *wrong})
+            said = {**said, **difference(inherited, plan.wanted, [key for key in wrong if key not in said])}
+        return text, [Note(Kind.PERSON, key, "could not be written so that it reads back equal") for key in wrong]
+
+    def _inherited(self, member: Member) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for base in member.bases:
+            found = Config.fromfile(self._place(base), import_custom_modules=False).to_dict()
+            twice = [key for key in found if key in merged]
+            if twice:
+                raise _CollisionError(twice[0], member.bases)
+            merged.update(found)
+        return merged
+
+    def _wrong(self, path: Path, text: str, plan: Plan) -> list[str]:
+        """Returns the keys that do not come out as wanted."""
+        self._try(path, text)
+        try:
+            found = Config.fromfile(self._place(path), import_custom_modules=False).to_dict()
+        except FootplateError:
+            return list(plan.keys)
+        keys = differing_keys(found, plan.wanted)
+        return keys if plan.is_whole else [key for key in keys if key in plan.keys]
+
+    def _place(self, path: Path) -> Path:
+        return self._trial / self._targets[path].relative_to(self._root)
+
+    def _try(self, path: Path, text: str) -> None:
+        place = self._place(path)
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_text(text, encoding="utf-8")
+
+
+def _notes_of(member: Member, plan: Plan) -> list[Note]:
+    """Returns the notes on keys that the file itself writes; that on the model where its adapter is named."""
+    own = {each.name for each in member.source.statements}
+    found = []
+    for note in plan.notes:
+        key = note.key.partition(".")[0].partition("[")[0]
+        if (key in own) if key != "model" else "model_adapter" in plan.keys:
+            found.append(note)
+    return found
+
+
+def _mirrored(base: Path, path: Path, target: Path) -> Path:
+    """Where a base belongs: as far from the new config as the old one is from the old."""
+    return target if base == path else (target.parent / os.path.relpath(base, path.parent)).resolve()
+
+
+def _free(made: Migrated, is_base: bool) -> Path:
+    target = made.target
+    if is_base and target.exists() and target.read_text(encoding="utf-8") != made.text:
+        return target.with_name(f"{target.stem}{_SUFFIX}{target.suffix}")
+    return target
+
+
+def _migrate_data(path: Path, output: Path | None) -> Migrated:
+    """Migrates a .json, .yaml or .toml config into one file, without comments."""
+    from footplate.migration.translating import translate
+
+    config = Config.fromfile(path, import_custom_modules=False)
+    new: Any = translate(config)
+    target = (output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}")).resolve()
+    text = path.read_text("utf-8") if new is config else str(new.dump())
+    note = Note(Kind.PERSON, "the file", "is written in whole, with what it inherited and without comments")
+    return Migrated(path, target, text, new is not config, () if new is config else (note,))

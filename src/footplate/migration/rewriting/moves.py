@@ -1,0 +1,93 @@
+"""Where in a first-generation file the expression stands that a second-generation value comes from."""
+
+from footplate.migration.draft import Path
+
+_SPLITS = ("train", "val", "test")
+_EVALUATION_HOOK = ("save_best", "rule", "greater_keys", "less_keys")
+_LOADER_WORDS = {
+    "batch_size": "samples_per_gpu",
+    "num_workers": "workers_per_gpu",
+    "persistent_workers": "persistent_workers",
+    "drop_last": "drop_last",
+    "pin_memory": "pin_memory",
+}
+_FIXED: dict[Path, tuple[Path, ...]] = {
+    ("optim_wrapper", "paramwise_cfg"): (("optimizer", "paramwise_cfg"), ("optimizer", "paramwise_options")),
+    ("optim_wrapper", "constructor"): (("optimizer", "constructor"),),
+    ("optim_wrapper", "clip_grad"): (("optimizer_config", "grad_clip"),),
+    ("optim_wrapper", "accumulative_counts"): (
+        ("optimizer_config", "cumulative_iters"),
+        ("optimizer_config", "update_interval"),
+    ),
+    ("optim_wrapper", "loss_scale"): (("fp16", "loss_scale"), ("optimizer_config", "loss_scale")),
+    ("train_cfg", "max_epochs"): (("runner", "max_epochs"), ("total_epochs",)),
+    ("train_cfg", "max_iters"): (("runner", "max_iters"), ("total_iters",)),
+    ("train_cfg", "val_interval"): (("evaluation", "interval"),),
+    ("train_cfg", "val_begin"): (("evaluation", "start"),),
+    ("default_hooks", "logger", "interval"): (("log_config", "interval"),),
+    ("log_processor", "window_size"): (("log_config", "interval"),),
+    ("env_cfg", "cudnn_benchmark"): (("cudnn_benchmark",),),
+    ("env_cfg", "mp_cfg", "mp_start_method"): (("mp_start_method",),),
+    ("env_cfg", "mp_cfg", "opencv_num_threads"): (("opencv_num_threads",),),
+    ("env_cfg", "dist_cfg", "backend"): (("dist_params", "backend"),),
+    ("randomness", "seed"): (("seed",),),
+    ("load_from",): (("resume_from",),),
+    ("model", "train_cfg"): (("train_cfg",),),
+    ("model", "test_cfg"): (("test_cfg",),),
+}
+
+
+def origins_of(path: Path) -> tuple[Path, ...]:
+    """Returns the key paths of the old config whose expression may stand at a path of the new one, best first."""
+    if path in _FIXED:
+        return _FIXED[path]
+    if path[:2] == ("optim_wrapper", "optimizer") and len(path) > 2:
+        return (("optimizer", *path[2:]),)
+    if path[:2] == ("default_hooks", "checkpoint") and len(path) == 3:
+        section = "evaluation" if path[2] in _EVALUATION_HOOK else "checkpoint_config"
+        return ((section, path[2]),)
+    if path[0] == "custom_hooks" and len(path) > 2:
+        return (path,)
+    if path[0] in ("val_evaluator", "test_evaluator") and len(path) == 2:
+        return (("evaluation", path[1]),)
+    return _of_loader(path)
+
+
+def _of_loader(path: Path) -> tuple[Path, ...]:
+    split = path[0].removesuffix("_dataloader")
+    if split not in _SPLITS:
+        return ()
+    if path[1:] == ("dataset", "dataset"):
+        return (("data", split),)
+    if len(path) == 2 and path[1] in _LOADER_WORDS:
+        word = _LOADER_WORDS[path[1]]
+        own = (("data", path[0], word),)
+        # Batches of a validation are its own, one sample by default.
+        shared = () if path[1] == "batch_size" and split != "train" else (("data", word), (word,))
+        return (*own, *shared)
+    return ()
+
+
+# The old keys that a section belongs to, the first of them that a config has.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "train_dataloader": ("data",),
+    "val_dataloader": ("data",),
+    "test_dataloader": ("data",),
+    "val_evaluator": ("data", "evaluation"),
+    "test_evaluator": ("data", "evaluation"),
+    "optim_wrapper": ("optimizer", "optimizer_config", "fp16"),
+    "param_scheduler": ("lr_config", "momentum_config", "runner"),
+    "train_cfg": ("runner", "total_epochs", "total_iters", "evaluation"),
+    "val_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
+    "test_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
+    "default_hooks": ("checkpoint_config", "log_config", "evaluation"),
+    "log_processor": ("log_config",),
+    "visualizer": ("log_config",),
+    "custom_hooks": ("custom_hooks", "workflow", "evaluation", "lr_config", "optimizer_config", "checkpoint_config"),
+    "env_cfg": ("dist_params", "cudnn_benchmark", "mp_start_method", "opencv_num_threads"),
+    "randomness": ("seed", "deterministic", "diff_seed"),
+    "load_from": ("resume_from",),
+    "resume": ("resume_from", "auto_resume"),
+    "model": ("train_cfg", "test_cfg"),
+    "model_adapter": ("dist_params", "log_config", "runner", "data", "model"),
+}

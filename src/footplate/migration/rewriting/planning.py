@@ -1,0 +1,179 @@
+"""Which file of a tree says which section, and with which values."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config, ConfigDict
+from footplate.errors import FootplateError
+from footplate.migration.generations import is_first_generation
+from footplate.migration.notes import Note
+from footplate.migration.rewriting.moves import OWNERS
+from footplate.migration.rewriting.source import SourceFile
+from footplate.migration.rules import RULES
+from footplate.migration.translating import translate_sections
+
+Values = dict[str, Any]
+
+OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys or () if key not in ("model", "train_cfg", "test_cfg"))
+"""The keys of the first generation that no second-generation file holds."""
+
+_LENGTHS = ("runner", "total_epochs", "total_iters")
+
+
+class Member(NamedTuple):
+    """A file of a tree.
+
+    Attributes:
+        source: The file as it is written.
+        config: What it resolves to, with its bases.
+        bases: The files it inherits from that are of the tree too.
+        foreign: What it inherits from that is not, as it is named.
+    """
+
+    source: SourceFile
+    config: Config
+    bases: tuple[Path, ...]
+    foreign: tuple[str, ...]
+
+
+class Plan(NamedTuple):
+    """What a file is to say.
+
+    Attributes:
+        wanted: The config that is to come out of it and its bases.
+        keys: The top-level keys that it speaks of.
+        notes: What there is to say about the keys of the old config.
+        taken: The variables of the old file that are no longer what they were.
+        is_whole: Whether the config is a run of its own, rather than a part of others.
+    """
+
+    wanted: Values
+    keys: tuple[str, ...]
+    notes: tuple[Note, ...]
+    taken: frozenset[str]
+    is_whole: bool
+
+
+class Tree:
+    """Files that inherit from each other.
+
+    Args:
+        paths: The files.
+        with_bases: Whether files that they inherit from belong to the tree too, wherever they lie.
+
+    Raises:
+        FootplateError: A file cannot be read.
+
+    Attributes:
+        members: The files by path, each behind those it inherits from.
+        broken: Files that cannot be read, with the error.
+    """
+
+    def __init__(self, paths: Iterable[Path], *, with_bases: bool = False) -> None:
+        self.members: dict[Path, Member] = {}
+        self.broken: dict[Path, FootplateError] = {}
+        self._paths = {path.resolve() for path in paths}
+        self._with_bases = with_bases
+        for path in sorted(self._paths):
+            self._add(path)
+        self._users = self._find_users()
+        self._withheld: set[tuple[Path, str]] = set()
+
+    def plan(self, path: Path) -> Plan | None:
+        """Returns what a file is to say; None where it is of the second generation, or holds nothing of either."""
+        member = self.members[path]
+        if not _concerns(member.config):
+            return None
+        is_whole = _is_run(member.config)
+        context = _over({} if is_whole else self._context(path), member.config)
+        translation = translate_sections(context)
+        wanted = translation.sections.to_dict()
+        made = {each[0] for each in translation.sources}
+        if wanted.get("model") != context.get("model"):
+            made.add("model")
+        keys = [key for key in OWNERS if key in wanted and key in made]
+        keys += [key for key in wanted if key in made and key not in OWNERS]
+        if not is_whole:
+            keys = [key for key in keys if (path, key) not in self._withheld and self._hosts(member, key, context)]
+        return Plan(wanted, tuple(keys), translation.notes, translation.taken, is_whole)
+
+    def withhold(self, path: Path, key: str) -> bool:
+        """Takes a section away from a file, and from those above it, that are parts; tells whether one had it."""
+        parts = [each for each in {path} | self._above(path) if not _is_run(self.members[each].config)]
+        plans = {each: self.plan(each) for each in parts}
+        holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
+        self._withheld |= holders
+        return bool(holders)
+
+    def _add(self, path: Path) -> None:
+        if path in self.members or path in self.broken:
+            return
+        try:
+            source = SourceFile(path)
+            config = Config.fromfile(path, import_custom_modules=False)
+        except FootplateError as error:
+            self.broken[path] = error
+            return
+        bases, foreign = [], []
+        for name in source.bases:
+            base = (path.parent / name).resolve()
+            if "::" not in name and (base in self._paths or self._with_bases):
+                self._add(base)
+                bases.append(base)
+            else:
+                foreign.append(name)
+        self.members[path] = Member(source, config, tuple(bases), tuple(foreign))
+
+    def _find_users(self) -> dict[Path, list[Path]]:
+        """The runs that inherit from each file, directly or through others."""
+        users: dict[Path, list[Path]] = {path: [] for path in self.members}
+        for path, member in self.members.items():
+            if _is_run(member.config) and _concerns(member.config):
+                for base in self._above(path):
+                    users[base].append(path)
+        return users
+
+    def _above(self, path: Path) -> set[Path]:
+        found: set[Path] = set()
+        for base in self.members[path].bases:
+            if base in self.members:
+                found |= {base} | self._above(base)
+        return found
+
+    def _context(self, path: Path) -> Values:
+        """What most runs that inherit from a file say beside it."""
+        runs = [self.members[user].config for user in self._users[path]]
+        context: Values = {}
+        for key in (*OLD_KEYS, "model"):
+            said = [run[key] for run in runs if key in run]
+            if len(said) * 2 > len(runs):
+                (text, _), *_ = Counter(map(repr, said)).most_common(1)
+                context[key] = next(value for value in said if repr(value) == text)
+        return context
+
+    def _hosts(self, member: Member, key: str, context: Mapping[str, Any]) -> bool:
+        """Tells whether a part of a config is where a section belongs: it writes the section's first owner."""
+        owner = next((each for each in OWNERS.get(key, ()) if each in context), None)
+        return owner is not None and any(each.name == owner for each in member.source.statements)
+
+
+def _over(context: Values, config: Config) -> ConfigDict:
+    """Returns the keys of a config, and what else there is in its context."""
+    merged = ConfigDict({**context, **{key: config[key] for key in config}})
+    merged._origins.update(config._origins)
+    return merged
+
+
+def _is_run(config: Config) -> bool:
+    """Tells whether a config is a run of its own: it has a model, and says how long to train."""
+    return "model" in config and any(key in config for key in _LENGTHS)
+
+
+def _concerns(config: Config) -> bool:
+    """Tells whether there is something to translate."""
+    try:
+        return is_first_generation(config)
+    except FootplateError:
+        return False
