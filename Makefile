@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test check slow bench clean
+.PHONY: setup train test check slow faults bench clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -25,5 +25,9 @@ test: setup
 slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 1800
 
+# Runs killed and stopped at random instants, compared with runs left alone; goes on where it stopped.
+faults: setup
+	$(BIN)/python -m tests.faults
+
 clean:
-	rm -rf .venv work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults work_dirs .mypy_cache .ruff_cache .pytest_cache

@@ -1,13 +1,12 @@
 """The run: its state, loops, hooks and the order in which its parts are built."""
 
+from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import EVENTS, Hook, HookList, Priority, get_priority
 from footplate.engine.loops import (
     BaseLoop,
     BaseTrainLoop,
     EpochBasedTrainLoop,
     IterBasedTrainLoop,
-    TestLoop,
-    ValLoop,
 )
 from footplate.engine.runner import Runner
 from footplate.engine.simulation import simulate

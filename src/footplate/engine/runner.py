@@ -21,11 +21,12 @@ from footplate.distributed import (
     unwrap_model,
 )
 from footplate.engine import assemble, determinism, setup, state
+from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked
-from footplate.engine.loops import BaseTrainLoop, TestLoop, ValLoop
+from footplate.engine.loops import BaseTrainLoop
 from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
