@@ -1,10 +1,11 @@
 import logging
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from footplate.config import Config, KeyOrigin, apply_overrides
-from footplate.errors import OverrideError, origin_of
+from footplate.errors import Origin, OverrideError, origin_of
 
 
 def config() -> Config:
@@ -84,6 +85,15 @@ def test_strict_overrides_refuse(override: str, message: str, suggestion: str | 
     assert caught.value.suggestion == suggestion
     assert len(str(caught.value).splitlines()) <= 5
     assert cfg.to_dict() == config().to_dict()
+
+
+def test_a_refused_value_names_where_the_key_was_written(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text("a = 1\nb = dict(\n    c=2)\n")
+    cfg = Config.fromfile(tmp_path / "main.py")
+    for override, origin in [("b.c=x", Origin(str(tmp_path / "main.py"), 3)), ("d=1", Origin("--set", 0))]:
+        with pytest.raises(OverrideError) as caught:
+            apply_overrides(cfg, [override])
+        assert caught.value.origin == origin
 
 
 def test_a_refused_key_tells_how_to_add_it() -> None:

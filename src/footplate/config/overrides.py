@@ -8,7 +8,7 @@ from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import Placing, find, put, split_path
 from footplate.config.origins import Place
 from footplate.config.values import read_value
-from footplate.errors import ConfigError, ConfigKeyError, OverrideError
+from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError, origin_of
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -71,7 +71,7 @@ def apply_overrides(
         try:
             value = override.value
             if not override.on_purpose:
-                value = _checked(mapping, override, strict)
+                value = _checked(mapping, override, strict, origin)
             put(mapping, list(split_path(override.path)), settled(value), Placing(origin), [])
         except OverrideError:
             raise
@@ -79,13 +79,16 @@ def apply_overrides(
             raise _refusal(error, override) from error
 
 
-def _checked(mapping: ConfigDict, override: Override, strict: bool) -> Any:
+def _checked(mapping: ConfigDict, override: Override, strict: bool, origin: Origin) -> Any:
     """Returns the value as the key takes it; refuses an unknown key or another kind, or warns of it."""
+    place: Origin | None = origin
     try:
-        _, _, held = find(mapping, override.path)
+        holder, key, held = find(mapping, override.path)
+        place = origin_of(holder, key) or origin
         return fitted(held, override.value, override.path)
     except ConfigError as error:
         if strict:
+            error.origin = error.origin or place
             raise _refusal(error, override) from error
         advice = f"; did you mean '{error.suggestion}'?" if error.suggestion else ""
         _logger.warning("--cfg-options %s: %s%s", override.path, error.message, advice)
