@@ -30,7 +30,7 @@ from footplate.engine.loops import BaseTrainLoop
 from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
-from footplate.engine.signals import Interrupted, Requests
+from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from footplate.errors import ArgumentError, at_key, located
 from footplate.records import MessageHub, describe_environment, log_to_file, set_level
 from footplate.registry import RUNNERS, set_default_scope
@@ -144,6 +144,8 @@ class Runner:
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
         self.hooks.register(self.nonfinite)
+        if self.world_size > 1:
+            self.hooks.register(AgreementHook())
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
         self.model: Any = assemble.build_model(self, model, data_preprocessor)

@@ -6,7 +6,16 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import torch
+import torch.distributed as dist
+
+from footplate.distributed import is_distributed
+from footplate.engine.hook import Hook
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
@@ -34,6 +43,8 @@ class Requests:
         self.pending = False
         self.save = False
         self.stop: int | None = None
+        self._together = False
+        self._asked: int | None = None
         self._process = os.getpid()
 
     def alarm(self) -> None:
@@ -49,7 +60,8 @@ class Requests:
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.pending, self.save, self.stop, self._process = False, False, None, os.getpid()
+        self.pending, self.save, self.stop, self._asked = False, False, None, None
+        self._process, self._together = os.getpid(), is_distributed()
         handlers: dict[int, Any] = dict.fromkeys(_STOPPING, self._on_stop)
         if _SAVING is not None:
             handlers[_SAVING] = self._on_save
@@ -64,12 +76,41 @@ class Requests:
         if os.getpid() != self._process:
             return  # a worker, forked from this process: it ends with its loader
         name = signal.Signals(number).name
-        if self.stop is not None:
+        if self._asked is not None:
             os.write(2, f"{name} again: leaving at once, nothing more is saved\n".encode())
             os._exit(128 + number)
         os.write(2, f"{name}: finishing the iteration, then saving; once more leaves at once\n".encode())
-        self.stop, self.pending = number, True
+        self._asked = number
+        if not self._together:
+            self.stop, self.pending = number, True
+
+    def agree(self, device: torch.device) -> None:
+        """Lets all ranks know what any was asked for; each calls this in the same iteration."""
+        wishes = torch.tensor([self._asked or 0, int(self.save)], device=device)
+        dist.all_reduce(wishes, dist.ReduceOp.MAX)
+        stop, save = wishes.tolist()
+        self.stop, self.save, self.pending = stop or None, bool(save), self.pending or bool(stop or save)
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
-            self.save = self.pending = True
+            self.save, self.pending = True, not self._together
+
+
+class AgreementHook(Hook):
+    """Has all ranks answer a request in the same iteration, whichever of them was asked.
+
+    Args:
+        interval: Iterations between two questions.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(self, interval: int = 10) -> None:
+        self.interval = interval
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Asks the other ranks at the interval."""
+        if (runner.iter + 1) % self.interval == 0:
+            runner.requests.agree(runner.device)

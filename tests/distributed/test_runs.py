@@ -1,0 +1,62 @@
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook, Runner
+from tests.distributed.conftest import OnRanks
+from tests.support import settings
+
+
+class Send(Hook):
+    """Sends a signal to one rank after an iteration."""
+
+    def __init__(self, number: int, rank: int, at: int) -> None:
+        self.number, self.rank, self.at = number, rank, at
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.rank == self.rank and runner.iter == self.at:
+            os.kill(os.getpid(), self.number)
+
+
+def run(folder: Path, *hooks: Hook, **changes: Any) -> tuple[Any, int, list[float]]:
+    cfg = settings(
+        folder,
+        by_epoch=False,
+        model={"type": "ToyModel", "dropout": 0.3},
+        train_cfg={"by_epoch": False, "max_iters": 14, "val_interval": 7},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 4}},
+        randomness={"seed": 7, "diff_rank_seed": True},
+        launcher="pytorch",
+        custom_hooks=list(hooks),
+        **changes,
+    )
+    runner, code = Runner(**cfg), None
+    try:
+        runner.train()
+    except SystemExit as left:
+        code = left.code
+    return code, runner.iter, [value for each in runner.model.parameters() for value in each.flatten().tolist()]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_all_ranks_stop_in_the_same_iteration_and_go_on_bit_for_bit(
+    tmp_path: Path, on_ranks: OnRanks, rank: int
+) -> None:
+    whole = on_ranks(2, run, tmp_path / "whole")
+    told = on_ranks(2, run, tmp_path / "told", Send(signal.SIGTERM, rank, 3))
+    assert [each[:2] for each in told] == [(143, 10)] * 2
+    assert (tmp_path / "told/last_checkpoint").read_text() == str(tmp_path / "told/on_signal.pth")
+    resumed = on_ranks(2, _resumed, tmp_path / "told")
+    assert resumed == whole
+
+
+def _resumed(folder: Path) -> tuple[Any, int, list[float]]:
+    return run(folder, resume=True)
+
+
+def test_a_wish_to_save_reaches_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
+    assert [each[:2] for each in on_ranks(2, run, tmp_path, Send(signal.SIGUSR1, 1, 2))] == [(None, 14)] * 2
+    assert (tmp_path / "on_signal.pth").exists()
