@@ -203,11 +203,13 @@ class BaseTrainLoop(BaseLoop):
         self._validate_if_due()
 
     def _validation_is_due(self) -> bool:
+        if self.runner.val_loop is None:
+            return False
         if self.validation_requested:
-            return self.runner.val_loop is not None
+            return True
         done = self._position
         self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
-        if self.runner.val_loop is None or done in (0, self._validated_at) or done < self.val_begin:
+        if done in (0, self._validated_at) or done < self.val_begin:
             return False
         return done % self.val_interval == 0 or done == self._end
 

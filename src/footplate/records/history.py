@@ -1,5 +1,6 @@
 """The values of one scalar over a run, kept where they were computed until someone reads them."""
 
+import math
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -124,6 +125,11 @@ class HistoryBuffer:
 
     def mean(self, window: int | str | None = None) -> float:
         """Returns the mean over the latest `window` values, the `"epoch"`, or all (`"global"`, None)."""
+        if type(window) is int and 0 < window <= len(self._pending) and self._pending_counts is None:
+            # The usual case, a log line's, needs no array.
+            recent = self._pending[-min(window, self._capacity) :]
+            if not any(isinstance(value, Tensor) for value in recent):
+                return math.fsum(recent) / len(recent)
         totals = self._totals_of(window)
         if totals is not None:
             return float(totals.sum) / totals.count if totals.sum is not None else float("nan")

@@ -62,7 +62,10 @@ class GradientGuard:
         if self.policy == "skip" and flag.device.type != "cpu" and _skips_by_itself(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
-        return not flag.item() or self._decide(iteration)
+        if not flag.item():
+            return True
+        flag.zero_()
+        return self._decide(iteration)
 
     def _decide(self, iteration: int) -> bool:
         self.count += 1
@@ -86,6 +89,8 @@ class _AlikeGradients:
     def __init__(self, device: torch.device) -> None:
         self._found = torch.zeros(1, device=device)
         self._one = torch.ones(1, device=device)
+        # On a CPU the flag is read at once, and reset only after it was raised.
+        self._reset = device.type != "cpu"
 
     @classmethod
     def of(cls, gradients: list[Tensor]) -> "_AlikeGradients | None":
@@ -96,7 +101,8 @@ class _AlikeGradients:
 
     def flag(self, gradients: list[Tensor]) -> Tensor:
         """Returns `(1,)`, above 0 where a gradient is not finite; valid until the next call."""
-        self._found.zero_()
+        if self._reset:
+            self._found.zero_()
         # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
         torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._one)
         return self._found
