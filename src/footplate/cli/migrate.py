@@ -26,6 +26,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--tree", metavar="DIR", help="migrate all .py configs below DIR, to DIR_migrated or --output")
     parser.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
     parser.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
+    parser.add_argument("--rules", action="store_true", help="show the rules, each with an example")
     parser.set_defaults(run=run)
     return parser
 
@@ -33,7 +34,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Migrates."""
     from footplate.errors import ArgumentError
+    from footplate.migration import RULES
 
+    if arguments.rules:
+        sys.stdout.write("\n".join(rule.as_text() for rule in RULES))
+        return 0
     if (arguments.config is None) == (arguments.tree is None):
         raise ArgumentError("migrate takes one config, or --tree and a folder")
     found = _migrated(arguments)

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 DELETE = "_delete_"
+_ABSENT = object()
 
 
 def difference(inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
@@ -24,17 +25,17 @@ def difference(inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: It
             if inherited.get(key) is not None:
                 written[key] = None
         elif key not in inherited or not same(inherited[key], wanted[key]):
-            written[key] = _on_top(inherited.get(key), wanted[key])
+            written[key] = _on_top(inherited.get(key, _ABSENT), wanted[key])
     return written
 
 
 def _on_top(inherited: Any, wanted: Any) -> Any:
-    if not isinstance(wanted, Mapping) or not isinstance(inherited, Mapping):
+    if inherited is _ABSENT or not isinstance(wanted, Mapping):
         return wanted
-    if any(key not in wanted for key in inherited):
+    if not isinstance(inherited, Mapping) or any(key not in wanted for key in inherited):
         return {DELETE: True, **wanted}
     changed = {key: value for key, value in wanted.items() if key not in inherited or not same(inherited[key], value)}
-    return {key: _on_top(inherited.get(key), value) for key, value in changed.items()}
+    return {key: _on_top(inherited.get(key, _ABSENT), value) for key, value in changed.items()}
 
 
 def same(first: Any, second: Any) -> bool:

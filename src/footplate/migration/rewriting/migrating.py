@@ -65,10 +65,10 @@ def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
         raise error
     target = (output or path.with_name(f"{path.stem}{_SUFFIX}.py")).resolve()
     mirrored = {each: _mirrored(each, path, target) for each in tree.members}
-    found = {each.source: each for each in _Migration(tree, mirrored).run()}
+    found = {each.source: each for each in _Migration(tree, mirrored, strict=True).run()}
     taken = {each: _free(made, each != path) for each, made in found.items()}
     if taken != mirrored:
-        found = {each.source: each for each in _Migration(tree, taken).run()}
+        found = {each.source: each for each in _Migration(tree, taken, strict=True).run()}
     return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
 
 
@@ -108,9 +108,10 @@ class _CollisionError(Exception):
 class _Migration:
     """Rewrites the files of a tree, each behind those it inherits from, and checks that they resolve as wanted."""
 
-    def __init__(self, tree: Tree, targets: Mapping[Path, Path]) -> None:
+    def __init__(self, tree: Tree, targets: Mapping[Path, Path], *, strict: bool = False) -> None:
         self._tree = tree
         self._targets = targets
+        self._strict = strict
         self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
 
     def run(self) -> list[Migrated]:
@@ -126,16 +127,25 @@ class _Migration:
                         raise ConfigError("two bases say the same section", key=found.key) from found
 
     def _migrate(self, path: Path, member: Member) -> Migrated:
-        target, plan = self._targets[path], self._tree.plan(path)
-        renamed = self._renamed(path, member, flattened=plan is not None)
-        notes = [] if plan is None else _notes_of(member, plan)
+        target = self._targets[path]
+        try:
+            plan = self._tree.plan(path)
+        except ConfigError as error:
+            if self._strict:
+                raise
+            note = Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)
+            return self._left(path, member, (note,))
         if plan is None:
-            text = rewritten(member.source, {}, renamed=renamed) if renamed else member.source.text
-        else:
-            text, doubts = self._written(path, member, plan, renamed)
-            notes += doubts
+            return self._left(path, member, ())
+        text, notes = self._written(path, member, plan, self._renamed(path, member, flattened=True))
         self._try(path, text)
         return Migrated(path, target, text, text != member.source.text, tuple(notes))
+
+    def _left(self, path: Path, member: Member, notes: tuple[Note, ...]) -> Migrated:
+        renamed = self._renamed(path, member, flattened=False)
+        text = rewritten(member.source, {}, renamed=renamed) if renamed else member.source.text
+        self._try(path, text)
+        return Migrated(path, self._targets[path], text, text != member.source.text, notes)
 
     def _renamed(self, path: Path, member: Member, *, flattened: bool) -> dict[str, str | None]:
         """Other names for bases: where they lie now, and none for those of other packages, which are written out."""
@@ -154,15 +164,20 @@ class _Migration:
         """Writes with the old file's expressions, then with values in place of those that came out otherwise."""
         inherited = self._inherited(member)
         said = difference(inherited, plan.wanted, plan.keys)
-        by_value: list[str] = []
+        notes, by_value, deleted = _notes_of(member, plan, said), list[str](), list[str]()
         for _ in range(3):
-            text = rewritten(member.source, said, gone=plan.taken, renamed=renamed, by_value=by_value)
-            wrong = self._wrong(path, text, plan)
-            if not wrong:
-                return text, []
+            text = rewritten(member.source, said, gone=plan.taken, renamed=renamed, by_value=by_value, deleted=deleted)
+            wrong, left = self._wrong(path, text, plan)
+            if not wrong and not left:
+                return text, notes
             by_value = sorted({*by_value, *wrong})
-            said = {**said, **difference(inherited, plan.wanted, [key for key in wrong if key not in said])}
-        return text, [Note(Kind.PERSON, key, "could not be written so that it reads back equal") for key in wrong]
+            deleted = [key for key in left if key not in inherited]
+            said = {
+                **said,
+                **difference(inherited, plan.wanted, [key for key in (*wrong, *left) if key not in deleted]),
+            }
+        doubts = [Note(Kind.PERSON, key, "does not read back as it should") for key in (*wrong, *left)]
+        return text, [*notes, *doubts]
 
     def _inherited(self, member: Member) -> dict[str, Any]:
         merged: dict[str, Any] = {}
@@ -174,15 +189,16 @@ class _Migration:
             merged.update(found)
         return merged
 
-    def _wrong(self, path: Path, text: str, plan: Plan) -> list[str]:
-        """Returns the keys that do not come out as wanted."""
+    def _wrong(self, path: Path, text: str, plan: Plan) -> tuple[list[str], list[str]]:
+        """Returns the keys that do not come out as wanted, and old keys that are left."""
         self._try(path, text)
         try:
             found = Config.fromfile(self._place(path), import_custom_modules=False).to_dict()
         except FootplateError:
-            return list(plan.keys)
-        keys = differing_keys(found, plan.wanted)
-        return keys if plan.is_whole else [key for key in keys if key in plan.keys]
+            return list(plan.keys), []
+        left = [key for key in found if key in plan.taken and key not in plan.wanted and found[key] is not None]
+        keys = [key for key in differing_keys(found, plan.wanted) if key not in left]
+        return keys if plan.is_whole else [key for key in keys if key in plan.keys], left
 
     def _place(self, path: Path) -> Path:
         return self._trial / self._targets[path].relative_to(self._root)
@@ -193,13 +209,14 @@ class _Migration:
         place.write_text(text, encoding="utf-8")
 
 
-def _notes_of(member: Member, plan: Plan) -> list[Note]:
-    """Returns the notes on keys that the file itself writes; that on the model where its adapter is named."""
-    own = {each.name for each in member.source.statements}
+def _notes_of(member: Member, plan: Plan, said: Mapping[str, Any]) -> list[Note]:
+    """Returns the notes on what the file itself writes; that on the model where its adapter is named."""
+    own, path = {each.name for each in member.source.statements}, str(member.source.path)
     found = []
     for note in plan.notes:
         key = note.key.partition(".")[0].partition("[")[0]
-        if (key in own) if key != "model" else "model_adapter" in plan.keys:
+        is_here = key in own and (note.origin is None or note.origin.file == path)
+        if ("model_adapter" in said) if note.key == "model" else is_here:
             found.append(note)
     return found
 

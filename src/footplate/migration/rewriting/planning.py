@@ -82,9 +82,13 @@ class Tree:
         self._withheld: set[tuple[Path, str]] = set()
 
     def plan(self, path: Path) -> Plan | None:
-        """Returns what a file is to say; None where it is of the second generation, or holds nothing of either."""
+        """Returns what a file is to say; None where it is of the second generation, or holds nothing of either.
+
+        Raises:
+            ConfigError: It cannot be translated.
+        """
         member = self.members[path]
-        if not _concerns(member.config):
+        if not is_first_generation(member.config):
             return None
         is_whole = _is_run(member.config)
         context = _over({} if is_whole else self._context(path), member.config)
@@ -102,7 +106,7 @@ class Tree:
     def withhold(self, path: Path, key: str) -> bool:
         """Takes a section away from a file, and from those above it, that are parts; tells whether one had it."""
         parts = [each for each in {path} | self._above(path) if not _is_run(self.members[each].config)]
-        plans = {each: self.plan(each) for each in parts}
+        plans = {each: self.plan(each) for each in parts if _concerns(self.members[each].config)}
         holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
         self._withheld |= holders
         return bool(holders)

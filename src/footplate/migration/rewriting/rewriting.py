@@ -16,10 +16,12 @@ def rewritten(
     gone: Container[str] = (),
     renamed: dict[str, str | None],
     by_value: Iterable[str] = (),
+    deleted: Iterable[str] = (),
 ) -> str:
     """Returns the text of a file in the second generation's words.
 
-    Statements of first-generation keys give way to sections; everything else, comments included, stays.
+    Statements of first-generation keys give way to sections; everything else, comments included, stays. A variable
+    that other lines read stays too, and is deleted at the end.
 
     Args:
         source: The old file.
@@ -27,9 +29,11 @@ def rewritten(
         gone: The variables of the old file whose statements give way.
         renamed: Other names for its bases; None takes a base out.
         by_value: Sections whose values are written out, rather than the old file's expressions.
+        deleted: Variables to delete at the end.
     """
     giving_way = [each for each in source.statements if each.name is not None and each.name in gone]
     removed = frozenset(each.name for each in giving_way if each.name is not None)
+    read = removed & {name for each in source.statements if each.name not in removed for name in each.reads}
     values = frozenset(by_value)
 
     def quote(path: Path) -> Quoted | None:
@@ -39,10 +43,14 @@ def rewritten(
     placed = _placed(said, giving_way)
     lines = source.with_bases(renamed)
     for each in reversed(giving_way):
-        sections = [writer.statement(key, said[key]) for key in placed.pop(id(each), [])]
-        lines[each.first - 1 : each.last] = _with_comments(source, each, "".join(sections))
-    rest = [writer.statement(key, said[key]) for keys in placed.values() for key in keys]
-    return _tidied([*lines, *("".join(rest).splitlines())])
+        sections = "".join(writer.statement(key, said[key]) for key in placed.pop(id(each), []))
+        first = each.last if each.name in read else each.first - 1
+        lines[first : each.last] = (
+            sections.splitlines() if each.name in read else _with_comments(source, each, sections)
+        )
+    rest = "".join(writer.statement(key, said[key]) for keys in placed.values() for key in keys)
+    ended = sorted({*deleted, *read})
+    return _tidied([*lines, *rest.splitlines(), *([f"del {', '.join(ended)}"] if ended else [])])
 
 
 def _placed(said: Mapping[str, Any], gone: list[Statement]) -> dict[int, list[str]]:

@@ -27,6 +27,20 @@ class Rule(NamedTuple):
     after: str
     given: str = ""
 
+    def as_text(self) -> str:
+        """Returns the rule as a page of the docs shows it."""
+        parts = [f"### {self.id}", self.summary]
+        if self.before.strip():
+            parts += [_code(self.before), "becomes"]
+        parts.append(_code(self.after) if self.after.strip() else "nothing.")
+        if self.given.strip():
+            parts += ["where the config has", _code(self.given)]
+        return "\n\n".join(parts) + "\n"
+
     def acts_on(self, draft: Draft) -> bool:
         """Tells whether there is something for it to do."""
         return self.keys is None or any(key in draft.rest for key in self.keys)
+
+
+def _code(text: str) -> str:
+    return f"```python\n{text.strip()}\n```"

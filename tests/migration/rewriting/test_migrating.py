@@ -1,0 +1,233 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Config
+from footplate.errors import ConfigError
+from footplate.migration import Kind, translate
+from footplate.migration.rewriting import Migrated, migrate_file, migrate_tree
+from footplate.migration.rewriting.differences import differing_keys
+
+FILES = {
+    "_base_/model.py": "# the network\nmodel = dict(type='Net', depth=18)\n",
+    "_base_/data.py": """\
+# data
+root = 'data/'
+train_pipeline = [dict(type='Load')]  # the usual
+data = dict(
+    samples_per_gpu=2,  # pictures a process
+    workers_per_gpu=1,
+    # what is learned from
+    train=dict(type='A', root=root, pipeline=train_pipeline),
+    val=dict(type='A', root=root,
+             pipeline=[]))
+""",
+    "_base_/schedule.py": """\
+# optimizer
+optimizer = dict(type='SGD', lr=0.01)  # tuned
+optimizer_config = dict(grad_clip=None)
+# learning policy
+lr_config = dict(policy='step', step=[8, 11])
+runner = dict(type='EpochBasedRunner', max_epochs=12)
+""",
+    "_base_/runtime.py": """\
+checkpoint_config = dict(interval=1)
+# yapf:disable
+log_config = dict(interval=50, hooks=[
+    dict(type='TextLoggerHook'),
+    # dict(type='TensorboardLoggerHook')
+])
+dist_params = dict(backend='nccl')
+load_from = None
+""",
+    "run.py": """\
+_base_ = [
+    './_base_/model.py', './_base_/data.py',
+    './_base_/schedule.py', './_base_/runtime.py'
+]
+max_epochs = 24  # twice as long
+model = dict(depth=50)
+runner = dict(max_epochs=max_epochs)
+evaluation = dict(interval=2, metric='bbox')
+""",
+    "child.py": "_base_ = 'run.py'\noptimizer = dict(lr=0.02)  # more\ndata = dict(samples_per_gpu=4)\n",
+    "deleting.py": """\
+_base_ = 'run.py'
+optimizer = dict(_delete_=True, type='AdamW', lr=1e-4)
+custom_hooks = [dict(type='NumClassCheckHook')]
+""",
+    "other.py": "optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))  # of the second\n",
+}
+
+
+def tree(folder: Path, files: dict[str, str] = FILES) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def written(found: list[Migrated]) -> list[Migrated]:
+    for each in found:
+        each.target.parent.mkdir(parents=True, exist_ok=True)
+        each.target.write_text(each.text)
+    return found
+
+
+def check_equal(old: Path, new: Path) -> None:
+    wanted: Any = translate(Config.fromfile(old)).to_dict()
+    assert not differing_keys(Config.fromfile(new).to_dict(), wanted)
+
+
+def test_a_tree_resolves_as_its_translation(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "old")
+    found = written(migrate_tree(folder, tmp_path / "new"))
+    assert {str(each.target.relative_to(tmp_path / "new")) for each in found} == set(FILES)
+    for name in ("run.py", "child.py", "deleting.py", "other.py"):
+        check_equal(folder / name, tmp_path / "new" / name)
+    unchanged = {each.source.name for each in found if not each.changed}
+    assert unchanged == {"model.py", "other.py"}
+    assert (tmp_path / "new/other.py").read_text() == FILES["other.py"]
+
+
+def test_comments_and_variables_are_kept(tmp_path: Path) -> None:
+    written(migrate_tree(tree(tmp_path / "old"), tmp_path / "new"))
+    for name, text in FILES.items():
+        new = (tmp_path / "new" / name).read_text()
+        for line in text.splitlines():
+            if "#" in line:
+                assert line[line.index("#") :] in new, (name, line)
+    assert "train_pipeline = [dict(type='Load')]  # the usual" in (tmp_path / "new/_base_/data.py").read_text()
+    assert "pipeline=train_pipeline" in (tmp_path / "new/_base_/data.py").read_text()
+    assert "max_epochs=max_epochs" in (tmp_path / "new/run.py").read_text()
+
+
+def test_each_base_says_its_own_part(tmp_path: Path) -> None:
+    written(migrate_tree(tree(tmp_path / "old"), tmp_path / "new"))
+
+    def keys(name: str) -> set[str]:
+        return set(Config.fromfile(tmp_path / "new/_base_" / name))
+
+    assert keys("schedule.py") == {"optim_wrapper", "param_scheduler", "train_cfg", "val_cfg"}
+    assert keys("data.py") == {"root", "train_pipeline", "train_dataloader", "val_dataloader", "val_evaluator"}
+    assert keys("runtime.py") == {"default_hooks", "log_processor", "env_cfg", "model_adapter", "load_from"}
+    child = (tmp_path / "new/child.py").read_text()
+    assert "optim_wrapper = dict(optimizer=dict(lr=0.02))" in child
+    assert "train_dataloader = dict(batch_size=4)" in child
+    assert len(child.splitlines()) == 4
+
+
+def test_one_file_brings_its_bases(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "old")
+    found = written(migrate_file(folder / "run.py", tmp_path / "new/twin.py"))
+    assert found[0].target == tmp_path / "new/twin.py"
+    assert (tmp_path / "new/_base_/schedule.py").exists()
+    assert "'./_base_/schedule.py'" in found[0].text
+    check_equal(folder / "run.py", tmp_path / "new/twin.py")
+
+
+def test_beside_the_old_one_nothing_is_overwritten(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "old")
+    found = written(migrate_file(folder / "child.py"))
+    assert found[0].target == folder / "child_migrated.py"
+    assert {each.target.name for each in found[1:]} == {
+        "run_migrated.py",
+        "data_migrated.py",
+        "schedule_migrated.py",
+        "runtime_migrated.py",
+    }
+    assert "'./_base_/model.py'" in (folder / "run_migrated.py").read_text()
+    assert {name: (folder / name).read_text() for name in FILES} == FILES
+    check_equal(folder / "child.py", folder / "child_migrated.py")
+    again = migrate_file(folder / "child.py")
+    assert [each.target for each in again] == [each.target for each in found]
+
+
+def test_notes_are_those_of_the_file(tmp_path: Path) -> None:
+    found = migrate_tree(tree(tmp_path / "old"), tmp_path / "new")
+    notes = {each.source.name: [(note.key, note.origin and note.origin.line) for note in each.notes] for each in found}
+    assert notes["schedule.py"] == [("optimizer", 2), ("optimizer_config", 3), ("lr_config", 5), ("runner", 6)]
+    assert notes["child.py"] == [("optimizer", 2)]
+    assert notes["model.py"] == []
+
+
+def test_a_difference_is_shown(tmp_path: Path) -> None:
+    found = migrate_tree(tree(tmp_path / "old"), tmp_path / "new")
+    diff = next(each for each in found if each.source.name == "schedule.py").diff()
+    assert "-runner = dict(type='EpochBasedRunner', max_epochs=12)" in diff
+    assert "+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=12, val_interval=2)" in diff
+
+
+VARIABLES = "total_epochs = 3\nnote = f'{total_epochs} epochs'\nlr_config = dict(policy='fixed')\n"
+CHANGES = "data = dict(samples_per_gpu=1, train=dict(type='A'))\ndata['train']['b'] = 1\ndata.update(samples_per_gpu=2)"
+ODD: dict[str, str] = {
+    "changed behind": CHANGES,
+    "read by another line": VARIABLES,
+    "braces": "optimizer = {'type': 'SGD', 'lr': 0.1, 'paramwise_cfg': {'custom_keys': {'a.b': {'lr_mult': 0.5}}}}",
+    "made in a loop": "log_config = dict(interval=1, hooks=[dict(type=f'{name}LoggerHook') for name in ('Text',)])",
+    "several at once": "seed, device = 3, 'cpu'",
+    "text of lines": 'lr_config = dict(policy="fixed")\nfp16 = dict(loss_scale=512.)\nnote = """\noptimizer = 1\n"""',
+    "model settings": "train_cfg = dict(rpn=dict(a=1))\ntest_cfg = dict(rpn=dict(b=1))",
+    "double": 'optimizer = dict(type="SGD", lr=0.1, betas=(1, 2))\nresume_from = "it\'s.pth"',
+}
+
+
+@pytest.mark.parametrize("text", ODD.values(), ids=ODD.keys())
+def test_odd_ways_of_writing_come_out_equal(tmp_path: Path, text: str) -> None:
+    run = "model = dict(type='Net')\nrunner = dict(type='EpochBasedRunner', max_epochs=1)\n"
+    if "total_epochs" in text:
+        run = "model = dict(type='Net')\n"
+    path = tmp_path / "odd.py"
+    path.write_text(f"{run}{text}\n")
+    found = written(migrate_file(path))
+    check_equal(path, found[0].target)
+    assert not [note for note in found[0].notes if note.kind is Kind.PERSON]
+
+
+def test_two_bases_never_say_the_same(tmp_path: Path) -> None:
+    # Most configs save without a schedule's word, so the runtime says default_hooks; one schedule says it too.
+    files = {
+        "runtime.py": "log_config = dict(interval=5, hooks=[])\n",
+        "saving.py": "checkpoint_config = dict(interval=3)\nrunner = dict(max_epochs=2)\n",
+        **{
+            f"plain{n}.py": "_base_ = 'runtime.py'\nmodel = dict(type='N')\nrunner = dict(max_epochs=1)\n"
+            for n in range(3)
+        },
+        "both.py": "_base_ = ['runtime.py', 'saving.py']\nmodel = dict(type='N')\n",
+    }
+    folder = tree(tmp_path / "old", files)
+    written(migrate_tree(folder, tmp_path / "new"))
+    for name in ("plain0.py", "both.py"):
+        check_equal(folder / name, tmp_path / "new" / name)
+
+
+def test_bases_of_other_places_are_written_out(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere.py").write_text(FILES["_base_/schedule.py"])
+    text = "_base_ = ['../elsewhere.py', './net.py']\ncheckpoint_config = dict(interval=1)\n"
+    folder = tree(tmp_path / "old", {"run.py": text, "net.py": FILES["_base_/model.py"]})
+    written(migrate_tree(folder, tmp_path / "new"))
+    assert "elsewhere" not in (tmp_path / "new/run.py").read_text()
+    check_equal(folder / "run.py", tmp_path / "new/run.py")
+
+
+def test_a_file_that_cannot_be_read_does_not_stop_the_tree(tmp_path: Path) -> None:
+    files = {**FILES, "bad.py": "a = (\n", "mixed.py": "optim_wrapper = dict()\nlr_config = dict()\n"}
+    found = {each.source.name: each for each in migrate_tree(tree(tmp_path / "old", files), tmp_path / "new")}
+    assert [note.kind for note in found["bad.py"].notes] == [Kind.PERSON]
+    assert "both generations" in found["mixed.py"].notes[0].text
+    assert not found["mixed.py"].changed
+    assert found["run.py"].changed
+
+
+def test_data_formats_are_written_in_whole(tmp_path: Path) -> None:
+    (tmp_path / "base.yaml").write_text("runner:\n  max_iters: 8\n")
+    (tmp_path / "run.yaml").write_text("_base_: base.yaml\nmodel:\n  type: N\nevaluation:\n  interval: 4\n")
+    found = written(migrate_file(tmp_path / "run.yaml"))
+    assert Config.fromfile(found[0].target).train_cfg == {"type": "IterBasedTrainLoop", "max_iters": 8}
+    assert found[0].notes[0].kind is Kind.PERSON
+
+
+def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no .py file"):
+        migrate_tree(tmp_path, tmp_path / "new")

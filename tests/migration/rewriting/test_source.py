@@ -1,0 +1,87 @@
+import sys
+from pathlib import Path
+
+import pytest
+
+from footplate.errors import ConfigSyntaxError, MissingExtraError
+from footplate.migration.rewriting.source import SourceFile
+
+TEXT = """\
+# first
+_base_ = ['./a.py', "./b.py"]
+
+size = 4  # how large
+data = dict(
+    samples_per_gpu=size,  # pictures
+    train=dict(type='A', pipeline=[dict(type='Load'), *more]),
+    val={'type': 'B', **_base_.common})
+data['test'] = _base_.data.test
+lr_config.update(step=[1])
+del other['x']
+a, b = 1, 2
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> SourceFile:
+    path = tmp_path / "config.py"
+    path.write_text(TEXT)
+    return SourceFile(path)
+
+
+def test_statements_know_what_they_change(source: SourceFile) -> None:
+    found = [(each.name, each.assigns, each.first, each.last) for each in source.statements]
+    assert found == [
+        ("_base_", True, 2, 2),
+        ("size", True, 4, 4),
+        ("data", True, 5, 8),
+        ("data", False, 9, 9),
+        ("lr_config", False, 10, 10),
+        ("other", False, 11, 11),
+        (None, False, 12, 12),
+    ]
+
+
+def test_expressions_are_found_by_key_path(source: SourceFile) -> None:
+    def code(*path: str) -> str | None:
+        node = source.expression(path)
+        return None if node is None else source.code(node)
+
+    assert code("data", "samples_per_gpu") == "size"
+    assert code("data", "train", "pipeline", "0", "type") == "'Load'"
+    assert code("data", "val", "type") == "'B'"
+    assert code("data", "train", "pipeline", "1") is None
+    assert code("data", "test") is None
+    assert code("runner", "max_iters") is None
+
+
+def test_what_an_expression_reads(source: SourceFile) -> None:
+    assert source.reads(source.expression(("data", "train"))) == {"dict", "more"}
+    assert source.reads(source.expression(("data", "val"))) == {"_base_", "_base_.common"}
+
+
+def test_comments_within_a_statement(source: SourceFile) -> None:
+    statement = source.assigned("data")
+    assert statement is not None
+    assert source.comments(statement) == ["# pictures"]
+
+
+def test_bases_get_other_names(source: SourceFile) -> None:
+    assert source.bases == ["./a.py", "./b.py"]
+    assert source.with_bases({"./a.py": "./c.py"})[1] == "_base_ = ['./c.py', \"./b.py\"]"
+    assert source.with_bases({"./a.py": None})[1] == '_base_ = ["./b.py"]'
+
+
+def test_what_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+    (tmp_path / "bad.py").write_text("a = 1\nb = (\n")
+    with pytest.raises(ConfigSyntaxError) as caught:
+        SourceFile(tmp_path / "bad.py")
+    assert caught.value.origin is not None
+    assert caught.value.origin.line >= 2
+
+
+def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "libcst", None)
+    (tmp_path / "a.py").write_text("a = 1\n")
+    with pytest.raises(MissingExtraError, match="rewriting config files needs the package 'libcst'"):
+        SourceFile(tmp_path / "a.py")
