@@ -1,0 +1,23 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from footplate import compat
+from footplate.migration import RULES
+
+PAGE = (Path(__file__).parents[3] / "docs/migration.md").read_text(encoding="utf-8")
+
+
+def test_the_page_shows_every_rule_as_it_is() -> None:
+    _, _, shown = PAGE.partition("with an example that a test runs.\n\n")
+    # `footplate migrate --rules` writes this part.
+    assert shown == "\n".join(rule.as_text() for rule in RULES)
+
+
+def test_the_pages_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    head = PAGE.partition("## The rules")[0]
+    for code in re.findall(r"```python\n(.*?)```", head, re.DOTALL):
+        exec(code, {})
+    assert "resolve to footplate" in capsys.readouterr().out
+    compat.uninstall()
