@@ -10,8 +10,7 @@ from torch import Tensor, nn
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, origin_of
-from footplate.migration.generations import is_first_generation
-from footplate.migration.optimization import translate_optimization
+from footplate.migration import Kind, is_first_generation, translate_sections
 from footplate.optim import OptimWrapperDict, build_optim_wrapper, build_param_schedulers
 from footplate.optim.schedules import LiveField, Moves, key_of, moves_of, slot_of
 
@@ -78,10 +77,14 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
         cfg = cfg._cfg_dict
     if not is_first_generation(cfg):
         return cfg
-    translation = translate_optimization(cfg)
+    translation = translate_sections(cfg)
     for note in translation.notes:
-        _logger.warning("%s", note)
-    return translation.section
+        if note.kind is Kind.WARNING:
+            _logger.warning("%s", note)
+    for hook in translation.sections.get("custom_hooks") or ():
+        if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
+            _logger.warning("%s: a policy of one's own acts in training alone and is not simulated", hook["type"])
+    return translation.sections
 
 
 def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | None) -> tuple[int | None, int]:
