@@ -9,7 +9,6 @@ from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample, SmallSegmentor
-from footplate.tasks.segmentation.segmentor import coarse_cross_entropy
 
 
 def model(**arguments: Any) -> SmallSegmentor:
@@ -49,28 +48,11 @@ def test_classes_may_weigh_differently() -> None:
     assert abs(found - plain) > 1e-3
 
 
-def test_the_coarse_loss_is_that_of_every_pixel_with_its_position() -> None:
-    generator = torch.Generator().manual_seed(3)
-    scores, truth = torch.randn(2, 3, 2, 3, generator=generator), torch.randint(3, (2, 7, 12), generator=generator)
-    truth[0, :3, :3] = 255
-    weight = torch.tensor([0.5, 1, 2])
-    enlarged = F.interpolate(scores, scale_factor=4, mode="nearest")[:, :, :7, :12]
-    expected = F.cross_entropy(enlarged, truth, weight, ignore_index=255).item()
-    assert coarse_cross_entropy(scores, truth, 4, weight).item() == pytest.approx(expected, rel=1e-5)
-
-
-def test_the_coarse_loss_weighs_as_it_is_told() -> None:
-    truth = samples(torch.randint(3, (2, 16, 16), generator=torch.Generator().manual_seed(2)))
-    losses = [model(coarse_weight=weight)(pictures(), truth, mode="loss")["loss_coarse"].item() for weight in (1, 0.25)]
-    assert losses[0] == pytest.approx(4 * losses[1], rel=1e-5)
-    assert losses[0] > 0.1
-
-
 def test_losses_are_in_full_precision_under_autocast() -> None:
     truth = samples(torch.zeros(2, 16, 16, dtype=torch.int64))
     with torch.autocast("cpu", torch.bfloat16):
         losses = model()(pictures(), truth, mode="loss")
-    assert {losses[name].dtype for name in ("loss_ce", "loss_coarse")} == {torch.float32}
+    assert losses["loss_ce"].dtype == torch.float32
 
 
 def test_only_ignored_pixels_have_no_accuracy() -> None:

@@ -11,7 +11,7 @@ data = dict(
     train=dict(
         type="FashionScenes",
         split="train",
-        style=dict(turn=10, stretch=0.15),
+        style=dict(num_items=(4, 6), turn=10, stretch=0.15),
         pipeline=pipeline,
     ),
     val=dict(type="FashionScenes", split="test", pipeline=pipeline),
@@ -38,9 +38,9 @@ optimizer_config = dict()
 lr_config = dict(
     policy="poly", power=0.9, min_lr=0, by_epoch=False, warmup="linear", warmup_iters=100, warmup_ratio=0.01
 )
-runner = dict(type="IterBasedRunner", max_iters=1350)
-checkpoint_config = dict(by_epoch=False, interval=450, max_keep_ckpts=2)
-evaluation = dict(interval=450, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
+runner = dict(type="IterBasedRunner", max_iters=1100)
+checkpoint_config = dict(by_epoch=False, interval=550, max_keep_ckpts=2)
+evaluation = dict(interval=550, metric=["mIoU", "mDice", "mFscore"], save_best="mIoU")
 
 # Runtime.
 log_config = dict(interval=50, hooks=[dict(type="TextLoggerHook", by_epoch=False)])

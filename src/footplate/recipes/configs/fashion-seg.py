@@ -3,7 +3,8 @@
 Copy this file to begin a config of your own: `footplate train my-config.py`.
 """
 
-# Data. Scenes are composed while training; the 500 test scenes show items that no train scene shows.
+# Data. Scenes are composed while training; the 500 test scenes show items that no train scene shows. A train scene
+# holds more items than a test scene, so that each teaches more.
 pipeline = [dict(type="PackSegInputs")]
 train_dataloader = dict(
     batch_size=16,
@@ -12,7 +13,7 @@ train_dataloader = dict(
     dataset=dict(
         type="FashionScenes",
         split="train",
-        style=dict(turn=10, stretch=0.15),
+        style=dict(num_items=(4, 6), turn=10, stretch=0.15),
         pipeline=pipeline,
     ),
 )
@@ -37,7 +38,7 @@ model = dict(
 )
 
 # Training: 100 iterations of warm-up, then down to zero. The schedules overlap as they did in the first generation.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1350, val_interval=450)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1100, val_interval=550)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -47,13 +48,13 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=101, by_epoch=False),
-    dict(type="PolyLR", power=0.9, eta_min=0, begin=0, end=1351, by_epoch=False),
+    dict(type="PolyLR", power=0.9, eta_min=0, begin=0, end=1101, by_epoch=False),
 ]
 
 # Records.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=450, max_keep_ckpts=2, save_best="mIoU"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=550, max_keep_ckpts=2, save_best="mIoU"),
     visualization=dict(type="SegVisualizationHook", draw=True, interval=10, max_samples=4),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)

@@ -1,24 +1,11 @@
 """A small encoder-decoder that works at half the picture's resolution and answers at full resolution."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
-
-
-class Scores(NamedTuple):
-    """Scores of classes before softmax.
-
-    Attributes:
-        full: ``(N, C, H, W)``, those of the picture's pixels.
-        coarse: ``(N, C, h, w)``, the share of them that the deeper features alone account for.
-    """
-
-    full: Tensor
-    coarse: Tensor
 
 
 class EncoderDecoder(nn.Module):
@@ -61,10 +48,9 @@ class EncoderDecoder(nn.Module):
         self.coarse_head = nn.Conv2d(widths[-2], num_classes, 1)
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
         self.stride = 2 ** len(widths)
-        self.coarse_stride = self.stride // 2
 
-    def forward(self, inputs: Tensor) -> Scores:
-        """Returns the scores for pictures ``(N, 3, H, W)``, which may have any size."""
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``, which may have any size."""
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
         features = self.stem(F.pixel_unshuffle(inputs, 2))
@@ -79,7 +65,7 @@ class EncoderDecoder(nn.Module):
         coarse = self.coarse_head(decoded[1])
         fine = F.pixel_shuffle(self.fine_head(decoded[-1]), 2)
         full = fine + F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
-        return Scores(full[..., :height, :width], coarse)
+        return full[..., :height, :width]
 
 
 class _Convolution(nn.Sequential):

@@ -11,7 +11,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModel
 from footplate.registry import MODELS
 from footplate.structures import PixelData
-from footplate.tasks.segmentation.network import EncoderDecoder, Scores
+from footplate.tasks.segmentation.network import EncoderDecoder
 from footplate.tasks.segmentation.sample import SegDataSample
 
 
@@ -25,7 +25,6 @@ class SmallSegmentor(BaseModel):
         depths: Residual blocks of its stages.
         ignore_index: Pixels whose truth is this label do not count.
         class_weight: How much each class weighs in the loss, ``(num_classes,)``; equal by default.
-        coarse_weight: How much the coarse head's own loss weighs.
         flip_test: Average predictions over the picture and its mirror image.
         data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
         init_cfg: See `BaseModel`.
@@ -47,7 +46,6 @@ class SmallSegmentor(BaseModel):
         depths: Sequence[int] = (1, 1, 2, 2),
         ignore_index: int = 255,
         class_weight: Sequence[float] | None = None,
-        coarse_weight: float = 1.0,
         flip_test: bool = False,
         data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
@@ -59,7 +57,6 @@ class SmallSegmentor(BaseModel):
         # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.ignore_index = ignore_index
-        self.coarse_weight = coarse_weight
         self.flip_test = flip_test
         self.class_weight: Tensor | None
         weights = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
@@ -76,66 +73,38 @@ class SmallSegmentor(BaseModel):
         Args:
             inputs: ``(N, 3, H, W)``, float.
             data_samples: With `gt_sem_seg` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce`, `loss_coarse` and `acc_seg`, the share of
-                right pixels in percent; "predict": a SegDataSample for each picture.
+            mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce` and `acc_seg`, the share of right pixels in
+                percent; "predict": a SegDataSample for each picture.
 
         Raises:
             ArgumentError: There is no such mode.
             DataError: The loss is asked for and there is no truth.
         """
         if mode == "tensor":
-            return self._score(inputs).full
+            return self._score(inputs)
         if mode == "loss":
             return self._loss(inputs, data_samples)
         if mode == "predict":
             return self._predict(inputs, data_samples)
         raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
 
-    def _score(self, inputs: Tensor) -> Scores:
-        full, coarse = self.network(inputs.contiguous(memory_format=torch.channels_last))
-        return Scores(full.float(), coarse.float())  # losses are summed up in full precision also under autocast
+    def _score(self, inputs: Tensor) -> Tensor:
+        scores: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        return scores.float()  # losses are summed up in full precision also under autocast
 
     def _loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
         truth = _stack_truth(data_samples)
         scores = self._score(inputs)
-        loss = F.cross_entropy(scores.full, truth, self.class_weight, ignore_index=self.ignore_index)
-        stride = self.network.coarse_stride
-        coarse = coarse_cross_entropy(scores.coarse, truth, stride, self.class_weight, ignore_index=self.ignore_index)
-        accuracy = _pixel_accuracy(scores.full.detach(), truth, self.ignore_index)
-        return {"loss_ce": loss, "loss_coarse": self.coarse_weight * coarse, "acc_seg": accuracy}
+        loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
+        accuracy = _pixel_accuracy(scores.detach(), truth, self.ignore_index)
+        return {"loss_ce": loss, "acc_seg": accuracy}
 
     def _predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        scores = self._score(inputs).full
+        scores = self._score(inputs)
         if self.flip_test:
-            scores = (scores + self._score(inputs.flip(-1)).full.flip(-1)) / 2
+            scores = (scores + self._score(inputs.flip(-1)).flip(-1)) / 2
         samples = data_samples if data_samples is not None else [SegDataSample() for _ in scores]
         return [_fill(sample, each) for sample, each in zip(samples, scores, strict=True)]
-
-
-def coarse_cross_entropy(
-    scores: Tensor, truth: Tensor, stride: int, class_weight: Tensor | None = None, *, ignore_index: int = 255
-) -> Tensor:
-    """Cross-entropy of coarse scores, each position's truth being the shares of the classes among its pixels.
-
-    Args:
-        scores: ``(N, C, h, w)``, float.
-        truth: ``(N, H, W)``, whole numbers; H and W at most h and w times `stride`.
-        stride: How many pixels of height and width a position covers.
-        class_weight: ``(C,)``.
-        ignore_index: The label of pixels that do not count.
-
-    Returns:
-        The mean over pixels that count, ``()``.
-    """
-    classes, height, width = scores.shape[1:]
-    missing = (0, width * stride - truth.shape[-1], 0, height * stride - truth.shape[-2])
-    truth = F.pad(truth, missing, value=ignore_index)
-    counted = truth != ignore_index
-    chosen = F.one_hot(truth.where(counted, 0), classes) * counted[..., None]
-    shares = chosen.view(-1, height, stride, width, stride, classes).sum((2, 4)).permute(0, 3, 1, 2).to(scores.dtype)
-    if class_weight is not None:
-        shares = shares * class_weight.view(1, -1, 1, 1)
-    return -(shares * scores.log_softmax(1)).sum() / shares.sum().clamp(min=1e-6)
 
 
 def _stack_truth(data_samples: Sequence[SegDataSample] | None) -> Tensor:
