@@ -12,6 +12,7 @@ from torch.utils.data import Dataset, get_worker_info
 
 from footplate import Runner
 from footplate.data import SampleLoader, naming_lost_workers
+from footplate.data.workers import WorkerStart
 from footplate.errors import DataError
 from tests.support import settings
 
@@ -90,3 +91,19 @@ def test_the_loaders_own_beginning_is_kept() -> None:
 
     list(make("nothing", worker_init_fn=begin))
     assert begun.tolist() == [1, 1]
+
+
+def test_a_worker_that_begins_without_its_main_process_leaves() -> None:
+    loader = make("nothing")
+    assert loader.whereabouts is not None
+    start = WorkerStart(None, loader.whereabouts)
+    start.main = 1  # stands for a process that died meanwhile
+    orphan = multiprocessing.get_context("fork").Process(target=_begin, args=(start,))
+    orphan.start()
+    orphan.join()
+    assert orphan.exitcode == 0
+
+
+def _begin(start: WorkerStart) -> None:
+    start(0)
+    os._exit(1)

@@ -25,14 +25,21 @@ class WorkerStart:
     Args:
         own: The loader's `worker_init_fn`.
         whereabouts: Tells that the main process is leaving.
+
+    Attributes:
+        main: The process that reads; a worker that finds it dead at its beginning leaves, for torch takes whoever
+            is the parent then for the main process.
     """
 
     def __init__(self, own: Callable[[int], None] | None, whereabouts: "Whereabouts") -> None:
         self._own = own
         self._whereabouts = whereabouts
+        self.main = os.getpid()
 
     def __call__(self, worker: int) -> None:
         """Begins worker number `worker`."""
+        if os.getppid() != self.main:
+            os._exit(0)
         for name in ("SIGINT", "SIGUSR1"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
