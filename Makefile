@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test check slow faults bench clean
+.PHONY: setup train test slow faults clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready

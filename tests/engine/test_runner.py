@@ -338,3 +338,26 @@ def test_iterations_copy_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest
     ).train()
     assert between.found == []
     assert read  # the log line at the end
+
+
+def test_a_validation_after_training_keeps_what_was_trained(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path / "first")).train()
+    first = torch.load(tmp_path / "first/epoch_1.pth", weights_only=True)["state_dict"]
+    runner = Runner(**settings(tmp_path / "second", load_from=str(tmp_path / "first/epoch_1.pth")))
+    runner.train()
+    trained = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.val()
+    runner.test()
+    found = runner.model.state_dict()
+    assert all(torch.equal(found[name], trained[name]) for name in trained)
+    assert not torch.equal(found["layers.0.weight"], first["layers.0.weight"])
+
+
+def test_a_run_leaves_its_log_file_when_it_ends(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, log_level="INFO"))
+    runner.train()
+    log = Path(runner.log_dir) / f"{runner.timestamp}.log"
+    before = log.read_text()
+    runner.logger.info("after the run")
+    assert "Saving checkpoint" in before
+    assert log.read_text() == before

@@ -133,3 +133,15 @@ def test_a_beginning_that_makes_no_sense_is_refused(ema: dict[str, Any], key: st
     with pytest.raises(ArgumentError) as caught:
         EMAHook(**ema)
     assert caught.value.key == key
+
+
+def test_a_validation_after_training_sees_the_average(tmp_path: Path) -> None:
+    seen = Seen()
+    runner = Runner(**settings(tmp_path, model=Counter(), custom_hooks=[{"type": "EMAHook", "momentum": 0.1}, seen]))
+    runner.train()
+    at_the_end = runner.hooks[[type(each).__name__ for each in runner.hooks].index("EMAHook")].ema_model.state_dict()
+    runner.val()
+    after = runner.hooks[[type(each).__name__ for each in runner.hooks].index("EMAHook")].ema_model.state_dict()
+    assert {name: float(value) for name, value in after.items()} == {
+        name: float(value) for name, value in at_the_end.items()
+    }

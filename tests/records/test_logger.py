@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.records import get_logger, log_to_file, print_log, set_level
+from footplate.records import get_logger, logging_to, print_log, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -39,10 +39,11 @@ def test_other_processes_show_nothing(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_a_run_logs_to_its_own_file(tmp_path: Path) -> None:
     set_level("INFO", screen=False)
-    log_to_file(str(tmp_path / "a.log"))
-    get_logger().info("first run")
-    log_to_file(str(tmp_path / "b.log"))
-    get_logger().info("second run: ü")
+    with logging_to(str(tmp_path / "a.log")):
+        get_logger().info("first run")
+    with logging_to(str(tmp_path / "b.log")):
+        get_logger().info("second run: ü")
+    get_logger().info("after both")
     assert [line.partition(" - ")[2] for line in (tmp_path / "a.log").read_text().splitlines()] == [
         "footplate - INFO - first run"
     ]

@@ -1,5 +1,7 @@
 """The top-level keys that a config of either generation may have."""
 
+from footplate.migration import FIRST_GENERATION_KEYS
+
 RUNNER_KEYS = (
     "model",
     "work_dir",
@@ -32,38 +34,12 @@ RUNNER_KEYS = (
     "preflight",
 )
 
-FIRST_GENERATION_KEYS = (
-    "optimizer",
-    "optimizer_config",
-    "lr_config",
-    "momentum_config",
-    "runner",
-    "total_epochs",
-    "total_iters",
-    "workflow",
-    "checkpoint_config",
-    "log_config",
-    "evaluation",
-    "data",
-    "fp16",
-    "resume_from",
-    "auto_resume",
-    "cudnn_benchmark",
-    "dist_params",
-    "seed",
-    "device",
-    "gpu_ids",
-    "find_unused_parameters",
-    "opencv_num_threads",
-    "mp_start_method",
-)
-
 KNOWN_KEYS = frozenset(
     {
         *RUNNER_KEYS,
         *FIRST_GENERATION_KEYS,
         "custom_imports",
-        "env_cfg",
+        "find_unused_parameters",
         "model_adapter",
         "model_wrapper_cfg",
         "runner_type",

@@ -96,10 +96,23 @@ def _validate(runner: "Runner") -> bool:
     evaluator.process(data_samples=samples, data_batch=batch)
     if runner.world_size == 1:
         try:
-            evaluator.evaluate(len(samples))
+            with _unsaid():
+                evaluator.evaluate(len(samples))
         except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
             _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
     return True
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keeps what a metric says of itself out of the log: the model has learned nothing yet."""
+    logger = logging.getLogger("footplate")
+    level = logger.level
+    logger.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
 
 
 def _first_batch(loader: Any) -> Any:

@@ -3,8 +3,8 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -32,7 +32,7 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from footplate.errors import ArgumentError, at_key, located
-from footplate.records import MessageHub, describe_environment, log_to_file, set_level
+from footplate.records import MessageHub, describe_environment, logging_to, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -136,6 +136,7 @@ class Runner:
         self.logger = logging.getLogger("footplate")
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
+        self._loaded = False
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
@@ -266,7 +267,7 @@ class Runner:
             stack.enter_context(located(self.cfg))
             if is_main_process():
                 stack.enter_context(locked(self.work_dir))
-            self._open()
+            stack.enter_context(self._opened())
             _logger.info("%s", self.hooks.describe())
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
@@ -378,7 +379,10 @@ class Runner:
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self) -> None:
-        """Does what `load_from` and `resume` ask for."""
+        """Does what `load_from` and `resume` ask for, once: what was trained since is kept."""
+        if self._loaded:
+            return
+        self._loaded = True
         latest, resumes = self.load_from, bool(self.should_resume)
         if self.should_resume == "auto" or (resumes and latest is None):
             found = find_latest(self.work_dir) if os.path.isdir(self.work_dir) else None
@@ -443,22 +447,25 @@ class Runner:
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume()
-        self._open()
-        self.call_hook("before_run")
-        with naming_lost_workers(self._loaders()):
-            metrics: dict[str, float] = loop.run()
-        self.call_hook("after_run")
+        with self._opened():
+            self.call_hook("before_run")
+            with naming_lost_workers(self._loaders()):
+                metrics: dict[str, float] = loop.run()
+            self.call_hook("after_run")
         return metrics
 
-    def _open(self) -> None:
-        """Makes the folder of the run; nothing is written before."""
+    @contextmanager
+    def _opened(self) -> Iterator[None]:
+        """Makes the folder of the run and logs into it; nothing is written before."""
         if not is_main_process():
+            yield
             return
         os.makedirs(self.log_dir, exist_ok=True)
-        log_to_file(os.path.join(self.log_dir, f"{self.timestamp}.log"))
-        for key, value in describe_environment().items():
-            _logger.info("environment: %s: %s", key, value)
-        _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
+        with logging_to(os.path.join(self.log_dir, f"{self.timestamp}.log")):
+            for key, value in describe_environment().items():
+                _logger.info("environment: %s: %s", key, value)
+            _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
+            yield
 
     def _initialize_weights(self) -> None:
         model: Any = unwrap_model(self.model)

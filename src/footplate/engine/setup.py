@@ -35,6 +35,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     initialize(launcher, env_cfg.get("dist_cfg"))
     if env_cfg.get("cudnn_benchmark"):
         torch.backends.cudnn.benchmark = True
+    if env_cfg.get("resource_limit"):
+        _allow_open_files(env_cfg["resource_limit"])
     workers = env_cfg.get("mp_cfg") or {}
     method = workers.get("mp_start_method")
     if method is not None:
@@ -80,6 +82,16 @@ def pick_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def _allow_open_files(number: int) -> None:
+    """Raises how many files this process may have open to `number`, as far as the system lets it."""
+    try:
+        import resource
+    except ImportError:  # no such limit on this system
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(max(soft, number), hard), hard))
 
 
 def _limit_opencv(threads: int) -> None:

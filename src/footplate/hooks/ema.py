@@ -61,7 +61,9 @@ class EMAHook(Hook):
         self._swapped = False
 
     def before_run(self, runner: "Runner") -> None:
-        """Makes the average, or goes on with the one of the checkpoint."""
+        """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
+        if self.ema_model is not None and self._loaded is None:
+            return
         with at_key("EMAHook"):
             average: BaseAveragedModel = MODELS.build(self._cfg, model=unwrap_model(runner.model))
         if self._loaded is not None:

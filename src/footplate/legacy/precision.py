@@ -1,5 +1,6 @@
 """Decorators that first-generation models carry; the optimizer wrapper decides on precision now."""
 
+import functools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
     """Returns a decorator that runs a method outside of mixed precision, on arguments in float32."""
 
     def decorate(function: _Function) -> Callable[..., Any]:
+        @functools.wraps(function)
         def call(*inputs: Any, **named: Any) -> Any:
             device = next((each.device.type for each in inputs if isinstance(each, torch.Tensor)), "cpu")
             if not torch.is_autocast_enabled(device):

@@ -5,7 +5,7 @@ from footplate.records.history import HistoryBuffer
 from footplate.records.hub import MessageHub
 from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
-from footplate.records.logger import get_logger, log_to_file, print_log, set_level
+from footplate.records.logger import add_log_file, get_logger, logging_to, print_log, set_level
 from footplate.records.processor import LogProcessor
 from footplate.records.writers import BaseVisBackend, LocalVisBackend, TensorboardVisBackend, write_config
 
@@ -17,10 +17,11 @@ __all__ = [
     "LogProcessor",
     "MessageHub",
     "TensorboardVisBackend",
+    "add_log_file",
     "describe_environment",
     "get_logger",
     "length_of",
-    "log_to_file",
+    "logging_to",
     "memory_in_use",
     "print_log",
     "set_level",

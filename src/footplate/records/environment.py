@@ -3,10 +3,14 @@
 import importlib.metadata
 import os
 import platform
-import resource
 import sys
 
 import torch
+
+try:
+    import resource
+except ImportError:  # not on every system
+    resource = None  # type: ignore[assignment]
 
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
@@ -15,6 +19,8 @@ def memory_in_use(device: torch.device) -> int:
     """Returns the most memory used so far, in MiB: the accelerator's, or of this process on the CPU."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
+    if resource is None:
+        return 0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return int(peak >> (20 if sys.platform == "darwin" else 10))
 

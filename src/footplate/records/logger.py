@@ -2,6 +2,8 @@
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from footplate.errors import ArgumentError, nearest
@@ -49,17 +51,23 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
             logger.removeHandler(each)
 
 
-def log_to_file(path: str) -> logging.Handler:
-    """Writes the log to `path` too, in place of a file that an earlier run of this process had."""
-    logger = logging.getLogger(_NAME)
-    for handler in list(logger.handlers):
-        if isinstance(handler, logging.FileHandler):
-            logger.removeHandler(handler)
-            handler.close()
-    added = logging.FileHandler(path, encoding="utf-8")
-    added.setFormatter(_FORMAT)
-    logger.addHandler(added)
-    return added
+@contextmanager
+def logging_to(path: str) -> Iterator[None]:
+    """Writes the log to the file `path` too, for the duration of a block."""
+    handler = add_log_file(logging.getLogger(_NAME), path)
+    try:
+        yield
+    finally:
+        logging.getLogger(_NAME).removeHandler(handler)
+        handler.close()
+
+
+def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
+    """Makes `logger` write to the file `path` as well, opened in `mode`, and returns the handler."""
+    handler = logging.FileHandler(path, mode, encoding="utf-8")
+    handler.setFormatter(_FORMAT)
+    logger.addHandler(handler)
+    return handler
 
 
 def print_log(message: object, logger: Any = None, level: int = logging.INFO) -> None:
