@@ -131,8 +131,10 @@ def main() -> None:
         bare_us = statistics.median(row[first] for row in rows)
         engine_us = statistics.median(row[first + 1] for row in rows)
         above = statistics.median(row[first + 1] - row[first] for row in rows)
-        print(f"{name:>6} iteration: bare {bare_us:6.1f} us   footplate {engine_us:6.1f} us   "
-              f"above {above:5.1f} us   ratio {engine_us / bare_us:.3f}")
+        print(
+            f"{name:>6} iteration: bare {bare_us:6.1f} us   footplate {engine_us:6.1f} us   "
+            f"above {above:5.1f} us   ratio {engine_us / bare_us:.3f}"
+        )
 
 
 if __name__ == "__main__":
