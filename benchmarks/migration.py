@@ -1,0 +1,275 @@
+"""Published first-generation configs: are they translated and migrated without loss?
+
+    python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR]
+
+Fetches the wheels (with pip, once, into the cache), migrates each tree of configs, and for every config that is a run
+of its own compares what was published with what was written: the translation, learning rate, momentum and weight decay
+of every parameter of a toy model, and what is assembled (steps, loops, the order of the hooks). Prints a table.
+"""
+
+import argparse
+import importlib.util
+import logging
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from footplate.config import Config
+from footplate.engine import assemble, simulate
+from footplate.errors import FootplateError
+from footplate.legacy import Hook
+from footplate.migration import Kind, translate
+from footplate.migration.rewriting import Migrated, migrate_tree
+from footplate.migration.rewriting.differences import differing_keys
+from footplate.optim import build_optim_wrapper
+from footplate.registry import HOOKS, OPTIMIZER_BUILDERS, OPTIMIZERS
+
+_ROOT = Path(__file__).parent.parent
+WHEELS = ("mmsegmentation-0.30.0", "mmdet-2.28.2", "mmselfsup-0.11.0")
+EPOCH_LENGTH = 11
+_LENGTHS = ("runner", "total_epochs", "total_iters")
+
+
+class Outcome(NamedTuple):
+    """How the configs of one wheel came out.
+
+    Attributes:
+        name: The wheel, `mmdet-2.28.2`.
+        configs: How many of its configs are runs of their own.
+        translated: Of these, how many are translated.
+        migrated: How many read back from the written files as their translation.
+        simulated: How many move every parameter's settings as the published file does.
+        assembled: How many assemble what the published file says.
+        person: How many notes need a person.
+        wrong: What went wrong, by file.
+    """
+
+    name: str
+    configs: int
+    translated: int
+    migrated: int
+    simulated: int
+    assembled: int
+    person: int
+    wrong: dict[str, str]
+
+
+def check(name: str, cache: Path | None = None) -> Outcome:
+    """Migrates the configs of a wheel and compares."""
+    corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
+    unpacked = corpus.fetch(name, cache or corpus.CACHE)
+    folder = next(unpacked.glob("*/.mim/configs"))
+    wrong: dict[str, str] = {}
+    counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
+    with tempfile.TemporaryDirectory() as target, _stand_ins():
+        found = migrate_tree(folder, Path(target))
+        for each in found:
+            each.target.parent.mkdir(parents=True, exist_ok=True)
+            each.target.write_text(each.text, encoding="utf-8")
+        for each in found:
+            old = Config.fromfile(each.source, import_custom_modules=False)
+            if "model" in old and any(key in old for key in _LENGTHS):
+                counts["configs"] += 1
+                try:
+                    _compare(old, each, counts)
+                except (FootplateError, AssertionError) as error:
+                    wrong[str(each.source.relative_to(folder))] = str(error)
+    person = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
+    return Outcome(name, **counts, person=person, wrong=wrong)
+
+
+def _compare(old: Config, each: Migrated, counts: dict[str, int]) -> None:
+    twin = translate(old)
+    counts["translated"] += 1
+    new = Config.fromfile(each.target, import_custom_modules=False)
+    _same(differing_keys(new.to_dict(), twin.to_dict()), [], "migrated")
+    counts["migrated"] += 1
+    _same(_simulated(old), _simulated(new), "simulated")
+    counts["simulated"] += 1
+    _same(_assembled(new), _published(old), "assembled")
+    counts["assembled"] += 1
+
+
+def _same(found: Any, expected: Any, what: str) -> None:
+    if found != expected:
+        raise AssertionError(f"{what}: {found} is not {expected}")
+
+
+def _simulated(cfg: Config) -> Any:
+    """The settings of every parameter at some iterations of the run."""
+    sections = translate(cfg)
+    train_cfg = sections["train_cfg"]
+    total = train_cfg.get("max_iters") or train_cfg["max_epochs"] * EPOCH_LENGTH
+    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
+    iters = sorted({*range(0, min(total, 12)), *(total * part // 16 for part in range(16)), total - 1})
+    if train_cfg.get("max_iters"):
+        iters = [each for each in iters if each < 2000 or each in (total // 2, total - 1)]
+    return simulate(cfg, _like(toy.Toy(), cfg), epoch_length=EPOCH_LENGTH, iters=iters)
+
+
+def _assembled(cfg: Config) -> dict[str, Any]:
+    """What a migrated config assembles, in the words of the first generation."""
+    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
+    wrapper = build_optim_wrapper(_like(toy.Toy(), cfg), cfg["optim_wrapper"])
+    hooks = assemble.build_hooks(cfg.get("default_hooks"), _typed(cfg))
+    by_name = {type(hook).__name__: hook for hook in hooks}
+    saving, logging_hook = by_name.get("CheckpointHook"), by_name["LoggerHook"]
+    section, loader = cfg["optim_wrapper"], cfg["train_dataloader"]
+    return {
+        "clip": section.get("clip_grad"),
+        "accumulation": wrapper._accumulative_counts,
+        "precision": type(wrapper).__name__ == "AmpOptimWrapper",
+        "length": cfg["train_cfg"].get("max_epochs") or cfg["train_cfg"].get("max_iters"),
+        "evaluation": cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None,
+        "metric": cfg["val_evaluator"].get("metric") if "val_evaluator" in cfg else None,
+        "checkpoint": getattr(saving, "interval", None),
+        "kept": getattr(saving, "max_keep_ckpts", None),
+        "log": logging_hook.interval,
+        "batch": (loader["batch_size"], loader.get("num_workers")),
+        "order": [
+            (type(hook).__name__, hook.priority)
+            for hook in hooks
+            if type(hook).__name__ in _NAMED or _is_stand_in(hook)
+        ],
+    }
+
+
+def _published(cfg: Config) -> dict[str, Any]:
+    """The same as a first-generation config says it, read from its own keys."""
+    step, fp16 = cfg.get("optimizer_config") or {}, cfg.get("fp16")
+    runner = cfg.get("runner") or {}
+    evaluation = cfg.get("evaluation")
+    evaluates = evaluation is not None and bool(cfg["data"].get("val"))
+    saving, data = cfg["checkpoint_config"], cfg["data"]
+    return {
+        "clip": step.get("grad_clip"),
+        "accumulation": step.get("cumulative_iters", step.get("update_interval", 1)),
+        "precision": fp16 is not None or "Fp16" in step.get("type", ""),
+        "length": next(
+            value
+            for value in (
+                runner.get("max_epochs"),
+                runner.get("max_iters"),
+                cfg.get("total_epochs"),
+                cfg.get("total_iters"),
+            )
+            if value
+        ),
+        "evaluation": evaluation.get("interval", 1) if evaluates else None,
+        "metric": evaluation.get("metric") if evaluates else None,
+        "checkpoint": saving["interval"],
+        "kept": saving.get("max_keep_ckpts", -1),
+        "log": cfg["log_config"]["interval"],
+        "batch": (data.get("samples_per_gpu", data.get("imgs_per_gpu")), data.get("workers_per_gpu")),
+        "order": _order(_typed(cfg)),
+    }
+
+
+def _typed(cfg: Config) -> list[Any]:
+    """The custom hooks; one published config has an entry without a type, which no engine builds."""
+    return [each for each in cfg.get("custom_hooks") or [] if "type" in each]
+
+
+_NAMED = {
+    "ParamSchedulerHook": "VERY_HIGH",
+    "CheckpointHook": "NORMAL",
+    "IterTimerHook": "LOW",
+    "LoggerHook": "VERY_LOW",
+    "NumClassCheckHook": "NORMAL",
+}
+
+
+def _order(custom_hooks: list[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """The hooks as mmcv orders them: by priority, those of equal priority in the order of their registration."""
+    from footplate.engine import get_priority
+
+    hooks = [(name, priority) for name, priority in _NAMED.items() if name != "NumClassCheckHook"]
+    hooks += [(each["type"].rpartition(".")[2], each.get("priority", "NORMAL")) for each in custom_hooks]
+    return sorted(hooks, key=lambda each: get_priority(each[1]))
+
+
+def _like(model: nn.Module, cfg: Config) -> nn.Module:
+    """Gives the toy's backbone the class name that settings by layer look at."""
+    kind = str((cfg["model"].get("backbone") or {}).get("type", "")).rpartition(".")[2]
+    if kind:
+        backbone: Any = model.backbone
+        backbone.__class__ = type(kind, (type(backbone),), {})
+    return model
+
+
+class _StandIn(Hook):
+    """Stands for a hook of a code base that is not installed."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = settings
+
+
+def _is_stand_in(hook: Any) -> bool:
+    return isinstance(hook, _StandIn)
+
+
+class _PlainConstructor:
+    """Stands for an optimizer constructor of a code base that is not installed."""
+
+    def __init__(self, optimizer_cfg: Mapping[str, Any], paramwise_cfg: Any = None) -> None:
+        self.cfg = dict(optimizer_cfg)
+
+    def __call__(self, model: nn.Module) -> Any:
+        known = {key: value for key, value in self.cfg.items() if key not in ("model_type", "layer_decay")}
+        return OPTIMIZERS.build({**known, "params": list(model.parameters())})
+
+
+@contextmanager
+def _stand_ins() -> Iterator[None]:
+    """Registers stand-ins for what the code bases themselves would have registered."""
+    hooks = (
+        "BYOLHook CheckInvalidLossHook DeepClusterHook DenseCLHook ExpMomentumEMAHook InterCLRHook MomentumUpdateHook "
+        "ODCHook RFSearchHook SetEpochInfoHook SimSiamHook SwAVHook SyncNormHook YOLOXModeSwitchHook"
+    )
+    for name in hooks.split():
+        HOOKS.register_module(name=name, module=type(name, (_StandIn,), {}), force=True)
+    OPTIMIZER_BUILDERS.register_module(name="TransformerFinetuneConstructor", module=_PlainConstructor, force=True)
+    try:
+        yield
+    finally:
+        for name in hooks.split():
+            HOOKS._entries.pop(name, None)
+        OPTIMIZER_BUILDERS._entries.pop("TransformerFinetuneConstructor", None)
+
+
+def _module(name: str, path: Path) -> ModuleType:
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+def main() -> int:
+    """Prints the table; returns 1 if something differs."""
+    parser = argparse.ArgumentParser(description="Migrates published first-generation configs and compares.")
+    parser.add_argument("wheels", nargs="*", metavar="NAME-VERSION", default=WHEELS)
+    parser.add_argument("--cache", type=Path, metavar="DIR")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    outcomes = [check(name, arguments.cache) for name in arguments.wheels]
+    columns = ("configs", "translated", "migrated", "simulated", "assembled", "person")
+    sys.stdout.write(f"{'wheel':<26}" + "".join(f"{column:>12}" for column in columns) + "\n")
+    for each in outcomes:
+        sys.stdout.write(f"{each.name:<26}" + "".join(f"{getattr(each, column):>12}" for column in columns) + "\n")
+    for each in outcomes:
+        for path, reason in each.wrong.items():
+            sys.stdout.write(f"{each.name}/{path}: {reason}\n")
+    return 1 if any(each.wrong for each in outcomes) else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
