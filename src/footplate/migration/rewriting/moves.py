@@ -61,11 +61,20 @@ def _of_loader(path: Path) -> tuple[Path, ...]:
         return (("data", split),)
     if len(path) == 2 and path[1] in _LOADER_WORDS:
         word = _LOADER_WORDS[path[1]]
-        own = (("data", path[0], word),)
+        own: tuple[Path, ...] = (("data", path[0], word),)
         # Batches of a validation are its own, one sample by default.
-        shared = () if path[1] == "batch_size" and split != "train" else (("data", word), (word,))
+        shared: tuple[Path, ...] = (("data", word), (word,))
+        if path[1] == "batch_size" and split != "train":
+            shared = ()
+        if path[1] == "batch_size":
+            own, shared = _also_videos(own), _also_videos(shared)
         return (*own, *shared)
     return ()
+
+
+def _also_videos(paths: tuple[Path, ...]) -> tuple[Path, ...]:
+    """One of the code bases counts videos."""
+    return (*paths, *((*path[:-1], "videos_per_gpu") for path in paths))
 
 
 # The old keys that a section belongs to, the first of them that a config has.
@@ -75,7 +84,7 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "test_dataloader": ("data",),
     "val_evaluator": ("data", "evaluation"),
     "test_evaluator": ("data", "evaluation"),
-    "optim_wrapper": ("optimizer", "optimizer_config", "fp16"),
+    "optim_wrapper": ("optimizer", "optimizers", "optimizer_config", "fp16"),
     "param_scheduler": ("lr_config", "momentum_config", "runner"),
     "train_cfg": ("runner", "total_epochs", "total_iters", "evaluation"),
     "val_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),

@@ -18,6 +18,7 @@ _LOADERS = tuple(f"{split}_dataloader" for split in _SPLITS)
 _WORDS = {
     "samples_per_gpu": "batch_size",
     "imgs_per_gpu": "batch_size",
+    "videos_per_gpu": "batch_size",
     "workers_per_gpu": "num_workers",
     "persistent_workers": "persistent_workers",
     "pin_memory": "pin_memory",
@@ -28,6 +29,8 @@ _WORDS = {
     "sampler": "sampler",
     "batch_sampler": "batch_sampler",
 }
+_SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
+_OF_TRAINING = ("drop_last", "class_aware_sampler", "replace")
 _OTHER_WORDS = ("shuffle", "class_aware_sampler", "replace", "seed", "dist", "num_gpus", "round_up", "sampler_cfg")
 _KNOWN = (*_SPLITS, *_LOADERS, *_WORDS, *_OTHER_WORDS)
 
@@ -71,11 +74,10 @@ def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any
     given = {**common, **own}
     if split != "train":
         # One sample at a time, since pictures differ in size, unless the split says otherwise.
-        given = {**common, "samples_per_gpu": _own_batch_size(data[split]) or 1, "shuffle": False, **own}
-        for key in ("imgs_per_gpu", "drop_last", "class_aware_sampler", "replace"):
-            if key not in own:
-                given.pop(key, None)
-    elif not {"samples_per_gpu", "imgs_per_gpu"} & given.keys() and "train" in data:
+        kept = {key: value for key, value in common.items() if key not in (*_SIZES, *_OF_TRAINING)}
+        size = {} if set(_SIZES) & set(own) else {"samples_per_gpu": _own_batch_size(data[split]) or 1}
+        given = {**kept, **size, "shuffle": False, **own}
+    elif not set(_SIZES) & given.keys():
         given["samples_per_gpu"] = given.get("samples_per_gpu", 2)
         draft.ask("data.samples_per_gpu", "is missing: 2, which only one of the code bases took")
     for key in given:

@@ -1,5 +1,6 @@
 """Optimizer, step, schedules and the length of the run."""
 
+import difflib
 import string
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,6 +20,7 @@ _OPTIMIZER_HOOKS = (
     "GradientCumulativeFp16OptimizerHook",
     "DistOptimizerHook",
 )
+_SLIP = 0.9
 _KEY_LETTERS = "._" + string.ascii_letters + string.digits
 _LENGTH = ("runner", "total_epochs", "total_iters")
 _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
@@ -27,24 +29,26 @@ _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
 
 def _optimizer(draft: Draft) -> None:
     """Wraps the optimizer, or each of several."""
-    cfg = draft.take("optimizer")
+    source = "optimizer" if draft.rest.get("optimizer") is not None else "optimizers"
+    cfg = draft.take(source)
     if cfg is None:
+        draft.take("optimizer")
         return
     found = translate_optimization({"optimizer": cfg}).section["optim_wrapper"]
     for wrapper in _wrappers(found):
         wrapper["optimizer"] = section(wrapper["optimizer"], cfg)
-    draft.write("optim_wrapper", section(found, cfg), "optimizer")
-    draft.became("optimizer", "optim_wrapper" + (".optimizer" if "optimizer" in found else ", one for each optimizer"))
+    draft.write("optim_wrapper", section(found, cfg), source)
+    draft.became(source, "optim_wrapper" + (".optimizer" if "optimizer" in found else ", one for each optimizer"))
+    if "optimizer" not in found and draft.given.get("optimizer_config") is None:
+        draft.take("optimizer_config")
+        _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
+        draft.became("optimizer_config", "nothing: the model steps its optimizers by itself")
 
 
 def _step(draft: Draft) -> None:
     """Says how a step is made: clipping, accumulation, precision."""
     given = draft.take("optimizer_config")
-    several = len(_wrappers(draft.made.get("optim_wrapper", {}))) > 1
     if given is None:
-        if several:
-            _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, "optimizer_config")
-            draft.became("optimizer_config", "None: the model steps its optimizers by itself")
         return
     kind = given.get("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
@@ -57,7 +61,7 @@ def _step(draft: Draft) -> None:
 
 def _own_optimizer_hook(draft: Draft, given: ConfigDict, kind: str) -> None:
     near = nearest(kind, _OPTIMIZER_HOOKS)
-    if near is not None and not (draft.knows_hook and draft.knows_hook(kind)):
+    if near is not None and _is_slip(kind, near) and not (draft.knows_hook and draft.knows_hook(kind)):
         raise ConfigError(
             f"unknown optimizer hook '{kind}'",
             key="optimizer_config.type",
@@ -68,6 +72,11 @@ def _own_optimizer_hook(draft: Draft, given: ConfigDict, kind: str) -> None:
     _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
     draft.append("custom_hooks", section({**given, "priority": "ABOVE_NORMAL"}, given), "optimizer_config")
     draft.became("optimizer_config", f"the hook {kind}, which makes the steps by itself")
+
+
+def _is_slip(kind: str, near: str) -> bool:
+    """Tells a misspelt name from one of its own, such as SiameseRPNOptimizerHook."""
+    return difflib.SequenceMatcher(None, kind.casefold(), near.casefold()).ratio() > _SLIP
 
 
 def _precision(draft: Draft) -> None:
@@ -166,7 +175,7 @@ RULES = (
     Rule(
         "optimizer",
         "The optimizer goes into a wrapper, with its constructor and its settings per parameter.",
-        ("optimizer",),
+        ("optimizer", "optimizers"),
         _optimizer,
         before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
         after="""
