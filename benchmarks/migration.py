@@ -9,6 +9,7 @@ of every parameter of a toy model, and what is assembled (steps, loops, the orde
 
 import argparse
 import importlib.util
+import inspect
 import logging
 import sys
 import tempfile
@@ -28,7 +29,7 @@ from footplate.migration import Kind, translate
 from footplate.migration.rewriting import Migrated, migrate_tree
 from footplate.migration.rewriting.differences import differing_keys
 from footplate.optim import build_optim_wrapper
-from footplate.registry import HOOKS, OPTIMIZER_BUILDERS, OPTIMIZERS
+from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 
 _ROOT = Path(__file__).parent.parent
 WHEELS = ("mmsegmentation-0.30.0", "mmdet-2.28.2", "mmselfsup-0.11.0")
@@ -73,9 +74,13 @@ def check(name: str, cache: Path | None = None) -> Outcome:
             each.target.parent.mkdir(parents=True, exist_ok=True)
             each.target.write_text(each.text, encoding="utf-8")
         for each in found:
-            old = Config.fromfile(each.source, import_custom_modules=False)
+            try:
+                old = Config.fromfile(each.source, import_custom_modules=False)
+            except FootplateError:
+                continue  # a part that needs others beside it
             if "model" in old and any(key in old for key in _LENGTHS):
                 counts["configs"] += 1
+                _register_missing(old)
                 try:
                     _compare(old, each, counts)
                 except (FootplateError, AssertionError) as error:
@@ -146,7 +151,9 @@ def _published(cfg: Config) -> dict[str, Any]:
     runner = cfg.get("runner") or {}
     evaluation = cfg.get("evaluation")
     evaluates = evaluation is not None and bool(cfg["data"].get("val"))
-    saving, data = cfg["checkpoint_config"], cfg["data"]
+    saving, data = cfg.get("checkpoint_config") or {}, cfg["data"]
+    sizes = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
+    loading = {**data, **(data.get("train_dataloader") or {})}
     return {
         "clip": step.get("grad_clip"),
         "accumulation": step.get("cumulative_iters", step.get("update_interval", 1)),
@@ -163,10 +170,10 @@ def _published(cfg: Config) -> dict[str, Any]:
         ),
         "evaluation": evaluation.get("interval", 1) if evaluates else None,
         "metric": evaluation.get("metric") if evaluates else None,
-        "checkpoint": saving["interval"],
+        "checkpoint": saving.get("interval", -1),
         "kept": saving.get("max_keep_ckpts", -1),
         "log": cfg["log_config"]["interval"],
-        "batch": (data.get("samples_per_gpu", data.get("imgs_per_gpu")), data.get("workers_per_gpu")),
+        "batch": (next((loading[each] for each in sizes if each in loading), 2), loading.get("workers_per_gpu")),
         "order": _order(_typed(cfg)),
     }
 
@@ -221,26 +228,33 @@ class _PlainConstructor:
         self.cfg = dict(optimizer_cfg)
 
     def __call__(self, model: nn.Module) -> Any:
-        known = {key: value for key, value in self.cfg.items() if key not in ("model_type", "layer_decay")}
+        names = inspect.signature(OPTIMIZERS.get(self.cfg["type"])).parameters
+        known = {key: value for key, value in self.cfg.items() if key == "type" or key in names}
         return OPTIMIZERS.build({**known, "params": list(model.parameters())})
 
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Registers stand-ins for what the code bases themselves would have registered."""
-    hooks = (
-        "BYOLHook CheckInvalidLossHook DeepClusterHook DenseCLHook ExpMomentumEMAHook InterCLRHook MomentumUpdateHook "
-        "ODCHook RFSearchHook SetEpochInfoHook SimSiamHook SwAVHook SyncNormHook YOLOXModeSwitchHook"
-    )
-    for name in hooks.split():
-        HOOKS.register_module(name=name, module=type(name, (_StandIn,), {}), force=True)
-    OPTIMIZER_BUILDERS.register_module(name="TransformerFinetuneConstructor", module=_PlainConstructor, force=True)
+    """Takes back what `_register_missing` registers."""
+    before = {each: dict(each.module_dict) for each in (HOOKS, OPTIMIZER_BUILDERS)}
     try:
         yield
     finally:
-        for name in hooks.split():
-            HOOKS._entries.pop(name, None)
-        OPTIMIZER_BUILDERS._entries.pop("TransformerFinetuneConstructor", None)
+        for registry, entries in before.items():
+            registry._entries.clear()
+            registry._entries.update(entries)
+
+
+def _register_missing(old: Config) -> None:
+    """Registers stand-ins for what the code bases themselves would have registered."""
+    for hook in (*_typed(old), old.get("optimizer_config") or {}):
+        name = str(hook.get("type", "")).rpartition(".")[2]
+        if name and name not in HOOKS:
+            HOOKS.register_module(name=name, module=type(name, (_StandIn,), {}))
+    optimizers = old.get("optimizer") or {}
+    constructor = optimizers.get("constructor")
+    if constructor and constructor not in OPTIM_WRAPPER_CONSTRUCTORS and constructor not in OPTIMIZER_BUILDERS:
+        OPTIMIZER_BUILDERS.register_module(name=constructor, module=_PlainConstructor)
 
 
 def _module(name: str, path: Path) -> ModuleType:

@@ -72,7 +72,7 @@ class FootplateError(Exception):
         super().__init__(message)
         self.message = message
         self.origin = origin
-        self.key = key
+        self.key = str(key)
         self.found = found
         self.suggestion = suggestion
         self.notes = tuple(notes)
@@ -179,13 +179,14 @@ class MissingExtraError(FootplateError, ImportError):
         )
 
 
-def nearest(word: str, candidates: Iterable[str]) -> str | None:
+def nearest(word: object, candidates: Iterable[str]) -> str | None:
     """Returns the candidate that `word` most likely meant, or None when none is near.
 
     Example:
         >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
         'train_dataloader'
     """
+    word = str(word)  # a config may hold anything where a word is due
     by_folded: dict[str, str] = {}
     for candidate in candidates:
         by_folded.setdefault(candidate.casefold(), candidate)

@@ -1,7 +1,8 @@
 import inspect
 
 from footplate import Runner
-from footplate.engine.keys import FIRST_GENERATION_KEYS, KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.migration import FIRST_GENERATION_KEYS
 
 
 def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:

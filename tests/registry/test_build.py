@@ -6,6 +6,7 @@ import pytest
 
 from footplate.errors import ArgumentError, BuildError, Origin
 from footplate.registry import Registry
+from footplate.registry.build import build_object
 
 
 class Traced(dict[str, Any]):
@@ -133,3 +134,21 @@ def test_a_registry_may_build_in_its_own_way() -> None:
     for each in (root, child):
         each.register_module(module=Square)
         assert each.build({"type": "Square", "side": 2}).side == 20
+
+
+class _Stumbles:
+    def __init__(self, widths: list[int]) -> None:
+        self.total = sum(widths)
+
+
+def test_a_constructor_that_stumbles_over_a_value_of_a_file_names_the_place() -> None:
+    source = Traced({"widths": 3})
+    source._origins = {"type": Origin("a.py", 7)}
+    with pytest.raises(BuildError, match="cannot be built: TypeError: 'int' object is not iterable") as caught:
+        build_object(_Stumbles, "shape", source, source=source)
+    assert caught.value.origin == Origin("a.py", 7)
+
+
+def test_a_constructor_called_from_code_keeps_its_own_error() -> None:
+    with pytest.raises(TypeError, match="^'int' object is not iterable$"):
+        build_object(_Stumbles, "shape", {"widths": 3})

@@ -1,6 +1,7 @@
 """`footplate checkpoint show|verify|average|export`."""
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -113,7 +114,10 @@ def average(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Writes the weights alone."""
     from footplate.checkpoint import export_weights
+    from footplate.errors import ArgumentError
 
+    if os.path.exists(arguments.output) and os.path.samefile(arguments.file, arguments.output):
+        raise ArgumentError("the weights alone would take the place of the checkpoint", found=arguments.output)
     count = export_weights(
         arguments.file,
         arguments.output,

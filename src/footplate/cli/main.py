@@ -38,9 +38,18 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        command = importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers)
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        _add_debug(importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers))
     return parser
+
+
+def _add_debug(command: argparse.ArgumentParser) -> None:
+    """Adds the flag to a command, or to each of its own commands."""
+    inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
+    for action in inner:
+        for each in action.choices.values():
+            _add_debug(each)
+    if not inner:
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of the process by default.
 
     Returns:
-        The exit code: 0, 2 for a mistake in what was given, 130 when interrupted.
+        The exit code: 0; 1 where the command's answer is no; 2 for a mistake in what was given; 3 for a loss that is
+        not finite; 130 or 143 when a signal ended it.
     """
     arguments = build_parser().parse_args(argv)
     # A config's custom_imports are found in the current folder, as with `python -m`.
@@ -72,4 +82,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, `| head`: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except OSError as error:
+        if arguments.debug or error.filename is None:
+            raise
+        sys.stderr.write(f"error: cannot use '{error.filename}': {error.strerror}\n")
+        return 2
     return code

@@ -26,6 +26,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("--tree", metavar="DIR", help="migrate all .py configs below DIR, to DIR_migrated or --output")
     parser.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
     parser.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
+    parser.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument("--rules", action="store_true", help="show the rules, each with an example")
     parser.set_defaults(run=run)
     return parser
@@ -47,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.diff:
         sys.stdout.writelines(each.diff() for each in found if each.changed)
     else:
-        _write(found)
+        _write(found, replace=arguments.force)
         _say(found, arguments)
     return 0
 
@@ -63,7 +64,13 @@ def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
     return migrate_file(Path(find_config(arguments.config)), output)
 
 
-def _write(found: "Iterable[Migrated]") -> None:
+def _write(found: "Iterable[Migrated]", *, replace: bool) -> None:
+    from footplate.errors import ArgumentError
+
+    found = list(found)
+    there = [str(each.target) for each in found if each.target.exists()]
+    if there and not replace:
+        raise ArgumentError(f"'{there[0]}' is there already", notes=["--force replaces it"])
     for each in found:
         each.target.parent.mkdir(parents=True, exist_ok=True)
         each.target.write_text(each.text, encoding="utf-8")

@@ -99,7 +99,7 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     """
     try:
         yield
-    except RuntimeError as error:
+    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two where it died while it handed over
         found = [loader.whereabouts for loader in loaders if getattr(loader, "whereabouts", None) is not None]
         told = _explained(str(error), found)
         if told is None:

@@ -27,6 +27,17 @@ _PHASES = {
     "validation": ("val_dataloader", "val_cfg", "val_evaluator"),
     "a test": ("test_dataloader", "test_cfg", "test_evaluator"),
 }
+_KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
+    (
+        (Mapping,),
+        "a dict",
+        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness"),
+    ),
+    ((Mapping, LogProcessor), "a dict or a LogProcessor", ("log_processor",)),
+    ((Mapping, Visualizer), "a dict or a Visualizer", ("visualizer",)),
+    ((Sequence,), "a list of hooks", ("custom_hooks",)),
+    ((str,), "a string", ("work_dir", "load_from", "launcher", "experiment_name", "default_scope")),
+)
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "runtime_info": {"type": "RuntimeInfoHook"},
     "timer": {"type": "IterTimerHook"},
@@ -35,6 +46,22 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
     "param_scheduler": {"type": "ParamSchedulerHook"},
     "checkpoint": {"type": "CheckpointHook"},
 }
+
+
+def check_kinds(sections: Mapping[str, Any]) -> None:
+    """Refuses arguments of the runner that are of another kind than they have to be.
+
+    Args:
+        sections: The runner's arguments by name.
+
+    Raises:
+        ArgumentError: One is; the message says what it should be.
+    """
+    for kinds, what, names in _KINDS:
+        for name in names:
+            value = sections.get(name)
+            if value is not None and (not isinstance(value, kinds) or (isinstance(value, str) and str not in kinds)):
+                raise ArgumentError(f"'{name}' must be {what}", key=name, found=value)
 
 
 def check_phases(sections: Mapping[str, Any]) -> None:

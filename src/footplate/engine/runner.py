@@ -118,6 +118,7 @@ class Runner:
         preflight: bool = False,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
+        assemble.check_kinds(self._sections)
         assemble.check_phases(self._sections)
         setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())

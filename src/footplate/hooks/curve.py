@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
+from footplate.errors import DataError
 from footplate.registry import HOOKS
 from footplate.visualization import draw_curves
 
@@ -30,5 +31,10 @@ class CurveHook(Hook):
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = os.path.join(runner.log_dir, self.filename)
-            draw_curves(scalars, path)
+            try:
+                draw_curves(scalars, path)
+            except (DataError, OSError) as error:
+                # A run is not lost over a picture: there may be nothing to draw, or no room for it.
+                runner.logger.warning("no curves are drawn: %s", error)
+                return
             runner.logger.info("curves: %s", path)

@@ -41,12 +41,23 @@ def build_object(
     except FootplateError as error:
         error.origin = error.origin or origin_of(source, error.key.partition(".")[0] or "type")
         raise
-    except TypeError as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
         # An argument that **kwargs let through to a base class.
-        unexpected = _UNEXPECTED.search(str(error))
+        unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
             raise _unknown(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
-        raise
+        if origin_of(source, "type") is None:
+            raise
+        # A value of a config file that the constructor stumbles over: its user wants the place, not our frames.
+        raise BuildError(
+            f"{noun} '{name}' cannot be built: {type(error).__name__}: {_first_line(error)}",
+            origin=origin_of(source, "type"),
+            notes=["--debug shows where"],
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
 
 
 def _check_arguments(

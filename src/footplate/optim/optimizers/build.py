@@ -58,7 +58,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     except FootplateError as error:
         error.origin = error.origin or origin_of(cfg, error.key or "type")
         raise
-    except ValueError as error:
+    except (ValueError, TypeError, LookupError) as error:  # of torch, over a value
         raise ArgumentError(f"optimizer '{cfg['type']}': {error}".rstrip("."), origin=origin_of(cfg, "type")) from error
     return built
 
