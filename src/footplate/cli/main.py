@@ -43,13 +43,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_debug(command: argparse.ArgumentParser) -> None:
-    """Adds the flag to a command, or to each of its own commands."""
-    inner = [action for action in command._actions if isinstance(action, argparse._SubParsersAction)]
-    for action in inner:
-        for each in action.choices.values():
-            _add_debug(each)
-    if not inner:
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    """Adds the flag to a command and to its own commands; suppressed, so that an inner one does not reset an outer."""
+    for action in command._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                _add_debug(inner)
+    command.add_argument(
+        "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,18 +64,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         not finite; 130 or 143 when a signal ended it.
     """
     arguments = build_parser().parse_args(argv)
+    debug = getattr(arguments, "debug", False)
     # A config's custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         code: int = arguments.run(arguments)
     except FootplateError as error:
-        if arguments.debug:
+        if debug:
             raise
         sys.stderr.write(f"error: {error}\n")
         return error.exit_code
     except KeyboardInterrupt:
-        if arguments.debug:
+        if debug:
             raise
         sys.stderr.write("interrupted\n")
         return 130
@@ -83,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if arguments.debug or error.filename is None:
+        if debug or error.filename is None:
             raise
         sys.stderr.write(f"error: cannot use '{error.filename}': {error.strerror}\n")
         return 2
