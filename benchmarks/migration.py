@@ -126,6 +126,7 @@ def _assembled(cfg: Config) -> dict[str, Any]:
     by_name = {type(hook).__name__: hook for hook in hooks}
     saving, logging_hook = by_name.get("CheckpointHook"), by_name["LoggerHook"]
     section, loader = cfg["optim_wrapper"], cfg["train_dataloader"]
+    named = {*_NAMED, *(each["type"].rpartition(".")[2] for each in _typed(cfg))}
     return {
         "clip": section.get("clip_grad"),
         "accumulation": wrapper._accumulative_counts,
@@ -137,11 +138,7 @@ def _assembled(cfg: Config) -> dict[str, Any]:
         "kept": getattr(saving, "max_keep_ckpts", None),
         "log": logging_hook.interval,
         "batch": (loader["batch_size"], loader.get("num_workers")),
-        "order": [
-            (type(hook).__name__, hook.priority)
-            for hook in hooks
-            if type(hook).__name__ in _NAMED or _is_stand_in(hook)
-        ],
+        "order": [(type(hook).__name__, hook.priority) for hook in hooks if type(hook).__name__ in named],
     }
 
 
@@ -215,10 +212,6 @@ class _StandIn(Hook):
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
-
-
-def _is_stand_in(hook: Any) -> bool:
-    return isinstance(hook, _StandIn)
 
 
 class _PlainConstructor:
