@@ -54,7 +54,7 @@ class NonFiniteHook(Hook):
                 raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
         if not isinstance(settings["interval"], int) or settings["interval"] < 1:
             raise ArgumentError("interval is a positive whole number", key="interval", found=settings["interval"])
-        self._asked = "grad" in (policy or {})
+        self._asked = "grad" in (policy or {}) or settings["loss"] == "skip"
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
 
     def before_train(self, runner: "Runner") -> None:
@@ -63,13 +63,10 @@ class NonFiniteHook(Hook):
         if not hasattr(wrapper, "guard"):
             return
         by_itself = all(getattr(each.optimizer, "_step_supports_amp_scaling", False) for each in _single(wrapper))
-        if self._asked or runner.device.type == "cpu" or by_itself:
+        if self._asked or by_itself:
+            # Unasked only where the step's own kernel looks: elsewhere each step would pay for it, and on an accelerator
+            # wait. A gradient that is not finite shows in the next loss.
             wrapper.guard("skip" if self.loss == "skip" else self.grad)
-        else:
-            # Another optimizer would have to wait for the accelerator at every step, unless that is asked for.
-            _logger.info(
-                "gradients on '%s' are not looked at: optimizer.fused=True or on_nonfinite.grad does so", runner.device
-            )
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

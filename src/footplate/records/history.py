@@ -13,7 +13,7 @@ Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
 OWN_STATISTICS = ("mean", "min", "max", "current")
-_CHUNK = 256
+_CHUNK = 1024
 _CAPACITY = 1 << 14
 
 
@@ -52,7 +52,7 @@ class _Totals:
 class HistoryBuffer:
     """A scalar's history: bounded, preallocated, and not copied from the accelerator until it is read.
 
-    `append` only keeps a reference to what lies on an accelerator. Every 256 values, and whenever somebody reads, these
+    `append` only keeps a reference to what lies on an accelerator. Every 1,024 values, and whenever somebody reads, these
     are moved into a ring of `capacity` values on the device they live on. Totals since the start of the run and of the
     epoch are kept beside the ring, so that statistics over `"epoch"` and `"global"` windows stay exact beyond it.
 

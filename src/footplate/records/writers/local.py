@@ -82,7 +82,7 @@ class LocalVisBackend(BaseVisBackend):
     def _append(self, name: str, line: dict[str, Any]) -> None:
         # One write of a whole line: a run that is killed leaves no half line before a later one.
         data = (json.dumps(line) + "\n").encode()
-        descriptor = os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        descriptor = os.open(f"{self.folder}{os.sep}{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             os.write(descriptor, data)
         finally:
