@@ -1,4 +1,7 @@
+import importlib.util
 import logging
+import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,6 +10,7 @@ from footplate import Config
 from footplate.errors import ConfigError
 from footplate.migration import is_first_generation, warn_of_leftovers
 
+DIGESTS = Path(__file__).parents[1] / "data" / "corpus"
 SGD = {"type": "SGD", "lr": 0.1}
 WRAPPER = {"optimizer": SGD}
 
@@ -69,3 +73,17 @@ def test_variables_that_other_lines_read_are_no_leftovers(caplog: pytest.LogCapt
     text = "total_iters = 8\noptim_wrapper = dict()\ntrain_cfg = dict(max_iters=total_iters)"
     warn_of_leftovers(Config.fromstring(text, ".py"))
     assert not caplog.records
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(path.stem for path in DIGESTS.glob("*.json")))
+def test_no_published_config_is_refused(name: str) -> None:
+    spec = importlib.util.spec_from_file_location("footplate_corpus", DIGESTS.parents[2] / "benchmarks" / "corpus.py")
+    assert spec is not None
+    assert spec.loader is not None
+    corpus: Any = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = corpus
+    spec.loader.exec_module(corpus)
+    folder = corpus.fetch(name)
+    for path in corpus.listed(name)[0]:
+        assert is_first_generation(corpus.load(folder, path)) in (True, False)

@@ -178,7 +178,7 @@ def test_where_a_run_goes_on(resume: dict[str, Any], expected: dict[str, Any]) -
 
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
-    ({"device": "cuda"}, "cpu", "device: 'cuda' is not here: the run is on 'cpu'"),
+    ({"device": "cuda"}, "cpu", "device: 'cuda' is asked for: the run is on 'cpu', which the machine decides"),
     ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: [0, 1] are not here: the run is on 'cpu'"),
     ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: 2 devices take torchrun --nproc-per-node 2"),
     (
@@ -211,6 +211,8 @@ def test_a_runner_of_ones_own_is_asked_about() -> None:
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}}, "the length of a run is a positive number"),
+    ({"runner": None, "total_epochs": 0}, "the length of a run is a positive number"),
     ({"workflow": [("val", 1)]}, "workflow does not train"),
     ({"workflow": [("train", 1), ("valid", 1)]}, "a phase of workflow is"),
     ({"workflow": [("train", 0)]}, "a phase of workflow is"),

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict, KeyOrigin
-from footplate.errors import Origin, origin_of
+from footplate.errors import ConfigError, Origin, origin_of
 from footplate.migration.notes import Kind, Note
 from footplate.migration.optimization import run_length
 
@@ -53,12 +53,24 @@ class Draft:
 
     @property
     def length(self) -> int | None:
-        """The length of the run, in epochs or iterations."""
+        """The length of the run, in epochs or iterations; None where nothing says it.
+
+        Raises:
+            ConfigError: It is no positive number.
+        """
         runner = self.given.get("runner")
         if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
             return None
-        length = run_length(self.given)
-        return length.epochs if length.iters is None else length.iters
+        found = run_length(self.given)
+        length: Any = found.epochs if found.iters is None else found.iters
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            within = "runner." if runner is not None else "total_"
+            unit = ("max_" if runner is not None else "") + ("epochs" if found.iters is None else "iters")
+            key = within + unit
+            raise ConfigError(
+                "the length of a run is a positive number", key=key, found=length, origin=self.origin(key)
+            )
+        return length
 
     def take(self, key: str, default: Any = None) -> Any:
         """Removes a key of the old config and returns its value; a dict arrives as a copy."""

@@ -72,6 +72,7 @@ def translate_sections(
     """
     given = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
     draft = Draft(given, device=device, knows_hook=knows_hook)
+    _ = draft.length  # refused first where it is none, since schedules reckon with it
     for rule in RULES:
         if rule.acts_on(draft):
             rule.apply(draft)

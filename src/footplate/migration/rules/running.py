@@ -60,7 +60,7 @@ def _device(draft: Draft) -> None:
     if kind is not None:
         wanted = str(kind).partition(":")[0]
         if draft.device is not None and wanted != draft.device:
-            draft.warn("device", f"'{kind}' is not here: the run is on '{draft.device}'")
+            draft.warn("device", f"'{kind}' is asked for: the run is on '{draft.device}', which the machine decides")
         else:
             draft.became("device", "nothing: a run takes the accelerator that it finds")
     if gpus is None:
