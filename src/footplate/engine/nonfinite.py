@@ -64,8 +64,8 @@ class NonFiniteHook(Hook):
             return
         by_itself = all(getattr(each.optimizer, "_step_supports_amp_scaling", False) for each in _single(wrapper))
         if self._asked or by_itself:
-            # Unasked only where the step's own kernel looks: elsewhere each step would pay for it, and on an accelerator
-            # wait. A gradient that is not finite shows in the next loss.
+            # Unasked only where the step's own kernel looks: elsewhere each step would pay for it, and wait on an
+            # accelerator. A gradient that is not finite shows in the next loss.
             wrapper.guard("skip" if self.loss == "skip" else self.grad)
 
     def after_train_iter(

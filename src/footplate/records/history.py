@@ -52,9 +52,9 @@ class _Totals:
 class HistoryBuffer:
     """A scalar's history: bounded, preallocated, and not copied from the accelerator until it is read.
 
-    `append` only keeps a reference to what lies on an accelerator. Every 1,024 values, and whenever somebody reads, these
-    are moved into a ring of `capacity` values on the device they live on. Totals since the start of the run and of the
-    epoch are kept beside the ring, so that statistics over `"epoch"` and `"global"` windows stay exact beyond it.
+    `append` only keeps a reference to what lies on an accelerator. Every 1,024 values, and whenever somebody reads,
+    these are moved into a ring of `capacity` values on the device they live on. Totals since the start of the run and
+    of the epoch are kept beside the ring, so that statistics over `"epoch"` and `"global"` windows stay exact.
 
     Args:
         capacity: How many of the latest values are kept.
