@@ -2,6 +2,15 @@
 
 from footplate.records.writers.base import BaseVisBackend
 from footplate.records.writers.local import LocalVisBackend, write_config
+from footplate.records.writers.mlflow import MLflowVisBackend
 from footplate.records.writers.tensorboard import TensorboardVisBackend
+from footplate.records.writers.wandb import WandbVisBackend
 
-__all__ = ["BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "write_config"]
+__all__ = [
+    "BaseVisBackend",
+    "LocalVisBackend",
+    "MLflowVisBackend",
+    "TensorboardVisBackend",
+    "WandbVisBackend",
+    "write_config",
+]

@@ -1,5 +1,6 @@
 """What every writer can be told."""
 
+import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -47,3 +48,16 @@ class BaseVisBackend:
 
     def close(self) -> None:
         """Finishes writing."""
+
+
+def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
+    """Returns the values that are numbers, or tensors and arrays of one element, by name."""
+    found = {}
+    for name, value in values.items():
+        try:
+            number = value.item() if hasattr(value, "item") else value
+        except (RuntimeError, ValueError):  # more than one element
+            continue
+        if isinstance(number, numbers.Real):
+            found[name] = float(number)
+    return found

@@ -1,7 +1,6 @@
 """The writer for TensorBoard."""
 
 import functools
-import numbers
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import MissingExtraError
-from footplate.records.writers.base import BaseVisBackend
+from footplate.records.writers.base import BaseVisBackend, numbers_in
 from footplate.registry import VISBACKENDS
 
 
@@ -45,18 +44,16 @@ class TensorboardVisBackend(BaseVisBackend):
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Writes one scalar; what is no number is left out."""
-        number = value.item() if hasattr(value, "item") else value
-        if isinstance(number, numbers.Real):
-            self.experiment.add_scalar(name, float(number), step)
+        self.add_scalars({name: value}, step)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
-        at = int(scalar_dict.get("step", step))
-        for name, value in scalar_dict.items():
-            if name != "step":
-                self.add_scalar(name, value, at)
+        found = numbers_in(scalar_dict)
+        at = int(found.pop("step", step))
+        for name, value in found.items():
+            self.experiment.add_scalar(name, value, at)
 
     def close(self) -> None:
         """Finishes writing."""
