@@ -7,7 +7,14 @@ from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
 from footplate.records.logger import add_log_file, get_logger, logging_to, print_log, set_level
 from footplate.records.processor import LogProcessor
-from footplate.records.writers import BaseVisBackend, LocalVisBackend, TensorboardVisBackend, write_config
+from footplate.records.writers import (
+    BaseVisBackend,
+    LocalVisBackend,
+    MLflowVisBackend,
+    TensorboardVisBackend,
+    WandbVisBackend,
+    write_config,
+)
 
 __all__ = [
     "BaseVisBackend",
@@ -15,8 +22,10 @@ __all__ = [
     "Instances",
     "LocalVisBackend",
     "LogProcessor",
+    "MLflowVisBackend",
     "MessageHub",
     "TensorboardVisBackend",
+    "WandbVisBackend",
     "add_log_file",
     "describe_environment",
     "get_logger",
