@@ -21,6 +21,7 @@ from footplate.errors import (
     RegistryError,
     UnknownNameError,
     at_key,
+    check_count,
     located,
     nearest,
     origin_of,
@@ -219,3 +220,13 @@ def test_a_place_that_is_known_already_is_kept() -> None:
     with pytest.raises(ArgumentError) as caught, located(Placed({None: 1})):
         raise ArgumentError("wrong", key="a", origin=Origin("b.py", 9))
     assert caught.value.origin == Origin("b.py", 9)
+
+
+@pytest.mark.parametrize("value", [0, -1, 2.0, True, "2", None])
+def test_a_count_is_a_whole_number_of_at_least_so_many(value: object) -> None:
+    assert check_count("interval", 0, least=0) == 0
+    with pytest.raises(ArgumentError) as caught:
+        check_count("interval", value, key="hook.interval")
+    assert (
+        str(caught.value) == f"interval must be a whole number of at least 1\n  key hook.interval\n  found: {value!r}"
+    )

@@ -196,6 +196,26 @@ def nearest(word: object, candidates: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
+def check_count(name: str, value: object, *, least: int = 1, key: str | None = None) -> int:
+    """Returns `value` if it is a whole number of at least `least`.
+
+    Args:
+        name: What the number is called, in the message.
+        value: The number.
+        least: The smallest one that makes sense.
+        key: Its key path, `name` by default.
+
+    Raises:
+        ArgumentError: It is something else.
+
+    >>> check_count("interval", 3)
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}", key=key or name, found=value)
+    return value
+
+
 def origin_of(mapping: object, key: object = None) -> Origin | None:
     """Returns where `mapping[key]` was written, or the mapping itself for None; None when it does not know."""
     origins = getattr(mapping, "_origins", None)

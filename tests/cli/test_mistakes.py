@@ -88,13 +88,13 @@ VALUES = [
     Mistake(
         "logger=dict(interval=2)",
         "logger=dict(interval=-2)",
-        "interval must be a positive whole number",
+        "interval must be a whole number of at least 1",
         "default_hooks.logger.interval",
     ),
     Mistake(
         "checkpoint=dict(by_epoch=False, interval=4)",
         "checkpoint=dict(by_epoch=False, interval=-4)",
-        "interval must be a positive whole number, or -1 for none",
+        "interval must be a whole number of at least 1",
         "default_hooks.checkpoint.interval",
     ),
     Mistake(

@@ -79,7 +79,7 @@ def test_a_data_set_is_repeated(lazy_init: bool) -> None:
     assert dataset.metainfo == {"a": 1}
     with pytest.raises(IndexError):
         dataset[6]
-    with pytest.raises(ArgumentError, match="at least once"):
+    with pytest.raises(ArgumentError, match="times must be a whole number of at least 1"):
         RepeatDataset(build([1]), times=0)
 
 

@@ -171,7 +171,7 @@ def test_iterations_have_no_epoch_to_average_over() -> None:
 
 @pytest.mark.parametrize("window_size", [0, -1, 2.5, "10"])
 def test_a_window_is_a_positive_number(window_size: Any) -> None:
-    with pytest.raises(ArgumentError, match="window_size must be a positive number"):
+    with pytest.raises(ArgumentError, match="window_size must be a whole number of at least 1"):
         LogProcessor(window_size=window_size)
 
 

@@ -11,7 +11,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
-from footplate.errors import ArgumentError, BuildError, DataError, at_key, nearest, origin_of
+from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, nearest, origin_of
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
 _logger = logging.getLogger("footplate.data")
@@ -78,13 +78,8 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
 def _check_numbers(cfg: Mapping[str, Any]) -> None:
     for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1)):
         value = cfg.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < least):
-            raise ArgumentError(
-                f"{key} is a whole number of at least {least}",
-                origin=origin_of(cfg, key),
-                key=key,
-                found=value,
-            )
+        if value is not None:
+            check_count(key, value, least=least)
 
 
 def _build_dataset(cfg: Any) -> Any:

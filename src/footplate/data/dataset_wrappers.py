@@ -9,7 +9,7 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from footplate.errors import ArgumentError, at_key
+from footplate.errors import ArgumentError, at_key, check_count
 from footplate.registry import DATASETS
 
 
@@ -144,9 +144,7 @@ class RepeatDataset(_Wrapper):
     """
 
     def __init__(self, dataset: Any, times: int, lazy_init: bool = False) -> None:
-        if times < 1:
-            raise ArgumentError("a data set is repeated at least once", key="times", found=times)
-        self.times = times
+        self.times = check_count("times", times)
         super().__init__(dataset, lazy_init=lazy_init)
 
     def __len__(self) -> int:

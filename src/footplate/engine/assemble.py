@@ -9,7 +9,7 @@ from torch import nn
 from footplate.data import build_dataloader
 from footplate.distributed import get_world_size, wrap_model
 from footplate.engine.hook import Hook, HookList
-from footplate.errors import ArgumentError, BuildError, at_key, nearest, with_origins
+from footplate.errors import ArgumentError, BuildError, at_key, check_count, nearest, with_origins
 from footplate.evaluation import build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
@@ -244,9 +244,7 @@ def _scale_lr(runner: "Runner", optim_wrapper: Any, cfg: Mapping[str, Any]) -> N
     """Scales every learning rate by how the global batch differs from the one the config was made for."""
     if not cfg.get("enable", False):
         return
-    base = cfg.get("base_batch_size")
-    if isinstance(base, bool) or not isinstance(base, int) or base < 1:
-        raise ArgumentError("base_batch_size must be a positive number", key="base_batch_size", found=base)
+    base = check_count("base_batch_size", cfg.get("base_batch_size"))
     per_process = runner.train_loop.dataloader.batch_size
     factor = per_process * get_world_size() / base
     for group in optim_wrapper.param_groups:

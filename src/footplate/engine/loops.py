@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import build_dataloader
 from footplate.engine.position import DataPosition
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, check_count
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
@@ -72,8 +72,8 @@ class BaseTrainLoop(BaseLoop):
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
     ) -> None:
         super().__init__(runner, dataloader)
-        self.val_begin = _whole("val_begin", val_begin, least=0)
-        self.val_interval = _whole("val_interval", val_interval)
+        self.val_begin = check_count("val_begin", val_begin, least=0)
+        self.val_interval = check_count("val_interval", val_interval)
         changes = _checked(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
@@ -256,7 +256,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_epochs = _whole("max_epochs", max_epochs)
+        self._max_epochs = check_count("max_epochs", max_epochs)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
         if getattr(getattr(self.dataloader, "sampler", None), "endless", False):
@@ -336,7 +336,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_iters = _whole("max_iters", max_iters)
+        self._max_iters = check_count("max_iters", max_iters)
 
     @property
     def epoch(self) -> int:
@@ -375,10 +375,4 @@ def _checked(intervals: Sequence[Any]) -> list[tuple[int, int]]:
             key="dynamic_intervals",
             found=intervals,
         )
-    return [(_whole("dynamic_intervals", at), _whole("dynamic_intervals", every)) for at, every in found]
-
-
-def _whole(name: str, value: Any, *, least: int = 1) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise ArgumentError(f"{name} must be a whole number of at least {least}", key=name, found=value)
-    return value
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in found]

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from footplate.distributed import unwrap_model
 from footplate.engine import state
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, FootplateError, nearest
+from footplate.errors import ArgumentError, FootplateError, check_count, nearest
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -52,8 +52,7 @@ class NonFiniteHook(Hook):
             if key != "interval" and value not in _POLICIES:
                 near = nearest(str(value), _POLICIES)
                 raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
-        if not isinstance(settings["interval"], int) or settings["interval"] < 1:
-            raise ArgumentError("interval is a positive whole number", key="interval", found=settings["interval"])
+        check_count("interval", settings["interval"])
         self._asked = "grad" in (policy or {}) or settings["loss"] == "skip"
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
 

@@ -9,7 +9,7 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, check_count, nearest
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -64,10 +64,9 @@ class CheckpointHook(Hook):
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
     ) -> None:
-        _check_count("interval", interval)
-        _check_count("max_keep_ckpts", max_keep_ckpts)
-        if isinstance(save_begin, bool) or not isinstance(save_begin, int) or save_begin < 0:
-            raise ArgumentError("save_begin must not be negative", key="save_begin", found=save_begin)
+        _check_count_or_none("interval", interval)
+        _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
+        check_count("save_begin", save_begin, least=0)
         self.interval, self.by_epoch = interval, by_epoch
         self.save_optimizer, self.save_param_scheduler = save_optimizer, save_param_scheduler
         self.out_dir, self.max_keep_ckpts, self.save_last = out_dir, max_keep_ckpts, save_last
@@ -270,6 +269,6 @@ def _as_list(value: str | Sequence[str] | None) -> list[str]:
     return [value] if isinstance(value, str) else list(value)
 
 
-def _check_count(name: str, value: Any) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or (value < 1 and value != -1):
-        raise ArgumentError(f"{name} must be a positive whole number, or -1 for none", key=name, found=value)
+def _check_count_or_none(name: str, value: Any) -> None:
+    if value != -1:
+        check_count(name, value)

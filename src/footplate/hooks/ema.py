@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, at_key
+from footplate.errors import ArgumentError, at_key, check_count
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS
 
@@ -48,8 +48,7 @@ class EMAHook(Hook):
     ) -> None:
         begins = {"begin_iter": begin_iter, "begin_epoch": begin_epoch, "start_iters": start_iters}
         for name, value in begins.items():
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise ArgumentError(f"{name} is a whole number of at least 0", key=name, found=value)
+            check_count(name, value, least=0)
         given = [name for name, value in begins.items() if value]
         if len(given) > 1:
             raise ArgumentError(f"{' and '.join(given)} both say where averaging begins", key=given[0])

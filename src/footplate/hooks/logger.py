@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_count
 from footplate.records import length_of, write_config
 from footplate.registry import HOOKS
 
@@ -48,8 +48,7 @@ class LoggerHook(Hook):
         log_metric_by_epoch: bool = True,
     ) -> None:
         for name, value in (("interval", interval), ("interval_exp_name", interval_exp_name)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise ArgumentError(f"{name} must be a positive whole number", key=name, found=value)
+            check_count(name, value)
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir must be a folder's name", key="out_dir", found=out_dir)
         self.interval = interval

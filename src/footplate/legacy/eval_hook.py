@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook, ValLoop
-from footplate.errors import ArgumentError
+from footplate.errors import check_count
 from footplate.hooks import CheckpointHook
 from footplate.legacy.metric import LegacyMetric
 from footplate.registry import HOOKS
@@ -53,8 +53,8 @@ class EvalHook(Hook):
         **evaluation: Any,
     ) -> None:
         for name, value, least in (("interval", interval, 1), ("start", start, 0)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-                raise ArgumentError(f"{name} is a whole number of at least {least}", key=name, found=value)
+            if value is not None:
+                check_count(name, value, least=least)
         self.dataloader, self.evaluation = dataloader, evaluation
         self.start, self.by_epoch = start, by_epoch
         self.interval = interval

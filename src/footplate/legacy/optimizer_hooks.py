@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_count
 from footplate.legacy.hook import Hook
 from footplate.legacy.wrappers import SteppedByHook
 from footplate.registry import HOOKS
@@ -96,9 +96,7 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
 
     def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
-        if isinstance(cumulative_iters, bool) or not isinstance(cumulative_iters, int) or cumulative_iters < 1:
-            raise ArgumentError("cumulative_iters is a positive number", key="cumulative_iters", found=cumulative_iters)
-        self.cumulative_iters = cumulative_iters
+        self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Adds the gradients of an iteration, and makes the step when the round is full."""

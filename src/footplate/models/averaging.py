@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_count
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -38,8 +38,7 @@ class BaseAveragedModel(nn.Module):
         update_buffers: bool = False,
     ) -> None:
         super().__init__()
-        if isinstance(interval, bool) or not isinstance(interval, int) or interval < 1:
-            raise ArgumentError("interval is a positive number", key="interval", found=interval)
+        check_count("interval", interval)
         self.module: Any = copy.deepcopy(model).requires_grad_(False)
         if device is not None:
             self.module = self.module.to(device)
@@ -192,9 +191,7 @@ class WarmUpEMA(ExponentialMovingAverage):
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, warm_up: int = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
-        if warm_up <= 0:
-            raise ArgumentError("warm_up is a positive number", key="warm_up", found=warm_up)
-        self.warm_up = warm_up
+        self.warm_up = check_count("warm_up", warm_up)
 
     def weight(self, steps: int) -> float:
         """Returns the share of the model's values."""

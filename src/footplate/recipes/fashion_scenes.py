@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from footplate.data import Compose
-from footplate.errors import ArgumentError, at_key, nearest
+from footplate.errors import ArgumentError, at_key, check_count, nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
 from footplate.registry import DATASETS
@@ -68,8 +68,7 @@ class FashionScenes:
     ) -> None:
         self._items = load_items(split)
         self._length = length if length is not None else _TEST_SCENES if split == "test" else _TRAIN_SCENES
-        if isinstance(self._length, bool) or not isinstance(self._length, int) or self._length < 1:
-            raise ArgumentError("length must be a positive whole number", key="length", found=length)
+        check_count("length", self._length)
         self._key = (seed, _SPLIT_NUMBERS[split])
         self._name = f"fashion-{split}-{seed}"
         self._style = _build_style(style or {})

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import ArgumentError, at_key, nearest
+from footplate.errors import ArgumentError, at_key, check_count, nearest
 from footplate.records.environment import memory_in_use
 from footplate.records.history import OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of
@@ -46,9 +46,7 @@ class LogProcessor:
         log_with_hierarchy: bool = False,
         mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
     ) -> None:
-        if not isinstance(window_size, int) or window_size < 1:
-            raise ArgumentError("window_size must be a positive number", key="window_size", found=window_size)
-        self.window_size = window_size
+        self.window_size = check_count("window_size", window_size)
         self.by_epoch = by_epoch
         self._unit = "Epoch" if by_epoch else "Iter"
         self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]

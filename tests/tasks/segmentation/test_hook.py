@@ -103,5 +103,5 @@ def test_it_can_be_subclassed_as_the_documents_show() -> None:
 
 @pytest.mark.parametrize("arguments", [{"interval": 0}, {"interval": 2.0}, {"max_samples": 0}, {"interval": True}])
 def test_intervals_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="positive whole number"):
+    with pytest.raises(ArgumentError, match="must be a whole number of at least 1"):
         SegVisualizationHook(**arguments)

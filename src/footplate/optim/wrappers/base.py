@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_count
 from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.clipping import Clip, make_clip, plain
 from footplate.optim.wrappers.nonfinite import GradientGuard
@@ -60,16 +60,10 @@ class OptimWrapper:
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
-        if not isinstance(accumulative_counts, int) or accumulative_counts < 1:
-            raise ArgumentError(
-                "accumulative_counts is a whole number of at least 1",
-                key="accumulative_counts",
-                found=accumulative_counts,
-            )
         if clip_grad and grad_clip:
             raise ArgumentError('"clip_grad" and "grad_clip" mean the same: give one', key="grad_clip")
         self.optimizer = optimizer
-        self._accumulative_counts = accumulative_counts
+        self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         settings = clip_grad or grad_clip
         self._clip = make_clip(settings) if settings else None
         self._norms: Any = None

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from footplate.engine import Hook
-from footplate.errors import ArgumentError
+from footplate.errors import check_count
 from footplate.registry import HOOKS
 from footplate.storage import exists, open_file
 from footplate.tasks.segmentation.sample import SegDataSample
@@ -46,8 +46,8 @@ class SegVisualizationHook(Hook):
         max_samples: int | None = None,
     ) -> None:
         for name, value in (("interval", interval), ("max_samples", max_samples)):
-            if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < 1):
-                raise ArgumentError(f"{name} must be a positive whole number", key=name, found=value)
+            if value is not None:
+                check_count(name, value)
         self.draw = draw
         self.interval = interval
         self.show = show
