@@ -3,6 +3,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import DistSamplerSeedHook
@@ -28,9 +29,21 @@ def test_the_sampler_is_told_wherever_it_is(inside: bool) -> None:
     assert sampler.epochs == [3]
 
 
-def test_a_loader_without_a_sampler_is_none_of_its_business() -> None:
-    runner: Any = SimpleNamespace(train_dataloader=[1, 2], epoch=3)
-    DistSamplerSeedHook().before_train_epoch(runner)
+@pytest.mark.parametrize("sampler", [None, [0, 1]])
+def test_samplers_that_cannot_be_told_leave_the_word_to_the_next(sampler: Any) -> None:
+    inner = Told()
+    parts: Any = SimpleNamespace(sampler=sampler, batch_sampler=SimpleNamespace(sampler=inner))
+    DistSamplerSeedHook().before_train_epoch(SimpleNamespace(train_dataloader=parts, epoch=3))  # type: ignore[arg-type]
+    assert inner.epochs == [3]
+
+
+def test_a_loader_without_a_sampler_trains_through(tmp_path: Path) -> None:
+    batch = {"inputs": torch.zeros(4, 4), "labels": torch.zeros(4, dtype=torch.long)}
+    quiet = {"checkpoint": None, "logger": None}
+    runner = Runner(**settings(tmp_path, train_dataloader=[batch] * 2, default_hooks=quiet))
+    assert any(isinstance(hook, DistSamplerSeedHook) for hook in runner.hooks)
+    runner.train()
+    assert (runner.epoch, runner.iter) == (3, 6)
 
 
 def test_each_epoch_has_its_own_order(tmp_path: Path) -> None:

@@ -91,7 +91,12 @@ def test_one_cycle_of_rate_and_momentum() -> None:
 @pytest.mark.parametrize("policy", ["cyclic", "OneCycle"])
 def test_policies_that_count_iterations_always(policy: str) -> None:
     settings: dict[str, Any] = {"max_lr": 1.0} if policy == "OneCycle" else {}
-    PolicyLR(sgd(), policy=policy, by_epoch=True, max_iters=10, **settings)
+    told, own = sgd(), sgd()
+    schedule = PolicyLR(told, policy=policy, by_epoch=True, max_iters=10, **settings)
+    assert not schedule.by_epoch
+    rates = walk(told, schedule, "lr", 10)
+    assert len(set(rates)) > 2
+    assert rates == walk(own, PolicyLR(own, policy=policy, by_epoch=False, max_iters=10, **settings), "lr", 10)
 
 
 @pytest.mark.parametrize("name", ["step", "Step"])

@@ -3,14 +3,20 @@
 from contextlib import nullcontext
 from typing import Any
 
+import torch
 from torch import nn
 
 from footplate.optim.wrappers.syncing import without_sync
 
 
 def test_models_without_others_have_nothing_to_hold_back() -> None:
-    with without_sync(nn.Linear(1, 1)):
-        pass
+    model = nn.Linear(1, 1, bias=False)
+    with without_sync(model) as held:
+        model(torch.ones(1, 1)).sum().backward()
+    assert held is None
+    assert isinstance(without_sync(model), nullcontext)
+    assert model.weight.grad is not None
+    assert model.weight.grad.item() == 1.0
 
 
 def test_the_context_of_a_data_parallel_model() -> None:
