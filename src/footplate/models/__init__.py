@@ -23,6 +23,7 @@ from footplate.models.initializers import (
 )
 from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
+from footplate.models.small_resnet import SmallResNet
 
 __all__ = [
     "BaseAveragedModel",
@@ -41,6 +42,7 @@ __all__ = [
     "NormalInit",
     "PretrainedInit",
     "Sequential",
+    "SmallResNet",
     "StochasticWeightAverage",
     "TruncNormalInit",
     "UniformInit",

@@ -1,0 +1,95 @@
+"""A residual network for small pictures, which trains in minutes without an accelerator."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.models.base_module import BaseModule, InitCfg
+from footplate.registry import MODELS
+
+
+@MODELS.register_module()
+class SmallResNet(BaseModule):
+    """A convolution and stages of residual blocks; each stage halves the resolution of the one before.
+
+    Args:
+        in_channels: Channels of the pictures.
+        widths: Channels of the stages.
+        depths: Residual blocks of each stage.
+        stem_stride: By how much the first convolution lowers the resolution.
+        init_cfg: As of BaseModule.
+
+    Raises:
+        ArgumentError: `widths` and `depths` differ in number, or are empty.
+
+    Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
+
+    Example:
+        >>> import torch
+        >>> [tuple(each.shape) for each in SmallResNet(1, widths=(8, 16), depths=(1, 1))(torch.zeros(2, 1, 28, 28))]
+        [(2, 8, 14, 14), (2, 16, 7, 7)]
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        *,
+        widths: Sequence[int] = (32, 64, 128),
+        depths: Sequence[int] = (1, 1, 1),
+        stem_stride: int = 2,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        if len(widths) != len(depths) or not widths:
+            raise ArgumentError(
+                "one stage or more, each with a width and a depth", key="depths", found=(widths, depths)
+            )
+        self.stem = _Convolution(in_channels, widths[0], stride=stem_stride)
+        before = [widths[0], *widths]
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                _Residual(before[number], width, stride=2 if number else 1),
+                *(_Residual(width, width) for _ in range(depth - 1)),
+            )
+            for number, (width, depth) in enumerate(zip(widths, depths, strict=True))
+        )
+        # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        """Returns the feature maps of all stages, ``(N, width, H, W)`` each, for pictures ``(N, C, H, W)``."""
+        features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
+        found: list[Tensor] = []
+        for stage in self.stages:
+            features = stage(features)
+            found.append(features)
+        return tuple(found)
+
+
+class _Convolution(nn.Sequential):
+    """Convolution, batch normalisation, ReLU."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
+        )
+
+
+class _Residual(nn.Module):
+    """Two convolutions around which the input also passes."""
+
+    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
+        super().__init__()
+        self.first = _Convolution(in_channels, channels, stride=stride)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+        self.shortcut = nn.Sequential()
+        if in_channels != channels or stride != 1:
+            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
+            self.shortcut.append(nn.BatchNorm2d(channels))
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return F.relu(self.shortcut(inputs) + self.norm(self.second(self.first(inputs))))

@@ -1,0 +1,40 @@
+import pytest
+import torch
+
+from footplate.errors import ArgumentError
+from footplate.models import SmallResNet
+from footplate.registry import MODELS
+
+
+@pytest.mark.parametrize(
+    ("stem_stride", "size", "expected"),
+    [(2, 28, [(3, 8, 14, 14), (3, 12, 7, 7), (3, 16, 4, 4)]), (1, 9, [(3, 8, 9, 9), (3, 12, 5, 5), (3, 16, 3, 3)])],
+)
+def test_each_stage_halves_the_resolution(stem_stride: int, size: int, expected: list[tuple[int, ...]]) -> None:
+    network = SmallResNet(1, widths=(8, 12, 16), depths=(1, 2, 1), stem_stride=stem_stride)
+    assert [tuple(each.shape) for each in network(torch.zeros(3, 1, size, size))] == expected
+
+
+def test_depths_are_numbers_of_blocks() -> None:
+    network = MODELS.build({"type": "SmallResNet", "in_channels": 1, "widths": (4, 4), "depths": (3, 2)})
+    assert [len(stage) for stage in network.stages] == [3, 2]
+
+
+def test_what_a_block_adds_is_added_to_its_input() -> None:
+    network = SmallResNet(1, widths=(4,), depths=(2,)).eval()
+    for block in network.stages[0]:
+        torch.nn.init.zeros_(block.norm.weight)
+    inputs = torch.randn(2, 1, 8, 8)
+    assert torch.equal(network(inputs)[0], network.stem(inputs))
+
+
+def test_every_parameter_is_reached() -> None:
+    network = SmallResNet(1, widths=(4, 6, 8), depths=(1, 2, 1))
+    network(torch.randn(2, 1, 28, 28))[-1].sum().backward()
+    assert all(parameter.grad is not None for parameter in network.parameters())
+
+
+@pytest.mark.parametrize(("widths", "depths"), [((8, 8), (1,)), ((), ())])
+def test_every_stage_has_a_width_and_a_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="each with a width and a depth"):
+        SmallResNet(1, widths=widths, depths=depths)
