@@ -136,7 +136,7 @@ def test_an_order_by_rank_is_an_option(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         ({"num_worker": 2}, BuildError, "takes no argument 'num_worker'\n.*\n.*\n  did you mean 'num_workers'?"),
         ({"dataset": None}, BuildError, "needs a 'dataset'"),
-        ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n  found: 0"),
+        ({"batch_size": 0}, ArgumentError, "batch_size must be a whole number of at least 1\n  key batch_size\n.*: 0"),
         ({"batch_size": "2"}, ArgumentError, "batch_size must be a whole number"),
         ({"num_workers": -1}, ArgumentError, "num_workers must be a whole number of at least 0"),
         ({"dataset": {"type": "NumbersForTest", "size": 0}}, DataError, "the data set 'NumbersForTest' is empty"),

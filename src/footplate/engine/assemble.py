@@ -31,7 +31,7 @@ _KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
     (
         (Mapping,),
         "a dict",
-        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness"),
+        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness", "model_wrapper_cfg", "model_adapter"),
     ),
     ((Mapping, LogProcessor), "a dict or a LogProcessor", ("log_processor",)),
     ((Mapping, Visualizer), "a dict or a Visualizer", ("visualizer",)),
@@ -82,17 +82,23 @@ def check_phases(sections: Mapping[str, Any]) -> None:
         raise ArgumentError("'param_scheduler' needs 'optim_wrapper'", key="param_scheduler")
 
 
-def build_model(runner: "Runner", model: Any, data_preprocessor: Any) -> nn.Module:
-    """Builds the model, adapts it where the config says so, and makes it ready for device and processes."""
+def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
+    """Builds the model, adapts it where the config says so, and makes it ready for device and processes.
+
+    Args:
+        runner: The runner.
+        sections: The runner's arguments by name.
+    """
+    model = sections["model"]
     if isinstance(model, Mapping):
         settings = dict(model)
-        if data_preprocessor is not None:
-            settings.setdefault("data_preprocessor", data_preprocessor)
+        if sections["data_preprocessor"] is not None:
+            settings.setdefault("data_preprocessor", sections["data_preprocessor"])
         with at_key("model"):
             model = MODELS.build(with_origins(settings, model))
-    if runner.cfg.get("model_adapter") is not None:
+    if sections["model_adapter"] is not None:
         with at_key("model_adapter"):
-            model = MODELS.build(runner.cfg["model_adapter"], model=model)
+            model = MODELS.build(sections["model_adapter"], model=model)
     if not isinstance(model, nn.Module):
         raise BuildError("the model must be a torch.nn.Module or the dict of one", found=model, key="model")
     for step in ("train_step", "val_step", "test_step"):
@@ -104,8 +110,8 @@ def build_model(runner: "Runner", model: Any, data_preprocessor: Any) -> nn.Modu
             )
     return wrap_model(
         model.to(runner.device),
-        runner.cfg.get("model_wrapper_cfg"),
-        find_unused_parameters=bool(runner.cfg.get("find_unused_parameters", False)),
+        sections["model_wrapper_cfg"],
+        find_unused_parameters=bool(sections["find_unused_parameters"]),
     )
 
 

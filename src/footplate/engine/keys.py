@@ -32,6 +32,9 @@ RUNNER_KEYS = (
     "on_save_error",
     "on_nonfinite",
     "preflight",
+    "model_wrapper_cfg",
+    "find_unused_parameters",
+    "model_adapter",
 )
 
 KNOWN_KEYS = frozenset(
@@ -39,9 +42,6 @@ KNOWN_KEYS = frozenset(
         *RUNNER_KEYS,
         *FIRST_GENERATION_KEYS,
         "custom_imports",
-        "find_unused_parameters",
-        "model_adapter",
-        "model_wrapper_cfg",
         "runner_type",
         "vis_backends",
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import build_dataloader
 from footplate.engine.position import DataPosition
+from footplate.engine.signals import answer_requests
 from footplate.errors import ArgumentError, DataError, check_count
 from footplate.records import length_of
 from footplate.registry import LOOPS
@@ -191,7 +192,7 @@ class BaseTrainLoop(BaseLoop):
 
     def _answer_requests(self, stream: Iterator[Any]) -> None:
         try:
-            self.runner.answer_requests()
+            answer_requests(self.runner)
         except BaseException:
             if isinstance(stream, Generator):
                 stream.close()  # and with it the workers, which a traceback would keep
@@ -223,7 +224,7 @@ class BaseTrainLoop(BaseLoop):
             except ValidationLeftError:
                 self._validated_at, self.validation_requested = before
                 restore_rng(random)
-                self.runner.answer_requests()
+                answer_requests(self.runner)
             self.runner.model.train()
 
 

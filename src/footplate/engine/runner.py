@@ -10,16 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from footplate.checkpoint import find_latest, load_checkpoint, load_weights, restore_rng, write_pointer
+from footplate.checkpoint import load_checkpoint, load_weights, restore_rng
 from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
-from footplate.distributed import (
-    broadcast_object,
-    get_rank,
-    get_world_size,
-    is_main_process,
-    unwrap_model,
-)
+from footplate.distributed import broadcast_object, get_rank, get_world_size, is_main_process, unwrap_model
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.generations import in_second_generation
@@ -30,13 +24,12 @@ from footplate.engine.loops import BaseTrainLoop
 from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
-from footplate.engine.signals import AgreementHook, Interrupted, Requests
+from footplate.engine.signals import AgreementHook, Requests
 from footplate.errors import ArgumentError, at_key, located
 from footplate.records import MessageHub, describe_environment, logging_to, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
-ON_REQUEST = "on_signal.pth"
 
 
 @RUNNERS.register_module()
@@ -79,6 +72,9 @@ class Runner:
         on_nonfinite: What a loss or gradient that is NaN or infinite does: `dict(loss="stop", grad="skip")`, each
             "stop", "skip" (the step) or "warn". Weights that are not finite are never saved.
         preflight: Whether to look before the first step if the run can save, load and validate.
+        model_wrapper_cfg: What the model is wrapped in where several processes train together.
+        find_unused_parameters: For such a wrapper: not all parameters take part in each loss.
+        model_adapter: What stands between the runner and a model of another contract.
 
     Raises:
         FootplateError: A part cannot be built; the message says where it was written and what would be right.
@@ -116,6 +112,9 @@ class Runner:
         on_save_error: str = "warn",
         on_nonfinite: Mapping[str, Any] | None = None,
         preflight: bool = False,
+        model_wrapper_cfg: Mapping[str, Any] | None = None,
+        find_unused_parameters: bool = False,
+        model_adapter: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         assemble.check_kinds(self._sections)
@@ -150,7 +149,7 @@ class Runner:
             self.hooks.register(AgreementHook())
         self.log_processor = assemble.build_log_processor(log_processor, train_cfg)
         self.visualizer = assemble.build_visualizer(self, visualizer)
-        self.model: Any = assemble.build_model(self, model, data_preprocessor)
+        self.model: Any = assemble.build_model(self, self._sections)
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
@@ -292,10 +291,16 @@ class Runner:
 
     def call_hook(self, event: str, **arguments: Any) -> None:
         """Calls the hooks that act at `event`, in their order."""
-        self._events.append(event)
-        try:
+        with self.during(event):
             for method in self.hooks.at(event):
                 method(self, **arguments)
+
+    @contextmanager
+    def during(self, event: str) -> Iterator[None]:
+        """Has `event` be what the run is at while the block runs."""
+        self._events.append(event)
+        try:
+            yield
         finally:
             self._events.pop()
 
@@ -384,54 +389,14 @@ class Runner:
         if self._loaded:
             return
         self._loaded = True
-        latest, resumes = self.load_from, bool(self.should_resume)
-        if self.should_resume == "auto" or (resumes and latest is None):
-            found = find_latest(self.work_dir) if os.path.isdir(self.work_dir) else None
-            if found is None:
-                _logger.info("nothing to resume in %s: the run starts anew", self.work_dir)
-            latest, resumes = found or latest, found is not None
-        if latest is not None:
-            (self.resume if resumes else self.load_checkpoint)(latest)
-
-    def answer_requests(self) -> None:
-        """Does what was asked for while an iteration was at work: saves, and stops.
-
-        Raises:
-            Interrupted: The run was asked to stop, and is saved.
-            CheckpointError: A save failed, and `on_save_error` is "stop".
-        """
-        requests = self.requests
-        requests.pending = False
-        if requests.stop is None and not requests.save:
-            self.saver.settle()
-            return
-        requests.save = False
-        path = self._save_on_request()
-        if requests.stop is not None:
-            self.saver.settle()
-            self.visualizer.close()
-            error = Interrupted(requests.stop)
-            last = self.saver.last
-            saved = "resume goes on from there" if last == path else f"NOT saved, the last checkpoint is {last}"
-            _logger.warning("%s: stopped after iteration %d: %s", error.name, self.iter, saved)
-            raise error
+        path, resumes = state.pick_checkpoint(self.work_dir, self.load_from, self.should_resume)
+        if path is not None:
+            (self.resume if resumes else self.load_checkpoint)(path)
 
     def restore_random_state(self) -> None:
         """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""
         if self._random is not None:
             restore_rng(self._random)
-
-    def _save_on_request(self) -> str:
-        path = os.path.join(self.checkpoint_dir, ON_REQUEST)
-        self._events.append("request")  # between two iterations, where the loop's own count is right
-        try:
-            self.save_checkpoint(
-                self.checkpoint_dir, ON_REQUEST, background=True, then=lambda: write_pointer(self.work_dir, path)
-            )
-        finally:
-            self._events.pop()
-        _logger.info("saving checkpoint after iteration %d: %s", self.iter, path)
-        return path
 
     def _loaders(self) -> list[Any]:
         built = [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]

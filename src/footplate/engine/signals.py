@@ -1,5 +1,6 @@
 """Signals: what a run is asked to do from outside, answered between two iterations."""
 
+import logging
 import os
 import signal
 import threading
@@ -11,12 +12,15 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
+from footplate.checkpoint import write_pointer
 from footplate.distributed import is_distributed
 from footplate.engine.hook import Hook
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
+_logger = logging.getLogger("footplate.engine")
+ON_REQUEST = "on_signal.pth"
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
 
@@ -114,3 +118,35 @@ class AgreementHook(Hook):
         """Asks the other ranks at the interval."""
         if (runner.iter + 1) % self.interval == 0:
             runner.requests.agree(runner.device)
+
+
+def answer_requests(runner: "Runner") -> None:
+    """Does what was asked for while an iteration was at work: saves, and stops.
+
+    Raises:
+        Interrupted: The run was asked to stop, and is saved.
+        CheckpointError: A save failed, and `on_save_error` is "stop".
+    """
+    requests = runner.requests
+    requests.pending = False
+    if requests.stop is None and not requests.save:
+        runner.saver.settle()
+        return
+    requests.save = False
+    path = _save(runner)
+    if requests.stop is not None:
+        runner.saver.settle()
+        runner.visualizer.close()
+        error = Interrupted(requests.stop)
+        last = runner.saver.last
+        saved = "resume goes on from there" if last == path else f"NOT saved, the last checkpoint is {last}"
+        _logger.warning("%s: stopped after iteration %d: %s", error.name, runner.iter, saved)
+        raise error
+
+
+def _save(runner: "Runner") -> str:
+    folder, path = runner.checkpoint_dir, os.path.join(runner.checkpoint_dir, ON_REQUEST)
+    with runner.during("request"):  # between two iterations, where the loop's own count is right
+        runner.save_checkpoint(folder, ON_REQUEST, background=True, then=lambda: write_pointer(runner.work_dir, path))
+    _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
+    return path

@@ -2,11 +2,12 @@
 
 import datetime
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import capture_rng
+from footplate.checkpoint import capture_rng, find_latest
 from footplate.distributed import gather_objects, unwrap_model
 
 if TYPE_CHECKING:
@@ -84,6 +85,23 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     for key in ("optimizer", "param_schedulers"):
         if key not in checkpoint:
             _logger.warning("the checkpoint holds no '%s': it begins anew, and the run is not bit-equal", key)
+
+
+def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool]:
+    """Returns the checkpoint that a run begins with, and whether it goes on from there rather than takes the weights.
+
+    Args:
+        work_dir: The folder of the run.
+        load_from: A checkpoint that the user names.
+        resume: True goes on from `load_from`, or from the newest whole one in `work_dir`; "auto" looks into `work_dir`
+            first, and where nothing is there begins with the weights of `load_from`.
+    """
+    if resume != "auto" and (not resume or load_from is not None):
+        return load_from, bool(resume)
+    found = find_latest(work_dir) if os.path.isdir(work_dir) else None
+    if found is None:
+        _logger.info("nothing to resume in %s: the run starts anew", work_dir)
+    return found or load_from, found is not None
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
