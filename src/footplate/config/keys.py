@@ -9,9 +9,6 @@ from footplate.errors import ConfigKeyError, origin_of
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
-if TYPE_CHECKING:
-    from footplate.config.config import Config
-
 _LONG_WORD = 10
 
 
