@@ -64,11 +64,13 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     # They take the optimizer's section alone, and return an optimizer.
     takes_optimizer = of_first or "optimizer_cfg" in inspect.signature(entry).parameters
     section = settings.pop("optimizer", None) if takes_optimizer else settings
-    made = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)(model)
+    constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)
+    made = constructor(model)
     if not isinstance(made, Optimizer):
         return made  # type: ignore[no-any-return]
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
     wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
+    wrapper.reasons = getattr(constructor, "reasons", {})
     return _named(wrapper, model)
 
 

@@ -1,10 +1,12 @@
 """What `paramwise_cfg` says about one parameter."""
 
+from collections import OrderedDict
 from typing import Any
 
 import pytest
 from torch import nn
 
+from footplate.optim import build_optim_wrapper
 from footplate.optim.constructors import FirstGenerationRules, Place, Rules
 from footplate.optim.constructors.rules import is_deformable
 
@@ -103,3 +105,18 @@ def test_the_offsets_of_deformable_convolutions() -> None:
 def test_deformable_convolutions_are_known_by_name(name: str, deformable: bool) -> None:
     base: Any = type(name, (nn.Module,), {})
     assert is_deformable(type("Pack", (base,), {})()) is deformable
+
+
+def test_the_keys_that_decided_are_known_by_parameter() -> None:
+    model = nn.Sequential(OrderedDict(head=nn.Linear(2, 2), norm=nn.BatchNorm1d(2), body=nn.Linear(2, 2)))
+    paramwise = {"custom_keys": {"head": {"lr_mult": 10.0}}, "norm_decay_mult": 0.0, "bias_lr_mult": 2.0}
+    optimizer = {"type": "SGD", "lr": 0.1, "weight_decay": 1e-4}
+    wrapper = build_optim_wrapper(model, {"optimizer": optimizer, "paramwise_cfg": paramwise})
+    assert wrapper.reasons == {
+        "head.weight": ("custom_keys.head",),
+        "head.bias": ("custom_keys.head",),
+        "norm.weight": ("norm_decay_mult",),
+        "norm.bias": ("norm_decay_mult",),
+        "body.weight": (),
+        "body.bias": ("bias_lr_mult",),
+    }

@@ -69,12 +69,14 @@ class DefaultOptimWrapperConstructor:
             self.base_lr = default_of(self.optimizer_cfg, "lr")
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
         self.rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
+        self.reasons: dict[str, tuple[str, ...]] = {}
 
     def __call__(self, model: nn.Module) -> Any:
         """Returns the wrapper of an optimizer over the parameters of `model`."""
         model = unwrap_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
+        wrapper.reasons = self.reasons
         return wrapper
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
@@ -105,6 +107,7 @@ class DefaultOptimWrapperConstructor:
             if parameter.requires_grad:
                 place = Place(name, prefix, module, parameter.ndim, bool(is_dcn_module))
                 settings.update(self.rules.settings(place))
+                self.reasons[place.path.lstrip(".")] = self.rules.reasons(place)
             given = {key: value for key, value in settings.items() if value is not None}
             params.append({"params": [parameter], **given})
         for name, child in module.named_children():

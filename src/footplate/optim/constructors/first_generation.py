@@ -21,14 +21,14 @@ class FirstGenerationRules(Rules):
     So `bias_decay_mult` means neither the biases of normalization layers nor those of depthwise convolutions.
     """
 
-    def decay_mult(self, place: Place) -> float | None:
-        """Returns the weight decay multiplier where no custom key matches."""
+    def decay_rule(self, place: Place) -> str | None:
+        """Returns the key of the weight decay multiplier where no custom key matches."""
         if place.is_norm:
-            return self._multiplier("norm_decay_mult")
+            return "norm_decay_mult"
         if place.is_depthwise:
-            return self._multiplier("dwconv_decay_mult")
+            return "dwconv_decay_mult"
         if place.name == "bias" and not place.in_deformable:
-            return self._multiplier("bias_decay_mult")
+            return "bias_decay_mult"
         return None
 
 
@@ -76,6 +76,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 for pattern, options in self.paramwise_cfg.items():
                     if re.search(pattern, name):
                         settings.update(self._options(options))
+                        self.reasons[name] = (*self.reasons.get(name, ()), pattern)
             params.append({"params": [parameter], **settings})
 
     def _options(self, options: Mapping[str, Any]) -> Group:

@@ -80,10 +80,12 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
             if not parameter.requires_grad:
                 continue
             decays = parameter.ndim > 1 and not name.endswith(".bias") and name not in ("pos_embed", "cls_token")
-            scale = rate ** (layers + 1 - depth(name.split("."), layers))
+            steps = layers + 1 - depth(name.split("."), layers)
+            scale = rate**steps
             settings = {"lr": None if self.base_lr is None else self.base_lr * scale}
             settings["weight_decay"] = self.base_wd if decays else 0.0
             given = {key: value for key, value in settings.items() if value is not None}
+            self.reasons[name] = (f"decay_rate ** {steps}", *(() if decays else ("no decay of vectors",)))
             params.append({"params": [parameter], **given})
 
     def _depth(self, model: nn.Module) -> Depth:

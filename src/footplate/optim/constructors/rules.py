@@ -26,6 +26,11 @@ class Place:
     """Whether its module's parent, or the module that the walk began at, is a deformable convolution."""
 
     @property
+    def path(self) -> str:
+        """Its path in the model, as custom keys are looked for in it."""
+        return f"{self.prefix}.{self.name}"
+
+    @property
     def is_norm(self) -> bool:
         """Whether it belongs to a normalization layer."""
         return isinstance(self.module, _NORMS)
@@ -67,35 +72,45 @@ class Rules:
 
     def settings(self, place: Place) -> dict[str, Any]:
         """Returns the fields in which the parameter at `place` differs from the optimizer's own."""
-        path = f"{place.prefix}.{place.name}"
-        key = next((key for key in self._sorted_keys if key in path), None)
+        key = self._custom_key(place)
         if key is None:
-            return self._scaled(self.lr_mult(place), self.decay_mult(place))
-        self.met.update(key for key in self._sorted_keys if key in path)
+            return self._scaled(self._multiplier(self.lr_rule(place)), self._multiplier(self.decay_rule(place)))
+        self.met.update(each for each in self._sorted_keys if each in place.path)
         custom = self.custom_keys[key]
         further = {name: value for name, value in custom.items() if name not in ("lr_mult", "decay_mult")}
         return {**self._scaled(custom.get("lr_mult"), custom.get("decay_mult")), **further}
 
-    def lr_mult(self, place: Place) -> float | None:
-        """Returns the learning rate multiplier where no custom key matches."""
+    def reasons(self, place: Place) -> tuple[str, ...]:
+        """Returns the keys of `paramwise_cfg` that decide about the parameter at `place`."""
+        key = self._custom_key(place)
+        if key is not None:
+            return (f"custom_keys.{key}",)
+        rules = (self.lr_rule(place), self.decay_rule(place))
+        return tuple(rule for rule in rules if rule is not None and self._multiplier(rule) is not None)
+
+    def lr_rule(self, place: Place) -> str | None:
+        """Returns the key of the learning rate multiplier where no custom key matches."""
         if place.is_offset and self.cfg.get("dcn_offset_lr_mult") is not None:
-            return self._multiplier("dcn_offset_lr_mult")
+            return "dcn_offset_lr_mult"
         if place.name == "bias" and not (place.is_norm or place.in_deformable):
-            return self._multiplier("bias_lr_mult")
+            return "bias_lr_mult"
         return None
 
-    def decay_mult(self, place: Place) -> float | None:
-        """Returns the weight decay multiplier where no custom key matches: the first rule that is set and fits."""
+    def decay_rule(self, place: Place) -> str | None:
+        """Returns the key of the weight decay multiplier where no custom key matches: the first set one that fits."""
         fits = {
             "norm_decay_mult": place.is_norm,
             "bias_decay_mult": place.name == "bias" and not place.in_deformable,
             "dwconv_decay_mult": place.is_depthwise,
             "flat_decay_mult": place.ndim == 1 and not place.in_deformable,
         }
-        return next((self._multiplier(key) for key, fit in fits.items() if fit and self.cfg.get(key) is not None), None)
+        return next((key for key, fit in fits.items() if fit and self.cfg.get(key) is not None), None)
 
-    def _multiplier(self, key: str) -> float | None:
-        value: float | None = self.cfg.get(key)
+    def _custom_key(self, place: Place) -> str | None:
+        return next((key for key in self._sorted_keys if key in place.path), None)
+
+    def _multiplier(self, rule: str | None) -> float | None:
+        value: float | None = None if rule is None else self.cfg.get(rule)
         return value
 
     def _scaled(self, lr_mult: float | None, decay_mult: float | None) -> dict[str, Any]:

@@ -57,13 +57,24 @@ class AmpOptimWrapper(OptimWrapper):
         return self.loss_scaler.scale(super().scale_loss(loss))
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales and clips the gradients, and steps the optimizer unless they are not finite."""
+        """Unscales and clips the gradients, and steps the optimizer unless they are not finite.
+
+        Steps that overflow are the scaler's business, which skips them and scales less. Those that would with any
+        scale are a matter of `on_nonfinite`, which may say to stop.
+        """
         if not self.loss_scaler.is_enabled():
             super().step(**kwargs)
             return
-        if self._clip is not None:
+        clip, norm = self._clip, None
+        guard = self._guard if self._guard and self._guard.policy != "skip" else None
+        if clip is not None or guard is not None:
             self.loss_scaler.unscale_(self.optimizer)
-            self._clip_gradients(self._clip)
+        if clip is not None and clip.gives_norm:
+            norm, clip = self._clip_gradients(clip), None
+        if guard is not None and (self._fixed_scale is not None or self.loss_scaler.get_scale() <= 1):
+            guard.allows_step(self.optimizer, self._inner_count, norm, skipped=True)
+        if clip is not None:
+            self._clip_gradients(clip)
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update(self._fixed_scale)
 

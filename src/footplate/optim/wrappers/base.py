@@ -33,8 +33,8 @@ class OptimWrapper:
         clip_grad: `dict(max_norm=..., norm_type=2)`, or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
         grad_clip: Another spelling of `clip_grad`.
-        on_nonfinite: What happens to a step whose gradients are not finite: "skip", "stop" or "warn"; None does not
-            look.
+        on_nonfinite: What happens to a step whose gradients are not finite: "skip", "stop" or "warn"; None leaves it
+            to the run, and does not look outside of one.
         compile: Compile the optimizer's step; a dict holds arguments of `torch.compile`. Learning rates then become
             tensors, so that a schedule does not compile anew.
 
@@ -67,7 +67,8 @@ class OptimWrapper:
         settings = clip_grad or grad_clip
         self._clip = make_clip(settings) if settings else None
         self._norms: Any = None
-        self.guard(on_nonfinite)
+        self._own_policy = on_nonfinite
+        self.guard(None)
         self._compiled: Callable[..., Any] | None = None
         if compile:
             self._compiled = torch.compile(optimizer.step, **(compile if isinstance(compile, Mapping) else {}))
@@ -76,6 +77,7 @@ class OptimWrapper:
         self._max_counts = -1
         self._short_round_begin, self._short_round = -1, accumulative_counts
         self._names: dict[int, str] = {}
+        self.reasons: Mapping[str, tuple[str, ...]] = {}  # what a constructor went by, by the name of the parameter
         self._holds_gradients = False
         self._overrides_backward = type(self).backward is not OptimWrapper.backward
 
@@ -109,10 +111,13 @@ class OptimWrapper:
 
     def step(self, **kwargs: Any) -> None:
         """Clips, and steps the optimizer unless the gradients are not finite and that is to be skipped."""
-        if self._guard and not self._guard.allows_step(self.optimizer, self._parameters(), self._inner_count - 1):
+        clip, norm = self._clip, None
+        if clip is not None and clip.gives_norm:
+            norm, clip = self._clip_gradients(clip), None
+        if self._guard and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
             return
-        if self._clip is not None:
-            self._clip_gradients(self._clip)
+        if clip is not None:
+            self._clip_gradients(clip)
         (self._compiled or self.optimizer.step)(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
@@ -161,7 +166,11 @@ class OptimWrapper:
             self._warn_of_accumulation(model)
 
     def guard(self, policy: str | None) -> None:
-        """Sets what happens to a step whose gradients are not finite: "skip", "stop", "warn", or None."""
+        """Sets what happens to a step whose gradients are not finite: "skip", "stop", "warn", or None.
+
+        What the wrapper's own `on_nonfinite` says stays.
+        """
+        policy = self._own_policy or policy
         self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
@@ -220,13 +229,15 @@ class OptimWrapper:
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = None if gradient is None else gradient.to(parameter)
 
-    def _clip_gradients(self, clip: Clip) -> None:
+    def _clip_gradients(self, clip: Clip) -> Tensor | None:
         norm = clip([each for each in self._parameters() if each.grad is not None])
         if norm is None:
-            return
+            return None
         if self._norms is None:
             self._norms = MessageHub.get_current_instance().history("train/grad_norm")
-        self._norms.append(plain(norm))
+        norm = plain(norm)
+        self._norms.append(norm)
+        return norm
 
     def _make_rates_tensors(self) -> None:
         for group in self.param_groups:

@@ -9,17 +9,35 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from footplate.errors import ArgumentError, nearest, origin_of
 
-Clip = Callable[[list[Tensor]], Tensor | None]
-"""Clips the gradients of parameters in place and returns their total norm from before, where it is known."""
-
 _KEYS = {
     "norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
     "value": ("clip_value", "foreach"),
 }
 
 
+class Clip:
+    """Clips the gradients of parameters in place and returns their total norm from before, where it is known.
+
+    Args:
+        function: One of torch's.
+        settings: Its arguments.
+
+    Attributes:
+        gives_norm: Whether the norm is known; a norm tells of gradients that are not finite, values clipped do not.
+    """
+
+    def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
+        self._function, self._settings = function, settings
+        self.gives_norm = function is clip_grad_norm_
+
+    def __call__(self, params: list[Tensor]) -> Tensor | None:
+        """Clips."""
+        norm: Tensor | None = self._function(params, **self._settings)
+        return norm
+
+
 def make_clip(cfg: Mapping[str, Any]) -> Clip:
-    """Returns the function that clips as `clip_grad=dict(...)` says.
+    """Returns what clips as `clip_grad=dict(...)` says.
 
     Args:
         cfg: `type`, "norm" (the default) or "value", and the arguments of torch's `clip_grad_norm_` or
@@ -29,14 +47,7 @@ def make_clip(cfg: Mapping[str, Any]) -> Clip:
         ArgumentError: The type, a key or the norm's type is unknown.
     """
     kind, settings = _checked(cfg)
-    if kind == "value":
-        return lambda params: clip_grad_value_(params, **settings)
-
-    def clip(params: list[Tensor]) -> Tensor:
-        norm: Tensor = clip_grad_norm_(params, **settings)
-        return norm
-
-    return clip
+    return Clip(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
 
 
 def _checked(cfg: Any) -> tuple[str, dict[str, Any]]:

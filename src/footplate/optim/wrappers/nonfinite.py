@@ -1,7 +1,7 @@
 """What happens to a step whose gradients are not finite."""
 
 import logging
-from collections.abc import Sequence
+import math
 from typing import Any
 
 import torch
@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, FootplateError, nearest
+from footplate.errors import ArgumentError, NonFiniteError, nearest
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -33,7 +33,7 @@ class GradientGuard:
         if policy not in POLICIES:
             raise ArgumentError(
                 f"the policy for gradients that are not finite is one of {', '.join(POLICIES)}",
-                key="on_nonfinite.grad",
+                key="on_nonfinite",
                 found=policy,
                 suggestion=nearest(str(policy), POLICIES),
             )
@@ -42,39 +42,45 @@ class GradientGuard:
         self._alike: _AlikeGradients | None = None
         self._judged = 0
 
-    def allows_step(self, optimizer: Optimizer, parameters: Sequence[Tensor], iteration: int) -> bool:
+    def allows_step(
+        self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, skipped: bool = False
+    ) -> bool:
         """Tells whether the optimizer may step.
 
         Args:
             optimizer: The optimizer.
-            parameters: Its parameters.
-            iteration: The number of losses before, for the message.
+            iteration: The losses so far, for the message.
+            norm: The norm of the gradients, 0-d, where it is known: one that is finite answers the question. They may
+                have been clipped by it since.
+            skipped: Whether somebody else leaves the step out in any case, for the message.
 
         Raises:
-            FootplateError: The gradients are not finite and the policy is "stop".
+            NonFiniteError: The gradients are not finite and the policy is "stop".
         """
-        gradients = [gradient for each in parameters if (gradient := each.grad) is not None]
+        if norm is not None and norm.device.type == "cpu" and math.isfinite(norm):
+            return True
+        gradients = [
+            grad for group in optimizer.param_groups for each in group["params"] if (grad := each.grad) is not None
+        ]
         if not gradients:
             return True
         if len(gradients) != self._judged:
             self._alike, self._judged = _AlikeGradients.of(gradients), len(gradients)
         flag = self._alike.flag(gradients) if self._alike else _flag_of(gradients)
-        if self.policy == "skip" and flag.device.type != "cpu" and _skips_by_itself(optimizer):
+        if self.policy == "skip" and flag.device.type != "cpu" and skips_by_itself(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
             return True
         if not flag.item():
             return True
         flag.zero_()
-        return self._decide(iteration)
+        return self._decide(iteration, skipped=skipped or self.policy == "skip")
 
-    def _decide(self, iteration: int) -> bool:
+    def _decide(self, iteration: int, *, skipped: bool) -> bool:
         self.count += 1
         if self.policy == "stop":
-            error = FootplateError(f"the gradients of iteration {iteration} are not finite")
-            error.exit_code = 3
-            raise error
+            raise NonFiniteError(f"the gradients of iteration {iteration} are not finite", iteration=iteration)
         if self.count & (self.count - 1) == 0:  # the 1st, 2nd, 4th, 8th ... time
-            done = "the step is skipped" if self.policy == "skip" else "the step is taken all the same"
+            done = "the step is skipped" if skipped else "the step is taken all the same"
             _logger.warning("the gradients of iteration %d are not finite: %s (%d so far)", iteration, done, self.count)
         return self.policy == "warn"
 
@@ -132,5 +138,7 @@ def _local(gradient: Tensor) -> Tensor:
     return gradient if to_local is None else torch.as_tensor(to_local())
 
 
-def _skips_by_itself(optimizer: Optimizer) -> bool:
-    return bool(getattr(optimizer, "_step_supports_amp_scaling", False))
+def skips_by_itself(optimizer: Optimizer) -> bool:
+    """Tells whether the optimizer's kernel leaves a step out where a flag on the device says so."""
+    fused = all(group.get("fused") for group in optimizer.param_groups)  # a state that is loaded may change it
+    return fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))
