@@ -193,6 +193,7 @@ def test_rules_for_several_metrics(arguments: dict[str, Any], rules: list[str | 
         ({"interval": 2.0}, "interval"),
         ({"max_keep_ckpts": 0}, "max_keep_ckpts"),
         ({"save_begin": -1}, "save_begin"),
+        ({"max_keep_best": 0}, "max_keep_best"),
         ({"save_best": "acc", "rule": "more"}, "rule"),
         ({"save_best": ["a", "b", "acc"], "rule": ["less", "less"]}, "rule"),
         ({"save_best": ["auto", "acc"]}, "save_best"),
@@ -243,3 +244,22 @@ def test_parts_may_be_left_out(tmp_path: Path, key: str) -> None:
     read = torch.load(tmp_path / "work/epoch_1.pth", weights_only=True)
     left_out = {"save_optimizer": "optimizer", "save_param_scheduler": "param_schedulers"}[key]
     assert {"optimizer", "param_schedulers"} - set(read) == {left_out}
+
+
+def test_several_of_the_best_are_kept_for_each_metric(tmp_path: Path) -> None:
+    told_values = told(acc=[1, 5, 3, 4], loss=[4.0, 1.0, 3.0, 2.0])
+    runner, _ = run(
+        tmp_path, epochs(4), val_evaluator=told_values, save_best=["acc", "loss"], max_keep_best=2, save_last=False
+    )
+    files = "best_acc_epoch_2 best_acc_epoch_4 best_loss_epoch_2 best_loss_epoch_4"
+    assert names(tmp_path) == files
+    hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
+    assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
+    assert runner.message_hub.get_info("best_score") == 1.0  # of the loss, which was saved last
+
+
+def test_the_best_of_an_older_checkpoint_is_understood() -> None:
+    hook = CheckpointHook(save_best="acc")
+    best = {"score": 1.0, "path": "best_acc_epoch_1.pth"}
+    hook.load_state_dict({"kept": [], "best": {"acc": best}})
+    assert hook.state_dict()["best"] == {"acc": [best]}

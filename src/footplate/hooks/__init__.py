@@ -2,12 +2,17 @@
 
 from footplate.hooks.checkpoint import CheckpointHook
 from footplate.hooks.curve import CurveHook
+from footplate.hooks.early_stopping import EarlyStoppingHook
 from footplate.hooks.ema import EMAHook
 from footplate.hooks.empty_cache import EmptyCacheHook
+from footplate.hooks.freeze import FreezeHook
+from footplate.hooks.gradient_norm import GradientNormHook
 from footplate.hooks.iter_timer import IterTimerHook
 from footplate.hooks.logger import LoggerHook
+from footplate.hooks.naive_visualization import NaiveVisualizationHook
 from footplate.hooks.num_class_check import NumClassCheckHook
 from footplate.hooks.param_scheduler import ParamSchedulerHook
+from footplate.hooks.profiler import ProfilerHook
 from footplate.hooks.progress import ProgressHook
 from footplate.hooks.runtime_info import RuntimeInfoHook
 from footplate.hooks.sampler_seed import DistSamplerSeedHook
@@ -18,11 +23,16 @@ __all__ = [
     "CurveHook",
     "DistSamplerSeedHook",
     "EMAHook",
+    "EarlyStoppingHook",
     "EmptyCacheHook",
+    "FreezeHook",
+    "GradientNormHook",
     "IterTimerHook",
     "LoggerHook",
+    "NaiveVisualizationHook",
     "NumClassCheckHook",
     "ParamSchedulerHook",
+    "ProfilerHook",
     "ProgressHook",
     "RuntimeInfoHook",
     "SyncBuffersHook",

@@ -2,21 +2,21 @@
 
 import math
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count, nearest
+from footplate.errors import ArgumentError, check_count
+from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, missing_metric, rule_of
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-_GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
-_LESS = ("loss",)
+_SAVE_BEST = "default_hooks.checkpoint.save_best"
 
 
 @HOOKS.register_module()
@@ -40,6 +40,7 @@ class CheckpointHook(Hook):
         filename_tmpl: The name, with `{}` for epoch or iteration.
         published_keys: At the end, the last and best checkpoints are also written with these keys alone.
         save_begin: The epoch or iteration from which on to save.
+        max_keep_best: How many of the best checkpoints of each metric are kept.
 
     Raises:
         ArgumentError: An argument makes no sense, or `save_best` names no metric.
@@ -63,21 +64,22 @@ class CheckpointHook(Hook):
         filename_tmpl: str | None = None,
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
+        max_keep_best: int = 1,
     ) -> None:
         _check_count_or_none("interval", interval)
         _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
-        check_count("save_begin", save_begin, least=0)
+        self.save_begin = check_count("save_begin", save_begin, least=0)
+        self.max_keep_best = check_count("max_keep_best", max_keep_best)
         self.interval, self.by_epoch = interval, by_epoch
         self.save_optimizer, self.save_param_scheduler = save_optimizer, save_param_scheduler
         self.out_dir, self.max_keep_ckpts, self.save_last = out_dir, max_keep_ckpts, save_last
         self.filename_tmpl = filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")
         self.published_keys = [published_keys] if isinstance(published_keys, str) else published_keys
-        self.save_begin = save_begin
-        self.greater_keys, self.less_keys = _as_list(greater_keys or _GREATER), _as_list(less_keys or _LESS)
+        self.greater_keys, self.less_keys = _as_list(greater_keys or GREATER), _as_list(less_keys or LESS)
         self.save_best = _as_list(save_best)
         self.rules = self._rules(_as_list(rule))
         self._kept: list[str] = []
-        self._best: dict[str, dict[str, Any]] = {}
+        self._best: dict[str, list[dict[str, Any]]] = {}  # of each metric, the best one first
         self._saved_at, self._validated_since = 0, False
 
     def before_train(self, runner: "Runner") -> None:
@@ -119,21 +121,23 @@ class CheckpointHook(Hook):
         if not self.save_best or not hasattr(self, "_folder"):
             return
         runner.saver.settle()  # what was best may have failed
-        metrics = metrics or {}
+        self.check_metrics(tuple(metrics or ()))
         for place, name in enumerate(self.save_best):
-            key = next(iter(metrics), "auto") if name == "auto" else name
-            if key not in metrics:
-                raise ArgumentError(
-                    f"save_best names '{key}', which no metric gives",
-                    key="default_hooks.checkpoint.save_best",
-                    suggestion=nearest(key, metrics),
-                    notes=[f"metrics: {', '.join(metrics) or 'none'}"],
-                )
+            key = next(iter(metrics or ())) if name == "auto" else name
             rule = self.rules[place] or self._rule_of(key)
-            best = self._best.get(key, {}).get("score")
-            score = float(metrics[key])
-            if not math.isnan(score) and (best is None or (score > best if rule == "greater" else score < best)):
-                self._save_best(runner, key, score)
+            score = float((metrics or {})[key])
+            if self._belongs_to_best(key, score, rule):
+                self._save_best(runner, key, score, rule)
+
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Refuses a `save_best` that is not among the metrics that a validation gives.
+
+        Raises:
+            ArgumentError: It is not; the message names those that there are.
+        """
+        for name in self.save_best:
+            if name not in metrics and not (name == "auto" and metrics):
+                raise missing_metric("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: "Runner") -> None:
         """Writes the last checkpoint anew, so that it knows of the last validation, and the published forms."""
@@ -142,19 +146,21 @@ class CheckpointHook(Hook):
             self._write(runner, self._kept[-1])
             runner.saver.settle()
         if self.published_keys and is_main_process():
-            for path in [*self._kept[-1:], *(best["path"] for best in self._best.values())]:
+            for path in [*self._kept[-1:], *(best[0]["path"] for best in self._best.values() if best)]:
                 self._publish(runner, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns which checkpoints are kept, the best, and where the last one was saved."""
-        best = {key: dict(best) for key, best in self._best.items()}
+        best = {key: [dict(each) for each in several] for key, several in self._best.items()}
         since = {"saved_at": self._saved_at, "validated_since": self._validated_since}
         return {"kept": list(self._kept), "best": best, **since}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self._kept = list(state["kept"])
-        self._best = {key: dict(best) for key, best in state["best"].items()}
+        # One alone where the checkpoint is of a time when no more were kept.
+        several = {key: [best] if isinstance(best, Mapping) else best for key, best in state["best"].items()}
+        self._best = {key: [dict(each) for each in best] for key, best in several.items()}
         self._saved_at = state.get("saved_at", self._saved_at)
         self._validated_since = state.get("validated_since", self._validated_since)
 
@@ -184,27 +190,35 @@ class CheckpointHook(Hook):
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
 
-    def _save_best(self, runner: "Runner", key: str, score: float) -> None:
+    def _belongs_to_best(self, key: str, score: float, rule: str) -> bool:
+        best = self._best.get(key, [])
+        if math.isnan(score):
+            return False
+        return len(best) < self.max_keep_best or is_better(score, best[-1]["score"], rule)
+
+    def _save_best(self, runner: "Runner", key: str, score: float, rule: str) -> None:
         number = runner.epoch if self.by_epoch else runner.iter
         name = f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}"
-        path, before = os.path.join(self._folder, name), self._best.get(key)
+        path, before = os.path.join(self._folder, name), self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
+        others = [each for each in before if each["path"] != path]
+        place = sum(not is_better(score, each["score"], rule) for each in others)
+        ranked = [*others[:place], {"score": score, "path": path}, *others[place:]]
+        kept = ranked[: self.max_keep_best]
 
         def then() -> None:
-            if before is not None and before["path"] != path:
-                remove_checkpoint(before["path"])
+            for each in ranked[self.max_keep_best :]:
+                remove_checkpoint(each["path"])
 
         def undo() -> None:
-            if before is None:
-                self._best.pop(key, None)
-            else:
-                self._best[key] = before
+            self._best[key] = before
             runner.message_hub.update_info_dict(infos)
 
-        self._best[key] = {"score": score, "path": path}
-        runner.message_hub.update_info_dict({"best_score": score, "best_ckpt": path})
+        self._best[key] = kept
+        runner.message_hub.update_info_dict({"best_score": kept[0]["score"], "best_ckpt": kept[0]["path"]})
         self._write(runner, path, then, undo)
-        runner.logger.info("The best checkpoint with %.4f %s is saved to %s", score, key, name)
+        which = "best" if place == 0 else f"{place + 1}. best"
+        runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
 
     def _write(
         self,
@@ -238,8 +252,7 @@ class CheckpointHook(Hook):
 
     def _rules(self, rules: list[str]) -> list[str | None]:
         for rule in rules:
-            if rule not in ("greater", "less"):
-                raise ArgumentError("a rule is 'greater' or 'less'", key="rule", found=rule)
+            checked_rule(rule)
         if len(rules) not in (0, 1, len(self.save_best)):
             raise ArgumentError("there is one rule, or one for each metric of save_best", key="rule", found=rules)
         if "auto" in self.save_best and len(self.save_best) > 1:
@@ -250,17 +263,7 @@ class CheckpointHook(Hook):
         return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
 
     def _rule_of(self, key: str) -> str:
-        """Returns the rule of a metric: by its whole name, then by what it contains."""
-        lower = key.lower()
-        for fits in (str.__eq__, str.__contains__):
-            for names, rule in ((self.greater_keys, "greater"), (self.less_keys, "less")):
-                if any(fits(lower, name.lower()) for name in names):
-                    return rule
-        raise ArgumentError(
-            f"whether '{key}' should be great or small is not known",
-            key="rule",
-            notes=["say rule='greater' or rule='less'"],
-        )
+        return rule_of(key, self.greater_keys, self.less_keys)
 
 
 def _as_list(value: str | Sequence[str] | None) -> list[str]:

@@ -1,0 +1,101 @@
+"""Ends training when a metric does not get better any more."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.engine import Hook
+from footplate.errors import ArgumentError
+from footplate.hooks.comparing import checked_rule, is_better, missing_metric, rule_of
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(Hook):
+    """Ends training after `patience` validations in a row without a better value of one metric.
+
+    Args:
+        monitor: The metric: "mIoU", "coco/bbox_mAP" ...
+        rule: "greater" or "less"; by default the metric's name decides.
+        min_delta: By how much a value has to differ from the best one to be better.
+        strict: Whether it is an error that a validation does not give the metric, rather than a warning.
+        check_finite: Whether to end training at once when the metric is NaN or infinite.
+        patience: How many validations in a row may fail to be better.
+        stopping_threshold: Training also ends as soon as the metric is at least as good as this.
+
+    Raises:
+        ArgumentError: An argument makes no sense.
+    """
+
+    priority = "LOWEST"
+
+    def __init__(
+        self,
+        monitor: str,
+        rule: str | None = None,
+        min_delta: float = 0.1,
+        strict: bool = False,
+        check_finite: bool = True,
+        patience: int = 5,
+        stopping_threshold: float | None = None,
+    ) -> None:
+        if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
+            raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
+        if not isinstance(min_delta, (int, float)) or not min_delta >= 0:
+            raise ArgumentError("min_delta is a number of at least 0", key="min_delta", found=min_delta)
+        self.monitor = monitor
+        self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
+        self.min_delta, self.patience = min_delta, patience
+        self.strict, self.check_finite = strict, check_finite
+        self.stopping_threshold = stopping_threshold
+        self.wait_count = 0
+        self.best_score = -math.inf if self.rule == "greater" else math.inf
+
+    def after_val_epoch(self, runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
+        """Looks at the metric and ends training if it is time."""
+        metrics = metrics or {}
+        if self.monitor not in metrics:
+            if self.strict:
+                raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+            runner.logger.warning(
+                "early stopping waits for '%s', which no metric gives: %s", self.monitor, ", ".join(metrics)
+            )
+            return
+        reason = self._reason_to_stop(float(metrics[self.monitor]))
+        if reason:
+            runner.train_loop.stop_training = True
+            runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
+
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Refuses a metric that is not among those a validation gives.
+
+        Raises:
+            ArgumentError: It is not, and `strict` is set.
+        """
+        if self.strict and self.monitor not in metrics:
+            raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the best value and how many validations were no better."""
+        return {"wait_count": self.wait_count, "best_score": self.best_score}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self.wait_count, self.best_score = state["wait_count"], state["best_score"]
+
+    def _reason_to_stop(self, score: float) -> str:
+        if self.check_finite and not math.isfinite(score):
+            return f"{self.monitor} is {score}"
+        if is_better(score, self.best_score, self.rule, self.min_delta):
+            self.best_score, self.wait_count = score, 0
+        else:
+            self.wait_count += 1
+        limit = self.stopping_threshold
+        if limit is not None and (score == limit or is_better(score, limit, self.rule)):
+            return f"{self.monitor} is {score:g}, {limit:g} was enough"
+        if self.wait_count >= self.patience:
+            return f"{self.monitor} was not better than {self.best_score:g} in {self.wait_count} validations"
+        return ""

@@ -1,0 +1,105 @@
+"""Records how large the gradients of each part of a model are."""
+
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook
+from footplate.errors import ArgumentError, check_count
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class GradientNormHook(Hook):
+    """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
+
+    They are the gradients that a step takes: of the whole round of accumulation, unscaled, clipped where clipping is
+    asked for. Norms stay on their device until the log reads them; between two intervals nothing is done.
+
+    Args:
+        interval: Iterations between two steps that are looked at.
+        groups: Name of a group to the regular expression that its parameters' names begin with; by default each child
+            of the model is a group.
+
+    Raises:
+        ArgumentError: `interval` is no positive whole number. When training begins: a group has no parameter.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, interval: int = 50, groups: Mapping[str, str] | None = None) -> None:
+        self.interval = check_count("interval", interval)
+        self.groups = dict(groups or {})
+        self._members: dict[str, list[Tensor]] = {}
+        self._handles: list[Any] = []
+        self._squares: dict[str, Tensor] = {}
+
+    def before_train(self, runner: "Runner") -> None:
+        """Sorts the parameters."""
+        named = [(name, each) for name, each in unwrap_model(runner.model).named_parameters() if each.requires_grad]
+        found: dict[str, list[Tensor]] = {}
+        if self.groups:
+            found = {
+                group: [each for name, each in named if re.match(pattern, name)]
+                for group, pattern in self.groups.items()
+            }
+        else:
+            for name, each in named:
+                found.setdefault(name.partition(".")[0], []).append(each)
+        for group, members in found.items():
+            if not members:
+                raise ArgumentError(
+                    "no parameter belongs to the group", key=f"groups.{group}", found=self.groups[group]
+                )
+        self._members = found
+        self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in found}
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Begins to look at the interval."""
+        if (runner.iter + 1) % self.interval == 0 and not self._handles:
+            self._handles = [each.register_step_pre_hook(self._look) for each in _optimizers(runner.optim_wrapper)]
+
+    def after_train_iter(
+        self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Records, once a step was taken, and looks no more."""
+        if not self._squares:
+            return
+        for group, square in self._squares.items():
+            self._histories[group].append(square.sqrt())
+        self._squares = {}
+        self._stop_looking()
+
+    def after_train(self, runner: "Runner") -> None:
+        """Looks no more."""
+        self._stop_looking()
+
+    def _stop_looking(self) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._handles = []
+
+    @torch.no_grad()
+    def _look(self, optimizer: Optimizer, *_: Any) -> None:
+        own = {id(each) for group in optimizer.param_groups for each in group["params"]}
+        scale = getattr(optimizer, "grad_scale", None)  # of a kernel that unscales by itself
+        for group, members in self._members.items():
+            gradients = [each.grad for each in members if each.grad is not None and id(each) in own]
+            if not gradients:
+                continue
+            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
+            square = (norm if scale is None else norm / scale) ** 2
+            self._squares[group] = self._squares[group] + square if group in self._squares else square
+
+
+def _optimizers(wrapper: Any) -> list[Optimizer]:
+    several = list(wrapper.values()) if hasattr(wrapper, "optim_wrappers") else [wrapper]
+    return [each.optimizer for each in several]

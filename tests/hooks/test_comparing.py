@@ -1,0 +1,35 @@
+import math
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.hooks.comparing import checked_rule, is_better, missing_metric, rule_of
+
+
+@pytest.mark.parametrize(
+    ("value", "than", "rule", "by", "better"),
+    [
+        (2.0, 1.0, "greater", 0.0, True),
+        (1.0, 1.0, "greater", 0.0, False),
+        (1.2, 1.0, "greater", 0.5, False),
+        (1.0, 2.0, "less", 0.5, True),
+        (1.8, 2.0, "less", 0.5, False),
+        (math.nan, 1.0, "greater", 0.0, False),
+        (math.nan, 1.0, "less", 0.0, False),
+    ],
+)
+def test_what_is_better(value: float, than: float, rule: str, by: float, better: bool) -> None:
+    assert is_better(value, than, rule, by) is better
+
+
+def test_a_name_that_tells_nothing_is_refused() -> None:
+    assert rule_of("speed", greater=["speed"]) == "greater"
+    with pytest.raises(ArgumentError, match="whether 'speed' should be great or small is not known"):
+        rule_of("speed")
+    with pytest.raises(ArgumentError, match="'greater' or 'less'"):
+        checked_rule("larger")
+
+
+def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
+    error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
+    assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))

@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Hook, Runner
+from footplate.errors import ArgumentError
+from footplate.hooks import FreezeHook
+from tests.support import ToyModel, settings
+
+
+class Normed(ToyModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers.insert(1, nn.BatchNorm1d(8))
+
+
+class Look(Hook):
+    """Keeps weight and running mean after each iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.weights: list[Any] = []
+        self.means: list[Any] = []
+
+    def before_train(self, runner: Any) -> None:
+        self._keep(runner)
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self._keep(runner)
+
+    def _keep(self, runner: Any) -> None:
+        self.weights.append(runner.model.layers[0].weight.detach().clone())
+        self.means.append(runner.model.layers[1].running_mean.clone())
+
+
+def moved(values: list[Any]) -> list[int]:
+    return [at for at, (old, new) in enumerate(zip(values, values[1:], strict=False), 1) if not torch.equal(old, new)]
+
+
+def run(tmp_path: Path, **hook: Any) -> tuple[Runner, Look]:
+    look = Look()
+    optimizer = {"optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5}}
+    hooks = [{"type": "FreezeHook", **hook}, look] if hook else [look]
+    cfg = settings(tmp_path, model=Normed(), custom_hooks=hooks, optim_wrapper=optimizer)
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    runner = Runner(**cfg)
+    runner.train()
+    return runner, look
+
+
+@pytest.mark.parametrize(
+    ("hook", "first"),
+    [
+        ({}, 1),
+        ({"patterns": r"layers\.0", "until_iter": 5}, 6),
+        ({"patterns": [r"layers\.0"], "until_epoch": 2}, 9),
+        ({"patterns": r"layers\.0"}, 13),
+        ({"patterns": r"layers\.[24]", "until_iter": 5}, 1),
+    ],
+)
+def test_how_long_weights_stay(tmp_path: Path, hook: dict[str, Any], first: int) -> None:
+    runner, look = run(tmp_path, **hook)
+    assert moved(look.weights) == list(range(first, 13))
+    assert all(each.requires_grad for each in runner.model.parameters())
+
+
+@pytest.mark.parametrize(("freeze_norm", "first"), [(True, 7), (False, 1)])
+def test_norm_layers_stand_still_when_asked(tmp_path: Path, freeze_norm: bool, first: int) -> None:
+    runner, look = run(tmp_path, patterns=r"layers\.[01]", until_iter=6, freeze_norm=freeze_norm)
+    assert moved(look.means) == list(range(first, 13))
+    assert runner.model.layers[1].training
+
+
+def test_a_resumed_run_is_as_far(tmp_path: Path) -> None:
+    _, whole = run(tmp_path / "whole", patterns=r"layers\.0", until_epoch=2)
+    cfg = settings(tmp_path / "whole", model=Normed(), resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
+    cfg["optim_wrapper"] = {"optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5}}
+    look = Look()
+    cfg["custom_hooks"] = [FreezeHook(r"layers\.0", until_epoch=2), look]
+    Runner(**cfg).train()
+    assert moved(look.weights) == [5, 6, 7, 8]
+    assert torch.equal(look.weights[-1], whole.weights[-1])
+
+
+@pytest.mark.parametrize(
+    ("hook", "key"),
+    [
+        ({"patterns": "x", "until_iter": 1, "until_epoch": 1}, "until_iter"),
+        ({"patterns": "x", "until_iter": 0}, "until_iter"),
+        ({"patterns": "x", "until_epoch": 1.5}, "until_epoch"),
+        ({"patterns": "("}, "patterns"),
+    ],
+)
+def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        FreezeHook(**hook)
+    assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message", "suggestion"),
+    [("layrs.0", "no parameter's name begins with 'layrs.0'", "layers.0"), (".", "no parameter is left", None)],
+)
+def test_patterns_are_looked_at_before_training(
+    tmp_path: Path, pattern: str, message: str, suggestion: str | None
+) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        run(tmp_path, patterns=pattern)
+    assert caught.value.suggestion == suggestion

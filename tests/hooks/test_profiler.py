@@ -1,0 +1,93 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError
+from footplate.hooks import ProfilerHook
+from tests.support import settings
+
+
+def run(tmp_path: Path, **hook: Any) -> Runner:
+    cfg = settings(tmp_path, custom_hooks=[{"type": "ProfilerHook", **hook}], log_level="INFO")
+    cfg["default_hooks"] = {"checkpoint": None}
+    runner = Runner(**cfg)
+    runner.train()
+    return runner
+
+
+def ends(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each for each in caplog.messages if each.startswith("profiling ends")]
+
+
+@pytest.mark.parametrize(
+    ("hook", "end"),
+    [
+        ({}, 4),  # iterations of the first epoch
+        ({"profile_times": 2}, 8),
+        ({"by_epoch": False, "profile_times": 3}, 3),
+    ],
+)
+def test_how_long_is_measured(tmp_path: Path, caplog: pytest.LogCaptureFixture, hook: dict[str, Any], end: int) -> None:
+    caplog.set_level(logging.INFO)
+    run(tmp_path, **hook)
+    assert ends(caplog) == [f"profiling ends after iteration {end}"]
+
+
+def test_a_trace_holds_what_the_model_does(tmp_path: Path) -> None:
+    runner = run(tmp_path, by_epoch=False, profile_times=2, json_trace_path="deep/trace.json")
+    trace = json.loads((Path(runner.log_dir) / "deep/trace.json").read_text())
+    assert any(event["name"] == "aten::linear" for event in trace["traceEvents"])
+
+
+@pytest.mark.filterwarnings("ignore:.*clears events at the end of each cycle")  # torch says so once
+def test_each_cycle_of_the_schedule_is_written(tmp_path: Path) -> None:
+    schedule = {"wait": 1, "warmup": 1, "active": 1, "repeat": 2}
+    runner = run(tmp_path, schedule=schedule, on_trace_ready={"type": "json_trace"}, profile_times=2)
+    assert sorted(each.name for each in Path(runner.log_dir).glob("trace_*.json")) == ["trace_3.json", "trace_6.json"]
+
+
+def test_a_table_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    table = {"type": "log_trace", "sort_by": "cpu_time_total", "row_limit": 5}
+    run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=table)
+    tables = [each for each in caplog.messages if "Self CPU" in each]
+    assert len(tables) == 1
+    rules = [at for at, line in enumerate(tables[0].splitlines()) if line.startswith("---")]
+    assert rules[2] - rules[1] - 1 == 5
+
+
+def test_tensorboard_finds_its_file(tmp_path: Path) -> None:
+    handler = {"type": "tb_trace", "dir_name": "tb", "worker_name": "one"}
+    runner = run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=handler)
+    assert [each.name[:4] for each in (Path(runner.log_dir) / "tb").iterdir()] == ["one."]
+
+
+def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
+    found: list[Any] = []
+    run(tmp_path, by_epoch=False, profile_times=2, on_trace_ready=found.append, activity_with_cuda=True)
+    assert any(each.key == "aten::linear" for each in found[0].key_averages())
+
+
+@pytest.mark.parametrize(
+    ("hook", "key", "suggestion"),
+    [
+        ({"activity_with_cpu": False}, "activity_with_cpu", None),
+        ({"profile_times": 0}, "profile_times", None),
+        ({"schedule": {"wait": 1, "warm_up": 1}}, "schedule.warm_up", "warmup"),
+        ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready", "log_trace"),
+        ({"on_trace_ready": {"type": "tb_trace", "dirname": "x"}}, "on_trace_ready.dirname", "dir_name"),
+    ],
+)
+def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str, suggestion: str | None) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ProfilerHook(**hook)
+    assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def test_more_than_the_run_has_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="the run has 3 epochs"):
+        run(tmp_path, profile_times=4)
