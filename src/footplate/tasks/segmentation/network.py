@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
+from footplate.tasks.blocks import Convolution, Residual
 
 
 class EncoderDecoder(nn.Module):
@@ -35,16 +36,15 @@ class EncoderDecoder(nn.Module):
             raise ArgumentError(
                 "two stages or more, each with a width and a depth", key="depths", found=(widths, depths)
             )
-        self.stem = _Convolution(3 * 4, widths[0])
+        self.stem = Convolution(3 * 4, widths[0])
         self.stages = nn.ModuleList(
-            nn.Sequential(*(_Residual(width) for _ in range(depth)))
-            for width, depth in zip(widths, depths, strict=True)
+            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
         )
         steps = list(zip(widths, widths[1:], strict=False))
-        self.down = nn.ModuleList(_Convolution(fine, coarse, stride=2) for fine, coarse in steps)
-        self.up = nn.ModuleList(_Convolution(coarse, fine, size=1) for fine, coarse in reversed(steps))
-        self.lateral = nn.ModuleList(_Convolution(fine, fine, size=1) for fine, _ in reversed(steps))
-        self.merge = nn.ModuleList(_Convolution(fine, fine) for fine, _ in reversed(steps))
+        self.down = nn.ModuleList(Convolution(fine, coarse, stride=2) for fine, coarse in steps)
+        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in reversed(steps))
+        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in reversed(steps))
+        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in reversed(steps))
         self.coarse_head = nn.Conv2d(widths[-2], num_classes, 1)
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
         self.stride = 2 ** len(widths)
@@ -66,27 +66,3 @@ class EncoderDecoder(nn.Module):
         fine = F.pixel_shuffle(self.fine_head(decoded[-1]), 2)
         full = fine + F.interpolate(coarse, list(fine.shape[-2:]), mode="bilinear")
         return full[..., :height, :width]
-
-
-class _Convolution(nn.Sequential):
-    """Convolution, batch normalisation, ReLU."""
-
-    def __init__(self, in_channels: int, channels: int, *, size: int = 3, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, size, stride, size // 2, bias=False),
-            nn.BatchNorm2d(channels),
-            nn.ReLU(inplace=True),
-        )
-
-
-class _Residual(nn.Module):
-    """Two convolutions around which the input also passes."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        self.first = _Convolution(channels, channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.relu(inputs + self.norm(self.second(self.first(inputs))))
