@@ -246,6 +246,18 @@ def test_a_dotted_path_runs_nothing_else(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("path", ["this.s", "antigravity.geohash", "footplate.__main__.main"])
+@pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS], ids=["hook", "model", "transform"])
+def test_a_dotted_path_to_what_cannot_fit_imports_nothing(
+    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = path.rpartition(".")[0]
+    monkeypatch.delitem(sys.modules, module, raising=False)
+    with pytest.raises(BuildError, match="takes only"):
+        registry.get(path)
+    assert module not in sys.modules
+
+
 def test_a_registry_with_a_base_takes_only_that() -> None:
     with pytest.raises(BuildError, match=r"the registry 'hook' takes only subclasses of footplate\.engine\.hook\.Hook"):
         HOOKS.register_module(module=Shape)

@@ -256,6 +256,8 @@ class Registry:
         package = name.partition(".")[0] if "." in name else default_scope()
         if not package or self.root._member(package) is not None or not package.isidentifier():
             return None
+        if package in sys.stdlib_module_names:
+            return None  # even looking for its registry would import it
         module = f"{package}.registry"
         if module in sys.modules or not _exists(package) or not _exists(module):
             return None
@@ -264,7 +266,15 @@ class Registry:
 
     def _import_path(self, path: str) -> Callable[..., Any] | None:
         module, _, name = path.rpartition(".")
-        if not module or not all(part.isidentifier() for part in path.split(".")) or not _exists(module):
+        if not module or not all(part.isidentifier() for part in path.split(".")):
+            return None
+        top = module.partition(".")[0]
+        if self._base is None or top in sys.stdlib_module_names or module.endswith("__main__"):
+            # Nothing there fits, and importing may do more than define: it is refused without.
+            if not _exists(top):
+                return None
+            raise self._unfit(path)
+        if not _exists(module):
             return None
         found = getattr(importlib.import_module(module), name, None)
         if found is not None:
@@ -278,8 +288,12 @@ class Registry:
             return  # the base type itself, which its module does not hold yet while it is being decorated
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
-            wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-            raise BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry)
+            raise self._unfit(entry)
+
+    def _unfit(self, entry: Any) -> BuildError:
+        base = _resolve(self._base) if self._base else None
+        wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
+        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry)
 
     def _all_names(self) -> Iterable[str]:
         names = set(self.root.module_dict)
