@@ -14,7 +14,7 @@ Values = npt.NDArray[np.float64]
 
 OWN_STATISTICS = ("mean", "min", "max", "current")
 _CHUNK = 1024
-_CAPACITY = 1 << 14
+_CAPACITY = 1 << 13
 
 
 class _Totals:
