@@ -1,9 +1,14 @@
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from footplate.cli.explain import TOPICS
 from footplate.cli.main import main
 from footplate.config import Config
+
+Footplate = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
@@ -41,3 +46,25 @@ def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFi
     assert "TOML cannot hold None" in error
     assert "key x" in error
     assert not Path("out.toml").exists()
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_each_topic_is_text_and_data(tiny: Path, footplate: Footplate, topic: str) -> None:
+    code, text, _ = footplate("explain", tiny, topic)
+    assert (code, text.count("\n") > 2) == (0, True)
+    assert footplate("explain", tiny, topic)[1] == text  # a project can commit it
+    assert json.loads(footplate("explain", tiny, topic, "--json")[1])
+
+
+def test_a_schedule_is_a_picture(tiny: Path, footplate: Footplate) -> None:
+    assert footplate("explain", tiny, "schedule", "--plot", "lr.png")[0] == 0
+    assert (tiny.parent / "lr.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
+    code, _, error = footplate("explain", tiny, "--json")
+    assert (code, error.splitlines()[0]) == (2, "error: --json belongs to a topic")
+
+
+def test_a_key_named_like_a_topic_is_asked_with_a_dot(tiny: Path, footplate: Footplate) -> None:
+    assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")

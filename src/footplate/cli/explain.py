@@ -1,24 +1,44 @@
 """`footplate explain`."""
 
 import argparse
+import json
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_config
+from footplate.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+TOPICS = ("hooks", "schedule", "params", "loops")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "explain",
-        help="show a resolved config and where each key was written",
-        description="Show the resolved config with the file and line of every key, or how one key came to its value. "
-        "Nothing that the config names is imported.",
+        help="show a resolved config and where each key was written, or what it will do",
+        description="Show the resolved config with the file and line of every key, how one key came to its value, or "
+        "a topic: which hooks act when, the schedule of the run, parameter groups, what runs when. "
+        "A topic builds what it shows; otherwise nothing that the config names is imported.",
     )
     add_config(parser)
-    parser.add_argument("key", metavar="KEY", nargs="?", help="a key path, such as optim_wrapper.optimizer.lr")
+    parser.add_argument(
+        "key",
+        metavar="KEY|TOPIC",
+        nargs="?",
+        help="a key path, such as optim_wrapper.optimizer.lr (.hooks for a key named like a topic), or a topic: "
+        + ", ".join(TOPICS),
+    )
     parser.add_argument(
         "--dump", metavar="FILE", help="write the resolved config as one .py, .json, .yaml or .toml file instead"
+    )
+    parser.add_argument("--json", action="store_true", help="a topic as JSON")
+    parser.add_argument("--plot", metavar="FILE", help="the topic schedule as a picture")
+    parser.add_argument("--model", metavar="CONFIG", help="a config whose model is taken: for schedule and params")
+    parser.add_argument(
+        "--epoch-length", metavar="N", type=int, help="iterations of an epoch, where the training data is not here"
     )
     parser.set_defaults(run=run)
     return parser
@@ -27,11 +47,59 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Explains, or writes the one-file form."""
     from footplate.cli.options import read_config
-    from footplate.inspection.explain import explain_config, explain_key
 
-    cfg = read_config(arguments, import_custom_modules=False)
+    topic = arguments.key if arguments.key in TOPICS else None
+    for option in ("json", "plot", "model", "epoch_length"):
+        if getattr(arguments, option) and topic is None:
+            flag = option.replace("_", "-")
+            raise ArgumentError(f"--{flag} belongs to a topic", notes=[f"topics are {', '.join(TOPICS)}"])
+    cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
         cfg.dump(arguments.dump)
-        return 0
-    sys.stdout.write(explain_key(cfg, arguments.key) if arguments.key else explain_config(cfg))
+    elif topic is not None:
+        sys.stdout.write(_explain_topic(topic, cfg, arguments))
+    else:
+        sys.stdout.write(_explain(cfg, arguments.key))
     return 0
+
+
+def _explain(cfg: "Config", key: str | None) -> str:
+    from footplate.inspection.explain import explain_config, explain_key
+
+    return explain_key(cfg, key.removeprefix(".")) if key else explain_config(cfg)
+
+
+def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> str:
+    from footplate.inspection.topics.hooks import explain_hooks, hooks_as_data
+    from footplate.inspection.topics.loops import explain_loops, loops_as_data
+    from footplate.inspection.topics.params import explain_params, groups_of, params_as_data
+
+    if topic == "schedule":
+        return _explain_schedule(cfg, arguments)
+    if topic == "hooks":
+        return _json(hooks_as_data(cfg)) if arguments.json else explain_hooks(cfg)
+    if topic == "params":
+        groups = groups_of(cfg, other=_other(arguments))
+        return _json(params_as_data(groups)) if arguments.json else explain_params(groups)
+    data = loops_as_data(cfg, length_of_epoch=arguments.epoch_length)
+    return _json(data) if arguments.json else explain_loops(data)
+
+
+def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
+    from footplate.inspection.topics.schedule import explain_schedule, plot_schedule, schedule_as_data, schedule_of
+
+    schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
+    if arguments.plot:
+        plot_schedule(schedule).save(arguments.plot)
+    return _json(schedule_as_data(schedule)) if arguments.json else explain_schedule(schedule)
+
+
+def _other(arguments: argparse.Namespace) -> "Config | None":
+    from footplate.config import Config
+    from footplate.recipes.catalog import find_config
+
+    return Config.fromfile(find_config(arguments.model)) if arguments.model else None
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, indent=2, default=str) + "\n"

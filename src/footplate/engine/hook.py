@@ -321,15 +321,18 @@ class HookList(Sequence[Hook]):
             raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
         return self._methods[event]
 
+    def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """Yields each event at which hooks act with their names and priorities, in their order."""
+        for event in EVENTS:
+            acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if _acts_at(hook, event)]
+            if acting:
+                yield event, acting
+
     def describe(self) -> str:
         """Returns the table of which hook acts when, a line an event."""
         lines = ["hooks act in this order:"]
-        for event in EVENTS:
-            acting = [
-                f"{type(hook).__name__} ({_priority_name(hook)})" for hook in self._hooks if _acts_at(hook, event)
-            ]
-            if acting:
-                lines.append(f"  {event:<22}  {', '.join(acting)}")
+        for event, acting in self.order():
+            lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
         return "\n".join(lines)
 
 

@@ -209,10 +209,8 @@ class BaseTrainLoop(BaseLoop):
         if self.validation_requested:
             return True
         done = self._position
-        self.val_interval = self.dynamic_intervals[bisect.bisect(self.dynamic_milestones, done + 1) - 1]
-        if done in (0, self._validated_at) or done < self.val_begin:
-            return False
-        return done % self.val_interval == 0 or done == self._end
+        self.val_interval = _interval_at(done, self.dynamic_milestones, self.dynamic_intervals)
+        return done != self._validated_at and _is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _validate_if_due(self) -> None:
         if self._validation_is_due():
@@ -365,6 +363,35 @@ class IterBasedTrainLoop(BaseTrainLoop):
             yield self._iter, next(stream)
             self._validate_if_due()
         runner.call_hook("after_train_epoch")
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: How many epochs or iterations the run has.
+        val_begin: The first one after which to validate.
+        val_interval: How many lie between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = _checked(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [done for done in points if _is_due(done, end, val_begin, _interval_at(done, milestones, intervals))]
+
+
+def _interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def _is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 
 def _checked(intervals: Sequence[Any]) -> list[tuple[int, int]]:

@@ -1,0 +1,1 @@
+"""What a config will do, topic by topic: hooks, schedule, parameters, loops."""

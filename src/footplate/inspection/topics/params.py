@@ -1,0 +1,126 @@
+"""The groups of an optimizer's parameters, and what decided about each."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+from torch import nn
+
+from footplate.config import Config
+from footplate.errors import located
+from footplate.inspection.topics.parts import build_model, matching, prepare
+from footplate.optim import OptimWrapperDict, build_optim_wrapper
+
+_FIELDS = ("lr", "momentum", "betas", "weight_decay")
+_SHOWN = 3
+
+
+class GroupInfo(NamedTuple):
+    """One group of an optimizer.
+
+    Attributes:
+        optimizer: Its class, behind the name of its part where a model has several.
+        settings: Learning rate, momentum or betas, weight decay.
+        multipliers: How learning rate and weight decay differ from the optimizer's own.
+        names: The parameters.
+        size: How many numbers they hold.
+        reasons: The keys of `paramwise_cfg` that decided, none for the optimizer's own settings.
+    """
+
+    optimizer: str
+    settings: dict[str, Any]
+    multipliers: dict[str, float]
+    names: list[str]
+    size: int
+    reasons: list[str]
+
+
+class Groups(NamedTuple):
+    """All groups, and what is not trained.
+
+    Attributes:
+        groups: The groups.
+        frozen: The names of parameters that need no gradient.
+        model: What the parameters are of, in words.
+    """
+
+    groups: list[GroupInfo]
+    frozen: list[str]
+    model: str
+
+
+def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
+    """Builds the optimizer of a config over its model.
+
+    Args:
+        cfg: A config of either generation.
+        other: A config whose model is to be taken.
+
+    Raises:
+        FootplateError: A part cannot be built.
+    """
+    cfg = prepare(cfg)
+    model, words = build_model(cfg, other)
+    with located(cfg), matching(model):
+        wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
+    parts = wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [("", wrapper)]
+    groups = [group for part, each in parts for group in _groups(part, each, model)]
+    frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
+    return Groups(groups, frozen, words)
+
+
+def explain_params(found: Groups) -> str:
+    """Returns the groups as text: settings, sizes, what set them, and the first parameters of each."""
+    total = sum(group.size for group in found.groups)
+    tensors = sum(len(group.names) for group in found.groups)
+    lines = [f"{tensors} tensors, {total:,} numbers, {len(found.groups)} groups; {found.model}"]
+    for number, group in enumerate(found.groups):
+        settings = ", ".join(f"{name} {_value(value)}{_times(group, name)}" for name, value in group.settings.items())
+        lines += [
+            "",
+            f"group {number}  {group.optimizer}  {settings}",
+            f"  {len(group.names)} tensors, {group.size:,} numbers",
+            f"  set by {', '.join(group.reasons) or 'the optimizer alone'}",
+            f"  {_listed(group.names)}",
+        ]
+    if found.frozen:
+        lines += ["", f"frozen: {len(found.frozen)} tensors: {_listed(found.frozen)}"]
+    return "\n".join(lines) + "\n"
+
+
+def params_as_data(found: Groups) -> dict[str, Any]:
+    """Returns the same as data, with every name."""
+    return {"model": found.model, "groups": [group._asdict() for group in found.groups], "frozen": found.frozen}
+
+
+def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    optimizer = wrapper.optimizer
+    label = f"{part}: {type(optimizer).__name__}" if part else type(optimizer).__name__
+    for group in optimizer.param_groups:
+        members = [names.get(id(parameter), "?") for parameter in group["params"]]
+        inner = [name.removeprefix(f"{part}.") for name in members]
+        reasons = sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())})
+        settings = {field: group[field] for field in _FIELDS if field in group}
+        size = sum(parameter.numel() for parameter in group["params"])
+        yield GroupInfo(label, settings, _multipliers(group, optimizer.defaults), members, size, reasons)
+
+
+def _multipliers(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, float]:
+    return {
+        field: group[field] / defaults[field]
+        for field in ("lr", "weight_decay")
+        if isinstance(defaults.get(field), (int, float)) and defaults[field] and group[field] != defaults[field]
+    }
+
+
+def _times(group: GroupInfo, field: str) -> str:
+    return f" (x{group.multipliers[field]:g})" if field in group.multipliers else ""
+
+
+def _value(value: Any) -> str:
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+def _listed(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
