@@ -25,7 +25,9 @@ STRATEGIES = _root("strategy")
 DATASETS = _root(
     "dataset",
     "footplate.data",
+    "footplate.recipes.fashion_items",
     "footplate.recipes.fashion_scenes",
+    "footplate.tasks",
     "footplate.legacy",
     base="torch.utils.data:Dataset",
     strict=False,

@@ -10,7 +10,7 @@ from PIL import Image
 
 from footplate.data.transforms.base import BaseTransform
 from footplate.data.transforms.drawing import log_uniform
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, check_count, nearest
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]
@@ -33,7 +33,7 @@ class ResizeEdge(BaseTransform):
         if edge not in get_args(Edge):
             near = nearest(str(edge), get_args(Edge))
             raise ArgumentError(f"unknown edge '{edge}'", key="edge", suggestion=near)
-        self.scale = _check_length("scale", scale)
+        self.scale = check_count("scale", scale)
         self.edge = edge
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
@@ -128,10 +128,4 @@ def _replaced(results: dict[str, Any], image: NDArray[Any]) -> dict[str, Any]:
 
 def _check_size(name: str, size: int | tuple[int, int]) -> tuple[int, int]:
     width, height = size if isinstance(size, Sequence) else (size, size)
-    return _check_length(name, width), _check_length(name, height)
-
-
-def _check_length(name: str, value: int) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ArgumentError(f"{name} must be a positive whole number", key=name, found=value)
-    return value
+    return check_count(name, width), check_count(name, height)

@@ -1,0 +1,98 @@
+"""How often the true class is predicted."""
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from footplate.errors import ArgumentError, DataError
+from footplate.evaluation import BaseMetric
+from footplate.registry import METRICS
+from footplate.tasks.classification.outcomes import check_thresholds, threshold_suffix, true_label
+from footplate.tasks.classification.ranking import rank_of_truth
+from footplate.visualization import as_array
+
+
+class Ranked(NamedTuple):
+    """Where the true class of one picture came."""
+
+    rank: int
+    """How many classes come before it; of a prediction without scores 0 if right and 1 if not; -1: does not count."""
+    score: float
+    """The probability it was given, infinite where there are no scores."""
+
+
+@METRICS.register_module()
+class Accuracy(BaseMetric[Ranked]):
+    """The share of pictures whose class is among the k most probable, in percent: `accuracy/top1` ...
+
+    Of classes with equal scores the lower one comes first.
+
+    Args:
+        topk: One k or several.
+        thrs: A true class counts only where its score is above this; None for no threshold. Of several, each gives
+            a value of its own: `top1_thr-0.50`, `top1_no-thr`.
+        collect_device: As of every metric.
+        prefix: Put before the names of the values.
+        ignore_index: Pictures whose class is this do not count.
+
+    Raises:
+        ArgumentError: A k is not positive, or a threshold is no number.
+        DataError: A k exceeds the number of classes or, without scores, 1; a picture has no truth or several.
+    """
+
+    default_prefix = "accuracy"
+
+    def __init__(
+        self,
+        topk: int | Sequence[int] = (1,),
+        thrs: float | None | Sequence[float | None] = 0.0,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.topk = (topk,) if isinstance(topk, int) else tuple(topk)
+        if not self.topk or not all(isinstance(k, int) and k >= 1 for k in self.topk):
+            raise ArgumentError("topk are positive whole numbers", key="topk", found=topk)
+        self.thrs = check_thresholds(thrs)
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Keeps where the true class of each sample came."""
+        for sample in data_samples:
+            truth = true_label(sample)
+            if truth == self.ignore_index:
+                self.results.append(Ranked(-1, 0.0))
+            elif "pred_score" in sample:
+                self.results.append(self._ranked(as_array(sample["pred_score"]), truth))
+            else:
+                self.results.append(self._compared(sample, truth))
+
+    def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
+        """Returns the shares by name; NaN where nothing counts."""
+        ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
+        counted = ranks >= 0
+        values = {}
+        for k in self.topk:
+            for threshold in self.thrs:
+                right = (ranks < k) & (scores > (-np.inf if threshold is None else threshold))
+                share = right[counted].mean() if counted.any() else np.nan
+                values[f"top{k}{threshold_suffix(threshold, self.thrs)}"] = 100 * float(share)
+        return values
+
+    def _ranked(self, scores: npt.NDArray[Any], truth: int) -> Ranked:
+        if max(self.topk) > len(scores):
+            raise DataError(f"top{max(self.topk)} is asked for, there are {len(scores)} classes", key="topk")
+        if not 0 <= truth < len(scores):
+            raise DataError(f"the truth is class {truth}, there are {len(scores)}", found=truth)
+        rank = rank_of_truth(torch.from_numpy(scores)[None], torch.tensor([truth]))
+        return Ranked(int(rank), float(scores[truth]))
+
+    def _compared(self, sample: Any, truth: int) -> Ranked:
+        if max(self.topk) > 1:
+            raise DataError(f"top{max(self.topk)} needs 'pred_score', the samples hold 'pred_label'", key="topk")
+        return Ranked(int(truth not in as_array(sample["pred_label"]).reshape(-1)[:1]), np.inf)

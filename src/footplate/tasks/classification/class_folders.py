@@ -1,0 +1,174 @@
+"""Pictures in one folder a class, or listed in a text file."""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from footplate.data import BaseDataset
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS
+from footplate.storage import join, list_dir, read_bytes
+
+_logger = logging.getLogger("footplate.tasks")
+_EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+
+@DATASETS.register_module()
+class CustomDataset(BaseDataset):
+    """Pictures that lie in one folder a class, at any depth in it; or that a text file lists.
+
+    Without `ann_file` the folders in `data_prefix` are the classes, in the order of their names. With it each line
+    is a path under `data_prefix` and the number of a class: `shoes/01.png 4`. Samples hold `img_path` and `gt_label`.
+
+    Args:
+        data_root: Where relative paths begin.
+        data_prefix: The folder of the pictures, under `data_root`; or a dict with it as `img_path`.
+        ann_file: The text file, under `data_root`; empty where folders tell the classes.
+        with_label: Without, all pictures below the folder are taken and samples hold `img_path` alone.
+        extensions: How the names of pictures end; capital letters do not matter.
+        metainfo: `classes` in it, names or a text file of them. If every folder is called as one of them, the label
+            is its place among them; else they name the folders in the order of these.
+        classes: The same, beside metainfo.
+        lazy_init: Look into the folders later, in `full_init`.
+        filter_cfg: As of BaseDataset, and so are the others.
+
+    Raises:
+        DataError: There is no folder or picture, a line cannot be read, a label is out of range, or classes are
+            fewer than folders.
+    """
+
+    def __init__(
+        self,
+        data_root: str | None = "",
+        data_prefix: str | Mapping[str, str | None] = "",
+        ann_file: str | None = "",
+        with_label: bool = True,
+        extensions: Sequence[str] = _EXTENSIONS,
+        metainfo: Mapping[str, Any] | None = None,
+        lazy_init: bool = False,
+        classes: Sequence[str] | str | None = None,
+        filter_cfg: Mapping[str, Any] | None = None,
+        indices: int | Sequence[int] | None = None,
+        serialize_data: bool = True,
+        pipeline: Sequence[Any] = (),
+        test_mode: bool = False,
+        max_refetch: int = 1000,
+        *,
+        keep_in_memory: bool | int = False,
+        on_error: Literal["stop", "skip"] = "stop",
+    ) -> None:
+        self.with_label = with_label
+        self.extensions = tuple(each.lower() for each in extensions)
+        if not self.extensions:
+            raise ArgumentError("pictures are told by how their names end", key="extensions", found=extensions)
+        super().__init__(
+            ann_file=ann_file,
+            metainfo={**(metainfo or {}), **({} if classes is None else {"classes": classes})},
+            data_root=data_root,
+            data_prefix={"img_path": data_prefix} if isinstance(data_prefix, str) else data_prefix,
+            filter_cfg=filter_cfg,
+            indices=indices,
+            serialize_data=serialize_data,
+            pipeline=pipeline,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+            max_refetch=max_refetch,
+            keep_in_memory=keep_in_memory,
+            on_error=on_error,
+        )
+
+    def load_data_list(self) -> list[dict[str, Any]]:
+        """Returns a record for each picture.
+
+        Raises:
+            DataError: As of the class.
+        """
+        folder = self.data_prefix.get("img_path") or "."
+        if self.ann_file:
+            return self._listed(folder)
+        if not self.with_label:
+            found: list[dict[str, Any]] = [{"img_path": path} for path in self._pictures(folder)]
+        else:
+            found = [
+                {"img_path": path, "gt_label": label}
+                for name, label in self._labels(folder).items()
+                for path in self._pictures(join(folder, name))
+            ]
+        if not found:
+            raise DataError(
+                f"there is no picture below '{folder}'",
+                key="data_prefix",
+                notes=[f"pictures are files that end in {', '.join(self.extensions)}"],
+            )
+        return found
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the class of a sample."""
+        return [int(self.get_data_info(idx)["gt_label"])]
+
+    def _listed(self, folder: str) -> list[dict[str, Any]]:
+        try:
+            lines = read_bytes(self.ann_file).decode("utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"the list '{self.ann_file}' cannot be read: {error}", key="ann_file") from error
+        found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
+        if not found:
+            raise DataError(f"the list '{self.ann_file}' is empty", key="ann_file")
+        return found
+
+    def _record(self, folder: str, line: str, number: int) -> dict[str, Any]:
+        if not self.with_label:
+            return {"img_path": join(folder, line.strip())}
+        path, _, label = line.strip().rpartition(" ")
+        if not path or not label.isdecimal():
+            raise DataError(f"line {number} of '{self.ann_file}' is no path and number of a class", found=line)
+        classes = self._metainfo.get("classes")
+        if classes and int(label) >= len(classes):
+            raise DataError(f"line {number} of '{self.ann_file}': there are {len(classes)} classes", found=line)
+        return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
+
+    def _labels(self, folder: str) -> dict[str, int]:
+        """Folder to label; tells the metainfo of the classes where it does not name them."""
+        folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
+        if not folders:
+            raise DataError(f"there is no folder of a class in '{folder}'", key="data_prefix")
+        classes = list(self._metainfo.get("classes") or folders)
+        self._metainfo["classes"] = tuple(classes)
+        if set(folders) <= set(classes):
+            return {name: classes.index(name) for name in folders}
+        if len(classes) != len(folders):
+            raise DataError(
+                f"'{folder}' holds {len(folders)} folders, there are {len(classes)} classes",
+                key="metainfo.classes",
+                found=folders,
+            )
+        return {name: label for label, name in enumerate(folders)}
+
+    def _pictures(self, folder: str) -> Iterator[str]:
+        """All pictures below a folder, in the order of their paths."""
+        count = 0
+        for name in self._names(folder):
+            if self._is_picture(name):
+                count += 1
+                yield join(folder, name)
+            elif self._is_folder(folder, name):
+                count += 1
+                yield from self._pictures(join(folder, name))
+        if not count:
+            _logger.warning("there is no picture in the folder '%s'", folder)
+
+    def _names(self, folder: str) -> list[str]:
+        try:
+            return [name for name in list_dir(folder) if not name.startswith(".")]
+        except OSError as error:
+            raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
+
+    def _is_picture(self, name: str) -> bool:
+        return name.lower().endswith(self.extensions)
+
+    @staticmethod
+    def _is_folder(folder: str, name: str) -> bool:
+        try:
+            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder of itself
+        except OSError:
+            return False

@@ -1,0 +1,91 @@
+"""Which classes are taken for which."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from footplate.errors import DataError
+from footplate.evaluation import BaseMetric
+from footplate.registry import METRICS
+from footplate.tasks.classification.matrix_picture import draw_matrix
+from footplate.tasks.classification.outcomes import class_count, predicted_label, true_label
+
+
+@METRICS.register_module()
+class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
+    """How many pictures of each class are predicted as each class: `confusion_matrix/result`, ``(C, C)``, int64.
+
+    Rows are true classes, columns predicted ones.
+
+    Args:
+        num_classes: How many classes there are; told by scores or by the data set where it is not given.
+        collect_device: As of every metric.
+        prefix: Put before the name of the value.
+        ignore_index: Pictures whose class is this do not count.
+
+    Raises:
+        DataError: A class is out of range, or a picture has no truth or several.
+    """
+
+    default_prefix = "confusion_matrix"
+
+    def __init__(
+        self,
+        num_classes: int | None = None,
+        collect_device: Literal["cpu", "gpu"] = "cpu",
+        prefix: str | None = None,
+        *,
+        ignore_index: int | None = None,
+    ) -> None:
+        super().__init__(collect_device=collect_device, prefix=prefix)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        """Keeps truth and prediction of each sample."""
+        count = class_count(data_samples, self.num_classes, self.dataset_meta)
+        self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
+
+    def compute_metrics(self, results: list[tuple[int, int, int]]) -> dict[str, Tensor]:
+        """Returns the matrix."""
+        table = np.array([row for row in results if row[0] != self.ignore_index], dtype=np.int64).reshape(-1, 3)
+        return {"result": self.calculate(table[:, 1], table[:, 0], results[0][2])}
+
+    @staticmethod
+    def calculate(
+        pred: Tensor | npt.NDArray[np.int64], target: Tensor | npt.NDArray[np.int64], num_classes: int
+    ) -> Tensor:
+        """Returns the matrix, ``(num_classes, num_classes)``, int64.
+
+        Args:
+            pred: Predicted classes, ``(N,)``.
+            target: True classes, ``(N,)``.
+            num_classes: How many classes there are.
+
+        Raises:
+            DataError: A class is out of range.
+        """
+        predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
+        for name, labels in (("truth", truth), ("prediction", predicted)):
+            outside = labels[(labels < 0) | (labels >= num_classes)]
+            if len(outside):
+                raise DataError(f"the {name} holds class {int(outside[0])}, there are {num_classes}")
+        cells = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2)
+        return cells.reshape(num_classes, num_classes)
+
+    @staticmethod
+    def plot(
+        confusion_matrix: Tensor, include_values: bool = True, classes: Sequence[str] | None = None
+    ) -> npt.NDArray[np.uint8]:
+        """Returns the picture of a matrix, ``(H, W, 3)``, uint8, RGB: darker cells hold a greater share of their row.
+
+        Args:
+            confusion_matrix: ``(C, C)``.
+            include_values: Write the numbers into the cells.
+            classes: The names of the classes.
+        """
+        return draw_matrix(np.asarray(confusion_matrix), classes, include_values=include_values)

@@ -1,0 +1,87 @@
+"""A confusion matrix as a picture."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.errors import ArgumentError
+from footplate.visualization import Drawing
+
+_CELL = 44
+_MARGIN = 130
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: apart for eyes that see few colours, too
+
+
+def draw_matrix(
+    matrix: npt.NDArray[Any], classes: Sequence[str] | None = None, *, include_values: bool = True
+) -> npt.NDArray[np.uint8]:
+    """Returns the picture of a confusion matrix, ``(H, W, 3)``, uint8, RGB.
+
+    A cell is the stronger in colour, the greater its share of its row: blue on the diagonal, orange beside it.
+
+    Args:
+        matrix: ``(C, C)``, rows are true classes, columns predicted ones.
+        classes: The names of the classes; numbers where they are not given.
+        include_values: Write the numbers into the cells.
+
+    Raises:
+        ArgumentError: The matrix is not square, or names are missing.
+    """
+    count = len(matrix)
+    names = [str(name) for name in (classes if classes is not None else range(count))]
+    if matrix.shape != (count, count) or len(names) != count:
+        raise ArgumentError(f"a matrix (C, C) and C names, not {len(names)}", key="classes", found=matrix.shape)
+    side = _MARGIN + count * _CELL
+    drawing = Drawing(np.full((side + 20, side + 20, 3), _PAPER, np.uint8))
+    rows, columns = np.divmod(np.arange(count**2), count)
+    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + _MARGIN
+    shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
+    colors = [_tinted(_RIGHT if at % (count + 1) == 0 else _WRONG, share) for at, share in enumerate(shares)]
+    drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
+    if include_values:
+        _write_values(drawing, matrix.ravel(), shares, corners)
+    _write_names(drawing, names)
+    return drawing.get_image()
+
+
+def _tinted(color: tuple[int, int, int], share: float) -> tuple[int, int, int]:
+    red, green, blue = (round(255 + share * (each - 255)) for each in color)
+    return red, green, blue
+
+
+def _write_values(
+    drawing: Drawing, values: npt.NDArray[Any], shares: npt.NDArray[np.float64], corners: npt.NDArray[np.int64]
+) -> None:
+    shown = np.flatnonzero(values)
+    if shown.size:
+        drawing.draw_texts(
+            [str(values[at]) for at in shown],
+            corners[shown, :2] + _CELL / 2,
+            font_sizes=15,
+            colors=[_PAPER if shares[at] > 0.55 else _INK for at in shown],
+            vertical_alignments="center",
+            horizontal_alignments="center",
+        )
+
+
+def _write_names(drawing: Drawing, names: Sequence[str]) -> None:
+    """True classes at the left, predicted ones above, these by turns on two lines so that long names have room."""
+    middles = _MARGIN + (np.arange(len(names)) + 0.5) * _CELL
+    left = np.stack([np.full(len(names), _MARGIN - 8.0), middles], axis=1)
+    above = np.stack([middles, _MARGIN - 12.0 - 18 * (np.arange(len(names)) % 2)], axis=1)
+    drawing.draw_texts(
+        names, left, font_sizes=14, colors=_INK, vertical_alignments="center", horizontal_alignments="right"
+    )
+    drawing.draw_texts(
+        names, above, font_sizes=14, colors=_INK, vertical_alignments="center", horizontal_alignments="center"
+    )
+    drawing.draw_texts(
+        ["true \\ predicted"],
+        [[12, 16]],
+        font_sizes=14,
+        colors=_INK,
+        vertical_alignments="center",
+    )

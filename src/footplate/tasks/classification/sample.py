@@ -1,0 +1,106 @@
+"""What is known of one picture in classification."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import Self
+
+from footplate.errors import ArgumentError, DataError
+from footplate.structures import BaseDataElement
+
+
+class ClsDataSample(BaseDataElement):
+    """The truth and the prediction for one picture; `img_path`, `img_shape` and kin are its metainfo.
+
+    Attributes:
+        gt_label: The true classes, ``(K,)``, int64; one as a rule.
+        gt_score: How much each class is true, ``(C,)``, float; of mixed pictures.
+        pred_label: The predicted classes, ``(K,)``, int64.
+        pred_score: The probability of each class, ``(C,)``, float.
+
+    Example:
+        >>> sample = ClsDataSample().set_gt_label(3).set_pred_score([0.1, 0.9])
+        >>> sample.gt_label, sample.pred_score
+        (tensor([3]), tensor([0.1000, 0.9000]))
+    """
+
+    def set_gt_label(self, value: int | Sequence[int] | Tensor) -> Self:
+        """Sets the true class, or several.
+
+        Raises:
+            ArgumentError: It is no whole number, and no list of them.
+        """
+        self.gt_label = _as_labels(value)
+        return self
+
+    def set_gt_score(self, value: Sequence[float] | Tensor) -> Self:
+        """Sets how much each class is true, ``(C,)``.
+
+        Raises:
+            ArgumentError: It is no row of numbers.
+        """
+        self.gt_score = _as_scores(value)
+        return self
+
+    def set_pred_label(self, value: int | Sequence[int] | Tensor) -> Self:
+        """Sets the predicted class, or several.
+
+        Raises:
+            ArgumentError: It is no whole number, and no list of them.
+        """
+        self.pred_label = _as_labels(value)
+        return self
+
+    def set_pred_score(self, value: Sequence[float] | Tensor) -> Self:
+        """Sets the probability of each class, ``(C,)``.
+
+        Raises:
+            ArgumentError: It is no row of numbers.
+        """
+        self.pred_score = _as_scores(value)
+        return self
+
+
+def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
+    """Returns the true classes of a sample, ``(K,)``, int64.
+
+    Args:
+        sample: With `gt_label`.
+        num_classes: What classes have to be below.
+
+    Raises:
+        DataError: There is no truth, or, where looking costs no copy from a device, a class is out of range.
+    """
+    labels: Tensor | None = sample.get("gt_label")
+    if labels is None:
+        raise DataError("the truth of every picture is needed: 'gt_label' in its data sample")
+    if num_classes is not None and labels.device.type == "cpu":
+        for label in labels.tolist():
+            if not 0 <= label < num_classes:
+                where = sample.get("img_path", "a picture")
+                raise DataError(f"the truth of '{where}' is class {label}, there are {num_classes}", found=label)
+    return labels
+
+
+def _as_labels(value: Any) -> Tensor:
+    labels = _as_tensor(value, "a label is a whole number, or a list of them")
+    if labels.dim() > 1 or labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ArgumentError("a label is a whole number, or a list of them", found=value)
+    return labels.reshape(-1).long()
+
+
+def _as_scores(value: Any) -> Tensor:
+    scores = _as_tensor(value, "scores are a row of numbers, one a class")
+    if scores.dim() != 1:
+        raise ArgumentError("scores are a row of numbers, one a class", found=value)
+    return scores if scores.is_floating_point() else scores.float()
+
+
+def _as_tensor(value: Any, wanted: str) -> Tensor:
+    try:
+        return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
+    except (TypeError, ValueError) as error:
+        raise ArgumentError(wanted, found=value) from error

@@ -1,0 +1,67 @@
+"""The last step of a classification pipeline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.errors import DataError
+from footplate.registry import TRANSFORMS
+from footplate.tasks.classification.sample import ClsDataSample
+
+_META_KEYS = (
+    "sample_idx",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+)
+
+
+@TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
+class PackInputs:
+    """Makes of a pipeline's dict what classification models take.
+
+    The dict holds a picture, ``(H, W, C)`` or ``(H, W)``, and where the truth is known `gt_label`, one class or
+    several, or `gt_score`, ``(C,)``.
+
+    Args:
+        input_key: The name of the picture.
+        algorithm_keys: What is kept as data beside the truth, where it is there.
+        meta_keys: What is kept as metainfo, where it is there.
+
+    Raises:
+        DataError: There is no picture.
+    """
+
+    def __init__(
+        self,
+        input_key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = _META_KEYS,
+    ) -> None:
+        self.input_key = input_key
+        self.algorithm_keys = tuple(algorithm_keys)
+        self.meta_keys = tuple(meta_keys)
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a ClsDataSample."""
+        if self.input_key not in results:
+            raise DataError(
+                f"the pipeline has loaded no picture: there is no '{self.input_key}'", found=sorted(results)
+            )
+        image = np.asarray(results[self.input_key])
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        sample = ClsDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if "gt_label" in results:
+            sample.set_gt_label(results["gt_label"])
+        if "gt_score" in results:
+            sample.set_gt_score(results["gt_score"])
+        sample.set_data({key: results[key] for key in self.algorithm_keys if key in results})
+        return {"inputs": torch.from_numpy(np.array(planes, order="C")), "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(input_key={self.input_key!r}, meta_keys={self.meta_keys})"

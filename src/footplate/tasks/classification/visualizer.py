@@ -1,0 +1,105 @@
+"""The picture of a classification: the picture and its most probable classes."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.errors import check_count
+from footplate.registry import VISUALIZERS
+from footplate.tasks.classification.sample import ClsDataSample
+from footplate.visualization import Drawing, Visualizer, arrange_panels, as_array
+
+_Picture = npt.NDArray[np.uint8]
+_INK, _PAPER = (40, 40, 40), (255, 255, 255)
+_TRUE, _OTHER = (0, 114, 178), (213, 94, 0)
+_PANEL = 256
+
+
+@VISUALIZERS.register_module()
+class ClsVisualizer(Visualizer):
+    """Draws a picture beside bars of its most probable classes, the true one in blue.
+
+    Args:
+        name: The name by which `get_instance` finds it.
+        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        save_dir: The folder of the run.
+        classes: The names of the classes; by default those of the data set.
+        topk: How many classes are shown.
+
+    Raises:
+        ArgumentError: `topk` is not positive.
+
+    Example:
+        >>> import numpy as np
+        >>> sample = ClsDataSample().set_gt_label(0).set_pred_score([0.7, 0.3])
+        >>> ClsVisualizer(classes=["shoe", "bag"]).render(np.zeros((28, 28), np.uint8), sample).shape[2]
+        3
+    """
+
+    def __init__(
+        self,
+        name: str = "visualizer",
+        image: Any = None,
+        vis_backends: Sequence[Any] | None = None,
+        save_dir: str | None = None,
+        classes: Sequence[str] | None = None,
+        *,
+        topk: int = 5,
+    ) -> None:
+        super().__init__(name, image, vis_backends, save_dir)
+        self._classes, self.topk = classes, check_count("topk", topk)
+
+    def render(
+        self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
+    ) -> _Picture:
+        """Returns the picture with its true class, and beside it the bars of the prediction.
+
+        Args:
+            image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
+            data_sample: With `gt_label`, `pred_score`, or both.
+            draw_gt: Name the true class.
+            draw_pred: Draw the prediction.
+        """
+        self.set_image(image)
+        picture = _fitted(self.get_image())
+        truth = _labels(data_sample, "gt_label") if draw_gt else []
+        panels = {" + ".join(map(self._name_of, truth)) or "image": picture}
+        if draw_pred and data_sample is not None and "pred_score" in data_sample:
+            panels["prediction"] = self._bars(as_array(data_sample.pred_score), truth)
+        return arrange_panels(panels)
+
+    def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Picture:
+        """The most probable classes from above, each as name, bar and percent."""
+        shown = np.argsort(-scores, kind="stable")[: self.topk]
+        drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
+        tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
+        widths = np.maximum(1, scores[shown] * (_PANEL - 70))
+        boxes = np.stack([np.full(len(shown), 8.0), tops + 20, 8 + widths, tops + 32], axis=1)
+        colors = [_TRUE if at in truth else _OTHER for at in shown.tolist()]
+        drawing.draw_bboxes(boxes, edge_colors=colors, face_colors=colors)
+        names = [self._name_of(at) for at in shown.tolist()]
+        drawing.draw_texts(names, np.stack([boxes[:, 0], tops], axis=1), font_sizes=15, colors=_INK)
+        percents = [f"{100 * scores[at]:.1f}" for at in shown]
+        drawing.draw_texts(percents, np.stack([boxes[:, 2] + 6, tops + 18], axis=1), font_sizes=13, colors=_INK)
+        return drawing.get_image()
+
+    def _name_of(self, position: int) -> str:
+        classes = self._classes or self.dataset_meta.get("classes") or ()
+        return str(classes[position]) if 0 <= position < len(classes) else f"class {position}"
+
+
+def _labels(sample: ClsDataSample | None, field: str) -> list[int]:
+    labels = None if sample is None else sample.get(field)
+    return [] if labels is None else [int(each) for each in as_array(labels).reshape(-1)]
+
+
+def _fitted(picture: _Picture) -> _Picture:
+    """Brought to the size of the panel beside it: small pictures enlarged without smoothing, large ones thinned out."""
+    places = (np.arange(_PANEL) + 0.5) * max(picture.shape[:2]) / _PANEL
+    rows, columns = places[places < picture.shape[0]].astype(int), places[places < picture.shape[1]].astype(int)
+    fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)
+    fitted[: len(rows), : len(columns)] = picture[rows][:, columns]
+    return fitted
