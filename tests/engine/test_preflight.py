@@ -106,3 +106,39 @@ def test_the_command_looks_first(
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path), *option]) == 0
     assert sum(each.startswith("preflight: a checkpoint takes") for each in caplog.messages) == times
+
+
+@pytest.mark.parametrize(
+    ("changes", "key"),
+    [
+        (
+            {"default_hooks": {"checkpoint": {"save_best": "acuracy", "rule": "greater"}}},
+            "default_hooks.checkpoint.save_best",
+        ),
+        (
+            {"custom_hooks": [{"type": "EarlyStoppingHook", "monitor": "acuracy", "rule": "greater", "strict": True}]},
+            "EarlyStoppingHook.monitor",
+        ),
+    ],
+)
+def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
+    tmp_path: Path, changes: dict[str, Any], key: str
+) -> None:
+    witness = Witness()
+    changes["custom_hooks"] = [*changes.get("custom_hooks", ()), witness]
+    with pytest.raises(FootplateError, match="names 'acuracy', which no metric gives") as caught:
+        run(tmp_path, "typo", preflight=True, **changes)
+    assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
+    assert caught.value.notes == ("metrics: accuracy",)
+    assert witness.when("before_train_iter") == []
+
+
+def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:
+    sets = {"clean": loader(8, shuffle=False), "noisy": loader(8, shuffle=False)}
+    best = {"checkpoint": {"save_best": ["noisy/accuracy", "clean/loss"], "interval": -1, "save_last": False}}
+    both: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"loss": True}, "preflight": True}
+    run(tmp_path, "good", **both, default_hooks=best)
+    best["checkpoint"]["save_best"] = ["noisy/accuracy", "clear/loss"]
+    with pytest.raises(FootplateError, match="'clear/loss', which no metric gives") as caught:
+        run(tmp_path, "bad", **both, default_hooks=best)
+    assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)

@@ -8,9 +8,9 @@ from torch import nn
 
 from footplate.data import build_dataloader
 from footplate.distributed import get_world_size, wrap_model
+from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook import Hook, HookList
 from footplate.errors import ArgumentError, BuildError, at_key, check_count, nearest, with_origins
-from footplate.evaluation import build_evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
@@ -212,9 +212,9 @@ def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, An
     if not isinstance(cfg, Mapping):
         return _ready_loop(cfg, f"{mode}_cfg")
     with at_key(f"{mode}_dataloader"):
-        loader = build_dataloader(sections[f"{mode}_dataloader"], seed=runner.seed)
+        loader = build_loaders(sections[f"{mode}_dataloader"], runner.seed)
     with at_key(f"{mode}_evaluator"):
-        evaluator = build_evaluator(sections[f"{mode}_evaluator"])
+        evaluator = build_evaluators(sections[f"{mode}_evaluator"], loader)
     with at_key(f"{mode}_cfg"):
         settings = {"type": "ValLoop" if mode == "val" else "TestLoop", **cfg}
         return LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader, evaluator=evaluator)

@@ -1,13 +1,23 @@
 """The loops that validate and test."""
 
 import sys
+from collections.abc import Mapping, Sized
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from footplate.data import batches
+from footplate.distributed import unwrap_model
+from footplate.engine.evaluation_sets import (
+    EvaluationSet,
+    MeanLosses,
+    build_evaluators,
+    build_loaders,
+    put_together,
+)
 from footplate.engine.loops import BaseLoop, ValidationLeftError
-from footplate.evaluation import Evaluator, build_evaluator
+from footplate.errors import ArgumentError
+from footplate.evaluation import Evaluator
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
@@ -16,26 +26,47 @@ if TYPE_CHECKING:
 
 
 class _EvaluationLoop(BaseLoop):
-    """Goes through a loader once, without gradients, and evaluates what the model predicts.
+    """Goes through one or several sets of data, without gradients, and evaluates what the model predicts.
+
+    `metrics` are those of the last time, `left_out` the sets that it did not have. While a set is gone through,
+    `dataloader`, `evaluator` and `current`, its name, are those of that set; otherwise they are those of the first.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one.
-        evaluator: An evaluator, a metric, or the dict or list of dicts of metrics.
+        dataloader: A loader, any iterable of batches, or the dict of one; or a dict of such by the names of several
+            sets, whose metrics are then called `name/mIoU`.
+        evaluator: An evaluator, a metric, or the dict or list of dicts of metrics; or a dict of such by name.
         fp16: Whether to predict in half precision where the device has it.
+        loss: Whether the metrics also hold the model's losses, their means over the samples.
+        intervals: For some of several sets, how many epochs or iterations of training lie between two validations with
+            them: multiples of the training loop's `val_interval`. A validation at the end has all sets.
+
+    Raises:
+        ArgumentError: Names or intervals do not fit together.
     """
 
     mode = ""
 
-    def __init__(self, runner: "Runner", dataloader: Any, evaluator: Any, fp16: bool = False) -> None:
-        super().__init__(runner, dataloader)
-        self.evaluator: Evaluator = build_evaluator(evaluator)
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        evaluator: Any,
+        fp16: bool = False,
+        *,
+        loss: bool = False,
+        intervals: Mapping[str, int] | None = None,
+    ) -> None:
+        loaders = build_loaders(dataloader, runner.seed)
+        self.sets = put_together(loaders, build_evaluators(evaluator, loaders), intervals)
+        super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
-        dataset = getattr(self.dataloader, "dataset", None)
-        self.evaluator.attach(dataset)
-        metainfo = getattr(dataset, "metainfo", None)
-        if metainfo is not None:
-            runner.visualizer.dataset_meta = metainfo
+        self.left_out: tuple[str, ...] = ()
+        self.metrics: dict[str, float] = {}
+        self._losses: MeanLosses | None = None
+        self.loss = loss
+        self._check_intervals()
+        self._choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
         """Evaluates once.
@@ -44,15 +75,17 @@ class _EvaluationLoop(BaseLoop):
             The metrics by name.
         """
         runner, mode = self.runner, self.mode
+        due = [each for each in self.sets if self._is_due(each)]
+        self.left_out = tuple(each.name for each in self.sets if each not in due)
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
-        with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16):
-            for batch_idx, data_batch in enumerate(batches(self.dataloader)):
-                self.run_iter(batch_idx, data_batch)
-                if runner.requests.stop is not None:
-                    raise ValidationLeftError
-        metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
+        metrics: dict[str, float] = {}
+        for each in due:
+            self._choose(each)
+            metrics.update(each.named(self._evaluate()))
+        self.metrics = metrics
+        self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
         return metrics
@@ -62,8 +95,49 @@ class _EvaluationLoop(BaseLoop):
         runner, mode = self.runner, self.mode
         runner.call_hook(f"before_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch)
         outputs = getattr(runner.model, f"{mode}_step")(data_batch)
+        if self._losses is not None:
+            self._losses.add(loss_of(runner.model, data_batch), len(outputs) if isinstance(outputs, Sized) else 1)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         runner.call_hook(f"after_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+
+    def _evaluate(self) -> dict[str, Any]:
+        """Goes through the chosen set."""
+        runner = self.runner
+        self._losses = MeanLosses() if self.loss else None
+        with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16):
+            for batch_idx, data_batch in enumerate(batches(self.dataloader)):
+                self.run_iter(batch_idx, data_batch)
+                if runner.requests.stop is not None:
+                    raise ValidationLeftError
+        metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
+        losses = {} if self._losses is None else self._losses.result()
+        return {**losses, **metrics}
+
+    def _choose(self, chosen: EvaluationSet) -> None:
+        self.current, self.dataloader = chosen.name, chosen.dataloader
+        self.evaluator: Evaluator = chosen.evaluator
+        metainfo = getattr(getattr(chosen.dataloader, "dataset", None), "metainfo", None)
+        if metainfo is not None:
+            self.runner.visualizer.dataset_meta = metainfo
+
+    def _is_due(self, each: EvaluationSet) -> bool:
+        training: Any = self.runner.__dict__.get("train_loop")
+        if each.interval is None or not getattr(training, "in_progress", False):
+            return True
+        done, end = (training.epoch, training.max_epochs) if training.by_epoch else (training.iter, training.max_iters)
+        return bool(done % each.interval == 0 or done >= end)
+
+    def _check_intervals(self) -> None:
+        training: Any = self.runner.__dict__.get("train_loop")
+        if len(getattr(training, "dynamic_intervals", (0, 0))) > 1:  # none, or one that nobody can tell beforehand
+            return
+        for each in self.sets:
+            if each.interval is not None and each.interval % training.val_interval:
+                raise ArgumentError(
+                    f"the interval of '{each.name}' is no multiple of train_cfg.val_interval, {training.val_interval}",
+                    key=f"intervals.{each.name}",
+                    found=each.interval,
+                )
 
 
 @LOOPS.register_module()
@@ -79,6 +153,23 @@ class TestLoop(_EvaluationLoop):
 
     __test__ = False  # pytest takes classes called Test... for tests
     mode = "test"
+
+
+def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
+    """Returns a model's losses on a batch, ``()`` each.
+
+    Raises:
+        ArgumentError: The model does not tell them.
+    """
+    inner: Any = unwrap_model(model)
+    if not hasattr(inner, "val_loss"):
+        raise ArgumentError(
+            f"the model '{type(inner).__name__}' has no val_loss",
+            key="val_cfg.loss",
+            notes=["derive it from BaseModel"],
+        )
+    losses: Mapping[str, Any] = inner.val_loss(data_batch)
+    return losses
 
 
 def _sample_count(loader: Any) -> int:

@@ -12,6 +12,7 @@ from footplate import storage
 from footplate.checkpoint import capture_rng, load_checkpoint, readable_size, restore_rng, save_checkpoint
 from footplate.distributed import is_main_process
 from footplate.engine import state
+from footplate.engine.evaluation_loops import loss_of
 from footplate.errors import CheckpointError
 
 if TYPE_CHECKING:
@@ -85,22 +86,36 @@ def _check_folder(folder: str, size: int) -> None:
 
 
 def _validate(runner: "Runner") -> bool:
-    """Predicts on the first batch and evaluates it with copies of the metrics; False where there is no such batch."""
-    batch = _first_batch(runner.val_dataloader)
-    if batch is None or runner.val_loop is None:
-        return False
-    evaluator = copy.deepcopy(runner.val_loop.evaluator)
+    """Validates the first batch of each set with copies of the metrics; False where there is no such batch."""
+    found = [(each, _validated(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
+    metrics = [name for each, names in found for name in each.named(dict.fromkeys(names or ()))]
+    if all(names for _, names in found):
+        for hook in runner.hooks:
+            if hasattr(hook, "check_metrics"):
+                hook.check_metrics(metrics)
+    return any(names is not None for _, names in found)
+
+
+def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
+    """Returns the names of the metrics of one set, none where they cannot be told from one batch, None without one."""
+    batch = _first_batch(chosen.dataloader)
+    if batch is None:
+        return None
+    loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
     runner.model.eval()
-    with torch.no_grad(), torch.autocast(runner.device.type, enabled=runner.val_loop.fp16):
+    with torch.no_grad(), torch.autocast(runner.device.type, enabled=loop.fp16):  # type: ignore[union-attr]
         samples = runner.model.val_step(batch)
+        losses = loss_of(runner.model, batch) if loop.loss else {}  # type: ignore[union-attr]
     evaluator.process(data_samples=samples, data_batch=batch)
-    if runner.world_size == 1:
-        try:
-            with _unsaid():
-                evaluator.evaluate(len(samples))
-        except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
-            _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
-    return True
+    if runner.world_size > 1:
+        return []
+    try:
+        with _unsaid():
+            found = evaluator.evaluate(len(samples))
+    except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
+        _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
+        return []
+    return [*(name for name in losses if "loss" in name), *found]
 
 
 @contextmanager

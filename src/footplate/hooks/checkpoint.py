@@ -10,7 +10,7 @@ from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkp
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
-from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, missing_metric, rule_of
+from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -121,21 +121,27 @@ class CheckpointHook(Hook):
         if not self.save_best or not hasattr(self, "_folder"):
             return
         runner.saver.settle()  # what was best may have failed
-        self.check_metrics(tuple(metrics or ()))
         for place, name in enumerate(self.save_best):
+            if is_left_out(runner, name):
+                continue
+            self.check_metrics(tuple(metrics or ()), name)
             key = next(iter(metrics or ())) if name == "auto" else name
             rule = self.rules[place] or self._rule_of(key)
             score = float((metrics or {})[key])
             if self._belongs_to_best(key, score, rule):
                 self._save_best(runner, key, score, rule)
 
-    def check_metrics(self, metrics: Sequence[str]) -> None:
+    def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
         """Refuses a `save_best` that is not among the metrics that a validation gives.
+
+        Args:
+            metrics: Their names.
+            names: What is looked for; by default all of `save_best`.
 
         Raises:
             ArgumentError: It is not; the message names those that there are.
         """
-        for name in self.save_best:
+        for name in names or self.save_best:
             if name not in metrics and not (name == "auto" and metrics):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
 

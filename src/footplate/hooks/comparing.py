@@ -1,9 +1,12 @@
 """Whether a metric should be great or small, and whether one value is better than another."""
 
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from footplate.errors import ArgumentError, nearest
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
 
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
@@ -64,3 +67,8 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
         suggestion=nearest(name, metrics),
         notes=[f"metrics: {', '.join(metrics) or 'none'}"],
     )
+
+
+def is_left_out(runner: "Runner", name: str) -> bool:
+    """Tells whether a metric is of a validation set that this validation did not have; see `ValLoop`."""
+    return name.partition("/")[0] in getattr(runner.val_loop, "left_out", ())

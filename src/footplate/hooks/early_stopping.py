@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
 from footplate.errors import ArgumentError
-from footplate.hooks.comparing import checked_rule, is_better, missing_metric, rule_of
+from footplate.hooks.comparing import checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -57,6 +57,8 @@ class EarlyStoppingHook(Hook):
     def after_val_epoch(self, runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
         """Looks at the metric and ends training if it is time."""
         metrics = metrics or {}
+        if is_left_out(runner, self.monitor):
+            return
         if self.monitor not in metrics:
             if self.strict:
                 raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")

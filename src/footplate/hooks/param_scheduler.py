@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
+from footplate.hooks.comparing import is_left_out
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -41,4 +42,6 @@ class ParamSchedulerHook(Hook):
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Shows the metrics to the schedules that watch one."""
         for schedule in getattr(self, "_watching", ()):
+            if is_left_out(runner, schedule.monitor):
+                continue
             schedule.step(metrics)

@@ -92,6 +92,10 @@ class BaseModel(BaseModule, ABC):
         """Returns the predictions for one batch of a test set."""
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
+    def val_loss(self, data: Any) -> dict[str, Tensor]:
+        """Returns the losses on one batch of a validation set, ``()`` each, "loss" their sum; nothing is trained."""
+        return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
+
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
         """Returns the sum to minimise and the values to log, see `footplate.models.parse_losses`."""
         return parse_losses(losses)

@@ -120,12 +120,13 @@ class LogProcessor:
         """Reads every history of the phase `mode`, each once."""
         tag: dict[str, Any] = OrderedDict()
         histories = self._histories(runner, mode)
+        loop = None if mode == "train" else getattr(runner, f"{mode}_loop", None)
+        metrics, left_out = getattr(loop, "metrics", {}), getattr(loop, "left_out", ())
         for name, history in histories.items():
-            if not times and name in ("time", "data_time"):
+            if (not times and name in ("time", "data_time")) or name.partition("/")[0] in left_out:
                 continue
-            tag[self._name(mode, name)] = (
-                history.mean(self._window(mode, batch_idx)) if self.mean_pattern.match(name) else history.current()
-            )
+            averaged = self.mean_pattern.match(name) and (times or name not in metrics)  # a metric is a mean already
+            tag[self._name(mode, name)] = history.mean(self._window(mode, batch_idx)) if averaged else history.current()
         if mode == "train":
             for rule in self.custom_cfg:
                 source = rule["data_src"]

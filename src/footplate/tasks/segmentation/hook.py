@@ -68,10 +68,12 @@ class SegVisualizationHook(Hook):
     ) -> None:
         if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
             return
+        chosen = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # of several sets
+        prefix = f"{mode}_{chosen}" if chosen else mode
         for position, output in enumerate((outputs or ())[: self.max_samples]):
             name = os.path.splitext(os.path.basename(output.get("img_path", f"{batch_idx}_{position}")))[0]
             self._visualizer.add_datasample(
-                f"{mode}_{name}",
+                f"{prefix}_{name}",
                 _picture_of(output, data_batch, position),
                 data_sample=output,
                 show=self.show,

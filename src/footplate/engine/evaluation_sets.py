@@ -1,0 +1,130 @@
+"""The data that a validation or test goes through: one set, or several with names of their own."""
+
+import copy
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from footplate.data import build_dataloader
+from footplate.distributed import gather_objects
+from footplate.errors import ArgumentError, at_key, check_count, nearest
+from footplate.evaluation import Evaluator, build_evaluator
+
+
+class EvaluationSet(NamedTuple):
+    """One set of data with its metrics.
+
+    Attributes:
+        name: Put before the names of its metrics: `name/mIoU`; empty for the only set.
+        dataloader: Its batches.
+        evaluator: Its metrics.
+        interval: How many epochs or iterations lie between two of its validations; None: every validation has it.
+    """
+
+    name: str
+    dataloader: Any
+    evaluator: Evaluator
+    interval: int | None = None
+
+    def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns its metrics under the names that a whole validation gives them."""
+        return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
+
+
+def build_loaders(cfg: Any, seed: int) -> Any:
+    """Returns the loader that a section describes, or a dict of several by name where it is a dict of sections.
+
+    Raises:
+        ArgumentError: A name holds a slash.
+        FootplateError: A loader cannot be built.
+    """
+    if not holds_several(cfg):
+        return build_dataloader(cfg, seed=seed)
+    loaders = {}
+    for name, each in cfg.items():
+        if "/" in name or not name:
+            raise ArgumentError("a set's name holds no slash", key=name, found=name)
+        with at_key(name):
+            loaders[name] = build_dataloader(each, seed=seed)
+    return loaders
+
+
+def build_evaluators(cfg: Any, loaders: Any) -> Any:
+    """Returns the evaluator that a section describes; for several loaders, one for each, by name.
+
+    Args:
+        cfg: What describes an evaluator, which each set gets one of, or a dict of such by the names of the sets.
+        loaders: What `build_loaders` gave.
+
+    Raises:
+        ArgumentError: A set has no evaluator, or an evaluator has no set.
+    """
+    if not isinstance(loaders, Mapping):
+        return build_evaluator(cfg)
+    if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
+        return {name: build_evaluator(copy.deepcopy(cfg)) for name in loaders}
+    for name in cfg:
+        if name not in loaders:
+            raise ArgumentError(f"there is no set '{name}'", key=name, suggestion=nearest(name, loaders))
+    found = {}
+    for name in loaders:
+        if name not in cfg:
+            raise ArgumentError(f"the set '{name}' has no evaluator", key=name, notes=[f"there are: {', '.join(cfg)}"])
+        with at_key(name):
+            found[name] = build_evaluator(cfg[name])
+    return found
+
+
+def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
+    """Returns the sets, their evaluators knowing their data.
+
+    Args:
+        loaders: A loader, or a dict of such by name.
+        evaluators: An evaluator, or a dict of such by the same names.
+        intervals: Of some of the sets.
+
+    Raises:
+        ArgumentError: An interval belongs to no set, or is not positive.
+    """
+    several = loaders if isinstance(loaders, Mapping) else {"": loaders}
+    owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
+    for name, value in (intervals or {}).items():
+        if name not in several:
+            near = nearest(name, several)
+            raise ArgumentError(f"there is no set '{name}'", key=f"intervals.{name}", suggestion=near)
+        check_count(name, value, key=f"intervals.{name}")
+    sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
+    for each in sets:
+        each.evaluator.attach(getattr(each.dataloader, "dataset", None))
+    return sets
+
+
+def holds_several(cfg: Any) -> bool:
+    """Tells whether a section of loaders is a dict of such by name."""
+    if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
+        return False
+    return all(
+        "dataset" in each if isinstance(each, Mapping) else hasattr(each, "__iter__") and not isinstance(each, str)
+        for each in cfg.values()
+    )
+
+
+class MeanLosses:
+    """The means of losses over the samples of a validation, summed up where they are computed."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Any] = {}
+        self._count = 0
+
+    def add(self, losses: Mapping[str, Any], count: int) -> None:
+        """Takes the mean losses, ``()`` each, of a batch of `count` samples."""
+        self._count += count
+        for name, value in losses.items():
+            if "loss" in name:
+                self._sums[name] = self._sums.get(name, 0) + value * count
+
+    def result(self) -> dict[str, float]:
+        """Returns the means over all processes."""
+        parts = gather_objects(({name: float(value) for name, value in self._sums.items()}, self._count))
+        total = sum(count for _, count in parts)
+        names = dict.fromkeys(name for sums, _ in parts for name in sums)
+        return {name: sum(sums.get(name, 0.0) for sums, _ in parts) / total for name in names}

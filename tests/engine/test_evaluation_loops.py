@@ -1,0 +1,132 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate import Hook, Runner
+from footplate.errors import ArgumentError
+from tests.support import ToyModel, loader, settings
+
+
+class Look(Hook):
+    """Keeps what each validation gave, and which set each batch was of."""
+
+    def __init__(self) -> None:
+        self.metrics: list[dict[str, float]] = []
+        self.sets: list[str] = []
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.sets.append(f"{runner.val_loop.current}{batch_idx}/{len(runner.val_dataloader)}")
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        self.metrics.append(dict(metrics or {}))
+
+
+def run(tmp_path: Path, **changes: Any) -> tuple[Runner, Look]:
+    look = Look()
+    cfg = {"custom_hooks": [look], "default_hooks": {"checkpoint": {"interval": -1, "save_last": False}}, **changes}
+    runner = Runner(**settings(tmp_path, **cfg))
+    runner.train()
+    return runner, look
+
+
+def two(**changes: Any) -> dict[str, Any]:
+    return {"val_dataloader": {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}, **changes}
+
+
+def test_several_sets_have_their_own_metrics(tmp_path: Path) -> None:
+    runner, look = run(tmp_path, **two())
+    assert look.sets[:5] == ["clean0/2", "clean1/2", "noisy0/3", "noisy1/3", "noisy2/3"]
+    assert [list(each) for each in look.metrics] == [["clean/accuracy", "noisy/accuracy"]] * 3
+    assert runner.val_loop is not None
+    assert len(runner.val_dataloader.dataset) == 8
+    alone = Runner(**settings(tmp_path / "alone", val_dataloader=loader(12, shuffle=False)))
+    alone.train()
+    assert alone.val()["accuracy"] == look.metrics[-1]["noisy/accuracy"]
+
+
+def test_each_set_has_its_own_interval(tmp_path: Path) -> None:
+    scalars = {
+        "clean": {"type": "Told", "values": {"score": [1.0] * 4}},
+        "noisy": {"type": "Told", "values": {"score": [2.0, 3.0]}},
+    }
+    changes = two(val_cfg={"intervals": {"noisy": 2}}, val_evaluator=scalars)
+    runner, look = run(tmp_path, **changes, train_cfg={"by_epoch": True, "max_epochs": 3})
+    assert look.metrics == [
+        {"clean/score": 1.0},
+        {"clean/score": 1.0, "noisy/score": 2.0},
+        {"clean/score": 1.0, "noisy/score": 3.0},  # the end has all
+    ]
+    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    written = [(line["step"], line.get("noisy/score")) for line in lines if "clean/score" in line]
+    assert written == [(1, None), (2, 2.0), (3, 3.0)]
+
+
+def test_the_best_of_a_set_that_is_not_always_there(tmp_path: Path) -> None:
+    evaluators = {"clean": {"type": "PointAccuracy"}, "noisy": {"type": "Told", "values": {"acc": [2.0, 3.0]}}}
+    best = {"checkpoint": {"interval": -1, "save_best": ["noisy/acc", "clean/accuracy"], "save_last": False}}
+    stop = {"type": "EarlyStoppingHook", "monitor": "noisy/acc", "patience": 1, "strict": True}
+    runner, _ = run(
+        tmp_path,
+        **two(val_cfg={"intervals": {"noisy": 2}}, val_evaluator=evaluators),
+        default_hooks=best,
+        custom_hooks=[stop],
+        preflight=False,
+    )
+    assert (tmp_path / "best_noisy_acc_epoch_3.pth").exists()
+    assert runner.epoch == 3
+
+
+@pytest.mark.parametrize(
+    ("intervals", "key"), [({"noisy": 3}, "val_cfg.intervals.noisy"), ({"x": 2}, "val_cfg.intervals.x")]
+)
+def test_intervals_that_would_never_come(tmp_path: Path, intervals: dict[str, int], key: str) -> None:
+    changes = two(val_cfg={"intervals": intervals}, train_cfg={"by_epoch": True, "max_epochs": 6, "val_interval": 2})
+    with pytest.raises(ArgumentError) as caught:
+        run(tmp_path, **changes)
+    assert caught.value.key == key
+
+
+def test_a_test_may_have_several_sets(tmp_path: Path) -> None:
+    sets = {"first": loader(8, shuffle=False), "second": loader(4, shuffle=False)}
+    runner = Runner(**settings(tmp_path, test_dataloader=sets))
+    assert list(runner.test()) == ["first/accuracy", "second/accuracy"]
+
+
+def test_the_losses_of_a_validation(tmp_path: Path) -> None:
+    runner, look = run(tmp_path, val_cfg={"loss": True}, val_dataloader=loader(10, shuffle=False))
+    assert list(look.metrics[-1]) == ["loss", "accuracy"]
+    model = runner.model.eval()
+    total = 0.0
+    for batch in runner.val_dataloader:
+        scores = model(**batch).detach()
+        total += float(nn.functional.cross_entropy(scores, batch["labels"], reduction="sum"))
+    assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=1e-6)
+    scalars = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
+    lines = [json.loads(line) for line in scalars]
+    written = [line["loss"] for line in lines if "accuracy" in line]
+    assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
+
+
+def test_losses_are_not_asked_for_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ToyModel, "val_loss", lambda *_: 1 / 0)
+    _, look = run(tmp_path)
+    assert list(look.metrics[-1]) == ["accuracy"]
+
+
+def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:
+    class Bare(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.zeros(1))
+
+        def val_step(self, data: Any) -> Any:
+            return [(0, 0)] * len(data["labels"])
+
+        train_step = test_step = val_step
+
+    with pytest.raises(ArgumentError, match="the model 'Bare' has no val_loss"):
+        Runner(**settings(tmp_path, model=Bare(), val_cfg={"loss": True})).val()
