@@ -1,7 +1,11 @@
+import subprocess
+from pathlib import Path
+
 import numpy as np
 import torch
 
 from footplate.records import describe_environment, memory_in_use
+from footplate.records.environment import git_tree
 
 
 def test_memory_is_told_in_mebibytes() -> None:
@@ -17,3 +21,17 @@ def test_the_environment_names_what_decides_a_run() -> None:
     assert set(facts) >= {"platform", "python", "processors", "torch threads", "accelerator", "torch", "numpy"}
     assert facts["torch"].partition("+")[0] == torch.__version__.partition("+")[0]
     assert facts["torch threads"] == str(torch.get_num_threads())
+    assert facts["packages"]["torch"] == facts["torch"]
+
+
+def test_the_git_tree_is_known(tmp_path: Path) -> None:
+    assert git_tree(str(tmp_path)) is None
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
+    (tmp_path / "kept.txt").write_text("1")
+    for arguments in (["init", "-q"], ["add", "kept.txt"], ["commit", "-q", "-m", "first"]):
+        subprocess.run([*git, *arguments], check=True)
+    (tmp_path / "kept.txt").write_text("2")
+    (tmp_path / "untracked.txt").write_text("3")
+    tree = git_tree(str(tmp_path))
+    assert tree is not None
+    assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)

@@ -1,5 +1,6 @@
 """The runner: a run's state, and what drives it."""
 
+import json
 import logging
 import os
 import time
@@ -28,6 +29,7 @@ from footplate.engine.signals import AgreementHook, Requests
 from footplate.errors import ArgumentError, at_key, located
 from footplate.records import MessageHub, describe_environment, logging_to, set_level
 from footplate.registry import RUNNERS, set_default_scope
+from footplate.storage import commit_bytes
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -428,8 +430,11 @@ class Runner:
             return
         os.makedirs(self.log_dir, exist_ok=True)
         with logging_to(os.path.join(self.log_dir, f"{self.timestamp}.log")):
-            for key, value in describe_environment().items():
-                _logger.info("environment: %s: %s", key, value)
+            facts = describe_environment()
+            commit_bytes(os.path.join(self.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+            for key, value in facts.items():
+                if isinstance(value, str):
+                    _logger.info("environment: %s: %s", key, value)
             _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
             yield
 
