@@ -12,6 +12,7 @@
     │   └── BuildError                wrong or missing argument, or a class of the wrong kind (also a TypeError)
     ├── ArgumentError                 a value that makes no sense (also a ValueError)
     ├── DataError                     a sample or a data set
+    ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
     ├── CheckpointError
     │   └── CheckpointDamagedError    the file is not what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)
@@ -153,6 +154,22 @@ class ArgumentError(FootplateError, ValueError):
 
 class DataError(FootplateError):
     """A sample cannot be read, or a data set cannot be used."""
+
+
+class NonFiniteError(FootplateError):
+    """A loss, a gradient or a weight is NaN or infinite.
+
+    Args:
+        message: What is, and since when.
+        iteration: The first one it was so in, counted from 1; None where that is not known.
+        notes: Further lines.
+    """
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
+        super().__init__(message, notes=notes)
+        self.iteration = iteration
 
 
 class CheckpointError(FootplateError):

@@ -7,8 +7,8 @@ import torch
 
 from footplate import Runner
 from footplate.cli.main import main
-from footplate.engine.nonfinite import NonFiniteError, nonfinite_weights
-from footplate.errors import ArgumentError, FootplateError
+from footplate.engine.nonfinite import nonfinite_weights
+from footplate.errors import ArgumentError, NonFiniteError
 from tests.support import ToyModel, settings
 
 
@@ -102,24 +102,42 @@ class SteepModel(ToyModel):
 
 
 def steep(tmp_path: Path, **policy: Any) -> Runner:
-    runner = Runner(**settings(tmp_path, by_epoch=False, model=SteepModel(3, 5, 6), on_nonfinite=policy))
+    wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, **(policy.pop("wrapper", None) or {})}
+    runner = Runner(
+        **settings(
+            tmp_path, by_epoch=False, model=SteepModel(3, 5, 6), on_nonfinite=policy or None, optim_wrapper=wrapper
+        )
+    )
     runner.train()
     return runner
 
 
+@pytest.mark.parametrize(
+    "policy",
+    [
+        {},
+        {"grad": "skip"},
+        {"loss": "skip"},
+        {"wrapper": {"optimizer": {"type": "AdamW", "fused": True}}},
+        {"wrapper": {"clip_grad": {"max_norm": 1.0}}},
+        {"wrapper": {"clip_grad": {"type": "value", "clip_value": 1.0}}},
+        {"wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}},
+        {"grad": "stop", "wrapper": {"on_nonfinite": "skip"}},
+    ],
+)
 def test_steps_with_gradients_that_are_no_numbers_are_left_out(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, policy: dict[str, Any]
 ) -> None:
-    runner = steep(tmp_path, grad="skip")
+    runner = steep(tmp_path, **policy)
     assert nonfinite_weights(runner.model) == []
     assert [each for each in caplog.messages if "skipped" in each] == [
         f"the gradients of iteration {at} are not finite: the step is skipped ({times} so far)"
-        for times, at in ((1, 2), (2, 4))
+        for times, at in ((1, 3), (2, 5))
     ]
 
 
 def test_they_stop_the_run_where_that_is_asked_for(tmp_path: Path) -> None:
-    with pytest.raises(FootplateError, match="the gradients of iteration 2 are not finite"):
+    with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are not finite"):
         steep(tmp_path, grad="stop")
 
 

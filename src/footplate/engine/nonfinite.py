@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from footplate.distributed import unwrap_model
 from footplate.engine import state
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, FootplateError, check_count, nearest
+from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -21,12 +21,6 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _POLICIES = ("stop", "skip", "warn")
 _DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
-
-
-class NonFiniteError(FootplateError):
-    """A loss or a weight is NaN or infinite."""
-
-    exit_code = 3
 
 
 class NonFiniteHook(Hook):
@@ -53,19 +47,12 @@ class NonFiniteHook(Hook):
                 near = nearest(str(value), _POLICIES)
                 raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
         check_count("interval", settings["interval"])
-        self._asked = "grad" in (policy or {}) or settings["loss"] == "skip"
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
 
     def before_train(self, runner: "Runner") -> None:
         """Has gradients looked at before each step."""
-        wrapper = runner.optim_wrapper
-        if not hasattr(wrapper, "guard"):
-            return
-        by_itself = all(getattr(each.optimizer, "_step_supports_amp_scaling", False) for each in _single(wrapper))
-        if self._asked or by_itself:
-            # Unasked only where the step's own kernel looks: elsewhere each step would pay for it, and wait on an
-            # accelerator. A gradient that is not finite shows in the next loss.
-            wrapper.guard("skip" if self.loss == "skip" else self.grad)
+        if hasattr(runner.optim_wrapper, "guard"):
+            runner.optim_wrapper.guard("skip" if self.loss == "skip" else self.grad)
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.optim.wrappers import AmpOptimWrapper
 
 
@@ -110,3 +110,28 @@ def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         AmpOptimWrapper(SGD(Net().parameters(), lr=0.1), **settings)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(("loss_scale", "stops"), [("dynamic", False), ({"init_scale": 1.0}, True), (512.0, True)])
+@pytest.mark.parametrize("clip", [None, {"max_norm": 1.0}, {"type": "value", "clip_value": 1.0}])
+def test_a_stop_is_for_what_no_scale_helps(loss_scale: Any, stops: bool, clip: Any) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(
+        SGD(model.parameters(), lr=0.01), loss_scale=loss_scale, dtype="float16", clip_grad=clip, on_nonfinite="stop"
+    )
+    step(model, wrapper)
+    before = model.layer.weight.detach().clone()
+    if stops:
+        with pytest.raises(NonFiniteError, match="the gradients of iteration 2 are not finite"):
+            step(model, wrapper, scale=float("inf"))
+    else:
+        step(model, wrapper, scale=float("inf"))
+    assert torch.equal(model.layer.weight, before)
+
+
+def test_a_warning_says_that_the_scaler_skips(caplog: pytest.LogCaptureFixture) -> None:
+    model = Net()
+    wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=512, dtype="float16", on_nonfinite="warn")
+    step(model, wrapper, scale=float("nan"))
+    assert caplog.messages == ["the gradients of iteration 1 are not finite: the step is skipped (1 so far)"]
+    assert torch.equal(model.layer.weight, Net().layer.weight)

@@ -199,7 +199,7 @@ def test_gradients_that_are_not_finite_can_stop_the_run() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), on_nonfinite="stop")
     wrapper.update_params(model(data(2)).sum())
-    with pytest.raises(FootplateError, match="gradients of iteration 1 are not finite") as caught:
+    with pytest.raises(FootplateError, match="gradients of iteration 2 are not finite") as caught:
         wrapper.update_params(model(data(2)).sum() * float("nan"))
     assert caught.value.exit_code == 3
 
@@ -211,7 +211,7 @@ def test_gradients_that_are_not_finite_can_stop_the_run() -> None:
         ({"accumulative_counts": 0}, "accumulative_counts"),
         ({"accumulative_counts": 1.5}, "accumulative_counts"),
         ({"clip_grad": {"max_norm": 1}, "grad_clip": {"max_norm": 1}}, "grad_clip"),
-        ({"on_nonfinite": "ignore"}, "on_nonfinite.grad"),
+        ({"on_nonfinite": "ignore"}, "on_nonfinite"),
     ],
 )
 def test_arguments_without_sense(arguments: dict[str, Any], key: str) -> None:
