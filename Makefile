@@ -10,7 +10,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,export,migrate,optimizers,tensorboard]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,export,migrate,optimizers,tensorboard,transformers]'
 	touch $@
 
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
