@@ -1,0 +1,120 @@
+"""Reading what is annotated in pictures: boxes, labels, masks, label maps."""
+
+import io
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from footplate.data.annotations import read_file
+from footplate.data.masks import decode_mask
+from footplate.data.transforms.base import BaseTransform
+from footplate.errors import DataError
+from footplate.registry import TRANSFORMS
+
+_IGNORED = 255  # the field's label for pixels that do not count
+
+
+@TRANSFORMS.register_module()
+class LoadAnnotations(BaseTransform):
+    """Makes arrays of a record's annotations: of its `instances`, and of the label map at `seg_map_path`.
+
+    What the record has is read; True makes it an error that something is not there, False leaves it out.
+
+    Args:
+        with_bbox: Boxes: `gt_bboxes` ``(N, 4)``, float32, and `gt_ignore_flags` ``(N,)``, bool.
+        with_label: Their classes: `gt_bboxes_labels` ``(N,)``, int64.
+        with_mask: Their masks: `gt_masks` ``(N, H, W)``, bool.
+        with_seg: The label map: `gt_seg_map` ``(H, W)``, uint8; a record's `label_map` says which labels become others.
+        reduce_zero_label: Whether 0 in the label map becomes 255, which does not count, and the others one less;
+            by default as the record says.
+        poly2mask: Accepted for configs that set it; masks are arrays.
+        box_type: The same; boxes are x1 y1 x2 y2.
+        imdecode_backend: The same; Pillow decodes.
+        backend_args: The same; a URL says where a file lies.
+
+    Raises:
+        DataError: Something asked for is not there or cannot be read.
+    """
+
+    keepable: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        with_bbox: bool | None = None,
+        with_label: bool | None = None,
+        with_mask: bool = False,
+        with_seg: bool | None = None,
+        *,
+        reduce_zero_label: bool | None = None,
+        poly2mask: bool = True,
+        box_type: str = "hbox",
+        imdecode_backend: str | None = None,
+        backend_args: dict[str, Any] | None = None,
+    ) -> None:
+        self.with_bbox = with_bbox
+        self.with_label = with_label
+        self.with_mask = with_mask
+        self.with_seg = with_seg
+        self.reduce_zero_label = reduce_zero_label
+
+    def transform(self, results: dict[str, Any]) -> dict[str, Any]:
+        """Adds the arrays to the sample."""
+        instances = results.get("instances")
+        if _wanted(self.with_bbox, results, "instances"):
+            boxes = np.array([each["bbox"] for each in instances or ()], dtype=np.float32)
+            results["gt_bboxes"] = boxes.reshape(-1, 4)
+            results["gt_ignore_flags"] = np.array([each.get("ignore_flag", 0) for each in instances or ()], dtype=bool)
+        if _wanted(self.with_label, results, "instances"):
+            labels = [each["bbox_label"] for each in instances or ()]
+            results["gt_bboxes_labels"] = np.array(labels, dtype=np.int64)
+        if self.with_mask:
+            results["gt_masks"] = _masks(results)
+        if _wanted(self.with_seg, results, "seg_map_path"):
+            results["gt_seg_map"] = self._label_map(results)
+        return results
+
+    def _label_map(self, results: dict[str, Any]) -> NDArray[np.uint8]:
+        path = results["seg_map_path"]
+        content = read_file(path)
+        try:
+            with Image.open(io.BytesIO(content)) as opened:
+                labels = np.array(opened)
+        except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+            raise DataError(f"the label map '{path}' cannot be read: {error}") from error
+        if labels.ndim != 2:
+            raise DataError(f"the label map '{path}' is a picture of {labels.shape[-1]} channels, not of labels")
+        if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
+            raise DataError(f"the label map '{path}' holds labels outside of 0 to {_IGNORED}", found=int(labels.max()))
+        reduce = results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
+        changes = np.arange(_IGNORED + 1)
+        for before, after in (results.get("label_map") or {}).items():
+            changes[before] = after
+        found = changes[labels.astype(np.uint8)].astype(np.uint8)
+        return _reduced(found) if reduce else found
+
+
+def _wanted(asked: bool | None, results: dict[str, Any], key: str) -> bool:
+    there = results.get(key) is not None
+    if asked and not there:
+        where = results.get("img_path", "")
+        raise DataError(f"the picture '{where}' has no annotations: there is no '{key}'", found=sorted(results))
+    return there if asked is None else asked
+
+
+def _masks(results: dict[str, Any]) -> NDArray[np.bool_]:
+    """The masks of all instances ``(N, H, W)``, at the size that their picture has on disk."""
+    shape = tuple(results["ori_shape"]) if "ori_shape" in results else (results["height"], results["width"])
+    found = np.zeros((len(results.get("instances") or ()), *shape), dtype=bool)
+    for place, instance in enumerate(results.get("instances") or ()):
+        if instance.get("mask") is None:
+            raise DataError(f"an instance of the picture '{results.get('img_path', '')}' has no mask")
+        found[place] = decode_mask(instance["mask"], shape)
+    return found
+
+
+def _reduced(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """0 becomes what does not count, as 255 stays; the others are one less."""
+    found: NDArray[np.uint8] = np.where((labels == 0) | (labels == _IGNORED), _IGNORED, labels - np.uint8(1))
+    return found.astype(np.uint8)
