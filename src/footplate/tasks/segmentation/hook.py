@@ -1,19 +1,15 @@
 """Draws predictions while validating and testing."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from footplate.engine import Hook
 from footplate.errors import check_count
 from footplate.registry import HOOKS
-from footplate.storage import exists, open_file
+from footplate.tasks.pictures import picture_of
 from footplate.tasks.segmentation.sample import SegDataSample
-from footplate.visualization import Visualizer, as_array
+from footplate.visualization import Visualizer
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -74,20 +70,9 @@ class SegVisualizationHook(Hook):
             name = os.path.splitext(os.path.basename(output.get("img_path", f"{batch_idx}_{position}")))[0]
             self._visualizer.add_datasample(
                 f"{prefix}_{name}",
-                _picture_of(output, data_batch, position),
+                picture_of(output, data_batch, position),
                 data_sample=output,
                 show=self.show,
                 wait_time=self.wait_time,
                 step=runner.iter,
             )
-
-
-def _picture_of(output: SegDataSample, data_batch: Any, position: int) -> npt.NDArray[np.uint8]:
-    """The picture as it lies on disk; of one that was composed in memory, what the model was given."""
-    path = output.get("img_path")
-    if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    inputs = data_batch["inputs"] if isinstance(data_batch, Mapping) else data_batch[0]
-    planes = as_array(inputs[position])
-    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)
