@@ -48,11 +48,15 @@ class NonFiniteHook(Hook):
                 raise ArgumentError(f"{key} is one of {', '.join(_POLICIES)}", key=key, found=value, suggestion=near)
         check_count("interval", settings["interval"])
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
+        if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":
+            _logger.warning("on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect")
+        self._scale_told = False
 
     def before_train(self, runner: "Runner") -> None:
         """Has gradients looked at before each step."""
-        if hasattr(runner.optim_wrapper, "guard"):
-            runner.optim_wrapper.guard("skip" if self.loss == "skip" else self.grad)
+        for wrapper in _wrappers_of(runner.optim_wrapper):
+            if hasattr(wrapper, "guard"):  # a wrapper of another make may have none
+                wrapper.guard("skip" if self.loss == "skip" else self.grad)
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
@@ -76,6 +80,7 @@ class NonFiniteHook(Hook):
         Raises:
             NonFiniteError: One of them is not finite, and `loss` is "stop".
         """
+        self._check_scale(runner)
         total = runner.message_hub.history("train/loss")
         window = min(self.interval, len(total))
         if window == 0 or math.isfinite(total.mean(window)):
@@ -85,27 +90,42 @@ class NonFiniteHook(Hook):
             raise error
         _logger.warning("%s", error.message)
 
+    def _check_scale(self, runner: "Runner") -> None:
+        """Says once where a loss scaler has skipped so many steps that the scale is not what is wrong."""
+        for wrapper in _wrappers_of(runner.__dict__.get("optim_wrapper")):
+            scaler = getattr(wrapper, "loss_scaler", None)
+            if not self._scale_told and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
+                self._scale_told = True
+                _logger.warning(
+                    "the loss scale has fallen to %g: gradients are not finite whatever it is, and their steps are "
+                    "skipped; on_nonfinite=dict(grad='stop') stops at the next",
+                    scaler.get_scale(),
+                )
+
 
 def check_weights(runner: "Runner") -> None:
-    """Looks at the weights before they are saved.
+    """Looks at the losses and weights before the weights are saved: a checkpoint lies before what went wrong.
 
     Raises:
-        NonFiniteError: One of them is NaN or infinite.
+        NonFiniteError: A weight is NaN or infinite; or a loss was, and `on_nonfinite` says to stop at that.
     """
-    model = unwrap_model(runner.model)
-    names = nonfinite_weights(model)
+    done = state.position(runner)["iter"]
+    if runner.nonfinite.loss == "stop":
+        runner.nonfinite.check(runner, done)
+    names = nonfinite_weights(unwrap_model(runner.model))
     if names:
-        runner.nonfinite.check(runner, state.position(runner)["iter"], stop=True)
+        runner.nonfinite.check(runner, done, stop=True)
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        rate, done = runner.message_hub.history("train/lr").current(), state.position(runner)["iter"]
+        rate = runner.message_hub.history("train/lr").current()
         raise NonFiniteError(
             f"the weights hold NaN or infinity after iteration {done}, learning rate {rate:g}: not saved",
+            iteration=done,
             notes=[f"first in '{names[0]}'{more}", _last_good(runner)],
         )
 
 
-def _single(wrapper: Any) -> list[Any]:
-    return list(wrapper.values()) if hasattr(wrapper, "optim_wrappers") else [wrapper]
+def _wrappers_of(optim_wrapper: Any) -> list[Any]:
+    return list(optim_wrapper.values()) if hasattr(optim_wrapper, "optim_wrappers") else [optim_wrapper]
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
@@ -142,6 +162,7 @@ def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
     last = f"the one before was {values[since - 1]:g}" if since else "it was so from the start"
     return NonFiniteError(
         f"the loss is {values[since]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
+        iteration=done - back + 1,
         notes=[last, _last_good(runner), "on_nonfinite=dict(loss='warn') goes on in spite of it"],
     )
 

@@ -16,17 +16,18 @@ from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
 from footplate.distributed import broadcast_object, get_rank, get_world_size, is_main_process, unwrap_model
 from footplate.engine import assemble, determinism, setup, state
+from footplate.engine.capture import capturing
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked
 from footplate.engine.loops import BaseTrainLoop
-from footplate.engine.nonfinite import NonFiniteError, NonFiniteHook, check_weights
+from footplate.engine.nonfinite import NonFiniteHook, check_weights
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import AgreementHook, Requests
-from footplate.errors import ArgumentError, at_key, located
+from footplate.errors import ArgumentError, NonFiniteError, at_key, located
 from footplate.records import MessageHub, describe_environment, logging_to, set_level
 from footplate.registry import RUNNERS, set_default_scope
 from footplate.storage import commit_bytes
@@ -277,7 +278,7 @@ class Runner:
             stack.callback(self.saver.settle)
             if self._sections["preflight"]:
                 look_ahead(self)
-            with self.requests.from_signals(), naming_lost_workers(self._loaders()):
+            with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
                 loop.run()
             self.call_hook("after_run")
         self._random = None
@@ -384,6 +385,7 @@ class Runner:
         checkpoint = self.load_checkpoint(filename, strict=True)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
+        self.saver.last = filename
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self) -> None:

@@ -37,7 +37,7 @@ class RunSaver:
         self._alarm = alarm
         self._saver = BackgroundSaver()
         self._undo: Callable[[], None] | None = None
-        self.last: str | None = None  # the newest checkpoint of this run that is whole
+        self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
 
     def save(
         self,
