@@ -1,0 +1,47 @@
+"""`footplate analyze`."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "analyze",
+        help="show times, best values and curves of runs",
+        description="Show the time, last and best values and checkpoints of runs; several are compared. Reads the "
+        "work_dirs and the scalar files of this engine and of both reference engines.",
+    )
+    parser.add_argument("runs", metavar="WORK_DIR", nargs="+", help="a work_dir, or a scalars.json or .log.json file")
+    parser.add_argument("--keys", metavar="NAME", nargs="+", default=[], help="the scalars of --plot and --csv")
+    parser.add_argument("--plot", metavar="FILE", help="write the curves as a picture")
+    parser.add_argument("--csv", metavar="FILE", help="write the curves as a table; - is the terminal")
+    parser.add_argument("--json", action="store_true", help="the figures as JSON")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Shows figures, writes curves."""
+    import json
+
+    from footplate.inspection import analysis
+    from footplate.inspection.runs import read_run
+
+    runs = [read_run(path) for path in arguments.runs]
+    if arguments.plot:
+        analysis.plot_curves(runs, arguments.keys).save(arguments.plot)
+    if arguments.csv:
+        table = analysis.curves_as_csv(runs, arguments.keys)
+        if arguments.csv == "-":
+            sys.stdout.write(table)
+            return 0
+        with open(arguments.csv, "w", encoding="utf-8") as file:
+            file.write(table)
+    if arguments.json:
+        figures = {str(each.folder): analysis.summarize(each) for each in runs}
+        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+    else:
+        sys.stdout.write(analysis.explain_runs(runs))
+    return 0

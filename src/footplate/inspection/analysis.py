@@ -1,0 +1,153 @@
+"""Runs in figures: time, best values, checkpoints, curves as a picture or a table."""
+
+import csv
+import io
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from PIL import Image
+
+from footplate.errors import ArgumentError, nearest
+from footplate.hooks.comparing import rule_of
+from footplate.inspection.runs import Point, Run, Series
+from footplate.visualization.plotting import Curve, Panel, plot
+
+_MEASURED = ("time", "data_time", "memory")
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """Returns the figures of a run.
+
+    Returns:
+        `iterations`; `time` with the mean, median and longest seconds of an iteration between two log lines, the
+        share that waits for data and the seconds of the whole training; `memory` in MiB at most; `last` and `best`
+        values by name, a best one with its iteration; `checkpoints` with their bytes.
+    """
+    trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
+    validated = [series for series in run.series if series.mode != "train"]
+    memory = run.find("memory", "train")
+    return {
+        "iterations": int(max(series.points[-1][0] for series in run.series)),
+        "time": _times(run),
+        "memory": max(value for _, value in memory.points) if memory else None,
+        "last": {series.name: series.points[-1][1] for series in trained},
+        "best": {series.name: _best(series) for series in validated},
+        "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
+    }
+
+
+def explain_runs(runs: Sequence[Run]) -> str:
+    """Returns the figures of runs as text, one run below the other."""
+    return "\n".join(_text(run, summarize(run)) for run in runs)
+
+
+def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
+    """Returns the scalars as CSV, one value a row: run, mode, name, iteration, value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "mode", "name", "iteration", "value"])
+    for run, series in _chosen(runs, names):
+        writer.writerows([run.folder.name, series.mode, series.name, _short(x), y] for x, y in series.points)
+    return out.getvalue()
+
+
+def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
+    """Returns a picture with a panel for each scalar, the runs above each other in it.
+
+    Args:
+        runs: The runs.
+        names: The scalars; by default the loss, what is validated and the learning rate.
+
+    Raises:
+        ArgumentError: No run has a scalar of that name.
+    """
+    chosen = list(_chosen(runs, names or _usual(runs)))
+    panels: dict[tuple[str, str], list[Curve]] = {}
+    for run, series in chosen:
+        label = run.folder.name if len(runs) > 1 else series.name
+        panels.setdefault((series.mode, series.name), []).append(Curve(label, series.points))
+    many = len(panels) > 3
+    return plot([Panel(f"{name} ({mode})", curves, small=many) for (mode, name), curves in panels.items()], "iteration")
+
+
+def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:
+    known = {series.name for run in runs for series in run.series}
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"no run has the scalar '{name}'",
+                suggestion=nearest(name, known),
+                notes=[f"there are {', '.join(sorted(known))}"],
+            )
+    return [(run, series) for run in runs for series in run.series if not names or series.name in names]
+
+
+def _usual(runs: Sequence[Run]) -> list[str]:
+    found = {series.name: None for run in runs for series in run.series if series.mode != "train"}
+    trained = [name for name in ("loss", "lr") if any(run.find(name, "train") for run in runs)]
+    return [*trained[:1], *found, *trained[1:]] or [series.name for series in runs[0].series]
+
+
+def _times(run: Run) -> dict[str, float] | None:
+    time, data = run.find("time", "train"), run.find("data_time", "train")
+    if time is None:
+        return None
+    values = [value for _, value in time.points]
+    begins = [0.0, *(at for at, _ in time.points[:-1])]
+    covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
+    mean = statistics.fmean(values)
+    waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+    return {
+        "mean": mean,
+        "median": statistics.median(values),
+        "longest": max(values),
+        "data_share": waiting / mean if mean else 0.0,
+        "total": sum(max(each, 0.0) for each in covered),
+    }
+
+
+def _best(series: Series) -> dict[str, float]:
+    choose = min if is_small_best(series.name) else max
+    at, value = choose(series.points, key=_value_of)
+    return {"value": value, "iteration": at}
+
+
+def is_small_best(name: str) -> bool:
+    """Tells whether a metric is better the smaller it is; those that are not known are taken for great ones."""
+    try:
+        return rule_of(name) == "less"
+    except ArgumentError:
+        return False
+
+
+def _value_of(point: Point) -> float:
+    return point[1]
+
+
+def _text(run: Run, found: dict[str, Any]) -> str:
+    lines = [f"{run.folder}: {found['iterations']} iterations"]
+    time = found["time"]
+    if time:
+        lines.append(
+            f"  time        {time['mean']:.4g} s an iteration (median {time['median']:.4g}, "
+            f"longest {time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
+            f"{_clock(time['total'])} in all"
+        )
+    if found["memory"]:
+        lines.append(f"  memory      {found['memory']:.0f} MiB at most")
+    if found["last"]:
+        lines.append("  last        " + ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items()))
+    for name, best in found["best"].items():
+        lines.append(f"  best        {name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+    for name, size in found["checkpoints"].items():
+        lines.append(f"  checkpoint  {name}, {size / 1e6:.1f} MB")
+    return "\n".join(lines) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
+def _short(value: float) -> str:
+    return f"{value:g}" if value != int(value) else str(int(value))

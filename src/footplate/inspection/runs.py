@@ -1,0 +1,204 @@
+"""Reading what a run left behind: scalars of this engine and of both reference engines, pictures, checkpoints."""
+
+import json
+import math
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.errors import DataError
+
+_POSITION = frozenset({"step", "iter", "epoch", "mode"})
+
+_PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d+)\.png")
+Point = tuple[float, float]
+
+
+class Series(NamedTuple):
+    """One scalar over a run.
+
+    Attributes:
+        name: Its name.
+        mode: "train" or "val".
+        points: Training iteration and value, in the order of iterations.
+    """
+
+    name: str
+    mode: str
+    points: list[Point]
+
+
+class Picture(NamedTuple):
+    """One picture that a run made.
+
+    Attributes:
+        name: What it shows, the same at every step.
+        step: The iteration, or epoch, at which it was made.
+        path: The file.
+    """
+
+    name: str
+    step: int
+    path: Path
+
+
+class Run(NamedTuple):
+    """What a run left in its folder.
+
+    Attributes:
+        folder: The work_dir, or the one file that was given.
+        series: Its scalars, in the order in which they appear.
+        epoch_length: The iterations of an epoch, None for runs that do not count epochs.
+        pictures: Its pictures, by name and step.
+        config: The text of its config, or "".
+        environment: What it ran on, or {}.
+        warnings: Lines of its logs that warn or tell an error.
+        checkpoints: Its checkpoints, the newest last.
+    """
+
+    folder: Path
+    series: list[Series]
+    epoch_length: int | None
+    pictures: list[Picture]
+    config: str
+    environment: dict[str, Any]
+    warnings: list[str]
+    checkpoints: list[Path]
+
+    def find(self, name: str, mode: str | None = None) -> Series | None:
+        """Returns a series by its name, or None."""
+        return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
+
+
+def read_run(path: str | Path) -> Run:
+    """Reads a run.
+
+    Args:
+        path: A work_dir with the folders of one or more starts, later ones going on from earlier ones; or one file of
+            scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
+
+    Raises:
+        DataError: There is nothing to read.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else _scalar_files(path)
+    if not files:
+        raise DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
+    lines: list[dict[str, Any]] = []
+    length = None
+    for file in files:
+        own = list(_read_lines(file))
+        length = _epoch_length(own) or length
+        lines = _going_on(lines, list(_placed(own, length)))
+    if not lines:
+        raise DataError(f"no scalars in '{files[0]}'")
+    folder = path if path.is_dir() else path.parent
+    starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
+    return Run(
+        folder=path,
+        series=_series(lines),
+        epoch_length=length,
+        pictures=sorted(_pictures(starts), key=lambda picture: (picture.name, picture.step)),
+        config=_newest_text([*(start / "vis_data" / "config.py" for start in starts), *sorted(folder.glob("*.py"))]),
+        environment=json.loads(_newest_text(start / "environment.json" for start in starts) or "{}"),
+        warnings=list(_warnings(folder)),
+        checkpoints=sorted(folder.glob("*.pth"), key=lambda file: file.stat().st_mtime),
+    )
+
+
+def _scalar_files(folder: Path) -> list[Path]:
+    """The newest way of writing that is found; each start of a run has its own file, later starts sort later."""
+    if not folder.is_dir():
+        return []
+    for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found
+    return []
+
+
+def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
+    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
+        if isinstance(line, dict) and ("step" in line or "mode" in line):
+            yield line
+
+
+def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
+    """The iterations of an epoch that all lines of training agree with; None where they count no epochs."""
+    counted = [line for line in lines if line.get("mode", "train") == "train" and "epoch" in line and "iter" in line]
+    if not counted:
+        return None
+    if "step" not in counted[0]:  # the first generation counts within the epoch
+        if _by_iteration(counted):
+            return None
+        return max(int(line["iter"]) for line in counted)
+    return max(math.ceil(int(line["iter"]) / int(line["epoch"])) for line in counted)
+
+
+def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
+    steps = [line["iter"] for line in counted]
+    return steps == sorted(steps) and (counted[0]["epoch"] == counted[-1]["epoch"] or len(set(steps)) == len(steps))
+
+
+def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
+    """Gives each line the training iteration it belongs to, as `at`, and its `mode`."""
+    at = 0.0
+    for line in lines:
+        mode = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
+        if "step" in line:
+            step = line["iter"] if mode == "train" and "iter" in line else line["step"]
+            at = float(step * (epoch_length or 1) if mode != "train" else step)
+        elif mode == "train":
+            at = float((line["epoch"] - 1) * epoch_length + line["iter"] if epoch_length else line["iter"])
+        # A line of validation of the first generation counts batches of the validation: it stands where training is.
+        yield {**line, "mode": mode, "at": at}
+
+
+def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Joins two starts of a run: what the earlier one did behind the point where the later one began does not count."""
+    if not after:
+        return before
+    begin = min(line["at"] for line in after)
+    return [line for line in before if line["at"] < begin] + after
+
+
+def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
+    found: dict[tuple[str, str], list[Point]] = {}
+    for line in lines:
+        for name, value in line.items():
+            if name not in _POSITION and name != "at" and _is_number(value):
+                if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
+                    continue
+                found.setdefault((line["mode"], name), []).append((line["at"], float(value)))
+    return [Series(name, mode, points) for (mode, name), points in found.items()]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _pictures(starts: Iterable[Path]) -> Iterator[Picture]:
+    for start in starts:
+        for file in start.glob("vis_data/vis_image/**/*.png"):
+            match = _PICTURE.fullmatch(file.name)
+            if match:
+                yield Picture(match["name"], int(match["step"]), file)
+
+
+def _newest_text(files: Iterable[Path]) -> str:
+    found = [file for file in files if file.is_file()]
+    return found[-1].read_text(encoding="utf-8", errors="replace") if found else ""
+
+
+def _warnings(folder: Path) -> Iterator[str]:
+    for file in sorted(folder.glob("**/*.log")):
+        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
+            if " - WARNING - " in line or " - ERROR - " in line:
+                yield line

@@ -1,0 +1,65 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.inspection.analysis import curves_as_csv, explain_runs, plot_curves, summarize
+from footplate.inspection.runs import Run, read_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    lines = [
+        {
+            "lr": 0.1,
+            "loss": 4.0 / n,
+            "time": 0.1 * n,
+            "data_time": 0.05 * n,
+            "memory": 90 + n,
+            "iter": 10 * n,
+            "step": 10 * n,
+        }
+        for n in (1, 2, 3)
+    ]
+    metrics = [{"mIoU": 40.0, "val_loss": 0.9, "step": 10}, {"mIoU": 30.0, "val_loss": 0.5, "step": 20}]
+    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *metrics]))
+    (tmp_path / "iter_30.pth").write_bytes(b"1234")
+    return read_run(tmp_path)
+
+
+def test_the_figures_of_a_run(run: Run) -> None:
+    figures = summarize(run)
+    assert figures["iterations"] == 30
+    assert figures["time"] == pytest.approx(
+        {"mean": 0.2, "median": 0.2, "longest": 0.3, "data_share": 0.5, "total": 10 * 0.1 + 10 * 0.2 + 10 * 0.3}
+    )
+    assert figures["memory"] == 93
+    assert figures["best"] == {
+        "mIoU": {"value": 40.0, "iteration": 10},
+        "val_loss": {"value": 0.5, "iteration": 20},  # the smaller, the better
+    }
+    assert figures["checkpoints"] == {"iter_30.pth": 4}
+
+
+def test_the_text_holds_the_figures(run: Run) -> None:
+    text = explain_runs([run, run])
+    assert text.count("30 iterations") == 2
+    assert (
+        "time        0.2 s an iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
+    )
+    assert "best        mIoU 40 at iteration 10" in text
+
+
+def test_curves_are_rows_of_a_table(run: Run) -> None:
+    rows = curves_as_csv([run], ["mIoU"]).splitlines()
+    assert rows[0] == "run,mode,name,iteration,value"
+    assert rows[1:] == [f"{run.folder.name},val,mIoU,10,40.0", f"{run.folder.name},val,mIoU,20,30.0"]
+    assert len(curves_as_csv([run]).splitlines()) == 1 + 3 * 5 + 2 * 2
+
+
+def test_curves_are_a_picture(run: Run) -> None:
+    small, large = plot_curves([run], ["loss"]), plot_curves([run, run])
+    assert small.height < large.height
+    with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
+        plot_curves([run], ["mIou"])

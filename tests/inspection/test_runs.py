@@ -1,0 +1,98 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.errors import DataError
+from footplate.inspection.runs import read_run
+
+Lines = list[dict[str, Any]]
+
+
+def write(path: Path, lines: Lines) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
+    series = read_run(path).find(name, mode)
+    return series.points if series else []
+
+
+def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
+    train: Lines = [{"lr": 0.1, "loss": 3.0 - n, "time": 0.5, "iter": 50 * n, "step": 50 * n} for n in (1, 2)]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {"mIoU": 40.0, "time": 0.2, "step": 100}])
+    assert points(tmp_path, "loss", "train") == [(50, 2.0), (100, 1.0)]
+    assert points(tmp_path, "mIoU", "val") == [(100, 40.0)]
+    assert points(tmp_path, "time", "val") == []
+    assert read_run(tmp_path).epoch_length is None
+
+
+def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
+    train: Lines = [
+        {"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at}
+        for epoch, at in ((1, 5), (2, 10), (2, 13), (3, 18))
+    ]
+    file = write(tmp_path / "scalars.json", [*train, {"acc": 0.5, "step": 1}, {"acc": 0.7, "step": 2}])
+    assert read_run(file).epoch_length == 7  # 13 lies in the second epoch, 18 in the third
+    assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
+
+
+def test_a_run_by_epochs_of_the_first_generation(tmp_path: Path) -> None:
+    lines: Lines = [{"env_info": "a", "seed": 0}]
+    for epoch in (1, 2):
+        lines += [{"mode": "train", "epoch": epoch, "iter": at, "lr": 0.1, "loss": 1.0 / at} for at in (4, 8)]
+        lines.append({"mode": "val", "epoch": epoch, "iter": 500, "lr": 0.1, "bbox_mAP": 0.1 * epoch})
+    write(tmp_path / "20210101_000000.log.json", lines)
+    assert [at for at, _ in points(tmp_path, "loss", "train")] == [4, 8, 12, 16]
+    assert points(tmp_path, "bbox_mAP", "val") == [(8, 0.1), (16, 0.2)]
+
+
+def test_a_run_by_iterations_of_the_first_generation(tmp_path: Path) -> None:
+    lines: Lines = [{"mode": "train", "epoch": 1, "iter": at, "lr": 0.1, "loss": 1.0} for at in (50, 100)]
+    lines += [{"mode": "val", "epoch": 1, "iter": 250, "lr": 0.1, "mIoU": 0.3}]
+    lines += [{"mode": "train", "epoch": 2, "iter": at, "lr": 0.1, "loss": 1.0} for at in (150, 200)]
+    file = write(tmp_path / "a.log.json", lines)
+    assert [at for at, _ in points(file, "loss", "train")] == [50, 100, 150, 200]
+    assert points(file, "mIoU", "val") == [(100, 0.3)]
+
+
+def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path: Path) -> None:
+    first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
+    second: Lines = [{"lr": 0.1, "loss": -float(at), "iter": at, "step": at} for at in (30, 40)]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", first)
+    write(tmp_path / "20260102_000000/vis_data/scalars.json", second)
+    assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30), (40, -40)]
+
+
+def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
+    start = tmp_path / "20260101_000000"
+    write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    (start / "vis_data/vis_image").mkdir()
+    for step in (20, 3):
+        (start / f"vis_data/vis_image/val_7_{step}.png").write_bytes(b"")
+    (start / "vis_data/config.py").write_text("a = 1\n")
+    (start / "environment.json").write_text('{"python": "3.11"}')
+    (start / "run.log").write_text("t - footplate - INFO - fine\nt - footplate - WARNING - careful\n")
+    (tmp_path / "iter_1.pth").write_bytes(b"")
+    run = read_run(tmp_path)
+    assert [(picture.name, picture.step) for picture in run.pictures] == [("val_7", 3), ("val_7", 20)]
+    assert (run.config, run.environment) == ("a = 1\n", {"python": "3.11"})
+    assert run.warnings == ["t - footplate - WARNING - careful"]
+    assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no scalars of a run"):
+        read_run(tmp_path)
+    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
+        read_run(_text(tmp_path / "scalars.json", "{'a': 1}\n"))
+    with pytest.raises(DataError, match="no scalars in"):
+        read_run(_text(tmp_path / "scalars.json", "\n"))
+
+
+def _text(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
