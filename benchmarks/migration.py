@@ -26,7 +26,7 @@ from footplate.engine import assemble, simulate
 from footplate.errors import FootplateError
 from footplate.legacy import Hook
 from footplate.migration import Kind, translate
-from footplate.migration.rewriting import Migrated, migrate_tree
+from footplate.migration.rewriting import Migrated, migrate_tree, store
 from footplate.migration.rewriting.differences import differing_keys
 from footplate.optim import build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
@@ -70,9 +70,7 @@ def check(name: str, cache: Path | None = None) -> Outcome:
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
     with tempfile.TemporaryDirectory() as target, _stand_ins():
         found = migrate_tree(folder, Path(target))
-        for each in found:
-            each.target.parent.mkdir(parents=True, exist_ok=True)
-            each.target.write_text(each.text, encoding="utf-8")
+        store(found, replace=False)
         for each in found:
             try:
                 old = Config.fromfile(each.source, import_custom_modules=False)

@@ -188,7 +188,6 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
     ),
     ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner, which counts: 12"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
-    ({"data": {"train": {"type": "A"}, "samples_per_gpus": 2}}, "cpu", "data.samples_per_gpus: 2 is not understood"),
     ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is not understood; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
     ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: goes to evaluate() of the data set; did"),

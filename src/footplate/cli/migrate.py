@@ -2,7 +2,6 @@
 
 import argparse
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,8 +23,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("config", metavar="OLD.py", nargs="?", help="a config file or the name of a recipe")
     parser.add_argument("-o", "--output", metavar="NEW.py", help="where to write; OLD_migrated.py by default")
     parser.add_argument("--tree", metavar="DIR", help="migrate all .py configs below DIR, to DIR_migrated or --output")
-    parser.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
-    parser.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
+    looking = parser.add_mutually_exclusive_group()
+    looking.add_argument("--diff", action="store_true", help="show what would change, and write nothing")
+    looking.add_argument("--lint", action="store_true", help="report with file and line, and write nothing")
     parser.add_argument("--force", action="store_true", help="replace files that are there already")
     parser.add_argument("--rules", action="store_true", help="show the rules, each with an example")
     parser.set_defaults(run=run)
@@ -36,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Migrates."""
     from footplate.errors import ArgumentError
     from footplate.migration import RULES
+    from footplate.migration.rewriting import store
 
     if arguments.rules:
         sys.stdout.write("\n".join(rule.as_text() for rule in RULES))
@@ -48,38 +49,41 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.diff:
         sys.stdout.writelines(each.diff() for each in found if each.changed)
     else:
-        _write(found, replace=arguments.force)
+        store(found, replace=arguments.force)
         _say(found, arguments)
     return 0
 
 
 def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
-    from footplate.migration.rewriting import migrate_file, migrate_tree
+    from footplate.migration.rewriting import check_file, check_folder, migrate_file, migrate_tree
     from footplate.recipes.catalog import find_config
 
-    output = Path(arguments.output) if arguments.output else None
     if arguments.tree is not None:
-        folder = Path(arguments.tree)
-        return migrate_tree(folder, output or folder.with_name(f"{folder.name}_migrated"))
-    return migrate_file(Path(find_config(arguments.config)), output)
+        folder, output = Path(arguments.tree), _folder(arguments)
+        check_folder(folder, output)
+        return migrate_tree(folder, output)
+    target = Path(arguments.output) if arguments.output else None
+    path = Path(arguments.config)
+    if not path.is_symlink():
+        path = Path(find_config(arguments.config))
+    check_file(path, target)
+    return migrate_file(path, target)
 
 
-def _write(found: "Iterable[Migrated]", *, replace: bool) -> None:
-    from footplate.errors import ArgumentError
-
-    found = list(found)
-    there = [str(each.target) for each in found if each.target.exists()]
-    if there and not replace:
-        raise ArgumentError(f"'{there[0]}' is there already", notes=["--force replaces it"])
-    for each in found:
-        each.target.parent.mkdir(parents=True, exist_ok=True)
-        each.target.write_text(each.text, encoding="utf-8")
+def _folder(arguments: argparse.Namespace) -> Path:
+    """Where a tree goes: beside the old one by default."""
+    if arguments.output:
+        return Path(arguments.output)
+    folder = Path(arguments.tree)
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    return folder.with_name(f"{folder.name}_migrated")
 
 
 def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
     lines = _report(found)
     if arguments.tree is not None:
-        folder = Path(arguments.output or f"{arguments.tree.rstrip('/')}_migrated")
+        folder = _folder(arguments)
         (folder / _REPORT).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
         lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
     else:

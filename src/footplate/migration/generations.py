@@ -30,7 +30,7 @@ _LEFTOVERS = (
     "gpu_ids",
 )
 _STEPPING = ("optim_wrapper", "param_scheduler")
-_SECOND = (
+SECOND_GENERATION_KEYS = (
     *_STEPPING,
     "train_dataloader",
     "val_dataloader",
@@ -59,7 +59,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
             origin=origin_of(cfg, conflicting[0]),
             notes=[
                 f"first generation: {', '.join(conflicting)}",
-                f"second generation: {', '.join(key for key in _SECOND if key in cfg)}",
+                f"second generation: {', '.join(key for key in SECOND_GENERATION_KEYS if key in cfg)}",
                 "keep one of the two; `footplate migrate` says the first in the second's words",
             ],
         )
@@ -67,7 +67,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
         return False
     if conflicting or _is_there(cfg, "data") or _is_there(cfg, "runner"):
         return True
-    if any(key in cfg for key in _SECOND):
+    if any(key in cfg for key in SECOND_GENERATION_KEYS):
         return False
     return any(_is_there(cfg, key) for key in (*_LEFTOVERS, "optimizer"))
 

@@ -37,6 +37,7 @@ _RULES = {
 }
 _AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
 _PLAIN_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook")
+# DistributedDataParallel reduces gradients by itself, in buckets of its own.
 _WITHOUT_MEANING = ("distributed", "coalesce", "bucket_size_mb")
 
 
@@ -181,7 +182,7 @@ def _stepping(cfg: Mapping[str, Any], notes: list[str]) -> Section:
             origin=origin_of(cfg["optimizer_config"], "type"),
         )
     section: Section = {"type": "OptimWrapper"}
-    if precision is not None or kind in _AMP_HOOKS or hook.pop("use_fp16", False):
+    if hook.pop("use_fp16", False) or precision is not None or kind in _AMP_HOOKS:
         scale = {**hook, **(precision or {})}.get("loss_scale", 512.0)
         section = {"type": "AmpOptimWrapper", "loss_scale": scale, "dtype": "float16"}
     hook.pop("loss_scale", None)
@@ -193,4 +194,6 @@ def _stepping(cfg: Mapping[str, Any], notes: list[str]) -> Section:
     for key in _WITHOUT_MEANING:
         hook.pop(key, None)
     notes += [f"optimizer_config.{key}={value!r} has no counterpart and was left out" for key, value in hook.items()]
+    others = {key: value for key, value in (precision or {}).items() if key not in ("loss_scale", *_WITHOUT_MEANING)}
+    notes += [f"fp16.{key}={value!r} has no counterpart and was left out" for key, value in others.items()]
     return section

@@ -51,19 +51,14 @@ def test_expressions_are_found_by_key_path(source: SourceFile) -> None:
     assert code("data", "train", "pipeline", "0", "type") == "'Load'"
     assert code("data", "val", "type") == "'B'"
     assert code("data", "train", "pipeline", "1") is None
-    assert code("data", "test") is None
+    assert code("data", "test") == "_base_.data.test"
+    assert code("data", "test", "type") is None
     assert code("runner", "max_iters") is None
 
 
 def test_what_an_expression_reads(source: SourceFile) -> None:
     assert source.reads(source.expression(("data", "train"))) == {"dict", "more"}
     assert source.reads(source.expression(("data", "val"))) == {"_base_", "_base_.common"}
-
-
-def test_comments_within_a_statement(source: SourceFile) -> None:
-    statement = source.assigned("data")
-    assert statement is not None
-    assert source.comments(statement) == ["# pictures"]
 
 
 def test_bases_get_other_names(source: SourceFile) -> None:

@@ -3,7 +3,9 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.migration.rewriting.writing import Path, Quoted, Writer
+from footplate.migration.draft import Path
+from footplate.migration.rewriting.quoting import Quoted
+from footplate.migration.rewriting.writing import Writer
 
 LONG = {"type": "A" * 30, "pipeline": [{"type": "Load" * 8}, {"type": "Flip", "prob": 0.5}], "size": (1,), "e": {}}
 VALUES: list[Any] = [
@@ -33,21 +35,21 @@ def nothing(path: Path) -> None:
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
 def test_what_is_written_reads_back(value: Any, double: bool) -> None:
-    text = Writer(nothing, double=double).statement("x", value)
+    text = Writer(nothing, double=double).statement("x", value).text
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())
 
 
 def test_texts_have_the_marks_of_the_file() -> None:
-    assert Writer(nothing, double=True).statement("x", ["a", "it's", 'b"']) == 'x = ["a", "it\'s", \'b"\']\n'
-    assert Writer(nothing, double=False).statement("x", {"a": "b"}) == "x = dict(a='b')\n"
+    assert Writer(nothing, double=True).statement("x", ["a", "it's", 'b"']).text == 'x = ["a", "it\'s", \'b"\']\n'
+    assert Writer(nothing, double=False).statement("x", {"a": "b"}).text == "x = dict(a='b')\n"
 
 
 def test_expressions_of_the_old_file_move_with_their_indentation() -> None:
     def quote(path: Path) -> Quoted | None:
-        return Quoted("dict(\n        a=1,  # one\n        b=2)", 4) if path == ("x", "inner") else None
+        return Quoted("dict(\n        a=1,  # one\n        b=2)", 4, 10) if path == ("x", "inner") else None
 
-    text = Writer(quote, double=False).statement("x", {"inner": 0, "c": 3})
+    text = Writer(quote, double=False).statement("x", {"inner": 0, "c": 3}).text
     assert text == "x = dict(\n    inner=dict(\n        a=1,  # one\n        b=2),\n    c=3,\n)\n"
 
 
@@ -55,4 +57,4 @@ def test_texts_of_several_lines_are_not_moved() -> None:
     def quote(path: Path) -> Quoted | None:
         return Quoted('"""one\n  two"""', 8) if path == ("x", "text") else None
 
-    assert '"""one\n  two"""' in Writer(quote, double=False).statement("x", {"text": ""})
+    assert '"""one\n  two"""' in Writer(quote, double=False).statement("x", {"text": ""}).text

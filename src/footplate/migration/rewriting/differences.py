@@ -1,41 +1,68 @@
 """What a file has to say so that, with what it inherits, a wanted config comes out."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 DELETE = "_delete_"
 _ABSENT = object()
 
+KeyPath = tuple[str, ...]
+Says = Callable[[KeyPath], bool]
+"""Tells of a key path whether a file says what stands there, though it inherits the same."""
 
-def difference(inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str]) -> dict[str, Any]:
+
+def difference(
+    inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str], says: Says | None = None
+) -> dict[str, Any]:
     """Returns what to write on top of what is inherited.
 
     Args:
         inherited: The merged bases.
         wanted: What is to come out.
         keys: The top-level keys to look at.
+        says: What to write though it is inherited.
 
     Returns:
         Values by key: a dict holds what is to be merged into the inherited one, with `_delete_` where something
         inherited has to go; None stands for a key that is not wanted.
     """
+    says = says or _nothing
     written: dict[str, Any] = {}
     for key in keys:
         if key not in wanted:
             if inherited.get(key) is not None:
                 written[key] = None
-        elif key not in inherited or not same(inherited[key], wanted[key]):
-            written[key] = _on_top(inherited.get(key, _ABSENT), wanted[key])
+        elif _is_written(inherited, wanted, key, (), says):
+            written[key] = _on_top(inherited.get(key, _ABSENT), wanted[key], (key,), says)
     return written
 
 
-def _on_top(inherited: Any, wanted: Any) -> Any:
+def _nothing(path: KeyPath) -> bool:
+    return False
+
+
+def _is_written(inherited: Mapping[str, Any], wanted: Mapping[str, Any], key: str, above: KeyPath, says: Says) -> bool:
+    if key not in inherited or not same(inherited[key], wanted[key]):
+        return True
+    return _says_within(wanted[key], (*above, key), says)
+
+
+def _says_within(value: Any, path: KeyPath, says: Says) -> bool:
+    """Tells whether a file says a value, or an entry of it."""
+    if says(path) or (isinstance(value, Mapping) and says((*path, DELETE))):
+        return True
+    return isinstance(value, Mapping) and any(_says_within(value[key], (*path, str(key)), says) for key in value)
+
+
+def _on_top(inherited: Any, wanted: Any, path: KeyPath, says: Says) -> Any:
     if inherited is _ABSENT or not isinstance(wanted, Mapping):
         return wanted
-    if not isinstance(inherited, Mapping) or any(key not in wanted for key in inherited):
+    if not isinstance(inherited, Mapping) or any(key not in wanted for key in inherited) or says((*path, DELETE)):
         return {DELETE: True, **wanted}
-    changed = {key: value for key, value in wanted.items() if key not in inherited or not same(inherited[key], value)}
-    return {key: _on_top(inherited.get(key, _ABSENT), value) for key, value in changed.items()}
+    if says(path):
+        return wanted
+    changed = {key: value for key, value in wanted.items() if _is_written(inherited, wanted, key, path, says)}
+    return {key: _on_top(inherited.get(key, _ABSENT), value, (*path, str(key)), says) for key, value in changed.items()}
 
 
 def same(first: Any, second: Any) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.config import Config
-from footplate.errors import ConfigError, FootplateError, Origin
+from footplate.config import Config, KeyOrigin
+from footplate.errors import ConfigError, FootplateError, origin_of
+from footplate.migration.generations import SECOND_GENERATION_KEYS, is_first_generation
 from footplate.migration.notes import Kind, Note
 from footplate.migration.rewriting.differences import difference, differing_keys
 from footplate.migration.rewriting.planning import Member, Plan, Tree
-from footplate.migration.rewriting.rewriting import rewritten
+from footplate.migration.rewriting.rewriting import quoter, rewritten
 
 _SUFFIX = "_migrated"
 
@@ -23,20 +24,23 @@ class Migrated(NamedTuple):
     Attributes:
         source: The old file.
         target: Where the new one belongs.
-        text: The text of the new one; that of the old one where nothing is to be said otherwise.
+        text: The text of the new one; that of the old one where nothing is to be said otherwise, None where that is
+            no text.
         changed: Whether it differs from the old one.
         notes: What there is to say, of keys that were written in this file.
     """
 
     source: Path
     target: Path
-    text: str
+    text: str | None
     changed: bool
     notes: tuple[Note, ...]
 
     def diff(self) -> str:
         """Returns the difference to the old file, as the tool `diff` writes it."""
-        before = self.source.read_text(encoding="utf-8").splitlines(keepends=True)
+        if self.text is None:
+            return ""
+        before = self.source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
         after = self.text.splitlines(keepends=True)
         return "".join(difflib.unified_diff(before, after, str(self.source), str(self.target)))
 
@@ -56,14 +60,16 @@ def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
 
     Raises:
         FootplateError: A file cannot be read.
+        ConfigError: Nothing in it is of the first generation.
     """
-    path = path.resolve()
+    path = _real(path)
     if path.suffix != ".py":
         return [_migrate_data(path, output)]
     tree = Tree([path], with_bases=True)
     for error in tree.broken.values():
         raise error
-    target = (output or path.with_name(f"{path.stem}{_SUFFIX}.py")).resolve()
+    _check_generation(tree.members[path].config)
+    target = _real(output or path.with_name(f"{path.stem}{_SUFFIX}.py"))
     mirrored = {each: _mirrored(each, path, target) for each in tree.members}
     found = {each.source: each for each in _Migration(tree, mirrored, strict=True).run()}
     taken = {each: _free(made, each != path) for each, made in found.items()}
@@ -82,8 +88,8 @@ def migrate_tree(folder: Path, output: Path) -> list[Migrated]:
     Raises:
         ConfigError: There is no config below the folder.
     """
-    folder, output = folder.resolve(), output.resolve()
-    paths = sorted(each.resolve() for each in folder.rglob("*.py"))
+    folder, output = _real(folder), _real(output)
+    paths = sorted(_within(folder, each) for each in folder.rglob("*.py") if not each.is_dir())
     if not paths:
         raise ConfigError("there is no .py file below this folder", found=str(folder))
     tree = Tree(paths)
@@ -91,9 +97,33 @@ def migrate_tree(folder: Path, output: Path) -> list[Migrated]:
     return found + [_unread(path, output / path.relative_to(folder), error) for path, error in tree.broken.items()]
 
 
+def _real(path: Path) -> Path:
+    """Returns where a path leads, as far as links go; Path.resolve() fails on those that go in circles."""
+    return Path(os.path.realpath(path))
+
+
+def _within(folder: Path, path: Path) -> Path:
+    """Returns the place of a file in a tree: where a link leads, unless that is elsewhere."""
+    place = _real(path)
+    return place if place.is_relative_to(folder) else path
+
+
 def _unread(path: Path, target: Path, error: FootplateError) -> Migrated:
-    note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or Origin(str(path), 1))
-    return Migrated(path, target, path.read_text(encoding="utf-8"), False, (note,))
+    note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or KeyOrigin(str(path), 1))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return Migrated(path, target, None, False, (note,))
+    return Migrated(path, target, text, False, (note,))
+
+
+def _check_generation(config: Config) -> None:
+    if is_first_generation(config):
+        return
+    is_second = any(key in config for key in SECOND_GENERATION_KEYS)
+    what = "the config is of the second generation already" if is_second else "nothing here is of the first generation"
+    origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
+    raise ConfigError(what, origin=origin, notes=["there is nothing to migrate"])
 
 
 class _CollisionError(Exception):
@@ -151,7 +181,7 @@ class _Migration:
         """Other names for bases: where they lie now, and none for those of other packages, which are written out."""
         renamed: dict[str, str | None] = dict.fromkeys(member.foreign if flattened else ())
         for name in member.source.bases:
-            base = (path.parent / name).resolve()
+            base = _real(path.parent / name)
             if name not in renamed and base in self._targets:
                 new = os.path.relpath(self._targets[base], self._targets[path].parent)
                 if os.path.normpath(name) != new:
@@ -163,7 +193,7 @@ class _Migration:
     ) -> tuple[str, list[Note]]:
         """Writes with the old file's expressions, then with values in place of those that came out otherwise."""
         inherited = self._inherited(member)
-        said = difference(inherited, plan.wanted, plan.keys)
+        said = difference(inherited, plan.wanted, plan.keys, quoter(member.source, plan.taken).says)
         notes, by_value, deleted = _notes_of(member, plan, said), list[str](), list[str]()
         for _ in range(3):
             text = rewritten(member.source, said, gone=plan.taken, renamed=renamed, by_value=by_value, deleted=deleted)
@@ -223,7 +253,7 @@ def _notes_of(member: Member, plan: Plan, said: Mapping[str, Any]) -> list[Note]
 
 def _mirrored(base: Path, path: Path, target: Path) -> Path:
     """Where a base belongs: as far from the new config as the old one is from the old."""
-    return target if base == path else (target.parent / os.path.relpath(base, path.parent)).resolve()
+    return target if base == path else _real(target.parent / os.path.relpath(base, path.parent))
 
 
 def _free(made: Migrated, is_base: bool) -> Path:
@@ -238,8 +268,8 @@ def _migrate_data(path: Path, output: Path | None) -> Migrated:
     from footplate.migration.translating import translate
 
     config = Config.fromfile(path, import_custom_modules=False)
+    _check_generation(config)
     new: Any = translate(config)
-    target = (output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}")).resolve()
-    text = path.read_text("utf-8") if new is config else str(new.dump())
+    target = _real(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
     note = Note(Kind.PERSON, "the file", "is written in whole, with what it inherited and without comments")
-    return Migrated(path, target, text, new is not config, () if new is config else (note,))
+    return Migrated(path, target, str(new.dump()), True, (note,))

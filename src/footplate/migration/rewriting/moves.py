@@ -1,8 +1,8 @@
 """Where in a first-generation file the expression stands that a second-generation value comes from."""
 
 from footplate.migration.draft import Path
+from footplate.migration.rewriting.differences import DELETE
 
-_SPLITS = ("train", "val", "test")
 _EVALUATION_HOOK = ("save_best", "rule", "greater_keys", "less_keys")
 _LOADER_WORDS = {
     "batch_size": "samples_per_gpu",
@@ -35,30 +35,75 @@ _FIXED: dict[Path, tuple[Path, ...]] = {
     ("model", "train_cfg"): (("train_cfg",),),
     ("model", "test_cfg"): (("test_cfg",),),
 }
+_LOADER = ("train_dataloader", "val_dataloader", "test_dataloader")
+_LOSSES = ("dataloader", "dataset", "dataset")
+# What the entries of `param_scheduler` call the words of a policy.
+_POLICY_WORDS = {
+    "start_factor": "warmup_ratio",
+    "factor": "warmup_ratio",
+    "eta_min": "min_lr",
+    "eta_min_ratio": "min_lr_ratio",
+    "milestones": "step",
+    "step_size": "step",
+    "eta_max": "max_lr",
+}
+# Where a file speaks of a value that its own expression does not stand for.
+_SAYINGS: dict[Path, tuple[Path, ...]] = {
+    ("param_scheduler",): (("lr_config",), ("momentum_config",)),
+    ("train_cfg", "type"): (("runner", "type"),),
+    ("train_cfg", "dynamic_intervals"): (("evaluation", "dynamic_intervals"),),
+}
+
+
+def sayings_of(path: Path) -> tuple[Path, ...]:
+    """Returns the key paths of the old config that speak of a path of the new one, though not as it does."""
+    return _SAYINGS.get(path, ())
+
+
+def is_first_use(path: Path, old: Path) -> bool:
+    """Tells whether comments on an old value belong to this one of the places where it stands now."""
+    if path[0] in ("val_dataloader", "test_dataloader"):
+        return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
+    return path[0] not in ("test_evaluator", "log_processor")
 
 
 def origins_of(path: Path) -> tuple[Path, ...]:
     """Returns the key paths of the old config whose expression may stand at a path of the new one, best first."""
-    if path in _FIXED:
-        return _FIXED[path]
-    if path[:2] == ("optim_wrapper", "optimizer") and len(path) > 2:
+    for length in range(len(path), 0, -1):
+        if path[:length] in _FIXED:
+            return tuple((*old, *path[length:]) for old in _FIXED[path[:length]])
+    if path[:2] == ("optim_wrapper", "optimizer"):
         return (("optimizer", *path[2:]),)
+    if path[0] == "optim_wrapper" and path[2:3] == ("optimizer",):
+        return (("optimizer", path[1], *path[3:]), ("optimizers", path[1], *path[3:]))
     if path[:2] == ("default_hooks", "checkpoint") and len(path) == 3:
         section = "evaluation" if path[2] in _EVALUATION_HOOK else "checkpoint_config"
         return ((section, path[2]),)
-    if path[0] == "custom_hooks" and len(path) > 2:
+    if path[0] == "custom_hooks" and path[2:5] == _LOSSES:
+        # Losses on validation data come out of the training pipeline.
+        return (("data", "train" if path[5:6] == ("pipeline",) else "val", *path[5:]),) if path[5:] else ()
+    if path[0] == "custom_hooks" and len(path) > 1:
         return (path,)
+    if path[0] == "param_scheduler" and len(path) == 3:
+        word = _POLICY_WORDS.get(path[2], path[2])
+        return (("lr_config", word), ("momentum_config", word))
     if path[0] in ("val_evaluator", "test_evaluator") and len(path) == 2:
         return (("evaluation", path[1]),)
     return _of_loader(path)
 
 
 def _of_loader(path: Path) -> tuple[Path, ...]:
+    if path[0] not in _LOADER:
+        name = path[0].removesuffix("_dataset")
+        return (("data", name, *path[1:]),) if name != path[0] else ()
     split = path[0].removesuffix("_dataloader")
-    if split not in _SPLITS:
-        return ()
-    if path[1:] == ("dataset", "dataset"):
-        return (("data", split),)
+    if path[1:] == (DELETE,):
+        return (("data", DELETE),)
+    if path[1:3] == ("dataset", "dataset"):
+        # Several data sets stood in a list.
+        below = path[4:] if path[3:4] == ("datasets",) else path[3:]
+        several = (("data", split, *below),) if below != path[3:] else ()
+        return (("data", split, *path[3:]), *several)
     if len(path) == 2 and path[1] in _LOADER_WORDS:
         word = _LOADER_WORDS[path[1]]
         own: tuple[Path, ...] = (("data", path[0], word),)
@@ -94,9 +139,15 @@ OWNERS: dict[str, tuple[str, ...]] = {
     "visualizer": ("log_config",),
     "custom_hooks": ("custom_hooks", "workflow", "evaluation", "lr_config", "optimizer_config", "checkpoint_config"),
     "env_cfg": ("dist_params", "cudnn_benchmark", "mp_start_method", "opencv_num_threads"),
+    "data_settings": ("data",),
     "randomness": ("seed", "deterministic", "diff_seed"),
     "load_from": ("resume_from",),
     "resume": ("resume_from", "auto_resume"),
     "model": ("train_cfg", "test_cfg"),
     "model_adapter": ("dist_params", "log_config", "runner", "data", "model"),
 }
+
+
+def owners_of(key: str) -> tuple[str, ...]:
+    """Returns the old keys that a section belongs to, the first of them that a config has."""
+    return OWNERS.get(key, ("data",) if key.endswith("_dataset") else ())

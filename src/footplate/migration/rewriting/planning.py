@@ -1,5 +1,6 @@
 """Which file of a tree says which section, and with which values."""
 
+import os
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -9,7 +10,7 @@ from footplate.config import Config, ConfigDict
 from footplate.errors import FootplateError
 from footplate.migration.generations import is_first_generation
 from footplate.migration.notes import Note
-from footplate.migration.rewriting.moves import OWNERS
+from footplate.migration.rewriting.moves import OWNERS, owners_of
 from footplate.migration.rewriting.source import SourceFile
 from footplate.migration.rules import RULES
 from footplate.migration.translating import translate_sections
@@ -60,7 +61,7 @@ class Tree:
     """Files that inherit from each other.
 
     Args:
-        paths: The files.
+        paths: The files, their absolute paths.
         with_bases: Whether files that they inherit from belong to the tree too, wherever they lie.
 
     Raises:
@@ -74,7 +75,7 @@ class Tree:
     def __init__(self, paths: Iterable[Path], *, with_bases: bool = False) -> None:
         self.members: dict[Path, Member] = {}
         self.broken: dict[Path, FootplateError] = {}
-        self._paths = {path.resolve() for path in paths}
+        self._paths = set(paths)
         self._with_bases = with_bases
         for path in sorted(self._paths):
             self._add(path)
@@ -115,14 +116,14 @@ class Tree:
         if path in self.members or path in self.broken:
             return
         try:
-            source = SourceFile(path)
             config = Config.fromfile(path, import_custom_modules=False)
+            source = SourceFile(path)
         except FootplateError as error:
             self.broken[path] = error
             return
         bases, foreign = [], []
         for name in source.bases:
-            base = (path.parent / name).resolve()
+            base = Path(os.path.realpath(path.parent / name))
             if "::" not in name and (base in self._paths or self._with_bases):
                 self._add(base)
                 bases.append(base)
@@ -159,7 +160,7 @@ class Tree:
 
     def _hosts(self, member: Member, key: str, context: Mapping[str, Any]) -> bool:
         """Tells whether a part of a config is where a section belongs: it writes the section's first owner."""
-        owner = next((each for each in OWNERS.get(key, ()) if each in context), None)
+        owner = next((each for each in owners_of(key) if each in context), None)
         return owner is not None and any(each.name == owner for each in member.source.statements)
 
 

@@ -3,10 +3,15 @@
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
-from footplate.migration.rewriting.moves import OWNERS, origins_of
+from footplate.migration.rewriting.comments import Comment
+from footplate.migration.rewriting.moves import owners_of
 from footplate.migration.rewriting.planning import OLD_KEYS
+from footplate.migration.rewriting.quoting import Quoter
 from footplate.migration.rewriting.source import SourceFile, Statement
-from footplate.migration.rewriting.writing import Path, Quoted, Writer
+from footplate.migration.rewriting.writing import Writer, Written
+
+# Sections that stand together.
+_LOOPS = ("train_cfg", "val_cfg", "test_cfg")
 
 
 def rewritten(
@@ -31,54 +36,57 @@ def rewritten(
         by_value: Sections whose values are written out, rather than the old file's expressions.
         deleted: Variables to delete at the end.
     """
-    giving_way = [each for each in source.statements if each.name is not None and each.name in gone]
+    giving_way = giving_way_in(source, gone)
     removed = frozenset(each.name for each in giving_way if each.name is not None)
     read = removed & {name for each in source.statements if each.name not in removed for name in each.reads}
-    values = frozenset(by_value)
-
-    def quote(path: Path) -> Quoted | None:
-        return None if path[0] in values else _quoted(source, path, removed)
-
-    writer = Writer(quote, double=source.text.count('"') > source.text.count("'"))
-    placed = _placed(said, giving_way)
+    writer = Writer(quoter(source, gone, by_value).quote, double=source.text.count('"') > source.text.count("'"))
+    sections = {key: writer.statement(key, value) for key, value in said.items()}
+    told = {comment for each in sections.values() for comment in each.told}
+    placed = _placed(source, sections, giving_way)
     lines = source.with_bases(renamed)
     for each in reversed(giving_way):
-        sections = "".join(writer.statement(key, said[key]) for key in placed.pop(id(each), []))
+        text = "".join(sections[key].text for key in placed.pop(id(each), []))
         first = each.last if each.name in read else each.first - 1
-        lines[first : each.last] = (
-            sections.splitlines() if each.name in read else _with_comments(source, each, sections)
-        )
-    rest = "".join(writer.statement(key, said[key]) for keys in placed.values() for key in keys)
+        lines[first : each.last] = text.splitlines() if each.name in read else _with_comments(source, each, text, told)
+    rest = "".join(sections[key].text for keys in placed.values() for key in keys)
     ended = sorted({*deleted, *read})
     return _tidied([*lines, *rest.splitlines(), *([f"del {', '.join(ended)}"] if ended else [])])
 
 
-def _placed(said: Mapping[str, Any], gone: list[Statement]) -> dict[int, list[str]]:
+def giving_way_in(source: SourceFile, gone: Container[str]) -> list[Statement]:
+    """Returns the statements of a file that give way."""
+    return [each for each in source.statements if each.name is not None and each.name in gone]
+
+
+def quoter(source: SourceFile, gone: Container[str], by_value: Iterable[str] = ()) -> Quoter:
+    """Returns what finds old expressions in a file; what gives way, here or in bases, is not read by any."""
+    return Quoter(source, OLD_KEYS | {str(each.name) for each in giving_way_in(source, gone)}, by_value)
+
+
+def _placed(source: SourceFile, sections: Mapping[str, Written], giving_way: list[Statement]) -> dict[int, list[str]]:
     """Finds for each section the statement in whose place it is written; 0 stands for the end of the file."""
     places: dict[int, list[str]] = {}
-    for key in said:
-        owners = [each for owner in OWNERS.get(key, ()) for each in gone if each.name == owner and each.assigns]
-        near = owners or ([gone[-1]] if gone else [])
+    for key, section in sections.items():
+        owners = [each for owner in owners_of(key) for each in giving_way if each.name == owner and each.assigns]
+        together = [sections[each] for each in _LOOPS if each in sections] if key in _LOOPS else [section]
+        behind = max((_assigned_in(source, name) for each in together for name in each.reads), default=0)
+        near = [each for each in (*(owners or giving_way[-1:]), *giving_way) if each.first > behind]
         places.setdefault(id(near[0]) if near else 0, []).append(key)
     return places
 
 
-def _quoted(source: SourceFile, path: Path, removed: frozenset[str]) -> Quoted | None:
-    for old in origins_of(path):
-        node = source.expression(old)
-        if node is None:
-            continue
-        reads = source.reads(node)
-        if any(name.removeprefix("_base_.") in removed | OLD_KEYS for name in reads):
-            return None
-        return Quoted(source.code(node), source.column(node))
-    return None
+def _assigned_in(source: SourceFile, name: str) -> int:
+    """The last line of the statement that first assigns a variable, 0 where the file assigns none."""
+    return next((each.last for each in source.statements if each.name == name and each.assigns), 0)
 
 
-def _with_comments(source: SourceFile, each: Statement, text: str) -> list[str]:
-    """Puts the comments of a statement that its sections do not repeat above them."""
-    kept = [comment for comment in source.comments(each) if comment not in text]
-    return [*kept, *text.splitlines()]
+def _with_comments(source: SourceFile, each: Statement, text: str, told: Container[Comment]) -> list[str]:
+    """Puts the comments of a statement that the sections do not repeat above those in its place, or behind."""
+    kept = [comment for comment in source.comments_of.on_lines(each.first, each.last) if comment not in told]
+    lines = text.splitlines()
+    if len(lines) == len(kept) == 1 and not kept[0].alone:
+        return [f"{lines[0]}  {kept[0].text}"]
+    return [*(comment.text for comment in kept), *lines]
 
 
 def _tidied(lines: list[str]) -> str:

@@ -6,8 +6,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.errors import ConfigSyntaxError, MissingExtraError, Origin
+from footplate.migration.rewriting.comments import Comments, nodes
 
 KeyPath = tuple[str, ...]
+
+_HOPS = 8
 
 
 def syntax_trees() -> Any:
@@ -33,6 +36,7 @@ class Statement(NamedTuple):
         last: Its last line.
         value: The expression that is assigned, a node of libcst.
         reads: The variables that it reads.
+        target: What the value is assigned to, `("data", "train")` for `data["train"] = ...`; empty for others.
     """
 
     name: str | None
@@ -41,6 +45,7 @@ class Statement(NamedTuple):
     last: int
     value: Any
     reads: frozenset[str]
+    target: KeyPath = ()
 
 
 class SourceFile:
@@ -57,7 +62,7 @@ class SourceFile:
     def __init__(self, path: Path) -> None:
         cst = syntax_trees()
         self.path = path
-        self.text = path.read_text(encoding="utf-8")
+        self.text = path.read_text(encoding="utf-8-sig")
         try:
             wrapper = cst.metadata.MetadataWrapper(cst.parse_module(self.text), unsafe_skip_copy=True)
         except cst.ParserSyntaxError as error:
@@ -81,12 +86,47 @@ class SourceFile:
         found = [each for each in self.statements if each.name == name and each.assigns]
         return found[-1] if found else None
 
-    def expression(self, path: KeyPath) -> Any:
-        """Returns the node that stands at a key path of what the file assigns, None where there is none."""
-        statement = self.assigned(path[0])
-        node = statement.value if statement is not None else None
-        for part in path[1:]:
-            node = _child(node, part)
+    def expression(self, path: KeyPath, hops: int = _HOPS) -> Any:
+        """Returns the node that stands at a key path of what the file assigns, None where there is none.
+
+        Args:
+            path: The key path.
+            hops: Through how many variables to look for it.
+        """
+        for statement in reversed(self.statements):
+            if statement.target and path[: len(statement.target)] == statement.target:
+                return self._below(statement.value, path[len(statement.target) :], hops)
+        return None
+
+    def resolved(self, node: Any, hops: int = _HOPS) -> Any:
+        """Returns what a variable or an item of one stands for; other nodes as they are."""
+        path = _key_path(node)
+        return node if not path else self.expression(path, hops - 1) if hops > 0 else None
+
+    def keys(self, node: Any) -> frozenset[str] | None:
+        """Returns the keys that a dict or a call of dict() writes, None for others and where it takes others in."""
+        cst = syntax_trees()
+        if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "dict":
+            words = [each.keyword.value if each.keyword else None for each in node.args]
+        elif isinstance(node, cst.Dict):
+            pairs = [each.key if isinstance(each, cst.DictElement) else None for each in node.elements]
+            words = [each.evaluated_value if isinstance(each, cst.SimpleString) else None for each in pairs]
+        else:
+            return None
+        known = frozenset(str(word) for word in words if word is not None)
+        return known if len(known) == len(words) else None
+
+    def is_list(self, node: Any) -> bool | None:
+        """Tells whether a node is a list or a tuple, None where only running the file would tell."""
+        cst = syntax_trees()
+        node = self.resolved(node)
+        if isinstance(node, (cst.List, cst.Tuple)):
+            return True
+        return False if self.keys(node) is not None else None
+
+    def _below(self, node: Any, path: KeyPath, hops: int) -> Any:
+        for part in path:
+            node = _child(self.resolved(node, hops), part)
             if node is None:
                 return None
         return node
@@ -95,18 +135,23 @@ class SourceFile:
         """Returns the text of a node; lines after its first keep their indentation."""
         return str(self._module.code_for_node(node))
 
-    def column(self, node: Any) -> int:
+    def indentation(self, node: Any) -> int:
         """Returns how far the line is indented that a node begins on."""
         line = self.lines[self._positions[node].start.line - 1]
         return len(line) - len(line.lstrip())
+
+    def column(self, node: Any) -> int:
+        """Returns where in its line a node begins."""
+        return int(self._positions[node].start.column)
 
     def reads(self, node: Any) -> frozenset[str]:
         """Returns the variables that a node reads; of `_base_.name` the name with the word before it."""
         return frozenset(_reads(node))
 
-    def comments(self, statement: Statement) -> list[str]:
-        """Returns the comments that stand within the lines of a statement."""
-        return [text for line, text in self._comments if statement.first <= line <= statement.last]
+    @functools.cached_property
+    def comments_of(self) -> Comments:
+        """The comments."""
+        return Comments(syntax_trees(), self._module, self._positions, self.lines)
 
     def with_bases(self, renamed: dict[str, str | None]) -> list[str]:
         """Returns the lines with other names in `_base_`; None takes a name out."""
@@ -124,18 +169,12 @@ class SourceFile:
             lines[place.start.line - 1] = line[: place.start.column] + piece + rest
         return lines
 
-    @functools.cached_property
-    def _comments(self) -> list[tuple[int, str]]:
-        found = _descendants(self._module, syntax_trees().Comment)
-        return sorted((self._positions[each].start.line, str(each.value)) for each in found)
-
     def _base_nodes(self) -> list[tuple[Any, str]]:
         cst = syntax_trees()
         statement = self.assigned("_base_")
         if statement is None:
             return []
-        found = _descendants(statement.value, cst.SimpleString)
-        return [(node, str(node.evaluated_value)) for node in found]
+        return [(node, str(node.evaluated_value)) for node in nodes(statement.value, cst.SimpleString)]
 
     def _statement(self, node: Any) -> Statement:
         cst = syntax_trees()
@@ -143,11 +182,13 @@ class SourceFile:
         reads = frozenset(_reads(node))
         small = node.body[0] if isinstance(node, cst.SimpleStatementLine) and len(node.body) == 1 else None
         if isinstance(small, cst.Assign) and len(small.targets) == 1:
-            target = small.targets[0].target
+            target, own = small.targets[0].target, frozenset(_reads(small.value))
             if isinstance(target, cst.Name):
-                own = frozenset(_reads(small.value))
-                return Statement(target.value, True, place.start.line, place.end.line, small.value, own)
-            return Statement(_root(target), False, place.start.line, place.end.line, None, reads)
+                path: KeyPath = (target.value,)
+                return Statement(target.value, True, place.start.line, place.end.line, small.value, own, path)
+            path = _key_path(target)
+            value = small.value if path else None
+            return Statement(_root(target), False, place.start.line, place.end.line, value, reads, path)
         touched = _touched(small)
         return Statement(_root(touched), False, place.start.line, place.end.line, None, reads)
 
@@ -167,6 +208,19 @@ def _root(node: Any) -> str | None:
     while isinstance(node, (cst.Attribute, cst.Subscript)):
         node = node.value
     return str(node.value) if isinstance(node, cst.Name) else None
+
+
+def _key_path(node: Any) -> KeyPath:
+    """The key path that a variable or an item of one names, empty for other nodes: ("data", "val")."""
+    cst = syntax_trees()
+    parts: list[str] = []
+    while isinstance(node, cst.Subscript):
+        index = node.slice[0].slice if len(node.slice) == 1 else None
+        if not isinstance(index, cst.Index) or not isinstance(index.value, cst.SimpleString):
+            return ()
+        parts.insert(0, str(index.value.evaluated_value))
+        node = node.value
+    return (str(node.value), *parts) if isinstance(node, cst.Name) else ()
 
 
 def _child(node: Any, part: str) -> Any:
@@ -197,10 +251,3 @@ def _reads(node: Any) -> Iterator[str]:
     else:
         for child in getattr(node, "children", ()):
             yield from _reads(child)
-
-
-def _descendants(node: Any, kind: Any) -> list[Any]:
-    found = [node] if isinstance(node, kind) else []
-    for child in getattr(node, "children", ()):
-        found += _descendants(child, kind)
-    return found

@@ -5,27 +5,59 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import Config
-
-Path = tuple[str, ...]
+from footplate.migration.draft import Path
+from footplate.migration.rewriting.comments import Beside, Comment
+from footplate.migration.rewriting.differences import DELETE
+from footplate.migration.rewriting.quoting import Quoted
 
 _WIDTH = 79
 _INDENT = 4
 
-
-class Quoted(NamedTuple):
-    """An expression of the old file.
-
-    Attributes:
-        code: Its text.
-        column: How far the line was indented that it began on.
-    """
-
-    code: str
-    column: int
-
-
 Quote = Callable[[Path], Quoted | None]
 """Returns the old expression for a path of the new config, if there is one."""
+
+
+class _Entry(NamedTuple):
+    """A value within a section: what stands before it on its line, the value, its path and its old expression."""
+
+    prefix: str
+    value: Any
+    path: Path
+    quoted: Quoted | None
+
+    @property
+    def beside(self) -> Beside:
+        """The comments that speak of it."""
+        return Beside() if self.quoted is None else self.quoted.beside
+
+    @property
+    def standing(self) -> Quoted | None:
+        """The old expression, if it may stand for the value as it is."""
+        quoted = self.quoted
+        if quoted is None or quoted.code is None:
+            return None
+        if not isinstance(self.value, Mapping):
+            fits = quoted.keys is None and quoted.is_list in (None, isinstance(self.value, (list, tuple)))
+            return quoted if fits else None
+        if quoted.is_list or quoted.keys not in (None, frozenset(self.value)):
+            return None
+        if quoted.keys is None and DELETE in self.value:
+            return quoted._replace(code=f"dict({DELETE}=True, **{quoted.code})") if quoted.code.isidentifier() else None
+        return quoted
+
+
+class Written(NamedTuple):
+    """A section as text.
+
+    Attributes:
+        text: The text, which ends with a newline.
+        reads: The variables that it reads.
+        told: The comments of the old file that stand in it.
+    """
+
+    text: str
+    reads: frozenset[str]
+    told: frozenset[Comment]
 
 
 class Writer:
@@ -39,34 +71,73 @@ class Writer:
     def __init__(self, quote: Quote, *, double: bool) -> None:
         self._quote = quote
         self._mark = '"' if double else "'"
+        self._told: set[Comment] = set()
+        self._used: list[Quoted] = []
 
-    def statement(self, name: str, value: Any) -> str:
-        """Returns the text of `name = value`, which ends with a newline."""
-        return f"{name} = {self._written(value, (name,), 0, len(name) + 3)}\n"
+    def statement(self, name: str, value: Any) -> Written:
+        """Writes `name = value`; a comment that was written before is not written again."""
+        before = set(self._told)
+        self._used = []
+        text = self._written(_Entry(f"{name} = ", value, (name,), self._quote((name,))), 0)
+        reads = frozenset(name for each in self._used for name in each.reads)
+        told = {comment for each in self._used for comment in each.within} | (self._told - before)
+        return Written(f"{name} = {text}\n", reads, frozenset(told))
 
-    def _written(self, value: Any, path: Path, indent: int, used: int) -> str:
-        quoted = self._quote(path)
+    def _written(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
+        quoted = entry.standing
         if quoted is not None:
-            return _shifted(quoted, indent)
-        if isinstance(value, Mapping) and value:
-            items = [(self._key(key, value), item, (*path, str(key))) for key, item in value.items()]
-            opening, closing = ("dict(", ")") if _has_words(value) else ("{", "}")
-        elif type(value) in (list, tuple) and value:
-            items = [("", item, (*path, str(place))) for place, item in enumerate(value)]
-            opening, closing = "[]" if isinstance(value, list) else "()"
-        else:
-            return self._atom(value)
-        flat = [prefix + self._written(item, below, 0, 0) for prefix, item, below in items]
-        comma = "," if type(value) is tuple and len(flat) == 1 else ""
-        line = opening + ", ".join(flat) + comma + closing
-        if "\n" not in line and used + len(line) <= _WIDTH:
+            self._used.append(quoted)
+            return _shifted(quoted, indent, indent + len(entry.prefix))
+        entries = self._entries(entry)
+        if not entries:
+            return self._atom(entry.value)
+        used: list[Quoted] = []
+        line = self._flat(entry, used)
+        if line is not None and indent + len(entry.prefix) + len(line) + after <= _WIDTH:
+            self._used += used
             return line
-        inner = indent + _INDENT
-        rows = [
-            " " * inner + prefix + self._written(item, below, inner, inner + len(prefix) + 1)
-            for prefix, item, below in items
-        ]
-        return f"{opening}\n" + ",\n".join(rows) + f",\n{' ' * indent}{closing}"
+        opening, closing = _brackets(entry.value)
+        rows = [row for each in entries for row in self._rows(each, indent + _INDENT)]
+        return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
+
+    def _rows(self, entry: _Entry, indent: int) -> list[str]:
+        """Writes an entry on lines of its own, with the comments that speak of it."""
+        new = [each for each in entry.beside.all if each not in self._told]
+        self._told.update(new)
+        space = " " * indent
+        above = [space + each.text for each in entry.beside.above if each in new]
+        behind = [f"  {each.text}" for each in new if each == entry.beside.behind]
+        return [*above, f"{space}{entry.prefix}{self._written(entry, indent, after=1)},{''.join(behind)}"]
+
+    def _flat(self, entry: _Entry, used: list[Quoted]) -> str | None:
+        """Writes a value on one line; None where an old expression takes more, or a comment needs a line."""
+        quoted = entry.standing
+        if quoted is not None:
+            used.append(quoted)
+            return None if "\n" in str(quoted.code) else quoted.code
+        entries = self._entries(entry)
+        if not entries:
+            return self._atom(entry.value)
+        pieces = []
+        for each in entries:
+            piece = self._flat(each, used)
+            if piece is None or not self._told.issuperset(each.beside.all):
+                return None
+            pieces.append(each.prefix + piece)
+        comma = "," if type(entry.value) is tuple and len(pieces) == 1 else ""
+        opening, closing = _brackets(entry.value)
+        return opening + ", ".join(pieces) + comma + closing
+
+    def _entries(self, entry: _Entry) -> list[_Entry]:
+        value = entry.value
+        if isinstance(value, Mapping):
+            items = [(self._key(key, value), item, str(key)) for key, item in value.items()]
+        elif type(value) in (list, tuple):
+            items = [("", item, str(place)) for place, item in enumerate(value)]
+        else:
+            return []
+        paths = [(prefix, item, (*entry.path, part)) for prefix, item, part in items]
+        return [_Entry(prefix, item, path, self._quote(path)) for prefix, item, path in paths]
 
     def _key(self, key: Any, holder: Mapping[Any, Any]) -> str:
         return f"{key}=" if _has_words(holder) else f"{self._atom(key)}: "
@@ -81,12 +152,26 @@ class Writer:
         return text
 
 
-def _shifted(quoted: Quoted, indent: int) -> str:
-    """Indents the further lines of an expression as far as its new place asks for; texts of several lines stay."""
-    first, *rest = quoted.code.split("\n")
-    if '"""' in quoted.code or "'''" in quoted.code:
-        return quoted.code
-    by = indent - quoted.column
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return ("dict(", ")") if _has_words(value) else ("{", "}")
+    return ("[", "]") if isinstance(value, list) else ("(", ")")
+
+
+def _shifted(quoted: Quoted, indent: int, column: int) -> str:
+    """Indents the further lines of an expression as far as its new place asks for; texts of several lines stay.
+
+    Args:
+        quoted: The expression.
+        indent: How far the line is indented that it begins on now.
+        column: Where in that line it begins.
+    """
+    code = str(quoted.code)
+    first, *rest = code.split("\n")
+    if '"""' in code or "'''" in code:
+        return code
+    is_aligned = all(len(line) - len(line.lstrip()) > quoted.column for line in rest if line.strip())
+    by = column - quoted.column if is_aligned else indent - quoted.indentation
     moved = [" " * max(len(line) - len(line.lstrip()) + by, 0) + line.lstrip() if line.strip() else "" for line in rest]
     return "\n".join([first, *moved])
 

@@ -30,9 +30,12 @@ _WORDS = {
     "batch_sampler": "batch_sampler",
 }
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
-_OF_TRAINING = ("drop_last", "class_aware_sampler", "replace")
-_OTHER_WORDS = ("shuffle", "class_aware_sampler", "replace", "seed", "dist", "num_gpus", "round_up", "sampler_cfg")
-_KNOWN = (*_SPLITS, *_LOADERS, *_WORDS, *_OTHER_WORDS)
+_OF_TRAINING = ("drop_last", "class_aware_sampler")
+# What says how samples are drawn, and what the launcher decides now.
+_SAMPLING = ("shuffle", "class_aware_sampler", "round_up", "seed")
+_OF_THE_LAUNCHER = ("dist", "num_gpus")
+_KNOWN = (*_SPLITS, *_LOADERS, *_WORDS, *_SAMPLING, *_OF_THE_LAUNCHER)
+_KEPT = "data_settings"
 
 
 def _data(draft: Draft) -> None:
@@ -42,27 +45,29 @@ def _data(draft: Draft) -> None:
         return
     if not isinstance(data, ConfigDict):
         raise ConfigError("data must be a dict", key="data", found=data, origin=draft.origin("data"))
-    common = {key: value for key, value in data.items() if key in _WORDS or key in _OTHER_WORDS}
+    common = {key: value for key, value in data.items() if key in _WORDS or key in _SAMPLING}
     if isinstance(draft.rest.get("persistent_workers"), bool):
         common["persistent_workers"] = draft.take("persistent_workers")
-    for split in _SPLITS:
-        if data.get(split):
-            _split(draft, data, split, common)
-    _others(draft, data)
+        draft.became("persistent_workers", "persistent_workers of each loader")
+    made = [split for split in _SPLITS if data.get(split) and _split(draft, data, split, common)]
+    _others(draft, data, made)
 
 
-def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> None:
+def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
+    """Makes the loader of a split; tells whether what `data` says of it has its place."""
     if split == "val" and "evaluation" not in draft.given:
-        if not _validates_losses(draft):
-            draft.write("val_dataset", data[split], "data")
-            draft.ask("data.val", "evaluation does not say by which metric: kept as val_dataset, which nothing reads")
-        return
+        if _validates_losses(draft):
+            return True
+        draft.write("val_dataset", data[split], "data")
+        draft.ask("data.val", "evaluation does not say by which metric: kept as val_dataset, which nothing reads")
+        return False
     name = f"{split}_dataloader"
     draft.write(name, _loader(draft, data, split, common), "data")
     if split == "test" and "evaluation" not in draft.given:
         draft.write("test_cfg", {"type": "TestLoop"}, "data")
         draft.write("test_evaluator", {"type": METRIC}, "data")
     draft.became(f"data.{split}", f"{name}.dataset, adapted by {DATASET}")
+    return True
 
 
 def _validates_losses(draft: Draft) -> bool:
@@ -80,9 +85,9 @@ def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any
     elif not set(_SIZES) & given.keys():
         given["samples_per_gpu"] = given.get("samples_per_gpu", 2)
         draft.ask("data.samples_per_gpu", "is missing: 2, which only one of the code bases took")
-    for key in given:
-        if key not in _WORDS and key not in _OTHER_WORDS:
-            draft.warn(f"data.{split}_dataloader.{key}", f"is not understood{_hint(key)}")
+    for key in own:
+        if key not in _WORDS and key not in _SAMPLING:
+            _keep(draft, f"{split}_dataloader.{key}", own[key])
     made = {new: given[old] for old, new in _WORDS.items() if given.get(old) is not None}
     made.setdefault("sampler", _sampler(draft, given))
     made.setdefault("collate_fn", {"type": COLLATE})
@@ -101,8 +106,10 @@ def _sampler(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
     aware = given.get("class_aware_sampler")
     if aware:
         return {"type": "ClassAwareSampler", **aware}
-    endless = not draft.by_epoch and shuffle
-    return {"type": "InfiniteSampler" if endless else "DefaultSampler", "shuffle": shuffle}
+    if not draft.by_epoch and shuffle:
+        return {"type": "InfiniteSampler", "shuffle": shuffle}
+    rounded = {"round_up": given["round_up"]} if "round_up" in given else {}
+    return {"type": "DefaultSampler", "shuffle": shuffle, **rounded}
 
 
 def _dataset(cfg: Any, split: str) -> ConfigDict:
@@ -121,19 +128,29 @@ def _without_batch_size(cfg: Any) -> Any:
     return section({key: value for key, value in cfg.items() if key != "samples_per_gpu"}, cfg)
 
 
-def _others(draft: Draft, data: ConfigDict) -> None:
+def _others(draft: Draft, data: ConfigDict, made: list[str]) -> None:
+    """Keeps what is no loader's, so that nothing is lost, and says so."""
     for key, value in data.items():
-        if key in _KNOWN:
-            continue
-        if isinstance(value, Mapping) and "type" in value:
+        split = key.removesuffix("_dataloader")
+        if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
             draft.write(f"{key}_dataset", value, "data")
             draft.ask(f"data.{key}", f"kept as {key}_dataset, for whoever reads it{_hint(key)}")
-        else:
-            draft.warn(f"data.{key}", f"{value!r} is not understood{_hint(key)}")
+        elif key not in _KNOWN or key == "seed" or (key in _LOADERS and split not in made):
+            _keep(draft, key, value)
+        elif key in _OF_THE_LAUNCHER:
+            draft.became(f"data.{key}", "nothing: torchrun decides")
+        elif not made and key not in _SPLITS:
+            _keep(draft, key, value)
+
+
+def _keep(draft: Draft, key: str, value: Any) -> None:
+    draft.write(f"{_KEPT}.{key}", value, "data")
+    draft.ask(f"data.{key}", f"has no place of its own: kept as {_KEPT}.{key}, which nothing reads{_hint(key)}")
 
 
 def _hint(key: str) -> str:
-    near = nearest(key, _KNOWN)
+    word = key.rpartition(".")[2]
+    near = nearest(word, _KNOWN) if word not in _KNOWN else None
     return f"; did you mean '{near}'?" if near else ""
 
 
@@ -152,7 +169,7 @@ def _workflow(draft: Draft) -> None:
     validation = {**data["val"]}
     if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
         validation["pipeline"] = data["train"]["pipeline"]
-    common = {key: value for key, value in data.items() if key in _WORDS or key in _OTHER_WORDS}
+    common = {key: value for key, value in data.items() if key in _WORDS}
     settings = {**common, "shuffle": False, **(data.get("val_dataloader") or {})}
     loader = {new: settings[old] for old, new in _WORDS.items() if settings.get(old) is not None}
     loader.pop("drop_last", None)

@@ -21,7 +21,8 @@ def _evaluation(draft: Draft) -> None:
     if cfg is None:
         return
     for key in _GONE:
-        cfg.pop(key, None)
+        if cfg.pop(key, None) is not None:
+            draft.became(f"evaluation.{key}", "nothing: no evaluation needs it any more")
     hook = {key: cfg.pop(key) for key in _HOOK_KEYS if key in cfg}
     kind = cfg.pop("type", None)
     if kind not in (None, "EvalHook", "DistEvalHook"):
@@ -92,6 +93,11 @@ def _has_test_data(draft: Draft) -> bool:
 def _best(draft: Draft, hook: dict[str, Any]) -> None:
     best = {key: hook[key] for key in _BEST if hook.get(key) is not None}
     if not best.get("save_best"):
+        for key in ("rule", "greater_keys", "less_keys", "out_dir"):
+            if hook.get(key) is not None:
+                draft.became(
+                    f"evaluation.{key}", "nothing: it speaks of the best checkpoint, and save_best asks for none"
+                )
         return
     hooks = draft.made.get("default_hooks", {})
     if hooks.get("checkpoint", {}) is None:

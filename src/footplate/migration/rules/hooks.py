@@ -45,7 +45,7 @@ def _checkpoints(draft: Draft) -> None:
     settings = dict(cfg)
     kind = settings.pop("type", "CheckpointHook")
     for key in _CHECKPOINT_KEYS_WITHOUT_MEANING:
-        if settings.pop(key, None) is not None and key != "meta":
+        if settings.pop(key, None) is not None:
             draft.warn(f"checkpoint_config.{key}", "has no counterpart and was left out")
     if settings.pop("sync_buffer", False):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
@@ -73,6 +73,8 @@ def _logs(draft: Draft) -> None:
             draft.warn(f"log_config.{key}", f"is not understood{_hint(key, _LOG_CONFIG_KEYS)}")
     interval = cfg.get("interval", 10)
     hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
+    if len(hooks) < len(cfg.get("hooks") or ()):
+        draft.warn("log_config.hooks", "entries that are no dict were left out")
     text = next((each for each in hooks if each.get("type") in _TEXT_LOGGERS), {})
     _write_logger(draft, cfg, text, interval)
     backends: list[Any] = [{"type": "LocalVisBackend"}]
@@ -93,6 +95,9 @@ def _write_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interv
     processor = {"type": "LogProcessor", "window_size": every, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
     draft.became("log_config", f"default_hooks.logger and log_processor: every {every} iterations, averaged over them")
+    left = [word for word in text if word not in (*_LOGGER_WORDS, "type", "interval", "by_epoch", "priority")]
+    if left:
+        draft.warn("log_config.hooks", f"the text logger has nothing for {', '.join(left)}")
 
 
 def _writer(draft: Draft, hook: Mapping[str, Any], key: str, interval: int, backends: list[Any]) -> None:

@@ -20,6 +20,7 @@ _OPTIMIZER_HOOKS = (
     "GradientCumulativeFp16OptimizerHook",
     "DistOptimizerHook",
 )
+_REDUCING = ("distributed", "coalesce", "bucket_size_mb")
 _SLIP = 0.9
 _KEY_LETTERS = "._" + string.ascii_letters + string.digits
 _LENGTH = ("runner", "total_epochs", "total_iters")
@@ -93,7 +94,10 @@ def _step_settings(draft: Draft, keys: Mapping[str, Any], source: str) -> dict[s
     found = translate_optimization({"optimizer": {"type": "SGD"}, **keys})
     for note in found.notes:
         key = note[: len(note) - len(note.lstrip(_KEY_LETTERS))]
-        draft.warn(key, note[len(key) :].lstrip("= "))
+        draft.ask(key, note[len(key) :].lstrip("= "))
+    for key in _REDUCING:
+        if keys[source].get(key) is not None:
+            draft.became(f"{source}.{key}", "nothing: gradients are reduced in the model's own wrapper")
     made = found.section["optim_wrapper"]
     step = {key: value for key, value in made.items() if key not in ("optimizer", "type")}
     if made["type"] != "OptimWrapper":
@@ -154,8 +158,12 @@ def _length(draft: Draft) -> None:
     draft.became(source, f"train_cfg: {loop}" + (f", {word}={draft.length}" if draft.length is not None else ""))
     _check_runner(draft, kind, settings)
     for key, value in totals.items():
-        if runner is not None and value != draft.length:
-            draft.warn(key, f"{value} contradicts runner, which counts: {draft.length}")
+        if key == source:
+            continue
+        if value == draft.length:
+            draft.became(key, f"nothing: {source} says it already")
+        else:
+            draft.warn(key, f"{value} contradicts {source}, which counts: {draft.length}")
 
 
 def _check_runner(draft: Draft, kind: str | None, settings: Mapping[str, Any]) -> None:

@@ -39,9 +39,10 @@ def _seed(draft: Draft) -> None:
 
 def _beginning(draft: Draft) -> None:
     """Says what a run goes on from."""
+    given = next(key for key in ("resume_from", "auto_resume") if key in draft.rest)
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if draft.rest.get("resume"):
-        draft.became("resume_from", "nothing: resume says it already")
+        draft.became(given, "nothing: resume says it already")
     elif path:
         draft.write("load_from", path, "resume_from")
         draft.rest.pop("load_from", None)
@@ -51,7 +52,7 @@ def _beginning(draft: Draft) -> None:
         draft.write("resume", "auto", "auto_resume")
         draft.became("auto_resume", "resume='auto': from the newest checkpoint of the work_dir, if there is one")
     else:
-        draft.became("resume_from", "nothing: the run starts anew")
+        draft.became(given, "nothing: the run starts anew")
 
 
 def _device(draft: Draft) -> None:

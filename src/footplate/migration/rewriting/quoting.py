@@ -1,0 +1,90 @@
+"""The old file's own expressions for what a new one says."""
+
+from collections.abc import Container, Iterable
+from typing import Any, NamedTuple
+
+from footplate.migration.draft import Path
+from footplate.migration.rewriting.comments import Beside, Comment
+from footplate.migration.rewriting.differences import DELETE
+from footplate.migration.rewriting.moves import is_first_use, origins_of, sayings_of
+from footplate.migration.rewriting.source import SourceFile
+
+
+class Quoted(NamedTuple):
+    """An expression of the old file.
+
+    Attributes:
+        code: Its text; None where it can only be taken apart.
+        indentation: How far the line was indented that it began on.
+        column: Where in that line it began.
+        keys: The keys that it writes, None where it is no dict or takes others in.
+        is_list: Whether it is a list or a tuple, None where nobody knows.
+        reads: The variables that it reads.
+        beside: The comments that speak of it.
+        within: The comments in it.
+    """
+
+    code: str | None
+    indentation: int = 0
+    column: int = 0
+    keys: frozenset[str] | None = None
+    is_list: bool | None = None
+    reads: frozenset[str] = frozenset()
+    beside: Beside = Beside()
+    within: tuple[Comment, ...] = ()
+
+
+class Quoter:
+    """Finds old expressions.
+
+    Args:
+        source: The old file.
+        removed: Its variables that give way, which nothing may read.
+        by_value: Sections that are written out.
+    """
+
+    def __init__(self, source: SourceFile, removed: Container[str], by_value: Iterable[str] = ()) -> None:
+        self._source = source
+        self._removed = removed
+        self._by_value = frozenset(by_value)
+        self._found: dict[Path, Quoted | None] = {}
+
+    def quote(self, path: Path) -> Quoted | None:
+        """Returns the old expression for a path of the new config, if there is one."""
+        if path[0] in self._by_value:
+            return None
+        if path not in self._found:
+            self._found[path] = self._quote(path)
+        return self._found[path]
+
+    def _quote(self, path: Path) -> Quoted | None:
+        source = self._source
+        old, node = next(((old, node) for old in origins_of(path) if (node := source.expression(old))), ((), None))
+        if node is None:
+            return None
+        beside = source.comments_of.beside(node) if is_first_use(path, old) else Beside()
+        if self._depends(node):
+            node = source.resolved(node)
+            if node is None or self._depends(node):
+                return Quoted(None, beside=beside)
+        return Quoted(
+            source.code(node),
+            source.indentation(node),
+            source.column(node),
+            source.keys(node),
+            source.is_list(node),
+            source.reads(node),
+            beside,
+            tuple(source.comments_of.within(node)),
+        )
+
+    def says(self, path: Path) -> bool:
+        """Tells whether the old file itself says what stands at a path, rather than entries of it."""
+        if path[-1] == DELETE or sayings_of(path):
+            return any(self._source.expression(old) is not None for old in (*origins_of(path), *sayings_of(path)))
+        found = self.quote(path)
+        return found is not None and found.code is not None and found.keys is None
+
+    def _depends(self, node: Any) -> bool:
+        """Tells whether an expression reads what will no longer be there."""
+        return any(name.removeprefix("_base_.") in self._removed for name in self._source.reads(node))
