@@ -11,16 +11,8 @@ from footplate.inspection.runs import Run, read_run
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     lines = [
-        {
-            "lr": 0.1,
-            "loss": 4.0 / n,
-            "time": 0.1 * n,
-            "data_time": 0.05 * n,
-            "memory": 90 + n,
-            "iter": 10 * n,
-            "step": 10 * n,
-        }
-        for n in (1, 2, 3)
+        {"lr": 0.1, "loss": 4.0 / n, "time": 0.1 * n, "data_time": 0.05 * n, "memory": 90 + n, "iter": at, "step": at}
+        for n, at in ((1, 10), (2, 20), (3, 30))
     ]
     metrics = [{"mIoU": 40.0, "val_loss": 0.9, "step": 10}, {"mIoU": 30.0, "val_loss": 0.5, "step": 20}]
     (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *metrics]))
@@ -45,9 +37,7 @@ def test_the_figures_of_a_run(run: Run) -> None:
 def test_the_text_holds_the_figures(run: Run) -> None:
     text = explain_runs([run, run])
     assert text.count("30 iterations") == 2
-    assert (
-        "time        0.2 s an iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
-    )
+    assert "0.2 s an iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
     assert "best        mIoU 40 at iteration 10" in text
 
 

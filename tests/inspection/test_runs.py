@@ -31,10 +31,8 @@ def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
 
 
 def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
-    train: Lines = [
-        {"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at}
-        for epoch, at in ((1, 5), (2, 10), (2, 13), (3, 18))
-    ]
+    places = ((1, 5), (2, 10), (2, 13), (3, 18))
+    train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at} for epoch, at in places]
     file = write(tmp_path / "scalars.json", [*train, {"acc": 0.5, "step": 1}, {"acc": 0.7, "step": 2}])
     assert read_run(file).epoch_length == 7  # 13 lies in the second epoch, 18 in the third
     assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
