@@ -3,13 +3,16 @@
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError, DataError
 from footplate.structures import BaseDataElement
+
+Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
+Scores = Sequence[float] | Tensor | npt.NDArray[Any]
 
 
 class ClsDataSample(BaseDataElement):
@@ -27,7 +30,7 @@ class ClsDataSample(BaseDataElement):
         (tensor([3]), tensor([0.1000, 0.9000]))
     """
 
-    def set_gt_label(self, value: int | Sequence[int] | Tensor) -> Self:
+    def set_gt_label(self, value: Labels) -> Self:
         """Sets the true class, or several.
 
         Raises:
@@ -36,7 +39,7 @@ class ClsDataSample(BaseDataElement):
         self.gt_label = _as_labels(value)
         return self
 
-    def set_gt_score(self, value: Sequence[float] | Tensor) -> Self:
+    def set_gt_score(self, value: Scores) -> Self:
         """Sets how much each class is true, ``(C,)``.
 
         Raises:
@@ -45,7 +48,7 @@ class ClsDataSample(BaseDataElement):
         self.gt_score = _as_scores(value)
         return self
 
-    def set_pred_label(self, value: int | Sequence[int] | Tensor) -> Self:
+    def set_pred_label(self, value: Labels) -> Self:
         """Sets the predicted class, or several.
 
         Raises:
@@ -54,7 +57,7 @@ class ClsDataSample(BaseDataElement):
         self.pred_label = _as_labels(value)
         return self
 
-    def set_pred_score(self, value: Sequence[float] | Tensor) -> Self:
+    def set_pred_score(self, value: Scores) -> Self:
         """Sets the probability of each class, ``(C,)``.
 
         Raises:
@@ -101,6 +104,6 @@ def _as_scores(value: Any) -> Tensor:
 
 def _as_tensor(value: Any, wanted: str) -> Tensor:
     try:
-        return value if isinstance(value, Tensor) else torch.as_tensor(np.asarray(value))
-    except (TypeError, ValueError) as error:
+        return value if isinstance(value, Tensor) else torch.as_tensor(value)
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ArgumentError(wanted, found=value) from error

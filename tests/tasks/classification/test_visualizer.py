@@ -1,0 +1,60 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.registry import VISUALIZERS
+from footplate.tasks.classification import ClsDataSample, ClsVisualizer
+
+BLUE, ORANGE = (0, 114, 178), (213, 94, 0)
+
+
+def pixels_of(picture: Any, color: tuple[int, int, int]) -> int:
+    return int((picture == color).all(axis=2).sum())
+
+
+def rendered(sample: ClsDataSample | None, image: Any = None, **arguments: Any) -> Any:
+    draw = {name: arguments.pop(name) for name in ("draw_gt", "draw_pred") if name in arguments}
+    visualizer = ClsVisualizer(**arguments)
+    visualizer.dataset_meta = {"classes": ("shoe", "bag", "coat")}
+    return visualizer.render(np.full((28, 28), 9, np.uint8) if image is None else image, sample, **draw)
+
+
+def test_bars_are_as_long_as_scores_and_the_truth_is_blue() -> None:
+    picture = rendered(ClsDataSample().set_gt_label(1).set_pred_score([0.25, 0.75, 0.0]))
+    assert pixels_of(picture, BLUE) / pixels_of(picture, ORANGE) == pytest.approx(3, rel=0.1)
+    wrong = rendered(ClsDataSample().set_gt_label(2).set_pred_score([0.25, 0.75, 0.0]))
+    assert pixels_of(wrong, BLUE) < 40 < pixels_of(wrong, ORANGE)
+
+
+def test_only_the_most_probable_classes_are_shown() -> None:
+    sample = ClsDataSample().set_pred_score([0.4, 0.3, 0.3])
+    assert pixels_of(rendered(sample, topk=1), ORANGE) < 0.6 * pixels_of(rendered(sample), ORANGE)
+
+
+@pytest.mark.parametrize(("draw_gt", "draw_pred", "panels"), [(True, True, 2), (True, False, 1), (False, True, 2)])
+def test_what_is_not_wanted_is_left_out(draw_gt: bool, draw_pred: bool, panels: int) -> None:
+    sample = ClsDataSample().set_gt_label(1).set_pred_score([0.2, 0.8, 0.0])
+    picture = rendered(sample, draw_gt=draw_gt, draw_pred=draw_pred)
+    assert picture.shape[1] == panels * 266 + 10
+    assert (pixels_of(picture, BLUE) > 0) == (draw_gt and draw_pred)
+
+
+def test_without_a_sample_there_is_the_picture() -> None:
+    assert rendered(None).shape[1] == 276
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (400, 300), (20, 90, 3)])
+def test_pictures_of_any_size_fit(shape: tuple[int, ...]) -> None:
+    image = np.full(shape, 120, np.uint8)
+    picture = rendered(ClsDataSample().set_gt_label(0).set_pred_score([1.0, 0.0, 0.0]), image)
+    height, width = shape[:2]
+    shown = 256 * 256 * min(height, width) / max(height, width)
+    assert pixels_of(picture, (120, 120, 120)) == pytest.approx(shown, rel=0.02)
+
+
+def test_it_is_built_by_name_and_topk_is_checked() -> None:
+    assert VISUALIZERS.build({"type": "ClsVisualizer", "topk": 3}).topk == 3
+    with pytest.raises(ArgumentError, match="topk must be a whole number"):
+        ClsVisualizer(topk=0)
