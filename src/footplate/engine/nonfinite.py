@@ -148,7 +148,8 @@ def _nan(tensor: Tensor) -> Tensor:
 
 def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
     hub = runner.message_hub
-    values = hub.history("train/loss").data[0][-window:]
+    every = hub.history("train/loss").data[0]
+    values = every[-window:]
     since = int(np.flatnonzero(~np.isfinite(values))[0])
     back = window - since  # counted from the latest value
     parts = [
@@ -159,7 +160,7 @@ def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
     rates = hub.history("train/lr").data[0]
     rate = f"{rates[-back]:g}" if len(rates) >= back else "unknown"
     which = f" ({', '.join(parts)})" if parts else ""
-    last = f"the one before was {values[since - 1]:g}" if since else "it was so from the start"
+    last = f"the one before was {every[-back - 1]:g}" if len(every) > back else "it was so from the start"
     return NonFiniteError(
         f"the loss is {values[since]:g} since iteration {done - back + 1}{which}, learning rate {rate}",
         iteration=done - back + 1,

@@ -14,6 +14,8 @@ from footplate.errors import ArgumentError, NonFiniteError, nearest
 _logger = logging.getLogger("footplate.optim")
 
 POLICIES = ("stop", "skip", "warn")
+# The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
+_check = torch._amp_foreach_non_finite_check_and_unscale_
 
 
 class GradientGuard:
@@ -62,18 +64,30 @@ class GradientGuard:
         gradients = [
             grad for group in optimizer.param_groups for each in group["params"] if (grad := each.grad) is not None
         ]
-        if not gradients:
-            return True
         if len(gradients) != self._judged:
             self._alike, self._judged = _AlikeGradients.of(gradients), len(gradients)
+        alike = self._alike
+        if alike is None or alike.value is None:
+            off = self._read_elsewhere(optimizer, gradients)
+        else:
+            # By far the most frequent case, gradients alike on a CPU, goes without a tensor in between.
+            _check(gradients, alike.found, alike.one)
+            off = alike.value.item()
+        if not off:
+            return True
+        if alike is not None:
+            alike.found.zero_()
+        return self._decide(iteration, skipped=skipped or self.policy == "skip")
+
+    def _read_elsewhere(self, optimizer: Optimizer, gradients: list[Tensor]) -> bool:
+        """Tells whether a gradient is not finite; on an accelerator the optimizer is left to find out if it can."""
+        if not gradients:
+            return False
         flag = self._alike.flag(gradients) if self._alike else _flag_of(gradients)
         if self.policy == "skip" and flag.device.type != "cpu" and skips_by_itself(optimizer):
             optimizer.grad_scale, optimizer.found_inf = None, flag  # type: ignore[attr-defined]
-            return True
-        if not flag.item():
-            return True
-        flag.zero_()
-        return self._decide(iteration, skipped=skipped or self.policy == "skip")
+            return False
+        return bool(flag.item())
 
     def _decide(self, iteration: int, *, skipped: bool) -> bool:
         self.count += 1
@@ -93,25 +107,23 @@ class _AlikeGradients:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._found = torch.zeros(1, device=device)
-        self._one = torch.ones(1, device=device)
-        # On a CPU the flag is read at once, and reset only after it was raised.
-        self._reset = device.type != "cpu"
+        self.found = torch.zeros(1, device=device)
+        self.one = torch.ones(1, device=device)
+        # What a CPU found is read at once, through numpy's view of it.
+        self.value = self.found.numpy() if device.type == "cpu" else None
 
     @classmethod
     def of(cls, gradients: list[Tensor]) -> "_AlikeGradients | None":
         """Returns the judge of these gradients, None where they are not alike."""
         kinds = {(each.device, each.dtype) for each in gradients}
         special = any(each.is_sparse or hasattr(each, "to_local") for each in gradients)
-        return None if special or len(kinds) > 1 else cls(gradients[0].device)
+        return None if special or len(kinds) != 1 else cls(gradients[0].device)
 
     def flag(self, gradients: list[Tensor]) -> Tensor:
         """Returns `(1,)`, above 0 where a gradient is not finite; valid until the next call."""
-        if self._reset:
-            self._found.zero_()
-        # The scaler's own kernel: one pass over all, and a multiplication by 1 that changes nothing.
-        torch._amp_foreach_non_finite_check_and_unscale_(gradients, self._found, self._one)
-        return self._found
+        self.found.zero_()
+        _check(gradients, self.found, self.one)
+        return self.found
 
 
 def _flag_of(gradients: list[Tensor]) -> Tensor:
@@ -124,7 +136,7 @@ def _flag_of(gradients: list[Tensor]) -> Tensor:
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)
     for (device, _), group in kinds.items():
         found = torch.zeros(1, device=device)
-        torch._amp_foreach_non_finite_check_and_unscale_(group, found, torch.ones(1, device=device))
+        _check(group, found, torch.ones(1, device=device))
         flag = flag + found.to(flag.device)
     for mesh in {mesh for gradient in gradients if (mesh := getattr(gradient, "device_mesh", None)) is not None}:
         for dimension in range(mesh.ndim):  # each rank has seen its own shards

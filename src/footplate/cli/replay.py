@@ -1,0 +1,110 @@
+"""`footplate replay`."""
+
+import argparse
+import math
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.cli.options import read_config
+
+if TYPE_CHECKING:
+    from footplate.inspection.layers import Reading
+    from footplate.inspection.replay import Replay
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "replay",
+        help="look layer by layer at the iteration that stopped a run",
+        description="Go once more to the iteration at which a run stopped at NaN, from the capture that it left, and "
+        "look at it layer by layer. Exits 1 if all is finite there. Nothing is written.",
+    )
+    parser.add_argument("capture", metavar="FILE", help="what the run left: nonfinite_iter_7.capture")
+    parser.add_argument("--config", metavar="CONFIG", help="the config of the run; by default the one beside FILE")
+    parser.add_argument("--iteration", metavar="N", type=int, help="another iteration, counted from 1")
+    parser.add_argument(
+        "--set",
+        metavar="KEY=VALUE",
+        nargs="+",
+        action="extend",
+        default=[],
+        help="override keys, to see if the failure stays: optim_wrapper.optimizer.lr=0.01",
+    )
+    parser.set_defaults(run=run, cfg_options=[])
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Prints a table of the layers, and which was the first that was not finite."""
+    from footplate.inspection.replay import config_beside, read_facts, replay
+
+    facts = read_facts(arguments.capture)
+    if arguments.config is None:
+        arguments.config = config_beside(arguments.capture)
+    sys.stdout.write(f"the run stopped: {facts['message']}\n")
+    found = replay(read_config(arguments), arguments.capture, iteration=arguments.iteration)
+    sys.stdout.write(describe(found))
+    return 0 if found.failed else 1
+
+
+def describe(found: "Replay") -> str:
+    """Returns the tables and what there is to say about them."""
+    losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items())
+    head = f"iteration {found.iteration}: {losses or 'no losses'}; learning rate {found.learning_rate:g}"
+    lines = [f"{head}, {found.precision}", "", *_table("output of", found.outputs), ""]
+    lines += [*_table("gradient of", found.gradients), ""] if found.gradients else []
+    return "\n".join([*lines, *_verdict(found), ""])
+
+
+def _table(title: str, readings: "Sequence[Reading]") -> list[str]:
+    rows = [(title, "kind", "dtype", "shape", "finite", "min", "max")]
+    rows += [
+        (each.name, each.kind, each.dtype, "x".join(map(str, each.shape)) or "-", _finite(each), *_range(each))
+        for each in readings
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _finite(reading: "Reading") -> str:
+    counts = ((reading.nans, "NaN"), (reading.infinities, "inf"))
+    return ", ".join(f"{count} of {math.prod(reading.shape)} {name}" for count, name in counts if count) or "yes"
+
+
+def _range(reading: "Reading") -> tuple[str, str]:
+    return f"{reading.low:.4g}", f"{reading.high:.4g}"
+
+
+def _verdict(found: "Replay") -> list[str]:
+    elsewhere = [f"not as in the run, so that it may differ: {found.elsewhere}"] if found.elsewhere else []
+    if not found.failed:
+        return [*elsewhere, f"all is finite in iteration {found.iteration}: the failure did not come again"]
+    lines = [*elsewhere, *([f"stopped: {found.stopped}"] if found.stopped else [])]
+    if found.weights_before:
+        lines.append(f"weights were not finite before it: {_named(found.weights_before)}")
+    lines += [*_about_outputs(found), *_about_gradients(found)]
+    if found.weights_after and not found.weights_before:
+        lines.append(f"weights are not finite behind it: {_named(found.weights_after)}")
+    return lines
+
+
+def _about_outputs(found: "Replay") -> list[str]:
+    output = found.first_output
+    if output is None:
+        return ["every output of a module is finite"]
+    return [f"first output that is not finite: {output.name} ({output.kind}), {_finite(output)}; {output.notes}"]
+
+
+def _about_gradients(found: "Replay") -> list[str]:
+    gradient = found.first_gradient
+    if gradient is None:
+        return ["every gradient is finite"] if found.gradients else []
+    flow = next((each for each in found.flowing if not each.finite), None)
+    where = f"; it came first through the output of {flow.name} ({flow.kind})" if flow is not None else ""
+    return [f"first gradient that is not finite: {gradient.name}, {_finite(gradient)}{where}"]
+
+
+def _named(names: Sequence[str]) -> str:
+    return names[0] + (f" and {len(names) - 1} more" if len(names) > 1 else "")

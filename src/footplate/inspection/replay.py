@@ -1,0 +1,193 @@
+"""Going once more to the iteration at which a run stopped, and looking at it layer by layer."""
+
+import math
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from footplate.checkpoint import load_checkpoint
+from footplate.config import Config
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
+from footplate.engine.nonfinite import nonfinite_weights
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.inspection.layers import LayerTrace, Reading
+
+
+@dataclass
+class Replay:
+    """One iteration, looked at.
+
+    Attributes:
+        iteration: Its number, counted from 1.
+        losses: What the train step gave to log; empty where it did not come to its end.
+        learning_rate: Of the first parameter group.
+        precision: "float32", or what operations were cast to.
+        outputs: See `LayerTrace`.
+        flowing: See `LayerTrace`.
+        gradients: See `LayerTrace`.
+        weights_before: The parameters that were not finite before it.
+        weights_after: The parameters that were not finite behind it.
+        stopped: What stopped it, as it stopped the run.
+        elsewhere: What is not as it was in the run, so that this may be another iteration than the one that it had.
+    """
+
+    iteration: int
+    learning_rate: float = math.nan
+    precision: str = "float32"
+    losses: dict[str, float] = field(default_factory=dict)
+    outputs: list[Reading] = field(default_factory=list)
+    flowing: list[Reading] = field(default_factory=list)
+    gradients: list[Reading] = field(default_factory=list)
+    weights_before: list[str] = field(default_factory=list)
+    weights_after: list[str] = field(default_factory=list)
+    stopped: str = ""
+    elsewhere: str = ""
+
+    @property
+    def failed(self) -> bool:
+        """Tells whether anything in it is not finite."""
+        losses = not all(map(math.isfinite, self.losses.values()))
+        return losses or bool(self.weights_after) or _first(self.outputs + self.gradients) is not None
+
+    @property
+    def first_output(self) -> Reading | None:
+        """The first output of a module that is not finite."""
+        return _first(self.outputs)
+
+    @property
+    def first_gradient(self) -> Reading | None:
+        """The first gradient of a parameter that is not finite, in the order of the backward pass."""
+        return _first(self.gradients)
+
+
+def read_facts(path: str) -> dict[str, Any]:
+    """Returns what a capture tells of its run; nothing in it is executed.
+
+    Raises:
+        ArgumentError: The file is no capture.
+        CheckpointError: It cannot be read.
+    """
+    facts = load_checkpoint(path, "meta").get(CAPTURE)
+    if not isinstance(facts, Mapping) or not isinstance(facts.get("iteration"), int):
+        raise ArgumentError(f"'{path}' is no capture of a run that stopped at NaN", notes=["they end with '.capture'"])
+    return dict(facts)
+
+
+def config_beside(path: str) -> str:
+    """Returns the path of the config that was saved with a capture."""
+    return f"{path.removesuffix(SUFFIX)}.py"
+
+
+def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
+    """Trains from the state that a capture holds to an iteration, and looks at that.
+
+    The run itself is driven: its hooks act and its validations are held. Nothing is written but into a temporary
+    folder, which is removed.
+
+    Args:
+        cfg: The config of the run.
+        path: The capture.
+        iteration: Which one to look at, counted from 1; by default the one that stopped the run.
+
+    Raises:
+        ArgumentError: The file is no capture, or the iteration lies before its state.
+    """
+    facts = read_facts(path)
+    number = iteration if iteration is not None else facts["iteration"]
+    with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
+        torch.set_num_threads(facts.get("threads", torch.get_num_threads()))
+        runner = Runner.from_cfg(_as_replayed(cfg, facts, path, folder))
+        watch = _Watch(number)
+        runner.register_hook(watch)
+        try:
+            runner.train()
+        except _SeenError:
+            pass
+        except NonFiniteError as error:
+            if watch.found is None:
+                raise ArgumentError(f"it stops before iteration {number}: {error.message}", key="iteration") from error
+            watch.end(runner, stopped=error.message)
+    if watch.found is None:
+        raise ArgumentError("the run ends before that iteration", key="iteration", found=number)
+    watch.found.elsewhere = _differences(facts, facts_of(runner))
+    return watch.found
+
+
+def _as_replayed(cfg: Config, facts: Mapping[str, Any], path: str, folder: str) -> Config:
+    """Returns the config with which a run goes the same way, and leaves nothing behind."""
+    from_state = facts.get("origin") is not None
+    hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None}
+    changes = {
+        "work_dir": folder,
+        "resume": from_state,
+        "load_from": os.path.abspath(path) if from_state else facts.get("load_from"),
+        "preflight": False,
+        "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
+        "default_hooks": hooks,
+        "visualizer": {**(cfg.get("visualizer") or {}), "vis_backends": []},
+        "log_level": "ERROR",
+    }
+    for key, value in changes.items():
+        cfg[key] = value
+    return cfg
+
+
+def _differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> str:
+    told = [f"{key} {here[key]} instead of {before[key]}" for key in here if before.get(key, here[key]) != here[key]]
+    return ", ".join(told)
+
+
+class _SeenError(Exception):
+    """Leaves the run when its iteration was looked at."""
+
+
+class _Watch(Hook):
+    """Has the layers of one iteration traced, and leaves the run behind it."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, iteration: int) -> None:
+        self.iteration = iteration
+        self.found: Replay | None = None
+        self._trace: LayerTrace | None = None
+
+    def before_train(self, runner: Runner) -> None:
+        if self.iteration <= runner.iter:
+            raise ArgumentError(
+                f"the capture begins behind iteration {runner.iter}", key="iteration", found=self.iteration
+            )
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter + 1 != self.iteration:
+            return
+        model = unwrap_model(runner.model)
+        self.found = Replay(self.iteration, weights_before=nonfinite_weights(model))
+        self.found.learning_rate = float(next(iter(runner.optim_wrapper.get_lr().values()))[0])
+        self._trace = LayerTrace(model)
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        if self.found is not None:
+            self.end(runner, {name: float(value) for name, value in (outputs or {}).items()})
+            raise _SeenError
+
+    def end(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
+        """Keeps what the iteration showed."""
+        if self.found is None or self._trace is None:
+            return
+        self._trace.close()
+        found, trace = self.found, self._trace
+        found.losses, found.stopped, found.precision = losses or {}, stopped, trace.precision
+        found.outputs, found.flowing, found.gradients = trace.outputs, trace.flowing, trace.gradients
+        found.weights_after = nonfinite_weights(unwrap_model(runner.model))
+
+
+def _first(readings: list[Reading]) -> Reading | None:
+    return next((each for each in readings if not each.finite), None)

@@ -1,0 +1,134 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from footplate.checkpoint import load_checkpoint, save_checkpoint
+from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.inspection.bursting"]').replace(
+    'model = dict(type="ToyModel", dropout=0.1)',
+    'model = dict(type="BurstingModel")\non_nonfinite = dict(interval=1)',
+)
+
+
+def stopped(tiny: Path, footplate: Command, *changes: str, code: int = 3) -> list[str]:
+    """Trains until the seventh iteration stops it, and returns what was said."""
+    tiny.write_text(BURSTING)
+    found, _, error = footplate("train", tiny, "--work-dir", "work", *(["--set", *changes] if changes else []))
+    assert found == code
+    return error.splitlines()
+
+
+NO_SAVES = ("default_hooks.checkpoint.interval=100", "train_cfg.val_interval=100")
+SETTINGS = {
+    "with a checkpoint": (),
+    "without one": NO_SAVES,
+    "bfloat16": ("optim_wrapper.type=AmpOptimWrapper", "+optim_wrapper.dtype=bfloat16"),
+    "accumulation": ("+optim_wrapper.accumulative_counts=4",),
+    "averages": ("custom_hooks=[{'type': 'EMAHook'}]",),
+    "seed that was drawn": ("randomness={}", *NO_SAVES),
+    "workers": ("+train_dataloader.num_workers=1",),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_run_that_stopped_is_seen_to_stop_again(name: str, tiny: Path, footplate: Command) -> None:
+    changes = SETTINGS[name]
+    changes = tuple(("+" + each) if each.startswith("optim_wrapper.type") else each for each in changes)
+    error = stopped(tiny, footplate, *changes)
+    assert error[0].startswith("error: the loss is nan since iteration 7, learning rate 0.1")
+    assert error[4] == f"  footplate replay {tiny.parent / 'work/nonfinite_iter_7.capture'} shows it layer by layer"
+    before = sorted(tiny.parent.rglob("*"))
+    code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
+    assert code == 0
+    lines = out.splitlines()
+    assert lines[0].startswith("the run stopped: the loss is nan since iteration 7")
+    precision = "autocast to bfloat16" if name == "bfloat16" else "float32"
+    assert lines[1] == f"iteration 7: loss nan; learning rate 0.1, {precision}"
+    assert "first output that is not finite: layers.3 (Burst), " in out
+    assert "; inputs finite\n" in out
+    assert "\nfirst gradient that is not finite: layers.4." in out
+    assert sorted(tiny.parent.rglob("*")) == before
+
+
+def test_the_table_tells_each_layer(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    _, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
+    rows = {line.split()[0]: line.split() for line in out.splitlines() if line.startswith("layers.")}
+    assert rows["layers.2"][:5] == ["layers.2", "Dropout", "float32", "4x8", "yes"]
+    assert rows["layers.3"][:4] == ["layers.3", "Burst", "float32", "4x8"]
+    assert rows["layers.3"][5:8] == ["of", "32", "inf"] or "NaN," in rows["layers.3"]
+    assert float(rows["layers.1"][5]) >= -1
+    assert float(rows["layers.1"][6]) <= 1
+
+
+def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> None:
+    """Iteration 6 from the checkpoint behind iteration 4, and from the start, show the very same figures."""
+    stopped(tiny, footplate)
+    stopped(tiny, footplate, *NO_SAVES)
+    held = load_checkpoint("work/nonfinite_iter_7.capture")
+    assert held["capture"]["origin"] is None
+    _, from_start, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--iteration", 6)
+    stopped(tiny, footplate)
+    assert load_checkpoint("work/nonfinite_iter_7.capture")["meta"]["iter"] == 4
+    code, from_four, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--iteration", 6)
+    assert from_four == from_start
+    assert code == 1
+    assert from_four.endswith("all is finite in iteration 6: the failure did not come again\n")
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        ("stop", "the gradients of iteration 7 are not finite"),
+        ("warn", "the weights hold NaN or infinity after iteration 8"),
+    ],
+)
+def test_gradients_that_stop_a_run(policy: str, message: str, tiny: Path, footplate: Command) -> None:
+    number = 7 if policy == "stop" else 8
+    error = stopped(tiny, footplate, "+model.way=backward", f"+on_nonfinite.grad={policy}", "on_nonfinite.interval=50")
+    if policy == "stop":
+        assert error[0] == f"error: {message}"
+    code, out, _ = footplate("replay", f"work/nonfinite_iter_{number}.capture", "--iteration", 7)
+    assert code == 0
+    assert "every output of a module is finite" in out
+    assert "first gradient that is not finite: layers.0." in out or "it came first through the output of layers." in out
+
+
+def test_other_settings_may_cure_it(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--set", "+model.at=99")
+    assert (code, out.splitlines()[-1]) == (1, "all is finite in iteration 7: the failure did not come again")
+
+
+def test_another_place_is_named(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    path = "work/nonfinite_iter_7.capture"
+    held = load_checkpoint(path)
+    held["capture"]["threads"], held["capture"]["torch"] = torch.get_num_threads(), "2.0.0"
+    save_checkpoint(held, path)
+    code, out, _ = footplate("replay", path)
+    assert code == 0
+    assert f"\nnot as in the run, so that it may differ: torch {torch.__version__} instead of 2.0.0\n" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["work/iter_4.pth"], "error: 'work/iter_4.pth' is no capture of a run that stopped at NaN"),
+        (["work/nonfinite_iter_7.capture", "--iteration", 2], "error: the capture begins behind iteration 4"),
+        (
+            ["work/nonfinite_iter_7.capture", "--iteration", 99, "--set", "+model.at=99"],
+            "error: the run ends before that",
+        ),
+        (["work/nonfinite_iter_8.capture"], "error: "),
+    ],
+)
+def test_what_cannot_be_replayed(arguments: list[object], says: str, tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    code, _, error = footplate("replay", *arguments)
+    assert code == 2
+    assert error.startswith(says)
