@@ -14,7 +14,19 @@ from footplate.errors import FootplateError, nearest
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
 # arguments that returns the exit code; it imports what it needs when it runs.
-_COMMANDS = ("train", "test", "recipes", "explain", "diff", "analyze", "replay", "migrate", "checkpoint", "env")
+_COMMANDS = (
+    "train",
+    "test",
+    "recipes",
+    "explain",
+    "diff",
+    "analyze",
+    "report",
+    "replay",
+    "migrate",
+    "checkpoint",
+    "env",
+)
 
 
 class _Parser(argparse.ArgumentParser):

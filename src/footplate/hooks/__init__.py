@@ -12,8 +12,10 @@ from footplate.hooks.logger import LoggerHook
 from footplate.hooks.naive_visualization import NaiveVisualizationHook
 from footplate.hooks.num_class_check import NumClassCheckHook
 from footplate.hooks.param_scheduler import ParamSchedulerHook
+from footplate.hooks.prepare_tta import PrepareTTAHook
 from footplate.hooks.profiler import ProfilerHook
 from footplate.hooks.progress import ProgressHook
+from footplate.hooks.record import RecordHook
 from footplate.hooks.runtime_info import RuntimeInfoHook
 from footplate.hooks.sampler_seed import DistSamplerSeedHook
 from footplate.hooks.sync_buffers import SyncBuffersHook
@@ -32,8 +34,10 @@ __all__ = [
     "NaiveVisualizationHook",
     "NumClassCheckHook",
     "ParamSchedulerHook",
+    "PrepareTTAHook",
     "ProfilerHook",
     "ProgressHook",
+    "RecordHook",
     "RuntimeInfoHook",
     "SyncBuffersHook",
 ]

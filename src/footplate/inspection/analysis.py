@@ -107,10 +107,10 @@ def _times(run: Run) -> dict[str, float] | None:
     }
 
 
-def _best(series: Series) -> dict[str, float]:
+def _best(series: Series) -> dict[str, Any]:
     choose = min if is_small_best(series.name) else max
     at, value = choose(series.points, key=_value_of)
-    return {"value": value, "iteration": at}
+    return {"value": value, "iteration": at, "small": choose is min}
 
 
 def is_small_best(name: str) -> bool:

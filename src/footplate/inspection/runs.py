@@ -52,6 +52,9 @@ class Run(NamedTuple):
         epoch_length: The iterations of an epoch, None for runs that do not count epochs.
         pictures: Its pictures, by name and step.
         config: The text of its config, or "".
+        config_file: The file of that text, or None.
+        explained: The config with the place of each key, or "".
+        classes: The last table of classes that was logged: `columns` and `rows`; or None.
         environment: What it ran on, or {}.
         warnings: Lines of its logs that warn or tell an error.
         checkpoints: Its checkpoints, the newest last.
@@ -62,6 +65,9 @@ class Run(NamedTuple):
     epoch_length: int | None
     pictures: list[Picture]
     config: str
+    config_file: Path | None
+    explained: str
+    classes: dict[str, Any] | None
     environment: dict[str, Any]
     warnings: list[str]
     checkpoints: list[Path]
@@ -95,12 +101,17 @@ def read_run(path: str | Path) -> Run:
         raise DataError(f"no scalars in '{files[0]}'")
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
+    configs = [*sorted(folder.glob("*.py")), *(start / "vis_data" / "config.py" for start in starts)]
+    written = [file for file in configs if file.is_file()]
     return Run(
         folder=path,
         series=_series(lines),
         epoch_length=length,
         pictures=sorted(_pictures(starts), key=lambda picture: (picture.name, picture.step)),
-        config=_newest_text([*(start / "vis_data" / "config.py" for start in starts), *sorted(folder.glob("*.py"))]),
+        config=_newest_text(written),
+        config_file=written[-1] if written else None,
+        explained=_newest_text(start / "explained.txt" for start in starts),
+        classes=_last_table(folder),
         environment=json.loads(_newest_text(start / "environment.json" for start in starts) or "{}"),
         warnings=list(_warnings(folder)),
         checkpoints=sorted(folder.glob("*.pth"), key=lambda file: file.stat().st_mtime),
@@ -202,3 +213,28 @@ def _warnings(folder: Path) -> Iterator[str]:
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             if " - WARNING - " in line or " - ERROR - " in line:
                 yield line
+
+
+def _last_table(folder: Path) -> dict[str, Any] | None:
+    """The table behind the last log line that ends with a colon and tells of classes."""
+    table: dict[str, Any] | None = None
+    for file in sorted(folder.glob("**/*.log")):
+        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        for number, line in enumerate(lines):
+            if line.endswith("per class, in percent:") and number + 1 < len(lines):
+                table = _parsed_table(lines[number + 1 :]) or table
+    return table
+
+
+def _parsed_table(lines: list[str]) -> dict[str, Any] | None:
+    columns = lines[0].split()
+    rows: list[list[Any]] = []
+    for line in lines[1:]:
+        parts = line.rsplit(maxsplit=len(columns) - 1)
+        try:
+            rows.append([parts[0].strip(), *map(float, parts[1:])])
+        except (ValueError, IndexError):
+            break
+        if len(rows[-1]) != len(columns):
+            return None
+    return {"columns": columns, "rows": rows} if rows else None

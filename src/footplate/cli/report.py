@@ -1,0 +1,35 @@
+"""`footplate report`."""
+
+import argparse
+import sys
+from typing import Any
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "report",
+        help="write runs as one page to look at and to hand on",
+        description="Write one HTML file with summary, curves, pictures, classes, config, environment and warnings. "
+        "It needs no network and no other file. Several work_dirs are compared side by side.",
+    )
+    parser.add_argument("runs", metavar="WORK_DIR", nargs="+", help="a work_dir, or a scalars.json or .log.json file")
+    parser.add_argument("-o", "--out", metavar="FILE", help="where the page goes: WORK_DIR/report.html, or report.html")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Writes the page and says where."""
+    import os
+
+    from footplate.checkpoint import readable_size
+    from footplate.inspection.report import write_report
+    from footplate.inspection.runs import read_run
+
+    runs = [read_run(path) for path in arguments.runs]
+    alone = len(runs) == 1 and os.path.isdir(arguments.runs[0])
+    path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
+    size = write_report(runs, path)
+    sys.stdout.write(f"{path}, {readable_size(size)}\n")
+    return 0

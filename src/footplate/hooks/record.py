@@ -1,0 +1,30 @@
+"""Leaves a text beside the records of a run."""
+
+import os
+from typing import TYPE_CHECKING
+
+from footplate.distributed import is_main_process
+from footplate.engine import Hook
+from footplate.registry import HOOKS
+from footplate.storage import commit_bytes
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+@HOOKS.register_module()
+class RecordHook(Hook):
+    """Writes a text to `<timestamp>/<filename>` when a run begins.
+
+    Args:
+        filename: The name of the file.
+        text: What it holds.
+    """
+
+    def __init__(self, filename: str, text: str) -> None:
+        self.filename, self.text = filename, text
+
+    def before_run(self, runner: "Runner") -> None:
+        """Writes it."""
+        if is_main_process():
+            commit_bytes(os.path.join(runner.log_dir, self.filename), self.text.encode())

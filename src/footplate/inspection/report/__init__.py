@@ -1,0 +1,5 @@
+"""Runs on one page: a self-contained HTML file."""
+
+from footplate.inspection.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,132 @@
+"""From runs to the page."""
+
+import html
+import json
+import math
+from collections.abc import Iterator, Sequence
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from footplate.config import Config
+from footplate.errors import FootplateError
+from footplate.inspection.analysis import summarize
+from footplate.inspection.diff import compare, describe
+from footplate.inspection.report.pictures import embed_pictures
+from footplate.inspection.runs import Point, Run
+from footplate.storage import commit_bytes
+
+_MOST_POINTS = 4000  # of one curve
+_PICTURE_BYTES = 1_600_000
+_UNPLOTTED = frozenset({"memory"})
+_LAST = ("lr", "momentum", "time", "data_time", "memory", "grad_norm")
+
+
+def write_report(runs: Sequence[Run], path: str) -> int:
+    """Writes runs as one HTML file that needs nothing else, no network either.
+
+    Args:
+        runs: The runs; several are compared side by side.
+        path: Where it goes.
+
+    Returns:
+        The bytes of the file.
+    """
+    names = _distinct_names(runs)
+    pictures, left_out = embed_pictures(runs, _PICTURE_BYTES)
+    data = {
+        "runs": [_run(run, name) for run, name in zip(runs, names, strict=True)],
+        "charts": list(_charts(runs)),
+        "pictures": pictures,
+        "picturesLeftOut": left_out,
+        "differences": _differences(runs, names),
+    }
+    page = Template(_asset("page.html")).substitute(
+        title=html.escape("footplate: " + ", ".join(names)),
+        style=_asset("uplot.min.css") + _asset("page.css"),
+        charts=_asset("uplot.min.js"),
+        script=_asset("page.js"),
+        data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
+    )
+    commit_bytes(path, page.encode())
+    return len(page.encode())
+
+
+def _asset(name: str) -> str:
+    return (files("footplate.inspection.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _distinct_names(runs: Sequence[Run]) -> list[str]:
+    """The folders' names, with as many folders above as tell them apart."""
+    paths = [run.folder.resolve() for run in runs]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def _run(run: Run, name: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "summary": summarize(run),
+        "config": run.explained or run.config,
+        "environment": run.environment,
+        "warnings": run.warnings,
+        "classes": run.classes,
+    }
+
+
+def _charts(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Yields a chart for each scalar, losses and metrics first, each with the curves of all runs that have it."""
+    keys = dict.fromkeys((series.mode, series.name) for run in runs for series in run.series)
+    ordered = sorted(keys, key=lambda key: (key[1] in _LAST, "loss" not in key[1] and key[0] == "train"))
+    for mode, name in ordered:
+        if name in _UNPLOTTED:
+            continue
+        curves = []
+        for number, run in enumerate(runs):
+            series = run.find(name, mode)
+            if series is not None:
+                points = _thinned(series.points)
+                curve = {"run": number, "x": [_short(x) for x, _ in points], "y": [_short(y) for _, y in points]}
+                curves.append({**curve, "thinned": len(points) < len(series.points)})
+        yield {"name": name, "mode": mode, "curves": curves}
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    """Keeps the least and the greatest value of each stretch, so that no peak is lost."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    stretch = math.ceil(len(points) / (_MOST_POINTS // 2))
+    kept: list[Point] = []
+    for begin in range(0, len(points), stretch):
+        part = points[begin : begin + stretch]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.6g}") if value != int(value) else int(value)
+
+
+def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
+    """What each run's config has otherwise than the first one's."""
+    found = []
+    configs = [_config(run) for run in runs]
+    for name, config in list(zip(names, configs, strict=True))[1:]:
+        if configs[0] is not None and config is not None:
+            text = describe(compare(configs[0], config)) or "no difference\n"
+            found.append({"name": f"{names[0]} and {name}", "text": text})
+    return found
+
+
+def _config(run: Run) -> Config | None:
+    path = run.config_file
+    if path is None:
+        return None
+    try:
+        return Config.fromfile(Path(path), import_custom_modules=False)
+    except FootplateError:
+        return None  # written for reading only: it holds objects

@@ -1,0 +1,70 @@
+"""Pictures small enough for a page that holds them all."""
+
+import base64
+import io
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from PIL import Image
+
+from footplate.errors import DataError
+from footplate.inspection.runs import Picture, Run
+
+_MOST_FRAMES = 24
+_LONGEST_SIDE = 640
+_QUALITY = 82
+
+
+def embed_pictures(runs: Sequence[Run], budget: int) -> tuple[list[dict[str, Any]], int]:
+    """Returns the pictures of runs as data URIs, by name and step.
+
+    Args:
+        runs: The runs.
+        budget: How many bytes they may take together.
+
+    Returns:
+        `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, and how many names were
+        left out since the page would have grown too large.
+    """
+    found: list[dict[str, Any]] = []
+    left_out, used = 0, 0
+    for number, name, pictures in _by_name(runs):
+        sources = [_as_uri(picture) for picture in _spread(pictures)]
+        size = sum(map(len, sources))
+        if used + size > budget:
+            left_out += 1
+            continue
+        used += size
+        frames = [{"step": each.step, "src": src} for each, src in zip(_spread(pictures), sources, strict=True)]
+        found.append({"run": number, "name": name, "frames": frames})
+    return found, left_out
+
+
+def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[Picture]]]:
+    """Yields the pictures by name, those of all runs in turn, so that a small budget shows each run."""
+    names = [list(dict.fromkeys(picture.name for picture in run.pictures)) for run in runs]
+    for place in range(max((len(each) for each in names), default=0)):
+        for number, run in enumerate(runs):
+            if place < len(names[number]):
+                name = names[number][place]
+                yield number, name, [picture for picture in run.pictures if picture.name == name]
+
+
+def _spread(pictures: Sequence[Picture]) -> list[Picture]:
+    """Takes at most so many, the first and the last among them."""
+    if len(pictures) <= _MOST_FRAMES:
+        return list(pictures)
+    places = {round(part * (len(pictures) - 1) / (_MOST_FRAMES - 1)) for part in range(_MOST_FRAMES)}
+    return [pictures[place] for place in sorted(places)]
+
+
+def _as_uri(picture: Picture) -> str:
+    try:
+        with Image.open(picture.path) as image:
+            small = image.convert("RGB")
+            small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
+    except OSError as error:
+        raise DataError(f"the picture '{picture.path}' cannot be read: {error}") from error
+    out = io.BytesIO()
+    small.save(out, "WEBP", quality=_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()

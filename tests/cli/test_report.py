@@ -1,0 +1,13 @@
+from collections.abc import Callable
+from pathlib import Path
+
+
+def test_a_run_becomes_a_page(tiny: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+    assert footplate("train", tiny, "--work-dir", "run")[0] == 0
+    code, text, _ = footplate("report", "run")
+    assert (code, text.split(",")[0]) == (0, "run/report.html")
+    page = (tiny.parent / "run/report.html").read_text()
+    assert "<title>footplate: run</title>" in page
+    assert f"{tiny.name}:" in page  # where the keys of the config were written
+    assert footplate("report", "run", "run", "-o", "both.html")[0] == 0
+    assert (tiny.parent / "both.html").exists()

@@ -1,0 +1,75 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.inspection.report import write_report
+from footplate.inspection.runs import Run
+
+
+def data_of(page: Path) -> dict[str, Any]:
+    match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
+    assert match
+    found: dict[str, Any] = json.loads(match[1])
+    return found
+
+
+def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    assert write_report([make_run()], str(page)) == page.stat().st_size
+    data = data_of(page)
+    assert [(chart["name"], chart["mode"]) for chart in data["charts"]] == [
+        ("loss", "train"),
+        ("mIoU", "val"),
+        ("lr", "train"),
+        ("time", "train"),
+    ]
+    run = data["runs"][0]
+    assert run["config"] == "lr = 0.1  # base.py:7\n"
+    assert run["classes"] == {
+        "columns": ["class", "IoU", "Acc"],
+        "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+    }
+    assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
+    assert run["environment"]["python"] == "3.11"
+    assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
+
+
+def test_nothing_on_the_page_points_elsewhere(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    write_report([make_run()], str(tmp_path / "report.html"))
+    page = (tmp_path / "report.html").read_text()
+    assert re.findall(r'(?:src|href)="(?!data:|#)[^"]*"', page) == []
+    assert re.findall(r"@import|url\((?!data:)", page) == []
+
+
+def test_two_runs_stand_side_by_side_with_what_differs(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
+    data = data_of(tmp_path / "report.html")
+    assert [run["name"] for run in data["runs"]] == ["a/run", "b/run"]
+    assert [len(chart["curves"]) for chart in data["charts"]] == [2, 2, 2, 2]
+    assert data["differences"][0]["name"] == "a/run and b/run"
+    assert data["differences"][0]["text"].startswith("lr\n  - 0.1")
+
+
+def test_text_of_a_run_cannot_end_the_script(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()._replace(explained="</script><script>alert(1)</script>")
+    write_report([run], str(tmp_path / "report.html"))
+    assert data_of(tmp_path / "report.html")["runs"][0]["config"] == "</script><script>alert(1)</script>"
+
+
+@pytest.mark.parametrize("lines", [3000, 30_000])
+def test_long_curves_are_thinned_without_losing_a_peak(
+    make_run: Callable[..., Run], tmp_path: Path, lines: int
+) -> None:
+    run = make_run(lines=lines)
+    loss = run.find("loss")
+    assert loss is not None
+    loss.points[lines // 3] = (loss.points[lines // 3][0], 99.0)
+    write_report([run], str(tmp_path / "report.html"))
+    curve = next(chart for chart in data_of(tmp_path / "report.html")["charts"] if chart["name"] == "loss")["curves"][0]
+    assert len(curve["x"]) <= 4001
+    assert (max(curve["y"]), curve["thinned"], curve["x"][-1]) == (99.0, lines > 4000, lines * 10)
+    assert curve["x"] == sorted(curve["x"])
