@@ -30,6 +30,7 @@ class _EvaluationLoop(BaseLoop):
 
     `metrics` are those of the last time, `left_out` the sets that it did not have. While a set is gone through,
     `dataloader`, `evaluator` and `current`, its name, are those of that set; otherwise they are those of the first.
+    A hook may set `predictor`, whose val_step or test_step is then asked in the model's place.
 
     Args:
         runner: The runner that drives the loop.
@@ -61,6 +62,7 @@ class _EvaluationLoop(BaseLoop):
         self.sets = put_together(loaders, build_evaluators(evaluator, loaders), intervals)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
+        self.predictor: Any = None
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
@@ -94,7 +96,8 @@ class _EvaluationLoop(BaseLoop):
         """Predicts on one batch and hands predictions to the evaluator."""
         runner, mode = self.runner, self.mode
         runner.call_hook(f"before_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch)
-        outputs = getattr(runner.model, f"{mode}_step")(data_batch)
+        model = runner.model if self.predictor is None else self.predictor
+        outputs = getattr(model, f"{mode}_step")(data_batch)
         if self._losses is not None:
             self._losses.add(loss_of(runner.model, data_batch), len(outputs) if isinstance(outputs, Sized) else 1)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)

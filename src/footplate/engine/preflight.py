@@ -104,7 +104,7 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
     runner.model.eval()
     with torch.no_grad(), torch.autocast(runner.device.type, enabled=loop.fp16):  # type: ignore[union-attr]
-        samples = runner.model.val_step(batch)
+        samples = (loop.predictor or runner.model).val_step(batch)  # type: ignore[union-attr]
         losses = loss_of(runner.model, batch) if loop.loss else {}  # type: ignore[union-attr]
     evaluator.process(data_samples=samples, data_batch=batch)
     if runner.world_size > 1:

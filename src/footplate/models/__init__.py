@@ -24,6 +24,7 @@ from footplate.models.initializers import (
 from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 from footplate.models.small_resnet import SmallResNet
+from footplate.models.test_time import BaseTTAModel
 
 __all__ = [
     "BaseAveragedModel",
@@ -31,6 +32,7 @@ __all__ = [
     "BaseInit",
     "BaseModel",
     "BaseModule",
+    "BaseTTAModel",
     "Caffe2XavierInit",
     "ConstantInit",
     "ExponentialMovingAverage",

@@ -73,7 +73,7 @@ class FashionScenes:
         self._name = f"fashion-{split}-{seed}"
         self._style = _build_style(style or {})
         with at_key("pipeline"):
-            self._pipeline = Compose(pipeline)
+            self.pipeline = Compose(pipeline)
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -84,7 +84,7 @@ class FashionScenes:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        return self._pipeline(self.sample(index))
+        return self.pipeline(self.sample(index))
 
     def scene(self, index: int) -> Scene:
         """Composes the scene of that number.

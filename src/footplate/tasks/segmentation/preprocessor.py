@@ -61,7 +61,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self._test_padding = _Padding.of(test.get("size"), test.get("size_divisor"))
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples` with their truth padded alike.
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`, in training with their truth padded alike.
 
         Raises:
             DataError: `inputs` is missing or holds no pictures.
@@ -71,17 +71,19 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         batch["inputs"] = padding(batch["inputs"], self.pad_value)
         samples = batch["data_samples"]
         if samples is not None:
-            batch["data_samples"] = [self._padded(sample, batch["inputs"].shape[-2:]) for sample in samples]
+            shape = batch["inputs"].shape[-2:]
+            # Only a loss needs the truth at the size of the inputs: predictions are brought to that of the truth.
+            batch["data_samples"] = [self._padded(sample, shape, truth=training) for sample in samples]
         if training:
             for augment in self.batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
 
-    def _padded(self, sample: SegDataSample, shape: torch.Size) -> SegDataSample:
+    def _padded(self, sample: SegDataSample, shape: torch.Size, *, truth: bool) -> SegDataSample:
         sample.set_metainfo({"pad_shape": tuple(shape)})
-        truth = sample.get("gt_sem_seg")
-        if truth is not None and truth.shape != tuple(shape):
-            labels = truth.data
+        known = sample.get("gt_sem_seg") if truth else None
+        if known is not None and known.shape != tuple(shape):
+            labels = known.data
             right, bottom = shape[1] - labels.shape[-1], shape[0] - labels.shape[-2]
             sample.gt_sem_seg = PixelData(data=F.pad(labels, (0, right, 0, bottom), value=self.seg_pad_val))
         return sample

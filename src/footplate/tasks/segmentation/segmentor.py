@@ -1,36 +1,28 @@
 """A segmentation model that trains in minutes without an accelerator."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
-from footplate.errors import ArgumentError, DataError
-from footplate.models import BaseModel
 from footplate.registry import MODELS
-from footplate.structures import PixelData
+from footplate.tasks.segmentation.base import BaseSegmentor
 from footplate.tasks.segmentation.network import EncoderDecoder
-from footplate.tasks.segmentation.sample import SegDataSample
 
 
 @MODELS.register_module()
-class SmallSegmentor(BaseModel):
+class SmallSegmentor(BaseSegmentor):
     """Semantic segmentation of small pictures with an `EncoderDecoder`.
 
     Args:
         num_classes: How many classes there are, the background included.
         widths: Channels of the network's stages.
         depths: Residual blocks of its stages.
-        ignore_index: Pixels whose truth is this label do not count.
-        class_weight: How much each class weighs in the loss, ``(num_classes,)``; equal by default.
-        flip_test: Average predictions over the picture and its mirror image.
-        data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
-        init_cfg: See `BaseModel`.
+        settings: Those of `BaseSegmentor`.
 
     Raises:
-        ArgumentError: `class_weight` has another length than there are classes.
+        ArgumentError: See `BaseSegmentor`.
 
     Example:
         >>> import torch
@@ -44,89 +36,14 @@ class SmallSegmentor(BaseModel):
         *,
         widths: Sequence[int] = (32, 64, 128, 192),
         depths: Sequence[int] = (1, 1, 2, 2),
-        ignore_index: int = 255,
-        class_weight: Sequence[float] | None = None,
-        flip_test: bool = False,
-        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        **settings: Any,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        if class_weight is not None and len(class_weight) != num_classes:
-            raise ArgumentError(f"there are {num_classes} classes", key="class_weight", found=class_weight)
+        super().__init__(num_classes, **settings)
         self.network = EncoderDecoder(num_classes, widths=widths, depths=depths)
         # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-        self.ignore_index = ignore_index
-        self.flip_test = flip_test
-        self.class_weight: Tensor | None
-        weights = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
-        self.register_buffer("class_weight", weights, persistent=False)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[SegDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
-
-        Args:
-            inputs: ``(N, 3, H, W)``, float.
-            data_samples: With `gt_sem_seg` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce` and `acc_seg`, the share of right pixels in
-                percent; "predict": a SegDataSample for each picture.
-
-        Raises:
-            ArgumentError: There is no such mode.
-            DataError: The loss is asked for and there is no truth.
-        """
-        if mode == "tensor":
-            return self._score(inputs)
-        if mode == "loss":
-            return self._loss(inputs, data_samples)
-        if mode == "predict":
-            return self._predict(inputs, data_samples)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-
-    def _score(self, inputs: Tensor) -> Tensor:
+    def score(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``."""
         scores: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
         return scores.float()  # losses are summed up in full precision also under autocast
-
-    def _loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
-        truth = _stack_truth(data_samples)
-        scores = self._score(inputs)
-        loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
-        accuracy = _pixel_accuracy(scores.detach(), truth, self.ignore_index)
-        return {"loss_ce": loss, "acc_seg": accuracy}
-
-    def _predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        scores = self._score(inputs)
-        if self.flip_test:
-            scores = (scores + self._score(inputs.flip(-1)).flip(-1)) / 2
-        samples = data_samples if data_samples is not None else [SegDataSample() for _ in scores]
-        return [_fill(sample, each) for sample, each in zip(samples, scores, strict=True)]
-
-
-def _stack_truth(data_samples: Sequence[SegDataSample] | None) -> Tensor:
-    if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
-        raise DataError("the loss needs the truth of every picture: 'gt_sem_seg' in its data sample")
-    return torch.cat([sample.gt_sem_seg.data for sample in data_samples]).long()
-
-
-def _pixel_accuracy(scores: Tensor, truth: Tensor, ignore_index: int) -> Tensor:
-    """The share of right pixels among those that count, in percent, ``()``."""
-    counted = truth != ignore_index
-    right = (scores.argmax(dim=1) == truth) & counted
-    return 100 * right.sum() / counted.sum().clamp(min=1)
-
-
-def _fill(sample: SegDataSample, scores: Tensor) -> SegDataSample:
-    """Writes scores and classes into a sample, cut to the picture before padding, at its size before resizing."""
-    height, width = sample.get("img_shape", scores.shape[-2:])[:2]
-    scores = scores[:, :height, :width]
-    original = tuple(sample.get("ori_shape", scores.shape[-2:]))[:2]
-    if original != tuple(scores.shape[-2:]):
-        scores = F.interpolate(scores[None], original, mode="bilinear", align_corners=False)[0]
-    sample.seg_logits = PixelData(data=scores)
-    sample.pred_sem_seg = PixelData(data=scores.argmax(dim=0, keepdim=True))
-    return sample

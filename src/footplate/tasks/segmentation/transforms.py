@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from footplate.errors import DataError
@@ -34,7 +35,7 @@ class PackSegInputs:
         meta_keys: What is kept as metainfo, where it is there.
 
     Raises:
-        DataError: There is no picture.
+        DataError: There is no picture, or a label is none of the data set's `num_classes`.
     """
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
@@ -49,9 +50,24 @@ class PackSegInputs:
         meta = {key: results[key] for key in self.meta_keys if key in results}
         sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **meta})
         if "gt_seg_map" in results:
-            truth = torch.from_numpy(np.asarray(results["gt_seg_map"]).astype(np.int64))
-            sample.gt_sem_seg = PixelData(data=truth)
+            labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
+            if "num_classes" in results:
+                _check_labels(labels, results)
+            sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
         return {"inputs": torch.from_numpy(np.ascontiguousarray(planes)), "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(meta_keys={self.meta_keys})"
+
+
+def _check_labels(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
+    count, ignored = results["num_classes"], results.get("ignore_index", 255)
+    if labels.size and 0 <= labels.min() and labels.max() < count:
+        return
+    outside = np.unique(labels[((labels < 0) | (labels >= count)) & (labels != ignored)])
+    if outside.size:
+        path = results.get("seg_map_path", results.get("img_path", ""))
+        raise DataError(
+            f"the label map '{path}' holds class {outside[0]}, there are {count}",
+            notes=[f"classes are 0 to {count - 1}, {ignored} does not count"],
+        )

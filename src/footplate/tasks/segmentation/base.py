@@ -1,0 +1,141 @@
+"""What models of semantic segmentation share: losses, predictions, and the way back to the picture's size."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError, DataError
+from footplate.models import BaseModel
+from footplate.structures import PixelData
+from footplate.tasks.segmentation.sample import SegDataSample
+
+_AXES = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
+
+
+class BaseSegmentor(BaseModel):
+    """A model that gives every pixel a score for every class; a subclass overrides `score`.
+
+    Args:
+        num_classes: How many classes there are, the background included.
+        ignore_index: Pixels whose truth is this label do not count.
+        class_weight: How much each class weighs in the loss, ``(num_classes,)``; equal by default.
+        flip_test: Average predictions over the picture and its mirror image.
+        data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: `class_weight` has another length than there are classes.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        ignore_index: int = 255,
+        class_weight: Sequence[float] | None = None,
+        flip_test: bool = False,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        if class_weight is not None and len(class_weight) != num_classes:
+            raise ArgumentError(f"there are {num_classes} classes", key="class_weight", found=class_weight)
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.flip_test = flip_test
+        self.class_weight: Tensor | None
+        weights = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        self.register_buffer("class_weight", weights, persistent=False)
+
+    @abstractmethod
+    def score(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)``, float32, for pictures ``(N, 3, H, W)``."""
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[SegDataSample] | None = None,
+        mode: Literal["tensor", "loss", "predict"] = "tensor",
+    ) -> Any:
+        """Returns what `mode` asks for.
+
+        Args:
+            inputs: ``(N, 3, H, W)``, float.
+            data_samples: With `gt_sem_seg` for the loss; those of a prediction are filled and returned.
+            mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce` and `acc_seg`, the share of right pixels in
+                percent; "predict": a SegDataSample for each picture.
+
+        Raises:
+            ArgumentError: There is no such mode.
+            DataError: The loss is asked for and there is no truth.
+        """
+        if mode == "tensor":
+            return self.score(inputs)
+        if mode == "loss":
+            return self._loss(inputs, data_samples)
+        if mode == "predict":
+            return self._predict(inputs, data_samples)
+        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+
+    def _loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
+        truth = stack_truth(data_samples, inputs.shape[-2:], self.ignore_index)
+        scores = self.score(inputs)
+        loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
+        accuracy = _pixel_accuracy(scores.detach(), truth, self.ignore_index)
+        return {"loss_ce": loss, "acc_seg": accuracy}
+
+    def _predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
+        scores = self.score(inputs)
+        if self.flip_test:
+            scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2
+        samples = data_samples if data_samples is not None else [SegDataSample() for _ in scores]
+        return [_fill(sample, each) for sample, each in zip(samples, scores, strict=True)]
+
+
+def stack_truth(data_samples: Sequence[SegDataSample] | None, shape: Sequence[int], ignore_index: int) -> Tensor:
+    """Returns the truth of all pictures, ``(N, H, W)``, int64, at the size of the inputs.
+
+    In training the preprocessor has padded it already. In validation it may have the size of the picture before that
+    was resized.
+
+    Raises:
+        DataError: A sample has no truth.
+    """
+    if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
+        raise DataError("the loss needs the truth of every picture: 'gt_sem_seg' in its data sample")
+    return torch.cat([_truth_at(sample, (shape[0], shape[1]), ignore_index) for sample in data_samples]).long()
+
+
+def _truth_at(sample: SegDataSample, shape: tuple[int, int], ignore_index: int) -> Tensor:
+    labels: Tensor = sample.gt_sem_seg.data
+    if tuple(labels.shape[-2:]) == shape:
+        return labels
+    size = tuple(sample.get("img_shape", shape))[:2]
+    if tuple(labels.shape[-2:]) != size:
+        labels = F.interpolate(labels[None].float(), size, mode="nearest")[0].to(labels.dtype)
+    return F.pad(labels, (0, shape[1] - size[1], 0, shape[0] - size[0]), value=ignore_index)
+
+
+def _pixel_accuracy(scores: Tensor, truth: Tensor, ignore_index: int) -> Tensor:
+    """The share of right pixels among those that count, in percent, ``()``."""
+    counted = truth != ignore_index
+    right = (scores.argmax(dim=1) == truth) & counted
+    return 100 * right.sum() / counted.sum().clamp(min=1)
+
+
+def _fill(sample: SegDataSample, scores: Tensor) -> SegDataSample:
+    """Writes scores and classes into a sample as the picture lay on disk: not padded, mirrored or resized."""
+    height, width = sample.get("img_shape", scores.shape[-2:])[:2]
+    scores = scores[:, :height, :width]
+    if sample.get("flip", False):
+        scores = scores.flip(_AXES[sample.get("flip_direction") or "horizontal"])
+    original = tuple(sample.get("ori_shape", scores.shape[-2:]))[:2]
+    if original != tuple(scores.shape[-2:]):
+        scores = F.interpolate(scores[None], original, mode="bilinear", align_corners=False)[0]
+    sample.seg_logits = PixelData(data=scores)
+    sample.pred_sem_seg = PixelData(data=scores.argmax(dim=0, keepdim=True))
+    return sample

@@ -1,0 +1,50 @@
+"""SegFormer through the package transformers, built from its config."""
+
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from footplate.errors import ArgumentError, MissingExtraError, nearest
+from footplate.registry import MODELS
+from footplate.tasks.segmentation.base import BaseSegmentor
+
+
+@MODELS.register_module()
+class SegFormer(BaseSegmentor):
+    """A hierarchical transformer with a decoder of plain layers; nothing is downloaded.
+
+    Args:
+        num_classes: How many classes there are, the background included.
+        config: Arguments of transformers' `SegformerConfig`: `hidden_sizes`, `depths`, `sr_ratios` ...
+        settings: Those of `BaseSegmentor`.
+
+    Raises:
+        MissingExtraError: The package transformers is not installed.
+        ArgumentError: `config` has an unknown key.
+
+    Source: Xie et al., "SegFormer", arXiv:2105.15203.
+    """
+
+    def __init__(self, num_classes: int, *, config: dict[str, Any] | None = None, **settings: Any) -> None:
+        super().__init__(num_classes, **settings)
+        self.network: Any = _build(num_classes, config or {})
+
+    def score(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, num_classes, H, W)``: those of the decoder, at a quarter of the size, enlarged."""
+        scores = self.network(pixel_values=inputs).logits
+        return F.interpolate(scores.float(), inputs.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _build(num_classes: int, config: dict[str, Any]) -> Any:
+    try:
+        from transformers import SegformerConfig, SegformerForSemanticSegmentation
+    except ImportError as error:
+        why = "SegFormer is a model of that package"
+        raise MissingExtraError("transformers", extra="transformers", why=why) from error
+    known = SegformerConfig().to_dict()
+    for key in config:
+        if key not in known:
+            near = nearest(key, known)
+            raise ArgumentError(f"SegFormer's config has no '{key}'", key=f"config.{key}", suggestion=near)
+    return SegformerForSemanticSegmentation(SegformerConfig(**config, num_labels=num_classes))

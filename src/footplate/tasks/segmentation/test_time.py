@@ -1,0 +1,32 @@
+"""Merging the predictions of several views of a picture."""
+
+from typing import Any
+
+import torch
+
+from footplate.models import BaseTTAModel
+from footplate.registry import MODELS
+from footplate.structures import PixelData
+from footplate.tasks.segmentation.sample import SegDataSample
+
+
+@MODELS.register_module()
+class SegTTAModel(BaseTTAModel):
+    """Averages the probabilities of the classes over the views, which models return as the picture lay at first.
+
+    Args:
+        module: As of BaseTTAModel.
+        data_preprocessor: As of BaseTTAModel.
+    """
+
+    def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
+        """Returns for each picture the sample of its first view that is not mirrored, with the mean of all."""
+        return [_merged(views) for views in data_samples_list]
+
+
+def _merged(views: list[Any]) -> SegDataSample:
+    probabilities = torch.stack([view.seg_logits.data.softmax(dim=0) for view in views]).mean(dim=0)
+    chosen: SegDataSample = next((view for view in views if not view.get("flip", False)), views[0])
+    chosen.seg_logits = PixelData(data=probabilities)
+    chosen.pred_sem_seg = PixelData(data=probabilities.argmax(dim=0, keepdim=True))
+    return chosen
