@@ -227,7 +227,8 @@ SECOND_GENERATION: dict[str, Names] = {
     "mmengine.utils": {**_CHECKS, **_from("footplate.legacy.files", "mkdir_or_exist")},
     "mmengine.visualization": {
         **_from("footplate.visualization", "Visualizer"),
-        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend"),
+        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "WandbVisBackend"),
+        **_from("footplate.records", "ClearMLVisBackend", "DVCLiveVisBackend", "MLflowVisBackend"),
     },
 }
 

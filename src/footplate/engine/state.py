@@ -49,6 +49,7 @@ def capture(
             "loop": at,
             "hooks": {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())},
             "random": capture_rng(),
+            "writers": runner.visualizer.state_dict(),
         },
     }
     metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
@@ -78,6 +79,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     hub = checkpoint.get("message_hub")
     if isinstance(hub, Mapping):
         runner.message_hub.load_state_dict(hub)
+    runner.visualizer.load_state_dict(run.get("writers", {}))
     states = run.get("hooks", {})
     for key, hook in _keyed(runner):
         if key in states:

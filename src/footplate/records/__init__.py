@@ -8,23 +8,37 @@ from footplate.records.lengths import length_of
 from footplate.records.logger import add_log_file, get_logger, logging_to, print_log, set_level
 from footplate.records.processor import LogProcessor
 from footplate.records.writers import (
+    AimVisBackend,
     BaseVisBackend,
+    ClearMLVisBackend,
+    DVCLiveVisBackend,
+    GuardedWriters,
     LocalVisBackend,
     MLflowVisBackend,
+    NeptuneVisBackend,
+    SwanlabVisBackend,
     TensorboardVisBackend,
+    TrackioVisBackend,
     WandbVisBackend,
     write_config,
 )
 
 __all__ = [
+    "AimVisBackend",
     "BaseVisBackend",
+    "ClearMLVisBackend",
+    "DVCLiveVisBackend",
+    "GuardedWriters",
     "HistoryBuffer",
     "Instances",
     "LocalVisBackend",
     "LogProcessor",
     "MLflowVisBackend",
     "MessageHub",
+    "NeptuneVisBackend",
+    "SwanlabVisBackend",
     "TensorboardVisBackend",
+    "TrackioVisBackend",
     "WandbVisBackend",
     "add_log_file",
     "describe_environment",

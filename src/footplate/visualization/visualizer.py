@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from footplate.errors import ArgumentError, at_key, with_origins
-from footplate.records import BaseVisBackend, Instances
+from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.visualization.drawing import Drawing, Picture
 
@@ -50,6 +50,7 @@ class Visualizer(Drawing, Instances):
         self.dataset_meta: Mapping[str, Any] = {}
         self._warned_of_display = False
         self._vis_backends: dict[str, BaseVisBackend] = {}
+        self._writers = GuardedWriters(self._vis_backends)
         for position, cfg in enumerate(vis_backends or ()):
             with at_key(f"vis_backends[{position}]"):
                 self._add_backend(cfg, save_dir)
@@ -68,30 +69,25 @@ class Visualizer(Drawing, Instances):
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Stores the config of the run with every writer."""
-        for backend in self._vis_backends.values():
-            backend.add_config(config, **kwargs)
+        self._writers.tell("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
         """Stores the graph of the model with every writer that can."""
-        for backend in self._vis_backends.values():
-            backend.add_graph(model, data_batch, **kwargs)
+        self._writers.tell("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
         """Stores a picture ``(H, W, 3)``, uint8, RGB with every writer."""
-        for backend in self._vis_backends.values():
-            backend.add_image(name, image, step)
+        self._writers.tell("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Stores a number with every writer."""
-        for backend in self._vis_backends.values():
-            backend.add_scalar(name, value, step, **kwargs)
+        self._writers.tell("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
         """Stores numbers of one step with every writer."""
-        for backend in self._vis_backends.values():
-            backend.add_scalars(scalar_dict, step, file_path, **kwargs)
+        self._writers.tell("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     def add_datasample(
         self,
@@ -145,8 +141,15 @@ class Visualizer(Drawing, Instances):
 
     def close(self) -> None:
         """Lets every writer finish."""
-        for backend in self._vis_backends.values():
-            backend.close()
+        self._writers.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs for its writers to continue, by their names."""
+        return self._writers.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave, before anything is written."""
+        self._writers.load_state_dict(state)
 
     def _add_backend(self, cfg: Any, save_dir: str | None) -> None:
         if isinstance(cfg, Mapping):

@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from footplate import Config
-from footplate.errors import MissingExtraError
 from footplate.registry import VISBACKENDS
 
 
 class Library:
     """Stands for the package wandb and for its run, and keeps what it is told."""
+
+    id = "abc"
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, Any]] = []
@@ -22,6 +23,15 @@ class Library:
     def init(self, **kwargs: Any) -> "Library":
         self.calls.append(("init", kwargs))
         return self
+
+    def login(self, **kwargs: Any) -> bool:
+        return True
+
+    def watch(self, model: Any, **kwargs: Any) -> None:
+        self.calls.append(("watch", (model, kwargs)))
+
+    def log_code(self, **kwargs: Any) -> None:
+        self.calls.append(("code", kwargs))
 
     def Image(self, image: Any) -> Any:  # noqa: N802  # wandb's name
         return ("picture", image.shape)
@@ -76,7 +86,19 @@ def test_nothing_is_finished_that_was_not_started(library: Library, tmp_path: Pa
     assert library.calls == []
 
 
-def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "wandb", None)
-    with pytest.raises(MissingExtraError, match=r"pip install 'footplate\[wandb\]'"):
-        VISBACKENDS.build({"type": "WandbVisBackend"})
+def test_code_and_gradients_are_kept_where_that_is_asked_for(library: Library, tmp_path: Path) -> None:
+    cfg = {"type": "WandbVisBackend", "save_dir": str(tmp_path), "log_code_name": "src", "watch_kwargs": {"log": "all"}}
+    writer = VISBACKENDS.build(cfg)
+    writer.add_config(Config({"lr": 0.5}))
+    writer.add_graph("model", None)
+    assert library.calls[-2:] == [("code", {"name": "src"}), ("watch", ("model", {"log": "all"}))]
+
+
+def test_what_is_written_after_the_end_continues_the_run(library: Library, tmp_path: Path) -> None:
+    writer = VISBACKENDS.build({"type": "WandbVisBackend", "save_dir": str(tmp_path)})
+    for step in (1, 2):
+        writer.add_scalar("loss", 1.0, step)
+        writer.close()
+    starts = [values for name, values in library.calls if name == "init"]
+    assert starts == [{"dir": str(tmp_path)}, {"dir": str(tmp_path), "id": "abc", "resume": "allow"}]
+    assert writer.state_dict() == {"id": "abc"}

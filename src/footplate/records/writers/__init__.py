@@ -1,16 +1,29 @@
 """Where scalars, pictures and the config of a run are written; one writer a file."""
 
 from footplate.records.writers.base import BaseVisBackend
+from footplate.records.writers.clearml import ClearMLVisBackend
+from footplate.records.writers.dvclive import DVCLiveVisBackend
+from footplate.records.writers.guard import GuardedWriters
 from footplate.records.writers.local import LocalVisBackend, write_config
 from footplate.records.writers.mlflow import MLflowVisBackend
+from footplate.records.writers.refused import AimVisBackend, NeptuneVisBackend
+from footplate.records.writers.swanlab import SwanlabVisBackend
 from footplate.records.writers.tensorboard import TensorboardVisBackend
+from footplate.records.writers.trackio import TrackioVisBackend
 from footplate.records.writers.wandb import WandbVisBackend
 
 __all__ = [
+    "AimVisBackend",
     "BaseVisBackend",
+    "ClearMLVisBackend",
+    "DVCLiveVisBackend",
+    "GuardedWriters",
     "LocalVisBackend",
     "MLflowVisBackend",
+    "NeptuneVisBackend",
+    "SwanlabVisBackend",
     "TensorboardVisBackend",
+    "TrackioVisBackend",
     "WandbVisBackend",
     "write_config",
 ]

@@ -49,6 +49,13 @@ class BaseVisBackend:
     def close(self) -> None:
         """Finishes writing."""
 
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to continue where this one wrote, plain values by name."""
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Takes back what `state_dict` gave, before anything is written."""
+
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
     """Returns the values that are numbers, or tensors and arrays of one element, by name."""

@@ -1,5 +1,6 @@
 """The writer that needs nothing but a folder."""
 
+import errno
 import json
 import logging
 import os
@@ -82,9 +83,13 @@ class LocalVisBackend(BaseVisBackend):
     def _append(self, name: str, line: dict[str, Any]) -> None:
         # One write of a whole line: a run that is killed leaves no half line before a later one.
         data = (json.dumps(line) + "\n").encode()
-        descriptor = os.open(f"{self.folder}{os.sep}{name}", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+        path = f"{self.folder}{os.sep}{name}"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
-            os.write(descriptor, data)
+            written = os.write(descriptor, data)
+            if written < len(data):  # the disk is full
+                os.ftruncate(descriptor, os.fstat(descriptor).st_size - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), path)
         finally:
             os.close(descriptor)
 

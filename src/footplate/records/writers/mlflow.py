@@ -1,23 +1,23 @@
 """The writer for MLflow."""
 
-import functools
 import os
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import MissingExtraError
-from footplate.records.writers.base import BaseVisBackend, numbers_in
+from footplate.records.writers.tracker import Tracker, files_to_keep, import_library
 from footplate.registry import VISBACKENDS
 
 _LONGEST = 6000  # what MLflow keeps of the value of a parameter
+_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # in the names of metrics and parameters
 
 
 @VISBACKENDS.register_module()
-class MLflowVisBackend(BaseVisBackend):
+class MLflowVisBackend(Tracker):
     """Writes scalars, pictures and the config to a run of MLflow.
 
     Args:
@@ -26,8 +26,10 @@ class MLflowVisBackend(BaseVisBackend):
         run_name: The run.
         tags: Of the run.
         params: Parameters of the run beside the config's.
-        tracking_uri: The store; a SQLite file in `save_dir` by default.
+        tracking_uri: The store; by default MLFLOW_TRACKING_URI, or else a SQLite file in `save_dir`.
+        artifact_suffix: How the names of the files in `save_dir` end that become artifacts when the run is finished.
         tracked_config_keys: The top-level keys of the config that are parameters; by default all.
+        artifact_location: Where a new experiment keeps its artifacts.
 
     Raises:
         MissingExtraError: The package mlflow is not installed.
@@ -41,57 +43,68 @@ class MLflowVisBackend(BaseVisBackend):
         tags: Mapping[str, Any] | None = None,
         params: Mapping[str, Any] | None = None,
         tracking_uri: str | None = None,
-        tracked_config_keys: Mapping[str, Any] | None = None,
+        artifact_suffix: Sequence[str] | str = (".json", ".log", ".py", "yaml"),
+        tracked_config_keys: Mapping[str, Any] | Sequence[str] | None = None,
+        artifact_location: str | None = None,
     ) -> None:
         super().__init__(save_dir)
-        self._library = _mlflow()
+        self._library = import_library("mlflow", extra="mlflow", why=type(self).__name__)
         self._exp_name, self._run_name = exp_name or "Default", run_name
         self._tags, self._params = dict(tags or {}), dict(params or {})
-        self._tracking_uri = tracking_uri
+        self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
+        self._artifact_suffix = artifact_suffix
         self._tracked = tracked_config_keys
-
-    @functools.cached_property
-    def experiment(self) -> Any:
-        """The module mlflow with a run started; on first use."""
-        folder = os.path.abspath(self._save_dir or "vis_data")
-        os.makedirs(folder, exist_ok=True)
-        self._library.set_tracking_uri(self._tracking_uri or f"sqlite:///{os.path.join(folder, 'mlflow.db')}")
-        if self._tracking_uri is None and self._library.get_experiment_by_name(self._exp_name) is None:
-            # Else pictures and texts would lie in the current folder.
-            self._library.create_experiment(self._exp_name, os.path.join(folder, "mlartifacts"))
-        self._library.set_experiment(self._exp_name)
-        self._library.start_run(run_name=self._run_name, tags=self._tags or None)
-        if self._params:
-            self._library.log_params(self._params)
-        return self._library
+        self._artifact_location = artifact_location
+        self._known_params: set[str] = set()
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as parameters, and whole as a text."""
         values = config.to_dict()
         wanted = {key: values[key] for key in values if self._tracked is None or key in self._tracked}
-        flat = {key: str(value)[:_LONGEST] for key, value in _flat(wanted).items()}
-        self.experiment.log_params(flat)
-        self.experiment.log_text(config.pretty_text, "config.py")
+        library = self.experiment
+        self._add_params({key: str(value)[:_LONGEST] for key, value in _flat(wanted).items()})
+        library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes one scalar; what is no number is left out."""
-        self.add_scalars({name: value}, step)
+    def _start(self) -> Any:
+        library = self._library
+        uri = self.identity.get("tracking_uri") or self._tracking_uri
+        store = uri or f"sqlite:///{os.path.join(self.folder, 'mlflow.db')}"
+        library.set_tracking_uri(store)
+        self._choose_experiment(own_store=uri is None)
+        run = library.start_run(run_id=self.identity.get("run_id"), run_name=self._run_name, tags=self._tags or None)
+        self.identity = {"run_id": run.info.run_id, "tracking_uri": store}
+        self._known_params = set(run.data.params)
+        self._add_params(self._params)
+        return library
 
-    def add_scalars(
-        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
-    ) -> None:
-        """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
-        found = numbers_in(scalar_dict)
-        self.experiment.log_metrics(found, step=int(found.pop("step", step)))
+    def _choose_experiment(self, *, own_store: bool) -> None:
+        library = self._library
+        location = self._artifact_location
+        if location is None and own_store:
+            # Else pictures and texts would lie in the current folder.
+            location = os.path.join(self.folder, "mlartifacts")
+        if location is not None and library.get_experiment_by_name(self._exp_name) is None:
+            library.create_experiment(self._exp_name, location)
+        library.set_experiment(self._exp_name)
 
-    def close(self) -> None:
-        """Finishes the run."""
-        if "experiment" in self.__dict__:
-            self.experiment.end_run()
+    def _add_params(self, values: Mapping[str, Any]) -> None:
+        # A store refuses another value for a parameter that it has, which a continued run may well bring.
+        new = {key: value for key, value in values.items() if key not in self._known_params}
+        if new:
+            self._library.log_params(new)
+        self._known_params.update(new)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self.experiment.log_metrics({_FORBIDDEN.sub("_", name): value for name, value in values.items()}, step=step)
+
+    def _finish(self) -> None:
+        for path in files_to_keep(self._save_dir, self._artifact_suffix):
+            self._run.log_artifact(path)
+        self._run.end_run()
 
 
 def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -100,13 +113,5 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         if isinstance(item, Mapping) and item:
             found.update(_flat(item, f"{prefix}{key}."))
         else:
-            found[f"{prefix}{key}"] = item
+            found[_FORBIDDEN.sub("_", f"{prefix}{key}")] = item
     return found
-
-
-def _mlflow() -> Any:
-    try:
-        import mlflow  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("mlflow", extra="mlflow", why="MLflowVisBackend") from error
-    return mlflow

@@ -1,20 +1,21 @@
 """The writer for TensorBoard."""
 
-import functools
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import MissingExtraError
-from footplate.records.writers.base import BaseVisBackend, numbers_in
+from footplate.records.writers.tracker import Tracker
 from footplate.registry import VISBACKENDS
 
 
 @VISBACKENDS.register_module()
-class TensorboardVisBackend(BaseVisBackend):
+class TensorboardVisBackend(Tracker):
     """Writes scalars, pictures and the config as TensorBoard's events, under `save_dir`.
+
+    A resumed run that writes into the folder of the run before (a `save_dir` of one's own) takes the place of what
+    that wrote behind the checkpoint.
 
     Args:
         save_dir: The folder, `work_dir/<timestamp>/vis_data` in a run.
@@ -27,11 +28,6 @@ class TensorboardVisBackend(BaseVisBackend):
         super().__init__(save_dir)
         self._writer_type = _summary_writer()
 
-    @functools.cached_property
-    def experiment(self) -> Any:
-        """The SummaryWriter; made on first use."""
-        return self._writer_type(self._save_dir or "vis_data")
-
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as a text."""
         self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
@@ -42,23 +38,17 @@ class TensorboardVisBackend(BaseVisBackend):
             name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
         )
 
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes one scalar; what is no number is left out."""
-        self.add_scalars({name: value}, step)
+    def _start(self) -> Any:
+        last = self.identity.get("last_step")
+        return self._writer_type(self.folder, purge_step=None if last is None else last + 1)
 
-    def add_scalars(
-        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
-    ) -> None:
-        """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
-        found = numbers_in(scalar_dict)
-        at = int(found.pop("step", step))
-        for name, value in found.items():
-            self.experiment.add_scalar(name, value, at)
+    def _write(self, values: dict[str, float], step: int) -> None:
+        for name, value in values.items():
+            self.experiment.add_scalar(name, value, step)
+        self.identity["last_step"] = max(step, self.identity.get("last_step", 0))
 
-    def close(self) -> None:
-        """Finishes writing."""
-        if "experiment" in self.__dict__:
-            self.experiment.close()
+    def _finish(self) -> None:
+        self._run.close()
 
 
 def _summary_writer() -> Any:

@@ -1,6 +1,6 @@
 """The writer for Weights & Biases."""
 
-import functools
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -8,25 +8,31 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import MissingExtraError
-from footplate.records.writers.base import BaseVisBackend, numbers_in
+from footplate.errors import ArgumentError
+from footplate.records.writers.tracker import Tracker, check_init_kwargs, import_library
 from footplate.registry import VISBACKENDS
+
+_logger = logging.getLogger("footplate.records")
 
 
 @VISBACKENDS.register_module()
-class WandbVisBackend(BaseVisBackend):
+class WandbVisBackend(Tracker):
     """Writes scalars, pictures and the config to a run of Weights & Biases.
 
-    Scalars carry their step as a value, so that metrics by epoch and losses by iteration stand in one run.
+    Scalars carry their step as a value, so that metrics by epoch and losses by iteration stand in one run. Where no
+    mode is given and no login is known, the run is kept offline: nothing asks or waits.
 
     Args:
         save_dir: The folder for its files.
         init_kwargs: Arguments of `wandb.init`: `project`, `name`, `mode="offline"` ...
         define_metric_cfg: How metrics are summarised: `{"mIoU": "max"}`, or a list of arguments of `define_metric`.
         commit: Whether each call sends what came before it.
+        log_code_name: The name under which the code in the current folder is kept with the config.
+        watch_kwargs: Arguments of `watch`, which `add_graph` calls.
 
     Raises:
         MissingExtraError: The package wandb is not installed.
+        ArgumentError: `wandb.init` takes no such argument.
     """
 
     def __init__(
@@ -35,56 +41,67 @@ class WandbVisBackend(BaseVisBackend):
         init_kwargs: Mapping[str, Any] | None = None,
         define_metric_cfg: Mapping[str, str] | Sequence[Mapping[str, Any]] | None = None,
         commit: bool = True,
+        log_code_name: str | None = None,
+        watch_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(save_dir)
-        self._library = _wandb()
-        self._init_kwargs = dict(init_kwargs or {})
+        self._library = import_library("wandb", extra="wandb", why=type(self).__name__)
+        self._init_kwargs = check_init_kwargs(self._library.init, init_kwargs)
         self._metrics = define_metric_cfg or {}
         self._commit = commit
-
-    @functools.cached_property
-    def experiment(self) -> Any:
-        """The run; started on first use."""
-        folder = self._save_dir or "vis_data"
-        os.makedirs(folder, exist_ok=True)
-        run = self._library.init(**{"dir": folder, **self._init_kwargs})
-        run.define_metric("*", step_metric="step")
-        if isinstance(self._metrics, Mapping):
-            for name, summary in self._metrics.items():
-                run.define_metric(name, summary=summary, step_metric="step")
-        else:
-            for settings in self._metrics:
-                run.define_metric(**settings)
-        return run
+        self._log_code_name = log_code_name
+        self._watch_kwargs = dict(watch_kwargs or {})
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
         """Writes the config as that of the run."""
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
+        if self._log_code_name is not None:
+            self.experiment.log_code(name=self._log_code_name)
+
+    def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
+        """Watches the model's gradients and weights, as `watch_kwargs` say."""
+        self.experiment.watch(model, **self._watch_kwargs)
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         picture = self._library.Image(np.ascontiguousarray(image))
         self.experiment.log({name: picture, "step": step}, commit=self._commit)
 
-    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes one scalar; what is no number is left out."""
-        self.add_scalars({name: value}, step)
+    def _start(self) -> Any:
+        settings = {"dir": self.folder, **self._mode(), **self._init_kwargs}
+        if "id" in self.identity:
+            settings = {"id": self.identity["id"], "resume": "allow", **settings}
+        run = self._library.init(**settings)
+        self.identity = {"id": run.id}
+        run.define_metric("*", step_metric="step")
+        if isinstance(self._metrics, Mapping):
+            for name, summary in self._metrics.items():
+                run.define_metric(name, summary=summary, step_metric="step")
+        else:
+            for each in self._metrics:
+                run.define_metric(**each)
+        return run
 
-    def add_scalars(
-        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
-    ) -> None:
-        """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
-        self.experiment.log({"step": step, **numbers_in(scalar_dict)}, commit=self._commit)
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self.experiment.log({"step": step, **values}, commit=self._commit)
 
-    def close(self) -> None:
-        """Finishes the run."""
-        if "experiment" in self.__dict__:
-            self.experiment.finish()
+    def _finish(self) -> None:
+        self._run.finish()
 
+    def _mode(self) -> dict[str, str]:
+        mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
+        if mode not in (None, "online") or self._knows_login():
+            return {}
+        if mode == "online":
+            # The library would ask at the terminal, and wait.
+            raise ArgumentError(
+                "mode 'online' of Weights & Biases needs a login, and none is known",
+                notes=["run `wandb login`, set WANDB_API_KEY, or take mode='offline'"],
+            )
+        _logger.warning(
+            "no login of Weights & Biases is known: the run is kept offline in %s; `wandb sync` sends it", self.folder
+        )
+        return {"mode": "offline"}
 
-def _wandb() -> Any:
-    try:
-        import wandb  # type: ignore[import-not-found, unused-ignore]
-    except ImportError as error:
-        raise MissingExtraError("wandb", extra="wandb", why="WandbVisBackend") from error
-    return wandb
+    def _knows_login(self) -> bool:
+        return bool(os.environ.get("WANDB_API_KEY")) or bool(self._library.login(prompt=False, verify=False))

@@ -1,0 +1,83 @@
+"""The writer for DVCLive."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_keep, import_library
+from footplate.registry import VISBACKENDS
+
+# The library would commit to the user's git repository, and write a dvc.yaml into the current folder.
+_QUIET = {"save_dvc_exp": False, "dvcyaml": None}
+
+
+@VISBACKENDS.register_module()
+class DVCLiveVisBackend(Tracker):
+    """Writes scalars, pictures and the config as DVCLive's files.
+
+    A resumed run goes on in the folder of the run that it continues.
+
+    Args:
+        save_dir: The folder for its files.
+        artifact_suffix: How the names of the files end that are logged as artifacts when the run is finished; that
+            needs a DVC repository.
+        init_kwargs: Arguments of `dvclive.Live`: `report`, `save_dvc_exp=True` ...
+
+    Raises:
+        MissingExtraError: The package dvclive is not installed.
+        ArgumentError: `Live` takes no such argument.
+    """
+
+    def __init__(
+        self,
+        save_dir: str | None = None,
+        artifact_suffix: Sequence[str] | str = (".json", ".py", "yaml"),
+        init_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(save_dir)
+        self._library = import_library("dvclive", extra="dvclive", why=type(self).__name__)
+        self._init_kwargs = check_init_kwargs(self._library.Live, init_kwargs)
+        self._artifact_suffix = artifact_suffix
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as parameters."""
+        self.experiment.log_params(_plain(config.to_dict()))
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        live = self.experiment
+        live.step = step
+        live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
+
+    def _start(self) -> Any:
+        settings = {**_QUIET, "dir": self.folder, **self._init_kwargs}
+        continued = self.identity.get("dir")
+        if continued is not None and os.path.isdir(continued):
+            settings = {**settings, "dir": continued, "resume": True}
+        self.identity = {"dir": os.path.abspath(settings["dir"])}
+        return self._library.Live(**settings)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        live = self.experiment
+        live.step = step
+        for name, value in values.items():
+            live.log_metric(name, value)
+        live.make_summary()
+
+    def _finish(self) -> None:
+        if self._init_kwargs.get("save_dvc_exp"):
+            for path in files_to_keep(self._save_dir, self._artifact_suffix):
+                self._run.log_artifact(path)
+        self._run.end()
+
+
+def _plain(value: Any) -> Any:
+    """Turns what YAML has no word for into its text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(each) for each in value]
+    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)

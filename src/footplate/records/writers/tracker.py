@@ -1,0 +1,141 @@
+"""What writers share that hand a run to a library: a run, started on first use, that a resumed one continues."""
+
+import importlib
+import inspect
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from footplate.errors import ArgumentError, FootplateError, MissingExtraError, nearest
+from footplate.records.writers.base import BaseVisBackend, numbers_in
+
+_logger = logging.getLogger("footplate.records")
+
+
+class Tracker(BaseVisBackend):
+    """A writer whose library keeps runs.
+
+    A subclass says how a run starts, takes numbers and ends: `_start`, `_write`, `_finish`. What names the run in the
+    library's store goes into `identity`; checkpoints hold it, so that a resumed run continues the same one.
+
+    Args:
+        save_dir: The folder for its files, `work_dir/<timestamp>/vis_data` in a run.
+    """
+
+    def __init__(self, save_dir: str | None = None) -> None:
+        super().__init__(save_dir)
+        self.identity: dict[str, Any] = {}
+        self._run: Any = None
+
+    @property
+    def folder(self) -> str:
+        """Where the library may write; made on first use."""
+        folder = os.path.abspath(self._save_dir or "vis_data")
+        os.makedirs(folder, exist_ok=True)
+        return folder
+
+    @property
+    def experiment(self) -> Any:
+        """The library's own object for the run, which is started on first use."""
+        if self._run is None:
+            self._run = self._start_or_continue()
+        return self._run
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        """Writes one scalar; what is no number is left out."""
+        self.add_scalars({name: value}, step)
+
+    def add_scalars(
+        self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
+    ) -> None:
+        """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
+        found = numbers_in(scalar_dict)
+        at = int(found.pop("step", step))
+        if found:
+            self._write(found, at)
+
+    def close(self) -> None:
+        """Finishes the run; what is written later continues it."""
+        if self._run is not None:
+            self._finish()
+            self._run = None
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what names the run; empty where none was started."""
+        return dict(self.identity)
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues the run that `state` names."""
+        self.identity = dict(state)
+
+    def _start_or_continue(self) -> Any:
+        try:
+            return self._start()
+        except FootplateError:
+            raise
+        except Exception as error:
+            if not self.identity:
+                raise
+            _logger.warning(
+                "%s cannot continue the run %s (%s: %s): it starts a new one",
+                type(self).__name__,
+                self.identity,
+                type(error).__name__,
+                " ".join(str(error).split())[:200],
+            )
+            self.identity = {}
+            return self._start()
+
+    def _start(self) -> Any:
+        """Starts or continues the run and returns the library's object for it."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its run starts")
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        """Writes numbers of one step."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it writes")
+
+    def _finish(self) -> None:
+        """Ends the run."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how its run ends")
+
+
+def import_library(module: str, *, extra: str, why: str) -> Any:
+    """Imports a library when it is needed.
+
+    Raises:
+        MissingExtraError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], extra=extra, why=why) from error
+
+
+def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Returns a copy of `given`, the arguments for `function`.
+
+    Raises:
+        ArgumentError: `function` takes no argument of that name.
+    """
+    known = inspect.signature(function).parameters
+    if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in known.values()):
+        for name in given or ():
+            if name not in known:
+                near = nearest(name, known)
+                raise ArgumentError(f"{_name(function)} takes no '{name}'", key=f"init_kwargs.{name}", suggestion=near)
+    return dict(given or {})
+
+
+def files_to_keep(folder: str | None, suffixes: Sequence[str] | str) -> list[str]:
+    """Returns the files of `folder` whose names end with one of `suffixes`, sorted."""
+    if folder is None or not os.path.isdir(folder):
+        return []
+    ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)
+    return sorted(str(path) for path in Path(folder).iterdir() if path.is_file() and path.name.endswith(ends))
+
+
+def _name(function: Callable[..., Any]) -> str:
+    module = getattr(function, "__module__", "").partition(".")[0]
+    return f"{module}.{getattr(function, '__name__', 'init')}"

@@ -1,0 +1,95 @@
+import logging
+from typing import Any
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.records import BaseVisBackend, GuardedWriters
+
+
+class Told(BaseVisBackend):
+    """Keeps the steps that it is told, and fails at some."""
+
+    def __init__(self, failing: tuple[int, ...] = (), error: Exception | None = None) -> None:
+        super().__init__()
+        self.steps: list[int] = []
+        self.failing, self.error = failing, error or OSError(28, "No space left\non device")
+        self.calls = 0
+
+    def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+        self.calls += 1
+        if step in self.failing:
+            raise self.error
+        self.steps.append(step)
+
+    def close(self) -> None:
+        self.steps.append(-1)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"steps": len(self.steps)} if self.steps else {}
+
+
+def test_a_writer_that_fails_is_warned_of_once_and_tried_again(caplog: pytest.LogCaptureFixture) -> None:
+    whole, ill = Told(), Told(failing=(2, 3, 5))
+    writers = GuardedWriters({"ill": ill, "whole": whole})
+    with caplog.at_level(logging.INFO, "footplate"):
+        for step in range(1, 7):
+            writers.tell("add_scalar", "loss", 0.5, step)
+        writers.close()
+    assert (whole.steps, ill.steps) == ([1, 2, 3, 4, 5, 6, -1], [1, 4, 6, -1])
+    assert caplog.messages == [
+        "the writer 'ill' failed in add_scalar (OSError: [Errno 28] No space left on device): the run goes on, and "
+        "the writer is left out if it fails 3 times in a row",
+        "the writer 'ill' missed 3 of the calls that it was told",
+    ]
+
+
+def test_after_three_failures_in_a_row_it_is_left_out(caplog: pytest.LogCaptureFixture) -> None:
+    whole, ill = Told(), Told(failing=(2, 3, 4))
+    writers = GuardedWriters({"ill": ill, "whole": whole})
+    with caplog.at_level(logging.INFO, "footplate"):
+        for step in range(1, 8):
+            writers.tell("add_scalar", "loss", 0.5, step)
+        writers.close()
+    assert (whole.steps, ill.steps, ill.calls) == ([1, 2, 3, 4, 5, 6, 7, -1], [1, -1], 4)
+    assert len([each for each in caplog.records if each.levelno == logging.WARNING]) == 1
+    assert caplog.messages[-1] == "the writer 'ill' missed 6 of the calls that it was told"
+
+
+def test_the_next_run_begins_with_new_patience() -> None:
+    ill = Told(failing=(1, 2, 3))
+    writers = GuardedWriters({"ill": ill})
+    for step in (1, 2, 3):
+        writers.tell("add_scalar", "loss", 0.5, step)
+    writers.close()
+    writers.tell("add_scalar", "loss", 0.5, 4)
+    assert ill.steps == [-1, 4]
+
+
+def test_a_users_mistake_is_not_held_back() -> None:
+    writers = GuardedWriters({"ill": Told(failing=(1,), error=ArgumentError("mode 'online' needs a login"))})
+    with pytest.raises(ArgumentError, match="needs a login"):
+        writers.tell("add_scalar", "loss", 0.5, 1)
+
+
+def test_an_interrupt_is_not_held_back() -> None:
+    class Stopped(Told):
+        def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        GuardedWriters({"a": Stopped()}).tell("add_scalar", "loss", 0.5, 1)
+
+
+def test_state_is_kept_by_name() -> None:
+    taken: list[Any] = []
+
+    class Takes(Told):
+        def load_state_dict(self, state: Any) -> None:
+            taken.append(state)
+
+    first, unused = Told(), Told()
+    first.add_scalar("loss", 0.5, 1)
+    assert GuardedWriters({"a": first, "b": unused}).state_dict() == {"a": {"steps": 1}}
+    GuardedWriters({"a": Takes(), "c": Takes()}).load_state_dict({"a": {"steps": 1}, "b": {"steps": 2}})
+    assert taken == [{"steps": 1}]

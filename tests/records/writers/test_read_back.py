@@ -1,0 +1,206 @@
+"""Every writer against its real library: what was written is read back. Without a library its rows are skipped."""
+
+import importlib.util
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError
+from footplate.records import BaseVisBackend
+from footplate.registry import VISBACKENDS
+from tests.records.writers.stores import READERS, Found
+from tests.support import settings
+
+# Libraries that warn of their own dependencies, and leave files open, are not what is tested here.
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
+
+PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+CONFIG = Config(
+    {"lr": 0.5, "model": {"type": "Net", "depths": [1, 2]}, "many": {f"key{number}": number for number in range(150)}}
+)
+LIBRARIES = {
+    "LocalVisBackend": "json",
+    "TensorboardVisBackend": "tensorboard",
+    "WandbVisBackend": "wandb",
+    "MLflowVisBackend": "mlflow",
+    "ClearMLVisBackend": "clearml",
+    "SwanlabVisBackend": "swanlab",
+    "DVCLiveVisBackend": "dvclive",
+    "TrackioVisBackend": "trackio",
+}
+
+
+@pytest.fixture(params=READERS)
+def kind(request: pytest.FixtureRequest) -> str:
+    name = str(request.param)
+    if importlib.util.find_spec(LIBRARIES[name]) is None:
+        pytest.skip(f"{LIBRARIES[name]} is not installed here: `make writers` runs this with it")
+    return name
+
+
+@pytest.fixture(autouse=True)
+def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No login, no server, no network: whoever tries to reach one fails the test."""
+    for name in [
+        key for key in os.environ if key.startswith(("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_"))
+    ]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path / "clearml"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    asked: list[str] = []
+
+    def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(str(host))
+        raise socket.gaierror("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert [host for host in asked if host not in ("localhost", "127.0.0.1", "::1", "None")] == []
+
+
+def settings_of(kind: str, folder: Path) -> dict[str, Any]:
+    cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
+    if kind == "TrackioVisBackend":
+        cfg["init_kwargs"] = {"project": folder.name}
+    return cfg
+
+
+def check_config(kind: str, found: Found) -> None:
+    """Asserts that the whole config is there, in the form that the store has for it."""
+    if kind in ("LocalVisBackend", "TensorboardVisBackend"):
+        text = found.config.removeprefix("```python\n").removesuffix("```")
+        assert Config.fromstring(text, ".py").to_dict() == CONFIG.to_dict()
+    elif kind == "ClearMLVisBackend":
+        assert "lr = 0.5" in found.config
+        assert "key149 = 149" in found.config
+    elif kind == "MLflowVisBackend":
+        expected = {"lr": "0.5", "model.type": "Net", "model.depths": "[1, 2]"}
+        assert found.config == {**expected, **{f"many.key{number}": str(number) for number in range(150)}}
+    else:
+        assert {key: found.config[key] for key in CONFIG} == CONFIG.to_dict()
+
+
+def check_picture(found: Found) -> None:
+    assert list(found.pictures) == [("scene", 20)]
+    read = found.pictures["scene", 20]
+    if isinstance(read, tuple):  # a store that keeps JPEG, or hands out no pixels
+        assert read == (4, 6)
+    else:
+        np.testing.assert_array_equal(read, PICTURE)
+
+
+def test_what_was_written_reads_back(kind: str, tmp_path: Path) -> None:
+    folder = tmp_path / f"first-{kind}"
+    writer: BaseVisBackend = VISBACKENDS.build(settings_of(kind, folder))
+    assert not folder.exists()
+    writer.add_config(CONFIG)
+    writer.add_scalars({"loss": torch.tensor(1.5), "epoch": 1}, step=10)
+    writer.add_scalars({"loss": 1.25, "epoch": 2}, step=20)
+    writer.add_scalars({"mIoU": np.float32(55.5), "step": 2}, step=20)
+    writer.add_image("scene", PICTURE, step=20)
+    writer.add_scalar("loss", 1, 30)
+    writer.close()
+    found = READERS[kind](folder)
+    assert found.scalars == {
+        "loss": [(10, 1.5), (20, 1.25), (30, 1.0)],
+        "epoch": [(10, 1.0), (20, 2.0)],
+        "mIoU": [(2, 55.5)],
+    }
+    check_picture(found)
+    check_config(kind, found)
+    assert len(found.runs) == 1
+
+
+def run_to(end: int, kind: str, work_dir: Path, store: Path, **changes: Any) -> Runner:
+    """Trains to iteration `end`: a line every two iterations, a validation and a checkpoint every four."""
+    cfg = settings(
+        work_dir,
+        by_epoch=False,
+        train_cfg={"by_epoch": False, "max_iters": end, "val_interval": 4},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 4}, "logger": {"interval": 2}},
+        visualizer={"vis_backends": [settings_of(kind, store)]},
+    )
+    runner = Runner.from_cfg(Config({**cfg, **changes}))
+    runner.train()
+    return runner
+
+
+def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None:
+    store = tmp_path / f"resumed-{kind}"
+    run_to(8, kind, tmp_path / "work", store)
+    before = READERS[kind](store)
+    run_to(14, kind, tmp_path / "work", store, resume=True)
+    found = READERS[kind](store)
+    assert found.runs == before.runs
+    assert len(found.runs) == 1
+    steps = {name: [step for step, _ in values] for name, values in found.scalars.items()}
+    assert steps["loss"] == steps["lr"] == steps["iter"] == [2, 4, 6, 8, 10, 12, 14]
+    assert steps["accuracy"] == [4, 8, 12, 14]
+    for name, values in before.scalars.items():
+        assert found.scalars[name][: len(values)] == values
+
+
+def test_a_run_that_can_no_longer_be_continued_is_begun_anew(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    pytest.importorskip("mlflow", reason="mlflow is not installed here: `make writers` runs this with it")
+    writer = VISBACKENDS.build({"type": "MLflowVisBackend", "save_dir": str(tmp_path / "new")})
+    writer.load_state_dict({"run_id": "0" * 32, "tracking_uri": f"sqlite:///{tmp_path}/gone.db"})
+    with caplog.at_level(logging.WARNING, "footplate"):
+        writer.add_scalar("loss", 1.0, 1)
+    writer.close()
+    assert READERS["MLflowVisBackend"](tmp_path / "new").scalars == {"loss": [(1, 1.0)]}
+    assert len([each for each in caplog.messages if each.startswith("MLflowVisBackend cannot continue")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("WandbVisBackend", "no login of Weights & Biases is known: the run is kept offline"),
+        ("SwanlabVisBackend", "no login of SwanLab is known: the run is kept offline"),
+        ("ClearMLVisBackend", "no server of ClearML is configured: the task is kept offline"),
+    ],
+    indirect=["kind"],
+)
+def test_without_a_login_nothing_waits(
+    kind: str, says: str, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if kind == "ClearMLVisBackend":
+        from clearml import Task  # type: ignore[import-not-found, unused-ignore]
+
+        Task.set_offline(False)
+    writer = VISBACKENDS.build({"type": kind, "save_dir": str(tmp_path / "store")})
+    with caplog.at_level(logging.WARNING, "footplate"):
+        writer.add_scalar("loss", 1.0, 1)
+    writer.close()
+    assert [each for each in caplog.messages if each.startswith(says)]
+
+
+@pytest.mark.parametrize("kind", ["WandbVisBackend"], indirect=True)
+def test_online_without_a_login_is_refused(kind: str, tmp_path: Path) -> None:
+    cfg = {"type": kind, "save_dir": str(tmp_path / "store"), "init_kwargs": {"mode": "online"}}
+    with pytest.raises(ArgumentError, match="needs a login, and none is known"):
+        VISBACKENDS.build(cfg).add_scalar("loss", 1.0, 1)
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong", "right"),
+    [
+        ("WandbVisBackend", "projct", "project"),
+        ("ClearMLVisBackend", "project_nam", "project_name"),
+        ("DVCLiveVisBackend", "reports", "report"),
+        ("TrackioVisBackend", "projct", "project"),
+    ],
+    indirect=["kind"],
+)
+def test_an_argument_that_the_library_does_not_know_is_named(kind: str, wrong: str, right: str) -> None:
+    with pytest.raises(ArgumentError, match=f"takes no '{wrong}'") as caught:
+        VISBACKENDS.build({"type": kind, "init_kwargs": {wrong: 1}})
+    assert (caught.value.key, caught.value.suggestion) == (f"init_kwargs.{wrong}", right)

@@ -1,0 +1,119 @@
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_keep
+from footplate.registry import VISBACKENDS
+
+
+class Kept(Tracker):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[Any] = []
+        self.gone = False
+
+    def _start(self) -> Any:
+        self.told.append(("start", dict(self.identity)))
+        if self.gone and self.identity:
+            raise OSError("no such run")
+        self.identity = {"id": "new"} if not self.identity else self.identity
+        return self
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self.told.append((self.experiment is self, values, step))
+
+    def _finish(self) -> None:
+        self.told.append("finish")
+
+
+def test_a_run_starts_with_the_first_word_and_goes_on_after_its_end() -> None:
+    writer = Kept()
+    writer.close()
+    assert (writer.told, writer.state_dict()) == ([], {})
+    writer.add_scalar("loss", torch.tensor(0.5), 3)
+    writer.close()
+    writer.add_scalars({"loss": np.float32(0.25), "step": 5, "name": "text", "table": np.zeros(3)}, step=4)
+    assert writer.told == [
+        ("start", {}),
+        (True, {"loss": 0.5}, 3),
+        "finish",
+        ("start", {"id": "new"}),
+        (True, {"loss": 0.25}, 5),
+    ]
+
+
+def test_nothing_is_written_where_there_is_no_number() -> None:
+    writer = Kept()
+    writer.add_scalars({"name": "text"}, step=4)
+    assert writer.told == []
+
+
+def test_a_resumed_run_continues_the_one_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    writer = Kept()
+    writer.load_state_dict({"id": "old"})
+    writer.add_scalar("loss", 0.5, 3)
+    assert (writer.told[0], writer.state_dict()) == (("start", {"id": "old"}), {"id": "old"})
+    assert caplog.messages == []
+
+
+def test_a_run_that_is_gone_is_begun_anew_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    writer = Kept()
+    writer.gone = True
+    writer.load_state_dict({"id": "old"})
+    writer.add_scalar("loss", 0.5, 3)
+    assert writer.told == [("start", {"id": "old"}), ("start", {}), (True, {"loss": 0.5}, 3)]
+    assert caplog.messages == ["Kept cannot continue the run {'id': 'old'} (OSError: no such run): it starts a new one"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "package"),
+    [
+        ("WandbVisBackend", "wandb"),
+        ("MLflowVisBackend", "mlflow"),
+        ("ClearMLVisBackend", "clearml"),
+        ("SwanlabVisBackend", "swanlab"),
+        ("DVCLiveVisBackend", "dvclive"),
+        ("TrackioVisBackend", "trackio"),
+    ],
+)
+def test_a_missing_package_is_one_sentence(kind: str, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingExtraError) as caught:
+        VISBACKENDS.build({"type": kind, "save_dir": "folder"})
+    words = str(caught.value)
+    assert f"{kind} needs the package '{package}', which is not installed" in words
+    assert f"pip install 'footplate[{package}]'" in words
+
+
+@pytest.mark.parametrize("service", ["Neptune", "Aim"])
+def test_a_service_without_a_writer_is_named(service: str) -> None:
+    with pytest.raises(ArgumentError, match=f"footplate has no writer for {service}"):
+        VISBACKENDS.build({"type": f"{service}VisBackend", "init_kwargs": {"a": 1}})
+
+
+def test_arguments_are_checked_where_the_library_names_them() -> None:
+    def named(project: str = "", mode: str = "") -> None: ...
+
+    def open_to_all(**kwargs: Any) -> None: ...
+
+    assert check_init_kwargs(named, {"mode": "x"}) == check_init_kwargs(open_to_all, {"mode": "x"}) == {"mode": "x"}
+    assert check_init_kwargs(named, None) == {}
+    with pytest.raises(ArgumentError, match="takes no 'mod'") as caught:
+        check_init_kwargs(named, {"mod": "x"})
+    assert (caught.value.key, caught.value.suggestion) == ("init_kwargs.mod", "mode")
+
+
+def test_which_files_are_kept(tmp_path: Path) -> None:
+    for name in ("b.py", "a.py", "c.json", "d.pth"):
+        (tmp_path / name).touch()
+    (tmp_path / "folder.py").mkdir()
+    assert [Path(each).name for each in files_to_keep(str(tmp_path), [".py", ".json"])] == ["a.py", "b.py", "c.json"]
+    assert [Path(each).name for each in files_to_keep(str(tmp_path), ".pth")] == ["d.pth"]
+    assert files_to_keep(None, ".py") == files_to_keep(str(tmp_path / "none"), ".py") == []
