@@ -91,6 +91,11 @@ def test_shapes_are_painted_where_they_are(
     assert not found[outside]
 
 
+def test_three_names_are_three_colors() -> None:
+    image = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "lime", "blue"], sizes=1).get_image()
+    assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 255, 0], [0, 0, 255]]
+
+
 def test_colors_repeat_where_there_are_fewer_than_things() -> None:
     drawing = black().draw_points([[2, 2], [7, 7], [12, 12]], colors=["red", "blue"], sizes=1)
     image = drawing.get_image()

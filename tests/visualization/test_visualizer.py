@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -115,3 +118,28 @@ def test_writers_are_known_by_class_or_by_name(tmp_path: Path) -> None:
 def test_writers_that_make_no_sense_are_refused(backends: list[Any], message: str) -> None:
     with pytest.raises(FootplateError, match=message):
         Visualizer(vis_backends=backends)
+
+
+TRAINING = """
+import sys
+from footplate import Runner
+from tests.support import settings
+pictures = {"type": "NaiveVisualizationHook"}
+Runner(**settings(sys.argv[1], custom_hooks=[pictures, {"type": "CurveHook"}])).train()
+print([name for name in ("matplotlib", "cv2", "tkinter", "plotly") if name in sys.modules])
+"""
+
+
+def test_training_starts_no_plotting_library(tmp_path: Path) -> None:
+    for name in ("matplotlib", "cv2", "tkinter", "plotly"):  # to be found, if anybody looks
+        (tmp_path / f"{name}.py").write_text("")
+    path = os.pathsep.join([str(tmp_path), os.getcwd()])
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINING, str(tmp_path / "run")],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert list((tmp_path / "run").glob("*/curves.png"))

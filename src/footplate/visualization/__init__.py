@@ -3,6 +3,7 @@
 from footplate.visualization.colors import Color, as_rgb, distinct_colors
 from footplate.visualization.curves import draw_curves
 from footplate.visualization.drawing import Drawing, as_array
+from footplate.visualization.heatmap import draw_featmap, heat_colors
 from footplate.visualization.layout import LegendEntry, arrange_panels
 from footplate.visualization.visualizer import Visualizer
 
@@ -16,4 +17,6 @@ __all__ = [
     "as_rgb",
     "distinct_colors",
     "draw_curves",
+    "draw_featmap",
+    "heat_colors",
 ]

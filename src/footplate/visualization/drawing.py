@@ -219,7 +219,8 @@ def _rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 def _one_each(colors: Any, count: int) -> list[RGB | None]:
     """A colour for each of `count` things; "none" is no colour."""
-    single = isinstance(colors, str) or (len(colors) == 3 and all(np.isscalar(value) for value in colors))
+    numbers = not isinstance(colors, str) and all(np.isscalar(each) and not isinstance(each, str) for each in colors)
+    single = isinstance(colors, str) or (len(colors) == 3 and numbers)
     several = [colors] * count if single else list(_cycled(colors, count))
     return [None if isinstance(color, str) and color == "none" else as_rgb(color) for color in several]
 

@@ -14,6 +14,7 @@ from footplate.errors import ArgumentError, at_key, with_origins
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.visualization.drawing import Drawing, Picture
+from footplate.visualization.heatmap import draw_featmap
 
 _logger = logging.getLogger("footplate.visualization")
 
@@ -55,6 +56,8 @@ class Visualizer(Drawing, Instances):
             with at_key(f"vis_backends[{position}]"):
                 self._add_backend(cfg, save_dir)
         type(self).keep_instance(self)
+
+    draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
         """Returns the writer of that name.

@@ -1,0 +1,94 @@
+"""Feature maps and heat maps as pictures."""
+
+from typing import Any, Literal, get_args
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from footplate.errors import ArgumentError, check_count, nearest
+from footplate.visualization.drawing import Picture, as_array
+
+Reduction = Literal["squeeze_mean", "select_max"]
+
+
+def draw_featmap(
+    featmap: Any,
+    overlaid_image: Any = None,
+    channel_reduction: Reduction | None = "squeeze_mean",
+    topk: int = 20,
+    arrangement: tuple[int, int] = (4, 5),
+    resize_shape: tuple[int, int] | None = None,
+    alpha: float = 0.5,
+) -> Picture:
+    """Returns a picture of a feature map, blue where it is low and red where it is high.
+
+    Args:
+        featmap: ``(C, H, W)``, any numbers.
+        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8: the map is enlarged and laid over it.
+        channel_reduction: "squeeze_mean" shows the mean of the channels, "select_max" the channel with the largest
+            mean, None the `topk` channels with the largest means side by side.
+        topk: How many; -1 shows all.
+        arrangement: Rows and columns of these.
+        resize_shape: Height and width to enlarge to, where there is no picture.
+        alpha: How much the picture below shows, 0 to 1.
+
+    Returns:
+        ``(H, W, 3)``, uint8, RGB; with several channels ``(rows * H, columns * W, 3)``.
+
+    Raises:
+        ArgumentError: The map is not ``(C, H, W)``, or an argument makes no sense.
+
+    Example:
+        >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
+        (40, 60, 3)
+    """
+    planes = as_array(featmap).astype(np.float64)
+    if planes.ndim != 3 or not planes.size:
+        raise ArgumentError("a feature map is (C, H, W)", key="featmap", found=planes.shape)
+    if channel_reduction not in (None, *get_args(Reduction)):
+        near = nearest(str(channel_reduction), get_args(Reduction))
+        raise ArgumentError(
+            "channels are reduced by one of " + ", ".join(get_args(Reduction)),
+            found=channel_reduction,
+            key="channel_reduction",
+            suggestion=near,
+        )
+    if not 0 <= alpha <= 1:
+        raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+    if channel_reduction is not None:
+        chosen = planes.mean(0) if channel_reduction == "squeeze_mean" else planes[planes.mean((1, 2)).argmax()]
+        return _overlaid(chosen, overlaid_image, resize_shape, alpha)
+    rows, columns = arrangement
+    count = len(planes) if topk == -1 else min(check_count("topk", topk), len(planes))
+    if rows * columns < count:
+        raise ArgumentError(
+            f"{count} channels do not fit into {rows} x {columns}", key="arrangement", found=arrangement
+        )
+    best = np.argsort(-planes.mean((1, 2)), kind="stable")[:count]
+    tiles = [_overlaid(planes[each], overlaid_image, resize_shape, alpha) for each in best]
+    tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
+    lines = [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
+    return np.concatenate(lines, axis=0)
+
+
+def heat_colors(values: npt.NDArray[np.float64]) -> Picture:
+    """Returns colours from blue over green to red for values from 0 to 1, ``(..., 3)``, uint8, RGB."""
+    centers = np.array([3.0, 2.0, 1.0])
+    channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
+    return np.rint(255 * channels).astype(np.uint8)
+
+
+def _overlaid(plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> Picture:
+    below = None if image is None else as_array(image)
+    if below is not None and below.ndim == 2:
+        below = np.repeat(below[..., None], 3, axis=2)
+    size = below.shape[:2] if below is not None else shape or plane.shape
+    finite = np.nan_to_num(plane)
+    low, high = finite.min(), finite.max()
+    relative = (finite - low) / (high - low) if high > low else np.zeros_like(finite)
+    enlarged = Image.fromarray(relative.astype(np.float32)).resize((size[1], size[0]), Image.Resampling.BILINEAR)
+    colors = heat_colors(np.asarray(enlarged, dtype=np.float64))
+    if below is None:
+        return colors
+    return np.rint(alpha * below + (1 - alpha) * colors).clip(0, 255).astype(np.uint8)
