@@ -1,0 +1,88 @@
+"""SimCLR on single clothes, shoes and bags, without labels, with LARS and two probes: minutes on two cores.
+
+Copy this file to begin a config of your own: `footplate train my-config.py`.
+"""
+
+# Data: two views of each of 700 items. Probes fit on the features of these and are judged by 200 other ones.
+view_pipeline = [
+    dict(type="RandomWarp", turn=10, scale=(0.8, 1.3), stretch=0.1, shift=0.1, flip=0.5),
+    dict(type="RandomBlur", prob=0.3, radius=(0.1, 1.0)),
+    dict(type="RandomTone", gamma=0.5, dim=0.5),
+]
+train_pipeline = [
+    dict(type="MultiView", transforms=[view_pipeline], num_views=2),
+    dict(type="PackSelfSupInputs"),
+]
+train_dataloader = dict(
+    batch_size=128,
+    num_workers=0,
+    drop_last=True,
+    sampler=dict(type="InfiniteSampler", shuffle=True),
+    dataset=dict(type="FashionItems", split="train", pipeline=train_pipeline),
+)
+val_dataloader = dict(
+    batch_size=300,
+    num_workers=0,
+    sampler=dict(type="DefaultSampler", shuffle=False),
+    dataset=dict(
+        type="ConcatDataset",
+        datasets=[
+            dict(type="FashionItems", split="test", pipeline=[dict(type="PackSelfSupInputs", part="test")]),
+            dict(type="FashionItems", split="train", pipeline=[dict(type="PackSelfSupInputs", part="train")]),
+        ],
+    ),
+)
+test_dataloader = val_dataloader
+val_evaluator = [
+    dict(type="KNNProbe", k=20),
+    dict(type="LinearProbe", l2=0.01),
+    dict(type="LinearProbe", l2=0.01, of="pixels", prefix="pixels"),
+]
+test_evaluator = val_evaluator
+
+# Model.
+model = dict(
+    type="SimCLR",
+    backbone=dict(type="SmallResNet", in_channels=1, widths=(32, 64, 128), depths=(1, 1, 1)),
+    neck=dict(type="NonLinearNeck", in_channels=128, hid_channels=128, out_channels=64, num_layers=2),
+    head=dict(type="ContrastiveHead", temperature=0.2),
+    data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
+)
+
+# Training: LARS, with a warm-up of a tenth, then down to zero along a cosine.
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=300)
+val_cfg = dict(type="ValLoop")
+test_cfg = dict(type="TestLoop")
+optim_wrapper = dict(
+    type="OptimWrapper",
+    optimizer=dict(type="LARS", lr=1.0, momentum=0.9, weight_decay=1e-4, eta=0.02),
+    paramwise_cfg=dict(
+        custom_keys={
+            "bias": dict(decay_mult=0.0, lars_exclude=True),
+            # Batch normalisation: of blocks, of the convolutions before them, and of the projection.
+            "norm": dict(decay_mult=0.0, lars_exclude=True),
+            "stem.1": dict(decay_mult=0.0, lars_exclude=True),
+            "first.1": dict(decay_mult=0.0, lars_exclude=True),
+            "shortcut.1": dict(decay_mult=0.0, lars_exclude=True),
+            "neck.layers.1": dict(decay_mult=0.0, lars_exclude=True),
+        }
+    ),
+)
+param_scheduler = [
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=60, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0, begin=60, end=600, by_epoch=False),
+]
+
+# Records. The first validation, before training, tells what the untrained network's features are worth.
+default_hooks = dict(
+    logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=300, max_keep_ckpts=2),
+)
+custom_hooks = [
+    dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
+    dict(type="NeighborPictureHook", num_queries=8, num_neighbors=6),
+]
+log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
+visualizer = dict(type="Visualizer", vis_backends=[dict(type="LocalVisBackend")], name="visualizer")
+randomness = dict(seed=0)
+default_scope = "footplate"

@@ -1,0 +1,187 @@
+"""Masked autoencoders: the hidden part of a picture is guessed from the part that is seen."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel, BaseModule
+from footplate.models.base_module import InitCfg
+from footplate.registry import MODELS
+from footplate.tasks.selfsup.sample import SelfSupDataSample
+from footplate.tasks.selfsup.simclr import Cfg, build_part, fill_features
+from footplate.tasks.selfsup.vit import Masked, attention_weights, make_layers, position_codes
+
+
+@MODELS.register_module()
+class MAEPretrainDecoder(BaseModule):
+    """Guesses the pixels of all patches from the tokens of those that were seen.
+
+    Args:
+        num_patches: Patches of a picture, a square number.
+        patch_size: Height and width of a patch.
+        in_chans: Channels of the pictures.
+        embed_dim: Width of the encoder's tokens.
+        decoder_embed_dim: Width of its own tokens.
+        decoder_depth: Layers of attention.
+        decoder_num_heads: Heads of each layer.
+        mlp_ratio: How many times as wide as a token a layer is inside.
+        init_cfg: As of BaseModule; by default linear layers begin as Xavier and Glorot's uniform.
+
+    Raises:
+        ArgumentError: `num_patches` is no square number, or heads do not share a token's width.
+    """
+
+    def __init__(
+        self,
+        num_patches: int = 16,
+        patch_size: int = 7,
+        in_chans: int = 3,
+        embed_dim: int = 96,
+        decoder_embed_dim: int = 64,
+        decoder_depth: int = 1,
+        decoder_num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
+        side = round(num_patches**0.5)
+        if side * side != num_patches:
+            raise ArgumentError("patches fill a square", key="num_patches", found=num_patches)
+        self.decoder_embed = nn.Linear(embed_dim, decoder_embed_dim)
+        self.mask_token = nn.Parameter(torch.empty(1, 1, decoder_embed_dim))
+        self.decoder_pos_embed = nn.Parameter(position_codes(decoder_embed_dim, side), requires_grad=False)
+        self.decoder_blocks = make_layers(decoder_depth, decoder_embed_dim, decoder_num_heads, mlp_ratio)
+        self.decoder_norm = nn.LayerNorm(decoder_embed_dim)
+        self.decoder_pred = nn.Linear(decoder_embed_dim, patch_size**2 * in_chans)
+        nn.init.normal_(self.mask_token, std=0.02)
+        for weights in attention_weights(self.decoder_blocks):
+            nn.init.xavier_uniform_(weights)
+
+    def forward(self, masked: Masked) -> Tensor:
+        """Returns the pixels of all patches, ``(N, L, C * patch_size ** 2)``."""
+        tokens = self.decoder_embed(masked.tokens)
+        count, width = masked.mask.shape[1], tokens.shape[2]
+        places = masked.seen[..., None].expand(-1, -1, width)
+        patches = self.mask_token.expand(len(tokens), count, -1).scatter(1, places, tokens[:, 1:])
+        tokens = torch.cat([tokens[:, :1], patches + self.decoder_pos_embed], dim=1)
+        for layer in self.decoder_blocks:
+            tokens = layer(tokens)
+        pixels: Tensor = self.decoder_pred(self.decoder_norm(tokens))[:, 1:]
+        return pixels
+
+
+@MODELS.register_module()
+class MAEPretrainHead(nn.Module):
+    """The mean squared error over the pixels of hidden patches.
+
+    Args:
+        norm_pix: Bring every patch of the truth to mean 0 and standard deviation 1.
+        patch_size: Height and width of a patch.
+
+    Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
+    """
+
+    _EVEN = 1e-6  # keeps the standard deviation of a patch of one colour above zero
+
+    def __init__(self, norm_pix: bool = False, patch_size: int = 7) -> None:
+        super().__init__()
+        self.norm_pix, self.patch_size = norm_pix, patch_size
+
+    def forward(self, pictures: Tensor, guessed: Tensor, mask: Tensor) -> Tensor:
+        """Returns the loss, ``()``.
+
+        Args:
+            pictures: ``(N, C, H, W)``.
+            guessed: ``(N, L, C * patch_size ** 2)``.
+            mask: ``(N, L)``, 1 where a patch was hidden.
+        """
+        truth = patchify(pictures, self.patch_size)
+        if self.norm_pix:
+            spread = (truth.var(dim=-1, keepdim=True, correction=0) + self._EVEN).sqrt()
+            truth = (truth - truth.mean(dim=-1, keepdim=True)) / spread
+        errors = (guessed.float() - truth).square().mean(dim=-1)
+        return (errors * mask).sum() / mask.sum()
+
+
+@MODELS.register_module()
+class MAE(BaseModel):
+    """Masked autoencoder.
+
+    Args:
+        backbone: With `forward_masked`, as MAEViT; a module or a dict for MODELS, as are the others.
+        neck: From what that gives to the pixels of all patches, as MAEPretrainDecoder.
+        head: From pictures, guessed pixels and mask to the loss, as MAEPretrainHead.
+        data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
+        init_cfg: See `BaseModel`.
+
+    Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
+
+    Example:
+        >>> model = MAE(
+        ...     backbone=dict(type="MAEViT", in_channels=1),
+        ...     neck=dict(type="MAEPretrainDecoder", in_chans=1),
+        ...     head=dict(type="MAEPretrainHead"),
+        ... )
+        >>> model([torch.zeros(2, 1, 28, 28)]).shape
+        torch.Size([2, 96])
+    """
+
+    def __init__(
+        self,
+        backbone: Cfg,
+        neck: Cfg,
+        head: Cfg,
+        data_preprocessor: Cfg | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone: Any = build_part("backbone", backbone)
+        self.neck = build_part("neck", neck)
+        self.head = build_part("head", head)
+
+    def forward(
+        self,
+        inputs: Sequence[Tensor],
+        data_samples: Sequence[SelfSupDataSample] | None = None,
+        mode: Literal["tensor", "loss", "predict"] = "tensor",
+    ) -> Any:
+        """Returns what `mode` asks for.
+
+        Args:
+            inputs: Views, ``(N, C, H, W)`` each, float; the first counts.
+            data_samples: Those of a prediction are filled and returned.
+            mode: "tensor": features ``(N, D)`` of whole pictures; "loss": a dict with `loss`; "predict": a
+                SelfSupDataSample with `features` for each picture.
+
+        Raises:
+            ArgumentError: There is no such mode.
+        """
+        if mode == "loss":
+            masked: Masked = self.backbone.forward_masked(inputs[0])
+            return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
+        if mode == "tensor":
+            return self.backbone(inputs[0])
+        if mode == "predict":
+            return fill_features(self.backbone(inputs[0]), data_samples)
+        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+
+    def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Hides a part of pictures ``(N, C, H, W)`` and guesses it.
+
+        Returns:
+            The guessed pictures, ``(N, C, H, W)``, and which patches were hidden, ``(N, L)``, 1 for hidden.
+        """
+        masked: Masked = self.backbone.forward_masked(inputs)
+        patches: Tensor = self.neck(masked)
+        size = (inputs.shape[2], inputs.shape[3])
+        side = self.backbone.patch_size
+        return F.fold(patches.transpose(1, 2), size, side, stride=side), masked.mask
+
+
+def patchify(pictures: Tensor, patch_size: int) -> Tensor:
+    """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for pictures ``(N, C, H, W)``."""
+    return F.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)

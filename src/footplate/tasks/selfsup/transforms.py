@@ -1,0 +1,114 @@
+"""Views of a picture, and the last step of a pipeline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from footplate.data import Compose
+from footplate.errors import ArgumentError, DataError, at_key, check_count
+from footplate.registry import TRANSFORMS
+from footplate.tasks.selfsup.sample import Part, SelfSupDataSample
+
+
+@TRANSFORMS.register_module()
+class MultiView:
+    """Makes several views of `img`, each by a pipeline of random transforms; `img` becomes the list of them.
+
+    Args:
+        transforms: One pipeline, or one for each entry of `num_views`.
+        num_views: How many views each pipeline makes.
+
+    Raises:
+        ArgumentError: There is no view, or pipelines and numbers of views differ in length.
+
+    Example:
+        >>> import numpy as np
+        >>> views = MultiView([[dict(type="RandomWarp", flip=0.5)]], num_views=2)
+        >>> len(views(dict(img=np.zeros((4, 4), np.uint8)))["img"])
+        2
+    """
+
+    def __init__(self, transforms: Sequence[Any], num_views: int | Sequence[int] = 2) -> None:
+        numbers = [num_views] if isinstance(num_views, int) else list(num_views)
+        pipelines = list(transforms) if all(isinstance(each, (list, tuple)) for each in transforms) else [transforms]
+        if not numbers or len(pipelines) != len(numbers):
+            raise ArgumentError(
+                f"one pipeline for each number of views, not {len(pipelines)}", key="num_views", found=num_views
+            )
+        self.num_views = [check_count("num_views", number) for number in numbers]
+        self.pipelines: list[Compose] = []
+        for place, pipeline in enumerate(pipelines):
+            with at_key(f"transforms[{place}]"):
+                self.pipelines.append(Compose(pipeline))
+
+    def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
+        """Replaces `img` by its views; gives the sample up where a pipeline gives up a view."""
+        views = [
+            pipeline(dict(results))
+            for pipeline, number in zip(self.pipelines, self.num_views, strict=True)
+            for _ in range(number)
+        ]
+        if any(view is None for view in views):
+            return None
+        results["img"] = [view["img"] for view in views]
+        return results
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(num_views={self.num_views})"
+
+
+@TRANSFORMS.register_module()
+class PackSelfSupInputs:
+    """Makes of a pipeline's dict what models of self-supervision take.
+
+    Args:
+        key: The name of the picture, ``(H, W, C)`` or ``(H, W)``, or of the list of its views.
+        algorithm_keys: What is kept as data, where it is there.
+        pseudo_label_keys: The same; a name of its own for configs that set it.
+        meta_keys: What is kept as metainfo, where it is there.
+        part: What probes take the picture for: "train" to fit on, "test" to judge by.
+
+    Raises:
+        DataError: There is no picture.
+        ArgumentError: There is no such part.
+    """
+
+    def __init__(
+        self,
+        key: str = "img",
+        algorithm_keys: Sequence[str] = (),
+        pseudo_label_keys: Sequence[str] = (),
+        meta_keys: Sequence[str] = ("sample_idx", "img_path", "img_shape", "ori_shape"),
+        *,
+        part: Part | None = None,
+    ) -> None:
+        if part not in (None, "train", "test"):
+            raise ArgumentError("a picture is for 'train' or for 'test'", key="part", found=part)
+        self.key = key
+        self.data_keys = (*algorithm_keys, *pseudo_label_keys)
+        self.meta_keys = tuple(meta_keys)
+        self.part = part
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a list with a tensor ``(C, H, W)`` for each view, and `data_samples`."""
+        if self.key not in results:
+            raise DataError(f"the pipeline has loaded no picture: there is no '{self.key}'", found=sorted(results))
+        views = results[self.key] if isinstance(results[self.key], list) else [results[self.key]]
+        sample = SelfSupDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        if self.part is not None:
+            sample.set_metainfo({"part": self.part})
+        if "gt_label" in results:
+            sample.set_gt_label(results["gt_label"])
+        sample.set_data({key: results[key] for key in self.data_keys if key in results})
+        return {"inputs": [_as_planes(view) for view in views], "data_samples": sample}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(key={self.key!r}, part={self.part!r})"
+
+
+def _as_planes(image: Any) -> Tensor:
+    pixels = np.asarray(image)
+    return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))

@@ -1,0 +1,165 @@
+"""A small vision transformer that may see a part of a picture only."""
+
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError, check_count
+from footplate.models import BaseModule
+from footplate.models.base_module import InitCfg
+from footplate.registry import MODELS
+
+
+class Masked(NamedTuple):
+    """What an encoder makes of the patches it sees.
+
+    Attributes:
+        tokens: ``(N, 1 + K, D)``, a token of the whole picture and those of the K patches that are seen.
+        seen: Which these are, ``(N, K)``, int64.
+        mask: ``(N, L)``, 1 where a patch is hidden and 0 where it is seen, float.
+    """
+
+    tokens: Tensor
+    seen: Tensor
+    mask: Tensor
+
+
+@MODELS.register_module()
+class MAEViT(BaseModule):
+    """Vision transformer: patches become tokens, which look at one another in layers of attention.
+
+    Args:
+        img_size: Height and width of the pictures.
+        patch_size: Height and width of a patch.
+        in_channels: Channels of the pictures.
+        embed_dims: Width of a token.
+        num_layers: Layers of attention.
+        num_heads: Heads of each layer.
+        mlp_ratio: How many times as wide as a token a layer is inside.
+        mask_ratio: The share of patches that `mask=True` hides.
+        feature: What the features of a picture are: "mean" of its patches' tokens, or "cls", the token of the whole.
+        init_cfg: As of BaseModule; by default linear layers begin as Xavier and Glorot's uniform.
+
+    Raises:
+        ArgumentError: Patches do not fill the picture, heads do not share a token's width, or `mask_ratio` hides
+            nothing or all.
+
+    Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
+        Scalable Vision Learners", arXiv:2111.06377.
+
+    Example:
+        >>> import torch
+        >>> MAEViT(img_size=28, patch_size=7, in_channels=1)(torch.zeros(2, 1, 28, 28)).shape
+        torch.Size([2, 96])
+    """
+
+    def __init__(
+        self,
+        img_size: int = 28,
+        patch_size: int = 7,
+        in_channels: int = 3,
+        *,
+        embed_dims: int = 96,
+        num_layers: int = 4,
+        num_heads: int = 4,
+        mlp_ratio: float = 4.0,
+        mask_ratio: float = 0.75,
+        feature: Literal["mean", "cls"] = "mean",
+        init_cfg: InitCfg = None,
+    ) -> None:
+        super().__init__(init_cfg or {"type": "Xavier", "layer": "Linear", "distribution": "uniform"})
+        if img_size % patch_size:
+            raise ArgumentError(f"patches of {patch_size} pixels do not fill {img_size}", key="patch_size")
+        if feature not in ("mean", "cls"):
+            raise ArgumentError("features are 'mean' or 'cls'", key="feature", found=feature)
+        self.patch_size = patch_size
+        self.num_patches = (img_size // patch_size) ** 2
+        self.num_seen = int(self.num_patches * (1 - mask_ratio))
+        if not 0 < self.num_seen < self.num_patches:
+            raise ArgumentError(f"of {self.num_patches} patches some are seen, some not", key="mask_ratio")
+        self.feature = feature
+        self.patch_embed = nn.Conv2d(in_channels, embed_dims, patch_size, patch_size)
+        self.pos_embed = nn.Parameter(position_codes(embed_dims, img_size // patch_size), requires_grad=False)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dims))
+        self.layers = make_layers(num_layers, embed_dims, num_heads, mlp_ratio)
+        self.norm = nn.LayerNorm(embed_dims)
+        _begin(self.patch_embed.weight.flatten(1), *attention_weights(self.layers))
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Returns the features of pictures ``(N, C, H, W)``: ``(N, embed_dims)``."""
+        tokens = self._encode(self._embed(inputs))
+        return tokens[:, 0] if self.feature == "cls" else tokens[:, 1:].mean(dim=1)
+
+    def forward_masked(self, inputs: Tensor) -> Masked:
+        """Returns what the encoder makes of the patches that it sees, drawn anew for each picture."""
+        noise = torch.rand(len(inputs), self.num_patches, device=inputs.device)
+        seen = noise.argsort(dim=1)[:, : self.num_seen]
+        patches = self._embed(inputs)
+        tokens = self._encode(patches.gather(1, seen[..., None].expand(-1, -1, patches.shape[2])))
+        return Masked(tokens, seen, torch.ones_like(noise).scatter(1, seen, 0.0))
+
+    def _embed(self, inputs: Tensor) -> Tensor:
+        patches: Tensor = self.patch_embed(inputs).flatten(2).transpose(1, 2)
+        return patches + self.pos_embed
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        tokens = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1)
+        for layer in self.layers:
+            tokens = layer(tokens)
+        encoded: Tensor = self.norm(tokens)
+        return encoded
+
+
+def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
+    """Returns layers of attention, normalised before each step, without dropout.
+
+    Raises:
+        ArgumentError: Heads do not share the width, or there is no layer.
+    """
+    check_count("num_layers", count)
+    if width % num_heads:
+        raise ArgumentError(f"{num_heads} heads do not share a width of {width}", key="num_heads")
+    return nn.ModuleList(
+        nn.TransformerEncoderLayer(
+            width, num_heads, round(mlp_ratio * width), 0.0, "gelu", batch_first=True, norm_first=True
+        )
+        for _ in range(count)
+    )
+
+
+def attention_weights(layers: nn.ModuleList) -> list[Tensor]:
+    """Returns the weights of queries, keys and values, which are no linear layer's and so no initializer finds."""
+    return [
+        weights
+        for layer in layers
+        if isinstance(layer, nn.TransformerEncoderLayer)
+        for weights in layer.self_attn.in_proj_weight.chunk(3)
+    ]
+
+
+def position_codes(width: int, side: int) -> Tensor:
+    """Returns sines and cosines of the places on a grid, ``(1, side * side, width)``.
+
+    Args:
+        width: Numbers for each place, a multiple of 4.
+        side: Places along each side of the grid.
+
+    Raises:
+        ArgumentError: `width` is no multiple of 4.
+
+    Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, for both directions.
+    """
+    if width % 4:
+        raise ArgumentError("the width of a token is a multiple of 4", key="embed_dims", found=width)
+    places = torch.arange(side, dtype=torch.float32)
+    waves = places[:, None] / 10_000 ** (torch.arange(width // 4) / (width / 4))
+    along = torch.cat([waves.sin(), waves.cos()], dim=1)
+    down, right = along[:, None].expand(-1, side, -1), along[None].expand(side, -1, -1)
+    return torch.cat([right, down], dim=2).reshape(1, side * side, width)
+
+
+def _begin(*weights: Tensor) -> None:
+    for each in weights:
+        nn.init.xavier_uniform_(each)

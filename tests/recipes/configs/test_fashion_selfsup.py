@@ -1,0 +1,115 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.config import Config, apply_overrides
+from footplate.engine import Runner
+from footplate.recipes import find_config
+
+NAMES = ["fashion-simclr", "fashion-mae"]
+# A run of seconds: a small network and few items.
+SHORT = [
+    "train_cfg.max_iters=4",
+    "train_cfg.val_interval=2",
+    "train_dataloader.batch_size=8",
+    "val_dataloader.batch_size=25",
+    "+val_dataloader.dataset.datasets.0.per_class=[0,2]",
+    "+val_dataloader.dataset.datasets.1.per_class=[0,4]",
+    "param_scheduler.0.end=2",
+    "param_scheduler.1.begin=2",
+    "param_scheduler.1.end=4",
+    "default_hooks.checkpoint.interval=2",
+    "default_hooks.logger.interval=1",
+]
+SMALL = {
+    "fashion-simclr": [
+        "model.backbone.widths=[4,8]",
+        "model.backbone.depths=[1,1]",
+        "model.neck.in_channels=8",
+        "model.neck.hid_channels=8",
+    ],
+    "fashion-mae": [
+        "model.backbone.embed_dims=16",
+        "model.backbone.num_layers=1",
+        "optim_wrapper.paramwise_cfg.num_layers=1",
+        "model.neck.embed_dim=16",
+        "model.neck.decoder_embed_dim=8",
+    ],
+}
+TIMED = {"time", "data_time", "eta", "memory"}
+
+
+def recipe(name: str) -> Config:
+    return Config.fromfile(find_config(name))
+
+
+def short_runner(name: str, folder: Path) -> Runner:
+    cfg = recipe(name)
+    apply_overrides(cfg, [*SHORT, *SMALL[name]])
+    cfg.work_dir = str(folder)
+    return Runner.from_cfg(cfg)
+
+
+def trained(name: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    runner = short_runner(name, folder)
+    runner.train()
+    lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
+    scalars = [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+    return torch.load(folder / "iter_4.pth", weights_only=True)["state_dict"], scalars
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_main_knobs_fit_together(name: str) -> None:
+    cfg = recipe(name)
+    assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
+    assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
+    assert cfg.param_scheduler[1].end == cfg.train_cfg.max_iters
+    assert cfg.randomness.seed == 0
+    assert cfg.optim_wrapper.optimizer.type == {"fashion-simclr": "LARS", "fashion-mae": "AdamW"}[name]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_training_never_sees_a_test_item(name: str) -> None:
+    cfg = recipe(name)
+    assert cfg.train_dataloader.dataset.split == "train"
+    for dataset in cfg.val_dataloader.dataset.datasets:
+        assert dataset.pipeline[-1].part == dataset.split
+        assert "per_class" not in dataset
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_second_run_gives_the_same_numbers(name: str, tmp_path: Path) -> None:
+    weights, scalars = trained(name, tmp_path / "a")
+    again, scalars_again = trained(name, tmp_path / "b")
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    assert scalars == scalars_again
+    assert [line["step"] for line in scalars] == [0, 1, 2, 2, 3, 4, 4]
+    first, last = scalars[0], scalars[-1]
+    assert {"knn/top1", "linear/top1"} <= first.keys()
+    for key in ("knn/top1", "linear/top1"):
+        assert last[f"gain/{key}"] == pytest.approx(last[key] - first[key])
+    pictures = {path.name for path in (tmp_path / "a").glob("*/vis_data/vis_image/*.png")}
+    assert {"val_neighbors_0.png", "val_neighbors_4.png"} <= pictures
+    assert ("val_reconstructions_4.png" in pictures) == (name == "fashion-mae")
+
+
+def test_lars_leaves_norms_and_biases_alone() -> None:
+    runner = short_runner("fashion-simclr", Path("unused"))
+    model, groups = runner.model, runner.optim_wrapper.param_groups
+    excluded = {id(each) for group in groups if group["lars_exclude"] for each in group["params"]}
+    flat = {name for name, each in model.named_parameters() if each.ndim == 1}
+    assert {name for name, each in model.named_parameters() if id(each) in excluded} == flat
+
+
+def test_rates_of_layers_fall_towards_the_picture() -> None:
+    cfg = recipe("fashion-mae")
+    cfg.work_dir = "unused"
+    runner = Runner.from_cfg(cfg)
+    rates = {id(each): group["lr"] for group in runner.optim_wrapper.param_groups for each in group["params"]}
+    backbone: Any = runner.model.backbone
+    falling = [rates[id(backbone.patch_embed.weight)], *(rates[id(each.linear1.weight)] for each in backbone.layers)]
+    assert falling == sorted(falling)
+    assert len(set(falling)) == cfg.optim_wrapper.paramwise_cfg.num_layers + 1

@@ -1,0 +1,91 @@
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from footplate.data import build_dataloader, seed_generators
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import TRANSFORMS
+from footplate.tasks.selfsup import MultiView
+
+WARP = {"type": "RandomWarp", "shift": 0.3, "turn": 30}
+
+
+def picture() -> Any:
+    return np.random.default_rng(0).integers(0, 256, (12, 12)).astype(np.uint8)
+
+
+@pytest.mark.parametrize(
+    ("transforms", "num_views", "count"), [([[WARP]], 2, 2), ([WARP], [3], 3), ([[WARP], []], [2, 1], 3)]
+)
+def test_pipelines_make_views(transforms: Any, num_views: Any, count: int) -> None:
+    seed_generators(0)
+    views = TRANSFORMS.build({"type": "MultiView", "transforms": transforms, "num_views": num_views})
+    found = views({"img": picture(), "gt_label": 1})
+    assert len(found["img"]) == count
+    assert not np.array_equal(found["img"][0], found["img"][1])
+    assert found["gt_label"] == 1
+
+
+def test_a_view_that_is_given_up_gives_up_the_sample() -> None:
+    assert MultiView([[lambda results: None]])({"img": picture()}) is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"transforms": [[WARP], [WARP]], "num_views": 2}, "one pipeline for each"),
+        ({"transforms": [[WARP]], "num_views": [0]}, "num_views must be"),
+        ({"transforms": [[WARP]], "num_views": []}, "one pipeline for each"),
+    ],
+)
+def test_views_that_make_no_sense_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        TRANSFORMS.build({"type": "MultiView", **arguments})
+
+
+def test_views_and_what_is_known_are_packed() -> None:
+    pack = TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "test", "algorithm_keys": ["weight"]})
+    results = {"img": [picture(), picture()[..., None].repeat(3, 2)], "gt_label": 4, "img_path": "a.png", "weight": 2}
+    packed = pack(results)
+    assert [tuple(view.shape) for view in packed["inputs"]] == [(1, 12, 12), (3, 12, 12)]
+    sample = packed["data_samples"]
+    assert (sample.part, sample.img_path, sample.weight, sample.gt_label.tolist()) == ("test", "a.png", 2, [4])
+    packed["inputs"][0] += 1
+    assert np.array_equal(results["img"][0], picture())
+
+
+def test_a_single_picture_is_one_view() -> None:
+    packed = TRANSFORMS.build({"type": "PackSelfSupInputs"})({"img": picture()})
+    assert torch.equal(packed["inputs"][0][0], torch.from_numpy(picture()))
+    assert "part" not in packed["data_samples"]
+
+
+def test_what_cannot_be_packed_is_refused() -> None:
+    with pytest.raises(DataError, match="there is no 'img'"):
+        TRANSFORMS.build({"type": "PackSelfSupInputs"})({})
+    with pytest.raises(ArgumentError, match="for 'train' or for 'test'"):
+        TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "val"})
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_views_are_a_function_of_seed_epoch_and_index(workers: int) -> None:
+    pipeline = [{"type": "MultiView", "transforms": [[WARP]]}, {"type": "PackSelfSupInputs"}]
+    cfg: dict[str, Any] = {
+        "dataset": {"type": "FashionItems", "per_class": (0, 1), "pipeline": pipeline},
+        "batch_size": 5,
+        "num_workers": workers,
+        "sampler": {"type": "DefaultSampler", "shuffle": False},
+    }
+    once, again, other = ([torch.stack(sum(batch["inputs"], [])) for batch in loaded(cfg, seed)] for seed in (0, 0, 1))
+    assert all(torch.equal(a, b) for a, b in zip(once, again, strict=True))
+    assert not torch.equal(once[0], other[0])
+    assert torch.equal(once[1], REFERENCE.setdefault("views", once[1]))  # and not of the number of workers
+
+
+REFERENCE: dict[str, torch.Tensor] = {}
+
+
+def loaded(cfg: dict[str, Any], seed: int) -> list[Any]:
+    return list(build_dataloader(cfg, seed=seed))
