@@ -47,7 +47,12 @@ def test_views_that_make_no_sense_are_refused(arguments: dict[str, Any], message
 
 def test_views_and_what_is_known_are_packed() -> None:
     pack = TRANSFORMS.build({"type": "PackSelfSupInputs", "part": "test", "algorithm_keys": ["weight"]})
-    results = {"img": [picture(), picture()[..., None].repeat(3, 2)], "gt_label": 4, "img_path": "a.png", "weight": 2}
+    results: dict[str, Any] = {
+        "img": [picture(), picture()[..., None].repeat(3, 2)],
+        "gt_label": 4,
+        "img_path": "a.png",
+        "weight": 2,
+    }
     packed = pack(results)
     assert [tuple(view.shape) for view in packed["inputs"]] == [(1, 12, 12), (3, 12, 12)]
     sample = packed["data_samples"]
