@@ -95,3 +95,51 @@ def test_a_users_wrapper_is_one_once_it_is_registered(monkeypatch: pytest.Monkey
         assert unwrap_model(held) is model
     finally:
         vars(MODEL_WRAPPERS)["_entries"].pop("Holder")
+
+
+class Deep(BaseModel):
+    """Layers whose gradients are reduced in one bucket, where their order decides how sums are rounded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(8, 16), nn.Tanh(), nn.Linear(16, 8), nn.Tanh(), nn.Linear(8, 1))
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return {"loss": self.layers(inputs).square().mean()}
+
+
+def steps_in_one_go_and_with_a_new_wrapper() -> tuple[list[float], list[float]]:
+    torch.manual_seed(0)
+    model = Deep()
+    batches = torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(1))[:, get_rank()]
+    wrapped = wrap_model(model, None)
+    for batch in batches:
+        weights = {key: value.clone() for key, value in model.state_dict().items()}
+        in_one_go = _gradients_of_a_step(wrapped, batch)
+    again = Deep()
+    again.load_state_dict(weights)
+    return in_one_go, _gradients_of_a_step(wrap_model(again, None), batches[-1])
+
+
+def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
+    wrapper = build_optim_wrapper(wrapped, {"optimizer": {"type": "SGD", "lr": 0.1}})
+    wrapped.train_step((batch,), wrapper)
+    return [value for each in wrapped.module.parameters() for value in each.flatten().tolist()]
+
+
+def test_the_first_step_of_a_wrapper_is_as_any_other(on_ranks: Callable[..., list[Any]]) -> None:
+    for in_one_go, anew in on_ranks(4, steps_in_one_go_and_with_a_new_wrapper):
+        assert in_one_go == anew
+
+
+def settled(cfg: dict[str, Any]) -> list[float]:
+    model = Line()
+    wrap_model(model, cfg)
+    assert model.weight.grad is None
+    assert "forward" not in vars(model)
+    return [float(each) for each in model.weight.detach()]
+
+
+@pytest.mark.parametrize("cfg", [{}, {"find_unused_parameters": True}, {"static_graph": True}])
+def test_settling_leaves_nothing_behind(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any]) -> None:
+    assert on_ranks(2, settled, cfg) == [[1.0, 2.0]] * 2

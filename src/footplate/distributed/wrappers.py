@@ -37,6 +37,23 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         """Predicts on one batch of a test set."""
         return self.module.test_step(data)
 
+    def settle_buckets(self) -> None:
+        """Lets the reducer order its buckets now, by a backward pass that gives zeros.
+
+        The reducer lays them out anew behind its first backward pass, by which sums over more than two ranks come
+        out differently in their last bits. Without this the first iteration of a resumed run would be another one
+        than the same iteration of a run that was not interrupted.
+        """
+        if self.find_unused_parameters or self.static_graph:
+            return  # there is nothing laid out anew, or the first pass must be a real one
+        parameters = [each for each in self.module.parameters() if each.requires_grad]
+        self.module.forward = lambda: sum(0 * each.sum() for each in parameters)
+        try:
+            self().backward()
+        finally:
+            del self.module.forward
+        self.zero_grad()
+
 
 def is_model_wrapper(model: nn.Module) -> bool:
     """Tells whether `model` only wraps another one, found as its `module`."""
@@ -75,4 +92,6 @@ def wrap_model(model: nn.Module, cfg: dict[str, Any] | None, *, find_unused_para
     if device.type == "cuda":
         settings.setdefault("device_ids", [device.index])
     wrapped: nn.Module = MODEL_WRAPPERS.build(settings, module=model)
+    if isinstance(wrapped, ModelDistributedDataParallel):
+        wrapped.settle_buckets()
     return wrapped
