@@ -43,6 +43,8 @@ KNOWN_KEYS = frozenset(
         *FIRST_GENERATION_KEYS,
         "custom_imports",
         "runner_type",
+        "tta_model",
+        "tta_pipeline",
         "vis_backends",
     }
 )

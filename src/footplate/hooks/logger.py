@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
-from footplate.records import length_of, write_config
+from footplate.records import length_of, numbers_in, write_config
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -29,7 +29,8 @@ class LoggerHook(Hook):
         out_suffix: Which files are copied.
         keep_local: Whether the copied files also stay where they were.
         log_metric_by_epoch: Whether metrics are written with the epoch rather than the iteration as step; training
-            that counts iterations always writes the iteration.
+            that counts iterations always writes the iteration. A validation or test without training has the step of
+            the checkpoint that it loaded.
 
     Raises:
         ArgumentError: An interval is not positive, or `out_dir` is no string.
@@ -59,6 +60,7 @@ class LoggerHook(Hook):
         self.keep_local = keep_local
         self.log_metric_by_epoch = log_metric_by_epoch
         self._rest_ends_at, self._names_shown = -1, 0
+        self._loaded: Mapping[str, Any] = {}
 
     def before_run(self, runner: "Runner") -> None:
         """Writes the config."""
@@ -68,6 +70,11 @@ class LoggerHook(Hook):
             filename = getattr(runner.cfg, "filename", None)
             if filename:
                 write_config(runner.cfg, os.path.join(runner.work_dir, f"{_stem(filename)}.py"))
+
+    def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
+        """Notes how far the loaded weights were trained."""
+        meta = checkpoint.get("meta")
+        self._loaded = meta if isinstance(meta, Mapping) else {}
 
     def before_train(self, runner: "Runner") -> None:
         """Finds out whether the end of an epoch, or of the run, is logged beside the interval."""
@@ -107,12 +114,10 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
-            # A run that counts iterations has no epochs to speak of, whatever the default says.
-            step = runner.epoch if self.log_metric_by_epoch and runner.by_epoch else runner.iter
-            runner.visualizer.add_scalars(tag, step=step, file_path=self._json_name)
+            runner.visualizer.add_scalars(tag, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`."""
+        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`, and as `test/<name>` to the writers."""
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
@@ -120,6 +125,7 @@ class LoggerHook(Hook):
         if is_main_process():
             with open(os.path.join(runner.log_dir, self._json_name), "w", encoding="utf-8") as file:
                 json.dump(_jsonable(tag), file, default=str)
+            runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
 
     def after_run(self, runner: "Runner") -> None:
         """Copies the logs to `out_dir` and closes the writers."""
@@ -134,6 +140,12 @@ class LoggerHook(Hook):
                 if name.endswith(self.out_suffix):
                     self._hand_over(os.path.join(folder, name), os.path.relpath(folder, runner.work_dir), target)
 
+    def _step(self, runner: "Runner") -> int:
+        # A run that counts iterations has no epochs to speak of, whatever the default says.
+        unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
+        done: int = getattr(runner, unit)
+        return done or int(self._loaded.get(unit, 0))
+
     def _hand_over(self, path: str, inside: str, target: str) -> None:
         os.makedirs(os.path.join(target, inside), exist_ok=True)
         shutil.copy2(path, os.path.join(target, inside))
@@ -144,6 +156,12 @@ class LoggerHook(Hook):
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
             runner.logger.info(line)
+
+
+def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
+    """Tells a test's metrics from those of a validation, which have the same names."""
+    found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
+    return {f"test/{name}": value for name, value in found.items() if name not in ("time", "data_time")}
 
 
 def _stem(path: str) -> str:

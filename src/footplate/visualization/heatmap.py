@@ -76,7 +76,8 @@ def heat_colors(values: npt.NDArray[np.float64]) -> Picture:
     """Returns colours from blue over green to red for values from 0 to 1, ``(..., 3)``, uint8, RGB."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
-    return np.rint(255 * channels).astype(np.uint8)
+    colors: Picture = np.rint(255 * channels).astype(np.uint8)
+    return colors
 
 
 def _overlaid(plane: npt.NDArray[np.float64], image: Any, shape: tuple[int, int] | None, alpha: float) -> Picture:

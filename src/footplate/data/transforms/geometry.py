@@ -148,7 +148,7 @@ def cropped(results: dict[str, Any], part: tuple[slice, slice]) -> dict[str, Any
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][part])
     if "gt_masks" in results:
-        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][(slice(None), *part)])
+        results["gt_masks"] = np.ascontiguousarray(results["gt_masks"][:, part[0], part[1]])
     if "gt_bboxes" in results:
         height, width = results["img"].shape[:2]
         boxes = results["gt_bboxes"] - np.array([part[1].start, part[0].start] * 2, dtype=np.float32)

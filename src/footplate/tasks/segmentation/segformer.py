@@ -47,4 +47,5 @@ def _build(num_classes: int, config: dict[str, Any]) -> Any:
         if key not in known:
             near = nearest(key, known)
             raise ArgumentError(f"SegFormer's config has no '{key}'", key=f"config.{key}", suggestion=near)
-    return SegformerForSemanticSegmentation(SegformerConfig(**config, num_labels=num_classes))
+    settings: dict[str, Any] = {**config, "num_labels": num_classes}
+    return SegformerForSemanticSegmentation(SegformerConfig(**settings))

@@ -1,0 +1,99 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.registry import TRANSFORMS
+
+
+def sample(height: int = 4, width: int = 6) -> dict[str, Any]:
+    """A picture whose pixel (2, 1), row 2 and column 1, stands out in picture, mask and box."""
+    img = np.zeros((height, width, 3), np.uint8)
+    img[2, 1] = 200
+    seg = np.zeros((height, width), np.uint8)
+    seg[2, 1] = 7
+    return {
+        "img": img,
+        "gt_seg_map": seg,
+        "gt_masks": (seg == 7)[None],
+        "gt_bboxes": np.array([[1, 2, 2, 3]], np.float32),
+        "gt_bboxes_labels": np.array([3]),
+        "img_shape": (height, width),
+    }
+
+
+def made(kind: str, results: dict[str, Any] | None = None, **arguments: Any) -> dict[str, Any]:
+    found: dict[str, Any] = TRANSFORMS.build({"type": kind, **arguments})(results or sample())
+    return found
+
+
+def place(results: dict[str, Any]) -> tuple[int, int]:
+    """Row and column of what stands out, the same in everything."""
+    row, column = np.argwhere(results["gt_seg_map"] == 7)[0].tolist()
+    assert results["gt_masks"][0, row, column]
+    assert results["gt_bboxes"].tolist() == [[column, row, column + 1, row + 1]]
+    assert results["img"][row, column].tolist() == [200] * 3
+    assert results["img_shape"] == results["img"].shape[:2] == results["gt_seg_map"].shape
+    return row, column
+
+
+def test_random_sizes_stay_in_their_range() -> None:
+    np.random.seed(1)
+    sizes = {
+        made("RandomResize", scale=(60, 40), ratio_range=(0.5, 2.0), keep_ratio=True)["img_shape"] for _ in range(50)
+    }
+    assert 20 <= min(height for height, _ in sizes) < 25
+    assert 70 < max(height for height, _ in sizes) <= 80
+    assert {made("RandomResize", scale=[(6, 4), (8, 6)])["scale"] for _ in range(50)} == {
+        (width, height) for width in (6, 7, 8) for height in (4, 5, 6)
+    }
+
+
+def test_a_part_is_cut_out() -> None:
+    np.random.seed(0)
+    results = next(each for each in (made("RandomCrop", crop_size=(3, 4)) for _ in range(20)) if len(each["gt_bboxes"]))
+    assert results["img"].shape == (3, 4, 3)
+    place(results)
+    gone = made("RandomCrop", {**sample(), "gt_bboxes": np.array([[9, 9, 9, 9]], np.float32)}, crop_size=2)
+    assert [len(gone[key]) for key in ("gt_bboxes", "gt_bboxes_labels", "gt_masks")] == [0, 0, 0]
+    assert made("RandomCrop", crop_size=99)["img_shape"] == (4, 6)
+
+
+def test_a_part_of_one_class_is_drawn_again() -> None:
+    np.random.seed(0)
+    found = [made("RandomCrop", crop_size=2, cat_max_ratio=0.9)["gt_seg_map"] for _ in range(50)]
+    assert sum(7 in each for each in found) == 48
+    np.random.seed(0)
+    assert sum(7 in made("RandomCrop", crop_size=2)["gt_seg_map"] for _ in range(50)) == 15
+
+
+@pytest.mark.parametrize(
+    ("arguments", "size"), [({"size": (5, 8)}, (5, 8)), ({"size_divisor": 5}, (5, 10)), ({"size": 3}, (4, 6))]
+)
+def test_padding_at_the_right_and_at_the_bottom(arguments: dict[str, Any], size: tuple[int, int]) -> None:
+    results = made("Pad", **arguments, pad_val={"img": 9, "seg": 99})
+    assert results["pad_shape"] == results["img_shape"] == size
+    assert place(results) == (2, 1)
+    if size != (4, 6):
+        assert (results["img"][-1, -1].tolist(), results["gt_seg_map"][-1, -1]) == ([9] * 3, 99)
+        assert not results["gt_masks"][:, -1].any()
+        assert made("Pad", **arguments)["gt_seg_map"][-1, -1] == 255
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "key"),
+    [
+        ("RandomResize", {"scale": (4, 4)}, "ratio_range"),
+        ("RandomResize", {"scale": (4, 4), "ratio_range": (2, 1)}, "ratio_range"),
+        ("RandomCrop", {"crop_size": 0}, "crop_size"),
+        ("RandomCrop", {"crop_size": (1, 2, 3)}, "crop_size"),
+        ("RandomCrop", {"crop_size": 2, "cat_max_ratio": 0}, "cat_max_ratio"),
+        ("Pad", {}, "size"),
+        ("Pad", {"size_divisor": 0}, "size_divisor"),
+    ],
+)
+def test_arguments_that_make_no_sense(kind: str, arguments: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        made(kind, **arguments)
+    assert caught.value.key == key

@@ -1,0 +1,123 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Config, Runner
+from footplate.errors import ArgumentError, BuildError
+from footplate.hooks import PrepareTTAHook
+from footplate.models import BaseModel
+from footplate.structures import PixelData
+from tests.support import loader, settings
+
+VIEWS = [
+    {
+        "type": "TestTimeAug",
+        "transforms": [
+            [{"type": "RandomFlip", "prob": 0.0}, {"type": "RandomFlip", "prob": 1.0}],
+            [{"type": "PackSegInputs"}],
+        ],
+    }
+]
+
+
+class Sided(BaseModel):
+    """Takes the left half of what it is given for class 1, surely, and the rest for class 0, less surely."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.seen = 0
+
+    def forward(self, inputs: Any, data_samples: Any = None, mode: str = "tensor") -> Any:
+        if mode == "loss":
+            return {"loss": (self.weight * 0).sum()}
+        self.seen += len(inputs)
+        for sample in data_samples:
+            logits = torch.zeros(11, 64, 64)
+            logits[1, :, :32], logits[0, :, 32:] = 9.0, 1.0
+            sample.seg_logits = PixelData(data=logits.flip(-1) if sample.get("flip", False) else logits)
+            sample.pred_sem_seg = PixelData(data=sample.seg_logits.data.argmax(0, keepdim=True))
+        return data_samples
+
+
+def scenes(split: str, length: int, pipeline: Any) -> dict[str, Any]:
+    data = {"type": "FashionScenes", "split": split, "length": length, "pipeline": pipeline}
+    return {"dataset": data, "sampler": {"type": "DefaultSampler", "shuffle": False}, "batch_size": 2}
+
+
+def build(tmp_path: Path, hook: dict[str, Any] | None, model: Any = None, **changes: Any) -> Runner:
+    pack = [{"type": "PackSegInputs"}]
+    cfg = settings(
+        tmp_path,
+        model=model or Sided(),
+        train_dataloader=scenes("train", 4, pack),
+        val_dataloader=scenes("test", 4, pack),
+        test_dataloader=scenes("test", 6, pack),
+        val_evaluator={"type": "IoUMetric"},
+        test_evaluator={"type": "IoUMetric"},
+        custom_hooks=[] if hook is None else [{"type": "PrepareTTAHook", **hook}],
+        train_cfg={"by_epoch": True, "max_epochs": 1},
+        **changes,
+    )
+    return Runner(**cfg)
+
+
+def test_a_test_merges_its_views(tmp_path: Path) -> None:
+    plain, merged = (
+        build(tmp_path / "a", None),
+        build(tmp_path / "b", {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}),
+    )
+    found = plain.test(), merged.test()
+    assert (plain.model.seen, merged.model.seen) == (6, 12)
+    # The left half of a view is the right half of the mirrored one: the mean is sure of class 1 everywhere.
+    everywhere = float((torch.stack([_truth(at) for at in range(6)]) == 1).float().mean())
+    assert found[1]["aAcc"] == pytest.approx(100 * everywhere, abs=1e-4)
+    assert found[0]["aAcc"] != found[1]["aAcc"]
+
+
+def _truth(at: int) -> Any:
+    from footplate.recipes.fashion_scenes import FashionScenes
+
+    return torch.from_numpy(FashionScenes("test").sample(at)["gt_seg_map"])
+
+
+@pytest.mark.parametrize(("phases", "seen"), [("val", (8, 6)), ("test", (4, 12)), (["val", "test"], (8, 12))])
+def test_the_phases_that_are_asked_for(tmp_path: Path, phases: Any, seen: tuple[int, int]) -> None:
+    runner = build(tmp_path, {"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS, "phases": phases})
+    runner.train()
+    after_training = runner.model.seen
+    runner.test()
+    assert (after_training, runner.model.seen - after_training) == seen
+    state = torch.load(tmp_path / "epoch_1.pth", weights_only=True)["state_dict"]
+    assert list(state) == ["weight"]
+
+
+def test_the_config_says_what_the_hook_does_not(tmp_path: Path) -> None:
+    cfg = Config({"tta_model": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS})
+    runner = build(tmp_path, {}, cfg=cfg)
+    runner.test()
+    assert runner.model.seen == 12
+
+
+@pytest.mark.parametrize(
+    ("hook", "changes", "key"),
+    [
+        ({}, {}, "tta_model"),
+        ({"tta_cfg": {"type": "SegTTAModel"}}, {}, "tta_pipeline"),
+        ({"tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}, {"test_cfg": {"loss": True}}, "test_cfg.loss"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, hook: Any, changes: Any, key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        build(tmp_path, hook, **changes).test()
+    assert caught.value.key == key
+
+
+def test_data_without_a_pipeline_and_phases_without_sense_are_refused(tmp_path: Path) -> None:
+    hook = {"type": "PrepareTTAHook", "tta_cfg": {"type": "SegTTAModel"}, "tta_pipeline": VIEWS}
+    with pytest.raises(BuildError, match="'Points' has no pipeline to replace"):
+        Runner(**settings(tmp_path, custom_hooks=[hook], test_dataloader=loader(8))).test()
+    with pytest.raises(ArgumentError, match="'test' and 'val'"):
+        PrepareTTAHook(phases="train")
