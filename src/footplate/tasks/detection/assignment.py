@@ -1,0 +1,108 @@
+"""Which position of the grid answers for which instance."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from footplate.structures import InstanceData
+from footplate.tasks.detection.boxes import pairwise_iou
+from footplate.tasks.detection.network import Grid
+
+
+class Targets(NamedTuple):
+    """What each position of the grid should say.
+
+    Attributes:
+        scores: ``(N, P, C)``, 0 to 1.
+        boxes: ``(N, P, 4)``, of use where `found` holds.
+        found: ``(N, P)``, bool, whether the position answers for an instance.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    found: Tensor
+
+
+class Truth(NamedTuple):
+    """The true instances of a batch, filled up to the same number G in each picture.
+
+    Attributes:
+        boxes: ``(N, G, 4)``.
+        labels: ``(N, G)``, int64.
+        there: ``(N, G)``, bool, False where the place was filled up.
+    """
+
+    boxes: Tensor
+    labels: Tensor
+    there: Tensor
+
+    @classmethod
+    def of(cls, instances: Sequence[InstanceData], like: Tensor) -> "Truth":
+        """Stacks instances, on the device of `like`."""
+        most = max((len(each) for each in instances), default=0)
+        boxes = like.new_zeros((len(instances), most, 4))
+        labels = torch.zeros((len(instances), most), dtype=torch.int64, device=like.device)
+        there = torch.zeros((len(instances), most), dtype=torch.bool, device=like.device)
+        for place, each in enumerate(instances):
+            boxes[place, : len(each)] = each.bboxes
+            labels[place, : len(each)] = each.labels
+            there[place, : len(each)] = True
+        return cls(boxes, labels, there)
+
+
+@torch.no_grad()
+def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0) -> Targets:
+    """Lets the positions that answer best for an instance learn from it.
+
+    A position inside a box is rated by `score ** score_power * iou ** iou_power`. Of each instance the `top` best
+    positions answer for it; one that would answer for several takes that which its box overlaps most. What its score
+    should be follows its rating: the best position of an instance should be as sure as its box is right.
+
+    Args:
+        grid: What the network says.
+        truth: What is there.
+        top: How many positions answer for an instance.
+        score_power: How much the class counts in the rating.
+        iou_power: How much the box counts in the rating.
+
+    Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
+    """
+    classes = grid.scores.shape[-1]
+    if truth.boxes.shape[1] == 0:
+        nothing = torch.zeros_like(grid.boxes[..., 0], dtype=torch.bool)
+        return Targets(torch.zeros_like(grid.scores), torch.zeros_like(grid.boxes), nothing)
+    overlaps = pairwise_iou(truth.boxes, grid.boxes)  # (N, G, P)
+    positions = grid.scores.shape[1]
+    scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
+    scores = scores.gather(1, truth.labels[..., None].expand(-1, -1, positions))
+    inside = _inside(grid.points, truth.boxes) & truth.there[..., None]
+    ratings = scores**score_power * overlaps**iou_power * inside
+    chosen = _chosen(ratings, inside, overlaps, top)
+    found = chosen.any(dim=1)
+    owner = chosen.int().argmax(dim=1)  # (N, P)
+    boxes = truth.boxes.gather(1, owner[..., None].expand(-1, -1, 4))
+    # Ratings of one instance are stretched so that the best equals its largest overlap.
+    ratings = ratings * chosen
+    best = ratings.amax(dim=-1, keepdim=True)
+    wanted = ratings / best.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
+    sure = wanted.amax(dim=1)  # (N, P)
+    labels = truth.labels.gather(1, owner)
+    hot = torch.nn.functional.one_hot(labels, classes).to(sure.dtype)
+    return Targets(hot * (sure * found)[..., None], boxes, found)
+
+
+def _inside(points: Tensor, boxes: Tensor) -> Tensor:
+    """Whether points ``(P, 2)`` lie in boxes ``(N, G, 4)``: ``(N, G, P)``."""
+    begin = points - boxes[..., None, :2]
+    end = boxes[..., None, 2:] - points
+    return torch.cat([begin, end], dim=-1).amin(dim=-1) > 0
+
+
+def _chosen(ratings: Tensor, inside: Tensor, overlaps: Tensor, top: int) -> Tensor:
+    """Which position answers for which instance, ``(N, G, P)``, bool; each position for one at most."""
+    best = ratings.topk(min(top, ratings.shape[-1]), dim=-1).indices
+    chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
+    owner = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)
+    return chosen & torch.zeros_like(chosen).scatter_(1, owner, True)

@@ -1,0 +1,226 @@
+"""Pictures with boxes and masks, annotated as COCO annotates them."""
+
+import logging
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from footplate.data import BaseDataset
+from footplate.data.annotations import joined, load_data_file
+from footplate.errors import ArgumentError, DataError, nearest
+from footplate.registry import DATASETS
+
+_logger = logging.getLogger("footplate.tasks")
+_FILTERS = {"filter_empty_gt": False, "min_size": 0}
+
+
+@DATASETS.register_module()
+class CocoDataset(BaseDataset):
+    """The pictures of a COCO file, each a record with its `instances`.
+
+    A record holds `img_path`, `img_id`, `width`, `height` and `instances`, dicts of `bbox` (x1 y1 x2 y2, cut to the
+    picture), `bbox_label` (a position in the classes), `ignore_flag` (1 for crowds) and `mask`, the segmentation as the
+    file has it. `LoadAnnotations` makes arrays of them.
+
+    Boxes without area and boxes wholly outside of their picture are left out, counted and named in one warning.
+
+    Takes the arguments of `BaseDataset`, with these meanings:
+
+    - `ann_file`: The COCO file, JSON.
+    - `data_prefix`: `dict(img=...)`, the folder in which `file_name` begins.
+    - `metainfo`: `dict(classes=[...])` chooses among the categories of the file and orders them; by default all, in
+      the order of the file.
+    - `filter_cfg`: `filter_empty_gt=True` leaves out pictures without instances, `min_size=32` those whose shorter
+      side has fewer pixels; not in `test_mode`.
+    - `test_mode`: Every picture is kept, and a file without annotations will do.
+
+    Raises:
+        DataError: The file is no COCO file, an annotation names a picture or a category that is not there, a class
+            is no category, or no picture is left.
+        ArgumentError: `filter_cfg` holds something else.
+    """
+
+    def load_data_list(self) -> list[Any]:
+        """Returns a record for each picture of the file.
+
+        Raises:
+            DataError: The file cannot be read, or is no COCO file.
+        """
+        if not self.ann_file:
+            raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
+        content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
+        labels = self._labels(content["categories"])
+        reader = _Reader(self.ann_file, content, labels)
+        prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))
+        records = [{**record, "img_path": joined(prefix, record["img_path"])} for record in reader.records()]
+        reader.report()
+        return records
+
+    def filter_data(self) -> list[Any]:
+        """Returns the records that `filter_cfg` lets stay.
+
+        Raises:
+            DataError: None is left.
+            ArgumentError: `filter_cfg` holds something else.
+        """
+        for key in self.filter_cfg or ():
+            if key not in _FILTERS:
+                near = nearest(key, _FILTERS)
+                raise ArgumentError(f"there is no filter '{key}'", key=f"filter_cfg.{key}", suggestion=near)
+        chosen = {**_FILTERS, **(self.filter_cfg or {})}
+        records = list(self.data_list)
+        if not self.test_mode:
+            records = [each for each in records if min(each["width"], each["height"]) >= chosen["min_size"]]
+            large = len(records)
+            if chosen["filter_empty_gt"]:
+                records = [each for each in records if each["instances"]]
+            _check_some(records, self.ann_file, len(self.data_list), large)
+        else:
+            _check_some(records, self.ann_file, len(self.data_list), len(records))
+        return records
+
+    def get_cat_ids(self, idx: int) -> list[int]:
+        """Returns the classes in a picture, as positions."""
+        return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
+
+    def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
+        """The position of each category's class; categories that are not wanted have none."""
+        ids = {str(each["name"]): each["id"] for each in categories}
+        classes = self._metainfo.setdefault("classes", tuple(ids))
+        for name in classes:
+            if name not in ids:
+                raise DataError(
+                    f"the file '{self.ann_file}' has no category '{name}'",
+                    key="metainfo.classes",
+                    suggestion=nearest(name, ids),
+                    notes=["categories: " + ", ".join(ids)],
+                )
+        return {ids[name]: position for position, name in enumerate(classes)}
+
+
+class _Box(NamedTuple):
+    """A box that was left out: where, and why."""
+
+    annotation: Any
+    picture: str
+    why: str
+
+
+class _Reader:
+    """Makes records of the sections of a COCO file."""
+
+    def __init__(self, ann_file: str, content: Mapping[str, Any], labels: Mapping[Any, int]) -> None:
+        self._ann_file = ann_file
+        self._labels = labels
+        self._categories = {each["id"] for each in content["categories"]}
+        self._pictures = {each["id"]: each for each in content["images"]}
+        if len(self._pictures) < len(content["images"]):
+            twice, _ = Counter(each["id"] for each in content["images"]).most_common(1)[0]
+            raise DataError(f"the file '{ann_file}' has two pictures of the id {twice}")
+        self._annotations: dict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+        for each in content["annotations"]:
+            self._annotations[self._checked(each)["image_id"]].append(each)
+        self._left_out: list[_Box] = []
+
+    def records(self) -> list[dict[str, Any]]:
+        """Returns a record for each picture, its path without the folder."""
+        return [
+            {
+                "img_path": picture["file_name"],
+                "img_id": number,
+                "width": picture["width"],
+                "height": picture["height"],
+                "instances": self._instances(picture),
+            }
+            for number, picture in self._pictures.items()
+        ]
+
+    def report(self) -> None:
+        """Says how many boxes were left out, and which was the first."""
+        if self._left_out:
+            first = self._left_out[0]
+            _logger.warning(
+                "%d of the boxes of '%s' are left out; the first is annotation %s of '%s', which %s",
+                len(self._left_out),
+                self._ann_file,
+                first.annotation,
+                first.picture,
+                first.why,
+            )
+
+    def _checked(self, annotation: Mapping[str, Any]) -> Mapping[str, Any]:
+        where = f"annotation {annotation.get('id', '?')} of '{self._ann_file}'"
+        for key in ("image_id", "category_id", "bbox"):
+            if key not in annotation:
+                raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
+        if annotation["image_id"] not in self._pictures:
+            number = annotation["image_id"]
+            raise DataError(f"{where} belongs to a picture that is not there", key="image_id", found=number)
+        if annotation["category_id"] not in self._categories:
+            known = ", ".join(map(str, sorted(self._categories)[:20]))
+            raise DataError(
+                f"{where} has an unknown category",
+                key="category_id",
+                found=annotation["category_id"],
+                notes=[f"categories: {known}"],
+            )
+        if not _is_box(annotation["bbox"]):
+            raise DataError(f"the box of {where} is not four numbers x y w h", key="bbox", found=annotation["bbox"])
+        return annotation
+
+    def _instances(self, picture: Mapping[str, Any]) -> list[dict[str, Any]]:
+        found = []
+        for annotation in self._annotations.get(picture["id"], ()):
+            if annotation["category_id"] not in self._labels:
+                continue
+            x, y, width, height = annotation["bbox"]
+            box = [max(x, 0.0), max(y, 0.0), min(x + width, picture["width"]), min(y + height, picture["height"])]
+            if box[2] <= box[0] or box[3] <= box[1]:
+                why = "has no area" if width <= 0 or height <= 0 else "lies outside of the picture"
+                self._left_out.append(_Box(annotation.get("id", "?"), picture["file_name"], why))
+                continue
+            label = self._labels[annotation["category_id"]]
+            instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(bool(annotation.get("iscrowd", 0)))}
+            if annotation.get("segmentation"):
+                instance["mask"] = annotation["segmentation"]
+            found.append(instance)
+        return found
+
+
+def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]:
+    """The sections of a COCO file, of which each picture and category has what is needed of it."""
+    wanted = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
+    if isinstance(content, Mapping) and test_mode:
+        content = {"annotations": [], **content}
+    if not isinstance(content, Mapping) or not wanted.keys() <= content.keys():
+        found = sorted(content) if isinstance(content, Mapping) else type(content)
+        raise DataError(f"the file '{ann_file}' lacks one of {', '.join(wanted)}, so it is no COCO file", found=found)
+    for section, keys in wanted.items():
+        for position, entry in enumerate(content[section]):
+            if not isinstance(entry, Mapping) or not set(keys) <= entry.keys():
+                found = sorted(entry) if isinstance(entry, Mapping) else entry
+                lack = f"lacks one of {', '.join(keys)}" if keys else "is no dict"
+                raise DataError(f"entry {position} of '{section}' in '{ann_file}' {lack}", found=found)
+    return dict(content)
+
+
+def _is_box(value: Any) -> bool:
+    """Whether a value is four finite numbers."""
+    return (
+        isinstance(value, list)
+        and len(value) == 4
+        and all(isinstance(each, (int, float)) and math.isfinite(each) for each in value)
+    )
+
+
+def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int) -> None:
+    if records:
+        return
+    if not pictures:
+        raise DataError(f"the data set is empty: the file '{ann_file}' has no pictures", key="ann_file")
+    raise DataError(
+        f"the data set is empty: none of the {pictures} pictures of '{ann_file}' is left",
+        key="filter_cfg",
+        notes=[f"{pictures - large} are smaller than min_size, {large} have no instance of the classes"],
+    )

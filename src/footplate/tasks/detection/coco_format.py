@@ -1,0 +1,167 @@
+"""Pictures, truth and predictions in the layout of COCO files."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from footplate.data.masks import coco_package, encode_mask
+from footplate.errors import DataError
+from footplate.visualization import as_array
+
+_Boxes = npt.NDArray[np.float64]
+
+
+class Instances(NamedTuple):
+    """Instances of one picture, in pixels of the picture before it was resized.
+
+    Attributes:
+        boxes: ``(N, 4)``, x1 y1 x2 y2.
+        labels: ``(N,)``, positions in the classes.
+        scores: ``(N,)``; of the truth 1.
+        masks: Run lengths of each, None where there are no masks.
+        crowd: ``(N,)``, bool; of predictions False.
+    """
+
+    boxes: _Boxes
+    labels: npt.NDArray[np.int64]
+    scores: npt.NDArray[np.float64]
+    masks: list[dict[str, Any]] | None
+    crowd: npt.NDArray[np.bool_]
+
+
+class Picture(NamedTuple):
+    """What was predicted for one picture, and where no file holds it what is true."""
+
+    number: Any
+    shape: tuple[int, int]
+    predicted: Instances
+    true: Instances | None
+
+
+def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> Picture:
+    """Returns what a sample says.
+
+    Args:
+        sample: A DetDataSample as a dict.
+        with_truth: Whether the sample holds the truth, in pixels of the picture that the model was given.
+        with_masks: Whether masks are asked for.
+
+    Raises:
+        DataError: Predictions, truth or masks are asked for and not there.
+    """
+    name = str(sample.get("img_path", sample.get("img_id", "")))
+    if "pred_instances" not in sample:
+        raise DataError(f"the model predicted nothing for the picture '{name}': there is no 'pred_instances'")
+    predicted = _instances(sample["pred_instances"], name, with_masks=with_masks)
+    shape = tuple(sample.get("ori_shape", sample.get("img_shape", (0, 0))))[:2]
+    true = _truth(sample, name, shape, with_masks=with_masks) if with_truth else None
+    return Picture(sample.get("img_id"), (int(shape[0]), int(shape[1])), predicted, true)
+
+
+def as_results(
+    pictures: Sequence[Picture], numbers: Sequence[Any], category_ids: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Returns predictions as COCO result files hold them.
+
+    Args:
+        pictures: What was predicted.
+        numbers: The id of each picture.
+        category_ids: The id of each class.
+    """
+    return [
+        entry | {"score": score}
+        for picture, number in zip(pictures, numbers, strict=True)
+        for entry, score in zip(
+            _entries(picture.predicted, number, category_ids), picture.predicted.scores.tolist(), strict=True
+        )
+    ]
+
+
+def as_truth(pictures: Sequence[Picture], numbers: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
+    """Returns the truth as a COCO file holds it; the id of a class is its position."""
+    annotations: list[dict[str, Any]] = []
+    for picture, number in zip(pictures, numbers, strict=True):
+        true = picture.true
+        if true is None:
+            continue
+        entries = _entries(true, number, range(len(classes)))
+        for entry, crowd in zip(entries, true.crowd.tolist(), strict=True):
+            annotations.append(entry | {"id": len(annotations) + 1, "iscrowd": int(crowd), "area": _area(entry)})
+    images = [
+        {"id": number, "file_name": str(number), "height": picture.shape[0], "width": picture.shape[1]}
+        for picture, number in zip(pictures, numbers, strict=True)
+    ]
+    categories = [{"id": position, "name": name} for position, name in enumerate(classes)]
+    return {"images": images, "annotations": annotations, "categories": categories}
+
+
+def as_annotations(results: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
+    """Returns results as annotations to compare with the truth.
+
+    Args:
+        results: Entries of a result file.
+        kind: "bbox" or "segm": what sizes are measured by.
+    """
+    numbered = ({**entry, "id": place, "iscrowd": 0} for place, entry in enumerate(results, start=1))
+    if kind == "bbox":
+        return [entry | {"area": entry["bbox"][2] * entry["bbox"][3]} for entry in numbered]
+    return [entry | {"area": _area(entry)} for entry in numbered]
+
+
+def _entries(instances: Instances, number: Any, category_ids: Sequence[int]) -> list[dict[str, Any]]:
+    corners, sides = instances.boxes[:, :2], instances.boxes[:, 2:] - instances.boxes[:, :2]
+    boxes = np.concatenate([corners, sides], axis=1).tolist()
+    found: list[dict[str, Any]] = [
+        {"image_id": number, "bbox": box, "category_id": category_ids[label]}
+        for box, label in zip(boxes, instances.labels.tolist(), strict=True)
+    ]
+    if instances.masks is not None:
+        return [entry | {"segmentation": mask} for entry, mask in zip(found, instances.masks, strict=True)]
+    return found
+
+
+def _area(entry: Mapping[str, Any]) -> float:
+    """Of the mask if there is one, of the box otherwise, in pixels."""
+    if "segmentation" in entry:
+        return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
+    return float(entry["bbox"][2] * entry["bbox"][3])
+
+
+def _truth(sample: Mapping[str, Any], name: str, shape: tuple[int, ...], *, with_masks: bool) -> Instances:
+    if "gt_instances" not in sample:
+        raise DataError(
+            f"the truth of the picture '{name}' is unknown: there is no 'gt_instances'",
+            notes=["load annotations in the test pipeline, or give CocoMetric an ann_file"],
+        )
+    parts = [_instances(sample["gt_instances"], name, with_masks=with_masks)]
+    if "ignored_instances" in sample:
+        parts.append(_instances(sample["ignored_instances"], name, with_masks=with_masks, crowd=True))
+    factor = np.asarray(sample.get("scale_factor", (1.0, 1.0)), dtype=np.float64)
+    if with_masks and not np.allclose(factor, 1):
+        raise DataError(
+            f"the masks of the picture '{name}' were resized, so they are no truth to compare with",
+            notes=["give CocoMetric an ann_file"],
+        )
+    return Instances(
+        np.concatenate([part.boxes for part in parts]) / np.tile(factor, 2),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.scores for part in parts]),
+        [mask for part in parts for mask in part.masks or ()] if with_masks else None,
+        np.concatenate([part.crowd for part in parts]),
+    )
+
+
+def _instances(fields: Any, name: str, *, with_masks: bool, crowd: bool = False) -> Instances:
+    boxes = as_array(fields["bboxes"]).astype(np.float64).reshape(-1, 4)
+    if with_masks and "masks" not in fields:
+        raise DataError(f"metric='segm' needs masks, and the instances of the picture '{name}' have none")
+    scores = as_array(fields["scores"]).astype(np.float64) if "scores" in fields else np.ones(len(boxes))
+    return Instances(
+        boxes,
+        as_array(fields["labels"]).astype(np.int64),
+        scores,
+        [encode_mask(mask) for mask in as_array(fields["masks"])] if with_masks else None,
+        np.full(len(boxes), crowd),
+    )

@@ -1,0 +1,134 @@
+"""An anchor-free detection model that trains in minutes without an accelerator."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+from footplate.registry import MODELS
+from footplate.tasks.detection.assignment import Truth, assign
+from footplate.tasks.detection.boxes import aligned_giou
+from footplate.tasks.detection.network import Grid, PyramidDetector
+from footplate.tasks.detection.predictions import Selection, filled, true_instances
+from footplate.tasks.detection.sample import DetDataSample
+
+
+@MODELS.register_module()
+class SmallDetector(BaseModel):
+    """Detection of things in small pictures with a `PyramidDetector`: every position gives classes and one box.
+
+    Args:
+        num_classes: How many classes there are.
+        widths: Channels of the network's stages.
+        depths: Residual blocks of its stages.
+        levels: How many of its deepest stages give predictions.
+        head_width: Channels within a head.
+        box_weight: How much the loss of boxes weighs beside that of classes.
+        test_cfg: Which predictions stay, arguments of `Selection`.
+        flip_test: Average predictions over the picture and its mirror image.
+        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: `test_cfg` makes no sense.
+
+    Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
+
+    Example:
+        >>> import torch
+        >>> SmallDetector(num_classes=10)(torch.zeros(2, 3, 64, 64)).boxes.shape
+        torch.Size([2, 336, 4])
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int] = (32, 64, 128, 192),
+        depths: Sequence[int] = (1, 1, 2, 2),
+        levels: int = 3,
+        head_width: int = 64,
+        box_weight: float = 2.0,
+        test_cfg: Mapping[str, Any] | None = None,
+        flip_test: bool = False,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.num_classes = num_classes
+        self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
+        # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.box_weight = box_weight
+        self.select = Selection.of(test_cfg)
+        self.flip_test = flip_test
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[DetDataSample] | None = None,
+        mode: Literal["tensor", "loss", "predict"] = "tensor",
+    ) -> Any:
+        """Returns what `mode` asks for.
+
+        Args:
+            inputs: ``(N, 3, H, W)``, float.
+            data_samples: With `gt_instances` for the loss; those of a prediction are filled and returned.
+            mode: "tensor": a `Grid`; "loss": `loss_cls`, `loss_bbox` and `iou`, the mean overlap of the boxes that
+                learn with their truth; "predict": a DetDataSample for each picture.
+
+        Raises:
+            ArgumentError: There is no such mode.
+            DataError: The loss is asked for, and there is no truth or one of another class.
+        """
+        if mode == "tensor":
+            return self._grid(inputs)
+        if mode == "loss":
+            return self._loss(inputs, data_samples)
+        if mode == "predict":
+            return self._predict(inputs, data_samples)
+        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+
+    def _grid(self, inputs: Tensor) -> Grid:
+        grid: Grid = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        return grid
+
+    def _loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
+        instances = true_instances(data_samples, self.num_classes)
+        grid = self._grid(inputs)
+        targets = assign(grid, Truth.of(instances, grid.boxes))
+        sure = targets.scores.amax(dim=-1)  # (N, P), 0 where no instance is answered for
+        total = sure.sum().clamp(min=1)
+        classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total
+        overlap = aligned_giou(grid.boxes, targets.boxes)
+        boxes = (sure * (1 - overlap)).sum() / total
+        iou = (sure * overlap.detach()).sum() / total
+        return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
+
+    def _predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
+        height, width = inputs.shape[-2:]
+        stride = self.network.stride
+        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the mirror image has the same grid
+        grid = self._grid(inputs)
+        scores, boxes = grid.scores.sigmoid(), grid.boxes
+        if self.flip_test:
+            mirrored = _mirrored(self._grid(inputs.flip(-1)), inputs.shape[-1])
+            scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
+        return filled(data_samples, scores, boxes, self.select)
+
+
+def _mirrored(grid: Grid, width: int) -> Grid:
+    """What was said of a mirror image, of pictures `width` pixels wide, as if it were said of the picture."""
+    strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
+    places, begin = [], 0
+    for stride, count in zip(strides.tolist(), counts.tolist(), strict=True):
+        rows = torch.arange(begin, begin + count, device=grid.strides.device).view(-1, width // stride)
+        places.append(rows.flip(1).flatten())
+        begin += count
+    order = torch.cat(places)
+    x1, y1, x2, y2 = grid.boxes[:, order].unbind(-1)
+    return grid._replace(scores=grid.scores[:, order], boxes=torch.stack([width - x2, y1, width - x1, y2], dim=-1))

@@ -1,0 +1,131 @@
+"""A small pyramid network: features of several resolutions, and for each position a class and a box."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError
+from footplate.tasks.blocks import Convolution, Residual
+
+_PRIOR = 0.01  # how likely a class is at a position before anything is learned
+
+
+class Grid(NamedTuple):
+    """What the network says at every position of all levels, P positions in all.
+
+    Attributes:
+        scores: ``(N, P, C)``, before the sigmoid.
+        boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
+        points: ``(P, 2)``, the centres of the positions, x y in pixels.
+        strides: ``(P,)``, how many pixels lie between two positions of the same level.
+    """
+
+    scores: Tensor
+    boxes: Tensor
+    points: Tensor
+    strides: Tensor
+
+
+class PyramidDetector(nn.Module):
+    """Residual encoder, decoder with lateral connections, and a head at each level of the decoder.
+
+    A position's box is given by its four distances to the box's sides, in units of the level's stride.
+
+    Args:
+        num_classes: How many classes there are.
+        widths: Channels of the stages; each has half the resolution of the one before, the first half the picture's.
+        depths: Residual blocks of each stage.
+        levels: How many of the deepest stages have a head.
+        head_width: Channels within a head.
+
+    Raises:
+        ArgumentError: `widths` and `depths` differ in number, or `levels` are not among them.
+
+    Source: Tian et al., "FCOS", arXiv:1904.01355; Lin et al., "Feature Pyramid Networks", arXiv:1612.03144.
+
+    Example:
+        >>> grid = PyramidDetector(10)(torch.zeros(1, 3, 64, 64))
+        >>> grid.scores.shape, grid.boxes.shape
+        (torch.Size([1, 336, 10]), torch.Size([1, 336, 4]))
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        widths: Sequence[int] = (32, 64, 128, 192),
+        depths: Sequence[int] = (1, 1, 2, 2),
+        levels: int = 3,
+        head_width: int = 64,
+    ) -> None:
+        super().__init__()
+        if len(widths) != len(depths) or not 1 <= levels < len(widths):
+            raise ArgumentError(
+                "each stage has a width and a depth, and the first has no head", key="depths", found=(widths, depths)
+            )
+        self.stem = Convolution(3 * 4, widths[0])
+        self.stages = nn.ModuleList(
+            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
+        )
+        self.down = nn.ModuleList(
+            Convolution(fine, coarse, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
+        )
+        deepest = widths[-levels:]
+        steps = list(zip(deepest, deepest[1:], strict=False))[::-1]
+        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in steps)
+        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in steps)
+        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in steps)
+        self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in reversed(deepest))
+        self.stride = 2 ** len(widths)
+
+    def forward(self, inputs: Tensor) -> Grid:
+        """Returns classes and boxes at every position for pictures ``(N, 3, H, W)``, which may have any size."""
+        height, width = inputs.shape[-2:]
+        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
+        features = self.stem(F.pixel_unshuffle(inputs, 2))
+        encoded: list[Tensor] = [self.stages[0](features)]
+        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
+            encoded.append(stage(down(encoded[-1])))
+        decoded: list[Tensor] = [encoded[-1]]
+        for up, lateral, merge, finer in zip(self.up, self.lateral, self.merge, encoded[-2::-1], strict=False):
+            enlarged = F.interpolate(up(decoded[-1]), scale_factor=2, mode="nearest")
+            decoded.append(merge(enlarged + lateral(finer)))
+        found = [
+            head(level, self.stride >> place)
+            for place, (head, level) in enumerate(zip(self.heads, decoded, strict=True))
+        ]
+        scores, boxes, points, strides = zip(*found, strict=True)
+        return Grid(torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides))
+
+
+class _Head(nn.Module):
+    """One convolution for both, one for each of class and box, and the two results."""
+
+    def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
+        super().__init__()
+        self.shared = Convolution(in_channels, channels)
+        self.to_class = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, num_classes, 1))
+        self.to_box = nn.Sequential(Convolution(channels, channels), nn.Conv2d(channels, 4, 1))
+        bias = self.to_class[-1].bias
+        nn.init.constant_(bias, math.log(_PRIOR / (1 - _PRIOR)))  # type: ignore[arg-type]
+
+    def forward(self, features: Tensor, stride: int) -> Grid:
+        shared = self.shared(features)
+        scores = self.to_class(shared).flatten(2).transpose(1, 2)
+        # Exponentials, summed up in full precision also under autocast; 2: boxes begin four strides wide.
+        sides = 2 * stride * self.to_box(shared).flatten(2).transpose(1, 2).float().clamp(max=6).exp()
+        points = _points(features.shape[-2], features.shape[-1], stride, features.device)
+        boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
+        return Grid(scores.float(), boxes, points, torch.full_like(points[:, 0], stride))
+
+
+def _points(height: int, width: int, stride: int, device: torch.device) -> Tensor:
+    """The centres of the positions of one level, ``(H * W, 2)``, x y in pixels."""
+    rows = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
+    columns = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return torch.stack([x.flatten(), y.flatten()], dim=-1)

@@ -1,0 +1,139 @@
+"""Detection models of the package transformers, built from their config and never downloaded."""
+
+import importlib
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import ArgumentError, MissingExtraError, nearest
+from footplate.models import BaseModel
+from footplate.registry import MODELS
+from footplate.tasks.detection.boxes import from_centers, to_centers
+from footplate.tasks.detection.predictions import Selection, filled, true_instances
+from footplate.tasks.detection.sample import DetDataSample
+
+
+@MODELS.register_module()
+class TransformersDetector(BaseModel):
+    """A model of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
+
+    Weights are drawn at random; `load_from` or `init_cfg=dict(type="Pretrained", ...)` loads others.
+
+    Args:
+        num_classes: How many classes there are.
+        config: `model_type`, a name such as "rt_detr", and any argument of that model's config.
+        test_cfg: Which predictions stay, arguments of `Selection`; as these models say everything once, no box has to
+            go because of another one.
+        data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
+        init_cfg: See `BaseModel`.
+
+    Raises:
+        ArgumentError: transformers knows no such detection model, or its config is refused.
+        MissingExtraError: The package transformers or scipy is not installed.
+
+    Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
+        YOLOs on Real-time Object Detection", arXiv:2304.08069.
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        config: Mapping[str, Any],
+        test_cfg: Mapping[str, Any] | None = None,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.num_classes = num_classes
+        self.detector = _build(num_classes, config)
+        self.select = Selection.of(test_cfg, nms_iou_thr=None)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        data_samples: Sequence[DetDataSample] | None = None,
+        mode: Literal["tensor", "loss", "predict"] = "tensor",
+    ) -> Any:
+        """Returns what `mode` asks for.
+
+        Args:
+            inputs: ``(N, 3, H, W)``, float.
+            data_samples: With `gt_instances` for the loss; those of a prediction are filled and returned.
+            mode: "tensor": scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels; "loss": `loss`
+                and its parts; "predict": a DetDataSample for each picture.
+
+        Raises:
+            ArgumentError: There is no such mode.
+            DataError: The loss is asked for, and there is no truth or one of another class.
+        """
+        if mode == "tensor":
+            return self._predictions(inputs)
+        if mode == "loss":
+            return self._loss(inputs, data_samples)
+        if mode == "predict":
+            return filled(data_samples, *self._predictions(inputs), self.select)
+        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+
+    def _loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
+        size = _size_of(inputs)
+        truth = [
+            {"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size}
+            for each in true_instances(data_samples, self.num_classes)
+        ]
+        found = self.detector(pixel_values=inputs, labels=truth)
+        parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
+        return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
+
+    def _predictions(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        found = self.detector(pixel_values=inputs)
+        logits = found.logits.float()
+        # Models that have a class for "nothing" give one score more and share out a probability of 1.
+        shared = logits.shape[-1] == self.num_classes + 1
+        scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
+        return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
+
+
+def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
+    transformers = _imported("transformers")
+    _imported("scipy")  # matches predictions with the truth, which shows only at the first loss
+    settings = {key: _plain(value) for key, value in config.items()}
+    name = settings.pop("model_type", None)
+    known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
+    if name not in known:
+        near = nearest(str(name), known)
+        raise ArgumentError(
+            "transformers has no such detection model", key="config.model_type", found=name, suggestion=near
+        )
+    # Nothing is fetched: a backbone is made from its config, too.
+    offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
+    try:
+        made = transformers.AutoConfig.for_model(name, **{**offline, **settings, "num_labels": num_classes})
+        model: nn.Module = transformers.AutoModelForObjectDetection.from_config(made)
+    except (TypeError, ValueError, KeyError, IndexError) as error:
+        why = str(error).strip().split("\n", 1)[0]
+        raise ArgumentError(f"transformers refuses the config of '{name}': {why}", key="config") from error
+    return model
+
+
+def _imported(package: str) -> ModuleType:
+    try:
+        return importlib.import_module(package)
+    except ImportError as error:
+        raise MissingExtraError(package, extra="transformers", why="TransformersDetector") from error
+
+
+def _plain(value: Any) -> Any:
+    """Mappings and lists of a config as dicts and lists, which transformers writes down."""
+    if isinstance(value, Mapping):
+        return {key: _plain(each) for key, each in value.items()}
+    return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _size_of(inputs: Tensor) -> Tensor:
+    """Width and height twice, ``(4,)``."""
+    height, width = inputs.shape[-2:]
+    return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)

@@ -1,0 +1,73 @@
+"""The last step of a detection pipeline."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from footplate.errors import DataError
+from footplate.registry import TRANSFORMS
+from footplate.structures import InstanceData
+from footplate.tasks.detection.sample import DetDataSample
+
+_META_KEYS = (
+    "img_id",
+    "img_path",
+    "ori_shape",
+    "img_shape",
+    "pad_shape",
+    "scale_factor",
+    "flip",
+    "flip_direction",
+)
+
+
+@TRANSFORMS.register_module()
+class PackDetInputs:
+    """Makes of a pipeline's dict what detection models take.
+
+    The dict holds `img`, ``(H, W, 3)`` or ``(H, W)``, and where the truth is known `gt_bboxes` ``(N, 4)``,
+    `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
+
+    Args:
+        meta_keys: What is kept as metainfo, where it is there.
+        with_masks: Whether masks are packed; none of the models that ship learns from them.
+
+    Raises:
+        DataError: There is no picture, or boxes and labels differ in number.
+    """
+
+    def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
+        self.meta_keys = tuple(meta_keys)
+        self.with_masks = with_masks
+
+    def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a DetDataSample."""
+        if "img" not in results:
+            raise DataError("the pipeline has loaded no picture: there is no 'img'", found=sorted(results))
+        image = np.asarray(results["img"])
+        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
+        meta = {key: results[key] for key in self.meta_keys if key in results}
+        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **meta})
+        if "gt_bboxes" in results:
+            instances, ignored = self._instances(results)
+            sample.gt_instances = instances[~ignored]
+            sample.ignored_instances = instances[ignored]
+        return {"inputs": torch.from_numpy(np.ascontiguousarray(planes)), "data_samples": sample}
+
+    def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
+        boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)
+        labels = np.asarray(results.get("gt_bboxes_labels", ()), dtype=np.int64)
+        if len(labels) != len(boxes):
+            where = results.get("img_path", "")
+            raise DataError(f"there are {len(boxes)} boxes and {len(labels)} labels in the picture '{where}'")
+        instances = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(labels))
+        if self.with_masks and "gt_masks" in results:
+            instances.masks = torch.from_numpy(np.asarray(results["gt_masks"], dtype=bool))
+        ignored = np.asarray(results.get("gt_ignore_flags", np.zeros(len(boxes))), dtype=bool)
+        return instances, ignored
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(meta_keys={self.meta_keys}, with_masks={self.with_masks})"

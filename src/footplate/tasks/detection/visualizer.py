@@ -1,0 +1,164 @@
+"""The picture of a detection: image, truth and prediction side by side, with a legend."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from footplate.errors import ArgumentError
+from footplate.registry import VISUALIZERS
+from footplate.structures import InstanceData
+from footplate.tasks.detection.sample import DetDataSample
+from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
+
+_Picture = npt.NDArray[np.uint8]
+_SMALLEST = 320  # pixels of the longer side, so that what is written at boxes can be read
+
+
+@VISUALIZERS.register_module()
+class DetLocalVisualizer(Visualizer):
+    """Draws the boxes, classes and masks of a DetDataSample over its picture; small pictures are enlarged.
+
+    Args:
+        name: The name by which `get_instance` finds it.
+        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        save_dir: The folder of the run.
+        bbox_color: One colour for all boxes, or one for each class; by default the palette of the data set, or as
+            many distinct ones as needed.
+        text_color: Of what is written at the boxes.
+        line_width: Of the boxes, in pixels.
+        alpha: How much masks cover the picture, 0 to 1.
+
+    Raises:
+        ArgumentError: `alpha` lies outside of 0 to 1.
+
+    Example:
+        >>> import numpy as np
+        >>> DetLocalVisualizer().render(np.zeros((64, 64, 3), np.uint8), None).shape[2]
+        3
+    """
+
+    def __init__(
+        self,
+        name: str = "visualizer",
+        image: Any = None,
+        vis_backends: Sequence[Any] | None = None,
+        save_dir: str | None = None,
+        bbox_color: Color | Sequence[Color] | None = None,
+        text_color: Color = (255, 255, 255),
+        line_width: float = 2,
+        alpha: float = 0.4,
+    ) -> None:
+        super().__init__(name, image, vis_backends, save_dir)
+        if not 0 <= alpha <= 1:
+            raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+        self.bbox_color = bbox_color
+        self.text_color = text_color
+        self.line_width = line_width
+        self.alpha = alpha
+
+    def add_datasample(
+        self,
+        name: str,
+        image: Any,
+        data_sample: DetDataSample | None = None,
+        draw_gt: bool = True,
+        draw_pred: bool = True,
+        show: bool = False,
+        wait_time: float = 0,
+        out_file: str | None = None,
+        step: int = 0,
+        *,
+        pred_score_thr: float = 0.3,
+    ) -> None:
+        """Draws a sample, as `Visualizer.add_datasample` says.
+
+        Args:
+            name: The name of the picture.
+            image: ``(H, W, 3)``, uint8, RGB.
+            data_sample: What is known of the picture.
+            draw_gt: Draw the truth.
+            draw_pred: Draw the prediction.
+            show: Show it on the screen.
+            wait_time: For how many seconds at least.
+            out_file: Save it there instead of handing it to the writers.
+            step: Iteration or epoch.
+            pred_score_thr: Only predictions that are at least as sure are drawn.
+        """
+        if data_sample is not None and "pred_instances" in data_sample:
+            found = data_sample.pred_instances
+            data_sample = data_sample.clone()
+            data_sample.pred_instances = found[found.scores >= pred_score_thr]
+        super().add_datasample(name, image, data_sample, draw_gt, draw_pred, show, wait_time, out_file, step)
+
+    def render(
+        self, image: Any, data_sample: DetDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
+    ) -> _Picture:
+        """Returns image, truth and prediction side by side; what is unknown is left out.
+
+        Args:
+            image: ``(H, W, 3)``, uint8, RGB.
+            data_sample: With `gt_instances`, `pred_instances`, or both. Boxes follow the picture's size: the truth
+                from `img_shape`, predictions from `ori_shape`.
+            draw_gt: Draw the truth.
+            draw_pred: Draw the prediction.
+        """
+        self.set_image(image)
+        size = self.get_image().shape[:2]
+        plain = _enlarged(self.get_image())
+        wanted = {
+            "truth": ("gt_instances", "img_shape", draw_gt),
+            "prediction": ("pred_instances", "ori_shape", draw_pred),
+        }
+        panels = {"image": plain}
+        labels: set[int] = set()
+        for caption, (field, shape, draw) in wanted.items():
+            if draw and data_sample is not None and field in data_sample:
+                instances = data_sample.get(field)
+                panels[caption] = self._overlay(plain, instances, data_sample.get(shape, size))
+                labels |= set(as_array(instances.labels).tolist())
+        colors = self._colors(max(labels, default=-1) + 1)
+        return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in sorted(labels)])
+
+    def _overlay(self, picture: _Picture, instances: InstanceData, shape: Sequence[int]) -> _Picture:
+        height, width = picture.shape[:2]
+        factor = np.array([width / shape[1], height / shape[0]] * 2)
+        labels = as_array(instances.labels).tolist()
+        palette = self._colors(max(labels, default=-1) + 1)
+        colors = [palette[label] for label in labels]
+        self.set_image(picture)
+        if not labels:
+            return self.get_image()
+        if "masks" in instances:
+            self.draw_binary_masks(_enlarged_masks(as_array(instances.masks), (width, height)), colors, self.alpha)
+        boxes = as_array(instances.bboxes) * factor
+        self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
+        scores = as_array(instances.scores).tolist() if "scores" in instances else [None] * len(labels)
+        for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
+            text = self._name_of(label) if score is None else f"{self._name_of(label)} {score:.2f}"
+            self.draw_texts(text, box[None, :2], colors=self.text_color, background=color)
+        return self.get_image()
+
+    def _colors(self, count: int) -> list[tuple[int, int, int]]:
+        palette: Any = self.bbox_color or self.dataset_meta.get("palette") or ()
+        single = isinstance(palette, str) or (len(palette) > 0 and all(isinstance(each, int) for each in palette))
+        colors = [as_rgb(palette)] * count if single else [as_rgb(color) for color in palette]
+        return colors + distinct_colors(count)[len(colors) :]
+
+    def _name_of(self, position: int) -> str:
+        classes = self.dataset_meta.get("classes") or ()
+        return str(classes[position]) if position < len(classes) else f"class {position}"
+
+
+def _enlarged(picture: _Picture) -> _Picture:
+    """By a whole number, without smoothing."""
+    zoom = max(1, -(-_SMALLEST // max(picture.shape[:2])))
+    return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
+
+
+def _enlarged_masks(masks: npt.NDArray[Any], size: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    found = [Image.fromarray(mask.astype(np.uint8)).resize(size, Image.Resampling.NEAREST) for mask in masks]
+    return np.array([np.asarray(mask) for mask in found], dtype=bool)

@@ -1,0 +1,312 @@
+import contextlib
+import io
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from pycocotools import mask as reference_masks  # type: ignore[import-untyped]
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import METRICS
+from footplate.structures import InstanceData
+from footplate.tasks.detection import CocoMetric, DetDataSample
+
+CLASSES = ("cat", "dog", "cow")
+SIZE = (120, 160)
+_NAMES = ["mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l"]
+
+
+def instances(rng: np.random.Generator, count: int, *, scored: bool, masks: bool) -> InstanceData:
+    corners = rng.uniform(0, 100, (count, 2))
+    sides = rng.choice([4, 20, 45, 110], (count, 1)) * rng.uniform(0.7, 1.3, (count, 2))
+    sides[rng.random(count) < 0.08] *= [1, 0]  # boxes without area
+    boxes = np.concatenate([corners, corners + sides], axis=1).astype(np.float32)
+    found = InstanceData(bboxes=torch.from_numpy(boxes), labels=torch.from_numpy(rng.integers(3, size=count)))
+    if scored:
+        digits = int(rng.integers(1, 4))  # few digits: many are tied
+        found.scores = torch.from_numpy(rng.random(count).round(digits).astype(np.float32))
+    if masks:
+        found.masks = torch.from_numpy(np.stack([drawn(box, rng) for box in boxes]) if count else np.zeros((0, *SIZE)))
+    return found
+
+
+def drawn(box: Any, rng: np.random.Generator) -> Any:
+    mask = np.zeros(SIZE, dtype=bool)
+    x1, y1, x2, y2 = box.astype(int).clip(0, 160)
+    mask[y1:y2, x1:x2] = rng.random((max(0, min(y2, 120) - y1), max(0, x2 - x1))) < 0.8
+    return mask
+
+
+def near(truth: InstanceData, rng: np.random.Generator, *, masks: bool) -> InstanceData:
+    """Predictions: about the truth, some of the wrong class, and some of nothing."""
+    right = truth.clone()
+    right.bboxes = right.bboxes + torch.from_numpy(rng.normal(0, 2.5, tuple(right.bboxes.shape)).astype(np.float32))
+    right.bboxes[:, 2:] = torch.maximum(right.bboxes[:, 2:], right.bboxes[:, :2])
+    right.scores = torch.from_numpy(rng.random(len(right)).round(1).astype(np.float32))
+    wrong = rng.random(len(right)) < 0.2
+    right.labels = torch.where(torch.from_numpy(wrong), (right.labels + 1) % 3, right.labels)
+    return InstanceData.cat([right, instances(rng, int(rng.integers(0, 4)), scored=True, masks=masks)])
+
+
+def scene(seed: int, *, masks: bool = False) -> list[DetDataSample]:
+    rng = np.random.default_rng(seed)
+    samples = []
+    for number in range(int(rng.integers(1, 6))):
+        sample = DetDataSample(metainfo={"img_id": 7 + 3 * number, "ori_shape": SIZE})
+        sample.gt_instances = instances(rng, int(rng.integers(0, 6)) * (rng.random() < 0.8), scored=False, masks=masks)
+        sample.ignored_instances = instances(rng, int(rng.integers(0, 2)), scored=False, masks=masks)
+        seen = InstanceData.cat([sample.gt_instances, sample.ignored_instances])
+        sample.pred_instances = near(seen, rng, masks=masks)
+        if rng.random() < 0.15:
+            sample.pred_instances = sample.pred_instances[:0]
+        samples.append(sample)
+    return samples
+
+
+def rows(sample: DetDataSample, part: str, **more: Any) -> list[dict[str, Any]]:
+    found = []
+    fields = sample.get(part)
+    for place, (x1, y1, x2, y2) in enumerate(fields.bboxes.double().tolist()):
+        row = {"image_id": sample.img_id, "category_id": int(fields.labels[place]), **more}
+        if "masks" in fields:
+            row["segmentation"] = reference_masks.encode(
+                np.asfortranarray(fields.masks[place].numpy().astype(np.uint8))
+            )
+            row["area"] = float(reference_masks.area(row["segmentation"]))
+        else:
+            row |= {"bbox": [x1, y1, x2 - x1, y2 - y1], "area": (x2 - x1) * (y2 - y1)}
+        if "scores" in fields:
+            row["score"] = float(fields.scores.double()[place])
+        found.append(row)
+    return found
+
+
+def reference(samples: list[DetDataSample], kind: str, numbers: tuple[int, ...]) -> dict[str, float]:
+    truth: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
+    for sample in samples:
+        truth += rows(sample, "gt_instances", iscrowd=0) + rows(sample, "ignored_instances", iscrowd=1)
+        found += rows(sample, "pred_instances", iscrowd=0)
+    images = [{"id": sample.img_id, "height": SIZE[0], "width": SIZE[1]} for sample in samples]
+    both = []
+    for annotations in (truth, found):
+        numbered = [{**row, "id": place} for place, row in enumerate(annotations, start=1)]
+        api = COCO()
+        api.dataset = {"images": images, "annotations": numbered, "categories": [{"id": i} for i in range(3)]}
+        both.append(api)
+    with contextlib.redirect_stdout(io.StringIO()):
+        for api in both:
+            api.createIndex()
+        evaluation = COCOeval(*both, kind)
+        evaluation.params.maxDets = list(numbers)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    names = [*_NAMES, *(f"AR@{n}" for n in numbers), *(f"AR_{size}@{numbers[-1]}" for size in "sml")]
+    return dict(zip(names, evaluation.stats.tolist(), strict=True))
+
+
+def values(samples: list[DetDataSample], classes: tuple[str, ...] = CLASSES, **arguments: Any) -> dict[str, Any]:
+    metric = METRICS.build({"type": "CocoMetric", **arguments})
+    metric.dataset_meta = {"classes": classes}
+    metric.process(None, [sample.to_dict() for sample in samples])
+    found: dict[str, Any] = metric.evaluate(len(samples))
+    return found
+
+
+@pytest.mark.parametrize("kind", ["bbox", "segm"])
+@pytest.mark.parametrize("numbers", [(1, 10, 100), (1, 3, 100)])
+def test_values_are_those_of_the_reference(kind: str, numbers: tuple[int, ...]) -> None:
+    for seed in range(100):
+        samples = scene(seed, masks=kind == "segm")
+        expected = reference(samples, kind, numbers)
+        found = values(samples, metric=kind, proposal_nums=numbers, metric_items=list(expected))
+        assert found == pytest.approx({f"coco/{kind}_{name}": value for name, value in expected.items()}, abs=1e-12), (
+            seed
+        )
+
+
+def sample(number: Any = 0, *, found: Any = (), true: Any = (), **meta: Any) -> DetDataSample:
+    """A picture with boxes of 10 pixels, each `(x, y, label)`; predictions are ever less sure."""
+
+    def made(places: Any) -> InstanceData:
+        boxes = torch.tensor([[x, y, x + 10, y + 10] for x, y, _ in places], dtype=torch.float32).reshape(-1, 4)
+        return InstanceData(bboxes=boxes, labels=torch.tensor([label for *_, label in places], dtype=torch.int64))
+
+    made_sample = DetDataSample(metainfo={"img_id": number, "ori_shape": SIZE, **meta})
+    made_sample.gt_instances, made_sample.pred_instances = made(true), made(found)
+    made_sample.pred_instances.scores = torch.linspace(0.9, 0.1, len(found))
+    return made_sample
+
+
+@pytest.mark.parametrize(
+    ("samples", "expected"),
+    [
+        ([sample(found=[(0, 0, 1)], true=[(0, 0, 1)])], 1.0),
+        ([sample(found=[(0, 0, 2)], true=[(0, 0, 1)])], 0.0),
+        ([sample(true=[(0, 0, 1)])], 0.0),
+        ([sample(found=[(0, 0, 1)])], -1.0),
+        ([sample()], -1.0),
+        ([sample(found=[(0, 0, 1), (50, 50, 1)], true=[(0, 0, 1)])], 1.0),
+        ([sample(found=[(50, 50, 1), (0, 0, 1)], true=[(0, 0, 1)])], 0.5),
+        ([sample(0, found=[(0, 0, 1)], true=[(0, 0, 1)]), sample(1, true=[(0, 0, 0)])], 0.5),
+    ],
+)
+def test_simple_cases(samples: list[DetDataSample], expected: float) -> None:
+    assert values(samples)["coco/bbox_mAP"] == pytest.approx(expected)
+
+
+def test_the_usual_values_have_the_names_of_the_field() -> None:
+    found = values([sample(found=[(0, 0, 1)], true=[(0, 0, 1)])], metric=["bbox", "proposal"])
+    assert found == {
+        **{f"coco/bbox_{name}": 1.0 for name in ("mAP", "mAP_50", "mAP_75", "mAP_s")},
+        **{f"coco/bbox_{name}": -1.0 for name in ("mAP_m", "mAP_l")},
+        **{f"coco/AR@{number}": 1.0 for number in (100, 300, 1000)},
+        **{f"coco/AR_{size}@1000": 1.0 if size == "s" else -1.0 for size in "sml"},
+    }
+
+
+def test_proposals_are_recalled_whatever_their_class() -> None:
+    found = values([sample(found=[(0, 0, 2)], true=[(0, 0, 1)])], metric="proposal", metric_items=["AR@100"])
+    assert found == {"coco/AR@100": 1.0}
+
+
+@pytest.mark.parametrize(("thresholds", "expected"), [(0.3, 1.0), ([0.3, 0.7], 0.5), (0.7, 0.0)])
+def test_thresholds_may_be_chosen(thresholds: Any, expected: float) -> None:
+    shifted = [sample(found=[(4, 0, 1)], true=[(0, 0, 1)])]  # they overlap by 6 / 14
+    assert values(shifted, iou_thrs=thresholds)["coco/bbox_mAP"] == pytest.approx(expected)
+
+
+def test_every_class_has_its_value(caplog: pytest.LogCaptureFixture) -> None:
+    samples = [sample(found=[(0, 0, 0), (50, 0, 1)], true=[(0, 0, 0), (90, 0, 1)])]
+    with caplog.at_level(logging.INFO, "footplate.tasks"):
+        found = values(samples, classwise=True, prefix="val")
+    assert (found["val/cat_precision"], found["val/dog_precision"]) == (1.0, 0.0)
+    assert np.isnan(found["val/cow_precision"])
+    assert caplog.messages == ["bbox, average precision per class:\ncat  1.000\ndog  0.000\ncow  nan"]
+
+
+def test_truth_is_brought_to_the_size_before_resizing() -> None:
+    resized = sample(found=[(5, 6, 1)], true=[(10, 6, 1)], scale_factor=(2.0, 1.0))
+    resized.gt_instances.bboxes[:, 2] += 10
+    assert values([resized])["coco/bbox_mAP"] == 1.0
+
+
+def coco_file(folder: Path, **changes: Any) -> str:
+    path = folder / "truth.json"
+    truth = {
+        "images": [{"id": number, "file_name": "", "width": 160, "height": 120} for number in (3, 4, 5)],
+        "annotations": [
+            {"id": number, "image_id": number, "category_id": 20, "bbox": [0, 0, 10, 10], "area": 100, "iscrowd": 0}
+            for number in (3, 4, 5)
+        ],
+        "categories": [{"id": 20, "name": "dog"}, {"id": 30, "name": "cat"}, {"id": 40, "name": "cow"}],
+        **changes,
+    }
+    path.write_text(json.dumps(truth))
+    return str(path)
+
+
+def test_the_truth_of_a_file_counts_for_the_pictures_that_were_seen(tmp_path: Path) -> None:
+    samples = [sample(5, found=[(0, 0, 1)]), sample(3, found=[(0, 0, 1), (50, 0, 2)])]
+    assert values(samples, ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == 1.0
+    assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
+
+
+def test_the_file_is_that_of_the_data_set_where_none_is_given(tmp_path: Path) -> None:
+    class Data:
+        ann_file = coco_file(tmp_path)
+
+    metric = CocoMetric()
+    metric.dataset_meta = {"classes": CLASSES}
+    metric.attach(Data())
+    metric.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
+    assert metric.evaluate(1)["coco/bbox_mAP_50"] == 1.0
+    metric.attach(object())
+    metric.process(None, [sample(3, found=[(0, 0, 1)]).to_dict()])
+    assert metric.evaluate(1)["coco/bbox_mAP_50"] == -1.0
+
+
+def test_predictions_and_truth_are_written(tmp_path: Path) -> None:
+    prefix = str(tmp_path / "out" / "test")
+    values([sample(7, found=[(1, 2, 1)], true=[(0, 0, 1)])], outfile_prefix=prefix)
+    found = json.loads(Path(prefix + ".bbox.json").read_text())
+    assert found == [{"image_id": 7, "bbox": [1, 2, 10, 10], "category_id": 1, "score": pytest.approx(0.9)}]
+    truth = COCO(prefix + ".gt.json")
+    assert (truth.getImgIds(), truth.loadAnns(1)[0]["bbox"], len(truth.cats)) == ([7], [0, 0, 10, 10], 3)
+
+
+def test_only_writing_needs_no_truth(tmp_path: Path) -> None:
+    alone = sample(3, found=[(1, 2, 1)])
+    del alone.gt_instances
+    prefix = str(tmp_path / "test")
+    assert values([alone], ann_file=coco_file(tmp_path), format_only=True, outfile_prefix=prefix) == {}
+    assert json.loads(Path(prefix + ".bbox.json").read_text())[0]["category_id"] == 20
+    assert not Path(prefix + ".gt.json").exists()
+
+
+@pytest.mark.parametrize("number", [None, "a", 1])
+def test_pictures_need_no_numbers_of_their_own(number: Any) -> None:
+    samples = [sample(number, found=[(0, 0, 1)], true=[(0, 0, 1)]), sample(number, true=[(0, 0, 1)])]
+    assert values(samples, metric_items=["AR@100"])["coco/bbox_AR@100"] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"metric": "box"}, "did you mean 'bbox'"),
+        ({"metric_items": ["map"]}, "did you mean 'mAP'"),
+        ({"format_only": True}, "needs an outfile_prefix"),
+        ({"proposal_nums": (1, 2)}, "three positive numbers"),
+        ({"iou_thrs": 1.5}, "between 0 and 1"),
+        ({"iou_thrs": []}, "between 0 and 1"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(arguments: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        CocoMetric(**arguments)
+
+
+def without(field: str) -> DetDataSample:
+    lacking = sample(3, img_path="a.png")
+    delattr(lacking, field)
+    return lacking
+
+
+@pytest.mark.parametrize(
+    ("samples", "arguments", "message"),
+    [
+        ([without("pred_instances")], {}, "predicted nothing for the picture 'a.png'"),
+        ([without("gt_instances")], {}, "truth of the picture 'a.png' is unknown"),
+        ([sample(3, img_path="a.png")], {"metric": "segm"}, "instances of the picture 'a.png' have none"),
+        ([sample(3)], {"classes": ()}, "needs the classes"),
+        ([sample(8)], {"ann_file": ""}, "has no picture 8"),
+        ([sample(3), sample(3)], {"ann_file": ""}, "the picture 3 was seen twice"),
+        ([sample(3)], {"ann_file": "", "classes": ("dgo",)}, "no category 'dgo'\n.*\n.*did you mean 'dog'"),
+    ],
+)
+def test_what_is_missing_is_named(tmp_path: Path, samples: Any, arguments: Any, message: str) -> None:
+    if "ann_file" in arguments:
+        arguments = {**arguments, "ann_file": coco_file(tmp_path)}
+    with pytest.raises(DataError, match=message):
+        values(samples, **arguments)
+
+
+def test_resized_masks_are_no_truth() -> None:
+    resized = scene(3, masks=True)[0]
+    resized.set_metainfo({"scale_factor": (2.0, 2.0)})
+    with pytest.raises(DataError, match="were resized"):
+        values([resized], metric="segm")
+
+
+def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "truth.json"
+    path.write_text("[]")
+    with pytest.raises(DataError, match="is no COCO file"):
+        values([sample(3)], ann_file=str(path))

@@ -1,0 +1,78 @@
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.errors import ArgumentError, DataError
+from footplate.structures import InstanceData
+from footplate.tasks.detection import DetDataSample
+from footplate.tasks.detection.predictions import Selection, filled, true_instances
+
+BOXES = torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 9], [20, 20, 34, 30]])
+SCORES = torch.tensor([[0.9, 0.2], [0.8, 0.7], [0.01, 0.6]])
+
+
+def selected(sample: DetDataSample | None = None, **arguments: Any) -> InstanceData:
+    return Selection(**arguments)(SCORES, BOXES, sample or DetDataSample())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "scores", "labels"),
+    [
+        ({}, [0.9, 0.7, 0.6], [0, 1, 1]),
+        ({"nms_iou_thr": None}, [0.9, 0.8, 0.7, 0.6, 0.2], [0, 0, 1, 1, 1]),
+        ({"nms_iou_thr": None, "score_thr": 0.0}, [0.9, 0.8, 0.7, 0.6, 0.2, 0.01], [0, 0, 1, 1, 1, 0]),
+        ({"nms_pre": 2}, [0.9], [0]),
+        ({"max_per_img": 2}, [0.9, 0.7], [0, 1]),
+        ({"score_thr": 0.95}, [], []),
+    ],
+)
+def test_the_best_stay(arguments: Any, scores: list[float], labels: list[int]) -> None:
+    found = selected(**arguments)
+    assert found.scores.tolist() == pytest.approx(scores)
+    assert found.labels.tolist() == labels
+
+
+def test_boxes_are_cut_and_brought_to_the_size_before_resizing() -> None:
+    sample = DetDataSample(metainfo={"img_shape": (25, 30), "scale_factor": (2.0, 5.0)})
+    found = selected(sample, score_thr=0.5)
+    assert found.bboxes.tolist() == [[0, 0, 5, 2], pytest.approx([0, 0, 5, 1.8]), [10, 4, 15, 5]]
+
+
+def test_predictions_are_written_into_samples() -> None:
+    samples = [DetDataSample(), DetDataSample()]
+    found = filled(samples, torch.stack([SCORES, SCORES * 0]), torch.stack([BOXES, BOXES]), Selection())
+    assert found[0] is samples[0]
+    assert [len(each.pred_instances) for each in found] == [3, 0]
+    assert len(filled(None, SCORES[None], BOXES[None], Selection())) == 1
+
+
+@pytest.mark.parametrize(
+    ("test_cfg", "message"),
+    [
+        ({"score_thr": 2}, "between 0 and 1\n.*test_cfg.score_thr"),
+        ({"max_per_img": 0}, "at least 1"),
+        ({"score_threshold": 0.1}, "did you mean 'score_thr'"),
+    ],
+)
+def test_a_selection_that_makes_no_sense_is_refused(test_cfg: Any, message: str) -> None:
+    with pytest.raises(ArgumentError, match=message):
+        Selection.of(test_cfg)
+
+
+def test_a_config_goes_before_a_models_own_choice() -> None:
+    assert Selection.of(None, nms_iou_thr=None).nms_iou_thr is None
+    assert Selection.of({"nms_iou_thr": 0.5}, nms_iou_thr=None).nms_iou_thr == 0.5
+
+
+@pytest.mark.parametrize(("label", "message"), [(3, "class 3, the model 3 classes"), (-1, "class -1")])
+def test_a_class_that_the_model_lacks_is_named(label: int, message: str) -> None:
+    truth = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, label]))
+    with pytest.raises(DataError, match=message):
+        true_instances([DetDataSample(gt_instances=truth)], 3)
+
+
+@pytest.mark.parametrize("samples", [None, [], [DetDataSample()]])
+def test_a_loss_needs_the_truth(samples: Any) -> None:
+    with pytest.raises(DataError, match="needs the truth"):
+        true_instances(samples, 3)

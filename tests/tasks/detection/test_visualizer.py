@@ -1,0 +1,104 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate.errors import ArgumentError
+from footplate.registry import VISUALIZERS
+from footplate.structures import InstanceData
+from footplate.tasks.detection import DetDataSample, DetLocalVisualizer
+
+RED, BLUE = (255, 0, 0), (0, 0, 255)
+META: dict[str, Any] = {"classes": ("cat", "dog"), "palette": [RED, BLUE]}
+
+
+def instances(boxes: Any, labels: Any, **more: Any) -> InstanceData:
+    return InstanceData(bboxes=torch.tensor(boxes).reshape(-1, 4).float(), labels=torch.tensor(labels).long(), **more)
+
+
+def sample(**meta: Any) -> DetDataSample:
+    found = DetDataSample(metainfo={"img_shape": (320, 320), "ori_shape": (320, 320), **meta})
+    found.gt_instances = instances([[40, 60, 200, 300]], [0])
+    found.pred_instances = instances([[50, 70, 210, 310], [20, 250, 45, 300]], [1, 0], scores=torch.tensor([0.75, 0.2]))
+    return found
+
+
+def visualizer(**arguments: Any) -> DetLocalVisualizer:
+    made: DetLocalVisualizer = VISUALIZERS.build({"type": "DetLocalVisualizer", **arguments})
+    made.dataset_meta = META
+    return made
+
+
+def grey(side: int = 320) -> Any:
+    return np.full((side, side, 3), 90, np.uint8)
+
+
+def panels(page: Any) -> list[Any]:
+    """The pictures of 320 x 320 on a page: they follow the captions, ten pixels apart."""
+    top = next(row for row in range(page.shape[0]) if (page[row, 10:330] == 90).all(axis=1).sum() > 250)
+    return [page[top : top + 320, left : left + 320] for left in range(10, page.shape[1] - 320, 330)]
+
+
+def test_image_truth_and_prediction_stand_side_by_side() -> None:
+    plain, truth, prediction = panels(visualizer().render(grey(), sample()))
+    assert (plain == 90).all()
+    assert [truth[180, 40].tolist(), truth[180, 200].tolist(), truth[300, 100].tolist()] == [list(RED)] * 3
+    assert prediction[180, 50].tolist() == list(BLUE)
+    assert (truth[180, 60:190] == 90).all()
+
+
+@pytest.mark.parametrize(("arguments", "count"), [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({}, 3)])
+def test_what_is_not_wanted_is_left_out(arguments: Any, count: int) -> None:
+    assert len(panels(visualizer().render(grey(), sample(), **arguments))) == count
+    assert len(panels(visualizer().render(grey(), None))) == 1
+
+
+def test_small_pictures_are_enlarged_and_boxes_with_them() -> None:
+    _, truth, prediction = panels(visualizer().render(grey(80), sample(img_shape=(640, 320))))
+    assert [truth[100, 40].tolist(), truth[150, 120].tolist(), truth[140, 120].tolist()] == [list(RED)] * 2 + [[90] * 3]
+    assert prediction[180, 50].tolist() == list(BLUE)
+
+
+def test_masks_are_drawn() -> None:
+    given = sample()
+    masks = torch.zeros(1, 320, 320, dtype=torch.bool)
+    masks[0, 100:150, 100:150] = True
+    given.gt_instances.masks = masks
+    _, truth, _ = panels(visualizer(alpha=0.5).render(grey(), given))
+    assert truth[120, 120].tolist() == [172, 45, 45]
+
+
+def test_colours_may_be_chosen() -> None:
+    for chosen in ("green", (0, 128, 0), [(0, 128, 0), (9, 9, 9)]):
+        _, truth, _ = panels(visualizer(bbox_color=chosen).render(grey(), sample()))
+        assert truth[180, 40].tolist() == [0, 128, 0]
+    made = visualizer()
+    made.dataset_meta = {}
+    assert panels(made.render(grey(), sample()))[1][180, 40].tolist() != [90] * 3
+
+
+def test_a_picture_without_instances_is_drawn() -> None:
+    given = DetDataSample(gt_instances=instances([], []))
+    plain, truth = panels(visualizer().render(grey(), given))
+    assert np.array_equal(plain, truth)
+
+
+def test_predictions_that_are_not_sure_are_left_out(tmp_path: Path) -> None:
+    given = sample()
+    pictures = []
+    for threshold in (0.1, 0.5, 0.9):
+        path = tmp_path / f"{threshold}.png"
+        visualizer().add_datasample("a", grey(), given, out_file=str(path), pred_score_thr=threshold)
+        pictures.append(panels(np.asarray(Image.open(path)))[2])
+    assert pictures[0][290, 20].tolist() == list(RED)
+    assert pictures[1][290, 20].tolist() == [90] * 3
+    assert (pictures[1][180, 50].tolist(), pictures[2][180, 50].tolist()) == (list(BLUE), [90] * 3)
+    assert len(given.pred_instances) == 2
+
+
+def test_an_opacity_that_makes_no_sense_is_refused() -> None:
+    with pytest.raises(ArgumentError, match="alpha lies between 0 and 1"):
+        DetLocalVisualizer(alpha=2)

@@ -1,0 +1,17 @@
+import torch
+
+from footplate.tasks.blocks import Convolution, Residual
+
+
+def test_a_convolution_keeps_or_halves_the_size() -> None:
+    inputs = torch.randn(2, 3, 8, 6)
+    assert Convolution(3, 5)(inputs).shape == (2, 5, 8, 6)
+    assert Convolution(3, 5, stride=2)(inputs).shape == (2, 5, 4, 3)
+    assert Convolution(3, 5, size=1)(inputs).min() == 0
+
+
+def test_a_residual_block_without_weights_passes_its_input() -> None:
+    block = Residual(4).eval()
+    torch.nn.init.zeros_(block.second.weight)
+    inputs = torch.rand(1, 4, 6, 6)
+    assert torch.equal(block(inputs), inputs)
