@@ -178,7 +178,7 @@ def _workflow(draft: Draft) -> None:
         collate_fn={"type": COLLATE},
         dataset=_dataset(section(validation, data["val"]), "train"),
     )
-    hook = {"type": WORKFLOW, "workflow": phases, "dataloader": loader, "priority": "LOWEST"}
+    hook = {"type": WORKFLOW, "workflow": phases, "dataloader": loader, "priority": "HIGHEST"}
     draft.append("custom_hooks", hook, "workflow")
     unit = "epochs" if draft.by_epoch else "iterations"
     draft.became("workflow", f"the hook {WORKFLOW}: losses on data.val, counted in {unit}")
@@ -222,7 +222,7 @@ custom_hooks = [
             sampler=dict(type='DefaultSampler', shuffle=False),
             collate_fn=dict(type='legacy_collate'),
             dataset=dict(type='LegacyDataset', dataset=dict(type='CocoDataset', ann_file='val.json'))),
-        priority='LOWEST'),
+        priority='HIGHEST'),
 ]
 """,
     ),
