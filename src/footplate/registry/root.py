@@ -25,6 +25,7 @@ STRATEGIES = _root("strategy")
 DATASETS = _root(
     "dataset",
     "footplate.data",
+    "footplate.recipes.fashion_instances",
     "footplate.recipes.fashion_items",
     "footplate.recipes.fashion_scenes",
     "footplate.tasks",
