@@ -12,7 +12,7 @@ MATRIX = np.array([[8, 2], [0, 0]])
 
 def cell(picture: npt.NDArray[np.uint8], row: int, column: int) -> list[int]:
     """The colour near a cell's corner, where no number is."""
-    pixel: list[int] = picture[130 + 44 * row + 4, 130 + 44 * column + 4].tolist()
+    pixel: list[int] = picture[66 + 44 * row + 4, 130 + 44 * column + 4].tolist()
     return pixel
 
 
@@ -25,15 +25,15 @@ def test_colours_tell_shares_of_rows() -> None:
 
 def test_values_are_written_where_there_are_some() -> None:
     written = draw_matrix(MATRIX, ["shoe", "bag"]) != draw_matrix(MATRIX, ["shoe", "bag"], include_values=False)
-    rows, columns = (np.unique((axis - 130) // 44) for axis in np.nonzero(written.any(axis=2)))
+    rows, columns = (np.unique(axis // 44) for axis in np.nonzero(written[66:, 130:].any(axis=2)))
     assert (rows.tolist(), columns.tolist()) == ([0], [0, 1])
 
 
 def test_names_or_numbers_stand_at_the_sides() -> None:
     named, numbered = draw_matrix(MATRIX, ["shoe", "bag"]), ConfusionMatrix.plot(torch.from_numpy(MATRIX))
     assert named.shape == numbered.shape
-    assert (named[130:, :130] != numbered[130:, :130]).any()
-    assert (named[:130, 130:] != numbered[:130, 130:]).any()
+    assert (named[66:, :130] != numbered[66:, :130]).any()
+    assert (named[:66, 130:] != numbered[:66, 130:]).any()
 
 
 @pytest.mark.parametrize(("shape", "classes"), [((2, 3), None), ((2, 2), ["one"])])

@@ -10,7 +10,8 @@ from footplate.errors import ArgumentError
 from footplate.visualization import Drawing
 
 _CELL = 44
-_MARGIN = 130
+_LEFT, _TOP = 130, 66
+_EDGE = 30
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
 _RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: apart for eyes that see few colours, too
 
@@ -34,10 +35,10 @@ def draw_matrix(
     names = [str(name) for name in (classes if classes is not None else range(count))]
     if matrix.shape != (count, count) or len(names) != count:
         raise ArgumentError(f"a matrix (C, C) and C names, not {len(names)}", key="classes", found=matrix.shape)
-    side = _MARGIN + count * _CELL
-    drawing = Drawing(np.full((side + 20, side + 20, 3), _PAPER, np.uint8))
+    height, width = (margin + count * _CELL + _EDGE for margin in (_TOP, _LEFT))
+    drawing = Drawing(np.full((height, width, 3), _PAPER, np.uint8))
     rows, columns = np.divmod(np.arange(count**2), count)
-    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + _MARGIN
+    corners = np.stack([columns, rows, columns + 1, rows + 1], axis=1) * _CELL + (_LEFT, _TOP, _LEFT, _TOP)
     shares = (matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)).ravel()
     colors = [_tinted(_RIGHT if at % (count + 1) == 0 else _WRONG, share) for at, share in enumerate(shares)]
     drawing.draw_bboxes(corners, edge_colors=(225, 225, 225), face_colors=colors)
@@ -69,9 +70,9 @@ def _write_values(
 
 def _write_names(drawing: Drawing, names: Sequence[str]) -> None:
     """True classes at the left, predicted ones above, these by turns on two lines so that long names have room."""
-    middles = _MARGIN + (np.arange(len(names)) + 0.5) * _CELL
-    left = np.stack([np.full(len(names), _MARGIN - 8.0), middles], axis=1)
-    above = np.stack([middles, _MARGIN - 12.0 - 18 * (np.arange(len(names)) % 2)], axis=1)
+    middles = (np.arange(len(names)) + 0.5) * _CELL
+    left = np.stack([np.full(len(names), _LEFT - 8.0), _TOP + middles], axis=1)
+    above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(len(names)) % 2)], axis=1)
     drawing.draw_texts(
         names, left, font_sizes=14, colors=_INK, vertical_alignments="center", horizontal_alignments="right"
     )
