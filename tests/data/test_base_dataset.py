@@ -117,7 +117,7 @@ def test_a_record_that_cannot_be_read_stops_or_is_skipped(root: str, caplog: pyt
         build(root, pipeline=[broken])[2]
     assert build(root, pipeline=[broken], on_error="skip")[2]["height"] != 2
     assert caplog.record_tuples == [
-        ("footplate.data", logging.WARNING, "sample 2 is skipped: the picture '2.jpg' cannot be read")
+        ("footplate.data", logging.WARNING, "sample 2 is skipped, 1 so far: the picture '2.jpg' cannot be read")
     ]
     with pytest.raises(DataError, match=r"2.jpg"):
         build(root, pipeline=[broken], on_error="skip", test_mode=True)[2]

@@ -9,7 +9,7 @@ from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.hooks import LoggerHook
-from tests.support import settings
+from tests.support import Points, loader, settings
 
 
 def logged(tmp_path: Path, train_cfg: dict[str, Any], **hook: Any) -> list[tuple[str, int]]:
@@ -92,6 +92,7 @@ def test_logs_are_handed_over(tmp_path: Path, keep_local: bool) -> None:
     runner.train()
     stamp = runner.timestamp
     names = {f"{stamp}/vis_data/{name}" for name in ("config.py", "scalars.json", f"{stamp}.json")}
+    names.add(f"{stamp}/environment.json")
     found = {str(each.relative_to(tmp_path / "out/work")) for each in (tmp_path / "out").rglob("*.*")}
     assert found == names
     left = {str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")}
@@ -130,3 +131,12 @@ def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         LoggerHook(**arguments)
     assert caught.value.key == key
+
+
+def test_samples_that_were_skipped_are_counted_at_the_end(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Broken(Points):
+        skipped = 3
+
+    train = loader(dataset=Broken())
+    Runner(**settings(tmp_path, train_dataloader=train)).train()
+    assert "3 samples could not be read and were skipped, each named above" in caplog.messages

@@ -14,6 +14,7 @@ from footplate.data.annotations import joined, load_annotations, read_lines
 from footplate.data.compose import Compose, Transform
 from footplate.data.kept_samples import KeptSamples
 from footplate.data.record_store import RecordStore
+from footplate.data.shared_count import SharedCount
 from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import DATASETS
 
@@ -44,7 +45,7 @@ class BaseDataset(Dataset[Any]):
         keep_in_memory: Keep what the first so many transforms make of every record, and apply only the others
             again; True: the leading transforms that say `keepable = True`, as loading ones do.
         on_error: "stop", or "skip": a record that cannot be read is treated as one that the pipeline gave up,
-            with a warning for each.
+            counted in `skipped`, with a warning for each.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -81,6 +82,7 @@ class BaseDataset(Dataset[Any]):
         self.test_mode = test_mode
         self.max_refetch = max_refetch
         self.on_error = on_error
+        self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
         self._metainfo = {key: _from_file(value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
         self._indices = indices
@@ -96,6 +98,11 @@ class BaseDataset(Dataset[Any]):
     def metainfo(self) -> dict[str, Any]:
         """A copy of what is known about all samples."""
         return copy.deepcopy(self._metainfo)
+
+    @property
+    def skipped(self) -> int:
+        """How many samples were skipped since they could not be read, in all workers."""
+        return self._skipped.value
 
     def full_init(self) -> None:
         """Reads the annotation file, filters and keeps the records; does nothing the second time.
@@ -230,7 +237,7 @@ class BaseDataset(Dataset[Any]):
         except (DataError, OSError) as error:
             if self.on_error == "stop" or self.test_mode:
                 raise
-            _logger.warning("sample %d is skipped: %s", idx, error)
+            _logger.warning("sample %d is skipped, %d so far: %s", idx, self._skipped.add(), error)
             return None
 
 

@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.data.shared_count import skipped_in
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
@@ -14,6 +15,8 @@ from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_TIMES = ("time", "data_time")
 
 
 @HOOKS.register_module()
@@ -114,7 +117,9 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
-            runner.visualizer.add_scalars(tag, step=self._step(runner), file_path=self._json_name)
+            # Else they would stand among the times of training, at other steps.
+            named = {f"val/{name}" if name in _TIMES else name: value for name, value in tag.items()}
+            runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`, and as `test/<name>` to the writers."""
@@ -126,6 +131,12 @@ class LoggerHook(Hook):
             with open(os.path.join(runner.log_dir, self._json_name), "w", encoding="utf-8") as file:
                 json.dump(_jsonable(tag), file, default=str)
             runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
+
+    def after_train(self, runner: "Runner") -> None:
+        """Says how many samples of the training data could not be read."""
+        skipped = skipped_in(getattr(runner.train_dataloader, "dataset", None))
+        if skipped:
+            runner.logger.warning("%d samples could not be read and were skipped, each named above", skipped)
 
     def after_run(self, runner: "Runner") -> None:
         """Copies the logs to `out_dir` and closes the writers."""
@@ -161,7 +172,7 @@ class LoggerHook(Hook):
 def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
     """Tells a test's metrics from those of a validation, which have the same names."""
     found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
-    return {f"test/{name}": value for name, value in found.items() if name not in ("time", "data_time")}
+    return {f"test/{name}": value for name, value in found.items() if name not in _TIMES}
 
 
 def _stem(path: str) -> str:

@@ -88,11 +88,11 @@ class LoadAnnotations(BaseTransform):
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
             raise DataError(f"the label map '{path}' holds labels outside of 0 to {_IGNORED}", found=int(labels.max()))
         reduce = results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
-        changes = np.arange(_IGNORED + 1)
-        for before, after in (results.get("label_map") or {}).items():
+        found = _reduced(labels.astype(np.uint8)) if reduce else labels.astype(np.uint8)
+        changes = np.arange(_IGNORED + 1, dtype=np.uint8)
+        for before, after in (results.get("label_map") or {}).items():  # by the numbers of the data set's classes
             changes[before] = after
-        found = changes[labels.astype(np.uint8)].astype(np.uint8)
-        return _reduced(found) if reduce else found
+        return changes[found]
 
 
 def _wanted(asked: bool | None, results: dict[str, Any], key: str) -> bool:

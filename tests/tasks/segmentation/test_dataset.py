@@ -1,0 +1,113 @@
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.data import ClassBalancedDataset
+from footplate.errors import ArgumentError, DataError
+from footplate.registry import DATASETS
+from footplate.tasks.segmentation import BaseSegDataset
+
+PIPELINE = [{"type": "LoadImageFromFile"}, {"type": "LoadAnnotations"}, {"type": "PackSegInputs"}]
+FOLDERS = {"img_path": "images", "seg_map_path": "masks"}
+
+
+class Street(BaseSegDataset):
+    METAINFO: ClassVar[dict[str, Any]] = {"classes": ("road", "car", "tree")}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Pictures of any kind in folders and subfolders, the label of each one being its number."""
+    for number, name in enumerate(("a.jpg", "b.png", "deep/c.jpeg")):
+        for folder, suffix, mode in (("images", None, "RGB"), ("masks", ".png", "L")):
+            path = (tmp_path / folder / name).with_suffix(suffix or Path(name).suffix)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (6, 4), number if mode == "L" else (number, 0, 0)).save(path)
+    (tmp_path / "images/.hidden.jpg").write_bytes(b"")
+    (tmp_path / "images/notes.txt").write_text("no picture")
+    return tmp_path
+
+
+def made(root: Path, kind: type[BaseSegDataset] = Street, **settings: Any) -> BaseSegDataset:
+    return kind(data_root=str(root), **{"data_prefix": FOLDERS, "pipeline": PIPELINE, **settings})
+
+
+def labels(dataset: BaseSegDataset) -> list[int]:
+    return [int(dataset[at]["data_samples"].gt_sem_seg.data[0, 0, 0]) for at in range(len(dataset))]
+
+
+def test_folders_become_samples(root: Path) -> None:
+    dataset = made(root)
+    names = [Path(dataset.get_data_info(at)["img_path"]).name for at in range(3)]
+    assert (names, labels(dataset)) == (["a.jpg", "b.png", "c.jpeg"], [0, 1, 2])
+    assert dataset[2]["data_samples"].seg_map_path == str(root / "masks/deep/c.png")
+    assert dataset[0]["inputs"].shape == (3, 4, 6)
+
+
+def test_a_file_names_the_pictures(root: Path) -> None:
+    (root / "train.txt").write_text("deep/c.jpeg\na\n\n")
+    assert labels(made(root, ann_file="train.txt")) == [2, 0]
+    assert labels(made(root, img_suffix=".png")) == [1]
+
+
+def test_pictures_without_truth(root: Path) -> None:
+    dataset = made(root, data_prefix={"img_path": "images"}, test_mode=True)
+    assert "gt_sem_seg" not in dataset[0]["data_samples"]
+
+
+def test_some_of_the_classes(root: Path) -> None:
+    dataset = made(root, metainfo={"classes": ("tree", "road")})
+    assert (labels(dataset), dataset.metainfo["classes"]) == ([1, 255, 0], ("tree", "road"))
+    assert labels(made(root, reduce_zero_label=True)) == [255, 0, 1]
+    both = made(root, reduce_zero_label=True, metainfo={"classes": ("car",)})
+    assert labels(both) == [255, 255, 0]
+
+
+def test_samples_of_rare_classes_can_be_repeated(root: Path) -> None:
+    assert made(root).get_cat_ids(2) == [2]
+    assert len(ClassBalancedDataset(made(root), oversample_thr=1.0)) == 6
+
+
+def test_a_label_that_is_no_class_is_named(root: Path) -> None:
+    dataset = made(root, BaseSegDataset, metainfo={"classes": ("road", "car")})
+    with pytest.raises(DataError, match=r"the label map '.*masks/deep/c.png' holds class 2, there are 2") as caught:
+        dataset[2]
+    assert caught.value.notes == ("classes are 0 to 1, 255 does not count",)
+    assert labels(made(root, BaseSegDataset, metainfo={"classes": ("road", "car")}, ignore_index=2, indices=2)) == [
+        0,
+        1,
+    ]
+    made(root, BaseSegDataset, metainfo={"classes": ("road", "car")}, ignore_index=2)[2]  # does not count here
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind", "message"),
+    [
+        ({"data_prefix": {"img_path": "image"}}, DataError, "the folder '.*image' does not exist"),
+        ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 pictures have no label map"),
+        ({"img_suffix": ".bmp"}, DataError, "there is no picture in '.*images'"),
+        ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 pictures have no label map"),
+        ({"metainfo": {"classes": ("rode",)}}, ArgumentError, "the data set has no class 'rode'"),
+    ],
+)
+def test_what_does_not_fit_is_named(root: Path, settings: Any, kind: type[Exception], message: str) -> None:
+    with pytest.raises(kind, match=message):
+        made(root, **settings)
+
+
+def test_the_field_s_name_and_a_telling_one() -> None:
+    assert DATASETS.get("BaseSegDataset") is DATASETS.get("SegFolderDataset") is BaseSegDataset
+
+
+def test_a_picture_that_cannot_be_read_stops_or_is_counted(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "images/b.png").write_bytes(b"no picture")
+    with pytest.raises(DataError, match=r"the picture '.*images/b.png' cannot be read"):
+        made(root)[1]
+    np.random.seed(0)
+    dataset = made(root, on_error="skip")
+    assert int(dataset[1]["data_samples"].gt_sem_seg.data[0, 0, 0]) != 1
+    assert dataset.skipped == 1
+    assert "sample 1 is skipped, 1 so far: the picture" in caplog.text
