@@ -54,7 +54,7 @@ def _tinted(color: tuple[int, int, int], share: float) -> tuple[int, int, int]:
 
 
 def _write_values(
-    drawing: Drawing, values: npt.NDArray[Any], shares: npt.NDArray[np.float64], corners: npt.NDArray[np.int64]
+    drawing: Drawing, values: npt.NDArray[Any], shares: npt.NDArray[np.float64], corners: npt.NDArray[Any]
 ) -> None:
     shown = np.flatnonzero(values)
     if shown.size:
