@@ -1,0 +1,90 @@
+"""The guide `docs/tasks/detection.md` tells the truth: its configs train on a COCO file."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.config import Config, apply_overrides
+from footplate.engine import Runner
+from footplate.errors import DataError
+
+GUIDE = Path(__file__).parents[3] / "docs" / "tasks" / "detection.md"
+SHORT = [
+    "train_cfg.max_epochs=2",
+    "train_cfg.val_interval=1",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.persistent_workers=False",
+    "val_dataloader.num_workers=0",
+    "val_dataloader.persistent_workers=False",
+    "train_dataloader.dataset.pipeline.2.scale=[96,64]",
+    "val_dataloader.dataset.pipeline.2.scale=[96,64]",
+    "param_scheduler.0.end=1",
+    "param_scheduler.1.begin=1",
+    "param_scheduler.1.end=2",
+    "default_hooks.checkpoint.interval=1",
+    "default_hooks.visualization.interval=1",
+]
+
+
+def write_data(folder: Path) -> None:
+    """Pictures with two things each, one of them annotated as a crowd, and a category that is not wanted."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "val"):
+        images, annotations = [], []
+        (folder / split).mkdir(parents=True)
+        for number in range(1, 5):
+            pixels = rng.integers(0, 60, (50 + number, 80, 3)).astype(np.uint8)
+            for place, category in enumerate((3, 8)):
+                x, y, width, height = 5 + 40 * place, 3 + number, 20, 30
+                pixels[y : y + height, x : x + width, place] = 220
+                box = {"bbox": [x, y, width, height], "area": width * height, "iscrowd": int(number == 2 and place)}
+                annotations.append({"id": len(annotations) + 1, "image_id": number, "category_id": category, **box})
+            Image.fromarray(pixels).save(folder / split / f"{number}.png")
+            images.append({"id": number, "file_name": f"{number}.png", "width": 80, "height": 50 + number})
+        categories = [{"id": 3, "name": "nut"}, {"id": 5, "name": "ring"}, {"id": 8, "name": "bolt"}]
+        path = folder / "annotations" / f"{split}.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
+
+
+def guides_config() -> tuple[str, str]:
+    """The whole config of the guide, and its other model."""
+    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
+    whole, other = blocks
+    return whole, other
+
+
+@pytest.mark.parametrize("model", ["the guide's own", "transformers"])
+@pytest.mark.filterwarnings("default:::transformers")
+def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "data")
+    whole, other = guides_config()
+    Path("my-boxes.py").write_text(whole if model != "transformers" else whole + other)
+    cfg = Config.fromfile("my-boxes.py")
+    apply_overrides(cfg, SHORT)
+    cfg.work_dir = "out"
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert len(runner.train_dataloader.dataset) == 4
+    loop: Any = runner.val_loop
+    assert {"coco/bbox_mAP", "coco/bolt_precision", "coco/nut_precision"} <= loop.metrics.keys()
+    assert loop.metrics["coco/bbox_mAP"] >= 0
+    assert list(Path("out").glob("best_coco_bbox_mAP_epoch_*.pth"))
+    assert len(list(Path("out").glob("*/vis_data/vis_image/*.png"))) == 4
+
+
+def test_a_mistake_in_the_file_stops_the_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_data(tmp_path / "data")
+    Path("my-boxes.py").write_text(guides_config()[0].replace("'bolt', 'nut'", "'bolt', 'nutt'"))
+    cfg = Config.fromfile("my-boxes.py")
+    cfg.work_dir = "out"
+    with pytest.raises(DataError, match="has no category 'nutt'\n(.*\n)*.*did you mean 'nut'"):
+        Runner.from_cfg(cfg).train()
