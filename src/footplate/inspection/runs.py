@@ -185,7 +185,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     for line in lines:
         for name, value in line.items():
             if name not in _POSITION and name != "at" and _is_number(value):
-                if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
+                if line["mode"] != "train" and name.rpartition("/")[2] in ("lr", "time", "data_time", "memory"):
                     continue
                 found.setdefault((line["mode"], name), []).append((line["at"], float(value)))
     return [Series(name, mode, points) for (mode, name), points in found.items()]

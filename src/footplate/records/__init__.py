@@ -20,6 +20,7 @@ from footplate.records.writers import (
     TensorboardVisBackend,
     TrackioVisBackend,
     WandbVisBackend,
+    numbers_in,
     write_config,
 )
 
@@ -46,6 +47,7 @@ __all__ = [
     "length_of",
     "logging_to",
     "memory_in_use",
+    "numbers_in",
     "print_log",
     "set_level",
     "write_config",

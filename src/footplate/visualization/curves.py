@@ -60,7 +60,8 @@ def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
     found: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for name, value in line.items():
-            if _is_number(value) and name not in _POSITIONS | _UNPLOTTED and (names is None or name in names):
+            plain = name.rpartition("/")[2] not in _POSITIONS | _UNPLOTTED
+            if _is_number(value) and plain and (names is None or name in names):
                 found.setdefault(name, []).append((float(line.get("step", 0)), float(value)))
     return [Curve(name, points) for name, points in found.items()]
 

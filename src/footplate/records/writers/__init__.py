@@ -1,6 +1,6 @@
 """Where scalars, pictures and the config of a run are written; one writer a file."""
 
-from footplate.records.writers.base import BaseVisBackend
+from footplate.records.writers.base import BaseVisBackend, numbers_in
 from footplate.records.writers.clearml import ClearMLVisBackend
 from footplate.records.writers.dvclive import DVCLiveVisBackend
 from footplate.records.writers.guard import GuardedWriters
@@ -25,5 +25,6 @@ __all__ = [
     "TensorboardVisBackend",
     "TrackioVisBackend",
     "WandbVisBackend",
+    "numbers_in",
     "write_config",
 ]

@@ -1,0 +1,181 @@
+"""Which scalar reaches a writer with which step: both loops, all settings that move it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.engine import Hook
+from footplate.records import BaseVisBackend
+from tests.support import loader, settings
+
+
+class Told(BaseVisBackend):
+    """Keeps name and step of every scalar, and what lines say of their own place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[str, int]] = []
+        self.lines: list[tuple[dict[str, Any], int]] = []
+
+    def add_scalars(self, scalar_dict: Any, step: int = 0, file_path: str | None = None, **kwargs: Any) -> None:
+        self.told += [(name, step) for name in scalar_dict]
+        self.lines.append((dict(scalar_dict), step))
+
+    def steps(self) -> str:
+        """Returns T (train loss), V (validation) or X (test) with the step of each, in order."""
+        marks = {"loss": "T", "accuracy": "V", "test/accuracy": "X"}
+        return " ".join(f"{marks[name]}{step}" for name, step in self.told if name in marks)
+
+
+def runner_of(
+    work_dir: Path, train_cfg: dict[str, Any], writer: Told, hook: Any, saves: int = 0, **changes: Any
+) -> Runner:
+    """A run of 10 iterations an epoch that saves after every `saves` of them."""
+    cfg = settings(
+        work_dir,
+        train_cfg=train_cfg,
+        train_dataloader=loader(40),
+        default_hooks={"logger": hook, "checkpoint": {"by_epoch": False, "interval": saves} if saves else None},
+        param_scheduler=None,
+    )
+    runner = Runner(**{**cfg, **changes})
+    runner.visualizer._vis_backends.clear()
+    runner.visualizer._vis_backends["told"] = writer
+    return runner
+
+
+EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 1}
+ITERATIONS = {"by_epoch": False, "max_iters": 25, "val_interval": 10}
+BY_ITERATION = {"log_metric_by_epoch": False}
+EACH = " ".join(f"T{step}" if step % 10 else f"T{step} V{step}" for step in range(1, 31))
+
+TABLE = [
+    # As the reference writes them (0.10.7).
+    (EPOCHS, {"interval": 4}, "T4 T8 V1 T14 T18 V2 T24 T28 V3"),
+    (EPOCHS, {"interval": 4, "ignore_last": False}, "T4 T8 T10 V1 T14 T18 T20 V2 T24 T28 T30 V3"),
+    (EPOCHS, {"interval": 5}, "T5 T10 V1 T15 T20 V2 T25 T30 V3"),
+    (EPOCHS, {"interval": 4, **BY_ITERATION}, "T4 T8 V10 T14 T18 V20 T24 T28 V30"),
+    (EPOCHS, {"interval": 12}, "T10 V1 T20 V2 T30 V3"),
+    (EPOCHS, {"interval": 1, **BY_ITERATION}, EACH),
+    ({**EPOCHS, "val_interval": 2}, {"interval": 4}, "T4 T8 T14 T18 V2 T24 T28 V3"),
+    ({**EPOCHS, "val_begin": 2}, {"interval": 5}, "T5 T10 T15 T20 V2 T25 T30 V3"),
+    (ITERATIONS, {"interval": 4, **BY_ITERATION}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
+    (ITERATIONS, {"interval": 5, **BY_ITERATION}, "T5 T10 V10 T15 T20 V20 T25 V25"),
+    (
+        {**ITERATIONS, "val_interval": 7, "val_begin": 10},
+        {"interval": 8, **BY_ITERATION},
+        "T8 V14 T16 V21 T24 V25",
+    ),
+    (
+        {**EPOCHS, "max_epochs": 4, "val_interval": 3, "dynamic_intervals": [(3, 1)]},
+        {"interval": 10},
+        "T10 T20 V2 T30 V3 T40 V4",
+    ),
+    ({**ITERATIONS, "dynamic_intervals": [(15, 4)]}, {"interval": 10, **BY_ITERATION}, "T10 V10 V16 T20 V20 V24 V25"),
+    # Here the reference has V0 V0 V0: it takes the epoch of a run that counts none.
+    (ITERATIONS, {"interval": 4}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
+    # Here it logs once, at the end of the first pass over the data (T10), and never the end of the run.
+    (ITERATIONS, {"interval": 4, "ignore_last": False}, "T4 T8 V10 T12 T16 T20 V20 T24 T25 V25"),
+    (ITERATIONS, {"interval": 30}, "V10 V20 T25 V25"),
+]
+
+
+@pytest.mark.parametrize("counted_by_epoch", [True, False])
+@pytest.mark.parametrize(("train_cfg", "hook", "steps"), TABLE)
+def test_the_step_of_every_scalar(
+    tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, counted_by_epoch: bool
+) -> None:
+    writer = Told()
+    processor = {"by_epoch": counted_by_epoch}
+    runner_of(tmp_path, train_cfg, writer, hook, log_processor=processor).train()
+    assert writer.steps() == steps
+    assert len(set(writer.told)) == len(writer.told)
+    check_places(writer, counted_by_epoch)
+
+
+def check_places(writer: Told, counted_by_epoch: bool) -> None:
+    """Asserts that a line of training names its own place."""
+    trained = [(line, step) for line, step in writer.lines if "loss" in line]
+    assert [line["iter"] for line, _ in trained] == [step for _, step in trained]
+    epochs = [(step - 1) // 10 + 1 if counted_by_epoch else None for _, step in trained]
+    assert [line.get("epoch") for line, _ in trained] == epochs
+
+
+@pytest.mark.parametrize("stop", [3, 10, 14])
+@pytest.mark.parametrize(
+    ("train_cfg", "hook", "steps"),
+    [
+        (EPOCHS, {"interval": 4}, "T4 T8 V1 T14 T18 V2 T24 T28 V3"),
+        (
+            EPOCHS,
+            {"interval": 4, "ignore_last": False, **BY_ITERATION},
+            "T4 T8 T10 V10 T14 T18 T20 V20 T24 T28 T30 V30",
+        ),
+        (ITERATIONS, {"interval": 4}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
+        (ITERATIONS, {"interval": 3, "ignore_last": False}, "T3 T6 T9 V10 T12 T15 T18 V20 T21 T24 T25 V25"),
+    ],
+)
+def test_a_run_that_was_stopped_and_resumed_leaves_no_gap_and_nothing_twice(
+    tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], steps: str, stop: int
+) -> None:
+    class Stop(Hook):
+        priority = "LOWEST"
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            if runner.iter + 1 == stop:
+                raise KeyboardInterrupt
+
+    first, second = Told(), Told()
+    with pytest.raises(KeyboardInterrupt):
+        runner_of(tmp_path, train_cfg, first, hook, stop, custom_hooks=[Stop()]).train()
+    runner_of(tmp_path, train_cfg, second, hook, resume=True).train()
+    assert f"{first.steps()} {second.steps()}".strip() == steps
+
+
+def test_numbers_after_a_resume_are_those_of_a_run_left_alone(tmp_path: Path) -> None:
+    hook = {"interval": 4}
+    whole, first, second = Told(), Told(), Told()
+    processor = {"window_size": 8}
+    runner_of(tmp_path / "a", ITERATIONS, whole, hook, log_processor=processor).train()
+    runner_of(tmp_path / "b", {**ITERATIONS, "max_iters": 14}, first, hook, 14, log_processor=processor).train()
+    runner_of(tmp_path / "b", ITERATIONS, second, hook, log_processor=processor, resume=True).train()
+    wanted = {step: line["loss"] for line, step in whole.lines if "loss" in line}
+    assert {step: line["loss"] for line, step in second.lines if "loss" in line} == {
+        step: value for step, value in wanted.items() if step > 14
+    }
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "hook", "step"),
+    [(EPOCHS, {}, 3), (EPOCHS, BY_ITERATION, 30), (ITERATIONS, {}, 25), (ITERATIONS, BY_ITERATION, 25)],
+)
+def test_a_test_has_the_step_of_what_is_tested(
+    tmp_path: Path, train_cfg: dict[str, Any], hook: dict[str, Any], step: int
+) -> None:
+    trained, loaded, validated = Told(), Told(), Told()
+    runner = runner_of(tmp_path, train_cfg, trained, hook, 5)
+    runner.train()
+    runner.test()
+    assert trained.steps().endswith(f" X{step}")
+    path = (tmp_path / "last_checkpoint").read_text()
+    runner_of(tmp_path, train_cfg, loaded, hook, load_from=path).test()
+    assert loaded.told == [("test/accuracy", step)]
+    runner_of(tmp_path, train_cfg, validated, hook, load_from=path).val()
+    assert validated.steps() == f"V{step}"
+
+
+def test_weights_that_are_trained_on_do_not_move_the_steps(tmp_path: Path) -> None:
+    first, second = Told(), Told()
+    runner_of(tmp_path / "a", ITERATIONS, first, {"interval": 4}, 25).train()
+    path = (tmp_path / "a/last_checkpoint").read_text()
+    cfg = {"by_epoch": False, "max_iters": 5, "val_interval": 5}
+    runner_of(tmp_path / "b", cfg, second, {"interval": 4}, load_from=path).train()
+    assert second.steps() == "T4 V5"
+
+
+def test_a_test_without_a_checkpoint_has_step_0(tmp_path: Path) -> None:
+    writer = Told()
+    runner_of(tmp_path, EPOCHS, writer, {}).test()
+    assert writer.told == [("test/accuracy", 0)]
