@@ -3,6 +3,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from footplate.errors import ArgumentError
 from footplate.models import (
@@ -106,3 +107,20 @@ def test_a_value_out_of_its_range_is_refused(name: str, settings: dict[str, Any]
 def test_a_large_momentum_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     ExponentialMovingAverage(nn.Linear(1, 1), momentum=0.9)
     assert "a small number" in caplog.text
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_the_average_equals_torch_s_own(buffers: bool) -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 2))
+    ours = ExponentialMovingAverage(model, momentum=0.0002, update_buffers=buffers)
+    theirs = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - 0.0002), use_buffers=buffers)
+    for _ in range(5):
+        with torch.no_grad():
+            for each in (*model.parameters(), *model.buffers()):
+                each.add_(torch.randn_like(each.float()).to(each.dtype))
+        ours.update_parameters(model)
+        theirs.update_parameters(model)
+    found, expected = ours.module.state_dict(), theirs.module.state_dict()
+    floats = [name for name, value in expected.items() if value.is_floating_point()]
+    assert len(floats) == 8
+    assert all(torch.equal(found[name], expected[name]) for name in floats)
