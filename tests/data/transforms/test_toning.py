@@ -25,6 +25,12 @@ def test_tones_keep_their_order_and_black_stays_black() -> None:
         assert 127 <= found[-1] <= 255
 
 
+def test_the_picture_loses_at_most_its_share_of_brightness() -> None:
+    whites = [int(changed(ramp(), "RandomTone", seed, dim=0.5)[15, 15]) for seed in range(50)]
+    assert 127 <= min(whites) < 140
+    assert 240 < max(whites) <= 255
+
+
 def test_gamma_bends_both_ways_and_leaves_white() -> None:
     middles = [int(changed(ramp(), "RandomTone", seed, gamma=0.7)[8, 0]) for seed in range(50)]
     assert min(middles) < 80
