@@ -1,91 +1,136 @@
-"""The fault harness: interrupts runs at random and compares how they end with runs that were left alone.
+"""The fault harness: interrupts, damages, starves and attacks runs, and compares how they end.
 
-    python -m tests.faults [--kills 1000] [--signals 400] [--minutes 60] [--seed 0]
+    python -m tests.faults [--rows kill,disk] [--short] [--minutes 60] [--workers 2]
+    python -m tests.faults --report
 
-Each trial is a function of its number. Results go to `.faults/results.jsonl`; begun again, it goes on where it was.
+Each trial is a function of its seed. Results go to `.faults/results.jsonl`; begun again, it goes on where it was. For
+each row the control comes first: faults that were planted on purpose must be found.
 """
 
 import argparse
+import contextlib
 import json
 import os
-import signal
 import sys
 import tempfile
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
 
-from tests.faults.control import PLANTED
+from tests.faults.processes import end, fork
+from tests.faults.report import report
+from tests.faults.row import Row, Trial
 from tests.faults.runs import warm_up
-from tests.faults.trials import Trials
-
-_TRIES = 25
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+from tests.faults.table import ROWS
 
 
-def run_control(trials: Trials, done: Collection[str] = (), *, tries: int = _TRIES) -> Iterator[dict[str, str]]:
-    """Yields each planted fault with what was found of it, "" where nothing was."""
-    for name, (fault, numbers) in PLANTED.items():
-        if f"control: {name}" not in done:
-            trials.fault = fault
-            found = (trials.interrupt(seed, numbers, times=1) for seed in range(tries))
-            yield {"kind": "control", "name": f"control: {name}", "found": next(filter(None, found), "")}
-    trials.fault = None
+class Item(NamedTuple):
+    """One thing to do: a trial of a row, or the search for a fault that was planted there."""
+
+    row: Row
+    seed: int
+    planted: str = ""
+
+    @property
+    def name(self) -> str:
+        """What it is called in the results."""
+        return f"{self.row.name} control: {self.planted}" if self.planted else f"{self.row.name} {self.seed}"
+
+
+def items(rows: list[Row], *, short: bool) -> Iterator[Item]:
+    """Yields everything to do, the controls first."""
+    for row in rows:
+        yield from (Item(row, 0, planted) for planted in row.planted)
+    for row in rows:
+        yield from (Item(row, seed) for seed in (row.short if short else row.long))
+
+
+def work_on(part: list[Item], folder: Path, place: Path, until: float) -> None:
+    """Does a part of what is to do and notes each result, until the time is over.
+
+    Args:
+        part: What.
+        folder: Where results go.
+        place: Where runs work.
+        until: On the monotonic clock.
+    """
+    trials: dict[str, Trial] = {}
+    with (folder / "results.jsonl").open("a") as file:
+        for item in part:
+            if time.monotonic() > until:
+                return
+            if item.row.name not in trials:
+                own = folder / item.row.name if item.row.lasts else place / item.row.name
+                own.mkdir(parents=True, exist_ok=True)
+                trials[item.row.name] = item.row.begin(own)
+            file.write(json.dumps(_done(item, trials[item.row.name])) + "\n")
+            file.flush()
+
+
+def _done(item: Item, trial: Trial) -> dict[str, Any]:
+    entry: dict[str, Any] = {"row": item.row.name, "name": item.name}
+    if not item.planted:
+        found = trial(item.seed, None)
+        return {**entry, "seed": item.seed, "wrong": found.wrong, "figures": dict(found.figures)}
+    for seed in item.row.controls:
+        found = trial(seed, item.row.planted[item.planted])
+        if found.wrong:
+            return {**entry, "planted": item.planted, "found": found.wrong}
+    return {**entry, "planted": item.planted, "found": ""}
 
 
 def main() -> int:
     """Runs what is asked for and returns 1 where something was wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--kills", type=int, default=1000)
-    parser.add_argument("--signals", type=int, default=400)
-    parser.add_argument("--minutes", type=float, default=600.0)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--rows", default=",".join(ROWS), help="some of: %(default)s")
+    parser.add_argument("--short", action="store_true", help="fewer trials of each row")
+    parser.add_argument("--minutes", type=float, default=600.0, help="begin nothing after that")
+    parser.add_argument("--workers", type=int, default=min(2, os.cpu_count() or 1))
     parser.add_argument("--folder", type=Path, default=Path(".faults"))
+    parser.add_argument("--report", action="store_true", help="only print the table")
     arguments = parser.parse_args()
-    torch.set_num_threads(1)
     arguments.folder.mkdir(exist_ok=True)
     results = arguments.folder / "results.jsonl"
-    done = [json.loads(line) for line in results.read_text().splitlines()] if results.exists() else []
+    rows = [ROWS[name] for name in arguments.rows.split(",")]
+    if not arguments.report:
+        _run(arguments, rows, {each["name"] for each in _read(results)})
+    return report(rows, _read(results))
+
+
+def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> None:
+    """Shares what is left among processes, forked from this one, which has trained once."""
+    torch.set_num_threads(1)
+    left = [item for item in items(rows, short=arguments.short) if item.name not in done]
+    if not left:
+        return
     until = time.monotonic() + 60 * arguments.minutes
-    with tempfile.TemporaryDirectory() as work, results.open("a") as file:
-        for entry in _work(arguments, Path(work), {each["name"] for each in done}):
-            done.append(entry)
-            file.write(json.dumps(entry) + "\n")
-            file.flush()
-            if time.monotonic() > until:
-                break
-    return _report(done)
+    with tempfile.TemporaryDirectory() as work:
+        warm_up(Path(work) / "warm")
+        parts = [(left[number :: arguments.workers], Path(work) / str(number)) for number in range(arguments.workers)]
+        workers = []
+        for part, place in parts:
+            workers.append(fork(lambda part=part, place=place: _worked(part, arguments.folder, place, until)))  # type: ignore[misc]
+        for worker in workers:
+            if end(worker, patience=36_000.0):
+                sys.stderr.write("a worker of the harness failed; begun again, it goes on\n")
 
 
-def _work(arguments: argparse.Namespace, work: Path, done: set[str]) -> Iterator[dict[str, str]]:
-    warm_up(work / "warm")
-    trials = Trials(work)
-    yield from run_control(trials, done)
-    for kind, count, numbers in (
-        ("kill", arguments.kills, (signal.SIGKILL,)),
-        ("signal", arguments.signals, _SIGNALS),
-    ):
-        for seed in range(arguments.seed, arguments.seed + count):
-            if f"{kind} {seed}" not in done:
-                yield {"kind": kind, "name": f"{kind} {seed}", "found": trials.interrupt(seed, numbers)}
+def _worked(part: list[Item], folder: Path, place: Path, until: float) -> int:
+    work_on(part, folder.resolve(), place, until)
+    return 0
 
 
-def _report(done: list[dict[str, str]]) -> int:
-    wrong = 0
-    for kind in ("control", "kill", "signal"):
-        entries = [each for each in done if each["kind"] == kind]
-        found = [each for each in entries if each["found"]]
-        bad = [each for each in entries if not each["found"]] if kind == "control" else found
-        right = "planted faults found" if kind == "control" else "trials bit-equal"
-        sys.stdout.write(f"{kind:<8} {len(entries) - len(bad)} of {len(entries)} {right}\n")
-        for each in bad:
-            sys.stdout.write(f"         {each['name']}: {each['found'] or 'NOT FOUND'}\n")
-        wrong += len(bad)
-    return 1 if wrong else 0
+def _read(results: Path) -> list[dict[str, Any]]:
+    entries = []
+    for line in results.read_text().splitlines() if results.exists() else []:
+        with contextlib.suppress(json.JSONDecodeError):  # the last line of one that was killed
+            entries.append(json.loads(line))
+    return entries
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Faults planted on purpose: a harness that does not find them proves nothing."""
 
-import signal
+import contextlib
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -9,17 +10,13 @@ from footplate.engine import position, runner, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
-
-KILL = (signal.SIGKILL,)
-STOP = (signal.SIGTERM, signal.SIGINT)
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    """Stands for a step that was forgotten."""
+from footplate.storage.sink import DescriptorSink
+from tests.faults.processes import nothing
+from tests.faults.row import Fault
 
 
 def _random_state() -> None:
-    runner.Runner.restore_random_state = _nothing  # type: ignore[method-assign]
+    runner.Runner.restore_random_state = nothing  # type: ignore[method-assign]
 
 
 def _data_position() -> None:
@@ -29,11 +26,11 @@ def _data_position() -> None:
 
 
 def _optimizer() -> None:
-    OptimWrapper.load_state_dict = _nothing  # type: ignore[method-assign]
+    OptimWrapper.load_state_dict = nothing  # type: ignore[method-assign]
 
 
 def _schedules() -> None:
-    ParamSchedule.load_state_dict = _nothing  # type: ignore[method-assign]
+    ParamSchedule.load_state_dict = nothing  # type: ignore[method-assign]
 
 
 def _without(key: str) -> Callable[[], None]:
@@ -55,17 +52,17 @@ def _scaler() -> None:
 def _average() -> None:
     from footplate.hooks import EMAHook
 
-    EMAHook.before_save_checkpoint = _nothing  # type: ignore[method-assign]
+    EMAHook.before_save_checkpoint = nothing  # type: ignore[method-assign]
 
 
 def _hook_state() -> None:
-    CheckpointHook.load_state_dict = _nothing  # type: ignore[method-assign]
+    CheckpointHook.load_state_dict = nothing  # type: ignore[method-assign]
 
 
 def _history() -> None:
     from footplate.records import MessageHub
 
-    MessageHub.load_state_dict = _nothing  # type: ignore[method-assign]
+    MessageHub.load_state_dict = nothing  # type: ignore[method-assign]
 
 
 def _one_off() -> None:
@@ -86,16 +83,140 @@ def _deaf() -> None:
     Requests._on_stop = lambda self, number, frame: (_ for _ in ()).throw(SystemExit(0))  # type: ignore[method-assign]
 
 
-PLANTED: dict[str, tuple[Callable[[], None], tuple[int, ...]]] = {
-    "random generators are not restored": (_random_state, KILL),
-    "the position in the data is not restored": (_data_position, KILL),
-    "the optimizer is not restored": (_optimizer, KILL),
-    "schedules are not restored": (_schedules, KILL),
-    "accumulated gradients are not saved": (_without("accumulated_gradients"), KILL),
-    "the loss scaler is not restored": (_scaler, KILL),
-    "averaged weights are not saved": (_average, KILL),
-    "histories are not restored": (_history, KILL),
-    "the saved iteration is one too many": (_one_off, KILL),
-    "checkpoints are written in place, without position and seal": (_in_place, KILL),
-    "SIGTERM ends the run at once with 0": (_deaf, STOP),
+def _forgetful() -> None:
+    runner.Runner._save_on_request = nothing  # type: ignore[method-assign, assignment]
+
+
+def _without_rename() -> None:
+    from footplate.storage import local
+
+    def commit(path: str, write: Callable[[Any], None]) -> None:
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        sink = DescriptorSink(descriptor)
+        write(sink)
+        sink.flush()
+        os.close(descriptor)
+
+    local.commit = commit
+
+
+def _older_first() -> None:
+    whole = saving.save_checkpoint
+
+    def save(state: Any, path: Any) -> None:
+        for each in path.parent.glob("*.pth"):
+            os.unlink(each)
+        whole(state, path)
+
+    saving.save_checkpoint = save
+
+
+def _unchecked() -> None:
+    from footplate.checkpoint import loading, verifying
+    from footplate.checkpoint._seal import read_seal
+
+    loading.check_seal = verifying.check_seal = read_seal
+
+
+def _swallowed() -> None:
+    from footplate.storage import local
+
+    whole = local.commit
+
+    def commit(path: str, write: Callable[[Any], None]) -> None:
+        with contextlib.suppress(OSError):
+            whole(path, write)
+
+    local.commit = commit
+
+
+def _removed_first() -> None:
+    whole = CheckpointHook._write
+
+    def write(self: Any, runner: Any, path: str, *rest: Any) -> None:
+        for name in os.listdir(os.path.dirname(path)):
+            if name.endswith(".pth"):
+                os.unlink(os.path.join(os.path.dirname(path), name))
+        whole(self, runner, path, *rest)
+
+    CheckpointHook._write = write  # type: ignore[method-assign]
+
+
+def _raised() -> None:
+    from footplate.engine.saving import RunSaver
+
+    def failed(self: Any, error: Exception) -> None:
+        raise RuntimeError("a save failed") from error
+
+    RunSaver._failed = failed  # type: ignore[method-assign]
+
+
+def _unbounded() -> None:
+    from footplate.checkpoint.inert import machine
+
+    machine._BASE_BUDGET = 1 << 60
+
+
+def _stretched() -> None:
+    from footplate.checkpoint.inert import tensors
+
+    tensors._check_extent = nothing
+
+
+def _overlapping() -> None:
+    from footplate.checkpoint.inert import archive
+
+    archive._checked_ends = lambda members, start: {member.name: 1 << 62 for member in members}
+
+
+def _bent() -> None:
+    from footplate.checkpoint.inert import tensors
+
+    whole = tensors.Storage.tensor
+
+    def turned(self: Any, offset: Any, size: Any, stride: Any, dtype: Any) -> Any:
+        return whole(self, offset, size, tuple(reversed(stride)) if len(set(size)) == 1 else stride, dtype)
+
+    tensors.Storage.tensor = turned  # type: ignore[method-assign]
+
+
+def _rounded() -> None:
+    from footplate.checkpoint.inert import known
+    from footplate.checkpoint.inert.machine import Name
+
+    scalar = Name("numpy._core.multiarray", "scalar")
+    whole = known.CONSTRUCTORS[scalar]
+    known.CONSTRUCTORS[scalar] = lambda *args: round(float(whole(*args)), 3)
+
+
+KILLED: dict[str, Fault] = {
+    "random generators are not restored": _random_state,
+    "the position in the data is not restored": _data_position,
+    "the optimizer is not restored": _optimizer,
+    "schedules are not restored": _schedules,
+    "accumulated gradients are not saved": _without("accumulated_gradients"),
+    "the loss scaler is not restored": _scaler,
+    "averaged weights are not saved": _average,
+    "histories are not restored": _history,
+    "the saved iteration is one too many": _one_off,
+    "checkpoints are written in place, without position and seal": _in_place,
 }
+STOPPED: dict[str, Fault] = {"the run ends at once with 0": _deaf}
+TOLD: dict[str, Fault] = {**STOPPED, "nothing is saved at the stop": _forgetful}
+DEAD: dict[str, Fault] = {
+    "a file is written in its place, without a rename": _without_rename,
+    "older checkpoints go before the new one is there": _older_first,
+}
+DAMAGED: dict[str, Fault] = {"the digest is not compared": _unchecked}
+STARVED: dict[str, Fault] = {
+    "an error of a commit is swallowed": _swallowed,
+    "older checkpoints go before the new one is there": _removed_first,
+    "a failed save ends the run with an error of its own": _raised,
+}
+UNWARY: dict[str, Fault] = {
+    "a pickle may ask for any memory": _unbounded,
+    "shapes are not compared with storages": _stretched,
+    "members may overlap": _overlapping,
+}
+BENT: dict[str, Fault] = {"square tensors come back turned": _bent, "scalars of numpy are rounded": _rounded}

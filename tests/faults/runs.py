@@ -1,10 +1,7 @@
 """Runs that are forked from a process with torch loaded, killed or told to stop, and resumed."""
 
 import itertools
-import os
 import random
-import signal
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +9,10 @@ from typing import Any
 import torch
 
 from footplate import Runner
+from tests.faults.processes import fork
 from tests.support import loader, settings
 
 ITERATIONS = 12
-_PATIENCE = 120.0
 
 
 def all_settings() -> list[dict[str, Any]]:
@@ -92,41 +89,16 @@ def warm_up(folder: Path) -> None:
 
 def start(cfg: dict[str, Any], result: Path, fault: Callable[[], None] | None = None) -> int:
     """Forks a process that trains and writes its outcome to `result`; returns the process."""
-    process = os.fork()
-    if process:
-        return process
-    code = 1
-    try:
-        log = os.open(result.with_suffix(".log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-        os.dup2(log, 1)
-        os.dup2(log, 2)
+
+    def train() -> int:
         if fault is not None:
             fault()
         runner = Runner(**cfg)
         runner.train()
         torch.save(outcome(runner), result)
-        code = 0
-    except SystemExit as left:
-        code = int(str(left.code))
-    except KeyboardInterrupt:
-        code = 130  # before the run takes signals, as the command line has it
-    except BaseException as error:  # noqa: BLE001 - what it was stands in the log
-        os.write(2, f"{type(error).__name__}: {error}\n".encode())
-    finally:
-        os._exit(code)
+        return 0
 
-
-def end(process: int, patience: float = _PATIENCE) -> int:
-    """Waits for a process and returns its exit code, negative for a signal; one that hangs is killed (-999)."""
-    until = time.monotonic() + patience
-    while time.monotonic() < until:
-        done, status = os.waitpid(process, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.002)
-    os.kill(process, signal.SIGKILL)
-    os.waitpid(process, 0)
-    return -999
+    return fork(train, result.with_suffix(".log"))
 
 
 def same(one: Any, other: Any) -> bool:

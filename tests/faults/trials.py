@@ -11,7 +11,11 @@ from typing import Any
 
 import torch
 
-from tests.faults.runs import all_settings, config, end, first_difference, start
+from footplate.checkpoint import find_latest
+from footplate.engine.runner import ON_REQUEST
+from tests.faults.processes import end
+from tests.faults.row import Fault, Finding, Trial
+from tests.faults.runs import all_settings, config, first_difference, start
 
 
 class Trials:
@@ -82,5 +86,28 @@ class Trials:
                 return ""
             if code not in (-sent, 128 + sent):
                 return f"exit code {code} after {signal.Signals(sent).name}"
+            if code == 128 + signal.SIGTERM and not _is_saved_on_request(cfg["work_dir"]):
+                return "it stopped without saving"
         code = end(start(cfg, result, self.fault))
         return f"exit code {code} when resumed" if code else ""
+
+
+def _is_saved_on_request(work_dir: str) -> bool:
+    """Tells whether the newest whole checkpoint is the one that a stop has saved."""
+    latest = find_latest(work_dir)
+    return latest is not None and os.path.basename(latest) == ON_REQUEST
+
+
+def interrupting(*numbers: int) -> Callable[[Path], Trial]:
+    """Returns what begins the trials that interrupt runs with one of these signals."""
+
+    def begin(folder: Path) -> Trial:
+        trials = Trials(folder)
+
+        def trial(seed: int, fault: Fault | None) -> Finding:
+            trials.fault = fault
+            return Finding(trials.interrupt(seed, numbers, times=2 if fault is None else 1))
+
+        return trial
+
+    return begin

@@ -1,0 +1,213 @@
+"""The row of a long run: its memory and the time of an iteration stay as they are after the first 10,000."""
+
+import json
+import math
+import os
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from footplate import BaseModel, Hook, Runner
+from tests.faults.processes import end, fork
+from tests.faults.row import Fault, Finding, Trial
+
+_BATCHES = 64
+_MARKS = 100  # in a whole run; each takes a window of engine and bare loop by turns
+_TURNS = 12
+_TURN = 50
+_MOST_MB = 2.0
+_MOST_DRIFT = 0.10
+
+
+class TinyModel(BaseModel):
+    """Linear 16-16-2."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 2))
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
+        scores = self.layers(inputs)
+        return {"loss": nn.functional.cross_entropy(scores, labels)} if mode == "loss" else scores
+
+
+class Meter(Hook):
+    """Notes memory, open files and the time of an iteration, in turns with a loop by hand in the same process.
+
+    Args:
+        path: Where it notes them, a line of JSON each.
+        every: Iterations between two notes.
+    """
+
+    priority = "HIGHEST"
+
+    def __init__(self, path: Path, every: int) -> None:
+        self.path, self.every = path, every
+        self._bare = _bare_loop()
+        self._times: dict[str, list[float]] = {"engine": [], "bare": []}
+        self._since = 0.0
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Takes the time of 50 iterations, then that of 50 by hand, twelve times at the end of each interval."""
+        place = runner.iter % self.every - (self.every - _TURNS * _TURN - 1)
+        if place < 0 or place % _TURN:
+            return
+        now = time.perf_counter()
+        if place:
+            self._times["engine"].append((now - self._since) / _TURN)
+            self._times["bare"].append(self._bare(_TURN))
+        if place == _TURNS * _TURN:
+            self._note(runner.iter + 1)
+        self._since = time.perf_counter()
+
+    def _note(self, iteration: int) -> None:
+        times = {name: min(each) for name, each in self._times.items()}  # what else the machine does only adds
+        ratio = times["engine"] / times["bare"]
+        self._times = {"engine": [], "bare": []}
+        files = len(os.listdir("/proc/self/fd"))
+        entry = {
+            "process": os.getpid(),
+            "iter": iteration,
+            "MB": _resident_mb(),
+            "files": files,
+            **times,
+            "ratio": ratio,
+        }
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def _resident_mb() -> float:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(0)
+    return [
+        (torch.randn(4, 16, generator=generator), torch.randint(0, 2, (4,), generator=generator))
+        for _ in range(_BATCHES)
+    ]
+
+
+def _bare_loop() -> Callable[[int], float]:
+    """Returns a loop by hand, which returns the seconds of one of its iterations."""
+    model, batches = TinyModel(), _batches()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
+
+    def loop(count: int) -> float:
+        begun = time.perf_counter()
+        for step in range(count):
+            inputs, labels = batches[step % _BATCHES]
+            loss = nn.functional.cross_entropy(model.layers(inputs), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+        return (time.perf_counter() - begun) / count
+
+    return loop
+
+
+def begin_endurance(folder: Path) -> Trial:
+    """Begins a trial of as many iterations as its seed says; ended before, it goes on from its last checkpoint."""
+
+    def trial(seed: int, fault: Fault | None) -> Finding:
+        name = f"{seed}-{fault.__name__}" if fault else str(seed)
+        place = folder / name
+        place.mkdir(exist_ok=True)
+
+        def work() -> int:
+            if fault is not None:
+                fault()
+            _train(place, seed)
+            return 0
+
+        code = end(fork(work, place / "log"), patience=3600.0)
+        if code:
+            return Finding(f"ended with {code}, see {place / 'log'}")
+        return judged(place / "marks.jsonl")
+
+    return trial
+
+
+def _train(place: Path, iterations: int) -> None:
+    torch.manual_seed(0)
+    checkpoint = {"by_epoch": False, "interval": max(iterations // 50, 1_000), "max_keep_ckpts": 2}
+    runner = Runner(
+        model=TinyModel(),
+        work_dir=str(place),
+        train_dataloader=_batches(),
+        train_cfg={"by_epoch": False, "max_iters": iterations},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 1e-3, "momentum": 0.9}},
+        param_scheduler={
+            "type": "LinearLR",
+            "start_factor": 1.0,
+            "end_factor": 0.5,
+            "end": iterations,
+            "by_epoch": False,
+        },
+        default_hooks={"checkpoint": checkpoint},
+        custom_hooks=[Meter(place / "marks.jsonl", max(iterations // _MARKS, 1_000))],
+        randomness={"seed": 0},
+        log_level="WARNING",
+        resume=True,
+    )
+    runner.train()
+
+
+def judged(path: Path) -> Finding:
+    """Compares what was noted after the first 10,000 iterations with the end; memory within one process alone."""
+    marks = [json.loads(line) for line in path.read_text().splitlines()]
+    marks = list({each["iter"]: each for each in marks}.values())  # behind a resume some come again
+    later = [each for each in marks if each["iter"] >= 10_000]
+    fifth = math.ceil(len(later) / 5)
+    first, last = (statistics.median(each["ratio"] for each in part) for part in (later[:fifth], later[-fifth:]))
+    drift = last / first - 1
+    own = [each for each in later if each["process"] == later[-1]["process"]]
+    grown = own[-1]["MB"] - own[0]["MB"]
+    figures = {
+        **{"count": later[-1]["iter"], "MB at first": own[0]["MB"], "MB at last": own[-1]["MB"]},
+        **{"us at first": 1e6 * later[0]["engine"], "us at last": 1e6 * later[-1]["engine"]},
+        **{"x bare loop at first": first, "x bare loop at last": last, "open files": later[-1]["files"]},
+    }
+    wrong = []
+    if grown > _MOST_MB:
+        wrong.append(f"memory grew by {grown:.1f} MB from iteration {own[0]['iter']} to {own[-1]['iter']}")
+    if abs(drift) > _MOST_DRIFT:
+        wrong.append(f"the time of an iteration moved by {100 * drift:.0f}%")
+    if later[-1]["files"] > later[0]["files"]:
+        wrong.append("more files are open")
+    return Finding("; ".join(wrong), figures)
+
+
+def leak() -> None:
+    """Keeps a kilobyte each iteration."""
+    kept: list[bytearray] = []
+    whole = Meter.before_train_iter
+
+    def keep(self: Meter, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        kept.append(bytearray(1024))
+        whole(self, runner, batch_idx, data_batch)
+
+    Meter.before_train_iter = keep  # type: ignore[method-assign]
+
+
+def slow_down() -> None:
+    """Makes each step a little longer than the one before."""
+    from footplate.optim import OptimWrapper
+
+    whole, steps = OptimWrapper.update_params, [0]
+
+    def update(self: Any, *args: Any, **kwargs: Any) -> None:
+        steps[0] += 1
+        whole(self, *args, **kwargs)
+        until = time.perf_counter() + 3e-9 * steps[0]
+        while time.perf_counter() < until:
+            pass
+
+    OptimWrapper.update_params = update  # type: ignore[method-assign]

@@ -1,0 +1,340 @@
+"""The row of malicious checkpoints and configs: whatever reads them, an audit hook sees no harm."""
+
+import copy
+import functools
+import json
+import os
+import random
+import sys
+import sysconfig
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+import torch
+import yaml
+
+from footplate import Config, Runner
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
+from footplate.config import apply_overrides
+from footplate.errors import CheckpointError, FootplateError
+from tests.checkpoint.inert import gadgets
+from tests.checkpoint.inert.packing import pack
+from tests.faults.processes import in_child
+from tests.faults.row import Fault, Finding, Trial
+from tests.faults.runs import all_settings, config
+
+# Places of a config that are built through a registry or by a name.
+_PLACES = (
+    *("model", "model.data_preprocessor", "model.init_cfg", "model_wrapper_cfg", "model_adapter", "data_preprocessor"),
+    *("train_dataloader.dataset", "train_dataloader.sampler", "train_dataloader.batch_sampler"),
+    *("train_dataloader.collate_fn", "train_dataloader.worker_init_fn", "val_dataloader.dataset"),
+    *("train_dataloader.dataset.pipeline.0", "optim_wrapper", "optim_wrapper.optimizer", "optim_wrapper.constructor"),
+    *("param_scheduler", "train_cfg", "val_cfg", "test_cfg", "val_evaluator", "test_evaluator", "log_processor"),
+    *("default_hooks.logger", "default_hooks.checkpoint", "custom_hooks.0", "visualizer", "visualizer.vis_backends.0"),
+    *("runner_type", "default_scope"),
+)
+_CALLABLES: tuple[tuple[str, dict[str, Any]], ...] = (
+    ("os.system", {"command": "touch {mark}"}),
+    ("posix.system", {"command": "touch {mark}"}),
+    ("os.mkdir", {"path": "{mark}"}),
+    ("os.popen", {"cmd": "touch {mark}"}),
+    ("subprocess.Popen", {"args": ["touch", "{mark}"]}),
+    ("subprocess.run", {"args": ["touch", "{mark}"]}),
+    ("builtins.exec", {"source": "open('{mark}', 'w')"}),
+    ("builtins.eval", {"source": "open('{mark}', 'w')"}),
+    ("builtins.open", {"file": "{mark}", "mode": "w"}),
+    ("builtins.__import__", {"name": "antigravity"}),
+    ("antigravity.geohash", {"latitude": 1, "longitude": 1, "datedow": "a"}),
+    ("idlelib.idle.main", {}),
+    ("webbrowser.open", {"url": "http://localhost"}),
+    ("runpy.run_path", {"path_name": "{mark}"}),
+    ("pathlib.Path.touch", {"self": "{mark}"}),
+    ("shutil.copy", {"src": "/etc/hostname", "dst": "{mark}"}),
+    ("socket.create_connection", {"address": ["127.0.0.1", 9]}),
+    ("urllib.request.urlopen", {"url": "http://127.0.0.1:9"}),
+    ("pickle.load", {"file": "{mark}"}),
+    ("torch.load", {"f": "{mark}", "weights_only": False}),
+    ("torch.hub.load", {"repo_or_dir": "a/b", "model": "c"}),
+    ("torch.save", {"obj": 1, "f": "{mark}"}),
+    ("numpy.save", {"file": "{mark}", "arr": [1]}),
+    ("importlib.import_module", {"name": "antigravity"}),
+    ("ctypes.CDLL", {"name": "libc.so.6"}),
+    ("footplate.__main__.main", {}),
+    ("footplate.storage.commit_bytes", {"path": "{mark}", "data": "x"}),
+    ("footplate.storage.remove", {"path": "{mark}"}),
+    ("code.interact", {}),
+    ("pty.spawn", {"argv": ["touch", "{mark}"]}),
+)
+_TAGS = (
+    '!!python/object/apply:os.system ["touch {mark}"]',
+    '!!python/object/new:os.system ["touch {mark}"]',
+    '!!python/object/apply:subprocess.Popen [["touch", "{mark}"]]',
+    "!!python/object/apply:builtins.exec [\"open('{mark}', 'w')\"]",
+    "!!python/object/apply:eval [\"open('{mark}', 'w')\"]",
+    "!!python/name:os.system",
+    "!!python/module:antigravity",
+    "!!python/object:subprocess.Popen {{args: [touch]}}",
+    '!!python/object/new:type {{args: ["z", !!python/tuple [], {{"extend": !!python/name:exec }}]}}',
+    '!!binary "bm8="',
+    "!include {mark}",
+    '!ENV "{mark}"',
+)
+_VALUES = (
+    "__import__('os').system('touch {mark}')",
+    "exec(\"open('{mark}', 'w')\")",
+    "dict(type=__import__('os').mkdir('{mark}'))",
+    "[open('{mark}', 'w')]",
+    "$(touch {mark})",
+    "`touch {mark}`",
+    "{{{{ ''.__class__ }}}}",
+    "(lambda: open('{mark}', 'w'))()",
+    "!!python/object/apply:os.system ['touch {mark}']",
+    'f\'{{open("{mark}", "w")}}\'',
+)
+_MEMBERS = ("../../mark", "{mark}", "a/../../mark", "a\\..\\mark", "a/data/../../mark", "/../../mark", "C:\\mark")
+_FORMS = (".yaml", ".json", ".toml")
+_ALWAYS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pty.spawn", "ctypes.dlopen")
+_ALWAYS += ("webbrowser.open", "urllib.Request", "pickle.find_class")
+_OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
+_OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkstemp", "tempfile.mkdtemp")
+
+
+class Watch:
+    """An audit hook that remembers what a file should not have brought about.
+
+    Args:
+        inside: The only folder in which files may be written.
+        mark: The file that would be written by what must not be executed.
+    """
+
+    def __init__(self, inside: Path, mark: Path) -> None:
+        self._inside, self._mark = str(inside), str(mark)
+        self._installed = [sysconfig.get_path(each) for each in ("stdlib", "purelib")] + [str(_SOURCE)]
+        self.seen: list[str] = []
+
+    def __call__(self, event: str, args: tuple[Any, ...]) -> None:
+        """Takes one event."""
+        harm = event.startswith(_ALWAYS) or (event.startswith("socket.") and event != "socket.gethostname")
+        if event == "open":
+            harm = isinstance(args[1], str) and args[1] not in ("r", "rb") and self._is_outside(args[0])
+        elif event in _OF_FILES:
+            harm = self._is_outside(args[0])
+        elif event == "exec":
+            harm = self._is_foreign(args[0])
+        if harm:
+            self.seen.append(f"{event} {str(args)[:100]}")
+
+    def _is_outside(self, path: Any) -> bool:
+        if isinstance(path, int):
+            return False
+        name = os.path.abspath(os.fsdecode(path))
+        return not f"{name}/".startswith(f"{self._inside}/") and name != os.devnull and "__pycache__" not in name
+
+    def _is_foreign(self, code: Any) -> bool:
+        """Tells whether code is neither a module that is installed nor, as named tuples are, made by one."""
+        name = getattr(code, "co_filename", "")
+        if name.startswith("<"):
+            return self._mark in repr(getattr(code, "co_consts", ""))
+        return not name.startswith(tuple(self._installed))
+
+
+_SOURCE = Path(__file__).resolve().parents[2]
+
+
+def begin_malice(folder: Path) -> Trial:
+    """Begins trials of one file each: of ten, seven are checkpoints, two configs with a dangerous `type`."""
+    inside = folder / "inside"
+
+    def trial(seed: int, fault: Fault | None) -> Finding:
+        inside.mkdir(exist_ok=True)
+        mark = folder / f"mark-{seed}"
+        name, act = _case(seed, inside, mark)
+
+        def work() -> list[str]:
+            if fault is not None:
+                fault()
+            watch = Watch(inside, mark)
+            sys.addaudithook(watch)
+            act()
+            return watch.seen
+
+        try:
+            seen = in_child(work)
+        except RuntimeError as error:
+            seen = [str(error)]
+        if mark.exists():
+            seen.append("the mark is there")
+            mark.unlink()
+        return Finding(f"{name}: {seen[0]}" if seen else "")
+
+    return trial
+
+
+def _case(seed: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    """Returns what a seed stands for: its name, and what reads it."""
+    number, kind = divmod(seed, 10)
+    if kind < 7:
+        return _checkpoint(number * 7 + kind, inside, mark)
+    if kind < 9:
+        return _typed(number * 2 + kind - 7, inside, mark)
+    return (_tagged, _overridden, _traversing)[number % 3](number // 3, inside, mark)
+
+
+def _checkpoint(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    name, args = gadgets.GADGETS[number % len(gadgets.GADGETS)]
+    form = list(gadgets.FORMS)[(number // len(gadgets.GADGETS) + number) % len(gadgets.FORMS)]
+    content = list(gadgets.files(gadgets.spelled(name, args, form, mark)))[number % 3]
+    return f"{name} by {form}", functools.partial(_read, inside, content)
+
+
+def _read(inside: Path, content: bytes) -> None:
+    path = inside / "a.pth"
+    path.write_bytes(content)
+    for read in (load_checkpoint, verify, read_contents, functools.partial(load_weights, torch.nn.Linear(1, 1))):
+        try:
+            read(path)  # type: ignore[operator]
+        except FootplateError:
+            continue
+    find_latest(inside)
+
+
+def _typed(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    draw = random.Random(number)
+    place, (name, arguments) = _PLACES[number % len(_PLACES)], draw.choice(_CALLABLES)
+    cfg = copy.deepcopy(_config(inside))
+    section: Any = name if place in ("runner_type", "default_scope") else {"type": name, **_filled(arguments, mark)}
+    if place == "optim_wrapper.constructor":
+        section = name
+    _put(cfg, place.split("."), section)
+    return f"{place}={name}", functools.partial(_run, inside / f"config{draw.choice(_FORMS)}", cfg)
+
+
+def _config(inside: Path) -> dict[str, Any]:
+    cfg = config(inside / "work", {**all_settings()[0], "workers": 0})
+    plain: dict[str, Any] = json.loads(json.dumps({**cfg, "resume": False, "log_level": "CRITICAL"}))
+    plain["default_hooks"] = {key: value for key, value in plain["default_hooks"].items() if value is not None}
+    return plain
+
+
+def _filled(value: Any, mark: Path) -> Any:
+    if isinstance(value, dict):
+        return {key: _filled(each, mark) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_filled(each, mark) for each in value]
+    return value.format(mark=mark) if isinstance(value, str) else value
+
+
+def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
+    """Sets a value below a config, and makes what is above it; a number makes a list."""
+    key, *rest = path
+    if not rest:
+        section[key] = value
+    elif rest[0].isdigit():
+        section[key] = [value]
+    else:
+        inner = section.setdefault(key, {})
+        if "type" not in inner and key == "visualizer":
+            inner["type"] = "Visualizer"
+        _put(inner, rest, value)
+
+
+def _run(path: Path, cfg: dict[str, Any], options: tuple[str, ...] = ()) -> None:
+    """Does with a config what the command line does: reads it, builds everything, trains and tests."""
+    if path.suffix == ".toml":
+        path.write_text(tomli_w.dumps(cfg))
+    else:
+        path.write_text(json.dumps(cfg) if path.suffix == ".json" else yaml.safe_dump(cfg))
+    _begin(path, options)
+
+
+def _begin(path: Path, options: tuple[str, ...] = ()) -> None:
+    for act in ("train", "test"):
+        try:
+            read = Config.fromfile(path)
+            apply_overrides(read, list(options))
+            getattr(Runner.from_cfg(read), act)()
+        except (FootplateError, TypeError, AttributeError, ValueError, RuntimeError):
+            continue  # what it says is the matter of other tests
+
+
+def _tagged(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    tag = _TAGS[number % len(_TAGS)].format(mark=mark)
+    place = ("model", "custom_hooks", "work_dir", "odd")[number // len(_TAGS) % 4]
+
+    def act() -> None:
+        path = inside / "config.yaml"
+        text = yaml.safe_dump({key: value for key, value in _config(inside).items() if key != place})
+        path.write_text(f"{text}{place}: {tag}\n")
+        _begin(path)
+
+    return tag, act
+
+
+def _overridden(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    value = _VALUES[number % len(_VALUES)].format(mark=mark)
+    key = ("model.dropout", "+odd", "model.type", "train_cfg.max_iters")[number // len(_VALUES) % 4]
+    return f"--set {key}={value}", functools.partial(_run, inside / "c.json", _config(inside), (f"{key}={value}",))
+
+
+def _traversing(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
+    member = _MEMBERS[number % len(_MEMBERS)].format(mark=mark)
+    whole = {"a/data.pkl": b"\x80\x02}X\x01\x00\x00\x00aK\x01s.", member: b"x"}
+    return f"member {member}", functools.partial(_read, inside, pack(whole))
+
+
+def planted() -> Iterator[tuple[str, Fault]]:
+    """Yields what this row must find."""
+    yield "checkpoints are unpickled", _unpickle
+    yield "a type calls whatever it names", _call_anything
+    yield "tags of YAML are obeyed", _obey_tags
+    yield "overrides are evaluated", _evaluate
+    yield "members of archives are unpacked", _unpack
+
+
+def _unpickle() -> None:
+    from footplate.checkpoint import inert, loading
+
+    def read(stream: Any, **settings: Any) -> Any:
+        stream.seek(0)
+        try:
+            return inert.Content(torch.load(stream, weights_only=False), {})
+        except Exception as error:  # noqa: BLE001 - what was called has been called
+            raise CheckpointError(str(error)) from error
+
+    loading.inert.read = read  # type: ignore[assignment]
+
+
+def _call_anything() -> None:
+    from footplate.registry import Registry
+
+    Registry._check_base = lambda self, entry, *, dotted: None  # type: ignore[method-assign]
+
+
+def _obey_tags() -> None:
+    from footplate.config import yaml_form
+
+    yaml_form.read_yaml = lambda text, path: yaml.unsafe_load(text)
+
+
+def _evaluate() -> None:
+    from footplate.config import overrides
+
+    overrides.read_value = lambda text, *rest, **named: eval(text)  # noqa: S307
+
+
+def _unpack() -> None:
+    from footplate.checkpoint.inert.archive import Archive
+
+    whole = Archive.__init__
+
+    def unpack(self: Any, stream: Any, **settings: Any) -> None:
+        whole(self, stream, **settings)
+        for name in self.members:
+            path = os.path.join(os.path.dirname(stream.name), name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "wb") as file:
+                file.write(b"x")
+
+    Archive.__init__ = unpack  # type: ignore[method-assign]

@@ -1,0 +1,182 @@
+"""The row of several processes: one is killed, all end within seconds, and the resumed run is equal on each."""
+
+import os
+import random
+import select
+import shutil
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from footplate import Hook, Runner
+from tests.faults.processes import end, fork
+from tests.faults.row import Fault, Finding, Trial
+from tests.faults.runs import first_difference, outcome
+from tests.support import loader, settings
+
+WORLD = 8
+_MOST_SECONDS = 10.0
+_PATIENCE = 40.0
+
+
+class Told(Hook):
+    """Tells through a pipe that a rank begins to train."""
+
+    def __init__(self, writer: int) -> None:
+        self.writer = writer
+
+    def before_train(self, runner: Runner) -> None:
+        """Tells it."""
+        os.write(self.writer, b"x")
+
+
+class RankTrials:
+    """Runs of eight ranks, of which one is killed at a random instant.
+
+    Args:
+        folder: Where runs work.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._whole: list[dict[str, Any]] = []
+        self._lasts = 0.0
+
+    def trial(self, seed: int, fault: Fault | None) -> Finding:
+        """Kills a rank, looks how long the others live, resumes them and compares all outcomes."""
+        if not self._whole:
+            self._run_whole()
+        draw = random.Random(seed)
+        place = self._folder / "run"
+        shutil.rmtree(place, ignore_errors=True)
+        place.mkdir()
+        killed, instant = draw.randrange(WORLD), draw.uniform(0.0, self._lasts)
+        processes = self._start(place, fault)
+        time.sleep(instant)
+        os.kill(processes[killed], signal.SIGKILL)
+        seconds, codes = _await(processes)
+        figures = {"count": 1.0, "seconds": seconds}
+        if seconds > _MOST_SECONDS:
+            return Finding(f"rank {killed} was killed, and others lived on for {seconds:.0f} s: {codes}", figures)
+        if [code for code in codes if code != 0]:  # else it came too late
+            _, codes = _await(self._start(place, fault))
+        if any(codes):
+            return Finding(f"rank {killed} was killed, and resumed they ended with {codes}: {_said(place)}", figures)
+        pairs = zip(self._whole, _outcomes(place), strict=True)
+        differing = [f"{part} of rank {rank}" for rank, pair in enumerate(pairs) if (part := first_difference(*pair))]
+        return Finding(f"rank {killed} was killed: {differing[0]} is another" if differing else "", figures)
+
+    def _run_whole(self) -> None:
+        place = self._folder / "whole"
+        place.mkdir()
+        processes, begun = self._start(place, None), time.monotonic()
+        _, codes = _await(processes)
+        self._lasts = time.monotonic() - begun
+        if any(codes):
+            raise RuntimeError(f"the ranks do not even end alone: {codes}: {_said(place)}")
+        self._whole = _outcomes(place)
+
+    def _start(self, place: Path, fault: Fault | None) -> list[int]:
+        """Starts all ranks and returns their processes when each begins to train, or has ended."""
+        reader, writer = os.pipe()
+        port = _free_port()
+        works = [_training(place, rank, port, Told(writer), fault) for rank in range(WORLD)]
+        processes = [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
+        os.close(writer)
+        told, until = b"", time.monotonic() + _PATIENCE
+        while len(told) < WORLD and select.select([reader], [], [], max(0.0, until - time.monotonic()))[0]:
+            piece = os.read(reader, WORLD)
+            if not piece:
+                break
+            told += piece
+        os.close(reader)
+        return processes
+
+
+def begin_ranks(folder: Path) -> Trial:
+    """Begins trials of eight ranks."""
+    return RankTrials(folder).trial
+
+
+def _training(place: Path, rank: int, port: int, hook: Hook, fault: Fault | None) -> Callable[[], int]:
+    def train() -> int:
+        if fault is not None:
+            fault()
+        names = {"RANK": rank, "WORLD_SIZE": WORLD, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+        os.environ.update({name: str(value) for name, value in names.items()})
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        runner = Runner(**_config(place / "work", hook))
+        runner.train()
+        torch.save(outcome(runner), place / f"{rank}.pt")
+        return 0
+
+    return train
+
+
+def _config(work_dir: Path, hook: Hook) -> dict[str, Any]:
+    return settings(
+        work_dir,
+        by_epoch=False,
+        model={"type": "ToyModel", "dropout": 0.3},
+        train_dataloader=loader(64, batch_size=2),
+        val_dataloader=loader(16, shuffle=False, batch_size=1),
+        train_cfg={"by_epoch": False, "max_iters": 12, "val_interval": 4},
+        optim_wrapper={"optimizer": {"type": "AdamW", "lr": 0.02}},
+        default_hooks={"logger": None, "checkpoint": {"by_epoch": False, "interval": 2, "max_keep_ckpts": 2}},
+        randomness={"seed": 7, "diff_rank_seed": True},
+        env_cfg={"dist_cfg": {"backend": "gloo", "timeout": 60}},
+        launcher="pytorch",
+        custom_hooks=[hook],
+        log_level="ERROR",
+        resume=True,
+    )
+
+
+def _outcomes(place: Path) -> list[dict[str, Any]]:
+    """Returns what the ranks ended with; of the histories, which only the first one logs, that one's alone."""
+    found = [torch.load(place / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
+    return [{**each, "histories": each["histories"] if not rank else {}} for rank, each in enumerate(found)]
+
+
+def _await(processes: list[int]) -> tuple[float, list[int]]:
+    """Returns how many seconds the last one lived on, and the exit codes."""
+    begun = time.monotonic()
+    codes = [end(process, max(0.1, begun + _PATIENCE - time.monotonic())) for process in processes]
+    return time.monotonic() - begun, codes
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def _said(place: Path) -> str:
+    return " | ".join(each.read_text()[-120:] for each in sorted(place.glob("*.log")) if each.stat().st_size)[-400:]
+
+
+def hold_on() -> None:
+    """Lets a rank whose run failed wait instead of ending."""
+    whole = Runner.train
+
+    def train(self: Runner) -> Any:
+        try:
+            return whole(self)
+        except Exception:
+            time.sleep(15)
+            raise
+
+    Runner.train = train  # type: ignore[method-assign]
+
+
+def forget_ranks() -> None:
+    """Gives each rank the random generators of the first."""
+    from footplate.engine import state
+
+    state.random_of = lambda checkpoint, rank: checkpoint["run"]["random"]

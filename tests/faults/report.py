@@ -1,0 +1,68 @@
+"""The table of results."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from tests.faults.row import Row
+
+_MOST_PARTS = 6
+
+
+def report(rows: Sequence[Row], results: Sequence[dict[str, Any]]) -> int:
+    """Prints what was found, a row a line, what was wrong below it; returns 1 where something was.
+
+    Args:
+        rows: Which to print.
+        results: All results.
+    """
+    wrong = 0
+    for row in rows:
+        own = [each for each in results if each["row"] == row.name]
+        wrong += _print_control(row, [each for each in own if "planted" in each])
+        wrong += _print_trials(row, [each for each in own if "seed" in each])
+    return 1 if wrong else 0
+
+
+def _print_control(row: Row, entries: list[dict[str, Any]]) -> int:
+    missed = [each["planted"] for each in entries if not each["found"]]
+    if entries:
+        sys.stdout.write(
+            f"{row.name:<9} control: {len(entries) - len(missed)} of {len(entries)} planted faults found\n"
+        )
+    for each in missed:
+        sys.stdout.write(f"          NOT FOUND: {each}\n")
+    return len(missed)
+
+
+def _print_trials(row: Row, entries: list[dict[str, Any]]) -> int:
+    if not entries:
+        return 0
+    bad = [each for each in entries if each["wrong"]]
+    count = sum(_count(each) for each in entries)
+    good = count - sum(_count(each) for each in bad)
+    figures = {key: value for each in entries for key, value in each["figures"].items() if key != "count"}
+    for key in figures:
+        figures[key] = max(each["figures"].get(key, float("-inf")) for each in entries)
+    said = "".join(f", {key} {value:.4g}" for key, value in figures.items())
+    sys.stdout.write(f"{row.name:<9} {row.test}: {good} of {count} {row.right}; seeds {_seeds(entries)}{said}\n")
+    for each in bad:
+        sys.stdout.write(f"          seed {each['seed']}: {each['wrong'][:300]}\n")
+    return len(bad)
+
+
+def _count(entry: dict[str, Any]) -> int:
+    return int(entry["figures"].get("count", 1))
+
+
+def _seeds(entries: list[dict[str, Any]]) -> str:
+    """Returns the seeds as ranges: "0-99, 200"."""
+    parts: list[list[int]] = []
+    for seed in sorted({each["seed"] for each in entries}):
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    if len(parts) > _MOST_PARTS:
+        return f"{len(entries)} from {parts[0][0]} to {parts[-1][1]}"
+    return ", ".join(str(first) if first == last else f"{first}-{last}" for first, last in parts)
