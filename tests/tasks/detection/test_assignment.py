@@ -95,4 +95,4 @@ def test_a_box_between_two_positions_has_none() -> None:
 def test_truth_is_filled_up() -> None:
     found: Any = truth([([1.0, 1, 2, 2], 2)], [([1.0, 1, 2, 2], 0), ([3.0, 3, 4, 4], 1)], like=torch.zeros(1))
     assert found.boxes.shape == (2, 2, 4)
-    assert (found.labels.tolist(), found.there.tolist()) == ([[2, 0], [0, 1]], [[True, False], [True, True]])
+    assert (found.labels.tolist(), found.boxes[0, 1].tolist()) == ([[2, 0], [0, 1]], [0, 0, 0, 0])

@@ -17,10 +17,10 @@ from footplate.tasks.detection.boxes import (
 
 
 def random_boxes(rng: np.random.Generator, count: int) -> Tensor:
-    """Some of them empty, some equal to each other."""
+    """Some of them empty, some equal to each other, some smaller than a pixel."""
     corners = rng.integers(0, 30, (count, 2)).astype(np.float32)
     boxes = np.concatenate([corners, corners + rng.integers(0, 20, (count, 2))], axis=1)
-    return torch.from_numpy(boxes.astype(np.float32))
+    return torch.from_numpy(boxes.astype(np.float32) / 4)
 
 
 def area(box: Any) -> float:

@@ -26,17 +26,15 @@ class Targets(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The true instances of a batch, filled up to the same number G in each picture.
+    """The true instances of a batch, filled up to the same number G in each picture with boxes that hold no position.
 
     Attributes:
         boxes: ``(N, G, 4)``.
         labels: ``(N, G)``, int64.
-        there: ``(N, G)``, bool, False where the place was filled up.
     """
 
     boxes: Tensor
     labels: Tensor
-    there: Tensor
 
     @classmethod
     def of(cls, instances: Sequence[InstanceData], like: Tensor) -> "Truth":
@@ -44,12 +42,10 @@ class Truth(NamedTuple):
         most = max((len(each) for each in instances), default=0)
         boxes = like.new_zeros((len(instances), most, 4))
         labels = torch.zeros((len(instances), most), dtype=torch.int64, device=like.device)
-        there = torch.zeros((len(instances), most), dtype=torch.bool, device=like.device)
         for place, each in enumerate(instances):
             boxes[place, : len(each)] = each.bboxes
             labels[place, : len(each)] = each.labels
-            there[place, : len(each)] = True
-        return cls(boxes, labels, there)
+        return cls(boxes, labels)
 
 
 @torch.no_grad()
@@ -77,7 +73,7 @@ def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5,
     positions = grid.scores.shape[1]
     scores = grid.scores.sigmoid().transpose(1, 2)  # (N, C, P)
     scores = scores.gather(1, truth.labels[..., None].expand(-1, -1, positions))
-    inside = _inside(grid.points, truth.boxes) & truth.there[..., None]
+    inside = _inside(grid.points, truth.boxes)
     ratings = scores**score_power * overlaps**iou_power * inside
     chosen = _chosen(ratings, inside, overlaps, top)
     found = chosen.any(dim=1)
