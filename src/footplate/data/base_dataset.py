@@ -13,12 +13,13 @@ from typing_extensions import Self
 from footplate.data.annotations import joined, load_annotations, read_lines
 from footplate.data.compose import Compose, Transform
 from footplate.data.kept_samples import KeptSamples
-from footplate.data.record_store import RecordStore
+from footplate.data.record_store import RecordStore, give_back_memory
 from footplate.data.shared_count import SharedCount
 from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.data")
+_LARGE = 1 << 20  # bytes
 Indices: TypeAlias = int | Sequence[int]
 
 
@@ -118,7 +119,9 @@ class BaseDataset(Dataset[Any]):
         if self._indices is not None:
             self.data_list = [self.data_list[at] for at in _positions(self._indices, len(self.data_list))]
         if self.serialize_data:
-            self.data_list = RecordStore(self.data_list)
+            self.data_list = store = RecordStore(self.data_list)
+            if store.num_bytes > _LARGE:
+                give_back_memory()  # after the records themselves are gone
         self._fully_initialized = True
         if self._keep_in_memory:
             self._kept = self._keep_samples(self._keep_in_memory)

@@ -51,11 +51,11 @@ class DefaultSampler(Sampler[int]):
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples of the epoch from its `start`-th on; the cost is always the same."""
-        first = self.rank + start * self.world_size
-        chosen = torch.arange(first, max(self.total_size, first), self.world_size) % self.size
-        if self.shuffle:
-            chosen = _permutation(self.size, self.seed + self.epoch)[chosen]
-        return _numbers(chosen)
+        positions = range(self.rank + start * self.world_size, self.total_size, self.world_size)
+        order = _permutation(self.size, self.seed + self.epoch) if self.shuffle else range(self.size)
+        yield from _numbers(order[positions.start : self.size : self.world_size])
+        for beyond in (each for each in positions[-1:] if each >= self.size):  # at most one a rank
+            yield int(order[beyond % self.size])
 
     def __iter__(self) -> Iterator[int]:
         return self.iterate_from(0)
@@ -93,11 +93,7 @@ class InfiniteSampler(Sampler[int]):
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
-            order = (
-                _permutation(self.size, self.seed + number)
-                if self.shuffle
-                else torch.arange(self.size, dtype=torch.int32)
-            )
+            order = _permutation(self.size, self.seed + number) if self.shuffle else range(self.size)
             chosen = order[offset :: self.world_size]
             yield from _numbers(chosen)
             position += len(chosen) * self.world_size
@@ -115,7 +111,10 @@ def _permutation(size: int, seed: int) -> torch.Tensor:
     return torch.randperm(size, generator=torch.Generator().manual_seed(seed), dtype=kind)
 
 
-def _numbers(chosen: torch.Tensor) -> Iterator[int]:
+def _numbers(chosen: torch.Tensor | range) -> Iterator[int]:
+    if isinstance(chosen, range):
+        yield from chosen
+        return
     # Piece by piece: a list of a million Python numbers takes five times the memory of the tensor.
     for at in range(0, len(chosen), _PIECE):
         yield from chosen[at : at + _PIECE].tolist()
