@@ -1,10 +1,11 @@
 """Published first-generation configs: are they translated and migrated without loss?
 
-    python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR]
+    python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR] [--share I/N]
 
 Fetches the wheels (with pip, once, into the cache), migrates each tree of configs, and for every config that is a run
-of its own compares what was published with what was written: the translation, learning rate, momentum and weight decay
-of every parameter of a toy model, and what is assembled (steps, loops, the order of the hooks). Prints a table.
+of its own compares what was published with what was written: the comments, the translation, learning rate, momentum
+and weight decay of every parameter of a toy model, and what is assembled (steps, loops, the order of the hooks). Prints
+a table, and the files that are no runs, with the reason. `--share 2/3` looks at the second of every three files.
 """
 
 import argparse
@@ -13,7 +14,9 @@ import inspect
 import logging
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+import tokenize
+from collections import Counter
+from collections.abc import Container, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -23,12 +26,13 @@ from torch import nn
 
 from footplate.config import Config
 from footplate.engine import assemble, simulate
-from footplate.errors import FootplateError
+from footplate.errors import BuildError, FootplateError
 from footplate.legacy import Hook
 from footplate.migration import Kind, translate
+from footplate.migration.policies import KNOWN_POLICIES
 from footplate.migration.rewriting import Migrated, migrate_tree, store
 from footplate.migration.rewriting.differences import differing_keys
-from footplate.optim import build_optim_wrapper
+from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
 
 _ROOT = Path(__file__).parent.parent
@@ -49,6 +53,7 @@ class Outcome(NamedTuple):
         assembled: How many assemble what the published file says.
         person: How many notes need a person.
         wrong: What went wrong, by file.
+        parts: Why a file is no run of its own, by file.
     """
 
     name: str
@@ -59,32 +64,71 @@ class Outcome(NamedTuple):
     assembled: int
     person: int
     wrong: dict[str, str]
+    parts: dict[str, str]
 
 
-def check(name: str, cache: Path | None = None) -> Outcome:
-    """Migrates the configs of a wheel and compares."""
+def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1)) -> Outcome:
+    """Migrates the configs of a wheel and compares those of a share."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
     folder = next(unpacked.glob("*/.mim/configs"))
     wrong: dict[str, str] = {}
+    parts: dict[str, str] = {}
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
     with tempfile.TemporaryDirectory() as target, _stand_ins():
         found = migrate_tree(folder, Path(target))
         store(found, replace=False)
-        for each in found:
+        for each in found[share[0] - 1 :: share[1]]:
+            place = str(each.source.relative_to(folder))
             try:
+                _same(_comments(each.target) - _comments(each.source), Counter(), "comments that are new")
+                _same(_comments(each.source) - _comments(each.target), Counter(), "comments that are lost")
+                reason = _no_run(each)
+                if reason is not None:
+                    parts[place] = reason
+                    continue
                 old = Config.fromfile(each.source, import_custom_modules=False)
-            except FootplateError:
-                continue  # a part that needs others beside it
-            if "model" in old and any(key in old for key in _LENGTHS):
-                counts["configs"] += 1
                 _register_missing(old)
-                try:
-                    _compare(old, each, counts)
-                except (FootplateError, AssertionError) as error:
-                    wrong[str(each.source.relative_to(folder))] = str(error)
-    person = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
-    return Outcome(name, **counts, person=person, wrong=wrong)
+                refusal = _refusal(old)
+                if refusal is not None:
+                    parts[place] = f"refused as it is published: {refusal}"
+                    continue
+                counts["configs"] += 1
+                _compare(old, each, counts)
+            except (FootplateError, AssertionError) as error:
+                wrong[place] = str(error)
+    shared = found[share[0] - 1 :: share[1]]
+    person = sum(note.kind is Kind.PERSON for each in shared for note in each.notes)
+    return Outcome(name, **counts, person=person, wrong=wrong, parts=parts)
+
+
+def _no_run(each: Migrated) -> str | None:
+    """Returns why a file is no run of its own, None where it is one."""
+    try:
+        config = Config.fromfile(each.source, import_custom_modules=False)
+    except FootplateError as error:
+        return f"does not load as it is published: {error.message}"
+    if "_base_" in each.source.parts:
+        return "a part of others"
+    if "model" not in config:
+        return "no model: a part of others, or of another program"
+    if not any(key in config for key in _LENGTHS):
+        return "nothing says how long it trains"
+    return None if (config.get("data") or {}).get("train") else "no data to train on"
+
+
+def _refusal(old: Config) -> str | None:
+    """Returns why a published config cannot be built by any engine, None where it can."""
+    try:
+        _simulated(old)
+    except BuildError as error:
+        return f"{error.key}: {error.message}"
+    return None
+
+
+def _comments(path: Path) -> Counter[str]:
+    with path.open("rb") as stream:
+        return Counter(each.string for each in tokenize.tokenize(stream.readline) if each.type == tokenize.COMMENT)
 
 
 def _compare(old: Config, each: Migrated, counts: dict[str, int]) -> None:
@@ -95,7 +139,8 @@ def _compare(old: Config, each: Migrated, counts: dict[str, int]) -> None:
     counts["migrated"] += 1
     _same(_simulated(old), _simulated(new), "simulated")
     counts["simulated"] += 1
-    _same(_assembled(new), _published(old), "assembled")
+    expected = _published(old)
+    _same(_assembled(new, {name for name, _ in expected["order"]}), expected, "assembled")
     counts["assembled"] += 1
 
 
@@ -109,28 +154,30 @@ def _simulated(cfg: Config) -> Any:
     sections = translate(cfg)
     train_cfg = sections["train_cfg"]
     total = train_cfg.get("max_iters") or train_cfg["max_epochs"] * EPOCH_LENGTH
-    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
     iters = sorted({*range(0, min(total, 12)), *(total * part // 16 for part in range(16)), total - 1})
     if train_cfg.get("max_iters"):
         iters = [each for each in iters if each < 2000 or each in (total // 2, total - 1)]
-    return simulate(cfg, _like(toy.Toy(), cfg), epoch_length=EPOCH_LENGTH, iters=iters)
+    return simulate(cfg, _model(cfg), epoch_length=EPOCH_LENGTH, iters=iters)
 
 
-def _assembled(cfg: Config) -> dict[str, Any]:
-    """What a migrated config assembles, in the words of the first generation."""
-    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
-    wrapper = build_optim_wrapper(_like(toy.Toy(), cfg), cfg["optim_wrapper"])
+def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
+    """What a migrated config assembles, in the words of the first generation; of the hooks those with some names."""
+    wrapper = build_optim_wrapper(_model(cfg), cfg["optim_wrapper"])
+    wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     hooks = assemble.build_hooks(cfg.get("default_hooks"), _typed(cfg))
     by_name = {type(hook).__name__: hook for hook in hooks}
-    saving, logging_hook = by_name.get("CheckpointHook"), by_name["LoggerHook"]
-    section, loader = cfg["optim_wrapper"], cfg["train_dataloader"]
-    named = {*_NAMED, *(each["type"].rpartition(".")[2] for each in _typed(cfg))}
+    saving, logging_hook, loader = by_name.get("CheckpointHook"), by_name["LoggerHook"], cfg["train_dataloader"]
+    interval = cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None
+    own = next((each for each in _typed(cfg) if each["type"] == "EvalHook"), {})
+    step = next(iter(_sections(cfg["optim_wrapper"])))
+    if step["type"] == "SteppedByHook":
+        step = next(each for each in _typed(cfg) if each["priority"] == "ABOVE_NORMAL")
     return {
-        "clip": section.get("clip_grad"),
-        "accumulation": wrapper._accumulative_counts,
-        "precision": type(wrapper).__name__ == "AmpOptimWrapper",
+        "clip": step.get("clip_grad", step.get("grad_clip")),
+        "accumulation": wrappers[0]._accumulative_counts,
+        "precision": type(wrappers[0]).__name__ == "AmpOptimWrapper" or "Fp16" in step["type"],
         "length": cfg["train_cfg"].get("max_epochs") or cfg["train_cfg"].get("max_iters"),
-        "evaluation": cfg["train_cfg"].get("val_interval") if "val_cfg" in cfg else None,
+        "evaluation": own.get("interval", interval),
         "metric": cfg["val_evaluator"].get("metric") if "val_evaluator" in cfg else None,
         "checkpoint": getattr(saving, "interval", None),
         "kept": getattr(saving, "max_keep_ckpts", None),
@@ -169,7 +216,7 @@ def _published(cfg: Config) -> dict[str, Any]:
         "kept": saving.get("max_keep_ckpts", -1),
         "log": cfg["log_config"]["interval"],
         "batch": (next((loading[each] for each in sizes if each in loading), 2), loading.get("workers_per_gpu")),
-        "order": _order(_typed(cfg)),
+        "order": _order(_typed(cfg), step, cfg.get("lr_config") or {}),
     }
 
 
@@ -187,13 +234,40 @@ _NAMED = {
 }
 
 
-def _order(custom_hooks: list[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+def _order(
+    custom_hooks: list[Mapping[str, Any]], step: Mapping[str, Any], schedule: Mapping[str, Any]
+) -> list[tuple[str, Any]]:
     """The hooks as mmcv orders them: by priority, those of equal priority in the order of their registration."""
     from footplate.engine import get_priority
 
     hooks = [(name, priority) for name, priority in _NAMED.items() if name != "NumClassCheckHook"]
+    if str(step.get("type", "OptimizerHook")).removeprefix("GradientCumulative") not in _STEPS:
+        hooks.append((step["type"], "ABOVE_NORMAL"))
     hooks += [(each["type"].rpartition(".")[2], each.get("priority", "NORMAL")) for each in custom_hooks]
+    policy = str(schedule.get("policy"))
+    if schedule and policy.casefold() not in _POLICIES:
+        hooks.append((f"{policy}LrUpdaterHook", "VERY_HIGH"))
     return sorted(hooks, key=lambda each: get_priority(each[1]))
+
+
+_STEPS = ("OptimizerHook", "Fp16OptimizerHook", "DistOptimizerHook")
+_POLICIES = {each.casefold() for each in KNOWN_POLICIES}
+
+
+def _sections(wrapper: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The settings of the one optimizer, or of each of several."""
+    return [wrapper] if "optimizer" in wrapper else list(wrapper.values())
+
+
+def _model(cfg: Config) -> nn.Module:
+    """A toy whose backbone has the name of the config's, and which has the parts that several optimizers move."""
+    toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
+    wrapper = cfg.get("optim_wrapper") or {}
+    given = cfg.get("optimizer") or cfg.get("optimizers") or {}
+    names = [name for name in wrapper or given if "optimizer" not in wrapper and "type" not in given]
+    if names:
+        return nn.ModuleDict({name: _like(toy.Toy(), cfg) for name in names})
+    return _like(toy.Toy(), cfg)
 
 
 def _like(model: nn.Module, cfg: Config) -> nn.Module:
@@ -238,12 +312,12 @@ def _stand_ins() -> Iterator[None]:
 
 def _register_missing(old: Config) -> None:
     """Registers stand-ins for what the code bases themselves would have registered."""
-    for hook in (*_typed(old), old.get("optimizer_config") or {}):
+    policy = str((old.get("lr_config") or {}).get("policy"))
+    for hook in (*_typed(old), old.get("optimizer_config") or {}, {"type": f"{policy}LrUpdaterHook"}):
         name = str(hook.get("type", "")).rpartition(".")[2]
         if name and name not in HOOKS:
             HOOKS.register_module(name=name, module=type(name, (_StandIn,), {}))
-    optimizers = old.get("optimizer") or {}
-    constructor = optimizers.get("constructor")
+    constructor = (old.get("optimizer") or {}).get("constructor")
     if constructor and constructor not in OPTIM_WRAPPER_CONSTRUCTORS and constructor not in OPTIMIZER_BUILDERS:
         OPTIMIZER_BUILDERS.register_module(name=constructor, module=_PlainConstructor)
 
@@ -263,16 +337,23 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Migrates published first-generation configs and compares.")
     parser.add_argument("wheels", nargs="*", metavar="NAME-VERSION", default=WHEELS)
     parser.add_argument("--cache", type=Path, metavar="DIR")
+    parser.add_argument("--share", default="1/1", metavar="I/N")
     arguments = parser.parse_args()
+    first, _, step = arguments.share.partition("/")
     logging.disable(logging.WARNING)
-    outcomes = [check(name, arguments.cache) for name in arguments.wheels]
+    outcomes = [check(name, arguments.cache, (int(first), int(step))) for name in arguments.wheels]
     columns = ("configs", "translated", "migrated", "simulated", "assembled", "person")
     sys.stdout.write(f"{'wheel':<26}" + "".join(f"{column:>12}" for column in columns) + "\n")
     for each in outcomes:
         sys.stdout.write(f"{each.name:<26}" + "".join(f"{getattr(each, column):>12}" for column in columns) + "\n")
     for each in outcomes:
+        lines = [f"{each.name}/{path}: {reason}\n" for path, reason in each.parts.items() if "_base_" not in path]
+        within = len(each.parts) - len(lines)
+        sys.stdout.write(f"{each.name}: {within} parts below _base_, and {len(lines)} other files are no runs\n")
+        sys.stdout.writelines(lines)
+    for each in outcomes:
         for path, reason in each.wrong.items():
-            sys.stdout.write(f"{each.name}/{path}: {reason}\n")
+            sys.stdout.write(f"wrong: {each.name}/{path}: {reason}\n")
     return 1 if any(each.wrong for each in outcomes) else 0
 
 

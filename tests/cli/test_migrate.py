@@ -1,3 +1,4 @@
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -68,29 +69,99 @@ def test_a_tree_gets_its_report(old: Path, capsys: pytest.CaptureFixture[str]) -
     assert Path("there/sub/run.py").exists()
 
 
+BAD: dict[str, bytes] = {
+    "mixed.py": b"optim_wrapper = dict()\nlr_config = dict(policy='fixed')\n",
+    "bad.py": b"a = (\n",
+    "latin.py": b"a = '\xe9'\n",
+    "latin.yaml": b"a: '\xe9'\n",
+    "second.py": b"optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.1))\n",
+    "raises.py": b"runner = dict(max_epochs=1)\na = 1 / 0\n",
+    "orphan.py": b"_base_ = 'odl.py'\n",
+    "typo.py": b"runner = dict(max_epochs=1)\nlr_config = dict(policy='setp')\n",
+    "there.py": b"mine = 1\n",
+    "empty.py": b"",
+}
+
+
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "messages"),
     [
-        ([], "migrate takes one config, or --tree and a folder"),
-        (["old.py", "--tree", "."], "migrate takes one config, or --tree and a folder"),
-        (["odl.py"], "did you mean 'old.py'"),
-        (["mixed.py"], "both generations at once"),
-        (["bad.py"], "bad.py:1"),
-        (["--tree", "empty"], "there is no .py file"),
+        ([], ["migrate takes one config, or --tree and a folder"]),
+        (["old.py", "--tree", "."], ["migrate takes one config, or --tree and a folder"]),
+        (["old.py", "--diff", "--lint"], ["--lint: not allowed with argument --diff"]),
+        (["odl.py"], ["no config file or recipe 'odl.py'", "did you mean 'old.py'?"]),
+        (["mixed.py"], ["both generations at once", "at mixed.py:2", "lr_config"]),
+        (["bad.py"], ["not valid Python", "at bad.py:1"]),
+        (["latin.py"], ["a config is text in UTF-8, which byte 5 is not", "at latin.py:1"]),
+        (["latin.yaml"], ["a config is text in UTF-8", "at latin.yaml:1"]),
+        (["second.py"], ["of the second generation already", "at second.py:1"]),
+        (["second.py", "--lint"], ["of the second generation already"]),
+        (["empty.py"], ["nothing here is of the first generation", "at empty.py:1"]),
+        (["raises.py"], ["fails with ZeroDivisionError: division by zero", "at raises.py:2"]),
+        (["orphan.py"], ["no config file 'odl.py'", "at orphan.py:1", "did you mean 'old.py'?"]),
+        (["typo.py"], ['unknown policy "setp"', "at typo.py:2, key lr_config.policy", "did you mean 'step'?"]),
+        (["folder"], ["'folder' is a folder, not a file"]),
+        (["circle.py"], ["'circle.py' is a symbolic link that leads to no file"]),
+        (["old.py", "-o", "old.py"], ["'old.py' is the old config itself"]),
+        (["old.py", "-o", "old.py", "--force"], ["'old.py' is the old config itself"]),
+        (["old.py", "-o", "folder"], ["'folder' is a folder", "name the file: folder/old.py"]),
+        (["old.py", "-o", "new.txt"], ["the twin of a .py config is one too", "did you mean 'new.py'?"]),
+        (["old.py", "-o", "there.py"], ["there.py' is there already", "--force replaces it"]),
+        (["old.py", "-o", "there.py/new.py"], ["there.py' is a file, not a folder"]),
+        (["--tree", "folder"], ["there is no .py file below this folder"]),
+        (["--tree", "old.py"], ["'old.py' is a file", "footplate migrate old.py"]),
+        (["--tree", "foldr"], ["there is no folder 'foldr'", "did you mean 'folder'?"]),
+        (["--tree", ".", "-o", "below"], ["'below' lies in the old tree"]),
+        (["--tree", "folder", "-o", "there.py"], ["'there.py' is a file, and a tree needs a folder"]),
     ],
 )
-@pytest.mark.usefixtures("old")
 def test_mistakes_are_told_in_a_few_lines(
-    capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    old: Path, footplate: Callable[..., tuple[int, str, str]], arguments: list[str], messages: list[str]
 ) -> None:
-    Path("mixed.py").write_text("optim_wrapper = dict()\nlr_config = dict(policy='fixed')\n")
-    Path("bad.py").write_text("a = (\n")
-    Path("empty").mkdir()
-    assert main(["migrate", *arguments]) == 2
-    error = capsys.readouterr().err
-    assert message in error
+    for name, content in BAD.items():
+        Path(name).write_bytes(content)
+    Path("folder").mkdir()
+    Path("circle.py").symlink_to("circle.py")
+    before = {path: path.is_file() and path.read_bytes() for path in old.parent.rglob("*")}
+    code, out, error = footplate("migrate", *arguments)
+    assert (code, out) == (2, "")
+    assert not [message for message in messages if message not in error], error
     assert len(error.splitlines()) <= 5
-    assert not list(Path().glob("*_migrated*"))
+    assert {path: path.is_file() and path.read_bytes() for path in old.parent.rglob("*")} == before
+
+
+@pytest.mark.parametrize("failing", ["tempfile.mkstemp", "os.replace"])
+def test_a_folder_that_takes_no_file_is_named(
+    old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, failing: str
+) -> None:
+    def refuse(*args: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", "locked")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(failing, refuse)
+        code, _, error = footplate("migrate", "old.py", "-o", "locked/new.py")
+    assert (code, error) == (2, "error: cannot use 'locked': Permission denied\n")
+    assert [path.name for path in old.parent.rglob("*")] == ["old.py"]
+
+
+def test_a_file_that_may_not_be_read_is_named(
+    old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(path: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        code, _, error = footplate("migrate", old.name)
+    assert (code, error) == (2, "error: cannot read config 'old.py': Permission denied\n")
+
+
+def test_the_tree_of_here_goes_beside_it(old: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = footplate("migrate", "--tree", ".")
+    beside = old.parent.with_name(f"{old.parent.name}_migrated")
+    assert code == 0
+    assert f"what each key became: {beside / 'migration-report.txt'}" in out
+    assert {each.name for each in beside.iterdir()} == {"old.py", "migration-report.txt"}
 
 
 def test_a_recipe_is_found_by_its_name(old: Path) -> None:

@@ -1,3 +1,4 @@
+import json
 from pathlib import Path
 from typing import Any
 
@@ -229,3 +230,124 @@ def test_data_formats_are_written_in_whole(tmp_path: Path) -> None:
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="no .py file"):
         migrate_tree(tmp_path, tmp_path / "new")
+
+
+SAID: dict[str, tuple[str, list[str]]] = {
+    "what it inherits alike": (
+        "optimizer = dict(type='SGD', lr=0.01)\ndata = dict(samples_per_gpu=2)  # as ever\n",
+        ["optim_wrapper = dict(optimizer=dict(type='SGD', lr=0.01))", "dict(batch_size=2)  # as ever"],
+    ),
+    "that something goes": (
+        "optimizer = dict(_delete_=True, type='AdamW', lr=1e-4)\n",
+        ["optim_wrapper = dict(optimizer=dict(_delete_=True, type='AdamW', lr=1e-4))"],
+    ),
+    "one thing by another": (
+        "data = dict(val=dict(type='B'))\ndata['test'] = data['val']\n",
+        ["dataset=dict(type='B')"],
+    ),
+    "several data sets": (
+        "one, two = dict(type='A'), dict(type='B')\ndata = dict(train=[one, two])\n",
+        ["datasets=[one, two]"],
+    ),
+    "a variable that comes late": (
+        "runner = dict(max_epochs=9)\nevery = 3\nevaluation = dict(interval=every)\n",
+        ["every = 3\ntrain_cfg = dict(max_epochs=9, val_interval=every)"],
+    ),
+    "a data set by its name": (
+        "mine = dict(type='C', root='r', pipeline=[])\ndata = dict(train=mine)\n",
+        ["dataset=dict(dataset=mine)"],
+    ),
+    "settings of a policy": (
+        "low = 1e-5\nlr_config = dict(_delete_=True, policy='poly', min_lr=low, power=0.9)\n",
+        ["eta_min=low"],
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "lines"), SAID.values(), ids=SAID.keys())
+def test_a_file_goes_on_saying_what_it_said(tmp_path: Path, text: str, lines: list[str]) -> None:
+    folder = tree(tmp_path / "old", {**FILES, "own.py": f"_base_ = 'run.py'\n{text}"})
+    found = {each.source.name: each for each in written(migrate_tree(folder, tmp_path / "new"))}
+    new = str(found["own.py"].text)
+    assert not [line for line in lines if line not in new], new
+    assert not [note for note in found["own.py"].notes if "read back" in note.text]
+    check_equal(folder / "own.py", tmp_path / "new/own.py")
+
+
+def test_a_part_that_no_run_needs_loses_nothing(tmp_path: Path) -> None:
+    text = "kind = 'A'\ndata = dict(\n    samples_per_gpu=32,\n    extract=dict(type=kind))\n"
+    folder = tree(tmp_path / "old", {"extract.py": text})
+    (found,) = written(migrate_tree(folder, tmp_path / "new"))
+    assert found.text == "kind = 'A'\ndata_settings = dict(samples_per_gpu=32)\nextract_dataset = dict(type=kind)\n"
+
+
+def test_validation_data_without_a_metric_stay_in_their_file(tmp_path: Path) -> None:
+    run = "_base_ = 'data.py'\nmodel = dict(type='N')\nrunner = dict(max_epochs=1)\n"
+    data = "steps = []\ndata = dict(train=dict(type='A'), val=dict(type='B', pipeline=steps))\n"
+    folder = tree(tmp_path / "old", {"run.py": run, "data.py": data})
+    written(migrate_tree(folder, tmp_path / "new"))
+    assert "val_dataset = dict(type='B', pipeline=steps)" in (tmp_path / "new/data.py").read_text()
+    assert "val_dataset" not in (tmp_path / "new/run.py").read_text()
+    check_equal(folder / "run.py", tmp_path / "new/run.py")
+
+
+def test_losses_on_validation_data_name_what_the_file_names(tmp_path: Path) -> None:
+    text = """\
+model = dict(type='N')
+runner = dict(max_epochs=1)
+steps = [dict(type='Load')]
+data = dict(samples_per_gpu=1, train=dict(type='A', pipeline=steps), val=dict(type='B', pipeline=[]))
+workflow = [('train', 1), ('val', 1)]
+"""
+    folder = tree(tmp_path / "old", {"run.py": text})
+    (found,) = written(migrate_tree(folder, tmp_path / "new"))
+    assert "dataset=dict(type='B', pipeline=steps)" in str(found.text)
+    check_equal(folder / "run.py", tmp_path / "new/run.py")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("optim_wrapper = dict()\n", "of the second generation already"),
+        ("param_scheduler = []\nrunner = dict(max_epochs=1)\n", "of the second generation already"),
+        ("model = dict(type='N')\n", "nothing here is of the first generation"),
+        ("", "nothing here is of the first generation"),
+    ],
+)
+@pytest.mark.parametrize("name", ["a.py", "a.json"])
+def test_there_has_to_be_something_to_migrate(tmp_path: Path, text: str, message: str, name: str) -> None:
+    path = tmp_path / name
+    path.write_text(text if name == "a.py" else json.dumps(values(text)))
+    with pytest.raises(ConfigError, match=message) as caught:
+        migrate_file(path)
+    assert "a." in str(caught.value.origin)
+
+
+def values(text: str) -> dict[str, Any]:
+    return dict(Config.fromstring(text, ".py").to_dict())
+
+
+def test_links_in_a_tree_are_followed_as_far_as_they_lead(tmp_path: Path) -> None:
+    folder = tree(tmp_path / "old", {"run.py": FILES["_base_/schedule.py"]})
+    (tmp_path / "outside.py").write_text(FILES["_base_/schedule.py"])
+    for name, target in {"out.py": "../outside.py", "in.py": "run.py", "circle.py": "circle.py", "no.py": "no"}.items():
+        (folder / name).symlink_to(target)
+    (folder / "sub").symlink_to(".")
+    found = {each.target.name: each for each in written(migrate_tree(folder, tmp_path / "new"))}
+    assert {name for name, each in found.items() if each.changed} == {"run.py", "out.py"}
+    assert {name for name, each in found.items() if each.text is None} == {"circle.py", "no.py"}
+    assert {each.name for each in (tmp_path / "new").iterdir()} == {"run.py", "out.py"}
+
+
+def test_a_byte_order_mark_is_no_text(tmp_path: Path) -> None:
+    path = tmp_path / "old.py"
+    path.write_bytes(b"\xef\xbb\xbf" + FILES["_base_/schedule.py"].encode())
+    written(migrate_file(path))
+    check_equal(path, tmp_path / "old_migrated.py")
+
+
+def test_a_run_whose_model_comes_from_elsewhere_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "old.py"
+    path.write_text(FILES["_base_/schedule.py"])
+    written(migrate_file(path))
+    assert Config.fromfile(tmp_path / "old_migrated.py").default_hooks.logger == {"priority": "VERY_LOW"}

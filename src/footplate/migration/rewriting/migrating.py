@@ -105,7 +105,7 @@ def _real(path: Path) -> Path:
 def _within(folder: Path, path: Path) -> Path:
     """Returns the place of a file in a tree: where a link leads, unless that is elsewhere."""
     place = _real(path)
-    return place if place.is_relative_to(folder) else path
+    return place if place.is_relative_to(folder) and place.exists() else path
 
 
 def _unread(path: Path, target: Path, error: FootplateError) -> Migrated:

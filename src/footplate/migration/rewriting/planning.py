@@ -91,7 +91,7 @@ class Tree:
         member = self.members[path]
         if not is_first_generation(member.config):
             return None
-        is_whole = _is_run(member.config)
+        is_whole = self._is_whole(path)
         context = _over({} if is_whole else self._context(path), member.config)
         translation = translate_sections(context)
         wanted = translation.sections.to_dict()
@@ -106,11 +106,17 @@ class Tree:
 
     def withhold(self, path: Path, key: str) -> bool:
         """Takes a section away from a file, and from those above it, that are parts; tells whether one had it."""
-        parts = [each for each in {path} | self._above(path) if not _is_run(self.members[each].config)]
+        parts = [each for each in {path} | self._above(path) if not self._is_whole(each)]
         plans = {each: self.plan(each) for each in parts if _concerns(self.members[each].config)}
         holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
         self._withheld |= holders
         return bool(holders)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Tells whether a file is a run of its own; the model of one that was asked for may come from elsewhere."""
+        config = self.members[path].config
+        is_asked_for = self._with_bases and path in self._paths
+        return _is_run(config) or (is_asked_for and any(key in config for key in _LENGTHS))
 
     def _add(self, path: Path) -> None:
         if path in self.members or path in self.broken:

@@ -51,6 +51,8 @@ def _data(draft: Draft) -> None:
         draft.became("persistent_workers", "persistent_workers of each loader")
     made = [split for split in _SPLITS if data.get(split) and _split(draft, data, split, common)]
     _others(draft, data, made)
+    if not data:
+        draft.became("data", "nothing: it is empty")
 
 
 def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
@@ -141,6 +143,8 @@ def _others(draft: Draft, data: ConfigDict, made: list[str]) -> None:
             draft.became(f"data.{key}", "nothing: torchrun decides")
         elif not made and key not in _SPLITS:
             _keep(draft, key, value)
+        elif key in (*_SIZES, *_OF_TRAINING) and "train" not in made:
+            draft.became(f"data.{key}", "nothing: it speaks of training, and there is no data.train")
 
 
 def _keep(draft: Draft, key: str, value: Any) -> None:

@@ -28,7 +28,8 @@ def _evaluation(draft: Draft) -> None:
     if kind not in (None, "EvalHook", "DistEvalHook"):
         draft.ask("evaluation.type", f"'{kind}' is a hook of its own: what it does beside evaluating is not kept")
     if not _has_validation_data(draft):
-        draft.became("evaluation", "nothing: there is no data.val to evaluate on")
+        words = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
+        draft.became("evaluation", f"nothing: there is no data.val to evaluate on ({words})")
         return
     _timing(draft, hook)
     _metric(draft, cfg)

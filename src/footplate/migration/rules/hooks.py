@@ -1,6 +1,6 @@
 """Checkpoints, logs, writers and custom hooks."""
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
@@ -45,8 +45,8 @@ def _checkpoints(draft: Draft) -> None:
     settings = dict(cfg)
     kind = settings.pop("type", "CheckpointHook")
     for key in _CHECKPOINT_KEYS_WITHOUT_MEANING:
-        if settings.pop(key, None) is not None:
-            draft.warn(f"checkpoint_config.{key}", "has no counterpart and was left out")
+        if (value := settings.pop(key, None)) is not None:
+            draft.warn(f"checkpoint_config.{key}", f"{value!r} has no counterpart and was left out")
     if settings.pop("sync_buffer", False):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
         draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
@@ -79,7 +79,7 @@ def _logs(draft: Draft) -> None:
     _write_logger(draft, cfg, text, interval)
     backends: list[Any] = [{"type": "LocalVisBackend"}]
     for place, hook in enumerate(hooks):
-        _writer(draft, hook, f"log_config.hooks[{place}]", interval, backends)
+        _writer(draft, hook, f"log_config.hooks[{place}]", interval, backends, text)
     if len(backends) > 1:
         draft.write("visualizer", {"type": "Visualizer", "vis_backends": backends}, "log_config")
         names = ", ".join(each["type"] for each in backends[1:])
@@ -95,17 +95,22 @@ def _write_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interv
     processor = {"type": "LogProcessor", "window_size": every, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
     draft.became("log_config", f"default_hooks.logger and log_processor: every {every} iterations, averaged over them")
-    left = [word for word in text if word not in (*_LOGGER_WORDS, "type", "interval", "by_epoch", "priority")]
+    left = _left(text, (*_LOGGER_WORDS, "interval", "by_epoch", "priority"))
     if left:
-        draft.warn("log_config.hooks", f"the text logger has nothing for {', '.join(left)}")
+        draft.warn("log_config.hooks", f"the text logger has nothing for {left}")
 
 
-def _writer(draft: Draft, hook: Mapping[str, Any], key: str, interval: int, backends: list[Any]) -> None:
+def _writer(
+    draft: Draft, hook: Mapping[str, Any], key: str, interval: int, backends: list[Any], text: Mapping[str, Any]
+) -> None:
     kind = hook.get("type")
     if kind in _TEXT_LOGGERS:
+        if hook is not text:
+            draft.ask(key, f"a second {kind} is left out, since one hook writes the lines: {dict(hook)}")
         return
     if kind in _GONE_WRITERS:
-        draft.warn(key, f"{kind} has no counterpart and was left out")
+        left = _left(hook, ())
+        draft.warn(key, f"{kind} has no counterpart and was left out" + (f": {left}" if left else ""))
         return
     if kind not in _WRITERS:
         own = {"by_epoch": draft.by_epoch, "interval": interval, **hook, "priority": "VERY_LOW"}
@@ -116,11 +121,16 @@ def _writer(draft: Draft, hook: Mapping[str, Any], key: str, interval: int, back
     backend = {"type": _WRITERS[str(kind)]}
     backend.update({new: hook[old] for old, new in words.items() if hook.get(old) is not None})
     backends.append(section(backend, hook))
-    left = [word for word in hook if word not in (*words, *_HARMLESS_LOGGER_WORDS, "type")]
+    left = _left(hook, (*words, *_HARMLESS_LOGGER_WORDS))
     if left:
-        draft.warn(key, f"{backend['type']} has nothing for {', '.join(left)}")
+        draft.warn(key, f"{backend['type']} has nothing for {left}")
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", f"all writers write at the interval of the log, {interval}")
+
+
+def _left(hook: Mapping[str, Any], known: Container[str]) -> str:
+    """Tells what a hook says beside its type and the words that are known."""
+    return ", ".join(f"{word}={value!r}" for word, value in hook.items() if word not in known and word != "type")
 
 
 def _custom_hooks(draft: Draft) -> None:

@@ -85,9 +85,23 @@ def _precision(draft: Draft) -> None:
     given = draft.take("fp16")
     if given is None:
         return
+    if any(each.get("type") == STEPPED_BY_HOOK for each in _wrappers(draft.made.get("optim_wrapper", {}))):
+        _precision_of_hook(draft, given)
+        return
     step = _step_settings(draft, {"fp16": given}, "fp16")
     _update_wrappers(draft, step, "fp16")
     draft.became("fp16", _told("optim_wrapper", step))
+
+
+def _precision_of_hook(draft: Draft, given: ConfigDict) -> None:
+    """Leaves mixed precision to a hook that makes the steps by itself."""
+    kind = draft.given["optimizer_config"]["type"]
+    if "Fp16" not in kind:
+        draft.ask("fp16", f"{dict(given)} is left out: the hook {kind} makes the steps, and precision is its affair")
+        return
+    hook = next(each for each in draft.made["custom_hooks"] if each["type"] == kind)
+    hook.update({key: value for key, value in given.items() if key not in hook})
+    draft.became("fp16", f"settings of the hook {kind}, which makes the steps by itself")
 
 
 def _step_settings(draft: Draft, keys: Mapping[str, Any], source: str) -> dict[str, Any]:

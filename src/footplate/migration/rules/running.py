@@ -39,20 +39,24 @@ def _seed(draft: Draft) -> None:
 
 def _beginning(draft: Draft) -> None:
     """Says what a run goes on from."""
-    given = next(key for key in ("resume_from", "auto_resume") if key in draft.rest)
+    keys = [key for key in ("resume_from", "auto_resume") if key in draft.rest]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
+    told: dict[str, str] = {}
+    other = "nothing: the run starts anew"
     if draft.rest.get("resume"):
-        draft.became(given, "nothing: resume says it already")
+        other = "nothing: resume says it already"
     elif path:
+        if draft.rest.pop("load_from", None) is not None:
+            draft.became("load_from", "nothing: a run that goes on has the weights of resume_from")
         draft.write("load_from", path, "resume_from")
-        draft.rest.pop("load_from", None)
         draft.write("resume", True, "resume_from")
-        draft.became("resume_from", "load_from with resume=True")
+        told, other = {"resume_from": "load_from with resume=True"}, "nothing: resume_from says where"
     elif auto:
         draft.write("resume", "auto", "auto_resume")
-        draft.became("auto_resume", "resume='auto': from the newest checkpoint of the work_dir, if there is one")
-    else:
-        draft.became(given, "nothing: the run starts anew")
+        told = {"auto_resume": "resume='auto': from the newest checkpoint of the work_dir, if there is one"}
+        other = "nothing: auto_resume finds the checkpoint"
+    for key in keys:
+        draft.became(key, told.get(key, other))
 
 
 def _device(draft: Draft) -> None:

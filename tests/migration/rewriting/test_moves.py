@@ -1,0 +1,69 @@
+import pytest
+
+from footplate.migration.rewriting.moves import is_first_use, origins_of, owners_of, sayings_of
+
+
+@pytest.mark.parametrize(
+    ("path", "old"),
+    [
+        ("optim_wrapper.optimizer", "optimizer"),
+        ("optim_wrapper.optimizer.lr", "optimizer.lr"),
+        ("optim_wrapper.generator.optimizer.lr", "optimizer.generator.lr"),
+        ("optim_wrapper.paramwise_cfg.custom_keys.head", "optimizer.paramwise_cfg.custom_keys.head"),
+        ("optim_wrapper.clip_grad", "optimizer_config.grad_clip"),
+        ("param_scheduler.0.start_factor", "lr_config.warmup_ratio"),
+        ("param_scheduler.1.milestones", "lr_config.step"),
+        ("param_scheduler.0.power", "lr_config.power"),
+        ("train_cfg.val_interval", "evaluation.interval"),
+        ("default_hooks.checkpoint.interval", "checkpoint_config.interval"),
+        ("default_hooks.checkpoint.save_best", "evaluation.save_best"),
+        ("val_evaluator.metric", "evaluation.metric"),
+        ("train_dataloader.batch_size", "data.train_dataloader.samples_per_gpu"),
+        ("train_dataloader._delete_", "data._delete_"),
+        ("val_dataloader.dataset.dataset.pipeline", "data.val.pipeline"),
+        ("train_dataloader.dataset.dataset.datasets.0.type", "data.train.datasets.0.type"),
+        ("val_dataset", "data.val"),
+        ("extract_dataset.type", "data.extract.type"),
+        ("custom_hooks.0.dataloader.dataset.dataset.pipeline", "data.train.pipeline"),
+        ("custom_hooks.0.dataloader.dataset.dataset.type", "data.val.type"),
+        ("custom_hooks.2.type", "custom_hooks.2.type"),
+    ],
+)
+def test_where_a_value_comes_from(path: str, old: str) -> None:
+    assert origins_of(tuple(path.split(".")))[0] == tuple(old.split("."))
+
+
+@pytest.mark.parametrize(
+    "path", ["work_dir", "default_hooks.timer.priority", "custom_hooks.0.dataloader.dataset.dataset"]
+)
+def test_what_comes_from_nowhere(path: str) -> None:
+    assert origins_of(tuple(path.split("."))) == ()
+
+
+def test_several_data_sets_stood_in_a_list() -> None:
+    path = ("train_dataloader", "dataset", "dataset", "datasets", "1")
+    assert origins_of(path)[1] == ("data", "train", "1")
+
+
+def test_validation_has_batches_of_its_own() -> None:
+    assert ("data", "samples_per_gpu") in origins_of(("train_dataloader", "batch_size"))
+    assert ("data", "samples_per_gpu") not in origins_of(("val_dataloader", "batch_size"))
+    assert ("data", "workers_per_gpu") in origins_of(("val_dataloader", "num_workers"))
+
+
+def test_a_comment_belongs_to_one_of_the_places() -> None:
+    shared = ("data", "workers_per_gpu")
+    places = [f"{split}_dataloader" for split in ("train", "val", "test")]
+    assert [is_first_use((place, "num_workers"), shared) for place in places] == [True, False, False]
+    assert is_first_use(("val_dataloader", "num_workers"), ("data", "val_dataloader", "workers_per_gpu"))
+
+
+def test_a_schedule_is_spoken_of_where_the_policy_was() -> None:
+    assert sayings_of(("param_scheduler",)) == (("lr_config",), ("momentum_config",))
+    assert sayings_of(("param_scheduler", "0")) == ()
+
+
+def test_every_section_has_an_owner() -> None:
+    assert owners_of("val_dataset") == owners_of("extract_dataset") == ("data",)
+    assert owners_of("optim_wrapper")[0] == "optimizer"
+    assert owners_of("my_key") == ()
