@@ -1,4 +1,6 @@
+import json
 import re
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -7,6 +9,8 @@ import torch
 
 from footplate.errors import ArgumentError
 from footplate.records import HistoryBuffer, LogProcessor, MessageHub
+
+VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "log_processor.jsonl"  # what mmengine 0.10.7 wrote
 
 
 @pytest.fixture
@@ -114,7 +118,7 @@ def test_names_may_keep_their_phase(runner: Any) -> None:
         ({"method_name": "mean", "window_size": 4}, {"loss": 11.0}),
         ({"method_name": "mean", "window_size": "global"}, {"loss": 65 / 11}),
         ({"method_name": "mean", "window_size": "epoch"}, {"loss": 20.0}),
-        ({"method_name": "mean"}, {"loss": 6.5}),
+        ({"method_name": "mean"}, {"loss": 65 / 11}),
     ],
 )
 def test_rules_add_values_or_take_their_place(runner: Any, rule: dict[str, Any], found: dict[str, float]) -> None:
@@ -155,6 +159,22 @@ def test_a_rule_may_call_a_statistic_of_the_users(runner: Any, monkeypatch: pyte
             "custom_cfg[0].window_size",
             "window_size is a positive number, 'epoch' or 'global'",
         ),
+        (
+            [{"data_src": "loss", "method_name": "mean", "window_size": "all"}],
+            "custom_cfg[0].window_size",
+            "window_size is a positive number, 'epoch' or 'global'",
+        ),
+        (
+            [{"data_src": "loss", "method_name": "current", "window_size": 3}],
+            "custom_cfg[0].window_size",
+            "the current value has no window",
+        ),
+        ([{"log_name": "loss", "method_name": "mean"}], "custom_cfg[0]", "a rule of the log needs 'data_src'"),
+        (
+            [{"data_src": name, "log_name": "a", "method_name": "mean"} for name in ("loss", "acc")],
+            "custom_cfg[1]",
+            "two rules of the log write 'a'",
+        ),
         ([{"data_src": "loss", "method_name": "mean"}] * 2, "custom_cfg[1]", "two rules of the log write 'loss'"),
     ],
 )
@@ -187,3 +207,63 @@ def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
     processor = LogProcessor(by_epoch=False)
     assert "time: 2.5000" in processor.get_log_after_iter(runner, 0, "val")[1]
     assert "time: 1.5000" in processor.get_log_after_iter(runner, 1, "val")[1]
+
+
+@pytest.mark.parametrize(
+    ("rule", "says"),
+    [
+        (
+            {"data_src": "los", "method_name": "mean"},
+            "a rule of the log reads 'los', which training does not record: did you mean 'loss'?",
+        ),
+        (
+            {"data_src": "loss", "log_name": "acc", "method_name": "mean"},
+            "a rule of the log writes 'acc' over the scalar of that name",
+        ),
+    ],
+)
+def test_a_rule_that_does_not_fit_what_is_recorded_is_warned_of_once(
+    runner: Any, caplog: pytest.LogCaptureFixture, rule: dict[str, Any], says: str
+) -> None:
+    processor = LogProcessor(custom_cfg=[rule])
+    for _ in range(2):
+        processor.get_log_after_iter(runner, 9, "train")
+    assert caplog.messages == [says]
+
+
+@pytest.mark.parametrize(
+    "cfg",
+    [
+        {"window_size": 20000},
+        {"custom_cfg": [{"data_src": "loss", "method_name": "mean", "window_size": 20000}]},
+    ],
+)
+def test_a_window_beyond_what_is_kept_is_warned_of(cfg: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    LogProcessor(**cfg)
+    assert caplog.messages == ["window_size 20000: of each scalar the latest 8192 values are kept"]
+
+
+def recorded(count: int) -> MessageHub:
+    """The hub after `count` iterations, in epochs of ten."""
+    hub = MessageHub("recorded")
+    for at in range(count):
+        if at % 10 == 0:
+            for history in hub.log_scalars.values():
+                history.start_epoch()
+        values = {"lr": 0.01 * (at + 1), "loss": at * 7 % 11, "loss_cls": at * 5 % 13 / 4, "acc": at * 3 % 7}
+        hub.update_scalars({f"train/{name}": value for name, value in values.items()})
+        hub.update_scalars({"train/time": 0.5 + at / 8, "train/data_time": at / 16, "train/grad_norm": float(at)})
+        hub.update_scalar("train/top1_acc", float(at % 4), count=4)
+    return hub
+
+
+def test_figures_are_those_of_the_reference() -> None:
+    for row in map(json.loads, VECTORS.read_text().splitlines()):
+        count, cfg = row["n"], row["processor"]
+        place = {"iter": count - 1, "epoch": (count - 1) // 10, "max_iters": 1200, "max_epochs": 12}
+        run = SimpleNamespace(
+            message_hub=recorded(count), device=torch.device("cpu"), train_dataloader=range(10), **place
+        )
+        tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")  # type: ignore[arg-type]
+        del tag["memory"]
+        assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg

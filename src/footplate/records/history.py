@@ -13,8 +13,8 @@ Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
 OWN_STATISTICS = ("mean", "min", "max", "current")
+CAPACITY = 1 << 13  # how many values of a scalar are kept
 _CHUNK = 1024
-_CAPACITY = 1 << 13
 
 
 class _Totals:
@@ -70,7 +70,7 @@ class HistoryBuffer:
 
     _registered: ClassVar[dict[str, Statistic]] = {}
 
-    def __init__(self, capacity: int = _CAPACITY) -> None:
+    def __init__(self, capacity: int = CAPACITY) -> None:
         self._capacity = capacity
         self._pending: list[Any] = []
         self._pending_counts: list[float] | None = None

@@ -23,6 +23,17 @@ class _ScreenHandler(logging.Handler):
             self.handleError(record)
 
 
+class _Collector(_ScreenHandler):
+    """Keeps warnings in place of showing what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.found: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.found.append(record.getMessage())
+
+
 def get_logger(name: str = _NAME) -> logging.Logger:
     """Returns the logger of footplate, or a part's: `get_logger("footplate.optim")`."""
     return logging.getLogger(name)
@@ -60,6 +71,18 @@ def logging_to(path: str) -> Iterator[None]:
     finally:
         logging.getLogger(_NAME).removeHandler(handler)
         handler.close()
+
+
+@contextmanager
+def collected_warnings() -> Iterator[list[str]]:
+    """Shows nothing of the log for the duration of a block, and yields the list that its warnings go to."""
+    logger, collector = logging.getLogger(_NAME), _Collector()
+    before, propagate = logger.handlers[:], logger.propagate
+    logger.handlers[:], logger.propagate = [collector], False
+    try:
+        yield collector.found
+    finally:
+        logger.handlers[:], logger.propagate = before, propagate
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:

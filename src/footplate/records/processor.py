@@ -1,6 +1,7 @@
 """From histories to the lines of a log."""
 
 import datetime
+import logging
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.errors import ArgumentError, at_key, check_count, nearest
 from footplate.records.environment import memory_in_use
-from footplate.records.history import OWN_STATISTICS, HistoryBuffer, known_statistics
+from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of
 from footplate.registry import LOG_PROCESSORS
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIME_WINDOW = 50
+_logger = logging.getLogger("footplate.records")
 
 
 @LOG_PROCESSORS.register_module()
@@ -27,8 +29,8 @@ class LogProcessor:
         window_size: Over how many of the latest iterations losses and times are averaged.
         by_epoch: Whether lines count epochs or iterations.
         custom_cfg: Further or other values: `dict(data_src='loss', log_name='loss_large', method_name='mean',
-            window_size=100)`; `window_size` is a number, "epoch" or "global". Without `log_name` the value takes the
-            place of the usual one. Other keys go to statistics of the user's own.
+            window_size=100)`; `window_size` is a number, "epoch" or "global", which is the default. Without `log_name`
+            the value takes the place of the usual one. Other keys go to statistics of the user's own.
         num_digits: How many digits numbers show.
         log_with_hierarchy: Whether names keep their phase: `train/loss`.
         mean_pattern: Names that match are averaged over the window, others show their latest value.
@@ -47,12 +49,14 @@ class LogProcessor:
         mean_pattern: str = r".*(loss|time|data_time|grad_norm).*",
     ) -> None:
         self.window_size = check_count("window_size", window_size)
+        _warn_of_long(self.window_size)
         self.by_epoch = by_epoch
         self._unit = "Epoch" if by_epoch else "Iter"
         self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]
         self.num_digits = num_digits
         self.log_with_hierarchy = log_with_hierarchy
         self.mean_pattern = re.compile(mean_pattern)
+        self._rules_met = False
         self._check_rules()
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
@@ -108,13 +112,18 @@ class LogProcessor:
             if method in OWN_STATISTICS and key not in _RULE_KEYS:
                 near = nearest(key, _RULE_KEYS)
                 raise ArgumentError(f"a rule of the log has no '{key}'", key=key, suggestion=near)
-        window = rule.get("window_size", self.window_size)
+        if method == "current" and "window_size" in rule:
+            raise ArgumentError("the current value has no window", key="window_size", found=rule["window_size"])
+        self._check_window(rule.get("window_size", "global"))
+
+    def _check_window(self, window: Any) -> None:
         if not (window in ("epoch", "global") or (isinstance(window, int) and window > 0)):
             raise ArgumentError(
                 "window_size is a positive number, 'epoch' or 'global'", key="window_size", found=window
             )
         if window == "epoch" and not self.by_epoch:
             raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
+        _warn_of_long(window)
 
     def _collect(self, runner: "Runner", mode: str, batch_idx: int, *, times: bool = True) -> dict[str, Any]:
         """Reads every history of the phase `mode`, each once."""
@@ -128,11 +137,26 @@ class LogProcessor:
             averaged = self.mean_pattern.match(name) and (times or name not in metrics)  # a metric is a mean already
             tag[self._name(mode, name)] = history.mean(self._window(mode, batch_idx)) if averaged else history.current()
         if mode == "train":
+            self._meet_rules(histories)
             for rule in self.custom_cfg:
                 source = rule["data_src"]
                 if source in histories:
                     tag[self._name(mode, rule.get("log_name", source))] = self._apply(rule, histories[source])
         return tag
+
+    def _meet_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
+        """Warns, with the first line, of rules that read what is not there or write over what is."""
+        if self._rules_met:
+            return
+        self._rules_met = True
+        for rule in self.custom_cfg:
+            source, name = rule["data_src"], rule.get("log_name", rule["data_src"])
+            if source not in histories:
+                near = nearest(str(source), histories)
+                hint = f": did you mean '{near}'?" if near else ""
+                _logger.warning("a rule of the log reads '%s', which training does not record%s", source, hint)
+            elif name != source and name in histories:
+                _logger.warning("a rule of the log writes '%s' over the scalar of that name", name)
 
     def _histories(self, runner: "Runner", mode: str) -> dict[str, HistoryBuffer]:
         prefix = f"{mode}/"
@@ -144,7 +168,7 @@ class LogProcessor:
         if method == "current":
             return history.current()
         if method in OWN_STATISTICS:
-            return history.statistics(method, rule.get("window_size", self.window_size))
+            return history.statistics(method, rule.get("window_size"))
         options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
         return history.statistics(method, **options)
 
@@ -211,6 +235,11 @@ class LogProcessor:
 
 def _length(runner: "Runner", mode: str) -> int:
     return length_of(getattr(runner, f"{mode}_dataloader")) or 0
+
+
+def _warn_of_long(window: int | str) -> None:
+    if isinstance(window, int) and window > CAPACITY:
+        _logger.warning("window_size %d: of each scalar the latest %d values are kept", window, CAPACITY)
 
 
 def _padded(number: int, largest: int) -> str:
