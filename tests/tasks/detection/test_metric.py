@@ -219,6 +219,24 @@ def test_the_truth_of_a_file_counts_for_the_pictures_that_were_seen(tmp_path: Pa
     assert values([*samples, sample(4)], ann_file=coco_file(tmp_path))["coco/bbox_mAP"] == pytest.approx(67 / 101)
 
 
+def test_a_file_made_by_hand_may_lack_what_follows_from_the_rest(tmp_path: Path) -> None:
+    annotations = [{"id": 1, "image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10]}]
+    path = coco_file(tmp_path, annotations=annotations)
+    found = values([sample(3, found=[(0, 0, 1)])], ann_file=path)
+    assert (found["coco/bbox_mAP"], found["coco/bbox_mAP_s"]) == (1.0, 1.0)
+
+
+def test_masks_of_a_file_may_be_polygons_and_crowds_run_lengths(tmp_path: Path) -> None:
+    common = {"image_id": 3, "category_id": 20, "bbox": [0, 0, 10, 10], "area": 100}
+    polygon = {"id": 1, "iscrowd": 0, "segmentation": [[0, 0, 10, 0, 10, 10, 0, 10]], **common}
+    crowd = {"id": 2, "iscrowd": 1, "segmentation": {"size": list(SIZE), "counts": [120 * 80, 120 * 80]}, **common}
+    path = coco_file(tmp_path, annotations=[polygon, crowd])
+    found = sample(3, found=[(0, 0, 1), (100, 50, 1)])
+    found.pred_instances.masks = torch.zeros(2, *SIZE, dtype=torch.bool)
+    found.pred_instances.masks[0, :10, :10] = found.pred_instances.masks[1, 50:60, 100:110] = True
+    assert values([found], ann_file=path, metric="segm")["coco/segm_mAP"] == 1.0
+
+
 def test_the_file_is_that_of_the_data_set_where_none_is_given(tmp_path: Path) -> None:
     class Data:
         ann_file = coco_file(tmp_path)

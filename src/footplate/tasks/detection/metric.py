@@ -170,7 +170,7 @@ class CocoMetric(BaseMetric[Picture]):
             if number not in pictures:
                 raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
         seen = set(numbers)
-        annotations = [each for each in content.get("annotations", ()) if each["image_id"] in seen]
+        annotations = [_whole(each) for each in content.get("annotations", ()) if each["image_id"] in seen]
         truth = {**content, "images": [pictures[number] for number in numbers], "annotations": annotations}
         return truth, self._category_ids(content["categories"])
 
@@ -193,6 +193,13 @@ class CocoMetric(BaseMetric[Picture]):
                 _write_json(f"{self.outfile_prefix}.{kind}.json", entries)
         if self.ann_file is None and not self.format_only:
             _write_json(f"{self.outfile_prefix}.gt.json", truth)
+
+
+def _whole(annotation: dict[str, Any]) -> dict[str, Any]:
+    """With what files made by hand often lack: whether it is a crowd, and the area, then that of the box."""
+    if "area" in annotation and "iscrowd" in annotation:
+        return annotation
+    return {"iscrowd": 0, "area": annotation["bbox"][2] * annotation["bbox"][3], **annotation}
 
 
 def _write_json(path: str, content: Any) -> None:
