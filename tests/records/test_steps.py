@@ -179,3 +179,24 @@ def test_a_test_without_a_checkpoint_has_step_0(tmp_path: Path) -> None:
     writer = Told()
     runner_of(tmp_path, EPOCHS, writer, {}).test()
     assert writer.told == [("test/accuracy", 0)]
+
+
+def test_several_validation_sets_each_at_its_steps_and_losses_apart_from_trainings(tmp_path: Path) -> None:
+    sets = {"clean": loader(8, shuffle=False), "noisy": loader(12, shuffle=False)}
+    writer = Told()
+    cfg: dict[str, Any] = {"val_dataloader": sets, "val_cfg": {"intervals": {"noisy": 2}, "loss": True}}
+    runner_of(tmp_path, EPOCHS, writer, {"interval": 5}, **cfg).train()
+    found: dict[str, list[int]] = {}
+    for name, step in writer.told:
+        found.setdefault(name, []).append(step)
+    assert found["loss"] == [5, 10, 15, 20, 25, 30]
+    assert found["clean/accuracy"] == found["clean/loss"] == found["val/time"] == [1, 2, 3]
+    assert found["noisy/accuracy"] == found["noisy/loss"] == [2, 3]
+    assert len(set(writer.told)) == len(writer.told)
+
+
+def test_a_validation_loss_is_not_taken_for_trainings(tmp_path: Path) -> None:
+    writer = Told()
+    runner_of(tmp_path, EPOCHS, writer, {"interval": 10}, val_cfg={"loss": True}).train()
+    assert [step for name, step in writer.told if name == "loss"] == [10, 20, 30]
+    assert [step for name, step in writer.told if name == "val/loss"] == [1, 2, 3]

@@ -117,8 +117,9 @@ class LoggerHook(Hook):
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
-            # Else they would stand among the times of training, at other steps.
-            named = {f"val/{name}" if name in _TIMES else name: value for name, value in tag.items()}
+            # Under the same name they would stand among training's, at other steps.
+            trained = {key.removeprefix("train/") for key in runner.message_hub.log_scalars if key.startswith("train/")}
+            named = {f"val/{name}" if name in {*trained, *_TIMES} else name: tag[name] for name in tag}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:

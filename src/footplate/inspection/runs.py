@@ -183,9 +183,10 @@ def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     found: dict[tuple[str, str], list[Point]] = {}
     for line in lines:
-        for name, value in line.items():
+        for key, value in line.items():
+            name = key.removeprefix(f"{line['mode']}/")
             if name not in _POSITION and name != "at" and _is_number(value):
-                if line["mode"] != "train" and name.rpartition("/")[2] in ("lr", "time", "data_time", "memory"):
+                if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
                 found.setdefault((line["mode"], name), []).append((line["at"], float(value)))
     return [Series(name, mode, points) for (mode, name), points in found.items()]
