@@ -169,8 +169,7 @@ class CocoMetric(BaseMetric[Picture]):
         for number in numbers:
             if number not in pictures:
                 raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
-        seen = set(numbers)
-        annotations = [_whole(each) for each in content.get("annotations", ()) if each["image_id"] in seen]
+        annotations = [_whole(each) for each in content.get("annotations", ())]
         truth = {**content, "images": [pictures[number] for number in numbers], "annotations": annotations}
         return truth, self._category_ids(content["categories"])
 
