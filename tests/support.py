@@ -20,9 +20,9 @@ from footplate.registry import DATASETS, HOOKS, METRICS, MODELS
 class ToyModel(BaseModel):
     """Two layers with dropout between, so that a run depends on every random generator."""
 
-    def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None) -> None:
+    def __init__(self, dropout: float = 0.0, data_preprocessor: Any = None, num_classes: int = 2) -> None:
         super().__init__(data_preprocessor)
-        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
+        self.layers = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, num_classes))
 
     def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
         scores = self.layers(inputs)

@@ -114,6 +114,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
         [
             *["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "tiny.py", f"{stamp}/{stamp}.json", f"{stamp}/{stamp}.log"],
             *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.py", "scalars.json")],
+            f"{stamp}/environment.json",
         ]
     )
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/epoch_3.pth")

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate.errors import BuildError, DuplicateNameError, Origin, UnknownNameError
+from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, UnknownNameError
 from footplate.registry import FUNCTIONS, HOOKS, MODELS, TRANSFORMS, Registry, using_scope
 
 
@@ -281,3 +281,25 @@ def test_the_base_type_may_register_itself(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.syspath_prepend(tmp_path)
     module = __import__("based_shapes")
     assert module.SHAPES.get("Shape") is module.Shape
+
+
+def test_a_section_is_checked_without_being_built() -> None:
+    built: list[int] = []
+    registry = Registry("checked", noun="part")
+
+    @registry.register_module()
+    class Part:
+        def __init__(self, runner: object, size: int) -> None:
+            built.append(size)
+
+    registry.check({"type": "Part", "size": 3}, runner=None)
+    registry.check(Part)  # no section: nothing to check
+    for section, says in (
+        ({"type": "Part", "sise": 3}, "takes no argument 'sise'"),
+        ({"type": "Part"}, "needs the argument 'size'"),
+        ({"type": "Prat", "size": 3}, "unknown part 'Prat'"),
+        ({"size": 3}, "the key 'type'"),
+    ):
+        with pytest.raises(FootplateError, match=says):
+            registry.check(section, runner=None)
+    assert built == []

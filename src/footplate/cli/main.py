@@ -18,6 +18,7 @@ _COMMANDS = (
     "train",
     "test",
     "recipes",
+    "check",
     "explain",
     "diff",
     "analyze",

@@ -42,10 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     choose_work_dir(cfg, arguments.work_dir)
     _apply(arguments, cfg)
     from footplate.engine import Runner
+    from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.inspection.explain import explain_config
 
-    runner = Runner.from_cfg(cfg)
+    runner = Runner.from_cfg(check_config(cfg))
     runner.register_hook(RecordHook("explained.txt", explain_config(cfg)))
     progress = ProgressHook()
     runner.register_hook(progress)

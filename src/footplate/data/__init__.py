@@ -2,7 +2,7 @@
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset
-from footplate.data.building import build_dataloader
+from footplate.data.building import build_dataloader, check_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
 from footplate.data.compose import Compose
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
@@ -27,6 +27,7 @@ __all__ = [
     "SampleLoader",
     "batches",
     "build_dataloader",
+    "check_dataloader",
     "default_collate",
     "endless_batches",
     "kept_random_state",

@@ -2,7 +2,7 @@
 
 import inspect
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -12,11 +12,12 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
 from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, nearest, origin_of
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS
 
 _logger = logging.getLogger("footplate.data")
 _TORCH_KEYS = tuple(inspect.signature(DataLoader.__init__).parameters)[1:]
 _KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
+_TIMEOUT = 600  # seconds without a batch, after which workers are taken to hang
 _WORKER_KEYS = (
     "persistent_workers",
     "prefetch_factor",
@@ -61,6 +62,43 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     return SampleLoader(dataset, seed=seed, **settings)
 
 
+def check_dataloader(cfg: Any) -> None:
+    """Finds what `build_dataloader` would refuse before it reads any data.
+
+    Raises:
+        FootplateError: As `build_dataloader` raises it.
+    """
+    if isinstance(cfg, Mapping):
+        _check_keys(cfg)
+        _check_numbers(cfg)
+        with at_key("dataset"):
+            check_dataset(cfg["dataset"])
+        if isinstance(cfg.get("sampler"), Mapping):
+            with at_key("sampler"):
+                DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
+        _build_function(cfg.get("collate_fn"), "pseudo_collate")
+
+
+def check_dataset(cfg: Any) -> None:
+    """Finds unknown names and arguments of a data set, of those it wraps, and of their transforms.
+
+    Raises:
+        FootplateError: A name or an argument is not known.
+    """
+    if not isinstance(cfg, Mapping):
+        return
+    DATASETS.check(cfg)
+    several: Any = cfg.get("datasets") if isinstance(cfg.get("datasets"), Sequence) else []
+    inner = {"dataset": cfg.get("dataset"), **{f"datasets[{place}]": each for place, each in enumerate(several)}}
+    for key, each in inner.items():
+        with at_key(key):
+            check_dataset(each)
+    if isinstance(cfg.get("pipeline"), Sequence):
+        for place, step in enumerate(cfg["pipeline"]):
+            with at_key(f"pipeline[{place}]"):
+                TRANSFORMS.check(step)
+
+
 def _check_keys(cfg: Mapping[str, Any]) -> None:
     for key in cfg:
         if key not in _KEYS:
@@ -80,6 +118,9 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
         value = cfg.get(key)
         if value is not None:
             check_count(key, value, least=least)
+    timeout = cfg.get("timeout")
+    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout < 0):
+        raise ArgumentError("timeout is a number of seconds, 0 without an end", key="timeout", found=timeout)
 
 
 def _build_dataset(cfg: Any) -> Any:
@@ -141,12 +182,14 @@ def _build_worker_init(cfg: Any, **known: int) -> Any:
 
 
 def _without_idle_keys(settings: dict[str, Any]) -> dict[str, Any]:
-    """Drops what has no meaning here and would make torch refuse or warn."""
+    """Drops what has no meaning here and would make torch refuse or warn; gives workers an end to wait for."""
     if not settings.get("num_workers"):
         idle = [key for key in _WORKER_KEYS if settings.get(key)]
         settings = {key: value for key, value in settings.items() if key not in _WORKER_KEYS}
         if idle:
             _logger.info("%s: without effect, since num_workers is 0", ", ".join(idle))
+    elif settings.get("timeout") is None:
+        settings["timeout"] = _TIMEOUT
     if settings.get("pin_memory") and not torch.accelerator.is_available():
         settings["pin_memory"] = False
         _logger.info("pin_memory: without effect, since there is no accelerator")

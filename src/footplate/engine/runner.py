@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -395,7 +395,8 @@ class Runner:
         self._loaded = True
         path, resumes = state.pick_checkpoint(self.work_dir, self.load_from, self.should_resume)
         if path is not None:
-            (self.resume if resumes else self.load_checkpoint)(path)
+            with located(self.cfg), at_key("load_from") if path == self.load_from else nullcontext():
+                (self.resume if resumes else self.load_checkpoint)(path)
 
     def restore_random_state(self) -> None:
         """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""

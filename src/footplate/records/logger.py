@@ -1,5 +1,6 @@
 """The log: the standard library's, under the name "footplate"."""
 
+import contextlib
 import logging
 import sys
 from collections.abc import Iterator
@@ -70,7 +71,8 @@ def logging_to(path: str) -> Iterator[None]:
         yield
     finally:
         logging.getLogger(_NAME).removeHandler(handler)
-        handler.close()
+        with contextlib.suppress(OSError):  # a disk that is full: how the block ended counts more
+            handler.close()
 
 
 @contextmanager

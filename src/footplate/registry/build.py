@@ -32,10 +32,8 @@ def build_object(
         BuildError: An argument is unknown or missing. Errors of the constructor itself pass as they are, those of
             ours with the place in the config.
     """
-    name = getattr(entry, "__name__", repr(entry))
-    parameters = _parameters(entry)
-    if parameters is not None:
-        _check_arguments(f"{noun} '{name}'", parameters, args, settings, source)
+    check_arguments(entry, noun, settings, args=args, source=source)
+    name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
     try:
         return entry(*args, **settings)
     except FootplateError as error:
@@ -54,6 +52,24 @@ def build_object(
             origin=origin_of(source, "type"),
             notes=["--debug shows where"],
         ) from error
+
+
+def check_arguments(
+    entry: Callable[..., Any],
+    noun: str,
+    settings: Mapping[str, Any],
+    *,
+    args: tuple[Any, ...] = (),
+    source: object = None,
+) -> None:
+    """Refuses arguments that `entry` does not take, and finds those that it lacks, without calling it.
+
+    Raises:
+        BuildError: An argument is unknown or missing.
+    """
+    parameters = _parameters(entry)
+    if parameters is not None:
+        _check_arguments(f"{noun} '{getattr(entry, '__name__', repr(entry))}'", parameters, args, settings, source)
 
 
 def _first_line(error: Exception) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
 from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
-from footplate.registry.build import build_object
+from footplate.registry.build import build_object, check_arguments
 from footplate.registry.scope import default_scope, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
@@ -168,13 +168,32 @@ class Registry:
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
         """Builds as `build` does, past a `build_func` of the registry's own."""
         if not isinstance(cfg, Mapping) or "type" not in {**cfg, **(default_args or {})}:
-            raise BuildError(
-                f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg)
-            )
+            raise self._untyped(cfg)
         settings = {**(default_args or {}), **kwargs, **cfg}
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
             return build_object(entry, self.noun, settings, args=args, source=cfg)
+
+    def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
+        """Finds what `build` would refuse before it calls the class: an unknown name, wrong or missing arguments.
+
+        Args:
+            cfg: As `build` takes it; an object passes.
+            args: What will be passed on by position; the values do not matter.
+            kwargs: What will be passed on by keyword, likewise.
+
+        Raises:
+            UnknownNameError: `type` is not registered.
+            BuildError: `cfg` has no `type`, or names an argument that the class does not take.
+        """
+        if not isinstance(cfg, Mapping):
+            return
+        if "type" not in cfg:
+            raise self._untyped(cfg)
+        settings = {**kwargs, **cfg}
+        with using_scope(settings.pop("_scope_", None)):
+            entry = self.resolve(settings.pop("type"), cfg)
+            check_arguments(entry, self.noun, settings, args=args, source=cfg)
 
     def resolve(self, kind: Any, source: Any = None) -> Callable[..., Any]:
         """Returns the class that a `type` stands for: a name, a class, or a lazily imported object.
@@ -289,6 +308,9 @@ class Registry:
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             raise self._unfit(entry)
+
+    def _untyped(self, cfg: Any) -> BuildError:
+        return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
 
     def _unfit(self, entry: Any) -> BuildError:
         base = _resolve(self._base) if self._base else None

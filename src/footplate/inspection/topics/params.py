@@ -62,10 +62,20 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     model, words = build_model(cfg, other)
     with located(cfg), matching(model):
         wrapper = build_optim_wrapper(model, cfg.get("optim_wrapper"))
+    return groups_in(wrapper, model)._replace(model=words)
+
+
+def groups_in(wrapper: Any, model: nn.Module) -> Groups:
+    """Returns the groups of an optimizer that is built.
+
+    Args:
+        wrapper: The optimizer, or optimizers, in their wrapper.
+        model: What they step.
+    """
     parts = wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [("", wrapper)]
     groups = [group for part, each in parts for group in _groups(part, each, model)]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
-    return Groups(groups, frozen, words)
+    return Groups(groups, frozen, f"model {type(model).__name__}")
 
 
 def explain_params(found: Groups) -> str:
@@ -100,16 +110,17 @@ def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
         members = [names.get(id(parameter), "?") for parameter in group["params"]]
         inner = [name.removeprefix(f"{part}.") for name in members]
         reasons = sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())})
-        settings = {field: group[field] for field in _FIELDS if field in group}
+        # A schedule that is built has moved the learning rate to where the run begins.
+        settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
         size = sum(parameter.numel() for parameter in group["params"])
-        yield GroupInfo(label, settings, _multipliers(group, optimizer.defaults), members, size, reasons)
+        yield GroupInfo(label, settings, _multipliers(settings, optimizer.defaults), members, size, reasons)
 
 
 def _multipliers(group: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, float]:
     return {
         field: group[field] / defaults[field]
         for field in ("lr", "weight_decay")
-        if isinstance(defaults.get(field), (int, float)) and defaults[field] and group[field] != defaults[field]
+        if isinstance(defaults.get(field), (int, float)) and defaults[field] and group.get(field) != defaults[field]
     }
 
 

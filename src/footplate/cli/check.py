@@ -1,0 +1,32 @@
+"""`footplate check`."""
+
+import argparse
+import sys
+from typing import Any
+
+from footplate.cli.options import add_config, choose_work_dir, read_config
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "check",
+        help="try a run before it starts",
+        description="Build everything, train two iterations, validate a batch, save and load, on the real data; then "
+        "tell what the run will do: groups, speed, time, memory, schedule, metrics, hooks, warnings. Nothing is left.",
+    )
+    add_config(parser)
+    parser.add_argument("--work-dir", metavar="DIR", help="where the run would write")
+    parser.add_argument("--no-run", action="store_true", help="stop before data and weights are touched")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Checks."""
+    from footplate.inspection.check import check
+
+    cfg = read_config(arguments)
+    choose_work_dir(cfg, arguments.work_dir)
+    sys.stdout.write(check(cfg, run=not arguments.no_run))
+    return 0

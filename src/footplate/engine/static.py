@@ -1,0 +1,143 @@
+"""What is wrong with the sections of a run, found before data and weights are touched."""
+
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from torch import nn
+
+from footplate.config import Config, check_keys
+from footplate.data import check_dataloader
+from footplate.engine import assemble
+from footplate.engine.generations import in_second_generation
+from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.loops import validation_points
+from footplate.errors import ArgumentError, FootplateError, at_key, check_count, located
+from footplate.optim import build_optim_wrapper, build_param_schedulers
+from footplate.registry import LOOPS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, set_default_scope
+
+_EPOCH_LENGTH = 1000  # where it matters to no check
+_VALIDATION_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
+
+
+def check_config(cfg: Config) -> Config:
+    """Finds what is wrong with a config as far as neither data nor weights are needed for it.
+
+    That is unknown and missing keys, names and arguments, values of the wrong kind and numbers without sense. Hooks
+    are built; of data sets, metrics and the model only names and arguments are looked at.
+
+    Returns:
+        The config, in the words of the second generation.
+
+    Raises:
+        FootplateError: The first of them, with its key path and its place.
+    """
+    check_keys(cfg, KNOWN_KEYS)
+    cfg = in_second_generation(cfg)
+    sections = {key: cfg.get(key) for key in RUNNER_KEYS}
+    set_default_scope(cfg.get("default_scope"))
+    with located(cfg):
+        for key in ("model", "work_dir"):
+            if sections[key] is None:
+                raise ArgumentError(f"the config has no '{key}'", key=key)
+        assemble.check_kinds(sections)
+        assemble.check_phases(sections)
+        assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
+        assemble.build_log_processor(sections["log_processor"], sections["train_cfg"])
+        _check_sections(sections)
+    return cfg
+
+
+def _check_sections(sections: Mapping[str, Any]) -> None:
+    with at_key("model"):
+        preprocessor = {} if sections["data_preprocessor"] is None else {"data_preprocessor": None}
+        MODELS.check(sections["model"], **preprocessor)
+    for mode in ("train", "val", "test"):
+        for key, loader in _each(f"{mode}_dataloader", sections[f"{mode}_dataloader"], "dataset"):
+            with at_key(key):
+                check_dataloader(loader)
+    for mode in ("val", "test"):
+        for key, evaluator in _each(f"{mode}_evaluator", sections[f"{mode}_evaluator"], "type"):
+            with at_key(key):
+                _check_evaluator(evaluator)
+        with at_key(f"{mode}_cfg"):
+            _check_evaluation_loop(sections[f"{mode}_cfg"], mode)
+    with at_key("train_cfg"):
+        epochs, iters = _check_train_loop(sections["train_cfg"])
+    _check_optimization(sections["optim_wrapper"], sections["param_scheduler"], epochs, iters)
+
+
+def _each(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
+    """Yields the one section, or those of several validation sets by their names, with their keys."""
+    several = isinstance(section, Mapping) and mark not in section and section
+    if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
+        yield from ((f"{key}.{name}", each) for name, each in section.items())
+    else:
+        yield key, section
+
+
+def _check_evaluator(cfg: Any) -> None:
+    if isinstance(cfg, Mapping):
+        METRICS.check(cfg)
+    elif isinstance(cfg, (list, tuple)):
+        for place, metric in enumerate(cfg):
+            with at_key(f"[{place}]"):
+                METRICS.check(metric)
+
+
+def _check_evaluation_loop(cfg: Any, mode: str) -> None:
+    if isinstance(cfg, Mapping):
+        settings = {"type": "ValLoop" if mode == "val" else "TestLoop", **cfg}
+        LOOPS.check(settings, runner=None, dataloader=None, evaluator=None)
+
+
+def _check_train_loop(cfg: Any) -> tuple[int | None, int | None]:
+    """Returns the epochs and the iterations of the run, as far as its section tells."""
+    if not isinstance(cfg, Mapping):
+        return getattr(cfg, "max_epochs", None), getattr(cfg, "max_iters", None)
+    settings = dict(cfg)
+    if "type" not in settings:
+        settings.pop("by_epoch", None)
+        settings["type"] = "EpochBasedTrainLoop" if assemble.counts_epochs(cfg) else "IterBasedTrainLoop"
+    LOOPS.check(settings, runner=None, dataloader=None)
+    length = {key: check_count(key, cfg[key]) for key in ("max_epochs", "max_iters") if key in cfg}
+    if "val_begin" in cfg:
+        check_count("val_begin", cfg["val_begin"], least=0)
+    validation_points(1, **{key: cfg[key] for key in _VALIDATION_KEYS if key in cfg})
+    return length.get("max_epochs"), length.get("max_iters")
+
+
+def _check_optimization(wrapper: Any, schedules: Any, epochs: int | None, iters: int | None) -> None:
+    """Builds optimizer and schedules over one small layer; constructors that look at the model are only looked up."""
+    if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
+        return
+    if "constructor" in wrapper:
+        with at_key("optim_wrapper.constructor"):
+            kind = wrapper["constructor"]
+            if isinstance(kind, str) and kind not in OPTIMIZER_BUILDERS:
+                OPTIM_WRAPPER_CONSTRUCTORS.get(kind)
+        return
+    with _unsaid():
+        built = build_optim_wrapper(nn.Linear(1, 1), wrapper)
+        if iters is None and epochs is not None:
+            iters = epochs * _EPOCH_LENGTH
+        try:
+            build_param_schedulers(
+                schedules, built, epoch_length=_EPOCH_LENGTH, max_epochs=epochs or 1, max_iters=iters or _EPOCH_LENGTH
+            )
+        except FootplateError as error:
+            if not error.key.endswith("param_name"):  # a field that groups of the real model may have
+                raise
+
+
+@contextmanager
+def _unsaid() -> Iterator[None]:
+    """Keeps warnings for the real model."""
+    logger = logging.getLogger("footplate.optim")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,262 @@
+"""Trying a run before it starts: everything is built, two iterations, a validation batch, a save and a load."""
+
+import copy
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint import readable_size
+from footplate.config import Config
+from footplate.distributed import unwrap_model
+from footplate.engine import Hook, Runner
+from footplate.engine.static import check_config
+from footplate.errors import CheckpointError, FootplateError, located
+from footplate.inspection.largest import Largest, largest_batch
+from footplate.inspection.topics.hooks import explain_hooks
+from footplate.inspection.topics.loops import explain_loops, loops_as_data
+from footplate.inspection.topics.params import Groups, groups_in
+from footplate.records import length_of, memory_in_use
+from footplate.records.logger import collected_warnings
+
+_ITERATIONS = 2
+
+
+class Trial(NamedTuple):
+    """What two iterations of a run tell of it.
+
+    Attributes:
+        runner: The runner.
+        seconds: Of the last training iteration, without waiting for data.
+        waiting: The seconds it waited for data.
+        validating: The seconds of one batch of the validation, None where there is none.
+        metrics: The names of the metrics of one batch.
+        largest: The largest batches of training and validation.
+        memory: The most memory used, in MiB.
+        checkpoint: The bytes of a checkpoint.
+        groups: The groups of the optimizer.
+    """
+
+    runner: Runner
+    seconds: float
+    waiting: float
+    validating: float | None
+    metrics: list[str]
+    largest: dict[str, Largest]
+    memory: int
+    checkpoint: int
+    groups: Groups
+
+
+def check(cfg: Config, *, run: bool = True) -> str:
+    """Tries a run and tells what it will do.
+
+    Nothing is left behind: the trial has a folder of its own, and no writer.
+
+    Args:
+        cfg: A config of either generation, with its `work_dir`.
+        run: Whether to touch data and weights; without, what can be known from the config alone is looked at.
+
+    Returns:
+        The summary.
+
+    Raises:
+        FootplateError: What would stop the run, with its place.
+    """
+    with collected_warnings() as warnings:
+        checked = check_config(cfg)
+        lines = []
+        if run:
+            with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
+                trial = _try(checked, folder)
+                _check_target(checked["work_dir"], trial.checkpoint)
+                lines += _trial_lines(trial, loops_as_data(checked))
+        loops = loops_as_data(checked, length_of_epoch=_epoch_length(trial.runner) if run else None)
+        lines += explain_loops(loops).splitlines()
+    lines += explain_hooks(checked).splitlines()
+    told = list(dict.fromkeys(warnings))
+    lines += [f"{'warning':<11} {each}" for each in told]
+    verdict = "nothing stands in its way" if run else "the config is sound; data and weights were not touched"
+    return "\n".join([f"{cfg.filename or 'config'}: {verdict}{_counted(told)}", *lines]) + "\n"
+
+
+def _try(cfg: Config, folder: str) -> Trial:
+    trial_cfg = copy.deepcopy(cfg)
+    trial_cfg["work_dir"], trial_cfg["resume"], trial_cfg["preflight"] = folder, False, True
+    visualizer = trial_cfg.get("visualizer")
+    trial_cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
+    runner = Runner.from_cfg(trial_cfg)
+    watch = _Watch()
+    runner.register_hook(watch)
+    with _explained(cfg, watch):
+        with suppress(_EnoughError):
+            runner.train()
+        largest = {"train": largest_batch(runner.train_dataloader)}
+        watch.stage = "the largest training batch", "model"
+        runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
+        metrics: list[str] = []
+        validating = None
+        if runner.val_loop is not None:
+            watch.stage = "the validation", "model"
+            largest["val"] = largest_batch(runner.val_dataloader)
+            validating, metrics = _validate(runner, largest["val"].batch)
+    size = sum(each.numel() * each.element_size() for each in _tensors(runner))
+    return Trial(
+        runner=runner,
+        seconds=watch.seconds,
+        waiting=watch.waiting,
+        validating=validating,
+        metrics=metrics,
+        largest=largest,
+        memory=memory_in_use(runner.device),
+        checkpoint=size,
+        groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
+    )
+
+
+def _validate(runner: Runner, batch: Any) -> tuple[float, list[str]]:
+    """Predicts on a batch twice, and returns the seconds of the second time and the names of its metrics."""
+    loop: Any = runner.val_loop
+    evaluator = copy.deepcopy(loop.evaluator)
+    runner.model.eval()
+    with torch.no_grad():
+        runner.model.val_step(batch)
+        begin = time.perf_counter()
+        samples = runner.model.val_step(batch)
+    seconds = time.perf_counter() - begin
+    evaluator.process(data_samples=samples, data_batch=batch)
+    with suppress(Exception):  # some metrics need more than one batch; the preflight has said so
+        return seconds, list(evaluator.evaluate(len(samples)))
+    return seconds, []
+
+
+class _EnoughError(Exception):
+    """The iterations of the trial are done."""
+
+
+class _Watch(Hook):
+    """Measures iterations, and ends the run after a few; `stage` tells what the run is at, and whose key that is."""
+
+    priority = 100  # behind every other hook
+
+    def __init__(self) -> None:
+        self.stage = ("the start", "train_cfg")
+        self.seconds = self.waiting = 0.0
+        self._done = 0
+        self._last = time.perf_counter()
+
+    def before_train(self, runner: Runner) -> None:
+        """Begins to wait for data."""
+        self.stage = ("reading the first training batch", "train_dataloader")
+        self._last = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Ends waiting for data."""
+        self.stage = (f"training iteration {self._done + 1}", "model")
+        self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Ends the run when enough is known."""
+        self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
+        self._done += 1
+        self.stage = ("reading a training batch", "train_dataloader")
+        if self._done == _ITERATIONS:
+            raise _EnoughError
+
+
+@contextmanager
+def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
+    """Tells of what models and data raise where in the run it was, and which section that is."""
+    with located(cfg):
+        try:
+            yield
+        except (FootplateError, _EnoughError):
+            raise
+        except Exception as error:
+            stage, key = watch.stage
+            first = str(error).strip().partition("\n")[0]
+            raise FootplateError(
+                f"{stage} fails: {type(error).__name__}: {first}",
+                key=key,
+                notes=["--debug shows where"],
+            ) from error
+
+
+def _check_target(folder: str, size: int) -> None:
+    """Looks whether a run can write where it is to, without making the folder."""
+    if not storage.is_local(folder):
+        return
+    there = os.path.abspath(os.path.expanduser(folder))
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=there)
+    free = storage.free_space(there)
+    if free is not None and free < size:
+        raise CheckpointError(
+            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{there}'", key="work_dir"
+        )
+
+
+def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
+    runner = trial.runner
+    model = unwrap_model(runner.model)
+    parameters = list(model.parameters())
+    trained = sum(each.numel() for each in parameters if each.requires_grad)
+    total = sum(each.numel() for each in parameters)
+    lines = [f"{'model':<11} {type(model).__name__}, {total:,} parameters, {trained:,} of them trained"]
+    for group in trial.groups.groups:
+        words = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
+        reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
+        lines.append(f"{'group':<11} {group.optimizer} {words}: {len(group.names)} tensors{reasons}")
+    for mode, largest in trial.largest.items():
+        lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.words}")
+    seconds = f"{trial.seconds:.3g} s an iteration, and {trial.waiting:.3g} s of waiting for data"
+    if trial.validating is not None:
+        seconds += f", {trial.validating:.3g} s a validation batch"
+    lines.append(f"{'speed':<11} {seconds}")
+    lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
+    lines.append(f"{'memory':<11} {trial.memory} MiB at most, the largest batches of training and validation included")
+    lines.append(f"{'size':<11} {readable_size(trial.checkpoint)} a checkpoint")
+    if trial.metrics:
+        lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
+    return lines
+
+
+def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
+    runner = trial.runner
+    total = runner.max_iters * (trial.seconds + trial.waiting)
+    if trial.validating is not None and loops["val"]:
+        batches = length_of(runner.val_dataloader) or 0
+        total += len(loops["val"].get("after", ())) * batches * trial.validating
+    return total
+
+
+def _tensors(runner: Runner) -> Iterator[torch.Tensor]:
+    """The tensors of a checkpoint: weights, buffers and the optimizer's state."""
+    yield from (each for each in unwrap_model(runner.model).state_dict().values() if isinstance(each, torch.Tensor))
+    wrapper = runner.optim_wrapper
+    for part in getattr(wrapper, "optim_wrappers", {"": wrapper}).values():
+        for state in part.optimizer.state.values():
+            yield from (each for each in state.values() if isinstance(each, torch.Tensor))
+
+
+def _epoch_length(runner: Runner) -> int | None:
+    return length_of(runner.train_dataloader)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
+def _counted(warnings: list[str]) -> str:
+    if not warnings:
+        return ""
+    return f", {len(warnings)} warning{'s' if len(warnings) != 1 else ''}"

@@ -1,0 +1,122 @@
+"""Configs that are broken in one way each, and what is said of them."""
+
+from typing import NamedTuple
+
+
+class Mistake(NamedTuple):
+    """A line of the config, what it becomes, and the message."""
+
+    line: str
+    instead: str
+    says: str
+    key: str
+    near: str | None = None
+
+
+TYPES = [
+    Mistake('type="ToyModel"', 'type="ToyModl"', "unknown model 'ToyModl'", "model.type", "ToyModel"),
+    Mistake('type="Witness"', 'type="Witnes"', "unknown hook 'Witnes'", "custom_hooks[0].type", "Witness"),
+    Mistake(
+        "by_epoch=False, max_iters=8",
+        'type="IterBasedTrainLop", max_iters=8',
+        "unknown loop 'IterBasedTrainLop'",
+        "train_cfg.type",
+        "IterBasedTrainLoop",
+    ),
+    Mistake('type="SGD"', 'type="SGDD"', "unknown optimizer 'SGDD'", "optim_wrapper.optimizer.type", "SGD"),
+    Mistake('type="LinearLR"', 'type="LinerLR"', "unknown schedule 'LinerLR'", "param_scheduler[0].type", "LinearLR"),
+    Mistake(
+        'val_evaluator = dict(type="PointAccuracy")',
+        'val_evaluator = dict(type="PointAcuracy")',
+        "unknown metric 'PointAcuracy'",
+        "val_evaluator.type",
+        "PointAccuracy",
+    ),
+]
+ARGUMENTS = [
+    Mistake("dropout=0.1", "droput=0.1", "model 'ToyModel' takes no argument 'droput'", "model.droput", "dropout"),
+    Mistake(
+        "logger=dict(interval=2)",
+        "logger=dict(intervall=2)",
+        "hook 'LoggerHook' takes no argument 'intervall'",
+        "default_hooks.logger.intervall",
+        "interval",
+    ),
+    Mistake(
+        'type="Witness"',
+        'type="Witness", start=3',
+        "hook 'Witness' takes no argument 'start'",
+        "custom_hooks[0].start",
+    ),
+    Mistake(
+        "val_interval=4",
+        "val_intervals=4",
+        "loop 'IterBasedTrainLoop' takes no argument 'val_intervals'",
+        "train_cfg.val_intervals",
+        "val_interval",
+    ),
+    Mistake(
+        "        lr=0.1",
+        "        lrr=0.1",
+        "optimizer 'SGD' takes no argument 'lrr'",
+        "optim_wrapper.optimizer.lrr",
+        "lr",
+    ),
+    Mistake(
+        "start_factor=0.5",
+        "start_facto=0.5",
+        "takes no argument 'start_facto'",
+        "param_scheduler[0].start_facto",
+        "start_factor",
+    ),
+    Mistake(
+        'val_evaluator = dict(type="PointAccuracy")',
+        'val_evaluator = dict(type="PointAccuracy", prefx="a")',
+        "metric 'PointAccuracy' takes no argument 'prefx'",
+        "val_evaluator.prefx",
+        "prefix",
+    ),
+]
+VALUES = [
+    Mistake("        lr=0.1", '        lr="0.1"', "lr", "optim_wrapper.optimizer.lr"),
+    Mistake(
+        "logger=dict(interval=2)",
+        "logger=dict(interval=-2)",
+        "interval must be a whole number of at least 1",
+        "default_hooks.logger.interval",
+    ),
+    Mistake(
+        "checkpoint=dict(by_epoch=False, interval=4)",
+        "checkpoint=dict(by_epoch=False, interval=-4)",
+        "interval must be a whole number of at least 1",
+        "default_hooks.checkpoint.interval",
+    ),
+    Mistake(
+        "val_interval=4",
+        "val_interval=-4",
+        "val_interval must be a whole number of at least 1",
+        "train_cfg.val_interval",
+    ),
+    Mistake(
+        'type="Witness"',
+        'type="Witness", priority="VERY_LO"',
+        "unknown priority 'VERY_LO'",
+        "custom_hooks[0].priority",
+        "VERY_LOW",
+    ),
+    Mistake(
+        "train_dataloader =",
+        "train_dataloder =",
+        "unknown key 'train_dataloder'",
+        "train_dataloder",
+        "train_dataloader",
+    ),
+    Mistake("randomness = dict(seed=3)", "randomness = dict(seed=-3)", "a seed is a whole number", "randomness.seed"),
+    Mistake("max_iters=8", "max_iters=0", "max_iters must be a whole number of at least 1", "train_cfg.max_iters"),
+    Mistake(
+        '    batch_size=4,\n    dataset=dict(type="Points", size=16)',
+        '    batch_size=0,\n    dataset=dict(type="Points", size=16)',
+        "batch_size",
+        "train_dataloader.batch_size",
+    ),
+]

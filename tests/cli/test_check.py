@@ -1,0 +1,138 @@
+"""`footplate check`: what a run will do, and forty configs that are broken in one way each."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.cli.mistakes import ARGUMENTS, TYPES, VALUES, Mistake
+from tests.support import TINY
+
+Command = Callable[..., tuple[int, str, str]]
+
+DATA = [
+    Mistake(
+        'type="Points", size=16', 'type="Pints", size=16', "unknown data set", "train_dataloader.dataset.type", "Points"
+    ),
+    Mistake(
+        'type="Points", size=16',
+        'type="Points", sze=16',
+        "takes no argument 'sze'",
+        "train_dataloader.dataset.sze",
+        "size",
+    ),
+    Mistake('dataset=dict(type="Points", size=8)', 'data=dict(type="Points", size=8)', "'data'", "val_dataloader.data"),
+    Mistake(
+        '"DefaultSampler", shuffle=True',
+        '"DefaultSampler", shufle=True',
+        "takes no argument 'shufle'",
+        "train_dataloader.sampler.shufle",
+        "shuffle",
+    ),
+    Mistake(
+        '"default_collate"', '"default_colate"', "default_colate", "train_dataloader.collate_fn.type", "default_collate"
+    ),
+    Mistake("size=8)", "size=0)", "the data set 'Points' is empty", "val_dataloader.dataset"),
+]
+KEYS = [
+    Mistake("val_cfg = dict()", "val_cgf = dict()", "unknown key 'val_cgf'", "val_cgf", "val_cfg"),
+    Mistake("custom_hooks = [", "custom_hook = [", "unknown key 'custom_hook'", "custom_hook", "custom_hooks"),
+    Mistake(
+        "randomness = dict(seed=3)", "randomness = dict(sed=3)", "randomness has no 'sed'", "randomness.sed", "seed"
+    ),
+    Mistake("val_cfg = dict()", "val_cfg = None", "validation needs 'val_cfg'", "val_cfg"),
+    Mistake(
+        "randomness = dict(seed=3)",
+        "lr_config = dict(policy='poly')",
+        "both generations",
+        "lr_config",
+    ),
+    Mistake("randomness = dict(seed=3)", "load_from = 'nowhere.pth'", "nowhere.pth", "load_from"),
+    Mistake(
+        "randomness = dict(seed=3)",
+        "on_nonfinite = dict(loss='halt')",
+        "loss is one of stop, skip, warn",
+        "on_nonfinite.loss",
+    ),
+    Mistake("logger=dict(interval=2)", "loger=dict(interval=2)", "has no type", "default_hooks.loger", "logger"),
+]
+LENGTHS = [
+    Mistake("end=4,", "end=0,", "end", "param_scheduler[0].end"),
+    Mistake("start_factor=0.5", "start_factor=-1", "start_factor", "param_scheduler[0].start_factor"),
+    Mistake("max_iters=8", "max_iters='8'", "max_iters must be a whole number", "train_cfg.max_iters"),
+]
+MODELS = [
+    Mistake("dropout=0.1", "dropout=1.5", "dropout probability has to be between 0 and 1", "model"),
+]
+ALL = [*TYPES, *ARGUMENTS, *VALUES, *DATA, *KEYS, *LENGTHS, *MODELS]
+
+
+def test_there_are_forty() -> None:
+    assert len(ALL) + 3 >= 40  # three more below, each with a test of its own
+
+
+@pytest.mark.parametrize("mistake", ALL, ids=lambda each: each.instead.strip().split("\n")[0])
+def test_each_is_named_with_its_place(tiny: Path, footplate: Command, mistake: Mistake) -> None:
+    assert TINY.count(mistake.line) >= 1
+    tiny.write_text(TINY.replace(mistake.line, mistake.instead, 1))
+    place = TINY[: TINY.index(mistake.line)].count("\n") + 1
+    code, _, errors = footplate("check", "tiny.py")
+    lines = errors.splitlines()
+    assert (code, lines[0].startswith("error: "), len(lines) <= 5, "Traceback" in errors) == (2, True, True, False)
+    assert mistake.says in errors
+    assert any(line.startswith(f"  at tiny.py:{place}") or f"tiny.py:{place}" in line for line in lines), errors
+    assert mistake.key in errors
+    if mistake.near:
+        assert f"  did you mean '{mistake.near}'?" in lines
+    assert {each.name for each in tiny.parent.iterdir() if each.name != "__pycache__"} == {"tiny.py"}
+
+
+def test_a_metric_that_nobody_gives(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace("interval=4),", "interval=4, save_best='acuracy', rule='greater'),"))
+    code, _, errors = footplate("check", "tiny.py")
+    assert (code, "Traceback" in errors) == (2, False)
+    assert "  at tiny.py:32, key default_hooks.checkpoint.save_best\n  did you mean 'accuracy'?" in errors
+
+
+def test_wrong_class_counts(tiny: Path, footplate: Command) -> None:
+    text = TINY.replace('type="ToyModel", dropout=0.1', 'type="ToyModel", num_classes=1')
+    text = text.replace('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Points", size=16)', 1)
+    tiny.write_text(text)
+    code, _, errors = footplate("check", "tiny.py")
+    assert code == 2
+    assert errors.startswith(
+        "error: training iteration 1 fails: IndexError: Target 1 is out of bounds.\n  at tiny.py:2, key model"
+    )
+
+
+def test_a_work_dir_that_cannot_be_written(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "file").write_text("")
+    code, _, errors = footplate("check", "tiny.py", "--work-dir", "file/run")
+    assert code == 2
+    assert errors.startswith("error: cannot write to 'file/run'\n")
+
+
+def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
+    code, text, _ = footplate("check", "tiny.py", "--work-dir", "work")
+    assert code == 0
+    lines = text.splitlines()
+    assert lines[0].endswith("tiny.py: nothing stands in its way")
+    assert "model       ToyModel, 58 parameters, 58 of them trained" in lines
+    assert "group       SGD lr 0.1, momentum 0, weight_decay 0: 4 tensors" in lines
+    assert "train data  16 samples, batches of 4, 16 looked at, all of one size, at most no tensor" in text
+    assert "metrics     accuracy" in lines
+    assert "checkpoint  every 4 iterations (iter_{}.pth)" in lines
+    assert "hooks act in this order:" in lines
+    assert not (tiny.parent / "work").exists()
+
+
+def test_without_a_run_data_and_weights_are_not_touched(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace("size=16", "size=0"))
+    code, text, _ = footplate("check", "tiny.py", "--no-run")
+    assert (code, "the config is sound; data and weights were not touched" in text) == (0, True)
+
+
+def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace("end=4,", "end=20,"))
+    _, text, _ = footplate("check", "tiny.py", "--no-run")
+    assert "note        LinearLR ends at iteration 20, training at 8" in text

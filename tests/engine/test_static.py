@@ -1,0 +1,53 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.engine.static import check_config
+from footplate.errors import FootplateError
+from tests.support import Points, ToyModel, loader, settings
+
+
+def test_a_sound_config_comes_back_in_the_second_generation(tmp_path: Path) -> None:
+    cfg = Config(settings(tmp_path))
+    assert check_config(cfg).to_dict() == cfg.to_dict()
+
+
+def test_nothing_is_built_that_needs_data_or_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: object, *args: Any, **kwargs: Any) -> None:
+        raise AssertionError("was built")
+
+    cfg = Config(settings(tmp_path))
+    monkeypatch.setattr(Points, "__len__", refuse)
+    monkeypatch.setattr(ToyModel, "forward", refuse)
+    check_config(cfg)
+
+
+def test_transforms_and_wrapped_data_sets_are_looked_into(tmp_path: Path) -> None:
+    inner = {"type": "BaseDataset", "pipeline": [{"type": "LoadImageFromFile"}, {"type": "LoadImageFromFil"}]}
+    for wrapped, key in (
+        ({"type": "RepeatDataset", "times": 2, "dataset": inner}, "dataset.pipeline[1].type"),
+        ({"type": "ConcatDataset", "datasets": [inner]}, "datasets[0].pipeline[1].type"),
+    ):
+        with pytest.raises(FootplateError, match="did you mean 'LoadImageFromFile'") as caught:
+            check_config(Config(settings(tmp_path, train_dataloader=loader(dataset=wrapped))))
+        assert caught.value.key == f"train_dataloader.dataset.{key}"
+
+
+@pytest.mark.parametrize("name", ["val_dataloader", "val_evaluator"])
+def test_several_validation_sets_are_looked_into(tmp_path: Path, name: str) -> None:
+    several: dict[str, Any] = {
+        "val_dataloader": {"a": loader(8), "b": loader(8)},
+        "val_evaluator": {"a": {"type": "PointAccuracy"}, "b": {"type": "PointAccuracy"}},
+    }
+    check_config(Config(settings(tmp_path, **several)))
+    several[name]["b"]["tipe"] = 1
+    with pytest.raises(FootplateError) as caught:
+        check_config(Config(settings(tmp_path, **several)))
+    assert caught.value.key == f"{name}.b.tipe"
+
+
+def test_a_field_of_the_models_own_groups_is_no_mistake(tmp_path: Path) -> None:
+    schedule = {"type": "LinearParamScheduler", "param_name": "temperature", "start_factor": 0.5, "end": 2}
+    check_config(Config(settings(tmp_path, param_scheduler=[schedule])))
