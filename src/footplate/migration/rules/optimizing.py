@@ -146,7 +146,8 @@ def _schedule(key: str) -> Callable[[Draft], None]:
         )
         made = [section(each, cfg) for each in found.section["param_scheduler"]]
         for hook in found.section.get("custom_hooks", []):
-            own = hook if draft.by_epoch else {"by_epoch": False, **hook}
+            # A run by iterations sets this for learning rates alone.
+            own = hook if draft.by_epoch or key != "lr_config" else {"by_epoch": False, **hook}
             draft.append("custom_hooks", section(own, cfg, {"type": "policy"}), key)
         draft.write("param_scheduler", [*schedules, *made], key)
         names = [each["type"] for each in (*made, *found.section.get("custom_hooks", []))]
