@@ -1,0 +1,114 @@
+"""The guide `docs/tasks/segmentation.md` tells the truth: its configs train on folders of pictures."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from footplate.config import Config, apply_overrides
+from footplate.engine import Runner
+from footplate.errors import DataError
+
+GUIDE = Path(__file__).parents[3] / "docs" / "tasks" / "segmentation.md"
+SHORT = [
+    "train_cfg.max_iters=4",
+    "train_cfg.val_interval=2",
+    "train_dataloader.batch_size=2",
+    "train_dataloader.num_workers=0",
+    "train_dataloader.dataset.pipeline.2.scale=[96,64]",
+    "train_dataloader.dataset.pipeline.3.crop_size=[32,48]",
+    "model.data_preprocessor.size=[32,48]",
+    "default_hooks.checkpoint.interval=2",
+    "default_hooks.visualization.interval=1",
+]
+SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
+
+
+def write_data(folder: Path, *, split: str, number: int = 3) -> None:
+    """Scenes of a road, a car and a tree, of unequal sizes and formats."""
+    rng = np.random.default_rng(0)
+    for at in range(number):
+        height, width = 40 + 6 * at, 60 + 4 * at
+        labels = np.zeros((height, width), np.uint8)
+        labels[5:20, 5:25], labels[20:38, 30:50], labels[-2:] = 1, 2, 255
+        pixels = rng.integers(0, 60, (height, width, 3)) + 60 * (labels % 3)[..., None]
+        for kind, values, suffix in (("images", pixels, ("jpg", "png")[at % 2]), ("masks", labels, "png")):
+            path = folder / kind / split / f"part{at % 2}" / f"{at}.{suffix}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(values.astype(np.uint8)).save(path)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with the guide's configs and data as they are described."""
+    monkeypatch.chdir(tmp_path)
+    for title, text in re.findall(r'```python title="(.*?)"\n(.*?)```', GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+        (tmp_path / title).write_text(text)
+    for split in ("train", "val"):
+        write_data(tmp_path / "data", split=split)
+    write_data(tmp_path / "night", split="")
+    return tmp_path
+
+
+def prepared(name: str) -> Runner:
+    cfg = Config.fromfile(name)
+    apply_overrides(cfg, [*SHORT, *SMALL.get(name, ())])
+    cfg.work_dir = "out"
+    for key in ("val_dataloader", "test_dataloader"):
+        for each in [cfg[key]] if "dataset" in cfg[key] else cfg[key].values():
+            each.update(num_workers=0, persistent_workers=False, batch_size=3)
+    if "intervals" in cfg.val_cfg:
+        cfg.val_cfg.intervals = {"night": 4}
+    return Runner.from_cfg(cfg)
+
+
+@pytest.mark.parametrize("name", ["my-scenes.py", "my-segformer.py"])
+@pytest.mark.filterwarnings("default:::transformers")
+def test_the_config_trains_on_folders(place: Path, name: str) -> None:
+    runner = prepared(name)
+    runner.train()
+    metrics: Any = runner.val_loop.metrics  # type: ignore[union-attr]
+    assert {"mIoU", "mFscore", "IoU.road", "IoU.car", "IoU.tree", "loss", "loss_ce"} <= metrics.keys()
+    assert 0 <= metrics["mIoU"] <= 100
+    assert list((place / "out").glob("best_mIoU_iter_*.pth"))
+    assert len(list((place / "out").glob("*/vis_data/vis_image/*.png"))) == 4
+
+
+def test_views_are_merged(place: Path) -> None:
+    runner = prepared("my-views.py")
+    seen: list[Any] = []
+    score = runner.model.score
+    runner.model.score = lambda inputs: seen.append(tuple(inputs.shape)) or score(inputs)  # type: ignore[func-returns-value]
+    assert 0 <= runner.test()["mIoU"] <= 100
+    assert seen == [(3, 3, 39, 51)] * 2 + [(3, 3, 52, 68)] * 2
+
+
+def test_each_set_has_its_metrics(place: Path) -> None:
+    runner = prepared("my-days.py")
+    runner.train()
+    assert {"day/mIoU", "night/mIoU", "night/loss"} <= runner.val_loop.metrics.keys()  # type: ignore[union-attr]
+    best = sorted(each.name.partition("_iter")[0] for each in (place / "out").glob("best_*"))
+    assert set(best) == {"best_day_mIoU", "best_night_mIoU"}
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda place: (place / "data/masks/train/part1/1.png").unlink(), "1 of 3 pictures have no label map"),
+        (lambda place: (place / "data/images").rename(place / "data/pictures"), "the folder .* does not exist"),
+        (
+            lambda place: Image.fromarray(np.full((46, 64), 7, np.uint8)).save(place / "data/masks/train/part1/1.png"),
+            "holds class 7, there are 3",
+        ),
+    ],
+)
+def test_bad_data_is_named(place: Path, damage: Any, message: str) -> None:
+    damage(place)
+    cfg = Config.fromfile("my-scenes.py")
+    apply_overrides(cfg, [*SHORT, "train_dataloader.dataset.on_error=stop"])
+    cfg.work_dir = "out"
+    with pytest.raises(DataError, match=message):
+        Runner.from_cfg(cfg).train()
