@@ -46,7 +46,20 @@ _OPTIMIZER_HOOKS = _from(
     "OptimizerHook",
 )
 _EVALUATION = _from("footplate.legacy", "EvalHook", DistEvalHook="EvalHook")
-_LOGGERS = _from("footplate.legacy.loggers", "LoggerHook", "TextLoggerHook")
+_LOGGERS = {
+    **_from("footplate.legacy.loggers", "LoggerHook", "TextLoggerHook"),
+    **_from(
+        "footplate.legacy.writer_loggers",
+        "ClearMLLoggerHook",
+        "DvcliveLoggerHook",
+        "MlflowLoggerHook",
+        "NeptuneLoggerHook",
+        "PaviLoggerHook",
+        "SegmindLoggerHook",
+        "TensorboardLoggerHook",
+        "WandbLoggerHook",
+    ),
+}
 _FIRST_HOOKS = {
     **_from("footplate.registry", "HOOKS"),
     **_from("footplate.legacy", "ClosureHook", "Hook"),

@@ -21,6 +21,7 @@ from footplate.legacy.runner_view import RunnerView, view_of
 from footplate.legacy.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.legacy.workflow import WorkflowHook
 from footplate.legacy.wrappers import SteppedByHook, SteppedByModel
+from footplate.legacy.writer_loggers import WriterLoggerHook
 
 __all__ = [
     "ClosureHook",
@@ -42,6 +43,7 @@ __all__ = [
     "SteppedByHook",
     "SteppedByModel",
     "WorkflowHook",
+    "WriterLoggerHook",
     "adapt_dataset",
     "adapt_model",
     "auto_fp16",

@@ -18,16 +18,14 @@ _WRITERS = {
     "MlflowLoggerHook": "MLflowVisBackend",
     "ClearMLLoggerHook": "ClearMLVisBackend",
     "DvcliveLoggerHook": "DVCLiveVisBackend",
-    "NeptuneLoggerHook": "NeptuneVisBackend",
 }
-_GONE_WRITERS = ("PaviLoggerHook", "SegmindLoggerHook")
+_GONE_WRITERS = ("NeptuneLoggerHook", "PaviLoggerHook", "SegmindLoggerHook")
 _WRITER_WORDS = {
     "TensorboardVisBackend": {"log_dir": "save_dir"},
     "WandbVisBackend": {"init_kwargs": "init_kwargs", "define_metric_cfg": "define_metric_cfg", "commit": "commit"},
     "MLflowVisBackend": {"exp_name": "exp_name", "tags": "tags", "params": "params"},
     "ClearMLVisBackend": {"init_kwargs": "init_kwargs"},
-    "DVCLiveVisBackend": {"model_file": "model_file"},
-    "NeptuneVisBackend": {"init_kwargs": "init_kwargs"},
+    "DVCLiveVisBackend": {},
 }
 _LOGGER_WORDS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
 _LOG_CONFIG_KEYS = ("interval", "hooks")

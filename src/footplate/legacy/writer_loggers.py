@@ -1,0 +1,181 @@
+"""First-generation loggers that hand scalars to a library; each is a writer of today behind the events of old."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from footplate.distributed import is_main_process
+from footplate.errors import ArgumentError
+from footplate.legacy.loggers import LoggerHook
+from footplate.records import BaseVisBackend, GuardedWriters
+from footplate.registry import HOOKS, VISBACKENDS
+
+_Settings = Mapping[str, Any] | None
+
+
+class WriterLoggerHook(LoggerHook):
+    """Writes what a logger logs through a writer of VISBACKENDS; a subclass names it in `backend`.
+
+    A config's own `log_config` needs no such hook: its loggers become writers. This is for `custom_hooks`, and for
+    loggers derived from one of these.
+
+    Args:
+        settings: Arguments of the writer.
+        logging: Arguments of LoggerHook: `interval`, `ignore_last`, `reset_flag`, `by_epoch`.
+    """
+
+    backend = ""
+
+    def __init__(self, settings: _Settings = None, **logging: Any) -> None:
+        super().__init__(**logging)
+        self._settings = {key: value for key, value in (settings or {}).items() if value is not None}
+        self._state: dict[str, Any] = {}
+        self._writers: dict[str, BaseVisBackend] = {}
+        self._guard = GuardedWriters(self._writers)
+
+    def before_run(self, runner: Any) -> None:
+        """Makes the writer; the library starts with the first scalar."""
+        super().before_run(runner)
+        if is_main_process():
+            self._writers[self.backend] = VISBACKENDS.build(
+                {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
+            )
+            self._guard.load_state_dict(self._state)
+
+    def folder(self, runner: Any) -> str:
+        """Returns where the writer writes."""
+        return os.path.join(runner.log_dir, "vis_data")
+
+    def log(self, runner: Any) -> None:
+        """Writes what `get_loggable_tags` returns."""
+        self._guard.tell("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
+
+    def after_run(self, runner: Any) -> None:
+        """Closes the writer."""
+        self._guard.close()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns what a resumed run needs to continue the same run of the library."""
+        return self._guard.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` gave."""
+        self._state = state
+
+
+@HOOKS.register_module()
+class TensorboardLoggerHook(WriterLoggerHook):
+    """Writes TensorBoard's events, into `work_dir/tf_logs` where `log_dir` names no other folder."""
+
+    backend = "TensorboardVisBackend"
+
+    def __init__(self, log_dir: str | None = None, interval: int = 10, **logging: Any) -> None:
+        super().__init__({"save_dir": log_dir}, interval=interval, **logging)
+
+    def folder(self, runner: Any) -> str:
+        """Returns `work_dir/tf_logs`."""
+        return os.path.join(runner.work_dir, "tf_logs")
+
+
+@HOOKS.register_module()
+class WandbLoggerHook(WriterLoggerHook):
+    """Writes to a run of Weights & Biases; `with_step` is always so, and no artifact is sent."""
+
+    backend = "WandbVisBackend"
+
+    def __init__(
+        self,
+        init_kwargs: _Settings = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        commit: bool = True,
+        by_epoch: bool = True,
+        with_step: bool = True,
+        log_artifact: bool = True,
+        out_suffix: Sequence[str] | str = (),
+        define_metric_cfg: Any = None,
+    ) -> None:
+        settings = {"init_kwargs": init_kwargs, "commit": commit, "define_metric_cfg": define_metric_cfg}
+        super().__init__(settings, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch)
+
+
+@HOOKS.register_module()
+class MlflowLoggerHook(WriterLoggerHook):
+    """Writes to a run of MLflow; the model is not logged, checkpoints hold it."""
+
+    backend = "MLflowVisBackend"
+
+    def __init__(
+        self,
+        exp_name: str | None = None,
+        tags: _Settings = None,
+        params: _Settings = None,
+        log_model: bool = True,
+        interval: int = 10,
+        **logging: Any,
+    ) -> None:
+        super().__init__({"exp_name": exp_name, "tags": tags, "params": params}, interval=interval, **logging)
+
+
+@HOOKS.register_module()
+class ClearMLLoggerHook(WriterLoggerHook):
+    """Writes to a task of ClearML."""
+
+    backend = "ClearMLVisBackend"
+
+    def __init__(self, init_kwargs: _Settings = None, interval: int = 10, **logging: Any) -> None:
+        super().__init__({"init_kwargs": init_kwargs}, interval=interval, **logging)
+
+
+@HOOKS.register_module()
+class DvcliveLoggerHook(WriterLoggerHook):
+    """Writes DVCLive's files; further arguments are those of `Live`. The model is not logged, checkpoints hold it."""
+
+    backend = "DVCLiveVisBackend"
+
+    def __init__(
+        self,
+        model_file: str | None = None,
+        interval: int = 10,
+        ignore_last: bool = True,
+        reset_flag: bool = False,
+        by_epoch: bool = True,
+        **live: Any,
+    ) -> None:
+        super().__init__(
+            {"init_kwargs": live}, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch
+        )
+
+
+class _RefusedLoggerHook(LoggerHook):
+    service = ""
+
+    def __init__(self, **settings: Any) -> None:
+        raise ArgumentError(
+            f"footplate has no logger for {self.service}",
+            key="type",
+            found=type(self).__name__,
+            notes=["take another of the writers in docs/records.md, or derive from LoggerHook"],
+        )
+
+
+@HOOKS.register_module()
+class NeptuneLoggerHook(_RefusedLoggerHook):
+    """Refused: there is no writer for Neptune."""
+
+    service = "Neptune"
+
+
+@HOOKS.register_module()
+class PaviLoggerHook(_RefusedLoggerHook):
+    """Refused: there is no writer for Pavi."""
+
+    service = "Pavi"
+
+
+@HOOKS.register_module()
+class SegmindLoggerHook(_RefusedLoggerHook):
+    """Refused: there is no writer for Segmind."""
+
+    service = "Segmind"
