@@ -12,7 +12,7 @@ from footplate.legacy import (
     GradientCumulativeOptimizerHook,
     OptimizerHook,
 )
-from footplate.registry import HOOKS
+from footplate.registry import HOOKS, OPTIMIZERS
 from tests.legacy.support import first
 
 CLIP = {"max_norm": 0.1}
@@ -71,6 +71,40 @@ def test_a_hook_of_ones_own_steps_as_the_wrapper_does(tmp_path: Path, own: Any, 
     mine = weights(tmp_path / "own", optimizer_config=own)
     assert torch.allclose(mine, weights(tmp_path / "known", optimizer_config=known), atol=1e-6)
     assert torch.equal(mine, plain) is (own == ALIKE[0][0])
+
+
+def test_a_step_is_made_at_the_rate_of_its_iteration(tmp_path: Path) -> None:
+    # The schedule acts first, at VERY_HIGH, and has moved on by then.
+    falls: dict[str, Any] = {
+        "runner": {"type": "IterBasedRunner", "max_iters": 12},
+        "lr_config": {"policy": "poly", "power": 1.0, "by_epoch": False},
+    }
+    rates: list[float] = []
+
+    @HOOKS.register_module(force=True)
+    class Tells(OptimizerHook):
+        def step(self, runner: Any) -> None:
+            rates.append(runner.optimizer.param_groups[0]["lr"])
+            super().step(runner)
+
+    mine = weights(tmp_path / "own", optimizer_config={"type": "Tells"}, **falls)
+    assert rates == pytest.approx([0.1 * (1 - done / 12) for done in range(12)])
+    assert torch.allclose(mine, weights(tmp_path / "plain", optimizer_config={}, **falls), atol=1e-7)
+
+
+def test_what_an_optimizer_counts_in_its_groups_is_kept(tmp_path: Path) -> None:
+    @OPTIMIZERS.register_module(force=True)
+    class Counts(torch.optim.SGD):
+        def step(self, closure: Any = None) -> Any:
+            for group in self.param_groups:
+                group["steps"] = group.get("steps", 0) + 1
+            return super().step(closure)
+
+    runner = Runner.from_cfg(
+        first(tmp_path, optimizer={"type": "Counts", "lr": 0.1}, optimizer_config={"type": "MyStep"})
+    )
+    runner.train()
+    assert runner.optim_wrapper.param_groups[0]["steps"] == 12
 
 
 def test_it_is_called_once_an_iteration_and_records_the_norm(tmp_path: Path) -> None:

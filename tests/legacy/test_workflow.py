@@ -31,14 +31,22 @@ def test_losses_are_looked_at_after_each_epoch(tmp_path: Path) -> None:
     assert runner.message_hub.get_scalar("val/loss").data[0].shape == (2,)
 
 
+def test_they_are_looked_at_before_the_next_epoch_begins(tmp_path: Path) -> None:
+    _, seen = train(tmp_path, [("train", 1), ("val", 1)], runner={"type": "EpochBasedRunner", "max_epochs": 2})
+    epochs = [entry[0] for entry in seen if entry[0].endswith("epoch")]
+    one = ["before_train_epoch", "after_train_epoch", "before_val_epoch", "after_val_epoch"]
+    assert epochs == [*one, *one]
+
+
 @pytest.mark.parametrize(
     ("workflow", "by_epoch", "iterations"),
     [
-        ([("train", 2), ("val", 1)], True, [8]),
+        ([("train", 2), ("val", 1)], True, [8, 12]),  # the run ends within a stretch: what follows it comes still
+        ([("train", 2), ("val", 1), ("train", 2), ("val", 2)], True, [8, 12, 12]),
         ([("train", 1), ("val", 2)], True, [4, 4, 8, 8, 12, 12]),
         ([("train", 1), ("val", 1), ("train", 2)], True, [4]),
         ([("val", 1), ("train", 1)], True, [0, 4, 8]),
-        ([("train", 5), ("val", 2)], False, [5, 5, 10, 10]),
+        ([("train", 5), ("val", 2)], False, [5, 5, 10, 10, 12, 12]),
         ([("train", 4), ("val", 1), ("train", 2), ("val", 1)], False, [4, 6, 10, 12]),
         ([("train", 3)], True, []),
     ],

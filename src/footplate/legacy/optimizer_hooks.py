@@ -1,6 +1,6 @@
 """Optimizer hooks, as bases of hooks that make the step by themselves."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -43,6 +43,17 @@ class OptimizerHook(Hook):
                 key="optimizer_config",
                 notes=["optimizer_config = dict(type=...) names the one hook that steps"],
             )
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns what is called at each event; schedules, which act first, do not touch the step of an iteration."""
+        found = super().listeners()
+        step = found["after_train_iter"]
+
+        def call(runner: Any, **arguments: Any) -> None:
+            with runner.optim_wrapper.settings_in_force():
+                step(runner, **arguments)
+
+        return {**found, "after_train_iter": call}
 
     def clip_grads(self, params: Iterable[Tensor]) -> Any:
         """Clips the gradients and returns their norm from before; None without gradients."""

@@ -79,6 +79,10 @@ class WorkflowHook(Hook):
             last: Whether the run ends there.
         """
         place = done % self._round
+        if place and last:
+            return sum(
+                due for after, due in self._due.items() if after >= place
+            )  # the rest of the round trains no more
         if place:
             return self._due.get(place, 0)
         ending = self._due.get(self._round, 0) if done else 0

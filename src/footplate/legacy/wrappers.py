@@ -1,6 +1,7 @@
 """Optimizer wrappers for code that steps by itself."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import torch
@@ -23,10 +24,27 @@ class SteppedByHook(OptimWrapper):
         super().__init__(*args, **kwargs)
         self.pending_loss: Tensor | None = None
         self.precision: torch.dtype | None = None
+        self._in_force: list[dict[str, Any]] = []
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Keeps the loss."""
+        """Keeps the loss, and the settings of this iteration."""
         self.pending_loss = loss
+        self._in_force = [dict(group) for group in self.param_groups]
+
+    @contextmanager
+    def settings_in_force(self) -> Iterator[None]:
+        """Gives the optimizer back what schedules have moved on from since the loss was computed, meanwhile."""
+        moved = [
+            {name: value for name, value in group.items() if name in before and value is not before[name]}
+            for group, before in zip(self.param_groups, self._in_force, strict=True)
+        ]
+        for group, before, changes in zip(self.param_groups, self._in_force, moved, strict=True):
+            group.update({name: before[name] for name in changes})
+        try:
+            yield
+        finally:
+            for group, changes in zip(self.param_groups, moved, strict=True):
+                group.update(changes)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns what the forward pass runs in."""
