@@ -80,6 +80,15 @@ def test_colours_may_be_chosen() -> None:
     assert panels(made.render(grey(), sample()))[1][180, 40].tolist() != [90] * 3
 
 
+@pytest.mark.parametrize(
+    ("arguments", "box", "ink"),
+    [({}, "yellow", [0, 0, 0]), ({}, "navy", [255] * 3), ({"text_color": "red"}, "navy", [255, 0, 0])],
+)
+def test_what_is_written_shows_on_the_colour_of_the_box(arguments: Any, box: str, ink: list[int]) -> None:
+    _, truth, _ = panels(visualizer(bbox_color=box, **arguments).render(grey(), sample()))
+    assert ink in truth[60:76, 40:70].reshape(-1, 3).tolist()
+
+
 def test_a_picture_without_instances_is_drawn() -> None:
     given = DetDataSample(gt_instances=instances([], []))
     plain, truth = panels(visualizer().render(grey(), given))

@@ -14,6 +14,7 @@ from footplate.tasks.detection.sample import DetDataSample
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 
 _Picture = npt.NDArray[np.uint8]
+_TEXT_SIZE = 12
 _SMALLEST = 320  # pixels of the longer side, so that what is written at boxes can be read
 
 
@@ -28,7 +29,7 @@ class DetLocalVisualizer(Visualizer):
         save_dir: The folder of the run.
         bbox_color: One colour for all boxes, or one for each class; by default the palette of the data set, or as
             many distinct ones as needed.
-        text_color: Of what is written at the boxes.
+        text_color: Of what is written at the boxes; by default black or white, whichever shows on the box's colour.
         line_width: Of the boxes, in pixels.
         alpha: How much masks cover the picture, 0 to 1.
 
@@ -48,7 +49,7 @@ class DetLocalVisualizer(Visualizer):
         vis_backends: Sequence[Any] | None = None,
         save_dir: str | None = None,
         bbox_color: Color | Sequence[Color] | None = None,
-        text_color: Color = (255, 255, 255),
+        text_color: Color | None = None,
         line_width: float = 2,
         alpha: float = 0.4,
     ) -> None:
@@ -139,7 +140,8 @@ class DetLocalVisualizer(Visualizer):
         scores = as_array(instances.scores).tolist() if "scores" in instances else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self._name_of(label) if score is None else f"{self._name_of(label)} {score:.2f}"
-            self.draw_texts(text, box[None, :2], colors=self.text_color, background=color)
+            ink = self.text_color or _readable_on(color)
+            self.draw_texts(text, box[None, :2], font_sizes=_TEXT_SIZE, colors=ink, background=color)
         return self.get_image()
 
     def _colors(self, count: int) -> list[tuple[int, int, int]]:
@@ -151,6 +153,12 @@ class DetLocalVisualizer(Visualizer):
     def _name_of(self, position: int) -> str:
         classes = self.dataset_meta.get("classes") or ()
         return str(classes[position]) if position < len(classes) else f"class {position}"
+
+
+def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
+    """Black on bright colours, white on dark ones, as the eye weighs red, green and blue."""
+    red, green, blue = color
+    return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def _enlarged(picture: _Picture) -> _Picture:
