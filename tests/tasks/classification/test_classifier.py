@@ -87,3 +87,11 @@ def test_a_few_steps_learn() -> None:
         optimizer.step()
         losses.append(loss.item())
     assert losses[-1] < 0.1 < 1.0 < losses[0]
+
+
+def test_mirror_images_may_have_a_say() -> None:
+    model, pictures = classifier(flip_test=True).eval(), torch.randn(3, 1, 12, 12)
+    scores = (model(pictures) + model(pictures.flip(-1))) / 2  # the head is linear
+    assert not torch.allclose(scores, model(pictures), atol=1e-4)
+    found = torch.stack([each.pred_score for each in model(pictures, mode="predict")])
+    assert torch.allclose(found, scores.softmax(dim=1), atol=1e-6)

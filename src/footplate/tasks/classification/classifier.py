@@ -24,6 +24,7 @@ class ImageClassifier(BaseModel):
         train_cfg: `augments` in it, one or several, mix each batch as `batch_augments` of the preprocessor does.
         data_preprocessor: See `BaseModel`; a dict without `type` is a ClsDataPreprocessor's.
         init_cfg: See `BaseModel`.
+        flip_test: Predict from features averaged over the picture and its mirror image.
 
     Raises:
         ArgumentError: `train_cfg` and the preprocessor both mix batches.
@@ -47,11 +48,14 @@ class ImageClassifier(BaseModel):
         train_cfg: Mapping[str, Any] | None = None,
         data_preprocessor: _Part | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+        *,
+        flip_test: bool = False,
     ) -> None:
         super().__init__(_with_augments(data_preprocessor, train_cfg or {}), init_cfg)
         self.backbone: nn.Module = _build("backbone", backbone)
         self.neck: nn.Module = nn.Identity() if neck is None else _build("neck", neck)
         self.head: nn.Module | None = None if head is None else _build("head", head)
+        self.flip_test = flip_test
 
     def forward(
         self,
@@ -78,12 +82,21 @@ class ImageClassifier(BaseModel):
             return features if self.head is None else self.head(features)
         if self.head is None:
             raise ArgumentError(f"a classifier without a head cannot answer '{mode}'", key="head")
+        if mode == "predict" and self.flip_test:
+            features = _averaged(features, self.extract_feat(inputs.flip(-1)))
         answer: Any = self.head.loss if mode == "loss" else self.head.predict
         return answer(features, data_samples)
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns what the neck makes of pictures ``(N, C, H, W)``: a tensor or a tuple of several."""
         return self.neck(self.backbone(inputs))
+
+
+def _averaged(first: Any, second: Any) -> Any:
+    """The mean of two tensors, or of two tuples of tensors."""
+    if isinstance(first, Tensor):
+        return (first + second) / 2
+    return tuple(map(_averaged, first, second))
 
 
 def _with_augments(preprocessor: _Part | None, train_cfg: Mapping[str, Any]) -> _Part | None:
