@@ -36,7 +36,8 @@ def write_data(folder: Path) -> None:
     """Pictures with two things each, one of them annotated as a crowd, and a category that is not wanted."""
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         (folder / split).mkdir(parents=True)
         for number in range(1, 5):
             pixels = rng.integers(0, 60, (50 + number, 80, 3)).astype(np.uint8)
