@@ -1,0 +1,34 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from footplate.config import Config, apply_overrides
+from footplate.engine import Runner
+from footplate.recipes import find_config
+from footplate.tasks.segmentation import SegFormer
+from tests.recipes.configs.test_fashion_seg import SHORT
+
+SMALL = [
+    *(each for each in SHORT if not each.startswith("model.")),
+    "model.config.hidden_sizes=[8,8,16]",
+    "model.config.num_attention_heads=[1,1,2]",
+    "model.config.depths=[1,1,1]",
+    "model.config.decoder_hidden_size=16",
+]
+
+
+@pytest.mark.filterwarnings("default:::transformers")
+def test_it_trains_as_fashion_seg_does(tmp_path: Path) -> None:
+    cfg = Config.fromfile(find_config("fashion-segformer"))
+    assert cfg.train_dataloader == Config.fromfile(find_config("fashion-seg")).train_dataloader
+    apply_overrides(cfg, SMALL)
+    cfg.work_dir = str(tmp_path)
+    runner = Runner.from_cfg(cfg)
+    assert isinstance(runner.model, SegFormer)
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.train()
+    after = torch.load(tmp_path / "iter_4.pth", weights_only=True)["state_dict"]
+    assert sum(not torch.equal(before[name], after[name]) for name in before) > 0.9 * len(before)
+    assert runner.val_loop is not None
+    assert 0 <= runner.val_loop.metrics["mIoU"] <= 100
