@@ -1,5 +1,6 @@
 import multiprocessing
 import os
+import select
 import signal
 import time
 from collections.abc import Callable
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 import torch
 from torch.utils.data import Dataset, get_worker_info
+from torch.utils.data._utils import worker as torch_worker
 
 from footplate import Runner
-from footplate.data import SampleLoader, naming_lost_workers
+from footplate.data import SampleLoader, build_dataloader, naming_lost_workers
 from footplate.data.workers import WorkerStart
-from footplate.errors import DataError
+from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
 
@@ -30,6 +32,11 @@ class Fatal(Dataset[Any]):
         if index == 5 and get_worker_info() is not None:
             if self.deed == "wait":
                 time.sleep(30)
+            if self.deed == "hang":
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as one that hangs in C hears none
+                time.sleep(300)
+            if self.deed == "take":
+                raise MemoryError
             numbers = {"kill": [signal.SIGKILL], "tell": [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]}
             for number in numbers.get(self.deed, []):
                 os.kill(os.getpid(), number)
@@ -52,11 +59,7 @@ def tell(path: Path, work: Callable[[], Any]) -> None:
 def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, in_a_run: bool) -> None:
     loader = make("kill")
 
-    def read() -> None:
-        with naming_lost_workers([loader]):
-            list(loader)
-
-    work = Runner(**settings(tmp_path, train_dataloader=loader)).train if in_a_run else read
+    work = Runner(**settings(tmp_path, train_dataloader=loader)).train if in_a_run else lambda: read(loader)
     process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
     process.start()
     process.join()
@@ -74,13 +77,82 @@ def test_workers_that_give_no_answer_are_named_with_their_samples() -> None:
         list(loader)
 
 
+def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> None:
+    loader = make("hang", timeout=1, persistent_workers=True)
+    assert loader.whereabouts is not None
+    started = time.monotonic()
+    with pytest.raises(DataError) as caught:
+        Runner(**settings(tmp_path, train_dataloader=loader)).train()
+    assert time.monotonic() - started < 10
+    assert caught.value.notes == ("a loader's `timeout` says how long to wait, 0 without an end",)
+    for process in loader.whereabouts.processes():
+        assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
+    assert len(list(make("nothing"))) == 8  # other loaders still work
+
+
+def test_a_worker_without_memory_is_named_with_its_sample() -> None:
+    with pytest.raises(DataError, match="sample 5 of the data set 'Fatal' cannot be read: MemoryError"):
+        list(make("take"))
+
+
+@pytest.mark.parametrize(
+    ("signal_name", "hint"),
+    [
+        ("Killed", "if the kernel killed it for lack of memory, fewer workers help"),
+        ("Bus error", "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help"),
+    ],
+)
+def test_what_may_have_killed_it_is_told(signal_name: str, hint: str) -> None:
+    loader, nobody = make("nothing"), 1 << 30
+    assert loader.whereabouts is not None
+    loader.whereabouts.note(1, nobody, 7, 3)
+    with pytest.raises(DataError, match="died while it read sample 3") as caught, naming_lost_workers([loader]):
+        raise RuntimeError(f"DataLoader worker (pid {nobody}) is killed by signal: {signal_name}. ")
+    assert caught.value.notes[1] == hint
+
+
+def read(loader: SampleLoader) -> None:
+    with naming_lost_workers([loader]):
+        list(loader)
+
+
+def test_workers_have_an_end_to_wait_for_by_default() -> None:
+    def timeout(**section: Any) -> float:
+        built: SampleLoader = build_dataloader({"dataset": Fatal("nothing"), **section})
+        return built._reader.timeout
+
+    assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
+    with pytest.raises(ArgumentError, match="timeout is a number of seconds") as caught:
+        timeout(num_workers=1, timeout=-1)
+    assert caught.value.key == "timeout"
+
+
 def test_signals_for_the_run_pass_workers_by() -> None:
     assert len(list(make("tell"))) == 8
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(104, "reset"), EOFError(), FileNotFoundError(2, "socket")])
+def test_a_worker_that_dies_while_it_hands_over_is_named_too(tmp_path: Path, error: Exception) -> None:
+    def work() -> None:
+        loader = make("wait")
+        assert loader.whereabouts is not None
+        with naming_lost_workers([loader]):
+            batches = iter(loader)
+            next(batches)
+            os.kill(loader.whereabouts.processes()[0], signal.SIGKILL)
+            raise error
+
+    process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
+    process.start()
+    process.join()
+    assert (tmp_path / "told").read_text().startswith("a worker of the data loader died while it read sample ")
 
 
 def test_other_errors_stay_as_they_are() -> None:
     with pytest.raises(RuntimeError, match="^own mistake$"), naming_lost_workers([make("nothing"), [1]]):
         raise RuntimeError("own mistake")
+    with pytest.raises(FileNotFoundError, match="own file"), naming_lost_workers([[1]]):
+        raise FileNotFoundError("own file")
 
 
 def test_the_loaders_own_beginning_is_kept() -> None:
@@ -93,17 +165,35 @@ def test_the_loaders_own_beginning_is_kept() -> None:
     assert begun.tolist() == [1, 1]
 
 
-def test_a_worker_that_begins_without_its_main_process_leaves() -> None:
+def test_a_worker_leaves_when_its_main_process_dies() -> None:
+    reader, writer = os.pipe()
+    main = multiprocessing.get_context("fork").Process(target=_begin_and_die, args=(reader, writer))
+    main.start()
+    os.close(writer)
+    main.join()
+    assert main.exitcode == -signal.SIGKILL
+    assert os.read(reader, 1) == b"x"
+    alive, _, _ = select.select([reader], [], [], 20)
+    assert alive
+    assert os.read(reader, 1) == b""  # the worker's end is closed
+    os.close(reader)
+
+
+def _begin_and_die(reader: int, writer: int) -> None:
     loader = make("nothing")
     assert loader.whereabouts is not None
     start = WorkerStart(None, loader.whereabouts)
-    start.main = 1  # stands for a process that died meanwhile
-    orphan = multiprocessing.get_context("fork").Process(target=_begin, args=(start,))
-    orphan.start()
-    orphan.join()
-    assert orphan.exitcode == 0
+    worker = multiprocessing.get_context("fork").Process(target=_begin, args=(start, writer))
+    worker.start()
+    select.select([reader], [], [])
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _begin(start: WorkerStart) -> None:
+def _begin(start: WorkerStart, writer: int) -> None:
     start(0)
-    os._exit(1)
+    os.write(writer, b"x")
+    main = multiprocessing.parent_process()
+    while main is not None and os.getppid() == main.pid:
+        time.sleep(0.01)
+    while torch_worker.ManagerWatchdog().is_alive():  # as torch begins to look only now
+        time.sleep(0.01)

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
+from footplate.data.handing_over import HandOver
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
@@ -65,11 +66,16 @@ class BatchReader(Dataset[Any]):
         self.seed = seed
         self._whereabouts = whereabouts
         self._generators: SampleGenerators | None = None
+        self._hand_over: HandOver | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
         worker = get_worker_info()
         if worker is not None:
-            return self._read(key, worker.id, os.getpid())
+            if self._hand_over is None:
+                self._hand_over = HandOver(_unsendable)
+            batch = self._read(key, worker.id, os.getpid())
+            self._hand_over.note(batch, key.indices)
+            return batch
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
@@ -112,6 +118,16 @@ def _sample_error(dataset: Any, index: Any, error: Exception) -> DataError:
 def _batch_error(indices: Sequence[Any], error: Exception) -> DataError:
     shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
     return DataError(f"the samples {shown} cannot be put into a batch: {_summary(error)}", notes=_details(error))
+
+
+def _unsendable(indices: Sequence[Any], error: Exception) -> ReadFailure:
+    shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
+    which = f"sample {shown}" if len(indices) == 1 else f"the batch of samples {shown}"
+    told = DataError(
+        f"{which} cannot go from a worker to the main process: {_summary(error)}",
+        notes=["what a worker reads has to be picklable; num_workers=0 reads in the main process"],
+    )
+    return _failure(told, error)
 
 
 def _summary(error: Exception) -> str:

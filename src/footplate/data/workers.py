@@ -1,19 +1,33 @@
 """Worker processes: what they do with signals, and which sample one that died was at."""
 
+import contextlib
+import multiprocessing
 import os
 import re
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from multiprocessing.sharedctypes import RawArray
 from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
+from torch.utils.data._utils import worker as torch_worker
+
 from footplate.errors import DataError
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after (\d+) seconds")
+_HINTS = (
+    ("killed by signal: Killed", "if the kernel killed it for lack of memory, fewer workers help"),
+    (
+        "killed by signal: Bus error",
+        "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help",
+    ),
+)
+_MOMENT = 2.0  # seconds that a process may take to die
 _FIELDS = 3  # of a worker: process, position + 1, index
 
 
@@ -26,20 +40,17 @@ class WorkerStart:
         own: The loader's `worker_init_fn`.
         whereabouts: Tells that the main process is leaving.
 
-    Attributes:
-        main: The process that reads; a worker that finds it dead at its beginning leaves, for torch takes whoever
-            is the parent then for the main process.
+    When the main process dies, the worker leaves within seconds. Torch looks for that by itself, but takes for the
+    main process whoever is the parent when it begins to look: another one, if the main process has just died.
     """
 
     def __init__(self, own: Callable[[int], None] | None, whereabouts: "Whereabouts") -> None:
         self._own = own
         self._whereabouts = whereabouts
-        self.main = os.getpid()
 
     def __call__(self, worker: int) -> None:
         """Begins worker number `worker`."""
-        if os.getppid() != self.main:
-            os._exit(0)
+        _watch_for_main()
         for name in ("SIGINT", "SIGUSR1"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
@@ -88,7 +99,7 @@ class Whereabouts:
         return [process for process in self._slots[:-1:_FIELDS] if process]
 
 
-@contextmanager
+@contextlib.contextmanager
 def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     """Says which sample a worker was at, where torch only says that one died.
 
@@ -99,12 +110,31 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     """
     try:
         yield
-    except (RuntimeError, EOFError, ConnectionError) as error:  # the last two where it died while it handed over
+    except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         found = [loader.whereabouts for loader in loaders if getattr(loader, "whereabouts", None) is not None]
-        told = _explained(str(error), found)
+        message = str(error)
+        if found and not isinstance(error, RuntimeError):  # a worker died while it handed over, perhaps
+            message = _death_among([process for each in found for process in each.processes()]) or message
+        told = _explained(message, found)
         if told is None:
             raise
+        _end(process for each in found for process in each.processes())
         raise told from error
+
+
+def _death_among(processes: list[int]) -> str | None:
+    """Returns what torch says of a worker that is dead, or will be in a moment; None where all live."""
+    deadline = time.monotonic() + _MOMENT
+    try:
+        while hasattr(os, "waitid") and time.monotonic() < deadline:
+            for process in processes:
+                with contextlib.suppress(ChildProcessError):
+                    if os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG):
+                        return f"DataLoader worker (pid {process}) exited unexpectedly"
+            time.sleep(0.01)
+    except RuntimeError as error:  # torch's own word, which comes whatever is being done
+        return str(error)
+    return None
 
 
 def _explained(message: str, found: list[Whereabouts]) -> DataError | None:
@@ -112,7 +142,10 @@ def _explained(message: str, found: list[Whereabouts]) -> DataError | None:
     if late:
         indices = [each.of(process) for each in found for process in each.processes()]
         at = ", ".join(str(index) for index in indices if index is not None)
-        return DataError(f"no worker of the data loader gave a batch in {late[1]} s: they were at samples {at}")
+        return DataError(
+            f"no worker of the data loader gave a batch in {late[1]} s: they were at samples {at}",
+            notes=["a loader's `timeout` says how long to wait, 0 without an end"],
+        )
     if not died:
         return None
     for process in map(int, died[1].replace(" ", "").split(",")):
@@ -127,7 +160,43 @@ def _explained(message: str, found: list[Whereabouts]) -> DataError | None:
 
 def _reasons(process: int, message: str) -> list[str]:
     reason = message.split("\n", 1)[0].strip()
-    return [f"process {process}: {reason}", "if the kernel killed it for lack of memory, fewer workers help"]
+    return [f"process {process}: {reason}", *(hint for sign, hint in _HINTS if sign in message)]
+
+
+def _end(processes: Iterable[int]) -> None:
+    """Kills the workers of a run that is over, which may keep this process from ending.
+
+    One that hangs may hear no milder signal; one that died may have held the lock of the queue that they share.
+    """
+    if not hasattr(signal, "SIGCHLD"):
+        return
+    # Torch raises an error, wherever this process is by then, when a worker dies; in the main thread alone.
+    here = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if here else None
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError, ChildProcessError):
+            os.kill(process, signal.SIGKILL)
+            os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    if here:
+        signal.signal(signal.SIGCHLD, before if before is not None else signal.SIG_DFL)
+
+
+def _watch_for_main() -> None:
+    """Tells torch, in the process of a worker, whose death to look for."""
+    main = multiprocessing.parent_process()
+    if main is None or main.pid is None or sys.platform == "win32":
+        return
+    known = main.pid
+    if os.getppid() == known:
+
+        class Watchdog(torch_worker.ManagerWatchdog):
+            def __init__(self) -> None:
+                super().__init__()
+                self.manager_pid = known
+
+        torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
+    elif not main.is_alive():  # else a server forks for it, whose end torch sees
+        os._exit(0)
 
 
 def _leave(slots: Any) -> None:
