@@ -1,0 +1,32 @@
+"""What CONTRIBUTING.md shows works: the files of a new task, and no change elsewhere."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_a_task_is_a_folder(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__"))
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    files = re.findall(r'```python title="(.*?)"\n(.*?)```', text, re.DOTALL)
+    assert [name for name, _ in files] == [
+        "src/footplate/tasks/counting/__init__.py",
+        "src/footplate/tasks/counting/counting.py",
+        "src/footplate/recipes/configs/dots.py",
+    ]
+    for name, content in files:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(content)
+    code = [sys.executable, "-m", "footplate", "train", "dots", "--work-dir", "out"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "src"), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(code, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    lines = next((tmp_path / "out").glob("*/vis_data/scalars.json")).read_text().splitlines()
+    assert json.loads(lines[-1])["count/error"] < 0.5
+    assert list((tmp_path / "out").glob("best_count_error_epoch_12.pth"))
