@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train test slow faults clean
+.PHONY: setup train tasks test slow faults clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -16,6 +16,10 @@ setup: .venv/ready
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
 train: setup
 	$(BIN)/footplate train fashion-seg
+
+# Trains every recipe at full length and prints a table: figure, bar, time, where the pictures lie.
+tasks: setup
+	$(BIN)/python benchmarks/tasks.py
 
 # Formatting, lint, types, layers, tests.
 test: setup
