@@ -54,12 +54,12 @@ def test_two_resizings_note_the_whole_factor() -> None:
     assert changed({"type": "Resize", "scale": (4, 4)}, given)["scale_factor"] == (0.5, 1.0)
 
 
-@pytest.mark.parametrize(("clip", "right"), [(True, 16), (False, 20)])
-def test_boxes_are_cut_at_the_border(clip: bool, right: int) -> None:
+@pytest.mark.parametrize(("clip", "sides"), [(True, [0, 0, 16, 4]), (False, [-2, 0, 20, 4])])
+def test_boxes_are_cut_at_the_border(clip: bool, sides: list[int]) -> None:
     given = sample()
-    given["gt_bboxes"][0, 2] = 10
+    given["gt_bboxes"][0, [0, 2]] = -1, 10
     found = changed({"type": "Resize", "scale_factor": 2, "clip_object_border": clip}, given)
-    assert found["gt_bboxes"][0].tolist() == [0, 0, right, 4]
+    assert found["gt_bboxes"][0].tolist() == sides
 
 
 def test_pictures_of_any_kind_are_resized() -> None:
