@@ -83,6 +83,28 @@ def test_a_part_takes_what_lies_under_a_prefix(checkpoint: str, prefix: str) -> 
     assert weights({**LINEAR, "val": 2}, part_cfg) == [2, 2, 8, 8, 8]
 
 
+def test_keys_of_a_checkpoint_are_revised_and_what_matched_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    state = {"module.old.linear.weight": torch.full((1, 1), 7.0), "module.old.extra": torch.zeros(1)}
+    torch.save({"state_dict": state}, tmp_path / "c.pth")
+    revise_keys = [(r"^module\.", ""), (r"^old\.", "backbone.")]
+    cfg = {
+        "type": "Pretrained",
+        "checkpoint": str(tmp_path / "c.pth"),
+        "prefix": "backbone",
+        "revise_keys": revise_keys,
+    }
+    part = Part(cfg)
+    part.init_weights()
+    assert part.linear.weight.item() == 7.0
+    told = next(each for each in caplog.messages if each.startswith("loaded "))
+    assert told.splitlines()[0] == f"loaded 1 of 2 tensors from '{tmp_path}/c.pth'"
+    assert "missing in the file" in told
+    assert "linear.bias" in told
+    assert "extra" in told
+
+
 def test_weights_are_initialized_once(caplog: pytest.LogCaptureFixture) -> None:
     part = Part({**LINEAR, "val": 2})
     assert not part.is_init

@@ -96,10 +96,14 @@ _SECOND_HOOKS = _from(
     "CheckpointHook",
     "DistSamplerSeedHook",
     "EMAHook",
+    "EarlyStoppingHook",
     "EmptyCacheHook",
     "IterTimerHook",
     "LoggerHook",
+    "NaiveVisualizationHook",
     "ParamSchedulerHook",
+    "PrepareTTAHook",
+    "ProfilerHook",
     "RuntimeInfoHook",
     "SyncBuffersHook",
 ) | _from("footplate.engine", "Hook")
@@ -218,7 +222,7 @@ SECOND_GENERATION: dict[str, Names] = {
     "mmengine.model": {
         **_MODULES,
         **_AVERAGES,
-        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "ImgDataPreprocessor"),
+        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "BaseTTAModel", "ImgDataPreprocessor"),
         **_from("footplate.distributed", "is_model_wrapper"),
         **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
     },

@@ -272,19 +272,28 @@ class PretrainedInit:
     Args:
         checkpoint: Its path.
         prefix: Take only what lies under it: "backbone".
+        revise_keys: Pairs (regular expression, replacement) for the checkpoint's keys, before `prefix` is taken off.
         map_location: Accepted for configs that set it; weights go where the module lies.
 
     Raises:
         CheckpointError: While initializing: it cannot be read, or nothing in it fits.
     """
 
-    def __init__(self, checkpoint: str, prefix: str | None = None, map_location: str | None = None) -> None:
+    def __init__(
+        self,
+        checkpoint: str,
+        prefix: str | None = None,
+        map_location: str | None = None,
+        *,
+        revise_keys: Sequence[tuple[str, str]] = ((r"^module\.", ""),),
+    ) -> None:
         self.checkpoint = checkpoint
+        self.revise_keys = [(pattern, replacement) for pattern, replacement in revise_keys]
         self.prefix = prefix.removesuffix(".") + "." if prefix else None
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
         """Fills `module`; `everything` makes no difference."""
-        load_weights(module, self.checkpoint, prefix=self.prefix)
+        load_weights(module, self.checkpoint, prefix=self.prefix, revise_keys=self.revise_keys)
 
 
 def bias_from_probability(probability: float) -> float:
