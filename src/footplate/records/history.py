@@ -83,6 +83,11 @@ class HistoryBuffer:
     def __len__(self) -> int:
         return min(self._written + len(self._pending), self._capacity)
 
+    @property
+    def total(self) -> int:
+        """How many values there were, with those that are kept no longer."""
+        return self._written + len(self._pending)
+
     def append(self, value: float | Tensor) -> None:
         """Keeps `value`: a number, or a detached 0-d tensor on any device."""
         if isinstance(value, Tensor) and value.is_cpu:
