@@ -5,8 +5,7 @@ Copy this file to begin a config of your own: `footplate train my-config.py`.
 
 # Data: 700 items to train on, each time a little turned, scaled, shifted or mirrored; 200 other ones to test on.
 train_pipeline = [
-    dict(type="RandomWarp", turn=10, scale=(0.85, 1.2), stretch=0.08, shear=0.1, shift=0.08, flip=0.5),
-    dict(type="RandomErasing", erase_prob=0.25, area_range=(0.02, 0.2)),
+    dict(type="RandomWarp", turn=15, scale=(0.75, 1.3), stretch=0.08, shear=0.1, shift=0.1, flip=0.5),
     dict(type="PackInputs"),
 ]
 test_pipeline = [dict(type="PackInputs")]
@@ -49,6 +48,7 @@ model = dict(
         num_classes=10,
         batch_augments=dict(augments=dict(type="Mixup", alpha=0.3), probs=0.5),
     ),
+    flip_test=True,
 )
 
 # Training: 100 iterations of warm-up, then down to zero along a cosine.

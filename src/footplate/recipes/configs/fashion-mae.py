@@ -32,10 +32,10 @@ test_dataloader = val_dataloader
 val_evaluator = [dict(type="KNNProbe", k=20), dict(type="LinearProbe", l2=0.01)]
 test_evaluator = val_evaluator
 
-# Model: 16 patches of 7 x 7 pixels, of which the encoder sees 6.
+# Model: 16 patches of 7 x 7 pixels, of which the encoder sees 8.
 model = dict(
     type="MAE",
-    backbone=dict(type="MAEViT", img_size=28, patch_size=7, in_channels=1, embed_dims=96, num_layers=4, mask_ratio=0.6),
+    backbone=dict(type="MAEViT", img_size=28, patch_size=7, in_channels=1, embed_dims=96, num_layers=4, mask_ratio=0.5),
     neck=dict(
         type="MAEPretrainDecoder",
         num_patches=16,
@@ -51,7 +51,7 @@ model = dict(
 
 # Training: AdamW, each layer with a rate of its own, the lower the nearer to the picture; a warm-up of a tenth, then
 # down to zero along a cosine.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=1500, val_interval=750)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2400, val_interval=800)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -61,14 +61,14 @@ optim_wrapper = dict(
     paramwise_cfg=dict(num_layers=4, decay_rate=0.9, decay_type="layer_wise"),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=150, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=150, end=1500, by_epoch=False),
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=240, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0, begin=240, end=2400, by_epoch=False),
 ]
 
 # Records. The first validation, before training, tells what the untrained network's features are worth.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=750, max_keep_ckpts=2),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),

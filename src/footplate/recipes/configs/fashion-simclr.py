@@ -43,14 +43,14 @@ test_evaluator = val_evaluator
 # Model.
 model = dict(
     type="SimCLR",
-    backbone=dict(type="SmallResNet", in_channels=1, widths=(32, 64, 128), depths=(1, 1, 1)),
-    neck=dict(type="NonLinearNeck", in_channels=128, hid_channels=128, out_channels=64, num_layers=2),
+    backbone=dict(type="SmallResNet", in_channels=1, widths=(48, 96, 192), depths=(1, 1, 1)),
+    neck=dict(type="NonLinearNeck", in_channels=192, hid_channels=192, out_channels=64, num_layers=2),
     head=dict(type="ContrastiveHead", temperature=0.2),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
 # Training: LARS, with a warm-up of a tenth, then down to zero along a cosine.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=600, val_interval=300)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=400, val_interval=200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -69,14 +69,14 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=60, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=60, end=600, by_epoch=False),
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=40, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0, begin=40, end=400, by_epoch=False),
 ]
 
 # Records. The first validation, before training, tells what the untrained network's features are worth.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=300, max_keep_ckpts=2),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=200, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
