@@ -31,7 +31,7 @@ def kept(tmp_path: Path, *, interval: int = 2, **changes: Any) -> list[tuple[int
 def test_a_logger_of_ones_own_logs_at_the_interval(tmp_path: Path) -> None:
     found = kept(tmp_path)
     assert [step for step, _ in found] == [2, 4, 6, 8, 10, 12]
-    assert set(found[0][1]) == {"train/lr", "train/loss_cls", "train/acc", "train/loss", "learning_rate", "momentum"}
+    assert set(found[0][1]) == {"train/loss_cls", "train/acc", "train/loss", "learning_rate", "momentum"}
     assert found[0][1]["learning_rate"] == 0.1
 
 
@@ -42,6 +42,24 @@ def test_a_rest_is_left_out_or_logged(tmp_path: Path) -> None:
 def test_a_workflows_validation_is_logged_with_its_epoch(tmp_path: Path) -> None:
     found = kept(tmp_path, workflow=[("train", 1), ("val", 1)])
     assert [step for step, tags in found if "val/loss" in tags] == [1, 2, 3]
+
+
+def test_metrics_are_logged_alone_with_their_epoch(tmp_path: Path) -> None:
+    found = kept(tmp_path, evaluation={"interval": 1, "metric": "accuracy"}, workflow=[("train", 1), ("val", 1)])
+    rates = {"learning_rate", "momentum"}
+    assert [(step, set(tags) - rates) for step, tags in found if "val/accuracy" in tags] == [
+        (epoch, {"val/accuracy"}) for epoch in (1, 2, 3)
+    ]
+    assert [set(tags) - rates for _, tags in found if "val/loss" in tags] == [
+        {"val/loss_cls", "val/acc", "val/loss"}
+    ] * 3
+
+
+def test_a_validation_by_itself_is_not_logged(tmp_path: Path) -> None:
+    log = {"interval": 2, "hooks": [{"type": "KeepingLoggerHook"}]}
+    runner = Runner.from_cfg(first(tmp_path, log_config=log, evaluation={"interval": 1, "metric": "accuracy"}))
+    assert runner.val() is not None
+    assert next(hook for hook in runner.hooks if isinstance(hook, KeepingLoggerHook)).kept == []
 
 
 def test_a_run_by_iterations(tmp_path: Path) -> None:

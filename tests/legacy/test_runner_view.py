@@ -106,8 +106,8 @@ def test_values_for_the_log_arrive(tmp_path: Path) -> None:
     assert runner.message_hub.get_scalar("train/grad_norm").mean() == 2.0
     last = seen.answers[3][1]
     assert (last["share"], last["grad_norm"], seen.answers[3][2]) == (pytest.approx(0.25), 2.0, True)
-    assert view_of(runner).log_buffer.val_history["share"][:3] == [0.0, 0.1, 0.2]
-    assert view_of(runner).log_buffer.n_history["share"][:2] == [1.0, 1.0]
+    assert view_of(runner).log_buffer.val_history["share"] == pytest.approx([0.8, 0.9, 1.0, 1.1])  # the last epoch's
+    assert view_of(runner).log_buffer.n_history["grad_norm"] == [4.0] * 4
 
 
 def test_a_hook_saves(tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ class FallLrUpdaterHook(LrUpdaterHook):
 @HOOKS.register_module()
 class FallMomentumUpdaterHook(MomentumUpdaterHook):
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
-        return float(base_momentum * (1 - runner.epoch / runner.max_epochs))
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_momentum * (1 - done / whole))
 
 
 class Rates(Hook):
@@ -81,6 +82,17 @@ def test_its_place_is_that_of_the_schedule(tmp_path: Path) -> None:
     runner = Runner.from_cfg(first(tmp_path, lr_config={"policy": "fall"}, momentum_config={"policy": "Fall"}))
     line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("before_train_iter"))
     assert "FallLrUpdaterHook (VERY_HIGH), FallMomentumUpdaterHook (HIGH), IterTimerHook (LOW)" in line
+
+
+@pytest.mark.parametrize(("said", "momentum"), [({}, 0.9), ({"by_epoch": False}, 0.9 * (1 - 11 / 12))])
+def test_a_momentum_policy_counts_epochs_even_in_a_run_by_iterations(
+    tmp_path: Path, said: dict[str, Any], momentum: float
+) -> None:
+    # Which never begins one: the first generation tells only learning rates that the run counts iterations.
+    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 12}, "lr_config": None}
+    runner = Runner.from_cfg(first(tmp_path, momentum_config={"policy": "Fall", **said}, **changes))
+    runner.train()
+    assert runner.optim_wrapper.param_groups[0]["momentum"] == pytest.approx(momentum)
 
 
 @pytest.mark.parametrize(

@@ -168,7 +168,9 @@ def _viewed(hook: Hook, event: str) -> Callable[..., Any]:
 
 
 def _note_rates(runner: "Runner", **arguments: Any) -> None:
-    view_of(runner).note_rates()
+    view = view_of(runner)
+    view.follow("before_train_iter", arguments)
+    view.note_rates()
 
 
 def call_hooks(view: RunnerView, event: str) -> None:

@@ -1,13 +1,18 @@
 """The base of loggers that were written for the first generation."""
 
 from collections import OrderedDict
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from footplate.legacy.hook import Hook
+from footplate.legacy.runner_view import view_of
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
 
 
 class LoggerHook(Hook):
-    """Logs every `interval` iterations, and what a workflow's validation gave; a subclass says how in `log`.
+    """Logs every `interval` iterations, and what validations gave; a subclass says how in `log`.
 
     Args:
         interval: Iterations between two calls of `log`.
@@ -47,6 +52,20 @@ class LoggerHook(Hook):
         """Averages and logs what a workflow's validation gave."""
         runner.log_buffer.average()
         self.log(runner)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns what is called at each event; the metrics of an evaluation are logged too."""
+        return {**super().listeners(), "after_val_epoch": self._log_metrics}
+
+    def _log_metrics(self, runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
+        if "train_loop" not in vars(runner):
+            return  # nothing is trained: the first generation has no hooks there
+        view = view_of(runner)
+        view.mode = "val"
+        view.log_buffer.show(metrics or {})
+        self.log(view)
+        view.log_buffer.clear_output()
+        view.mode = "train"
 
     def get_mode(self, runner: Any) -> str:
         """Returns "train" or "val"."""

@@ -169,6 +169,8 @@ class RunnerView:
             return
         self.data_batch = arguments.get("data_batch")
         self.inner_iter = arguments["batch_idx"] % self._epoch_length
+        if event == "before_train_iter" and self.inner_iter == 0 and self._runner.train_loop.by_epoch:
+            self.log_buffer.clear()
         if "outputs" in arguments:
             self.outputs = self._outputs_of(arguments["outputs"])
 
