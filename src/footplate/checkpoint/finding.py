@@ -32,29 +32,45 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     Looked at are the files in `folder` and those beside the one that `last_checkpoint` names, newest first by
     the time that is sealed in them. Best and published checkpoints are left out: they are for use, not for
     going on. Each damaged one that is passed over is a warning.
+
+    Raises:
+        CheckpointError: The folder cannot be read, or none is whole and one cannot be read: then nobody knows
+            that there is nothing to go on with.
     """
+    unreadable: CheckpointError | None = None
     for path in candidates(folder):
         try:
             verify(path)
             holds_run = bool(_RUN_KEYS & shapes_in(path).keys())
         except CheckpointError as error:
+            if isinstance(error.__cause__, OSError):
+                unreadable = unreadable or error
             _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if holds_run:
             return path
         _logger.info("skipped: checkpoint '%s' holds weights, but no run to go on with", path)
+    if unreadable is not None:
+        raise unreadable
     return None
 
 
 def other_whole(path: "str | os.PathLike[str]") -> str | None:
     """Returns the newest whole checkpoint in the folder of `path` that is not `path`; None if there is none."""
     damaged = storage.absolute(path)
-    for candidate in candidates(storage.parent(damaged)):
-        if candidate != damaged:
-            with contextlib.suppress(CheckpointError):
-                verify(candidate)
+    with contextlib.suppress(CheckpointError):
+        for candidate in candidates(storage.parent(damaged)):
+            if candidate != damaged and _is_whole(candidate):
                 return candidate
     return None
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        verify(path)
+    except CheckpointError:
+        return False
+    return True
 
 
 def candidates(folder: "str | os.PathLike[str]") -> list[str]:
@@ -62,6 +78,9 @@ def candidates(folder: "str | os.PathLike[str]") -> list[str]:
 
     The one that `last_checkpoint` names comes first, unless another one is both later and farther: then the
     process died before it could move the pointer. Later alone may be a clock that is wrong.
+
+    Raises:
+        CheckpointError: The folder is there and cannot be read.
     """
     folders = [storage.absolute(folder)]
     pointer = read_pointer(folder)
@@ -89,8 +108,10 @@ def _progress(path: str) -> float:
 def _checkpoints_in(folder: str) -> list[str]:
     try:
         names = storage.list_dir(folder)
-    except OSError:
+    except FileNotFoundError:
         return []
+    except OSError as error:
+        raise CheckpointError(f"cannot read folder '{folder}': {error.strerror or error}") from error
     return [
         storage.join(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
     ]

@@ -39,7 +39,7 @@ def locked(folder: str) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             os.unlink(path)  # while it is still ours
-        os.close(descriptor)
+        _close(descriptor)
 
 
 def _opened(path: str, folder: str) -> int:
@@ -51,9 +51,16 @@ def _opened(path: str, folder: str) -> int:
             _take(descriptor, folder)
             if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
                 return descriptor
-        except BaseException:
-            os.close(descriptor)
+        except BaseException as error:
+            if isinstance(error, OSError) and error.filename is None:
+                error.filename = path
+            _close(descriptor)
             raise
+        _close(descriptor)
+
+
+def _close(descriptor: int) -> None:
+    with contextlib.suppress(OSError):  # it is closed all the same, and how the run ends counts more
         os.close(descriptor)
 
 

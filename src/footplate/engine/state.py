@@ -2,13 +2,14 @@
 
 import datetime
 import logging
-import os
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import capture_rng, find_latest
 from footplate.distributed import gather_objects, unwrap_model
+from footplate.errors import CheckpointError, FootplateError
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook
@@ -71,22 +72,42 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     """
     run = checkpoint.get("run", {})
     meta = checkpoint.get("meta", {})
-    runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
+    with _understood("run.loop" if run.get("loop") else "meta"):
+        runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
     if "optimizer" in checkpoint:
-        runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+        with _understood("optimizer"):
+            runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
     if "param_schedulers" in checkpoint:
-        _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
+        with _understood("param_schedulers"):
+            _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
     hub = checkpoint.get("message_hub")
     if isinstance(hub, Mapping):
-        runner.message_hub.load_state_dict(hub)
-    runner.visualizer.load_state_dict(run.get("writers", {}))
+        with _understood("message_hub"):
+            runner.message_hub.load_state_dict(hub)
+    with _understood("run.writers"):
+        runner.visualizer.load_state_dict(run.get("writers", {}))
     states = run.get("hooks", {})
     for key, hook in _keyed(runner):
         if key in states:
-            hook.load_state_dict(states[key])
+            with _understood(f"run.hooks.{key}"):
+                hook.load_state_dict(states[key])
     for key in ("optimizer", "param_schedulers"):
         if key not in checkpoint:
             _logger.warning("the checkpoint holds no '%s': it begins anew, and the run is not bit-equal", key)
+
+
+@contextmanager
+def _understood(part: str) -> Iterator[None]:
+    """Says which part of a checkpoint it is that what should take it cannot make sense of."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        if isinstance(error, FootplateError):
+            raise
+        raise CheckpointError(
+            f"the '{part}' of the checkpoint is not what this run can go on from: {type(error).__name__}: {error}",
+            notes=["load_from without resume begins with the weights alone"],
+        ) from error
 
 
 def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool]:
@@ -100,7 +121,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
     """
     if resume != "auto" and (not resume or load_from is not None):
         return load_from, bool(resume)
-    found = find_latest(work_dir) if os.path.isdir(work_dir) else None
+    found = find_latest(work_dir)
     if found is None:
         _logger.info("nothing to resume in %s: the run starts anew", work_dir)
     return found or load_from, found is not None

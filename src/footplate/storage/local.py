@@ -24,6 +24,11 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
     Raises:
         OSError: Anything failed; what `path` held before is still there.
     """
+    with _naming(path):
+        _commit(path, write)
+
+
+def _commit(path: str, write: Callable[[Sink], None]) -> None:
     folder, name = os.path.split(os.path.abspath(path))
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is a folder or a device", path)
@@ -71,6 +76,17 @@ def clean_stale(folder: str) -> list[str]:
     A living writer holds a lock on its file, which the operating system drops when it dies.
     """
     return [path for path in _partial_files(folder) if _remove_unlocked(path)]
+
+
+@contextlib.contextmanager
+def _naming(path: str) -> Iterator[None]:
+    """Names the file in errors of calls that know only a descriptor."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = path
+        raise
 
 
 def _open_aside(folder: str, name: str) -> tuple[str, int]:
