@@ -57,7 +57,7 @@ def trained(name: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any
     runner = short_runner(name, folder)
     runner.train()
     lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
-    scalars = [{k: v for k, v in json.loads(line).items() if k not in TIMED} for line in lines]
+    scalars = [{k: v for k, v in json.loads(line).items() if k.rpartition("/")[2] not in TIMED} for line in lines]
     return torch.load(folder / "iter_4.pth", weights_only=True)["state_dict"], scalars
 
 
