@@ -1,4 +1,5 @@
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.errors import ArgumentError
+from footplate.errors import FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel
 from tests.support import settings
@@ -127,10 +128,14 @@ def test_a_test_sees_the_averages_of_the_checkpoint(tmp_path: Path) -> None:
         ({"begin_iter": 5, "start_iters": 5}, "begin_iter"),
         ({"start_iters": -1}, "start_iters"),
         ({"begin_epoch": 1.5}, "begin_epoch"),
+        ({"momentum": 3}, "momentum"),
+        ({"momentumm": 0.1}, "momentumm"),
+        ({"ema_type": "ExponentialMovingAvrage"}, "ema_type"),
+        ({"ema_type": "BaseDataPreprocessor"}, "model"),
     ],
 )
-def test_a_beginning_that_makes_no_sense_is_refused(ema: dict[str, Any], key: str) -> None:
-    with pytest.raises(ArgumentError) as caught:
+def test_arguments_that_make_no_sense_are_refused_before_a_run(ema: dict[str, Any], key: str) -> None:
+    with pytest.raises(FootplateError) as caught:
         EMAHook(**ema)
     assert caught.value.key == key
 
@@ -145,3 +150,58 @@ def test_a_validation_after_training_sees_the_average(tmp_path: Path) -> None:
     assert {name: float(value) for name, value in after.items()} == {
         name: float(value) for name, value in at_the_end.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("ema", "weights"),
+    [
+        ({"ema_type": "StochasticWeightAverage", "momentum": None}, [1, 1.5, 2]),
+        ({"ema_type": "MomentumAnnealingEMA", "gamma": 2}, [1, 1.6667, 2.3333]),
+        ({"ema_type": "ExponentialMovingAverage", "interval": 2}, [1, 1, 1.2]),
+    ],
+)
+def test_every_kind_of_average_is_built_with_its_settings(
+    tmp_path: Path, ema: dict[str, Any], weights: list[float]
+) -> None:
+    given = {key: value for key, value in {"momentum": 0.1, **ema}.items() if value is not None}
+    hook = EMAHook(**given)
+    runner: Any = SimpleNamespace(model=Counter(), iter=0, epoch=0)
+    hook.before_run(runner)
+    seen = []
+    for value in (1.0, 2.0, 3.0):
+        torch.nn.init.constant_(runner.model.weight, value)
+        hook.after_train_iter(runner, 0)
+        assert hook.ema_model is not None
+        seen.append(round(float(hook.ema_model.module.weight), 4))
+    assert seen == pytest.approx(weights)
+
+
+@pytest.mark.parametrize("update_buffers", [False, True])
+def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -> None:
+    hook = EMAHook(momentum=0.5, update_buffers=update_buffers)
+    runner: Any = SimpleNamespace(model=torch.nn.BatchNorm1d(1), iter=0, epoch=0)
+    hook.before_run(runner)
+    for value in (1.0, 2.0):
+        runner.model.running_mean.fill_(value)
+        hook.after_train_iter(runner, 0)
+    assert hook.ema_model is not None
+    assert hook.ema_model.module.running_mean.item() == (1.5 if update_buffers else 2.0)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None:
+    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), should_resume=True)
+    hook = EMAHook(strict_load=strict)
+    checkpoint = {
+        "state_dict": {"weight": torch.full((1, 1), 5.0)},
+        "ema_state_dict": {"steps": torch.tensor(3), "module.weight": torch.full((1, 1), 4.0)},
+    }
+    hook.after_load_checkpoint(runner, checkpoint)
+    assert checkpoint["state_dict"]["weight"].item() == 4.0  # what training goes on with
+    if strict:
+        with pytest.raises(RuntimeError, match=r"Missing key.*module.bias"):
+            hook.before_run(runner)
+    else:
+        hook.before_run(runner)
+        assert hook.ema_model is not None
+        assert hook.ema_model.module.weight.item() == 5.0

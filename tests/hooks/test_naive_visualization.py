@@ -10,7 +10,6 @@ from PIL import Image
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.hooks import NaiveVisualizationHook
-from footplate.hooks.naive_visualization import picture_of
 from footplate.structures import BaseDataElement
 from footplate.visualization import Visualizer
 from tests.support import loader, settings
@@ -48,17 +47,6 @@ def test_the_file_is_preferred(tmp_path: Path) -> None:
     NaiveVisualizationHook().after_test_iter(runner, 0, {"inputs": torch.zeros(1, 3, 4, 5)}, outputs)
     name, picture, _ = recorder.drawn[0]
     assert (name, picture[0, 0].tolist()) == ("test_scene", [9, 8, 7])
-
-
-@pytest.mark.parametrize("batch", [None, {}, {"inputs": torch.zeros(1, 7)}, [], ["text"]])
-def test_where_there_is_no_picture(batch: Any) -> None:
-    assert picture_of(None, batch if batch != ["text"] else None, 0) is None
-
-
-def test_gray_pictures_become_coloured() -> None:
-    picture = picture_of(None, [torch.full((2, 1, 4, 5), 300.0)], 1)
-    assert picture is not None
-    assert (picture.shape, int(picture.min())) == ((4, 5, 3), 255)
 
 
 def test_an_interval_of_nothing_is_refused() -> None:

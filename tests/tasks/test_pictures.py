@@ -1,9 +1,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from PIL import Image
 
+from footplate.errors import DataError
 from footplate.structures import BaseDataElement
 from footplate.tasks.pictures import picture_of
 
@@ -21,3 +23,8 @@ def test_of_one_made_in_memory_it_is_what_the_model_was_given() -> None:
     output = BaseDataElement(metainfo={"img_path": "made/0001.png"})
     assert picture_of(output, {"inputs": inputs}, 1)[0, 0].tolist() == [1, 2, 3]
     assert picture_of(BaseDataElement(), (inputs, []), 0).tolist() == np.full((4, 5, 3), 255).tolist()
+
+
+def test_a_batch_without_pictures_is_named() -> None:
+    with pytest.raises(DataError, match="holds no picture"):
+        picture_of(BaseDataElement(), {"inputs": torch.zeros(2, 7)}, 0)

@@ -9,7 +9,7 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError, check_count, check_flag
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
@@ -70,14 +70,19 @@ class CheckpointHook(Hook):
         _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self.max_keep_best = check_count("max_keep_best", max_keep_best)
-        self.interval, self.by_epoch = interval, by_epoch
-        self.save_optimizer, self.save_param_scheduler = save_optimizer, save_param_scheduler
-        self.out_dir, self.max_keep_ckpts, self.save_last = out_dir, max_keep_ckpts, save_last
-        self.filename_tmpl = filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")
-        self.published_keys = [published_keys] if isinstance(published_keys, str) else published_keys
-        self.greater_keys, self.less_keys = _as_list(greater_keys or GREATER), _as_list(less_keys or LESS)
-        self.save_best = _as_list(save_best)
-        self.rules = self._rules(_as_list(rule))
+        self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
+        self.save_optimizer = check_flag("save_optimizer", save_optimizer)
+        self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
+        self.max_keep_ckpts, self.save_last = max_keep_ckpts, check_flag("save_last", save_last)
+        if out_dir is not None and not isinstance(out_dir, str):
+            raise ArgumentError("out_dir is the name of a folder", key="out_dir", found=out_dir)
+        self.out_dir = out_dir
+        self.filename_tmpl = _template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
+        self.published_keys = None if published_keys is None else _names("published_keys", published_keys)
+        self.greater_keys = _names("greater_keys", greater_keys or GREATER)
+        self.less_keys = _names("less_keys", less_keys or LESS)
+        self.save_best = _names("save_best", save_best)
+        self.rules = self._rules(_names("rule", rule))
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # of each metric, the best one first
         self._saved_at, self._validated_since = 0, False
@@ -91,10 +96,13 @@ class CheckpointHook(Hook):
             )
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
-        folder = runner.work_dir
-        if self.out_dir is not None:
-            folder = os.path.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
-        self._folder = runner.checkpoint_dir = folder
+        self._folder = runner.checkpoint_dir = self.folder_in(runner)
+
+    def folder_in(self, runner: "Runner") -> str:
+        """Returns where the checkpoints of a run go."""
+        if self.out_dir is None:
+            return str(runner.checkpoint_dir)
+        return storage.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
 
     def after_train_epoch(self, runner: "Runner") -> None:
         """Saves at the interval and at the end, when counting epochs."""
@@ -272,10 +280,26 @@ class CheckpointHook(Hook):
         return rule_of(key, self.greater_keys, self.less_keys)
 
 
-def _as_list(value: str | Sequence[str] | None) -> list[str]:
-    if value is None:
-        return []
-    return [value] if isinstance(value, str) else list(value)
+def _names(key: str, value: Any) -> list[str]:
+    names = [] if value is None else [value] if isinstance(value, str) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, str) for each in names):
+        raise ArgumentError(f"{key} is a name or a list of names", key=key, found=value)
+    return list(names)
+
+
+def _template(value: Any) -> str:
+    """Returns the name of checkpoints, if the number has its place in it and no reader passes it over."""
+    try:
+        known = value.format(1) != value.format(2) and value.endswith((".pth", ".pt", ".ckpt")) and "/" not in value
+    except (AttributeError, IndexError, KeyError, ValueError):
+        known = False
+    if not known:
+        raise ArgumentError(
+            "filename_tmpl is a file name with '{}' for the number, which ends in .pth",
+            key="filename_tmpl",
+            found=value,
+        )
+    return str(value)
 
 
 def _check_count_or_none(name: str, value: Any) -> None:

@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from torch import nn
+
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, at_key, check_count
+from footplate.errors import ArgumentError, UnknownNameError, check_count
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS
 
@@ -55,6 +57,7 @@ class EMAHook(Hook):
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
+        self._averaged(nn.Identity())  # what it takes is known now rather than when the run has begun
         self._loaded: Mapping[str, Any] | None = None
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
@@ -63,8 +66,7 @@ class EMAHook(Hook):
         """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
         if self.ema_model is not None and self._loaded is None:
             return
-        with at_key("EMAHook"):
-            average: BaseAveragedModel = MODELS.build(self._cfg, model=unwrap_model(runner.model))
+        average = self._averaged(unwrap_model(runner.model))
         if self._loaded is not None:
             average.load_state_dict(self._loaded, strict=self.strict_load)
             self._loaded = None
@@ -118,6 +120,18 @@ class EMAHook(Hook):
         average = checkpoint["state_dict"]
         self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
         checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
+
+    def _averaged(self, model: nn.Module) -> BaseAveragedModel:
+        try:
+            average = MODELS.build(self._cfg, model=model)
+        except UnknownNameError as error:
+            error.key = "ema_type"
+            raise
+        if not isinstance(average, BaseAveragedModel):
+            raise ArgumentError(
+                "ema_type is the name of an average of weights", key="ema_type", found=self._cfg["type"]
+            )
+        return average
 
     def _swap(self, runner: "Runner", *, to_average: bool) -> None:
         if self.ema_model is not None and self._swapped != to_average:

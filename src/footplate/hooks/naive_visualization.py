@@ -1,19 +1,14 @@
 """Hands pictures of a test and what was predicted to the visualizer, whatever the task."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from footplate.engine import Hook
 from footplate.errors import check_count
 from footplate.registry import HOOKS
-from footplate.storage import exists, open_file
 from footplate.structures import BaseDataElement
-from footplate.visualization import as_array
+from footplate.visualization import picture_of
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -57,25 +52,3 @@ class NaiveVisualizationHook(Hook):
             runner.visualizer.add_datasample(
                 f"test_{name}", picture, output, draw_gt=self.draw_gt, draw_pred=self.draw_pred, step=runner.iter
             )
-
-
-def picture_of(path: str | None, data_batch: Any, position: int) -> npt.NDArray[np.uint8] | None:
-    """Returns the picture of a sample, ``(H, W, 3)``, RGB; None where there is none.
-
-    Args:
-        path: Its file; of a picture that was composed in memory there is none.
-        data_batch: What the loader gave: a dict with `inputs`, or a sequence that begins with them, each ``(C, H, W)``
-            with values from 0 to 255.
-        position: Which one of the batch.
-    """
-    if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    inputs = data_batch.get("inputs") if isinstance(data_batch, Mapping) else data_batch[0] if data_batch else None
-    if inputs is None:
-        return None
-    planes = as_array(inputs[position])
-    if planes.ndim != 3 or planes.shape[0] not in (1, 3):
-        return None
-    planes = np.repeat(planes, 3 // planes.shape[0], axis=0)
-    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)

@@ -1,18 +1,14 @@
 """The picture that belongs to a prediction."""
 
-from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from PIL import Image
-
-from footplate.storage import exists, open_file
+from footplate import visualization
+from footplate.errors import DataError
 from footplate.structures import BaseDataElement
-from footplate.visualization import as_array
+from footplate.visualization import Picture
 
 
-def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> npt.NDArray[np.uint8]:
+def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> Picture:
     """Returns the picture as it lies on disk; of one that was composed in memory, what the model was given.
 
     Args:
@@ -22,11 +18,11 @@ def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> npt.N
 
     Returns:
         ``(H, W, 3)``, uint8, RGB.
+
+    Raises:
+        DataError: There is no picture in the batch.
     """
-    path = output.get("img_path")
-    if path is not None and exists(path):
-        with open_file(path) as file, Image.open(file) as image:
-            return np.asarray(image.convert("RGB"))
-    inputs = data_batch["inputs"] if isinstance(data_batch, Mapping) else data_batch[0]
-    planes = as_array(inputs[position])
-    return np.ascontiguousarray(planes.transpose(1, 2, 0)).clip(0, 255).astype(np.uint8)
+    found = visualization.picture_of(output.get("img_path"), data_batch, position)
+    if found is None:
+        raise DataError("the batch holds no picture (C, H, W) of 1 or 3 channels", found=type(data_batch))
+    return found

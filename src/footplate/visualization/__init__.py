@@ -2,15 +2,17 @@
 
 from footplate.visualization.colors import Color, as_rgb, distinct_colors
 from footplate.visualization.curves import draw_curves
-from footplate.visualization.drawing import Drawing, as_array
+from footplate.visualization.drawing import Drawing, Picture, as_array
 from footplate.visualization.heatmap import draw_featmap, heat_colors
 from footplate.visualization.layout import LegendEntry, arrange_panels
+from footplate.visualization.pictures import picture_of
 from footplate.visualization.visualizer import Visualizer
 
 __all__ = [
     "Color",
     "Drawing",
     "LegendEntry",
+    "Picture",
     "Visualizer",
     "arrange_panels",
     "as_array",
@@ -19,4 +21,5 @@ __all__ = [
     "draw_curves",
     "draw_featmap",
     "heat_colors",
+    "picture_of",
 ]
