@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train tasks test slow faults clean
+.PHONY: setup train tasks test slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -10,7 +10,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,export,migrate,optimizers,tensorboard,transformers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,export,migrate,optimizers,sweep,tensorboard,transformers]'
 	touch $@
 
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
@@ -33,5 +33,9 @@ slow: setup
 faults: setup
 	$(BIN)/python -m tests.faults
 
+# Every writer against its real library, each in an environment of its own below .writers/.
+writers: setup
+	$(BIN)/python scripts/writers.py
+
 clean:
-	rm -rf .venv .faults work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults .writers work_dirs .mypy_cache .ruff_cache .pytest_cache

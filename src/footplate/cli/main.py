@@ -23,6 +23,7 @@ _COMMANDS = (
     "diff",
     "analyze",
     "report",
+    "sweep",
     "replay",
     "migrate",
     "checkpoint",
@@ -74,7 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0; 1 where the command's answer is no; 2 for a mistake in what was given; 3 for a loss that is
-        not finite; 130 or 143 when a signal ended it.
+        not finite; 4 for a run that trained to its end but could not save it; 130 or 143 when a signal ended it.
     """
     arguments = build_parser().parse_args(argv)
     debug = getattr(arguments, "debug", False)

@@ -37,11 +37,11 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
     apply_overrides(cfg, arguments.cfg_options, strict=False)
     apply_overrides(cfg, arguments.set, strict=True)
     if import_custom_modules:
-        _import_custom_modules(cfg)
+        import_what_it_names(cfg)
     return cfg
 
 
-def _import_custom_modules(cfg: "Config") -> None:
+def import_what_it_names(cfg: "Config") -> None:
     """Imports what `custom_imports` names; such modules import the packages that configs were written for."""
     from footplate import compat
     from footplate.config import import_custom

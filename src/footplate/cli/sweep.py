@@ -1,0 +1,114 @@
+"""`footplate sweep`."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Any
+
+from footplate.cli.options import add_config, import_what_it_names, read_config
+
+if TYPE_CHECKING:
+    from footplate.inspection.sweep.study import TrialInfo
+
+_SHOWN = 10
+_COMPARED = 8
+
+
+def add_parser(subparsers: Any) -> argparse.ArgumentParser:
+    """Adds the command."""
+    parser: argparse.ArgumentParser = subparsers.add_parser(
+        "sweep",
+        help="try many settings of a config and compare them",
+        description="Try settings of a config, each in a run of its own, and compare them. A sweep that was "
+        "interrupted goes on; no setting is tried twice; running out of memory is noted and goes on. Needs optuna: "
+        "pip install 'footplate[sweep]'.",
+    )
+    add_config(parser)
+    parser.add_argument(
+        "--param",
+        metavar="KEY=RANGE",
+        nargs="+",
+        action="extend",
+        required=True,
+        help="what is varied: KEY=LOW..HIGH, KEY=log:LOW..HIGH, KEY=A,B,C",
+    )
+    parser.add_argument("--metric", metavar="NAME", help="what trials are judged by: the config's save_best")
+    parser.add_argument("--trials", metavar="N", type=int, default=20, help="how many, earlier ones included: 20")
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="how many at a time: 1")
+    parser.add_argument("--out", metavar="DIR", help="where study and trials lie: sweeps/<name of the config>")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="of the choice of settings: 0")
+    parser.add_argument("--no-prune", action="store_true", help="run every trial to its end")
+    parser.add_argument("--retry", action="store_true", help="try only those that failed, once more")
+    parser.set_defaults(run=run)
+    return parser
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Sweeps, and tells which settings were best."""
+    import os
+    from pathlib import Path
+
+    from footplate.errors import check_count
+    from footplate.inspection.sweep.space import parse_parameter
+
+    check_count("--trials", arguments.trials)
+    check_count("--workers", arguments.workers)
+    parameters = [parse_parameter(text) for text in arguments.param]
+    cfg = read_config(arguments)
+    from footplate.inspection.sweep.study import SweepSettings, default_metric, sweep
+
+    settings = SweepSettings(
+        folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
+        metric=arguments.metric or default_metric(cfg),
+        trials=arguments.trials,
+        workers=arguments.workers,
+        prune=not arguments.no_prune,
+        retry=arguments.retry,
+        seed=arguments.seed,
+    )
+    trials = sweep(
+        cfg, parameters, settings, prepare=import_what_it_names, say=lambda info: _say(info, settings.metric)
+    )
+    _say_best(trials, settings.metric)
+    _write_report(trials, settings.folder)
+    return 0 if any(trial.state == "complete" for trial in trials) else 1
+
+
+def _say(trial: "TrialInfo", metric: str) -> None:
+    sys.stdout.write(f"trial {trial.number}: {_words(trial, metric)}\n")
+    sys.stdout.flush()
+
+
+def _words(trial: "TrialInfo", metric: str) -> str:
+    values = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.values.items())
+    score = f"{metric} {trial.score:.6g}, " if trial.score is not None else ""
+    note = f" ({trial.note})" if trial.note else ""
+    return f"{score}{values}, {trial.state}{note}"
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _say_best(trials: "list[TrialInfo]", metric: str) -> None:
+    sys.stdout.write("\nbest first:\n")
+    for trial in trials[:_SHOWN]:
+        sys.stdout.write(f"  {trial.number:>3}  {_words(trial, metric)}\n       {trial.folder}\n")
+
+
+def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
+    import os
+
+    from footplate.errors import DataError
+    from footplate.inspection.report import write_report
+    from footplate.inspection.runs import read_run
+
+    runs = []
+    for trial in trials:
+        try:
+            runs.append(read_run(trial.folder))
+        except DataError:
+            continue  # it ended before it had measured anything
+    if runs:
+        path = os.path.join(folder, "report.html")
+        write_report(runs[:_COMPARED], path)
+        sys.stdout.write(f"\ncompared in {path}\n")

@@ -1,0 +1,1 @@
+"""Trying many settings of a config, on optuna."""

@@ -1,0 +1,294 @@
+"""The sweep: which settings come next, what is known of them, and where that is kept."""
+
+import copy
+import hashlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+from footplate.config import Config, apply_overrides
+from footplate.config.python_form import write_value
+from footplate.engine.lock import locked
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.hooks.comparing import rule_of
+from footplate.inspection.sweep.space import Parameter
+from footplate.inspection.sweep.trial import Request, run_trial
+
+try:
+    import optuna
+except ImportError as error:
+    raise MissingExtraError("optuna", extra="sweep", why="a sweep needs it") from error
+
+_logger = logging.getLogger("footplate.inspection")
+Outcome = tuple[str, str]
+_KNOWN = frozenset({"error", "infeasible"})  # what a trial that went wrong of its own has
+_IGNORED = ("work_dir", "resume", "load_from", "preflight")  # they change nothing in how good a run becomes
+
+
+class SweepSettings(NamedTuple):
+    """How a sweep goes about it.
+
+    Attributes:
+        folder: Where the study and the trials' work_dirs lie.
+        metric: The metric that trials are judged by: the best of a trial's validations counts.
+        trials: How many, those of earlier starts included.
+        workers: How many at a time.
+        prune: Whether a trial that does worse than half of the others is ended early.
+        retry: Whether only those that failed are tried, once more.
+        seed: Of the choice of settings.
+    """
+
+    folder: str
+    metric: str
+    trials: int = 20
+    workers: int = 1
+    prune: bool = True
+    retry: bool = False
+    seed: int = 0
+
+
+class TrialInfo(NamedTuple):
+    """A trial that has ended.
+
+    Attributes:
+        number: Which one.
+        values: The values it had, by key.
+        state: "complete", "pruned", "infeasible", "failed" or "repeated".
+        score: Its best metric, None where it has none.
+        folder: Its work_dir.
+        note: Why it failed or was infeasible, or which trial it repeats.
+    """
+
+    number: int
+    values: dict[str, Any]
+    state: str
+    score: float | None
+    folder: str
+    note: str
+
+
+class _TrialFailedError(Exception):
+    """The trial went wrong in a way that is its own."""
+
+
+def sweep(
+    cfg: Config,
+    parameters: Sequence[Parameter],
+    settings: SweepSettings,
+    *,
+    prepare: Callable[[Config], None] = lambda cfg: None,
+    say: Callable[[TrialInfo], None] = lambda info: None,
+) -> list[TrialInfo]:
+    """Tries settings until as many trials are done as are asked for.
+
+    A sweep that was interrupted goes on: trials that were at work then are begun anew, from their checkpoints.
+
+    Args:
+        cfg: The config, whose keys are varied.
+        parameters: What is varied.
+        settings: How.
+        prepare: Called with a trial's config in the process of the trial; a function that can be pickled.
+        say: Called with each trial that ends.
+
+    Returns:
+        The trials, the best first.
+
+    Raises:
+        ArgumentError: A parameter is no key of the config, or it is not known whether the metric should be great.
+    """
+    for parameter in parameters:  # before anything is made
+        example = parameter.choices[0] if parameter.choices else parameter.low
+        _with_values(cfg, {parameter.key: example})
+    direction: Literal["maximize", "minimize"] = "maximize" if rule_of(settings.metric) == "greater" else "minimize"
+    os.makedirs(settings.folder, exist_ok=True)
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    with locked(settings.folder):
+        study = optuna.create_study(
+            storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
+            study_name="sweep",
+            direction=direction,
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if settings.prune else optuna.pruners.NopPruner(),
+        )
+        _Sweep(study, cfg, parameters, settings, prepare, say).run()
+    return describe_trials(study, parameters, settings.folder)
+
+
+def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
+    """Returns the trials of a study that have ended, the best first."""
+    known = {parameter.key: parameter for parameter in parameters}
+    ended = [_info(trial, known, folder) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
+    sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
+    order = {"complete": 0, "repeated": 1, "pruned": 2, "infeasible": 3, "failed": 4}
+    return sorted(ended, key=lambda each: (order[each.state], sign * (each.score if each.score is not None else 0)))
+
+
+def digest_of(cfg: Config) -> str:
+    """Returns the hash by which a trial's config is known, the same for equal configs."""
+    content = {key: value for key, value in cfg.to_dict().items() if key not in _IGNORED}
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
+
+
+class _Sweep:
+    """A sweep at work."""
+
+    def __init__(
+        self,
+        study: Any,
+        cfg: Config,
+        parameters: Sequence[Parameter],
+        settings: SweepSettings,
+        prepare: Callable[[Config], None],
+        say: Callable[[TrialInfo], None],
+    ) -> None:
+        self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
+        self.prepare, self.say = prepare, say
+
+    def run(self) -> None:
+        again = self._left_over()
+        for trial in again:
+            self.study.enqueue_trial(trial.params, skip_if_exists=False)
+        ended = [trial for trial in self.study.get_trials(deepcopy=False) if trial.state.is_finished()]
+        if self.settings.retry:
+            count = len(again)
+        else:
+            begun = self.study.user_attrs["begun_anew"]
+            count = self.settings.trials - sum(trial.number not in begun for trial in ended)
+        if count > 0:
+            self.study.optimize(
+                self._objective,
+                n_trials=count,
+                n_jobs=self.settings.workers,
+                catch=(_TrialFailedError,),
+                callbacks=[self._ended],
+            )
+
+    def _left_over(self) -> list[Any]:
+        """The trials to be begun anew: those that an interrupted sweep was at, or with `retry` those that failed."""
+        states = optuna.trial.TrialState
+        running = self.study.get_trials(states=(states.RUNNING,))  # its process was killed
+        stopped = [trial for trial in self.study.get_trials(states=(states.FAIL,)) if not _KNOWN & {*trial.user_attrs}]
+        for trial in running:
+            self.study.tell(trial.number, state=states.FAIL)
+        begun = self.study.user_attrs.get("begun_anew", [])
+        left = [trial for trial in (*running, *stopped) if trial.number not in begun]
+        self.study.set_user_attr("begun_anew", [*begun, *(trial.number for trial in left)])
+        if not self.settings.retry:
+            return left
+        failed = [trial for trial in self.study.get_trials(states=(states.FAIL,)) if "error" in trial.user_attrs]
+        done = {trial.user_attrs.get("config") for trial in self.study.get_trials(states=(states.COMPLETE,))}
+        latest = {trial.user_attrs.get("config"): trial for trial in failed}
+        return [trial for config, trial in latest.items() if config not in done]
+
+    def _objective(self, trial: Any) -> float:
+        values = {parameter.key: parameter.suggest(trial) for parameter in self.parameters}
+        cfg = _with_values(self.cfg, values)
+        digest = digest_of(cfg)
+        trial.set_user_attr("config", digest)
+        for other in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.COMPLETE,)):
+            if other.user_attrs.get("config") == digest:
+                trial.set_user_attr("same_as", other.number)
+                return float(other.value)
+        return self._measured(trial, cfg, os.path.join(self.settings.folder, digest))
+
+    def _measured(self, trial: Any, cfg: Config, folder: str) -> float:
+        os.makedirs(folder, exist_ok=True)
+        cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
+        threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
+        request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
+        scores, (kind, why) = _in_a_process(request, trial)
+        if kind == "infeasible":
+            trial.set_user_attr("infeasible", why)
+            raise optuna.TrialPruned(why)
+        if kind == "pruned":
+            raise optuna.TrialPruned
+        if kind == "failed" or not scores:
+            trial.set_user_attr("error", why or "the run has no validation")
+            raise _TrialFailedError(why)
+        best = max if self.study.direction == optuna.study.StudyDirection.MAXIMIZE else min
+        return float(best(scores))
+
+    def _ended(self, study: Any, trial: Any) -> None:
+        known = {parameter.key: parameter for parameter in self.parameters}
+        self.say(_info(trial, known, self.settings.folder))
+
+
+def _in_a_process(request: Request, trial: Any) -> tuple[list[float], Outcome]:
+    """Runs a trial in a process of its own; returns what its validations gave, and how it ended."""
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=run_trial, args=(request, there))
+    process.start()
+    there.close()
+    scores: list[float] = []
+    try:
+        while True:
+            kind, *rest = here.recv()
+            if kind != "value":
+                return scores, (kind, rest[0])
+            step, value = rest
+            scores.append(value)
+            trial.report(value, step)
+            here.send(trial.should_prune())
+    except EOFError:
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return scores, ("infeasible", "killed, most likely since memory ran out")
+        return scores, ("failed", f"its process ended with {process.exitcode}")
+    finally:
+        process.join(timeout=10)
+        if process.is_alive():
+            process.kill()
+
+
+def _info(trial: Any, known: Mapping[str, Parameter], folder: str) -> TrialInfo:
+    attributes = trial.user_attrs
+    state = trial.state.name.lower()
+    state = {"fail": "failed"}.get(state, state)
+    note = attributes.get("error", "interrupted" if state == "failed" else "")
+    if "infeasible" in attributes:
+        state, note = "infeasible", attributes["infeasible"]
+    elif "same_as" in attributes:
+        state, note = "repeated", f"as trial {attributes['same_as']}"
+    score = trial.value if trial.value is not None else next(reversed(trial.intermediate_values.values()), None)
+    values = {key: known[key].value_of(value) if key in known else value for key, value in trial.params.items()}
+    return TrialInfo(trial.number, values, state, score, os.path.join(folder, attributes.get("config", "")), note)
+
+
+def _with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
+    changed = copy.deepcopy(cfg)
+    apply_overrides(changed, [f"{key}={_written(value)}" for key, value in values.items()], strict=True)
+    return changed
+
+
+def _written(value: Any) -> str:
+    return value if isinstance(value, str) else write_value(value)
+
+
+def _count(settings: SweepSettings) -> int:
+    """How often the study was begun before, so that a sweep that goes on does not choose the same again."""
+    path = os.path.join(settings.folder, "study.db")
+    if not os.path.exists(path):
+        return 0
+    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{path}")
+    return len(study.get_trials(deepcopy=False))
+
+
+def default_metric(cfg: Config) -> str:
+    """Returns the metric that a config saves its best checkpoint by.
+
+    Raises:
+        ArgumentError: It saves none.
+    """
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    best: Any = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best")
+    names: Iterable[str] = [best] if isinstance(best, str) else best or []
+    name = next((each for each in names if each != "auto"), None)
+    if name is None:
+        raise ArgumentError("the config names no metric to judge trials by", notes=["--metric NAME does"])
+    return name

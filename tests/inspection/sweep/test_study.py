@@ -1,0 +1,152 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config
+from footplate.errors import ArgumentError, FootplateError
+from footplate.inspection.sweep.space import parse_parameter
+
+study = pytest.importorskip("footplate.inspection.sweep.study")
+Answer = Callable[[Any], tuple[list[float], tuple[str, str]]]
+LR = parse_parameter("optimizer.lr=0.0..1.0")
+
+
+@pytest.fixture
+def cfg() -> Config:
+    return Config({"optimizer": {"type": "SGD", "lr": 0.1}, "width": 8})
+
+
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Any]]:
+    """Has a function answer in place of a run; returns the list of configs that were run."""
+
+    def answer(function: Answer) -> list[Any]:
+        ran: list[Any] = []
+
+        def in_a_process(request: Any, trial: Any) -> Any:
+            ran.append(request.config)
+            scores, outcome = function(request.config)
+            for step, score in enumerate(scores):
+                trial.report(score, step)
+            return scores, outcome
+
+        monkeypatch.setattr(study, "_in_a_process", in_a_process)
+        return ran
+
+    return answer
+
+
+def settings(folder: Path, **changes: Any) -> Any:
+    return study.SweepSettings(**{"folder": str(folder), "metric": "mIoU", "trials": 4, **changes})
+
+
+def test_the_best_validation_of_a_trial_counts(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([config["optimizer"]["lr"], 0.0], ("done", "")))
+    found = study.sweep(cfg, [LR], settings(tmp_path))
+    assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=True)
+    assert [each.state for each in found] == ["complete"] * 4
+    assert {config["work_dir"] for config in ran} == {each.folder for each in found}
+    assert len(set(ran[0]) - set(cfg)) == 2  # work_dir and resume
+
+
+def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    answer(lambda config: ([config["optimizer"]["lr"], 9.0], ("done", "")))
+    found = study.sweep(cfg, [LR], settings(tmp_path, metric="val_loss"))
+    assert [each.score for each in found] == sorted(each.values["optimizer.lr"] for each in found)
+
+
+def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([float(config["width"])], ("done", "")))
+    found = study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=6))
+    assert sorted(config["width"] for config in ran) == [4, 8]
+    assert [each.state for each in found] == ["complete"] * 2 + ["repeated"] * 4
+    assert found[-1].note.startswith("as trial ")
+
+
+def test_a_sweep_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+    assert len(study.sweep(cfg, [LR], settings(tmp_path, trials=5))) == 5
+    assert len(ran) == 5
+    assert len({config["optimizer"]["lr"] for config in ran}) == 5
+
+
+def test_a_trial_that_was_interrupted_is_begun_anew_from_its_checkpoint(
+    cfg: Config, tmp_path: Path, answer: Any
+) -> None:
+    def interrupt(config: Any) -> Any:
+        (Path(config["work_dir"]) / "iter_3.pth").write_bytes(b"")
+        raise KeyboardInterrupt
+
+    first = answer(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+    again = answer(lambda config: ([1.0], ("done", "")))
+    found = study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+    assert again[0]["optimizer"]["lr"] == first[0]["optimizer"]["lr"]
+    assert (first[0]["resume"], again[0]["resume"], again[1]["resume"]) == (False, True, False)
+    assert sorted(each.state for each in found) == ["complete", "complete", "failed"]
+
+
+def test_running_out_of_memory_is_infeasible_and_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    answer(lambda config: ([], ("infeasible", "out of memory")))
+    found = study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+    assert [(each.state, each.note) for each in found] == [("infeasible", "out of memory")] * 2
+
+
+def test_failures_alone_are_retried(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    answer(lambda config: ([], ("failed", "E: x")) if config["optimizer"]["lr"] > 0.5 else ([1.0], ("done", "")))
+    first = study.sweep(cfg, [LR], settings(tmp_path, trials=6))
+    failed = {each.values["optimizer.lr"] for each in first if each.state == "failed"}
+    assert 0 < len(failed) < 6
+    ran = answer(lambda config: ([2.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, retry=True))
+    assert {config["optimizer"]["lr"] for config in ran} == failed
+    ran.clear()
+    study.sweep(cfg, [LR], settings(tmp_path, retry=True))
+    assert ran == []
+
+
+def test_trials_that_do_worse_are_ended(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    pruned: list[bool] = []
+
+    def run(config: Any) -> Any:
+        return [config["optimizer"]["lr"]] * 3, ("done", "")
+
+    answer(run)
+    study.sweep(cfg, [LR], settings(tmp_path, trials=6))
+    opened = study.optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    opened.pruner = study.optuna.pruners.MedianPruner(n_startup_trials=4)
+    for value in (-1.0, 2.0):
+        trial = opened.ask()
+        trial.report(value, 1)
+        pruned.append(trial.should_prune())
+    assert pruned == [True, False]
+
+
+def test_mistakes_are_found_before_anything_is_made(cfg: Config, tmp_path: Path) -> None:
+    folder = tmp_path / "sweep"
+    with pytest.raises(FootplateError, match=r"optimizer.l"):
+        study.sweep(cfg, [parse_parameter("optimizer.l=0.0..1.0")], settings(folder))
+    with pytest.raises(FootplateError):
+        study.sweep(cfg, [parse_parameter("optimizer.lr=a,b")], settings(folder))
+    with pytest.raises(ArgumentError, match="is not known"):
+        study.sweep(cfg, [LR], settings(folder, metric="speed"))
+    assert not folder.exists()
+
+
+def test_the_metric_is_the_one_the_best_checkpoint_is_saved_by() -> None:
+    assert study.default_metric(Config({"default_hooks": {"checkpoint": {"save_best": ["mIoU", "mAcc"]}}})) == "mIoU"
+    assert study.default_metric(Config({"evaluation": {"save_best": "bbox_mAP"}})) == "bbox_mAP"
+    with pytest.raises(ArgumentError, match="--metric NAME"):
+        study.default_metric(Config({"default_hooks": {"checkpoint": {"save_best": "auto"}}}))
+
+
+def test_what_changes_nothing_in_the_result_is_not_in_the_hash(cfg: Config) -> None:
+    before = study.digest_of(cfg)
+    cfg["work_dir"], cfg["resume"] = "elsewhere", True
+    assert study.digest_of(cfg) == before
+    cfg["width"] = 9
+    assert study.digest_of(cfg) != before
