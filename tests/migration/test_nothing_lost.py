@@ -145,7 +145,7 @@ IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
 
 
 @given(CONFIGS)
-@settings(max_examples=200)
+@settings(max_examples=200, deadline=None)
 def test_every_value_is_kept_or_named(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)
@@ -163,7 +163,7 @@ def test_every_value_is_kept_or_named(cfg: dict[str, Any]) -> None:
 
 
 @given(CONFIGS)
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 def test_every_old_key_is_named_where_it_was(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)

@@ -58,3 +58,31 @@ def test_texts_of_several_lines_are_not_moved() -> None:
         return Quoted('"""one\n  two"""', 8) if path == ("x", "text") else None
 
     assert '"""one\n  two"""' in Writer(quote, double=False).statement("x", {"text": ""}).text
+
+
+def test_a_dict_that_would_be_too_wide_is_taken_apart() -> None:
+    words = {"type": "A" * 30, "root": "B" * 30}
+    codes = {"type": "kind", "root": f"'{'B' * 30}'"}
+
+    def quote(path: Path) -> Quoted | None:
+        if path == ("x", "inner"):
+            code = f"dict(type=kind, root='{'B' * 30}')"
+            return Quoted(code, keys=frozenset(words))
+        return Quoted(codes[path[-1]]) if path[-1] in codes else None
+
+    text = Writer(quote, double=False).statement("x", {"inner": words}).text
+    assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
+    text = Writer(quote, double=False).statement("x" * 30, {"inner": words, "long": "C" * 30}).text
+    assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
+    codes["type"] = "kind_of_" + "k" * 30
+
+    def wide(path: Path) -> Quoted | None:
+        code = f"dict(type={codes['type']}, root='{'B' * 30}')"
+        return Quoted(code, keys=frozenset(words)) if path[-1] == "inner" else quote(path)
+
+    text = Writer(wide, double=False).statement("x", {"inner": words}).text
+    assert text.splitlines()[1:4] == [
+        "    inner=dict(",
+        f"        type={codes['type']},",
+        f"        root='{'B' * 30}',",
+    ]

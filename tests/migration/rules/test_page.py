@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate import compat
+from footplate.cli.main import main
 from footplate.migration import RULES
 
 PAGE = (Path(__file__).parents[3] / "docs/migration.md").read_text(encoding="utf-8")
@@ -13,6 +14,18 @@ def test_the_page_shows_every_rule_as_it_is() -> None:
     _, _, shown = PAGE.partition("with an example that a test runs.\n\n")
     # `footplate migrate --rules` writes this part.
     assert shown == "\n".join(rule.as_text() for rule in RULES)
+
+
+def test_the_example_is_what_the_command_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    example = PAGE.partition("### An example")[2]
+    old, new, report = re.findall(r"```(?:python)?\n(.*?)```", example, re.DOTALL)[:3]
+    Path("old_config.py").write_text(old)
+    assert main(["migrate", "old_config.py", "-o", "new_config.py"]) == 0
+    assert Path("new_config.py").read_text() == new
+    assert report in capsys.readouterr().out
 
 
 def test_the_pages_code_runs(capsys: pytest.CaptureFixture[str]) -> None:

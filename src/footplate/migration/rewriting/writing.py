@@ -85,15 +85,16 @@ class Writer:
 
     def _written(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
         quoted = entry.standing
-        if quoted is not None:
+        column = indent + len(entry.prefix)
+        if quoted is not None and not _is_too_wide(quoted, column + after):
             self._used.append(quoted)
-            return _shifted(quoted, indent, indent + len(entry.prefix))
+            return _shifted(quoted, indent, column)
         entries = self._entries(entry)
         if not entries:
             return self._atom(entry.value)
         used: list[Quoted] = []
         line = self._flat(entry, used)
-        if line is not None and indent + len(entry.prefix) + len(line) + after <= _WIDTH:
+        if line is not None and column + len(line) + after <= _WIDTH:
             self._used += used
             return line
         opening, closing = _brackets(entry.value)
@@ -156,6 +157,12 @@ def _brackets(value: Any) -> tuple[str, str]:
     if isinstance(value, Mapping):
         return ("dict(", ")") if _has_words(value) else ("{", "}")
     return ("[", "]") if isinstance(value, list) else ("(", ")")
+
+
+def _is_too_wide(quoted: Quoted, column: int) -> bool:
+    """Tells whether a dict on one line is to be taken apart, since the line would end too far on the right."""
+    code = str(quoted.code)
+    return bool(quoted.keys) and "\n" not in code and column + len(code) > _WIDTH
 
 
 def _shifted(quoted: Quoted, indent: int, column: int) -> str:

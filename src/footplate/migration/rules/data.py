@@ -233,7 +233,7 @@ custom_hooks = [
     Rule(
         "data",
         "Each split has its loader; a data set stays as it is, within an adapter.",
-        ("data",),
+        ("data", "persistent_workers"),
         _data,
         given="""
 runner = dict(type='IterBasedRunner', max_iters=80000)
