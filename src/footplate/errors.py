@@ -233,6 +233,17 @@ def check_count(name: str, value: object, *, least: int = 1, key: str | None = N
     return value
 
 
+def check_flag(name: str, value: object) -> bool:
+    """Returns `value` if it is True or False: any other text would count as true, "no" too.
+
+    Raises:
+        ArgumentError: It is something else.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} is True or False", key=name, found=value)
+    return value
+
+
 def origin_of(mapping: object, key: object = None) -> Origin | None:
     """Returns where `mapping[key]` was written, or the mapping itself for None; None when it does not know."""
     origins = getattr(mapping, "_origins", None)

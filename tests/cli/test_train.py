@@ -10,6 +10,8 @@ import pytest
 import torch
 
 from footplate import Config
+from footplate.checkpoint import saving
+from footplate.errors import CheckpointError
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -146,3 +148,32 @@ def test_the_live_line_stops_when_training_fails(
     with pytest.raises(ZeroDivisionError):
         footplate("train", "tiny.py", "--work-dir", "work")
     assert len(stopped) == 1
+
+
+def test_a_run_that_could_not_save_its_end_does_not_end_well(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(plain: Any, path: str) -> None:
+        raise CheckpointError(f"cannot save '{path}': No space left on device")
+
+    commit = saving.commit_plain
+    monkeypatch.setattr(saving, "commit_plain", full)
+    code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
+    assert code == 4
+    assert errors.splitlines()[-1] == (
+        "error: trained to the end, but the last save failed: cannot save "
+        f"'{tiny.parent / 'work/iter_8.pth'}': No space left on device; there is no checkpoint of this run"
+    )
+    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_8" in path else commit)(plain, path))
+    code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight")
+    assert code == 4
+    assert errors.splitlines()[-1].endswith(f"; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}")
+    monkeypatch.setattr(saving, "commit_plain", lambda plain, path: (full if "iter_4" in path else commit)(plain, path))
+    assert footplate("train", tiny, "--work-dir", "work", "--no-preflight")[0] == 0
+
+
+def test_a_run_whose_weights_are_no_numbers_does_not_end_well(tiny: Path, footplate: Command) -> None:
+    changes = ["optim_wrapper.optimizer.lr=1e38", "+on_nonfinite.loss=warn", "+on_nonfinite.grad=warn"]
+    code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight", "--set", *changes)
+    assert code == 4
+    assert "but the last save failed: the loss is " in errors.splitlines()[-1]

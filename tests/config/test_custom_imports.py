@@ -15,6 +15,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     (tmp_path / "fp_mine.py").write_text("class Own:\n    pass\n")
     (tmp_path / "fp_broken.py").write_text("1 / 0\n")
+    (tmp_path / "fp_leaving.py").write_text("raise SystemExit(0)\n")
     return tmp_path
 
 
@@ -35,6 +36,7 @@ def test_modules_are_imported_from_the_current_folder(folder: Path, imports: str
         ("dict(imports=['fp_nope'])", "cannot import 'fp_nope'"),
         ("dict(imports=['fp_mine.Own'])", "'Own' is not a module: custom_imports takes modules, so write 'fp_mine'"),
         ("dict(imports=['fp_broken'])", "the module 'fp_broken' fails while it is imported: ZeroDivisionError"),
+        ("dict(imports=['fp_leaving'])", "the module 'fp_leaving' fails while it is imported: SystemExit: 0"),
         ("dict(imports=[3])", "takes the names of modules"),
         ("['json']", "`custom_imports` takes dict"),
         ("dict(import_=['json'])", "`custom_imports` has no 'import_'"),

@@ -165,12 +165,23 @@ def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, k
         ("train_dataloader", {**loader(), "dataset": {"type": "Pints"}}, "train_dataloader.dataset.type"),
         ("train_dataloader", {**loader(), "sampler": {"type": "DefaultSampler", "s": 1}}, "train_dataloader.sampler.s"),
         ("auto_scale_lr", {"enable": True}, "auto_scale_lr.base_batch_size"),
+        ("train_dataloader", 3, "train_dataloader"),
+        ("train_dataloader", "batches", "train_dataloader"),
+        ("val_dataloader", [], "val_dataloader"),
+        ("test_dataloader", {}, "test_dataloader"),
+        ("resume", "yes", "resume"),
+        ("resume", 1, "resume"),
+        ("train_cfg", {"by_epoch": "yes", "max_epochs": 2}, "train_cfg.by_epoch"),
+        ("param_scheduler", {"type": "LinearLR", "by_epoch": "no"}, "param_scheduler.by_epoch"),
+        ("log_processor", {"by_epoch": "no"}, "log_processor.by_epoch"),
+        ("default_hooks", {"checkpoint": {"out_dir": 3}}, "default_hooks.checkpoint.out_dir"),
+        ("custom_hooks", [{"type": "EMAHook", "momentumm": 0.1}], "custom_hooks[0].momentumm"),
+        ("custom_hooks", [{"type": "EMAHook", "ema_type": "Swa"}], "custom_hooks[0].ema_type"),
     ],
 )
 def test_errors_name_the_whole_key_path(tmp_path: Path, section: str, value: Any, key: str) -> None:
-    runner = Runner(**{**settings(tmp_path / "work"), section: value})
     with pytest.raises((BuildError, UnknownNameError, ArgumentError)) as caught:
-        runner.train()
+        Runner(**{**settings(tmp_path / "work"), section: value}).train()
     assert caught.value.key == key
     assert not (tmp_path / "work").exists()
 

@@ -91,6 +91,15 @@ def test_a_folder_that_takes_no_files_is_found(tmp_path: Path, monkeypatch: pyte
         run(tmp_path, "closed", preflight=True)
 
 
+@pytest.mark.parametrize("out_dir", ["{}/file/under", "nowhere://a/b"])
+def test_where_checkpoints_go_is_tried_too(tmp_path: Path, out_dir: str) -> None:
+    (tmp_path / "file").write_text("")
+    hooks = {"checkpoint": {"out_dir": out_dir.format(tmp_path)}}
+    with pytest.raises(CheckpointError, match="cannot write to ") as caught:
+        run(tmp_path, "away", preflight=True, default_hooks=hooks)
+    assert caught.value.key == "default_hooks.checkpoint.out_dir"
+
+
 def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
     batches = torch.utils.data.default_collate([Points()[index] for index in range(4)])
     runner = run(tmp_path, "plain", preflight=True, val_dataloader=[batches])

@@ -90,7 +90,7 @@ def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.M
     runner.train()
     assert names(tmp_path) == ["best_acc_epoch_4"]
     best = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook)).state_dict()["best"]
-    assert best == {"acc": {"score": 4.0, "path": str(tmp_path / "best_acc_epoch_4.pth")}}
+    assert best == {"acc": [{"score": 4.0, "path": str(tmp_path / "best_acc_epoch_4.pth")}]}
     assert runner.message_hub.get_info("best_score") == 4.0
 
 

@@ -11,6 +11,8 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import KillForTest, Witness, loader, settings
 
@@ -159,7 +161,7 @@ def test_what_was_best_stays_best(tmp_path: Path, by_epoch: bool) -> None:
         f"best_score_{number.format(unit)}.pth",
     }
     saved = next(hook for hook in resumed.hooks if isinstance(hook, CheckpointHook))
-    assert saved.state_dict()["best"]["score"]["score"] == 9.0
+    assert saved.state_dict()["best"]["score"][0]["score"] == 9.0
 
 
 def tree(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -229,6 +231,34 @@ def test_a_checkpoint_that_lacks_a_part_says_so(tmp_path: Path, key: str, caplog
     with caplog.at_level(logging.WARNING, "footplate"):
         run(cfg, resume=True)
     assert any(f"the checkpoint holds no '{key}': it begins anew" in each for each in caplog.messages)
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("optimizer", 3),
+        ("optimizer", {"state": {}, "param_groups": []}),
+        ("optimizer", {"state": []}),
+        ("param_schedulers", [3, 4]),
+        ("param_schedulers", [{"last_step": "x"}, {}]),
+        ("message_hub", {"log_scalars": 3}),
+        ("run.loop", {"epoch": 1}),
+        ("run.hooks.CheckpointHook", {"kept": 3}),
+    ],
+)
+def test_a_part_that_makes_no_sense_is_named(tmp_path: Path, part: str, value: Any) -> None:
+    cfg = config(tmp_path, by_epoch=True)
+    run(cfg)
+    checkpoint = load_checkpoint(tmp_path / "epoch_2.pth")
+    *way, last = part.split(".")
+    held: Any = checkpoint
+    for step in way:
+        held = held[step]
+    held[last] = value
+    save_checkpoint(checkpoint, tmp_path / "broken.pth")
+    with pytest.raises(CheckpointError) as caught:
+        run(cfg, resume=True, load_from=str(tmp_path / "broken.pth"))
+    assert f"'{part}'" in caught.value.message or "optimizer" in caught.value.message
 
 
 def test_a_checkpoint_of_another_engine_gives_what_it_has(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from footplate.config import Config
     from footplate.engine import Runner
 
+NOT_SAVED = 4
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
@@ -56,7 +58,11 @@ def run(arguments: argparse.Namespace) -> int:
     finally:
         progress.stop()
     _say_where(runner)
-    return 0
+    if runner.saver.lost is None:
+        return 0
+    last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
+    sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
+    return NOT_SAVED
 
 
 def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:

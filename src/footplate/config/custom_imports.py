@@ -55,7 +55,7 @@ def import_module(name: str, origin: Origin | None = None) -> None:
         raise ConfigError(
             f"cannot import '{name}': {error}", origin=origin, key="custom_imports.imports", notes=_advice(name, error)
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"the module '{name}' fails while it is imported: {type(error).__name__}: {error}",
             origin=origin,

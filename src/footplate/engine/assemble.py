@@ -10,7 +10,7 @@ from footplate.data import build_dataloader
 from footplate.distributed import get_world_size, wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook import Hook, HookList
-from footplate.errors import ArgumentError, BuildError, at_key, check_count, nearest, with_origins
+from footplate.errors import ArgumentError, BuildError, at_key, check_count, check_flag, nearest, with_origins
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
@@ -62,6 +62,28 @@ def check_kinds(sections: Mapping[str, Any]) -> None:
             value = sections.get(name)
             if value is not None and (not isinstance(value, kinds) or (isinstance(value, str) and str not in kinds)):
                 raise ArgumentError(f"'{name}' must be {what}", key=name, found=value)
+    if not any(sections.get("resume") is each for each in (None, True, False)) and sections.get("resume") != "auto":
+        raise ArgumentError(
+            "'resume' is True, False or 'auto'",
+            key="resume",
+            found=sections["resume"],
+            notes=["load_from names a checkpoint"],
+        )
+    train_cfg = sections.get("train_cfg")
+    if isinstance(train_cfg, Mapping) and "by_epoch" in train_cfg:
+        with at_key("train_cfg"):
+            check_flag("by_epoch", train_cfg["by_epoch"])
+    for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
+        _check_loader(name, sections.get(name))
+
+
+def _check_loader(name: str, loader: Any) -> None:
+    if loader is None or (isinstance(loader, Mapping) and loader):
+        return
+    if isinstance(loader, str) or not (hasattr(loader, "__iter__") or hasattr(loader, "__getitem__")):
+        raise ArgumentError(f"'{name}' must be a dict, or batches one after the other", key=name, found=loader)
+    if isinstance(loader, (Mapping, list, tuple)) and not loader:
+        raise ArgumentError(f"'{name}' holds nothing", key=name, found=loader)
 
 
 def check_phases(sections: Mapping[str, Any]) -> None:

@@ -33,7 +33,10 @@ def preflight(runner: "Runner") -> None:
     with _unmoved(runner):
         size = _save_and_load(runner) if is_main_process() else 0
         if is_main_process():
-            _check_folder(runner.work_dir, size)
+            _check_folder(runner.work_dir, size, "work_dir")
+            for hook in runner.hooks:
+                if hasattr(hook, "folder_in"):
+                    _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         validated = _validate(runner)
     _logger.info(
         "preflight: a checkpoint takes %s%s", readable_size(size), ", a batch was validated" if validated else ""
@@ -70,18 +73,18 @@ def _save_and_load(runner: "Runner") -> int:
     return size
 
 
-def _check_folder(folder: str, size: int) -> None:
+def _check_folder(folder: str, size: int, key: str) -> None:
     probe = storage.join(folder, ".preflight")
     try:
         storage.commit_bytes(probe, b"footplate")
         storage.remove(probe)
-    except OSError as error:
-        raise CheckpointError(f"cannot write to '{folder}': {error.strerror or error}", key="work_dir") from error
+    except (OSError, ImportError, ValueError) as error:  # the last two of a protocol that nobody knows
+        told = getattr(error, "strerror", None) or error
+        raise CheckpointError(f"cannot write to '{folder}': {told}", key=key) from error
     free = storage.free_space(folder)
     if free is not None and free < size:
         raise CheckpointError(
-            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{folder}'",
-            key="work_dir",
+            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{folder}'", key=key
         )
 
 

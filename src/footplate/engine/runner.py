@@ -348,9 +348,7 @@ class Runner:
         except NonFiniteError as error:
             if self.nonfinite.loss == "stop":
                 raise
-            _logger.error("%s", error)
-            if undo is not None:
-                undo()
+            self.saver.refuse(error, undo)
             return path
         checkpoint = state.capture(
             self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background

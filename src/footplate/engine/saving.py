@@ -38,6 +38,7 @@ class RunSaver:
         self._saver = BackgroundSaver()
         self._undo: Callable[[], None] | None = None
         self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
+        self.lost: str | None = None  # what became of the newest save, where it failed
 
     def save(
         self,
@@ -62,7 +63,7 @@ class RunSaver:
         self._undo = undo
 
         def committed() -> None:
-            self.last = path
+            self.last, self.lost = path, None
             if then is not None:
                 then()
 
@@ -83,7 +84,15 @@ class RunSaver:
         except Exception as error:  # noqa: BLE001 - raised again where the policy says so
             self._failed(error)
 
+    def refuse(self, error: Exception, undo: Callable[[], None] | None = None) -> None:
+        """Takes note of a save that is not even begun, since what would be saved is no good."""
+        _logger.error("%s", error)
+        self.lost = str(error).split("\n", 1)[0]
+        if undo is not None:
+            undo()
+
     def _say(self, error: BaseException) -> None:
+        self.lost = str(error).split("\n", 1)[0]
         goes_on = "training goes on" if self.on_error == "warn" else "training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
         _logger.error("not saved: %s; %s, %s", error, goes_on, last)

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import ArgumentError, at_key, check_count, nearest
+from footplate.errors import ArgumentError, at_key, check_count, check_flag, nearest
 from footplate.records.environment import memory_in_use
 from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of
@@ -50,7 +50,7 @@ class LogProcessor:
     ) -> None:
         self.window_size = check_count("window_size", window_size)
         _warn_of_long(self.window_size)
-        self.by_epoch = by_epoch
+        self.by_epoch = check_flag("by_epoch", by_epoch)
         self._unit = "Epoch" if by_epoch else "Iter"
         self.custom_cfg = [dict(rule) for rule in custom_cfg or ()]
         self.num_digits = num_digits

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, BuildError, nearest
+from footplate.errors import ArgumentError, BuildError, check_flag, nearest
 from footplate.optim.schedules.curves import Curve, Family
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.host_policies import CooledCosine, StepFixedCosine, YoloxCosine
@@ -145,7 +145,7 @@ class PolicySchedule(ParamSchedule):
     ) -> None:
         made = make_policy(policy, settings, self.field)
         name = type(self).__name__
-        by_epoch = by_epoch and _known_name(policy) not in _BY_ITERATION
+        by_epoch = check_flag("by_epoch", by_epoch) and _known_name(policy) not in _BY_ITERATION
         if max_iters is None:
             max_iters = _given(name, "max_epochs", max_epochs) * _given(name, "epoch_length", epoch_length)
         unit = _given(name, "epoch_length", epoch_length) if by_epoch else 1

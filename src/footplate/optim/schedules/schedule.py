@@ -3,7 +3,7 @@
 import logging
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_flag
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.fields import HasGroups, slots_of
 
@@ -51,7 +51,7 @@ class ParamSchedule:
         self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
         self.family = family
         self.param_name = param_name
-        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
+        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), check_flag("by_epoch", by_epoch)
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
         curve = family.over(self.end - begin)
