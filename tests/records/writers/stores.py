@@ -4,6 +4,7 @@ import json
 import os
 import sqlite3
 import struct
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,9 +66,7 @@ def read_wandb(folder: Path) -> Found:
 
     found = Found(config={})
     for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
-        for data in _log_records(path):
-            record = wandb_internal_pb2.Record()
-            record.ParseFromString(data)
+        for record in _wandb_records(path, wandb_internal_pb2.Record):
             if record.HasField("run"):
                 found.runs.add(record.run.run_id)
             for item in record.config.update:
@@ -75,6 +74,16 @@ def read_wandb(folder: Path) -> Found:
             values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             _keep_wandb(found, {key: json.loads(value) for key, value in values.items()}, path.parent / "files")
     return found
+
+
+def _wandb_records(path: Path, kind: Any) -> list[Any]:
+    """Returns the records of a run; a process of the library may still be writing when the run has ended."""
+    for _ in range(300):
+        records = [kind.FromString(data) for data in _log_records(path)]
+        if records and records[-1].HasField("exit"):
+            return records
+        time.sleep(0.1)
+    raise AssertionError(f"{path} has no end")
 
 
 def _keep_wandb(found: Found, values: dict[str, Any], files: Path) -> None:
