@@ -167,7 +167,7 @@ ODD: dict[str, str] = {
     "made in a loop": "log_config = dict(interval=1, hooks=[dict(type=f'{name}LoggerHook') for name in ('Text',)])",
     "several at once": "seed, device = 3, 'cpu'",
     "text of lines": 'lr_config = dict(policy="fixed")\nfp16 = dict(loss_scale=512.)\nnote = """\noptimizer = 1\n"""',
-    "model settings": "train_cfg = dict(rpn=dict(a=1))\ntest_cfg = dict(rpn=dict(b=1))",
+    "model settings": "shift = 3\ntrain_cfg = dict(rpn=dict(a=shift))\ntest_cfg = dict(rpn=dict(b=1))",
     "double": 'optimizer = dict(type="SGD", lr=0.1, betas=(1, 2))\nresume_from = "it\'s.pth"',
 }
 

@@ -73,3 +73,15 @@ def test_values_are_written_out_where_an_expression_would_not_do(tmp_path: Path)
 def test_texts_have_the_marks_of_the_file(tmp_path: Path, mark: str, other: str) -> None:
     text = f"a = {mark}x{mark}\nseed = 1\n"
     assert other not in written(tmp_path, text, {"randomness": {"name": "s"}})
+
+
+def test_settings_beside_a_model_are_put_into_it(tmp_path: Path) -> None:
+    text = "model = dict(\n    type='GAN')  # small\ntrain_cfg = dict(a=1)  # often\ntest_cfg = dict(b=2)\n"
+    path = tmp_path / "config.py"
+    path.write_text(text)
+    said = {"model": {"type": "GAN", "train_cfg": {"a": 1}, "test_cfg": {"b": 2}}}
+    found = rewritten(SourceFile(path), said, gone={"train_cfg", "test_cfg"}, renamed={})
+    assert found == (
+        "model = dict(\n    type='GAN')  # small\n"
+        "# often\nmodel['train_cfg'] = dict(a=1)\nmodel['test_cfg'] = dict(b=2)\n"
+    )

@@ -12,6 +12,7 @@ from footplate.migration.rewriting.writing import Writer, Written
 
 # Sections that stand together.
 _LOOPS = ("train_cfg", "val_cfg", "test_cfg")
+_BESIDE_MODEL = ("train_cfg", "test_cfg")
 
 
 def rewritten(
@@ -40,7 +41,7 @@ def rewritten(
     removed = frozenset(each.name for each in giving_way if each.name is not None)
     read = removed & {name for each in source.statements if each.name not in removed for name in each.reads}
     writer = Writer(quoter(source, gone, by_value).quote, double=source.text.count('"') > source.text.count("'"))
-    sections = {key: writer.statement(key, value) for key, value in said.items()}
+    sections = {key: _section(source, writer, key, value) for key, value in said.items()}
     told = {comment for each in sections.values() for comment in each.told}
     placed = _placed(source, sections, giving_way)
     lines = source.with_bases(renamed)
@@ -61,6 +62,17 @@ def giving_way_in(source: SourceFile, gone: Container[str]) -> list[Statement]:
 def quoter(source: SourceFile, gone: Container[str], by_value: Iterable[str] = ()) -> Quoter:
     """Returns what finds old expressions in a file; what gives way, here or in bases, is not read by any."""
     return Quoter(source, OLD_KEYS | {str(each.name) for each in giving_way_in(source, gone)}, by_value)
+
+
+def _section(source: SourceFile, writer: Writer, key: str, value: Any) -> Written:
+    """Writes a section; of a model that the file has already, only the settings that stood beside it."""
+    words = [word for word in _BESIDE_MODEL if isinstance(value, Mapping) and word in value and source.assigned(word)]
+    if key != "model" or not words or source.assigned("model") is None:
+        return writer.statement(key, value)
+    items = [writer.item("model", word, value[word]) for word in words]
+    reads = frozenset[str]().union(*(each.reads for each in items))
+    told = frozenset[Comment]().union(*(each.told for each in items))
+    return Written("".join(each.text for each in items), reads, told)
 
 
 def _placed(source: SourceFile, sections: Mapping[str, Written], giving_way: list[Statement]) -> dict[int, list[str]]:

@@ -76,12 +76,19 @@ class Writer:
 
     def statement(self, name: str, value: Any) -> Written:
         """Writes `name = value`; a comment that was written before is not written again."""
+        return self._statement(name, value, (name,))
+
+    def item(self, name: str, key: str, value: Any) -> Written:
+        """Writes `name["key"] = value`."""
+        return self._statement(f"{name}[{self._mark}{key}{self._mark}]", value, (name, key))
+
+    def _statement(self, target: str, value: Any, path: Path) -> Written:
         before = set(self._told)
         self._used = []
-        text = self._written(_Entry(f"{name} = ", value, (name,), self._quote((name,))), 0)
+        text = self._written(_Entry(f"{target} = ", value, path, self._quote(path)), 0)
         reads = frozenset(name for each in self._used for name in each.reads)
         told = {comment for each in self._used for comment in each.within} | (self._told - before)
-        return Written(f"{name} = {text}\n", reads, frozenset(told))
+        return Written(f"{target} = {text}\n", reads, frozenset(told))
 
     def _written(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
         quoted = entry.standing
