@@ -101,6 +101,8 @@ def _say_where(runner: "Runner") -> None:
     """Prints where checkpoint, curve and pictures lie."""
     if runner.rank:
         return
+    from footplate import storage
+
     info = runner.message_hub.get_info
     places = {
         "last checkpoint": info("last_ckpt"),
@@ -109,5 +111,5 @@ def _say_where(runner: "Runner") -> None:
         "pictures": os.path.join(runner.log_dir, "vis_data", "vis_image"),
     }
     for name, path in places.items():
-        if path and os.path.exists(path):
+        if path and storage.exists(path):
             sys.stdout.write(f"{name + ':':<17}{path}\n")

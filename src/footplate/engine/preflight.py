@@ -33,7 +33,7 @@ def preflight(runner: "Runner") -> None:
     with _unmoved(runner):
         size = _save_and_load(runner) if is_main_process() else 0
         if is_main_process():
-            _check_folder(runner.work_dir, size, "work_dir")
+            _check_folder(runner.home, size, "work_dir")
             for hook in runner.hooks:
                 if hasattr(hook, "folder_in"):
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")

@@ -44,7 +44,8 @@ class Runner:
 
     Args:
         model: A BaseModel.
-        work_dir: The folder for checkpoints and logs.
+        work_dir: The folder for checkpoints and logs. Of a target that fsspec knows, `s3://bucket/run`, it is that for
+            checkpoints; logs then go to `work_dirs/run`.
         train_dataloader: Batches to train on.
         val_dataloader: Batches to validate on.
         test_dataloader: Batches to test on.
@@ -129,7 +130,7 @@ class Runner:
         self.seed = setup.seed_everything(randomness or {})
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed)
         self.device = setup.pick_device()
-        self.work_dir = os.path.abspath(os.path.expanduser(work_dir))
+        self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self.experiment_name = experiment_name or self._default_name()
@@ -143,7 +144,7 @@ class Runner:
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
-        self.checkpoint_dir = self.work_dir
+        self.checkpoint_dir = self.home
         self.hooks = assemble.build_hooks(default_hooks, custom_hooks)
         with at_key("on_nonfinite"):
             self.nonfinite = NonFiniteHook(on_nonfinite)
@@ -391,7 +392,7 @@ class Runner:
         if self._loaded:
             return
         self._loaded = True
-        path, resumes = state.pick_checkpoint(self.work_dir, self.load_from, self.should_resume)
+        path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
             with located(self.cfg), at_key("load_from") if path == self.load_from else nullcontext():
                 (self.resume if resumes else self.load_checkpoint)(path)

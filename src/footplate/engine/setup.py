@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from footplate import storage
 from footplate.distributed import broadcast_object, get_rank, initialize
 from footplate.errors import ArgumentError, nearest
 
@@ -82,6 +83,14 @@ def pick_device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda", torch.cuda.current_device())
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def places_of(work_dir: str) -> tuple[str, str]:
+    """Returns where a run's checkpoints and their pointer are at home, and the local folder of its logs and lock."""
+    home = storage.absolute(work_dir)
+    if storage.is_local(work_dir):
+        return home, home
+    return home.rstrip("/"), os.path.abspath(os.path.join("work_dirs", storage.base_name(home.rstrip("/"))))
 
 
 def _allow_open_files(number: int) -> None:

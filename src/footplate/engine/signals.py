@@ -147,6 +147,6 @@ def answer_requests(runner: "Runner") -> None:
 def _save(runner: "Runner") -> str:
     folder, path = runner.checkpoint_dir, os.path.join(runner.checkpoint_dir, ON_REQUEST)
     with runner.during("request"):  # between two iterations, where the loop's own count is right
-        runner.save_checkpoint(folder, ON_REQUEST, background=True, then=lambda: write_pointer(runner.work_dir, path))
+        runner.save_checkpoint(folder, ON_REQUEST, background=True, then=lambda: write_pointer(runner.home, path))
     _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
     return path

@@ -188,7 +188,7 @@ class CheckpointHook(Hook):
         before = runner.message_hub.get_info("last_ckpt")
 
         def then() -> None:
-            write_pointer(runner.work_dir, path)
+            write_pointer(runner.home, path)
             for each in surplus:
                 remove_checkpoint(each)
 
@@ -261,7 +261,8 @@ class CheckpointHook(Hook):
         draft = f"{stem}-published.pth"
         save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
         final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
-        os.replace(draft, final)
+        storage.commit_bytes(final, storage.read_bytes(draft))
+        storage.remove(draft)
         runner.logger.info("The checkpoint is published as %s", final)
 
     def _rules(self, rules: list[str]) -> list[str | None]:

@@ -1,0 +1,71 @@
+"""Runs whose checkpoints lie on targets of fsspec."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import fsspec  # type: ignore[import-untyped]
+import pytest
+
+from footplate import Runner
+from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.storage import list_dir
+from tests.engine.test_runner import weights
+from tests.support import KillForTest, settings
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A folder in memory; commands of the run stand in `tmp_path`."""
+    monkeypatch.chdir(tmp_path)
+    fsspec.filesystem("memory").store.clear()
+    return "memory://bucket/run"
+
+
+def run(work_dir: str, **changes: Any) -> Runner:
+    runner = Runner(**{**settings(work_dir), **changes})
+    runner.train()
+    return runner
+
+
+def test_a_run_lives_on_a_target_that_is_not_local(target: str, tmp_path: Path) -> None:
+    hooks = {"checkpoint": {"max_keep_ckpts": 2, "save_best": "accuracy", "published_keys": ["state_dict"]}}
+    runner = run(target, default_hooks=hooks, preflight=True)
+    names = list_dir(target)
+    assert [each for each in names if "-" not in each] == sorted(
+        ["last_checkpoint", "epoch_3.pth", *[each for each in names if each.startswith("best") and "-" not in each]]
+    )
+    assert find_latest(target) == f"{target}/epoch_3.pth"
+    assert len([each for each in names if each.startswith("epoch_3-")]) == 1
+    assert runner.work_dir == str(tmp_path / "work_dirs/run")
+    assert not list((tmp_path / "work_dirs/run").glob("*.pth"))
+    assert list(tmp_path.iterdir()) == [tmp_path / "work_dirs"]
+
+
+@pytest.mark.parametrize("place", ["memory://bucket/run", "file://{}/files/run"])
+@pytest.mark.parametrize("key", ["work_dir", "out_dir"])
+def test_it_goes_on_from_there(place: str, key: str, target: str, tmp_path: Path) -> None:
+    place = place.format(tmp_path)
+    work_dir = place if key == "work_dir" else str(tmp_path / "run")
+    hooks = {"checkpoint": {"out_dir": None if key == "work_dir" else place, "interval": 1}}
+
+    class StoppedError(Exception):
+        pass
+
+    class Stop(KillForTest):
+        def _die(self, runner: Any) -> None:
+            runner.saver.settle()
+            raise StoppedError
+
+    with pytest.raises(StoppedError):
+        run(work_dir, default_hooks=hooks, custom_hooks=[Stop(8, by_epoch=True)])
+    folder = place if key == "work_dir" else f"{place}/run"
+    found = find_latest(folder)
+    assert found is not None
+    assert found.removeprefix("file://").endswith("run/epoch_2.pth")
+    assert load_checkpoint(found)["meta"]["iter"] == 8
+    resumed = run(work_dir, default_hooks=hooks, resume=True)
+    whole = run(str(tmp_path / "whole"))
+    assert weights(resumed) == weights(whole)
+    assert "epoch_3.pth" in list_dir(folder)
+    assert not os.path.exists("memory:")
