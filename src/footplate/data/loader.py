@@ -14,6 +14,7 @@ from footplate.data.seeding import kept_random_state, mixed_seed
 from footplate.data.workers import Whereabouts, WorkerStart
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
+from footplate.records import length_of
 
 
 class SampleLoader(DataLoader[Any]):
@@ -195,7 +196,7 @@ def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None
     """
     if isinstance(loader, SampleLoader) and loader.endless:
         return loader.batches(start=start, sample=sample)
-    length = _length(loader)
+    length = length_of(loader)
     if length is None:
         return _skipped(_passes(loader, 0, 0), start)
     return _passes(loader, *divmod(start, length or 1), sample)
@@ -231,13 +232,6 @@ def _set_epoch(loader: object, epoch: int) -> None:
     for sampler in _samplers(loader):
         if hasattr(sampler, "set_epoch"):
             sampler.set_epoch(epoch)
-
-
-def _length(loader: Iterable[Any]) -> int | None:
-    try:
-        return len(loader)  # type: ignore[arg-type]
-    except TypeError:
-        return None
 
 
 def _grouped(indices: Iterator[Any], size: int, *, drop_last: bool) -> Iterator[list[Any]]:

@@ -1,0 +1,91 @@
+"""A run whose writer fails in the middle goes on, and the other writers get everything."""
+
+import errno
+import json
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.records import BaseVisBackend
+from footplate.registry import VISBACKENDS
+from tests.support import settings
+
+
+@VISBACKENDS.register_module(force=True)
+class FailingBackend(BaseVisBackend):
+    """Fails with every call, or from the second call of a method on."""
+
+    def __init__(self, save_dir: str | None = None, method: str = "", spared: int = 0) -> None:
+        super().__init__(save_dir)
+        self._method, self._spared = method, spared
+
+    def _called(self, method: str) -> None:
+        if method == self._method:
+            self._spared -= 1
+            if self._spared < 0:
+                raise ConnectionError("the server is gone")
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        self._called("add_config")
+
+    def add_scalars(self, *args: Any, **kwargs: Any) -> None:
+        self._called("add_scalars")
+
+    def close(self) -> None:
+        self._called("close")
+
+
+def lines(runner: Runner) -> list[int]:
+    text = Path(runner.log_dir, "vis_data/scalars.json").read_text()
+    return [json.loads(line)["step"] for line in text.splitlines()]
+
+
+@pytest.mark.parametrize(
+    ("method", "spared"), [("add_config", 0), ("add_scalars", 0), ("add_scalars", 3), ("close", 0)]
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_training_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, method: str, spared: int, place: int
+) -> None:
+    writers: list[dict[str, Any]] = [{"type": "LocalVisBackend"}]
+    writers.insert(place, {"type": "FailingBackend", "method": method, "spared": spared})
+    hooks = {"logger": {"interval": 2}, "checkpoint": None}
+    cfg = settings(tmp_path, by_epoch=False, default_hooks=hooks, visualizer={"vis_backends": writers})
+    runner = Runner(**cfg)
+    runner.train()
+    assert runner.iter == 12
+    assert lines(runner) == [2, 4, 4, 6, 8, 8, 10, 12, 12]
+    warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) == 1
+    assert warned[0].startswith(f"the writer 'FailingBackend' failed in {method} (ConnectionError: the server is gone)")
+
+
+def test_a_full_disk_stops_no_run_and_leaves_whole_lines(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write, calls = os.write, []
+
+    def full(descriptor: int, data: bytes) -> int:
+        if b'"step"' not in data:
+            return write(descriptor, data)
+        calls.append(data)
+        if len(calls) == 3:
+            return write(descriptor, data[:10])
+        if len(calls) == 5:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(descriptor, data)
+
+    hooks = {"logger": {"interval": 2}, "checkpoint": None}
+    runner = Runner(**settings(tmp_path, by_epoch=False, default_hooks=hooks))
+    monkeypatch.setattr("footplate.records.writers.local.os.write", full)
+    runner.train()
+    assert runner.iter == 12
+    # The third call was to write step 4 of training, the fifth a copy of the validation's line.
+    assert lines(runner) == [2, 4, 6, 8, 8, 10, 12, 12]
+    warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
+    assert len(warned) == 1
+    assert "No space left on device" in warned[0]
