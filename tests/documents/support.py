@@ -17,20 +17,24 @@ class Fragment(NamedTuple):
     """A piece of a document.
 
     Attributes:
+        number: Its place among the pieces of its document, from 1; 0 for one of a test's own.
         section: The heading it stands under.
         text: The piece as it is printed.
         mend: The smallest change that makes it run, as (printed, right) pairs; none where it runs as printed.
         why: What the change mends.
         beside: Lines that the piece needs beside it, such as values that it names and does not define.
         holds: What is true of a run with it.
+        tests: The test that runs it.
     """
 
+    number: int
     section: str
     text: str
     mend: tuple[tuple[str, str], ...] = ()
     why: str = ""
     beside: str = ""
     holds: Callable[[Runner], bool] = lambda runner: True
+    tests: str = "test_a_config_trains"
 
     def __str__(self) -> str:
         return self.section

@@ -17,6 +17,7 @@ VALUES = "a_value, b_value = 2, 1"
 AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 
 HOOK_CLASS = Fragment(
+    2,
     "钩子(Hook) / 步骤1：创建一个新的钩子",
     '''
 # Copyright (c) OpenMMLab. All rights reserved.
@@ -44,8 +45,10 @@ class NewHook(Hook):
         cur_iter = runner.iter
         get_model(runner.model).hyper_parameter = self.a * cur_iter + self.b
 ''',
+    tests="test_the_hook_as_printed_acts",
 )
 HOOK_PACKAGE = Fragment(
+    3,
     "钩子(Hook) / 步骤2：导入新的钩子",
     """
 ...
@@ -53,6 +56,7 @@ from .new_hook import NewHook
 
 __all__ = [..., NewHook]
 """,
+    tests="test_the_hook_as_printed_acts",
 )
 
 
@@ -64,6 +68,7 @@ def scale(runner: Runner, parameter: str) -> tuple[float, float]:
 
 CONFIGS = [
     Fragment(
+        1,
         "循环(Loop)",
         """
 # Use EpochBasedTrainLoop to train 200 epochs.
@@ -74,6 +79,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         holds=lambda runner: type(runner.train_loop) is EpochBasedTrainLoop and runner.max_epochs == 200,
     ),
     Fragment(
+        6,
         "优化器(Optimizer)",
         "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -81,6 +87,7 @@ train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=200)
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["weight_decay"] == 0.0001,
     ),
     Fragment(
+        7,
         "优化器(Optimizer) / 优化器包装器 / OptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -89,6 +96,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["momentum"] == 0.9,
     ),
     Fragment(
+        8,
         "优化器(Optimizer) / 优化器包装器 / AmpOptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -97,6 +105,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
     ),
     Fragment(
+        9,
         "优化器(Optimizer) / 构造器 / MAE",
         """
 optimizer = dict(
@@ -119,6 +128,7 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
+        10,
         "优化器(Optimizer) / 构造器 / SimCLR",
         """
 optimizer = dict(type='LARS', lr=0.3, momentum=0.9, weight_decay=1e-6)
@@ -142,6 +152,7 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
+        11,
         "调度器(Scheduler)",
         """
 param_scheduler = [
@@ -193,6 +204,7 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 HOOK_CONFIGS = [
     Fragment(
+        4,
         "钩子(Hook) / 步骤3：修改配置文件",
         """
 custom_hooks = [
@@ -203,8 +215,10 @@ custom_hooks = [
         beside=VALUES,
         why="undefined values; the base's hooks, which a list replaces",
         holds=lambda runner: hook_of(runner, "NewHook").priority == "NORMAL",
+        tests="test_the_hook_as_printed_acts",
     ),
     Fragment(
+        5,
         "钩子(Hook) / 步骤3：修改配置文件 / 优先级",
         """
 custom_hooks = [
@@ -215,6 +229,7 @@ custom_hooks = [
         beside=VALUES,
         why="undefined values; the base's hooks, which a list replaces",
         holds=lambda runner: hook_of(runner, "NewHook").priority == "ABOVE_NORMAL",
+        tests="test_the_hook_as_printed_acts",
     ),
 ]
 

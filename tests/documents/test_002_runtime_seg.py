@@ -26,6 +26,7 @@ default_hooks = dict(
 """
 
 HOOK_CLASS = Fragment(
+    3,
     "Hook / Step 1: Create a new hook",
     '''
 # Copyright (c) OpenMMLab. All rights reserved.
@@ -59,8 +60,10 @@ class NewHook(Hook):
 ''',
     mend=(("        cur_iter = runner.iter\n", "        cur_iter = runner.iter\n        model = runner.model\n"),),
     why="a model without a wrapper is left undefined",
+    tests="test_the_hook_as_printed_acts",
 )
 HOOK_PACKAGE = Fragment(
+    4,
     "Hook / Step 2: Import the new hook",
     """
 ...
@@ -68,8 +71,10 @@ from .new_hook import NewHook
 
 __all__ = [..., NewHook]
 """,
+    tests="test_the_hook_as_printed_acts",
 )
 OPTIMIZER_CLASS = Fragment(
+    15,
     "Optimizer / Customize self-implemented optimizer / 1. Define a new optimizer",
     """
 from .registry import OPTIMIZERS
@@ -89,16 +94,22 @@ class MyOptimizer(Optimizer):
         ),
     ),
     why="the constructor has neither colon nor body and does not take the parameters; a plain Optimizer has no step",
+    tests="test_an_optimizer_of_ones_own_trains",
 )
 OPTIMIZER_PACKAGE = Fragment(
+    16,
     "Optimizer / Customize self-implemented optimizer / 2. Add the optimizer to registry",
     "from .my_optimizer import MyOptimizer",
+    tests="test_an_optimizer_of_ones_own_trains",
 )
 CUSTOM_IMPORTS = Fragment(
+    17,
     "Optimizer / Customize self-implemented optimizer / 2. Add the optimizer to registry",
     "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer'], allow_failed_imports=False)",
+    tests="test_an_optimizer_of_ones_own_trains",
 )
 CONSTRUCTOR_CLASS = Fragment(
+    20,
     "Optimizer / Customize optimizer constructor",
     """
 from mmengine.optim import DefaultOptimWrapperConstructor
@@ -120,6 +131,7 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
         ("        return my_optimizer", "        my_optimizer = super().__call__(model)\n        return my_optimizer"),
     ),
     why="the bodies are missing",
+    tests="test_a_constructor_of_a_built_ins_name_takes_its_place",
 )
 MAE = """
 optimizer = dict(
@@ -160,6 +172,7 @@ def rate(runner: Runner, parameter: str) -> float:
 
 CONFIGS = [
     Fragment(
+        1,
         "Loop",
         """
 # Use IterBasedTrainLoop to train 200 epochs.
@@ -170,6 +183,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         holds=lambda runner: type(runner.train_loop) is IterBasedTrainLoop and runner.max_iters == 80000,
     ),
     Fragment(
+        2,
         "Hook / default_hooks",
         HOOKS_SECTION,
         holds=lambda runner: (
@@ -179,6 +193,13 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         ),
     ),
     Fragment(
+        7,
+        "Hook / Modify default runtime hooks",
+        HOOKS_SECTION,
+        holds=lambda runner: hook_of(runner, "ParamSchedulerHook").priority == "LOW",
+    ),
+    Fragment(
+        8,
         "Hook / Modify default runtime hooks / Checkpoint config",
         "checkpoint = dict(interval=1)",
         mend=(("interval=1)", "interval=1)\ndefault_hooks = dict(checkpoint=checkpoint)"),),
@@ -186,6 +207,7 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
     ),
     Fragment(
+        9,
         "Hook / Modify default runtime hooks / Log config",
         "logger_hook_cfg = dict(interval=20)",
         mend=(("interval=20)", "interval=20)\ndefault_hooks = dict(logger=logger_hook_cfg)"),),
@@ -193,6 +215,15 @@ train_cfg = dict(type='IterBasedTrainLoop', max_iters=80000, val_interval=8000)
         holds=lambda runner: hook_of(runner, "LoggerHook").interval == 20,
     ),
     Fragment(
+        10,
+        "Optimizer",
+        "optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)",
+        mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
+        why="an optimizer is used where optim_wrapper names it",
+        holds=lambda runner: stop_of(runner).rates[0] == 0.01 and decay(runner, "ln.weight") == 0.0001,
+    ),
+    Fragment(
+        11,
         "Optimizer / Optimizer Wrapper / OptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -201,6 +232,7 @@ optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
         holds=lambda runner: decay(runner, "ln.weight") == 0.0001,
     ),
     Fragment(
+        12,
         "Optimizer / Optimizer Wrapper / AmpOptimWrapper",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -209,6 +241,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper),
     ),
     Fragment(
+        13,
         "Optimizer / Constructor / MAE",
         MAE,
         holds=lambda runner: (
@@ -217,6 +250,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         ),
     ),
     Fragment(
+        14,
         "Optimizer / Constructor / LearningRateDecayOptimizerConstructor",
         LAYER_DECAY,
         # The stem is 13 steps below the head, the first stage 12.
@@ -228,6 +262,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         ),
     ),
     Fragment(
+        18,
         "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
         "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -235,6 +270,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: stop_of(runner).rates[0] == 0.02,
     ),
     Fragment(
+        21,
         "Optimizer / Additional settings / gradient clip",
         """
   optim_wrapper = dict(
@@ -247,6 +283,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
+        22,
         "Customize training schedules",
         """
 param_scheduler = [
@@ -296,36 +333,64 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-@pytest.mark.usefixtures("package")
-@pytest.mark.parametrize("priority", ["NORMAL", "ABOVE_NORMAL"])
-def test_the_hook_as_printed_acts(tmp_path: Path, priority: str) -> None:
-    importlib.import_module("mmseg.engine.hooks")
-    said = "" if priority == "NORMAL" else f", priority='{priority}'"
-    use = Fragment(
+HOOK_CONFIGS = [
+    Fragment(
+        5,
         "Hook / Step 3: Modify the config",
-        f"\ncustom_hooks = [\n    dict(type='NewHook', a=a_value, b=b_value{said})\n]\n",
+        """
+custom_hooks = [
+    dict(type='NewHook', a=a_value, b=b_value)
+]
+""",
         mend=(AND_STOP,),
         beside=VALUES,
         why="undefined values; the base's hooks, which a list replaces",
-    )
-    runner = train(tmp_path, use, generation="second", model="SegmentorForTest")
+        holds=lambda runner: hook_of(runner, "NewHook").priority == "NORMAL",
+        tests="test_the_hook_as_printed_acts",
+    ),
+    Fragment(
+        6,
+        "Hook / Step 3: Modify the config / priority",
+        """
+custom_hooks = [
+    dict(type='NewHook', a=a_value, b=b_value, priority='ABOVE_NORMAL')
+]
+""",
+        mend=(AND_STOP,),
+        beside=VALUES,
+        why="undefined values; the base's hooks, which a list replaces",
+        holds=lambda runner: hook_of(runner, "NewHook").priority == "ABOVE_NORMAL",
+        tests="test_the_hook_as_printed_acts",
+    ),
+]
+
+
+@pytest.mark.usefixtures("package")
+@pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
+def test_the_hook_as_printed_acts(tmp_path: Path, fragment: Fragment) -> None:
+    importlib.import_module("mmseg.engine.hooks")
+    runner = train(tmp_path, fragment, generation="second", model="SegmentorForTest")
     assert runner.model.hyper_parameter == 2 * 3 + 1
-    assert hook_of(runner, "NewHook").priority == priority
+    assert fragment.holds(runner)
+
+
+OWN_OPTIMIZER = Fragment(
+    19,
+    "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
+    "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
+    mend=(
+        ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer ="),
+        ("c=c_value)", "c=c_value)\noptim_wrapper = dict(_delete_=True, optimizer=optimizer)"),
+    ),
+    beside=VALUES,
+    why="undefined values; the import of the section before; the wrapper that names the optimizer",
+    tests="test_an_optimizer_of_ones_own_trains",
+)
 
 
 @pytest.mark.usefixtures("package")
 def test_an_optimizer_of_ones_own_trains(tmp_path: Path) -> None:
-    use = Fragment(
-        "Optimizer / Customize self-implemented optimizer / 3. Specify the optimizer in the config file",
-        "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
-        mend=(
-            ("optimizer =", f"{mended(CUSTOM_IMPORTS)}\noptimizer ="),
-            ("c=c_value)", "c=c_value)\noptim_wrapper = dict(_delete_=True, optimizer=optimizer)"),
-        ),
-        beside=VALUES,
-        why="undefined values; the import of the section before; the wrapper that names the optimizer",
-    )
-    runner = train(tmp_path, use, generation="second")
+    runner = train(tmp_path, OWN_OPTIMIZER, generation="second")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert stop_of(runner).rates[0] == 2
 
@@ -333,7 +398,7 @@ def test_an_optimizer_of_ones_own_trains(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("package")
 def test_a_class_is_no_module(tmp_path: Path) -> None:
     wrong = Fragment(
-        CUSTOM_IMPORTS.section, "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer.MyOptimizer'])"
+        0, CUSTOM_IMPORTS.section, "custom_imports = dict(imports=['mmseg.engine.optimizers.my_optimizer.MyOptimizer'])"
     )
     with pytest.raises(ConfigError, match="'MyOptimizer' is not a module"):
         config_of(tmp_path, wrong, generation="second")
@@ -343,6 +408,7 @@ def test_a_class_is_no_module(tmp_path: Path) -> None:
 def test_a_constructor_of_a_built_ins_name_takes_its_place(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     importlib.import_module("mmseg.engine.optimizers.layer_decay")
     use = Fragment(
+        0,
         CONSTRUCTOR_CLASS.section,
         "optim_wrapper = dict(\n"
         "    constructor='LearningRateDecayOptimizerConstructor', paramwise_cfg=dict(bias_lr_mult=2.0))",

@@ -21,6 +21,7 @@ VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 
 OPTIMIZER_CLASS = Fragment(
+    2,
     "定制self-implemented优化器 / 1、Define a new optimizer",
     """
 from .registry import OPTIMIZERS
@@ -37,13 +38,22 @@ def __init__(self, a, b, c)
         ),
     ),
     why="indentation, colon and body were lost, the parameters are not taken, and a plain Optimizer has no step",
+    tests="test_an_optimizer_and_its_constructor_train",
 )
-OPTIMIZER_PACKAGE = Fragment("2. 将优化器添加到注册表", "from .my_optimizer import MyOptimizer")
+OPTIMIZER_PACKAGE = Fragment(
+    3,
+    "2. 将优化器添加到注册表",
+    "from .my_optimizer import MyOptimizer",
+    tests="test_an_optimizer_and_its_constructor_train",
+)
 CUSTOM_IMPORTS = Fragment(
+    4,
     "2. 将优化器添加到注册表",
     "custom_imports = dict(imports=['mmdet.core.optimizer.my_optimizer'], allow_failed_imports=False)",
+    tests="test_an_optimizer_and_its_constructor_train",
 )
 CONSTRUCTOR_CLASS = Fragment(
+    7,
     "Customize optimizer constructor",
     """
 from mmcv.utils import build_from_cfg
@@ -69,8 +79,10 @@ return my_optimizer
         ),
     ),
     why="indentation and bodies were lost",
+    tests="test_an_optimizer_and_its_constructor_train",
 )
 HOOK_CLASS = Fragment(
+    15,
     "自定义钩子 / 1. Implement a new hook",
     """
 from mmcv.runner import HOOKS, Hook
@@ -93,25 +105,36 @@ pass
 """,
     mend=(("\ndef ", "\n    def "), ("\npass", "\n        self.__dict__.setdefault('calls', []).append(0)")),
     why="indentation was lost; each method leaves a trace in place of `pass`",
+    tests="test_the_hook_acts",
 )
-HOOK_PACKAGE = Fragment("自定义钩子 / 2. Register the new hook", "from .my_hook import MyHook")
+HOOK_PACKAGE = Fragment(
+    16,
+    "自定义钩子 / 2. Register the new hook",
+    "from .my_hook import MyHook",
+    tests="test_the_hook_acts",
+)
 HOOK_IMPORTS = Fragment(
+    17,
     "自定义钩子 / 2. Register the new hook",
     "custom_imports = dict(imports=['mmdet.core.utils.my_hook'], allow_failed_imports=False)",
+    tests="test_the_hook_acts",
 )
 
 CONFIGS = [
     Fragment(
+        1,
         "优化器",
         "optimizer = dict(type='Adam', lr=0.0003, weight_decay=0.0001)",
         holds=lambda runner: isinstance(runner.optim_wrapper.optimizer, torch.optim.Adam),
     ),
     Fragment(
+        5,
         "3. 在配置文件里",
         "optimizer = dict(type='SGD', lr=0.02, momentum=0.9, weight_decay=0.0001)",
         holds=lambda runner: stop_of(runner).rates[0] == 0.02,
     ),
     Fragment(
+        9,
         "Additional settings / 使用梯度剪辑来稳定训练",
         """
 optimizer_config = dict(
@@ -120,6 +143,7 @@ _delete_=True, grad_clip=dict(max_norm=35, norm_type=2))
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
+        10,
         "Additional settings / 使用动量计划来加速模型收敛",
         """
 lr_config = dict(
@@ -138,6 +162,7 @@ step_ratio_up=0.4,
         holds=lambda runner: stop_of(runner).rates[3] > stop_of(runner).rates[0],
     ),
     Fragment(
+        11,
         "自定义训练学习率 / Poly schedule",
         "lr_config = dict(policy='poly', power=0.9, min_lr=1e-4, by_epoch=False)",
         # 12 epochs of 2 iterations.
@@ -146,6 +171,7 @@ step_ratio_up=0.4,
         ),
     ),
     Fragment(
+        12,
         "自定义训练学习率 / ConsineAnnealing schedule",
         """
 lr_config = dict(
@@ -157,8 +183,9 @@ min_lr_ratio=1e-5)
 """,
         holds=lambda runner: stop_of(runner).rates[0] == pytest.approx(0.001),
     ),
-    Fragment("自定义工作流", "workflow = [('train', 1)]"),
+    Fragment(13, "自定义工作流", "workflow = [('train', 1)]"),
     Fragment(
+        14,
         "自定义工作流 / 训练与验证",
         "[('train', 1), ('val', 1)]",
         mend=(("[(", "workflow = [("),),
@@ -166,6 +193,7 @@ min_lr_ratio=1e-5)
         holds=lambda runner: len(runner.message_hub.history("val/loss")) == 2,
     ),
     Fragment(
+        20,
         "在MMCV中使用hook / NumClassCheckHook",
         "custom_hooks = [dict(type='NumClassCheckHook')]",
         mend=(("Hook')]", "Hook'), dict(type='StopForTest')]"),),
@@ -173,11 +201,13 @@ min_lr_ratio=1e-5)
         holds=lambda runner: hook_of(runner, "NumClassCheckHook").priority == "NORMAL",
     ),
     Fragment(
+        21,
         "修改默认运行时hook / checkpoint_config",
         "checkpoint_config = dict(interval=1)",
         holds=lambda runner: (Path(runner.work_dir) / "epoch_2.pth").exists(),
     ),
     Fragment(
+        22,
         "修改默认运行时hook / Log config",
         """
 log_config = dict(
@@ -208,9 +238,16 @@ class Boxes(OldPoints):
         return {f"{metric}_mAP": 0.5}
 
 
+EVALUATION = Fragment(
+    23,
+    "修改默认运行时hook / Evaluation config",
+    "evaluation = dict(interval=1, metric='bbox')",
+    tests="test_evaluation_asks_the_data_set",
+)
+
+
 def test_evaluation_asks_the_data_set(tmp_path: Path) -> None:
-    fragment = Fragment("修改默认运行时hook / Evaluation config", "evaluation = dict(interval=1, metric='bbox')")
-    cfg = first(tmp_path, **Config.fromstring(mended(fragment), ".py").to_dict())
+    cfg = first(tmp_path, **Config.fromstring(mended(EVALUATION), ".py").to_dict())
     cfg["data"]["val"]["type"] = "Boxes"
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -238,39 +275,61 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         del sys.modules[name]
 
 
+OWN_OPTIMIZER = Fragment(
+    6,
+    "3. 在配置文件里 / MyOptimizer",
+    "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
+    mend=(
+        ("dict(type", "dict(_delete_=True, constructor='MyOptimizerConstructor', type"),
+        ("optimizer = ", f"{mended(CUSTOM_IMPORTS)}\noptimizer = "),
+    ),
+    beside=VALUES,
+    why="undefined values; the base's lr; the import and the constructor that the sections around show",
+    tests="test_an_optimizer_and_its_constructor_train",
+)
+
+
 @pytest.mark.usefixtures("_package")
 def test_an_optimizer_and_its_constructor_train(tmp_path: Path) -> None:
     importlib.import_module("mmdet.core.optimizer.my_optimizer_constructor")
-    use = Fragment(
-        "3. 在配置文件里 / MyOptimizer",
-        "optimizer = dict(type='MyOptimizer', a=a_value, b=b_value, c=c_value)",
-        mend=(
-            ("dict(type", "dict(_delete_=True, constructor='MyOptimizerConstructor', type"),
-            ("optimizer = ", f"{mended(CUSTOM_IMPORTS)}\noptimizer = "),
-        ),
-        beside=VALUES,
-        why="undefined values; the base's lr; the import and the constructor that the sections around show",
-    )
-    runner = train(tmp_path, use, generation="first")
+    runner = train(tmp_path, OWN_OPTIMIZER, generation="first")
     assert type(runner.optim_wrapper.optimizer).__name__ == "MyOptimizer"
     assert stop_of(runner).rates == [0.02] * 4
 
 
-@pytest.mark.usefixtures("_package")
-@pytest.mark.parametrize("said", ["", ", priority='NORMAL'"])
-def test_the_hook_acts(tmp_path: Path, said: str) -> None:
-    use = Fragment(
-        "自定义钩子 / 3. Modify the config",
+HOOK_CONFIGS = [
+    Fragment(
+        number,
+        f"自定义钩子 / 3. Modify the config{section}",
         f"\ncustom_hooks = [\ndict(type='MyHook', a=a_value, b=b_value{said})\n]\n",
         mend=(AND_STOP, ("\ncustom_hooks", f"\n{mended(HOOK_IMPORTS)}\ncustom_hooks")),
         beside=VALUES,
         why="undefined values; the import of the section before; the base's hooks, which a list replaces",
+        tests="test_the_hook_acts",
     )
-    runner = train(tmp_path, use, generation="first")
+    for number, section, said in ((18, "", ""), (19, " / priority", ", priority='NORMAL'"))
+]
+
+
+@pytest.mark.usefixtures("_package")
+@pytest.mark.parametrize("fragment", HOOK_CONFIGS, ids=str)
+def test_the_hook_acts(tmp_path: Path, fragment: Fragment) -> None:
+    runner = train(tmp_path, fragment, generation="first")
     hook = hook_of(runner, "MyHook")
     # Made, before and after the run, two epochs and four iterations.
     assert len(hook.calls) == 1 + 2 + 2 * 2 + 2 * 4
     assert hook.priority == "NORMAL"
+
+
+DEFAULT_CONSTRUCTOR = Fragment(
+    8,
+    "Customize optimizer constructor / DefaultOptimizerConstructor",
+    """
+from mmcv.utils import _BatchNorm, _InstanceNorm, build_from_cfg, is_list_of
+from .builder import OPTIMIZER_BUILDERS, OPTIMIZERS
+""",
+    tests="test_the_default_constructor_by_its_rules",
+)
 
 
 # The source of DefaultOptimizerConstructor that the document prints, by what it does.

@@ -1,7 +1,5 @@
 """The fragments of document 004: 训练引擎, of the second generation, for segmentation."""
 
-import os.path as osp
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,63 +7,24 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from footplate import HOOKS, Runner
+from footplate import HOOKS
 from footplate.engine import Priority, get_priority
 from footplate.optim import AmpOptimWrapper
+from footplate.tasks.segmentation import SegDataSample
 from footplate.visualization import Visualizer
-from tests.documents.support import Fragment, group_of, hook_of, mended, stop_of, train
+from tests.documents.support import Fragment, group_of, hook_of, stop_of, train
 
 AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 
 HOOK_CLASS = Fragment(
+    1,
     "钩子 (Hook) / MMSegmentation 里实现的定制钩子",
-    """
-...
-@HOOKS.register_module()
-class SegVisualizationHook(Hook):
-...
-    def _after_iter(self,
-                    runner: Runner,
-                    batch_idx: int,
-                    data_batch: dict,
-                    outputs: Sequence[SegDataSample],
-                    mode: str = 'val') -> None:
-...
-        # 如果是训练阶段或者 self.draw 为 False 则直接跳出
-        if self.draw is False or mode == 'train':
-            return
-...
-        if self.every_n_inner_iters(batch_idx, self.interval):
-            for output in outputs:
-                img_path = output.img_path
-                img_bytes = self.file_client.get(img_path)
-                img = mmcv.imfrombytes(img_bytes, channel_order='rgb')
-                window_name = f'{mode}_{osp.basename(img_path)}'
-
-                self._visualizer.add_datasample(
-                    window_name,
-                    img,
-                    data_sample=output,
-                    show=self.show,
-                    wait_time=self.wait_time,
-                    step=runner.iter)
-""",
-    mend=(
-        (
-            "class SegVisualizationHook(Hook):\n...\n",
-            "class SegVisualizationHook(Hook):\n"
-            "    draw, interval, show, wait_time = True, 1, False, 0.0\n"
-            "    file_client = mmcv.FileClient()\n"
-            "    _visualizer = property(lambda self: Visualizer.get_current_instance())\n",
-        ),
-        ("-> None:\n...\n", "-> None:\n"),
-        ("            return\n...\n", "            return\n"),
-    ),
-    why="what the dots leave out: the attributes that the method reads",
+    "class SegVisualizationHook(Hook):",
+    tests="test_the_hook_of_the_document_draws",
 )
-
 CONFIGS = [
     Fragment(
+        2,
         "钩子 (Hook) / EMAHook",
         """
 custom_hooks = [
@@ -77,6 +36,7 @@ custom_hooks = [
         holds=lambda runner: hook_of(runner, "EMAHook").begin_iter == 500,
     ),
     Fragment(
+        3,
         "优化器 / 定制 PyTorch 支持的优化器 / SGD",
         "optimizer = dict(type='SGD', lr=0.0003, weight_decay=0.0001)",
         mend=(("0.0001)", "0.0001)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -84,6 +44,7 @@ custom_hooks = [
         holds=lambda runner: stop_of(runner).rates[0] == 0.0003,
     ),
     Fragment(
+        4,
         "优化器 / 定制 PyTorch 支持的优化器 / Adam",
         "optimizer = dict(type='Adam', lr=0.001, betas=(0.9, 0.999), eps=1e-08, weight_decay=0, amsgrad=False)",
         mend=(("amsgrad=False)", "amsgrad=False)\noptim_wrapper = dict(optimizer=optimizer)"),),
@@ -91,6 +52,7 @@ custom_hooks = [
         holds=lambda runner: runner.optim_wrapper.param_groups[0]["betas"] == (0.9, 0.999),
     ),
     Fragment(
+        5,
         "优化器 / 逐个参数化的配置",
         """
 optimizer = dict(
@@ -114,6 +76,7 @@ optim_wrapper = dict(
         ),
     ),
     Fragment(
+        6,
         "优化器包装 / 梯度裁剪",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -128,6 +91,7 @@ optim_wrapper = dict(
         holds=lambda runner: len(runner.message_hub.history("train/grad_norm")) == 4,
     ),
     Fragment(
+        7,
         "优化器包装 / 梯度累积 / 4 x 4",
         """
 train_dataloader = dict(batch_size=4)
@@ -139,6 +103,7 @@ optim_wrapper = dict(
         holds=lambda runner: runner.train_dataloader.batch_size == 4 and runner.optim_wrapper._accumulative_counts == 4,
     ),
     Fragment(
+        8,
         "优化器包装 / 梯度累积 / 1 x 16",
         """
 train_dataloader = dict(batch_size=16)
@@ -150,6 +115,7 @@ optim_wrapper = dict(
         holds=lambda runner: runner.train_dataloader.batch_size == 16,
     ),
     Fragment(
+        9,
         "优化器包装 / 自动混合精度(Automatic mixed precision, AMP) 训练",
         """
 optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0001)
@@ -159,6 +125,7 @@ optim_wrapper = dict(type='AmpOptimWrapper', optimizer=optimizer)
         holds=lambda runner: isinstance(runner.optim_wrapper, AmpOptimWrapper) and runner.device.type == "cpu",
     ),
     Fragment(
+        10,
         "构造器 / LearningRateDecayOptimizerConstructor",
         """
 optim_wrapper = dict(
@@ -216,44 +183,44 @@ def test_the_hooks_of_the_tables_have_their_priority(name: str, priority: int) -
 
 def test_the_order_is_printed_before_training(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "footplate")
-    fragment = Fragment("钩子 (Hook) / 介绍", "log_level = 'INFO'")
+    fragment = Fragment(0, "钩子 (Hook) / 介绍", "log_level = 'INFO'")
     train(tmp_path, fragment, generation="second")
     assert "ParamSchedulerHook (LOW)" in caplog.text
 
 
-def test_the_hook_as_printed_draws(tmp_path: Path) -> None:
-    import mmcv  # type: ignore[import-not-found]
+class Keeps(Visualizer):
+    """Keeps what it is given to draw."""
 
-    from footplate import Hook
-    from footplate.tasks.segmentation import SegDataSample
+    drawn: list[tuple[Any, ...]]
 
+    def add_datasample(  # type: ignore[override]
+        self, name: str, image: Any, data_sample: Any = None, **options: Any
+    ) -> None:
+        self.drawn.append((name, image.shape, type(data_sample), options))
+
+
+@pytest.mark.parametrize(
+    ("settings", "event", "batch", "draws"),
+    [
+        ({"draw": True, "interval": 2}, "val", 1, True),
+        ({"draw": True, "interval": 2}, "test", 1, True),
+        ({"draw": True, "interval": 2}, "val", 0, False),
+        ({"draw": True, "interval": 2}, "train", 1, False),
+        ({"draw": False, "interval": 2}, "val", 1, False),
+    ],
+)
+def test_the_hook_of_the_document_draws(
+    tmp_path: Path, settings: dict[str, Any], event: str, batch: int, draws: bool
+) -> None:
+    # The document prints part of the source: what that does, our hook does.
     picture = tmp_path / "scene.png"
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(picture)
-    scope: dict[str, Any] = {
-        "HOOKS": HOOKS,
-        "Hook": Hook,
-        "Runner": Runner,
-        "Sequence": Sequence,
-        "SegDataSample": SegDataSample,
-        "Visualizer": Visualizer,
-        "mmcv": mmcv,
-        "osp": osp,
-    }
-    exec(mended(HOOK_CLASS), scope)
-    drawn: list[tuple[Any, ...]] = []
-
-    class Keeps(Visualizer):
-        def add_datasample(  # type: ignore[override]
-            self, name: str, image: Any, data_sample: Any = None, **options: Any
-        ) -> None:
-            drawn.append((name, image.shape, type(data_sample), options))
-
     visualizer = Keeps(name="keeps")
+    visualizer.drawn = []
     Visualizer.keep_instance(visualizer)
-    sample = SegDataSample(metainfo={"img_path": str(picture)})
-    hook = scope["SegVisualizationHook"]()
+    samples = [SegDataSample(metainfo={"img_path": str(picture)})] * 2
+    hook = HOOKS.get(HOOK_CLASS.text.split()[1].partition("(")[0])(**settings)
     runner: Any = type("AtSeven", (), {"iter": 7})()
-    hook.after_val_iter(runner, batch_idx=0, data_batch={}, outputs=[sample])
-    hook.after_train_iter(runner, batch_idx=0, data_batch={}, outputs=[sample])
-    expected = {"show": False, "wait_time": 0.0, "step": 7}
-    assert drawn == [("val_scene.png", (8, 8, 3), SegDataSample, expected)]
+    getattr(hook, f"after_{event}_iter")(runner, batch_idx=batch, data_batch={}, outputs=samples)
+    one = (f"{event}_scene", (8, 8, 3), SegDataSample, {"show": False, "wait_time": 0.0, "step": 7})
+    assert visualizer.drawn == ([one, one] if draws else [])

@@ -1,0 +1,5 @@
+"""Writes the list of the documents' pieces of code: `python -m tests.documents > docs/documents.md`."""
+
+from tests.documents.catalogue import as_page
+
+print(as_page(), end="")
