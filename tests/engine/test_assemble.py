@@ -169,6 +169,8 @@ def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, k
         ("train_dataloader", "batches", "train_dataloader"),
         ("val_dataloader", [], "val_dataloader"),
         ("test_dataloader", {}, "test_dataloader"),
+        ("log_file", {"max_bm": 3}, "log_file.max_bm"),
+        ("log_file", "run.log", "log_file"),
         ("resume", "yes", "resume"),
         ("resume", 1, "resume"),
         ("train_cfg", {"by_epoch": "yes", "max_epochs": 2}, "train_cfg.by_epoch"),

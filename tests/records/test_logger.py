@@ -1,10 +1,12 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from footplate.records import get_logger, logging_to, print_log, set_level
+from footplate.errors import ArgumentError
+from footplate.records import check_log_file, get_logger, logging_to, print_log, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -64,3 +66,24 @@ def test_print_log(capsys: pytest.CaptureFixture[str], caplog: pytest.LogCapture
         ("footplate.optim", "ERROR", "named"),
         ("footplate", "INFO", "given"),
     ]
+
+
+def test_a_log_file_that_is_full_gives_way_to_a_new_one(tmp_path: Path) -> None:
+    logger = logging.getLogger("footplate")
+    logger.setLevel(logging.INFO)
+    with logging_to(str(tmp_path / "run.log"), max_mb=0.001, backups=2):
+        for number in range(100):
+            logger.info("line %d", number)
+    files = {each.name: each.read_text().splitlines() for each in tmp_path.iterdir()}
+    assert sorted(files) == ["run.1.log", "run.2.log", "run.log"]
+    assert files["run.log"][-1].endswith("line 99")
+    kept = [line.split()[-1] for name in ("run.2.log", "run.1.log", "run.log") for line in files[name]]
+    assert kept == [str(number) for number in range(100 - len(kept), 100)]
+    assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("settings", [{"max_mb": -1}, {"backups": 0}, {"max_mb": "1"}, {"max_bm": 1}])
+def test_settings_of_a_log_file_without_sense(settings: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        check_log_file(settings)
+    assert caught.value.key in settings

@@ -31,7 +31,7 @@ _KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
     (
         (Mapping,),
         "a dict",
-        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness", "model_wrapper_cfg", "model_adapter"),
+        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness", "model_wrapper_cfg", "model_adapter", "log_file"),
     ),
     ((Mapping, LogProcessor), "a dict or a LogProcessor", ("log_processor",)),
     ((Mapping, Visualizer), "a dict or a Visualizer", ("visualizer",)),

@@ -35,6 +35,7 @@ RUNNER_KEYS = (
     "model_wrapper_cfg",
     "find_unused_parameters",
     "model_adapter",
+    "log_file",
 )
 
 KNOWN_KEYS = frozenset(

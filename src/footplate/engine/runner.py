@@ -28,7 +28,7 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import AgreementHook, Requests
 from footplate.errors import ArgumentError, NonFiniteError, at_key, located
-from footplate.records import MessageHub, describe_environment, logging_to, set_level
+from footplate.records import MessageHub, check_log_file, describe_environment, logging_to, set_level
 from footplate.registry import RUNNERS, set_default_scope
 from footplate.storage import commit_bytes
 
@@ -79,6 +79,8 @@ class Runner:
         model_wrapper_cfg: What the model is wrapped in where several processes train together.
         find_unused_parameters: For such a wrapper: not all parameters take part in each loss.
         model_adapter: What stands between the runner and a model of another contract.
+        log_file: How large the log's file may become, in millions of bytes, and how many full ones are kept:
+            `dict(max_mb=50, backups=3)`.
 
     Raises:
         FootplateError: A part cannot be built; the message says where it was written and what would be right.
@@ -119,12 +121,15 @@ class Runner:
         model_wrapper_cfg: Mapping[str, Any] | None = None,
         find_unused_parameters: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
+        log_file: Mapping[str, Any] | None = None,
     ) -> None:
         self._sections = {name: value for name, value in locals().items() if name != "self"}
         assemble.check_kinds(self._sections)
         assemble.check_phases(self._sections)
         setup.prepare(env_cfg or {}, launcher=launcher)
         set_level(log_level, screen=is_main_process())
+        with at_key("log_file"):
+            check_log_file(log_file or {})
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
         self.seed = setup.seed_everything(randomness or {})
@@ -431,7 +436,8 @@ class Runner:
             yield
             return
         os.makedirs(self.log_dir, exist_ok=True)
-        with logging_to(os.path.join(self.log_dir, f"{self.timestamp}.log")):
+        path = os.path.join(self.log_dir, f"{self.timestamp}.log")
+        with logging_to(path, **(self._sections["log_file"] or {})):
             facts = describe_environment()
             commit_bytes(os.path.join(self.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
             for key, value in facts.items():

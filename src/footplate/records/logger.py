@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, check_count, nearest
 
 _NAME = "footplate"
 _FORMAT = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
@@ -64,15 +66,49 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
 
 
 @contextmanager
-def logging_to(path: str) -> Iterator[None]:
-    """Writes the log to the file `path` too, for the duration of a block."""
-    handler = add_log_file(logging.getLogger(_NAME), path)
+def logging_to(path: str, *, max_mb: float = 50, backups: int = 3) -> Iterator[None]:
+    """Writes the log to the file `path` too, for the duration of a block.
+
+    Args:
+        path: The file. When it is full it becomes `name.1.log`, and that `name.2.log`, so that the newest is `path`.
+        max_mb: How large a file may become, in millions of bytes; 0 for no end.
+        backups: How many full files are kept beside the newest.
+    """
+    handler = _BoundedFileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
+    handler.setFormatter(_FORMAT)
+    logging.getLogger(_NAME).addHandler(handler)
     try:
         yield
     finally:
         logging.getLogger(_NAME).removeHandler(handler)
         with contextlib.suppress(OSError):  # a disk that is full: how the block ended counts more
             handler.close()
+
+
+def check_log_file(settings: Mapping[str, Any]) -> None:
+    """Refuses settings that `logging_to` cannot use.
+
+    Raises:
+        ArgumentError: A key is unknown, or a value no number that makes sense.
+    """
+    for key, value in settings.items():
+        if key not in ("max_mb", "backups"):
+            raise ArgumentError(
+                f"log_file has no '{key}'", key=key, found=value, suggestion=nearest(key, ("max_mb", "backups"))
+            )
+    check_count("backups", settings.get("backups", 1))
+    size = settings.get("max_mb", 0)
+    if isinstance(size, bool) or not isinstance(size, (int, float)) or size < 0:
+        raise ArgumentError("max_mb is a number of millions of bytes, 0 for no end", key="max_mb", found=size)
+
+
+class _BoundedFileHandler(RotatingFileHandler):
+    """Gives files that are full names that still end as a log's does."""
+
+    def rotation_filename(self, default_name: str) -> str:
+        path, _, number = default_name.rpartition(".")
+        stem, suffix = os.path.splitext(path)
+        return f"{stem}.{number}{suffix}"
 
 
 @contextmanager

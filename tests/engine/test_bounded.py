@@ -1,0 +1,45 @@
+"""What does not grow with the length of a run."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook, Runner
+from tests.support import loader, settings
+
+
+class CountOpenFiles(Hook):
+    """Counts what the process has open behind every hundredth iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if (runner.iter + 1) % 100 == 0:
+            runner.saver.settle()
+            self.counts.append(len(os.listdir("/proc/self/fd")))
+
+
+@pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
+@pytest.mark.parametrize("workers", [0, 1])
+def test_open_files_stay_as_many_as_they_were(tmp_path: Path, workers: int) -> None:
+    """2,000 iterations, in epochs of 100, with 20 saves, 20 validations, and workers that are begun anew each time."""
+    count = CountOpenFiles()
+    cfg = settings(
+        tmp_path,
+        train_cfg={"by_epoch": True, "max_epochs": 20},
+        train_dataloader=loader(400, num_workers=workers),
+        val_dataloader=loader(8, shuffle=False, num_workers=workers),
+        default_hooks={"checkpoint": {"interval": 1, "max_keep_ckpts": 2}, "logger": {"interval": 10}},
+        custom_hooks=[count],
+        log_file={"max_mb": 0.001, "backups": 1},
+        log_level="INFO",
+    )
+    Runner(**cfg).train()
+    assert len(count.counts) == 20
+    assert len(set(count.counts[2:])) == 1, count.counts
+    assert len([each for each in tmp_path.rglob("*") if each.suffix in (".pth", ".log")]) == 4
