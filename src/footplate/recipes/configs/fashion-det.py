@@ -41,7 +41,7 @@ model = dict(
 )
 
 # Training: 100 iterations of warm-up, then down to zero.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=2200, val_interval=1100)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=2400, val_interval=1200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -52,13 +52,13 @@ optim_wrapper = dict(
 )
 param_scheduler = [
     dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=2200, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=2400, by_epoch=False),
 ]
 
 # Records.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1100, max_keep_ckpts=2, save_best="coco/bbox_mAP"),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1200, max_keep_ckpts=2, save_best="coco/bbox_mAP"),
     visualization=dict(type="DetVisualizationHook", draw=True, interval=10, max_samples=4),
 )
 log_processor = dict(type="LogProcessor", window_size=50, by_epoch=False)
