@@ -1,3 +1,4 @@
+import argparse
 import importlib
 import importlib.metadata
 import logging
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from footplate import compat
+from footplate.cli.options import read_config
 from footplate.engine import Hook as EngineHook
 from footplate.legacy import Hook
 from footplate.registry import HOOKS, MODELS, TRANSFORMS
@@ -62,19 +64,42 @@ def test_submodules_are_attributes_and_unknown_names_have_near_misses() -> None:
         importlib.import_module("mmcv.ops")
 
 
-def test_an_installed_mmcv_2_gets_what_it_lacks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("distribution", ["mmcv", "mmcv-lite"])
+def test_an_installed_mmcv_2_gets_what_it_lacks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str
+) -> None:
     (tmp_path / "mmcv/utils").mkdir(parents=True)
     (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\nimread = 'its own'\n")
     (tmp_path / "mmcv/utils/__init__.py").write_text("is_list_of = 'its own'\n")
+    about = tmp_path / f"{distribution.replace('-', '_')}-2.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1.0\n")
     monkeypatch.syspath_prepend(str(tmp_path))
-    monkeypatch.setattr(importlib.metadata, "version", only(mmcv="2.1.0"))
     report = compat.install()
     assert imported("mmcv", "imread") == imported("mmcv.utils", "is_list_of") == "its own"
     assert imported("mmcv.runner", "HOOKS") is HOOKS
+    assert imported("mmcv.runner.hooks", "Hook") is Hook
     assert "mmcv.utils.build_from_cfg" in report.completed
     assert "mmcv.imread" not in report.completed
+    assert "added mmcv.Config" in str(report)
     compat.uninstall()
     assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
+    assert imported("mmcv", "imread") == "its own"
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_the_command_line_installs_them_before_custom_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hook_of_a_user.py").write_text(
+        "from mmcv.runner import HOOKS, Hook\n@HOOKS.register_module(force=True)\nclass HookOfAUser(Hook):\n    a = 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "config.py").write_text(
+        "custom_imports = dict(imports=['hook_of_a_user'], allow_failed_imports=False)\ntotal_epochs = 1\n"
+    )
+    read_config(argparse.Namespace(config=str(tmp_path / "config.py"), cfg_options=[], set=[]))
+    assert issubclass(HOOKS.get("HookOfAUser"), Hook)
+    del sys.modules["hook_of_a_user"]
 
 
 def test_a_complete_package_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
