@@ -61,15 +61,16 @@ def trained(tmp_path: Path, *hooks: Hook, **changes: Any) -> None:
     Runner(**settings(tmp_path, default_hooks=quiet, custom_hooks=list(hooks), **changes)).train()
 
 
-def test_a_terminal_shows_a_live_line(tmp_path: Path) -> None:
-    told = {"type": "Told", "values": {"mIoU": [51.0, 52.0, 53.5], "other": [1.0, 2.0, 3.0]}}
+def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
+    told = {"type": "Told", "values": {"mIoU": [51.0, 53.5, 52.0], "time": [1.0, 2.0, 3.0]}}
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_evaluator=told)
     lines = lines_of(shown[0])
     ends = [line for line in lines if re.match(r"train .* 12/12", line)]
-    line = r"train +━+ +12/12 left 00:00 loss \d\.\d+(e-\d+)?  lr 1\.00e-01  \d+ MiB  mIoU 53\.5"
-    assert re.fullmatch(line, ends[-1])
-    for part in (" 1/12", " 7/12", "validate", " 1/2", " 2/2"):
+    assert re.fullmatch(r"train ━+ 12/12  left 00:00  \S+ it/s  \d+% waiting for data  \d+ MiB", ends[-1])
+    assert any(re.fullmatch(r" +loss \d\.\d+(e-\d+)? [▁-█]+  lr 1\.00e-01", line) for line in lines)
+    assert lines[-2:] == ["best  mIoU 53.5 at 8, now 52", ""]  # the best of the three, and no time
+    for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
         assert any(part in line for line in lines), part
     assert "\x1b[?25l" in shown[0]  # the cursor is hidden
     assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and given back
@@ -79,12 +80,19 @@ def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
     values: Any = {"table": [[1, 2]] * 3, "mIoU": [51.0, 52.0, 53.5]}
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_evaluator={"type": "Told", "values": values})
-    assert "MiB  mIoU 53.5" in shown[0]
+    assert "best  mIoU 53.5 at 12" in lines_of(shown[0])
 
 
 def test_elsewhere_nothing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     trained(tmp_path, ProgressHook())
     assert capsys.readouterr().out == ""
+
+
+def test_a_terminal_that_cannot_move_its_cursor_shows_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TERM", "dumb")
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook())
+    assert shown == [""]
 
 
 def test_log_lines_stand_above_the_live_line(tmp_path: Path) -> None:

@@ -1,131 +1,194 @@
-"""The live line on a terminal."""
+"""The live display on a terminal."""
 
+import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
+from footplate.engine.loops import validation_points
+from footplate.errors import ArgumentError
+from footplate.hooks.comparing import is_better, rule_of
 from footplate.records import length_of, memory_in_use
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
-    from rich.progress import Progress, TaskID
-
     from footplate.engine import Runner
+    from footplate.hooks.live_text import LiveText
+    from footplate.hooks.readings import Sparkline
 
-_SECONDS_BETWEEN = 0.2
+_SECONDS_BETWEEN = 0.25
+_WINDOW = 50  # iterations over which waiting for data is averaged
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress, loss, learning rate, time left, memory and the latest metric, where output is a terminal.
+    """Shows progress, time left, losses, learning rate, waiting for data, memory and best metrics on a terminal.
 
-    The line is drawn a few times a second by the training loop itself; no thread of its own competes with it. Losses
-    are read on the accelerator only every `interval` iterations.
+    The display is drawn a few times a second by the training loop itself; no thread of its own competes with it.
+    Losses are read on an accelerator only every `interval` iterations. Where output is no terminal that can move its
+    cursor (a pipe, a file, `TERM=dumb`) nothing is shown: there the log lines serve.
 
     Args:
-        interval: Iterations between two readings of the loss on an accelerator.
+        interval: Iterations between two readings of the losses on an accelerator.
     """
 
     priority = "LOWEST"
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._progress: Progress | None = None
+        self._live: LiveText | None = None
         self._drawn_at = 0.0
-        self._loss = ""
-        self._metric = ""
+        self._losses: dict[str, Sparkline] = {}
+        self._metrics: dict[str, tuple[float, float, int]] = {}
+        self._validating: tuple[int, int | None] | None = None
+        self._began = 0.0
+        self._ticked = 0
 
     def before_train(self, runner: "Runner") -> None:
         """Begins to show."""
-        if not (is_main_process() and sys.stdout.isatty()):
+        if not (is_main_process() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
             return
-        self._progress = _make_progress()
-        self._progress.start()
-        self._task = self._progress.add_task("train", total=runner.max_iters, completed=runner.iter, words="")
-        self._side: TaskID | None = None
+        # Here, since rich costs time and most runs have no terminal.
+        from footplate.hooks.live_text import LiveText
+        from footplate.hooks.readings import Clock
+
+        self._clock: Clock = Clock(runner.max_iters, _validations(runner))
+        self._ticked = runner.iter
+        self._live = LiveText(sys.stdout)
+        self._live.open()
+        self._draw(runner, runner.iter)
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Begins to measure with the first iteration, and anew behind a validation."""
+        if self._live is not None and self._clock.paused:
+            self._clock.tick(0)
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Draws the line again, if the last time is long enough ago."""
-        if self._progress is None:
+        """Draws again, if the last time is long enough ago."""
+        if self._live is None:
             return
         done = runner.iter + 1
-        if done % self.interval == 0 or not self._loss:
-            self._read_loss(outputs)
-        if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters:
-            if runner.device.type == "cpu":
-                self._read_loss(outputs)
-            self._progress.update(self._task, completed=done, words=self._words(runner))
-            self._draw()
+        due = time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN or done == runner.max_iters
+        if done % self.interval == 0 or not self._losses or (due and runner.device.type == "cpu"):
+            self._read_losses(outputs or {})
+        if due:
+            self._clock.tick(done - self._ticked)
+            self._ticked = done
+            self._draw(runner, done)
 
     def before_val(self, runner: "Runner") -> None:
-        """Shows a second line for the validation."""
-        if self._progress is not None and runner.val_loop is not None:
-            self._side = self._progress.add_task("validate", total=length_of(runner.val_dataloader), words="")
+        """Shows a line for the validation."""
+        if self._live is not None and runner.val_loop is not None:
+            self._clock.tick(runner.iter - self._ticked)
+            self._ticked = runner.iter
+            self._clock.pause()
+            self._began = time.monotonic()
+            self._validating = (0, length_of(runner.val_dataloader))
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Draws the validation's line."""
-        if self._progress is not None and self._side is not None:
-            self._progress.update(self._side, completed=batch_idx + 1)
+        if self._validating is not None:
+            self._validating = (batch_idx + 1, length_of(runner.val_dataloader))
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
-                self._draw()
+                self._draw(runner, runner.iter)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Takes the validation's line away and keeps its first metric that is a number."""
-        if self._progress is None:
+        """Takes the validation's line away and keeps its metrics, the best of each with its iteration."""
+        if self._validating is None:
             return
-        if self._side is not None:
-            self._progress.remove_task(self._side)
-            self._side = None
-        numbers = [f"{name} {value:.4g}" for name, value in (metrics or {}).items() if isinstance(value, Real)]
-        self._metric = next(iter(numbers), "")
-        self._progress.update(self._task, words=self._words(runner))
-        self._draw()
+        self._validating = None
+        self._clock.validated(time.monotonic() - self._began)
+        self._take_metrics(metrics or {}, runner.iter)
+        self._draw(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
-        """Leaves the last line standing."""
+        """Leaves the last lines standing."""
         self.stop()
 
     def stop(self) -> None:
         """Gives the terminal back; also called when training ends by an error."""
-        if self._progress is not None:
-            self._draw()
-            self._progress.stop()
-            self._progress = None
+        if self._live is not None:
+            self._live.close()
+            self._live = None
 
-    def _draw(self) -> None:
-        if self._progress is not None:
-            self._progress.refresh()
-            self._drawn_at = time.monotonic()
+    def _draw(self, runner: "Runner", done: int) -> None:
+        from footplate.hooks.readings import Readings, lines_of
 
-    def _read_loss(self, outputs: dict[str, Any] | None) -> None:
-        if outputs and "loss" in outputs:
-            self._loss = f"loss {float(outputs['loss']):.4g}"
+        if self._live is None:
+            return
+        readings = Readings(
+            done=done,
+            length=runner.max_iters,
+            left=self._clock.left(done),
+            pace=self._clock.seconds_per_iteration,
+            waiting=_waiting(runner),
+            memory=memory_in_use(runner.device),
+            rate=_rate(runner),
+            losses=self._losses,
+            metrics=self._metrics,
+            validating=self._validating,
+        )
+        self._live.show(lines_of(readings, self._live.width))
+        self._drawn_at = time.monotonic()
 
-    def _words(self, runner: "Runner") -> str:
-        rate = runner.message_hub.history("train/lr").current()
-        memory = memory_in_use(runner.device)
-        return "  ".join(each for each in (self._loss, f"lr {rate:.2e}", f"{memory} MiB", self._metric) if each)
+    def _read_losses(self, outputs: Mapping[str, Any]) -> None:
+        """Reads all losses in one copy."""
+        from footplate.hooks.readings import Sparkline
+
+        tensors = {
+            name: value
+            for name, value in outputs.items()
+            if "loss" in name and isinstance(value, torch.Tensor) and value.numel() == 1
+        }
+        if tensors:
+            values = torch.stack([value.detach().reshape(()).float() for value in tensors.values()]).tolist()
+            for name, value in sorted(zip(tensors, values, strict=True), key=lambda pair: pair[0] != "loss"):
+                self._losses.setdefault(name, Sparkline()).add(value)
+
+    def _take_metrics(self, metrics: Mapping[str, Any], at: int) -> None:
+        for name, value in metrics.items():
+            if not isinstance(value, Real) or isinstance(value, bool):
+                continue
+            try:
+                rule = rule_of(name)
+            except ArgumentError:
+                continue  # whether it should be great or small is not known: a time, say
+            latest, before = float(value), self._metrics.get(name)
+            better = before is None or is_better(latest, before[1], rule)
+            best, when = (latest, at) if better or before is None else before[1:]
+            self._metrics[name] = (latest, best, when)
 
 
-def _make_progress() -> "Progress":
-    # Here, since rich costs time and most runs have no terminal.
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+def _validations(runner: "Runner") -> list[int]:
+    """The iterations after which the run validates, as far as its loop tells."""
+    loop: Any = runner.train_loop
+    if runner.val_loop is None or not hasattr(loop, "dynamic_intervals"):
+        return []
+    changes = list(zip(loop.dynamic_milestones, loop.dynamic_intervals, strict=True))
+    end = loop.max_epochs if loop.by_epoch else loop.max_iters
+    points = validation_points(end, loop.val_begin, changes[0][1], changes[1:])
+    return [point * (loop.max_iters // max(end, 1)) for point in points] if loop.by_epoch else points
 
-    return Progress(
-        TextColumn("{task.description:<8}"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[words]}"),
-        auto_refresh=False,
-        speed_estimate_period=60.0,
-    )
+
+def _waiting(runner: "Runner") -> float | None:
+    hub = runner.message_hub
+    if "train/data_time" not in hub.log_scalars or "train/time" not in hub.log_scalars:
+        return None
+    whole = hub.history("train/time").mean(_WINDOW)
+    return float(hub.history("train/data_time").mean(_WINDOW) / whole) if whole else None
+
+
+def _rate(runner: "Runner") -> float | None:
+    if "train/lr" not in runner.message_hub.log_scalars:
+        return None
+    return float(runner.message_hub.history("train/lr").current())
