@@ -126,11 +126,13 @@ def _worked(part: list[Item], folder: Path, place: Path, until: float) -> int:
 
 
 def _read(results: Path) -> list[dict[str, Any]]:
-    entries = []
+    """Returns the results, of each name the last one."""
+    entries = {}
     for line in results.read_text().splitlines() if results.exists() else []:
         with contextlib.suppress(json.JSONDecodeError):  # the last line of one that was killed
-            entries.append(json.loads(line))
-    return entries
+            entry = json.loads(line)
+            entries[entry["name"]] = entry
+    return list(entries.values())
 
 
 if __name__ == "__main__":

@@ -103,7 +103,11 @@ class SealingSink:
 
 
 def read_seal(stream: IO[bytes]) -> Seal:
-    """Returns the seal at the end of an open file, without checking it."""
+    """Returns the seal at the end of an open file, without checking it.
+
+    Raises:
+        OSError: It cannot be read.
+    """
     size = stream.seek(0, 2)
     stream.seek(max(0, size - _SEAL_BYTES))
     found = _PATTERN.fullmatch(stream.read(_SEAL_BYTES))

@@ -37,11 +37,6 @@ class BackgroundSaver:
         self._error: BaseException | None = None
         self._copier = _HostCopier()
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a save is in flight."""
-        return self._thread is not None and self._thread.is_alive()
-
     def save(
         self,
         state: Mapping[str, Any],
@@ -67,15 +62,6 @@ class BackgroundSaver:
         self.wait()
         copied = self._copier.copy(to_plain(state))
         self._begin(lambda: _commit(copied, os.fspath(path), then), otherwise or _tell)
-
-    def reserve(self, size: int) -> None:
-        """Allocates memory for copies of `size` bytes beside the caller, which makes the first save as quick.
-
-        Args:
-            size: The expected size of a checkpoint, in bytes.
-        """
-        self.wait()
-        self._begin(lambda: self._copier.reserve(size), _tell)
 
     def wait(self) -> None:
         """Returns when nothing is in flight.
@@ -118,13 +104,12 @@ class _HostCopier:
     def __init__(self) -> None:
         self._arena = np.empty(0, dtype=np.uint8)
 
-    def reserve(self, size: int) -> None:
-        """Allocates and touches memory for states of `size` bytes."""
-        self._allocate(size)
-        self._arena.fill(0)
-
     def copy(self, plain: Any) -> Any:
-        """Returns a plain state in which every storage is a copy; tensors that share memory still do."""
+        """Returns a plain state in which every storage is a copy; tensors that share memory still do.
+
+        Raises:
+            MemoryError: There is no room for a copy.
+        """
         storages = {_address(tensor): tensor.untyped_storage() for tensor in tensors_in(plain)}
         self._allocate(sum(_aligned(memory.nbytes()) for memory in storages.values()))
         copies, start = {}, 0

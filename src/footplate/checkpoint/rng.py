@@ -35,6 +35,9 @@ def restore_rng(state: dict[str, Any]) -> None:
     """Puts every generator into the state that `capture_rng` saw.
 
     Devices that are not there now are passed over, with a warning.
+
+    Raises:
+        KeyError: A generator is missing in the state.
     """
     python, numpy_state = state["python"], state["numpy"]
     random.setstate((python["version"], tuple(python["words"].tolist()), python["spare"]))

@@ -36,7 +36,11 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
 
 
 def commit_plain(plain: Mapping[str, Any], path: str) -> None:
-    """Does what `save_checkpoint` does, with a state that holds nothing else than it should."""
+    """Does what `save_checkpoint` does, with a state that holds nothing else than it should.
+
+    Raises:
+        CheckpointError: There is too little space, or the file cannot be written.
+    """
 
     def write(sink: Sink) -> None:
         sealing = SealingSink(sink)

@@ -42,7 +42,11 @@ def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` under `path` whole, or not at all; see `commit_file`."""
+    """Writes `data` under `path` whole, or not at all; see `commit_file`.
+
+    Raises:
+        OSError: It failed; what was there before is untouched.
+    """
 
     def write(sink: Sink) -> None:
         sink.write(data)
@@ -105,7 +109,11 @@ def status(path: Path) -> FileStatus:
 
 
 def make_dirs(folder: Path) -> None:
-    """Makes a folder and those above it, unless they are there."""
+    """Makes a folder and those above it, unless they are there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
     if is_local(folder):
         os.makedirs(local_path(folder), exist_ok=True)
     else:
@@ -126,7 +134,11 @@ def remove(path: Path) -> None:
 
 
 def clean_stale(folder: Path) -> list[str]:
-    """Removes what dead processes left half written in a local folder, and returns the paths."""
+    """Removes what dead processes left half written in a local folder, and returns the paths.
+
+    Raises:
+        OSError: The folder cannot be read.
+    """
     return local.clean_stale(local_path(folder)) if is_local(folder) and exists(folder) else []
 
 
@@ -134,6 +146,9 @@ def free_space(folder: Path) -> int | None:
     """Returns the bytes that can still be written into `folder`, or None where nobody knows.
 
     A folder that does not exist yet counts as the nearest one above it that does.
+
+    Raises:
+        OSError: The file system does not tell.
     """
     if not is_local(folder):
         return None

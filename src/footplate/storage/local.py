@@ -51,14 +51,22 @@ def _commit(path: str, write: Callable[[Sink], None]) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file and syncs its folder; a file that is gone already is no error."""
+    """Removes a file and syncs its folder; a file that is gone already is no error.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 def sync_folder(folder: str) -> None:
-    """Makes renames and removals in `folder` survive a loss of power, where the file system can."""
+    """Makes renames and removals in `folder` survive a loss of power, where the file system can.
+
+    Raises:
+        OSError: The system could not write them.
+    """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
@@ -74,6 +82,9 @@ def clean_stale(folder: str) -> list[str]:
     """Removes files that a dead process left half written, and returns their paths.
 
     A living writer holds a lock on its file, which the operating system drops when it dies.
+
+    Raises:
+        OSError: The folder cannot be read.
     """
     return [path for path in _partial_files(folder) if _remove_unlocked(path)]
 

@@ -44,7 +44,11 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
 
 
 def remove(path: str) -> None:
-    """Removes a file; one that is gone already is no error."""
+    """Removes a file; one that is gone already is no error.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
     system, target = file_system(path)
     with contextlib.suppress(FileNotFoundError):
         system.rm(target)

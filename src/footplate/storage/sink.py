@@ -46,7 +46,11 @@ class DescriptorSink:
         return size
 
     def flush(self) -> None:
-        """Passes what is held to the operating system."""
+        """Passes what is held to the operating system.
+
+        Raises:
+            OSError: It refuses it.
+        """
         held, self._held = self._held, bytearray()
         self._write_all(memoryview(held))
 

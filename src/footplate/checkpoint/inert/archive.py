@@ -88,7 +88,11 @@ class Archive:
         return bytes(content)
 
     def read_into(self, name: str, target: memoryview, *, check: bool) -> None:
-        """Fills `target`, which has the size of the member, with its content; see `read`."""
+        """Fills `target`, which has the size of the member, with its content; see `read`.
+
+        Raises:
+            CheckpointDamagedError: There is no such member, or it is not what was written.
+        """
         member = self._member(name)
         self._stream.seek(self._content_start(member))
         read_fully(self._stream, target)

@@ -21,7 +21,11 @@ class _Dtype(Deferred):
         self.value = np.dtype(code)
 
     def finish(self, state: Any) -> "_Dtype":
-        """Takes the byte order from the state that numpy writes: (version, order, ...)."""
+        """Takes the byte order from the state that numpy writes: (version, order, ...).
+
+        Raises:
+            ValueError: There is no such order.
+        """
         order = state[1]
         if order not in ("<", ">", "|", "="):
             raise ValueError("a numpy dtype has an unknown byte order")

@@ -81,7 +81,11 @@ class Deferred:
         self.slots: list[int] = []
 
     def finish(self, state: Any) -> Any:
-        """Returns the value for which this stands."""
+        """Returns the value for which this stands.
+
+        Raises:
+            ValueError: The state makes no sense.
+        """
         raise NotImplementedError
 
 
@@ -149,7 +153,11 @@ class Machine:
         return self._stack.pop()
 
     def construct(self, function: Any, args: Any) -> Any:
-        """Returns what the known `function` makes of `args`, or a stand-in."""
+        """Returns what the known `function` makes of `args`, or a stand-in.
+
+        Raises:
+            TypeError: The arguments are no tuple. What a known function raises goes through.
+        """
         if type(args) is not tuple:
             raise TypeError("the arguments of a call are no tuple")
         if isinstance(function, Name) and function in self._constructors:

@@ -80,7 +80,12 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2` are called with."""
+    """What `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2` are called with.
+
+    Raises:
+        TypeError: There is no storage.
+        ValueError: The storage does not cover the shape.
+    """
     checked = _storage(storage)
     return checked.tensor(offset, size, stride, checked.dtype)
 
@@ -88,18 +93,32 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
 def rebuild_tensor_of_dtype(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> torch.Tensor:
-    """What `torch._utils._rebuild_tensor_v3` is called with."""
+    """What `torch._utils._rebuild_tensor_v3` is called with.
+
+    Raises:
+        TypeError: There is no storage, or no dtype.
+        ValueError: The storage does not cover the shape.
+    """
     return _storage(storage).tensor(offset, size, stride, _dtype(dtype))
 
 
 def rebuild_meta_tensor(dtype: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_meta_tensor_no_storage` is called with."""
+    """What `torch._utils._rebuild_meta_tensor_no_storage` is called with.
+
+    Raises:
+        TypeError: There is no dtype.
+        ValueError: The shape is absurd.
+    """
     _check_extent(0, size, stride, bytes_per_element=0, available=_LARGEST_EXPANSION)
     return torch.empty_strided(size, stride, dtype=_dtype(dtype), device="meta")
 
 
 def rebuild_parameter(data: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_parameter` is called with; the tensor itself is enough."""
+    """What `torch._utils._rebuild_parameter` is called with; the tensor itself is enough.
+
+    Raises:
+        TypeError: There is no tensor.
+    """
     if not isinstance(data, torch.Tensor):
         raise TypeError("a parameter is no tensor")
     return data
