@@ -47,3 +47,18 @@ def test_a_missing_package_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> N
 def test_nothing_is_left_where_nothing_was_written(tmp_path: Path) -> None:
     VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}).close()
     assert not list(tmp_path.iterdir())
+
+
+def test_a_resumed_run_in_the_same_folder_takes_the_place_of_what_was_behind_the_checkpoint(tmp_path: Path) -> None:
+    first, second = (VISBACKENDS.build({"type": "TensorboardVisBackend", "save_dir": str(tmp_path)}) for _ in range(2))
+    for step in (2, 4):
+        first.add_scalar("loss", float(step), step)
+    state = first.state_dict()
+    for step in (6, 8):
+        first.add_scalar("loss", 0.0, step)
+    first.close()
+    second.load_state_dict(state)
+    for step in (6, 10):
+        second.add_scalar("loss", float(step), step)
+    second.close()
+    assert [(each.step, each.value) for each in read(tmp_path).Scalars("loss")] == [(2, 2), (4, 4), (6, 6), (10, 10)]

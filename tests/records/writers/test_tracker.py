@@ -72,6 +72,25 @@ def test_a_run_that_is_gone_is_begun_anew_with_a_warning(caplog: pytest.LogCaptu
     assert caplog.messages == ["Kept cannot continue the run {'id': 'old'} (OSError: no such run): it starts a new one"]
 
 
+def test_a_start_that_failed_is_not_waited_for_again() -> None:
+    class Unreachable(Kept):
+        starts = 0
+
+        def _start(self) -> Any:
+            self.starts += 1
+            raise TimeoutError("no server")
+
+    writer = Unreachable()
+    for step in range(3):
+        with pytest.raises(TimeoutError, match="no server"):
+            writer.add_scalar("loss", 0.5, step)
+    assert writer.starts == 1
+    writer.close()
+    with pytest.raises(TimeoutError, match="no server"):
+        writer.add_scalar("loss", 0.5, 3)
+    assert writer.starts == 2
+
+
 @pytest.mark.parametrize(
     ("kind", "package"),
     [

@@ -28,6 +28,7 @@ class Tracker(BaseVisBackend):
         super().__init__(save_dir)
         self.identity: dict[str, Any] = {}
         self._run: Any = None
+        self._never_started: Exception | None = None
 
     @property
     def folder(self) -> str:
@@ -38,9 +39,18 @@ class Tracker(BaseVisBackend):
 
     @property
     def experiment(self) -> Any:
-        """The library's own object for the run, which is started on first use."""
+        """The library's own object for the run, which is started on first use.
+
+        A start that failed is not tried again until the writer was closed: it may have waited for a server.
+        """
+        if self._never_started is not None:
+            raise self._never_started
         if self._run is None:
-            self._run = self._start_or_continue()
+            try:
+                self._run = self._start_or_continue()
+            except Exception as error:
+                self._never_started = error
+                raise
         return self._run
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
@@ -58,6 +68,7 @@ class Tracker(BaseVisBackend):
 
     def close(self) -> None:
         """Finishes the run; what is written later continues it."""
+        self._never_started = None
         if self._run is not None:
             self._finish()
             self._run = None
