@@ -107,7 +107,7 @@ def test_the_losses_of_a_validation(tmp_path: Path) -> None:
     assert look.metrics[-1]["loss"] == pytest.approx(total / 10, rel=1e-6)
     scalars = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
     lines = [json.loads(line) for line in scalars]
-    written = [line["loss"] for line in lines if "accuracy" in line]
+    written = [line["val/loss"] for line in lines if "accuracy" in line]
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
 
 
