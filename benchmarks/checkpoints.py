@@ -1,0 +1,86 @@
+"""What verifying and background saving cost, beside hashing in memory and saving in the foreground.
+
+    python benchmarks/checkpoints.py [--megabytes 200] [--rounds 5]
+
+A state of 50 tensors. Verifying (digest and all, from the page cache) takes turns with sha256 over the same bytes in
+memory; a save in the background, as long as the caller waits for it, with the same save in the foreground. One
+thread; the figures are medians over the rounds, the ratios medians of the rounds' ratios.
+"""
+
+import argparse
+import hashlib
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from footplate.checkpoint import BackgroundSaver, save_checkpoint, verify
+
+_TENSORS = 50
+
+
+def make_state(megabytes: int) -> dict[str, dict[str, torch.Tensor]]:
+    """Returns a state of about so many megabytes."""
+    count = megabytes * 1_000_000 // 4 // _TENSORS
+    return {"state_dict": {f"layer{number}": torch.randn(count) for number in range(_TENSORS)}}
+
+
+def seconds(work: Callable[[], object]) -> float:
+    """Returns how long `work` takes."""
+    begun = time.perf_counter()
+    work()
+    return time.perf_counter() - begun
+
+
+def compare(one: list[float], other: list[float]) -> tuple[float, float, float]:
+    """Returns the medians of two lists of seconds, and of the ratios of their entries."""
+    ratios = [left / right for left, right in zip(one, other, strict=True)]
+    return statistics.median(one), statistics.median(other), statistics.median(ratios)
+
+
+def measure_verifying(path: Path, rounds: int) -> tuple[float, float, float]:
+    """Returns the seconds of hashing and verifying, and how fast verifying is, where hashing is 1."""
+    content = path.read_bytes()
+    pairs = [(seconds(lambda: hashlib.sha256(content).digest()), seconds(lambda: verify(path))) for _ in range(rounds)]
+    return compare([pair[0] for pair in pairs], [pair[1] for pair in pairs])
+
+
+def measure_saving(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds: int) -> tuple[float, float, float]:
+    """Returns the seconds that a save in the background and one in the foreground take from the caller."""
+    saver = BackgroundSaver()
+    saver.save(state, folder / "first.pth")  # which allocates the memory for copies
+    saver.wait()
+    behind, before = [], []
+    for _ in range(rounds):
+        behind.append(seconds(lambda: saver.save(state, folder / "behind.pth")))
+        saver.wait()
+        before.append(seconds(lambda: save_checkpoint(state, folder / "before.pth")))
+    return compare(behind, before)
+
+
+def main() -> None:
+    """Measures and prints."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--megabytes", type=int, default=200)
+    parser.add_argument("--rounds", type=int, default=5)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    state = make_state(arguments.megabytes)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.pth"
+        save_checkpoint(state, path)
+        size = os.path.getsize(path) / 1e6
+        hashing, verifying, speed = measure_verifying(path, arguments.rounds)
+        behind, before, share = measure_saving(Path(folder), state, arguments.rounds)
+    print(f"a checkpoint of {size:.0f} MB in {_TENSORS} tensors, {arguments.rounds} rounds, one thread")
+    print(f"verifying:  {verifying:.3f} s, sha256 in memory {hashing:.3f} s: {speed:.2f} x its speed")
+    print(f"background: {behind:.3f} s of delay, in the foreground {before:.3f} s: {share:.3f} of it")
+
+
+if __name__ == "__main__":
+    main()
