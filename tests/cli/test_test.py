@@ -34,6 +34,23 @@ def test_bare_weights_are_tested_too(tiny: Path, footplate: Command) -> None:
     assert (tiny.parent / "work_dirs/tiny").is_dir()
 
 
+def test_weights_that_are_missing_are_named_in_the_log_too(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work")
+    weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
+    bias = weights.pop("layers.3.bias")
+    torch.save(weights, tiny.parent / "bare.pth")
+    code, said, _ = footplate("test", "tiny.py", "bare.pth", "--work-dir", "tested")
+    assert code == 0
+    log = next((tiny.parent / "tested").rglob("*.log")).read_text()
+    for text in (said, log):
+        assert "WARNING - loaded 3 of 4 tensors from 'bare.pth'" in text
+        assert "layers.3.bias" in text
+    torch.save({"other": bias}, tiny.parent / "none.pth")
+    code, _, errors = footplate("test", "tiny.py", "none.pth", "--work-dir", "nowhere")
+    assert (code, errors.splitlines()[0]) == (2, "error: no weight in 'none.pth' fits the model")
+    assert not (tiny.parent / "nowhere").exists()
+
+
 def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command) -> None:
     code, _, errors = footplate("test", "tiny.py", "nothing.pth", "--work-dir", "tested")
     assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.records import check_log_file, get_logger, logging_to, print_log, set_level
+from footplate.records import check_log_file, get_logger, logging_to, print_log, remembered, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -87,3 +87,20 @@ def test_settings_of_a_log_file_without_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:
         check_log_file(settings)
     assert caught.value.key in settings
+
+
+def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
+    set_level("INFO", screen=False)
+    with remembered() as said:
+        get_logger().info("early")
+    with logging_to(str(tmp_path / "run.log"), said):
+        get_logger().info("late")
+    assert [line.split()[-1] for line in (tmp_path / "run.log").read_text().splitlines()] == ["early", "late"]
+
+
+def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    set_level("INFO", screen=False)
+    get_logger().propagate, before = False, get_logger().propagate
+    get_logger().warning("of rank 1")
+    get_logger().propagate = before
+    assert capsys.readouterr() == ("", "")

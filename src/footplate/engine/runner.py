@@ -28,7 +28,7 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver
 from footplate.engine.signals import AgreementHook, Requests
 from footplate.errors import ArgumentError, NonFiniteError, at_key, located
-from footplate.records import MessageHub, check_log_file, describe_environment, logging_to, set_level
+from footplate.records import MessageHub, check_log_file, describe_environment, logging_to, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
 from footplate.storage import commit_bytes
 
@@ -146,6 +146,7 @@ class Runner:
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
         self._loaded = False
+        self._said_before: list[logging.LogRecord] = []  # before there was a file for it
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
@@ -399,7 +400,8 @@ class Runner:
         self._loaded = True
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
-            with located(self.cfg), at_key("load_from") if path == self.load_from else nullcontext():
+            where = at_key("load_from") if path == self.load_from else nullcontext()
+            with located(self.cfg), where, remembered() as self._said_before:
                 (self.resume if resumes else self.load_checkpoint)(path)
 
     def restore_random_state(self) -> None:
@@ -437,7 +439,8 @@ class Runner:
             return
         os.makedirs(self.log_dir, exist_ok=True)
         path = os.path.join(self.log_dir, f"{self.timestamp}.log")
-        with logging_to(path, **(self._sections["log_file"] or {})):
+        with logging_to(path, self._said_before, **(self._sections["log_file"] or {})):
+            self._said_before = []
             facts = describe_environment()
             commit_bytes(os.path.join(self.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
             for key, value in facts.items():

@@ -5,7 +5,15 @@ from footplate.records.history import HistoryBuffer
 from footplate.records.hub import MessageHub
 from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
-from footplate.records.logger import add_log_file, check_log_file, get_logger, logging_to, print_log, set_level
+from footplate.records.logger import (
+    add_log_file,
+    check_log_file,
+    get_logger,
+    logging_to,
+    print_log,
+    remembered,
+    set_level,
+)
 from footplate.records.processor import LogProcessor
 from footplate.records.writers import (
     AimVisBackend,
@@ -50,6 +58,7 @@ __all__ = [
     "memory_in_use",
     "numbers_in",
     "print_log",
+    "remembered",
     "set_level",
     "write_config",
 ]

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from typing import Any
@@ -63,19 +63,48 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for each in shown:
             logger.removeHandler(each)
+        if not logger.handlers:  # without any, Python shows warnings by itself
+            logger.addHandler(logging.NullHandler())
+
+
+class _Keeper(logging.Handler):
+    """Keeps what is logged, for a file that is opened later."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
 
 
 @contextmanager
-def logging_to(path: str, *, max_mb: float = 50, backups: int = 3) -> Iterator[None]:
+def remembered() -> Iterator[list[logging.LogRecord]]:
+    """Yields the list to which everything is added that is logged in the block; `logging_to` takes it."""
+    keeper = _Keeper()
+    logging.getLogger(_NAME).addHandler(keeper)
+    try:
+        yield keeper.records
+    finally:
+        logging.getLogger(_NAME).removeHandler(keeper)
+
+
+@contextmanager
+def logging_to(
+    path: str, before: Iterable[logging.LogRecord] = (), *, max_mb: float = 50, backups: int = 3
+) -> Iterator[None]:
     """Writes the log to the file `path` too, for the duration of a block.
 
     Args:
         path: The file. When it is full it becomes `name.1.log`, and that `name.2.log`, so that the newest is `path`.
+        before: What was logged before the file could be opened.
         max_mb: How large a file may become, in millions of bytes; 0 for no end.
         backups: How many full files are kept beside the newest.
     """
     handler = _BoundedFileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
     handler.setFormatter(_FORMAT)
+    for record in before:
+        handler.handle(record)
     logging.getLogger(_NAME).addHandler(handler)
     try:
         yield
