@@ -1,4 +1,4 @@
-"""A run whose writer fails in the middle goes on, and the other writers get everything."""
+"""Writers in a run: one that fails takes nothing with it, and a resumed run continues what they wrote."""
 
 import errno
 import json
@@ -89,3 +89,37 @@ def test_a_full_disk_stops_no_run_and_leaves_whole_lines(
     warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) == 1
     assert "No space left on device" in warned[0]
+
+
+@VISBACKENDS.register_module(force=True)
+class NamedRunBackend(BaseVisBackend):
+    """Has a run with a name, which it keeps in its state."""
+
+    def __init__(self, save_dir: str | None = None, run: str = "") -> None:
+        super().__init__(save_dir)
+        self.run = run
+        self.first_word = ""
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        self.first_word = self.run
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"run": self.run}
+
+    def load_state_dict(self, state: Any) -> None:
+        self.run = state["run"]
+
+
+def test_a_resumed_run_hands_on_what_names_the_run_before_the_first_word(tmp_path: Path) -> None:
+    def run(name: str, epochs: int, **changes: Any) -> NamedRunBackend:
+        backends = [{"type": "NamedRunBackend", "run": name}]
+        train_cfg = {"by_epoch": True, "max_epochs": epochs}
+        runner = Runner(**settings(tmp_path, train_cfg=train_cfg, visualizer={"vis_backends": backends}, **changes))
+        runner.train()
+        writer = runner.visualizer.get_backend("NamedRunBackend")
+        assert isinstance(writer, NamedRunBackend)
+        return writer
+
+    assert run("first", 1).first_word == "first"
+    assert run("second", 2, resume=True).first_word == "first"
+    assert run("third", 1, load_from=str(tmp_path / "epoch_2.pth")).first_word == "third"
