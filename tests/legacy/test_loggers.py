@@ -1,3 +1,4 @@
+import inspect
 import logging
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,8 @@ import pytest
 from footplate import Runner
 from footplate.legacy import LoggerHook
 from footplate.legacy.loggers import TextLoggerHook
-from footplate.registry import HOOKS
+from footplate.migration import Kind, translate, translate_sections
+from footplate.registry import HOOKS, VISBACKENDS
 from tests.legacy.support import first
 
 
@@ -65,6 +67,50 @@ def test_a_validation_by_itself_is_not_logged(tmp_path: Path) -> None:
 def test_a_run_by_iterations(tmp_path: Path) -> None:
     found = kept(tmp_path, interval=5, runner={"type": "IterBasedRunner", "max_iters": 12}, lr_config=None)
     assert [step for step, _ in found] == [5, 10]
+
+
+TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"type": "TensorboardLoggerHook", "log_dir": "tf"}, {"type": "TensorboardVisBackend", "save_dir": "tf"}),
+    (
+        {
+            "type": "WandbLoggerHook",
+            "init_kwargs": {"project": "p"},
+            "commit": False,
+            "define_metric_cfg": {"mIoU": "max"},
+        },
+        {
+            "type": "WandbVisBackend",
+            "init_kwargs": {"project": "p"},
+            "commit": False,
+            "define_metric_cfg": {"mIoU": "max"},
+        },
+    ),
+    (
+        {"type": "MlflowLoggerHook", "exp_name": "e", "tags": {"a": "b"}, "params": {"c": 1}},
+        {"type": "MLflowVisBackend", "exp_name": "e", "tags": {"a": "b"}, "params": {"c": 1}},
+    ),
+    (
+        {"type": "ClearMLLoggerHook", "init_kwargs": {"project_name": "p"}},
+        {"type": "ClearMLVisBackend", "init_kwargs": {"project_name": "p"}},
+    ),
+    ({"type": "DvcliveLoggerHook"}, {"type": "DVCLiveVisBackend"}),
+]
+
+
+@pytest.mark.parametrize(("hook", "backend"), TWINS, ids=lambda cfg: cfg["type"])
+def test_a_loggers_arguments_arrive_at_the_writer_that_takes_its_place(hook: Any, backend: Any) -> None:
+    cfg = translate(first("", log_config={"interval": 5, "hooks": [{"type": "TextLoggerHook"}, hook]}))
+    assert cfg["visualizer"]["vis_backends"] == [{"type": "LocalVisBackend"}, backend]
+    arguments = {key: value for key, value in backend.items() if key != "type"}
+    inspect.signature(VISBACKENDS.get(backend["type"])).bind(**arguments)
+
+
+def test_an_argument_that_no_writer_takes_is_named() -> None:
+    hook = {"type": "WandbLoggerHook", "log_artifact": False}
+    found = translate_sections(first("", log_config={"interval": 5, "hooks": [hook]})).notes
+    assert [note.text for note in found if note.kind is Kind.WARNING] == [
+        "WandbVisBackend has nothing for log_artifact=False"
+    ]
 
 
 def test_the_text_logger_writes_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
