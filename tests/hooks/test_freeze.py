@@ -101,6 +101,19 @@ def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:
     assert caught.value.key == key
 
 
+@pytest.mark.parametrize("told", [True, False])
+def test_a_data_parallel_wrapper_has_to_know(tmp_path: Path, told: bool) -> None:
+    model: Any = Normed()
+    model.find_unused_parameters = told
+    cfg = settings(tmp_path, model=model, custom_hooks=[FreezeHook(r"layers\.0")])
+    if told:
+        Runner(**cfg).train()
+        return
+    with pytest.raises(ArgumentError, match="exchanged with no other process") as caught:
+        Runner(**cfg).train()
+    assert caught.value.key == "find_unused_parameters"
+
+
 @pytest.mark.parametrize(
     ("pattern", "message", "suggestion"),
     [("layrs.0", "no parameter's name begins with 'layrs.0'", "layers.0"), (".", "no parameter is left", None)],

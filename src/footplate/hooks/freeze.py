@@ -111,7 +111,7 @@ class FreezeHook(Hook):
         frozen = {id(each) for each in self._frozen}
         if all(id(each) in frozen for each in model.parameters() if each.requires_grad):
             raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
-        if runner.world_size > 1 and not runner.cfg.get("find_unused_parameters", False):
+        if getattr(runner.model, "find_unused_parameters", None) is False:  # of a data-parallel wrapper
             raise ArgumentError(
                 "frozen parameters are exchanged with no other process",
                 key="find_unused_parameters",

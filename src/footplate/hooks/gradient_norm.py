@@ -44,7 +44,7 @@ class GradientNormHook(Hook):
 
     def before_train(self, runner: "Runner") -> None:
         """Sorts the parameters."""
-        named = [(name, each) for name, each in unwrap_model(runner.model).named_parameters() if each.requires_grad]
+        named = list(unwrap_model(runner.model).named_parameters())  # frozen ones too: they may not stay so
         found: dict[str, list[Tensor]] = {}
         if self.groups:
             found = {
