@@ -61,3 +61,10 @@ def test_what_is_not_there(package: Path, name: str, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Config.fromfile(name)
     assert message in caught.value.message
+
+
+def test_our_own_recipes_are_bases(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=275)\n")
+    cfg = Config.fromfile(tmp_path / "mine.py")
+    assert cfg.train_cfg.max_iters == 275
+    assert cfg.model.type == "SmallSegmentor"

@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.errors import ConfigError, Origin
 
-_FOLDERS = ((".mim", "configs"), ("configs",), (os.pardir, "configs"))
+_FOLDERS = ((".mim", "configs"), ("configs",), ("recipes", "configs"), (os.pardir, "configs"))
 
 
 def split_package(name: str) -> tuple[str, str] | None:

@@ -1,0 +1,189 @@
+"""Writes `docs/reference.md`: every key that a config may have, with type, default, meaning and where it is defined."""
+
+import inspect
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import griffe
+
+from footplate.data import SampleLoader
+from footplate.engine import Runner
+from footplate.engine.keys import RUNNER_KEYS
+from footplate.registry import (
+    DATA_SAMPLERS,
+    DATASETS,
+    HOOKS,
+    LOG_PROCESSORS,
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIM_WRAPPERS,
+    OPTIMIZERS,
+    PARAM_SCHEDULERS,
+    TRANSFORMS,
+    VISBACKENDS,
+    VISUALIZERS,
+    Registry,
+)
+
+PAGE = Path(__file__).resolve().parents[1] / "docs" / "reference.md"
+_SOURCE = "src/"
+# By the key of a config that names an entry of them.
+_SECTIONS: tuple[tuple[str, str, Registry], ...] = (
+    ("Loops", "`train_cfg`, `val_cfg`, `test_cfg`", LOOPS),
+    ("Hooks", "`default_hooks`, `custom_hooks`; each also takes `priority`", HOOKS),
+    ("Optimizer wrappers", "`optim_wrapper`", OPTIM_WRAPPERS),
+    ("Constructors", "`optim_wrapper.constructor`", OPTIM_WRAPPER_CONSTRUCTORS),
+    ("Optimizers", "`optim_wrapper.optimizer`; every optimizer of torch as well", OPTIMIZERS),
+    ("Schedules", "`param_scheduler`", PARAM_SCHEDULERS),
+    ("Data sets", "`*_dataloader.dataset`", DATASETS),
+    ("Samplers", "`*_dataloader.sampler`", DATA_SAMPLERS),
+    ("Transforms", "`pipeline` of a data set", TRANSFORMS),
+    ("Metrics", "`val_evaluator`, `test_evaluator`", METRICS),
+    ("Models", "`model` and parts of it", MODELS),
+    ("Visualizers", "`visualizer`", VISUALIZERS),
+    ("Writers", "`visualizer.vis_backends`", VISBACKENDS),
+    ("Log processors", "`log_processor`", LOG_PROCESSORS),
+)
+_POSITIONAL = frozenset({"self", "runner", "dataloader", "evaluator", "params", "model", "optimizer"})
+
+
+class Argument(NamedTuple):
+    """One key."""
+
+    name: str
+    kind: str
+    default: str
+    meaning: str
+
+
+def page() -> str:
+    """Returns the page."""
+    lines = [
+        "# Reference of config keys",
+        "",
+        "Generated from the code by `python scripts/reference.py`. Names of a section are the values of `type`; the "
+        "keys below a name are its arguments. A key without a default has to be given. Arguments that the engine "
+        "passes by itself (the runner, the model, built parts) are left out.",
+        "",
+        "## Top level",
+        "",
+        *_table(each for each in _arguments(Runner, skip=frozenset({"self", "cfg"})) if each.name in RUNNER_KEYS),
+        "",
+        "`custom_imports` (modules to import first), `runner_type` (another class in place of Runner) and the keys of "
+        "the first generation ([migration](migration.md)) are top-level keys too.",
+        "",
+        "## Data loaders",
+        "",
+        "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes.",
+        "",
+        *_table(_arguments(SampleLoader, skip=frozenset({"self", "seed", "options"}))),
+    ]
+    for title, where, registry in _SECTIONS:
+        lines += ["", f"## {title}", "", f"{where}."]
+        for names, entry in _entries(registry):
+            lines += ["", f"### {names}", "", *_entry(entry)]
+    return "\n".join(lines) + "\n"
+
+
+def _entries(registry: Registry) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """Yields our own entries, aliases beside their names, in the alphabet's order."""
+    found: dict[Any, list[str]] = {}
+    for name, entry in sorted(_known(registry).items()):
+        if getattr(entry, "__module__", "").startswith("footplate."):
+            found.setdefault(entry, []).append(name)
+    for entry, names in found.items():
+        yield ", ".join(names), entry
+
+
+def _known(registry: Registry) -> Mapping[str, Callable[..., Any]]:
+    known: Mapping[str, Callable[..., Any]] = registry.module_dict
+    return known
+
+
+def _entry(entry: Callable[..., Any]) -> list[str]:
+    sections = _docstring(entry)
+    lines = [sections.summary, "", f"Defined in `{_place(entry)}`."]
+    arguments = list(_arguments(entry, skip=_POSITIONAL))
+    return [*lines, "", *_table(arguments)] if arguments else lines
+
+
+def _table(arguments: Any) -> list[str]:
+    rows = [f"| `{each.name}` | {each.kind} | {each.default} | {each.meaning} |" for each in arguments]
+    return ["| key | type | default | meaning |", "|---|---|---|---|", *rows]
+
+
+def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[Argument]:
+    """Yields what a class takes, those included that its **kwargs hand to its bases."""
+    seen: set[str] = set()
+    for each in getattr(entry, "__mro__", (entry,)):
+        if each is object or (each is not entry and not each.__module__.startswith("footplate.")):
+            break
+        parameters = _parameters(each)
+        meanings = _docstring(each).arguments
+        for name, parameter in parameters.items():
+            if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in skip | seen:
+                continue
+            seen.add(name)
+            yield Argument(name, _kind(parameter), _default(parameter), _cell(meanings.get(name, "")))
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+            break
+
+
+def _parameters(entry: Any) -> Mapping[str, inspect.Parameter]:
+    if inspect.isclass(entry) and "__init__" not in vars(entry):
+        entry = entry.__init__
+    try:
+        return inspect.signature(entry).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _kind(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if annotation is inspect.Parameter.empty:
+        return ""
+    text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+    for prefix in ("collections.abc.", "typing.", "torch.nn.modules.module.", "footplate."):
+        text = text.replace(prefix, "")
+    return f"`{text}`".replace("|", "\\|")
+
+
+def _default(parameter: inspect.Parameter) -> str:
+    if parameter.default is inspect.Parameter.empty:
+        return ""
+    default = parameter.default
+    text = default.__name__ if inspect.isclass(default) or inspect.isfunction(default) else repr(default)
+    return f"`{text}`".replace("|", "\\|") if " at 0x" not in text else ""
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+class _Docstring(NamedTuple):
+    summary: str
+    arguments: dict[str, str]
+
+
+def _docstring(entry: Any) -> _Docstring:
+    text = inspect.cleandoc(getattr(entry, "__doc__", None) or "")
+    summary, arguments = "", {}
+    for section in griffe.Docstring(text).parse("google", warn_unknown_params=False, warnings=False):
+        if section.kind is griffe.DocstringSectionKind.text and not summary:
+            summary = _cell(section.value.split("\n\n")[0])
+        elif section.kind is griffe.DocstringSectionKind.parameters:
+            arguments = {each.name: each.description for each in section.value}
+    return _Docstring(summary, arguments)
+
+
+def _place(entry: Callable[..., Any]) -> str:
+    return _SOURCE + entry.__module__.replace(".", "/") + ".py"
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
+    sys.stdout.write(f"{PAGE.name} is written\n")
