@@ -1,4 +1,4 @@
-"""SegFormer, built from its config by transformers, learns the scenes of fashion-seg from scratch in under five minutes.
+"""SegFormer, built from its config by transformers, learns the scenes of fashion-seg in under five minutes.
 
 Needs the extra `transformers`; nothing is downloaded. Copy this file to begin a config of your own.
 """

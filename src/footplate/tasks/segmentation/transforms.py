@@ -62,7 +62,7 @@ class PackSegInputs:
 
 def _check_labels(labels: npt.NDArray[np.int64], results: Mapping[str, Any]) -> None:
     count, ignored = results["num_classes"], results.get("ignore_index", 255)
-    if labels.size and 0 <= labels.min() and labels.max() < count:
+    if labels.size and labels.min() >= 0 and labels.max() < count:
         return
     outside = np.unique(labels[((labels < 0) | (labels >= count)) & (labels != ignored)])
     if outside.size:
