@@ -35,3 +35,14 @@ def test_the_git_tree_is_known(tmp_path: Path) -> None:
     tree = git_tree(str(tmp_path))
     assert tree is not None
     assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
+
+
+def test_looking_at_a_tree_starts_no_program_that_it_names(tmp_path: Path) -> None:
+    for command in (["init", "-q"], ["config", "core.fsmonitor", f"touch {tmp_path}/ran; false"]):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "a").touch()
+    identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "core.fsmonitor=false"]
+    for command in (["add", "a"], ["commit", "-qm", "a"]):
+        subprocess.run(["git", *identity, *command], cwd=tmp_path, check=True)
+    assert git_tree(str(tmp_path)) is not None
+    assert not (tmp_path / "ran").exists()

@@ -78,10 +78,9 @@ def _accelerator() -> str:
 
 
 def _git(folder: str | None, *arguments: str) -> str | None:
+    command = ["git", "-c", "core.fsmonitor=false", *arguments]  # a program that a tree's own settings may name
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=True
-        )
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.rstrip("\n")
