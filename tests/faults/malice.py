@@ -1,5 +1,6 @@
 """The row of malicious checkpoints and configs: whatever reads them, an audit hook sees no harm."""
 
+import contextlib
 import copy
 import functools
 import json
@@ -19,6 +20,7 @@ from footplate import Config, Runner
 from footplate.checkpoint import find_latest, load_checkpoint, load_weights, read_contents, verify
 from footplate.config import apply_overrides
 from footplate.errors import CheckpointError, FootplateError
+from footplate.registry import OPTIMIZERS
 from tests.checkpoint.inert import gadgets
 from tests.checkpoint.inert.packing import pack
 from tests.faults.processes import in_child
@@ -118,6 +120,15 @@ _OF_FILES: tuple[str, ...] = (
 _OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkstemp", "tempfile.mkdtemp")
 
 
+# What runs themselves start, to note the state of the code.
+_GIT = ["git", "-c", "core.fsmonitor=false"]
+_OWN_PROCESSES = (
+    [*_GIT, "rev-parse", "HEAD"],
+    [*_GIT, "rev-parse", "--abbrev-ref", "HEAD"],
+    [*_GIT, "status", "--porcelain", "--untracked-files=no"],
+)
+
+
 class Watch:
     """An audit hook that remembers what a file should not have brought about.
 
@@ -138,6 +149,8 @@ class Watch:
             harm = isinstance(args[1], str) and args[1] not in ("r", "rb") and self._is_outside(args[0])
         elif event in _OF_FILES:
             harm = self._is_outside(args[0])
+        elif event == "subprocess.Popen":
+            harm = args[1] not in _OWN_PROCESSES
         elif event == "exec":
             harm = self._is_foreign(args[0])
         if harm:
@@ -163,6 +176,8 @@ _SOURCE = Path(__file__).resolve().parents[2]
 def begin_malice(folder: Path) -> Trial:
     """Begins trials of one file each: of ten, seven are checkpoints, two configs with a dangerous `type`."""
     inside = folder / "inside"
+    with contextlib.suppress(FootplateError):
+        OPTIMIZERS.get("Unknown")  # an import of the packages that are looked through then, which load libraries
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         inside.mkdir(exist_ok=True)
