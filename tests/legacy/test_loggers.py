@@ -57,6 +57,29 @@ def test_metrics_are_logged_alone_with_their_epoch(tmp_path: Path) -> None:
     ] * 3
 
 
+def test_metrics_of_a_run_by_iterations_are_logged_with_their_iteration(tmp_path: Path) -> None:
+    found = kept(
+        tmp_path,
+        interval=5,
+        runner={"type": "IterBasedRunner", "max_iters": 12},
+        lr_config=None,
+        evaluation={"interval": 4, "metric": "accuracy"},
+    )
+    # As the first generation's own runner has it: lines of training behind an evaluation average from there on.
+    assert [(step, "val/accuracy" in tags) for step, tags in found] == [
+        (4, True),
+        (5, False),
+        (8, True),
+        (10, False),
+        (12, True),
+    ]
+
+
+def test_rates_of_a_validation_are_those_of_the_epoch_before_it(tmp_path: Path) -> None:
+    found = kept(tmp_path, workflow=[("train", 1), ("val", 1)])
+    assert [tags["learning_rate"] for _, tags in found if "val/loss" in tags] == pytest.approx([0.1, 0.1, 0.01])
+
+
 def test_a_validation_by_itself_is_not_logged(tmp_path: Path) -> None:
     log = {"interval": 2, "hooks": [{"type": "KeepingLoggerHook"}]}
     runner = Runner.from_cfg(first(tmp_path, log_config=log, evaluation={"interval": 1, "metric": "accuracy"}))

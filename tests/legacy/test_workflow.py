@@ -101,6 +101,16 @@ def test_nothing_is_learned_and_the_mean_is_weighted(tmp_path: Path) -> None:
     assert looked.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=1e-6)
 
 
+def test_the_model_and_its_wrapper_are_validating(tmp_path: Path) -> None:
+    class Sees(Recorder):
+        def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+            self.seen.append((runner.model.training, runner.model.module.training))
+
+    hook = Sees()
+    Runner.from_cfg(first(tmp_path, workflow=[("train", 3), ("val", 1)], custom_hooks=[hook])).train()
+    assert [entry for entry in hook.seen if len(entry) == 2] == [(False, False)] * 2
+
+
 def test_the_validation_data_are_read_as_training_data(tmp_path: Path) -> None:
     runner, _ = train(tmp_path, [("train", 1), ("val", 1)])
     dataset = next(hook for hook in runner.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset

@@ -64,7 +64,10 @@ class LoggerHook(Hook):
         view.mode = "val"
         view.log_buffer.show(metrics or {})
         self.log(view)
-        view.log_buffer.clear_output()
+        if self.by_epoch:
+            view.log_buffer.clear_output()
+        else:
+            view.log_buffer.clear()  # what follows is averaged by itself
         view.mode = "train"
 
     def get_mode(self, runner: Any) -> str:
@@ -77,6 +80,8 @@ class LoggerHook(Hook):
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
         """Returns the number of the iteration, from 1, in its epoch or in the run."""
+        if runner.mode == "val" and not self.by_epoch:
+            return int(runner.iter)  # an evaluation comes when the iteration is counted
         return int((runner.inner_iter if self.by_epoch and inner_iter else runner.iter) + 1)
 
     def get_step(self, runner: Any) -> int:

@@ -65,6 +65,7 @@ class RunnerView:
         inner = unwrap_model(self._runner.model)
         if self._model is None or self._model.module is not inner:
             self._model = MMDataParallel(inner)
+        self._model.training = inner.training
         return self._model
 
     @property
@@ -186,7 +187,7 @@ class RunnerView:
         self._in_force = {"lr": self._live("lr"), "momentum": self._live("momentum")}
 
     def _current(self, field: str) -> Any:
-        if self._event.startswith("after_train") and field in self._in_force:
+        if (self._event.startswith("after_train") or self.mode == "val") and field in self._in_force:
             return self._in_force[field]
         return self._live(field)
 
