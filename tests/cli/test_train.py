@@ -177,3 +177,18 @@ def test_a_run_whose_weights_are_no_numbers_does_not_end_well(tiny: Path, footpl
     code, _, errors = footplate("train", tiny, "--work-dir", "work", "--no-preflight", "--set", *changes)
     assert code == 4
     assert "but the last save failed: the loss is " in errors.splitlines()[-1]
+
+
+def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> None:
+    """Torch would raise an error about each worker that ends with the process, below the one that counts."""
+    text = TINY.replace("    batch_size=4,", "    batch_size=4, num_workers=2, timeout=30,", 1)
+    tiny.write_text(text + "default_hooks['timer'] = dict(type='KillForTest', iteration='x')\n")
+    code = (
+        "import sys, tests.support as s; from footplate.cli.main import main;"
+        "s.KillForTest.after_train_iter = lambda *a, **k: 1 / 0; sys.exit(main(['train', 'tiny.py', '--no-preflight']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"

@@ -7,7 +7,7 @@ import torch
 
 from footplate import Runner
 from footplate.cli.main import main
-from footplate.engine.nonfinite import nonfinite_weights
+from footplate.engine.nonfinite import NonFiniteHook, nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
 from tests.support import ToyModel, settings
 
@@ -139,6 +139,32 @@ def test_steps_with_gradients_that_are_no_numbers_are_left_out(
 def test_they_stop_the_run_where_that_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the gradients of iteration 3 are not finite"):
         steep(tmp_path, grad="stop")
+
+
+@pytest.mark.parametrize(("first", "told"), [(2.0, 1), (65536.0, 0)])
+def test_a_loss_scale_that_falls_and_falls_is_told(
+    tmp_path: Path, first: float, told: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    scaled = {"type": "AmpOptimWrapper", "dtype": "float16", "loss_scale": {"init_scale": first}}
+    cfg = settings(
+        tmp_path,
+        by_epoch=False,
+        model=SteepModel(*range(13)),
+        on_nonfinite={"interval": 4},
+        optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.1}, **scaled},
+    )
+    runner = Runner(**cfg)
+    runner.train()
+    assert runner.optim_wrapper.loss_scaler.get_scale() == first / 2**12
+    lines = [each for each in caplog.messages if each.startswith("the loss scale has fallen to 0.125: gradients are")]
+    assert len(lines) == told
+
+
+def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(caplog: pytest.LogCaptureFixture) -> None:
+    NonFiniteHook({"loss": "skip", "grad": "stop"})
+    NonFiniteHook({"loss": "skip"})
+    said = "on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect"
+    assert caplog.messages == [said]
 
 
 def test_buffers_may_be_infinite_on_purpose() -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     runner.register_hook(CurveHook())
     try:
         runner.train()
+    except BaseException:
+        _leave_workers_alone()
+        raise
     finally:
         progress.stop()
     _say_where(runner)
@@ -63,6 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _leave_workers_alone() -> None:
+    """Keeps torch from raising errors of its own about workers that end with the process, below what went wrong."""
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
