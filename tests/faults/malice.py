@@ -104,7 +104,6 @@ _ALWAYS: tuple[str, ...] = (
     "os.fork",
     "subprocess.Popen",
     "pty.spawn",
-    "ctypes.dlopen",
 )
 _ALWAYS += ("webbrowser.open", "urllib.Request", "pickle.find_class")
 _OF_FILES: tuple[str, ...] = (
@@ -120,13 +119,15 @@ _OF_FILES: tuple[str, ...] = (
 _OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkstemp", "tempfile.mkdtemp")
 
 
-# What runs themselves start, to note the state of the code.
+# What runs themselves start: to note the state of the code, and where the import of a package looks for a library.
 _GIT = ["git", "-c", "core.fsmonitor=false"]
 _OWN_PROCESSES = (
     [*_GIT, "rev-parse", "HEAD"],
     [*_GIT, "rev-parse", "--abbrev-ref", "HEAD"],
     [*_GIT, "status", "--porcelain", "--untracked-files=no"],
+    ["/sbin/ldconfig", "-p"],
 )
+_OWN_LIBRARIES = ("libpthread.so.0",)
 
 
 class Watch:
@@ -149,6 +150,8 @@ class Watch:
             harm = isinstance(args[1], str) and args[1] not in ("r", "rb") and self._is_outside(args[0])
         elif event in _OF_FILES:
             harm = self._is_outside(args[0])
+        elif event == "ctypes.dlopen":
+            harm = args[0] not in _OWN_LIBRARIES
         elif event == "subprocess.Popen":
             harm = args[1] not in _OWN_PROCESSES
         elif event == "exec":
