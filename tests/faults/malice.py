@@ -102,7 +102,6 @@ _ALWAYS: tuple[str, ...] = (
     "os.exec",
     "os.posix_spawn",
     "os.fork",
-    "subprocess.Popen",
     "pty.spawn",
 )
 _ALWAYS += ("webbrowser.open", "urllib.Request", "pickle.find_class")
