@@ -54,7 +54,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: "Runner") -> None:
         """Has gradients looked at before each step."""
-        for wrapper in _wrappers_of(runner.optim_wrapper):
+        for wrapper in runner.optim_wrapper.parts.values():
             if hasattr(wrapper, "guard"):  # a wrapper of another make may have none
                 wrapper.guard("skip" if self.loss == "skip" else self.grad)
 
@@ -92,7 +92,7 @@ class NonFiniteHook(Hook):
 
     def _check_scale(self, runner: "Runner") -> None:
         """Says once where a loss scaler has skipped so many steps that the scale is not what is wrong."""
-        for wrapper in _wrappers_of(runner.__dict__.get("optim_wrapper")):
+        for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
             if not self._scale_told and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
                 self._scale_told = True
@@ -122,10 +122,6 @@ def check_weights(runner: "Runner") -> None:
             iteration=done,
             notes=[f"first in '{names[0]}'{more}", _last_good(runner)],
         )
-
-
-def _wrappers_of(optim_wrapper: Any) -> list[Any]:
-    return list(optim_wrapper.values()) if hasattr(optim_wrapper, "optim_wrappers") else [optim_wrapper]
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:

@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, origin_of
 from footplate.migration import Kind, is_first_generation, translate_sections
-from footplate.optim import OptimWrapperDict, build_optim_wrapper, build_param_schedulers
+from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.schedules import LiveField, Moves, key_of, moves_of, slot_of
 
 _logger = logging.getLogger("footplate.engine")
@@ -120,10 +120,9 @@ class _Notes:
     """What is noted down for each group: columns for fields that move, one value for those that stand still."""
 
     def __init__(self, wrapper: Any, moved: set[str], names: Mapping[int, str]) -> None:
-        wrappers = wrapper.values() if isinstance(wrapper, OptimWrapperDict) else [wrapper]
         self.columns: list[_Column] = []
         self._groups: list[tuple[list[str], dict[str, Any]]] = []
-        for each in wrappers:
+        for each in wrapper.parts.values():
             for number, group in enumerate(each.param_groups):
                 members = [names[id(parameter)] for parameter in group["params"] if id(parameter) in names]
                 fields = {field: self._note(each.optimizer, number, field, field in moved) for field in FIELDS}

@@ -101,5 +101,4 @@ class GradientNormHook(Hook):
 
 
 def _optimizers(wrapper: Any) -> list[Optimizer]:
-    several = list(wrapper.values()) if hasattr(wrapper, "optim_wrappers") else [wrapper]
-    return [each.optimizer for each in several]
+    return [each.optimizer for each in wrapper.parts.values()]

@@ -242,8 +242,7 @@ def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
 def _tensors(runner: Runner) -> Iterator[torch.Tensor]:
     """The tensors of a checkpoint: weights, buffers and the optimizer's state."""
     yield from (each for each in unwrap_model(runner.model).state_dict().values() if isinstance(each, torch.Tensor))
-    wrapper = runner.optim_wrapper
-    for part in getattr(wrapper, "optim_wrappers", {"": wrapper}).values():
+    for part in runner.optim_wrapper.parts.values():
         for state in part.optimizer.state.values():
             yield from (each for each in state.values() if isinstance(each, torch.Tensor))
 

@@ -155,7 +155,7 @@ def _after(data: Mapping[str, Any], name: str) -> str:
     if not points:
         return ", never while training"
     shown = ", ".join(map(str, points if len(points) <= _SHOWN else [*points[:3], "...", points[-1]]))
-    return f" after {data['train']['unit']} {shown} ({len(points)} times)"
+    return f" after {data['train']['unit']} {shown} ({'once' if len(points) == 1 else f'{len(points)} times'})"
 
 
 def _checkpoint_words(found: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from torch import nn
 from footplate.config import Config
 from footplate.errors import located
 from footplate.inspection.topics.parts import build_model, matching, prepare
-from footplate.optim import OptimWrapperDict, build_optim_wrapper
+from footplate.optim import build_optim_wrapper
 
 _FIELDS = ("lr", "momentum", "betas", "weight_decay")
 _SHOWN = 3
@@ -72,8 +72,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
         wrapper: The optimizer, or optimizers, in their wrapper.
         model: What they step.
     """
-    parts = wrapper.items() if isinstance(wrapper, OptimWrapperDict) else [("", wrapper)]
-    groups = [group for part, each in parts for group in _groups(part, each, model)]
+    groups = [group for part, each in wrapper.parts.items() for group in _groups(part, each, model)]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
     return Groups(groups, frozen, f"model {type(model).__name__}")
 

@@ -191,6 +191,11 @@ class OptimWrapper:
         """The optimizer's default settings."""
         return self.optimizer.defaults
 
+    @property
+    def parts(self) -> Mapping[str, "OptimWrapper"]:
+        """The wrappers of single optimizers by name: this one, without a name, or several."""
+        return {"": self}
+
     def name_parameters(self, model: nn.Module) -> None:
         """Learns what the parameters are called, so that states saved under another grouping find them."""
         for name, parameter in model.named_parameters():

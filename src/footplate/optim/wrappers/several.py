@@ -32,6 +32,11 @@ class OptimWrapperDict(OptimWrapper):
                 raise ArgumentError(f"the optimizer of '{name}' is that of '{other}'", key=name)
         self.optim_wrappers = wrappers
 
+    @property
+    def parts(self) -> Mapping[str, OptimWrapper]:
+        """The wrappers of single optimizers by name."""
+        return self.optim_wrappers
+
     def __getitem__(self, name: str) -> OptimWrapper:
         return self.optim_wrappers[name]
 
