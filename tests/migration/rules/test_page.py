@@ -21,7 +21,7 @@ def test_the_example_is_what_the_command_writes(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     example = PAGE.partition("### An example")[2]
-    old, new, report = re.findall(r"```(?:python)?\n(.*?)```", example, re.DOTALL)[:3]
+    old, new, report = re.findall(r"```(?:python[^\n]*)?\n(.*?)```", example, re.DOTALL)[:3]
     Path("old_config.py").write_text(old)
     assert main(["migrate", "old_config.py", "-o", "new_config.py"]) == 0
     assert Path("new_config.py").read_text() == new

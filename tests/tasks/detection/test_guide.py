@@ -54,21 +54,19 @@ def write_data(folder: Path) -> None:
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-def guides_config() -> tuple[str, str]:
-    """The whole config of the guide, and its other model."""
-    blocks = re.findall(r"```python[^\n]*\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.DOTALL)
-    whole, other = blocks
-    return whole, other
+def write_configs() -> None:
+    """The guide's configs as they are described."""
+    for title, text in re.findall(r'```python title="([^"]+)"\n(.*?)```', GUIDE.read_text(encoding="utf-8"), re.DOTALL):
+        Path(title).write_text(text)
 
 
-@pytest.mark.parametrize("model", ["the guide's own", "transformers"])
+@pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py"])
 @pytest.mark.filterwarnings("default:::transformers")
-def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str) -> None:
+def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
-    whole, other = guides_config()
-    Path("my-boxes.py").write_text(whole if model != "transformers" else whole + other)
-    cfg = Config.fromfile("my-boxes.py")
+    write_configs()
+    cfg = Config.fromfile(name)
     apply_overrides(cfg, SHORT)
     cfg.work_dir = "out"
     runner = Runner.from_cfg(cfg)
@@ -84,7 +82,8 @@ def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_mistake_in_the_file_stops_the_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
-    Path("my-boxes.py").write_text(guides_config()[0].replace("'bolt', 'nut'", "'bolt', 'nutt'"))
+    write_configs()
+    Path("my-boxes.py").write_text(Path("my-boxes.py").read_text().replace("'bolt', 'nut'", "'bolt', 'nutt'"))
     cfg = Config.fromfile("my-boxes.py")
     cfg.work_dir = "out"
     with pytest.raises(DataError, match="has no category 'nutt'\n(.*\n)*.*did you mean 'nut'"):
