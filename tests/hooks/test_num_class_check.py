@@ -7,7 +7,7 @@ import pytest
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.hooks.num_class_check import classes_of
-from tests.support import ToyModel, settings
+from tests.support import ToyModel, loader, settings
 
 
 class Head(ToyModel):
@@ -26,6 +26,16 @@ def test_a_head_with_the_right_number_trains(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
     runner.train()
     assert runner.epoch == 3
+
+
+def test_every_validation_set_is_looked_at(tmp_path: Path) -> None:
+    sets = {"first": loader(8), "second": loader(8)}
+    cfg = settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}], val_dataloader=sets)
+    runner = Runner(**cfg)
+    assert runner.val_loop is not None
+    runner.val_loop.sets[1].dataloader.dataset.metainfo = {"classes": ("left", "right", "ahead")}
+    with pytest.raises(ArgumentError, match="'layers' has 2 classes, the data set 'Points' has 3"):
+        runner.train()
 
 
 def test_a_data_set_without_names_is_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -28,7 +28,9 @@ class NumClassCheckHook(Hook):
 
     def before_val_epoch(self, runner: "Runner") -> None:
         """Checks against the validation data."""
-        self._check(runner, runner.val_dataloader)
+        sets = getattr(runner.val_loop, "sets", None)
+        for loader in [runner.val_dataloader] if sets is None else [each.dataloader for each in sets]:
+            self._check(runner, loader)
 
     def _check(self, runner: "Runner", loader: Any) -> None:
         dataset = getattr(loader, "dataset", None)

@@ -3,6 +3,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from footplate.data.transforms.geometry import cropped
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
@@ -58,6 +59,19 @@ def test_a_part_is_cut_out() -> None:
     gone = made("RandomCrop", {**sample(), "gt_bboxes": np.array([[9, 9, 9, 9]], np.float32)}, crop_size=2)
     assert [len(gone[key]) for key in ("gt_bboxes", "gt_bboxes_labels", "gt_masks")] == [0, 0, 0]
     assert made("RandomCrop", crop_size=99)["img_shape"] == (4, 6)
+
+
+def test_boxes_are_cut_at_the_border_of_a_part() -> None:
+    boxes = np.array([[0, 0, 6, 4], [1, 2, 2, 3]], np.float32)
+    results = {
+        **sample(),
+        "gt_bboxes": boxes,
+        "gt_bboxes_labels": np.array([0, 1]),
+        "gt_masks": np.ones((2, 4, 6), bool),
+    }
+    found = cropped(results, (slice(0, 2), slice(1, 4)))
+    assert found["gt_bboxes"].tolist() == [[0, 0, 3, 2]]
+    assert (found["gt_bboxes_labels"].tolist(), found["gt_masks"].shape) == ([0], (1, 2, 3))
 
 
 def test_a_part_of_one_class_is_drawn_again() -> None:

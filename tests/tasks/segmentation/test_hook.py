@@ -77,6 +77,13 @@ def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
     assert [picture[0, 0].tolist() for picture in pictures] == [[0, 0, 0], [9, 8, 7], [20, 20, 20]]
 
 
+def test_the_set_of_a_picture_is_in_its_name() -> None:
+    recorder = Recorder()
+    runner: Any = SimpleNamespace(iter=30, val_loop=SimpleNamespace(current="night"))
+    SegVisualizationHook(draw=True, interval=1).after_val_iter(runner, 0, *batch(1))
+    assert recorder.drawn[0][0] == "val_night_00"
+
+
 def test_without_a_path_pictures_are_numbered() -> None:
     recorder = Recorder()
     SegVisualizationHook(draw=True, interval=1).after_val_iter(
