@@ -5,7 +5,7 @@ Copy this file to begin a config of your own: `footplate train my-config.py`.
 
 # Data: two views of each of 700 items. Probes fit on the features of these and are judged by 200 other ones.
 view_pipeline = [
-    dict(type="RandomWarp", turn=10, scale=(0.8, 1.3), stretch=0.1, shift=0.1, flip=0.5),
+    dict(type="RandomWarp", turn=10, scale=(0.75, 1.3), stretch=0.15, shear=0.1, shift=0.1, flip=0.5),
     dict(type="RandomBlur", prob=0.3, radius=(0.1, 1.0)),
     dict(type="RandomTone", gamma=0.5, dim=0.5),
 ]
@@ -45,12 +45,12 @@ model = dict(
     type="SimCLR",
     backbone=dict(type="SmallResNet", in_channels=1, widths=(48, 96, 192), depths=(1, 1, 1)),
     neck=dict(type="NonLinearNeck", in_channels=192, hid_channels=192, out_channels=64, num_layers=2),
-    head=dict(type="ContrastiveHead", temperature=0.2),
+    head=dict(type="ContrastiveHead", temperature=0.5),
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
 # Training: LARS, with a warm-up of a tenth, then down to zero along a cosine.
-train_cfg = dict(type="IterBasedTrainLoop", max_iters=400, val_interval=200)
+train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=500)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
 optim_wrapper = dict(
@@ -69,14 +69,14 @@ optim_wrapper = dict(
     ),
 )
 param_scheduler = [
-    dict(type="LinearLR", start_factor=0.01, begin=0, end=40, by_epoch=False),
-    dict(type="CosineAnnealingLR", eta_min=0, begin=40, end=400, by_epoch=False),
+    dict(type="LinearLR", start_factor=0.01, begin=0, end=100, by_epoch=False),
+    dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1000, by_epoch=False),
 ]
 
 # Records. The first validation, before training, tells what the untrained network's features are worth.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
-    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=200, max_keep_ckpts=2),
+    checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),
 )
 custom_hooks = [
     dict(type="ValidateFirstHook", keys=["knn/top1", "linear/top1"]),
