@@ -222,15 +222,28 @@ def test_a_hooks_state_is_saved_under_its_own_key(tmp_path: Path) -> None:
     assert (saved["Counter"], saved["Counter#2"]) == ({"count": 12}, {"count": 120})
 
 
-@pytest.mark.parametrize("key", ["optimizer", "param_schedulers"])
-def test_a_checkpoint_that_lacks_a_part_says_so(tmp_path: Path, key: str, caplog: pytest.LogCaptureFixture) -> None:
-    saver = {"interval": 1, "save_optimizer": key != "optimizer", "save_param_scheduler": key == "optimizer"}
-    cfg = config(tmp_path, by_epoch=True, default_hooks={"checkpoint": saver})
+def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = config(tmp_path, by_epoch=True, default_hooks={"checkpoint": {"interval": 1, "save_optimizer": False}})
     run(cfg)
     (tmp_path / "epoch_3.pth").unlink()
     with caplog.at_level(logging.WARNING, "footplate"):
         run(cfg, resume=True)
-    assert any(f"the checkpoint holds no '{key}': it begins anew" in each for each in caplog.messages)
+    assert any("the checkpoint holds no 'optimizer': it begins anew" in each for each in caplog.messages)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = config(tmp_path / "run", by_epoch=by_epoch, by_iteration=1)
+    run(cfg)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    checkpoint = load_checkpoint(tmp_path / "whole/iter_5.pth")
+    del checkpoint["param_schedulers"]
+    for group in checkpoint["optimizer"]["param_groups"]:
+        group.pop("initial_lr", None)  # as an engine without schedules in the optimizer saves it
+    save_checkpoint(checkpoint, tmp_path / "five.pth")
+    run(cfg, resume=True, load_from=str(tmp_path / "five.pth"))
+    last = "iter_12.pth"
+    assert_same(state(tmp_path / "run" / last), state(tmp_path / "whole" / last))
 
 
 @pytest.mark.parametrize(

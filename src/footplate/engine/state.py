@@ -1,5 +1,6 @@
 """What a checkpoint holds of a run, and how a run takes it back."""
 
+import copy
 import datetime
 import logging
 from collections.abc import Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checkpoint import capture_rng, find_latest
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.errors import CheckpointError, FootplateError
+from footplate.optim.schedules import moves_of
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook
@@ -74,12 +76,16 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     meta = checkpoint.get("meta", {})
     with _understood("run.loop" if run.get("loop") else "meta"):
         runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
+    settings = _settings_of_groups(runner)
     if "optimizer" in checkpoint:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
             _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
+    else:
+        _put_back(runner, settings)
+        _move_schedules(runner)
     hub = checkpoint.get("message_hub")
     if isinstance(hub, Mapping):
         with _understood("message_hub"):
@@ -91,9 +97,8 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         if key in states:
             with _understood(f"run.hooks.{key}"):
                 hook.load_state_dict(states[key])
-    for key in ("optimizer", "param_schedulers"):
-        if key not in checkpoint:
-            _logger.warning("the checkpoint holds no '%s': it begins anew, and the run is not bit-equal", key)
+    if "optimizer" not in checkpoint:
+        _logger.warning("the checkpoint holds no 'optimizer': it begins anew, and the run is not bit-equal")
 
 
 @contextmanager
@@ -162,6 +167,31 @@ def _schedule_states(schedules: Any) -> Any:
     if isinstance(schedules, Mapping):
         return {name: _schedule_states(each) for name, each in schedules.items()}
     return [schedule.state_dict() for schedule in schedules]
+
+
+def _settings_of_groups(runner: "Runner") -> list[dict[str, Any]]:
+    """What the config gives the groups of each optimizer, before anything moved it but the begin of schedules."""
+    groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
+    return [{key: copy.copy(value) for key, value in group.items() if key != "params"} for group in groups]
+
+
+def _put_back(runner: "Runner", settings: list[dict[str, Any]]) -> None:
+    groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
+    for group, values in zip(groups, settings, strict=True):
+        group.update(values)
+
+
+def _move_schedules(runner: "Runner") -> None:
+    """Moves the schedules to where the run stands, for checkpoints of the first generation, which hold none."""
+    loop, moves = runner.train_loop, moves_of(runner.param_schedulers)
+    length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
+    for done in range(1, loop.iter + 1):
+        for step in moves.by_iter:
+            step()
+        if length and done % length == 0:
+            for step in moves.by_epoch:
+                step()
+    _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", loop.iter)
 
 
 def _load_schedules(schedules: Any, states: Any) -> None:
