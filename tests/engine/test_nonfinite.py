@@ -1,14 +1,18 @@
+import logging
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from footplate import Runner
 from footplate.cli.main import main
 from footplate.engine.nonfinite import NonFiniteHook, nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
+from footplate.optim import OptimWrapper
 from tests.support import ToyModel, settings
 
 
@@ -165,6 +169,27 @@ def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(capl
     NonFiniteHook({"loss": "skip"})
     said = "on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect"
     assert caplog.messages == [said]
+
+
+@pytest.mark.parametrize(
+    ("device", "fused", "policy", "guarded"),
+    [
+        ("cpu", False, None, True),
+        ("cuda", True, None, True),
+        ("cuda", False, None, False),  # it would wait for the device in each iteration
+        ("cuda", False, {"grad": "skip"}, True),
+        ("cuda", False, {"loss": "skip"}, True),
+    ],
+)
+def test_unasked_nothing_waits_for_an_accelerator(
+    device: str, fused: bool, policy: dict[str, str] | None, guarded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], fused=fused)
+    runner: Any = SimpleNamespace(device=torch.device(device), optim_wrapper=OptimWrapper(optimizer))
+    with caplog.at_level(logging.INFO, "footplate"):
+        NonFiniteHook(policy).before_train(runner)
+    assert (runner.optim_wrapper._guard is not None) is guarded
+    assert any("fused=True" in each for each in caplog.messages) is not guarded
 
 
 def test_buffers_may_be_infinite_on_purpose() -> None:

@@ -14,6 +14,7 @@ from footplate.distributed import unwrap_model
 from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
+from footplate.optim.wrappers.nonfinite import skips_by_itself
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -50,13 +51,26 @@ class NonFiniteHook(Hook):
         self.loss, self.grad, self.interval = settings["loss"], settings["grad"], settings["interval"]
         if self.loss == "skip" and "grad" in (policy or {}) and self.grad != "skip":
             _logger.warning("on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect")
+        self._asked = "grad" in (policy or {}) or self.loss == "skip"
         self._scale_told = False
 
     def before_train(self, runner: "Runner") -> None:
-        """Has gradients looked at before each step."""
+        """Has gradients looked at before each step.
+
+        On an accelerator, unasked, only where the kernel of the step leaves it out by itself: anything else would copy
+        to the host in each iteration.
+        """
+        unseen = False
         for wrapper in runner.optim_wrapper.parts.values():
-            if hasattr(wrapper, "guard"):  # a wrapper of another make may have none
+            if self._asked or runner.device.type == "cpu" or skips_by_itself(wrapper.optimizer):
                 wrapper.guard("skip" if self.loss == "skip" else self.grad)
+            else:
+                unseen = True
+        if unseen:
+            _logger.info(
+                "gradients that are not finite show in the next loss: with fused=True the optimizer's kernel leaves "
+                "their steps out; on_nonfinite=dict(grad='skip') has them looked at, which waits for the device"
+            )
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
