@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -22,7 +24,8 @@ def test_depths_are_numbers_of_blocks() -> None:
 
 def test_what_a_block_adds_is_added_to_its_input() -> None:
     network = SmallResNet(1, widths=(4,), depths=(2,)).eval()
-    for block in network.stages[0]:
+    stage: Any = network.stages[0]
+    for block in stage:
         torch.nn.init.zeros_(block.norm.weight)
     inputs = torch.randn(2, 1, 8, 8)
     assert torch.equal(network(inputs)[0], network.stem(inputs))

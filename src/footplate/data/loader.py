@@ -1,6 +1,5 @@
 """A loader whose batches are a function of seed, epoch and number."""
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice
 from typing import Any
@@ -77,8 +76,6 @@ class SampleLoader(DataLoader[Any]):
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
-        if self.whereabouts is not None:
-            self._worker_start.main = os.getpid()
         for batch in self._reader:
             if type(batch) is ReadFailure:
                 batch.throw()
@@ -108,8 +105,7 @@ class SampleLoader(DataLoader[Any]):
         self.whereabouts = Whereabouts(self.num_workers) if self.num_workers else None
         reader = BatchReader(self.dataset, collate=self.collate_fn, seed=self.seed, whereabouts=self.whereabouts)
         if self.whereabouts is not None:
-            self._worker_start = WorkerStart(options.get("worker_init_fn"), self.whereabouts)
-            options = {**options, "worker_init_fn": self._worker_start}
+            options = {**options, "worker_init_fn": WorkerStart(options.get("worker_init_fn"), self.whereabouts)}
         generator = torch.Generator().manual_seed(mixed_seed(self.seed))
         settings = {**options, "collate_fn": _as_it_is, "generator": generator}
         return DataLoader(reader, batch_size=None, sampler=self._plan, **settings)
