@@ -28,8 +28,8 @@ def test_the_figures_of_a_run(run: Run) -> None:
     )
     assert figures["memory"] == 93
     assert figures["best"] == {
-        "mIoU": {"value": 40.0, "iteration": 10},
-        "val_loss": {"value": 0.5, "iteration": 20},  # the smaller, the better
+        "mIoU": {"value": 40.0, "iteration": 10, "small": False},
+        "val_loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
     }
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
