@@ -145,32 +145,14 @@ class _EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(_EvaluationLoop):
-    """Validates: one pass over the validation data.
-
-    Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader or its dict; or a dict of such by the names of several sets.
-        evaluator: An evaluator, metrics or their dicts; or a dict of such by name.
-        fp16: Whether to predict in half precision where the device has it.
-        loss: Whether the metrics also hold the model's losses.
-        intervals: For some of several sets, how many epochs or iterations lie between two validations with them.
-    """
+    """Validates: one pass over the validation data."""
 
     mode = "val"
 
 
 @LOOPS.register_module()
 class TestLoop(_EvaluationLoop):
-    """Tests: one pass over the test data.
-
-    Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader or its dict; or a dict of such by the names of several sets.
-        evaluator: An evaluator, metrics or their dicts; or a dict of such by name.
-        fp16: Whether to predict in half precision where the device has it.
-        loss: Whether the metrics also hold the model's losses.
-        intervals: For some of several sets, how many epochs or iterations lie between two tests with them.
-    """
+    """Tests: one pass over the test data."""
 
     __test__ = False  # pytest takes classes called Test... for tests
     mode = "test"
