@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train tasks test slow faults writers clean
+.PHONY: setup train docs tasks test slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -10,7 +10,7 @@ setup: .venv/ready
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,export,migrate,optimizers,sweep,tensorboard,transformers]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,docs,export,migrate,optimizers,sweep,tensorboard,transformers]'
 	touch $@
 
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
@@ -25,6 +25,10 @@ tasks: setup
 test: setup
 	BIN=$(BIN) sh scripts/check.sh
 
+# The pages of docs/ in both languages, into site/; a warning is an error.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 # The suites that take longer.
 slow: setup
 	$(BIN)/python -m pytest -m slow --timeout 1800
@@ -38,4 +42,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .faults .writers work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults .writers site work_dirs .mypy_cache .ruff_cache .pytest_cache

@@ -11,6 +11,7 @@ import griffe
 from footplate.data import SampleLoader
 from footplate.engine import Runner
 from footplate.engine.keys import RUNNER_KEYS
+from footplate.migration import FIRST_GENERATION_KEYS, RULES
 from footplate.registry import (
     DATA_SAMPLERS,
     DATASETS,
@@ -48,7 +49,24 @@ _SECTIONS: tuple[tuple[str, str, Registry], ...] = (
     ("Writers", "`visualizer.vis_backends`", VISBACKENDS),
     ("Log processors", "`log_processor`", LOG_PROCESSORS),
 )
-_POSITIONAL = frozenset({"self", "runner", "dataloader", "evaluator", "params", "model", "optimizer"})
+# Top-level keys that are no arguments of Runner.
+_BESIDE = {
+    "custom_imports": "`dict(imports=['my_module'], allow_failed_imports=False)`: modules to import first, so that "
+    "they register their classes.",
+    "runner_type": "The name of another class in place of Runner.",
+    "tta_model": "For `PrepareTTAHook`: what puts the predictions on several views of a sample together.",
+    "tta_pipeline": "For `PrepareTTAHook`: the transforms that make these views.",
+    "vis_backends": "A variable: many configs name their writers here and use them in `visualizer`.",
+}
+# What the engine passes to the entries of a section by itself.
+_PASSED = {
+    "Loops": ("runner", "dataloader", "evaluator"),
+    "Constructors": ("optim_wrapper_cfg",),
+    "Optimizers": ("params",),
+    "Schedules": ("optimizer",),
+    "Samplers": ("dataset",),
+    "Models": ("model",),
+}
 
 
 class Argument(NamedTuple):
@@ -73,8 +91,17 @@ def page() -> str:
         "",
         *_table(each for each in _arguments(Runner, skip=frozenset({"self", "cfg"})) if each.name in RUNNER_KEYS),
         "",
-        "`custom_imports` (modules to import first), `runner_type` (another class in place of Runner) and the keys of "
-        "the first generation ([migration](migration.md)) are top-level keys too.",
+        "Beside these:",
+        "",
+        "| key | meaning |",
+        "|---|---|",
+        *(f"| `{key}` | {meaning} |" for key, meaning in _BESIDE.items()),
+        "",
+        "Keys of the first generation; each is translated by the rule that it names:",
+        "",
+        "| key | rule | |",
+        "|---|---|---|",
+        *(f"| `{key}` | {_rule(key)} |" for key in FIRST_GENERATION_KEYS),
         "",
         "## Data loaders",
         "",
@@ -85,8 +112,13 @@ def page() -> str:
     for title, where, registry in _SECTIONS:
         lines += ["", f"## {title}", "", f"{where}."]
         for names, entry in _entries(registry):
-            lines += ["", f"### {names}", "", *_entry(entry)]
+            lines += ["", f"### {names}", "", *_entry(entry, skip=frozenset({"self", *_PASSED.get(title, ())}))]
     return "\n".join(lines) + "\n"
+
+
+def _rule(key: str) -> str:
+    rule = next(each for each in RULES if key in (each.keys or ()))
+    return f"[{rule.id}](migration.md#{rule.id}) | {_cell(rule.summary)}"
 
 
 def _entries(registry: Registry) -> Iterator[tuple[str, Callable[..., Any]]]:
@@ -104,10 +136,10 @@ def _known(registry: Registry) -> Mapping[str, Callable[..., Any]]:
     return known
 
 
-def _entry(entry: Callable[..., Any]) -> list[str]:
+def _entry(entry: Callable[..., Any], *, skip: frozenset[str]) -> list[str]:
     sections = _docstring(entry)
     lines = [sections.summary, "", f"Defined in `{_place(entry)}`."]
-    arguments = list(_arguments(entry, skip=_POSITIONAL))
+    arguments = list(_arguments(entry, skip=skip))
     return [*lines, "", *_table(arguments)] if arguments else lines
 
 
@@ -123,7 +155,7 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
         if each is object or (each is not entry and not each.__module__.startswith("footplate.")):
             break
         parameters = _parameters(each)
-        meanings = _docstring(each).arguments
+        meanings = _meanings(each)
         for name, parameter in parameters.items():
             if parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) or name in skip | seen:
                 continue
@@ -131,6 +163,15 @@ def _arguments(entry: Callable[..., Any], *, skip: frozenset[str]) -> Iterator[A
             yield Argument(name, _kind(parameter), _default(parameter), _cell(meanings.get(name, "")))
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             break
+
+
+def _meanings(entry: Any) -> dict[str, str]:
+    """Returns what arguments mean, from the nearest of our classes that says it."""
+    found: dict[str, str] = {}
+    for each in reversed(getattr(entry, "__mro__", (entry,))):
+        if each.__module__.startswith("footplate."):
+            found.update(_docstring(each).arguments)
+    return found
 
 
 def _parameters(entry: Any) -> Mapping[str, inspect.Parameter]:

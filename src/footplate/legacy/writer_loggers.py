@@ -65,7 +65,12 @@ class WriterLoggerHook(LoggerHook):
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard's events, into `work_dir/tf_logs` where `log_dir` names no other folder."""
+    """Writes TensorBoard's events.
+
+    Args:
+        log_dir: The folder; by default `work_dir/tf_logs`.
+        interval: As of LoggerHook, and so are the others.
+    """
 
     backend = "TensorboardVisBackend"
 
@@ -79,7 +84,17 @@ class TensorboardLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a run of Weights & Biases; `with_step` is always so, and no artifact is sent."""
+    """Writes to a run of Weights & Biases.
+
+    Args:
+        init_kwargs: Arguments of `wandb.init`.
+        interval: As of LoggerHook, and so are `ignore_last`, `reset_flag` and `by_epoch`.
+        commit: Whether each call of `wandb.log` ends a step.
+        with_step: Without effect: the step is always told.
+        log_artifact: Without effect: no artifact is sent.
+        out_suffix: Without effect, as it chooses artifacts.
+        define_metric_cfg: What is told to `wandb.define_metric`, a summary by metric.
+    """
 
     backend = "WandbVisBackend"
 
@@ -102,7 +117,15 @@ class WandbLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to a run of MLflow; the model is not logged, checkpoints hold it."""
+    """Writes to a run of MLflow.
+
+    Args:
+        exp_name: The name of the experiment.
+        tags: Tags of the run.
+        params: Parameters of the run.
+        log_model: Without effect: checkpoints hold the model.
+        interval: As of LoggerHook, and so are the others.
+    """
 
     backend = "MLflowVisBackend"
 
@@ -120,7 +143,12 @@ class MlflowLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a task of ClearML."""
+    """Writes to a task of ClearML.
+
+    Args:
+        init_kwargs: Arguments of `Task.init`.
+        interval: As of LoggerHook, and so are the others.
+    """
 
     backend = "ClearMLVisBackend"
 
@@ -130,7 +158,13 @@ class ClearMLLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive's files; further arguments are those of `Live`. The model is not logged, checkpoints hold it."""
+    """Writes DVCLive's files.
+
+    Args:
+        model_file: Without effect: checkpoints hold the model.
+        interval: As of LoggerHook, and so are `ignore_last`, `reset_flag` and `by_epoch`.
+        live: Arguments of DVCLive's `Live`.
+    """
 
     backend = "DVCLiveVisBackend"
 

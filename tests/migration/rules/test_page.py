@@ -3,7 +3,6 @@ from pathlib import Path
 
 import pytest
 
-from footplate import compat
 from footplate.cli.main import main
 from footplate.migration import RULES
 
@@ -26,11 +25,3 @@ def test_the_example_is_what_the_command_writes(
     assert main(["migrate", "old_config.py", "-o", "new_config.py"]) == 0
     assert Path("new_config.py").read_text() == new
     assert report in capsys.readouterr().out
-
-
-def test_the_pages_code_runs(capsys: pytest.CaptureFixture[str]) -> None:
-    head = PAGE.partition("## The rules")[0]
-    for code in re.findall(r"```python\n(.*?)```", head, re.DOTALL):
-        exec(code, {})
-    assert "resolve to footplate" in capsys.readouterr().out
-    compat.uninstall()

@@ -1,0 +1,27 @@
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from footplate import registry
+from footplate.registry import Registry
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """An empty folder to be in; what is imported from it and registered meanwhile is forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "argv", ["guide"])
+    registries = [each for each in vars(registry).values() if isinstance(each, Registry)]
+    for each in registries:
+        each.module_dict  # noqa: B018 - what is built in is registered now
+    entries = [dict(each._entries) for each in registries]
+    yield tmp_path
+    for each, before in zip(registries, entries, strict=True):
+        each._entries.clear()
+        each._entries.update(before)
+    for name, module in list(sys.modules.items()):
+        if (getattr(module, "__file__", None) or "").startswith(str(tmp_path)):
+            del sys.modules[name]

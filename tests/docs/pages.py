@@ -1,0 +1,76 @@
+"""The pages of the docs, taken apart: blocks of code, headings, links, commands within sentences."""
+
+import ast
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+from footplate.engine.keys import KNOWN_KEYS
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+_FENCE = re.compile(r'^( *)```(\w*)(?: title="([^"]+)")?$\n(.*?)^\1```$', re.DOTALL | re.MULTILINE)
+_HEADING = re.compile(r"^(#+) (.*)$", re.MULTILINE)
+_LINK = re.compile(r"\]\(([^)\s]+)\)")
+_INLINE = re.compile(r"`footplate (?!\.)([^`]+)`")
+
+
+class Block(NamedTuple):
+    """A block of code."""
+
+    line: int
+    language: str
+    title: str
+    text: str
+
+    @property
+    def kind(self) -> str:
+        """Returns how it is tried: "module", "config", "fragment", "code", "commands", "script" or "text"."""
+        if self.language != "python":
+            return {"console": "commands", "sh": "script", "": "text"}[self.language]
+        if not _only_assigns(self.text):
+            return (
+                "config" if "_base_" in self.text or "read_base" in self.text else ("module" if self.title else "code")
+            )
+        if self.title:
+            return "config"
+        return "fragment" if KNOWN_KEYS & _assigned(self.text) else "code"
+
+
+def pages(language: str = "en") -> list[Path]:
+    """Returns the pages of one language; the English ones with README.md and CONTRIBUTING.md."""
+    found = sorted(DOCS.rglob("*.md"))
+    if language != "en":
+        return [each for each in found if each.name.endswith(f".{language}.md")]
+    return [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(each for each in found if each.name.count(".") == 1)]
+
+
+def blocks_of(text: str) -> list[Block]:
+    """Returns the blocks of a page, in their order."""
+    return [
+        Block(text.count("\n", 0, each.start()) + 2, each[2], each[3] or "", each[4]) for each in _FENCE.finditer(text)
+    ]
+
+
+def headings_of(text: str) -> list[tuple[int, str]]:
+    """Returns level and words of each heading."""
+    return [(len(each[1]), each[2]) for each in _HEADING.finditer(_FENCE.sub("", text))]
+
+
+def links_of(text: str) -> list[str]:
+    """Returns the targets of the links and pictures, in their order."""
+    return _LINK.findall(_FENCE.sub("", text))
+
+
+def commands_within(text: str) -> list[str]:
+    """Returns what follows `footplate` where sentences name a command."""
+    return [each.replace("\n", " ") for each in _INLINE.findall(_FENCE.sub("", text))]
+
+
+def _only_assigns(text: str) -> bool:
+    return all(isinstance(each, ast.Assign) for each in ast.parse(text).body)
+
+
+def _assigned(text: str) -> set[str]:
+    targets = [target for each in ast.parse(text).body if isinstance(each, ast.Assign) for target in each.targets]
+    return {each.id for each in targets if isinstance(each, ast.Name)}

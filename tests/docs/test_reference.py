@@ -1,0 +1,35 @@
+"""`docs/reference.md` is what the code says, and nothing on it is empty."""
+
+import re
+
+from footplate.engine.keys import KNOWN_KEYS
+from scripts.reference import PAGE, page
+from tests.docs.pages import ROOT
+
+TEXT = PAGE.read_text(encoding="utf-8")
+_ROW = re.compile(r"^\| `(\w+)` \| (.*) \| (.*) \| (.*) \|$", re.MULTILINE)
+
+
+def test_it_is_current() -> None:
+    assert page() == TEXT, "python scripts/reference.py writes it anew"
+
+
+def test_every_argument_has_a_type_and_a_meaning() -> None:
+    bare = [
+        (match[1], TEXT.count("\n", 0, match.start()) + 1)
+        for match in _ROW.finditer(TEXT)
+        if not (match[2] and match[4])
+    ]
+    assert not bare
+
+
+def test_every_name_says_what_it_is_for() -> None:
+    entries = re.findall(r"^### (.*)\n\n(.*)\n\nDefined in `(.*)`", TEXT, re.MULTILINE)
+    assert len(entries) == TEXT.count("\n### ")
+    assert all(summary.endswith((".", ":")) for _, summary, _ in entries)
+    assert all((ROOT / place).is_file() for _, _, place in entries)
+
+
+def test_the_top_level_is_whole() -> None:
+    top = TEXT.partition("## Top level")[2].partition("\n## ")[0]
+    assert set(re.findall(r"^\| `(\w+)`", top, re.MULTILINE)) == KNOWN_KEYS
