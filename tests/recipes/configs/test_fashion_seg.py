@@ -68,7 +68,7 @@ def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
     again, scalars_again = trained(tmp_path / "b")
     assert weights.keys() == again.keys()
     assert all(torch.equal(weights[name], again[name]) for name in weights)
-    timed = {"time", "data_time", "eta", "memory"}
+    timed = {"time", "data_time", "val/time", "val/data_time", "eta", "memory"}
     assert len(scalars) == 6
     for line, other in zip(scalars, scalars_again, strict=True):
         assert {k: v for k, v in line.items() if k not in timed} == {k: v for k, v in other.items() if k not in timed}
