@@ -1,4 +1,4 @@
-"""Detection of clothes, shoes and bags in small scenes, measured as COCO does: some three minutes on two cores.
+"""Detection of clothes, shoes and bags in small scenes, measured as COCO does: a few minutes on two cores.
 
 Copy this file to begin a config of your own: `footplate train my-config.py`.
 """
