@@ -34,7 +34,7 @@ FIRST = [
     "checkpoint_config.interval=3",
     "log_config.interval=2",
 ]
-TIMES = ("time", "data_time", "memory", "exp_name")
+TIMES = ("time", "data_time", "val/time", "val/data_time", "memory", "exp_name")
 
 
 def trained(folder: Path, cfg: Config, overrides: list[str]) -> Path:
