@@ -91,6 +91,52 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         read_run(_text(tmp_path / "scalars.json", "\n"))
 
 
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"loss": 1, "step": "one"}', "step of line 1"),
+        ('{"loss": 1, "step": null}', "step of line 1"),
+        ('{"loss": 1, "step": 1' + "0" * 400 + "}", "step of line 1"),
+        ('{"loss": 1, "step": 1, "iter": NaN}', "iter of line 1"),
+        ('{"loss": 1, "step": 1, "iter": 1, "epoch": "a"}', "epoch of line 1"),
+        ('{"loss": 1, "step": 1, "mode": [1]}', "mode of line 1"),
+        ("[" * 100_000, "line 1 of .* is not JSON"),
+        ('{"loss": NaN, "step": 1}', "no scalars in .* that are finite"),
+        ('{"loss": 1' + "0" * 400 + ', "step": 1}', "no scalars in .* that are finite"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_run(_text(tmp_path / "scalars.json", f"{text}\n"))
+
+
+def test_a_line_that_was_cut_when_the_run_was_killed_is_left_out(tmp_path: Path) -> None:
+    whole = '{"loss": 1, "iter": 5, "step": 5}\n'
+    assert points(_text(tmp_path / "scalars.json", whole + '{"loss": 2, "it'), "loss", "train") == [(5, 1)]
+    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
+        read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
+
+
+def test_lines_without_a_whole_place_are_kept(tmp_path: Path) -> None:
+    file = write(tmp_path / "scalars.json", [{"loss": 1.0, "epoch": 0, "iter": 4, "step": 4}])
+    assert points(file, "loss", "train") == [(4, 1)]
+    train: Lines = [{"mode": "train", "epoch": epoch, "iter": 8, "loss": 1.0} for epoch in (1, 2)]
+    file = write(tmp_path / "a.log.json", [*train, {"mode": "train", "loss": 2.0}])
+    assert points(file, "loss", "train") == [(8, 1), (16, 1), (16, 2)]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\0"])
+def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readable(tmp_path: Path, text: str) -> None:
+    start = tmp_path / "20260101_000000"
+    write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    for folder in ("a.log", "iter_1.pth", "20260101_000000/vis_data/vis_image/val_1_2.png"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "gone.pth").symlink_to("nowhere")
+    (start / "environment.json").write_text(text)
+    run = read_run(tmp_path)
+    assert (run.environment, run.warnings, run.checkpoints, run.pictures) == ({}, [], [], [])
+
+
 def _text(path: Path, text: str) -> Path:
     path.write_text(text)
     return path

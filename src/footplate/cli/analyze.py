@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import Any
 
+from footplate.cli.options import save_picture
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
@@ -31,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     runs = [read_run(path) for path in arguments.runs]
     if arguments.plot:
-        analysis.plot_curves(runs, arguments.keys).save(arguments.plot)
+        save_picture(analysis.plot_curves(runs, arguments.keys), arguments.plot)
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":

@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import add_config
+from footplate.cli.options import add_config, save_picture
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
 
     schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
     if arguments.plot:
-        plot_schedule(schedule).save(arguments.plot)
+        save_picture(plot_schedule(schedule), arguments.plot)
     return _json(schedule_as_data(schedule)) if arguments.json else explain_schedule(schedule)
 
 

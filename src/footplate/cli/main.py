@@ -1,6 +1,7 @@
 """The command `footplate`."""
 
 import argparse
+import errno
 import importlib
 import os
 import re
@@ -12,6 +13,8 @@ from footplate import __version__
 from footplate.errors import FootplateError, nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
+# What comes while a file is written that was opened before, so that the error names no file.
+_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
 # arguments that returns the exit code; it imports what it needs when it runs.
 _COMMANDS = (
@@ -99,8 +102,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if debug or error.filename is None:
+        if debug or (error.filename is None and error.errno not in _OF_THE_DISK):
             raise
-        sys.stderr.write(f"error: cannot use '{error.filename}': {error.strerror}\n")
+        what = "write" if error.filename is None else f"use '{error.filename}'"
+        sys.stderr.write(f"error: cannot {what}: {error.strerror}\n")
         return 2
     return code

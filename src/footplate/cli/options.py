@@ -4,6 +4,8 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from footplate.config import Config
 
 
@@ -60,3 +62,17 @@ def choose_work_dir(cfg: "Config", given: str | None) -> None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
         cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
+
+
+def save_picture(picture: "Image", path: str) -> None:
+    """Writes a picture.
+
+    Raises:
+        ArgumentError: The end of its name tells no format.
+    """
+    from footplate.errors import ArgumentError
+
+    try:
+        picture.save(path)
+    except ValueError as error:
+        raise ArgumentError("the name of a picture ends with .png, .jpg, .webp or .pdf", found=path) from error

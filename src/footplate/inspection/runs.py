@@ -3,6 +3,7 @@
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -97,24 +98,25 @@ def read_run(path: str | Path) -> Run:
         own = list(_read_lines(file))
         length = _epoch_length(own) or length
         lines = _going_on(lines, list(_placed(own, length)))
-    if not lines:
-        raise DataError(f"no scalars in '{files[0]}'")
+    series = _series(lines)
+    if not series:
+        raise DataError(f"no scalars in '{files[0]}'" + (" that are finite" if lines else ""))
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
     configs = [*sorted(folder.glob("*.py")), *(start / "vis_data" / "config.py" for start in starts)]
     written = [file for file in configs if file.is_file()]
     return Run(
         folder=path,
-        series=_series(lines),
+        series=series,
         epoch_length=length,
         pictures=sorted(_pictures(starts), key=lambda picture: (picture.name, picture.step)),
         config=_newest_text(written),
         config_file=written[-1] if written else None,
         explained=_newest_text(start / "explained.txt" for start in starts),
         classes=_last_table(folder),
-        environment=json.loads(_newest_text(start / "environment.json" for start in starts) or "{}"),
+        environment=_environment(_newest_text(start / "environment.json" for start in starts)),
         warnings=list(_warnings(folder)),
-        checkpoints=sorted(folder.glob("*.pth"), key=lambda file: file.stat().st_mtime),
+        checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
     )
 
 
@@ -130,15 +132,36 @@ def _scalar_files(folder: Path) -> list[Path]:
 
 
 def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    for number, text in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+    texts = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:  # a ValueError is also an integer of too many digits
+            if number == len(texts) > 1 and not text.endswith("\n"):
+                return  # the run was killed, or is writing
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
+            _check_place(line, f"line {number} of '{file}'")
             yield line
+
+
+def _check_place(line: Mapping[str, Any], where: str) -> None:
+    for key in ("step", "iter", "epoch"):
+        if not _is_number(line.get(key, 0)):
+            raise DataError(f"{key} of {where} is not a number", found=line[key])
+    if not isinstance(line.get("mode") or "", str):
+        raise DataError(f"mode of {where} is not a word", found=line["mode"])
+
+
+def _environment(text: str) -> dict[str, Any]:
+    """What the file says; nothing where it is damaged, which is no reason to show nothing at all."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
@@ -150,7 +173,7 @@ def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
         if _by_iteration(counted):
             return None
         return max(int(line["iter"]) for line in counted)
-    return max(math.ceil(int(line["iter"]) / int(line["epoch"])) for line in counted)
+    return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
 
 
 def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
@@ -166,8 +189,8 @@ def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Ite
         if "step" in line:
             step = line["iter"] if mode == "train" and "iter" in line else line["step"]
             at = float(step * (epoch_length or 1) if mode != "train" else step)
-        elif mode == "train":
-            at = float((line["epoch"] - 1) * epoch_length + line["iter"] if epoch_length else line["iter"])
+        elif mode == "train" and "iter" in line:
+            at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
         # A line of validation of the first generation counts batches of the validation: it stands where training is.
         yield {**line, "mode": mode, "at": at}
 
@@ -193,14 +216,14 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _pictures(starts: Iterable[Path]) -> Iterator[Picture]:
     for start in starts:
         for file in start.glob("vis_data/vis_image/**/*.png"):
             match = _PICTURE.fullmatch(file.name)
-            if match:
+            if match and file.is_file():
                 yield Picture(match["name"], int(match["step"]), file)
 
 
@@ -210,7 +233,7 @@ def _newest_text(files: Iterable[Path]) -> str:
 
 
 def _warnings(folder: Path) -> Iterator[str]:
-    for file in sorted(folder.glob("**/*.log")):
+    for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
         for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
             if " - WARNING - " in line or " - ERROR - " in line:
                 yield line
@@ -219,7 +242,7 @@ def _warnings(folder: Path) -> Iterator[str]:
 def _last_table(folder: Path) -> dict[str, Any] | None:
     """The table behind the last log line that ends with a colon and tells of classes."""
     table: dict[str, Any] | None = None
-    for file in sorted(folder.glob("**/*.log")):
+    for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines):
             if line.endswith("per class, in percent:") and number + 1 < len(lines):
