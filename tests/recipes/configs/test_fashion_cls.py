@@ -33,10 +33,10 @@ def recipe() -> Config:
     return Config.fromfile(find_config("fashion-cls"))
 
 
-def trained(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+def trained(folder: Path, **further: Any) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     cfg = recipe()
     apply_overrides(cfg, SHORT)
-    cfg.work_dir = str(folder)
+    cfg.merge_from_dict({"work_dir": str(folder), **further})
     runner = Runner.from_cfg(cfg)
     runner.train()
     lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
@@ -70,3 +70,11 @@ def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
     pictures = {path.name for path in (tmp_path / "a").glob("*/vis_data/vis_image/*.png")}
     assert {"val_confusion_matrix_2.png", "val_confusion_matrix_4.png"} < pictures
     assert len(list((tmp_path / "a").glob("best_accuracy_top1_iter_*.pth"))) == 1
+
+
+def test_a_resumed_run_mixes_the_same_pictures(tmp_path: Path) -> None:
+    always = {"model.data_preprocessor.batch_augments.probs": 1.0}
+    weights, _ = trained(tmp_path / "whole", **always)
+    middle = str(tmp_path / "whole" / "iter_2.pth")
+    again, _ = trained(tmp_path / "resumed", load_from=middle, resume=True, **always)
+    assert all(torch.equal(weights[name], again[name]) for name in weights)

@@ -46,10 +46,10 @@ def recipe(name: str) -> Config:
     return Config.fromfile(find_config(name))
 
 
-def short_runner(name: str, folder: Path) -> Runner:
+def short_runner(name: str, folder: Path, **further: Any) -> Runner:
     cfg = recipe(name)
     apply_overrides(cfg, [*SHORT, *SMALL[name]])
-    cfg.work_dir = str(folder)
+    cfg.merge_from_dict({"work_dir": str(folder), **further})
     return Runner.from_cfg(cfg)
 
 
@@ -113,3 +113,15 @@ def test_rates_of_layers_fall_towards_the_picture() -> None:
     falling = [rates[id(backbone.patch_embed.weight)], *(rates[id(each.linear1.weight)] for each in backbone.layers)]
     assert falling == sorted(falling)
     assert len(set(falling)) == cfg.optim_wrapper.paramwise_cfg.num_layers + 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_resumed_run_ends_with_the_same_weights_and_gains(name: str, tmp_path: Path) -> None:
+    weights, scalars = trained(name, tmp_path / "whole")
+    runner = short_runner(name, tmp_path / "resumed", load_from=str(tmp_path / "whole" / "iter_2.pth"), resume=True)
+    runner.train()
+    again = torch.load(tmp_path / "resumed" / "iter_4.pth", weights_only=True)["state_dict"]
+    assert all(torch.equal(weights[key], again[key]) for key in weights)
+    loop: Any = runner.val_loop
+    for key in ("gain/knn/top1", "gain/linear/top1"):
+        assert loop.metrics[key] == scalars[-1][key]
