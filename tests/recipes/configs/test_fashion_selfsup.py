@@ -125,3 +125,18 @@ def test_a_resumed_run_ends_with_the_same_weights_and_gains(name: str, tmp_path:
     loop: Any = runner.val_loop
     for key in ("gain/knn/top1", "gain/linear/top1"):
         assert loop.metrics[key] == scalars[-1][key]
+
+
+def test_a_run_by_epochs_is_validated_first_too(tmp_path: Path) -> None:
+    epochs: dict[str, Any] = {
+        "train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 2, "val_interval": 2, "_delete_": True},
+        "train_dataloader.sampler.type": "DefaultSampler",
+        "train_dataloader.dataset.per_class": (0, 2),
+        "param_scheduler": None,
+        "default_hooks.checkpoint.by_epoch": True,
+    }
+    runner = short_runner("fashion-mae", tmp_path, **epochs)
+    runner.train()
+    lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
+    validations = [line for line in map(json.loads, lines) if "knn/top1" in line]
+    assert ["gain/knn/top1" in line for line in validations] == [False, True]
