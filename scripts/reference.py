@@ -1,6 +1,8 @@
 """Writes `docs/reference.md`: every key that a config may have, with type, default, meaning and where it is defined."""
 
+import html
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -190,7 +192,7 @@ def _kind(parameter: inspect.Parameter) -> str:
     text = annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
     for prefix in ("collections.abc.", "typing.", "torch.nn.modules.module.", "footplate."):
         text = text.replace(prefix, "")
-    return f"`{text}`".replace("|", "\\|")
+    return _code(text)
 
 
 def _default(parameter: inspect.Parameter) -> str:
@@ -198,11 +200,18 @@ def _default(parameter: inspect.Parameter) -> str:
         return ""
     default = parameter.default
     text = default.__name__ if inspect.isclass(default) or inspect.isfunction(default) else repr(default)
-    return f"`{text}`".replace("|", "\\|") if " at 0x" not in text else ""
+    return _code(text) if " at 0x" not in text else ""
 
 
 def _cell(text: str) -> str:
-    return " ".join(text.split()).replace("|", "\\|")
+    return re.sub(r"`([^`]*)`", lambda found: _code(found[1]), " ".join(text.split())).replace("|", "&#124;")
+
+
+def _code(text: str) -> str:
+    """Returns code for a cell of a table, which a bar would end; what a backslash does to it differs by reader."""
+    if "|" not in text:
+        return f"`{text}`"
+    return f"<code>{html.escape(text, quote=False).replace('|', '&#124;')}</code>"
 
 
 class _Docstring(NamedTuple):

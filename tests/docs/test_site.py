@@ -1,0 +1,108 @@
+"""The built pages in a real browser; where Debian's Chromium is not installed these tests say so."""
+
+import functools
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.docs.pages import ROOT
+
+pytestmark = [pytest.mark.slow]
+_FLAGS = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync"
+)
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, format: str, *args: Any) -> None:
+        """Says nothing."""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the pages, built as `make docs` builds them; nothing is said while they are."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(folder)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stdout + done.stderr) == (0, "")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(_Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/"
+        server.shutdown()
+
+
+@pytest.fixture
+def browser(site: str, tmp_path: Path) -> Iterator[Any]:
+    """A browser without a past, which in the end wrote nothing to its console and asked for no other address."""
+    chromium, driver = shutil.which("chromium"), shutil.which("chromedriver")
+    if chromium is None or driver is None:
+        pytest.skip("chromium and chromedriver are not installed: the pages are not tried in a browser")
+    webdriver = pytest.importorskip("selenium.webdriver")
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for flag in (*_FLAGS.split(), "--window-size=1400,900", f"--user-data-dir={tmp_path}/profile"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    with webdriver.Chrome(options=options, service=webdriver.ChromeService(driver)) as opened:
+        yield opened
+        assert [entry["message"] for entry in opened.get_log("browser")] == []
+        asked = [json.loads(entry["message"])["message"] for entry in opened.get_log("performance")]
+        urls = [each["params"]["request"]["url"] for each in asked if each["method"] == "Network.requestWillBeSent"]
+        assert urls
+        assert [url for url in urls if url.startswith(("http", "ws")) and not url.startswith(site)] == []
+
+
+def found(browser: Any, selector: str) -> list[str]:
+    """Waits for elements that have text, and returns it."""
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    def texts(page: Any) -> list[str]:
+        return [text for each in page.find_elements("css selector", selector) if (text := each.text.strip())]
+
+    return WebDriverWait(browser, 30).until(texts)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_the_pages_open_in_both_languages(browser: Any, site: str, language: str) -> None:
+    root = site if language == "en" else f"{site}zh/"
+    for page in ("", "getting-started/", "tasks/segmentation/", "reference/"):
+        browser.get(root + page)
+        assert browser.execute_script("return document.documentElement.lang") == language
+        assert found(browser, "h1")
+    browser.get(f"{root}hooks/")
+    other = "zh" if language == "en" else "en"
+    link = browser.find_element("css selector", f'a[hreflang="{other}"]').get_attribute("href")
+    assert link == (f"{site}zh/hooks/" if language == "en" else f"{site}hooks/")
+
+
+@pytest.mark.parametrize(
+    ("page", "words", "expected"), [("", "CheckpointHook", "CheckpointHook"), ("zh/", "检查点", "检查点")]
+)
+def test_searching_finds(browser: Any, site: str, page: str, words: str, expected: str) -> None:
+    browser.get(site + page)
+    box = browser.find_element("css selector", "input.md-search__input")
+    browser.execute_script("arguments[0].focus()", box)
+    box.send_keys(words)
+    assert expected in "".join(found(browser, ".md-search-result__item"))
+
+
+def test_dark_where_the_system_is_and_narrow_on_a_phone(browser: Any, site: str) -> None:
+    dark = {"features": [{"name": "prefers-color-scheme", "value": "dark"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", dark)
+    phone = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", phone)
+    browser.get(f"{site}hooks/")
+    found(browser, "h1")
+    assert browser.execute_script("return document.body.getAttribute('data-md-color-scheme')") == "slate"
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 400

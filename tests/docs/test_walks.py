@@ -1,0 +1,60 @@
+"""What takes longer than the blocks alone: the first guide from its top to its end, and what check says."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from tests.docs.pages import DOCS, blocks_of
+
+# The guide's own runs have 1100 iterations; these have six.
+SHORT = [
+    "--set",
+    "train_cfg.max_iters=6",
+    "train_cfg.val_interval=3",
+    "param_scheduler.0.end=2",
+    "param_scheduler.1.begin=2",
+    "param_scheduler.1.end=6",
+    "default_hooks.checkpoint.interval=3",
+]
+REFUSED = "--set optim_wrapper.optimiser.lr=1e-3"
+
+
+@pytest.mark.slow
+def test_getting_started_can_be_followed(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command that trains and looks is given as it stands there, but for the lengths of the runs."""
+    for block in blocks_of((DOCS / "getting-started.md").read_text(encoding="utf-8")):
+        if block.title:
+            Path(block.title).write_text(block.text)
+        for line in block.text.splitlines() if block.kind == "commands" else ():
+            words = shlex.split(line, comments=True)
+            if words[:1] == ["footplate"]:
+                _follow(words[1:], refused=REFUSED in line)
+    assert "did you mean 'optim_wrapper.optimizer'" in capsys.readouterr().err
+    assert Path("work_dirs/first/report.html").is_file()
+    assert Path("both.html").is_file()
+    assert list(Path("work_dirs/second").glob("best_mIoU_iter_*.pth"))
+
+
+def _follow(arguments: list[str], *, refused: bool) -> None:
+    if arguments[0] == "train" and not refused:
+        arguments = [*arguments, *(SHORT[1:] if "--set" in arguments else SHORT)]
+    if arguments[0] == "test":  # the best of a long run has another number
+        arguments[2] = str(next(iter(Path("work_dirs/first").glob("best_mIoU_iter_*.pth"))))
+    wanted = {"diff": (0, 1)}.get(arguments[0], (2,) if refused else (0,))
+    assert main(arguments) in wanted, arguments
+
+
+@pytest.mark.slow
+def test_check_says_what_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """But for speed, time and memory, which are those of a machine."""
+    shown, mistake = [each.text for each in blocks_of((DOCS / "looking.md").read_text(encoding="utf-8"))][:2]
+    assert main(["check", "fashion-seg"]) == 0
+    told = capsys.readouterr().out.splitlines()
+    lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory", line)]
+    assert [line for line in lines if line not in told] == []
+    Path("my_config.py").write_text('_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n')
+    assert main(["check", "my_config.py"]) == 2
+    assert capsys.readouterr().err == mistake
