@@ -4,10 +4,12 @@ import json
 import logging
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from footplate import Config, Runner, hooks
+from footplate import HOOKS, Config, Runner, hooks
+from footplate.engine import Priority
 from tests.support import settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
@@ -33,3 +35,33 @@ def test_the_hooks_of_the_guide_act_together(tmp_path: Path, caplog: pytest.LogC
 def test_every_hook_has_its_line() -> None:
     named = set(re.findall(r"`(\w+Hook)`", GUIDE))
     assert set(hooks.__all__) - named == {"ProgressHook", "RecordHook"}  # they belong to the command line
+
+
+def test_the_table_of_priorities_is_theirs() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|(.*)\|$", GUIDE, re.MULTILINE)
+    assert [(name, int(number)) for name, number, _ in rows] == [(each.name, each.value) for each in Priority]
+    told = {hook: name for name, _, named in rows for hook in re.findall(r"`(\w+Hook)`", named)}
+    known = {
+        name: getattr(hooks, name).priority for name in hooks.__all__ if name not in ("ProgressHook", "RecordHook")
+    }
+    assert told == known
+
+
+def test_the_hook_of_the_guide_ends_a_run_and_is_resumed(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"__name__": "guide"}
+    (text,) = re.findall(r'```python title="my_hooks.py"\n(.*?)```', GUIDE, re.DOTALL)
+    HOOKS._entries.pop("LossWatch", None)
+    exec(text, names)
+    try:
+        watch = names["LossWatch"](interval=1, patience=2)
+        watch.best = 0.0  # no loss is below it
+        often = {"by_epoch": False, "default_hooks": {"checkpoint": {"by_epoch": False, "interval": 1}}}
+        runner = Runner(**settings(tmp_path, **often, custom_hooks=[watch]))
+        runner.train()
+        assert (runner.iter, watch.waited) == (2, 2)
+        again = names["LossWatch"](interval=1, patience=20)
+        resumed = Runner(**settings(tmp_path, **often, custom_hooks=[again], resume=True))
+        resumed.train()
+        assert (again.best, again.waited) == (0.0, 12)
+    finally:
+        HOOKS._entries.pop("LossWatch", None)
