@@ -156,6 +156,15 @@ def test_unfit_sections_are_refused(changes: Any, kind: type[FootplateError], me
     assert len(str(raised.value).splitlines()) <= 5
 
 
+def test_a_data_set_that_cannot_count_is_named() -> None:
+    class Uncounted(NumbersForTest):
+        def __len__(self) -> int:
+            raise RuntimeError("no index yet")
+
+    with pytest.raises(DataError, match="'Uncounted' cannot say how many samples it has: RuntimeError: no index yet"):
+        build_dataloader(section(dataset=Uncounted(4)))
+
+
 def test_what_has_no_effect_is_said_and_dropped(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "footplate.data")
     loader = build_dataloader(section(persistent_workers=True, prefetch_factor=4, num_workers=0, pin_memory=True))

@@ -47,6 +47,12 @@ def test_metrics_see_data_elements_as_dicts() -> None:
     assert metric.results == [{"img_path": "a", "pred": {"label": 3}}, {"plain": 1}]
 
 
+@pytest.mark.parametrize("predicted", [None, 3])
+def test_predictions_that_are_no_list_are_refused(predicted: Any) -> None:
+    with pytest.raises(ArgumentError, match="a model in mode 'predict' returns a list"):
+        Evaluator(Counting()).process(predicted)
+
+
 def test_two_values_of_one_name_are_refused() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.process([1])

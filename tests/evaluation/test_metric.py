@@ -41,6 +41,19 @@ def test_values_get_the_prefix_and_results_are_used_once() -> None:
     assert metric.evaluate(1) == {"seen/all": [5], "seen/sum": 5.0}
 
 
+@pytest.mark.parametrize("found", [None, [1.0], {None: 1.0}])
+def test_values_without_names_are_refused(found: Any) -> None:
+    class Nameless(Seen):
+        def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
+            values: dict[str, Any] = found
+            return values
+
+    metric = Nameless()
+    metric.process(None, [1])
+    with pytest.raises(ArgumentError, match="compute_metrics of 'Nameless' returns a dict of values by name"):
+        metric.evaluate(1)
+
+
 @pytest.mark.parametrize(("prefix", "name"), [("mine", "mine/sum"), (None, "seen/sum")])
 def test_a_prefix_replaces_the_class_s_own(prefix: str | None, name: str) -> None:
     metric = Seen(prefix=prefix)

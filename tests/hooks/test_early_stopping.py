@@ -69,6 +69,7 @@ def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFix
     [
         ({"patience": 0}, "patience"),
         ({"min_delta": -1}, "min_delta"),
+        ({"stopping_threshold": "90"}, "stopping_threshold"),
         ({"rule": "more"}, "rule"),
         ({"monitor": "speed"}, "rule"),
     ],

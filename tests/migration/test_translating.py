@@ -89,3 +89,14 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 def test_what_makes_no_sense_is_refused(cfg: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         translate({**EPOCHS, **cfg})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("optimizer_config", 5), ("optimizer_config", "x"), ("optimizer", {"a": 1}), ("optimizer", {1: 2})],
+)
+def test_a_value_of_the_wrong_kind_is_named_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"'{key}' of the first generation cannot be understood") as caught:
+        translate({**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, key: value})
+    assert (caught.value.key, caught.value.found) == (key, value)
+    assert len(str(caught.value).splitlines()) <= 5

@@ -46,6 +46,7 @@ def test_the_sum_has_a_gradient_and_the_logged_values_have_none() -> None:
         ({"loss": 3.0}, "the loss 'loss' is neither a tensor nor a list of tensors"),
         ({"loss": []}, "neither a tensor"),
         ({"loss": ["a"]}, "neither a tensor"),
+        ({3: torch.tensor(1.0)}, "the name of a loss is a word"),
         (None, "returns a dict of losses"),
         (torch.tensor(1.0), "returns a dict of losses"),
     ],

@@ -130,9 +130,17 @@ def _build_dataset(cfg: Any) -> Any:
             dataset = DATASETS.build(cfg)
     if hasattr(dataset, "full_init"):
         dataset.full_init()
-    if not isinstance(dataset, IterableDataset) and len(dataset) == 0:
+    if not isinstance(dataset, IterableDataset) and _length(dataset) == 0:
         raise DataError(f"the data set '{type(dataset).__name__}' is empty", key="dataset", origin=origin_of(cfg))
     return dataset
+
+
+def _length(dataset: Any) -> int:
+    try:
+        return len(dataset)
+    except Exception as error:
+        what = f"the data set '{type(dataset).__name__}' cannot say how many samples it has"
+        raise DataError(f"{what}: {type(error).__name__}: {error}", key="dataset") from error
 
 
 def _build_samplers(settings: dict[str, Any], cfg: Mapping[str, Any], dataset: Any, seed: int) -> None:

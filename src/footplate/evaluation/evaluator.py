@@ -1,6 +1,6 @@
 """The evaluator: several metrics over one pass."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -52,7 +52,14 @@ class Evaluator:
         Args:
             data_samples: What the model made of the batch; metrics see data elements as dicts.
             data_batch: What the loader gave.
+
+        Raises:
+            ArgumentError: They are nothing to go through.
         """
+        if not isinstance(data_samples, Iterable):
+            raise ArgumentError(
+                "a model in mode 'predict' returns a list, one prediction a sample", found=type(data_samples)
+            )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
         for metric in self.metrics:
             metric.process(data_batch, samples)

@@ -89,6 +89,7 @@ class BaseMetric(ABC, Generic[_Result]):
 
         Raises:
             DataError: No process has a result.
+            ArgumentError: `compute_metrics` gives no dict of values by name.
         """
         results = collect_results(_on_cpu(self.results), size)
         self.results.clear()
@@ -98,6 +99,9 @@ class BaseMetric(ABC, Generic[_Result]):
                 notes=["is the data set empty, or does process() append nothing to self.results?"],
             )
         found = self.compute_metrics(results) if is_main_process() else {}
+        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
+            what = f"compute_metrics of '{type(self).__name__}' returns a dict of values by name"
+            raise ArgumentError(what, found=found)
         return broadcast_object({self._named(name): value for name, value in found.items()})
 
     def _named(self, name: str) -> str:

@@ -46,6 +46,8 @@ class EarlyStoppingHook(Hook):
             raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
         if not isinstance(min_delta, (int, float)) or not min_delta >= 0:
             raise ArgumentError("min_delta is a number of at least 0", key="min_delta", found=min_delta)
+        if stopping_threshold is not None and not isinstance(stopping_threshold, (int, float)):
+            raise ArgumentError("stopping_threshold is a number", key="stopping_threshold", found=stopping_threshold)
         self.monitor = monitor
         self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
         self.min_delta, self.patience = min_delta, patience

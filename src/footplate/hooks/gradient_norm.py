@@ -30,7 +30,8 @@ class GradientNormHook(Hook):
             of the model is a group.
 
     Raises:
-        ArgumentError: `interval` is no positive whole number. When training begins: a group has no parameter.
+        ArgumentError: `interval` is no positive whole number, or a group has no regular expression. When training
+            begins: a group has no parameter.
     """
 
     priority = "VERY_HIGH"
@@ -38,6 +39,12 @@ class GradientNormHook(Hook):
     def __init__(self, interval: int = 50, groups: Mapping[str, str] | None = None) -> None:
         self.interval = check_count("interval", interval)
         self.groups = dict(groups or {})
+        for group, pattern in self.groups.items():
+            try:
+                re.compile(pattern)
+            except (re.error, TypeError) as error:
+                key = f"groups.{group}"
+                raise ArgumentError(f"no regular expression: {error}", key=key, found=pattern) from error
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}

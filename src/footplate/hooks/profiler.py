@@ -67,8 +67,10 @@ class ProfilerHook(Hook):
         if not (activity_with_cpu or activity_with_cuda):
             raise ArgumentError("the profiler has nothing to watch", key="activity_with_cpu", found=False)
         self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
-        self.schedule = None if schedule is None else profiler.schedule(**_checked(schedule, _SCHEDULE, "schedule"))
+        self.schedule = None if schedule is None else _schedule(schedule)
         self._handler = _checked_handler(on_trace_ready)
+        if json_trace_path is not None and not isinstance(json_trace_path, str):
+            raise ArgumentError("json_trace_path is a path", key="json_trace_path", found=json_trace_path)
         self.json_trace_path = json_trace_path
         self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
         if activity_with_cuda and torch.cuda.is_available():
@@ -146,6 +148,13 @@ def _in_run(runner: "Runner", path: str) -> str:
     joined = os.path.join(runner.log_dir, path)
     os.makedirs(os.path.dirname(joined), exist_ok=True)
     return joined
+
+
+def _schedule(cfg: Mapping[str, int]) -> Any:
+    settings = _checked(cfg, _SCHEDULE, "schedule")
+    for name, value in settings.items():
+        check_count(name, value, least=int(name == "active"), key=f"schedule.{name}")
+    return profiler.schedule(**settings)
 
 
 def _checked(cfg: Mapping[str, Any], known: tuple[str, ...], key: str) -> dict[str, Any]:

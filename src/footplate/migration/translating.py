@@ -4,10 +4,11 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
+from footplate.errors import ConfigError, FootplateError
 from footplate.migration.draft import Draft, Path
 from footplate.migration.generations import AnyConfig, is_first_generation
 from footplate.migration.notes import Note
-from footplate.migration.rules import RULES
+from footplate.migration.rules import RULES, Rule
 
 _Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
 
@@ -75,9 +76,26 @@ def translate_sections(
     _ = draft.length  # refused first where it is none, since schedules reckon with it
     for rule in RULES:
         if rule.acts_on(draft):
-            rule.apply(draft)
+            _apply(rule, draft)
     sections = _joined(given, draft)
     return Translation(sections, tuple(draft.notes), draft.sources, frozenset(set(given) - set(draft.rest)))
+
+
+def _apply(rule: Rule, draft: Draft) -> None:
+    try:
+        rule.apply(draft)
+    except FootplateError:
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # A rule stumbles over a value of the wrong kind, most often a number or a word where a dict is due.
+        key = next((each for each in rule.keys or () if each in draft.given), "")
+        raise ConfigError(
+            f"'{key or rule.id}' of the first generation cannot be understood: {type(error).__name__}: {error}",
+            key=key,
+            found=draft.given.get(key),
+            origin=draft.origin(key) if key else None,
+            notes=["--debug shows where"],
+        ) from error
 
 
 def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:

@@ -21,7 +21,7 @@ def parse_losses(
         "loss" is the sum.
 
     Raises:
-        ArgumentError: An entry is no tensor, or no name holds "loss".
+        ArgumentError: An entry is no tensor, a name is no word, or none holds "loss".
     """
     if not isinstance(losses, Mapping):
         raise ArgumentError(
@@ -50,7 +50,9 @@ def _sum(values: Sequence[Tensor]) -> Tensor:
     return total
 
 
-def _scalar(name: str, value: Tensor | Sequence[Tensor]) -> Tensor:
+def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
+    if not isinstance(name, str):
+        raise ArgumentError("the name of a loss is a word", found=name)
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):

@@ -220,6 +220,12 @@ def test_arguments_without_sense(arguments: dict[str, Any], key: str) -> None:
     assert caught.value.key == key
 
 
+def test_a_loss_of_nothing_that_is_trained_is_refused() -> None:
+    model = net()
+    with pytest.raises(ArgumentError, match="the loss depends on no parameter that is trained"):
+        OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
+
+
 def test_a_wrapper_is_not_wrapped_again() -> None:
     wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
     with pytest.raises(ArgumentError, match="wraps a torch optimizer"):

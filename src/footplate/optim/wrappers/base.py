@@ -93,10 +93,18 @@ class OptimWrapper:
             loss: What to minimize.
             step_kwargs: Arguments of the optimizer's `step`.
             zero_kwargs: Arguments of the optimizer's `zero_grad`.
+
+        Raises:
+            ArgumentError: The loss depends on nothing that is trained.
         """
         if self._overrides_backward:
             self.backward(loss)
         else:
+            if not loss.requires_grad:
+                raise ArgumentError(
+                    "the loss depends on no parameter that is trained",
+                    notes=["it was computed from a detached tensor or without gradients, or everything is frozen"],
+                )
             loss = self.scale_loss(loss)
             loss.backward()  # type: ignore[no-untyped-call]
             self._inner_count += 1
