@@ -5,6 +5,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -98,7 +99,8 @@ def test_the_command_line_installs_them_before_custom_imports(tmp_path: Path, mo
         "custom_imports = dict(imports=['hook_of_a_user'], allow_failed_imports=False)\ntotal_epochs = 1\n"
     )
     read_config(argparse.Namespace(config=str(tmp_path / "config.py"), cfg_options=[], set=[]))
-    assert issubclass(HOOKS.get("HookOfAUser"), Hook)
+    found: Any = HOOKS.get("HookOfAUser")
+    assert issubclass(found, Hook)
     del sys.modules["hook_of_a_user"]
 
 

@@ -76,7 +76,7 @@ def same(first: Any, second: Any) -> bool:
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     """The run of the recipe, that of its twin in the first generation's words, and that of the twin migrated."""
     folder = tmp_path_factory.mktemp("runs")
-    (folder / "migrated.py").write_text(migrate_file(Path(find_config("fashion-seg-v0")))[0].text)
+    (folder / "migrated.py").write_text(str(migrate_file(Path(find_config("fashion-seg-v0")))[0].text))
     migrated = ["log_processor.window_size=2", "log_level=WARNING"]
     again = [each for each in SECOND if "window" not in each and "+val" not in each] + migrated
     return {
