@@ -1,10 +1,13 @@
 """Every block of code of the docs is tried: configs are read and trained, code runs, commands are taken or run."""
 
+import ast
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docs.pages import DOCS, ROOT, blocks_of, commands_within, pages
+from tests.docs.pages import DOCS, ROOT, Block, blocks_of, commands_within, pages
 from tests.docs.trying import Page, check_words
 
 _RULES = "\n## The rules\n"  # of docs/migration.md: `tests/migration/rules` tries each
@@ -30,6 +33,31 @@ def test_the_blocks_of_a_page(path: Path, place: Path, capsys: pytest.CaptureFix
 def test_commands_within_sentences(path: Path) -> None:
     for command in commands_within(path.read_text(encoding="utf-8")):
         check_words(command)
+
+
+def test_messages_that_are_shown_are_those_of_the_code() -> None:
+    shown = [
+        line for path in PAGES for block in blocks_of(path.read_text(encoding="utf-8")) for line in _messages(block)
+    ]
+    assert len(shown) >= 14
+    templates = [each for path in sorted((ROOT / "src").rglob("*.py")) for each in _templates(path)]
+    assert [line for line in shown if not any(each.search(line) for each in templates)] == []
+
+
+def _messages(block: Block) -> list[str]:
+    lines = block.text.splitlines() if block.kind == "text" else []
+    said = [re.match(r"(?:error: |(?:WARNING|INFO|ERROR) - |(?=SIGTERM: ))(.*)", line) for line in lines]
+    return [each[1] for each in said if each]
+
+
+def _templates(path: Path) -> Iterator[re.Pattern[str]]:
+    """Yields what the longer strings of a file look like once their values are put in."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+        texts = [part.value if isinstance(part, ast.Constant) else None for part in parts]
+        if sum(len(each) for each in texts if isinstance(each, str)) > 15:
+            pieces = [re.escape(each.strip("\n")) if isinstance(each, str) else ".*" for each in texts]
+            yield re.compile(re.sub(r"%[a-z]|%\.\d\w", ".*", "".join(pieces)))
 
 
 @pytest.mark.parametrize(
