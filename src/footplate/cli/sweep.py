@@ -52,6 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     check_count("--trials", arguments.trials)
     check_count("--workers", arguments.workers)
+    check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
     from footplate.inspection.sweep.study import SweepSettings, default_metric, sweep

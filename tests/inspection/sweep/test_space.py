@@ -32,6 +32,8 @@ def test_ranges_and_choices(text: str, parameter: Parameter) -> None:
         ("a=log:1,2", "is written"),
         ("a=2..1", "to a greater one"),
         ("a=x..y", "to a greater one"),
+        ("a=0..1e400", "to a greater one"),
+        ("a=1..1" + "0" * 400, "to a greater one"),
         ("a=log:0..1", "begins above 0"),
     ],
 )

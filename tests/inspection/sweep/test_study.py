@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ArgumentError, FootplateError
+from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.inspection.sweep.space import parse_parameter
 
 study = pytest.importorskip("footplate.inspection.sweep.study")
@@ -150,3 +150,46 @@ def test_what_changes_nothing_in_the_result_is_not_in_the_hash(cfg: Config) -> N
     assert study.digest_of(cfg) == before
     cfg["width"] = 9
     assert study.digest_of(cfg) != before
+
+
+@pytest.mark.parametrize(
+    ("texts", "metric"),
+    [
+        (["width=4,8"], "mDice"),
+        (["width=4,16"], "mIoU"),
+        (["width=4..16"], "mIoU"),
+        (["width=4,8", "optimizer.lr=0.0..1.0"], "mIoU"),
+        (["optimizer.lr=0.0..1.0"], "mIoU"),
+    ],
+)
+def test_a_sweep_does_not_go_on_as_another(
+    cfg: Config, tmp_path: Path, answer: Any, texts: list[str], metric: str
+) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=1))
+    with pytest.raises(ArgumentError, match="was begun with another metric, other keys or other choices") as caught:
+        study.sweep(cfg, [parse_parameter(text) for text in texts], settings(tmp_path, metric=metric))
+    assert caught.value.notes[0] == "metric mIoU; width: (4, 8)"
+    assert len(ran) == 1
+
+
+def test_ranges_may_change(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    study.sweep(cfg, [parse_parameter("optimizer.lr=5.0..6.0")], settings(tmp_path, trials=2))
+    assert [config["optimizer"]["lr"] >= 5 for config in ran] == [False, True]
+
+
+def test_a_key_is_varied_once(cfg: Config, tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="varied once") as caught:
+        study.sweep(cfg, [LR, LR], settings(tmp_path))
+    assert caught.value.found == "optimizer.lr"
+
+
+def test_a_damaged_study_is_named_and_an_empty_one_begun(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    answer(lambda config: ([1.0], ("done", "")))
+    (tmp_path / "study.db").write_bytes(bytes(range(256)) * 20)
+    with pytest.raises(DataError, match="study.db in .* is damaged"):
+        study.sweep(cfg, [LR], settings(tmp_path))
+    (tmp_path / "study.db").write_bytes(b"")
+    assert len(study.sweep(cfg, [LR], settings(tmp_path, trials=1))) == 1

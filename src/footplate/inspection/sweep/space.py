@@ -1,12 +1,14 @@
 """What a sweep varies: `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
 
 import ast
+import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from footplate.errors import ArgumentError
 
 _RANGE = ".."
+_MOST = sys.float_info.max
 
 
 class Parameter(NamedTuple):
@@ -70,7 +72,8 @@ def parse_parameter(text: str) -> Parameter:
 
 def _checked(parameter: Parameter, text: str) -> Parameter:
     numbers = [isinstance(end, (int, float)) and not isinstance(end, bool) for end in (parameter.low, parameter.high)]
-    if not all(numbers) or parameter.low >= parameter.high:
+    # More than a float holds compares, and optuna cannot search there; NaN compares with nothing.
+    if not all(numbers) or not -_MOST <= parameter.low < parameter.high <= _MOST:
         raise ArgumentError("a range goes from a number to a greater one", key="--param", found=text)
     if parameter.log and parameter.low <= 0:
         raise ArgumentError("a range that is searched by magnitude begins above 0", key="--param", found=text)

@@ -13,18 +13,20 @@ from typing import Any, Literal, NamedTuple
 from footplate.config import Config, apply_overrides
 from footplate.config.python_form import write_value
 from footplate.engine.lock import locked
-from footplate.errors import ArgumentError, MissingExtraError
+from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.hooks.comparing import rule_of
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import Request, run_trial
 
 try:
     import optuna
+    from sqlalchemy.exc import SQLAlchemyError
 except ImportError as error:
-    raise MissingExtraError("optuna", extra="sweep", why="a sweep needs it") from error
+    raise MissingExtraError("optuna", extra="sweep", why="a sweep") from error
 
 _logger = logging.getLogger("footplate.inspection")
 Outcome = tuple[str, str]
+_ANOTHER = "--out DIR begins another one"
 _KNOWN = frozenset({"error", "infeasible"})  # what a trial that went wrong of its own has
 _IGNORED = ("work_dir", "resume", "load_from", "preflight")  # they change nothing in how good a run becomes
 
@@ -98,8 +100,14 @@ def sweep(
         The trials, the best first.
 
     Raises:
-        ArgumentError: A parameter is no key of the config, or it is not known whether the metric should be great.
+        ArgumentError: A parameter is no key of the config or is there twice, it is not known whether the metric should
+            be great, or the sweep in the folder was begun with others.
+        DataError: What lies in the folder is no study.
     """
+    keys = [parameter.key for parameter in parameters]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ArgumentError("a key is varied once", key="--param", found=twice)
     for parameter in parameters:  # before anything is made
         example = parameter.choices[0] if parameter.choices else parameter.low
         _with_values(cfg, {parameter.key: example})
@@ -107,14 +115,20 @@ def sweep(
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
-        study = optuna.create_study(
-            storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
-            study_name="sweep",
-            direction=direction,
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if settings.prune else optuna.pruners.NopPruner(),
-        )
+        try:
+            study = optuna.create_study(
+                storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
+                study_name="sweep",
+                direction=direction,
+                load_if_exists=True,
+                sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
+                pruner=optuna.pruners.MedianPruner(n_startup_trials=4)
+                if settings.prune
+                else optuna.pruners.NopPruner(),
+            )
+        except SQLAlchemyError as error:
+            raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
+        _check_same(study, parameters, settings)
         _Sweep(study, cfg, parameters, settings, prepare, say).run()
     return describe_trials(study, parameters, settings.folder)
 
@@ -270,12 +284,30 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else write_value(value)
 
 
+def _check_same(study: Any, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
+    """Refuses to go on with what optuna would mix up: another metric, other keys or choices; ranges may change."""
+    varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
+    asked = {"metric": settings.metric, "parameters": varied}
+    begun = study.user_attrs.get("asked", asked)
+    if begun != asked:
+        told = ", ".join(f"{key}: {what}" for key, what in begun["parameters"].items())
+        raise ArgumentError(
+            f"the sweep in '{settings.folder}' was begun with another metric, other keys or other choices",
+            key="--out",
+            notes=[f"metric {begun['metric']}; {told}", _ANOTHER],
+        )
+    study.set_user_attr("asked", asked)
+
+
 def _count(settings: SweepSettings) -> int:
     """How often the study was begun before, so that a sweep that goes on does not choose the same again."""
     path = os.path.join(settings.folder, "study.db")
     if not os.path.exists(path):
         return 0
-    study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{path}")
+    try:
+        study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{path}")
+    except KeyError:  # killed before it had begun
+        return 0
     return len(study.get_trials(deepcopy=False))
 
 
