@@ -74,3 +74,6 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
     assert list(load_checkpoint(target)) == ["x.weight"]
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")
+    for text in ("(=x", "^=\\9"):
+        with pytest.raises(ArgumentError, match="--revise takes a regular expression"):
+            run("export", files[0], "-o", target, "--revise", text)

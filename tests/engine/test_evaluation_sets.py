@@ -73,6 +73,10 @@ def test_intervals_and_names_that_make_no_sense() -> None:
         with pytest.raises(ArgumentError) as caught:
             put_together(loaders, build_evaluators(ACCURACY, loaders), intervals)
         assert caught.value.key == key
+    with pytest.raises(ArgumentError, match="is a word and holds no slash"):
+        build_loaders({1: [1]}, seed=0)
+    with pytest.raises(ArgumentError, match="several sets are a dict of sections by name"):
+        build_loaders([{"dataset": [1]}, {"dataset": [2]}], seed=0)
     with pytest.raises(ArgumentError, match="no slash"):
         build_loaders({"a/b": loader()}, seed=0)
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -118,15 +119,18 @@ def export(arguments: argparse.Namespace) -> int:
 
     if os.path.exists(arguments.output) and os.path.samefile(arguments.file, arguments.output):
         raise ArgumentError("the weights alone would take the place of the checkpoint", found=arguments.output)
-    count = export_weights(
-        arguments.file,
-        arguments.output,
-        section=arguments.section,
-        revise_keys=[_pair(text) for text in arguments.revise],
-        prefix=arguments.prefix,
-        add_prefix=arguments.add_prefix,
-        layout=arguments.layout,
-    )
+    try:
+        count = export_weights(
+            arguments.file,
+            arguments.output,
+            section=arguments.section,
+            revise_keys=[_pair(text) for text in arguments.revise],
+            prefix=arguments.prefix,
+            add_prefix=arguments.add_prefix,
+            layout=arguments.layout,
+        )
+    except re.error as error:
+        raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
     sys.stdout.write(f"{count} weights: {arguments.output}\n")
     return 0
 

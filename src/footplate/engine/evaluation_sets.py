@@ -34,15 +34,17 @@ def build_loaders(cfg: Any, seed: int) -> Any:
     """Returns the loader that a section describes, or a dict of several by name where it is a dict of sections.
 
     Raises:
-        ArgumentError: A name holds a slash.
+        ArgumentError: A name is no word or holds a slash, or several sections have no names.
         FootplateError: A loader cannot be built.
     """
+    if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
+        raise ArgumentError("several sets are a dict of sections by name", notes=["dict(clean=dict(...), ...)"])
     if not holds_several(cfg):
         return build_dataloader(cfg, seed=seed)
     loaders = {}
     for name, each in cfg.items():
-        if "/" in name or not name:
-            raise ArgumentError("a set's name holds no slash", key=name, found=name)
+        if not isinstance(name, str) or "/" in name or not name:
+            raise ArgumentError("a set's name is a word and holds no slash", key=str(name), found=name)
         with at_key(name):
             loaders[name] = build_dataloader(each, seed=seed)
     return loaders

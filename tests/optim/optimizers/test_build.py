@@ -47,6 +47,8 @@ def test_an_optimizer_of_the_extra_steps() -> None:
     [
         ({"type": "RMSpropp", "lr": 0.1}, UnknownNameError, "type", "RMSprop"),
         ({"type": "SGD", "lr": "0.1"}, ArgumentError, "lr", None),
+        ({"type": "SGD", "lr": float("nan")}, ArgumentError, "lr", None),
+        ({"type": "SGD", "lr": 0.1, "weight_decay": float("inf")}, ArgumentError, "weight_decay", None),
         ({"type": "SGD", "lr": 0.1, "weight_decay": [1]}, ArgumentError, "weight_decay", None),
         ({"type": "SGD", "lr": 0.1, "momentun": 0.9}, BuildError, "momentun", "momentum"),
         ({"type": "SGD", "lr": -0.1}, ArgumentError, "", None),

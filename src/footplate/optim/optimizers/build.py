@@ -1,6 +1,7 @@
 """From the section `optimizer` to an optimizer."""
 
 import inspect
+import math
 from collections.abc import Iterable, Mapping
 from numbers import Number
 from typing import Any
@@ -53,6 +54,8 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     for key in _NUMBERS:
         if key in cfg and not isinstance(cfg[key], (Number, Tensor, type(None))):
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
+        if isinstance(cfg.get(key), float) and not math.isfinite(cfg[key]):
+            raise ArgumentError(f'"{key}" must be finite', key=key, found=cfg[key], origin=origin_of(cfg, key))
     try:
         built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
     except FootplateError as error:
