@@ -1,5 +1,6 @@
 """The guide `docs/records.md` tells the truth: its tables name what there is, its configs build."""
 
+import csv
 import inspect
 import re
 from pathlib import Path
@@ -8,7 +9,9 @@ import pytest
 
 from footplate import records
 from footplate.config import Config
+from footplate.engine import Runner
 from footplate.registry import LOG_PROCESSORS, VISBACKENDS
+from tests.support import settings
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs/records.md").read_text()
@@ -43,3 +46,18 @@ def test_its_log_processor_builds() -> None:
     block = next(each for each in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "log_processor" in each)
     processor = LOG_PROCESSORS.build(Config.fromstring(block, ".py").log_processor)
     assert [rule["method_name"] for rule in processor.custom_cfg] == ["mean", "min", "max"]
+
+
+def test_its_writer_of_your_own_writes(tmp_path: Path) -> None:
+    block = next(each for each in re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL) if "TableVisBackend" in each)
+    VISBACKENDS._entries.pop("TableVisBackend", None)
+    exec(block, {"__name__": "guide"})
+    try:
+        visualizer = {"type": "Visualizer", "vis_backends": [{"type": "TableVisBackend"}]}
+        runner = Runner(**settings(tmp_path, by_epoch=False, visualizer=visualizer))
+        runner.train()
+        (written,) = tmp_path.glob("*/vis_data/table.csv")
+        rows = list(csv.reader(written.read_text().splitlines()))
+        assert {(step, name) for step, name, _ in rows} >= {("4", "accuracy"), ("12", "accuracy")}
+    finally:
+        VISBACKENDS._entries.pop("TableVisBackend", None)
