@@ -167,3 +167,8 @@ def test_the_tree_of_here_goes_beside_it(old: Path, footplate: Callable[..., tup
 def test_a_recipe_is_found_by_its_name(old: Path) -> None:
     assert main(["migrate", "fashion-seg-v0", "-o", "seg.py"]) == 0
     assert "optim_wrapper" in Path("seg.py").read_text()
+
+
+def test_a_recipe_is_migrated_into_the_current_folder(old: Path) -> None:
+    assert main(["migrate", "fashion-seg-v0"]) == 0
+    assert (old.parent / "fashion-seg-v0_migrated.py").is_file()

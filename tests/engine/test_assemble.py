@@ -153,6 +153,8 @@ def test_a_model_that_cannot_be_trained(tmp_path: Path, model: Any, kind: Any, k
     [
         ("train_cfg", "EpochBasedTrainLoop", "train_cfg"),
         ("val_cfg", 3, "val_cfg"),
+        ("on_nonfinite", 3, "on_nonfinite"),
+        ("on_nonfinite", "stop", "on_nonfinite"),
         ("train_cfg", {"max_epochs": 2, "val_intervall": 3}, "train_cfg.val_intervall"),
         ("optim_wrapper", {"optimizer": {"type": "SDG", "lr": 0.1}}, "optim_wrapper.optimizer.type"),
         ("optim_wrapper", {"optimizer": {"type": "SGD", "lr": "0.1"}}, "optim_wrapper.optimizer.lr"),

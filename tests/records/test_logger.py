@@ -82,7 +82,17 @@ def test_a_log_file_that_is_full_gives_way_to_a_new_one(tmp_path: Path) -> None:
     assert all(each.stat().st_size <= 1000 for each in tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("settings", [{"max_mb": -1}, {"backups": 0}, {"max_mb": "1"}, {"max_bm": 1}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_mb": -1},
+        {"max_mb": float("nan")},
+        {"max_mb": float("inf")},
+        {"backups": 0},
+        {"max_mb": "1"},
+        {"max_bm": 1},
+    ],
+)
 def test_settings_of_a_log_file_without_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError) as caught:
         check_log_file(settings)

@@ -66,6 +66,8 @@ def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
     path = Path(arguments.config)
     if not path.is_symlink():
         path = Path(find_config(arguments.config))
+        if target is None and path != Path(arguments.config):  # a recipe: what we installed is left as it is
+            target = Path(f"{path.stem}_migrated.py")
     check_file(path, target)
     return migrate_file(path, target)
 

@@ -31,7 +31,16 @@ _KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
     (
         (Mapping,),
         "a dict",
-        ("default_hooks", "env_cfg", "auto_scale_lr", "randomness", "model_wrapper_cfg", "model_adapter", "log_file"),
+        (
+            "default_hooks",
+            "env_cfg",
+            "auto_scale_lr",
+            "randomness",
+            "model_wrapper_cfg",
+            "model_adapter",
+            "log_file",
+            "on_nonfinite",
+        ),
     ),
     ((Mapping, LogProcessor), "a dict or a LogProcessor", ("log_processor",)),
     ((Mapping, Visualizer), "a dict or a Visualizer", ("visualizer",)),

@@ -114,6 +114,9 @@ def logging_to(
             handler.close()
 
 
+_MOST_MB = 1e9  # a larger file fits on no disk, and infinity into no whole number
+
+
 def check_log_file(settings: Mapping[str, Any]) -> None:
     """Refuses settings that `logging_to` cannot use.
 
@@ -127,7 +130,7 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
             )
     check_count("backups", settings.get("backups", 1))
     size = settings.get("max_mb", 0)
-    if isinstance(size, bool) or not isinstance(size, (int, float)) or size < 0:
+    if isinstance(size, bool) or not isinstance(size, (int, float)) or not 0 <= size <= _MOST_MB:
         raise ArgumentError("max_mb is a number of millions of bytes, 0 for no end", key="max_mb", found=size)
 
 
