@@ -17,6 +17,7 @@ import pytest
 from tests.docs.pages import ROOT
 
 pytestmark = [pytest.mark.slow]
+pytest.importorskip("mkdocs", reason="the extra docs needs Python 3.11")
 _FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
