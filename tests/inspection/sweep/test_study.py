@@ -193,3 +193,17 @@ def test_a_damaged_study_is_named_and_an_empty_one_begun(cfg: Config, tmp_path: 
         study.sweep(cfg, [LR], settings(tmp_path))
     (tmp_path / "study.db").write_bytes(b"")
     assert len(study.sweep(cfg, [LR], settings(tmp_path, trials=1))) == 1
+
+
+def test_validations_before_an_interruption_count(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([], ("done", "")))
+    choice = parse_parameter("width=4,5")
+    first = study.sweep(cfg, [choice], settings(tmp_path, trials=1))[0]
+    assert (first.state, first.note) == ("failed", "the run has no validation")
+    folder = Path(first.folder)
+    (folder / "iter_8.pth").write_bytes(b"")
+    (folder / "vis_data").mkdir()
+    (folder / "vis_data/scalars.json").write_text('{"mIoU": 40.0, "step": 4}\n{"mIoU": 30.0, "step": 8}\n')
+    found = study.sweep(cfg, [choice], settings(tmp_path, retry=True))
+    assert [config["resume"] for config in ran] == [False, True]
+    assert (found[0].state, found[0].score) == ("complete", 40.0)

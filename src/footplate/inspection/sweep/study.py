@@ -15,6 +15,7 @@ from footplate.config.python_form import write_value
 from footplate.engine.lock import locked
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.hooks.comparing import rule_of
+from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import Request, run_trial
 
@@ -216,6 +217,8 @@ class _Sweep:
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
         scores, (kind, why) = _in_a_process(request, trial)
+        if cfg["resume"]:  # validations before the interruption count too; the run may have been at its end
+            scores = [*_validated(folder, self.settings.metric), *scores]
         if kind == "infeasible":
             trial.set_user_attr("infeasible", why)
             raise optuna.TrialPruned(why)
@@ -230,6 +233,15 @@ class _Sweep:
     def _ended(self, study: Any, trial: Any) -> None:
         known = {parameter.key: parameter for parameter in self.parameters}
         self.say(_info(trial, known, self.settings.folder))
+
+
+def _validated(folder: str, metric: str) -> list[float]:
+    """What the validations of a trial's run gave, as far as its folder tells."""
+    try:
+        series = read_run(folder).find(metric, "val")
+    except DataError:
+        return []
+    return [value for _, value in series.points] if series else []
 
 
 def _in_a_process(request: Request, trial: Any) -> tuple[list[float], Outcome]:
