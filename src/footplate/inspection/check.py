@@ -145,7 +145,7 @@ class _Watch(Hook):
     priority = 100  # behind every other hook
 
     def __init__(self) -> None:
-        self.stage = ("the start", "train_cfg")
+        self.stage = ("saving, loading and validating once", "model")
         self.seconds = self.waiting = 0.0
         self._done = 0
         self._last = time.perf_counter()

@@ -46,3 +46,8 @@ def test_long_runs_are_sampled(write: Callable[..., Config]) -> None:
     schedule = schedule_of(cfg)
     assert len(schedule.iters) <= 514
     assert schedule.iters[-1] == 99_999
+
+
+def test_a_run_without_end_is_not_simulated(write: Callable[..., Config]) -> None:
+    with pytest.raises(ArgumentError, match="is not simulated"):
+        schedule_of(write("train_cfg = dict(by_epoch=False, max_iters=10**11)"))

@@ -12,6 +12,7 @@ from footplate.inspection.topics.hooks import order_of_hooks
 from footplate.inspection.topics.parts import epoch_length, prepare
 
 _SHOWN = 6
+_LONGEST = 10_000_000  # epochs or iterations of which each is looked at
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
@@ -37,7 +38,8 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
         if data["val"] and train:
             settings = {key: cfg["train_cfg"][key] for key in _POINT_KEYS if key in cfg["train_cfg"]}
             settings.setdefault("val_interval", 1 if train["unit"] == "epoch" else 1000)
-            data["val"]["after"] = validation_points(train["length"], **settings)
+            if train["length"] <= _LONGEST:
+                data["val"]["after"] = validation_points(train["length"], **settings)
     logger = next((hook for hook in hooks if isinstance(hook, LoggerHook)), None)
     data["log"] = {"interval": logger.interval} if logger else None
     saving = next((hook for hook in hooks if isinstance(hook, CheckpointHook)), None)

@@ -15,6 +15,7 @@ from footplate.inspection.topics.parts import build_model, epoch_length, matchin
 from footplate.visualization.plotting import Curve, Panel, plot
 
 _POINTS = 512
+_LONGEST = 100_000_000  # iterations that can be driven in a minute or two
 _ROWS = 11
 _WIDTH, _HEIGHT = 64, 12
 _MOST_CURVES = 6
@@ -71,6 +72,10 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
     with located(cfg), matching(model):
         per_epoch = epoch_length(cfg, length_of_epoch)
         total = _length(cfg, per_epoch)
+        if total > _LONGEST:
+            raise ArgumentError(
+                f"a run of more than {_LONGEST:,} iterations is not simulated", key="train_cfg", found=total
+            )
         step = max(1, -(-total // _POINTS))
         iters = sorted({*range(0, total, step), total - 1})
         return Schedule(total, iters, list(_tracks(cfg, model, per_epoch, iters)), words)
