@@ -67,7 +67,7 @@ def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
     data_batch, outputs = batch()
     outputs[1].set_metainfo({"img_path": str(path)})
     hook(interval=1, show=True, wait_time=0.5).after_val_iter(RUNNER, 0, data_batch, outputs)
-    assert [image.shape for _, image, _ in recorder.drawn] == [(4, 5), (4, 5, 3), (4, 5)]
+    assert [image.shape for _, image, _ in recorder.drawn] == [(4, 5, 3)] * 3
     assert recorder.drawn[1][1][0, 0].tolist() == [9, 8, 7]
     assert recorder.drawn[2][1][0, 0] == 20
     assert recorder.drawn[0][2] == {"data_sample": outputs[0], "show": True, "wait_time": 0.5, "step": 30}

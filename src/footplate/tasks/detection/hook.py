@@ -1,23 +1,19 @@
-"""Draws predictions while validating and testing."""
+"""Draws boxes while validating and testing."""
 
 import os
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
-from footplate.tasks.detection.sample import DetDataSample
 from footplate.tasks.detection.visualizer import DetLocalVisualizer
-from footplate.tasks.pictures import picture_of
-from footplate.visualization import Visualizer
+from footplate.tasks.picture_hook import BaseVisualizationHook
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
 
 @HOOKS.register_module()
-class DetVisualizationHook(Hook):
+class DetVisualizationHook(BaseVisualizationHook):
     """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
 
     Args:
@@ -46,48 +42,17 @@ class DetVisualizationHook(Hook):
         *,
         max_samples: int | None = None,
     ) -> None:
+        super().__init__(draw, interval, show, wait_time, max_samples=max_samples)
         if not 0 <= score_thr <= 1:
             raise ArgumentError("score_thr lies between 0 and 1", key="score_thr", found=score_thr)
-        self.draw = draw
-        self.interval = check_count("interval", interval)
         self.score_thr = score_thr
-        self.show = show
-        self.wait_time = wait_time
         self.test_out_dir = test_out_dir
-        self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
 
-    @property
-    def _visualizer(self) -> Visualizer:
-        return Visualizer.get_current_instance()
-
-    def _after_iter(
-        self,
-        runner: "Runner",
-        batch_idx: int,
-        data_batch: Any = None,
-        outputs: Sequence[DetDataSample] | None = None,
-        mode: str = "val",
-    ) -> None:
-        if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
-            return
-        visualizer = self._visualizer
-        threshold: dict[str, Any] = {}
-        if isinstance(visualizer, DetLocalVisualizer):
-            threshold["pred_score_thr"] = self.score_thr
-        for position, output in enumerate((outputs or ())[: self.max_samples]):
-            name = os.path.splitext(os.path.basename(output.get("img_path", f"{batch_idx}_{position}")))[0]
-            visualizer.add_datasample(
-                f"{mode}_{name}",
-                picture_of(output, data_batch, position),
-                data_sample=output,
-                show=self.show,
-                wait_time=self.wait_time,
-                out_file=self._out_file(runner, mode, name),
-                step=runner.iter,
-                **threshold,
-            )
-
-    def _out_file(self, runner: "Runner", mode: str, name: str) -> str | None:
-        if self.test_out_dir is None or mode != "test":
-            return None
-        return os.path.join(runner.log_dir, self.test_out_dir, f"{name}.png")
+    def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
+        """Returns how sure a prediction has to be, and where the picture of a test goes."""
+        found: dict[str, Any] = {"out_file": None}
+        if self.test_out_dir is not None and mode == "test":
+            found["out_file"] = os.path.join(runner.log_dir, self.test_out_dir, f"{name}.png")
+        if isinstance(self._visualizer, DetLocalVisualizer):
+            found["pred_score_thr"] = self.score_thr
+        return found

@@ -1,0 +1,84 @@
+"""Drawing predictions while validating and testing: what the tasks' hooks share."""
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from footplate.engine import Hook
+from footplate.errors import check_count
+from footplate.structures import BaseDataElement
+from footplate.tasks.pictures import picture_of
+from footplate.visualization import Visualizer
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+
+class BaseVisualizationHook(Hook):
+    """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
+
+    Args:
+        draw: Whether to draw at all.
+        interval: How many batches lie between two that are drawn.
+        show: Also show the pictures on the screen.
+        wait_time: For how many seconds at least.
+        max_samples: The most pictures of one batch; None draws all.
+
+    Raises:
+        ArgumentError: `interval` or `max_samples` is not positive.
+    """
+
+    def __init__(
+        self,
+        draw: bool = False,
+        interval: int = 50,
+        show: bool = False,
+        wait_time: float = 0.0,
+        *,
+        max_samples: int | None = None,
+    ) -> None:
+        self.draw = draw
+        self.interval = check_count("interval", interval)
+        self.show = show
+        self.wait_time = wait_time
+        self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
+
+    @property
+    def _visualizer(self) -> Visualizer:
+        return Visualizer.get_current_instance()
+
+    def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
+        """Yields the predictions of a batch that are worth a picture, with their places; a hook may leave some out."""
+        return enumerate(outputs)
+
+    def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
+        """Returns further arguments of the visualizer's `add_datasample` for one picture."""
+        return {}
+
+    def _after_iter(
+        self,
+        runner: "Runner",
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: Sequence[Any] | None = None,
+        mode: str = "val",
+    ) -> None:
+        if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
+            return
+        current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # of several sets
+        prefix = f"{mode}_{current}" if current else mode
+        for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
+            name = _name_of(output, f"{batch_idx}_{position}")
+            self._visualizer.add_datasample(
+                f"{prefix}_{name}",
+                picture_of(output, data_batch, position),
+                data_sample=output,
+                show=self.show,
+                wait_time=self.wait_time,
+                step=runner.iter,
+                **self.options(runner, mode, name),
+            )
+
+
+def _name_of(output: BaseDataElement, otherwise: str) -> str:
+    return os.path.splitext(os.path.basename(str(output.get("img_path", otherwise))))[0]
