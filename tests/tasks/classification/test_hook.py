@@ -69,7 +69,7 @@ def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
     hook(interval=1, show=True, wait_time=0.5).after_val_iter(RUNNER, 0, data_batch, outputs)
     assert [image.shape for _, image, _ in recorder.drawn] == [(4, 5, 3)] * 3
     assert recorder.drawn[1][1][0, 0].tolist() == [9, 8, 7]
-    assert recorder.drawn[2][1][0, 0] == 20
+    assert recorder.drawn[2][1][0, 0].tolist() == [20, 20, 20]
     assert recorder.drawn[0][2] == {"data_sample": outputs[0], "show": True, "wait_time": 0.5, "step": 30}
 
 
