@@ -225,3 +225,12 @@ def test_the_ends() -> None:
     assert not hook.is_last_train_iter(runner)
     assert not hook.is_last_train_epoch(runner)
     assert [hook.end_of_epoch(range(3), at) for at in range(3)] == [False, False, True]
+
+
+def test_an_argument_that_is_nearly_the_events_is_refused() -> None:
+    class Slip(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, output: Any = None) -> None:  # type: ignore[override]
+            """Would be called without what it waits for."""
+
+    with pytest.raises(ArgumentError, match="Slip.after_train_iter takes 'output'\n.*did you mean 'outputs'"):
+        HookList().register(Slip())

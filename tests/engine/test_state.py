@@ -231,6 +231,25 @@ def test_a_checkpoint_without_an_optimizer_says_so(tmp_path: Path, caplog: pytes
     assert any("the checkpoint holds no 'optimizer': it begins anew" in each for each in caplog.messages)
 
 
+def test_settings_that_do_not_count_in_a_resumed_run_are_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(config(tmp_path, by_epoch=True))
+    (tmp_path / "epoch_3.pth").unlink()
+    changed = config(tmp_path, by_epoch=True)
+    saved = changed["optim_wrapper"]["optimizer"]["lr"]
+    changed["optim_wrapper"]["optimizer"]["lr"] = 7.5
+    with caplog.at_level(logging.WARNING, "footplate"):
+        run(changed, resume=True)
+    assert [each for each in caplog.messages if "does not count" in each] == [
+        f"the config's lr 7.5 does not count: the run goes on with {saved:g}, as it was saved"
+    ]
+    caplog.clear()
+    (tmp_path / "epoch_3.pth").unlink()
+    run(config(tmp_path, by_epoch=True), resume=True)
+    assert not [each for each in caplog.messages if "does not count" in each]
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_path: Path, by_epoch: bool) -> None:
     cfg = config(tmp_path / "run", by_epoch=by_epoch, by_iteration=1)

@@ -73,3 +73,9 @@ def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
     assert locate("fashion-seg").endswith("fashion-seg.py")
     with pytest.raises(ConfigError, match="no config file or recipe 'fashion-sex'"):
         locate("fashion-sex")
+
+
+def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
+    found = compare(Config.fromfile(tmp_path / "mine.py"), Config.fromfile(locate("fashion-seg")))
+    assert [each.path for each in found] == ["train_cfg.max_iters"]

@@ -4,6 +4,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -267,3 +268,8 @@ def test_figures_are_those_of_the_reference() -> None:
         tag, _ = LogProcessor(**cfg).get_log_after_iter(run, (count - 1) % 10, "train")  # type: ignore[arg-type]
         del tag["memory"]
         assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg
+
+
+def test_a_matrix_does_not_break_the_line(runner: Any) -> None:
+    runner.message_hub.update_info("val/table", np.zeros((5, 4)))
+    assert "table: 5x4 values" in LogProcessor().get_log_after_epoch(runner, 2, "val")[1]

@@ -18,6 +18,8 @@ def run(arguments: argparse.Namespace) -> int:
     """Lists name, summary and file of each recipe."""
     from footplate.recipes.catalog import recipes
 
-    for recipe in recipes():
-        sys.stdout.write(f"{recipe.name:<16}{recipe.summary}\n{'':<16}{recipe.path}\n")
+    found = recipes()
+    width = max(len(recipe.name) for recipe in found) + 2
+    for recipe in found:
+        sys.stdout.write(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n")
     return 0

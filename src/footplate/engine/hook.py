@@ -376,6 +376,7 @@ def _check_methods(hook: Hook) -> None:
     for event in EVENTS:
         if _acts_at(hook, event):
             _check_arguments(hook, event, _keywords_taken(getattr(hook, event), event), EVENTS[event])
+            _check_names(hook, event)
     for shared, arguments in _SHARED.items():
         _check_arguments(hook, shared, arguments, arguments)
     for attribute in dir(type(hook)):
@@ -383,6 +384,14 @@ def _check_methods(hook: Hook) -> None:
             near = nearest(attribute, EVENTS)
             if near:
                 _logger.warning("%s.%s is no event and is never called: did you mean %s?", name, attribute, near)
+
+
+def _check_names(hook: Hook, event: str) -> None:
+    """Refuses an argument that is nearly one of the event's: with a default it would keep that for ever."""
+    for name in inspect.signature(getattr(hook, event)).parameters:
+        near = nearest(name, EVENTS[event])
+        if name != "runner" and name not in EVENTS[event] and near:
+            raise ArgumentError(f"{type(hook).__name__}.{event} takes '{name}'", suggestion=near)
 
 
 def _check_arguments(hook: Hook, method: str, given: Sequence[str], expected: Sequence[str]) -> None:

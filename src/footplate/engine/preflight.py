@@ -39,7 +39,9 @@ def preflight(runner: "Runner") -> None:
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         validated = _validate(runner)
     _logger.info(
-        "preflight: a checkpoint takes %s%s", readable_size(size), ", a batch was validated" if validated else ""
+        "preflight: a checkpoint takes %s before the optimizer has a state%s",
+        readable_size(size),
+        ", a batch was validated" if validated else "",
     )
 
 

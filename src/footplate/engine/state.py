@@ -80,6 +80,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" in checkpoint:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+    _name_changes(settings, _settings_of_groups(runner))
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
             _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
@@ -173,6 +174,17 @@ def _settings_of_groups(runner: "Runner") -> list[dict[str, Any]]:
     """What the config gives the groups of each optimizer, before anything moved it but the begin of schedules."""
     groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
     return [{key: copy.copy(value) for key, value in group.items() if key != "params"} for group in groups]
+
+
+def _name_changes(config: list[dict[str, Any]], saved: list[dict[str, Any]]) -> None:
+    """Says which settings of the config do not count, since the run goes on with those that were saved."""
+    for field in ("initial_lr", "weight_decay"):
+        pairs = {(now.get(field), then.get(field)) for now, then in zip(config, saved, strict=False)}
+        for now, then in sorted((pair for pair in pairs if None not in pair and pair[0] != pair[1]), key=str):
+            name = field.removeprefix("initial_")
+            _logger.warning(
+                "the config's %s %g does not count: the run goes on with %g, as it was saved", name, now, then
+            )
 
 
 def _put_back(runner: "Runner", settings: list[dict[str, Any]]) -> None:

@@ -16,6 +16,7 @@ from footplate.recipes.catalog import find_config
 
 _WIDEST_VALUE = 96
 _ABSENT = object()
+_SCOPE = "_scope_"
 
 
 class Difference(NamedTuple):
@@ -90,6 +91,8 @@ def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Differenc
     one, two = first.value, second.value
     if isinstance(one, dict) and isinstance(two, dict):
         for key in [*one, *(key for key in two if key not in one)]:
+            if key == _SCOPE and (key not in one or key not in two):
+                continue  # a base in a package marks whose names it means; the same names mean the same without
             yield from _compared_keys([*place, key], _side(first, key), _side(second, key))
     elif _holds_dicts(one) and _holds_dicts(two):
         yield from _compared_items(place, first, second)

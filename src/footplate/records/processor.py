@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import math
 import re
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIME_WINDOW = 50
 _logger = logging.getLogger("footplate.records")
+
+_MOST_SHOWN = 16  # numbers of one metric in a line of the log
 
 
 @LOG_PROCESSORS.register_module()
@@ -230,6 +233,8 @@ class LogProcessor:
         return {self._name(mode, key[len(prefix) :]): value for key, value in infos.items() if key.startswith(prefix)}
 
     def _shown(self, value: Any) -> str:
+        if math.prod(getattr(value, "shape", ())) > _MOST_SHOWN:
+            return f"{'x'.join(map(str, value.shape))} values"  # a matrix would break the line
         return f"{value:.{self.num_digits}f}" if isinstance(value, float) else str(value)
 
 

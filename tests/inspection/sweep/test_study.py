@@ -59,10 +59,26 @@ def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any)
 
 def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
-    found = study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=6))
-    assert sorted(config["width"] for config in ran) == [4, 8]
+    found = study.sweep(cfg, [parse_parameter("width=4..5")], settings(tmp_path, trials=6))
+    assert sorted(config["width"] for config in ran) == [4, 5]
     assert [each.state for each in found] == ["complete"] * 2 + ["repeated"] * 4
     assert found[-1].note.startswith("as trial ")
+
+
+def test_choices_are_combined_once_each(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([float(config["width"])], ("done", "")))
+    parameters = [parse_parameter("width=4,8,16"), parse_parameter("optimizer.lr=0.1,0.2")]
+    study.sweep(cfg, parameters, settings(tmp_path, trials=20))
+    tried = [(config["width"], config["optimizer"]["lr"]) for config in ran]
+    assert sorted(tried) == [(width, lr) for width in (4, 8, 16) for lr in (0.1, 0.2)]
+
+
+def test_another_config_is_no_part_of_a_sweep(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    cfg["width"] = 9
+    with pytest.raises(ArgumentError, match="begun with another config"):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=2))
 
 
 def test_a_sweep_goes_on(cfg: Config, tmp_path: Path, answer: Any) -> None:
@@ -167,7 +183,7 @@ def test_a_sweep_does_not_go_on_as_another(
 ) -> None:
     ran = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [parse_parameter("width=4,8")], settings(tmp_path, trials=1))
-    with pytest.raises(ArgumentError, match="was begun with another metric, other keys or other choices") as caught:
+    with pytest.raises(ArgumentError, match="was begun with another config, metric, keys or choices") as caught:
         study.sweep(cfg, [parse_parameter(text) for text in texts], settings(tmp_path, metric=metric))
     assert caught.value.notes[0] == "metric mIoU; width: (4, 8)"
     assert len(ran) == 1

@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import itertools
 import json
 import logging
 import multiprocessing
@@ -129,7 +130,7 @@ def sweep(
             )
         except SQLAlchemyError as error:
             raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
-        _check_same(study, parameters, settings)
+        _check_same(study, cfg, parameters, settings)
         _Sweep(study, cfg, parameters, settings, prepare, say).run()
     return describe_trials(study, parameters, settings.folder)
 
@@ -174,6 +175,8 @@ class _Sweep:
         else:
             begun = self.study.user_attrs["begun_anew"]
             count = self.settings.trials - sum(trial.number not in begun for trial in ended)
+            if all(parameter.choices for parameter in self.parameters):
+                count = self._combine(count)
         if count > 0:
             self.study.optimize(
                 self._objective,
@@ -182,6 +185,16 @@ class _Sweep:
                 catch=(_TrialFailedError,),
                 callbacks=[self._ended],
             )
+
+    def _combine(self, most: int) -> int:
+        """Has combinations of choices tried that were not yet, and returns how many, at most so many."""
+        waiting = (optuna.trial.TrialState.WAITING,)
+        for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
+            if len(self.study.get_trials(deepcopy=False, states=waiting)) >= most:
+                break
+            values = {parameter.key: place for parameter, place in zip(self.parameters, chosen, strict=True)}
+            self.study.enqueue_trial(values, skip_if_exists=True)
+        return min(most, len(self.study.get_trials(deepcopy=False, states=waiting)))
 
     def _left_over(self) -> list[Any]:
         """The trials to be begun anew: those that an interrupted sweep was at, or with `retry` those that failed."""
@@ -296,15 +309,16 @@ def _written(value: Any) -> str:
     return value if isinstance(value, str) else write_value(value)
 
 
-def _check_same(study: Any, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Refuses to go on with what optuna would mix up: another metric, other keys or choices; ranges may change."""
+def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
+    """Refuses to go on with what would be mixed up: another config, metric, keys or choices; ranges may change."""
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
-    asked = {"metric": settings.metric, "parameters": varied}
+    firsts = {each.key: each.choices[0] if each.choices else 0 for each in parameters}
+    asked = {"metric": settings.metric, "parameters": varied, "config": digest_of(_with_values(cfg, firsts))}
     begun = study.user_attrs.get("asked", asked)
     if begun != asked:
         told = ", ".join(f"{key}: {what}" for key, what in begun["parameters"].items())
         raise ArgumentError(
-            f"the sweep in '{settings.folder}' was begun with another metric, other keys or other choices",
+            f"the sweep in '{settings.folder}' was begun with another config, metric, keys or choices",
             key="--out",
             notes=[f"metric {begun['metric']}; {told}", _ANOTHER],
         )
