@@ -56,7 +56,7 @@ def test_the_hook_of_the_guide_ends_a_run_and_is_resumed(tmp_path: Path) -> None
     try:
         watch = names["LossWatch"](interval=1, patience=2)
         watch.best = 0.0  # no loss is below it
-        often = {"by_epoch": False, "default_hooks": {"checkpoint": {"by_epoch": False, "interval": 1}}}
+        often: dict[str, Any] = {"by_epoch": False, "default_hooks": {"checkpoint": {"by_epoch": False, "interval": 1}}}
         runner = Runner(**settings(tmp_path, **often, custom_hooks=[watch]))
         runner.train()
         assert (runner.iter, watch.waited) == (2, 2)
