@@ -29,4 +29,4 @@ def test_a_task_is_a_folder(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     lines = next((tmp_path / "out").glob("*/vis_data/scalars.json")).read_text().splitlines()
     assert json.loads(lines[-1])["count/error"] < 0.5
-    assert list((tmp_path / "out").glob("best_count_error_epoch_12.pth"))
+    assert list((tmp_path / "out").glob("best_count_error_epoch_36.pth"))
