@@ -17,3 +17,29 @@ def test_differences_are_printed_and_told_by_the_exit_code(
     assert main(["diff", "a.py", "c.py"]) == 1
     assert capsys.readouterr().out == "a\n  - 1  a.py:1\n  + 2  c.py:2\n"
     assert main(["diff", "a.py", "nope.py"]) == 2
+
+
+def test_a_config_and_what_it_was_migrated_to_mean_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("old.py").write_text(
+        "model = dict(type='X')\noptimizer = dict(type='SGD', lr=0.1)\nlr_config = dict(policy='step', step=[2])\n"
+        "runner = dict(type='EpochBasedRunner', max_epochs=3)\n"
+    )
+    assert main(["migrate", "old.py", "-o", "new.py"]) == 0
+    capsys.readouterr()
+    assert main(["diff", "old.py", "new.py"]) == 0
+    assert capsys.readouterr().out == "the configs mean the same\n"
+
+
+def test_where_a_run_lies_is_no_difference(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, lr in (("a", 1), ("b", 2)):
+        folder = tmp_path / name / "20260101_000000/vis_data"
+        folder.mkdir(parents=True)
+        (folder / "config.py").write_text(f"work_dir = {name!r}\nresume = {name == 'b'}\nlr = {lr}\n")
+    assert main(["diff", "a", "b"]) == 1
+    assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")] == ["lr"]

@@ -192,3 +192,21 @@ def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> Non
     done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, text=True)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1] == "ZeroDivisionError: division by zero"
+
+
+def test_a_folder_with_an_earlier_run_is_named_and_said_in_the_log(tiny: Path, footplate: Command) -> None:
+    assert "earlier run" not in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    assert "work holds an earlier run: this one begins anew" in footplate("train", "tiny.py", "--work-dir", "work")[1]
+    logs = [path.read_text() for path in (tiny.parent / "work").glob("*/*.log")]
+    assert any("WARNING - " in text and "earlier run" in text for text in logs)
+    assert "earlier run" not in footplate("test", "tiny.py", "work/iter_8.pth", "--work-dir", "work")[1]
+
+
+def test_modules_beside_the_config_are_found(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "mine").mkdir()
+    (tiny.parent / "mine/beside_it.py").write_text("LOADED = True\n")
+    text = tiny.read_text().replace('imports=["tests.support"]', 'imports=["tests.support", "beside_it"]')
+    (tiny.parent / "mine/tiny.py").write_text(text)
+    assert footplate("check", "mine/tiny.py", "--no-run")[0] == 0
+    assert sys.modules.pop("beside_it").LOADED
+    sys.path.remove(str(tiny.parent / "mine"))

@@ -1,8 +1,14 @@
 """`footplate diff`."""
 
 import argparse
+import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from footplate.config import Config
+
+_OF_A_START = ("work_dir", "resume", "load_from", "preflight")
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -27,6 +33,18 @@ def run(arguments: argparse.Namespace) -> int:
     first, second = (
         Config.fromfile(locate(name), import_custom_modules=False) for name in (arguments.first, arguments.second)
     )
-    differences = compare(first, second)
+    differences = compare(*_of_one_generation(first, second))
+    if any(map(os.path.isdir, (arguments.first, arguments.second))):
+        # Of a run: where it lies and how it was started is no difference of what it does.
+        differences = [each for each in differences if each.path not in _OF_A_START]
     sys.stdout.write(describe(differences) if differences else "the configs mean the same\n")
     return 1 if differences else 0
+
+
+def _of_one_generation(first: "Config", second: "Config") -> "tuple[Config, Config]":
+    """Translates the one of the first generation where only one is, so that they can be compared."""
+    from footplate.migration import is_first_generation, translate
+
+    if is_first_generation(first) == is_first_generation(second):
+        return first, second
+    return (translate(first), second) if is_first_generation(first) else (first, translate(second))

@@ -1,6 +1,8 @@
 """What commands that read a config have in common."""
 
 import argparse
+import os
+import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -51,6 +53,9 @@ def import_what_it_names(cfg: "Config") -> None:
 
     if "custom_imports" in cfg or is_first_generation(cfg):
         compat.install()
+    folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
+    if cfg.filename and folder not in sys.path:
+        sys.path.append(folder)  # modules beside the config are found behind those of the current folder
     import_custom(cfg)
 
 

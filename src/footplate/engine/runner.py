@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import nn
 
+from footplate import storage
 from footplate.checkpoint import load_checkpoint, load_weights, restore_rng
 from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
@@ -264,11 +265,14 @@ class Runner:
         Returns:
             The model.
         """
-        with located(self.cfg):
+        with located(self.cfg), remembered() as said:
+            if not self.should_resume and storage.exists(storage.join(self.home, "last_checkpoint")):
+                _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-        self._initialize_weights()
+            self._initialize_weights()
         self.load_or_resume()
+        self._said_before[:0] = said
         if loop.finished:
             self.restore_random_state()
             _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)

@@ -4,6 +4,7 @@ import copy
 import os
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -185,8 +186,17 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
             raise FootplateError(
                 f"{stage} fails: {type(error).__name__}: {first}",
                 key=key,
-                notes=["--debug shows where"],
+                notes=[f"raised at {_place(error)}", "--debug shows the way there"],
             ) from error
+
+
+def _place(error: Exception) -> str:
+    """The last line of the user's own code that it went through, or the last of all."""
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    own = [frame for frame in frames if not frame.filename.startswith(ours)]
+    own = [frame for frame in own if "site-packages" not in frame.filename] or own or list(frames)
+    return f"{os.path.relpath(own[-1].filename)}:{own[-1].lineno}"
 
 
 def _check_target(folder: str, size: int) -> None:
