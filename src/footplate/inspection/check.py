@@ -186,17 +186,16 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
             raise FootplateError(
                 f"{stage} fails: {type(error).__name__}: {first}",
                 key=key,
-                notes=[f"raised at {_place(error)}", "--debug shows the way there"],
+                notes=[*_places(error), "--debug shows where"],
             ) from error
 
 
-def _place(error: Exception) -> str:
-    """The last line of the user's own code that it went through, or the last of all."""
-    frames = traceback.extract_tb(error.__traceback__)
+def _places(error: Exception) -> list[str]:
+    """Says which line of the user's own code it came from, if it came from such a line."""
     ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    own = [frame for frame in frames if not frame.filename.startswith(ours)]
-    own = [frame for frame in own if "site-packages" not in frame.filename] or own or list(frames)
-    return f"{os.path.relpath(own[-1].filename)}:{own[-1].lineno}"
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
+    own = [frame for frame in frames if "site-packages" not in frame.filename]
+    return [f"raised at {os.path.relpath(own[-1].filename)}:{own[-1].lineno}"] if own else []
 
 
 def _check_target(folder: str, size: int) -> None:
