@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Hook as SecondHook
 from footplate import Runner
@@ -170,6 +171,45 @@ def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path:
         "New (HIGH), CheckpointHook (NORMAL), New (NORMAL), Old (NORMAL), "
         "IterTimerHook (LOW), NonFiniteHook (LOW), Old (LOW), New (71)"
     ) in line
+
+
+@HOOKS.register_module()
+class Looks(Hook):
+    """Notes, for each iteration, whether the first weight has moved, and its gradient."""
+
+    def __init__(self) -> None:
+        self.moved: list[bool] = []
+        self.gradients: list[Any] = []
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.before = runner.model.module.backbone.weight.detach().clone()
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        weight = runner.model.module.backbone.weight
+        self.moved.append(not torch.equal(weight, self.before))
+        self.gradients.append(weight.grad)
+
+
+def test_gradients_of_a_step_are_there_after_it_and_do_not_sum_up(tmp_path: Path) -> None:
+    hook = Looks()
+    plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}}
+    seen = train(tmp_path, hook, by_epoch=False, **plain)
+    alone = Runner.from_cfg(first(tmp_path / "alone", by_epoch=False, **plain))
+    alone.train()
+    assert hook.moved == [True] * 12
+    step = hook.before - 0.1 * hook.gradients[-1]
+    torch.testing.assert_close(seen.model.module.backbone.weight, step)
+    for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_a_hook_before_the_optimizer_is_told_that_the_step_is_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path, {"type": "Looks", "priority": "HIGH"}, {"type": "Looks", "priority": "ABOVE_NORMAL"})
+    assert [record.getMessage() for record in caplog.records if record.name == "footplate.legacy"] == [
+        "Looks has a higher priority than the optimizer, and yet its after_train_iter comes after the step"
+    ]
 
 
 def test_a_method_with_the_second_generations_arguments_is_refused() -> None:

@@ -1,15 +1,20 @@
 """The base of hooks that were written for the first generation."""
 
 import inspect
+import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook as EngineHook
+from footplate.engine.hook import Priority, get_priority
 from footplate.errors import ArgumentError
 from footplate.legacy.runner_view import RunnerView, view_of
+from footplate.legacy.wrappers import SteppedByHook
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.legacy")
 
 # The first generation's events, and the general one that each stands for.
 GENERAL = {
@@ -50,6 +55,8 @@ class Hook(EngineHook):
     """
 
     stages = tuple(GENERAL)
+    # Whether it matters that the optimizer has stepped when `after_train_iter` is called.
+    looks_at_the_step = True
 
     def before_run(self, runner: Any) -> None:
         """Called once, before anything else."""
@@ -135,6 +142,8 @@ class Hook(EngineHook):
         found = {event: _viewed(self, event) for event in _SHARED if _acts_at(self, event)}
         if "after_train_iter" in found or "after_train_epoch" in found:
             found.setdefault("before_train_iter", _note_rates)
+        if "after_train_iter" in found and self.looks_at_the_step:
+            found["before_run"] = _told_of_the_step(self, found.get("before_run"))
         return found
 
     @classmethod
@@ -163,6 +172,22 @@ def _viewed(hook: Hook, event: str) -> Callable[..., Any]:
         (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
         if event == "before_train_iter":
             view.note_rates()
+
+    return call
+
+
+def _told_of_the_step(hook: Hook, begin: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Returns what is called before a run, with a word where the first generation's optimizer acted after the hook."""
+
+    def call(runner: "Runner", **arguments: Any) -> None:
+        is_early = get_priority(hook.priority) < Priority.ABOVE_NORMAL
+        if is_early and not isinstance(runner.optim_wrapper, SteppedByHook):
+            _logger.warning(
+                "%s has a higher priority than the optimizer, and yet its after_train_iter comes after the step",
+                type(hook).__name__,
+            )
+        if begin is not None:
+            begin(runner, **arguments)
 
     return call
 

@@ -55,6 +55,8 @@ class RunnerView:
         self._in_force: dict[str, Any] = {}
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
+        for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
+            wrapper.keeps_gradients = True  # first-generation hooks look at them after the step
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_runner"], name)

@@ -25,6 +25,7 @@ class _UpdaterHook(Hook):
     """
 
     field = ""
+    looks_at_the_step = False
 
     def __init__(
         self,

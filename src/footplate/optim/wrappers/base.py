@@ -38,6 +38,9 @@ class OptimWrapper:
         compile: Compile the optimizer's step; a dict holds arguments of `torch.compile`. Learning rates then become
             tensors, so that a schedule does not compile anew.
 
+    Attributes:
+        keeps_gradients: Leaves the gradients of a step where they are until the next loss, for those who look at them.
+
     Raises:
         ArgumentError: An argument makes no sense.
 
@@ -73,6 +76,8 @@ class OptimWrapper:
         if compile:
             self._compiled = torch.compile(optimizer.step, **(compile if isinstance(compile, Mapping) else {}))
             self._make_rates_tensors()
+        self.keeps_gradients = False
+        self._has_spent_gradients = False
         self._inner_count = 0
         self._max_counts = -1
         self._short_round_begin, self._short_round = -1, accumulative_counts
@@ -97,6 +102,9 @@ class OptimWrapper:
         Raises:
             ArgumentError: The loss depends on nothing that is trained.
         """
+        if self._has_spent_gradients:
+            self._has_spent_gradients = False
+            self.zero_grad(**(zero_kwargs or {}))
         if self._overrides_backward:
             self.backward(loss)
         else:
@@ -110,7 +118,10 @@ class OptimWrapper:
             self._inner_count += 1
         if self.should_update():
             self.step(**(step_kwargs or {}))
-            self.zero_grad(**(zero_kwargs or {}))
+            if self.keeps_gradients:
+                self._has_spent_gradients = True
+            else:
+                self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
         """Computes gradients of `loss`, a 0-d tensor, and counts one more of the round."""
