@@ -1,3 +1,4 @@
+import hashlib
 import logging
 import os
 import pickle
@@ -116,7 +117,8 @@ def test_trust_is_a_decision_that_is_recorded(tmp_path: Path, caplog: pytest.Log
     assert caplog.messages == [f"checkpoint '{path}': objects of 1 kinds were not built: {os.mkdir.__module__}.mkdir"]
     load_checkpoint(path, trust=True)
     assert trap.exists()
-    assert caplog.messages[1:] == [f"trusting checkpoint '{path}': code in it may be executed"]
+    digest = hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    assert caplog.messages[1:] == [f"trusting checkpoint '{path}', sha256 {digest}: code in it may be executed"]
     with pytest.raises(CheckpointError, match="torch cannot load it: FileExistsError"):
         load_checkpoint(path, trust=True)
 

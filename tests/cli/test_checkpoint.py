@@ -77,3 +77,13 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
     for text in ("(=x", "^=\\9"):
         with pytest.raises(ArgumentError, match="--revise takes a regular expression"):
             run("export", files[0], "-o", target, "--revise", text)
+
+
+@pytest.mark.parametrize("command", [["average"], ["export", "--layout", "mmengine"]])
+def test_trust_is_a_flag_for_one_file_and_recorded(tmp_path: Path, command: list[str]) -> None:
+    theirs, target = str(tmp_path / "theirs.pth"), str(tmp_path / "target.pth")
+    torch.save({"meta": {"iter": 1}, "state_dict": {"w": torch.ones(2)}}, theirs)
+    run(command[0], theirs, "-o", target, *command[1:], "--trust", theirs)
+    assert [each["path"] for each in load_checkpoint(target)["meta"]["trusted"]] == [theirs]
+    run(command[0], theirs, "-o", target, *command[1:])
+    assert "trusted" not in load_checkpoint(target)["meta"]

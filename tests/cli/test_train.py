@@ -1,3 +1,4 @@
+import hashlib
 import os
 import signal
 import subprocess
@@ -210,3 +211,32 @@ def test_modules_beside_the_config_are_found(tiny: Path, footplate: Command) -> 
     assert footplate("check", "mine/tiny.py", "--no-run")[0] == 0
     assert sys.modules.pop("beside_it").LOADED
     sys.path.remove(str(tiny.parent / "mine"))
+
+
+class Opener:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> Any:
+        return os.mkdir, (self.folder,)
+
+
+def test_trust_in_one_checkpoint_is_recorded(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tiny.py", "--work-dir", "first")[0] == 0
+    theirs, made = str(tiny.parent / "theirs.pth"), tiny.parent / "made"
+    torch.save({**torch.load(tiny.parent / "first/iter_8.pth"), "own": Opener(str(made))}, theirs)
+    words = ["train", "tiny.py", "--cfg-options", f"load_from={theirs}", "--work-dir"]
+    assert footplate(*words, "without")[0] == 0
+    assert not made.exists()
+    assert footplate(*words, "with", "--trust", "theirs.pth")[0] == 0
+    assert made.exists()
+    sha256 = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
+    assert footplate("train", "tiny.py", "--work-dir", "with", "--resume", "--set", "train_cfg.max_iters=12")[0] == 0
+    for name in ("iter_8.pth", "iter_12.pth"):  # behind a resume too
+        meta = torch.load(tiny.parent / "with" / name)["meta"]
+        assert meta["trusted"] == [{"path": theirs, "sha256": sha256}]
+    assert "trusted" not in torch.load(tiny.parent / "without/iter_8.pth")["meta"]
+    log = next(iter(sorted((tiny.parent / "with").glob("*/*.log")))).read_text()
+    assert f"trusting checkpoint '{theirs}', sha256 {sha256}: code in it may be executed" in log

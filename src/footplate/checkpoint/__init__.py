@@ -11,6 +11,7 @@ from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.rng import capture_rng, restore_rng
 from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
+from footplate.checkpoint.trust import trusted_files, trusted_in, trusting
 from footplate.checkpoint.verifying import verify
 from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, revised, weights_of
 
@@ -35,6 +36,9 @@ __all__ = [
     "restore_rng",
     "revised",
     "save_checkpoint",
+    "trusted_files",
+    "trusted_in",
+    "trusting",
     "verify",
     "weights_of",
     "write_pointer",

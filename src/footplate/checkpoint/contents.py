@@ -10,6 +10,7 @@ from footplate import storage
 from footplate.checkpoint._plain import tensors_in, walk
 from footplate.checkpoint._seal import Seal, read_seal
 from footplate.checkpoint.inert import Inert
+from footplate.checkpoint.trust import trusted_in
 from footplate.checkpoint.verifying import opened, shapes_in
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
@@ -67,6 +68,8 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
     held = shapes_in(name)
     meta = held.get("meta")
     known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+    if trusted := trusted_in(held):
+        known["trusted"] = ", ".join(each.get("path", "?") for each in trusted)
     sections = [_section(str(key), value) for key, value in held.items()]
     foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
     return Contents(name, storage.status(name).size, seal, known, sections, _weights(held), foreign)

@@ -10,6 +10,7 @@ import torch
 from footplate.checkpoint import _safetensors
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.saving import save_checkpoint
+from footplate.checkpoint.trust import trusted_files, trusted_in
 from footplate.checkpoint.weights import revised, weights_of
 from footplate.errors import ArgumentError, CheckpointError
 
@@ -59,6 +60,8 @@ def export_weights(
     elif layout == "mmengine":
         meta = content.get("meta")
         kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+        trusted = trusted_files(trusted_in(content))
+        kept |= {"trusted": trusted} if trusted else {}
         save_checkpoint({"meta": kept, "state_dict": OrderedDict(tensors)}, name)
     else:
         save_checkpoint(OrderedDict(tensors), name)

@@ -10,6 +10,7 @@ import torch
 from footplate.checkpoint import _safetensors, inert
 from footplate.checkpoint._seal import check_seal, read_seal
 from footplate.checkpoint.finding import other_whole
+from footplate.checkpoint.trust import is_trusted, record
 from footplate.checkpoint.verifying import opened
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
@@ -30,7 +31,7 @@ def load_checkpoint(
         map_location: The device for its tensors; with 'meta' only their shapes are read and nothing is
             checked.
         trust: Lets the file execute code, as `torch.load(..., weights_only=False)` does. For files of your
-            own making only; a line in the log records it.
+            own making only; a line in the log records it. `trusting(path)` does so for whoever reads the file.
 
     Raises:
         CheckpointDamagedError: The content is not what was written; names the newest whole one beside it.
@@ -42,7 +43,8 @@ def load_checkpoint(
         return _safetensors.load(name, device)
     try:
         with opened(name) as stream:
-            loaded = _load_trusting(stream, name, device) if trust else _load(stream, name, device)
+            load = _load_trusting if trust or is_trusted(name) else _load
+            loaded = load(stream, name, device)
     except CheckpointDamagedError as error:
         other = other_whole(name)
         if other is None:
@@ -62,8 +64,8 @@ def _load(stream: IO[bytes], name: str, device: torch.device) -> Any:
 
 
 def _load_trusting(stream: IO[bytes], name: str, device: torch.device) -> Any:
-    _logger.warning("trusting checkpoint '%s': code in it may be executed", name)
     check_seal(stream)
+    record(name, stream)
     stream.seek(0)
     try:
         return torch.load(stream, map_location=device, weights_only=False)

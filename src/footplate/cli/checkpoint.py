@@ -6,6 +6,8 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.options import add_trust
+
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
 
@@ -47,6 +49,7 @@ def _add_average(actions: Any) -> None:
     parser.add_argument("files", metavar="FILE", nargs="+")
     parser.add_argument("-o", "--output", metavar="FILE", required=True)
     parser.add_argument("--shares", metavar="X", type=float, nargs="+", help="the part of each; equal by default")
+    add_trust(parser)
     parser.set_defaults(run=average)
 
 
@@ -71,6 +74,7 @@ def _add_export(actions: Any) -> None:
     parser.add_argument(
         "--layout", choices=("plain", "mmengine"), default="plain", help="a bare state dict, or meta and state_dict"
     )
+    add_trust(parser)
     parser.set_defaults(run=export)
 
 
@@ -103,10 +107,13 @@ def verify(arguments: argparse.Namespace) -> int:
 
 def average(arguments: argparse.Namespace) -> int:
     """Writes the mean of the weights."""
-    from footplate.checkpoint import average_weights, save_checkpoint
+    from footplate.checkpoint import average_weights, save_checkpoint, trusted_files, trusting
 
-    weights = average_weights(arguments.files, arguments.shares)
     meta = {"averaged": arguments.files, "shares": arguments.shares}
+    with trusting(arguments.trust):
+        weights = average_weights(arguments.files, arguments.shares)
+        if trusted := trusted_files():
+            meta["trusted"] = trusted
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
     sys.stdout.write(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
     return 0
@@ -114,21 +121,22 @@ def average(arguments: argparse.Namespace) -> int:
 
 def export(arguments: argparse.Namespace) -> int:
     """Writes the weights alone."""
-    from footplate.checkpoint import export_weights
+    from footplate.checkpoint import export_weights, trusting
     from footplate.errors import ArgumentError
 
     if os.path.exists(arguments.output) and os.path.samefile(arguments.file, arguments.output):
         raise ArgumentError("the weights alone would take the place of the checkpoint", found=arguments.output)
     try:
-        count = export_weights(
-            arguments.file,
-            arguments.output,
-            section=arguments.section,
-            revise_keys=[_pair(text) for text in arguments.revise],
-            prefix=arguments.prefix,
-            add_prefix=arguments.add_prefix,
-            layout=arguments.layout,
-        )
+        with trusting(arguments.trust):
+            count = export_weights(
+                arguments.file,
+                arguments.output,
+                section=arguments.section,
+                revise_keys=[_pair(text) for text in arguments.revise],
+                prefix=arguments.prefix,
+                add_prefix=arguments.add_prefix,
+                layout=arguments.layout,
+            )
     except re.error as error:
         raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
     sys.stdout.write(f"{count} weights: {arguments.output}\n")

@@ -59,6 +59,15 @@ def import_what_it_names(cfg: "Config") -> None:
     import_custom(cfg)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """Adds the flag that lets one checkpoint execute code."""
+    parser.add_argument(
+        "--trust",
+        metavar="FILE",
+        help="let this one checkpoint execute code when it is loaded, which is recorded; for files of your own making",
+    )
+
+
 def choose_work_dir(cfg: "Config", given: str | None) -> None:
     """Decides the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
     from pathlib import Path

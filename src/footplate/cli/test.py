@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Any
 
-from footplate.cli.options import add_config, choose_work_dir, read_config
+from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -16,6 +16,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_config(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument("--work-dir", metavar="DIR", help="where metrics and pictures go")
+    add_trust(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -25,10 +26,12 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
+    from footplate.checkpoint import trusting
     from footplate.engine import Runner
 
     runner = Runner.from_cfg(cfg)
-    runner.test()
+    with trusting(arguments.trust):
+        runner.test()
     if not runner.rank:
         sys.stdout.write(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
     return 0

@@ -6,7 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import add_config, choose_work_dir, read_config
+from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -35,6 +35,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument(
         "--no-preflight", action="store_true", help="begin without saving, loading and validating once on trial"
     )
+    add_trust(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -44,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     _apply(arguments, cfg)
+    from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
@@ -55,7 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     runner.register_hook(progress)
     runner.register_hook(CurveHook())
     try:
-        runner.train()
+        with trusting(arguments.trust):
+            runner.train()
     except BaseException:
         _leave_workers_alone()
         raise

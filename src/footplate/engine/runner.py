@@ -12,7 +12,7 @@ from typing import Any
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import load_checkpoint, load_weights, restore_rng
+from footplate.checkpoint import load_checkpoint, load_weights, restore_rng, trusted_in
 from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
 from footplate.distributed import broadcast_object, get_rank, get_world_size, is_main_process, unwrap_model
@@ -147,6 +147,7 @@ class Runner:
         self.load_from, self.should_resume = load_from, resume
         self._events: list[str] = []
         self._loaded = False
+        self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
         self._said_before: list[logging.LogRecord] = []  # before there was a file for it
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
@@ -385,6 +386,7 @@ class Runner:
             The checkpoint.
         """
         checkpoint = load_checkpoint(filename, map_location)
+        self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
         return checkpoint

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import capture_rng, find_latest
+from footplate.checkpoint import capture_rng, find_latest, trusted_files
 from footplate.distributed import gather_objects, unwrap_model
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
@@ -58,6 +58,8 @@ def capture(
     metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
     if metainfo is not None:
         checkpoint["meta"]["dataset_meta"] = dict(metainfo)
+    if trusted := trusted_files(runner.trusted):
+        checkpoint["meta"]["trusted"] = trusted
     if together and runner.world_size > 1:
         checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
     if save_optimizer:
