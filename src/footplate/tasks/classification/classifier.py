@@ -1,20 +1,18 @@
 """A classification model: backbone, neck, head."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, at_key
-from footplate.models import BaseModel
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from footplate.tasks.classification.sample import ClsDataSample
-
-_Part = Mapping[str, Any] | nn.Module
+from footplate.tasks.model import Part, TaskModel, build_part
 
 
 @MODELS.register_module()
-class ImageClassifier(BaseModel):
+class ImageClassifier(TaskModel):
     """Classification of pictures.
 
     Args:
@@ -42,54 +40,56 @@ class ImageClassifier(BaseModel):
 
     def __init__(
         self,
-        backbone: _Part,
-        neck: _Part | None = None,
-        head: _Part | None = None,
+        backbone: Part,
+        neck: Part | None = None,
+        head: Part | None = None,
         train_cfg: Mapping[str, Any] | None = None,
-        data_preprocessor: _Part | None = None,
+        data_preprocessor: Part | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
         *,
         flip_test: bool = False,
     ) -> None:
         super().__init__(_with_augments(data_preprocessor, train_cfg or {}), init_cfg)
-        self.backbone: nn.Module = _build("backbone", backbone)
-        self.neck: nn.Module = nn.Identity() if neck is None else _build("neck", neck)
-        self.head: nn.Module | None = None if head is None else _build("head", head)
+        self.backbone: nn.Module = build_part("backbone", backbone)
+        self.neck: nn.Module = nn.Identity() if neck is None else build_part("neck", neck)
+        self.head: nn.Module | None = None if head is None else build_part("head", head)
         self.flip_test = flip_test
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[ClsDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
+    def outputs(self, inputs: Tensor) -> Any:
+        """Returns scores ``(N, num_classes)`` of pictures ``(N, C, H, W)``, without a head the features."""
+        features = self.extract_feat(inputs)
+        return features if self.head is None else self.head(features)
 
-        Args:
-            inputs: ``(N, C, H, W)``, float.
-            data_samples: With `gt_label` or `gt_score` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": scores ``(N, num_classes)``, without a head the features; "loss": a dict of losses;
-                "predict": a ClsDataSample for each picture.
+    def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
+        """Returns the head's losses of pictures ``(N, C, H, W)``; samples hold `gt_label` or `gt_score`.
 
         Raises:
-            ArgumentError: There is no such mode, or no head to ask.
-            DataError: The loss is asked for and there is no truth.
+            ArgumentError: There is no head.
+            DataError: There is no truth.
         """
-        if mode not in ("tensor", "loss", "predict"):
-            raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-        features = self.extract_feat(inputs)
-        if mode == "tensor":
-            return features if self.head is None else self.head(features)
-        if self.head is None:
-            raise ArgumentError(f"a classifier without a head cannot answer '{mode}'", key="head")
-        if mode == "predict" and self.flip_test:
+        losses: dict[str, Tensor] = self._head_for("loss").loss(self.extract_feat(inputs), data_samples)
+        return losses
+
+    def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
+        """Writes the head's prediction into a sample for each picture, new ones where there are none.
+
+        Raises:
+            ArgumentError: There is no head.
+        """
+        head, features = self._head_for("predict"), self.extract_feat(inputs)
+        if self.flip_test:
             features = _averaged(features, self.extract_feat(inputs.flip(-1)))
-        answer: Any = self.head.loss if mode == "loss" else self.head.predict
-        return answer(features, data_samples)
+        samples: list[ClsDataSample] = head.predict(features, data_samples)
+        return samples
 
     def extract_feat(self, inputs: Tensor) -> Any:
         """Returns what the neck makes of pictures ``(N, C, H, W)``: a tensor or a tuple of several."""
         return self.neck(self.backbone(inputs))
+
+    def _head_for(self, mode: str) -> Any:
+        if self.head is None:
+            raise ArgumentError(f"a classifier without a head cannot answer '{mode}'", key="head")
+        return self.head
 
 
 def _averaged(first: Any, second: Any) -> Any:
@@ -99,7 +99,7 @@ def _averaged(first: Any, second: Any) -> Any:
     return tuple(map(_averaged, first, second))
 
 
-def _with_augments(preprocessor: _Part | None, train_cfg: Mapping[str, Any]) -> _Part | None:
+def _with_augments(preprocessor: Part | None, train_cfg: Mapping[str, Any]) -> Part | None:
     settings = {} if isinstance(preprocessor, nn.Module) else {"type": "ClsDataPreprocessor", **(preprocessor or {})}
     augments = train_cfg.get("augments")
     if not augments:
@@ -109,11 +109,3 @@ def _with_augments(preprocessor: _Part | None, train_cfg: Mapping[str, Any]) -> 
             "batches are mixed by the preprocessor or by train_cfg, not by both", key="train_cfg.augments"
         )
     return {**settings, "batch_augments": {"augments": augments, "probs": train_cfg.get("probs")}}
-
-
-def _build(name: str, part: _Part) -> nn.Module:
-    if isinstance(part, nn.Module):
-        return part
-    with at_key(name):
-        built: nn.Module = MODELS.build(part)
-    return built

@@ -1,24 +1,22 @@
 """An anchor-free detection model that trains in minutes without an accelerator."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError
-from footplate.models import BaseModel
 from footplate.registry import MODELS
+from footplate.structures import InstanceData
 from footplate.tasks.detection.assignment import Truth, assign
+from footplate.tasks.detection.base import BaseDetector
 from footplate.tasks.detection.boxes import aligned_giou
 from footplate.tasks.detection.network import Grid, PyramidDetector
-from footplate.tasks.detection.predictions import Selection, filled, true_instances
-from footplate.tasks.detection.sample import DetDataSample
 
 
 @MODELS.register_module()
-class SmallDetector(BaseModel):
+class SmallDetector(BaseDetector):
     """Detection of things in small pictures with a `PyramidDetector`: every position gives classes and one box.
 
     Args:
@@ -58,48 +56,21 @@ class SmallDetector(BaseModel):
         data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.num_classes = num_classes
+        super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
         # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.box_weight = box_weight
-        self.select = Selection.of(test_cfg)
         self.flip_test = flip_test
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[DetDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
-
-        Args:
-            inputs: ``(N, 3, H, W)``, float.
-            data_samples: With `gt_instances` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": a `Grid`; "loss": `loss_cls`, `loss_bbox` and `iou`, the mean overlap of the boxes that
-                learn with their truth; "predict": a DetDataSample for each picture.
-
-        Raises:
-            ArgumentError: There is no such mode.
-            DataError: The loss is asked for, and there is no truth or one of another class.
-        """
-        if mode == "tensor":
-            return self._grid(inputs)
-        if mode == "loss":
-            return self._loss(inputs, data_samples)
-        if mode == "predict":
-            return self._predict(inputs, data_samples)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-
-    def _grid(self, inputs: Tensor) -> Grid:
+    def outputs(self, inputs: Tensor) -> Grid:
+        """Returns what is said at every position of pictures ``(N, 3, H, W)``."""
         grid: Grid = self.network(inputs.contiguous(memory_format=torch.channels_last))
         return grid
 
-    def _loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        instances = true_instances(data_samples, self.num_classes)
-        grid = self._grid(inputs)
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+        """Returns `loss_cls`, `loss_bbox` and `iou`, the mean overlap of the boxes that learn with their truth."""
+        grid = self.outputs(inputs)
         targets = assign(grid, Truth.of(instances, grid.boxes))
         sure = targets.scores.amax(dim=-1)  # (N, P), 0 where no instance is answered for
         total = sure.sum().clamp(min=1)
@@ -109,16 +80,17 @@ class SmallDetector(BaseModel):
         iou = (sure * overlap.detach()).sum() / total
         return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
 
-    def _predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scores and boxes, with `flip_test` averaged over the picture and its mirror image."""
         height, width = inputs.shape[-2:]
         stride = self.network.stride
         inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the mirror image has the same grid
-        grid = self._grid(inputs)
+        grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
-            mirrored = _mirrored(self._grid(inputs.flip(-1)), inputs.shape[-1])
+            mirrored = _mirrored(self.outputs(inputs.flip(-1)), inputs.shape[-1])
             scores, boxes = (scores + mirrored.scores.sigmoid()) / 2, (boxes + mirrored.boxes) / 2
-        return filled(data_samples, scores, boxes, self.select)
+        return scores, boxes
 
 
 def _mirrored(grid: Grid, width: int) -> Grid:

@@ -3,21 +3,20 @@
 import importlib
 from collections.abc import Mapping, Sequence
 from types import ModuleType
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, MissingExtraError, nearest
-from footplate.models import BaseModel
 from footplate.registry import MODELS
+from footplate.structures import InstanceData
+from footplate.tasks.detection.base import BaseDetector
 from footplate.tasks.detection.boxes import from_centers, to_centers
-from footplate.tasks.detection.predictions import Selection, filled, true_instances
-from footplate.tasks.detection.sample import DetDataSample
 
 
 @MODELS.register_module()
-class TransformersDetector(BaseModel):
+class TransformersDetector(BaseDetector):
     """A model of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
 
     Weights are drawn at random; `load_from` or `init_cfg=dict(type="Pretrained", ...)` loads others.
@@ -38,6 +37,8 @@ class TransformersDetector(BaseModel):
         YOLOs on Real-time Object Detection", arXiv:2304.08069.
     """
 
+    _selection = {"nms_iou_thr": None}
+
     def __init__(
         self,
         num_classes: int,
@@ -47,54 +48,29 @@ class TransformersDetector(BaseModel):
         data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
         init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.num_classes = num_classes
+        super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.detector = _build(num_classes, config)
-        self.select = Selection.of(test_cfg, nms_iou_thr=None)
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[DetDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
-
-        Args:
-            inputs: ``(N, 3, H, W)``, float.
-            data_samples: With `gt_instances` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels; "loss": `loss`
-                and its parts; "predict": a DetDataSample for each picture.
-
-        Raises:
-            ArgumentError: There is no such mode.
-            DataError: The loss is asked for, and there is no truth or one of another class.
-        """
-        if mode == "tensor":
-            return self._predictions(inputs)
-        if mode == "loss":
-            return self._loss(inputs, data_samples)
-        if mode == "predict":
-            return filled(data_samples, *self._predictions(inputs), self.select)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-
-    def _loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        size = _size_of(inputs)
-        truth = [
-            {"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size}
-            for each in true_instances(data_samples, self.num_classes)
-        ]
-        found = self.detector(pixel_values=inputs, labels=truth)
-        parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
-        return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
-
-    def _predictions(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+    def outputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
         found = self.detector(pixel_values=inputs)
         logits = found.logits.float()
         # Models that have a class for "nothing" give one score more and share out a probability of 1.
         shared = logits.shape[-1] == self.num_classes + 1
         scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
         return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
+
+    def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
+        """Returns `loss`, and its parts without gradients."""
+        size = _size_of(inputs)
+        truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
+        found = self.detector(pixel_values=inputs, labels=truth)
+        parts = {name.removeprefix("loss_"): value.detach() for name, value in found.loss_dict.items()}
+        return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
+
+    def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns all of them."""
+        return self.outputs(inputs)
 
 
 def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:

@@ -2,21 +2,21 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, DataError
-from footplate.models import BaseModel
 from footplate.structures import PixelData
+from footplate.tasks.model import TaskModel
 from footplate.tasks.segmentation.sample import SegDataSample
 
 _AXES = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
-class BaseSegmentor(BaseModel):
+class BaseSegmentor(TaskModel):
     """A model that gives every pixel a score for every class; a subclass overrides `score`.
 
     Args:
@@ -55,40 +55,28 @@ class BaseSegmentor(BaseModel):
     def score(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, num_classes, H, W)``, float32, for pictures ``(N, 3, H, W)``."""
 
-    def forward(
-        self,
-        inputs: Tensor,
-        data_samples: Sequence[SegDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
+    def outputs(self, inputs: Tensor) -> Tensor:
+        """Returns scores ``(N, C, H, W)``."""
+        return self.score(inputs)
+
+    def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
+        """Returns `loss_ce` and `acc_seg`, the share of right pixels in percent.
 
         Args:
             inputs: ``(N, 3, H, W)``, float.
-            data_samples: With `gt_sem_seg` for the loss; those of a prediction are filled and returned.
-            mode: "tensor": scores ``(N, C, H, W)``; "loss": `loss_ce` and `acc_seg`, the share of right pixels in
-                percent; "predict": a SegDataSample for each picture.
+            data_samples: With `gt_sem_seg`.
 
         Raises:
-            ArgumentError: There is no such mode.
-            DataError: The loss is asked for and there is no truth.
+            DataError: There is no truth.
         """
-        if mode == "tensor":
-            return self.score(inputs)
-        if mode == "loss":
-            return self._loss(inputs, data_samples)
-        if mode == "predict":
-            return self._predict(inputs, data_samples)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
-
-    def _loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
         truth = stack_truth(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.score(inputs)
         loss = F.cross_entropy(scores, truth, self.class_weight, ignore_index=self.ignore_index)
         accuracy = _pixel_accuracy(scores.detach(), truth, self.ignore_index)
         return {"loss_ce": loss, "acc_seg": accuracy}
 
-    def _predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
+    def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
+        """Writes `seg_logits` and `pred_sem_seg` into a sample for each picture, new ones where there are none."""
         scores = self.score(inputs)
         if self.flip_test:
             scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2

@@ -1,18 +1,17 @@
 """Masked autoencoders: the hidden part of a picture is guessed from the part that is seen."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
-from footplate.models import BaseModel, BaseModule
+from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
+from footplate.tasks.selfsup.base import BaseSelfSup
 from footplate.tasks.selfsup.sample import SelfSupDataSample
-from footplate.tasks.selfsup.simclr import Cfg, build_part, fill_features
 from footplate.tasks.selfsup.vit import Masked, attention_weights, make_layers, position_codes
 
 
@@ -108,15 +107,13 @@ class MAEPretrainHead(nn.Module):
 
 
 @MODELS.register_module()
-class MAE(BaseModel):
+class MAE(BaseSelfSup):
     """Masked autoencoder.
 
     Args:
-        backbone: With `forward_masked`, as MAEViT; a module or a dict for MODELS, as are the others.
+        backbone: With `forward_masked`, as MAEViT.
         neck: From what that gives to the pixels of all patches, as MAEPretrainDecoder.
         head: From pictures, guessed pixels and mask to the loss, as MAEPretrainHead.
-        data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
-        init_cfg: See `BaseModel`.
 
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
 
@@ -130,44 +127,15 @@ class MAE(BaseModel):
         torch.Size([2, 96])
     """
 
-    def __init__(
-        self,
-        backbone: Cfg,
-        neck: Cfg,
-        head: Cfg,
-        data_preprocessor: Cfg | None = None,
-        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        super().__init__(data_preprocessor, init_cfg)
-        self.backbone: Any = build_part("backbone", backbone)
-        self.neck = build_part("neck", neck)
-        self.head = build_part("head", head)
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns features ``(N, D)`` of whole pictures ``(N, C, H, W)``."""
+        features: Tensor = self.backbone(inputs)
+        return features
 
-    def forward(
-        self,
-        inputs: Sequence[Tensor],
-        data_samples: Sequence[SelfSupDataSample] | None = None,
-        mode: Literal["tensor", "loss", "predict"] = "tensor",
-    ) -> Any:
-        """Returns what `mode` asks for.
-
-        Args:
-            inputs: Views, ``(N, C, H, W)`` each, float; the first counts.
-            data_samples: Those of a prediction are filled and returned.
-            mode: "tensor": features ``(N, D)`` of whole pictures; "loss": a dict with `loss`; "predict": a
-                SelfSupDataSample with `features` for each picture.
-
-        Raises:
-            ArgumentError: There is no such mode.
-        """
-        if mode == "loss":
-            masked: Masked = self.backbone.forward_masked(inputs[0])
-            return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
-        if mode == "tensor":
-            return self.backbone(inputs[0])
-        if mode == "predict":
-            return fill_features(self.backbone(inputs[0]), data_samples)
-        raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+    def loss(self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None) -> dict[str, Tensor]:
+        """Returns the `loss` of the first view."""
+        masked: Masked = self.backbone.forward_masked(inputs[0])
+        return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
 
     def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Hides a part of pictures ``(N, C, H, W)`` and guesses it.

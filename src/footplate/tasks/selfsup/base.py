@@ -1,0 +1,55 @@
+"""What models that learn without labels share: three parts, and features as their predictions."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from footplate.tasks.model import Part, TaskModel, build_part
+from footplate.tasks.selfsup.sample import SelfSupDataSample
+
+
+class BaseSelfSup(TaskModel):
+    """A model of backbone, neck and head that learns from views of pictures and predicts features.
+
+    Inputs are views, ``(N, C, H, W)`` each, float; where features are asked for, the first counts.
+
+    Args:
+        backbone: What is learned: a module or a dict for MODELS, as are the others.
+        neck: What follows it in training.
+        head: Gives the loss.
+        data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
+        init_cfg: See `BaseModel`.
+    """
+
+    def __init__(
+        self,
+        backbone: Part,
+        neck: Part,
+        head: Part,
+        data_preprocessor: nn.Module | Mapping[str, Any] | None = None,
+        init_cfg: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
+        super().__init__(data_preprocessor, init_cfg)
+        self.backbone: Any = build_part("backbone", backbone)
+        self.neck = build_part("neck", neck)
+        self.head = build_part("head", head)
+
+    @abstractmethod
+    def extract_feat(self, inputs: Tensor) -> Tensor:
+        """Returns features ``(N, D)`` of pictures ``(N, C, H, W)``."""
+
+    def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
+        """Returns the features of the first view, ``(N, D)``."""
+        return self.extract_feat(inputs[0])
+
+    def predict(
+        self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
+    ) -> list[SelfSupDataSample]:
+        """Writes `features` of the first view into each sample, new ones where there are none."""
+        features = self.extract_feat(inputs[0])
+        filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
+        for sample, row in zip(filled, features.float(), strict=True):
+            sample.features = row
+        return filled
