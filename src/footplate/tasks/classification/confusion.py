@@ -8,11 +8,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.errors import DataError
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.classification.matrix_picture import draw_matrix
-from footplate.tasks.classification.outcomes import class_count, predicted_label, true_label
+from footplate.tasks.classification.outcomes import check_classes, class_count, predicted_label, true_label
 
 
 @METRICS.register_module()
@@ -70,10 +69,8 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
             DataError: A class is out of range.
         """
         predicted, truth = torch.as_tensor(pred).long(), torch.as_tensor(target).long()
-        for name, labels in (("truth", truth), ("prediction", predicted)):
-            outside = labels[(labels < 0) | (labels >= num_classes)]
-            if len(outside):
-                raise DataError(f"the {name} holds class {int(outside[0])}, there are {num_classes}")
+        check_classes("truth", truth, num_classes)
+        check_classes("prediction", predicted, num_classes)
         cells = torch.bincount(truth * num_classes + predicted, minlength=num_classes**2)
         return cells.reshape(num_classes, num_classes)
 

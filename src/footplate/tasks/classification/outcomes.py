@@ -3,6 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+from torch import Tensor
+
 from footplate.errors import ArgumentError, DataError
 from footplate.visualization import as_array
 
@@ -50,6 +54,23 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
     if not classes:
         raise DataError("how many classes there are is not known", key="num_classes", notes=["num_classes=... tells"])
     return len(classes)
+
+
+def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes: int, *, least: int = 0) -> None:
+    """Refuses a class that there is not.
+
+    Args:
+        name: What the labels are, "truth" or "prediction".
+        labels: ``(N,)``, whole numbers.
+        num_classes: How many classes there are.
+        least: The lowest label that has a meaning.
+
+    Raises:
+        DataError: A label is below `least`, or `num_classes` and more.
+    """
+    outside = labels[(labels < least) | (labels >= num_classes)]
+    if len(outside):
+        raise DataError(f"the {name} holds class {int(outside[0])}, there are {num_classes}", found=int(outside[0]))
 
 
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:

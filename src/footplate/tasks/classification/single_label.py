@@ -6,10 +6,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, nearest
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.classification.outcomes import (
+    check_classes,
     check_thresholds,
     class_count,
     predicted_label,
@@ -112,10 +113,8 @@ def precision_recall_f1(
     Raises:
         DataError: A class is out of range.
     """
-    for name, labels, least in (("truth", truth, 0), ("prediction", predicted, -1)):
-        outside = labels[(labels < least) | (labels >= num_classes)]
-        if outside.size:
-            raise DataError(f"the {name} holds class {outside[0]}, there are {num_classes}", found=int(outside[0]))
+    check_classes("truth", truth, num_classes)
+    check_classes("prediction", predicted, num_classes, least=-1)
     right = np.bincount(truth[truth == predicted], minlength=num_classes)
     claimed = np.bincount(predicted[predicted >= 0], minlength=num_classes)
     support = np.bincount(truth, minlength=num_classes)
