@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from footplate.distributed import is_main_process
-from footplate.errors import ArgumentError
 from footplate.legacy.loggers import LoggerHook
 from footplate.records import BaseVisBackend, GuardedWriters
+from footplate.records.writers import Refused
 from footplate.registry import HOOKS, VISBACKENDS
 
 _Settings = Mapping[str, Any] | None
@@ -182,16 +182,9 @@ class DvcliveLoggerHook(WriterLoggerHook):
         )
 
 
-class _RefusedLoggerHook(LoggerHook):
-    service = ""
-
-    def __init__(self, **settings: Any) -> None:
-        raise ArgumentError(
-            f"footplate has no logger for {self.service}",
-            key="type",
-            found=type(self).__name__,
-            notes=["take another of the writers in docs/records.md, or derive from LoggerHook"],
-        )
+class _RefusedLoggerHook(Refused, LoggerHook):
+    noun = "logger"
+    advice = "derive from LoggerHook"
 
 
 @HOOKS.register_module()

@@ -6,7 +6,7 @@ from footplate.records.writers.dvclive import DVCLiveVisBackend
 from footplate.records.writers.guard import GuardedWriters
 from footplate.records.writers.local import LocalVisBackend, write_config
 from footplate.records.writers.mlflow import MLflowVisBackend
-from footplate.records.writers.refused import AimVisBackend, NeptuneVisBackend
+from footplate.records.writers.refused import AimVisBackend, NeptuneVisBackend, Refused
 from footplate.records.writers.swanlab import SwanlabVisBackend
 from footplate.records.writers.tensorboard import TensorboardVisBackend
 from footplate.records.writers.trackio import TrackioVisBackend
@@ -21,6 +21,7 @@ __all__ = [
     "LocalVisBackend",
     "MLflowVisBackend",
     "NeptuneVisBackend",
+    "Refused",
     "SwanlabVisBackend",
     "TensorboardVisBackend",
     "TrackioVisBackend",

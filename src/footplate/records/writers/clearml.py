@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_keep, import_library
+from footplate.records.writers.tracker import InitTracker, files_to_keep
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -20,7 +20,7 @@ _QUIET = {"auto_connect_frameworks": False, "auto_connect_arg_parser": False, "a
 
 
 @VISBACKENDS.register_module()
-class ClearMLVisBackend(Tracker):
+class ClearMLVisBackend(InitTracker):
     """Writes scalars, pictures and the config to a task of ClearML.
 
     Where no server is configured, the task is kept offline: nothing fails or waits.
@@ -35,15 +35,16 @@ class ClearMLVisBackend(Tracker):
         ArgumentError: `Task.init` takes no such argument.
     """
 
+    package = "clearml"
+    starter = "Task.init"
+
     def __init__(
         self,
         save_dir: str | None = None,
         init_kwargs: Mapping[str, Any] | None = None,
         artifact_suffix: Sequence[str] | str = (".py", ".pth"),
     ) -> None:
-        super().__init__(save_dir)
-        self._library = import_library("clearml", extra="clearml", why=type(self).__name__)
-        self._init_kwargs = check_init_kwargs(self._library.Task.init, init_kwargs)
+        super().__init__(save_dir, init_kwargs)
         self._artifact_suffix = artifact_suffix
 
     def add_config(self, config: Any, **kwargs: Any) -> None:

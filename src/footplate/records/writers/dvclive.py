@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from footplate.records.writers.tracker import Tracker, check_init_kwargs, files_to_keep, import_library
+from footplate.records.writers.tracker import InitTracker, files_to_keep
 from footplate.registry import VISBACKENDS
 
 # The library would commit to the user's git repository, and write a dvc.yaml into the current folder.
@@ -15,7 +15,7 @@ _QUIET = {"save_dvc_exp": False, "dvcyaml": None}
 
 
 @VISBACKENDS.register_module()
-class DVCLiveVisBackend(Tracker):
+class DVCLiveVisBackend(InitTracker):
     """Writes scalars, pictures and the config as DVCLive's files.
 
     A resumed run goes on in the folder of the run that it continues.
@@ -31,15 +31,16 @@ class DVCLiveVisBackend(Tracker):
         ArgumentError: `Live` takes no such argument.
     """
 
+    package = "dvclive"
+    starter = "Live"
+
     def __init__(
         self,
         save_dir: str | None = None,
         artifact_suffix: Sequence[str] | str = (".json", ".py", "yaml"),
         init_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(save_dir)
-        self._library = import_library("dvclive", extra="dvclive", why=type(self).__name__)
-        self._init_kwargs = check_init_kwargs(self._library.Live, init_kwargs)
+        super().__init__(save_dir, init_kwargs)
         self._artifact_suffix = artifact_suffix
 
     def add_config(self, config: Any, **kwargs: Any) -> None:

@@ -5,8 +5,12 @@ import inspect
 import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
 
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError, nearest
 from footplate.records.writers.base import BaseVisBackend, numbers_in
@@ -110,6 +114,50 @@ class Tracker(BaseVisBackend):
     def _finish(self) -> None:
         """Ends the run."""
         raise NotImplementedError(f"{type(self).__name__} does not say how its run ends")
+
+
+class InitTracker(Tracker):
+    """A writer whose library starts a run by one call, whose arguments a config gives as `init_kwargs`.
+
+    Args:
+        save_dir: The folder for its files.
+        init_kwargs: Arguments of that call.
+
+    Raises:
+        MissingExtraError: The library is not installed.
+        ArgumentError: The call takes no such argument.
+    """
+
+    package: ClassVar[str] = ""
+    """The library, and the extra that installs it."""
+    starter: ClassVar[str] = "init"
+    """What the library starts a run with."""
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(save_dir)
+        self._library = import_library(self.package, extra=self.package, why=type(self).__name__)
+        self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._library), init_kwargs)
+
+
+class LoggingTracker(InitTracker):
+    """A writer whose library has the words of Weights & Biases: `run.config`, `run.log`, `run.finish`, `Image`."""
+
+    def add_config(self, config: Any, **kwargs: Any) -> None:
+        """Writes the config as that of the run."""
+        self.experiment.config.update(config.to_dict())
+
+    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
+        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        self._log({name: self._library.Image(np.ascontiguousarray(image))}, step)
+
+    def _write(self, values: dict[str, float], step: int) -> None:
+        self._log(values, step)
+
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        self.experiment.log(values, step=step)
+
+    def _finish(self) -> None:
+        self._run.finish()
 
 
 def import_library(module: str, *, extra: str, why: str) -> Any:

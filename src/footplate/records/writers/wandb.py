@@ -5,18 +5,15 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from footplate.errors import ArgumentError
-from footplate.records.writers.tracker import Tracker, check_init_kwargs, import_library
+from footplate.records.writers.tracker import LoggingTracker
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
 
 
 @VISBACKENDS.register_module()
-class WandbVisBackend(Tracker):
+class WandbVisBackend(LoggingTracker):
     """Writes scalars, pictures and the config to a run of Weights & Biases.
 
     Scalars carry their step as a value, so that metrics by epoch and losses by iteration stand in one run. Where no
@@ -35,6 +32,8 @@ class WandbVisBackend(Tracker):
         ArgumentError: `wandb.init` takes no such argument.
     """
 
+    package = "wandb"
+
     def __init__(
         self,
         save_dir: str | None = None,
@@ -44,9 +43,7 @@ class WandbVisBackend(Tracker):
         log_code_name: str | None = None,
         watch_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(save_dir)
-        self._library = import_library("wandb", extra="wandb", why=type(self).__name__)
-        self._init_kwargs = check_init_kwargs(self._library.init, init_kwargs)
+        super().__init__(save_dir, init_kwargs)
         self._metrics = define_metric_cfg or {}
         self._commit = commit
         self._log_code_name = log_code_name
@@ -61,11 +58,6 @@ class WandbVisBackend(Tracker):
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
         """Watches the model's gradients and weights, as `watch_kwargs` say."""
         self.experiment.watch(model, **self._watch_kwargs)
-
-    def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
-        picture = self._library.Image(np.ascontiguousarray(image))
-        self.experiment.log({name: picture, "step": step}, commit=self._commit)
 
     def _start(self) -> Any:
         settings = {"dir": self.folder, **self._mode(), **self._init_kwargs}
@@ -82,11 +74,8 @@ class WandbVisBackend(Tracker):
                 run.define_metric(**each)
         return run
 
-    def _write(self, values: dict[str, float], step: int) -> None:
-        self.experiment.log({"step": step, **values}, commit=self._commit)
-
-    def _finish(self) -> None:
-        self._run.finish()
+    def _log(self, values: dict[str, Any], step: int) -> None:
+        self.experiment.log({**values, "step": step}, commit=self._commit)
 
     def _mode(self) -> dict[str, str]:
         mode = self._init_kwargs.get("mode") or os.environ.get("WANDB_MODE")
