@@ -1,6 +1,6 @@
 import torch
 
-from footplate.tasks.blocks import Convolution, Residual
+from footplate.models import Convolution, Residual
 
 
 def test_a_convolution_keeps_or_halves_the_size() -> None:
@@ -15,3 +15,16 @@ def test_a_residual_block_without_weights_passes_its_input() -> None:
     torch.nn.init.zeros_(block.second.weight)
     inputs = torch.rand(1, 4, 6, 6)
     assert torch.equal(block(inputs), inputs)
+
+
+def test_a_residual_block_that_halves_the_size_passes_its_input_through_a_convolution() -> None:
+    block = Residual(3, 5, stride=2).eval()
+    torch.nn.init.zeros_(block.second.weight)
+    inputs = torch.randn(2, 3, 8, 6)
+    assert torch.equal(block(inputs), torch.relu(block.shortcut(inputs)))
+    assert block(inputs).shape == (2, 5, 4, 3)
+
+
+def test_a_residual_block_of_one_form_has_no_weights_beside_its_two_convolutions() -> None:
+    kept = [name for name, _ in Residual(4).named_parameters()]
+    assert kept == ["first.0.weight", "first.1.weight", "first.1.bias", "second.weight", "norm.weight", "norm.bias"]

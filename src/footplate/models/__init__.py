@@ -9,6 +9,7 @@ from footplate.models.averaging import (
 )
 from footplate.models.base_model import BaseModel
 from footplate.models.base_module import BaseModule, ModuleDict, ModuleList, Sequential, initialize
+from footplate.models.blocks import Convolution, Residual
 from footplate.models.initializers import (
     BaseInit,
     Caffe2XavierInit,
@@ -35,6 +36,7 @@ __all__ = [
     "BaseTTAModel",
     "Caffe2XavierInit",
     "ConstantInit",
+    "Convolution",
     "ExponentialMovingAverage",
     "ImgDataPreprocessor",
     "KaimingInit",
@@ -43,6 +45,7 @@ __all__ = [
     "MomentumAnnealingEMA",
     "NormalInit",
     "PretrainedInit",
+    "Residual",
     "Sequential",
     "SmallResNet",
     "StochasticWeightAverage",

@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
 from footplate.models.base_module import BaseModule, InitCfg
+from footplate.models.blocks import Convolution, Residual
 from footplate.registry import MODELS
 
 
@@ -47,12 +47,12 @@ class SmallResNet(BaseModule):
             raise ArgumentError(
                 "one stage or more, each with a width and a depth", key="depths", found=(widths, depths)
             )
-        self.stem = _Convolution(in_channels, widths[0], stride=stem_stride)
+        self.stem = Convolution(in_channels, widths[0], stride=stem_stride)
         before = [widths[0], *widths]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                _Residual(before[number], width, stride=2 if number else 1),
-                *(_Residual(width, width) for _ in range(depth - 1)),
+                Residual(before[number], width, stride=2 if number else 1),
+                *(Residual(width) for _ in range(depth - 1)),
             )
             for number, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
@@ -67,29 +67,3 @@ class SmallResNet(BaseModule):
             features = stage(features)
             found.append(features)
         return tuple(found)
-
-
-class _Convolution(nn.Sequential):
-    """Convolution, batch normalisation, ReLU."""
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
-        super().__init__(
-            nn.Conv2d(in_channels, channels, 3, stride, 1, bias=False), nn.BatchNorm2d(channels), nn.ReLU(inplace=True)
-        )
-
-
-class _Residual(nn.Module):
-    """Two convolutions around which the input also passes."""
-
-    def __init__(self, in_channels: int, channels: int, *, stride: int = 1) -> None:
-        super().__init__()
-        self.first = _Convolution(in_channels, channels, stride=stride)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
-        self.norm = nn.BatchNorm2d(channels)
-        self.shortcut = nn.Sequential()
-        if in_channels != channels or stride != 1:
-            self.shortcut.append(nn.Conv2d(in_channels, channels, 1, stride, bias=False))
-            self.shortcut.append(nn.BatchNorm2d(channels))
-
-    def forward(self, inputs: Tensor) -> Tensor:
-        return F.relu(self.shortcut(inputs) + self.norm(self.second(self.first(inputs))))

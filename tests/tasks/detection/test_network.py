@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -44,7 +46,8 @@ def test_every_part_learns() -> None:
     assert all(parameter.grad is not None for parameter in model.parameters())
 
 
-@pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 4}])
-def test_stages_that_make_no_sense_are_refused(arguments: dict[str, int]) -> None:
+@pytest.mark.parametrize("arguments", [{"widths": (8, 8)}, {"levels": 0}, {"levels": 3}])
+def test_stages_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
+    settings: dict[str, Any] = {"widths": (8, 8, 12), "depths": (1, 1, 1), "levels": 2, "head_width": 8}
     with pytest.raises(ArgumentError, match="each stage has a width and a depth"):
-        PyramidDetector(3, **arguments)  # type: ignore[arg-type]
+        PyramidDetector(3, **{**settings, **arguments})

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
-from footplate.tasks.blocks import Convolution, Residual
+from footplate.models import Convolution
+from footplate.tasks.pyramid import Pyramid
 
 _PRIOR = 0.01  # how likely a class is at a position before anything is learned
 
@@ -30,73 +30,51 @@ class Grid(NamedTuple):
     strides: Tensor
 
 
-class PyramidDetector(nn.Module):
-    """Residual encoder, decoder with lateral connections, and a head at each level of the decoder.
+class PyramidDetector(Pyramid):
+    """A pyramid with a head at each of its levels.
 
     A position's box is given by its four distances to the box's sides, in units of the level's stride.
 
     Args:
         num_classes: How many classes there are.
-        widths: Channels of the stages; each has half the resolution of the one before, the first half the picture's.
-        depths: Residual blocks of each stage.
+        widths: As of `Pyramid`.
+        depths: As of `Pyramid`.
         levels: How many of the deepest stages have a head.
         head_width: Channels within a head.
 
     Raises:
         ArgumentError: `widths` and `depths` differ in number, or `levels` are not among them.
 
-    Source: Tian et al., "FCOS", arXiv:1904.01355; Lin et al., "Feature Pyramid Networks", arXiv:1612.03144.
+    Source: Tian et al., "FCOS", arXiv:1904.01355.
 
     Example:
-        >>> grid = PyramidDetector(10)(torch.zeros(1, 3, 64, 64))
+        >>> network = PyramidDetector(10, widths=(8, 8, 8), depths=(1, 1, 1), levels=2, head_width=8)
+        >>> grid = network(torch.zeros(1, 3, 64, 64))
         >>> grid.scores.shape, grid.boxes.shape
-        (torch.Size([1, 336, 10]), torch.Size([1, 336, 4]))
+        (torch.Size([1, 320, 10]), torch.Size([1, 320, 4]))
     """
 
     def __init__(
         self,
         num_classes: int,
         *,
-        widths: Sequence[int] = (32, 64, 128, 192),
-        depths: Sequence[int] = (1, 1, 2, 2),
-        levels: int = 3,
-        head_width: int = 64,
+        widths: Sequence[int],
+        depths: Sequence[int],
+        levels: int,
+        head_width: int,
     ) -> None:
-        super().__init__()
         if len(widths) != len(depths) or not 1 <= levels < len(widths):
             raise ArgumentError(
                 "each stage has a width and a depth, and the first has no head", key="depths", found=(widths, depths)
             )
-        self.stem = Convolution(3 * 4, widths[0])
-        self.stages = nn.ModuleList(
-            nn.Sequential(*(Residual(width) for _ in range(depth))) for width, depth in zip(widths, depths, strict=True)
-        )
-        self.down = nn.ModuleList(
-            Convolution(fine, coarse, stride=2) for fine, coarse in zip(widths, widths[1:], strict=False)
-        )
-        deepest = widths[-levels:]
-        steps = list(zip(deepest, deepest[1:], strict=False))[::-1]
-        self.up = nn.ModuleList(Convolution(coarse, fine, size=1) for fine, coarse in steps)
-        self.lateral = nn.ModuleList(Convolution(fine, fine, size=1) for fine, _ in steps)
-        self.merge = nn.ModuleList(Convolution(fine, fine) for fine, _ in steps)
-        self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in reversed(deepest))
-        self.stride = 2 ** len(widths)
+        super().__init__(widths, depths, levels=levels)
+        self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:
         """Returns classes and boxes at every position for pictures ``(N, 3, H, W)``, which may have any size."""
-        height, width = inputs.shape[-2:]
-        inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))
-        features = self.stem(F.pixel_unshuffle(inputs, 2))
-        encoded: list[Tensor] = [self.stages[0](features)]
-        for down, stage in zip(self.down, list(self.stages)[1:], strict=True):
-            encoded.append(stage(down(encoded[-1])))
-        decoded: list[Tensor] = [encoded[-1]]
-        for up, lateral, merge, finer in zip(self.up, self.lateral, self.merge, encoded[-2::-1], strict=False):
-            enlarged = F.interpolate(up(decoded[-1]), scale_factor=2, mode="nearest")
-            decoded.append(merge(enlarged + lateral(finer)))
         found = [
             head(level, self.stride >> place)
-            for place, (head, level) in enumerate(zip(self.heads, decoded, strict=True))
+            for place, (head, level) in enumerate(zip(self.heads, self.decode(inputs), strict=True))
         ]
         scores, boxes, points, strides = zip(*found, strict=True)
         return Grid(torch.cat(scores, 1), torch.cat(boxes, 1), torch.cat(points), torch.cat(strides))
