@@ -2,11 +2,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
+import torch.distributed as dist
 
 from footplate.distributed import (
     barrier,
     broadcast_object,
     collect_results,
+    collectives,
     gather_objects,
     get_rank,
     get_world_size,
@@ -65,18 +68,61 @@ def test_a_function_of_the_first_process_keeps_its_name() -> None:
     assert (master_only(save).__name__, master_only(save).__doc__) == ("save", "Saves.")
 
 
-def collect(sizes: list[int]) -> list[list[int]]:
+def collect(sizes: list[int]) -> list[list[int] | None]:
     rank, world = get_rank(), get_world_size()
     found = []
     for size in sizes:
         padded = -(-size // world) * world
         found.append(collect_results([index % size for index in range(rank, padded, world)], size))
-        found.append(collect_results(list(range(rank, size, world)), size))
+        found.append(collect_results(list(range(rank, size, world)), size, "gpu"))
     return found
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_results_come_in_the_order_of_the_data_set(on_ranks: Callable[..., list[Any]], world: int) -> None:
-    sizes = [1, 2, 5, 6, 7]
+def test_results_come_to_the_first_rank_in_the_order_of_the_data_set(
+    on_ranks: Callable[..., list[Any]], world: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(collectives, "_PIECE", 2)
+    sizes = [1, 2, 5, 6, 7, 13]
     expected = [list(range(size)) for size in sizes for _ in range(2)]
-    assert on_ranks(world, collect, sizes) == [expected] * world
+    assert on_ranks(world, collect, sizes) == [expected] + [[None] * len(expected)] * (world - 1)
+
+
+def largest_message() -> int:
+    sent: list[int] = []
+    gather = dist.gather
+
+    def noting(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        sent.append(tensor.numel())
+        gather(tensor, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(dist, "gather", noting)
+        patch.setattr(collectives, "_PIECE", 8)
+        collect_results([b"x" * 1000] * 100, 200)
+    assert len(sent) == 13
+    return max(sent)
+
+
+def test_a_piece_at_a_time_bounds_what_is_sent(on_ranks: Callable[..., list[Any]]) -> None:
+    assert all(size < 9000 for size in on_ranks(2, largest_message))
+
+
+@pytest.mark.parametrize(
+    ("config", "accelerator", "asked", "way"),
+    [
+        ("cpu:gloo,cuda:nccl", "cuda", "cpu", "cpu"),
+        ("cpu:gloo,cuda:nccl", "cuda", "gpu", "cuda"),
+        ("cuda:nccl", "cuda", "cpu", "cuda"),
+        ("cpu:gloo,cuda:gloo", None, "gpu", "cpu"),
+        ("cpu:gloo", "cuda", "gpu", "cpu"),
+    ],
+)
+def test_results_travel_where_they_are_asked_to_if_there_is_a_way(
+    monkeypatch: pytest.MonkeyPatch, config: str, accelerator: str | None, asked: str, way: str
+) -> None:
+    monkeypatch.setattr(dist, "get_backend_config", lambda: config)
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator is not None)
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator or "cpu"))
+    monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
+    assert collectives._way(asked).type == way

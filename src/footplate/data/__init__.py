@@ -6,6 +6,7 @@ from footplate.data.building import build_dataloader, check_dataloader
 from footplate.data.collate import default_collate, pseudo_collate
 from footplate.data.compose import Compose
 from footplate.data.dataset_wrappers import ClassBalancedDataset, ConcatDataset, RepeatDataset
+from footplate.data.kept_samples import KeptSamples
 from footplate.data.loader import SampleLoader, batches, endless_batches
 from footplate.data.record_store import RecordStore
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
@@ -21,6 +22,7 @@ __all__ = [
     "ConcatDataset",
     "DefaultSampler",
     "InfiniteSampler",
+    "KeptSamples",
     "LoadImageFromFile",
     "RecordStore",
     "RepeatDataset",

@@ -3,7 +3,7 @@
 import copy
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Literal, TypeAlias
 
 import numpy as np
@@ -44,7 +44,8 @@ class BaseDataset(Dataset[Any]):
         lazy_init: Read the annotation file later, in `full_init`.
         max_refetch: How many other samples are tried in place of one that was given up.
         keep_in_memory: Keep what the first so many transforms make of every record, and apply only the others
-            again; True: the leading transforms that say `keepable = True`, as loading ones do.
+            again; True: the leading transforms that say `keepable = True`, as loading ones do. A loader's `cache`
+            does the same, and looks first whether there is room.
         on_error: "stop", or "skip": a record that cannot be read is treated as one that the pipeline gave up,
             counted in `skipped`, with a warning for each.
 
@@ -91,7 +92,7 @@ class BaseDataset(Dataset[Any]):
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
         self._keep_in_memory = keep_in_memory
-        self._kept: KeptSamples | None = None
+        self.kept: KeptSamples | None = None
         if not lazy_init:
             self.full_init()
 
@@ -124,7 +125,9 @@ class BaseDataset(Dataset[Any]):
                 give_back_memory()  # after the records themselves are gone
         self._fully_initialized = True
         if self._keep_in_memory:
-            self._kept = self._keep_samples(self._keep_in_memory)
+            kept = KeptSamples(self.pipeline, self._keep_in_memory)
+            kept.fill(self.first_samples(kept.first, range(len(self))))
+            self.kept = kept
 
     def load_data_list(self) -> list[Any]:
         """Returns the records of the annotation file, each as `parse_data_info` made it.
@@ -179,9 +182,14 @@ class BaseDataset(Dataset[Any]):
 
     def prepare_data(self, idx: int) -> Any:
         """Returns what the pipeline makes of one record, None if it gives it up."""
-        if self._kept is not None and self._kept.pipeline is self.pipeline:
-            return self._kept[idx]
+        if self.kept is not None and self.kept.pipeline is self.pipeline:
+            return self.kept[idx]
         return self.pipeline(self.get_data_info(idx))
+
+    def first_samples(self, first: Transform, indices: Iterable[int]) -> Iterator[Any]:
+        """Yields what the first transforms make of some records, None for one that is skipped; see `cache`."""
+        for idx in indices:
+            yield self._readable(lambda at: first(self.get_data_info(at)), idx)
 
     def get_subset_(self, indices: Indices) -> None:
         """Keeps only some records.
@@ -198,8 +206,8 @@ class BaseDataset(Dataset[Any]):
             self.data_list = self.data_list.subset(chosen)
         else:
             self.data_list = [copy.deepcopy(self.data_list[at]) for at in chosen]
-        if self._kept is not None:
-            self._kept = self._kept.subset(chosen)
+        if self.kept is not None:
+            self.kept = self.kept.subset(chosen)
 
     def get_subset(self, indices: Indices) -> Self:
         """Returns a data set of some records, as `get_subset_` chooses them."""
@@ -223,15 +231,6 @@ class BaseDataset(Dataset[Any]):
                 raise DataError(f"the pipeline gave up sample {idx}, and a test wants every sample")
             idx = int(np.random.randint(len(self)))
         raise DataError(f"the pipeline gave up {self.max_refetch + 1} samples in a row")
-
-    def _keep_samples(self, number: bool | int) -> KeptSamples:
-        kept = KeptSamples(self.pipeline, number)
-
-        def read(idx: int) -> Any:
-            return kept.first(self.get_data_info(idx))
-
-        kept.fill(self._readable(read, idx) for idx in range(len(self)))
-        return kept
 
     def _readable(self, read: Callable[[int], Any], idx: int) -> Any:
         """Returns what `read` makes of one record, None if it cannot be read and may be skipped."""

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
 from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, nearest, origin_of
@@ -16,7 +17,7 @@ from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS
 
 _logger = logging.getLogger("footplate.data")
 _TORCH_KEYS = tuple(inspect.signature(DataLoader.__init__).parameters)[1:]
-_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed")
+_KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed", "cache")
 _TIMEOUT = 600  # seconds without a batch, after which workers are taken to hang
 _WORKER_KEYS = (
     "persistent_workers",
@@ -31,9 +32,9 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     """Returns the loader that a section describes.
 
     Args:
-        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, and any argument of
+        cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
             torch's DataLoader. A plain DataLoader becomes a `SampleLoader` over its parts; any other loader
-            is returned.
+            is returned. `cache`, "memory" or "device", keeps samples behind the transforms that are always the same.
         seed: Of order and augmentation.
         default_collate: The name of the collate function where the section names none.
 
@@ -51,6 +52,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     settings = dict(cfg)
     offset = get_rank() if settings.pop("diff_rank_seed", False) else 0
     dataset = _build_dataset(settings.pop("dataset"))
+    _keep(dataset, settings)
     settings["collate_fn"] = _build_function(settings.get("collate_fn"), default_collate)
     settings["worker_init_fn"] = _build_worker_init(
         settings.get("worker_init_fn"), num_workers=settings.get("num_workers", 0), rank=get_rank(), seed=seed
@@ -113,7 +115,19 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
         raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
 
 
+def _keep(dataset: Any, settings: dict[str, Any]) -> None:
+    """Keeps the samples where `cache` says so; none of what is on the device goes through workers."""
+    cache = read_cache(settings.pop("cache", None))
+    if cache is None:
+        return
+    if keep_samples(dataset, cache) == "device":
+        idle = [key for key in ("num_workers", "pin_memory") if settings.pop(key, None)]
+        if idle:
+            _logger.info("%s: without effect, since samples are on the device", ", ".join(idle))
+
+
 def _check_numbers(cfg: Mapping[str, Any]) -> None:
+    read_cache(cfg.get("cache"))
     for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1)):
         value = cfg.get(key)
         if value is not None:

@@ -1,7 +1,7 @@
 """A loader whose batches are a function of seed, epoch and number."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import count, islice
+from itertools import count, islice, repeat
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from torch.utils.data import BatchSampler, DataLoader, Sampler
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
+from footplate.data.tails import Tail
 from footplate.data.workers import Whereabouts, WorkerStart
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
@@ -28,11 +29,16 @@ class SampleLoader(DataLoader[Any]):
         seed: Of order and augmentation.
         batch_size: Samples a batch; None gives samples as they are.
         shuffle: Of the default sampler.
-        sampler: Yields indices; by default a DefaultSampler.
+        sampler: Yields indices; by default a DefaultSampler. With its `round_up=False` a rank that has no sample left
+            for a last batch reads one again, so that all ranks have equally many batches; see `share`.
         batch_sampler: Yields lists of indices; it replaces batch_size, shuffle, sampler and drop_last.
         drop_last: Leave out an incomplete last batch.
         num_batch_per_epoch: End a pass after so many batches.
         options: Further arguments of torch's DataLoader.
+
+    Attributes:
+        share: How much the mean loss of the last batch weighs, so that the mean over ranks is the mean over samples: 1,
+            but in an uneven last round the samples of this rank over the mean of all, 0 where it has none.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
@@ -60,6 +66,12 @@ class SampleLoader(DataLoader[Any]):
         self._unseeded = [each for each in _samplers(self) if getattr(each, "generator", self) is None]
         self._plan = _Plan(self, limit=num_batch_per_epoch)
         self._reader = self._build_reader(options)
+        self.share = 1.0
+
+    @property
+    def uneven(self) -> bool:
+        """Whether a pass may end with batches of unequal size on several ranks."""
+        return self._plan.tail is not None
 
     @property
     def endless(self) -> bool:
@@ -76,10 +88,15 @@ class SampleLoader(DataLoader[Any]):
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
-        for batch in self._reader:
+        for batch, share in zip(self._reader, self._plan.shares(), strict=False):
+            self.share = share
             if type(batch) is ReadFailure:
                 batch.throw()
             yield batch
+
+    def batches_from(self, sample: int) -> int:
+        """Returns how many batches of a pass are left when a rank has had so many of its samples."""
+        return self._plan.batches_from(sample)
 
     def peek(self) -> Any:
         """Returns the first batch, read in this process; None without batches.
@@ -123,13 +140,55 @@ class _Plan(Sampler[BatchKey]):
         self.start = 0
         self.sample: int | None = None
         self._rank, self._world_size = get_rank(), get_world_size()
+        self.tail = self._uneven_tail()
 
     def __iter__(self) -> Iterator[BatchKey]:
         # The numbers are bound here, so that passes that overlap do not disturb each other.
         stop = None if self.limit is None else max(self.limit - self.start, 0)
-        return islice(self._keys(self.epoch, self.start, self.sample), stop)
+        keys = self._keys(self.epoch, self.start, self.sample)
+        return islice(keys if self.tail is None else self._evened(keys, self.tail, self.epoch, self._first), stop)
+
+    def shares(self) -> Iterator[float]:
+        """Yields the share of each batch of the present pass, see `SampleLoader`, and 1 behind the last one."""
+        if self.tail is None:
+            return repeat(1.0)
+        return (self.tail.share(done, self.batch_size) for done in count(self._first, self.batch_size))
+
+    def batches_from(self, sample: int) -> int:
+        """Returns how many batches of a pass are left when a rank has had so many of its samples."""
+        if self.tail is not None:
+            return self.tail.batches_from(sample, self.batch_size, drop_last=self.drop_last)
+        sampler: Any = self.sampler
+        left = len(sampler) - sample
+        return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
+
+    @property
+    def _first(self) -> int:
+        """How many of this rank's samples lie before the present pass."""
+        return self.start * self.batch_size if self.sample is None else self.sample
+
+    def _uneven_tail(self) -> Tail | None:
+        sampler = self.sampler
+        plain = self.batch_sampler is None or type(self.batch_sampler) is BatchSampler
+        if not plain or not isinstance(sampler, DefaultSampler) or sampler.round_up:
+            return None
+        return Tail(sampler.size, self._rank, self._world_size) if sampler.size % self._world_size else None
+
+    def _evened(self, keys: Iterator[BatchKey], tail: Tail, epoch: int, first: int) -> Iterator[BatchKey]:
+        """Leaves a batch out, or reads a sample once more, where other ranks have a batch less or more."""
+        left = tail.batches_from(first, self.batch_size, drop_last=self.drop_last)
+        yield from islice(keys, left)
+        own = max(tail.own, first)
+        if -(-(own - first) // self.batch_size) < left:
+            position = self._rank + own * self._world_size
+            sampler: Any = self.sampler
+            again = [sampler.at(position, epoch)]
+            yield BatchKey(epoch, range(position, position + 1), again, self.batch_sampler is None)
 
     def __len__(self) -> int:
+        if self.tail is not None:
+            length = self.batches_from(0)
+            return length if self.limit is None else min(length, self.limit)
         batches_or_samples = self.sampler if self.batch_sampler is None else self.batch_sampler
         length = len(batches_or_samples)  # type: ignore[arg-type]
         return length if self.limit is None else min(length, self.limit)

@@ -4,9 +4,11 @@ import ctypes
 import pickle
 import sys
 from collections.abc import Iterable, Sequence
+from multiprocessing import context
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 
@@ -31,8 +33,9 @@ class RecordStore(Sequence[Any]):
         for record in records:
             content += pickle.dumps(record, protocol=pickle.HIGHEST_PROTOCOL)
             ends.append(len(content))
-        self._content: NDArray[np.uint8] = np.frombuffer(bytes(content), dtype=np.uint8)
+        self._content: NDArray[np.uint8] = np.frombuffer(content, dtype=np.uint8)
         self._ends: NDArray[np.int64] = np.asarray(ends, dtype=np.int64)
+        self._shared: tuple[torch.Tensor, ...] = ()
 
     @property
     def num_bytes(self) -> int:
@@ -57,6 +60,20 @@ class RecordStore(Sequence[Any]):
 
     def __len__(self) -> int:
         return len(self._ends) - 1
+
+    def __getstate__(self) -> dict[str, Any]:
+        if context.get_spawning_popen() is None:
+            return {**vars(self), "_shared": ()}
+        if not self._shared:  # a worker that is spawned rather than forked is to see the same bytes, not a copy
+            shared = [torch.from_numpy(each.copy()) for each in (self._content, self._ends)]
+            self._shared = tuple(each.share_memory_() for each in shared)  # type: ignore[no-untyped-call]
+            self._content, self._ends = (each.numpy() for each in self._shared)
+        return {"_shared": self._shared}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        if "_content" not in state:
+            self._content, self._ends = (each.numpy() for each in self._shared)
 
 
 def give_back_memory() -> None:

@@ -23,7 +23,8 @@ class DefaultSampler(Sampler[int]):
         dataset: What is sampled; only its length is used.
         shuffle: Whether each epoch has its own order, or all have that of the data set.
         seed: Of the order; None draws one that all ranks share.
-        round_up: Repeat the first samples at the end, so that every rank takes equally many.
+        round_up: Repeat the first samples at the end, so that every rank takes equally many. Without, every sample
+            counts once; a `SampleLoader` still gives every rank equally many batches.
 
     Raises:
         DataError: The data set is empty.
@@ -48,6 +49,11 @@ class DefaultSampler(Sampler[int]):
     def set_epoch(self, epoch: int) -> None:
         """Chooses the epoch whose order comes next."""
         self.epoch = epoch
+
+    def at(self, position: int, epoch: int) -> int:
+        """Returns the sample at a place of an epoch's order, which all ranks share; behind its end it begins anew."""
+        place = position % self.size
+        return int(_permutation(self.size, self.seed + epoch)[place]) if self.shuffle else place
 
     def iterate_from(self, start: int) -> Iterator[int]:
         """Yields this rank's samples of the epoch from its `start`-th on; the cost is always the same."""

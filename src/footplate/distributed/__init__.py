@@ -10,6 +10,7 @@ from footplate.distributed.collectives import (
     is_distributed,
     is_main_process,
     master_only,
+    share_of,
 )
 from footplate.distributed.launch import initialize
 from footplate.distributed.wrappers import is_model_wrapper, unwrap_model, wrap_model
@@ -26,6 +27,7 @@ __all__ = [
     "is_main_process",
     "is_model_wrapper",
     "master_only",
+    "share_of",
     "unwrap_model",
     "wrap_model",
 ]

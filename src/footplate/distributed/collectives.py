@@ -1,15 +1,18 @@
 """What ranks tell each other."""
 
 import functools
-from collections.abc import Callable
+import pickle
+from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Literal, ParamSpec, TypeVar
 
+import torch
 import torch.distributed as dist
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _NOTHING = object()
+_PIECE = 1024  # results that travel at a time
 
 
 def is_distributed() -> bool:
@@ -57,6 +60,24 @@ def broadcast_object(value: _T, source: int = 0) -> _T:
     return box[0]
 
 
+def told_by_first(ask: Callable[[], _T]) -> _T:
+    """Returns on every rank what `ask` returned, or raises what it raised, on the first.
+
+    Only the first calls it: the others might find another answer, as in a folder that is being written to.
+    """
+    answer: _T | None = None
+    failed: Exception | None = None
+    if is_main_process():
+        try:
+            answer = ask()
+        except Exception as error:  # noqa: BLE001 - raised again, on every rank
+            failed = error
+    answer, failed = broadcast_object((answer, failed))
+    if failed is not None:
+        raise failed
+    return answer  # type: ignore[return-value]
+
+
 def gather_objects(value: _T) -> list[_T]:
     """Returns the `value` of every rank, in the order of ranks, on every rank."""
     if not is_distributed():
@@ -66,14 +87,65 @@ def gather_objects(value: _T) -> list[_T]:
     return found
 
 
-def collect_results(results: list[_T], size: int) -> list[_T]:
-    """Returns the results of all ranks in data-set order, on every rank.
+def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gpu"] = "cpu") -> list[_T] | None:
+    """Returns the results of all ranks in data-set order on the first rank, None on the others.
+
+    They travel a piece at a time, so that no rank but the first holds more than its own.
 
     Args:
         results: One entry a sample; rank r of n holds those of the samples r, r + n, r + 2n ...
         size: How many samples the data set has; entries beyond, which a sampler repeated to fill up, are dropped.
+        device: Through which memory they travel, where the processes are connected through it.
     """
-    parts = gather_objects(results)
-    rows = zip_longest(*parts, fillvalue=_NOTHING)
-    ordered = [entry for entry in chain.from_iterable(rows) if entry is not _NOTHING]
-    return ordered[:size]  # type: ignore[return-value]
+    if not is_distributed():
+        return list(results[:size])
+    rank, world = get_rank(), get_world_size()
+    own = results[: share_of(size, rank, world)]
+    way = _way(device)
+    lengths = _all_lengths(len(own), way)
+    ordered: list[Any] = []
+    for begin in range(0, max(lengths), _PIECE):
+        parts = _gather_bytes(pickle.dumps(own[begin : begin + _PIECE]), way)
+        if parts is not None:
+            rows = zip_longest(*map(pickle.loads, parts), fillvalue=_NOTHING)  # what a rank of this run has sent
+            ordered += [entry for entry in chain.from_iterable(rows) if entry is not _NOTHING]
+    return ordered if rank == 0 else None
+
+
+def share_of(size: int, rank: int, world: int) -> int:
+    """Returns how many of `size` samples are a rank's, of which each takes every `world`-th.
+
+    Example:
+        >>> [share_of(7, rank, 3) for rank in range(3)]
+        [3, 2, 2]
+    """
+    return len(range(rank, size, world))
+
+
+def _way(device: str) -> torch.device:
+    """The memory that tensors are to travel through, or the one that the processes are connected by."""
+    kinds = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
+    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    if accelerator is not None and accelerator.type in kinds and (device == "gpu" or "cpu" not in kinds):
+        return torch.device(accelerator.type, torch.accelerator.current_device_index())
+    return torch.device("cpu")
+
+
+def _all_lengths(length: int, way: torch.device) -> list[int]:
+    lengths = [torch.zeros((), dtype=torch.int64, device=way) for _ in range(get_world_size())]
+    dist.all_gather(lengths, torch.tensor(length, dtype=torch.int64, device=way))
+    return [int(each) for each in lengths]
+
+
+def _gather_bytes(content: bytes, way: torch.device) -> list[bytes] | None:
+    """Returns what every rank gave on the first rank, None on the others."""
+    lengths = _all_lengths(len(content), way)
+    padded = torch.zeros(max(lengths), dtype=torch.uint8)
+    padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    padded = padded.to(way)
+    if get_rank() != 0:
+        dist.gather(padded)
+        return None
+    found = [torch.empty_like(padded) for _ in lengths]
+    dist.gather(padded, found)
+    return [each[:length].cpu().numpy().tobytes() for each, length in zip(found, lengths, strict=True)]

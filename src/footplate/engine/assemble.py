@@ -1,16 +1,18 @@
 """The parts of a run and the order in which they are built: the one place that knows them all."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from footplate.data import build_dataloader
-from footplate.distributed import get_world_size, wrap_model
+from footplate.distributed import wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook import Hook, HookList
-from footplate.errors import ArgumentError, BuildError, at_key, check_count, check_flag, nearest, with_origins
+from footplate.engine.scaling import scale_learning_rates
+from footplate.engine.speed import made_fast
+from footplate.engine.uneven import UnevenStepHook
+from footplate.errors import ArgumentError, BuildError, at_key, check_flag, nearest, with_origins
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
@@ -19,8 +21,6 @@ from footplate.visualization import Visualizer
 if TYPE_CHECKING:
     from footplate.engine.loops import BaseTrainLoop
     from footplate.engine.runner import Runner
-
-_logger = logging.getLogger("footplate.engine")
 
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
@@ -139,8 +139,11 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
                 key="model",
                 notes=["derive it from BaseModel"],
             )
+    model = made_fast(
+        model.to(runner.device), compile=sections["compile"], channels_last=bool(sections["channels_last"])
+    )
     return wrap_model(
-        model.to(runner.device),
+        model,
         sections["model_wrapper_cfg"],
         find_unused_parameters=bool(sections["find_unused_parameters"]),
     )
@@ -228,6 +231,8 @@ def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainL
         loader = build_dataloader(dataloader, seed=runner.seed)
     with at_key("train_cfg"):
         loop: BaseTrainLoop = LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader)
+    if getattr(loader, "uneven", False):
+        runner.register_hook(UnevenStepHook())
     return loop
 
 
@@ -261,7 +266,7 @@ def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapp
     """Builds the optimizer in its wrapper, and scales its learning rate where that is asked for."""
     built = build_optim_wrapper(runner.model, optim_wrapper)
     with at_key("auto_scale_lr"):
-        _scale_lr(runner, built, auto_scale_lr or {})
+        scale_learning_rates(built, runner.train_loop.dataloader, auto_scale_lr)
     return built
 
 
@@ -274,24 +279,4 @@ def build_schedules(runner: "Runner", param_scheduler: Any) -> Any:
         epoch_length=length_of(loop.dataloader),
         max_epochs=loop.max_epochs,
         max_iters=loop.max_iters,
-    )
-
-
-def _scale_lr(runner: "Runner", optim_wrapper: Any, cfg: Mapping[str, Any]) -> None:
-    """Scales every learning rate by how the global batch differs from the one the config was made for."""
-    if not cfg.get("enable", False):
-        return
-    base = check_count("base_batch_size", cfg.get("base_batch_size"))
-    per_process = runner.train_loop.dataloader.batch_size
-    factor = per_process * get_world_size() / base
-    for group in optim_wrapper.param_groups:
-        group["lr"] *= factor
-        if "initial_lr" in group:
-            group["initial_lr"] *= factor
-    _logger.info(
-        "learning rates x %g: %d samples on each of %d processes, base_batch_size %d",
-        factor,
-        per_process,
-        get_world_size(),
-        base,
     )

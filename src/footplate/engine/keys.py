@@ -34,6 +34,8 @@ RUNNER_KEYS = (
     "preflight",
     "model_wrapper_cfg",
     "find_unused_parameters",
+    "compile",
+    "channels_last",
     "model_adapter",
     "log_file",
 )

@@ -105,9 +105,7 @@ class DataPosition:
         size = self._batch_size or 1
         if self._endless:
             return sample // (size * self._world_size)
-        left = len(self._loader.sampler) - sample // self._world_size
-        whole = left // size if self._loader.drop_last else -(-left // size)
-        return max(len(self._loader) - max(whole, 0), 0)
+        return max(len(self._loader) - self._loader.batches_from(sample // self._world_size), 0)
 
     def _sample(self, epoch: int, batch: int) -> int | None:
         if self._batch_size is None:

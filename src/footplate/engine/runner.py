@@ -79,6 +79,8 @@ class Runner:
         preflight: Whether to look before the first step if the run can save, load and validate.
         model_wrapper_cfg: What the model is wrapped in where several processes train together.
         find_unused_parameters: For such a wrapper: not all parameters take part in each loss.
+        compile: Compile the model, or the arguments of `torch.compile`; `target`, a part of it: `"backbone"`.
+        channels_last: Lay the weights of convolutions out channels last.
         model_adapter: What stands between the runner and a model of another contract.
         log_file: How large the log's file may become, in millions of bytes, and how many full ones are kept:
             `dict(max_mb=50, backups=3)`.
@@ -121,6 +123,8 @@ class Runner:
         preflight: bool = False,
         model_wrapper_cfg: Mapping[str, Any] | None = None,
         find_unused_parameters: bool = False,
+        compile: bool | Mapping[str, Any] = False,
+        channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
         log_file: Mapping[str, Any] | None = None,
     ) -> None:

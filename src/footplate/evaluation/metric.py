@@ -1,16 +1,18 @@
 """The base class of metrics."""
 
 import pickle
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
 
-from footplate.distributed import broadcast_object, collect_results, is_main_process
-from footplate.errors import ArgumentError, DataError
+from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, share_of
+from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
 
 _Result = TypeVar("_Result")
@@ -23,8 +25,11 @@ class BaseMetric(ABC, Generic[_Result]):
     `compute_metrics`. In a run of several processes the entries of all are put together in data-set order,
     and those of samples that a sampler repeated are dropped.
 
+    A metric that needs only the sum of its entries overrides `added` too. Then no more than the sum is kept, whatever
+    the size of the data set, and `compute_metrics` is given one entry for each process.
+
     Args:
-        collect_device: Where results of other processes arrive, "cpu" or "gpu".
+        collect_device: Through which memory results of other processes travel, "cpu" or "gpu".
         prefix: Put before the names of the values: `prefix/name`; by default the class's `default_prefix`.
         collect_dir: Accepted for configs that set it; results travel through the process group.
 
@@ -53,7 +58,7 @@ class BaseMetric(ABC, Generic[_Result]):
         self.collect_device = collect_device
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
-        self.results: list[_Result] = []
+        self.results: list[_Result] = [] if type(self).added is BaseMetric.added else RunningSum(self.added)
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -81,6 +86,10 @@ class BaseMetric(ABC, Generic[_Result]):
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
         """Returns the values by name; called in the main process with the results of all."""
 
+    def added(self, one: _Result, other: _Result) -> _Result:
+        """Returns the sum of two entries, where a metric needs no more; of whole numbers it is always the same."""
+        raise NotImplementedError(f"the entries of {type(self).__name__} are kept one by one")
+
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values of all results since the last call, the same in every process.
 
@@ -88,24 +97,56 @@ class BaseMetric(ABC, Generic[_Result]):
             size: The number of samples in the data set.
 
         Raises:
-            DataError: No process has a result.
+            DataError: No process has a result, or the first one could not compute the values.
             ArgumentError: `compute_metrics` gives no dict of values by name.
         """
-        results = collect_results(_on_cpu(self.results), size)
+        results = self._collected(size)
         self.results.clear()
+        outcome = None if results is None else self._outcome(results)
+        told: Any = broadcast_object(_Failure.of(outcome) if isinstance(outcome, Exception) else outcome)
+        if isinstance(outcome, Exception):
+            raise outcome
+        if isinstance(told, _Failure):
+            raise DataError(f"the metric '{type(self).__name__}' failed on the first rank: {told.words}")
+        values: dict[str, Any] = told
+        return values
+
+    def _collected(self, size: int) -> list[_Result] | None:
+        """The results of all processes, in the first one."""
+        if not isinstance(self.results, RunningSum):
+            return collect_results(_on_cpu(self.results), size, self.collect_device)
+        own = self.results.of_first(share_of(size, get_rank(), get_world_size()))
+        return collect_results(_on_cpu(own), sys.maxsize, self.collect_device)
+
+    def _outcome(self, results: list[_Result]) -> dict[str, Any] | Exception:
+        """The values by name, or what kept them from being computed, which all processes are to learn."""
+        name = type(self).__name__
         if not results:
-            raise DataError(
-                f"the metric '{type(self).__name__}' has seen no sample",
+            return DataError(
+                f"the metric '{name}' has seen no sample",
                 notes=["is the data set empty, or does process() append nothing to self.results?"],
             )
-        found = self.compute_metrics(results) if is_main_process() else {}
-        if not isinstance(found, Mapping) or not all(isinstance(name, str) for name in found):
-            what = f"compute_metrics of '{type(self).__name__}' returns a dict of values by name"
-            raise ArgumentError(what, found=found)
-        return broadcast_object({self._named(name): value for name, value in found.items()})
+        try:
+            found = self.compute_metrics(results)
+        except Exception as error:
+            return error
+        if not isinstance(found, Mapping) or not all(isinstance(each, str) for each in found):
+            return ArgumentError(f"compute_metrics of '{name}' returns a dict of values by name", found=found)
+        return {self._named(each): value for each, value in found.items()}
 
     def _named(self, name: str) -> str:
         return f"{self.prefix}/{name}" if self.prefix else name
+
+
+class _Failure(NamedTuple):
+    """What the other processes are told of an error in the first one."""
+
+    words: str
+
+    @staticmethod
+    def of(error: Exception) -> "_Failure":
+        text = error.message if isinstance(error, FootplateError) else f"{type(error).__name__}: {error}"
+        return _Failure(text.strip().partition("\n")[0])
 
 
 @METRICS.register_module()

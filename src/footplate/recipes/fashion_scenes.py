@@ -1,12 +1,12 @@
 """The data set of composed scenes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 
-from footplate.data import Compose
+from footplate.data import Compose, KeptSamples
 from footplate.errors import ArgumentError, at_key, check_count, nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
@@ -57,6 +57,8 @@ class FashionScenes:
         (500, (64, 64, 3))
     """
 
+    makes_samples: ClassVar[bool] = True  # which costs more than to keep them
+
     def __init__(
         self,
         split: Split = "train",
@@ -74,6 +76,7 @@ class FashionScenes:
         self._style = _build_style(style or {})
         with at_key("pipeline"):
             self.pipeline = Compose(pipeline)
+        self.kept: KeptSamples | None = None
 
     @property
     def metainfo(self) -> dict[str, Any]:
@@ -84,7 +87,11 @@ class FashionScenes:
         return self._length
 
     def __getitem__(self, index: int) -> Any:
-        return self.pipeline(self.sample(index))
+        return self.pipeline(self.sample(index)) if self.kept is None else self.kept[index]
+
+    def first_samples(self, first: Compose, indices: Iterable[int]) -> Iterator[Any]:
+        """Yields what the first transforms make of some scenes, which a loader's `cache` keeps."""
+        return (first(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:
         """Composes the scene of that number.

@@ -11,10 +11,13 @@ class BaseTransform(ABC):
     each sample.
 
     Attributes:
-        keepable: Whether the result is always the same and worth keeping, see `BaseDataset`'s keep_in_memory.
+        keepable: Whether the result is always the same and worth keeping, see `BaseDataset`'s keep_in_memory. A
+            subclass that overrides `transform` says it anew.
+        fixed: Whether the result is always the same, though it need not be worth keeping; see a loader's `cache`.
     """
 
     keepable: ClassVar[bool] = False
+    fixed: ClassVar[bool] = False
 
     @abstractmethod
     def transform(self, results: dict[str, Any]) -> Any:

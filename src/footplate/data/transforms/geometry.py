@@ -6,7 +6,7 @@ height, `crop_size` and `size` are height and width.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -113,6 +113,8 @@ class Pad(BaseTransform):
     Raises:
         ArgumentError: Not exactly one of `size` and `size_divisor` is given, or one is not positive.
     """
+
+    keepable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,8 @@ class ResizeEdge(BaseTransform):
     Raises:
         ArgumentError: `scale` is not positive, or there is no such edge.
     """
+
+    keepable: ClassVar[bool] = True
 
     def __init__(self, scale: int, edge: Edge = "short") -> None:
         if edge not in get_args(Edge):
@@ -55,6 +57,8 @@ class CenterCrop(BaseTransform):
     Raises:
         ArgumentError: A length is not positive.
     """
+
+    keepable: ClassVar[bool] = True
 
     def __init__(self, crop_size: int | tuple[int, int]) -> None:
         self.crop_size = _check_size("crop_size", crop_size)

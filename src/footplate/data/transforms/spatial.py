@@ -1,6 +1,6 @@
 """Resizing and flipping pictures together with their boxes, masks and label maps."""
 
-from typing import Any, Literal, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,8 @@ class Resize(BaseTransform):
         >>> Resize((1333, 800), keep_ratio=True)({"img": np.zeros((480, 640, 3), np.uint8)})["img"].shape
         (800, 1067, 3)
     """
+
+    keepable: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -78,6 +78,7 @@ class OptimWrapper:
             self._make_rates_tensors()
         self.keeps_gradients = False
         self._has_spent_gradients = False
+        self.loss_share = 1.0  # how much the next loss weighs beside those of other ranks
         self._inner_count = 0
         self._max_counts = -1
         self._short_round_begin, self._short_round = -1, accumulative_counts
@@ -144,7 +145,9 @@ class OptimWrapper:
         self.optimizer.zero_grad(**kwargs)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` as its gradients are to be summed: divided by the length of the round."""
+        """Returns `loss` as its gradients are to be summed: times its share, divided by the length of the round."""
+        if self.loss_share != 1:
+            loss = loss * self.loss_share
         if self._accumulative_counts == 1:
             return loss
         in_short_round = 0 <= self._short_round_begin <= self._inner_count

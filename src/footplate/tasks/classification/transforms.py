@@ -1,7 +1,7 @@
 """The last step of a classification pipeline."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -36,6 +36,8 @@ class PackInputs:
     Raises:
         DataError: There is no picture.
     """
+
+    fixed: ClassVar[bool] = True
 
     def __init__(
         self,

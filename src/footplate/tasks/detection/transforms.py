@@ -1,7 +1,7 @@
 """The last step of a detection pipeline."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +38,8 @@ class PackDetInputs:
     Raises:
         DataError: There is no picture, or boxes and labels differ in number.
     """
+
+    fixed: ClassVar[bool] = True
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS, *, with_masks: bool = True) -> None:
         self.meta_keys = tuple(meta_keys)

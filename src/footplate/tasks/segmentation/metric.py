@@ -95,6 +95,10 @@ class IoUMetric(BaseMetric[Areas]):
         """Returns the values; none where predictions were only written."""
         return {} if self.format_only else super().evaluate(size)
 
+    def added(self, one: Areas, other: Areas) -> Areas:
+        """Returns the pixels of both."""
+        return Areas(*(first + second for first, second in zip(one, other, strict=True)))
+
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
         """Returns the means by name and logs the table of classes."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))

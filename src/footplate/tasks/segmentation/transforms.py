@@ -1,7 +1,7 @@
 """The last step of a segmentation pipeline."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -37,6 +37,8 @@ class PackSegInputs:
     Raises:
         DataError: There is no picture, or a label is none of the data set's `num_classes`.
     """
+
+    fixed: ClassVar[bool] = True
 
     def __init__(self, meta_keys: Sequence[str] = _META_KEYS) -> None:
         self.meta_keys = tuple(meta_keys)

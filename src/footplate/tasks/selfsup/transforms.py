@@ -1,7 +1,7 @@
 """Views of a picture, and the last step of a pipeline."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -75,6 +75,8 @@ class PackSelfSupInputs:
         DataError: There is no picture.
         ArgumentError: There is no such part.
     """
+
+    fixed: ClassVar[bool] = True
 
     def __init__(
         self,

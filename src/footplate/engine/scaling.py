@@ -1,0 +1,75 @@
+"""Learning rates for another batch than the one a config was made for."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.distributed import get_world_size
+from footplate.errors import ArgumentError, check_count, check_flag, nearest, origin_of
+
+_logger = logging.getLogger("footplate.engine")
+_KEYS = ("enable", "base_batch_size")
+_RATES = ("lr", "initial_lr")
+# Optimizers that find their own step: an lr of theirs is a factor of it, and stays.
+_FREE_OF_RATES = ("DAdapt", "Prodigy")
+
+
+def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
+    """Scales every learning rate by how the global batch differs from the one the config was made for.
+
+    Args:
+        optim_wrapper: The wrapper of the optimizer, or of several.
+        loader: The training loader.
+        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples of one iteration on all processes together.
+
+    Raises:
+        ArgumentError: A key is unknown, a value makes no sense, or the loader does not tell its batch size.
+
+    Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
+    """
+    for key in cfg or ():
+        if key not in _KEYS:
+            near = nearest(str(key), _KEYS)
+            raise ArgumentError(f"auto_scale_lr has no '{key}'", key=str(key), suggestion=near, origin=origin_of(cfg))
+    if cfg is None or not check_flag("enable", cfg.get("enable", False)):
+        return
+    base = check_count("base_batch_size", cfg.get("base_batch_size"))
+    batch, processes = _batch_size(loader), get_world_size()
+    factor = batch * processes / base
+    words = [_scaled(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()]
+    _logger.info(
+        "auto_scale_lr: %d x %d samples on %d processes = %d, / base_batch_size %d = x %g: %s",
+        processes,
+        batch,
+        processes,
+        batch * processes,
+        base,
+        factor,
+        "; ".join(words),
+    )
+
+
+def _scaled(optimizer: Any, name: str, factor: float) -> str:
+    """Scales the rates of one optimizer, and tells them."""
+    label = f"{name}: " if name else ""
+    kind = type(optimizer).__name__
+    if kind.startswith(_FREE_OF_RATES) or not all("lr" in group for group in optimizer.param_groups):
+        return f"{label}{kind} finds its own step, so that its lr stays"
+    before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
+    for group in optimizer.param_groups:
+        for rate in _RATES:
+            if rate in group:
+                group[rate] = group[rate] * factor
+    return label + ", ".join(f"lr {rate:g} -> {rate * factor:g}" for rate in before)
+
+
+def _batch_size(loader: Any) -> int:
+    for source in (loader, getattr(loader, "batch_sampler", None)):
+        size = getattr(source, "batch_size", None)
+        if isinstance(size, int):
+            return size
+    raise ArgumentError(
+        "auto_scale_lr needs to know how many samples a batch has, and the training loader does not tell",
+        key="enable",
+        notes=["a section train_dataloader=dict(batch_size=...) tells"],
+    )
