@@ -17,6 +17,20 @@ def test_the_config_itself_is_left_as_it_is() -> None:
     assert cfg == before
 
 
+def test_whose_names_a_package_means_is_nothing_to_report_of_the_engines_own() -> None:
+    scope = {"_scope_": "mmseg"}
+    text = {"type": "TextLoggerHook", **scope}
+    cfg = {
+        "runner": {"type": "IterBasedRunner", "max_iters": 9, **scope},
+        "log_config": {"interval": 5, "hooks": [text, {"type": "TensorboardLoggerHook", **scope}]},
+        "optimizer": {"type": "Adam", "lr": 0.1, **scope},
+    }
+    assert not any("_scope_" in note for kind in Kind for note in notes(cfg, kind))
+    made = sections(cfg)
+    assert made["optim_wrapper"]["optimizer"]["_scope_"] == "mmseg"
+    assert "_scope_" not in str({key: value for key, value in made.items() if key != "optim_wrapper"})
+
+
 def test_a_config_of_the_second_generation_is_returned_itself() -> None:
     cfg = Config({"optim_wrapper": {"optimizer": {"type": "SGD"}}})
     assert translate(cfg) is cfg

@@ -11,6 +11,8 @@ from footplate.migration.optimization import run_length
 Path = tuple[str, ...]
 
 _ABSENT = object()
+# What the engine names itself: a config of a package that is another's base says there whose names they are.
+_ENGINE = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
 
 
 class Draft:
@@ -77,7 +79,7 @@ class Draft:
         value = self.rest.pop(key, default)
         if not isinstance(value, Mapping):
             return value
-        return ConfigDict(value)
+        return _without_scope(value) if key in _ENGINE else ConfigDict(value)
 
     def write(self, path: str, value: Any, source: str) -> None:
         """Writes a value of the new config.
@@ -146,3 +148,13 @@ def section(values: Mapping[str, Any], source: object, words: Mapping[str, str] 
         if origin is not None:
             made._origins[key] = origin if isinstance(origin, KeyOrigin) else KeyOrigin(*origin)
     return made
+
+
+def _without_scope(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_scope(item) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    held = ConfigDict({name: _without_scope(item) for name, item in value.items() if name != "_scope_"})
+    held._origins.update(getattr(value, "_origins", {}))
+    return held
