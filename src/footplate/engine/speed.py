@@ -28,7 +28,13 @@ def made_fast(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, cha
     if compile is not True and not isinstance(compile, Mapping):
         raise ArgumentError("compile is True, False or a dict", key="compile", found=compile)
     settings = {} if compile is True else dict(compile)
-    _part(model, settings.pop("target", "forward")).compile(**settings)
+    part: Any = _part(model, settings.pop("target", "forward"))
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        return part._call_impl(*args, **kwargs)
+
+    # What `part.compile()` sets, which copies leave behind; but that compiles no module whose class is torch's own.
+    part._compiled_call_impl = torch.compile(call, **settings)
     return model
 
 
