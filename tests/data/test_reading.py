@@ -14,7 +14,7 @@ class PrivateError(Exception):
 
 
 class Failing:
-    def __init__(self, error: Exception, *, path: str | None = None) -> None:
+    def __init__(self, error: BaseException, *, path: str | None = None) -> None:
         self.error = error
         self.path = path
 
@@ -74,6 +74,12 @@ def test_reading_goes_on_after_an_error_was_caught() -> None:
     for _ in range(2):
         with pytest.raises(DataError, match="sample 3"):
             list(loader)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_data_set_that_leaves_does_not_end_the_run_in_silence(workers: int) -> None:
+    with pytest.raises(DataError, match="sample 3 of the data set 'Failing' cannot be read: SystemExit: 0"):
+        list(SampleLoader(Failing(SystemExit(0)), num_workers=workers, timeout=10 * workers))
 
 
 def test_interrupts_are_not_caught() -> None:

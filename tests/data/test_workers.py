@@ -18,6 +18,8 @@ from footplate.data.workers import WorkerStart
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
+ENDS = {"take": MemoryError(), "interrupt": KeyboardInterrupt(), "leave": SystemExit(0), "close": GeneratorExit()}
+
 
 class Fatal(Dataset[Any]):
     """Does something to the worker that reads sample 5."""
@@ -35,8 +37,8 @@ class Fatal(Dataset[Any]):
             if self.deed == "hang":
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as one that hangs in C hears none
                 time.sleep(300)
-            if self.deed == "take":
-                raise MemoryError
+            if self.deed in ENDS:
+                raise ENDS[self.deed]
             numbers = {"kill": [signal.SIGKILL], "tell": [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]}
             for number in numbers.get(self.deed, []):
                 os.kill(os.getpid(), number)
@@ -90,9 +92,10 @@ def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> 
     assert len(list(make("nothing"))) == 8  # other loaders still work
 
 
-def test_a_worker_without_memory_is_named_with_its_sample() -> None:
-    with pytest.raises(DataError, match="sample 5 of the data set 'Fatal' cannot be read: MemoryError"):
-        list(make("take"))
+@pytest.mark.parametrize(("deed", "error"), [(deed, type(error).__name__) for deed, error in ENDS.items()])
+def test_whatever_a_worker_raises_is_named_with_its_sample_at_once(deed: str, error: str) -> None:
+    with pytest.raises(DataError, match=f"sample 5 of the data set 'Fatal' cannot be read: {error}"):
+        list(make(deed, timeout=10))
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,24 @@ class Send(Hook):
                 os.kill(os.getpid(), self.number)
 
 
+class Draw(Hook):
+    """Moves a random generator in each validation."""
+
+    def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        torch.rand(1)
+
+
+class WhenSaved(Hook):
+    """Keeps at what, and after which iteration, a checkpoint is made that was asked for."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, int]] = []
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        if runner._events[-2:-1] == ["request"]:
+            self.seen.append((runner._events[-2], runner.iter))
+
+
 def in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
     process = multiprocessing.get_context("fork").Process(target=function, args=args, kwargs=kwargs)
     process.start()
@@ -68,6 +86,22 @@ def test_a_wish_to_save_is_met_and_training_goes_on(tmp_path: Path) -> None:
     assert (read["meta"]["iter"], read["run"]["loop"]["epoch"]) == (6, 1)
     resumed = run(config(tmp_path / "b", by_epoch=True), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch: bool) -> None:
+    """What is saved is the run before the validation, which a resumed run begins anew."""
+    whole = run(config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=3), Draw())
+    told = Send(signal.SIGUSR1, "after_val_iter", 4), WhenSaved(), Draw()
+    asked = run(config(tmp_path / "asked", by_epoch=by_epoch, by_iteration=3), *told)
+    assert told[1].seen == [("request", 4)] * 2  # once a batch
+    assert_same(asked.model.state_dict(), whole.model.state_dict())
+    witness = Witness()
+    cfg = config(tmp_path / "b", by_epoch=by_epoch, by_iteration=3)
+    resumed = run(cfg, witness, Draw(), resume=True, load_from=str(tmp_path / "asked/on_signal.pth"))
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+    assert [each for each, _ in witness.when("before_val")] == [4, 8, 12]
+    assert_same(state(tmp_path / "b/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
 
 def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

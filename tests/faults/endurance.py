@@ -5,7 +5,7 @@ import math
 import os
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from footplate import BaseModel, Hook, Runner
+from tests.faults.memory import kept_memory
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 
@@ -21,6 +22,8 @@ _MARKS = 100  # in a whole run; each takes a window of engine and bare loop by t
 _TURNS = 12
 _TURN = 50
 _MOST_MB = 2.0
+_MOST_KEPT_BYTES = 100.0  # an iteration, of what is in use: the slope over all marks
+_MOST_KEPT_OBJECTS = 0.1
 _MOST_DRIFT = 0.10
 
 
@@ -72,21 +75,9 @@ class Meter(Hook):
         ratio = times["engine"] / times["bare"]
         self._times = {"engine": [], "bare": []}
         files = len(os.listdir("/proc/self/fd"))
-        entry = {
-            "process": os.getpid(),
-            "iter": iteration,
-            "MB": _resident_mb(),
-            "files": files,
-            **times,
-            "ratio": ratio,
-        }
+        place = {"process": os.getpid(), "iter": iteration, "files": files}
         with self.path.open("a") as file:
-            file.write(json.dumps(entry) + "\n")
-
-
-def _resident_mb() -> float:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+            file.write(json.dumps({**place, **kept_memory(), **times, "ratio": ratio}) + "\n")
 
 
 def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
@@ -171,20 +162,39 @@ def judged(path: Path) -> Finding:
     first, last = (statistics.median(each["ratio"] for each in part) for part in (later[:fifth], later[-fifth:]))
     drift = last / first - 1
     own = [each for each in later if each["process"] == later[-1]["process"]]
-    grown = own[-1]["MB"] - own[0]["MB"]
     figures = {
-        **{"count": later[-1]["iter"], "MB at first": own[0]["MB"], "MB at last": own[-1]["MB"]},
+        "count": later[-1]["iter"],
+        **{f"MB at {at}": mark["MB"] for at, mark in (("first", own[0]), ("last", own[-1]))},
+        "bytes kept an iteration": _slope(own, "used"),
+        "objects kept an iteration": _slope(own, "objects"),
         **{"us at first": 1e6 * later[0]["engine"], "us at last": 1e6 * later[-1]["engine"]},
         **{"x bare loop at first": first, "x bare loop at last": last, "open files": later[-1]["files"]},
     }
-    wrong = []
-    if grown > _MOST_MB:
-        wrong.append(f"memory grew by {grown:.1f} MB from iteration {own[0]['iter']} to {own[-1]['iter']}")
+    wrong = _kept(own, figures)
     if abs(drift) > _MOST_DRIFT:
         wrong.append(f"the time of an iteration moved by {100 * drift:.0f}%")
     if later[-1]["files"] > later[0]["files"]:
         wrong.append("more files are open")
     return Finding("; ".join(wrong), figures)
+
+
+def _kept(own: Sequence[Mapping[str, float]], figures: Mapping[str, float]) -> list[str]:
+    """Says how much more memory is kept: by the process, and in use, which nobody else's work can blur."""
+    wrong, grown = [], own[-1]["MB"] - own[0]["MB"]
+    if grown > _MOST_MB:
+        wrong.append(f"memory grew by {grown:.1f} MB from iteration {own[0]['iter']} to {own[-1]['iter']}")
+    for what, most in (("bytes", _MOST_KEPT_BYTES), ("objects", _MOST_KEPT_OBJECTS)):
+        kept = figures[f"{what} kept an iteration"]
+        if kept > most:
+            wrong.append(f"each iteration keeps {kept:.2f} {what}")
+    return wrong
+
+
+def _slope(marks: Sequence[Mapping[str, float]], key: str) -> float:
+    """Returns by how much something grew with each iteration: the straight line through all marks."""
+    if len(marks) < 2:
+        return 0.0
+    return statistics.linear_regression([each["iter"] for each in marks], [each[key] for each in marks]).slope
 
 
 def leak() -> None:
@@ -200,7 +210,7 @@ def leak() -> None:
 
 
 def slow_down() -> None:
-    """Makes each step a little longer than the one before."""
+    """Makes each step a little longer than the one before, by work, so that a busy machine prolongs it too."""
     from footplate.optim import OptimWrapper
 
     whole, steps = OptimWrapper.update_params, [0]
@@ -208,8 +218,7 @@ def slow_down() -> None:
     def update(self: Any, *args: Any, **kwargs: Any) -> None:
         steps[0] += 1
         whole(self, *args, **kwargs)
-        until = time.perf_counter() + 3e-9 * steps[0]
-        while time.perf_counter() < until:
+        for _ in range(steps[0] // 5):
             pass
 
     OptimWrapper.update_params = update  # type: ignore[method-assign]

@@ -13,6 +13,9 @@ from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
 
+# A data set that leaves is one that cannot be read; Ctrl-C in the main process is the user's own.
+_FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
+_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # torch's worker would end without a word
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -28,7 +31,7 @@ class BatchKey(NamedTuple):
 class ReadFailure:
     """An error on its way from a worker to the main process, where `throw` raises it."""
 
-    def __init__(self, error: DataError, cause: Exception, trace: str, worker: int | None) -> None:
+    def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
         self.error = error
         self.cause = cause
         self.trace = trace
@@ -83,18 +86,18 @@ class BatchReader(Dataset[Any]):
 
     def _read(self, key: BatchKey, worker: int = 0, process: int = 0) -> Any:
         samples = []
-        seed = mixed_seed(self.seed, key.epoch)
+        seed, failures = mixed_seed(self.seed, key.epoch), _FAILURES_OF_WORKERS if process else _FAILURES
         for position, index in zip(key.positions, key.indices, strict=True):
             if process and self._whereabouts is not None:
                 self._whereabouts.note(worker, process, position, index)
             seed_generators(next_seed(seed, position))
             try:
                 samples.append(self.dataset[index])
-            except Exception as error:
+            except failures as error:
                 return _failure(_sample_error(self.dataset, index, error), error)
         try:
             return self.collate(samples[0] if key.alone else samples)
-        except Exception as error:
+        except failures as error:
             return _failure(_batch_error(key.indices, error), error)
 
 
@@ -102,20 +105,20 @@ class _WorkerTraceError(Exception):
     """Shows the traceback of a worker as the cause of an error."""
 
 
-def _failure(error: DataError, cause: Exception) -> ReadFailure:
+def _failure(error: DataError, cause: BaseException) -> ReadFailure:
     worker = get_worker_info()
     trace = "".join(traceback.format_exception(cause))
     return ReadFailure(error, cause, trace, worker.id if worker else None)
 
 
-def _sample_error(dataset: Any, index: Any, error: Exception) -> DataError:
+def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
     path = _path_of(dataset, index)
     notes = [f"file: {path}"] if path and path not in str(error) else []
     what = f"sample {index} of the data set '{type(dataset).__name__}' cannot be read"
     return DataError(f"{what}: {_summary(error)}", notes=[*notes, *_details(error)])
 
 
-def _batch_error(indices: Sequence[Any], error: Exception) -> DataError:
+def _batch_error(indices: Sequence[Any], error: BaseException) -> DataError:
     shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
     return DataError(f"the samples {shown} cannot be put into a batch: {_summary(error)}", notes=_details(error))
 
@@ -130,13 +133,13 @@ def _unsendable(indices: Sequence[Any], error: Exception) -> ReadFailure:
     return _failure(told, error)
 
 
-def _summary(error: Exception) -> str:
+def _summary(error: BaseException) -> str:
     text = error.message if isinstance(error, FootplateError) else str(error)
     first = text.strip().split("\n", 1)[0]
     return first if isinstance(error, FootplateError) else f"{type(error).__name__}: {first}".rstrip(": ")
 
 
-def _details(error: Exception) -> list[str]:
+def _details(error: BaseException) -> list[str]:
     if isinstance(error, FootplateError):
         return [line.strip() for line in str(error).split("\n")[1:]]
     frames = traceback.extract_tb(error.__traceback__)
@@ -151,7 +154,7 @@ def _path_of(dataset: Any, index: Any) -> str | None:
         return None
 
 
-def _picklable(error: Exception) -> Exception:
+def _picklable(error: BaseException) -> BaseException:
     try:
         pickle.loads(pickle.dumps(error))
     except Exception:

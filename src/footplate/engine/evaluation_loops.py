@@ -112,6 +112,8 @@ class _EvaluationLoop(BaseLoop):
                 self.run_iter(batch_idx, data_batch)
                 if runner.requests.stop is not None:
                     raise ValidationLeftError
+                if runner.requests.save_at_once:
+                    runner.train_loop.save_within_validation()
         metrics = self.evaluator.evaluate(_sample_count(self.dataloader))
         losses = {} if self._losses is None else self._losses.result()
         return {**losses, **metrics}

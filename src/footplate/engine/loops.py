@@ -85,6 +85,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self._validated_at = 0
+        self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
 
     @property
     def iter(self) -> int:
@@ -182,6 +183,17 @@ class BaseTrainLoop(BaseLoop):
         """Returns the place in the data at which a run stands after so many iterations and epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
+    def save_within_validation(self) -> None:
+        """Saves the run as it stood before the validation that is at work, and lets that go on."""
+        here, random = (self._validated_at, self.validation_requested), capture_rng()
+        (self._validated_at, self.validation_requested), before = self._before_validation
+        restore_rng(before)
+        try:
+            answer_requests(self.runner)
+        finally:
+            self._validated_at, self.validation_requested = here
+            restore_rng(random)
+
     @property
     def _position(self) -> int:
         return self._epoch if self.by_epoch else self._iter
@@ -215,6 +227,7 @@ class BaseTrainLoop(BaseLoop):
     def _validate_if_due(self) -> None:
         if self._validation_is_due():
             before, random = (self._validated_at, self.validation_requested), capture_rng()
+            self._before_validation = before, random
             # Before it runs: the best checkpoint that it may save is behind the validation.
             self._validated_at, self.validation_requested = self._position, False
             try:

@@ -51,6 +51,11 @@ class Requests:
         self._asked: int | None = None
         self._process = os.getpid()
 
+    @property
+    def save_at_once(self) -> bool:
+        """Whether this process alone was asked to save, so that it need not wait for the others."""
+        return self.save and not self._together
+
     def alarm(self) -> None:
         """Has the loop look around; called from any thread."""
         self.pending = True
