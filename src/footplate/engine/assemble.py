@@ -139,9 +139,7 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
                 key="model",
                 notes=["derive it from BaseModel"],
             )
-    model = made_fast(
-        model.to(runner.device), compile=sections["compile"], channels_last=bool(sections["channels_last"])
-    )
+    model = made_fast(model.to(runner.device), compile=sections["compile"], channels_last=sections["channels_last"])
     return wrap_model(
         model,
         sections["model_wrapper_cfg"],
