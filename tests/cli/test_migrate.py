@@ -1,5 +1,6 @@
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -134,11 +135,8 @@ def test_mistakes_are_told_in_a_few_lines(
 def test_a_folder_that_takes_no_file_is_named(
     old: Path, footplate: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, failing: str
 ) -> None:
-    def refuse(*args: object, **options: object) -> None:
-        raise PermissionError(13, "Permission denied", "locked")
-
     with monkeypatch.context() as patched:
-        patched.setattr(failing, refuse)
+        patched.setattr(failing, Mock(side_effect=PermissionError(13, "Permission denied", "locked")))
         code, _, error = footplate("migrate", "old.py", "-o", "locked/new.py")
     assert (code, error) == (2, "error: cannot use 'locked': Permission denied\n")
     assert [path.name for path in old.parent.rglob("*")] == ["old.py"]

@@ -147,7 +147,7 @@ def test_the_live_line_stops_when_training_fails(
     monkeypatch.setattr("footplate.engine.Runner.train", fail)
     monkeypatch.setattr("footplate.hooks.ProgressHook.stop", lambda self: stopped.append(self))
     with pytest.raises(ZeroDivisionError):
-        footplate("train", "tiny.py", "--work-dir", "work")
+        footplate("train", "tiny.py", "--work-dir", "work", "--debug")
     assert len(stopped) == 1
 
 

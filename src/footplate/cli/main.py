@@ -1,8 +1,8 @@
 """The command `footplate`."""
 
 import argparse
-import errno
 import importlib
+import io
 import os
 import re
 import sys
@@ -10,11 +10,9 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from footplate import __version__
-from footplate.errors import FootplateError, nearest
+from footplate.errors import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
-# What comes while a file is written that was opened before, so that the error names no file.
-_OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
 # arguments that returns the exit code; it imports what it needs when it runs.
 _COMMANDS = (
@@ -77,21 +75,19 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments; those of the process by default.
 
     Returns:
-        The exit code: 0; 1 where the command's answer is no; 2 for a mistake in what was given; 3 for a loss that is
-        not finite; 4 for a run that trained to its end but could not save it; 130 or 143 when a signal ended it.
+        The exit code: 0; 1 where the command's answer is no, or where code of the user's own raised an error; 2 for a
+        mistake in what was given; 3 for a loss that is not finite; 4 for a run that trained to its end but could not
+        save it; 130 or 143 when a signal ended it.
     """
     arguments = build_parser().parse_args(argv)
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
     debug = getattr(arguments, "debug", False)
     # A config's custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
         code: int = arguments.run(arguments)
-    except FootplateError as error:
-        if debug:
-            raise
-        sys.stderr.write(f"error: {error}\n")
-        return error.exit_code
     except KeyboardInterrupt:
         if debug:
             raise
@@ -101,10 +97,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         # The reader of our output has gone, `| head`: nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except OSError as error:
-        if debug or (error.filename is None and error.errno not in _OF_THE_DISK):
+    except Exception as error:
+        from footplate.cli.failures import describe_failure
+
+        told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
+        if told is None:
             raise
-        what = "write" if error.filename is None else f"use '{error.filename}'"
-        sys.stderr.write(f"error: cannot {what}: {error.strerror}\n")
-        return 2
+        sys.stderr.write(told[0])
+        return told[1]
     return code

@@ -60,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         with trusting(arguments.trust):
             runner.train()
     except BaseException:
+        arguments.place = _how_far(runner)
         _leave_workers_alone()
         raise
     finally:
@@ -70,6 +71,14 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _how_far(runner: "Runner") -> str:
+    """Says where a run stands, beside an error of the user's own code."""
+    if "train_loop" not in runner.__dict__:
+        return "before the first iteration"
+    saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
+    return f"after {runner.iter} of {runner.max_iters} iterations{saved}"
 
 
 def _leave_workers_alone() -> None:

@@ -39,7 +39,7 @@ def build_object(
     except FootplateError as error:
         error.origin = error.origin or origin_of(source, error.key.partition(".")[0] or "type")
         raise
-    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         # An argument that **kwargs let through to a base class.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
