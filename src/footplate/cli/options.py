@@ -14,6 +14,11 @@ if TYPE_CHECKING:
 def add_config(parser: argparse.ArgumentParser) -> None:
     """Adds the config and its overrides."""
     parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
+    add_overrides(parser)
+
+
+def add_overrides(parser: argparse.ArgumentParser) -> None:
+    """Adds the overrides of a config that is named in another way."""
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -39,10 +44,23 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     apply_overrides(cfg, arguments.cfg_options, strict=False)
-    apply_overrides(cfg, arguments.set, strict=True)
+    for text in arguments.set:
+        _set(cfg, text)
     if import_custom_modules:
         import_what_it_names(cfg)
     return cfg
+
+
+def _set(cfg: "Config", text: str) -> None:
+    from footplate.config import apply_overrides
+    from footplate.errors import OverrideError
+
+    try:
+        apply_overrides(cfg, [text], strict=True)
+    except OverrideError as error:
+        from footplate.cli.generations import in_own_words
+
+        raise in_own_words(error, cfg, text.partition("=")[0].strip()) from error
 
 
 def import_what_it_names(cfg: "Config") -> None:

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import read_config
+from footplate.cli.options import add_overrides, read_config
 
 if TYPE_CHECKING:
     from footplate.inspection.layers import Reading
@@ -24,15 +24,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("capture", metavar="FILE", help="what the run left: nonfinite_iter_7.capture")
     parser.add_argument("--config", metavar="CONFIG", help="the config of the run; by default the one beside FILE")
     parser.add_argument("--iteration", metavar="N", type=int, help="another iteration, counted from 1")
-    parser.add_argument(
-        "--set",
-        metavar="KEY=VALUE",
-        nargs="+",
-        action="extend",
-        default=[],
-        help="override keys, to see if the failure stays: optim_wrapper.optimizer.lr=0.01",
-    )
-    parser.set_defaults(run=run, cfg_options=[])
+    add_overrides(parser)
+    parser.set_defaults(run=run)
     return parser
 
 
