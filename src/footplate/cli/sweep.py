@@ -5,6 +5,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_config, import_what_it_names, read_config
+from footplate.cli.sweep_display import SweepDisplay, settings_of
 
 if TYPE_CHECKING:
     from footplate.inspection.sweep.study import TrialInfo
@@ -66,28 +67,17 @@ def run(arguments: argparse.Namespace) -> int:
         retry=arguments.retry,
         seed=arguments.seed,
     )
-    trials = sweep(
-        cfg, parameters, settings, prepare=import_what_it_names, say=lambda info: _say(info, settings.metric)
-    )
+    with SweepDisplay(settings.metric, lambda trial: _words(trial, settings.metric)) as shown:
+        trials = sweep(cfg, parameters, settings, prepare=import_what_it_names, say=shown.say, watch=shown.watch)
     _say_best(trials, settings.metric)
     _write_report(trials, settings.folder)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
 
 
-def _say(trial: "TrialInfo", metric: str) -> None:
-    sys.stdout.write(f"trial {trial.number}: {_words(trial, metric)}\n")
-    sys.stdout.flush()
-
-
 def _words(trial: "TrialInfo", metric: str) -> str:
-    values = ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in trial.values.items())
     score = f"{metric} {trial.score:.6g}, " if trial.score is not None else ""
     note = f" ({trial.note})" if trial.note else ""
-    return f"{score}{values}, {trial.state}{note}"
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return f"{score}{settings_of(trial.values)}, {trial.state}{note}"
 
 
 def _say_best(trials: "list[TrialInfo]", metric: str) -> None:

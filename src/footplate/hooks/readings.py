@@ -142,7 +142,7 @@ def lines_of(readings: Readings, width: int) -> list[Text]:
     if readings.validating is not None:
         done, length = readings.validating
         words = f"{done}/{length}" if length else str(done)
-        lines.append(Text.assemble("valid ", _bar(done, length or done, min(_LONGEST_BAR, width // 4)), f" {words}"))
+        lines.append(Text.assemble("valid ", bar(done, length or done, min(_LONGEST_BAR, width // 4)), f" {words}"))
     return lines
 
 
@@ -157,6 +157,12 @@ def clock(seconds: float | None) -> str:
     return f"{hours}:{minutes:02}:{whole % 60:02}" if hours else f"{minutes:02}:{whole % 60:02}"
 
 
+def bar(done: int, length: int, width: int) -> Text:
+    """Returns a line of `width` letters, of which the share that is done is drawn strongly."""
+    filled = width if not length else min(width, width * done // length)
+    return Text.assemble(("━" * filled, "green"), ("─" * (width - filled), "dim"))
+
+
 def _progress_line(readings: Readings, width: int) -> Text:
     done, length = readings.done, readings.length
     parts = [Text(f"{done}/{length}"), Text(f"left {clock(readings.left)}", style="bold")]
@@ -167,8 +173,8 @@ def _progress_line(readings: Readings, width: int) -> Text:
     if readings.waiting is not None:
         share = Text(f"{readings.waiting:.0%} waiting for data", style="yellow" if readings.waiting > 0.2 else "")
         parts.insert(len(parts) - 1, share)
-    bar = _bar(done, length, min(_LONGEST_BAR, max(6, width // 4)))
-    return _fitted(parts, width, head=Text.assemble("train ", bar, " "))
+    drawn = bar(done, length, min(_LONGEST_BAR, max(6, width // 4)))
+    return _fitted(parts, width, head=Text.assemble("train ", drawn, " "))
 
 
 def _loss_line(readings: Readings, width: int) -> Text:
@@ -186,11 +192,6 @@ def _metric_parts(readings: Readings) -> Iterable[Text]:
     for name, (latest, best, at) in readings.metrics.items():
         now = "" if latest == best else f", now {latest:.4g}"
         yield Text.assemble(f"{name} ", (f"{best:.4g}", "green"), f" at {at}{now}")
-
-
-def _bar(done: int, length: int, width: int) -> Text:
-    filled = width if not length else min(width, width * done // length)
-    return Text.assemble(("━" * filled, "green"), ("─" * (width - filled), "dim"))
 
 
 def _fitted(parts: Iterable[Text], width: int, *, head: str | Text) -> Text:

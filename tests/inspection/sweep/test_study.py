@@ -25,14 +25,15 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Any]]:
     def answer(function: Answer) -> list[Any]:
         ran: list[Any] = []
 
-        def in_a_process(request: Any, trial: Any) -> Any:
+        def in_a_process(request: Any, trial: Any, tell: Any) -> Any:
             ran.append(request.config)
+            tell(done=3, length=8, score=None)
             scores, outcome = function(request.config)
             for step, score in enumerate(scores):
                 trial.report(score, step)
             return scores, outcome
 
-        monkeypatch.setattr(study, "_in_a_process", in_a_process)
+        monkeypatch.setattr(study, "in_a_process", in_a_process)
         return ran
 
     return answer
@@ -223,3 +224,24 @@ def test_validations_before_an_interruption_count(cfg: Config, tmp_path: Path, a
     found = study.sweep(cfg, [choice], settings(tmp_path, retry=True))
     assert [config["resume"] for config in ran] == [False, True]
     assert (found[0].state, found[0].score) == ("complete", 40.0)
+
+
+def test_how_far_trials_are_is_told(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    told: list[Any] = []
+    study.sweep(cfg, [LR], settings(tmp_path, trials=2), watch=told.append)
+    assert [(news.number, news.done, news.length) for news in told] == [
+        *[(0, 0, None), (0, 3, 8)],
+        *[(1, 0, None), (1, 3, 8)],
+    ]
+    assert [news.folder for news in told[::2]] == [config["work_dir"] for config in ran]
+    assert [news.values["optimizer.lr"] for news in told[::2]] == [config["optimizer"]["lr"] for config in ran]
+
+
+def test_a_trial_that_was_interrupted_beside_the_sweep_is_begun_anew(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    first = answer(lambda config: ([], ("interrupted", "")))
+    with pytest.raises(KeyboardInterrupt):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    again = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    assert again[0]["optimizer"]["lr"] == first[0]["optimizer"]["lr"]

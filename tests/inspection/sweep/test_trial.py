@@ -1,5 +1,6 @@
 """Trials in processes of their own."""
 
+import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -9,11 +10,12 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.inspection.sweep.trial import Request
+from footplate.inspection.sweep.trial import Request, in_a_process
 from tests.support import settings
 
-study = pytest.importorskip("footplate.inspection.sweep.study")
+pytest.importorskip("optuna")
 pytestmark = [pytest.mark.slow]
+told: list[dict[str, Any]] = []
 
 
 def sound(cfg: Config) -> None:
@@ -24,6 +26,12 @@ def starved(cfg: Config) -> None:
     raise MemoryError
 
 
+def speaking(cfg: Config) -> None:
+    sound(cfg)
+    print("printed")
+    os.write(2, b"written to a stream\n")
+
+
 def killed(cfg: Config) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -32,13 +40,42 @@ def run(tmp_path: Path, prepare: Any, *, prune: bool = False, **changes: Any) ->
     steps: list[int] = []
     trial = SimpleNamespace(report=lambda value, step: steps.append(step), should_prune=lambda: prune)
     cfg = settings(tmp_path, by_epoch=False, **changes)
-    return (*study._in_a_process(Request(cfg, "accuracy", 1, prepare), trial), steps)
+    tell = lambda **news: told.append(news)  # noqa: E731
+    return (*in_a_process(Request(cfg, "accuracy", 1, prepare), trial, tell), steps)
 
 
 def test_a_run_tells_what_each_validation_gives(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound)
     assert (len(scores), outcome, steps) == (3, ("done", ""), [4, 8, 12])
-    assert "Iter(val)" in (tmp_path / "output.txt").read_text() or (tmp_path / "output.txt").exists()
+    assert told[0] == {"done": 1, "length": 12, "score": None}
+
+
+def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    run(tmp_path, speaking, log_level="INFO")
+    said = (tmp_path / "output.txt").read_text()
+    assert [words for words in ("printed", "written to a stream", "Iter(val)") if words not in said] == []
+    assert capfd.readouterr() == ("", "")
+
+
+def test_an_interrupt_while_a_trial_imports_waits_until_it_can_be_answered(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from footplate.inspection.sweep import trial
+
+    monkeypatch.setattr(trial, "_take_interrupts", _interrupt_children(trial._take_interrupts))
+    assert run(tmp_path, sound)[:2] == ([], ("interrupted", ""))
+    assert capfd.readouterr() == ("", "")
+
+
+def _interrupt_children(then: Any) -> Any:
+    """Sends the interrupt behind the start of the process, long before it has imported anything."""
+
+    def interrupt() -> None:
+        for process in multiprocessing.active_children():
+            os.kill(process.pid or 0, signal.SIGINT)
+        then()
+
+    return interrupt
 
 
 def test_a_run_that_is_told_to_stops(tmp_path: Path) -> None:

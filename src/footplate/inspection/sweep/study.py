@@ -5,9 +5,7 @@ import hashlib
 import itertools
 import json
 import logging
-import multiprocessing
 import os
-import signal
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +16,7 @@ from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.hooks.comparing import rule_of
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.space import Parameter
-from footplate.inspection.sweep.trial import Request, run_trial
+from footplate.inspection.sweep.trial import Request, in_a_process
 
 try:
     import optuna
@@ -27,7 +25,6 @@ except ImportError as error:
     raise MissingExtraError("optuna", extra="sweep", why="a sweep") from error
 
 _logger = logging.getLogger("footplate.inspection")
-Outcome = tuple[str, str]
 _ANOTHER = "--out DIR begins another one"
 _KNOWN = frozenset({"error", "infeasible"})  # what a trial that went wrong of its own has
 _IGNORED = ("work_dir", "resume", "load_from", "preflight")  # they change nothing in how good a run becomes
@@ -75,6 +72,26 @@ class TrialInfo(NamedTuple):
     note: str
 
 
+class TrialNews(NamedTuple):
+    """How far a trial is that is at work.
+
+    Attributes:
+        number: Which one.
+        values: The values it has, by key.
+        folder: Its work_dir.
+        done: Its iterations that are done, 0 when it begins.
+        length: The iterations of its run, None where they are not known yet.
+        score: Its latest metric, None before the first validation.
+    """
+
+    number: int
+    values: dict[str, Any]
+    folder: str
+    done: int = 0
+    length: int | None = None
+    score: float | None = None
+
+
 class _TrialFailedError(Exception):
     """The trial went wrong in a way that is its own."""
 
@@ -86,6 +103,7 @@ def sweep(
     *,
     prepare: Callable[[Config], None] = lambda cfg: None,
     say: Callable[[TrialInfo], None] = lambda info: None,
+    watch: Callable[[TrialNews], None] = lambda news: None,
 ) -> list[TrialInfo]:
     """Tries settings until as many trials are done as are asked for.
 
@@ -97,6 +115,8 @@ def sweep(
         settings: How.
         prepare: Called with a trial's config in the process of the trial; a function that can be pickled.
         say: Called with each trial that ends.
+        watch: Called when a trial begins and, from time to time, with how far it is. Trials that run beside each other
+            call it, and `say`, from threads of their own.
 
     Returns:
         The trials, the best first.
@@ -131,7 +151,7 @@ def sweep(
         except SQLAlchemyError as error:
             raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
         _check_same(study, cfg, parameters, settings)
-        _Sweep(study, cfg, parameters, settings, prepare, say).run()
+        _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
     return describe_trials(study, parameters, settings.folder)
 
 
@@ -161,9 +181,10 @@ class _Sweep:
         settings: SweepSettings,
         prepare: Callable[[Config], None],
         say: Callable[[TrialInfo], None],
+        watch: Callable[[TrialNews], None],
     ) -> None:
         self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
-        self.prepare, self.say = prepare, say
+        self.prepare, self.say, self.watch = prepare, say, watch
 
     def run(self) -> None:
         again = self._left_over()
@@ -222,16 +243,20 @@ class _Sweep:
             if other.user_attrs.get("config") == digest:
                 trial.set_user_attr("same_as", other.number)
                 return float(other.value)
-        return self._measured(trial, cfg, os.path.join(self.settings.folder, digest))
+        return self._measured(trial, cfg, TrialNews(trial.number, values, os.path.join(self.settings.folder, digest)))
 
-    def _measured(self, trial: Any, cfg: Config, folder: str) -> float:
+    def _measured(self, trial: Any, cfg: Config, news: TrialNews) -> float:
+        folder = news.folder
         os.makedirs(folder, exist_ok=True)
+        self.watch(news)
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
-        scores, (kind, why) = _in_a_process(request, trial)
+        scores, (kind, why) = in_a_process(request, trial, lambda **known: self.watch(news._replace(**known)))
         if cfg["resume"]:  # validations before the interruption count too; the run may have been at its end
             scores = [*_validated(folder, self.settings.metric), *scores]
+        if kind == "interrupted":
+            raise KeyboardInterrupt
         if kind == "infeasible":
             trial.set_user_attr("infeasible", why)
             raise optuna.TrialPruned(why)
@@ -255,34 +280,6 @@ def _validated(folder: str, metric: str) -> list[float]:
     except DataError:
         return []
     return [value for _, value in series.points] if series else []
-
-
-def _in_a_process(request: Request, trial: Any) -> tuple[list[float], Outcome]:
-    """Runs a trial in a process of its own; returns what its validations gave, and how it ended."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=run_trial, args=(request, there))
-    process.start()
-    there.close()
-    scores: list[float] = []
-    try:
-        while True:
-            kind, *rest = here.recv()
-            if kind != "value":
-                return scores, (kind, rest[0])
-            step, value = rest
-            scores.append(value)
-            trial.report(value, step)
-            here.send(trial.should_prune())
-    except EOFError:
-        process.join()
-        if process.exitcode == -signal.SIGKILL:
-            return scores, ("infeasible", "killed, most likely since memory ran out")
-        return scores, ("failed", f"its process ended with {process.exitcode}")
-    finally:
-        process.join(timeout=10)
-        if process.is_alive():
-            process.kill()
 
 
 def _info(trial: Any, known: Mapping[str, Parameter], folder: str) -> TrialInfo:

@@ -1,20 +1,24 @@
 """One trial: a run in a process of its own, which tells what it measures and may be told to stop."""
 
+import multiprocessing
 import os
+import signal
 import sys
+import time
 from collections.abc import Callable, Mapping
-from contextlib import redirect_stderr, redirect_stdout
+from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from footplate.config import Config
 from footplate.engine import Hook, Runner
+from footplate.engine.signals import Interrupted
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
 
-if TYPE_CHECKING:
-    from footplate.inspection.sweep.study import Outcome
-
+Outcome = tuple[str, str]  # how a trial ended, and why
+OUTPUT = "output.txt"  # what a trial says, in its folder
+_SECONDS_BETWEEN = 0.5  # two times that a trial tells how far it is
 _NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
 
 
@@ -39,12 +43,21 @@ class _PrunedError(Exception):
 
 
 class _ReportHook(Hook):
-    """Tells the sweep what each validation gave, and ends the run when it is told to."""
+    """Tells the sweep how far the run is and what each validation gave, and ends the run when it is told to."""
 
     priority = "LOWEST"
 
     def __init__(self, pipe: Connection, metric: str) -> None:
         self.pipe, self.metric = pipe, metric
+        self._told = 0.0
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Tells how far the run is, not too often."""
+        if time.monotonic() - self._told >= _SECONDS_BETWEEN:
+            self.pipe.send(("at", runner.iter + 1, runner.max_iters))
+            self._told = time.monotonic()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Sends the metric and waits for the answer."""
@@ -56,25 +69,80 @@ class _ReportHook(Hook):
             raise _PrunedError
 
 
+def in_a_process(request: Request, trial: Any, tell: Callable[..., None]) -> tuple[list[float], Outcome]:
+    """Runs a trial in a process of its own.
+
+    Args:
+        request: What to run.
+        trial: The study's trial, which is told each metric, and tells whether to go on.
+        tell: Called with `done`, `length` and `score` from time to time.
+
+    Returns:
+        What its validations gave, and how it ended: "done", "pruned", "infeasible", "failed" or "interrupted", and why.
+    """
+    context = multiprocessing.get_context("spawn")
+    here, there = context.Pipe()
+    process = context.Process(target=run_trial, args=(request, there))
+    _hold_interrupts()  # while it imports, it has nothing to save: it would show a traceback
+    try:
+        process.start()
+    finally:
+        _take_interrupts()
+    there.close()
+    scores: list[float] = []
+    try:
+        return scores, _answer_of(here, trial, scores, tell)
+    except EOFError:
+        process.join()
+        if process.exitcode == -signal.SIGKILL:
+            return scores, ("infeasible", "killed, most likely since memory ran out")
+        return scores, ("failed", f"its process ended with {process.exitcode}")
+    finally:
+        process.join(timeout=10)
+        if process.is_alive():
+            process.kill()
+
+
+def _answer_of(pipe: Connection, trial: Any, scores: list[float], tell: Callable[..., None]) -> Outcome:
+    """Listens to a trial until it says how it ended; what its validations give is added to `scores`."""
+    while True:
+        kind, *rest = pipe.recv()
+        if kind == "at":
+            done, length = rest
+            tell(done=done, length=length, score=scores[-1] if scores else None)
+        elif kind == "value":
+            step, value = rest
+            scores.append(value)
+            trial.report(value, step)
+            pipe.send(trial.should_prune())
+        else:
+            return kind, rest[0]
+
+
 def run_trial(request: Request, pipe: Connection) -> None:
     """Runs a trial and sends how it went: `(kind, ...)`, the last one "done", "pruned", "infeasible" or "failed".
+
+    An interrupt, which the sweep holds back while the process starts, ends the run as it ends any: saved, and silent.
 
     Args:
         request: What to run.
         pipe: To the sweep.
     """
-    path = os.path.join(request.config["work_dir"], "output.txt")
-    with open(path, "a", encoding="utf-8") as file, redirect_stdout(file), redirect_stderr(file):
-        answer = _attempt(request, pipe)
-    pipe.send(answer)
+    with open(os.path.join(request.config["work_dir"], OUTPUT), "a", encoding="utf-8") as file:
+        for stream in (1, 2):
+            os.dup2(file.fileno(), stream)
+    answer = _attempt(request, pipe)
+    with suppress(OSError):  # the sweep may have been interrupted too
+        pipe.send(answer)
 
 
-def _attempt(request: Request, pipe: Connection) -> "Outcome":
+def _attempt(request: Request, pipe: Connection) -> Outcome:
     import torch
 
     if request.threads:
         torch.set_num_threads(request.threads)
     try:
+        _take_interrupts()
         cfg = Config(dict(request.config))
         request.prepare(cfg)
         runner = Runner.from_cfg(check_config(cfg))
@@ -82,6 +150,8 @@ def _attempt(request: Request, pipe: Connection) -> "Outcome":
         runner.train()
     except _PrunedError:
         return "pruned", ""
+    except (KeyboardInterrupt, Interrupted):
+        return "interrupted", ""
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
             return "infeasible", "out of memory"
@@ -91,7 +161,19 @@ def _attempt(request: Request, pipe: Connection) -> "Outcome":
     return "done", ""
 
 
-def _failed(error: Exception) -> "Outcome":
+def _hold_interrupts() -> None:
+    """Holds interrupts back from this thread and from processes that it starts, until `_take_interrupts`."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+
+
+def _take_interrupts() -> None:
+    """Lets interrupts through again, one that waited at once."""
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
+
+
+def _failed(error: Exception) -> Outcome:
     import traceback
 
     if not isinstance(error, FootplateError):

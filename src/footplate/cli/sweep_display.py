@@ -1,0 +1,97 @@
+"""What a sweep shows while it runs: a line for each trial at work on a terminal, a line as each begins elsewhere."""
+
+import os
+import sys
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from footplate.hooks.live_text import LiveText
+    from footplate.inspection.sweep.study import TrialInfo, TrialNews
+
+_BAR = 20
+
+
+class SweepDisplay:
+    """Shows how far trials are; a context manager, which gives the terminal back.
+
+    Trials that run beside each other tell it from threads of their own.
+
+    Args:
+        metric: What trials are judged by.
+        describe: Writes a trial that has ended as one line.
+    """
+
+    def __init__(self, metric: str, describe: "Callable[[TrialInfo], str]") -> None:
+        self._metric, self._describe = metric, describe
+        self._working: dict[int, TrialNews] = {}
+        self._lock = threading.Lock()
+        self._live: LiveText | None = None
+
+    def __enter__(self) -> "SweepDisplay":
+        if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+            from footplate.hooks.live_text import LiveText
+
+            self._live = LiveText(sys.stdout)
+            self._live.open()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            if self._live is not None:
+                self._live.show([])
+                self._live.close()
+                self._live = None
+
+    def watch(self, news: "TrialNews") -> None:
+        """Takes how far a trial is."""
+        with self._lock:
+            if self._live is None and news.number not in self._working:
+                self._write(f"trial {news.number} begins: {settings_of(news.values)}; {_said_in(news.folder)}")
+            self._working[news.number] = news
+            self._draw()
+
+    def say(self, trial: "TrialInfo") -> None:
+        """Takes a trial that has ended."""
+        with self._lock:
+            self._working.pop(trial.number, None)
+            self._draw()
+            self._write(f"trial {trial.number}: {self._describe(trial)}")
+
+    def _write(self, line: str) -> None:
+        sys.stdout.write(f"{line}\n")
+        sys.stdout.flush()
+
+    def _draw(self) -> None:
+        if self._live is not None:
+            self._live.show([self._line(news) for news in self._working.values()])
+
+    def _line(self, news: "TrialNews") -> "Text":
+        from rich.text import Text
+
+        from footplate.hooks.readings import bar
+
+        done = f"{news.done}/{news.length}" if news.length else "starting"
+        score = "" if news.score is None else f"  {self._metric} {news.score:.4g}"
+        head = f"trial {news.number} "
+        return Text.assemble(
+            head, bar(news.done, news.length or 1, _BAR), f" {done}{score}  {settings_of(news.values)}"
+        )
+
+
+def settings_of(values: dict[str, Any]) -> str:
+    """Writes the values of a trial, each with the last part of its key."""
+    return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in values.items())
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _said_in(folder: str) -> str:
+    from footplate.inspection.sweep.trial import OUTPUT
+
+    return f"its log: {os.path.join(os.path.relpath(folder), OUTPUT)}"
