@@ -23,7 +23,19 @@ def test_labels_are_moved_apart_and_stay_inside() -> None:
     assert spots == [(10, 0), (25, 1), (85, 2), (100, 3)]
 
 
-@pytest.mark.parametrize("points", [[(5, 1.0)], [(0, 2.0), (9, 2.0)], [(0, 0.0), (1, 0.0)]])
+@pytest.mark.parametrize(
+    "points",
+    [
+        [(5, 1.0)],
+        [(0, 2.0), (9, 2.0)],
+        [(0, 0.0), (1, 0.0)],
+        [(0, -1e308), (5, 0.0), (9, 1e308)],
+        [(0, -1.7976931348623157e308), (9, 1.7976931348623157e308)],
+        [(0, 0.0), (9, 5e-324)],
+        [(0, 1.0), (9, 1.0000000000000002)],
+        [(-1e308, 1.0), (1e308, 2.0)],
+    ],
+)
 def test_curves_without_extent_are_drawn(points: list[tuple[float, float]]) -> None:
     picture = plot([Panel("loss", [Curve("loss", points)])], "step")
     away = np.abs(np.asarray(picture).astype(int) - (0, 114, 178)).sum(axis=2)

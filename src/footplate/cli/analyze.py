@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.csv == "-":
             sys.stdout.write(table)
             return 0
-        with open(arguments.csv, "w", encoding="utf-8") as file:
+        with open(arguments.csv, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(table)
     if arguments.json:
         figures = {str(each.folder): analysis.summarize(each) for each in runs}

@@ -1,6 +1,7 @@
 """Line plots with Pillow: a few panels below each other, drawn large and scaled down so that lines are smooth."""
 
 import math
+import sys
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ _WIDTH = 880
 _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 150, 34, 14
 _AXIS_HEIGHT = 46
 _HEIGHT, _SMALL_HEIGHT = 250, 110
+_MOST = sys.float_info.max
 _INK, _FAINT, _PAPER = (50, 50, 50), (226, 226, 226), (255, 255, 255)
 # Okabe and Ito's colours, which also those see apart who see few colours.
 _COLORS: tuple[RGB, ...] = (
@@ -101,8 +103,7 @@ class _PanelPainter:
             _write(self.draw, (_WIDTH - _RIGHT + 8, y), text, color=_COLORS[number % len(_COLORS)])
 
     def _y(self, value: float) -> float:
-        low, high = self.y_range
-        return self.top + self.height * (1 - (value - low) / (high - low))
+        return self.top + self.height * (1 - _share(value, self.y_range))
 
 
 def _draw_x_axis(draw: ImageDraw.ImageDraw, x_range: tuple[float, float], top: int, label: str) -> None:
@@ -114,8 +115,15 @@ def _draw_x_axis(draw: ImageDraw.ImageDraw, x_range: tuple[float, float], top: i
 
 
 def _x(value: float, x_range: tuple[float, float]) -> float:
-    low, high = x_range
-    return _LEFT + (_WIDTH - _RIGHT - _LEFT) * (value - low) / (high - low)
+    return _LEFT + (_WIDTH - _RIGHT - _LEFT) * _share(value, x_range)
+
+
+def _share(value: float, bounds: tuple[float, float]) -> float:
+    """How far a value lies between two bounds."""
+    low, high = bounds
+    if math.isinf(high - low):  # between the greatest numbers there is no number
+        value, low, high = value / 2, low / 2, high / 2
+    return (value - low) / (high - low)
 
 
 def _zoomed(x: float, y: float) -> tuple[float, float]:
@@ -137,14 +145,14 @@ def _write(
 def _padded(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
     """The range of values with some room around it, never empty."""
     low, high = min(values), max(values)
-    room = (high - low) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
-    return low - room, high + room
+    room = min(high - low, _MOST) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
+    return max(low - room, -_MOST), min(high + room, _MOST)
 
 
 def _ticks(bounds: tuple[float, float], most: int) -> list[float]:
     """Round numbers within the bounds: steps of 1, 2 or 5 times a power of ten."""
     low, high = bounds
-    rough = (high - low) / most
+    rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= rough * 0.999)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

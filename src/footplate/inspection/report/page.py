@@ -2,6 +2,7 @@
 
 import html
 import json
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from importlib.resources import files
@@ -17,6 +18,7 @@ from footplate.inspection.report.pictures import embed_pictures
 from footplate.inspection.runs import Point, Run
 from footplate.storage import commit_bytes
 
+_logger = logging.getLogger("footplate.inspection")
 _MOST_POINTS = 4000  # of one curve
 _PICTURE_BYTES = 1_600_000
 _UNPLOTTED = frozenset({"memory"})
@@ -34,12 +36,14 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         The bytes of the file.
     """
     names = _distinct_names(runs)
-    pictures, left_out = embed_pictures(runs, _PICTURE_BYTES)
+    pictures = embed_pictures(runs, _PICTURE_BYTES)
+    for line in (line for lines in pictures.unread.values() for line in lines):
+        _logger.warning("%s", line)
     data = {
-        "runs": [_run(run, name) for run, name in zip(runs, names, strict=True)],
+        "runs": [_run(run, names[place], pictures.unread.get(place, [])) for place, run in enumerate(runs)],
         "charts": list(_charts(runs)),
-        "pictures": pictures,
-        "picturesLeftOut": left_out,
+        "pictures": pictures.found,
+        "picturesLeftOut": pictures.left_out,
         "differences": _differences(runs, names),
     }
     page = Template(_asset("page.html")).substitute(
@@ -49,8 +53,9 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         script=_asset("page.js"),
         data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
     )
-    commit_bytes(path, page.encode())
-    return len(page.encode())
+    written = page.encode(errors="backslashreplace")  # names of scalars may be half of a letter
+    commit_bytes(path, written)
+    return len(written)
 
 
 def _asset(name: str) -> str:
@@ -67,13 +72,13 @@ def _distinct_names(runs: Sequence[Run]) -> list[str]:
     return names
 
 
-def _run(run: Run, name: str) -> dict[str, Any]:
+def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
     return {
         "name": name,
         "summary": summarize(run),
         "config": run.explained or run.config,
         "environment": run.environment,
-        "warnings": run.warnings,
+        "warnings": [*run.warnings, *unread],
         "classes": run.classes,
     }
 

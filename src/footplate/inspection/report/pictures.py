@@ -3,11 +3,10 @@
 import base64
 import io
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from PIL import Image
 
-from footplate.errors import DataError
 from footplate.inspection.runs import Picture, Run
 
 _MOST_FRAMES = 24
@@ -15,29 +14,43 @@ _LONGEST_SIDE = 640
 _QUALITY = 82
 
 
-def embed_pictures(runs: Sequence[Run], budget: int) -> tuple[list[dict[str, Any]], int]:
+class Embedded(NamedTuple):
+    """The pictures of a page.
+
+    Attributes:
+        found: `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI.
+        left_out: How many names were left out since the page would have grown too large.
+        unread: What is to be said of those that cannot be read, by the number of the run.
+    """
+
+    found: list[dict[str, Any]]
+    left_out: int
+    unread: dict[int, list[str]]
+
+
+def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
     """Returns the pictures of runs as data URIs, by name and step.
 
     Args:
         runs: The runs.
         budget: How many bytes they may take together.
-
-    Returns:
-        `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, and how many names were
-        left out since the page would have grown too large.
     """
-    found: list[dict[str, Any]] = []
-    left_out, used = 0, 0
+    embedded = Embedded([], 0, {})
+    left_out = used = 0
     for number, name, pictures in _by_name(runs):
-        sources = [_as_uri(picture) for picture in _spread(pictures)]
-        size = sum(map(len, sources))
+        frames: list[dict[str, Any]] = []
+        for picture in _spread(pictures):
+            try:
+                frames.append({"step": picture.step, "src": _as_uri(picture)})
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+                embedded.unread.setdefault(number, []).append(f"the picture {picture.path} cannot be read: {error}")
+        size = sum(len(frame["src"]) for frame in frames)
         if used + size > budget:
             left_out += 1
-            continue
-        used += size
-        frames = [{"step": each.step, "src": src} for each, src in zip(_spread(pictures), sources, strict=True)]
-        found.append({"run": number, "name": name, "frames": frames})
-    return found, left_out
+        elif frames:
+            used += size
+            embedded.found.append({"run": number, "name": name, "frames": frames})
+    return embedded._replace(left_out=left_out)
 
 
 def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[Picture]]]:
@@ -59,12 +72,9 @@ def _spread(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _as_uri(picture: Picture) -> str:
-    try:
-        with Image.open(picture.path) as image:
-            small = image.convert("RGB")
-            small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
-    except OSError as error:
-        raise DataError(f"the picture '{picture.path}' cannot be read: {error}") from error
+    with Image.open(picture.path) as image:
+        small = image.convert("RGB")
+        small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     out = io.BytesIO()
     small.save(out, "WEBP", quality=_QUALITY)
     return "data:image/webp;base64," + base64.b64encode(out.getvalue()).decode()
