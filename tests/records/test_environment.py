@@ -1,11 +1,13 @@
+import importlib.metadata
 import subprocess
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 
 from footplate.records import describe_environment, memory_in_use
-from footplate.records.environment import git_tree
+from footplate.records.environment import git_tree, installed_packages
 
 
 def test_memory_is_told_in_mebibytes() -> None:
@@ -24,17 +26,31 @@ def test_the_environment_names_what_decides_a_run() -> None:
     assert facts["packages"]["torch"] == facts["torch"]
 
 
+def test_every_installed_package_is_told_with_its_version() -> None:
+    read = {each.metadata["Name"].lower(): each.version for each in importlib.metadata.distributions()}
+    assert installed_packages() == read
+
+
 def test_the_git_tree_is_known(tmp_path: Path) -> None:
     assert git_tree(str(tmp_path)) is None
     git = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "-c", "init.defaultBranch=trunk"]
     (tmp_path / "kept.txt").write_text("1")
-    for arguments in (["init", "-q"], ["add", "kept.txt"], ["commit", "-q", "-m", "first"]):
+    (tmp_path / "old name.txt").write_text("a longer text, by which git knows the file again\n")
+    subprocess.run([*git, "init", "-q"], check=True)
+    assert git_tree(str(tmp_path)) is None  # no commit yet
+    for arguments in (["add", "."], ["commit", "-q", "-m", "first"], ["mv", "old name.txt", "new name.txt"]):
         subprocess.run([*git, *arguments], check=True)
     (tmp_path / "kept.txt").write_text("2")
     (tmp_path / "untracked.txt").write_text("3")
     tree = git_tree(str(tmp_path))
     assert tree is not None
-    assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt"], 40)
+    assert (tree["branch"], tree["changed"], len(tree["commit"])) == ("trunk", ["kept.txt", "new name.txt"], 40)
+
+
+def test_a_system_without_git_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert git_tree() is None
+    assert "git" not in describe_environment()
 
 
 def test_looking_at_a_tree_starts_no_program_that_it_names(tmp_path: Path) -> None:

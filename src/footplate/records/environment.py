@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import platform
+import re
 import subprocess
 import sys
 from typing import Any
@@ -15,6 +16,8 @@ except ImportError:  # not on every system
     resource = None  # type: ignore[assignment]
 
 _PATIENCE = 5  # seconds: git may have to look at many files
+_NO_COMMIT = "(initial)"
+_FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # changed, renamed, in conflict
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
@@ -35,6 +38,7 @@ def describe_environment() -> dict[str, Any]:
         Words by name, for a log: interpreter, processors, accelerator, the packages that decide a run, the git tree.
         Behind them `command`, all `packages` with their versions, and `git tree`, see `git_tree`.
     """
+    asked = _ask_git(None)  # it looks at the files meanwhile
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "python": sys.version.split()[0],
@@ -44,7 +48,7 @@ def describe_environment() -> dict[str, Any]:
     }
     installed = installed_packages()
     facts.update({package: installed[package.lower()] for package in _PACKAGES if package.lower() in installed})
-    tree = git_tree()
+    tree = _answer(asked)
     if tree is not None:
         changed = f", {len(tree['changed'])} files changed since" if tree["changed"] else ""
         facts["git"] = f"{tree['commit'][:12]} on {tree['branch']}{changed}"
@@ -53,8 +57,15 @@ def describe_environment() -> dict[str, Any]:
 
 def installed_packages() -> dict[str, str]:
     """Returns the version of every installed package by its name in lower case."""
-    found = ((each.metadata["Name"], each.version) for each in importlib.metadata.distributions())
-    return {name.lower(): version for name, version in sorted(found, key=lambda pair: pair[0] or "") if name}
+    # By the first lines of each: parsing all that packages say of themselves takes half a second where there are many.
+    heads = (
+        (each.read_text("METADATA") or each.read_text("PKG-INFO") or "").partition("\n\n")[0]
+        for each in importlib.metadata.distributions()
+    )
+    found = [
+        (name, version) for head in heads if (name := _entry(head, "Name")) and (version := _entry(head, "Version"))
+    ]
+    return {name.lower(): version for name, version in sorted(found)}
 
 
 def git_tree(folder: str | None = None) -> dict[str, Any] | None:
@@ -63,11 +74,12 @@ def git_tree(folder: str | None = None) -> dict[str, Any] | None:
     Returns:
         `commit`, `branch` and `changed`, the tracked files that differ from the commit; None where there is no tree.
     """
-    commit, branch = _git(folder, "rev-parse", "HEAD"), _git(folder, "rev-parse", "--abbrev-ref", "HEAD")
-    changed = _git(folder, "status", "--porcelain", "--untracked-files=no")
-    if commit is None or branch is None or changed is None:
-        return None
-    return {"commit": commit, "branch": branch, "changed": [line[3:] for line in changed.splitlines()]}
+    return _answer(_ask_git(folder))
+
+
+def _entry(head: str, key: str) -> str | None:
+    found = re.search(rf"^{key}: *(.+)$", head, re.MULTILINE)
+    return found[1].strip() if found else None
 
 
 def _accelerator() -> str:
@@ -77,10 +89,35 @@ def _accelerator() -> str:
     return "Apple MPS" if torch.backends.mps.is_available() else "none"
 
 
-def _git(folder: str | None, *arguments: str) -> str | None:
-    command = ["git", "-c", "core.fsmonitor=false", *arguments]  # a program that a tree's own settings may name
+def _ask_git(folder: str | None) -> "subprocess.Popen[str] | None":
+    """Begins to ask git for the commit, the branch and the files that changed."""
+    # The setting is a program that a tree's own settings may name.
+    command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
+    told: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "encoding": "utf-8"}
     try:
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=_PATIENCE, check=True)
-    except (OSError, subprocess.SubprocessError):
+        return subprocess.Popen([*command, "--untracked-files=no"], cwd=folder, errors="replace", **told)
+    except OSError:
         return None
-    return done.stdout.rstrip("\n")
+
+
+def _answer(asked: "subprocess.Popen[str] | None") -> dict[str, Any] | None:
+    if asked is None:
+        return None
+    with asked:
+        try:
+            lines = asked.communicate(timeout=_PATIENCE)[0].splitlines()
+        except subprocess.TimeoutExpired:
+            asked.kill()
+            return None
+    about = dict(line[2:].split(" ", 1) for line in lines if line.startswith("# "))
+    commit, branch = about.get("branch.oid", _NO_COMMIT), about.get("branch.head", "")
+    if asked.returncode or commit == _NO_COMMIT:
+        return None
+    changed = [path for path in map(_path_in, lines) if path is not None]
+    return {"commit": commit, "branch": branch, "changed": changed}
+
+
+def _path_in(line: str) -> str | None:
+    """The path in a line of `git status --porcelain=v2`; of a file that was renamed its new one."""
+    before = _FIELDS_BEFORE_PATH.get(line[:1])
+    return None if before is None else line.split(" ", before)[-1].partition("\t")[0]
