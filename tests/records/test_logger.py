@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.records import check_log_file, get_logger, logging_to, print_log, remembered, set_level
+from footplate.records import NOT_SHOWN, check_log_file, get_logger, logging_to, print_log, remembered, set_level
 
 
 @pytest.fixture(autouse=True)
@@ -114,3 +114,13 @@ def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[s
     get_logger().warning("of rank 1")
     get_logger().propagate = before
     assert capsys.readouterr() == ("", "")
+
+
+def test_what_belongs_into_the_file_alone_is_not_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_level("INFO")
+    path = tmp_path / "run.log"
+    with logging_to(str(path)):
+        get_logger().info("python 3.11", extra=NOT_SHOWN)
+        get_logger().info("loss 0.5")
+    assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["python 3.11", "loss 0.5"]
+    assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == ["loss 0.5"]

@@ -6,6 +6,7 @@ from footplate.records.hub import MessageHub
 from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
 from footplate.records.logger import (
+    NOT_SHOWN,
     add_log_file,
     check_log_file,
     get_logger,
@@ -44,6 +45,7 @@ __all__ = [
     "LogProcessor",
     "MLflowVisBackend",
     "MessageHub",
+    "NOT_SHOWN",
     "NeptuneVisBackend",
     "SwanlabVisBackend",
     "TensorboardVisBackend",

@@ -12,6 +12,8 @@ from typing import Any
 from footplate.errors import ArgumentError, check_count, nearest
 
 _NAME = "footplate"
+# `logger.info(..., extra=NOT_SHOWN)`: what belongs into the log's file, and would hide the figures on a screen.
+NOT_SHOWN = {"shown": False}
 _FORMAT = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
 
 
@@ -19,6 +21,8 @@ class _ScreenHandler(logging.Handler):
     """Writes to the standard output of the moment, so that a live display above or below it stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
+        if not getattr(record, "shown", True):
+            return
         try:
             sys.stdout.write(self.format(record) + "\n")
             sys.stdout.flush()
