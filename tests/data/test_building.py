@@ -5,7 +5,15 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset, get_worker_info
 
-from footplate.data import DefaultSampler, SampleLoader, batches, build_dataloader, default_collate, pseudo_collate
+from footplate.data import (
+    DefaultSampler,
+    SampleLoader,
+    batches,
+    build_dataloader,
+    check_dataloader,
+    default_collate,
+    pseudo_collate,
+)
 from footplate.errors import ArgumentError, BuildError, DataError, FootplateError, UnknownNameError
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS
 
@@ -205,10 +213,27 @@ class Stream(IterableDataset[int]):
         [1, 2],
         DataLoader(Stream()),
         DataLoader(TensorDataset(torch.arange(3)), generator=torch.Generator()),
+        [{"inputs": torch.zeros(2), "type": torch.zeros(2)}],
     ],
 )
 def test_other_loaders_are_returned_as_they_are(loader: Any) -> None:
     assert build_dataloader(loader) is loader
+
+
+@pytest.mark.parametrize(
+    "loader",
+    [
+        [{}],
+        [{"inputs": 1}, {}],
+        [{"dataset": {"type": "NumbersForTest"}, "batch_size": 2}],
+        ({"type": "NumbersForTest"},),
+    ],
+)
+def test_a_list_of_sections_is_no_list_of_batches(loader: Any) -> None:
+    for refuse in (build_dataloader, check_dataloader):
+        with pytest.raises(ArgumentError, match="a data loader is one dict") as caught:
+            refuse(loader)
+    assert caught.value.key == f"[{len(loader) - 1}]"
 
 
 def test_a_stream_needs_no_sampler() -> None:

@@ -83,12 +83,26 @@ def test_a_function_is_called_with_the_profiler(tmp_path: Path) -> None:
         ({"json_trace_path": 5}, "json_trace_path", None),
         ({"on_trace_ready": {"type": "log_trac"}}, "on_trace_ready", "log_trace"),
         ({"on_trace_ready": {"type": "tb_trace", "dirname": "x"}}, "on_trace_ready.dirname", "dir_name"),
+        ({"on_trace_ready": {"type": "log_trace", "sort_by": "cpu_tme"}}, "on_trace_ready.sort_by", "cpu_time"),
+        ({"on_trace_ready": {"type": "log_trace", "sort_by": 3}}, "on_trace_ready.sort_by", None),
+        ({"on_trace_ready": {"type": "log_trace", "row_limit": "all"}}, "on_trace_ready.row_limit", None),
     ],
 )
 def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
         ProfilerHook(**hook)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+@pytest.mark.parametrize(
+    "column", ["cpu_time_total", "self_cuda_time_total", "cuda_memory_usage", "count", "key", None]
+)
+def test_a_table_can_be_sorted_by_what_torch_knows(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, column: str | None
+) -> None:
+    table = {"type": "log_trace", "sort_by": column, "row_limit": -1}
+    run(tmp_path, profile_times=1, on_trace_ready=table)
+    assert any("aten::linear" in each for each in caplog.messages)
 
 
 def test_more_than_the_run_has_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
     if type(cfg) is DataLoader:
         return _adopted(cfg, seed)
     if not isinstance(cfg, Mapping):
+        _check_batches(cfg)
         return cfg
     _check_keys(cfg)
     _check_numbers(cfg)
@@ -70,6 +71,7 @@ def check_dataloader(cfg: Any) -> None:
     Raises:
         FootplateError: As `build_dataloader` raises it.
     """
+    _check_batches(cfg)
     if isinstance(cfg, Mapping):
         _check_keys(cfg)
         _check_numbers(cfg)
@@ -113,6 +115,18 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
             )
     if cfg.get("dataset") is None:
         raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
+
+
+def _check_batches(loader: Any) -> None:
+    """Refuses a list of loaders' sections, which would be taken for a list of batches."""
+    several = loader if isinstance(loader, (list, tuple)) else ()
+    for place, each in enumerate(several):
+        if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
+            raise ArgumentError(
+                "a data loader is one dict; data sets are joined by dataset=dict(type='ConcatDataset', datasets=[...])",
+                key=f"[{place}]",
+                found=dict(each),
+            )
 
 
 def _keep(dataset: Any, settings: dict[str, Any]) -> None:

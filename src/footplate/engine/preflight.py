@@ -13,7 +13,7 @@ from footplate.checkpoint import capture_rng, load_checkpoint, readable_size, re
 from footplate.distributed import is_main_process
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError, at_key
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -115,8 +115,10 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     if runner.world_size > 1:
         return []
     try:
-        with _unsaid():
+        with _unsaid(), at_key("val_evaluator"):
             found = evaluator.evaluate(len(samples))
+    except ArgumentError:  # what it gives is wrong for any number of batches
+        raise
     except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
         _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
         return []

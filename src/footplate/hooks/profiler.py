@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import profiler
+from torch.autograd.profiler_util import FunctionEventAvg
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
@@ -21,6 +22,7 @@ _HANDLERS: dict[str, tuple[str, ...]] = {
     "tb_trace": ("dir_name", "worker_name", "use_gzip"),
     "json_trace": ("path",),
 }
+_MEASURED = ("time", "time_total", "memory_usage", "count", "flops")
 _Handler = Callable[[Any], None]
 
 
@@ -177,4 +179,28 @@ def _checked_handler(cfg: Any) -> Any:
             suggestion=near,
         )
     _checked(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
+    _check_table(cfg)
     return cfg
+
+
+def _check_table(cfg: Mapping[str, Any]) -> None:
+    """Refuses a column to sort by that torch's table does not have, and a length that is none."""
+    check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")
+    column = cfg.get("sort_by")
+    if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in _columns():
+        raise ArgumentError(
+            f"torch's table of a profile has no column '{column}'",
+            key="on_trace_ready.sort_by",
+            suggestion=nearest(column, _columns()),
+            notes=[f"there are {', '.join(_columns())}"],
+        )
+
+
+def _columns() -> list[str]:
+    """What torch's table can be sorted by: the name and the numbers of an average."""
+    average = FunctionEventAvg()
+    names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
+    own = [
+        name for name in names if "cuda" not in name
+    ]  # those are other names of `device`, and warn when they are read
+    return ["key", *(name for name in own if isinstance(getattr(average, name), (int, float)))]
