@@ -11,6 +11,7 @@ import pytest
 from footplate import HOOKS, Config, Runner, hooks
 from footplate.engine import Priority
 from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.signals import AgreementHook
 from tests.support import settings
 
 GUIDE = (Path(__file__).parents[2] / "docs/hooks.md").read_text(encoding="utf-8")
@@ -35,17 +36,15 @@ def test_the_hooks_of_the_guide_act_together(tmp_path: Path, caplog: pytest.LogC
 
 def test_every_hook_has_its_line() -> None:
     named = set(re.findall(r"`(\w+Hook)`", GUIDE))
-    assert set(hooks.__all__) - named == {"ProgressHook", "RecordHook"}  # they belong to the command line
+    assert set(hooks.__all__) - named == set()
 
 
 def test_the_table_of_priorities_is_theirs() -> None:
     rows = re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|(.*)\|$", GUIDE, re.MULTILINE)
     assert [(name, int(number)) for name, number, _ in rows] == [(each.name, each.value) for each in Priority]
     told = {hook: name for name, _, named in rows for hook in re.findall(r"`(\w+Hook)`", named)}
-    known = {
-        name: getattr(hooks, name).priority for name in hooks.__all__ if name not in ("ProgressHook", "RecordHook")
-    }
-    assert told == {**known, "NonFiniteHook": NonFiniteHook.priority}
+    known = {name: getattr(hooks, name).priority for name in hooks.__all__}
+    assert told == {**known, "NonFiniteHook": NonFiniteHook.priority, "AgreementHook": AgreementHook.priority}
 
 
 def test_the_hook_of_the_guide_ends_a_run_and_is_resumed(tmp_path: Path) -> None:
