@@ -11,6 +11,8 @@ from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.rng import capture_rng, restore_rng
 from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
+from footplate.checkpoint.sharded import is_folder, name_in_parts
+from footplate.checkpoint.sharded.converting import consolidate, shard
 from footplate.checkpoint.trust import trusted_files, trusted_in, trusting
 from footplate.checkpoint.verifying import verify
 from footplate.checkpoint.weights import LoadReport, Mismatch, load_weights, revised, weights_of
@@ -25,10 +27,13 @@ __all__ = [
     "average_weights",
     "candidates",
     "capture_rng",
+    "consolidate",
     "export_weights",
     "find_latest",
+    "is_folder",
     "load_checkpoint",
     "load_weights",
+    "name_in_parts",
     "readable_size",
     "read_contents",
     "read_pointer",
@@ -36,6 +41,7 @@ __all__ = [
     "restore_rng",
     "revised",
     "save_checkpoint",
+    "shard",
     "trusted_files",
     "trusted_in",
     "trusting",

@@ -1,10 +1,11 @@
 """Saving beside the training: the step is delayed only for a copy of the state."""
 
+import functools
 import logging
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,11 @@ import torch
 
 from footplate.checkpoint import saving
 from footplate.checkpoint._plain import tensors_in, to_plain
+from footplate.checkpoint.sharded import Part, is_folder, split
+from footplate.checkpoint.sharded.splitting import cut_replicated
+from footplate.checkpoint.sharded.writing import save_parts
+from footplate.distributed import get_rank, get_world_size, is_main_process
+from footplate.distributed.sharding import own_group
 
 _logger = logging.getLogger("footplate.checkpoint")
 _ALIGNMENT = 64
@@ -36,6 +42,7 @@ class BackgroundSaver:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._copier = _HostCopier()
+        self._group: Any = None  # of this saver alone, so that its messages do not mix with those of the training
 
     def save(
         self,
@@ -44,24 +51,33 @@ class BackgroundSaver:
         *,
         then: Callable[[], None] | None = None,
         otherwise: Callable[[BaseException], None] | None = None,
+        replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies `state` to host memory and commits it to `path` while the caller goes on.
 
-        Waits first for the save before this one.
+        Waits first for the save before this one. A checkpoint in parts, as its name says, is saved by all processes
+        together, each with the parts that it holds.
 
         Args:
             state: See `save_checkpoint`.
-            path: See `save_checkpoint`.
+            path: See `save_checkpoint`; a name that ends in `.sharded` is that of a checkpoint in parts.
             then: Called in the thread after the commit: to move the pointer and remove older checkpoints.
             otherwise: Called in the thread with what made it fail; by default that is logged.
+            replicated: Addresses of the memory of tensors that all processes hold alike: of a checkpoint in parts each
+                writes some of them.
 
         Raises:
             CheckpointError: The state cannot be saved, or the save before this one failed (and this one was
                 not begun).
         """
         self.wait()
-        copied = self._copier.copy(to_plain(state))
-        self._begin(lambda: _commit(copied, os.fspath(path), then), otherwise or _tell)
+        name = os.fspath(path)
+        if is_folder(name):
+            work = self._with_others(state, name, then, replicated)
+        else:
+            copied = self._copier.copy(to_plain(state))
+            work = functools.partial(_commit, copied, name, then)
+        self._begin(work, otherwise or _tell)
 
     def wait(self) -> None:
         """Returns when nothing is in flight.
@@ -75,6 +91,31 @@ class BackgroundSaver:
         error, self._error = self._error, None
         if error is not None:
             raise error
+
+    def _with_others(
+        self, state: Mapping[str, Any], path: str, then: Callable[[], None] | None, replicated: Set[int]
+    ) -> Callable[[], None]:
+        """Copies this process' part, and returns what writes it; what goes wrong here is told to the others there."""
+        group = self._group = self._group or own_group()
+        rest: Any = {}
+        parts: dict[str, Part] = {}
+        failed: Exception | None = None
+        try:
+            cut = cut_replicated(replicated, get_rank(), get_world_size())
+            rest, parts = split(state, cut)
+            rest = to_plain(rest)
+            values = to_plain({name: part.tensor for name, part in parts.items()})
+            rest, values = self._copier.copy([rest if is_main_process() else {}, values])
+            parts = {name: part._replace(tensor=values[name]) for name, part in parts.items()}
+        except Exception as error:  # noqa: BLE001 - raised in the thread, of every process
+            failed = error
+
+        def work() -> None:
+            save_parts(rest, parts, path, group, failed)
+            if then is not None and is_main_process():
+                then()
+
+        return work
 
     def _begin(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
         self._thread = threading.Thread(target=self._run, args=(work, otherwise), name="footplate-checkpoint")

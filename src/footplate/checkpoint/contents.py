@@ -10,6 +10,7 @@ from footplate import storage
 from footplate.checkpoint._plain import tensors_in, walk
 from footplate.checkpoint._seal import Seal, read_seal
 from footplate.checkpoint.inert import Inert
+from footplate.checkpoint.sharded.layout import is_folder, read_layout
 from footplate.checkpoint.trust import trusted_in
 from footplate.checkpoint.verifying import opened, shapes_in
 from footplate.checkpoint.weights import weights_of
@@ -63,8 +64,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
     name = os.fspath(path)
-    with opened(name) as stream:
-        seal = read_seal(stream)
+    seal, size = _told_of(name)
     held = shapes_in(name)
     meta = held.get("meta")
     known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
@@ -72,7 +72,16 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         known["trusted"] = ", ".join(each.get("path", "?") for each in trusted)
     sections = [_section(str(key), value) for key, value in held.items()]
     foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
-    return Contents(name, storage.status(name).size, seal, known, sections, _weights(held), foreign)
+    return Contents(name, size, seal, known, sections, _weights(held), foreign)
+
+
+def _told_of(name: str) -> tuple[Seal, int]:
+    """Returns the seal of a checkpoint and its bytes."""
+    if is_folder(name):
+        layout = read_layout(name)
+        return layout.seal, layout.nbytes
+    with opened(name) as stream:
+        return read_seal(stream), storage.status(name).size
 
 
 def _section(name: str, value: Any) -> Section:

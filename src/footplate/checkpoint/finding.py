@@ -9,11 +9,12 @@ from collections.abc import Mapping
 from footplate import storage
 from footplate.checkpoint._seal import read_seal
 from footplate.checkpoint.saving import POINTER
+from footplate.checkpoint.sharded.layout import SUFFIX, is_folder, read_layout
 from footplate.checkpoint.verifying import shapes_in, verify
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
-_SUFFIXES = (".pth", ".pt", ".ckpt")
+_SUFFIXES = (".pth", ".pt", ".ckpt", SUFFIX)
 _BEST = "best_"
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
@@ -119,8 +120,10 @@ def _checkpoints_in(folder: str) -> list[str]:
 
 def _saved(path: str) -> int:
     try:
+        if is_folder(path):
+            return read_layout(path).seal.saved
         with storage.open_file(path) as stream:
             saved = read_seal(stream).saved
         return saved or int(storage.status(path).modified * 1e9)
-    except OSError:
+    except (OSError, CheckpointError):
         return 0

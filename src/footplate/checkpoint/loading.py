@@ -10,8 +10,11 @@ import torch
 from footplate.checkpoint import _safetensors, inert
 from footplate.checkpoint._seal import check_seal, read_seal
 from footplate.checkpoint.finding import other_whole
+from footplate.checkpoint.sharded.layout import is_folder
+from footplate.checkpoint.sharded.reading import load_parts, load_parts_like
 from footplate.checkpoint.trust import is_trusted, record
 from footplate.checkpoint.verifying import opened
+from footplate.distributed.sharding import is_sharded
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -19,7 +22,11 @@ _MOST_NAMES = 5
 
 
 def load_checkpoint(
-    path: "str | os.PathLike[str]", map_location: "str | torch.device" = "cpu", *, trust: bool = False
+    path: "str | os.PathLike[str]",
+    map_location: "str | torch.device" = "cpu",
+    *,
+    trust: bool = False,
+    like: torch.nn.Module | None = None,
 ) -> dict[str, Any]:
     """Returns what a checkpoint holds, after checking that it is what was written.
 
@@ -32,6 +39,8 @@ def load_checkpoint(
             checked.
         trust: Lets the file execute code, as `torch.load(..., weights_only=False)` does. For files of your
             own making only; a line in the log records it. `trusting(path)` does so for whoever reads the file.
+        like: A model. Where its parameters lie in parts on several processes, which all call this, each reads of a
+            checkpoint in parts no more than its own.
 
     Raises:
         CheckpointDamagedError: The content is not what was written; names the newest whole one beside it.
@@ -42,6 +51,10 @@ def load_checkpoint(
     if name.endswith(_safetensors.SUFFIX):
         return _safetensors.load(name, device)
     try:
+        if is_folder(name):
+            if like is not None and is_sharded(like):
+                return load_parts_like(name, like, device)
+            return load_parts(name, device)
         with opened(name) as stream:
             load = _load_trusting if trust or is_trusted(name) else _load
             loaded = load(stream, name, device)

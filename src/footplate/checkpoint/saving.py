@@ -1,7 +1,7 @@
 """Writing checkpoints that are there whole or not there."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -10,6 +10,7 @@ from footplate import storage
 from footplate.checkpoint._plain import bytes_in, to_plain
 from footplate.checkpoint._seal import SealingSink
 from footplate.checkpoint._words import readable_size
+from footplate.checkpoint.sharded.layout import LAYOUT, is_folder
 from footplate.errors import CheckpointError
 from footplate.storage import Sink
 
@@ -35,15 +36,20 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
     commit_plain(to_plain(state), os.fspath(path))
 
 
-def commit_plain(plain: Mapping[str, Any], path: str) -> None:
+def commit_plain(plain: Mapping[str, Any], path: str, through: Callable[[Sink], Sink] = lambda sink: sink) -> None:
     """Does what `save_checkpoint` does, with a state that holds nothing else than it should.
+
+    Args:
+        plain: The state.
+        path: Where to.
+        through: Gives what the bytes go through.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
     """
 
     def write(sink: Sink) -> None:
-        sealing = SealingSink(sink)
+        sealing = SealingSink(through(sink))
         torch.save(plain, sealing)  # type: ignore[arg-type]
         sealing.seal()
 
@@ -72,11 +78,17 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint; one that is gone already is no error.
 
+    One in parts does not count from the first moment on.
+
     Raises:
         CheckpointError: It cannot be removed.
     """
     try:
-        storage.remove(path)
+        if is_folder(os.fspath(path)):
+            storage.remove(storage.join(path, LAYOUT))
+            storage.remove_folder(path)
+        else:
+            storage.remove(path)
     except OSError as error:
         raise _refused("remove", os.fspath(path), error) from error
 

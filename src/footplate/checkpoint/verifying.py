@@ -6,9 +6,13 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import IO, Any
 
+import torch
+
 from footplate import storage
 from footplate.checkpoint import inert
 from footplate.checkpoint._seal import Seal, check_seal, read_seal
+from footplate.checkpoint.sharded import is_folder, joined
+from footplate.checkpoint.sharded.layout import check_files, read_layout
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 
@@ -16,13 +20,17 @@ def verify(path: "str | os.PathLike[str]") -> Seal:
     """Reads a checkpoint through and returns its seal.
 
     The seal of a file that another program wrote has no digest; there the checksums that torch keeps of every
-    tensor are compared (files of torch before 1.6 have none).
+    tensor are compared (files of torch before 1.6 have none). Of a checkpoint in parts every file is read.
 
     Raises:
         CheckpointDamagedError: The content is not what was written.
         CheckpointError: There is no such file, or it is no checkpoint.
     """
     name = os.fspath(path)
+    if is_folder(name):
+        layout = read_layout(name)
+        check_files(name, layout)
+        return layout.seal
     with opened(name) as stream:
         seal = check_seal(stream)
         if seal.digest is None:
@@ -36,8 +44,14 @@ def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
     Raises:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
-    with opened(os.fspath(path)) as stream:
+    name, tensors = os.fspath(path), {}
+    if is_folder(name):
+        layout = read_layout(name)
+        tensors = {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()}
+        name = storage.join(name, layout.state)
+    with opened(name) as stream:
         value = inert.read(stream, device="meta", seal=read_seal(stream).length).value
+        value = joined(value, tensors) if tensors else value
     return dict(value) if isinstance(value, Mapping) else {"": value}
 
 

@@ -14,6 +14,7 @@ import torch
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import is_part, placed_like
 from footplate.errors import CheckpointError, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
@@ -173,6 +174,7 @@ def _renamed(key: str, pairs: "Sequence[tuple[re.Pattern[str], str]]", start: st
 def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str) -> LoadReport:
     mismatched: tuple[Mismatch, ...] = ()
     expected = {key: value for key, value in module.state_dict().items() if isinstance(value, torch.Tensor)}
+    weights = _placed(weights, expected)
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
@@ -193,6 +195,15 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
         unexpected=tuple(unexpected),
         mismatched=mismatched,
     )
+
+
+def _placed(weights: "OrderedDict[str, Any]", expected: Mapping[str, torch.Tensor]) -> "OrderedDict[str, Any]":
+    """Returns the weights, in parts where those of the model are."""
+    if not any(map(is_part, (*expected.values(), *(each for each in weights.values() if torch.is_tensor(each))))):
+        return weights
+    for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
+        weights[key] = placed_like(weights[key], expected[key])
+    return weights
 
 
 def _is_given(key: str, weights: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""`footplate checkpoint show|verify|average|export`."""
+"""`footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
 import argparse
 import os
@@ -17,13 +17,17 @@ _SHOWN_WEIGHTS = 20
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command and its own commands."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "checkpoint", help="look into checkpoints, verify, average, export", description="Work on checkpoints."
+        "checkpoint",
+        help="look into checkpoints, verify, average, export, join, cut",
+        description="Work on checkpoints.",
     )
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_show(actions)
     _add_verify(actions)
     _add_average(actions)
     _add_export(actions)
+    _add_consolidate(actions)
+    _add_shard(actions)
     return parser
 
 
@@ -76,6 +80,29 @@ def _add_export(actions: Any) -> None:
     )
     add_trust(parser)
     parser.set_defaults(run=export)
+
+
+def _add_consolidate(actions: Any) -> None:
+    parser = actions.add_parser(
+        "consolidate",
+        help="write a checkpoint in parts to a single file",
+        description="Write a checkpoint in parts, iter_4000.sharded, to a single file.",
+    )
+    parser.add_argument("folder", metavar="FOLDER")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.set_defaults(run=consolidate)
+
+
+def _add_shard(actions: Any) -> None:
+    parser = actions.add_parser(
+        "shard",
+        help="write a single file as a checkpoint in parts",
+        description="Write a single file as a checkpoint in parts, which runs of any number of processes take.",
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="its name ends in .sharded")
+    parser.add_argument("--parts", metavar="N", type=int, default=8, help="how many parts (8)")
+    parser.set_defaults(run=shard)
 
 
 def show(arguments: argparse.Namespace) -> int:
@@ -140,6 +167,24 @@ def export(arguments: argparse.Namespace) -> int:
     except re.error as error:
         raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
     sys.stdout.write(f"{count} weights: {arguments.output}\n")
+    return 0
+
+
+def consolidate(arguments: argparse.Namespace) -> int:
+    """Writes parts to a single file."""
+    from footplate.checkpoint import consolidate as join
+
+    count = join(arguments.folder, arguments.output)
+    sys.stdout.write(f"{count} tensors in parts joined: {arguments.output}\n")
+    return 0
+
+
+def shard(arguments: argparse.Namespace) -> int:
+    """Writes a single file in parts."""
+    from footplate.checkpoint import shard as cut
+
+    count = cut(arguments.file, arguments.output, arguments.parts)
+    sys.stdout.write(f"{count} tensors cut into {arguments.parts} parts: {arguments.output}\n")
     return 0
 
 

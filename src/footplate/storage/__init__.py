@@ -12,6 +12,7 @@ from footplate.storage.files import (
     open_file,
     read_bytes,
     remove,
+    remove_folder,
     status,
 )
 from footplate.storage.paths import absolute, base_name, is_local, join, local_path, parent
@@ -36,5 +37,6 @@ __all__ = [
     "parent",
     "read_bytes",
     "remove",
+    "remove_folder",
     "status",
 ]

@@ -133,6 +133,18 @@ def remove(path: Path) -> None:
         remote.remove(os.fspath(path))
 
 
+def remove_folder(folder: Path) -> None:
+    """Removes a folder with everything in it; one that is gone already is no error.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    if is_local(folder):
+        local.remove_folder(local_path(folder))
+    else:
+        remote.remove(os.fspath(folder), recursive=True)
+
+
 def clean_stale(folder: Path) -> list[str]:
     """Removes what dead processes left half written in a local folder, and returns the paths.
 

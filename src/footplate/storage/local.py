@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import secrets
+import shutil
 from collections.abc import Callable, Iterator
 
 from footplate.storage.sink import DescriptorSink, Sink
@@ -59,6 +60,17 @@ def remove(path: str) -> None:
     with contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_folder(os.path.dirname(os.path.abspath(path)))
+
+
+def remove_folder(folder: str) -> None:
+    """Removes a folder with everything in it and syncs the one it is in; one that is gone already is no error.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)
+        sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 
 def sync_folder(folder: str) -> None:

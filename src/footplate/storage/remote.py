@@ -43,15 +43,15 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
     system.invalidate_cache()
 
 
-def remove(path: str) -> None:
-    """Removes a file; one that is gone already is no error.
+def remove(path: str, *, recursive: bool = False) -> None:
+    """Removes a file, or a folder where `recursive` says so; one that is gone already is no error.
 
     Raises:
         OSError: It cannot be removed.
     """
     system, target = file_system(path)
     with contextlib.suppress(FileNotFoundError):
-        system.rm(target)
+        system.rm(target, recursive=recursive)
 
 
 def list_dir(folder: str) -> list[str]:

@@ -99,6 +99,15 @@ class Archive:
         if check and zlib.crc32(target) != member.checksum:
             raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
 
+    def place_of(self, name: str) -> tuple[int, int]:
+        """Returns where in the file the content of the member `name` below the root begins, and its bytes.
+
+        Raises:
+            CheckpointDamagedError: There is none.
+        """
+        member = self._member(name)
+        return self._content_start(member), member.size
+
     def check(self) -> None:
         """Compares the checksum of every member.
 

@@ -35,13 +35,16 @@ class Content(NamedTuple):
     inert_names: dict[str, int]
 
 
-def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0) -> Content:
+def read(
+    stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0, mapped: str | None = None
+) -> Content:
     """Returns what an open file holds; nothing in it is imported or called.
 
     Args:
         stream: The file, at any position.
         device: Where the tensors go; with 'meta' only their shapes are read.
         seal: The bytes of the seal behind an archive; without one, the checksums of its members are compared.
+        mapped: The local path of an archive that is sealed: its tensors are looked at in place, and not to be changed.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -50,7 +53,8 @@ def read(stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int =
     stream.seek(0)
     start = stream.read(len(_ZIP_START))
     if start == _ZIP_START:
-        return _ArchiveReader(Archive(stream, comment=seal), torch.device(device), check=not seal).read()
+        archive = Archive(stream, comment=seal)
+        return _ArchiveReader(archive, torch.device(device), check=not seal, mapped=mapped).read()
     if start[:1] != b"\x80":
         raise CheckpointDamagedError("it is no checkpoint, or its beginning is not what was written")
     return _OldReader(stream, torch.device(device)).read()
@@ -71,8 +75,9 @@ def check(stream: IO[bytes]) -> None:
 
 
 class _ArchiveReader:
-    def __init__(self, archive: Archive, device: torch.device, *, check: bool) -> None:
+    def __init__(self, archive: Archive, device: torch.device, *, check: bool, mapped: str | None = None) -> None:
         self._archive = archive
+        self._mapped = mapped
         self._device = device
         self._check = check
         self._memories: dict[str, torch.Tensor] = {}
@@ -104,6 +109,8 @@ class _ArchiveReader:
         size = self._archive.size_of(name)
         if self._device.type == "meta":
             return tensors.empty_memory(size, "meta")
+        if self._mapped is not None and size:
+            return tensors.mapped_memory(self._mapped, *self._archive.place_of(name))
         memory = tensors.empty_memory(size)
         self._archive.read_into(name, memory.numpy().data, check=self._check)
         return memory.to(self._device)

@@ -1,9 +1,11 @@
 """Tensors from the storages of a checkpoint; a shape that its storage does not cover is refused."""
 
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 
 from footplate.checkpoint.inert.machine import Name
@@ -77,6 +79,21 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
         return torch.empty(size, dtype=torch.uint8, device=device)
     except RuntimeError as error:
         raise CheckpointError(f"a tensor in it needs {size} bytes of memory, which are not there") from error
+
+
+def mapped_memory(path: str, start: int, size: int) -> torch.Tensor:
+    """Returns `(size,), uint8`, which shows a piece of a file and is not to be changed.
+
+    Raises:
+        CheckpointError: The file cannot be mapped.
+    """
+    try:
+        piece = np.memmap(path, dtype=np.uint8, mode="r", offset=start, shape=(size,))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{path}' cannot be mapped: {error}") from error
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # torch knows no tensors that must not be changed
+        return torch.from_numpy(piece)
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:

@@ -5,16 +5,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from footplate.distributed.sharding import is_part, norms_of_parts
+
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """Returns the 2-norms of `tensors`, `(N,)` on their device; of the whole tensors where these are sharded."""
-    norms = torch._foreach_norm(list(tensors))
-    return torch.stack([_whole(norm) for norm in norms])
-
-
-def _whole(norm: Tensor) -> Tensor:
-    gather = getattr(norm, "full_tensor", None)
-    return norm if gather is None else torch.as_tensor(gather())
+    if any(is_part(each) for each in tensors):
+        return norms_of_parts(tensors)
+    return torch.stack(torch._foreach_norm(list(tensors)))
 
 
 def scale_each(tensors: Sequence[Tensor], factors: Tensor) -> None:

@@ -7,8 +7,10 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.distributed.sharding import is_part, local_part, norms_of_parts
+from footplate.errors import ArgumentError, NonFiniteError, nearest, origin_of
 
+_SMALL = 1e-6  # what torch adds to the norm
 _KEYS = {
     "norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
     "value": ("clip_value", "foreach"),
@@ -32,8 +34,28 @@ class Clip:
 
     def __call__(self, params: list[Tensor]) -> Tensor | None:
         """Clips."""
+        gradients = [each.grad for each in params if each.grad is not None]
+        if any(is_part(each) for each in gradients):
+            return self._clip_parts(gradients)
         norm: Tensor | None = self._function(params, **self._settings)
         return norm
+
+    @torch.no_grad()
+    def _clip_parts(self, gradients: list[Tensor]) -> Tensor | None:
+        """Clips gradients that lie in parts on several processes, which tell each other their norms all at once."""
+        held = [local_part(each) for each in gradients]
+        if not self.gives_norm:
+            limit = self._settings["clip_value"]
+            torch._foreach_clamp_min_(held, -limit)
+            torch._foreach_clamp_max_(held, limit)
+            return None
+        order = self._settings.get("norm_type", 2.0)
+        total: Tensor = torch.linalg.vector_norm(norms_of_parts(gradients, order), order)
+        if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
+            raise NonFiniteError("the norm of the gradients is not finite, and clip_grad has error_if_nonfinite")
+        factor = (self._settings["max_norm"] / (total + _SMALL)).clamp(max=1.0)
+        torch._foreach_mul_(held, factor)
+        return total
 
 
 def make_clip(cfg: Mapping[str, Any]) -> Clip:

@@ -5,6 +5,9 @@ import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
+
+from footplate.distributed.sharding import is_part, placed_like
 from footplate.errors import CheckpointError
 
 State = dict[str, Any]
@@ -63,6 +66,31 @@ def regrouped(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout)
         numbers = [places[name][1] if name in places else f"no state of {name}" for name in members]
         arranged.append({**group, **kept, "params": numbers})
     return {"state": saved["state"], "param_groups": arranged}
+
+
+def placed(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
+    """Returns `state` with its tensors as the parameters that they belong to: whole, or in the same parts.
+
+    Args:
+        state: `state` and `param_groups`, grouped as the optimizer is.
+        groups: The optimizer's groups.
+    """
+    pairs = zip(state["param_groups"], groups, strict=True)
+    owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
+    held = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
+    if not any(isinstance(each, torch.Tensor) and is_part(each) for each in held):
+        return state
+    values = {
+        key: {name: _placed_value(value, owners.get(key)) for name, value in values.items()}
+        for key, values in sorted(state["state"].items(), key=lambda item: str(item[0]))
+    }
+    return {**state, "state": values}
+
+
+def _placed_value(value: Any, owner: torch.Tensor | None) -> Any:
+    if owner is None or not isinstance(value, torch.Tensor) or not value.dim():
+        return value
+    return placed_like(value, owner)
 
 
 def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:

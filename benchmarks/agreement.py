@@ -1,0 +1,212 @@
+"""Do 1, 2 and 4 processes train the same weights? Each row is a run of 50 iterations in float64 on the CPU.
+
+    python benchmarks/agreement.py                     # the whole table, about 5 minutes
+    python benchmarks/agreement.py --worlds 2 --quick  # a few rows
+
+Every run sees the same global batches of 12. The figure is the largest difference from the run of one process without
+a wrapper, of any weight and any average of weights, relative to the largest value of its tensor.
+"""
+
+import argparse
+import itertools
+import multiprocessing
+import os
+import pickle
+import socket
+import sys
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.utils.data import Dataset
+
+from footplate import Runner
+from footplate.distributed import initialize, unwrap_model
+from footplate.distributed.sharding import gather_whole
+from footplate.models import BaseModel
+from footplate.registry import DATASETS, MODELS
+
+GLOBAL_BATCH = 12
+SHARDED: dict[str, Any] = {"type": "FullyShard", "shard": {"classes": ["Linear"], "names": ["stem"]}}
+WRAPPERS: dict[str, dict[str, Any]] = {"DDP": {"type": "MMDistributedDataParallel"}, "FSDP2": SHARDED}
+OPTIMIZERS: dict[str, dict[str, Any]] = {
+    "SGD": {"type": "SGD", "lr": 0.05, "momentum": 0.9, "weight_decay": 0.01},
+    "AdamW": {"type": "AdamW", "lr": 0.003, "weight_decay": 0.05},
+    "LARS": {"type": "LARS", "lr": 2.0, "momentum": 0.9, "weight_decay": 0.01, "eta": 0.02},
+}
+
+
+@MODELS.register_module(force=True)
+class Agreeing(BaseModel):
+    """Convolution, normalization and layers of sizes that do not divide evenly, in float64."""
+
+    def __init__(self, norm: str = "group") -> None:
+        super().__init__()
+        batch = norm == "batch"
+        self.stem = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6) if batch else nn.GroupNorm(2, 6), nn.Tanh())
+        self.layers = nn.Sequential(nn.Linear(6 * 9, 15), nn.Tanh(), nn.Linear(15, 7))
+        self.head = nn.Linear(7, 3)
+        self.double()
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.head(torch.tanh(self.layers(self.stem(inputs).flatten(1))))
+        if mode == "loss":
+            return {"loss": nn.functional.cross_entropy(scores, labels)}
+        return scores
+
+
+@DATASETS.register_module(force=True)
+class Squares(Dataset[Any]):
+    """Noise with a bright corner, which is the class."""
+
+    def __len__(self) -> int:
+        return 60
+
+    def __getitem__(self, index: int) -> Any:
+        picture = torch.randn(1, 5, 5, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
+        picture[0, 0, index % 3] += 2
+        return {"inputs": picture + 0.1 * torch.randn(1, 5, 5, dtype=torch.float64), "labels": index % 3}
+
+
+class Case(NamedTuple):
+    """One row of the table."""
+
+    wrapper: str
+    optimizer: str
+    accumulation: int = 1
+    sync_bn: bool = False
+    clip: float = 0.5
+    ema: bool = True
+
+    def __str__(self) -> str:
+        norm = "SyncBN" if self.sync_bn else "GroupNorm"
+        return f"{self.wrapper:<6} {self.optimizer:<6} {self.accumulation:>5}  {norm:<10}"
+
+
+def settings(case: Case, work_dir: str, world: int, iterations: int = 50, **changes: Any) -> dict[str, Any]:
+    """Returns the arguments of the Runner for a case."""
+    hooks = [{"type": "EMAHook", "momentum": 0.05}] if case.ema else []
+    return {
+        "model": {"type": "Agreeing", "norm": "batch" if case.sync_bn else "group"},
+        "work_dir": work_dir,
+        "train_dataloader": {
+            "batch_size": GLOBAL_BATCH // world,
+            "dataset": {"type": "Squares"},
+            "sampler": {"type": "InfiniteSampler", "shuffle": True},
+            "collate_fn": {"type": "default_collate"},
+        },
+        "train_cfg": {"by_epoch": False, "max_iters": iterations},
+        "optim_wrapper": {
+            "optimizer": OPTIMIZERS[case.optimizer],
+            "accumulative_counts": case.accumulation,
+            "clip_grad": {"max_norm": case.clip},
+            "paramwise_cfg": {"bias_decay_mult": 0.0, "custom_keys": {"stem": {"lr_mult": 0.3}}},
+        },
+        "param_scheduler": [{"type": "CosineAnnealingLR", "T_max": iterations, "by_epoch": False}],
+        "custom_hooks": hooks,
+        "default_hooks": {"checkpoint": {"by_epoch": False, "interval": -1, "save_last": False}},
+        "model_wrapper_cfg": WRAPPERS[case.wrapper],
+        "sync_bn": "torch" if case.sync_bn else None,
+        "randomness": {"seed": 3},
+        "launcher": "pytorch",
+        "visualizer": {"vis_backends": []},
+        "log_level": "ERROR",
+        **changes,
+    }
+
+
+def trained(case: Case, work_dir: str, iterations: int = 50, **changes: Any) -> dict[str, Tensor]:
+    """Trains and returns all weights, those of the average included, whole, on the first process."""
+    world = dist.get_world_size() if dist.is_initialized() else 1
+    cfg = settings(case, work_dir, world, iterations, **changes)
+    if not dist.is_initialized():
+        cfg["launcher"] = "none"
+    runner = Runner(**cfg)
+    runner.train()
+    state = dict(unwrap_model(runner.model).state_dict())
+    for hook in runner.hooks:
+        average = getattr(hook, "ema_model", None)
+        state.update(
+            {} if average is None else {f"average.{name}": each for name, each in average.state_dict().items()}
+        )
+    return {name: each.detach().clone() for name, each in gather_whole(state).items() if each.is_floating_point()}
+
+
+def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:
+    """Returns the largest difference of any tensor, relative to the largest value in it."""
+    assert found.keys() == expected.keys(), found.keys() ^ expected.keys()
+    return max(float((found[name] - each).abs().max() / each.abs().max()) for name, each in expected.items())
+
+
+def on_processes(world: int, function: Any, *args: Any, timeout: float = 600) -> list[Any]:
+    """Calls a function in processes that train together, and returns what each returned."""
+    with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+        probe.close()
+        context = multiprocessing.get_context("fork")
+        ranks = [context.Process(target=_process, args=(r, world, port, folder, function, args)) for r in range(world)]
+        for process in ranks:
+            process.start()
+        for process in ranks:
+            process.join(timeout)
+        left = [process for process in ranks if process.is_alive()]
+        for process in left:
+            process.kill()
+        if left or any(process.exitcode for process in ranks):
+            raise RuntimeError(f"exit codes {[process.exitcode for process in ranks]}")
+        return [pickle.loads(Path(folder, str(rank)).read_bytes()) for rank in range(world)]
+
+
+def _process(rank: int, world: int, port: int, folder: str, function: Any, args: tuple[Any, ...]) -> None:
+    torch.set_num_threads(1)
+    seat = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    os.environ.update({name: str(value) for name, value in seat.items()})
+    initialize("pytorch", {"backend": "gloo", "timeout": 120})
+    Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))
+    dist.barrier()
+    os._exit(0)  # past the interpreter's end, which threads of the process group abort now and then
+
+
+def _all(cases: Iterable[Case], work_dir: str, iterations: int) -> list[dict[str, Tensor]]:
+    return [trained(case, os.path.join(work_dir, str(number)), iterations) for number, case in enumerate(cases)]
+
+
+def table(cases: list[Case], worlds: Iterable[int], iterations: int = 50) -> Iterator[tuple[Case, int, float]]:
+    """Yields the difference of each case and number of processes from one process without a wrapper."""
+    with tempfile.TemporaryDirectory() as folder:
+        plain = _all(cases, os.path.join(folder, "plain"), iterations)
+        for world in worlds:
+            found = on_processes(world, _all, cases, os.path.join(folder, str(world)), iterations)[0]
+            for case, mine, expected in zip(cases, found, plain, strict=True):
+                yield case, world, difference(mine, expected)
+
+
+def main() -> int:
+    """Prints the table; exit code 1 where a row is too far off."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--iterations", type=int, default=50)
+    parser.add_argument("--quick", action="store_true", help="one optimizer, no SyncBN")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    names = ["AdamW"] if options.quick else list(OPTIMIZERS)
+    cases = [Case(*each) for each in itertools.product(WRAPPERS, names, (1, 3))]
+    if not options.quick:
+        cases += [Case(wrapper, name, 1, sync_bn=True) for wrapper in WRAPPERS for name in OPTIMIZERS]
+    sys.stdout.write("model  opt.   accum.  norm       processes  largest relative difference\n")
+    worst = 0
+    for case, world, found in table(cases, options.worlds, options.iterations):
+        limit = 1e-10 if case.sync_bn else 1e-12
+        worst |= found > limit
+        sys.stdout.write(f"{case}  {world:>5}       {found:.1e} {'' if found <= limit else f'> {limit:g}'}\n")
+        sys.stdout.flush()
+    return worst
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,140 @@
+"""From a folder of parts to a single file and back, without holding the tensors in memory."""
+
+import mmap
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, cast
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint import inert
+from footplate.checkpoint._plain import to_plain
+from footplate.checkpoint._seal import check_seal
+from footplate.checkpoint._words import readable_size
+from footplate.checkpoint.saving import commit_plain
+from footplate.checkpoint.sharded.layout import Layout, check_files, is_folder, read_layout
+from footplate.checkpoint.sharded.reading import fill, state_of
+from footplate.checkpoint.sharded.splitting import cut_evenly, joined, split
+from footplate.checkpoint.sharded.writing import save_all_parts
+from footplate.checkpoint.verifying import opened
+from footplate.errors import ArgumentError, CheckpointError, check_count
+from footplate.storage import Sink
+
+_DROP_BYTES = 16 << 20
+
+
+def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:
+    """Writes a checkpoint in parts to a single file, after checking it.
+
+    The tensors are put together in a file without a name beside the target, which needs the space of one checkpoint
+    more while this runs; memory holds the largest of them.
+
+    Args:
+        source: The folder.
+        target: The file, as `load_checkpoint` and plain `torch.load(path, weights_only=True)` open it.
+
+    Returns:
+        How many tensors were in parts.
+
+    Raises:
+        CheckpointError: The folder is no whole checkpoint, or the file cannot be written.
+        ArgumentError: They are not a folder of parts and a file.
+    """
+    folder, path = os.fspath(source), os.fspath(target)
+    _check_kinds(folder, path)
+    layout = read_layout(folder)
+    check_files(folder, layout)
+    with _room_for(layout, storage.parent(storage.absolute(path))) as (tensors, drop):
+        for name, tensor in tensors.items():
+            fill(folder, layout, {name: tensor})
+            drop()
+        state = joined(state_of(folder, layout, torch.device("cpu")), tensors)
+        commit_plain(to_plain(state), path, lambda sink: cast(Sink, _DroppingSink(sink, drop)))
+    return len(layout.tensors)
+
+
+def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
+    """Writes a single file as a checkpoint in parts, after checking it; runs of any number of processes take these.
+
+    Weights, optimizer state and averages are cut along their first dimension, each from the file to its part.
+
+    Args:
+        source: The file.
+        target: The folder, whose name ends in `.sharded`.
+        count: How many parts.
+
+    Returns:
+        How many tensors were cut.
+
+    Raises:
+        CheckpointError: The file is no whole checkpoint, or the folder cannot be written.
+        ArgumentError: They are not a file and a folder of parts.
+    """
+    path, folder = os.fspath(source), os.fspath(target)
+    check_count("parts", count)
+    _check_kinds(folder, path)
+    with opened(path) as stream:
+        seal = check_seal(stream)
+        in_place = path if seal.length and storage.is_local(path) else None
+        content = inert.read(stream, seal=seal.length, mapped=in_place and storage.local_path(in_place)).value
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f"'{path}' holds no dict", found=type(content).__name__)
+    states = [split(content, cut_evenly(number, count)) for number in range(count)]
+    rest: Any = to_plain(states[0][0])
+    save_all_parts(rest, [parts for _, parts in states], folder)
+    return len(states[0][1])
+
+
+def _check_kinds(folder: str, path: str) -> None:
+    if not is_folder(folder):
+        raise ArgumentError("the name of a checkpoint in parts ends in .sharded", found=folder)
+    if is_folder(path):
+        raise ArgumentError("a checkpoint that is a single file does not end in .sharded", found=path)
+
+
+@contextmanager
+def _room_for(layout: Layout, folder: str) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
+    """Yields tensors to fill, which lie in a file without a name, and what has memory forget their pages."""
+    total = sum(each.nbytes for each in layout.tensors.values())
+    local = storage.local_path(folder) if storage.is_local(folder) else None
+    if local is not None:
+        storage.make_dirs(local)
+        free = storage.free_space(local) or 0
+        if free < 2 * total:
+            raise CheckpointError(
+                f"it needs {readable_size(2 * total)}, and {readable_size(free)} are free in '{folder}'"
+            )
+    with tempfile.TemporaryFile(dir=local) as file:
+        file.truncate(max(total, 1))
+        memory = mmap.mmap(file.fileno(), max(total, 1))
+        view, tensors, begin = memoryview(memory), {}, 0
+        for name, each in layout.tensors.items():
+            piece = view[begin : begin + each.nbytes]
+            tensors[name] = torch.frombuffer(piece, dtype=each.dtype).view(each.size)
+            begin += each.nbytes
+        yield tensors, lambda: memory.madvise(mmap.MADV_DONTNEED)
+
+
+class _DroppingSink:
+    """Passes bytes on, and has memory forget now and then where they came from."""
+
+    def __init__(self, sink: Sink, drop: Any) -> None:
+        self._sink = sink
+        self._drop = drop
+        self._since = 0
+
+    def write(self, data: "bytes | bytearray | memoryview", /) -> int:
+        """Passes them on."""
+        written = self._sink.write(data)
+        self._since += written
+        if self._since >= _DROP_BYTES:
+            self._drop()
+            self._since = 0
+        return written
+
+    def flush(self) -> None:
+        """Passes on what is held."""
+        self._sink.flush()

@@ -1,0 +1,181 @@
+"""The folder of a checkpoint in parts, as torch.distributed.checkpoint writes to it."""
+
+import dataclasses
+import hashlib
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch.distributed.checkpoint.metadata import Metadata
+from torch.distributed.checkpoint.planner import SavePlan, SavePlanner, WriteItem
+from torch.distributed.checkpoint.storage import StorageWriter, WriteResult
+from torch.futures import Future
+
+from footplate import storage
+from footplate.checkpoint._plain import bytes_in
+from footplate.checkpoint._words import readable_size
+from footplate.checkpoint.saving import commit_plain
+from footplate.checkpoint.sharded.layout import (
+    LAYOUT,
+    Chunk,
+    Digest,
+    Layout,
+    Tensors,
+    digest_of,
+    is_folder,
+    read_layout,
+    write_layout,
+)
+from footplate.errors import CheckpointError
+from footplate.storage import Sink
+
+_PIECE_BYTES = 16 << 20
+
+
+class FolderWriter(StorageWriter):
+    """Writes the parts of a plan into one file, and as the coordinator everything else.
+
+    What it writes has names of its own, so that the files of the checkpoint that is there already stay what they are.
+
+    Args:
+        folder: The folder.
+        state: What is in no part; that of the coordinator counts.
+    """
+
+    def __init__(self, folder: str, state: Mapping[str, Any]) -> None:
+        self.folder = storage.absolute(folder)
+        self._state = state
+
+    @classmethod
+    def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
+        """Any folder will do."""
+        return True
+
+    def reset(self, checkpoint_id: Any = None) -> None:
+        """Keeps nothing from one save to the next."""
+
+    def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
+        """Needs nothing before the plan."""
+
+    def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
+        """Leaves the plan as it is."""
+        return plan
+
+    def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
+        """Makes the folder, and says what each process' file is called.
+
+        Raises:
+            CheckpointError: There is too little space.
+        """
+        save = secrets.token_hex(4)
+        _make_room(self.folder, bytes_in(self._state) + sum(_bytes_of(item) for plan in plans for item in plan.items))
+        names = [f"rank_{number}-{save}.bin" for number in range(len(plans))]
+        return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
+
+    def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
+        """Writes the file of this process."""
+        done: Future[list[WriteResult]] = Future()
+        if not plan.items:
+            done.set_result([])
+            return done
+        tensors = (torch.as_tensor(planner.resolve_data(item)) for item in plan.items)
+        starts, digest = _write_tensors(storage.join(self.folder, plan.storage_data), tensors)
+        done.set_result(
+            [
+                WriteResult(item.index, _bytes_of(item), (plan.storage_data, start, *digest))
+                for item, start in zip(plan.items, starts, strict=True)
+            ]
+        )
+        return done
+
+    def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
+        """Writes everything else, then the layout."""
+        written = [each for several in results for each in several]
+        files = {name: Digest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
+        name = f"state-{secrets.token_hex(4)}.pth"
+        path = storage.join(self.folder, name)
+        commit_plain(self._state, path)
+        files[name] = Digest(storage.status(path).size, digest_of(path))
+        places = {(each.index.fqn, tuple(each.index.offset or ())): each.storage_data for each in written}
+        write_layout(self.folder, Layout(name, _tensors_of(metadata, places), files))
+        _clean(self.folder)
+
+
+def clean_unfinished(folder: str, *, but: str) -> list[str]:
+    """Removes checkpoints in parts that were begun in `folder` and never finished, but for the one called `but`.
+
+    Two runs do not save into one folder at a time: a run holds a lock on its work_dir.
+    """
+    removed = []
+    for name in storage.list_dir(folder) if storage.exists(folder) else ():
+        path = storage.join(folder, name)
+        if is_folder(name) and name != but and not storage.exists(storage.join(path, LAYOUT)):
+            storage.remove_folder(path)
+            removed.append(path)
+    return removed
+
+
+def _tensors_of(
+    metadata: Metadata, places: Mapping[tuple[str, tuple[int, ...]], tuple[Any, ...]]
+) -> dict[str, Tensors]:
+    found = {}
+    several: Mapping[str, Any] = metadata.state_dict_metadata
+    for name, each in several.items():
+        chunks = []
+        for chunk in each.chunks:
+            file, start, *_ = places[name, tuple(chunk.offsets)]
+            chunks.append(Chunk(tuple(chunk.offsets), tuple(chunk.sizes), file, start))
+        found[name] = Tensors(each.properties.dtype, tuple(each.size), chunks)
+    return found
+
+
+def _make_room(folder: str, needed: int) -> None:
+    parent = storage.parent(folder)
+    storage.make_dirs(parent)
+    clean_unfinished(parent, but=storage.base_name(folder))
+    storage.make_dirs(folder)
+    storage.clean_stale(folder)
+    free = storage.free_space(folder)
+    if free is not None and free < needed:
+        raise CheckpointError(f"it needs {readable_size(needed)}, and {readable_size(free)} are free")
+
+
+def _clean(folder: str) -> None:
+    """Removes what the layout does not name: files of the checkpoint before, and of saves that failed."""
+    named = {LAYOUT, *read_layout(folder).files}
+    for name in storage.list_dir(folder):
+        if name not in named:
+            storage.remove(storage.join(folder, name))
+
+
+def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], Digest]:
+    starts: list[int] = []
+    hashed = hashlib.sha256()
+    size = 0
+
+    def write(sink: Sink) -> None:
+        nonlocal size
+        for tensor in tensors:
+            starts.append(size)
+            for piece in _pieces_of(tensor):
+                hashed.update(piece)
+                sink.write(piece)
+                size += len(piece)
+
+    storage.commit_file(path, write)
+    return starts, Digest(size, hashed.hexdigest())
+
+
+def _pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:
+    """Yields the bytes of a tensor in order, a bounded number at a time."""
+    rows = tensor.reshape(1, -1) if not tensor.dim() else tensor.reshape(tensor.shape[0], -1)
+    length = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
+    for begin in range(0, rows.shape[0], length):
+        piece = rows[begin : begin + length].detach().cpu().contiguous()
+        yield piece.view(-1).view(torch.uint8).numpy().data
+
+
+def _bytes_of(item: WriteItem) -> int:
+    data: Any = item.tensor_data
+    return int(data.chunk.sizes.numel() * data.properties.dtype.itemsize)

@@ -1,0 +1,245 @@
+"""What a folder of parts holds: `layout.json`, which torch.distributed.checkpoint would pickle, as data.
+
+    iter_8.sharded/
+      layout.json             where the parts of each tensor lie; the digest of every other file, and its own
+      state-<save>.pth        everything else, a sealed file like any checkpoint
+      rank_0-<save>.bin ...   the bytes of the parts, one behind the other
+
+The folder counts from the moment that `layout.json` is renamed into it, and as what that file says: whatever lies
+beside it unnamed is left over from a save that did not end.
+"""
+
+import hashlib
+import json
+import math
+import os
+import posixpath
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+
+from footplate import storage
+from footplate.checkpoint._seal import Seal
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+SUFFIX = ".sharded"
+LAYOUT = "layout.json"
+_FORMAT = "footplate-sharded 1"
+_CHUNK_BYTES = 1 << 20
+_LONGEST_LAYOUT = 1 << 30
+
+
+class Chunk(NamedTuple):
+    """A part of a tensor in a file.
+
+    Attributes:
+        offsets: Where in the tensor it begins.
+        sizes: Its shape.
+        file: The name of the file.
+        start: Where in the file its bytes begin.
+    """
+
+    offsets: tuple[int, ...]
+    sizes: tuple[int, ...]
+    file: str
+    start: int
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """A tensor and its parts."""
+
+    dtype: torch.dtype
+    size: tuple[int, ...]
+    chunks: list[Chunk]
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes."""
+        return math.prod(self.size) * self.dtype.itemsize
+
+
+class Digest(NamedTuple):
+    """What a file of the folder has to be."""
+
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The content of `layout.json`."""
+
+    state: str
+    tensors: dict[str, Tensors]
+    files: dict[str, Digest]
+    seal: Seal = field(default=Seal(None, 0))
+
+    @property
+    def nbytes(self) -> int:
+        """The bytes of all files but `layout.json`."""
+        return sum(each.size for each in self.files.values())
+
+
+def is_folder(path: str) -> bool:
+    """Tells whether `path` names a checkpoint in parts."""
+    return path.rstrip("/").endswith(SUFFIX)
+
+
+def name_in_parts(name: str) -> str:
+    """Returns the name that a checkpoint has in parts.
+
+    Example:
+        >>> name_in_parts("iter_4000.pth")
+        'iter_4000.sharded'
+    """
+    return os.path.splitext(name)[0] + SUFFIX
+
+
+def write_layout(folder: str, layout: Layout) -> Seal:
+    """Commits `layout.json`: from then on the folder counts.
+
+    Raises:
+        OSError: It cannot be written; what the folder was before, it still is.
+    """
+    body = {
+        "format": _FORMAT,
+        "saved": time.time_ns(),
+        "state": layout.state,
+        "files": {name: list(each) for name, each in layout.files.items()},
+        "tensors": {
+            name: [str(each.dtype).removeprefix("torch."), each.size, each.chunks]
+            for name, each in layout.tensors.items()
+        },
+    }
+    seal = Seal(_digest(body), body["saved"])  # type: ignore[arg-type]
+    text = json.dumps({"sha256": seal.digest, "layout": body}, indent=0)
+    storage.commit_bytes(storage.join(folder, LAYOUT), text.encode())
+    return seal
+
+
+def read_layout(folder: str) -> Layout:
+    """Returns what a folder of parts holds, after checking that `layout.json` is what was written.
+
+    Raises:
+        CheckpointDamagedError: It is not.
+        CheckpointError: There is no such folder, or the save into it did not end.
+    """
+    path = storage.join(folder, LAYOUT)
+    try:
+        if storage.status(path).size > _LONGEST_LAYOUT:
+            raise CheckpointError(f"'{path}' is longer than any checkpoint needs")
+        held = json.loads(storage.read_bytes(path))
+        body, digest = held["layout"], held["sha256"]
+    except FileNotFoundError as error:
+        there = storage.exists(folder)
+        why = (
+            f"the save to '{folder}' did not end: it has no {LAYOUT}" if there else f"there is no checkpoint '{folder}'"
+        )
+        raise CheckpointError(why) from error
+    except OSError as error:
+        raise CheckpointError(f"cannot read checkpoint '{folder}': {error.strerror or error}") from error
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} makes no sense") from error
+    if _digest(body) != digest:
+        raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is not what was written")
+    try:
+        return _parsed(body, digest)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        raise CheckpointError(f"cannot use checkpoint '{folder}': {error}") from error
+
+
+def check_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)) -> None:
+    """Reads the files of a folder through and compares their digests.
+
+    Args:
+        folder: The folder.
+        layout: Its layout.
+        share: (r, n) looks at every n-th file from the r-th on.
+
+    Raises:
+        CheckpointDamagedError: One is missing, or not what was written.
+        CheckpointError: One cannot be read.
+    """
+    for name in sorted(layout.files)[share[0] :: share[1]]:
+        expected, path = layout.files[name], storage.join(folder, name)
+        try:
+            found = Digest(storage.status(path).size, digest_of(path))
+        except FileNotFoundError as error:
+            raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: it lacks {name}") from error
+        except OSError as error:
+            raise CheckpointError(f"cannot read '{path}': {error.strerror or error}") from error
+        if found != expected:
+            raise CheckpointDamagedError(
+                f"checkpoint '{folder}' is damaged: {name} is not what was written",
+                notes=[f"expected sha256 {expected.sha256}", f"   found sha256 {found.sha256}"],
+            )
+
+
+def digest_of(path: str) -> str:
+    """Returns the sha256 of a file.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    digest = hashlib.sha256()
+    with storage.open_file(path) as stream:
+        while piece := stream.read(_CHUNK_BYTES):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _digest(body: Any) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def _parsed(body: Mapping[str, Any], digest: str) -> Layout:
+    if body["format"] != _FORMAT:
+        raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
+    files = {_file_name(name): Digest(_number(size), str(sha)) for name, (size, sha) in body["files"].items()}
+    if body["state"] not in files:
+        raise ValueError("it names no file for its state")
+    tensors = {name: _tensors(name, *each, files=files) for name, each in body["tensors"].items()}
+    return Layout(body["state"], tensors, files, Seal(digest, _number(body["saved"])))
+
+
+def _tensors(name: str, kind: str, size: Any, chunks: Any, *, files: Mapping[str, Digest]) -> Tensors:
+    dtype = getattr(torch, kind, None) if kind.isidentifier() else None
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
+    shape = tuple(map(_number, size))
+    parts = [Chunk(tuple(map(_number, o)), tuple(map(_number, s)), f, _number(at)) for o, s, f, at in chunks]
+    for part in parts:
+        inside = len(part.offsets) == len(part.sizes) == len(shape) and all(
+            at + length <= limit for at, length, limit in zip(part.offsets, part.sizes, shape, strict=True)
+        )
+        end = part.start + math.prod(part.sizes) * dtype.itemsize
+        if not inside or part.file not in files or end > files[part.file].size:
+            raise ValueError(f"a part of '{name}' lies outside of it or of its file")
+    if sum(math.prod(part.sizes) for part in parts) != math.prod(shape) or any(_overlapping(parts)):
+        raise ValueError(f"the parts of '{name}' are not all of it")
+    return Tensors(dtype, shape, parts)
+
+
+def _overlapping(parts: list[Chunk]) -> Iterator[bool]:
+    """Tells of neighbours in the order of their first dimension, in which tensors are cut, whether they overlap."""
+    ordered = sorted(parts, key=lambda part: part.offsets)
+    for before, after in zip(ordered, ordered[1:], strict=False):
+        yield before.offsets == after.offsets or (
+            before.offsets[1:] == after.offsets[1:] and before.offsets[0] + before.sizes[0] > after.offsets[0]
+        )
+
+
+def _file_name(name: str) -> str:
+    if not name or posixpath.basename(name) != name or "\\" in name or name.startswith("."):
+        raise ValueError(f"'{name}' is no name of a file in it")
+    return name
+
+
+def _number(value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError(f"'{value}' is no size")
+    return value

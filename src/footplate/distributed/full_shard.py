@@ -1,0 +1,171 @@
+"""FSDP2 by one section of a config."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from footplate.distributed.collectives import get_world_size
+from footplate.distributed.sharding import broadcast_values
+from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.registry import MODEL_WRAPPERS
+
+_SHARD_KEYS = ("classes", "names")
+_PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
+_DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
+
+
+@MODEL_WRAPPERS.register_module(name="FullyShard")
+def fully_shard_model(
+    module: nn.Module,
+    *,
+    shard: Mapping[str, Any] | None = None,
+    mixed_precision: Mapping[str, Any] | None = None,
+    reshard_after_forward: bool | int | None = None,
+    offload: str | None = None,
+    forward_methods: Sequence[str] = (),
+) -> nn.Module:
+    """Leaves each process a part of every parameter, gradient and optimizer state, by torch's `fully_shard`.
+
+    The parameters of each module that `shard` names travel together, those of the rest together with the whole model.
+    Weights are initialized before, so that they do not depend on the number of processes.
+
+    Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
+
+    Args:
+        module: The model, on its device, whole on every process.
+        shard: `classes`, names of classes of modules, and `names`, regular expressions for whole names of modules.
+        mixed_precision: `param_dtype`, `reduce_dtype`, `output_dtype` as names of dtypes, `cast_forward_inputs`.
+        reshard_after_forward: Whether whole parameters are dropped behind a forward pass; a number drops to so many
+            processes; None does for all but the outermost.
+        offload: "cpu" keeps parts in host memory.
+        forward_methods: Methods of the sharded modules that compute as `forward` does, such as a head's `loss`.
+
+    Raises:
+        ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
+    """
+    from torch.distributed import fsdp
+    from torch.distributed.device_mesh import init_device_mesh
+
+    chosen = list(_chosen(module, shard or {}))
+    settings: dict[str, Any] = {"mp_policy": fsdp.MixedPrecisionPolicy(**_precision(mixed_precision or {}))}
+    if _checked_offload(offload):
+        settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
+    device = next(module.parameters()).device.type
+    settings["mesh"] = init_device_mesh(device, (get_world_size(),))
+    settings["reshard_after_forward"] = _checked_reshard(reshard_after_forward)
+    initialize: Any = getattr(module, "init_weights", None)
+    if initialize is not None:
+        initialize()
+    broadcast_values(module)
+    for each in (*chosen, module):
+        fsdp.fully_shard(each, **settings)
+        for name in forward_methods:
+            if hasattr(each, name):
+                fsdp.register_fsdp_forward_method(each, name)
+    return module
+
+
+def _chosen(model: nn.Module, shard: Mapping[str, Any]) -> Iterator[nn.Module]:
+    """Yields the modules that `shard` names, inner ones first."""
+    for key in shard:
+        if key not in _SHARD_KEYS:
+            raise _refused("what to shard is said by 'classes' and 'names'", shard, key, nearest(key, _SHARD_KEYS))
+    modules = {name: each for name, each in model.named_modules() if name and _holds_parameters(each)}
+    matched: set[str] = set()
+    for kind in _words(shard, "classes"):
+        names = {name for name, each in modules.items() if type(each).__name__ == kind}
+        if not names:
+            near = nearest(kind, {type(each).__name__ for each in modules.values()})
+            raise _refused(f"no module of the model is a '{kind}'", shard, "classes", near)
+        matched |= names
+    for pattern in _words(shard, "names"):
+        names = {name for name in modules if _pattern(shard, pattern).fullmatch(name)}
+        if not names:
+            raise _refused(f"no module is called '{pattern}'", shard, "names", nearest(pattern, modules))
+        matched |= names
+    for name in reversed(modules):
+        if name in matched:
+            if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
+                kind = type(modules[name]).__name__
+                raise _refused(f"'{name}' is a {kind}, which computes nothing: name what is in it", shard, "names")
+            yield modules[name]
+
+
+def _holds_parameters(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _words(shard: Mapping[str, Any], key: str) -> list[str]:
+    value = shard.get(key) or []
+    words = [value] if isinstance(value, (str, type)) else value
+    if not isinstance(words, (list, tuple)) or not all(isinstance(each, (str, type)) for each in words):
+        raise _refused(f"'{key}' is a list of names", shard, key)
+    return [each.__name__ if isinstance(each, type) else each for each in words]
+
+
+def _pattern(shard: Mapping[str, Any], text: str) -> "re.Pattern[str]":
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise _refused(f"'{text}' is no regular expression: {error}", shard, "names") from error
+
+
+def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for key, value in cfg.items():
+        if key not in _PRECISION_KEYS:
+            raise ArgumentError(
+                f"mixed_precision has no '{key}'",
+                key=f"mixed_precision.{key}",
+                found=value,
+                suggestion=nearest(key, _PRECISION_KEYS),
+                origin=origin_of(cfg, key),
+            )
+        found[key] = _dtype(cfg, key) if key.endswith("dtype") else bool(value)
+    return found
+
+
+def _dtype(cfg: Mapping[str, Any], key: str) -> torch.dtype | None:
+    value = cfg[key]
+    if value is None or isinstance(value, torch.dtype):
+        return value
+    name = str(value).removeprefix("torch.")
+    if name not in _DTYPES:
+        raise ArgumentError(
+            f"a dtype is one of {', '.join(_DTYPES)}",
+            key=f"mixed_precision.{key}",
+            found=value,
+            suggestion=nearest(name, _DTYPES),
+            origin=origin_of(cfg, key),
+        )
+    found: torch.dtype = _DTYPES[name]
+    return found
+
+
+def _checked_offload(offload: Any) -> bool:
+    if offload not in (None, "cpu"):
+        raise ArgumentError("offload is 'cpu' or None", key="offload", found=offload, suggestion="cpu")
+    return offload is not None
+
+
+def _checked_reshard(policy: Any) -> bool | int | None:
+    world = get_world_size()
+    if policy is None or isinstance(policy, bool):
+        return policy
+    if not isinstance(policy, int) or not 1 < policy < world or world % policy:
+        raise ArgumentError(
+            "reshard_after_forward is True, False, None, or a number of processes that divides theirs",
+            key="reshard_after_forward",
+            found=policy,
+            notes=[f"there are {world} processes"],
+        )
+    return policy
+
+
+def _refused(message: str, shard: Mapping[str, Any], key: str, near: str | None = None) -> ArgumentError:
+    return ArgumentError(
+        message, key=f"shard.{key}", found=shard.get(key), suggestion=near, origin=origin_of(shard, key)
+    )

@@ -1,0 +1,107 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import load_checkpoint, name_in_parts, verify
+from footplate.checkpoint.sharded import layout as layouts
+from footplate.checkpoint.sharded.layout import read_layout
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+
+def test_a_layout_is_data_with_a_digest_of_every_file(folder: Path) -> None:
+    found = read_layout(str(folder))
+    assert set(found.files) | {"layout.json"} == {each.name for each in folder.iterdir()}
+    assert found.seal == verify(folder)
+    weight = found.tensors["state_dict.weight"]
+    assert (weight.dtype, weight.size, weight.nbytes) == (torch.float64, (7, 3), 168)
+    assert [(each.offsets, each.sizes) for each in weight.chunks] == [
+        ((0, 0), (3, 3)),
+        ((3, 0), (3, 3)),
+        ((6, 0), (1, 3)),
+    ]
+    assert name_in_parts("best_mIoU_iter_8.pth") == "best_mIoU_iter_8.sharded"
+
+
+def flip(path: Path, place: int) -> None:
+    content = bytearray(path.read_bytes())
+    content[place] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("pattern", ["layout.json", "state-*.pth", "rank_0-*.bin", "rank_2-*.bin"])
+@pytest.mark.parametrize("where", ["begin", "middle", "end", "gone"])
+def test_damage_in_any_file_is_found(folder: Path, pattern: str, where: str) -> None:
+    (path,) = folder.glob(pattern)
+    if where == "gone":
+        path.unlink()
+    else:
+        size = path.stat().st_size
+        flip(path, {"begin": 60 if pattern == "layout.json" else 0, "middle": size // 2, "end": size - 3}[where])
+    for read in (verify, load_checkpoint):
+        with pytest.raises(CheckpointError, match=r"iter_8\.sharded'"):
+            read(folder)
+
+
+def test_a_save_that_did_not_end_is_no_checkpoint(folder: Path) -> None:
+    (folder / "layout.json").unlink()
+    with pytest.raises(CheckpointError, match=r"did not end: it has no layout\.json"):
+        verify(folder)
+    with pytest.raises(CheckpointError, match="there is no checkpoint"):
+        verify(folder.with_name("other.sharded"))
+
+
+def _outside(body: Any) -> None:
+    body["files"]["../../secret"] = body["files"].pop(body["state"])
+    body["state"] = "../../secret"
+
+
+def _beyond_the_file(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][0][3] = 1 << 40
+
+
+def _beyond_the_tensor(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][1][0] = [5, 0]
+
+
+def _twice(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][1][0] = [0, 0]
+
+
+def _huge(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][1] = [1 << 40, 3]
+
+
+def _no_dtype(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][0] = "load"
+
+
+def _negative(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][0][3] = -1
+
+
+def _of_later(body: Any) -> None:
+    body["format"] = "footplate-sharded 2"
+
+
+@pytest.mark.parametrize(
+    "change", [_outside, _beyond_the_file, _beyond_the_tensor, _twice, _huge, _no_dtype, _negative, _of_later]
+)
+def test_a_layout_that_lies_is_refused(folder: Path, change: Callable[[Any], None]) -> None:
+    path = folder / "layout.json"
+    held = json.loads(path.read_text())
+    change(held["layout"])
+    held["sha256"] = vars(layouts)["_digest"](held["layout"])
+    path.write_text(json.dumps(held))
+    with pytest.raises(CheckpointError, match="cannot use checkpoint"):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"layout": 1, "sha256": "0"}', "[" * 100_000, "\x80\x04."])
+def test_what_is_no_layout_is_damage(folder: Path, text: str) -> None:
+    (folder / "layout.json").write_text(text)
+    with pytest.raises(CheckpointDamagedError, match="is damaged"):
+        verify(folder)
