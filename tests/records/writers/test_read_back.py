@@ -48,7 +48,10 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(autouse=True)
 def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No login, no server, no network: whoever tries to reach one fails the test."""
+    """No login, no server, no network, nothing in the current folder: whoever needs one of them fails the test."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
     for name in [
         key for key in os.environ if key.startswith(("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_"))
     ]:
@@ -64,6 +67,7 @@ def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     yield
+    assert list(here.iterdir()) == []
     assert [host for host in asked if host not in ("localhost", "127.0.0.1", "::1", "None")] == []
 
 

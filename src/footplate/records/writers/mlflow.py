@@ -22,7 +22,7 @@ class MLflowVisBackend(Tracker):
 
     Args:
         save_dir: The folder of the store where `tracking_uri` names no other.
-        exp_name: The experiment; "Default" where it is not given.
+        exp_name: The experiment; where it is not given "Default", and "footplate" in a store of its own.
         run_name: The run.
         tags: Of the run.
         params: Parameters of the run beside the config's.
@@ -49,7 +49,7 @@ class MLflowVisBackend(Tracker):
     ) -> None:
         super().__init__(save_dir)
         self._library = import_library("mlflow", extra="mlflow", why=type(self).__name__)
-        self._exp_name, self._run_name = exp_name or "Default", run_name
+        self._exp_name, self._run_name = exp_name, run_name
         self._tags, self._params = dict(tags or {}), dict(params or {})
         self._tracking_uri = tracking_uri or os.environ.get("MLFLOW_TRACKING_URI")
         self._artifact_suffix = artifact_suffix
@@ -74,22 +74,24 @@ class MLflowVisBackend(Tracker):
         uri = self.identity.get("tracking_uri") or self._tracking_uri
         store = uri or f"sqlite:///{os.path.join(self.folder, 'mlflow.db')}"
         library.set_tracking_uri(store)
-        self._choose_experiment(own_store=uri is None)
+        experiment = self._choose_experiment(own_store=uri is None)
         run = library.start_run(run_id=self.identity.get("run_id"), run_name=self._run_name, tags=self._tags or None)
-        self.identity = {"run_id": run.info.run_id, "tracking_uri": store}
+        self.identity = {"run_id": run.info.run_id, "tracking_uri": store, "experiment": experiment}
         self._known_params = set(run.data.params)
         self._add_params(self._params)
         return library
 
-    def _choose_experiment(self, *, own_store: bool) -> None:
+    def _choose_experiment(self, *, own_store: bool) -> str:
         library = self._library
         location = self._artifact_location
+        # The "Default" of a new store keeps pictures and texts in the current folder, as does any without a location.
+        name = self.identity.get("experiment") or self._exp_name or ("footplate" if own_store else "Default")
         if location is None and own_store:
-            # Else pictures and texts would lie in the current folder.
             location = os.path.join(self.folder, "mlartifacts")
-        if location is not None and library.get_experiment_by_name(self._exp_name) is None:
-            library.create_experiment(self._exp_name, location)
-        library.set_experiment(self._exp_name)
+        if location is not None and library.get_experiment_by_name(name) is None:
+            library.create_experiment(name, location)
+        library.set_experiment(name)
+        return name
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
         # A store refuses another value for a parameter that it has, which a continued run may well bring.
