@@ -1,7 +1,8 @@
 """The run: its state, loops, hooks and the order in which its parts are built."""
 
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.hook import EVENTS, Hook, HookList, Priority, get_priority
+from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
+from footplate.engine.hook_list import HookList
 from footplate.engine.loops import (
     BaseLoop,
     BaseTrainLoop,

@@ -8,7 +8,8 @@ from torch import nn
 from footplate.data import build_dataloader
 from footplate.distributed import wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
-from footplate.engine.hook import Hook, HookList
+from footplate.engine.hook import Hook
+from footplate.engine.hook_list import HookList
 from footplate.engine.scaling import scale_learning_rates
 from footplate.engine.speed import made_fast
 from footplate.engine.uneven import UnevenStepHook

@@ -67,6 +67,9 @@ class _EvaluationLoop(BaseLoop):
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
+        self._step = f"{self.mode}_step"
+        self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
+        self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
         self._check_intervals()
         self._choose(self.sets[0])
 
@@ -94,20 +97,23 @@ class _EvaluationLoop(BaseLoop):
 
     def run_iter(self, batch_idx: int, data_batch: Any) -> None:
         """Predicts on one batch and hands predictions to the evaluator."""
-        runner, mode = self.runner, self.mode
-        runner.call_hook(f"before_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch)
+        runner = self._runner
+        for method in self._before_iter:
+            method(runner, batch_idx=batch_idx, data_batch=data_batch)
         model = runner.model if self.predictor is None else self.predictor
-        outputs = getattr(model, f"{mode}_step")(data_batch)
+        outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
             self._losses.add(loss_of(runner.model, data_batch), len(outputs) if isinstance(outputs, Sized) else 1)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
-        runner.call_hook(f"after_{mode}_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+        for method in self._after_iter:
+            method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
 
     def _evaluate(self) -> dict[str, Any]:
         """Goes through the chosen set."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
-        with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16):
+        within = runner.during(f"{self.mode}_iter")
+        with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16), within:
             for batch_idx, data_batch in enumerate(batches(self.dataloader)):
                 self.run_iter(batch_idx, data_batch)
                 if runner.requests.stop is not None:

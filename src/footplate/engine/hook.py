@@ -3,7 +3,7 @@
 import enum
 import inspect
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.errors import ArgumentError, nearest
@@ -231,7 +231,8 @@ class Hook:
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Tells whether this is epoch `start`, counted from 1, or every n-th one after it."""
-        return n > 0 and runner.epoch + 1 >= start and (runner.epoch + 1 - start) % n == 0
+        done = runner.epoch + 1
+        return n > 0 and done >= start and (done - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
         """Tells whether this is every n-th batch of its epoch."""
@@ -239,7 +240,8 @@ class Hook:
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
         """Tells whether this is training iteration `start`, counted from 1, or every n-th one after it."""
-        return n > 0 and runner.iter + 1 >= start and (runner.iter + 1 - start) % n == 0
+        done = runner.iter + 1
+        return n > 0 and done >= start and (done - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
         """Tells whether this is the last batch of the loader."""
@@ -262,7 +264,7 @@ class Hook:
             ArgumentError: A method does not take the arguments of its event.
         """
         _check_methods(self)
-        return {event: _adapted(self, event) for event in EVENTS if _acts_at(self, event)}
+        return {event: _adapted(self, event) for event in EVENTS if acts_at(self, event)}
 
     def state_dict(self) -> dict[str, Any]:
         """Returns what a resumed run needs of this hook; empty for most."""
@@ -274,74 +276,10 @@ class Hook:
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
         """Returns the events at which the hook acts, in the order of a run."""
-        return [event for event in EVENTS if _acts_at(cls, event)]
+        return [event for event in EVENTS if acts_at(cls, event)]
 
 
-class HookList(Sequence[Hook]):
-    """The hooks of a run in their order, and for each event the methods that act at it.
-
-    The list of an event's methods is made when hooks are registered, so that an iteration calls them and nothing else.
-    """
-
-    def __init__(self) -> None:
-        self._hooks: list[Hook] = []
-        self._listeners: list[dict[str, Callable[..., Any]]] = []  # of each hook
-        self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._hooks[index]
-
-    def __len__(self) -> int:
-        return len(self._hooks)
-
-    def __iter__(self) -> Iterator[Hook]:
-        return iter(self._hooks)
-
-    def register(self, hook: Hook, priority: int | str | None = None) -> None:
-        """Adds a hook behind those of equal priority.
-
-        Raises:
-            ArgumentError: The priority is none, or a method does not take the arguments of its event.
-        """
-        if priority is not None:
-            hook.priority = priority
-        number = get_priority(hook.priority)
-        listeners = hook.listeners()
-        behind = [place for place, each in enumerate(self._hooks) if get_priority(each.priority) > number]
-        place = behind[0] if behind else len(self._hooks)
-        self._hooks.insert(place, hook)
-        self._listeners.insert(place, listeners)
-        for event, methods in self._methods.items():
-            # In place: a running loop holds these lists.
-            methods[:] = [each[event] for each in self._listeners if event in each]
-
-    def at(self, event: str) -> list[Callable[..., Any]]:
-        """Returns the methods that act at `event`, a list that later registrations change in place."""
-        if event not in self._methods:
-            raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
-        return self._methods[event]
-
-    def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event at which hooks act with their names and priorities, in their order."""
-        for event in EVENTS:
-            acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if _acts_at(hook, event)]
-            if acting:
-                yield event, acting
-
-    def describe(self) -> str:
-        """Returns the table of which hook acts when, a line an event."""
-        lines = ["hooks act in this order:"]
-        for event, acting in self.order():
-            lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
-        return "\n".join(lines)
-
-
-def _priority_name(hook: Hook) -> str:
-    number = get_priority(hook.priority)
-    return Priority(number).name if number in Priority._value2member_map_ else str(number)
-
-
-def _acts_at(hook: Hook | type[Hook], event: str) -> bool:
+def acts_at(hook: Hook | type[Hook], event: str) -> bool:
     """Tells whether a hook overrides an event's method, or the one that it shares with other modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
@@ -374,7 +312,7 @@ def _keywords_taken(method: Callable[..., Any], event: str) -> tuple[str, ...]:
 def _check_methods(hook: Hook) -> None:
     name = type(hook).__name__
     for event in EVENTS:
-        if _acts_at(hook, event):
+        if acts_at(hook, event):
             _check_arguments(hook, event, _keywords_taken(getattr(hook, event), event), EVENTS[event])
             _check_names(hook, event)
     for shared, arguments in _SHARED.items():

@@ -1,7 +1,5 @@
 """The loops that train: by epoch and by iteration."""
 
-import bisect
-import logging
 from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,14 +7,13 @@ from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import build_dataloader
 from footplate.engine.position import DataPosition
 from footplate.engine.signals import answer_requests
+from footplate.engine.validation_points import checked_intervals, interval_at, is_due
 from footplate.errors import ArgumentError, DataError, check_count
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-_logger = logging.getLogger("footplate.engine")
 
 
 class ValidationLeftError(Exception):
@@ -75,7 +72,7 @@ class BaseTrainLoop(BaseLoop):
         super().__init__(runner, dataloader)
         self.val_begin = check_count("val_begin", val_begin, least=0)
         self.val_interval = check_count("val_interval", val_interval)
-        changes = _checked(dynamic_intervals or ())
+        changes = checked_intervals(dynamic_intervals or ())
         self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
         self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
         self.stop_training = False
@@ -213,30 +210,29 @@ class BaseTrainLoop(BaseLoop):
     def _go_on_within(self) -> None:
         """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
         self.runner.restore_random_state()
-        self._validate_if_due()
+        if self._validation_is_due():
+            self._validate()
 
     def _validation_is_due(self) -> bool:
-        if self.runner.val_loop is None:
+        if self._runner.val_loop is None:
             return False
         if self.validation_requested:
             return True
         done = self._position
-        self.val_interval = _interval_at(done, self.dynamic_milestones, self.dynamic_intervals)
-        return done != self._validated_at and _is_due(done, self._end, self.val_begin, self.val_interval)
+        self.val_interval = interval_at(done, self.dynamic_milestones, self.dynamic_intervals)
+        return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
 
-    def _validate_if_due(self) -> None:
-        if self._validation_is_due():
-            before, random = (self._validated_at, self.validation_requested), capture_rng()
-            self._before_validation = before, random
-            # Before it runs: the best checkpoint that it may save is behind the validation.
-            self._validated_at, self.validation_requested = self._position, False
-            try:
-                self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
-            except ValidationLeftError:
-                self._validated_at, self.validation_requested = before
-                restore_rng(random)
-                answer_requests(self.runner)
-            self.runner.model.train()
+    def _validate(self) -> None:
+        self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
+        # Before it runs: the best checkpoint that it may save is behind the validation.
+        self._validated_at, self.validation_requested = self._position, False
+        try:
+            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+        except ValidationLeftError:
+            (self._validated_at, self.validation_requested), random = self._before_validation
+            restore_rng(random)
+            answer_requests(self.runner)
+        self.runner.model.train()
 
 
 @LOOPS.register_module()
@@ -300,8 +296,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         if length == 0:
             raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
         within = not self.at_epoch_start
-        if not within:
-            self._validate_if_due()
+        if not within and self._validation_is_due():
+            self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
             runner.call_hook("before_train_epoch")
             runner.model.train()
@@ -310,11 +306,12 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             within, start = False, self._iter - self._epoch * length
             for numbered in enumerate(self._data.one_pass(self._epoch, start), start):
                 yield numbered
-                if self.validation_requested:
-                    self._validate_if_due()
+                if self.validation_requested and self._validation_is_due():
+                    self._validate()
             runner.call_hook("after_train_epoch")
             self._epoch += 1
-            self._validate_if_due()
+            if self._validation_is_due():
+                self._validate()
 
 
 @LOOPS.register_module()
@@ -374,46 +371,6 @@ class IterBasedTrainLoop(BaseTrainLoop):
         stream = self._data.endless(self._iter)
         while self._iter < self._max_iters and not self.stop_training:
             yield self._iter, next(stream)
-            self._validate_if_due()
+            if self._validation_is_due():
+                self._validate()
         runner.call_hook("after_train_epoch")
-
-
-def validation_points(
-    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
-) -> list[int]:
-    """Returns the epochs or iterations after which a training loop validates.
-
-    Args:
-        end: How many epochs or iterations the run has.
-        val_begin: The first one after which to validate.
-        val_interval: How many lie between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
-
-    >>> validation_points(5, val_interval=2)
-    [2, 4, 5]
-    """
-    changes = _checked(dynamic_intervals or ())
-    milestones = [0, *(milestone for milestone, _ in changes)]
-    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
-    points = range(1, end + 1)
-    return [done for done in points if _is_due(done, end, val_begin, _interval_at(done, milestones, intervals))]
-
-
-def _interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    return intervals[bisect.bisect(milestones, done + 1) - 1]
-
-
-def _is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    return done > 0 and done >= begin and (done % interval == 0 or done == end)
-
-
-def _checked(intervals: Sequence[Any]) -> list[tuple[int, int]]:
-    """Checks pairs of a milestone and the interval from it on."""
-    found = [pair for pair in intervals if isinstance(pair, Sequence) and len(pair) == 2]
-    if len(found) < len(intervals) or sorted(found, key=lambda pair: pair[0]) != found:
-        raise ArgumentError(
-            "dynamic_intervals are pairs of a milestone and an interval, in order",
-            key="dynamic_intervals",
-            found=intervals,
-        )
-    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in found]

@@ -1,12 +1,10 @@
 """The runner: a run's state, and what drives it."""
 
-import json
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
-from functools import cached_property
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
 from torch import nn
@@ -18,26 +16,25 @@ from footplate.data import naming_lost_workers
 from footplate.distributed import broadcast_object, get_rank, get_world_size, is_main_process, unwrap_model
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
-from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked
-from footplate.engine.loops import BaseTrainLoop
-from footplate.engine.nonfinite import NonFiniteHook, check_weights
+from footplate.engine.nonfinite import NonFiniteHook
+from footplate.engine.opening import opened
+from footplate.engine.parts import Parts
 from footplate.engine.preflight import preflight as look_ahead
-from footplate.engine.saving import RunSaver
+from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests
-from footplate.errors import ArgumentError, NonFiniteError, at_key, located
-from footplate.records import MessageHub, check_log_file, describe_environment, logging_to, remembered, set_level
+from footplate.errors import ArgumentError, at_key, located
+from footplate.records import MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
-from footplate.storage import commit_bytes
 
 _logger = logging.getLogger("footplate.engine")
 
 
 @RUNNERS.register_module()
-class Runner:
+class Runner(Parts):
     """Trains, validates and tests a model.
 
     Every part is an object or the dict it is built from. Loops, optimizer and schedules are built on first use, so
@@ -187,73 +184,6 @@ class Runner:
             runner: Runner = kind(**arguments, cfg=cfg)
         return runner
 
-    @cached_property
-    def train_loop(self) -> BaseTrainLoop:
-        """The training loop; built on first use, as are the parts below."""
-        return assemble.build_train_loop(self, self._part("train_cfg"), self._part("train_dataloader"))
-
-    @cached_property
-    def val_loop(self) -> ValLoop | None:
-        """The validation loop, or None."""
-        loop: ValLoop | None = assemble.build_evaluation_loop(self, "val", self._sections)
-        return loop
-
-    @cached_property
-    def test_loop(self) -> TestLoop | None:
-        """The test loop, or None."""
-        loop: TestLoop | None = assemble.build_evaluation_loop(self, "test", self._sections)
-        return loop
-
-    @cached_property
-    def optim_wrapper(self) -> Any:
-        """The optimizer in its wrapper."""
-        return assemble.build_optimization(self, self._part("optim_wrapper"), self._sections["auto_scale_lr"])
-
-    @cached_property
-    def param_schedulers(self) -> Any:
-        """The schedules: a list, or a dict of lists where there are several optimizers."""
-        return assemble.build_schedules(self, self._sections["param_scheduler"])
-
-    @property
-    def train_dataloader(self) -> Any:
-        """The loader of the training loop."""
-        return self.train_loop.dataloader
-
-    @property
-    def val_dataloader(self) -> Any:
-        """The loader of the validation loop, or None."""
-        return self.val_loop.dataloader if self.val_loop else None
-
-    @property
-    def test_dataloader(self) -> Any:
-        """The loader of the test loop, or None."""
-        return self.test_loop.dataloader if self.test_loop else None
-
-    @property
-    def iter(self) -> int:
-        """How many training iterations are done."""
-        return self.train_loop.iter if "train_loop" in self.__dict__ else 0
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are done."""
-        return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
-
-    @property
-    def max_iters(self) -> int:
-        """How many iterations the run has."""
-        return self.train_loop.max_iters
-
-    @property
-    def max_epochs(self) -> int:
-        """How many epochs the run has."""
-        return self.train_loop.max_epochs
-
-    @property
-    def by_epoch(self) -> bool:
-        """Tells whether training counts epochs rather than iterations."""
-        return assemble.counts_epochs(self._sections["train_cfg"])
-
     @property
     def distributed(self) -> bool:
         """Tells whether several processes train together."""
@@ -310,9 +240,12 @@ class Runner:
 
     def call_hook(self, event: str, **arguments: Any) -> None:
         """Calls the hooks that act at `event`, in their order."""
-        with self.during(event):
+        self._events.append(event)
+        try:
             for method in self.hooks.at(event):
                 method(self, **arguments)
+        finally:
+            self._events.pop()
 
     @contextmanager
     def during(self, event: str) -> Iterator[None]:
@@ -359,22 +292,16 @@ class Runner:
             NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
         """
         path = os.path.join(out_dir, filename)
-        try:
-            check_weights(self)
-        except NonFiniteError as error:
-            if self.nonfinite.loss == "stop":
-                raise
-            self.saver.refuse(error, undo)
-            return path
-        checkpoint = state.capture(
-            self, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+        save_run(
+            self,
+            path,
+            save_optimizer=save_optimizer,
+            save_param_scheduler=save_param_scheduler,
+            meta=meta,
+            background=background,
+            then=then,
+            undo=undo,
         )
-        checkpoint["meta"].update(meta or {})
-        self.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-        if is_main_process():
-            self.saver.save(checkpoint, path, then=then, undo=undo)
-            if not background:
-                self.saver.settle()
         return path
 
     def load_checkpoint(
@@ -423,11 +350,6 @@ class Runner:
         built = [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]
         return [getattr(loop, "dataloader", None) for loop in built]
 
-    def _part(self, name: str) -> Any:
-        if self._sections[name] is None:
-            raise ArgumentError(f"training needs '{name}'", key=name)
-        return self._sections[name]
-
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
             loop = getattr(self, f"{mode}_loop")
@@ -441,23 +363,9 @@ class Runner:
             self.call_hook("after_run")
         return metrics
 
-    @contextmanager
-    def _opened(self) -> Iterator[None]:
-        """Makes the folder of the run and logs into it; nothing is written before."""
-        if not is_main_process():
-            yield
-            return
-        os.makedirs(self.log_dir, exist_ok=True)
-        path = os.path.join(self.log_dir, f"{self.timestamp}.log")
-        with logging_to(path, self._said_before, **(self._sections["log_file"] or {})):
-            self._said_before = []
-            facts = describe_environment()
-            commit_bytes(os.path.join(self.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
-            for key, value in facts.items():
-                if isinstance(value, str):
-                    _logger.info("environment: %s: %s", key, value)
-            _logger.info("seed %d, device %s, work_dir %s", self.seed, self.device, self.work_dir)
-            yield
+    def _opened(self) -> AbstractContextManager[None]:
+        said, self._said_before = self._said_before, []
+        return opened(self, said, self._sections["log_file"])
 
     def _initialize_weights(self) -> None:
         model: Any = unwrap_model(self.model)

@@ -2,10 +2,16 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import BackgroundSaver
-from footplate.errors import ArgumentError, nearest
+from footplate.distributed import is_main_process
+from footplate.engine import state
+from footplate.engine.nonfinite import check_weights
+from footplate.errors import ArgumentError, NonFiniteError, nearest
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
 _POLICIES = ("warn", "stop")
@@ -105,3 +111,38 @@ class RunSaver:
             undo()
         if self.on_error == "stop":
             raise error
+
+
+def save_run(
+    runner: "Runner",
+    path: str,
+    *,
+    save_optimizer: bool = True,
+    save_param_scheduler: bool = True,
+    meta: Mapping[str, Any] | None = None,
+    background: bool = False,
+    then: Callable[[], None] | None = None,
+    undo: Callable[[], None] | None = None,
+) -> None:
+    """Saves a run as it stands; see `Runner.save_checkpoint`.
+
+    Raises:
+        CheckpointError: It failed, and `on_save_error` is "stop".
+        NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
+    """
+    try:
+        check_weights(runner)
+    except NonFiniteError as error:
+        if runner.nonfinite.loss == "stop":
+            raise
+        runner.saver.refuse(error, undo)
+        return
+    checkpoint = state.capture(
+        runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler, together=background
+    )
+    checkpoint["meta"].update(meta or {})
+    runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
+    if is_main_process():
+        runner.saver.save(checkpoint, path, then=then, undo=undo)
+        if not background:
+            runner.saver.settle()

@@ -12,7 +12,7 @@ from footplate.data import check_dataloader
 from footplate.engine import assemble
 from footplate.engine.generations import in_second_generation
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
-from footplate.engine.loops import validation_points
+from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError, FootplateError, at_key, check_count, located
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.registry import LOOPS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, set_default_scope

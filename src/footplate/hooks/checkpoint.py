@@ -86,6 +86,7 @@ class CheckpointHook(Hook):
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # of each metric, the best one first
         self._saved_at, self._validated_since = 0, False
+        self._last: int | None = None  # the iteration whose end is saved in any case
 
     def before_train(self, runner: "Runner") -> None:
         """Decides where checkpoints go."""
@@ -97,6 +98,7 @@ class CheckpointHook(Hook):
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: "Runner") -> str:
         """Returns where the checkpoints of a run go."""
@@ -118,10 +120,10 @@ class CheckpointHook(Hook):
         """Saves at the interval and at the end, when counting iterations."""
         if self.by_epoch:
             return
-        if self.every_n_train_iters(runner, self.interval, self.save_begin) or (
-            self.save_last and self.is_last_train_iter(runner)
-        ):
-            self._save(runner, runner.iter + 1)
+        done = runner.iter + 1
+        due = self.interval > 0 and done >= self.save_begin and (done - self.save_begin) % self.interval == 0
+        if due or done == self._last:
+            self._save(runner, done)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Saves the run as the best so far, if it is."""

@@ -8,6 +8,7 @@ from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+    from footplate.records import HistoryBuffer
 
 
 @HOOKS.register_module()
@@ -18,13 +19,14 @@ class IterTimerHook(Hook):
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
+        self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # of each mode: of times, of data times
 
     def before_train(self, runner: "Runner") -> None:
         """Finds the histories once."""
-        hub = runner.message_hub
-        self._train_time, self._train_data_time = hub.history("train/time"), hub.history("train/data_time")
+        self._train_time, self._train_data_time = self._histories_of(runner, "train")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
+        self._histories_of(runner, mode)
         self._since = time.perf_counter()
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
@@ -40,15 +42,20 @@ class IterTimerHook(Hook):
         self._since = now
 
     def _before_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
-        runner.message_hub.history(f"{mode}/data_time").append(time.perf_counter() - self._since)
+        (self._histories.get(mode) or self._histories_of(runner, mode))[1].append(time.perf_counter() - self._since)
 
     def _after_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
     ) -> None:
         now = time.perf_counter()
-        runner.message_hub.history(f"{mode}/time").append(now - self._since)
+        (self._histories.get(mode) or self._histories_of(runner, mode))[0].append(now - self._since)
         self._since = now
 
     def after_val(self, runner: "Runner") -> None:
         """Keeps a validation out of the next training iteration's time."""
         self._since = time.perf_counter()
+
+    def _histories_of(self, runner: "Runner", mode: str) -> "tuple[HistoryBuffer, HistoryBuffer]":
+        hub = runner.message_hub
+        found = self._histories[mode] = hub.history(f"{mode}/time"), hub.history(f"{mode}/data_time")
+        return found

@@ -11,7 +11,7 @@ import torch
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.engine.loops import validation_points
+from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
 from footplate.hooks.comparing import is_better, rule_of
 from footplate.records import length_of, memory_in_use

@@ -11,6 +11,7 @@ from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+    from footplate.records import HistoryBuffer
 
 
 @HOOKS.register_module()
@@ -53,8 +54,7 @@ class RuntimeInfoHook(Hook):
         self._rates = [
             (hub.history(f"train/{name}"), values, key) for name, values, key in _rate_sources(runner.optim_wrapper)
         ]
-        self._names: tuple[str, ...] = ()
-        self._histories: list[Any] = []
+        self._losses: dict[str, HistoryBuffer] = {}
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Records the epoch."""
@@ -74,14 +74,11 @@ class RuntimeInfoHook(Hook):
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Records the losses, which stay on their device."""
-        if outputs is None:
-            return
-        names = tuple(outputs)
-        if names != self._names:
-            self._names = names
-            self._histories = [runner.message_hub.history(f"train/{name}") for name in names]
-        for history, value in zip(self._histories, outputs.values(), strict=True):
-            history.append(value)
+        histories = self._losses
+        for name, value in (outputs or {}).items():
+            if name not in histories:
+                histories[name] = runner.message_hub.history(f"train/{name}")
+            histories[name].append(value)
 
     def before_val(self, runner: "Runner") -> None:
         """Records the stage."""

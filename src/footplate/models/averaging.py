@@ -1,9 +1,10 @@
 """Models whose weights are averages of another model's weights over training."""
 
 import copy
+import itertools
 import logging
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,8 @@ class BaseAveragedModel(nn.Module):
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
         self._count = 0  # of updates; read from the buffer only when that was loaded
+        self._own = _Places(self.module, update_buffers)
+        self._followed: tuple[nn.Module, _Places] | None = None  # in a tuple, or it would be a part of this module
 
     def weight(self, steps: int) -> float:
         """Returns the share of the model's values in an average; `steps` updates were made before."""
@@ -59,25 +62,25 @@ class BaseAveragedModel(nn.Module):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Takes in the weights of `model`, which has those of the model that was copied."""
-        averaged, copied = self._tensors(self.module), self._tensors(model)
+        mine, theirs = self._tensors_of(model)
         if self._count == 0:
-            _copy(averaged[0], copied[0])
+            _copy(mine.averaged, theirs.averaged)
         elif self._count % self.interval == 0:
-            _mix(averaged[0], copied[0], self.weight(self._count))
+            _mix(mine.averaged, theirs.averaged, self.weight(self._count))
         if not self.update_buffers or self._count == 0:
-            _copy(averaged[1], copied[1])
+            _copy(mine.copied, theirs.copied)
         self._count += 1
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
         """Takes over all values of `model`, as if averaging had not begun."""
-        for mine, theirs in zip(self._tensors(self.module), self._tensors(model), strict=True):
-            _copy(mine, theirs)
+        for targets, values in zip(*self._tensors_of(model), strict=True):
+            _copy(targets, values)
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
         """Exchanges all values with `model`."""
-        for mine, theirs in zip(self._tensors(self.module), self._tensors(model), strict=True):
+        for mine, theirs in zip(*self._tensors_of(model), strict=True):
             kept = [each.clone() for each in mine]
             _copy(mine, theirs)
             _copy(theirs, kept)
@@ -93,14 +96,11 @@ class BaseAveragedModel(nn.Module):
         self._count = int(self.steps)
         return found
 
-    def _tensors(self, model: nn.Module) -> tuple[list[Tensor], list[Tensor]]:
-        """Returns what is averaged, and what is copied."""
-        parameters = [each.data for each in model.parameters()]
-        buffers = list(model.buffers())
-        if not self.update_buffers:
-            return parameters, buffers
-        floating = [each for each in buffers if each.is_floating_point()]
-        return [*parameters, *floating], [each for each in buffers if not each.is_floating_point()]
+    def _tensors_of(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
+        """Returns what the copy holds and what `model` holds."""
+        if self._followed is None or self._followed[0] is not model:
+            self._followed = model, _Places(model, self.update_buffers)
+        return self._own.tensors(), self._followed[1].tensors()
 
 
 @MODELS.register_module()
@@ -200,21 +200,64 @@ class WarmUpEMA(ExponentialMovingAverage):
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
         """Takes in the weights of `model`; unlike the others it averages at the first update too."""
-        averaged, copied = self._tensors(self.module), self._tensors(model)
+        mine, theirs = self._tensors_of(model)
         if self._count % self.interval == 0:
-            _mix(averaged[0], copied[0], self.weight(self._count))
-        _copy(averaged[1], copied[1])
+            _mix(mine.averaged, theirs.averaged, self.weight(self._count))
+        _copy(mine.copied, theirs.copied)
         self._count += 1
+
+
+class _Tensors(NamedTuple):
+    """The tensors of a model."""
+
+    averaged: list[Tensor]
+    copied: list[Tensor]
+
+
+class _Places:
+    """Where the modules of a model keep their tensors.
+
+    Walking through the modules of a model takes longer than averaging its weights, so that it is done once. Tensors
+    that take the place of others, as some buffers do, are found all the same.
+
+    Args:
+        model: The model.
+        update_buffers: Whether buffers of floating point are averaged.
+    """
+
+    def __init__(self, model: nn.Module, update_buffers: bool) -> None:
+        buffers = _places(model, "_buffers")
+        floats = [update_buffers and held[name].is_floating_point() for held, name in buffers]
+        self._averaged = [*_places(model, "_parameters"), *itertools.compress(buffers, floats)]
+        self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
+
+    def tensors(self) -> _Tensors:
+        """Returns the tensors that are there now."""
+        return _Tensors([held[name] for held, name in self._averaged], [held[name] for held, name in self._copied])
 
 
 def _mix(averages: list[Tensor], values: list[Tensor], weight: float) -> None:
     if not averages:
         return
-    values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
+    if averages[0].device != values[0].device:
+        values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
     floating = [place for place, average in enumerate(averages) if average.is_floating_point()]
-    torch._foreach_lerp_([averages[place] for place in floating], [values[place] for place in floating], weight)
+    if len(floating) < len(averages):
+        averages, values = [averages[place] for place in floating], [values[place] for place in floating]
+    torch._foreach_lerp_(averages, values, weight)
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
     if targets:
         torch._foreach_copy_(targets, values)
+
+
+def _places(model: nn.Module, kind: str) -> list[tuple[dict[str, Any], str]]:
+    """Returns the dicts of modules with the names of the parameters or buffers in them, each tensor once."""
+    found: dict[int, tuple[dict[str, Any], str]] = {}
+    for module in model.modules():
+        held: dict[str, Any] = getattr(module, kind)
+        for name, tensor in held.items():
+            if tensor is not None:
+                found.setdefault(id(tensor), (held, name))
+    return list(found.values())

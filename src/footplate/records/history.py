@@ -233,7 +233,9 @@ class HistoryBuffer:
         if not self._pending:
             return
         values = _as_vector(self._pending)
-        counts = self._pending_counts or [1.0] * len(self._pending)
+        counts = (
+            np.ones(len(values)) if self._pending_counts is None else np.array(self._pending_counts, dtype=np.float64)
+        )
         self._pending.clear()
         self._pending_counts = None
         if self._ring is None:
@@ -243,12 +245,12 @@ class HistoryBuffer:
             self._ring = self._ring.to(values)
             for totals in (self._totals, self._epoch):
                 totals.move_to(values)
-        total, (low, high), count = values.sum(), values.aminmax(), sum(counts)
+        total, (low, high), count = values.sum(), values.aminmax(), float(counts.sum())
         for totals in (self._totals, self._epoch):
             totals.add(total, low, high, count)
         self._store(values, counts)
 
-    def _store(self, values: Tensor, counts: list[float]) -> None:
+    def _store(self, values: Tensor, counts: Values) -> None:
         """Writes the last values into the ring, in two parts where its end is passed."""
         self._written += len(values)
         kept = min(len(values), self._capacity)

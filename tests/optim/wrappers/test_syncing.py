@@ -6,15 +6,15 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.optim.wrappers.syncing import without_sync
+from footplate.optim.wrappers.syncing import syncing_of
 
 
 def test_models_without_others_have_nothing_to_hold_back() -> None:
     model = nn.Linear(1, 1, bias=False)
-    with without_sync(model) as held:
+    with syncing_of(model)() as held:
         model(torch.ones(1, 1)).sum().backward()
     assert held is None
-    assert isinstance(without_sync(model), nullcontext)
+    assert isinstance(syncing_of(model)(), nullcontext)
     assert model.weight.grad is not None
     assert model.weight.grad.item() == 1.0
 
@@ -26,7 +26,7 @@ def test_the_context_of_a_data_parallel_model() -> None:
         def no_sync(self) -> Any:
             return held
 
-    assert without_sync(Parallel()) is held
+    assert syncing_of(Parallel())() is held
 
 
 def test_sharded_models_are_told_and_told_back() -> None:
@@ -36,6 +36,6 @@ def test_sharded_models_are_told_and_told_back() -> None:
         def set_requires_gradient_sync(self, on: bool) -> None:
             told.append(on)
 
-    with without_sync(Sharded()):
+    with syncing_of(Sharded())():
         assert told == [False]
     assert told == [False, True]

@@ -5,7 +5,7 @@ from typing import Any
 
 from footplate.config import Config
 from footplate.engine.assemble import counts_epochs
-from footplate.engine.loops import validation_points
+from footplate.engine.validation_points import validation_points
 from footplate.errors import check_count, located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.inspection.topics.hooks import order_of_hooks

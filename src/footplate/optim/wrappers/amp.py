@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError, nearest
 from footplate.optim.wrappers.base import OptimWrapper
+from footplate.optim.wrappers.syncing import NOTHING
 from footplate.registry import OPTIM_WRAPPERS
 
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -80,10 +81,11 @@ class AmpOptimWrapper(OptimWrapper):
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
         """Returns what the forward and backward pass run in: mixed precision, and see `OptimWrapper`."""
-        if self.should_sync():
+        held = super().optim_context(model)
+        if held is NOTHING:
             return self._autocast
         stack = ExitStack()
-        stack.enter_context(super().optim_context(model))
+        stack.enter_context(held)
         stack.enter_context(self._autocast)
         return stack
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -14,12 +14,11 @@ from footplate.errors import ArgumentError, check_count
 from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.clipping import Clip, make_clip, plain
 from footplate.optim.wrappers.nonfinite import GradientGuard
-from footplate.optim.wrappers.syncing import without_sync
+from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.optim")
-_NOTHING: AbstractContextManager[Any] = nullcontext()
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -85,6 +84,8 @@ class OptimWrapper:
         self._names: dict[int, str] = {}
         self.reasons: Mapping[str, tuple[str, ...]] = {}  # what a constructor went by, by the name of the parameter
         self._holds_gradients = False
+        self._unsynced_model: nn.Module | None = None
+        self._unsynced: Callable[[], Context] = lambda: NOTHING
         self._overrides_backward = type(self).backward is not OptimWrapper.backward
 
     def update_params(
@@ -142,7 +143,14 @@ class OptimWrapper:
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Drops the gradients."""
-        self.optimizer.zero_grad(**kwargs)
+        own = getattr(self.optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad
+        if kwargs or own:
+            self.optimizer.zero_grad(**kwargs)
+            return
+        # What torch's own does, without its entry in a profile, which costs as much as the kernel of a small layer.
+        for group in self.optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """Returns `loss` as its gradients are to be summed: times its share, divided by the length of the round."""
@@ -169,7 +177,11 @@ class OptimWrapper:
         Args:
             model: The model, wrapped as it is trained.
         """
-        return _NOTHING if self.should_sync() else without_sync(model)
+        if self.should_sync():
+            return NOTHING
+        if model is not self._unsynced_model:
+            self._unsynced_model, self._unsynced = model, syncing_of(model)
+        return self._unsynced()
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
         """Tells where in the run the wrapper stands, so that the last round may be short.

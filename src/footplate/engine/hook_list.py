@@ -1,0 +1,71 @@
+"""The hooks of a run in their order."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from footplate.engine.hook import EVENTS, Hook, Priority, acts_at, get_priority
+from footplate.errors import ArgumentError, nearest
+
+
+class HookList(Sequence[Hook]):
+    """The hooks of a run in their order, and for each event the methods that act at it.
+
+    The list of an event's methods is made when hooks are registered, so that an iteration calls them and nothing else.
+    """
+
+    def __init__(self) -> None:
+        self._hooks: list[Hook] = []
+        self._listeners: list[dict[str, Callable[..., Any]]] = []  # of each hook
+        self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._hooks[index]
+
+    def __len__(self) -> int:
+        return len(self._hooks)
+
+    def __iter__(self) -> Iterator[Hook]:
+        return iter(self._hooks)
+
+    def register(self, hook: Hook, priority: int | str | None = None) -> None:
+        """Adds a hook behind those of equal priority.
+
+        Raises:
+            ArgumentError: The priority is none, or a method does not take the arguments of its event.
+        """
+        if priority is not None:
+            hook.priority = priority
+        number = get_priority(hook.priority)
+        listeners = hook.listeners()
+        behind = [place for place, each in enumerate(self._hooks) if get_priority(each.priority) > number]
+        place = behind[0] if behind else len(self._hooks)
+        self._hooks.insert(place, hook)
+        self._listeners.insert(place, listeners)
+        for event, methods in self._methods.items():
+            # In place: a running loop holds these lists.
+            methods[:] = [each[event] for each in self._listeners if event in each]
+
+    def at(self, event: str) -> list[Callable[..., Any]]:
+        """Returns the methods that act at `event`, a list that later registrations change in place."""
+        if event not in self._methods:
+            raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
+        return self._methods[event]
+
+    def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+        """Yields each event at which hooks act with their names and priorities, in their order."""
+        for event in EVENTS:
+            acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if acts_at(hook, event)]
+            if acting:
+                yield event, acting
+
+    def describe(self) -> str:
+        """Returns the table of which hook acts when, a line an event."""
+        lines = ["hooks act in this order:"]
+        for event, acting in self.order():
+            lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
+        return "\n".join(lines)
+
+
+def _priority_name(hook: Hook) -> str:
+    number = get_priority(hook.priority)
+    return Priority(number).name if number in Priority._value2member_map_ else str(number)

@@ -1,0 +1,43 @@
+"""What a run writes before it begins: its folder, its log, and what it runs on."""
+
+import json
+import logging
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from footplate.distributed import is_main_process
+from footplate.records import describe_environment, logging_to
+from footplate.storage import commit_bytes
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+
+
+@contextmanager
+def opened(
+    runner: "Runner", said_before: Sequence[logging.LogRecord], log_file: Mapping[str, Any] | None
+) -> Iterator[None]:
+    """Makes the folder of the run and logs into it while the block runs; nothing is written before.
+
+    Args:
+        runner: The runner.
+        said_before: What was logged before there was a file for it.
+        log_file: How large the log's file may become, see `Runner`.
+    """
+    if not is_main_process():
+        yield
+        return
+    os.makedirs(runner.log_dir, exist_ok=True)
+    path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")
+    with logging_to(path, said_before, **(log_file or {})):
+        facts = describe_environment()
+        commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
+        for key, value in facts.items():
+            if isinstance(value, str):
+                _logger.info("environment: %s: %s", key, value)
+        _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
+        yield

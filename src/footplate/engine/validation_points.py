@@ -1,0 +1,50 @@
+"""After which epochs or iterations a run validates."""
+
+import bisect
+from collections.abc import Sequence
+from typing import Any
+
+from footplate.errors import ArgumentError, check_count
+
+
+def validation_points(
+    end: int, val_begin: int = 1, val_interval: int = 1, dynamic_intervals: Sequence[tuple[int, int]] | None = None
+) -> list[int]:
+    """Returns the epochs or iterations after which a training loop validates.
+
+    Args:
+        end: How many epochs or iterations the run has.
+        val_begin: The first one after which to validate.
+        val_interval: How many lie between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+
+    >>> validation_points(5, val_interval=2)
+    [2, 4, 5]
+    """
+    changes = checked_intervals(dynamic_intervals or ())
+    milestones = [0, *(milestone for milestone, _ in changes)]
+    intervals = [check_count("val_interval", val_interval), *(interval for _, interval in changes)]
+    points = range(1, end + 1)
+    return [done for done in points if is_due(done, end, val_begin, interval_at(done, milestones, intervals))]
+
+
+def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
+    """Returns the interval in force when so many epochs or iterations are done."""
+    return intervals[bisect.bisect(milestones, done + 1) - 1]
+
+
+def is_due(done: int, end: int, begin: int, interval: int) -> bool:
+    """Tells whether a run validates when so many epochs or iterations are done."""
+    return done > 0 and done >= begin and (done % interval == 0 or done == end)
+
+
+def checked_intervals(intervals: Sequence[Any]) -> list[tuple[int, int]]:
+    """Checks pairs of a milestone and the interval from it on."""
+    found = [pair for pair in intervals if isinstance(pair, Sequence) and len(pair) == 2]
+    if len(found) < len(intervals) or sorted(found, key=lambda pair: pair[0]) != found:
+        raise ArgumentError(
+            "dynamic_intervals are pairs of a milestone and an interval, in order",
+            key="dynamic_intervals",
+            found=intervals,
+        )
+    return [(check_count("dynamic_intervals", at), check_count("dynamic_intervals", every)) for at, every in found]
