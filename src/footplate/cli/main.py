@@ -20,6 +20,7 @@ _COMMANDS = (
     "test",
     "recipes",
     "check",
+    "plan",
     "explain",
     "diff",
     "analyze",

@@ -1,0 +1,1 @@
+"""What a run will cost on more devices than there are here."""

@@ -1,0 +1,59 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate.cli.main import main
+from tests.inspection.plan.test_parts import GIVEN
+from tests.support import TINY
+
+
+@pytest.fixture
+def parts(tmp_path: Path) -> str:
+    path = tmp_path / "parts.json"
+    path.write_text(json.dumps(GIVEN))
+    return str(path)
+
+
+def test_a_table_of_growing_numbers(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--parts", parts, "--nodes", "4", "--per-node", "8", "--bandwidth", "8"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    head = next(at for at, line in enumerate(lines) if line.split()[:2] == ["nodes", "devices"])
+    assert [line.split()[:2] for line in lines[head + 1 :]] == [["1", "1"], ["1", "8"], ["2", "16"], ["4", "32"]]
+    assert any("8 Gbit/s between nodes" in line for line in lines)
+
+
+def test_the_same_as_json(parts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--parts", parts, "--nodes", "2", "--sharded", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["parts"]["batch"] == 16
+    assert found["cluster"]["nodes"] == 2
+    assert [each["devices"] for each in found["predictions"]] == [1, 2]
+    assert found["predictions"][1]["memory"] < found["predictions"][0]["memory"]
+
+
+def test_the_formulas_with_their_sources(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "--formulas"]) == 0
+    assert "2006.15704" in capsys.readouterr().out
+
+
+def test_a_config_is_measured_and_its_parts_are_kept(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tiny.py").write_text(TINY)
+    kept = tmp_path / "kept.json"
+    assert main(["plan", str(tmp_path / "tiny.py"), "--steps", "2", "--save-parts", str(kept)]) == 0
+    assert json.loads(kept.read_text())["batch"] == 4
+    assert "which processes of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "a plan needs a config to measure, or --parts"),
+        (["--nodes", "0"], "--nodes"),
+        (["--bandwidth", "0"], "--bandwidth must be above 0"),
+        (["--parts", "absent.json"], "'absent.json' cannot be read as the parts of a plan"),
+    ],
+)
+def test_mistakes_are_named(arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", *arguments]) == 2
+    assert words in capsys.readouterr().err
