@@ -6,6 +6,9 @@ import torch
 from torch import nn
 
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
+from footplate.distributed.sharding import whole
+from footplate.distributed.wrappers import initialize_weights
+from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODEL_WRAPPERS
@@ -143,3 +146,98 @@ def settled(cfg: dict[str, Any]) -> list[float]:
 @pytest.mark.parametrize("cfg", [{}, {"find_unused_parameters": True}, {"static_graph": True}])
 def test_settling_leaves_nothing_behind(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any]) -> None:
     assert on_ranks(2, settled, cfg) == [[1.0, 2.0]] * 2
+
+
+class Forked(BaseModel):
+    """A model whose second head is left out of the loss."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trunk = nn.Linear(2, 3)
+        self.heads = nn.ModuleDict({"main": nn.Linear(3, 1), "aux": nn.Linear(3, 2)})
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return {"loss": self.heads["main"](self.trunk(inputs)).square().mean()}
+
+
+def train_forked(find: bool) -> str:
+    model: Any = wrap_model(Forked(), None, find_unused_parameters=find)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}})
+    try:
+        for _ in range(2):
+            model.train_step((INPUTS,), wrapper)
+    except ArgumentError as error:
+        return str(error)
+    return "trained"
+
+
+def test_an_unused_parameter_is_named_with_its_module(on_ranks: Callable[..., list[Any]]) -> None:
+    for rank, found in enumerate(on_ranks(2, train_forked, False)):
+        lines = found.splitlines()
+        assert lines[0] == (
+            f"2 parameters took no part in the loss of the iteration before on rank {rank}: "
+            "heads.aux.weight, heads.aux.bias"
+        )
+        assert "key find_unused_parameters" in lines[1]
+        assert "they belong to heads.aux (Linear)" in lines[2]
+        assert len(lines) <= 5
+    assert on_ranks(2, train_forked, True) == ["trained"] * 2
+
+
+def settings_of(cfg: dict[str, Any]) -> list[Any]:
+    model: Any = wrap_model(Deep(), cfg)
+    return [model.gradient_as_bucket_view, model.broadcast_buffers, model.static_graph, model.find_unused_parameters]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ({}, [True, True, False, False]),
+        ({"broadcast_buffers": False, "static_graph": True}, [True, False, True, False]),
+        ({"gradient_as_bucket_view": False, "find_unused_parameters": True}, [False, True, False, True]),
+    ],
+)
+def test_settings_of_the_wrapper(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[Any]) -> None:
+    assert on_ranks(2, settings_of, cfg) == [expected] * 2
+
+
+def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:
+    with pytest.raises(FootplateError) as caught:
+        wrap_model(Deep(), cfg)
+    return caught.value.key, caught.value.suggestion
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key", "near"),
+    [
+        ({"brodcast_buffers": False}, "model_wrapper_cfg.brodcast_buffers", "broadcast_buffers"),
+        ({"type": "FulyShard"}, "model_wrapper_cfg.type", "FullyShard"),
+        ({"type": "FullyShard", "shards": {}}, "model_wrapper_cfg.shards", "shard"),
+        ({"gradient_compression": "fp61"}, "model_wrapper_cfg.gradient_compression", "fp16"),
+    ],
+)
+def test_a_slip_gets_the_nearest_word(
+    on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str
+) -> None:
+    assert on_ranks(2, misspelt, cfg) == [(key, near)] * 2
+
+
+class Drawn(Line):
+    """A model whose weights are drawn when they are initialized."""
+
+    def init_weights(self) -> None:
+        nn.init.normal_(self.weight)
+
+
+def drawn(cfg: dict[str, Any] | None) -> list[float]:
+    torch.manual_seed(get_rank())  # as with diff_rank_seed
+    model = wrap_model(Drawn(), cfg)
+    initialize_weights(model)
+    return [float(each) for each in whole(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("cfg", [None, {"type": "FullyShard"}])
+def test_all_ranks_begin_with_the_weights_of_the_first(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+    torch.manual_seed(0)
+    expected = [float(each) for each in torch.randn(2)]
+    assert on_ranks(2, drawn, cfg) == [expected] * 2

@@ -11,7 +11,7 @@ from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.rng import capture_rng, restore_rng
 from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
-from footplate.checkpoint.sharded import is_folder, name_in_parts
+from footplate.checkpoint.sharded import is_committed, is_folder, name_in_parts
 from footplate.checkpoint.sharded.converting import consolidate, shard
 from footplate.checkpoint.trust import trusted_files, trusted_in, trusting
 from footplate.checkpoint.verifying import verify
@@ -30,6 +30,7 @@ __all__ = [
     "consolidate",
     "export_weights",
     "find_latest",
+    "is_committed",
     "is_folder",
     "load_checkpoint",
     "load_weights",

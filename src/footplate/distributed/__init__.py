@@ -11,9 +11,10 @@ from footplate.distributed.collectives import (
     is_main_process,
     master_only,
     share_of,
+    told_by_first,
 )
 from footplate.distributed.launch import initialize
-from footplate.distributed.wrappers import is_model_wrapper, unwrap_model, wrap_model
+from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
 
 __all__ = [
     "barrier",
@@ -23,11 +24,13 @@ __all__ = [
     "get_rank",
     "get_world_size",
     "initialize",
+    "initialize_weights",
     "is_distributed",
     "is_main_process",
     "is_model_wrapper",
     "master_only",
     "share_of",
+    "told_by_first",
     "unwrap_model",
     "wrap_model",
 ]

@@ -39,7 +39,10 @@ def compress_gradients(model: DistributedDataParallel, cfg: "str | Mapping[str, 
             origin=origin_of(cfg, "type"),
         )
     state, hook = _plain(kind, settings) if kind in _PLAIN else _power_sgd(kind, settings)
-    model.register_comm_hook(state, hook)
+    try:
+        model.register_comm_hook(state, hook)
+    except TypeError as error:  # of hooks that the processes' connection does not serve
+        raise ArgumentError(f"gradients cannot be compressed by {kind} here: {error}", key=_KEY, found=kind) from error
 
 
 def _plain(kind: str, settings: dict[str, Any]) -> tuple[Any, Callable[..., Any]]:

@@ -2,6 +2,7 @@
 
 import logging
 import re
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -38,7 +39,10 @@ class ModelDistributedDataParallel(DistributedDataParallel):
     def __init__(
         self, module: nn.Module, *, gradient_compression: "str | Mapping[str, Any] | None" = None, **kwargs: Any
     ) -> None:
-        super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
+        with warnings.catch_warnings():
+            # The word of the configs, which newer torch is about to replace.
+            warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
+            super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
         self.settle_buckets()
         if gradient_compression is not None:
             compress_gradients(self, gradient_compression)

@@ -145,6 +145,7 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
         model,
         sections["model_wrapper_cfg"],
         find_unused_parameters=bool(sections["find_unused_parameters"]),
+        sync_bn=sections["sync_bn"],
     )
 
 

@@ -34,6 +34,7 @@ RUNNER_KEYS = (
     "preflight",
     "model_wrapper_cfg",
     "find_unused_parameters",
+    "sync_bn",
     "compile",
     "channels_last",
     "model_adapter",

@@ -4,13 +4,15 @@ import contextlib
 import logging
 import math
 from collections.abc import Mapping
+from itertools import chain
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from footplate.distributed import unwrap_model
+from footplate.distributed import gather_objects, unwrap_model
+from footplate.distributed.sharding import is_sharded, local_part
 from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
@@ -139,12 +141,21 @@ def check_weights(runner: "Runner") -> None:
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
-    """Returns which parameters are not finite, and which buffers hold NaN, for some hold infinity on purpose."""
-    floats = [each for each in (*model.parameters(), *model.buffers()) if each.is_floating_point() and each.numel()]
+    """Returns which parameters are not finite, and which buffers hold NaN, for some hold infinity on purpose.
+
+    All processes call this where parameters lie in parts, and each looks at its own.
+    """
+    found = _nonfinite_here(model)
+    return list(dict.fromkeys(chain.from_iterable(gather_objects(found)))) if is_sharded(model) else found
+
+
+def _nonfinite_here(model: nn.Module) -> list[str]:
+    held = [local_part(each) for each in (*model.parameters(), *model.buffers())]
+    floats = [each for each in held if each.is_floating_point() and each.numel()]
     sums = [each.detach().sum(dtype=torch.float32 if each.element_size() < 4 else None) for each in floats]
     if not sums or bool(torch.stack([each.double().cpu() for each in sums]).isfinite().all()):
         return []
-    found = [name for name, each in model.named_parameters() if not bool(_finite(each))]
+    found = [name for name, each in model.named_parameters() if not bool(_finite(local_part(each)))]
     return found + [name for name, each in model.named_buffers() if each.is_floating_point() and bool(_nan(each))]
 
 

@@ -13,7 +13,14 @@ from footplate import storage
 from footplate.checkpoint import load_checkpoint, load_weights, restore_rng, trusted_in
 from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
-from footplate.distributed import broadcast_object, get_rank, get_world_size, is_main_process, unwrap_model
+from footplate.distributed import (
+    broadcast_object,
+    get_rank,
+    get_world_size,
+    initialize_weights,
+    is_main_process,
+    unwrap_model,
+)
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
 from footplate.engine.generations import in_second_generation
@@ -76,6 +83,7 @@ class Runner(Parts):
         preflight: Whether to look before the first step if the run can save, load and validate.
         model_wrapper_cfg: What the model is wrapped in where several processes train together.
         find_unused_parameters: For such a wrapper: not all parameters take part in each loss.
+        sync_bn: "torch" has batch normalization use the statistics of the batches of all processes.
         compile: Compile the model, or the arguments of `torch.compile`; `target`, a part of it: `"backbone"`.
         channels_last: Lay the weights of convolutions out channels last.
         model_adapter: What stands between the runner and a model of another contract.
@@ -120,6 +128,7 @@ class Runner(Parts):
         preflight: bool = False,
         model_wrapper_cfg: Mapping[str, Any] | None = None,
         find_unused_parameters: bool = False,
+        sync_bn: str | None = None,
         compile: bool | Mapping[str, Any] = False,
         channels_last: bool = False,
         model_adapter: Mapping[str, Any] | None = None,
@@ -205,7 +214,7 @@ class Runner(Parts):
                 _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-            self._initialize_weights()
+            initialize_weights(self.model)
         self.load_or_resume()
         self._said_before[:0] = said
         if loop.finished:
@@ -316,7 +325,7 @@ class Runner(Parts):
         Returns:
             The checkpoint.
         """
-        checkpoint = load_checkpoint(filename, map_location)
+        checkpoint = load_checkpoint(filename, map_location, like=unwrap_model(self.model))
         self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
         load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
@@ -366,11 +375,6 @@ class Runner(Parts):
     def _opened(self) -> AbstractContextManager[None]:
         said, self._said_before = self._said_before, []
         return opened(self, said, self._sections["log_file"])
-
-    def _initialize_weights(self) -> None:
-        model: Any = unwrap_model(self.model)
-        if hasattr(model, "init_weights"):
-            model.init_weights()
 
     def _default_name(self) -> str:
         filename = getattr(self.cfg, "filename", None)

@@ -1,11 +1,12 @@
 """Saving a run beside its training, and what happens when that fails."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
-from footplate.checkpoint import BackgroundSaver
+from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
 from footplate.distributed import is_main_process
+from footplate.distributed.sharding import fold, gather_whole, is_sharded
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
 from footplate.errors import ArgumentError, NonFiniteError, nearest
@@ -45,6 +46,11 @@ class RunSaver:
         self._undo: Callable[[], None] | None = None
         self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
         self.lost: str | None = None  # what became of the newest save, where it failed
+        self.in_parts = False  # whether each rank writes what it holds, to a folder
+
+    def name_of(self, name: str) -> str:
+        """Returns what a checkpoint called `name` is called as this run saves it."""
+        return name_in_parts(name) if self.in_parts else name
 
     def save(
         self,
@@ -53,6 +59,7 @@ class RunSaver:
         *,
         then: Callable[[], None] | None = None,
         undo: Callable[[], None] | None = None,
+        replicated: Set[int] = frozenset(),
     ) -> None:
         """Copies a checkpoint and commits it while the caller goes on; waits first for the save before it.
 
@@ -61,6 +68,7 @@ class RunSaver:
             path: Where to.
             then: Called behind the commit, in the thread of the save.
             undo: Called by a later `save` or `settle`, in its thread, if this save failed.
+            replicated: See `BackgroundSaver.save`.
 
         Raises:
             CheckpointError: With "stop": this save, or the one before it, failed.
@@ -74,7 +82,7 @@ class RunSaver:
                 then()
 
         try:
-            self._saver.save(checkpoint, path, then=committed, otherwise=self._say)
+            self._saver.save(checkpoint, path, then=committed, otherwise=self._say, replicated=replicated)
         except Exception as error:  # noqa: BLE001 - raised again where the policy says so
             self._say(error)
             self._failed(error)
@@ -130,6 +138,7 @@ def save_run(
         CheckpointError: It failed, and `on_save_error` is "stop".
         NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
     """
+    fold(runner.model)
     try:
         check_weights(runner)
     except NonFiniteError as error:
@@ -142,7 +151,11 @@ def save_run(
     )
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    if is_main_process():
-        runner.saver.save(checkpoint, path, then=then, undo=undo)
+    in_parts = is_folder(path)
+    if not in_parts and is_sharded(runner.model):
+        checkpoint = gather_whole(checkpoint)
+    if in_parts or is_main_process():
+        alike = state.held_alike(runner) if in_parts else frozenset()
+        runner.saver.save(checkpoint, path, then=then, undo=undo, replicated=alike)
         if not background:
             runner.saver.settle()

@@ -150,8 +150,9 @@ def answer_requests(runner: "Runner") -> None:
 
 
 def _save(runner: "Runner") -> str:
-    folder, path = runner.checkpoint_dir, os.path.join(runner.checkpoint_dir, ON_REQUEST)
+    folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
+    path = os.path.join(folder, name)
     with runner.during("request"):  # between two iterations, where the loop's own count is right
-        runner.save_checkpoint(folder, ON_REQUEST, background=True, then=lambda: write_pointer(runner.home, path))
+        runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
     return path

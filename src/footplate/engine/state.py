@@ -3,13 +3,16 @@
 import copy
 import datetime
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from contextlib import contextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from footplate.checkpoint import capture_rng, find_latest, trusted_files
-from footplate.distributed import gather_objects, unwrap_model
+from footplate.distributed import gather_objects, told_by_first, unwrap_model
+from footplate.distributed.sharding import is_part, mean_gradients
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
 
@@ -18,6 +21,7 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_ROUND = "accumulated_gradients"
 
 
 def capture(
@@ -64,9 +68,28 @@ def capture(
         checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
     if save_optimizer:
         checkpoint["optimizer"] = runner.optim_wrapper.state_dict()
+        if runner.world_size > 1:
+            _share_gradients(runner, checkpoint["optimizer"], together=together)
     if save_param_scheduler:
         checkpoint["param_schedulers"] = _schedule_states(runner.param_schedulers)
     return checkpoint
+
+
+def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
+    """Has the gradients of a round of accumulation that is not full be means over ranks, which each have their part."""
+    for name, wrapper in runner.optim_wrapper.parts.items():
+        held = state[name] if name else state
+        if held.pop(_ROUND, None) is not None and together:
+            parameters = [each for group in wrapper.optimizer.param_groups for each in group["params"]]
+            held[_ROUND] = mean_gradients(unwrap_model(runner.model), parameters)
+
+
+def held_alike(runner: "Runner") -> Set[int]:
+    """Returns where the tensors lie that all ranks hold alike: parameters and their optimizer's, but no buffers."""
+    wrappers = runner.optim_wrapper.parts.values()
+    states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
+    tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
+    return {each.untyped_storage().data_ptr() for each in tensors if not is_part(each)}
 
 
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
@@ -87,7 +110,6 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         with _understood("param_schedulers"):
             _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
     else:
-        _put_back(runner, settings)
         _move_schedules(runner)
     hub = checkpoint.get("message_hub")
     if isinstance(hub, Mapping):
@@ -129,7 +151,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
     """
     if resume != "auto" and (not resume or load_from is not None):
         return load_from, bool(resume)
-    found = find_latest(work_dir)
+    found = told_by_first(lambda: find_latest(work_dir))
     if found is None:
         _logger.info("nothing to resume in %s: the run starts anew", work_dir)
     return found or load_from, found is not None
@@ -189,15 +211,16 @@ def _name_changes(config: list[dict[str, Any]], saved: list[dict[str, Any]]) -> 
             )
 
 
-def _put_back(runner: "Runner", settings: list[dict[str, Any]]) -> None:
-    groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
-    for group, values in zip(groups, settings, strict=True):
-        group.update(values)
-
-
 def _move_schedules(runner: "Runner") -> None:
     """Moves the schedules to where the run stands, for checkpoints of the first generation, which hold none."""
-    loop, moves = runner.train_loop, moves_of(runner.param_schedulers)
+    found = runner.param_schedulers
+    schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
+    moving = [each for each in schedules if not each.takes_metrics]
+    for schedule in moving:
+        schedule.rewind()
+    for schedule in moving:
+        schedule.start()
+    loop, moves = runner.train_loop, moves_of(moving)
     length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
     for done in range(1, loop.iter + 1):
         for step in moves.by_iter:

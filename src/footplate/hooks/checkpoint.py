@@ -6,8 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate import storage
-from footplate.checkpoint import load_checkpoint, remove_checkpoint, save_checkpoint, verify, write_pointer
+from footplate.checkpoint import (
+    is_committed,
+    load_checkpoint,
+    remove_checkpoint,
+    save_checkpoint,
+    verify,
+    write_pointer,
+)
 from footplate.distributed import is_main_process
+from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count, check_flag
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
@@ -41,6 +49,8 @@ class CheckpointHook(Hook):
         published_keys: At the end, the last and best checkpoints are also written with these keys alone.
         save_begin: The epoch or iteration from which on to save.
         max_keep_best: How many of the best checkpoints of each metric are kept.
+        sharded: Whether a checkpoint is a folder, `iter_4000.sharded`, to which each process writes its part; by
+            default where parameters lie in parts. False gathers these on the first process.
 
     Raises:
         ArgumentError: An argument makes no sense, or `save_best` names no metric.
@@ -65,11 +75,13 @@ class CheckpointHook(Hook):
         published_keys: str | Sequence[str] | None = None,
         save_begin: int = 0,
         max_keep_best: int = 1,
+        sharded: bool | None = None,
     ) -> None:
         _check_count_or_none("interval", interval)
         _check_count_or_none("max_keep_ckpts", max_keep_ckpts)
         self.save_begin = check_count("save_begin", save_begin, least=0)
         self.max_keep_best = check_count("max_keep_best", max_keep_best)
+        self.sharded = sharded if sharded is None else check_flag("sharded", sharded)
         self.interval, self.by_epoch = interval, check_flag("by_epoch", by_epoch)
         self.save_optimizer = check_flag("save_optimizer", save_optimizer)
         self.save_param_scheduler = check_flag("save_param_scheduler", save_param_scheduler)
@@ -98,6 +110,7 @@ class CheckpointHook(Hook):
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
         self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: "Runner") -> str:
@@ -182,7 +195,7 @@ class CheckpointHook(Hook):
 
     def _save(self, runner: "Runner", number: int) -> None:
         runner.saver.settle()  # the save before may have failed
-        path = os.path.join(self._folder, self.filename_tmpl.format(number))
+        path = os.path.join(self._folder, runner.saver.name_of(self.filename_tmpl.format(number)))
         # Before saving: the checkpoint itself knows that it is one of those to remove some day.
         if path not in self._kept:
             self._kept.append(path)
@@ -195,7 +208,7 @@ class CheckpointHook(Hook):
                 remove_checkpoint(each)
 
         def undo() -> None:
-            kept = [each for each in (*surplus, *self._kept) if each != path or storage.exists(path)]
+            kept = [each for each in (*surplus, *self._kept) if each != path or is_committed(path)]
             self._kept, self._saved_at = list(dict.fromkeys(kept)), -1
             runner.message_hub.update_info("last_ckpt", before)
 
@@ -214,7 +227,7 @@ class CheckpointHook(Hook):
 
     def _save_best(self, runner: "Runner", key: str, score: float, rule: str) -> None:
         number = runner.epoch if self.by_epoch else runner.iter
-        name = f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}"
+        name = runner.saver.name_of(f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}")
         path, before = os.path.join(self._folder, name), self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
         others = [each for each in before if each["path"] != path]

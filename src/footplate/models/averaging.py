@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from footplate.distributed.sharding import fold, is_sharded, local_part, placed_like
 from footplate.errors import ArgumentError, check_count
 from footplate.registry import MODELS
 
@@ -40,7 +41,7 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
-        self.module: Any = copy.deepcopy(model).requires_grad_(False)
+        self.module: Any = (_Likeness(fold(model)) if is_sharded(model) else copy.deepcopy(model)).requires_grad_(False)
         if device is not None:
             self.module = self.module.to(device)
         self.interval = interval
@@ -92,12 +93,15 @@ class BaseAveragedModel(nn.Module):
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Takes back what `state_dict` gave."""
-        found = super().load_state_dict(state_dict, strict, assign)
+        own = self.state_dict()
+        placed = {name: placed_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
+        found = super().load_state_dict(placed, strict, assign)
         self._count = int(self.steps)
         return found
 
     def _tensors_of(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
-        """Returns what the copy holds and what `model` holds."""
+        """Returns what the copy holds and what `model` holds, each process of tensors in parts its own."""
+        fold(model)
         if self._followed is None or self._followed[0] is not model:
             self._followed = model, _Places(model, self.update_buffers)
         return self._own.tensors(), self._followed[1].tensors()
@@ -207,6 +211,20 @@ class WarmUpEMA(ExponentialMovingAverage):
         self._count += 1
 
 
+class _Likeness(nn.Module):
+    """A model's parameters and buffers under its names, without what it computes: sharded models cannot be copied."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        for name, parameter in model._parameters.items():
+            self.register_parameter(name, None if parameter is None else nn.Parameter(parameter.detach().clone()))
+        for name, buffer in model._buffers.items():
+            kept = name not in model._non_persistent_buffers_set
+            self.register_buffer(name, None if buffer is None else buffer.detach().clone(), persistent=kept)
+        for name, child in model.named_children():
+            self.add_module(name, _Likeness(child))
+
+
 class _Tensors(NamedTuple):
     """The tensors of a model."""
 
@@ -233,7 +251,10 @@ class _Places:
 
     def tensors(self) -> _Tensors:
         """Returns the tensors that are there now."""
-        return _Tensors([held[name] for held, name in self._averaged], [held[name] for held, name in self._copied])
+        return _Tensors(
+            [local_part(held[name]) for held, name in self._averaged],
+            [local_part(held[name]) for held, name in self._copied],
+        )
 
 
 def _mix(averages: list[Tensor], values: list[Tensor], weight: float) -> None:

@@ -11,10 +11,11 @@ from footplate.optim.wrappers.syncing import syncing_of
 
 def test_models_without_others_have_nothing_to_hold_back() -> None:
     model = nn.Linear(1, 1, bias=False)
-    with syncing_of(model)() as held:
+    with syncing_of(model)[0]() as held:
         model(torch.ones(1, 1)).sum().backward()
     assert held is None
-    assert isinstance(syncing_of(model)(), nullcontext)
+    assert isinstance(syncing_of(model)[0](), nullcontext)
+    assert syncing_of(model)[1] is None
     assert model.weight.grad is not None
     assert model.weight.grad.item() == 1.0
 
@@ -26,7 +27,7 @@ def test_the_context_of_a_data_parallel_model() -> None:
         def no_sync(self) -> Any:
             return held
 
-    assert syncing_of(Parallel())() is held
+    assert syncing_of(Parallel())[0]() is held
 
 
 def test_sharded_models_are_told_and_told_back() -> None:
@@ -36,6 +37,10 @@ def test_sharded_models_are_told_and_told_back() -> None:
         def set_requires_gradient_sync(self, on: bool) -> None:
             told.append(on)
 
-    with syncing_of(Sharded())():
-        assert told == [False]
+    begin, end = syncing_of(Sharded())
+    with begin():
+        pass
+    assert told == [False]  # the backward pass is still to come
+    assert end is not None
+    end()
     assert told == [False, True]

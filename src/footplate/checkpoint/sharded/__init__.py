@@ -1,6 +1,6 @@
 """Checkpoints in parts: a folder to which each process writes what it holds."""
 
-from footplate.checkpoint.sharded.layout import SUFFIX, is_folder, name_in_parts
+from footplate.checkpoint.sharded.layout import SUFFIX, is_committed, is_folder, name_in_parts
 from footplate.checkpoint.sharded.splitting import Part, joined, split
 
-__all__ = ["SUFFIX", "Part", "is_folder", "joined", "name_in_parts", "split"]
+__all__ = ["SUFFIX", "Part", "is_committed", "is_folder", "joined", "name_in_parts", "split"]

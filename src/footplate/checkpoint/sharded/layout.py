@@ -89,6 +89,11 @@ def is_folder(path: str) -> bool:
     return path.rstrip("/").endswith(SUFFIX)
 
 
+def is_committed(path: str) -> bool:
+    """Tells whether there is a checkpoint at `path`, a file or a folder that counts; nothing is verified."""
+    return storage.exists(storage.join(path, LAYOUT) if is_folder(path) else path)
+
+
 def name_in_parts(name: str) -> str:
     """Returns the name that a checkpoint has in parts.
 

@@ -1,10 +1,13 @@
 """Writing a folder of parts: every process its own file, the layout last."""
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import distributed as dist
 
+from footplate import storage
+from footplate.checkpoint.sharded.layout import is_committed
 from footplate.checkpoint.sharded.splitting import Part
 from footplate.errors import CheckpointError
 
@@ -45,6 +48,8 @@ def save_parts(
     try:
         save({}, storage_writer=writer, planner=planner, process_group=group)
     except CheckpointException as failed:
+        if dist.get_rank(group) == 0:
+            _drop(folder)
         rank, (cause, _) = min(failed.failures.items(), key=lambda each: each[0])
         reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
         raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}") from cause
@@ -77,4 +82,12 @@ def _write_alone(planners: Sequence[Any], writer: Any) -> None:
         results = [writer.write_data(plan, each).wait() for plan, each in zip(plans, planners, strict=True)]
         writer.finish(metadata, results)
     except OSError as error:
+        _drop(writer.folder)
         raise CheckpointError(f"cannot save '{writer.folder}': {error.strerror or error}") from error
+
+
+def _drop(folder: str) -> None:
+    """Removes what a save that failed has left, where there was no checkpoint before."""
+    if not is_committed(folder):
+        with contextlib.suppress(OSError):
+            storage.remove_folder(folder)

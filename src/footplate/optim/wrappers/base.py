@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from footplate.distributed.sharding import placed_like
 from footplate.errors import ArgumentError, check_count
 from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.clipping import Clip, make_clip, plain
@@ -86,6 +87,7 @@ class OptimWrapper:
         self._holds_gradients = False
         self._unsynced_model: nn.Module | None = None
         self._unsynced: Callable[[], Context] = lambda: NOTHING
+        self._resync: Callable[[], None] | None = None
         self._overrides_backward = type(self).backward is not OptimWrapper.backward
 
     def update_params(
@@ -178,9 +180,11 @@ class OptimWrapper:
             model: The model, wrapped as it is trained.
         """
         if self.should_sync():
+            if self._resync is not None:
+                self._resync()
             return NOTHING
         if model is not self._unsynced_model:
-            self._unsynced_model, self._unsynced = model, syncing_of(model)
+            self._unsynced_model, (self._unsynced, self._resync) = model, syncing_of(model)
         return self._unsynced()
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
@@ -260,13 +264,15 @@ class OptimWrapper:
             arranged = states.regrouped(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
-        self.optimizer.load_state_dict(arranged)
+        self.optimizer.load_state_dict(states.placed(arranged, self.param_groups))
         if self._compiled is not None:
             self._make_rates_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._holds_gradients = gradients is not None
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
-            parameter.grad = None if gradient is None else gradient.to(parameter)
+            parameter.grad = (
+                None if gradient is None else placed_like(gradient.to(parameter.device, parameter.dtype), parameter)
+            )
 
     def _clip_gradients(self, clip: Clip) -> Tensor | None:
         norm = clip([each for each in self._parameters() if each.grad is not None])

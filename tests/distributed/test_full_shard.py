@@ -1,0 +1,128 @@
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.distributed import wrap_model
+from footplate.distributed.sharding import is_part, is_sharded, local_part
+from footplate.errors import ArgumentError
+from footplate.models import BaseModel
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 4)
+        self.act = nn.Tanh()
+
+    def forward(self, inputs: Any) -> Any:
+        return self.act(self.layer(inputs))
+
+    def loss(self, inputs: Any) -> Any:
+        return self(inputs).square().mean()
+
+
+class Stack(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.head = nn.Linear(4, 3)
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        for block in self.blocks:
+            inputs = block(inputs)
+        return {"loss": self.head(inputs).square().mean()} if mode == "loss" else self.head(inputs)
+
+
+def shard(cfg: dict[str, Any]) -> tuple[list[str], list[int]]:
+    model = wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    assert all(is_part(each) for each in model.parameters())
+    assert isinstance(model, Stack)
+    groups = [name for name, module in model.named_modules() if is_sharded(module)]
+    model(torch.ones(2, 4), mode="loss")["loss"].backward()
+    return groups, [local_part(each).numel() for each in model.parameters()]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "groups"),
+    [
+        ({}, [""]),
+        ({"shard": {"classes": ["Block"]}}, ["", "blocks.0", "blocks.1"]),
+        (
+            {"shard": {"classes": ["Block"], "names": [r"blocks\.1\.layer", "head"]}, "reshard_after_forward": True},
+            ["", "blocks.0", "blocks.1", "blocks.1.layer", "head"],
+        ),
+        ({"shard": {"names": "blocks.[01]"}, "offload": "cpu"}, ["", "blocks.0", "blocks.1"]),
+    ],
+)
+def test_what_is_sharded_together(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], groups: list[str]) -> None:
+    first, second = on_ranks(2, shard, cfg)
+    assert first == (groups, [8, 2, 8, 2, 8, 2])
+    assert second == (groups, [8, 2, 8, 2, 4, 1])
+
+
+def precise(cfg: dict[str, Any]) -> list[str]:
+    model = wrap_model(Stack(), {"type": "FullyShard", "mixed_precision": cfg})
+    seen: list[str] = []
+    model.head.register_forward_hook(lambda module, args, output: seen.append(str(output.dtype)))  # type: ignore[union-attr]
+    output = model(torch.ones(2, 4))
+    output.sum().backward()
+    return [*seen, str(output.dtype), *{str(each.grad.dtype) for each in model.parameters() if each.grad is not None}]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "expected"),
+    [
+        ({"param_dtype": "bfloat16", "reduce_dtype": "float32"}, ["torch.bfloat16", "torch.bfloat16", "torch.float32"]),
+        (
+            {"param_dtype": torch.bfloat16, "output_dtype": "float32"},
+            ["torch.bfloat16", "torch.float32", "torch.float32"],
+        ),
+    ],
+)
+def test_precision(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[str]) -> None:
+    assert on_ranks(2, precise, cfg) == [expected] * 2
+
+
+def with_a_method_of_the_head() -> float:
+    model: Any = wrap_model(
+        Stack(), {"type": "FullyShard", "shard": {"classes": ["Block"]}, "forward_methods": ["loss"]}
+    )
+    return float(model.blocks[0].loss(torch.zeros(1, 4)))
+
+
+def test_methods_that_compute_as_forward_does(on_ranks: Callable[..., list[Any]]) -> None:
+    found = on_ranks(2, with_a_method_of_the_head)
+    assert found[0] == found[1] > 0
+
+
+def refused(cfg: dict[str, Any]) -> tuple[str, Any, str]:
+    with pytest.raises(ArgumentError) as caught:
+        wrap_model(Stack(), {"type": "FullyShard", **cfg})
+    return caught.value.key, caught.value.suggestion, caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key", "near", "message"),
+    [
+        ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "'classes' and 'names'"),
+        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "no module of the model is a 'Blok'"),
+        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "no module of the model is a 'Tanh'"),
+        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module is called 'haed'"),
+        ({"shard": {"names": ["("]}}, "shard.names", None, "no regular expression"),
+        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "name what is in it"),
+        ({"shard": {"names": 3}}, "shard.names", None, "list of names"),
+        ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no"),
+        ({"mixed_precision": {"param_dtype": "bfloat61"}}, "mixed_precision.param_dtype", "bfloat16", "a dtype is one"),
+        ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
+        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a number of processes"),
+    ],
+)
+def test_a_slip_is_named_with_the_nearest_word(
+    on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str | None, message: str
+) -> None:
+    for found in on_ranks(2, refused, cfg):
+        assert found[:2] == (f"model_wrapper_cfg.{key}", near)
+        assert message in found[2]

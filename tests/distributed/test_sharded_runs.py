@@ -1,0 +1,142 @@
+"""Whole runs whose weights lie in parts, or whose checkpoints do."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from benchmarks.agreement import Case, difference, settings, trained
+from footplate import Runner
+from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer
+from footplate.checkpoint.sharded import folder as folders
+from footplate.distributed import get_rank, unwrap_model
+from footplate.distributed.sharding import gather_whole
+from tests.distributed.conftest import OnRanks
+
+FSDP, DDP = Case("FSDP2", "AdamW"), Case("DDP", "AdamW")
+
+
+def train(case: Case, folder: Path, iterations: int = 12, every: int = -1, **changes: Any) -> dict[str, Tensor]:
+    checkpoint = {"by_epoch": False, "interval": every, "save_last": every > 0, **changes.pop("checkpoint", {})}
+    return trained(case, str(folder), iterations, default_hooks={"checkpoint": checkpoint}, **changes)
+
+
+def several(cases: list[Case], folder: Path) -> list[dict[str, Tensor]]:
+    return [train(case, folder / str(number)) for number, case in enumerate(cases)]
+
+
+@pytest.mark.parametrize(
+    ("cases", "limit"),
+    [
+        ([FSDP, DDP, Case("FSDP2", "LARS", 3), Case("DDP", "SGD", 3)], 1e-12),
+        ([Case("FSDP2", "SGD", sync_bn=True), Case("DDP", "SGD", sync_bn=True)], 1e-10),
+    ],
+)
+def test_two_processes_train_the_weights_of_one(
+    tmp_path: Path, on_ranks: OnRanks, cases: list[Case], limit: float
+) -> None:
+    for found, case in zip(on_ranks(2, several, cases, tmp_path)[0], cases, strict=True):
+        assert difference(found, train(case, tmp_path / "alone")) < limit
+
+
+@pytest.mark.parametrize(
+    ("case", "checkpoint", "name"),
+    [
+        (FSDP, {}, "iter_5.sharded"),
+        (DDP, {"sharded": True}, "iter_5.sharded"),
+        (FSDP, {"sharded": False}, "iter_5.pth"),
+    ],
+)
+def test_a_run_goes_on_from_its_parts_bit_for_bit(
+    tmp_path: Path, on_ranks: OnRanks, case: Case, checkpoint: dict[str, Any], name: str
+) -> None:
+    whole = on_ranks(2, _train_saving, case, tmp_path / "whole", checkpoint)[0]
+    path = tmp_path / "whole" / name
+    assert path.exists()
+    assert read_pointer(tmp_path / "whole") == str(path.with_name(name.replace("5", "12")))
+    resumed = on_ranks(2, _resumed, case, tmp_path / "two", path)[0]
+    assert all(torch.equal(resumed[key], value) for key, value in whole.items())
+    assert difference(_resumed(case, tmp_path / "one", path), whole) < 1e-12
+
+
+def _train_saving(case: Case, folder: Path, checkpoint: dict[str, Any]) -> dict[str, Tensor]:
+    return train(case, folder, every=5, checkpoint=checkpoint)
+
+
+def _resumed(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
+    return train(case, folder, load_from=str(path), resume=True)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stop", [5, 6])
+@pytest.mark.parametrize("wrapper", ["FSDP2", "DDP"])
+def test_rounds_of_accumulation_go_on_with_other_numbers_of_processes(
+    tmp_path: Path, on_ranks: OnRanks, wrapper: str, stop: int
+) -> None:
+    case = Case(wrapper, "AdamW", 3)
+    whole = on_ranks(2, _train_until, case, tmp_path / "whole", stop)[0]
+    (path,) = (tmp_path / "whole").glob(f"iter_{stop}.*")
+    for world in (1, 2, 3, 4):
+        assert difference(on_ranks(world, _resumed, case, tmp_path / str(world), path)[0], whole) < 1e-12
+
+
+def _train_until(case: Case, folder: Path, stop: int) -> dict[str, Tensor]:
+    return train(case, folder, every=stop)
+
+
+def test_parts_are_kept_counted_and_joined(tmp_path: Path, on_ranks: OnRanks) -> None:
+    weights = on_ranks(2, _keep_two, tmp_path)[0]
+    assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]
+    assert find_latest(tmp_path) == str(tmp_path / "iter_12.sharded")
+    consolidate(tmp_path / "iter_12.sharded", tmp_path / "whole.pth")
+    state = load_checkpoint(tmp_path / "whole.pth")
+    assert torch.equal(state["ema_state_dict"]["module.head.weight"], weights["head.weight"])
+    assert torch.equal(state["state_dict"]["head.weight"], weights["average.module.head.weight"])
+    # A run without parts begins with them, and one in parts with the single file.
+    for case, path in ((DDP, tmp_path / "iter_12.sharded"), (FSDP, tmp_path / "whole.pth")):
+        found = on_ranks(2, _begun, case, tmp_path / case.wrapper, path)[0]
+        assert torch.equal(found["head.weight"], state["state_dict"]["head.weight"])
+
+
+def _keep_two(folder: Path) -> dict[str, Tensor]:
+    return train(FSDP, folder, every=3, checkpoint={"max_keep_ckpts": 2})
+
+
+def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
+    cfg = settings(case, str(folder), dist.get_world_size(), 1, load_from=str(path), custom_hooks=[])
+    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 0.0}}
+    runner = Runner(**{**cfg, "param_scheduler": None})
+    runner.train()
+    return {name: each.clone() for name, each in gather_whole(dict(unwrap_model(runner.model).state_dict())).items()}
+
+
+def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
+    if get_rank() == 1:
+        before = folders._write_tensors
+
+        def full(path: str, tensors: Any) -> Any:
+            if "iter_6" in path:
+                raise OSError(28, "No space left on device")
+            return before(path, tensors)
+
+        folders._write_tensors = full
+    with_errors: list[str] = []
+    cfg = settings(FSDP, str(folder), 2, 9)
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3, "max_keep_ckpts": 2}}
+    runner = Runner(**cfg)
+    runner.saver._say = lambda error: with_errors.append(str(error))  # type: ignore[method-assign]
+    runner.train()
+    (hook,) = (each for each in runner.hooks if type(each).__name__ == "CheckpointHook")
+    return with_errors, [os.path.basename(each) for each in hook.state_dict()["kept"]]
+
+
+def test_a_process_that_cannot_write_fails_the_save_of_all(tmp_path: Path, on_ranks: OnRanks) -> None:
+    for errors, kept in on_ranks(2, _fail_on_one, tmp_path):
+        assert errors == [f"cannot save '{tmp_path}/iter_6.sharded': rank 1: No space left on device"]
+        assert kept == ["iter_3.sharded", "iter_9.sharded"]
+    assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_3.sharded", "iter_9.sharded"]
+    assert find_latest(tmp_path) == str(tmp_path / "iter_9.sharded")
