@@ -68,3 +68,24 @@ def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
 
 def test_a_key_named_like_a_topic_is_asked_with_a_dot(tiny: Path, footplate: Footplate) -> None:
     assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
+
+
+OLD = """\
+model = dict(type="NobodysModel")
+optimizer = dict(type="SGD", lr=0.1)
+lr_config = dict(policy="fixed")
+runner = dict(type="OwnRunner", max_iters=8)
+data = dict(samples_per_gpu=4)
+"""
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footplate: Footplate, topic: str) -> None:
+    (tmp_path / "old.py").write_text(OLD)
+    code, text, error = footplate("explain", tmp_path / "old.py", topic)
+    warned = [line for line in text.splitlines() if line.startswith("warning ")]
+    assert (code, error) == (0, "")
+    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is a runner of its own" in line]
+    _, data, error = footplate("explain", tmp_path / "old.py", topic, "--json")
+    assert json.loads(data)
+    assert error.splitlines() == warned

@@ -240,3 +240,9 @@ def test_the_model_stays_as_it_is() -> None:
     simulate({"optim_wrapper": {"optimizer": SGD}, "train_cfg": {"max_iters": 3}}, model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     assert model.weight.grad is None
+
+
+def test_what_needs_a_person_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    runner = {"type": "OwnRunner", "max_iters": 3}
+    simulate({"optimizer": SGD, "lr_config": {"policy": "fixed"}, "runner": runner}, nn.Linear(1, 1))
+    assert [each for each in caplog.messages if "'OwnRunner' is a runner of its own" in each]

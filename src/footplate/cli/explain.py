@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dump:
         cfg.dump(arguments.dump)
     elif topic is not None:
-        sys.stdout.write(_explain_topic(topic, cfg, arguments))
+        _say_topic(topic, cfg, arguments)
     else:
         sys.stdout.write(_explain(cfg, arguments.key))
     return 0
@@ -67,6 +67,17 @@ def _explain(cfg: "Config", key: str | None) -> str:
     from footplate.inspection.explain import explain_config, explain_key
 
     return explain_key(cfg, key.removeprefix(".")) if key else explain_config(cfg)
+
+
+def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
+    """Writes a topic, and below it, or beside data, what was warned of: it belongs to what is committed."""
+    from footplate.records.logger import collected_warnings
+
+    with collected_warnings() as warnings:
+        text = _explain_topic(topic, cfg, arguments)
+    sys.stdout.write(text)
+    told = sys.stderr if arguments.json else sys.stdout
+    told.writelines(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
 
 
 def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> str:

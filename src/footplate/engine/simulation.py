@@ -79,7 +79,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
         return cfg
     translation = translate_sections(cfg)
     for note in translation.notes:
-        if note.kind is Kind.WARNING:
+        if note.kind is not Kind.BECAME:
             _logger.warning("%s", note)
     for hook in translation.sections.get("custom_hooks") or ():
         if isinstance(hook, Mapping) and str(hook.get("type")).endswith("UpdaterHook"):
