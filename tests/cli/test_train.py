@@ -38,11 +38,15 @@ def test_a_config_trains(tiny: Path, footplate: Command) -> None:
     assert pointed == str(work / "iter_8.pth")
     assert torch.load(pointed, weights_only=True)["meta"]["iter"] == 8
     log_dir = next(each for each in work.iterdir() if each.is_dir())
-    assert said.splitlines()[-2:] == [
+    assert said.splitlines()[-3:] == [
+        f"log:             {log_dir / log_dir.name}.log",
         f"last checkpoint: {work / 'iter_8.pth'}",
         f"curves:          {log_dir / 'curves.png'}",
     ]
     assert sum("Iter(train) [" in line for line in said.splitlines()) == 4
+    log = (log_dir / f"{log_dir.name}.log").read_text()
+    kept = ("environment: python", "hooks act in this order", "before_save_checkpoint")
+    assert [(words in log, words in said) for words in kept] == [(True, False)] * 3
     assert "\x1b" not in said
 
 

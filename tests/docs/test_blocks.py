@@ -46,7 +46,8 @@ def test_messages_that_are_shown_are_those_of_the_code() -> None:
 
 def _messages(block: Block) -> list[str]:
     lines = block.text.splitlines() if block.kind == "text" else []
-    said = [re.match(r"(?:error: |(?:WARNING|INFO|ERROR) - |(?=SIGTERM: ))(.*)", line) for line in lines]
+    # Errors of a user's own code say what Python says.
+    said = [re.match(r"(?:error: (?!\w+Error: )|(?:WARNING|INFO|ERROR) - |(?=SIGTERM: ))(.*)", line) for line in lines]
     return [each[1] for each in said if each]
 
 

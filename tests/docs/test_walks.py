@@ -2,12 +2,14 @@
 
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
 
 from footplate.cli.main import main
 from tests.docs.pages import DOCS, blocks_of
+from tests.support import TINY
 
 # The guide's own runs have 1100 iterations; these have six.
 SHORT = [
@@ -45,6 +47,37 @@ def _follow(arguments: list[str], *, refused: bool) -> None:
         arguments[2] = str(next(iter(Path("work_dirs/first").glob("best_mIoU_iter_*.pth"))))
     wanted = {"diff": (0, 1)}.get(arguments[0], (2,) if refused else (0,))
     assert main(arguments) in wanted, arguments
+
+
+OWN = """\
+from footplate import HOOKS, Hook
+
+
+@HOOKS.register_module(force=True)
+class Totals(Hook):
+    total = 0.0
+
+    def add(self, outputs):
+        self.total += float(outputs["los"])
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        if runner.iter == 2:
+            self.add(outputs)
+"""
+
+
+def test_an_error_of_ones_own_code_is_told_as_the_guide_shows(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = [text for text in _texts("looking.md") if text.startswith("error: KeyError")]
+    Path("my_hooks.py").write_text(OWN)
+    text = TINY.replace("tests.support", "my_hooks").replace("interval=4", "interval=2")
+    Path("own.py").write_text(text.replace('type="Witness"', 'type="Totals"'))
+    assert main(["train", "own.py", "--work-dir", "work"]) == 1
+    assert capsys.readouterr().err.replace(f"{place}/", "") == shown
+    sys.modules.pop("my_hooks")
+
+
+def _texts(page: str) -> list[str]:
+    return [each.text for each in blocks_of((DOCS / page).read_text(encoding="utf-8")) if each.kind == "text"]
 
 
 @pytest.mark.slow

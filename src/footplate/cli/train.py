@@ -120,13 +120,14 @@ def _use_mixed_precision(cfg: "Config") -> None:
 
 
 def _say_where(runner: "Runner") -> None:
-    """Prints where checkpoint, curve and pictures lie."""
+    """Prints where log, checkpoint, curve and pictures lie."""
     if runner.rank:
         return
     from footplate import storage
 
     info = runner.message_hub.get_info
     places = {
+        "log": f"{os.path.join(runner.log_dir, runner.timestamp)}.log",
         "last checkpoint": info("last_ckpt"),
         "best checkpoint": info("best_ckpt"),
         "curves": os.path.join(runner.log_dir, "curves.png"),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
-from footplate.records import describe_environment, logging_to
+from footplate.records import NOT_SHOWN, describe_environment, logging_to
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -38,6 +38,6 @@ def opened(
         commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
         for key, value in facts.items():
             if isinstance(value, str):
-                _logger.info("environment: %s: %s", key, value)
+                _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
         _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
         yield

@@ -34,7 +34,7 @@ from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests
 from footplate.errors import ArgumentError, at_key, located
-from footplate.records import MessageHub, check_log_file, remembered, set_level
+from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
 _logger = logging.getLogger("footplate.engine")
@@ -226,7 +226,7 @@ class Runner(Parts):
             if is_main_process():
                 stack.enter_context(locked(self.work_dir))
             stack.enter_context(self._opened())
-            _logger.info("%s", self.hooks.describe())
+            _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
             self.call_hook("before_run")
