@@ -176,3 +176,24 @@ def test_verbose_says_what_changes(caplog: pytest.LogCaptureFixture) -> None:
     schedule.step()
     schedule.step()
     assert [record.getMessage() for record in caplog.records] == ["lr: 0.5"]
+
+
+def test_put_back_schedules_begin_again_with_the_base_values_that_a_group_was_loaded_with() -> None:
+    optimizer = sgd(0.1, 0.2)
+    several = [
+        ParamSchedule(optimizer, Linear(start_factor=0.5), end=4, by_epoch=False),
+        ParamSchedule(optimizer, Step(step_size=2, gamma=0.1)),
+    ]
+    begun = rates(optimizer)
+    for schedule in several:
+        for _ in range(3):
+            schedule.step()
+    optimizer.param_groups[0]["initial_lr"] = 0.3
+    del optimizer.param_groups[1]["initial_lr"]  # as an engine saves it that keeps none
+    for schedule in several:
+        schedule.rewind()
+    assert rates(optimizer) == [0.3, 0.2]
+    for schedule in several:
+        schedule.start()
+    assert rates(optimizer) == pytest.approx([3 * begun[0], begun[1]])
+    assert [schedule.last_step for schedule in several] == [0, 0]

@@ -58,9 +58,7 @@ class ParamSchedule:
         self._curve = _logged(curve, param_name) if verbose else curve
         self._bind([])
         if last_step < 0:
-            self._rebase()
-        if last_step < 0 and not self.takes_metrics:
-            self.step()
+            self.start()
 
     def _bind(self, bases: list[float]) -> None:
         """Finds the field in each group, whose base values are `bases` where these are as many as the groups."""
@@ -80,6 +78,24 @@ class ParamSchedule:
         for group, base in zip(self._groups, bases, strict=True):
             group[f"initial_{self.param_name}"] = base
         self._bind(bases)
+
+    def rewind(self) -> None:
+        """Puts itself before its first position, and the field of each group back to its base value.
+
+        That is the group's `initial_<field>`, which it may have been loaded with. When all schedules of an optimizer
+        are put back, `start` lets them begin again in their order.
+        """
+        self.last_step = self._global_step = -1
+        groups, note = self.optimizer.param_groups, f"initial_{self.param_name}"
+        self._bind([group.get(note, base) for group, base in zip(groups, self.base_values, strict=True)])
+        for slot, base in self._slots:
+            slot[self._key] = base
+
+    def start(self) -> None:
+        """Takes its first position."""
+        self._rebase()
+        if not self.takes_metrics:
+            self.step()
 
     @property
     def base_values(self) -> list[float]:
