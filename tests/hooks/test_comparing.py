@@ -22,6 +22,23 @@ def test_what_is_better(value: float, than: float, rule: str, by: float, better:
     assert is_better(value, than, rule, by) is better
 
 
+@pytest.mark.parametrize(
+    ("rule", "names"),
+    [
+        ("greater", ["coco-wholebody/AP", "Mean PCK", "PCKh", "AP_rgb", "novel_ap50", "single-label/f1-score", "PSNR"]),
+        ("less", ["NME", "pa-mpjpe", "MPJPE_all", "FID-Full-50k/fid", "swd/avg", "val/rmse"]),
+    ],
+)
+def test_metrics_of_other_tasks_are_known_by_a_word(rule: str, names: list[str]) -> None:
+    assert {name: rule_of(name) for name in names} == dict.fromkeys(names, rule)
+
+
+@pytest.mark.parametrize("name", ["score", "grape", "psnr_error"])
+def test_words_that_say_nothing_or_two_things_are_not_guessed_at(name: str) -> None:
+    with pytest.raises(ArgumentError, match=f"whether '{name}' should be great or small is not known"):
+        rule_of(name)
+
+
 def test_a_name_that_tells_nothing_is_refused() -> None:
     assert rule_of("speed", greater=["speed"]) == "greater"
     with pytest.raises(ArgumentError, match="whether 'speed' should be great or small is not known"):

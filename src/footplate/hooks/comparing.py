@@ -1,5 +1,6 @@
 """Whether a metric should be great or small, and whether one value is better than another."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -11,10 +12,18 @@ if TYPE_CHECKING:
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
 LESS = ("loss",)
+# Metrics of other tasks, known by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
+_GREATER_WORDS = frozenset(
+    "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
+    " psnr recall sensitivity specificity ssim success".split()
+)
+_LESS_WORDS = frozenset(
+    "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer".split()
+)
 
 
 def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule:
-    """Returns the rule of a metric: by its whole name, then by what it contains.
+    """Returns the rule of a metric: by its whole name, then by what it contains, then by a word that the field knows.
 
     Raises:
         ArgumentError: Neither tells.
@@ -29,6 +38,11 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         for names, rule in rules:
             if any(fits(lower, name.lower()) for name in names):
                 return rule
+    words = {part for word, digits in re.findall("([a-z]+)([0-9]*)", lower) for part in (word, word + digits)}
+    if words & _GREATER_WORDS and not words & _LESS_WORDS:
+        return "greater"
+    if words & _LESS_WORDS and not words & _GREATER_WORDS:
+        return "less"
     raise ArgumentError(
         f"whether '{key}' should be great or small is not known",
         key="rule",
