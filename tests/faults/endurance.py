@@ -23,7 +23,7 @@ _TURNS = 12
 _TURN = 50
 _MOST_MB = 2.0
 _MOST_KEPT_BYTES = 100.0  # an iteration, of what is in use: the slope over all marks
-_MOST_KEPT_OBJECTS = 0.1
+_MOST_KEPT_OBJECTS = 0.5  # values that wait for their 1,024th come and go
 _MOST_DRIFT = 0.10
 
 
@@ -218,7 +218,7 @@ def slow_down() -> None:
     def update(self: Any, *args: Any, **kwargs: Any) -> None:
         steps[0] += 1
         whole(self, *args, **kwargs)
-        for _ in range(steps[0] // 5):
+        for _ in range(steps[0]):
             pass
 
     OptimWrapper.update_params = update  # type: ignore[method-assign]

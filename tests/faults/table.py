@@ -7,7 +7,7 @@ from tests.faults.row import Row
 from tests.faults.trials import interrupting
 
 _MILLION = 1_000_000
-_SHORT_RUN = 30_000
+_SHORT_RUN = 20_000
 
 _ALL = (
     Row(
