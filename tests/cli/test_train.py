@@ -244,3 +244,15 @@ def test_trust_in_one_checkpoint_is_recorded(tiny: Path, footplate: Command) -> 
     assert "trusted" not in torch.load(tiny.parent / "without/iter_8.pth")["meta"]
     log = next(iter(sorted((tiny.parent / "with").glob("*/*.log")))).read_text()
     assert f"trusting checkpoint '{theirs}', sha256 {sha256}: code in it may be executed" in log
+
+
+def test_wishes_to_save_before_and_behind_the_training_do_no_harm(tiny: Path) -> None:
+    event = "    def {}(self, runner):\n        os.kill(os.getpid(), signal.SIGUSR1)\n"
+    hook = "import os, signal\nfrom footplate import HOOKS, Hook\n\n@HOOKS.register_module()\nclass Wish(Hook):\n"
+    (tiny.parent / "wish.py").write_text(hook + event.format("before_run") + event.format("after_run"))
+    tiny.write_text(tiny.read_text() + 'custom_imports["imports"] += ["wish"]\ncustom_hooks = [dict(type="Wish")]\n')
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, "-m", "footplate", "train", "tiny.py"]
+    done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tiny.parent / "work_dirs/tiny/iter_8.pth").exists()

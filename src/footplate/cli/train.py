@@ -42,6 +42,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Trains."""
+    _let_early_wishes_pass()
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     _apply(arguments, cfg)
@@ -79,6 +80,12 @@ def _how_far(runner: "Runner") -> str:
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
     return f"after {runner.iter} of {runner.max_iters} iterations{saved}"
+
+
+def _let_early_wishes_pass() -> None:
+    """Keeps a wish to save from ending the process while there is nothing to save yet, or no more."""
+    if hasattr(signal, "SIGUSR1"):
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _leave_workers_alone() -> None:
