@@ -147,7 +147,7 @@ def test_an_older_best_goes_only_when_the_new_one_is_there(tmp_path: Path, monke
     assert seen == ["best_acc_epoch_1 epoch_1 epoch_2", "best_acc_epoch_1 best_acc_epoch_2 epoch_2"]
 
 
-# What the reference hook takes each metric for, None where it refuses to guess.
+# What the reference hook takes each metric for; None where nobody guesses.
 RULES = {
     **dict.fromkeys(["acc", "accuracy", "accuracy/top1", "accuracy/top5", "top1", "acc@1"], "greater"),
     **dict.fromkeys(["coco/bbox_mAP", "coco/bbox_mAP_50", "coco/segm_mAP_s", "pascal_voc/mAP", "map"], "greater"),
@@ -155,7 +155,10 @@ RULES = {
     **dict.fromkeys(["Average Precision", "retrieval/mAP@10", "topdown/AP", "bbox_mAP_copypaste"], "greater"),
     **dict.fromkeys(["acc_loss", "lossacc", "mAP/loss", "loss/mAP"], "greater"),
     **dict.fromkeys(["loss", "Loss", "val_loss", "loss_ce", "total_loss"], "less"),
-    **dict.fromkeys(["AR_100", "AP50", "single-label/f1-score", "NME", "PCK", "EPE", "PSNR", "iou", "MAE"], None),
+    # It refuses to guess here.
+    **dict.fromkeys(["AR_100", "AP50", "single-label/f1-score", "PCK", "PSNR", "iou"], "greater"),
+    **dict.fromkeys(["NME", "EPE", "MAE"], "less"),
+    **dict.fromkeys(["score", "speed"], None),
 }
 
 
