@@ -76,7 +76,7 @@ def _in_place() -> None:
 
         torch.save({key: value for key, value in plain.items() if key != "run"}, path)
 
-    saving.commit_plain = write
+    saving.commit_plain = write  # type: ignore[assignment]
 
 
 def _deaf() -> None:

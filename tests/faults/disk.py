@@ -211,7 +211,7 @@ def _telling_commits(tell: Callable[[int], Any]) -> None:
         commit(plain, path)
         tell(plain["meta"]["iter"])
 
-    saving.commit_plain = commit_and_tell
+    saving.commit_plain = commit_and_tell  # type: ignore[assignment]
 
 
 def _config(place: Path, *hooks: dict[str, Any]) -> dict[str, Any]:
