@@ -119,7 +119,7 @@ class Fields:
         return {"metainfo": self._meta, "data": self.__dict__}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        object.__setattr__(self, "_meta", state["metainfo"])
+        object.__setattr__(self, "_meta", dict(state["metainfo"]))  # a shallow copy has its own
         self.__dict__.update(state["data"])
 
     def _public(self, name: str) -> str:
