@@ -1,7 +1,10 @@
 import logging
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -25,3 +28,31 @@ def _process_as_it_was() -> Iterator[None]:
         sys.modules["footplate.records"].MessageHub._instances.clear()
     if "footplate.compat" in sys.modules:
         sys.modules["footplate.compat"].uninstall()
+
+
+_NOBODY = 65534
+
+
+@pytest.fixture
+def folder_of_nobody() -> Iterator[Path]:
+    """A folder of an ordinary user, as whom the test acts: permissions, which mean nothing to root, are in force."""
+    if not hasattr(os, "geteuid"):
+        pytest.skip("this platform has no users of POSIX")
+    is_root = os.geteuid() == 0
+    if is_root:
+        try:
+            os.setegid(_NOBODY)
+            os.seteuid(_NOBODY)
+        except OSError as error:
+            os.setegid(0)
+            pytest.skip(f"root may not act as another user here: {error}")
+    folder = Path(tempfile.mkdtemp(prefix="footplate-"))
+    try:
+        yield folder
+    finally:
+        if is_root:
+            os.seteuid(0)
+            os.setegid(0)
+        for each in (folder, *folder.rglob("*")):
+            each.chmod(0o700)
+        shutil.rmtree(folder)

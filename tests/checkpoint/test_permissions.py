@@ -1,0 +1,78 @@
+"""Checkpoints in folders and files that an ordinary user may not touch: one sentence, and nothing lost."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import find_latest, load_checkpoint, load_weights, save_checkpoint, verify
+from footplate.checkpoint.saving import remove_checkpoint, write_pointer
+from footplate.errors import CheckpointError
+
+MakeState = Callable[[int], dict[str, Any]]
+
+
+@pytest.fixture
+def run(folder_of_nobody: Path, make_state: MakeState) -> Path:
+    """The folder of a run with two checkpoints."""
+    for iteration in (1, 2):
+        save_checkpoint(make_state(iteration), folder_of_nobody / f"iter_{iteration}.pth")
+    write_pointer(folder_of_nobody, folder_of_nobody / "iter_2.pth")
+    return folder_of_nobody
+
+
+@pytest.mark.parametrize(
+    ("act", "words"),
+    [
+        (lambda run, state: save_checkpoint(state, run / "iter_3.pth"), "save '.*iter_3.pth'"),
+        (lambda run, state: save_checkpoint(state, run / "iter_2.pth"), "save '.*iter_2.pth'"),
+        (lambda run, state: write_pointer(run, run / "iter_1.pth"), "write '.*last_checkpoint'"),
+        (lambda run, state: remove_checkpoint(run / "iter_1.pth"), "remove '.*iter_1.pth'"),
+    ],
+)
+def test_a_folder_that_may_not_be_written(run: Path, make_state: MakeState, act: Any, words: str) -> None:
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    run.chmod(0o555)
+    with pytest.raises(CheckpointError, match=f"cannot {words}: Permission denied"):
+        act(run, make_state(3))
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+    assert find_latest(run) == os.fspath(run / "iter_2.pth")
+
+
+@pytest.mark.parametrize(
+    "act", [load_checkpoint, verify, lambda path: load_weights(torch.nn.Linear(4, 8), os.fspath(path))]
+)
+def test_a_file_that_may_not_be_read_is_not_called_missing_or_damaged(run: Path, act: Callable[[Path], Any]) -> None:
+    path = run / "iter_1.pth"
+    path.chmod(0o000)
+    with pytest.raises(CheckpointError, match=r"cannot read checkpoint '.*iter_1.pth': Permission denied") as raised:
+        act(path)
+    assert type(raised.value) is CheckpointError
+
+
+def test_the_newest_that_may_be_read_is_found_with_a_warning(run: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (run / "iter_2.pth").chmod(0o000)
+    assert find_latest(run) == os.fspath(run / "iter_1.pth")
+    assert [each.message.partition(":")[0] for each in caplog.records] == ["skipped"]
+    assert "iter_2.pth': Permission denied" in caplog.text
+
+
+def test_a_run_does_not_begin_anew_because_nothing_may_be_read(run: Path) -> None:
+    for path in run.glob("*.pth"):
+        path.chmod(0o000)
+    with pytest.raises(CheckpointError, match=r"cannot read checkpoint '.*iter_2.pth': Permission denied"):
+        find_latest(run)
+
+
+def test_a_folder_that_may_not_be_listed_is_not_called_empty(run: Path) -> None:
+    run.chmod(0o333)
+    with pytest.raises(CheckpointError, match=r"cannot read folder '.*': Permission denied"):
+        find_latest(run)
+
+
+def test_a_pointer_that_may_not_be_read_is_none(run: Path) -> None:
+    (run / "last_checkpoint").chmod(0o000)
+    assert find_latest(run) == os.fspath(run / "iter_2.pth")
