@@ -1,37 +1,29 @@
 """The published configs, all of them: fetched into a cache, loaded, written and read back."""
 
-import importlib.util
-import sys
 from pathlib import Path
-from types import ModuleType
+from typing import Any
 
 import pytest
 
 from footplate.config import Config, check_keys
 from footplate.engine.keys import KNOWN_KEYS
 from footplate.errors import ConfigError
+from tests.modules import ROOT, load_benchmark
 
 pytestmark = pytest.mark.slow
 
-_ROOT = Path(__file__).parent.parent.parent
-NAMES = sorted(path.stem for path in (_ROOT / "tests" / "data" / "corpus").glob("*.json"))
+NAMES = sorted(path.stem for path in (ROOT / "tests" / "data" / "corpus").glob("*.json"))
 # What the reference refuses and no package can mend: a base that was never published.
 UNPUBLISHED = {"mmdet-3.3.0": 1}
 
 
 @pytest.fixture(scope="module")
-def corpus() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def corpus() -> Any:
+    return load_benchmark("corpus")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_config_resolves_as_the_reference_resolves_it(corpus: ModuleType, name: str) -> None:
+def test_every_config_resolves_as_the_reference_resolves_it(corpus: Any, name: str) -> None:
     outcome = corpus.check(name)
     assert outcome.different == {}
     assert len(outcome.equal) == len(corpus.listed(name)[0])
@@ -40,9 +32,7 @@ def test_every_config_resolves_as_the_reference_resolves_it(corpus: ModuleType, 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
-def test_every_config_is_written_and_reads_back_equal(
-    corpus: ModuleType, tmp_path: Path, name: str, suffix: str
-) -> None:
+def test_every_config_is_written_and_reads_back_equal(corpus: Any, tmp_path: Path, name: str, suffix: str) -> None:
     folder, target = corpus.fetch(name), tmp_path / f"written{suffix}"
     digests, without_form = corpus.listed(name)[0], []
     for path, digest in digests.items():
@@ -57,7 +47,7 @@ def test_every_config_is_written_and_reads_back_equal(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_no_published_config_is_taken_for_misspelt(corpus: ModuleType, name: str) -> None:
+def test_no_published_config_is_taken_for_misspelt(corpus: Any, name: str) -> None:
     folder = corpus.fetch(name)
     for path in corpus.listed(name)[0]:
         check_keys(corpus.load(folder, path), KNOWN_KEYS)

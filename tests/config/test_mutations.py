@@ -1,6 +1,5 @@
 """Configs with random bytes changed load or are refused in our words, and nothing else."""
 
-import importlib.util
 import json
 import shutil
 import subprocess
@@ -11,8 +10,8 @@ import pytest
 
 from footplate.config import Config
 from footplate.recipes.catalog import recipes
+from tests.modules import load_benchmark
 
-_ROOT = Path(__file__).parent.parent.parent
 _WORKER = Path(__file__).parent / "mutation_worker.py"
 
 SAMPLES = {
@@ -58,11 +57,7 @@ def test_mutated_samples(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["mmdet-3.3.0", "mmsegmentation-1.2.2", "mmselfsup-0.11.0", "mmdet-2.28.2"])
 def test_mutated_published_configs(tmp_path: Path, name: str) -> None:
-    spec = importlib.util.spec_from_file_location("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    corpus = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(corpus)
+    corpus = load_benchmark("corpus")
     folder, digests = corpus.fetch(name), corpus.listed(name)[0]
     for path in digests:
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)

@@ -40,6 +40,38 @@ class Fragment(NamedTuple):
         return self.section
 
 
+# A list of hooks replaces the base's, which end the run.
+AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+
+
+def hook_configs(number: int, section: str, section_of_priority: str) -> list[Fragment]:
+    """Returns the two pieces with which a document puts its NewHook into a config: without a priority, and with one.
+
+    Args:
+        number: The place of the first.
+        section: The heading it stands under.
+        section_of_priority: That of the second.
+    """
+    written = {section: "", section_of_priority: ", priority='ABOVE_NORMAL'"}
+    return [
+        Fragment(
+            number + place,
+            heading,
+            f"\ncustom_hooks = [\n    dict(type='NewHook', a=a_value, b=b_value{priority})\n]\n",
+            mend=(AND_STOP,),
+            beside="a_value, b_value = 2, 1",
+            why="undefined values; the base's hooks, which a list replaces",
+            holds=_has_priority(priority.partition("=")[2].strip("'") or "NORMAL"),
+            tests="test_the_hook_as_printed_acts",
+        )
+        for place, (heading, priority) in enumerate(written.items())
+    ]
+
+
+def _has_priority(priority: str) -> Callable[[Runner], bool]:
+    return lambda runner: hook_of(runner, "NewHook").priority == priority
+
+
 # Four scenes to train on and two to validate on; the dots are where the two generations differ.
 _MODEL = """
 pipeline = [dict(type="PackSegInputs")]

@@ -11,10 +11,7 @@ from footplate import Runner
 from footplate.engine import EpochBasedTrainLoop
 from footplate.optim import AmpOptimWrapper
 from footplate.optim.optimizers import LARS
-from tests.documents.support import Fragment, group_of, hook_of, mended, stop_of, train
-
-VALUES = "a_value, b_value = 2, 1"
-AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+from tests.documents.support import Fragment, group_of, hook_configs, mended, stop_of, train
 
 HOOK_CLASS = Fragment(
     2,
@@ -202,36 +199,7 @@ def _package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
         del sys.modules[name]
 
 
-HOOK_CONFIGS = [
-    Fragment(
-        4,
-        "钩子(Hook) / 步骤3：修改配置文件",
-        """
-custom_hooks = [
-    dict(type='NewHook', a=a_value, b=b_value)
-]
-""",
-        mend=(AND_STOP,),
-        beside=VALUES,
-        why="undefined values; the base's hooks, which a list replaces",
-        holds=lambda runner: hook_of(runner, "NewHook").priority == "NORMAL",
-        tests="test_the_hook_as_printed_acts",
-    ),
-    Fragment(
-        5,
-        "钩子(Hook) / 步骤3：修改配置文件 / 优先级",
-        """
-custom_hooks = [
-    dict(type='NewHook', a=a_value, b=b_value, priority='ABOVE_NORMAL')
-]
-""",
-        mend=(AND_STOP,),
-        beside=VALUES,
-        why="undefined values; the base's hooks, which a list replaces",
-        holds=lambda runner: hook_of(runner, "NewHook").priority == "ABOVE_NORMAL",
-        tests="test_the_hook_as_printed_acts",
-    ),
-]
+HOOK_CONFIGS = hook_configs(4, "钩子(Hook) / 步骤3：修改配置文件", "钩子(Hook) / 步骤3：修改配置文件 / 优先级")
 
 
 @pytest.mark.usefixtures("_package")

@@ -11,10 +11,9 @@ from footplate import Runner
 from footplate.engine import IterBasedTrainLoop
 from footplate.errors import ConfigError
 from footplate.optim import AmpOptimWrapper
-from tests.documents.support import Fragment, config_of, group_of, hook_of, mended, stop_of, train
+from tests.documents.support import Fragment, config_of, group_of, hook_configs, hook_of, mended, stop_of, train
 
 VALUES = "a_value, b_value, c_value = 2, 1, 0"
-AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 HOOKS_SECTION = """
 default_hooks = dict(
     timer=dict(type='IterTimerHook'),
@@ -333,36 +332,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         del sys.modules[name]
 
 
-HOOK_CONFIGS = [
-    Fragment(
-        5,
-        "Hook / Step 3: Modify the config",
-        """
-custom_hooks = [
-    dict(type='NewHook', a=a_value, b=b_value)
-]
-""",
-        mend=(AND_STOP,),
-        beside=VALUES,
-        why="undefined values; the base's hooks, which a list replaces",
-        holds=lambda runner: hook_of(runner, "NewHook").priority == "NORMAL",
-        tests="test_the_hook_as_printed_acts",
-    ),
-    Fragment(
-        6,
-        "Hook / Step 3: Modify the config / priority",
-        """
-custom_hooks = [
-    dict(type='NewHook', a=a_value, b=b_value, priority='ABOVE_NORMAL')
-]
-""",
-        mend=(AND_STOP,),
-        beside=VALUES,
-        why="undefined values; the base's hooks, which a list replaces",
-        holds=lambda runner: hook_of(runner, "NewHook").priority == "ABOVE_NORMAL",
-        tests="test_the_hook_as_printed_acts",
-    ),
-]
+HOOK_CONFIGS = hook_configs(5, "Hook / Step 3: Modify the config", "Hook / Step 3: Modify the config / priority")
 
 
 @pytest.mark.usefixtures("package")

@@ -14,11 +14,10 @@ from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.legacy import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
-from tests.documents.support import Fragment, hook_of, mended, stop_of, train
+from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
 from tests.legacy.support import OldPoints, first
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
-AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
 
 OPTIMIZER_CLASS = Fragment(
     2,

@@ -12,9 +12,7 @@ from footplate.engine import Priority, get_priority
 from footplate.optim import AmpOptimWrapper
 from footplate.tasks.segmentation import SegDataSample
 from footplate.visualization import Visualizer
-from tests.documents.support import Fragment, group_of, hook_of, stop_of, train
-
-AND_STOP = ("\n]", ",\n    dict(type='StopForTest')]")
+from tests.documents.support import AND_STOP, Fragment, group_of, hook_of, stop_of, train
 
 HOOK_CLASS = Fragment(
     1,

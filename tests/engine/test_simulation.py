@@ -1,7 +1,6 @@
 """Simulated runs: the reference's figures, and those of a real run."""
 
 import gzip
-import importlib.util
 import itertools
 import json
 import logging
@@ -21,6 +20,7 @@ from footplate.errors import ArgumentError
 from footplate.migration.optimization import translate_optimization
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
+from tests.modules import load_module
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors"
 SGD = {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
@@ -40,12 +40,7 @@ REFERENCE = _vectors()
 
 
 def _toy() -> nn.Module:
-    spec = importlib.util.spec_from_file_location("footplate_test_toy", VECTORS / "toy.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    toy: nn.Module = module.Toy()
+    toy: nn.Module = load_module(VECTORS / "toy.py").Toy()
     return toy
 
 

@@ -1,6 +1,4 @@
-import importlib.util
 import logging
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +7,7 @@ import pytest
 from footplate import Config
 from footplate.errors import ConfigError
 from footplate.migration import is_first_generation, warn_of_leftovers
+from tests.modules import load_benchmark
 
 DIGESTS = Path(__file__).parents[1] / "data" / "corpus"
 SGD = {"type": "SGD", "lr": 0.1}
@@ -78,12 +77,7 @@ def test_variables_that_other_lines_read_are_no_leftovers(caplog: pytest.LogCapt
 @pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(path.stem for path in DIGESTS.glob("*.json")))
 def test_no_published_config_is_refused(name: str) -> None:
-    spec = importlib.util.spec_from_file_location("footplate_corpus", DIGESTS.parents[2] / "benchmarks" / "corpus.py")
-    assert spec is not None
-    assert spec.loader is not None
-    corpus: Any = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = corpus
-    spec.loader.exec_module(corpus)
+    corpus = load_benchmark("corpus")
     folder = corpus.fetch(name)
     for path in corpus.listed(name)[0]:
         assert is_first_generation(corpus.load(folder, path)) in (True, False)

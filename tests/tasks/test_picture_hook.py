@@ -1,56 +1,86 @@
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from footplate.errors import ArgumentError
 from footplate.structures import BaseDataElement
 from footplate.tasks.picture_hook import BaseVisualizationHook
+from tests.tasks.recording import RUNNER, Recorder, batch
 
 
-class Drawing(BaseVisualizationHook):
-    """Notes what the visualizer would be given; leaves the first prediction out."""
+@pytest.mark.parametrize(
+    ("event", "arguments", "expected"),
+    [
+        ("after_val_iter", {"interval": 2}, ["val_00", "val_01"] * 2),
+        ("after_test_iter", {"interval": 4}, ["test_00", "test_01"]),
+        ("after_val_iter", {"interval": 2, "max_samples": 1}, ["val_00"] * 2),
+        ("after_val_iter", {"interval": 5}, []),
+        ("after_val_iter", {"interval": 1, "draw": False}, []),
+        ("after_train_iter", {"interval": 1}, []),
+    ],
+)
+def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], expected: list[str]) -> None:
+    hook = BaseVisualizationHook(**{"draw": True, **arguments})
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement)
+    for batch_idx in range(4):
+        getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+    assert recorder.names == expected
 
-    def __init__(self, **settings: Any) -> None:
-        super().__init__(draw=True, interval=2, **settings)
-        self.drawn: list[Any] = []
 
-    @property
-    def _visualizer(self) -> Any:
-        return SimpleNamespace(add_datasample=lambda name, image, **more: self.drawn.append((name, image.shape, more)))
+class Choosy(BaseVisualizationHook):
+    """Leaves the first prediction out, and has a word of its own for the visualizer."""
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
         return list(enumerate(outputs))[1:]
 
     def options(self, runner: Any, mode: str, name: str) -> dict[str, Any]:
-        return {"thickness": 3}
+        return {"thickness": 3, "title": f"{mode} {name}"}
 
 
-OUTPUTS = [BaseDataElement(metainfo={"img_path": f"folder/{name}.png"}) for name in "abcd"]
-BATCH = {"inputs": torch.zeros(4, 3, 5, 6)}
+def test_a_hook_chooses_and_has_words_of_its_own() -> None:
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement, 4)
+    hook = Choosy(draw=True, interval=1, max_samples=2, show=True, wait_time=0.5)
+    hook.after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.names == ["val_01", "val_02"]
+    own = {"thickness": 3, "title": "val 01"}
+    assert recorder.drawn[0][2] == {"data_sample": outputs[1], "show": True, "wait_time": 0.5, "step": 30, **own}
 
 
-def test_chosen_predictions_of_every_other_batch_are_drawn() -> None:
-    hook = Drawing(max_samples=2)
-    runner: Any = SimpleNamespace(iter=7, val_loop=SimpleNamespace(current=""))
-    for batch in range(4):
-        hook.after_val_iter(runner, batch, BATCH, OUTPUTS)
-    assert [name for name, _, _ in hook.drawn] == ["val_b", "val_c"] * 2
-    _, shape, more = hook.drawn[0]
-    assert shape == (5, 6, 3)
-    assert (more["step"], more["thickness"], more["data_sample"]) == (7, 3, OUTPUTS[1])
+def test_the_picture_on_disk_is_preferred(tmp_path: Path) -> None:
+    path = tmp_path / "scene.png"
+    Image.fromarray(np.full((4, 5, 3), (9, 8, 7), np.uint8)).save(path)
+    recorder = Recorder()
+    data_batch, outputs = batch(BaseDataElement, 3)
+    outputs[1].set_metainfo({"img_path": str(path)})
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 0, data_batch, outputs)
+    pictures = [image for _, image, _ in recorder.drawn]
+    assert [picture.shape for picture in pictures] == [(4, 5, 3)] * 3
+    assert [picture[0, 0].tolist() for picture in pictures] == [[0, 0, 0], [9, 8, 7], [20, 20, 20]]
 
 
 def test_pictures_of_several_sets_are_told_apart() -> None:
-    hook = Drawing(max_samples=1)
+    recorder = Recorder()
     runner: Any = SimpleNamespace(iter=7, val_loop=SimpleNamespace(current="night"))
-    hook.after_val_iter(runner, 1, BATCH, OUTPUTS)
-    assert hook.drawn[0][0] == "val_night_b"
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(runner, 0, *batch(BaseDataElement, 1))
+    assert recorder.names == ["val_night_00"]
 
 
-@pytest.mark.parametrize("settings", [{"interval": 0}, {"max_samples": 0}])
+def test_without_a_path_pictures_are_numbered() -> None:
+    recorder = Recorder()
+    inputs = {"inputs": torch.zeros(1, 3, 2, 2)}
+    BaseVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 6, inputs, [BaseDataElement()])
+    assert recorder.names == ["val_6_0"]
+
+
+@pytest.mark.parametrize("settings", [{"interval": 0}, {"interval": 2.0}, {"interval": True}, {"max_samples": 0}])
 def test_numbers_without_sense(settings: dict[str, Any]) -> None:
     with pytest.raises(ArgumentError, match="must be a whole number of at least 1"):
         BaseVisualizationHook(**settings)

@@ -1,13 +1,8 @@
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
-import torch
 
-from footplate.config import Config, apply_overrides
-from footplate.engine import Runner
-from footplate.recipes import find_config
+from tests.recipes.configs.support import check_a_second_run_is_the_same, check_items_are_apart, pictures_in, recipe
 
 # A run of seconds: a small network on scenes that are few.
 SHORT = [
@@ -28,27 +23,8 @@ SHORT = [
 ]
 
 
-def recipe() -> Config:
-    return Config.fromfile(find_config("fashion-det"))
-
-
-def trained(folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    cfg = recipe()
-    apply_overrides(cfg, SHORT)
-    cfg.work_dir = str(folder)
-    runner = Runner.from_cfg(cfg)
-    runner.train()
-    lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
-    return torch.load(folder / "iter_4.pth", weights_only=True)["state_dict"], [json.loads(line) for line in lines]
-
-
-def untimed(line: dict[str, Any]) -> dict[str, Any]:
-    timed = {"time", "data_time", "eta", "memory"}
-    return {name: value for name, value in line.items() if name.rpartition("/")[2] not in timed}
-
-
 def test_the_main_knobs_are_written_out() -> None:
-    cfg = recipe()
+    cfg = recipe("fashion-det")
     iters = cfg.train_cfg.max_iters
     assert iters % cfg.train_cfg.val_interval == 0
     assert cfg.default_hooks.checkpoint.interval == cfg.train_cfg.val_interval
@@ -59,20 +35,12 @@ def test_the_main_knobs_are_written_out() -> None:
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
 def test_training_and_testing_see_their_own_items(split: str) -> None:
-    dataset = recipe()[f"{split}_dataloader"].dataset
-    assert dataset.split == ("train" if split == "train" else "test")
-    if split != "train":
-        assert "style" not in dataset
-        assert dataset.get("length", 500) == 500
+    check_items_are_apart("fashion-det", split)
 
 
 def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
-    weights, scalars = trained(tmp_path / "a")
-    again, scalars_again = trained(tmp_path / "b")
-    assert all(torch.equal(weights[name], again[name]) for name in weights)
-    assert [untimed(line) for line in scalars] == [untimed(line) for line in scalars_again]
+    scalars = check_a_second_run_is_the_same("fashion-det", tmp_path, SHORT)
     assert {"coco/bbox_mAP", "coco/bbox_mAP_50", "coco/bbox_mAP_l"} <= scalars[2].keys()
     assert {"loss", "loss_cls", "loss_bbox", "iou"} <= scalars[0].keys()
-    pictures = sorted(path.name for path in (tmp_path / "a").glob("*/vis_data/vis_image/*.png"))
-    assert pictures == ["val_00002_2.png", "val_00002_4.png"]
+    assert pictures_in(tmp_path / "a") == {"val_00002_2.png", "val_00002_4.png"}
     assert list((tmp_path / "a").glob("best_coco_bbox_mAP_iter_*.pth"))

@@ -3,10 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from footplate.config import Config, apply_overrides
-from footplate.engine import Runner
-from footplate.recipes import find_config
 from footplate.tasks.segmentation import SegFormer
+from tests.recipes.configs.support import recipe, short_runner, weights_of
 from tests.recipes.configs.test_fashion_seg import SHORT
 
 SMALL = [
@@ -20,15 +18,12 @@ SMALL = [
 
 @pytest.mark.filterwarnings("default:::transformers")
 def test_it_trains_as_fashion_seg_does(tmp_path: Path) -> None:
-    cfg = Config.fromfile(find_config("fashion-segformer"))
-    assert cfg.train_dataloader == Config.fromfile(find_config("fashion-seg")).train_dataloader
-    apply_overrides(cfg, SMALL)
-    cfg.work_dir = str(tmp_path)
-    runner = Runner.from_cfg(cfg)
+    assert recipe("fashion-segformer").train_dataloader == recipe("fashion-seg").train_dataloader
+    runner = short_runner("fashion-segformer", tmp_path, SMALL)
     assert isinstance(runner.model, SegFormer)
     before = {name: value.clone() for name, value in runner.model.state_dict().items()}
     runner.train()
-    after = torch.load(tmp_path / "iter_4.pth", weights_only=True)["state_dict"]
+    after = weights_of(tmp_path / "iter_4.pth")
     assert sum(not torch.equal(before[name], after[name]) for name in before) > 0.9 * len(before)
     assert runner.val_loop is not None
     assert 0 <= runner.val_loop.metrics["mIoU"] <= 100

@@ -1,13 +1,19 @@
-import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from footplate.config import Config, apply_overrides
 from footplate.engine import Runner
-from footplate.recipes import find_config
+from tests.recipes.configs.support import (
+    check_a_second_run_is_the_same,
+    pictures_in,
+    recipe,
+    scalars_of,
+    short_runner,
+    trained,
+    weights_of,
+)
 
 NAMES = ["fashion-simclr", "fashion-mae"]
 # A run of seconds: a small network and few items.
@@ -26,12 +32,14 @@ SHORT = [
 ]
 SMALL = {
     "fashion-simclr": [
+        *SHORT,
         "model.backbone.widths=[4,8]",
         "model.backbone.depths=[1,1]",
         "model.neck.in_channels=8",
         "model.neck.hid_channels=8",
     ],
     "fashion-mae": [
+        *SHORT,
         "model.backbone.embed_dims=16",
         "model.backbone.num_layers=1",
         "optim_wrapper.paramwise_cfg.num_layers=1",
@@ -39,26 +47,6 @@ SMALL = {
         "model.neck.decoder_embed_dim=8",
     ],
 }
-TIMED = {"time", "data_time", "eta", "memory"}
-
-
-def recipe(name: str) -> Config:
-    return Config.fromfile(find_config(name))
-
-
-def short_runner(name: str, folder: Path, **further: Any) -> Runner:
-    cfg = recipe(name)
-    apply_overrides(cfg, [*SHORT, *SMALL[name]])
-    cfg.merge_from_dict({"work_dir": str(folder), **further})
-    return Runner.from_cfg(cfg)
-
-
-def trained(name: str, folder: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    runner = short_runner(name, folder)
-    runner.train()
-    lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
-    scalars = [{k: v for k, v in json.loads(line).items() if k.rpartition("/")[2] not in TIMED} for line in lines]
-    return torch.load(folder / "iter_4.pth", weights_only=True)["state_dict"], scalars
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -82,22 +70,19 @@ def test_training_never_sees_a_test_item(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_second_run_gives_the_same_numbers(name: str, tmp_path: Path) -> None:
-    weights, scalars = trained(name, tmp_path / "a")
-    again, scalars_again = trained(name, tmp_path / "b")
-    assert all(torch.equal(weights[key], again[key]) for key in weights)
-    assert scalars == scalars_again
+    scalars = check_a_second_run_is_the_same(name, tmp_path, SMALL[name])
     assert [line["step"] for line in scalars] == [0, 1, 2, 2, 3, 4, 4]
     first, last = scalars[0], scalars[-1]
     assert {"knn/top1", "linear/top1"} <= first.keys()
     for key in ("knn/top1", "linear/top1"):
         assert last[f"gain/{key}"] == pytest.approx(last[key] - first[key])
-    pictures = {path.name for path in (tmp_path / "a").glob("*/vis_data/vis_image/*.png")}
+    pictures = pictures_in(tmp_path / "a")
     assert {"val_neighbors_0.png", "val_neighbors_4.png"} <= pictures
     assert ("val_reconstructions_4.png" in pictures) == (name == "fashion-mae")
 
 
 def test_lars_leaves_norms_and_biases_alone() -> None:
-    runner = short_runner("fashion-simclr", Path("unused"))
+    runner = short_runner("fashion-simclr", Path("unused"), SMALL["fashion-simclr"])
     model, groups = runner.model, runner.optim_wrapper.param_groups
     excluded = {id(each) for group in groups if group["lars_exclude"] for each in group["params"]}
     flat = {name for name, each in model.named_parameters() if each.ndim == 1}
@@ -117,10 +102,11 @@ def test_rates_of_layers_fall_towards_the_picture() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_resumed_run_ends_with_the_same_weights_and_gains(name: str, tmp_path: Path) -> None:
-    weights, scalars = trained(name, tmp_path / "whole")
-    runner = short_runner(name, tmp_path / "resumed", load_from=str(tmp_path / "whole" / "iter_2.pth"), resume=True)
+    weights, scalars = trained(name, tmp_path / "whole", SMALL[name])
+    middle = str(tmp_path / "whole" / "iter_2.pth")
+    runner = short_runner(name, tmp_path / "resumed", SMALL[name], load_from=middle, resume=True)
     runner.train()
-    again = torch.load(tmp_path / "resumed" / "iter_4.pth", weights_only=True)["state_dict"]
+    again = weights_of(tmp_path / "resumed" / "iter_4.pth")
     assert all(torch.equal(weights[key], again[key]) for key in weights)
     loop: Any = runner.val_loop
     for key in ("gain/knn/top1", "gain/linear/top1"):
@@ -135,8 +121,6 @@ def test_a_run_by_epochs_is_validated_first_too(tmp_path: Path) -> None:
         "param_scheduler": None,
         "default_hooks.checkpoint.by_epoch": True,
     }
-    runner = short_runner("fashion-mae", tmp_path, **epochs)
-    runner.train()
-    lines = (Path(runner.log_dir) / "vis_data" / "scalars.json").read_text().splitlines()
-    validations = [line for line in map(json.loads, lines) if "knn/top1" in line]
+    short_runner("fashion-mae", tmp_path, SMALL["fashion-mae"], **epochs).train()
+    validations = [line for line in scalars_of(tmp_path) if "knn/top1" in line]
     assert ["gain/knn/top1" in line for line in validations] == [False, True]

@@ -9,52 +9,19 @@ from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample, DetLocalVisualizer, DetVisualizationHook
-from footplate.visualization import Visualizer
-
-RUNNER: Any = SimpleNamespace(iter=30, log_dir="/nowhere")
+from tests.tasks.recording import RUNNER, Recorder, batch
 
 
-class Recorder(DetLocalVisualizer):
-    """Keeps what it is asked to draw."""
-
-    def __init__(self) -> None:
-        super().__init__("recorder")
-        self.drawn: list[tuple[str, Any, dict[str, Any]]] = []
-
-    def add_datasample(self, name: str, image: Any, *args: Any, **kwargs: Any) -> None:
-        self.drawn.append((name, image, kwargs))
-
-
-def batch(count: int = 2) -> tuple[dict[str, Any], list[DetDataSample]]:
-    inputs = [torch.full((3, 4, 5), 10 * number, dtype=torch.uint8) for number in range(count)]
-    return {"inputs": inputs}, [DetDataSample(metainfo={"img_path": f"made/{each:02d}.png"}) for each in range(count)]
-
-
-@pytest.mark.parametrize(
-    ("event", "arguments", "expected"),
-    [
-        ("after_val_iter", {"interval": 2}, ["val_00", "val_01"] * 2),
-        ("after_test_iter", {"interval": 4}, ["test_00", "test_01"]),
-        ("after_val_iter", {"interval": 2, "max_samples": 1}, ["val_00"] * 2),
-        ("after_val_iter", {"interval": 5}, []),
-        ("after_val_iter", {"interval": 1, "draw": False}, []),
-        ("after_train_iter", {"interval": 1}, []),
-    ],
-)
-def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], expected: list[str]) -> None:
-    hook = HOOKS.build({"type": "DetVisualizationHook", "draw": True, **arguments})
-    recorder = Recorder()
-    data_batch, outputs = batch()
-    for batch_idx in range(4):
-        getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-    assert [name for name, _, _ in recorder.drawn] == expected
+class DetRecorder(Recorder, DetLocalVisualizer):
+    """Knows what a threshold is, too."""
 
 
 def test_the_visualizer_is_told_everything() -> None:
-    recorder = Recorder()
-    data_batch, outputs = batch()
-    hook = DetVisualizationHook(draw=True, interval=1, score_thr=0.4, show=True, wait_time=0.5)
-    hook.after_val_iter(RUNNER, 0, data_batch, outputs)
+    recorder = DetRecorder()
+    data_batch, outputs = batch(DetDataSample)
+    cfg = {"type": "DetVisualizationHook", "draw": True, "interval": 1, "score_thr": 0.4}
+    HOOKS.build({**cfg, "show": True, "wait_time": 0.5}).after_val_iter(RUNNER, 0, data_batch, outputs)
+    assert recorder.names == ["val_00", "val_01"]
     assert recorder.drawn[1][2] == {
         "data_sample": outputs[1],
         "show": True,
@@ -66,9 +33,15 @@ def test_the_visualizer_is_told_everything() -> None:
     assert recorder.drawn[1][1].tolist() == [[[10, 10, 10]] * 5] * 4
 
 
+def test_other_visualizers_are_not_told_the_threshold() -> None:
+    recorder = Recorder()
+    DetVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 0, *batch(DetDataSample))
+    assert ["pred_score_thr" in more for _, _, more in recorder.drawn] == [False, False]
+
+
 def test_pictures_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
     DetLocalVisualizer("files")
-    data_batch, outputs = batch(1)
+    data_batch, outputs = batch(DetDataSample, 1)
     outputs[0].pred_instances = InstanceData(
         bboxes=torch.ones(1, 4), labels=torch.zeros(1).long(), scores=torch.ones(1)
     )
@@ -77,18 +50,6 @@ def test_pictures_of_a_test_may_go_into_a_folder(tmp_path: Path) -> None:
     hook.after_test_iter(runner, 0, data_batch, outputs)
     hook.after_val_iter(runner, 0, data_batch, outputs)
     assert [path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.png")] == ["pictures/00.png"]
-
-
-def test_other_visualizers_are_not_told_the_threshold() -> None:
-    Visualizer("plain")
-    data_batch, outputs = batch()
-    DetVisualizationHook(draw=True, interval=1).after_val_iter(RUNNER, 0, data_batch, outputs)
-
-
-@pytest.mark.parametrize("arguments", [{"interval": 0}, {"interval": 2.0}, {"max_samples": 0}])
-def test_numbers_that_make_no_sense_are_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="whole number"):
-        DetVisualizationHook(**arguments)
 
 
 def test_a_threshold_that_makes_no_sense_is_refused() -> None:

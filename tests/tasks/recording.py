@@ -1,0 +1,38 @@
+"""A visualizer that keeps what it is asked to draw, and batches to draw."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, TypeVar
+
+import torch
+
+from footplate.structures import BaseDataElement
+from footplate.visualization import Visualizer
+
+RUNNER: Any = SimpleNamespace(iter=30, log_dir="/nowhere")
+_Sample = TypeVar("_Sample", bound=BaseDataElement)
+
+
+class Recorder(Visualizer):
+    """Keeps name, picture and further arguments of each picture; the newest is the one that hooks find."""
+
+    def __init__(self) -> None:
+        super().__init__("recorder")
+        self.drawn: list[tuple[str, Any, dict[str, Any]]] = []
+
+    def add_datasample(self, name: str, image: Any, *args: Any, **kwargs: Any) -> None:
+        self.drawn.append((name, image, kwargs))
+
+    def add_image(self, name: str, image: Any, step: int = 0) -> None:
+        self.drawn.append((name, image, {"step": step}))
+
+    @property
+    def names(self) -> list[str]:
+        """The names in their order."""
+        return [name for name, _, _ in self.drawn]
+
+
+def batch(kind: Callable[..., _Sample], count: int = 2, channels: int = 3) -> tuple[dict[str, Any], list[_Sample]]:
+    """Returns pictures of 4 x 5 pixels, each of one grey, and a sample of `kind` for each."""
+    inputs = [torch.full((channels, 4, 5), 10 * number, dtype=torch.uint8) for number in range(count)]
+    return {"inputs": inputs}, [kind(metainfo={"img_path": f"made/{number:02d}.png"}) for number in range(count)]
