@@ -1,0 +1,52 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.checkpoint import verify
+from footplate.checkpoint.verifying import opened, shapes_in
+from footplate.errors import CheckpointDamagedError, CheckpointError
+
+
+def test_a_seal_tells_what_was_sealed_and_when(saved: str) -> None:
+    seal = verify(saved)
+    assert seal.digest is not None
+    assert seal.length < Path(saved).stat().st_size
+    assert abs(seal.saved / 1e9 - Path(saved).stat().st_mtime) < 60
+
+
+def test_files_of_torch_are_checked_by_its_own_sums(tmp_path: Path) -> None:
+    path = tmp_path / "a.pth"
+    torch.save({"w": torch.arange(64.0)}, path)
+    assert verify(path).digest is None
+    whole = bytearray(path.read_bytes())
+    whole[whole.index(torch.arange(64.0).numpy().tobytes())] ^= 1
+    path.write_bytes(whole)
+    with pytest.raises(CheckpointDamagedError, match="checkpoint '.*a.pth' is damaged"):
+        verify(path)
+
+
+def test_shapes_are_read_without_content(saved: str) -> None:
+    weight = shapes_in(saved)["state_dict"]["weight"]
+    assert (weight.device.type, weight.shape) == ("meta", (8, 4))
+
+
+def test_what_is_no_dict_has_no_name(tmp_path: Path) -> None:
+    torch.save([torch.zeros(3)], tmp_path / "a.pth")
+    assert [each.shape for each in shapes_in(tmp_path / "a.pth")[""]] == [(3,)]
+
+
+@pytest.mark.parametrize(
+    ("raised", "kind", "words"),
+    [
+        (FileNotFoundError(2, "gone"), CheckpointError, "there is no checkpoint '{path}'"),
+        (OSError(5, "Input/output error"), CheckpointError, "cannot read checkpoint '{path}': Input/output error"),
+        (CheckpointDamagedError("cut off"), CheckpointDamagedError, "checkpoint '{path}' is damaged: cut off"),
+        (CheckpointError("too new"), CheckpointError, "cannot use checkpoint '{path}': too new"),
+    ],
+)
+def test_errors_from_within_get_the_name(saved: str, raised: Exception, kind: type[Any], words: str) -> None:
+    with pytest.raises(CheckpointError) as found, opened(saved):
+        raise raised
+    assert (type(found.value), found.value.message) == (kind, words.format(path=saved))
