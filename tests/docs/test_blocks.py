@@ -21,8 +21,9 @@ def _named(path: Path) -> str:
 @pytest.mark.parametrize("path", PAGES, ids=_named)
 @pytest.mark.filterwarnings("default:::transformers")
 def test_the_blocks_of_a_page(path: Path, place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    page = Page(path, capsys)
-    for block in blocks_of(path.read_text(encoding="utf-8").partition(_RULES)[0]):
+    page, blocks = Page(path, capsys), blocks_of(path.read_text(encoding="utf-8").partition(_RULES)[0])
+    assert blocks
+    for block in blocks:
         try:
             page.try_block(block)
         except BaseException as error:

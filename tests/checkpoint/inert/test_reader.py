@@ -1,11 +1,12 @@
 import io
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 import torch
 
+from footplate.checkpoint import Inert
 from footplate.checkpoint.inert import check, machine, read
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -79,21 +80,50 @@ def test_storages_that_make_no_sense_are_refused(pack: Pack, identity: bytes, wo
         read(io.BytesIO(packed))
 
 
+_DATA = {
+    dict,
+    list,
+    tuple,
+    int,
+    float,
+    str,
+    bool,
+    type(None),
+    torch.Tensor,
+    Inert,
+    machine.Name,
+}  # the last two are inert
+
+
+def _kinds_in(value: Any, seen: set[int]) -> Iterator[type]:
+    """Yields the types of all values in one that may hold itself."""
+    if id(value) in seen:
+        return
+    seen.add(id(value))
+    yield type(value)
+    parts = [*value.keys(), *value.values()] if isinstance(value, dict) else value
+    if isinstance(parts, (list, tuple, set, frozenset)):
+        for each in parts:
+            yield from _kinds_in(each, seen)
+
+
 def test_altered_pickles_are_data_or_an_error(pack: Pack) -> None:
     state = {"w": torch.ones(2), "n": [1, 2.5, None, "a"], "odd": slice(3)}
     archive = _saved(state)
     start = archive.index(b"\x80\x02}")
     pickled = archive[start : archive.index(b".PK", start) + 1]
-    generator = random.Random(2)
+    generator, kinds, refused = random.Random(2), set[type](), 0
     for _ in range(3000):
         altered = bytearray(pickled)
         for _ in range(generator.randint(1, 3)):
             altered[generator.randrange(len(altered))] = generator.randrange(256)
         packed = pack({"a/data.pkl": bytes(altered), "a/data/0": bytes(8)})
         try:
-            read(io.BytesIO(packed))
+            kinds |= set(_kinds_in(read(io.BytesIO(packed)).value, set()))
         except CheckpointError:
-            continue
+            refused += 1
+    assert 0 < refused < 3000
+    assert kinds - _DATA == set()
 
 
 def test_whatever_could_be_saved_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
