@@ -87,3 +87,29 @@ def test_trust_is_a_flag_for_one_file_and_recorded(tmp_path: Path, command: list
     assert [each["path"] for each in load_checkpoint(target)["meta"]["trusted"]] == [theirs]
     run(command[0], theirs, "-o", target, *command[1:])
     assert "trusted" not in load_checkpoint(target)["meta"]
+
+
+def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder, again = str(tmp_path / "iter_1.sharded"), str(tmp_path / "again.pth")
+    assert run("shard", files[0], "-o", folder, "--parts", "2") == 0
+    assert capsys.readouterr().out == f"22 tensors cut into 2 parts: {folder}\n"
+    assert run("verify", folder) == 0
+    assert capsys.readouterr().out == f"{folder}: whole, sha256 {verify(folder).digest}\n"
+    assert run("show", folder) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].endswith(f"sha256 {verify(folder).digest} (not verified here)")
+    assert lines[3] == "  state_dict       22 tensors      352 B"
+    assert lines[6] == "    layer0.w   [2, 2] float32"
+    assert run("consolidate", folder, "-o", again) == 0
+    assert capsys.readouterr().out == f"22 tensors in parts joined: {again}\n"
+    assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))
+
+
+def test_a_damaged_part_is_told(files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "iter_1.sharded"
+    run("shard", files[0], "-o", str(folder), "--parts", "2")
+    (part,) = folder.glob("rank_1*")
+    part.write_bytes(part.read_bytes()[:-1])
+    capsys.readouterr()
+    assert run("verify", str(folder)) == 1
+    assert f"checkpoint '{folder}' is damaged: {part.name} is not what was written" in capsys.readouterr().out

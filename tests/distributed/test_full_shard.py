@@ -63,6 +63,20 @@ def test_what_is_sharded_together(on_ranks: Callable[..., list[Any]], cfg: dict[
     assert second == (groups, [8, 2, 8, 2, 4, 1])
 
 
+def without_gradients() -> list[bool]:
+    model = wrap_model(Stack(), {"type": "FullyShard"})
+    found = []
+    for grad in (False, True):
+        with torch.set_grad_enabled(grad):
+            model(torch.ones(2, 4))
+        found.append(is_part(model.head.weight))  # type: ignore[arg-type, union-attr]
+    return found
+
+
+def test_a_pass_without_gradients_leaves_parts(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(2, without_gradients) == [[True, False]] * 2
+
+
 def precise(cfg: dict[str, Any]) -> list[str]:
     model = wrap_model(Stack(), {"type": "FullyShard", "mixed_precision": cfg})
     seen: list[str] = []

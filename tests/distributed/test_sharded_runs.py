@@ -16,6 +16,7 @@ from footplate.checkpoint.sharded import folder as folders
 from footplate.distributed import get_rank, unwrap_model
 from footplate.distributed.sharding import gather_whole
 from tests.distributed.conftest import OnRanks
+from tests.support import Points, ToyModel  # noqa: F401 - registers them
 
 FSDP, DDP = Case("FSDP2", "AdamW"), Case("DDP", "AdamW")
 
@@ -112,6 +113,47 @@ def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
     runner = Runner(**{**cfg, "param_scheduler": None})
     runner.train()
     return {name: each.clone() for name, each in gather_whole(dict(unwrap_model(runner.model).state_dict())).items()}
+
+
+def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
+    cfg = settings(Case("FSDP2", "AdamW"), str(folder), dist.get_world_size() if dist.is_initialized() else 1, 8)
+    cfg |= {
+        "model": {"type": "ToyModel"},
+        "model_wrapper_cfg": {"type": "FullyShard"},  # validations leave the parameters whole
+        "train_dataloader": {**cfg["train_dataloader"], "dataset": {"type": "Points"}},
+        "val_dataloader": {
+            "batch_size": 4,
+            "dataset": {"type": "Points", "size": 8},
+            "collate_fn": {"type": "default_collate"},
+        },
+        "train_cfg": {"by_epoch": False, "max_iters": 8, "val_interval": 4},
+        "val_cfg": {},
+        "val_evaluator": {"type": "PointAccuracy"},
+        "preflight": True,
+        "custom_hooks": [{"type": "EMAHook", "momentum": 0.3}, {"type": "GradientNormHook", "interval": 2}],
+        "launcher": "pytorch" if dist.is_initialized() else "none",
+    }
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 4, "save_best": "accuracy"}}
+    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 0.5}}
+    runner = Runner(**cfg)
+    runner.train()
+    norms = runner.message_hub.history("train/grad_norm/layers").current()
+    return gather_whole({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
+
+
+def test_validations_averages_and_the_best(tmp_path: Path, on_ranks: OnRanks) -> None:
+    weights, norm = _with_validations(tmp_path / "one")
+    found, found_norm = on_ranks(2, _with_validations, tmp_path / "two")[0]
+    assert difference(found, weights) < 1e-5  # float32
+    assert found_norm == pytest.approx(norm, rel=1e-5)
+    names = [
+        sorted(each.name.partition(".")[0] for each in (tmp_path / run).glob("*_*iter_*")) for run in ("one", "two")
+    ]
+    assert names[0] == names[1] != []
+    (best,) = (tmp_path / "two").glob("best_*")
+    (same,) = (tmp_path / "one").glob("best_*")
+    for key, value in load_checkpoint(same)["state_dict"].items():
+        torch.testing.assert_close(load_checkpoint(best)["state_dict"][key], value)
 
 
 def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:

@@ -65,7 +65,14 @@ def fully_shard_model(
         for name in forward_methods:
             if hasattr(each, name):
                 fsdp.register_fsdp_forward_method(each, name)
+    module.register_forward_hook(_fold_without_gradients)
     return module
+
+
+def _fold_without_gradients(module: nn.Module, *_: Any) -> None:
+    """Has the outermost module hold its parts again where no backward pass will see to that, as after a validation."""
+    if not torch.is_grad_enabled():
+        module.reshard()  # type: ignore[operator]
 
 
 def _chosen(model: nn.Module, shard: Mapping[str, Any]) -> Iterator[nn.Module]:

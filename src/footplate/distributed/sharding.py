@@ -79,7 +79,9 @@ def norms_of_parts(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
         order: The order of the norm.
     """
     tensors = list(parts)
-    norms = torch.stack(torch._foreach_norm([local_part(each) for each in tensors], order))
+    held = [local_part(each) for each in tensors]
+    # A process may hold nothing of a tensor, which has no greatest value.
+    norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in held], order))
     powers = norms if order == float("inf") else norms**order
     meshes = [getattr(each, "device_mesh", None) for each in tensors]
     for mesh in dict.fromkeys(each for each in meshes if each is not None):

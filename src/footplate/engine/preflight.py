@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,9 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import capture_rng, load_checkpoint, readable_size, restore_rng, save_checkpoint
+from footplate.checkpoint.sharded import split
 from footplate.distributed import is_main_process
+from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of
 from footplate.errors import ArgumentError, CheckpointError, at_key
@@ -31,7 +34,7 @@ def preflight(runner: "Runner") -> None:
         FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
     """
     with _unmoved(runner):
-        size = _save_and_load(runner) if is_main_process() else 0
+        size = _save_and_load(runner) if is_main_process() or is_sharded(runner.model) else 0
         if is_main_process():
             _check_folder(runner.home, size, "work_dir")
             for hook in runner.hooks:
@@ -59,10 +62,11 @@ def _unmoved(runner: "Runner") -> Iterator[None]:
 
 
 def _save_and_load(runner: "Runner") -> int:
-    """Returns the bytes that a checkpoint takes before the first step."""
+    """Returns the bytes that a checkpoint takes before the first step; parts of weights are counted, not saved."""
     checkpoint = state.capture(runner)
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
-    path = _IN_MEMORY.format(runner.timestamp)
+    checkpoint, parts = split(checkpoint)
+    path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")
     try:
         save_checkpoint(checkpoint, path)
         read = load_checkpoint(path)
@@ -72,7 +76,7 @@ def _save_and_load(runner: "Runner") -> int:
     lost = [key for key in checkpoint if key not in read]
     if lost:
         raise CheckpointError(f"a checkpoint loses '{lost[0]}' when it is saved and loaded")
-    return size
+    return int(size) + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
 
 
 def _check_folder(folder: str, size: int, key: str) -> None:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
+from footplate.distributed.sharding import is_part, norms_of_parts
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
 from footplate.registry import HOOKS
@@ -102,7 +103,9 @@ class GradientNormHook(Hook):
             gradients = [each.grad for each in members if each.grad is not None and id(each) in own]
             if not gradients:
                 continue
-            norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)).float())
+            parts = any(map(is_part, gradients))
+            norms = norms_of_parts(gradients) if parts else torch.stack(torch._foreach_norm(gradients))
+            norm = torch.linalg.vector_norm(norms.float())
             square = (norm if scale is None else norm / scale) ** 2
             self._squares[group] = self._squares[group] + square if group in self._squares else square
 

@@ -1,0 +1,201 @@
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+from torch.distributed.tensor.debug import CommDebugMode
+
+from footplate.distributed import get_rank, get_world_size, told_by_first, wrap_model
+from footplate.distributed.sharding import (
+    fold,
+    gather_whole,
+    is_part,
+    is_sharded,
+    local_part,
+    mean_gradients,
+    norms_of_parts,
+    placed_like,
+    whole,
+)
+from footplate.errors import CheckpointError
+from footplate.models import BaseModel, ExponentialMovingAverage
+from footplate.optim import AmpOptimWrapper, build_optim_wrapper
+
+
+class Net(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Linear(3, 5), nn.Linear(5, 2)
+        self.double()
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return {"loss": self.second(torch.tanh(self.first(inputs))).square().mean()}
+
+
+def sharded() -> Any:
+    return wrap_model(Net(), {"type": "FullyShard", "shard": {"names": ["first"]}})
+
+
+def forms() -> None:
+    model, plain = sharded(), Net()
+    assert is_sharded(model)
+    assert not is_sharded(plain)
+    part, value = model.first.weight.detach(), plain.first.weight.detach()
+    assert is_part(part)
+    assert not is_part(value)
+    assert torch.equal(local_part(part), value.chunk(get_world_size())[get_rank()])
+    assert torch.equal(whole(part), value)
+    assert whole(value) is local_part(value) is value
+    placed = placed_like(value, part)
+    assert is_part(placed)
+    assert torch.equal(local_part(placed), local_part(part))
+    assert torch.equal(placed_like(part, value), value)
+    assert placed_like(torch.zeros(2), part).shape == (2,)
+    gathered = gather_whole({"a": [part, 3], "b": part})
+    assert gathered["a"][1] == 3
+    if get_rank() == 0:
+        assert torch.equal(gathered["a"][0], value)
+        assert gathered["b"] is gathered["a"][0]
+
+
+def test_tensors_in_parts_and_whole(on_ranks: Callable[..., list[Any]]) -> None:
+    on_ranks(2, forms)
+
+
+def norms() -> list[float]:
+    parts = [each.detach() for each in sharded().parameters()]
+    several = [*parts, torch.full((3,), 2.0, dtype=torch.float64)]
+    found = []
+    for order in (2.0, 1.0, float("inf")):
+        with CommDebugMode() as counted:  # type: ignore[no-untyped-call]
+            values = norms_of_parts(several, order)
+        assert counted.get_total_counts() == 1
+        found += values.tolist()
+    return found
+
+
+def test_norms_are_those_of_whole_tensors_with_one_exchange(on_ranks: Callable[..., list[Any]]) -> None:
+    several = [*(each.detach() for each in Net().parameters()), torch.full((3,), 2.0, dtype=torch.float64)]
+    expected = [float(torch.linalg.vector_norm(each, order)) for order in (2, 1, float("inf")) for each in several]
+    for found in on_ranks(3, norms):  # of which the last one holds nothing of some
+        assert found == pytest.approx(expected, rel=1e-14)
+
+
+def exchanges(wrapper: dict[str, Any], section: dict[str, Any]) -> list[int]:
+    """Returns how many times ranks exchange something in each of four iterations, after the first round."""
+    warnings.simplefilter("ignore", UserWarning)  # of the mode that counts, which looks for tensors in outputs
+    model: Any = wrap_model(Net(), wrapper)
+    optim = build_optim_wrapper(model, section)
+    optim.initialize_count_status(model, 0, 8)
+    found = []
+    for _ in range(6):
+        with CommDebugMode() as counted:  # type: ignore[no-untyped-call]
+            model.train_step((torch.ones(2, 3, dtype=torch.float64),), optim)
+        found.append(sum(n for kind, n in counted.get_comm_counts().items() if "gather" not in str(kind)))
+    return found[2:]
+
+
+FULL = {"type": "FullyShard", "reshard_after_forward": False}
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "more", "each"),
+    [
+        ("SGD", {}, [1, 1, 1, 1]),
+        ("SGD", {"accumulative_counts": 2}, [0, 1, 0, 1]),
+        ("SGD", {"accumulative_counts": 2, "clip_grad": {"max_norm": 1.0}}, [0, 2, 0, 2]),
+        ("LARS", {"accumulative_counts": 2}, [0, 3, 0, 3]),  # norms of weights and of gradients
+    ],
+)
+def test_nothing_is_exchanged_without_need(
+    on_ranks: Callable[..., list[Any]], optimizer: str, more: dict[str, Any], each: list[int]
+) -> None:
+    section = {"optimizer": {"type": optimizer, "lr": 0.1}, **more}
+    assert on_ranks(2, exchanges, FULL, section) == [each] * 2
+
+
+def means(cfg: dict[str, Any] | None) -> list[list[float]]:
+    model: Any = wrap_model(Net(), cfg)
+    optim = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 3})
+    model.train_step((torch.full((2, 3), 1.0 + get_rank(), dtype=torch.float64),), optim)
+    parameters = [each for group in optim.param_groups for each in group["params"]]
+    found = mean_gradients(getattr(model, "module", model), parameters)
+    return [whole(each).flatten().tolist() for each in found if each is not None]
+
+
+@pytest.mark.parametrize("cfg", [None, FULL])
+def test_gradients_of_a_round_are_means_over_ranks(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+    model = Net()
+    for rank in (0, 1):
+        (model(torch.full((2, 3), 1.0 + rank, dtype=torch.float64))["loss"] / 6).backward()
+    expected = [value for each in model.parameters() if each.grad is not None for value in each.grad.flatten().tolist()]
+    for found in on_ranks(2, means, cfg):
+        assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-13)
+
+
+def overflow() -> list[Any]:
+    """Steps twice with a loss scale, of which the first overflows on one rank alone."""
+    model = sharded()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    optim = AmpOptimWrapper(optimizer, dtype="float16", loss_scale={"init_scale": 8.0}, clip_grad={"max_norm": 1.0})
+    before = whole(model.first.weight.detach()).clone()
+    found = []
+    for scale in (float("inf") if get_rank() else 1.0, 1.0):
+        loss = model(torch.ones(2, 3, dtype=torch.float64))["loss"]
+        optim.update_params(loss * scale)
+        found.append([optim.loss_scaler.get_scale(), bool((whole(model.first.weight.detach()) == before).all())])
+    return found
+
+
+def test_an_overflow_on_one_rank_skips_the_step_of_all(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(2, overflow) == [[[4.0, True], [4.0, False]]] * 2
+
+
+def averaged() -> None:
+    model, plain = sharded(), Net()
+    mine, theirs = ExponentialMovingAverage(model, momentum=0.25), ExponentialMovingAverage(plain, momentum=0.25)
+    for step in range(3):
+        for one in (model, plain):
+            with torch.no_grad():
+                one(torch.ones(1, 3, dtype=torch.float64))  # leaves whole parameters in the outermost module
+        with torch.no_grad():
+            for each in (*fold(model).parameters(), *plain.parameters()):
+                local_part(each).mul_(1.5 - step)
+        for average, one in ((mine, model), (theirs, plain)):
+            average.update_parameters(one)
+    model(torch.ones(1, 3, dtype=torch.float64))
+    for average, one in ((mine, model), (theirs, plain)):
+        average.swap_with(one)
+    found, expected = mine.state_dict(), theirs.state_dict()
+    assert list(found) == list(expected)
+    for pairs in (
+        zip(found.values(), expected.values(), strict=True),
+        zip(fold(model).parameters(), plain.parameters(), strict=True),
+    ):
+        assert all(torch.equal(whole(each.detach()), other.detach()) for each, other in pairs)
+    mine.load_state_dict(Net().state_dict(prefix="module.") | {"steps": torch.tensor(2)})
+    assert torch.equal(whole(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
+
+
+def test_averages_in_parts(on_ranks: Callable[..., list[Any]]) -> None:
+    on_ranks(2, averaged)
+
+
+def asked(fails: bool) -> str:
+    def ask() -> str:
+        if fails:
+            raise CheckpointError("it cannot be read", notes=["ask again"])
+        return f"told by {get_rank()}"
+
+    try:
+        return told_by_first(ask)
+    except CheckpointError as error:
+        return f"{error.message}: {error.notes[0]}"
+
+
+@pytest.mark.parametrize(("fails", "expected"), [(False, "told by 0"), (True, "it cannot be read: ask again")])
+def test_what_the_first_rank_finds_counts(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
+    assert on_ranks(2, asked, fails) == [expected] * 2
