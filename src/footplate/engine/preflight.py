@@ -76,7 +76,7 @@ def _save_and_load(runner: "Runner") -> int:
     lost = [key for key in checkpoint if key not in read]
     if lost:
         raise CheckpointError(f"a checkpoint loses '{lost[0]}' when it is saved and loaded")
-    return int(size) + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
+    return size + sum(math.prod(each.size) * each.tensor.element_size() for each in parts.values())
 
 
 def _check_folder(folder: str, size: int, key: str) -> None:

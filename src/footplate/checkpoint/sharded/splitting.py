@@ -29,7 +29,9 @@ class Part(NamedTuple):
     size: tuple[int, ...]
 
 
-def split(state: Any, cut: Callable[[str, torch.Tensor], Part | None] = lambda name, tensor: None) -> Any:
+def split(
+    state: Any, cut: Callable[[str, torch.Tensor], Part | None] = lambda name, tensor: None
+) -> tuple[Any, dict[str, Part]]:
     """Returns a state with names in the place of its tensors in parts, and these parts by name.
 
     Args:
@@ -38,7 +40,7 @@ def split(state: Any, cut: Callable[[str, torch.Tensor], Part | None] = lambda n
             write, or None where it stays in the state.
 
     Returns:
-        `(state, parts)`.
+        The state, and the parts.
     """
     splitter = _Splitter(cut)
     return splitter.split(state, ""), splitter.parts
