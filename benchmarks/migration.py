@@ -71,7 +71,9 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
     """Migrates the configs of a wheel and compares those of a share."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
-    folder = next(unpacked.glob("*/.mim/configs"))
+    folder = next(unpacked.glob("*/.mim/configs"), None)
+    if folder is None:
+        raise SystemExit(f"the wheel {name} carries no configs")
     wrong: dict[str, str] = {}
     parts: dict[str, str] = {}
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
