@@ -89,6 +89,15 @@ _PARALLEL = {
     **_from("footplate.distributed", is_module_wrapper="is_model_wrapper"),
     **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
 }
+_RUNNERS = _from(
+    "footplate.legacy.runners",
+    "RUNNERS",
+    "BaseRunner",
+    "EpochBasedRunner",
+    "IterBasedRunner",
+    "build_runner",
+    Runner="EpochBasedRunner",
+)
 _CHECKPOINTS = _from("footplate.legacy.checkpoints", "load_checkpoint", "load_state_dict", "save_checkpoint")
 
 _SECOND_HOOKS = _from(
@@ -169,7 +178,8 @@ FIRST_GENERATION: dict[str, Names] = {
         **_PRIORITY,
         **_from("footplate.distributed", "master_only"),
         **_from("footplate.legacy", "LogBuffer", "obj_from_dict"),
-        **_from("footplate.registry", "RUNNERS", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
+        **_RUNNERS,
+        **_from("footplate.registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
     },
     "mmcv.runner.hooks": _FIRST_HOOKS,
     "mmcv.runner.hooks.hook": _from("footplate.legacy", "Hook") | _from("footplate.registry", "HOOKS"),
@@ -182,6 +192,10 @@ FIRST_GENERATION: dict[str, Names] = {
     "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
     "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
     "mmcv.runner.base_module": _MODULES,
+    "mmcv.runner.base_runner": _from("footplate.legacy.runners", "BaseRunner"),
+    "mmcv.runner.builder": _from("footplate.legacy.runners", "RUNNERS", "build_runner"),
+    "mmcv.runner.epoch_based_runner": _from("footplate.legacy.runners", "EpochBasedRunner"),
+    "mmcv.runner.iter_based_runner": _from("footplate.legacy.runners", "IterBasedRunner"),
     "mmcv.runner.fp16_utils": _PRECISION,
     "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("footplate.distributed", "master_only")},
     "mmcv.runner.priority": _PRIORITY,

@@ -18,19 +18,23 @@ from footplate.legacy.optimizer_hooks import (
 from footplate.legacy.parallel import DataContainer, MMDataParallel, collate, scatter
 from footplate.legacy.precision import auto_fp16, force_fp32, wrap_fp16_model
 from footplate.legacy.runner_view import RunnerView, view_of
+from footplate.legacy.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
 from footplate.legacy.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.legacy.workflow import WorkflowHook
 from footplate.legacy.wrappers import SteppedByHook, SteppedByModel
 from footplate.legacy.writer_loggers import WriterLoggerHook
 
 __all__ = [
+    "BaseRunner",
     "ClosureHook",
     "DataContainer",
+    "EpochBasedRunner",
     "EvalHook",
     "Fp16OptimizerHook",
     "GradientCumulativeFp16OptimizerHook",
     "GradientCumulativeOptimizerHook",
     "Hook",
+    "IterBasedRunner",
     "LegacyMetric",
     "LegacyModel",
     "LogBuffer",
@@ -50,6 +54,7 @@ __all__ = [
     "build_from_cfg",
     "build_optimizer",
     "build_optimizer_constructor",
+    "build_runner",
     "collate",
     "force_fp32",
     "obj_from_dict",

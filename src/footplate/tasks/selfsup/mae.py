@@ -111,7 +111,7 @@ class MAE(BaseSelfSup):
     """Masked autoencoder.
 
     Args:
-        backbone: With `forward_masked`, as MAEViT.
+        backbone: With `forward_masked`, as MAEViT; a module or a dict for MODELS, as are the others.
         neck: From what that gives to the pixels of all patches, as MAEPretrainDecoder.
         head: From pictures, guessed pixels and mask to the loss, as MAEPretrainHead.
 

@@ -16,7 +16,8 @@ class SimCLR(BaseSelfSup):
     """Contrastive learning of two views.
 
     Args:
-        backbone: From pictures to feature maps ``(N, C, H, W)``, the last of several counts.
+        backbone: From pictures to feature maps ``(N, C, H, W)``, the last of several counts; a module or a dict for
+            MODELS, as are the others.
         neck: From these to projections ``(N, D)``, such as NonLinearNeck.
         head: From the projections of two views to the loss, such as ContrastiveHead.
 
