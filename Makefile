@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train docs tasks test slow faults writers clean
+.PHONY: setup train bench docs tasks test slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -20,6 +20,10 @@ train: setup
 # Trains every recipe at full length and prints a table: figure, bar, time, where the pictures lie.
 tasks: setup
 	$(BIN)/python benchmarks/tasks.py
+
+# footplate beside plain PyTorch and other engines, each in an environment of its own; writes docs/performance.md.
+bench: setup
+	$(BIN)/python -m benchmarks.engines --budget 26
 
 # Formatting, lint, types, layers, tests.
 test: setup

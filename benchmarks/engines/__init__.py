@@ -1,0 +1,1 @@
+"""footplate beside plain PyTorch and other engines: the same model, the same batches, in turns."""

@@ -1,0 +1,72 @@
+"""Measures footplate beside plain PyTorch and other engines, and writes docs/performance.md.
+
+    python -m benchmarks.engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--budget MINUTES] [--quick]
+    python -m benchmarks.engines --page
+
+Environments and results lie in ~/.cache/footplate/bench. A run goes on where it stopped as long as the sources are the
+same. The exit code is 1 if a goal is missed.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from benchmarks.engines import environments, page, tables
+from benchmarks.engines.case import ENGINES
+from benchmarks.engines.cases import CASES
+from benchmarks.engines.judge import OURS, judge
+from benchmarks.engines.results import Results
+from benchmarks.engines.run import Plan, Runner
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
+    parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="NAME")
+    parser.add_argument("--rounds", type=int, default=3, help="of cases that name no number themselves")
+    parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
+    parser.add_argument("--quick", action="store_true", help="few iterations, results and page of their own")
+    parser.add_argument("--page", action="store_true", help="only judge what is there and write the page")
+    parser.add_argument("--fresh", action="store_true", help="measure anew what is there already")
+    parser.add_argument("--results", type=Path, help="the file of results")
+    parser.add_argument("--docs", type=Path, help="the folder of the page")
+    parser.add_argument("--here", action="store_true", help="use this Python for all engines, make no environments")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Runs the command."""
+    chosen = _arguments()
+    name = "results-quick" if chosen.quick else "results"
+    path = chosen.results or environments.home() / f"{name}.json"
+    if chosen.fresh:
+        path.unlink(missing_ok=True)
+    results = Results(path, keep=chosen.page)
+    every = list(CASES.values())
+    if not chosen.page:
+        _measure(chosen, results)
+    docs = chosen.docs or (environments.home() / "quick" if chosen.quick else environments.ROOT / "docs")
+    written = page.write(every, results, docs)
+    verdicts = judge(every, results)
+    print(tables.plain(["case", "goal", "measured", ""], tables.verdict_rows(verdicts, "en")))
+    for place, error in results.errors.items():
+        print(f"failed: {place}\n{error}")
+    print("\n".join(str(each) for each in written))
+    return int(any(each.state == "missed" for each in verdicts))
+
+
+def _measure(chosen: argparse.Namespace, results: Results) -> None:
+    pythons = {each: Path(sys.executable) if chosen.here else environments.python_of(each) for each in chosen.engines}
+    cases = [CASES[each] for each in chosen.cases]
+    plan = Plan(cases, chosen.engines, chosen.rounds, chosen.budget * 60, chosen.quick)
+    runner = Runner(plan, results, pythons.__getitem__)
+    runner.run()
+    for each in judge(cases, results):
+        if each.state == "missed" and OURS in pythons and each.case.name not in results.profiles:
+            runner.profile(each.case, OURS)
+    for left_out in runner.left_out:
+        print(f"left out, the budget is spent: {left_out}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,22 @@
+"""From a config file to the first iteration."""
+
+from benchmarks.engines.case import Case, Figure, Goal
+
+CASE = Case(
+    name="first-iteration",
+    title=("Config to first iteration", "从配置到第一次迭代"),
+    about=(
+        "From `Config.fromfile` of five small files to the first `before_train_iter`, imports done; footplate with "
+        "and without its preflight.",
+        "从 `Config.fromfile` 读入五个小文件到第一次 `before_train_iter`，导入已完成；footplate 分别关闭与打开预检。",
+    ),
+    kind="first_iteration",
+    figures=(
+        Figure("ms", ("without preflight", "无预检"), "ms"),
+        Figure("preflight_ms", ("with preflight", "有预检"), "ms"),
+    ),
+    engines=("footplate", "mmengine", "onedl"),
+    alone=True,
+    goals=(Goal(("at most half of mmengine's", "不超过 mmengine 的一半"), "ms", 0.5, "ratio", "mmengine"),),
+    seconds=(("", 5.0),),
+)

@@ -1,0 +1,25 @@
+"""What needs a GPU: a goal that stays open by name until a device is there."""
+
+from benchmarks.engines.case import Case, Goal
+
+CASE = Case(
+    name="gpu",
+    title=("ResNet-50 on a GPU", "GPU 上的 ResNet-50"),
+    about=(
+        "`python -m benchmarks.engines.gpu` on a machine with one.",
+        "在有 GPU 的机器上运行 `python -m benchmarks.engines.gpu`。",
+    ),
+    kind="none",
+    figures=(),
+    engines=(),
+    goals=(
+        Goal(
+            (
+                "a step at 0.99 of the best bare loop or better (AMP, channels_last, compiled and not), no copy to the "
+                "host between log lines",
+                "一步的速度不低于最佳裸循环的 0.99（AMP、channels_last、编译与不编译），日志行之间没有到主机的拷贝",
+            ),
+            by="open",
+        ),
+    ),
+)

@@ -1,0 +1,34 @@
+"""What an import adds, and how long help takes."""
+
+from benchmarks.engines.case import Case, Figure, Goal
+
+CASE = Case(
+    name="imports",
+    title=("Imports and --help", "导入与 --help"),
+    about=(
+        "Fresh processes: what `import ENGINE` adds to an empty one, what the names for a training take with torch, "
+        "and `footplate --help`; medians of five.",
+        "全新进程：`import 引擎` 比空进程多用的时间，连同 torch "
+        "导入训练所需名字的时间，以及 `footplate --help`；五次的中位数。",
+    ),
+    kind="imports",
+    figures=(
+        Figure("package_ms", ("import, added", "import 增加"), "ms"),
+        Figure("names_ms", ("names for a training, torch included", "训练所需的名字，含 torch"), "ms"),
+        Figure("help_ms", ("--help", "--help"), "ms"),
+        Figure("torch_loaded", ("torch loaded by the import", "import 是否载入 torch"), ""),
+    ),
+    rounds=2,
+    goals=(
+        Goal(("`--help` in at most 0.25 s", "`--help` 不超过 0.25 s"), "help_ms", 250.0, "value", unit="ms"),
+        Goal(
+            ("`import footplate` adds at most 30 ms", "`import footplate` 最多增加 30 ms"),
+            "package_ms",
+            30.0,
+            "value",
+            unit="ms",
+        ),
+        Goal(("and no torch", "且不载入 torch"), "torch_loaded", 0.0, "value"),
+    ),
+    seconds=(("", 8.0), ("lightning", 25.0), ("transformers", 25.0)),
+)

@@ -1,0 +1,57 @@
+"""Whether an iteration costs the same, and memory stays what it was, far into a run."""
+
+from benchmarks.engines.case import Case, Figure, Goal
+from benchmarks.engines.job import Job
+
+CASE = Case(
+    name="long",
+    title=("Long runs", "长时间运行"),
+    about=(
+        "`tiny` for 100,000 iterations, bare loop and footplate for 1,000,000; medians of 10,000 iterations each, and "
+        "the process' own memory at iterations 1,000 and 100,000.",
+        "`tiny` 运行 100,000 次迭代，裸循环与 footplate 运行 1,000,000 次；每处取 10,000 次迭代的中位数，"
+        "以及进程自身在第 1,000 次与第 100,000 次迭代时的内存。",
+    ),
+    kind="long",
+    figures=(
+        Figure("us_start", ("at the start", "开始时"), "us"),
+        Figure("us_100k", ("at 100,000", "100,000 处"), "us"),
+        Figure("us_1m", ("at 1,000,000", "1,000,000 处"), "us"),
+        Figure("growth_mb", ("memory grown", "内存增长"), "MB", 2),
+    ),
+    job=Job(iterations=100_000),
+    longer=(("bare", 1_000_000), ("footplate", 1_000_000)),
+    quick=1_500,
+    rounds=1,
+    alone=True,
+    goals=(
+        Goal(
+            ("after 1,000,000 iterations within 10 percent of the start", "1,000,000 次迭代后与开始时相差 10% 以内"),
+            "us_1m",
+            1.10,
+            "ratio",
+            "footplate",
+            "us_start",
+        ),
+        Goal(
+            (
+                "memory from 1,000 to 100,000, beyond the bare loop's: at most 1 MB",
+                "1,000 到 100,000 次迭代，内存比裸循环最多多增长 1 MB",
+            ),
+            "growth_mb",
+            1.0,
+            "difference",
+            "bare",
+            unit="MB",
+        ),
+    ),
+    seconds=(
+        ("", 30.0),
+        ("bare", 210.0),
+        ("footplate", 230.0),
+        ("mmengine", 55.0),
+        ("onedl", 55.0),
+        ("lightning", 80.0),
+        ("transformers", 70.0),
+    ),
+)

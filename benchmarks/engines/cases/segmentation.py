@@ -1,0 +1,34 @@
+"""A recipe from start to goal."""
+
+from benchmarks.engines.case import Case, Figure, Goal
+from benchmarks.engines.job import Job
+
+WHO = ("bare", "footplate", "mmengine", "lightning")
+_AHEAD = {
+    "mmengine": ("ahead of mmengine", "领先于 mmengine"),
+    "lightning": ("ahead of Lightning", "领先于 Lightning"),
+}
+CASE = Case(
+    name="fashion-seg",
+    title=("fashion-seg, end to end", "fashion-seg，从头到尾"),
+    about=(
+        "From the start of the process to a validation with mIoU 50; model, data, loaders and metric are the same "
+        "objects in all engines, a validation every 100 iterations, no pictures, no checkpoints.",
+        "从进程启动到一次 mIoU 达到 50 的验证；各引擎的模型、数据、加载器与指标都是同样的对象，"
+        "每 100 次迭代验证一次，不画图，不存检查点。",
+    ),
+    kind="segment",
+    figures=(
+        Figure("seconds", ("time to mIoU 50", "达到 mIoU 50 的时间"), "s", 1),
+        Figure("iterations", ("iterations", "迭代次数"), ""),
+        Figure("mIoU", ("mIoU", "mIoU"), "", 2),
+    ),
+    engines=WHO,
+    job=Job(iterations=1100, save_every=0),
+    quick=4,
+    rounds=1,
+    alone=True,
+    threads=0,
+    goals=tuple(Goal(text, "seconds", 1.0, "ratio", engine) for engine, text in _AHEAD.items()),
+    seconds=(("", 75.0),),
+)

@@ -1,0 +1,1 @@
+"""One driver an engine: how a good user of it would run each case, from its public documentation."""

@@ -1,0 +1,232 @@
+"""What footplate and mmengine are told in the same words: a Runner with all its default hooks."""
+
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.engines import small_config
+from benchmarks.engines.job import EMA_MOMENTUM, LOG_EVERY, Job, Task
+from benchmarks.engines.segmentation import GOAL, Scenes
+
+NEVER = 10**9
+
+
+class Names(NamedTuple):
+    """The names that an engine offers, and what it has to be told besides."""
+
+    Runner: Any
+    BaseModel: Any
+    BaseMetric: Any
+    Hook: Any
+    Config: Any
+    models: Any
+    datasets: Any
+    amp_on_cpu: bool
+    needs_length: bool
+    extra: dict[str, Any]
+
+
+class RunnerDriver:
+    """Runs the cases with the names of one engine."""
+
+    def __init__(self, names: Names) -> None:
+        self.names = names
+        self._model, self._accuracy = _model_class(names), _accuracy_class(names)
+        self._timed, self._first, self._stop = _timed_class(names), _first_class(names), _stop_class(names)
+
+    def settings(self, task: Task) -> dict[str, Any]:
+        """Returns the Runner's arguments for a training."""
+        job = task.job
+        inside = job.amp and task.device.type == "cpu" and not self.names.amp_on_cpu
+        return {
+            "model": self._model(task.model, autocast=inside),
+            "work_dir": str(task.folder),
+            "train_dataloader": self._loader(task),
+            "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": job.iterations},
+            "optim_wrapper": _optim_wrapper(job, amp=job.amp and not inside),
+            "param_scheduler": _schedule(job),
+            "default_hooks": default_hooks(job.save_every),
+            "custom_hooks": [{"type": "EMAHook", "momentum": EMA_MOMENTUM}] if job.ema else [],
+            "randomness": {"seed": 0},
+            **self.names.extra,
+        }
+
+    def _loader(self, task: Task) -> Any:
+        job = task.job
+        if job.workers is None:
+            return task.sized_batches() if self.names.needs_length else task.batches()
+        return {
+            "dataset": task.dataset(),
+            "batch_size": job.batch_size,
+            "num_workers": job.workers,
+            "sampler": {"type": "DefaultSampler", "shuffle": True},
+            "collate_fn": {"type": "default_collate"},
+        }
+
+    def train(self, task: Task) -> None:
+        self.names.Runner(**self.settings(task)).train()
+
+    def validate(self, task: Task) -> float:
+        runner = self.names.Runner(
+            model=self._model(task.model),
+            work_dir=str(task.folder),
+            val_dataloader=task.validation(),
+            val_cfg={"type": "ValLoop"},
+            val_evaluator=[self._accuracy()],
+            default_hooks={"logger": {"type": "LoggerHook", "interval": LOG_EVERY}},
+        )
+        timed = self._timed()
+        runner.register_hook(timed, "LOWEST")
+        runner.val()
+        return float(timed.seconds)
+
+    def stopping(self, scenes: Scenes) -> Any:
+        """Returns the hook that ends a training on scenes where its goal is reached."""
+        return self._stop(scenes)
+
+    def first_iteration(self, folder: Path, **keys: Any) -> float:
+        """Returns the seconds from reading the config to the first iteration."""
+        small_config.register(self.names.models, self.names.datasets, self.names.BaseModel)
+        path = small_config.write(folder)
+        first = self._first()
+        began = time.perf_counter()
+        cfg = self.names.Config.fromfile(str(path))
+        cfg.work_dir = str(folder / "work")
+        cfg.update(keys)
+        runner = self.names.Runner.from_cfg(cfg)
+        runner.register_hook(first, "LOWEST")
+        runner.train()
+        return float(first.at - began)
+
+    def load_config(self, path: Path) -> None:
+        self.names.Config.fromfile(str(path))
+
+    def train_and_save(self, task: Task) -> Path:
+        """Trains to the end, saves there, and returns the checkpoint."""
+        self.names.Runner(**{**self.settings(task), **_endless(task)}).train()
+        return task.folder / f"iter_{task.job.iterations}.pth"
+
+    def resume(self, task: Task, checkpoint: Path) -> float:
+        """Returns the seconds from building the run to its first iteration behind the checkpoint."""
+        first = self._first()
+        began = time.perf_counter()
+        arguments = {**self.settings(task), **_endless(task), "custom_hooks": [first]}
+        self.names.Runner(**arguments, resume=True, load_from=str(checkpoint)).train()
+        return float(first.at - began)
+
+
+def default_hooks(save_every: int = 0) -> dict[str, Any]:
+    """Returns what is changed in the default hooks: the intervals of log and checkpoints."""
+    checkpoint = {"type": "CheckpointHook", "by_epoch": False, "interval": save_every or NEVER, "save_last": False}
+    return {"logger": {"type": "LoggerHook", "interval": LOG_EVERY}, "checkpoint": checkpoint}
+
+
+def _optim_wrapper(job: Job, *, amp: bool) -> dict[str, Any]:
+    wrapper: dict[str, Any] = {"type": "OptimWrapper", "optimizer": {"type": "AdamW", **job.optimizer}}
+    if amp:
+        wrapper |= {"type": "AmpOptimWrapper", "dtype": "bfloat16"}
+    if not job.norm_decay:
+        wrapper["paramwise_cfg"] = {"norm_decay_mult": 0.0}
+    if job.clip is not None:
+        wrapper["clip_grad"] = {"max_norm": job.clip}
+    if job.accumulate > 1:
+        wrapper["accumulative_counts"] = job.accumulate
+    return wrapper
+
+
+def _schedule(job: Job) -> dict[str, Any]:
+    common = {"by_epoch": False, "begin": 0, "end": job.horizon}
+    if job.schedule == "linear":
+        return {"type": "LinearLR", "start_factor": 1.0, "end_factor": 0.0, **common}
+    return {"type": "PolyLR", "power": 0.9, **common}
+
+
+def _endless(task: Task) -> dict[str, Any]:
+    """A data set that a run can go on in."""
+    return {
+        "train_dataloader": {
+            "dataset": task.points(),
+            "batch_size": 1,
+            "sampler": {"type": "InfiniteSampler", "shuffle": True},
+            "collate_fn": {"type": "default_collate"},
+        }
+    }
+
+
+def _model_class(names: Names) -> type:
+    class Model(names.BaseModel):  # type: ignore[misc,name-defined]
+        def __init__(self, measured: nn.Module, *, autocast: bool = False) -> None:
+            super().__init__()
+            self.measured, self.autocast = measured, autocast
+
+        def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+            if mode != "loss":
+                return [(self.measured(inputs), labels)]
+            if not self.autocast:
+                return {"loss": self.measured(inputs, labels)}
+            with torch.autocast(inputs.device.type, torch.bfloat16):
+                return {"loss": self.measured(inputs, labels)}
+
+    return Model
+
+
+def _accuracy_class(names: Names) -> type:
+    class Accuracy(names.BaseMetric):  # type: ignore[misc,name-defined]
+        def process(self, data_batch: Any, data_samples: Any) -> None:
+            for scores, labels in data_samples:
+                self.results.append((int((scores.argmax(1) == labels).sum()), len(labels)))
+
+        def compute_metrics(self, results: list[tuple[int, int]]) -> dict[str, float]:
+            return {"accuracy": sum(right for right, _ in results) / sum(count for _, count in results)}
+
+    return Accuracy
+
+
+def _timed_class(names: Names) -> type:
+    class Timed(names.Hook):  # type: ignore[misc,name-defined]
+        """How long the validation loop runs."""
+
+        began = seconds = 0.0
+
+        def before_val(self, runner: Any) -> None:
+            self.began = time.perf_counter()
+
+        def after_val(self, runner: Any) -> None:
+            self.seconds = time.perf_counter() - self.began
+
+    return Timed
+
+
+def _first_class(names: Names) -> type:
+    class First(names.Hook):  # type: ignore[misc,name-defined]
+        """When the first iteration begins, after which nothing else matters."""
+
+        at = 0.0
+
+        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+            self.at = self.at or time.perf_counter()
+            runner.train_loop.stop_training = True
+
+    return First
+
+
+def _stop_class(names: Names) -> type:
+    class StopAtGoal(names.Hook):  # type: ignore[misc,name-defined]
+        """Ends the training where the goal is reached; at the end reads how long data were waited for."""
+
+        def __init__(self, scenes: Scenes) -> None:
+            self._scenes = scenes
+
+        def after_val_epoch(self, runner: Any, metrics: Any = None) -> None:
+            self._scenes.reached(runner.iter, metrics)
+            runner.train_loop.stop_training = metrics["mIoU"] >= GOAL
+
+        def after_train(self, runner: Any) -> None:
+            scalars = runner.message_hub.log_scalars
+            waited, took = (scalars[f"train/{name}"].mean(10**6) for name in ("data_time", "time"))
+            self._scenes.waited = float(waited / took)
+
+    return StopAtGoal

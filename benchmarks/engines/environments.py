@@ -1,0 +1,44 @@
+"""The environments of the engines: one each, outside the checkout, from the lists beside this file."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+LISTS = Path(__file__).parent / "lists"
+# The loop by hand needs nothing that footplate's environment lacks.
+_SHARED = {"bare": "footplate"}
+
+
+def home() -> Path:
+    """Returns where environments and results lie."""
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(cache) / "footplate" / "bench"
+
+
+def python_of(engine: str) -> Path:
+    """Returns the Python of an engine's environment; makes it first where it is not there or its list has changed."""
+    name = _SHARED.get(engine, engine)
+    listed = LISTS / f"{name}.txt"
+    folder = home() / name
+    python, mark = folder / "bin" / "python", folder / "made-from"
+    digest = hashlib.sha256(listed.read_bytes()).hexdigest()
+    if not mark.is_file() or mark.read_text() != digest:
+        print(f"making the environment of {name} in {folder}", flush=True)
+        subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(listed)], check=True)
+        mark.write_text(digest)
+    return python
+
+
+def variables() -> dict[str, str]:
+    """Returns the variables of a measuring process: our sources before all else, one thread, nothing from the net."""
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",
+        "OMP_NUM_THREADS": "",
+        "HF_HUB_OFFLINE": "1",
+        "PYTHONWARNINGS": "ignore",
+    }

@@ -1,0 +1,115 @@
+"""Which goals are met, and where another engine is ahead."""
+
+import dataclasses
+import statistics
+from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from benchmarks.engines.case import Case, Goal
+from benchmarks.engines.results import Results
+
+OURS = "footplate"
+BY_HAND = "bare"
+
+
+class Spread(NamedTuple):
+    """Median and quartiles over rounds."""
+
+    median: float
+    low: float
+    high: float
+    rounds: int
+
+    @classmethod
+    def of(cls, values: Iterable[float]) -> "Spread | None":
+        """Returns that of some values, or None of none."""
+        ordered = sorted(values)
+        if not ordered:
+            return None
+        if len(ordered) == 1:
+            return cls(ordered[0], ordered[0], ordered[0], 1)
+        low, _, high = statistics.quantiles(ordered, n=4, method="inclusive")
+        return cls(statistics.median(ordered), low, high, len(ordered))
+
+
+@dataclasses.dataclass(frozen=True)
+class Verdict:
+    """A goal and what became of it; `beside` is the engine that it was compared with."""
+
+    case: Case
+    goal: Goal
+    state: Literal["met", "missed", "open"]
+    spread: Spread | None = None
+    beside: str = ""
+
+
+class Lead(NamedTuple):
+    """A case in which another engine is ahead, and its share of footplate's figure."""
+
+    case: Case
+    engine: str
+    spread: Spread
+
+
+def judge(cases: Iterable[Case], results: Results) -> list[Verdict]:
+    """Returns a verdict for each goal."""
+    return [_verdict(case, goal, results) for case in cases for goal in case.goals]
+
+
+def leads(cases: Iterable[Case], results: Results) -> list[Lead]:
+    """Returns where an engine, not the loop by hand, is ahead of footplate by the median of its ratios."""
+    found = []
+    for case in cases:
+        for engine in case.engines:
+            spread = ratio(results, case, engine, OURS) if engine not in (OURS, BY_HAND) else None
+            if spread is not None and spread.median < 1:
+                found.append(Lead(case, engine, spread))
+    return found
+
+
+def ratio(results: Results, case: Case, engine: str, base: str, figure: str = "") -> Spread | None:
+    """Returns an engine's figure by that of another in the same round."""
+    figure = figure or case.figures[0].key
+    return _compared(results, case, (engine, figure), (base, figure), difference=False)
+
+
+def value(results: Results, case: Case, engine: str, figure: str) -> Spread | None:
+    """Returns an engine's figure."""
+    return Spread.of(results.by_round(case.name, engine, figure).values())
+
+
+def _compared(
+    results: Results, case: Case, ours: tuple[str, str], theirs: tuple[str, str], *, difference: bool
+) -> Spread | None:
+    one, other = (results.by_round(case.name, *each) for each in (ours, theirs))
+    shared = sorted(one.keys() & other.keys())
+    if difference:
+        return Spread.of(one[number] - other[number] for number in shared)
+    return Spread.of(one[number] / other[number] for number in shared if other[number])
+
+
+def _verdict(case: Case, goal: Goal, results: Results) -> Verdict:
+    if goal.by == "open":
+        return Verdict(case, goal, "open")
+    if goal.by == "fastest":
+        return _beside_fastest(case, goal, results)
+    if goal.by == "value":
+        spread, beside = value(results, case, OURS, goal.figure), ""
+    else:
+        theirs, beside = (goal.against, goal.against_figure or goal.figure), goal.against
+        spread = _compared(results, case, (OURS, goal.figure), theirs, difference=goal.by == "difference")
+    if spread is None:
+        return Verdict(case, goal, "open", None, beside)
+    return Verdict(case, goal, "met" if spread.median <= goal.at_most else "missed", spread, beside)
+
+
+def _beside_fastest(case: Case, goal: Goal, results: Results) -> Verdict:
+    """Met where the ratio to the fastest engine is at most the bound within its quartiles."""
+    others = [each for each in case.engines if each not in (OURS, BY_HAND)]
+    known = {each: ratio(results, case, OURS, each, goal.figure) for each in others}
+    measured = {engine: spread for engine, spread in known.items() if spread is not None}
+    if not measured:
+        return Verdict(case, goal, "open")
+    fastest = max(measured, key=lambda engine: measured[engine].median)
+    spread = measured[fastest]
+    return Verdict(case, goal, "met" if spread.low <= goal.at_most else "missed", spread, fastest)

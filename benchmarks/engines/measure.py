@@ -1,0 +1,243 @@
+"""Measures in the environment of one engine: reads a request a line, answers with a line of JSON.
+
+Requests: `{"case": NAME, "quick": false, "profile": false, "began": SECONDS}`. Whatever an engine prints goes nowhere.
+"""
+
+import cProfile
+import importlib
+import importlib.metadata
+import io
+import json
+import os
+import platform
+import pstats
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.engines import small_config
+from benchmarks.engines.case import Case
+from benchmarks.engines.cases import CASES
+from benchmarks.engines.job import LOG_EVERY, Job, Task
+from benchmarks.engines.stamps import Stamps
+
+_MODULES = {"onedl": "mmengine"}
+_DISTRIBUTIONS = {
+    "ignite": "pytorch-ignite",
+    "mmengine": "mmengine",
+    "onedl": "onedl-mmengine",
+    "lightning": "lightning",
+    "transformers": "transformers",
+}
+_EARLY, _LATE, _LAST = 1_000, 100_000, 1_000_000
+_WINDOW = 10_000
+Figures = dict[str, float]
+
+
+class Request:
+    """One measurement: a case, an engine's driver, and a folder."""
+
+    def __init__(self, case: Case, engine: str, folder: Path, *, quick: bool, began: float) -> None:
+        self.case, self.folder, self.quick, self.began = case, folder, quick, began
+        self.driver: Any = importlib.import_module(f"benchmarks.engines.drivers.{_MODULES.get(engine, engine)}")
+        self.job: Job = case.job_of(engine, quick=quick)
+
+    def task(self, looks: tuple[int, ...] = ()) -> Task:
+        return Task(self.job, self.folder, Stamps(self.job.iterations, looks))
+
+
+def train(request: Request) -> Figures:
+    task = request.task()
+    request.driver.train(task)
+    warm = max(LOG_EVERY, request.job.iterations // 10 // LOG_EVERY * LOG_EVERY)
+    return {"us": task.stamps.block_us(warm, request.job.iterations, LOG_EVERY)}
+
+
+def long(request: Request) -> Figures:
+    end = request.job.iterations
+    early, late = (min(_EARLY, end // 10), min(_LATE, end) - 1)
+    window = min(_WINDOW, end // 4)
+    task = request.task((early, late))
+    request.driver.train(task)
+    stamps = task.stamps
+    found = {
+        "us_start": stamps.block_us(early, early + window, LOG_EVERY),
+        "us_100k": stamps.block_us(late - window, late, LOG_EVERY),
+        "growth_mb": stamps.memory[late] - stamps.memory[early],
+    }
+    if end >= _LAST:
+        found["us_1m"] = stamps.block_us(end - window, end, LOG_EVERY)
+    return found
+
+
+def validate(request: Request) -> Figures:
+    rates = [request.driver.validate(request.task()) for _ in range(3)]
+    return {"us": statistics.median(rates) / request.job.iterations * 1e6}
+
+
+def segment(request: Request) -> Figures:
+    from benchmarks.engines.segmentation import Scenes
+
+    job = request.job
+    interval = 0 if request.case.name == "waiting" else 100
+    iterations = request.case.quick if request.quick else job.iterations
+    scenes = Scenes(
+        request.folder,
+        iterations=iterations,
+        val_interval=min(interval, iterations),
+        workers=job.workers or 0,
+        began=request.began,
+    )
+    request.driver.segment(scenes)
+    found = scenes.figures()
+    if interval and not request.quick and not scenes.has_reached:
+        raise RuntimeError(f"mIoU {found['mIoU']:.1f} after {iterations} iterations")
+    return found
+
+
+def imports(request: Request) -> Figures:
+    rounds = 2 if request.quick else 5
+    empty = _process_ms(rounds, "-c", "pass")
+    package = getattr(request.driver, "PACKAGE_IMPORT", "import torch")
+    found = {
+        "package_ms": _process_ms(rounds, "-c", package) - empty,
+        "names_ms": _process_ms(rounds, "-c", request.driver.IMPORT) - empty,
+        "torch_loaded": float(_answer(f"{package}\nimport sys\nprint(int('torch' in sys.modules))")),
+    }
+    if hasattr(request.driver, "HELP"):
+        found["help_ms"] = _process_ms(rounds, *request.driver.HELP)
+    return found
+
+
+def first_iteration(request: Request) -> Figures:
+    found = {"ms": request.driver.first_iteration(request.folder, **_without_preflight(request)) * 1e3}
+    if _without_preflight(request):
+        found["preflight_ms"] = request.driver.first_iteration(request.folder / "second", preflight=True) * 1e3
+    return found
+
+
+def config_load(request: Request) -> Figures:
+    path = small_config.write_large(request.folder)
+    taken = []
+    for _ in range(11):
+        began = time.perf_counter()
+        request.driver.load_config(path)
+        taken.append(time.perf_counter() - began)
+    return {"ms": statistics.median(taken[1:]) * 1e3}
+
+
+def saving(request: Request) -> Figures:
+    """The time of all iterations beyond as many of the median length, by the number of checkpoints within."""
+    task = request.task()
+    request.driver.train(task)
+    times, end, every = task.stamps.times, request.job.iterations, request.job.save_every
+    steps = [times[at + 1] - times[at] for at in range(every // 2, end - 1)]
+    saved = sum(1 for at in range(every // 2, end - 1) if (at + 1) % every == 0)
+    return {"ms": (sum(steps) - len(steps) * statistics.median(steps)) / saved * 1e3}
+
+
+def resume(request: Request) -> Figures:
+    found = {}
+    for name, iterations in (("ms_100", 100), ("ms_100k", request.job.iterations)):
+        folder = request.folder / name
+        folder.mkdir()
+        ahead = Task(_with(request.job, iterations), folder, Stamps(iterations))
+        checkpoint = request.driver.train_and_save(ahead)
+        taken = []
+        for number in range(3 if request.quick else 6):
+            again = folder / str(number)
+            again.mkdir()
+            task = Task(_with(request.job, iterations + 10), again, Stamps(iterations + 10))
+            taken.append(request.driver.resume(task, checkpoint))
+        found[name] = statistics.median(taken[1:]) * 1e3
+    return found
+
+
+KINDS: dict[str, Callable[[Request], Figures]] = {
+    each.__name__: each
+    for each in (train, long, validate, segment, imports, first_iteration, config_load, saving, resume)
+}
+
+
+def _with(job: Job, iterations: int) -> Job:
+    import dataclasses
+
+    return dataclasses.replace(job, iterations=iterations, save_every=iterations)
+
+
+def _without_preflight(request: Request) -> dict[str, bool]:
+    return {"preflight": False} if request.driver.__name__.endswith(".footplate") else {}
+
+
+def _process_ms(rounds: int, *arguments: str) -> float:
+    taken = []
+    for _ in range(rounds + 1):
+        began = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken[1:]) * 1e3
+
+
+def _answer(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    return done.stdout.strip().splitlines()[-1]
+
+
+def versions(engine: str) -> dict[str, str]:
+    """Returns what is installed here, by name."""
+    found = {"python": platform.python_version(), "torch": torch.__version__}
+    name = _DISTRIBUTIONS.get(engine)
+    if name is not None:
+        found[engine] = importlib.metadata.version(name)
+    return found
+
+
+def answer(engine: str, request: dict[str, Any]) -> dict[str, Any]:
+    """Measures once.
+
+    Returns:
+        `figures` and `versions`, or `error`; with `profile` the functions that took most of the time besides.
+    """
+    case = CASES[request["case"]]
+    profile = cProfile.Profile()
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            asked = Request(case, engine, Path(folder), quick=request["quick"], began=request["began"])
+            if request.get("profile"):
+                profile.enable()
+            figures = KINDS[case.kind](asked)
+            profile.disable()
+    except Exception:
+        return {"error": traceback.format_exc()}
+    found: dict[str, Any] = {"figures": figures, "versions": versions(engine)}
+    if request.get("profile"):
+        found["profile"] = _largest(profile)
+    return found
+
+
+def _largest(profile: cProfile.Profile) -> list[str]:
+    text = io.StringIO()
+    pstats.Stats(profile, stream=text).strip_dirs().sort_stats("tottime").print_stats(15)
+    return [line.rstrip() for line in text.getvalue().splitlines() if line.strip()]
+
+
+def main() -> None:
+    """Answers until stdin ends."""
+    engine = sys.argv[1]
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    out = os.fdopen(os.dup(1), "w")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    for line in sys.stdin:
+        print(json.dumps(answer(engine, json.loads(line))), file=out, flush=True)
+
+
+if __name__ == "__main__":
+    main()

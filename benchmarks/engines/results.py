@@ -1,0 +1,126 @@
+"""What was measured, kept in a file outside the checkout, so that a run goes on where it stopped."""
+
+import dataclasses
+import datetime
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines.environments import ROOT
+
+_PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tables.py", "gpu.py")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measurement:
+    """One answer of one engine."""
+
+    case: str
+    engine: str
+    round: int
+    figures: dict[str, float]
+
+
+class Results:
+    """All measurements of one state of the sources; they are written after each.
+
+    Args:
+        path: The file. Where it holds those of another state of the sources it is set aside as `NAME.old`.
+        keep: Take what the file holds, whatever it was measured with.
+    """
+
+    def __init__(self, path: Path, *, keep: bool = False) -> None:
+        self.path = path
+        self.measurements: list[Measurement] = []
+        self.errors: dict[str, str] = {}
+        self.versions: dict[str, dict[str, str]] = {}
+        self.profiles: dict[str, list[str]] = {}
+        self.about: dict[str, str] = {"sources": digest(), "commit": _commit(), **machine()}
+        if path.is_file():
+            self._read(json.loads(path.read_text(encoding="utf-8")), keep=keep)
+
+    def _read(self, held: dict[str, Any], *, keep: bool) -> None:
+        if not keep and held["about"]["sources"] != self.about["sources"]:
+            print(f"the sources have changed: earlier results are set aside as {self.path.name}.old")
+            self.path.replace(self.path.with_name(self.path.name + ".old"))
+            return
+        self.measurements = [Measurement(**each) for each in held["measurements"]]
+        self.versions, self.about, self.profiles = held["versions"], held["about"], held["profiles"]
+
+    def add(self, case: str, engine: str, number: int, answer: dict[str, Any]) -> None:
+        """Takes an answer and writes the file."""
+        if "error" in answer:
+            self.errors[f"{case}, {engine}"] = answer["error"]
+            return
+        self.measurements.append(Measurement(case, engine, number, answer["figures"]))
+        self.versions[engine] = answer["versions"]
+        if "profile" in answer:
+            self.profiles[case] = answer["profile"]
+        self.about["when"] = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC")
+        self.write()
+
+    def write(self) -> None:
+        """Writes the file whole."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        held = {
+            "about": self.about,
+            "versions": self.versions,
+            "measurements": [dataclasses.asdict(each) for each in self.measurements],
+            "profiles": self.profiles,
+        }
+        new = self.path.with_name(self.path.name + ".new")
+        new.write_text(json.dumps(held, indent=1), encoding="utf-8")
+        new.replace(self.path)
+
+    def has(self, case: str, engine: str, number: int) -> bool:
+        """Tells whether that was measured."""
+        return any((each.case, each.engine, each.round) == (case, engine, number) for each in self.measurements)
+
+    def by_round(self, case: str, engine: str, figure: str) -> dict[int, float]:
+        """Returns a figure of an engine by the number of its round."""
+        return {
+            each.round: each.figures[figure]
+            for each in self.measurements
+            if (each.case, each.engine) == (case, engine) and figure in each.figures
+        }
+
+
+def digest() -> str:
+    """Returns a digest of everything that has a part in the figures: footplate's sources and these, page left out."""
+    own = Path(__file__).parent
+    paths = sorted(
+        path
+        for folder in (ROOT / "src" / "footplate", own)
+        for path in folder.rglob("*")
+        if path.suffix in (".py", ".txt") and not (path.parent == own and path.name in _PAGE_FILES)
+    )
+    found = hashlib.sha256()
+    for path in paths:
+        found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
+    return found.hexdigest()[:16]
+
+
+def machine() -> dict[str, str]:
+    """Returns what the figures were measured on."""
+    info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
+    model = re.search(r"^model name\s*:\s*(.*)$", info, re.MULTILINE)
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
+    return {
+        "processor": model[1] if model else platform.machine(),
+        "cores": str(os.cpu_count()),
+        "memory": f"{memory:.0f} GB",
+        "system": f"{platform.system()} {platform.release().split('-')[0]}",
+        "load": f"{os.getloadavg()[0]:.1f}",
+    }
+
+
+def _commit() -> str:
+    done = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    return done.stdout.strip()

@@ -1,0 +1,121 @@
+"""Runs cases in turns: round by round, case by case, engine by engine."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.engines.case import Case
+from benchmarks.engines.process import MeasuringProcess
+from benchmarks.engines.results import Results
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Attributes:
+        cases: In their order.
+        engines: Who takes part.
+        rounds: How often each case is measured that names no number itself.
+        budget: The seconds after which nothing is begun that would not end in time.
+        quick: A trial with few iterations.
+    """
+
+    cases: Sequence[Case]
+    engines: Sequence[str]
+    rounds: int = 3
+    budget: float = float("inf")
+    quick: bool = False
+
+    def turns(self) -> Iterator[tuple[int, Case, list[str]]]:
+        """Yields round, case and engines: first one round of what is short, then what is long, then more rounds."""
+        for number in range(self.rounds):
+            due = [case for case in self.cases if number < (case.rounds or self.rounds)]
+            for case in sorted(due, key=lambda case: self._cost(case) > 120):
+                taking = [engine for engine in self.engines if engine in case.engines]
+                start = number % len(taking) if taking else 0
+                yield number, case, taking[start:] + taking[:start]
+
+    def _cost(self, case: Case) -> float:
+        return sum(case.estimate(engine) for engine in case.engines)
+
+
+class Runner:
+    """Carries a plan out.
+
+    Args:
+        plan: What to measure.
+        results: Where it goes; what is there already is not measured again.
+        python_of: The Python of an engine's environment.
+    """
+
+    def __init__(self, plan: Plan, results: Results, python_of: Callable[[str], Path]) -> None:
+        self._plan, self._results, self._python_of = plan, results, python_of
+        self._began = time.monotonic()
+        self._processes: dict[str, MeasuringProcess] = {}
+        self._round = 0
+        self.left_out: list[str] = []
+
+    def run(self) -> None:
+        """Measures everything that fits into the budget."""
+        try:
+            for number, case, engines in self._plan.turns():
+                if number != self._round:  # a fresh process lays its memory out anew
+                    self._close()
+                    self._round = number
+                for engine in engines:
+                    self._measure(number, case, engine)
+        finally:
+            self._close()
+
+    def profile(self, case: Case, engine: str) -> None:
+        """Takes a profile of a case whose goal is missed."""
+        process = self._started(case, engine)
+        answer = process.ask(case.name, quick=True, profile=True)
+        process.close()
+        self._results.profiles[case.name] = answer.get("profile", [answer.get("error", "")])
+        self._results.write()
+
+    def _measure(self, number: int, case: Case, engine: str) -> None:
+        if self._results.has(case.name, engine, number):
+            return
+        left = self._plan.budget - (time.monotonic() - self._began)
+        if not self._plan.quick and case.estimate(engine) > left:
+            self.left_out.append(f"{case.name}, {engine}, round {number + 1}")
+            return
+        began = time.monotonic()
+        answer = self._ask(case, engine)
+        self._results.add(case.name, engine, number, answer)
+        self._tell(number, case, engine, answer, time.monotonic() - began)
+
+    def _ask(self, case: Case, engine: str) -> dict[str, Any]:
+        if case.alone:
+            process = self._started(case, engine)
+            answer = process.ask(case.name, quick=self._plan.quick)
+            process.close()
+            return answer
+        if engine not in self._processes:
+            self._processes[engine] = self._started(case, engine)
+        answer = self._processes[engine].ask(case.name, quick=self._plan.quick)
+        if "error" in answer:
+            self._processes.pop(engine).close()
+        return answer
+
+    def _started(self, case: Case, engine: str) -> MeasuringProcess:
+        threads = 1 if self._plan.quick else case.threads
+        return MeasuringProcess(engine, self._python_of(engine), threads=threads)
+
+    def _close(self) -> None:
+        for process in self._processes.values():
+            process.close()
+        self._processes.clear()
+
+    def _tell(self, number: int, case: Case, engine: str, answer: dict[str, Any], seconds: float) -> None:
+        if "error" in answer:
+            words = "FAILED: " + answer["error"].strip().splitlines()[-1][:160]
+        else:
+            words = "  ".join(f"{name} {value:,.4g}" for name, value in answer["figures"].items())
+        spent = time.monotonic() - self._began
+        print(f"{spent:6.0f} s  round {number + 1}  {case.name:16} {engine:13} {words}  [{seconds:.1f} s]", flush=True)

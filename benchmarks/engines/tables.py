@@ -1,0 +1,97 @@
+"""Tables of the page, and of the terminal."""
+
+from collections.abc import Iterable, Sequence
+
+from benchmarks.engines.case import ENGINES, STEP, Case, Figure
+from benchmarks.engines.judge import BY_HAND, Lead, Spread, Verdict, ratio, value
+from benchmarks.engines.results import Results
+from benchmarks.engines.words import NAMES, STATES, pick, text
+
+
+def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Lays rows out as a table of Markdown."""
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Lays rows out for a terminal."""
+    every = [head, *rows]
+    widths = [max(len(row[at]) for row in every) for at in range(len(head))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in every
+    )
+
+
+def verdict_rows(verdicts: Iterable[Verdict], language: str) -> list[list[str]]:
+    """Returns a row for each goal: case, goal, what was measured, verdict."""
+    return [
+        [
+            pick(each.case.title, language),
+            pick(each.goal.text, language),
+            _measured(each, language),
+            pick(STATES[each.state], language),
+        ]
+        for each in verdicts
+    ]
+
+
+def lead_rows(found: Iterable[Lead], language: str) -> list[list[str]]:
+    """Returns a row for each case in which another engine is ahead."""
+    return [
+        [
+            pick(each.case.title, language),
+            pick(NAMES[each.engine], language),
+            f"{written(each.spread, 3)} ({text('rounds', language, count=each.spread.rounds)})",
+        ]
+        for each in found
+    ]
+
+
+def step_rows(cases: Iterable[Case], results: Results, language: str) -> list[list[str]]:
+    """Returns a row for each case of iterations: what one takes with each engine, and the ratios."""
+    rows = []
+    for case in cases:
+        if STEP in case.figures and any(value(results, case, engine, "us") for engine in ENGINES):
+            rows.append([pick(case.title, language), *(_step_cell(case, each, results) for each in ENGINES)])
+    return rows
+
+
+def figure_rows(case: Case, results: Results, language: str) -> list[list[str]]:
+    """Returns a row for each engine of a case: all its figures."""
+    return [
+        [pick(NAMES[engine], language), *(_figure_cell(case, engine, figure, results) for figure in case.figures)]
+        for engine in case.engines
+        if any(value(results, case, engine, figure.key) for figure in case.figures)
+    ]
+
+
+def written(spread: Spread, digits: int) -> str:
+    """Returns median and quartiles in words; a single value has none."""
+    if spread.rounds == 1:
+        return f"{spread.median:,.{digits}f}"
+    return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f} to {spread.high:,.{digits}f})".replace(" to ", "–")
+
+
+def _step_cell(case: Case, engine: str, results: Results) -> str:
+    taken = value(results, case, engine, "us")
+    if taken is None:
+        return ""
+    beside = ratio(results, case, engine, BY_HAND) if engine != BY_HAND else None
+    return f"{taken.median:,.0f}" + (f"<br>{written(beside, 3)}" if beside else "")
+
+
+def _figure_cell(case: Case, engine: str, figure: Figure, results: Results) -> str:
+    taken = value(results, case, engine, figure.key)
+    return "" if taken is None else f"{written(taken, figure.digits)} {figure.unit}".strip()
+
+
+def _measured(verdict: Verdict, language: str) -> str:
+    spread, goal = verdict.spread, verdict.goal
+    if spread is None:
+        return text("not_measured", language)
+    digits = 3 if goal.by in ("ratio", "fastest") else 2 if goal.unit in ("MB", "%") else 1
+    found = f"{written(spread, digits)} {goal.unit}".strip()
+    if verdict.beside and goal.by == "fastest":
+        found += f", {text('beside', language, engine=pick(NAMES[verdict.beside], language))}"
+    return found
