@@ -246,3 +246,14 @@ def test_persistent_workers_leave_at_once() -> None:
     del found
     gc.collect()
     assert time.perf_counter() - begin < 2.0  # torch waits 5 s for the worker of a loader that is part of a cycle
+
+
+@pytest.mark.parametrize(
+    ("drop_last", "start", "found"),
+    [(False, 0, [[0, 1, 2, 3], [4, 5, 6, 7], [8, 9]]), (True, 0, [[0, 1, 2, 3], [4, 5, 6, 7]]), (False, 2, [[8, 9]])],
+)
+def test_a_batch_sampler_of_torch_decides_what_a_batch_is(drop_last: bool, start: int, found: list[list[int]]) -> None:
+    sampler = DefaultSampler(range(10), shuffle=False)
+    loader = SampleLoader(range(10), batch_sampler=BatchSampler(sampler, 4, drop_last), collate_fn=list)
+    assert list(loader.batches(start=start)) == found
+    assert len(loader) == 2 + (not drop_last)

@@ -135,6 +135,9 @@ class _Plan(Sampler[BatchKey]):
         # Not the loader itself: in a cycle, persistent workers are joined only after seconds each.
         self.sampler, self.batch_sampler = loader.sampler, loader.batch_sampler
         self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
+        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # one that was given
+            self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
+            self.batch_size = self.batch_sampler.batch_size
         self.limit = limit
         self.epoch = 0
         self.start = 0

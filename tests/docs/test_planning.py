@@ -1,0 +1,17 @@
+"""The page on planning says what the code says."""
+
+from pathlib import Path
+
+import pytest
+
+from footplate.inspection.plan.published import PUBLISHED, Published, predicted_efficiency
+from tests.docs.pages import DOCS
+
+
+@pytest.mark.parametrize("path", [DOCS / "planning.md", DOCS / "planning.zh.md"], ids=lambda path: path.name)
+@pytest.mark.parametrize("published", PUBLISHED, ids=lambda each: each.name)
+def test_published_runs_stand_beside_their_prediction(path: Path, published: Published) -> None:
+    lines = path.read_text(encoding="utf-8").splitlines()
+    (line,) = [line for line in lines if line.startswith(f"| {published.name},")]
+    figures = [cell.strip() for cell in line.split("|")][-3:-1]
+    assert figures == [f"{100 * published.efficiency:.0f} %", f"{100 * predicted_efficiency(published):.0f} %"]
