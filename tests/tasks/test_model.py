@@ -34,7 +34,8 @@ def test_each_mode_has_a_method() -> None:
 def test_a_part_is_a_module_or_the_dict_of_one() -> None:
     layer = nn.Linear(1, 1)
     assert build_part("neck", layer) is layer
-    assert build_part("backbone", {"type": "SmallResNet", "in_channels": 1})(torch.zeros(2, 1, 8, 8))[0].shape == (2, 32, 4, 4)
+    built = build_part("backbone", {"type": "SmallResNet", "in_channels": 1})
+    assert built(torch.zeros(2, 1, 8, 8))[0].shape == (2, 32, 4, 4)
     with pytest.raises(UnknownNameError) as raised:
         build_part("backbone", {"type": "SmallResnet"})
     assert (raised.value.key, raised.value.suggestion) == ("backbone.type", "SmallResNet")
