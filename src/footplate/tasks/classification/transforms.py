@@ -3,12 +3,9 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-
-from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 from footplate.tasks.classification.sample import ClsDataSample
+from footplate.tasks.packing import as_planes, chosen, loaded
 
 _META_KEYS = (
     "sample_idx",
@@ -51,19 +48,14 @@ class PackInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a ClsDataSample."""
-        if self.input_key not in results:
-            raise DataError(
-                f"the pipeline has loaded no picture: there is no '{self.input_key}'", found=sorted(results)
-            )
-        image = np.asarray(results[self.input_key])
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        sample = ClsDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        image = loaded(results, self.input_key)
+        sample = ClsDataSample(metainfo=chosen(results, self.meta_keys))
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
         if "gt_score" in results:
             sample.set_gt_score(results["gt_score"])
-        sample.set_data({key: results[key] for key in self.algorithm_keys if key in results})
-        return {"inputs": torch.from_numpy(np.array(planes, order="C")), "data_samples": sample}
+        sample.set_data(chosen(results, self.algorithm_keys))
+        return {"inputs": as_planes(image), "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(input_key={self.input_key!r}, meta_keys={self.meta_keys})"

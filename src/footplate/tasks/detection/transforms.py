@@ -11,6 +11,7 @@ from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 from footplate.structures import InstanceData
 from footplate.tasks.detection.sample import DetDataSample
+from footplate.tasks.packing import as_planes, chosen, loaded
 
 _META_KEYS = (
     "img_id",
@@ -47,17 +48,13 @@ class PackDetInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a DetDataSample."""
-        if "img" not in results:
-            raise DataError("the pipeline has loaded no picture: there is no 'img'", found=sorted(results))
-        image = np.asarray(results["img"])
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        meta = {key: results[key] for key in self.meta_keys if key in results}
-        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **meta})
+        image = np.asarray(loaded(results))
+        sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
         if "gt_bboxes" in results:
             instances, ignored = self._instances(results)
             sample.gt_instances = instances[~ignored]
             sample.ignored_instances = instances[ignored]
-        return {"inputs": torch.from_numpy(np.ascontiguousarray(planes)), "data_samples": sample}
+        return {"inputs": as_planes(image), "data_samples": sample}
 
     def _instances(self, results: Mapping[str, Any]) -> tuple[InstanceData, npt.NDArray[np.bool_]]:
         boxes = np.asarray(results["gt_bboxes"], dtype=np.float32).reshape(-1, 4)

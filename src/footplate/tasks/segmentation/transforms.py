@@ -10,6 +10,7 @@ import torch
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 from footplate.structures import PixelData
+from footplate.tasks.packing import as_planes, chosen, loaded
 from footplate.tasks.segmentation.sample import SegDataSample
 
 _META_KEYS = (
@@ -45,18 +46,14 @@ class PackSegInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a SegDataSample."""
-        if "img" not in results:
-            raise DataError("the pipeline has loaded no picture: there is no 'img'", found=sorted(results))
-        image = np.asarray(results["img"])
-        planes = image[None] if image.ndim == 2 else image.transpose(2, 0, 1)
-        meta = {key: results[key] for key in self.meta_keys if key in results}
-        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **meta})
+        image = np.asarray(loaded(results))
+        sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
         if "gt_seg_map" in results:
             labels = np.asarray(results["gt_seg_map"]).astype(np.int64)
             if "num_classes" in results:
                 _check_labels(labels, results)
             sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels))
-        return {"inputs": torch.from_numpy(np.ascontiguousarray(planes)), "data_samples": sample}
+        return {"inputs": as_planes(image), "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(meta_keys={self.meta_keys})"

@@ -3,13 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
-import numpy as np
-import torch
-from torch import Tensor
-
 from footplate.data import Compose
-from footplate.errors import ArgumentError, DataError, at_key, check_count
+from footplate.errors import ArgumentError, at_key, check_count
 from footplate.registry import TRANSFORMS
+from footplate.tasks.packing import as_planes, chosen, loaded
 from footplate.tasks.selfsup.sample import Part, SelfSupDataSample
 
 
@@ -96,21 +93,15 @@ class PackSelfSupInputs:
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
         """Returns `inputs`, a list with a tensor ``(C, H, W)`` for each view, and `data_samples`."""
-        if self.key not in results:
-            raise DataError(f"the pipeline has loaded no picture: there is no '{self.key}'", found=sorted(results))
-        views = results[self.key] if isinstance(results[self.key], list) else [results[self.key]]
-        sample = SelfSupDataSample(metainfo={key: results[key] for key in self.meta_keys if key in results})
+        image = loaded(results, self.key)
+        views = image if isinstance(image, list) else [image]
+        sample = SelfSupDataSample(metainfo=chosen(results, self.meta_keys))
         if self.part is not None:
             sample.set_metainfo({"part": self.part})
         if "gt_label" in results:
             sample.set_gt_label(results["gt_label"])
-        sample.set_data({key: results[key] for key in self.data_keys if key in results})
-        return {"inputs": [_as_planes(view) for view in views], "data_samples": sample}
+        sample.set_data(chosen(results, self.data_keys))
+        return {"inputs": [as_planes(view) for view in views], "data_samples": sample}
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(key={self.key!r}, part={self.part!r})"
-
-
-def _as_planes(image: Any) -> Tensor:
-    pixels = np.asarray(image)
-    return torch.from_numpy(np.array(pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1), order="C"))
