@@ -1,19 +1,17 @@
 """LAMB: Adam with a rate of its own for each layer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError
-from footplate.optim.optimizers.trust import norms_of, scale_each
+from footplate.optim.optimizers.trust import LayerwiseOptimizer, norms_of, scale_each
 from footplate.registry import OPTIMIZERS
 
 
 @OPTIMIZERS.register_module()
-class LAMB(Optimizer):
+class LAMB(LayerwiseOptimizer):
     """Layer-wise adaptive moments for large batches.
 
     The update of a layer is `u = m / (sqrt(v) + eps) + weight_decay * w` with Adam's bias-corrected moments; it moves
@@ -59,19 +57,6 @@ class LAMB(Optimizer):
             "trust_clip": trust_clip,
         }
         super().__init__(params, settings)
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Takes one step; `closure`, if given, computes the loss again and returns it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [each for each in group["params"] if each.grad is not None]
-            if params:
-                self._step_group(group, params, [each.grad for each in params])
-        return loss
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         updates = self._adam(group, params, grads)

@@ -1,19 +1,17 @@
 """LARS: momentum SGD with a rate of its own for each layer."""
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError
-from footplate.optim.optimizers.trust import norms_of, scale_each
+from footplate.optim.optimizers.trust import LayerwiseOptimizer, norms_of, scale_each
 from footplate.registry import OPTIMIZERS
 
 
 @OPTIMIZERS.register_module()
-class LARS(Optimizer):
+class LARS(LayerwiseOptimizer):
     """Layer-wise adaptive rate scaling.
 
     The rate of a layer is `lr * eta * |w| / (|g| + weight_decay * |w| + eps)`, plainly `lr` where `|w|` or `|g|` is 0
@@ -63,19 +61,6 @@ class LARS(Optimizer):
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ArgumentError("nesterov needs a momentum and no dampening", key="nesterov", found=True)
         super().__init__(params, {**settings, "nesterov": nesterov, "lars_exclude": lars_exclude})
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Takes one step; `closure`, if given, computes the loss again and returns it."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            params = [each for each in group["params"] if each.grad is not None]
-            if params:
-                self._step_group(group, params, [each.grad for each in params])
-        return loss
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         decay = group["weight_decay"]
