@@ -3,8 +3,9 @@
     python benchmarks/options.py [--config fashion-seg] [--iters 24] [--rounds 3] [--threads 1] [--only NAME ...]
 
 Every round runs each option and, before it, the run without; the ratio is that of the mean iteration, data included,
-the first quarter of the iterations left out. Below 1 is faster. Beside it stands the same ratio of the processor time of
-the main process, which other work on the machine disturbs less. Figures are medians over the rounds, with their range.
+the first quarter of the iterations left out. Below 1 is faster. Beside it stands the same ratio of the main process'
+time on a processor, which other work on the machine disturbs less. Figures are medians over the rounds, with their
+range.
 """
 
 import argparse
