@@ -54,8 +54,9 @@ def save_parts(
         reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
         raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}") from cause
     except (RuntimeError, dist.DistError) as failed:  # of a process that is gone
-        reason = str(failed).partition("\n")[0]
-        raise CheckpointError(f"cannot save '{folder}': the other processes do not answer: {reason}") from failed
+        raise CheckpointError(
+            f"cannot save '{folder}': a process that takes part is gone or does not answer"
+        ) from failed
 
 
 def save_all_parts(state: Mapping[str, Any], parts: Sequence[Mapping[str, Part]], folder: str) -> None:
