@@ -107,7 +107,8 @@ def page() -> str:
         "",
         "## Data loaders",
         "",
-        "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes.",
+        "`train_dataloader`, `val_dataloader`, `test_dataloader`; any further argument of torch's DataLoader passes. "
+        "`cache`, 'memory' or 'device', keeps samples that fit.",
         "",
         *_table(_arguments(SampleLoader, skip=frozenset({"self", "seed", "options"}))),
     ]
