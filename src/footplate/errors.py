@@ -13,6 +13,7 @@
     ├── ArgumentError                 a value that makes no sense (also a ValueError)
     ├── DataError                     a sample or a data set
     ├── NonFiniteError                a loss, a gradient or a weight is NaN or infinite; exit code 3
+    ├── RankError                     processes that train together do not meet, do not agree, or one is lost
     ├── CheckpointError
     │   └── CheckpointDamagedError    the file is not what was written
     └── MissingExtraError             an optional package is not installed (also an ImportError)
@@ -170,6 +171,10 @@ class NonFiniteError(FootplateError):
     def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.iteration = iteration
+
+
+class RankError(FootplateError):
+    """Processes that train together do not meet, do not agree, or one of them is lost."""
 
 
 class CheckpointError(FootplateError):

@@ -24,6 +24,7 @@ def options(parser: argparse.ArgumentParser) -> list[str]:
 
 
 CONFIG = ["-h/--help", "CONFIG", "--set", "--cfg-options"]
+LAUNCHING = ["--launcher", "--nproc", "--max-restarts", "--local-rank/--local_rank"]
 
 
 def test_the_command_line() -> None:
@@ -36,11 +37,12 @@ def test_the_command_line() -> None:
         "--resume",
         "--amp",
         "--seed",
-        "--launcher",
+        *LAUNCHING,
         "--no-preflight",
+        "--trust",
         "--debug",
     ]
-    assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", "--debug"]
+    assert found["test"] == [*CONFIG, "CHECKPOINT", "--work-dir", *LAUNCHING, "--trust", "--debug"]
     assert found["recipes"] == ["-h/--help", "--debug"]
     assert set(found) >= {"train", "test", "recipes", "explain", "diff", "checkpoint"}
 
@@ -69,7 +71,7 @@ def test_the_version(footplate: Command) -> None:
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),
         (["train", "a.py", "--seed", "x"], "footplate train: error: argument --seed: invalid int value: 'x'"),
         (["test", "a.py"], "footplate test: error: the following arguments are required: CHECKPOINT"),
-        (["train", "a.py", "--launcher", "slrm"], "footplate train: error: there is no 'slrm'"),
+        (["train", "a.py", "--launcher", "slrm"], "footplate train: error: there is no 'slrm': did you mean 'slurm'?"),
         (["train", "a.py", "--resum"], None),
     ],
 )

@@ -47,7 +47,9 @@ def test_all_ranks_stop_in_the_same_iteration_and_go_on_bit_for_bit(
 ) -> None:
     whole = on_ranks(2, run, tmp_path / "whole")
     told = on_ranks(2, run, tmp_path / "told", Send(signal.SIGTERM, rank, 3))
-    assert [each[:2] for each in told] == [(143, 10)] * 2
+    assert told[0][:2] == told[1][:2]
+    assert told[0][0] == 143
+    assert 4 <= told[0][1] <= 10
     assert (tmp_path / "told/last_checkpoint").read_text() == str(tmp_path / "told/on_signal.pth")
     resumed = on_ranks(2, _resumed, tmp_path / "told")
     assert resumed == whole

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, choose_work_dir, read_config
 
 
@@ -18,15 +19,22 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_config(parser)
     parser.add_argument("--work-dir", metavar="DIR", help="where the run would write")
     parser.add_argument("--no-run", action="store_true", help="stop before data and weights are touched")
+    add_launcher(parser)
     parser.set_defaults(run=run)
     return parser
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks."""
+    from footplate.distributed import rank_of_environment
     from footplate.inspection.check import check
 
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
-    sys.stdout.write(check(cfg, run=not arguments.no_run))
+    choose_launcher(arguments, cfg)
+    if starts_processes(arguments):
+        return start_processes(arguments, cfg)
+    told = check(cfg, run=not arguments.no_run)
+    if not rank_of_environment():
+        sys.stdout.write(told)
     return 0

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from footplate import __version__
+from footplate.cli.ranks import with_others
 from footplate.errors import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -80,15 +81,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         mistake in what was given; 3 for a loss that is not finite; 4 for a run that trained to its end but could not
         save it; 130 or 143 when a signal ended it.
     """
-    arguments = build_parser().parse_args(argv)
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
+    arguments = build_parser().parse_args(argv)
+    arguments.words = list(sys.argv[1:] if argv is None else argv)
     debug = getattr(arguments, "debug", False)
     # A config's custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     try:
-        code: int = arguments.run(arguments)
+        code = with_others(lambda: int(arguments.run(arguments)), quiet=not debug)
     except KeyboardInterrupt:
         if debug:
             raise

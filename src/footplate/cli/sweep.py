@@ -48,9 +48,11 @@ def run(arguments: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
+    from footplate.cli.launching import refuse_launchers
     from footplate.errors import check_count
     from footplate.inspection.sweep.space import parse_parameter
 
+    refuse_launchers("sweep")
     check_count("--trials", arguments.trials)
     check_count("--workers", arguments.workers)
     check_count("--seed", arguments.seed, least=0)

@@ -5,6 +5,7 @@ import os
 import sys
 from typing import Any
 
+from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 
 
@@ -16,6 +17,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add_config(parser)
     parser.add_argument("checkpoint", metavar="CHECKPOINT", help="a checkpoint of the model")
     parser.add_argument("--work-dir", metavar="DIR", help="where metrics and pictures go")
+    add_launcher(parser)
     add_trust(parser)
     parser.set_defaults(run=run)
     return parser
@@ -26,6 +28,9 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint
+    choose_launcher(arguments, cfg)
+    if starts_processes(arguments):
+        return start_processes(arguments, cfg)
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
 

@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     )
     parser.add_argument("--amp", action="store_true", help="train in mixed precision")
     parser.add_argument("--seed", metavar="N", type=int, help="the seed of all random generators")
-    parser.add_argument("--launcher", choices=("none", "pytorch"), help="who started the processes")
+    add_launcher(parser)
     parser.add_argument(
         "--no-preflight", action="store_true", help="begin without saving, loading and validating once on trial"
     )
@@ -46,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     _apply(arguments, cfg)
+    if starts_processes(arguments):
+        return start_processes(arguments, cfg)
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.static import check_config
@@ -105,10 +108,7 @@ def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
         cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": arguments.seed}
     if arguments.amp:
         _use_mixed_precision(cfg)
-    if arguments.launcher is not None:
-        cfg["launcher"] = arguments.launcher
-    elif "LOCAL_RANK" in os.environ and not cfg.get("launcher"):
-        cfg["launcher"] = "pytorch"
+    choose_launcher(arguments, cfg)
 
 
 def _use_mixed_precision(cfg: "Config") -> None:

@@ -1,5 +1,6 @@
 """Ranks and what they share, over torch.distributed; on one process everything is the identity."""
 
+from footplate.distributed.agreement import check_same_parameters, check_same_weights
 from footplate.distributed.collectives import (
     barrier,
     broadcast_object,
@@ -14,11 +15,15 @@ from footplate.distributed.collectives import (
     told_by_first,
 )
 from footplate.distributed.launch import initialize
+from footplate.distributed.launchers import LAUNCHERS, rank_of_environment
 from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
 
 __all__ = [
+    "LAUNCHERS",
     "barrier",
     "broadcast_object",
+    "check_same_parameters",
+    "check_same_weights",
     "collect_results",
     "gather_objects",
     "get_rank",
@@ -29,6 +34,7 @@ __all__ = [
     "is_main_process",
     "is_model_wrapper",
     "master_only",
+    "rank_of_environment",
     "share_of",
     "told_by_first",
     "unwrap_model",

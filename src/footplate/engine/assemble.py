@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from footplate.data import build_dataloader
-from footplate.distributed import wrap_model
+from footplate.distributed import check_same_parameters, wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
 from footplate.engine.hook import Hook
 from footplate.engine.hook_list import HookList
@@ -22,6 +22,7 @@ from footplate.visualization import Visualizer
 if TYPE_CHECKING:
     from footplate.engine.loops import BaseTrainLoop
     from footplate.engine.runner import Runner
+
 
 _PHASES = {
     "training": ("train_dataloader", "train_cfg", "optim_wrapper"),
@@ -140,6 +141,7 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
                 key="model",
                 notes=["derive it from BaseModel"],
             )
+    check_same_parameters(model)
     model = made_fast(model.to(runner.device), compile=sections["compile"], channels_last=sections["channels_last"])
     return wrap_model(
         model,

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
-from footplate.records import NOT_SHOWN, describe_environment, logging_to
+from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -23,13 +23,16 @@ def opened(
 ) -> Iterator[None]:
     """Makes the folder of the run and logs into it while the block runs; nothing is written before.
 
+    Ranks other than the first write nothing but their errors, into files of their own.
+
     Args:
         runner: The runner.
         said_before: What was logged before there was a file for it.
         log_file: How large the log's file may become, see `Runner`.
     """
     if not is_main_process():
-        yield
+        with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")):
+            yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)
     path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")

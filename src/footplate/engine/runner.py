@@ -15,6 +15,7 @@ from footplate.config import Config, check_keys
 from footplate.data import naming_lost_workers
 from footplate.distributed import (
     broadcast_object,
+    check_same_weights,
     get_rank,
     get_world_size,
     initialize_weights,
@@ -31,8 +32,10 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.opening import opened
 from footplate.engine.parts import Parts
 from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests
+from footplate.engine.together import name_run, together
 from footplate.errors import ArgumentError, at_key, located
 from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
@@ -68,7 +71,7 @@ class Runner(Parts):
         load_from: A checkpoint whose weights to begin with.
         resume: Go on from the newest whole checkpoint in `work_dir`, or from `load_from`; "auto" looks into
             `work_dir` first, and where nothing is there begins with the weights of `load_from`.
-        launcher: "none" or "pytorch" (torchrun).
+        launcher: Who started the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
         log_processor: Makes log lines.
         log_level: "INFO", "WARNING" ...
@@ -151,10 +154,12 @@ class Runner(Parts):
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
+        name_run(self)
         self.message_hub = MessageHub(self.experiment_name)
         MessageHub.keep_instance(self.message_hub)
         self.logger = logging.getLogger("footplate")
-        self.load_from, self.should_resume = load_from, resume
+        self._restart = Restart(self.home, self.work_dir)
+        self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
         self._events: list[str] = []
         self._loaded = False
         self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
@@ -226,11 +231,14 @@ class Runner(Parts):
             if is_main_process():
                 stack.enter_context(locked(self.work_dir))
             stack.enter_context(self._opened())
+            stack.callback(self.saver.settle)
+            stack.enter_context(together())
+            self._restart.note()
+            check_same_weights(self.model)
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
             self.call_hook("before_run")
-            stack.callback(self.saver.settle)
             if self._sections["preflight"]:
                 look_ahead(self)
             with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
@@ -365,7 +373,7 @@ class Runner(Parts):
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume()
-        with self._opened():
+        with self._opened(), together():
             self.call_hook("before_run")
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()

@@ -12,6 +12,7 @@ import torch
 
 from footplate import storage
 from footplate.distributed import broadcast_object, get_rank, initialize
+from footplate.engine.together import begin_watch
 from footplate.errors import ArgumentError, nearest
 
 _logger = logging.getLogger("footplate.engine")
@@ -24,8 +25,8 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
 
     Args:
         env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
-            `timeout` in seconds), `resource_limit` (open files).
-        launcher: "none" or "pytorch".
+            `timeout` in seconds, `port`), `resource_limit` (open files).
+        launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -34,6 +35,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         if key not in _ENVIRONMENT:
             raise ArgumentError(f"env_cfg has no '{key}'", key=f"env_cfg.{key}", suggestion=nearest(key, _ENVIRONMENT))
     initialize(launcher, env_cfg.get("dist_cfg"))
+    begin_watch(env_cfg.get("dist_cfg"))
     if env_cfg.get("cudnn_benchmark"):
         torch.backends.cudnn.benchmark = True
     if env_cfg.get("resource_limit"):

@@ -4,6 +4,7 @@ import logging
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -13,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from footplate.checkpoint import write_pointer
-from footplate.distributed import is_distributed
+from footplate.distributed import get_rank, is_distributed, watch
 from footplate.engine.hook import Hook
 
 if TYPE_CHECKING:
@@ -23,6 +24,11 @@ _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
+_BETWEEN_QUESTIONS = 1.0  # seconds
+
+
+class LeavingError(Exception):
+    """Ends a run on purpose, on all ranks at once."""
 
 
 class Interrupted(SystemExit):
@@ -84,21 +90,34 @@ class Requests:
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a worker, forked from this process: it ends with its loader
+        mine = watch.current() if self._together else None
+        if mine is not None and mine.ending:
+            return  # whoever started the processes ends those that are left when one has failed
         name = signal.Signals(number).name
         if self._asked is not None:
             os.write(2, f"{name} again: leaving at once, nothing more is saved\n".encode())
             os._exit(128 + number)
-        os.write(2, f"{name}: finishing the iteration, then saving; once more leaves at once\n".encode())
+        if get_rank() == 0:
+            os.write(2, f"{name}: finishing the iteration, then saving; once more leaves at once\n".encode())
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True
 
-    def agree(self, device: torch.device) -> None:
-        """Lets all ranks know what any was asked for; each calls this in the same iteration."""
-        wishes = torch.tensor([self._asked or 0, int(self.save)], device=device)
+    def agree(self, device: torch.device, pause: int = 1) -> int:
+        """Lets all ranks know what any was asked for; each calls this in the same iteration.
+
+        Args:
+            device: Where what they tell each other is put.
+            pause: How many iterations this rank would let pass until the next time.
+
+        Returns:
+            How many pass, the same on all: the least that any would.
+        """
+        wishes = torch.tensor([self._asked or 0, int(self.save), -pause], device=device)
         dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        stop, save = wishes.tolist()
+        stop, save, least = wishes.tolist()
         self.stop, self.save, self.pending = stop or None, bool(save), self.pending or bool(stop or save)
+        return -int(least)
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
@@ -108,21 +127,31 @@ class Requests:
 class AgreementHook(Hook):
     """Has all ranks answer a request in the same iteration, whichever of them was asked.
 
+    They ask each other about once a second, so that a batch system need not wait for ten long iterations, and after
+    every iteration where each takes longer.
+
     Args:
-        interval: Iterations between two questions.
+        interval: The most iterations between two questions.
     """
 
     priority = "LOWEST"
 
     def __init__(self, interval: int = 10) -> None:
         self.interval = interval
+        self._pause, self._left = 1, 1
+        self._since = time.monotonic()
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Asks the other ranks at the interval."""
-        if (runner.iter + 1) % self.interval == 0:
-            runner.requests.agree(runner.device)
+        """Asks the other ranks when it is time."""
+        self._left -= 1
+        if self._left == 0:
+            now = time.monotonic()
+            fitting = int(self._pause * _BETWEEN_QUESTIONS / max(now - self._since, 1e-3))
+            wanted = max(1, min(fitting, 2 * self._pause, self.interval))
+            self._pause = self._left = runner.requests.agree(runner.device, wanted)
+            self._since = now
 
 
 def answer_requests(runner: "Runner") -> None:

@@ -16,6 +16,7 @@ from footplate.checkpoint import readable_size
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
+from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config
 from footplate.errors import CheckpointError, FootplateError, located
 from footplate.inspection.largest import Largest, largest_batch
@@ -136,7 +137,7 @@ def _validate(runner: Runner, batch: Any) -> tuple[float, list[str]]:
     return seconds, []
 
 
-class _EnoughError(Exception):
+class _EnoughError(LeavingError):
     """The iterations of the trial are done."""
 
 

@@ -118,6 +118,31 @@ def logging_to(
             handler.close()
 
 
+class _ErrorFileHandler(logging.FileHandler):
+    """Makes file and folder when the first error comes."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding="utf-8", delay=True)
+        self.setLevel(logging.ERROR)
+        self.setFormatter(_FORMAT)
+
+    def _open(self) -> Any:
+        os.makedirs(os.path.dirname(self.baseFilename), exist_ok=True)
+        return super()._open()
+
+
+@contextmanager
+def errors_to(path: str) -> Iterator[None]:
+    """Writes the log's errors to the file `path`, which is there once there is one, for the duration of a block."""
+    handler = _ErrorFileHandler(path)
+    logging.getLogger(_NAME).addHandler(handler)
+    try:
+        yield
+    finally:
+        logging.getLogger(_NAME).removeHandler(handler)
+        handler.close()
+
+
 _MOST_MB = 1e9  # a larger file fits on no disk, and infinity into no whole number
 
 

@@ -1,0 +1,185 @@
+"""The place on the first rank where the others tell how they are."""
+
+import hmac
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.distributed.lines import Line
+from footplate.distributed.verdicts import Failure, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
+
+_TO_BE_ALIKE = 0.3  # seconds in which others may say the same
+_TO_DIE = 0.2  # seconds for others to tell where they are
+_TO_FOLLOW = 2.0  # seconds in which the cause of an error that may only follow from another comes
+_TO_ANSWER = 1.0
+_TICK = 0.05
+
+
+class Hub(threading.Thread):
+    """Listens to all ranks, and tells all of them once why they end.
+
+    A rank whose connection ends while it is at work has died: the operating system closes what a process leaves
+    open. An error that may only follow from what happened elsewhere waits a moment for its cause.
+
+    Args:
+        server: A socket that listens.
+        token: What those who may speak know.
+        world: How many ranks there are.
+        limit: The seconds that a rank may wait for others.
+    """
+
+    def __init__(self, server: socket.socket, token: str, world: int, limit: float) -> None:
+        super().__init__(name="footplate-hub", daemon=True)
+        self._server, self._token, self._world, self._limit = server, token, world, limit
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(server, selectors.EVENT_READ)
+        self._lines: dict[int, Line] = {}
+        self._hosts: dict[int, str] = {}
+        self._at_work: set[int] = set()
+        self._failures: list[Failure] = []
+        self._dead: dict[int, str] = {}
+        self._places: dict[int, Place] = {}
+        self._until: float | None = None
+        self._stuck = False
+        self._quiet_until = 0.0
+        self._decided = False
+
+    def run(self) -> None:
+        """Listens until the process ends."""
+        while True:
+            for key, _ in self._selector.select(_TICK if self._until is not None else None):
+                if key.fileobj is self._server:
+                    connection, _ = self._server.accept()
+                    self._selector.register(Line(connection), selectors.EVENT_READ)
+                else:
+                    self._hear(key.fileobj, key.data)  # type: ignore[arg-type]  # what was registered above
+            if self._until is not None and (time.monotonic() >= self._until or self._all_answered()):
+                self._conclude()
+
+    def close(self) -> None:
+        """Closes, in a process that was forked from this one, what is not its own."""
+        self._server.close()
+        for line in self._lines.values():
+            line.close()
+
+    def _hear(self, line: Line, rank: int | None) -> None:
+        messages = line.receive()
+        if messages is None:
+            self._selector.unregister(line)
+            line.close()
+            if rank is not None:
+                self._gone(rank)
+            return
+        for message in messages:
+            if rank is not None:
+                getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
+            elif message.get("kind") == "hello" and hmac.compare_digest(str(message.get("token")), self._token):
+                rank = self._welcome(line, message["rank"], message["host"])
+            else:
+                self._selector.unregister(line)
+                line.close()
+                return
+
+    def _welcome(self, line: Line, rank: int, host: str) -> int:
+        self._selector.modify(line, selectors.EVENT_READ, rank)
+        self._lines[rank], self._hosts[rank] = line, host
+        self._at_work.add(rank)
+        if len(self._lines) == self._world:
+            self._tell("hosts", hosts=self._hosts)
+        return rank
+
+    def _on_begin(self, rank: int) -> None:
+        self._at_work.add(rank)
+
+    def _on_done(self, rank: int) -> None:
+        self._at_work.discard(rank)
+        if rank == 0:
+            self._tell("leaving")
+
+    def _on_failed(self, rank: int, place: Any, **content: Any) -> None:
+        failure = Failure(place=Place(*place), **content)
+        self._failures.append(failure)
+        self._places[rank] = failure.place
+        self._decide_within(_TO_FOLLOW if failure.follows else _TO_BE_ALIKE)
+
+    def _on_stuck(self, rank: int, place: Any, over: bool) -> None:
+        self._stuck = self._stuck or over
+        self._places[rank] = Place(*place)
+        self._decide_within(_TO_ANSWER)
+
+    def _on_place(self, rank: int, place: Any) -> None:
+        self._places[rank] = Place(*place)
+
+    def _gone(self, rank: int) -> None:
+        host = self._hosts[rank]
+        del self._lines[rank], self._hosts[rank]
+        self._places.pop(rank, None)
+        told = any(each.place.rank == rank for each in self._failures)
+        if rank in self._at_work and not told:
+            self._dead[rank] = host
+            self._decide_within(_TO_DIE)
+
+    def _decide_within(self, seconds: float) -> None:
+        """Asks all where they are, and concludes after that time at the latest."""
+        if self._decided:
+            return
+        until = time.monotonic() + seconds
+        if self._until is None:
+            self._places = {rank: place for rank, place in self._places.items() if self._failed(rank)}
+            self._tell("where", ending=bool(self._failures or self._dead))
+        elif self._failures or self._dead:
+            self._tell("ending")
+        self._until = until if self._until is None else min(until, self._until)
+
+    def _all_answered(self) -> bool:
+        return not self._failures and not self._dead and self._places.keys() >= self._lines.keys()
+
+    def _failed(self, rank: int) -> bool:
+        return any(each.place.rank == rank for each in self._failures)
+
+    def _conclude(self) -> None:
+        self._until = None
+        places = [place for _, place in sorted(self._places.items())]
+        verdict = self._verdict(places)
+        if verdict is not None:
+            self._decided = True
+            self._tell("verdict", verdict=verdict)
+        else:
+            waited = max((each.seconds for each in places), default=0.0)
+            line, now = of_waiting(places, waited), time.monotonic()
+            if line and now >= self._quiet_until and 0 in self._lines:
+                self._lines[0].send("warning", line=line)
+                self._quiet_until = now + waited / 2  # each of those that wait has asked
+        self._stuck = False
+
+    def _verdict(self, places: list[Place]) -> Verdict | None:
+        first = next((each for each in self._failures if not each.follows), None)
+        if first is not None:
+            alike = [each.place.rank for each in self._failures if each.text == first.text]
+            return on_failure(first, alike, self._world, self._hosts)
+        if self._dead:
+            return on_death(self._dead, places, self._hosts)
+        silent = [rank for rank in self._lines if rank not in self._places]
+        waited = max((each.seconds for each in places if each.waits), default=0.0)
+        late = [each for each in places if not each.waits]
+        apart = bool(late or silent) or len({str(each) for each in places}) > 1
+        if apart and (self._stuck or (self._failures and waited > self._limit / 2)):
+            return on_waiting(places, waited, silent, self._hosts)
+        if self._failures:
+            first = self._failures[0]
+            alike = [each.place.rank for each in self._failures if each.text == first.text]
+            return on_failure(first, alike, self._world, self._hosts)
+        return None
+
+    def _tell(self, kind: str, **content: Any) -> None:
+        """Tells all, this rank last: when it hears it, it is on its way to the others."""
+        for rank in sorted(self._lines, reverse=True):
+            self._lines[rank].send(kind, **content)
+
+
+def hosts_of(told: Mapping[str, str]) -> dict[int, str]:
+    """Returns machines by rank from what came as JSON."""
+    return {int(rank): host for rank, host in told.items()}

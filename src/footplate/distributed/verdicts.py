@@ -1,0 +1,192 @@
+"""What users read when one of several processes fails, dies or keeps the others waiting."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+_MOST_LINES = 8
+_MOST_PLACES = 4
+_WHY = "a SIGKILL without a word is how the kernel ends what takes too much memory: dmesg tells"
+
+
+class Place(NamedTuple):
+    """Where a rank is.
+
+    Attributes:
+        rank: Its number.
+        host: Its machine.
+        phase: What it is at: "data loading", "backward pass" ...
+        iteration: In which iteration, counted from 1; None before and after training.
+        waits: Whether it waits for the others there.
+        seconds: How long it has been there.
+        line: The line of code that it is at, "file:line".
+    """
+
+    rank: int
+    host: str
+    phase: str = "start"
+    iteration: int | None = None
+    waits: bool = False
+    seconds: float = 0.0
+    line: str = ""
+
+    def __str__(self) -> str:
+        return self.phase if self.iteration is None else f"{self.phase} of iteration {self.iteration}"
+
+
+class Failure(NamedTuple):
+    """An error of a rank.
+
+    Attributes:
+        place: Where it came.
+        text: What it says.
+        code: The exit code that it asks for.
+        follows: Whether it may only follow from what happened to another rank.
+        log: The file that holds the traceback, "" for none.
+    """
+
+    place: Place
+    text: str
+    code: int
+    follows: bool = False
+    log: str = ""
+
+
+class Verdict(NamedTuple):
+    """Why all ranks end.
+
+    Attributes:
+        text: What users read.
+        code: The exit code of all.
+        speakers: The ranks that say it: one on each machine.
+        ranks: Those whom it is about.
+    """
+
+    text: str
+    code: int
+    speakers: Sequence[int]
+    ranks: Sequence[int]
+
+
+def name_ranks(ranks: Iterable[int]) -> str:
+    """Returns "rank 2", or "ranks 0-2, 5".
+
+    >>> name_ranks([0, 1, 2, 5])
+    'ranks 0-2, 5'
+    """
+    ordered = sorted(ranks)
+    spans: list[list[int]] = []
+    for each in ordered:
+        if spans and spans[-1][1] == each - 1:
+            spans[-1][1] = each
+        else:
+            spans.append([each, each])
+    words = [
+        f"{first}" if first == last else f"{first}{'-' if last - first > 1 else ', '}{last}" for first, last in spans
+    ]
+    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(words)}"
+
+
+def on_failure(first: Failure, alike: Collection[int], world: int, hosts: Mapping[int, str]) -> Verdict:
+    """Returns what is said when a rank raised an error.
+
+    Args:
+        first: The first error of the first rank.
+        alike: The ranks that say the same.
+        world: How many ranks there are.
+        hosts: The machines of those that are alive.
+    """
+    place, lines = first.place, first.text.split("\n")
+    if len(alike) < world:
+        who = name_ranks(alike)
+        if place.iteration is None:
+            lines[0] = f"{who} on {place.host} failed at {place.phase}: {lines[0]}"
+        else:
+            lines[0] = f"{who} on {place.host} failed in iteration {place.iteration}, {place.phase}: {lines[0]}"
+    lines += [f"  traceback: {first.log}"] if first.log else []
+    return Verdict(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
+
+
+def on_death(dead: Mapping[int, str], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
+    """Returns what is said when processes ended without a word.
+
+    Args:
+        dead: The machines of the ranks that did.
+        places: Where the others are.
+        hosts: The machines of those that are alive.
+    """
+    about = [each.iteration for each in places if each.iteration is not None]
+    near = f" near iteration {max(about)}" if about else ""
+    who = f"{name_ranks(dead)} on {', '.join(sorted(set(dead.values())))}"
+    lines = [f"{who} died without a word{near}", f"  {_WHY}"]
+    lines += [f"  {name_ranks(hosts)} ended with {'it' if len(dead) == 1 else 'them'}"] if hosts else []
+    return Verdict(_joined(lines), 137, _speakers(hosts), sorted(dead))
+
+
+def on_waiting(places: Sequence[Place], limit: float, silent: Collection[int], hosts: Mapping[int, str]) -> Verdict:
+    """Returns what is said when ranks waited for each other for too long.
+
+    Args:
+        places: Where they are.
+        limit: The seconds that they may wait.
+        silent: Ranks that do not answer.
+        hosts: The machines of those that are alive.
+    """
+    missing = [each for each in places if not each.waits]
+    waiting = [each for each in places if each.waits]
+    who = f"{name_ranks([*(each.rank for each in missing), *silent])}" if missing or silent else ""
+    late = f"{name_ranks(each.rank for each in waiting)} waited for {who or 'each other'} for {limit:.0f} s"
+    lines = [late, *(f"  {line}" for line in _lines_of(missing, with_line=True))]
+    lines += [f"  {name_ranks(silent)}: no answer, machine or process are gone or stopped"] if silent else []
+    lines += [f"  {line}" for line in _lines_of(waiting, with_line=not missing and not silent)]
+    lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
+    ranks = sorted(each.rank for each in missing) + sorted(silent)
+    return Verdict(_joined(lines), 1, _speakers(hosts), ranks)
+
+
+def of_waiting(places: Sequence[Place], seconds: float) -> str:
+    """Returns the line that is logged while ranks wait, "" where nobody keeps anybody waiting."""
+    waiting = [each for each in places if each.waits and each.seconds >= seconds / 2]
+    missing = [each for each in places if not each.waits]
+    groups = _grouped(waiting)
+    if not waiting or (not missing and len(groups) == 1):
+        return ""
+    told = [
+        f"{name_ranks(each.rank for each in group)} on {group[0].host}: in {group[0]} "
+        f"for {max(each.seconds for each in group):.0f} s"
+        for group in _grouped(missing)[:_MOST_PLACES]
+    ]
+    told += [f"{name_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MOST_PLACES]]
+    return "; ".join(told)
+
+
+def _lines_of(places: Sequence[Place], *, with_line: bool) -> list[str]:
+    """One line for all that are at the same place."""
+    lines = []
+    for group in _grouped(places)[:_MOST_PLACES]:
+        hosts = sorted({each.host for each in group})
+        where = f" on {hosts[0]}" if len(hosts) == 1 else ""
+        line = f", {group[0].line}" if with_line and group[0].line else ""
+        seconds = max(each.seconds for each in group)
+        lines.append(f"{name_ranks(each.rank for each in group)}{where}: {group[0]} for {seconds:.0f} s{line}")
+    return lines
+
+
+def _grouped(places: Sequence[Place]) -> list[list[Place]]:
+    groups: dict[tuple[Any, ...], list[Place]] = {}
+    for each in places:
+        groups.setdefault((each.iteration, each.phase), []).append(each)
+    return list(groups.values())
+
+
+def _speakers(hosts: Mapping[int, str], first: int | None = None) -> list[int]:
+    """One rank of each machine, on its own machine the one that failed."""
+    chosen: dict[str, int] = {}
+    for rank in sorted(hosts, reverse=True):
+        chosen[hosts[rank]] = rank
+    if first is not None and first in hosts:
+        chosen[hosts[first]] = first
+    return sorted(chosen.values())
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(lines[:_MOST_LINES])

@@ -1,0 +1,247 @@
+"""Each rank's own watch: it tells the others when this one fails, and ends this one when another did.
+
+Nothing of it is in the training loop. A thread beside it looks once a second at the stack of the main thread, and
+sends nothing as long as that moves on.
+"""
+
+import atexit
+import contextlib
+import multiprocessing.util
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable
+from select import select
+from traceback import walk_stack, walk_tb
+from types import FrameType
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
+from footplate.distributed.hub import Hub, hosts_of
+from footplate.distributed.lines import Line
+from footplate.distributed.verdicts import Failure, Place, Verdict, on_death
+from footplate.errors import RankError
+
+_TO_JOIN = 10.0
+_TO_LEAVE = 2.0  # seconds that the main thread has to come to its end by itself
+_TO_BE_JUDGED = 8.0
+_FIRST_WARNING = 30.0
+_TO_BE_HEARD = 1.0
+
+Stack = list[tuple[FrameType, int]]
+Look = Callable[[Stack], tuple[str, bool, str]]
+_current: "Watch | None" = None
+
+
+class Watch(threading.Thread):
+    """Tells the others how this rank is, and this rank how the others are.
+
+    Args:
+        line: The connection to the hub.
+        limit: The seconds that a rank may wait for others.
+        look: Tells of a stack, frames and their lines with the outermost first, what it is at, whether that waits for
+            others, and the line of code.
+    """
+
+    def __init__(self, line: Line, *, limit: float, look: Look) -> None:
+        super().__init__(name="footplate-watch", daemon=True)
+        self.group = dist.group.WORLD
+        self.rank, self.world, self.host = get_rank(), get_world_size(), socket.gethostname()
+        self.verdict: Verdict | None = None
+        self.ending = False
+        self.iteration: Callable[[], int | None] = lambda: None
+        self.path = ""
+        self.warn: Callable[[str], None] = lambda text: None
+        self._line, self._limit, self._look = line, limit, look
+        self._main = threading.main_thread().ident
+        self._hosts: dict[int, str] = {}
+        self._here, self._since = Place(self.rank, self.host), time.monotonic()
+        self._next_warning = min(_FIRST_WARNING, limit / 2)
+        self._at_work, self._judged, self._left, self._acknowledged = True, *(threading.Event() for _ in range(3))
+        self._over = False
+
+    @property
+    def at_work(self) -> bool:
+        """Tells whether the others wait for this rank."""
+        return self._at_work
+
+    def begin(self) -> None:
+        """Tells that this rank is at work: if its process ends now it has died."""
+        self._at_work = True
+        self._acknowledged.clear()
+        self._line.send("begin")
+
+    def done(self) -> None:
+        """Tells that this rank has come to an end that it may come to."""
+        if not self._at_work:
+            return
+        self._at_work = False
+        self._line.send("done")
+        if self.rank == 0:
+            self._acknowledged.wait(_TO_BE_HEARD)  # the others know then that the hub may go
+
+    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> Verdict:
+        """Tells that an error ends this rank, and returns why all end, said already.
+
+        Args:
+            error: The error.
+            text: What it says.
+            code: The exit code that it asks for.
+            log: The file that holds the traceback.
+        """
+        self.ending = True
+        if self.verdict is None:
+            place = self._place_of(error)
+            failure = Failure(place, text, code, follows=place.waits and not isinstance(error, RankError), log=log)
+            if not failure.follows:
+                get_error_handler().record_exception(error)
+            self._line.send("failed", **{**failure._asdict(), "place": list(place)})
+            self._judged.wait(_TO_BE_JUDGED)
+        self._left.set()
+        return self.verdict or Verdict(text, code, [self.rank], [self.rank])
+
+    def leave_out(self) -> None:
+        """Closes, in a process that was forked from this one, what is not its own."""
+        self._at_work = False
+        self._line.close()
+
+    def run(self) -> None:
+        """Watches until the process ends."""
+        tick = min(1.0, self._limit / 20)
+        while True:
+            if select([self._line], [], [], tick)[0]:
+                messages = self._line.receive()
+                if messages is None:
+                    self._lost_hub()
+                    return
+                for message in messages:
+                    getattr(self, f"_on_{message.pop('kind')}")(**message)
+            self._look_around()
+
+    def _look_around(self) -> None:
+        """Notes where the main thread is; tells if it has waited for long."""
+        frame = sys._current_frames().get(self._main or 0)
+        if frame is None or self.verdict is not None:
+            return
+        phase, waits, line = self._look([*walk_stack(frame)][::-1])
+        here = Place(self.rank, self.host, phase, self.iteration(), waits, 0.0, line)
+        now = time.monotonic()
+        if (here.phase, here.iteration) != (self._here.phase, self._here.iteration):
+            self._since, self._next_warning, self._over = now, min(_FIRST_WARNING, self._limit / 2), False
+        self._here = here._replace(seconds=now - self._since)
+        if not (waits and self._at_work) or self.ending:
+            return
+        if self._here.seconds >= self._limit and not self._over:
+            self._over = True
+            self._line.send("stuck", place=list(self._here), over=True)
+        elif self._here.seconds >= self._next_warning:
+            self._next_warning *= 2
+            self._line.send("stuck", place=list(self._here), over=False)
+
+    def _place_of(self, error: BaseException) -> Place:
+        phase, waits, line = self._look([*walk_tb(error.__traceback__)])
+        waited = time.monotonic() - self._since
+        return Place(self.rank, self.host, phase, self.iteration(), waits, waited, line)
+
+    def _on_hosts(self, hosts: dict[str, str]) -> None:
+        self._hosts = hosts_of(hosts)
+
+    def _on_where(self, ending: bool) -> None:
+        self.ending = self.ending or ending
+        self._look_around()
+        self._line.send("place", place=list(self._here))
+
+    def _on_ending(self) -> None:
+        self.ending = True
+
+    def _on_leaving(self) -> None:
+        self._hosts.pop(0, None)
+        self._acknowledged.set()
+
+    def _on_warning(self, line: str) -> None:
+        self.warn(line)
+
+    def _on_verdict(self, verdict: list[Any]) -> None:
+        if self._at_work:
+            self._judge(Verdict(*verdict))
+
+    def _lost_hub(self) -> None:
+        if self._at_work and 0 in self._hosts:
+            others = {rank: host for rank, host in self._hosts.items() if rank}
+            self._look_around()
+            self._judge(on_death({0: self._hosts[0]}, [self._here], others))
+
+    def _judge(self, verdict: Verdict) -> None:
+        """Says why all end, and sees to it that this process does."""
+        self.ending, self.verdict = True, verdict
+        self._write(verdict.text)
+        if self.rank in verdict.speakers:
+            os.write(2, f"error: {verdict.text}\n".encode())
+        self._judged.set()
+        if not self._left.wait(_TO_LEAVE):
+            os._exit(verdict.code)
+
+    def _write(self, text: str) -> None:
+        """Adds to the rank's own file, if there is a folder for it."""
+        with contextlib.suppress(OSError):
+            if self.path and (os.path.isdir(os.path.dirname(self.path))):
+                with open(self.path, "a", encoding="utf-8") as file:
+                    file.write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
+
+
+def start(*, limit: float, look: Look) -> Watch | None:
+    """Starts the watch of this rank, once; each rank calls it. None for a process that is alone.
+
+    Args:
+        limit: The seconds that a rank may wait for others.
+        look: Tells of a stack what it is at, whether that waits for others, and the line of code.
+    """
+    global _current
+    if get_world_size() == 1 or (_current is not None and _current.group is dist.group.WORLD):
+        return current()
+    server = _listening() if get_rank() == 0 else None
+    told = (server.getsockname()[1], secrets.token_hex(16), socket.gethostname()) if server is not None else None
+    port, token, host = broadcast_object(told)  # type: ignore[misc]  # of rank 0, where there is a server
+    if server is not None:
+        hub = Hub(server, token, get_world_size(), limit)
+        os.register_at_fork(after_in_child=hub.close)
+        hub.start()
+    line = _connected([os.environ.get("MASTER_ADDR", "127.0.0.1"), host], port)
+    if line is None:
+        return None
+    _current = Watch(line, limit=limit, look=look)
+    line.send("hello", rank=_current.rank, host=_current.host, token=token)
+    _current.start()
+    # A worker that outlives its rank would keep the connection open, and nobody would know that the rank is gone.
+    os.register_at_fork(after_in_child=_current.leave_out)
+    atexit.register(_current.done)
+    multiprocessing.util.Finalize(None, _current.done, exitpriority=0)  # processes of multiprocessing know no atexit
+    return _current
+
+
+def current() -> Watch | None:
+    """Returns the watch of this rank, or None for a process that is alone."""
+    if _current is None or not dist.is_available() or not dist.is_initialized():
+        return None
+    return _current if _current.group is dist.group.WORLD else None
+
+
+def _listening() -> socket.socket:
+    if socket.has_dualstack_ipv6():
+        return socket.create_server(("", 0), family=socket.AF_INET6, dualstack_ipv6=True, backlog=4096)
+    return socket.create_server(("", 0), backlog=4096)
+
+
+def _connected(addresses: list[str], port: int) -> Line | None:
+    for address in addresses:
+        with contextlib.suppress(OSError):
+            connection = socket.create_connection((address, port), timeout=_TO_JOIN)
+            connection.settimeout(None)
+            return Line(connection)
+    return None

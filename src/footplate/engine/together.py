@@ -1,0 +1,139 @@
+"""How several processes end: all, for one reason, said once."""
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+import traceback
+import weakref
+from collections.abc import Iterator, Mapping
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from footplate.distributed import watch
+from footplate.distributed.launch import timeout_of
+from footplate.engine.signals import Interrupted, LeavingError
+from footplate.engine.whereabouts import look
+from footplate.errors import FootplateError, RankError
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+_logger = logging.getLogger("footplate.engine")
+_CODE = "code_of_ranks"
+_OF_GLOO, _OF_NCCL = 1800.0, 600.0  # seconds that torch lets a collective wait
+_BEHIND_FIRST = 0.5  # seconds, so that the exit code of the rank that failed is the first to be seen
+_MARGIN = 5.0  # the watch of torch ends the process without a word that could be understood
+
+
+def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
+    """Lets this rank know of the others from here on, where there are any; each rank calls it."""
+    timeout = timeout_of(dist_cfg) or (_OF_NCCL if torch.cuda.is_available() else _OF_GLOO)
+    before = watch.current()
+    found = watch.start(limit=max(timeout - _MARGIN, 0.9 * timeout), look=look)
+    if found is not None and found is not before:
+        hook = sys.excepthook
+        sys.excepthook = lambda kind, error, trace: _at_the_end(hook, kind, error, trace)
+
+
+def name_run(runner: "Runner") -> None:
+    """Tells the watch of this rank which run it is about: where it stands, and where its errors are written."""
+    mine = watch.current()
+    if mine is None:
+        return
+    held, path = weakref.ref(runner), os.path.join(runner.log_dir, f"rank_{runner.rank}.log")
+
+    def iteration() -> int | None:
+        loop = vars(held() or object).get("train_loop")
+        return loop.iter + 1 if loop is not None and loop.in_progress else None
+
+    mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
+
+
+@contextlib.contextmanager
+def together() -> Iterator[None]:
+    """Ends all ranks with one word when one fails within the block; a stop that all have agreed on is none.
+
+    Raises:
+        RankError: Another rank failed; it takes the place of an error that follows from that.
+    """
+    mine = watch.current()
+    if mine is None:
+        yield
+        return
+    mine.begin()
+    try:
+        yield
+    except (Interrupted, LeavingError):
+        mine.done()
+        raise
+    except BaseException as error:
+        fail(error)
+        raise
+    mine.done()
+
+
+def fail(error: BaseException) -> int | None:
+    """Tells the other ranks of an error, and returns the exit code of all; it has been said what there is to say.
+
+    Returns:
+        None where this process is alone, and nothing was said.
+
+    Raises:
+        RankError: Another rank failed first.
+    """
+    known: int | None = getattr(error, _CODE, None)
+    mine = watch.current()
+    if known is not None or mine is None or not mine.at_work:
+        return known
+    with contextlib.suppress(ValueError):  # not the main thread
+        # Torchrun ends the others as soon as one is gone; who knows why has to say so first, and ends in seconds.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    text, log = _text_of(error), ""
+    if not isinstance(error, FootplateError) and mine.path:
+        log = mine.path
+        _append(log, "".join(traceback.format_exception(error)))
+    verdict = mine.fail(error, text, _code_of(error), log=log)
+    if mine.rank in verdict.ranks:
+        setattr(error, _CODE, verdict.code)
+        return verdict.code
+    time.sleep(_BEHIND_FIRST)
+    other = RankError(verdict.text.split("\n", 1)[0])
+    other.exit_code = verdict.code
+    setattr(other, _CODE, verdict.code)
+    raise other from error
+
+
+def _text_of(error: BaseException) -> str:
+    if isinstance(error, FootplateError):
+        return str(error)
+    first = "\n  ".join(str(error).strip().split("\n")[:3])
+    _, _, line = look([*traceback.walk_tb(error.__traceback__)])
+    return f"{type(error).__name__}{': ' if first else ''}{first}\n  at {line}"
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, KeyboardInterrupt):
+        return 130
+    code = getattr(error, "exit_code", getattr(error, "code", 1))
+    return code if isinstance(code, int) and 0 < code < 256 else 1
+
+
+def _append(path: str, text: str) -> None:
+    with contextlib.suppress(OSError):
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+
+
+def _at_the_end(before: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Tells the others of an error that nobody took; what follows from another's is not shown."""
+    try:
+        fail(error)
+    except RankError:
+        return
+    before(kind, error, trace)

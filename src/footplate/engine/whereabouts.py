@@ -1,0 +1,85 @@
+"""What a stack of this engine is at, in the words of its users."""
+
+import os
+import sysconfig
+from types import FrameType
+
+import torch
+
+import footplate
+from footplate.engine.hook import EVENTS
+
+_OURS = os.path.dirname(os.path.abspath(footplate.__file__)) + os.sep
+_NOT_USERS = (_OURS, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
+# By the end of a file's name and a function; the deepest that is found counts.
+_PHASES = {
+    ("engine/assemble.py", "build_model"): "building the model",
+    ("engine/assemble.py", "build_train_loop"): "building data",
+    ("engine/assemble.py", "build_evaluation_loop"): "building data",
+    ("engine/runner.py", "_initialize_weights"): "initial weights",
+    ("engine/runner.py", "load_or_resume"): "loading a checkpoint",
+    ("engine/runner.py", "save_checkpoint"): "saving a checkpoint",
+    ("engine/signals.py", "agree"): "agreement on requests",
+    ("engine/loops.py", "batches"): "data loading",
+    ("engine/evaluation_loops.py", "run"): "validation",
+    ("evaluation/metric.py", "evaluate"): "metrics",
+}
+# By a function alone, whoever wrote it.
+_STEPS = {
+    "train_step": "forward pass",
+    "val_step": "prediction",
+    "test_step": "prediction",
+    "update_params": "backward pass",
+    "backward": "backward pass",
+}
+_FILES = {"utils/data/dataloader.py": "data loading", "torch/optim/optimizer.py": "optimizer step"}
+_COLLECTIVES = os.path.join("torch", "distributed") + os.sep
+_OWN = ("distributed/collectives.py",)
+
+
+def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
+    """Tells what a stack is at, whether that waits for other ranks, and the user's line of code.
+
+    Args:
+        stack: Frames with their lines, the outermost first.
+    """
+    phase, collective, line = "start", "", ""
+    for frame, number in stack:
+        file = frame.f_code.co_filename
+        found = _phase_of(frame, file)
+        if found:
+            phase, collective = found, ""
+        elif not collective and (_COLLECTIVES in file or file.endswith(_OWN)) and not _is_nothing(frame):
+            collective = frame.f_code.co_name.strip("_")
+        if not file.startswith(_NOT_USERS) or not line or (line.startswith(_OURS) and file.startswith(_OURS)):
+            line = f"{file}:{number}"
+    if collective:
+        return f"{phase} ({collective})", True, _short(line)
+    return phase, phase == "backward pass" or _device_waits(phase), _short(line)
+
+
+def _phase_of(frame: FrameType, file: str) -> str:
+    name = frame.f_code.co_name
+    if name in EVENTS and not file.endswith("engine/runner.py"):
+        return f"{type(frame.f_locals.get('self')).__name__}.{name}"
+    if name in _STEPS:
+        return _STEPS[name]
+    if file.startswith(_OURS):
+        return _PHASES.get((file[len(_OURS) :].replace(os.sep, "/"), name), "")
+    return next((phase for end, phase in _FILES.items() if file.endswith(end)), "")
+
+
+def _is_nothing(frame: FrameType) -> bool:
+    """Tells whether a frame only asks who it is, or wraps another."""
+    return frame.f_code.co_name in ("wrapper", "inner", "get_rank", "get_world_size", "is_initialized")
+
+
+def _device_waits(phase: str) -> bool:
+    """Collectives of an accelerator run behind the program, which waits for them wherever it reads a result."""
+    busy = phase not in ("data loading", "start", "building data")
+    return busy and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
+
+
+def _short(line: str) -> str:
+    relative = os.path.relpath(line) if line.startswith(os.sep) else line
+    return line if relative.startswith("..") else relative

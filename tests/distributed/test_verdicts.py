@@ -1,0 +1,89 @@
+import pytest
+
+from footplate.distributed.verdicts import Failure, Place, name_ranks, of_waiting, on_death, on_failure, on_waiting
+
+_HOSTS = {0: "a", 1: "a", 2: "b", 3: "b"}
+
+
+def _waiting(rank: int, iteration: int = 41) -> Place:
+    return Place(rank, _HOSTS[rank], "backward pass", iteration, True, 60.0, "loops.py:9")
+
+
+_READING = Place(2, "b", "data loading", 41, False, 61.0, "points.py:12")
+
+
+@pytest.mark.parametrize(
+    ("ranks", "name"),
+    [([3], "rank 3"), ([0, 1], "ranks 0, 1"), ([2, 0, 1, 5, 7, 8, 9], "ranks 0-2, 5, 7-9")],
+)
+def test_ranks_are_named_in_spans(ranks: list[int], name: str) -> None:
+    assert name_ranks(ranks) == name
+
+
+def test_the_first_error_stands_on_top() -> None:
+    place = Place(2, "b", "forward pass", 41)
+    verdict = on_failure(Failure(place, "ValueError: twelve\n  at my.py:3", 1, log="rank_2.log"), [2], 4, _HOSTS)
+    assert verdict.text.splitlines() == [
+        "rank 2 on b failed in iteration 41, forward pass: ValueError: twelve",
+        "  at my.py:3",
+        "  traceback: rank_2.log",
+    ]
+    assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [0, 2], [2])
+
+
+def test_an_error_of_all_ranks_names_none() -> None:
+    verdict = on_failure(Failure(Place(3, "b"), "no such file", 2), [0, 1, 2, 3], 4, _HOSTS)
+    assert (verdict.text, verdict.code, verdict.speakers) == ("no such file", 2, [0, 3])
+
+
+def test_before_training_there_is_no_iteration() -> None:
+    verdict = on_failure(Failure(Place(1, "a", "building data"), "no such file", 2), [1], 4, _HOSTS)
+    assert verdict.text == "rank 1 on a failed at building data: no such file"
+
+
+def test_an_endless_error_is_cut() -> None:
+    verdict = on_failure(Failure(Place(1, "a"), "\n".join("abcdefghijkl"), 2), [1], 4, _HOSTS)
+    assert len(verdict.text.splitlines()) == 8
+
+
+def test_a_death_is_told_with_the_iteration_of_the_others() -> None:
+    verdict = on_death({1: "a"}, [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
+    lines = verdict.text.splitlines()
+    assert lines[0] == "rank 1 on a died without a word near iteration 42"
+    assert lines[2] == "  ranks 0, 2, 3 ended with it"
+    assert (verdict.code, verdict.speakers, verdict.ranks) == (137, [0, 2], [1])
+
+
+def test_who_is_missing_and_where_each_is() -> None:
+    verdict = on_waiting([_waiting(0), _waiting(1), _READING], 60.0, [3], _HOSTS)
+    assert verdict.text.splitlines() == [
+        "ranks 0, 1 waited for ranks 2, 3 for 60 s",
+        "  rank 2 on b: data loading of iteration 41 for 61 s, points.py:12",
+        "  rank 3: no answer, machine or process are gone or stopped",
+        "  ranks 0, 1 on a: backward pass of iteration 41 for 60 s",
+        "  env_cfg.dist_cfg.timeout says how long a rank may wait",
+    ]
+    assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [0, 2], [2, 3])
+
+
+def test_ranks_that_wait_in_different_places() -> None:
+    lines = on_waiting([_waiting(0), _waiting(1, 42)], 9.0, [], {0: "a", 1: "a"}).text.splitlines()
+    assert lines[0] == "ranks 0, 1 waited for each other for 9 s"
+    assert lines[1:3] == [
+        "  rank 0 on a: backward pass of iteration 41 for 60 s, loops.py:9",
+        "  rank 1 on a: backward pass of iteration 42 for 60 s, loops.py:9",
+    ]
+
+
+def test_a_thousand_ranks_take_eight_lines() -> None:
+    places = [Place(rank, "a", "data loading", rank, rank % 2 == 0, 9.0) for rank in range(1000)]
+    assert len(on_waiting(places, 9.0, [], dict.fromkeys(range(1000), "a")).text.splitlines()) == 8
+
+
+def test_what_is_logged_while_ranks_wait() -> None:
+    line = of_waiting([_waiting(0), _waiting(1), _READING, _waiting(3)], 60.0)
+    assert line == (
+        "rank 2 on b: in data loading of iteration 41 for 61 s; ranks 0, 1, 3: waiting in backward pass of iteration 41"
+    )
+    assert of_waiting([_waiting(0), _waiting(1)], 60.0) == ""  # all are busy with the same
+    assert of_waiting([_READING], 60.0) == ""
