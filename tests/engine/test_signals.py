@@ -2,17 +2,19 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.utils.data import get_worker_info
 
-from footplate import Hook
+from footplate import DATASETS, Hook
 from footplate.engine.signals import Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
-from tests.support import Witness
+from tests.support import Points, Witness
 
 
 class Send(Hook):
@@ -29,7 +31,10 @@ class Send(Hook):
 
 
 class Draw(Hook):
-    """Moves a random generator in each validation."""
+    """Moves a random generator in each validation, and where an epoch begins."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        torch.rand(1)
 
     def before_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         torch.rand(1)
@@ -146,3 +151,49 @@ def test_threads_take_no_signals() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_exit_codes(number: int, code: int) -> None:
     assert Interrupted(number).code == code
+
+
+@DATASETS.register_module()
+class Slow(Points):
+    """Has its run told to stop at one of its reads, which takes a minute then; counts them in a file that is there."""
+
+    def __init__(self, reads: str, at: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.reads, self.at = Path(reads), at
+
+    def __getitem__(self, index: int) -> Any:
+        if self.reads.exists() and self._count() == self.at:
+            self.reads.unlink()
+            os.kill(os.getppid() if get_worker_info() else os.getpid(), signal.SIGTERM)
+            until = time.monotonic() + 60
+            while time.monotonic() < until:
+                time.sleep(0.05)
+        return super().__getitem__(index)
+
+    def _count(self) -> int:
+        with self.reads.open("a") as file:
+            file.write(".")
+        return self.reads.stat().st_size
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize(
+    ("loader", "at"),
+    [("train_dataloader", 1), ("train_dataloader", 7), ("train_dataloader", 17), ("val_dataloader", 11)],
+)
+def test_a_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str, at: int) -> None:
+    def cfg(name: str) -> dict[str, Any]:
+        found = config(tmp_path / name, by_epoch=True, by_iteration=3)
+        found[loader]["num_workers"] = workers
+        found[loader]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=at)
+        return found
+
+    whole = run(cfg("whole"), Draw())
+    (tmp_path / "reads").touch()
+    begun = time.monotonic()
+    assert in_process(run, cfg("part"), Draw()) == 143
+    assert time.monotonic() - begun < 20
+    assert (tmp_path / "part/last_checkpoint").read_text() == str(tmp_path / "part/on_signal.pth")
+    resumed = run(cfg("part"), Draw(), resume=True)
+    assert_same(resumed.model.state_dict(), whole.model.state_dict())
+    assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))

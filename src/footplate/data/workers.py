@@ -122,6 +122,11 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
         raise told from error
 
 
+def end_workers(loaders: Iterable[Any]) -> None:
+    """Kills the workers of loaders that are read no more; one that hangs would keep this process from ending."""
+    _end(process for each in loaders for process in getattr(getattr(each, "whereabouts", None), "processes", list)())
+
+
 def _death_among(processes: list[int]) -> str | None:
     """Returns what torch says of a worker that is dead, or will be in a moment; None where all live."""
     deadline = time.monotonic() + _MOMENT

@@ -4,9 +4,9 @@ from collections.abc import Generator, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import capture_rng, restore_rng
-from footplate.data import build_dataloader
+from footplate.data import build_dataloader, end_workers
 from footplate.engine.position import DataPosition
-from footplate.engine.signals import answer_requests
+from footplate.engine.signals import WaitEndedError, answer_requests
 from footplate.engine.validation_points import checked_intervals, interval_at, is_due
 from footplate.errors import ArgumentError, DataError, check_count
 from footplate.records import length_of
@@ -82,6 +82,7 @@ class BaseTrainLoop(BaseLoop):
         self._iter = 0
         self._epoch = 0
         self._validated_at = 0
+        self._before_epoch: dict[str, Any] | None = None
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
 
     @property
@@ -129,19 +130,22 @@ class BaseTrainLoop(BaseLoop):
         own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
         requests = runner.requests
         stream = self.batches()
-        for batch_idx, data_batch in stream:
-            if own_iter is not None:
-                own_iter(batch_idx, data_batch)
-            else:
-                # As in run_iter, but without its frame: four of ours stand above backward().
-                for method in before:
-                    method(runner, batch_idx=batch_idx, data_batch=data_batch)
-                outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
-                for method in after:
-                    method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-                self._iter += 1
-            if requests.pending:
-                self._answer_requests(stream)
+        try:
+            for batch_idx, data_batch in stream:
+                if own_iter is not None:
+                    own_iter(batch_idx, data_batch)
+                else:
+                    # As in run_iter, but without its frame: four of ours stand above backward().
+                    for method in before:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch)
+                    outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+                    for method in after:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+                    self._iter += 1
+                if requests.pending:
+                    self._answer_requests(stream)
+        except WaitEndedError:
+            self._leave_waiting()
         self.in_progress = False
         runner.call_hook("after_train")
         return runner.model
@@ -207,6 +211,18 @@ class BaseTrainLoop(BaseLoop):
                 stream.close()  # and with it the workers, which a traceback would keep
             raise
 
+    def _leave_waiting(self) -> None:
+        """Stops where no iteration is at work: as before the wait, and before the hooks of an epoch that begins."""
+        if self._before_epoch is not None and self.at_epoch_start:
+            restore_rng(self._before_epoch)
+        self._answer_and_end_workers()
+
+    def _answer_and_end_workers(self) -> None:
+        try:
+            answer_requests(self.runner)
+        finally:  # they may hang, and would be waited for
+            end_workers([self.dataloader, self.runner.val_dataloader])
+
     def _go_on_within(self) -> None:
         """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
         self.runner.restore_random_state()
@@ -228,10 +244,10 @@ class BaseTrainLoop(BaseLoop):
         self._validated_at, self.validation_requested = self._position, False
         try:
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
-        except ValidationLeftError:
+        except (ValidationLeftError, WaitEndedError):
             (self._validated_at, self.validation_requested), random = self._before_validation
             restore_rng(random)
-            answer_requests(self.runner)
+            self._answer_and_end_workers()
         self.runner.model.train()
 
 
@@ -299,6 +315,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         if not within and self._validation_is_due():
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
+            self._before_epoch = capture_rng()
             runner.call_hook("before_train_epoch")
             runner.model.train()
             if within:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
+_READING = ("batches", "_evaluate")  # functions of loops, which iterate over a loader
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _BETWEEN_QUESTIONS = 1.0  # seconds
@@ -41,6 +42,10 @@ class Interrupted(SystemExit):
     def __init__(self, number: int) -> None:
         super().__init__(128 + number)
         self.name = signal.Signals(number).name
+
+
+class WaitEndedError(BaseException):
+    """A run was asked to stop while it waited for a batch: there is no iteration to finish."""
 
 
 class Requests:
@@ -102,6 +107,8 @@ class Requests:
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True
+            if _waits_for_data(frame):
+                raise WaitEndedError
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
         """Lets all ranks know what any was asked for; each calls this in the same iteration.
@@ -152,6 +159,14 @@ class AgreementHook(Hook):
             wanted = max(1, min(fitting, 2 * self._pause, self.interval))
             self._pause = self._left = runner.requests.agree(runner.device, wanted)
             self._since = now
+
+
+def _waits_for_data(frame: FrameType | None) -> bool:
+    """Tells whether the innermost function of the engine is a loop that asks for a batch: data may take their time."""
+    inner = frame
+    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("footplate.engine."):
+        frame = frame.f_back
+    return frame is not None and frame is not inner and frame.f_code.co_name in _READING
 
 
 def answer_requests(runner: "Runner") -> None:
