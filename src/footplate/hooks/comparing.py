@@ -14,10 +14,11 @@ GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "m
 LESS = ("loss",)
 # Metrics of other tasks, known by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
 _GREATER_WORDS = frozenset(
-    ["ap", "ar", "auprc", "auroc", "bleu", "cider", "dice", "eao", "f1", "fscore", "hmean", "hota", "idf1", "iou", "kappa", "mcc", "miou", "mota", "mrr", "ndcg", "nds", "pck", "pckh", "pcp", "psnr", "recall", "sensitivity", "specificity", "ssim", "success"]
+    "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
+    " psnr recall sensitivity specificity ssim success".split()
 )
 _LESS_WORDS = frozenset(
-    ["cer", "ece", "epe", "error", "fid", "kid", "lpips", "mae", "mape", "mpjpe", "mse", "niqe", "nll", "nme", "perplexity", "ppl", "rmse", "sad", "swd", "wer"]
+    "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer".split()
 )
 
 
