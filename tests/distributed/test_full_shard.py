@@ -63,6 +63,28 @@ def test_what_is_sharded_together(on_ranks: Callable[..., list[Any]], cfg: dict[
     assert second == (groups, [8, 2, 8, 2, 4, 1])
 
 
+class Pictures(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(3, 4, 3).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def forward(self, inputs: Any, mode: str = "tensor") -> Any:
+        return self.layer(inputs)
+
+
+def channels_last() -> tuple[bool, list[float]]:
+    torch.manual_seed(0)
+    model = wrap_model(Pictures(), {"type": "FullyShard"})
+    return is_sharded(model), model(torch.ones(1, 3, 3, 3)).flatten().tolist()
+
+
+def test_weights_of_any_layout_are_cut(on_ranks: Callable[..., list[Any]]) -> None:
+    torch.manual_seed(0)
+    expected = Pictures()(torch.ones(1, 3, 3, 3)).flatten().tolist()
+    for found in on_ranks(2, channels_last):
+        assert found == (True, pytest.approx(expected, rel=1e-6))
+
+
 def without_gradients() -> list[bool]:
     model = wrap_model(Stack(), {"type": "FullyShard"})
     found = []

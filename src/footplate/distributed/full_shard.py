@@ -1,5 +1,6 @@
 """FSDP2 by one section of a config."""
 
+import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,13 +13,14 @@ from footplate.distributed.sharding import broadcast_values
 from footplate.errors import ArgumentError, nearest, origin_of
 from footplate.registry import MODEL_WRAPPERS
 
+_logger = logging.getLogger("footplate.distributed")
 _SHARD_KEYS = ("classes", "names")
 _PRECISION_KEYS = ("param_dtype", "reduce_dtype", "output_dtype", "cast_forward_inputs")
 _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float32", "float64")}
 
 
-@MODEL_WRAPPERS.register_module(name="FullyShard")
-def fully_shard_model(
+@MODEL_WRAPPERS.register_module()
+def FullyShard(  # noqa: N802 - configs and messages call it so
     module: nn.Module,
     *,
     shard: Mapping[str, Any] | None = None,
@@ -60,6 +62,7 @@ def fully_shard_model(
     if initialize is not None:
         initialize()
     broadcast_values(module)
+    _lay_out_plainly(module)
     for each in (*chosen, module):
         fsdp.fully_shard(each, **settings)
         for name in forward_methods:
@@ -67,6 +70,15 @@ def fully_shard_model(
                 fsdp.register_fsdp_forward_method(each, name)
     module.register_forward_hook(_fold_without_gradients)
     return module
+
+
+def _lay_out_plainly(module: nn.Module) -> None:
+    """Lays out weights in the order of their dimensions, since no others can be cut."""
+    others = [each for each in module.parameters() if not each.is_contiguous()]
+    for each in others:
+        each.data = each.data.contiguous()
+    if others:
+        _logger.info("channels_last does not go with FullyShard: %d weights are laid out plainly", len(others))
 
 
 def _fold_without_gradients(module: nn.Module, *_: Any) -> None:

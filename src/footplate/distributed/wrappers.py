@@ -12,7 +12,7 @@ from torch.nn.parallel import DataParallel, DistributedDataParallel
 
 from footplate.distributed.collectives import get_rank, is_distributed
 from footplate.distributed.compression import compress_gradients
-from footplate.distributed.full_shard import fully_shard_model
+from footplate.distributed.full_shard import FullyShard
 from footplate.distributed.sharding import broadcast_values, is_sharded
 from footplate.distributed.sync_bn import synchronize_batch_norm
 from footplate.errors import ArgumentError, at_key, with_origins
@@ -132,7 +132,7 @@ def wrap_model(
         return model
     with at_key("model_wrapper_cfg"):
         kind = (cfg or {}).get("type", "MMDistributedDataParallel")
-        if MODEL_WRAPPERS.resolve(kind, cfg or {}) is fully_shard_model:
+        if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
             sharded: nn.Module = MODEL_WRAPPERS.build(cfg, module=model)
             return sharded
         settings = with_origins({"type": kind, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
