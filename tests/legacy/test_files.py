@@ -20,7 +20,25 @@ def test_pictures_are_read_in_either_order(tmp_path: Path) -> None:
     assert np.array_equal(imfrombytes(content, channel_order="rgb"), PIXELS)
     assert np.array_equal(imread(path), PIXELS[..., ::-1])
     assert imread(path, "grayscale").tolist() == [[76, 29]]
-    assert np.array_equal(imread(path, "unchanged"), PIXELS)
+    assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as mmcv 1.7.2 has it
+    assert imread(PIXELS) is PIXELS
+
+
+@pytest.mark.parametrize(
+    ("backend", "expected"), [("pillow", [[0, 1, 2]]), (None, [[[0, 0, 0], [0, 0, 255], [0, 255, 0]]])]
+)
+def test_a_palette_is_left_to_pillow_alone(backend: str | None, expected: list[object]) -> None:
+    picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).convert("P")
+    picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
+    buffer = io.BytesIO()
+    picture.save(buffer, "png")
+    assert imfrombytes(buffer.getvalue(), "unchanged", backend=backend).tolist() == expected
+
+
+def test_further_channels_stay_behind_the_colours() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.array([[[30, 40, 50, 77]]], dtype=np.uint8)).save(buffer, "png")
+    assert imfrombytes(buffer.getvalue(), "unchanged").tolist() == [[[50, 40, 30, 77]]]
 
 
 def test_text_is_read(tmp_path: Path) -> None:
