@@ -67,6 +67,7 @@ def test_a_longer_key_does_not_hide_a_shorter_one(caplog: pytest.LogCaptureFixtu
         ([], "paramwise_cfg"),
         ({"custom_keys": ["backbone"]}, "paramwise_cfg.custom_keys"),
         ({"custom_keys": {"backbone": 0.1}}, "paramwise_cfg.custom_keys.backbone"),
+        ({"custom_keys": {"backbone": {"lr_mult": "10"}}}, "paramwise_cfg.custom_keys.backbone.lr_mult"),
         ({"norm_decay_mult": "0"}, "paramwise_cfg.norm_decay_mult"),
     ],
 )

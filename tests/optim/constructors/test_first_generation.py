@@ -84,7 +84,11 @@ def test_patterns_leave_frozen_parameters_alone() -> None:
 
 @pytest.mark.parametrize(
     ("options", "key"),
-    [({"bias": 0.0}, "paramwise_cfg.bias"), ({"bias": {"momentum_mult": 0.0}}, "optimizer.momentum")],
+    [
+        ({"bias": 0.0}, "paramwise_cfg.bias"),
+        ({"bias": {"momentum_mult": 0.0}}, "optimizer.momentum"),
+        ({"bias(": {"lr": 0.0}}, "paramwise_cfg"),
+    ],
 )
 def test_patterns_that_cannot_be_read(options: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:

@@ -128,6 +128,10 @@ def test_the_old_alias_is_layer_wise() -> None:
     [
         (BEiT, {"decay_rate": 0.9}, "num_layers"),
         (BEiT, {"num_layers": 6}, "decay_rate"),
+        (BEiT, {"decay_rate": 0.9, "num_layers": 0}, "num_layers"),
+        (BEiT, {"decay_rate": 0.9, "num_layers": True}, "num_layers"),
+        (BEiT, {"decay_rate": float("nan"), "num_layers": 6}, "decay_rate"),
+        (BEiT, {"decay_rate": -0.9, "num_layers": 6}, "decay_rate"),
         (BEiT, {"decay_rate": 0.9, "num_layers": 6, "decay_type": "layerwise"}, "decay_type"),
         (BEiT, {"decay_rate": 0.9, "num_layers": 6, "decay_type": "stage_wise"}, "decay_type"),
         (nn.Identity, {"decay_rate": 0.9, "num_layers": 6}, "decay_type"),
@@ -137,3 +141,9 @@ def test_settings_without_sense(backbone: type[nn.Module], paramwise: dict[str, 
     with pytest.raises(ArgumentError) as caught:
         settings(backbone(), **paramwise)
     assert caught.value.key == f"optim_wrapper.paramwise_cfg.{key}"
+
+
+def test_a_word_that_is_not_known_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    settings(BEiT(), decay_rate=0.9, num_layers=6, decay_typ="layer_wise")
+    expected = "paramwise_cfg has an entry \"decay_typ\" that is not known; did you mean 'decay_type'?"
+    assert [record.getMessage() for record in caplog.records] == [expected]

@@ -1,7 +1,7 @@
 """What is wrong with a `paramwise_cfg`, or has no effect."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
@@ -33,6 +33,9 @@ def check_paramwise(cfg: Any) -> None:
     for key, value in custom_keys.items():
         if not isinstance(value, Mapping):
             _refuse("the settings of a custom key must be a dict", custom_keys, key, within="custom_keys.")
+        for name in ("lr_mult", "decay_mult"):
+            if not isinstance(value.get(name), (int, float, type(None))):
+                _refuse(f'"{name}" must be a number', value, name, within=f"custom_keys.{key}.")
 
 
 def _refuse(message: str, cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
@@ -40,11 +43,11 @@ def _refuse(message: str, cfg: Mapping[str, Any], key: str, *, within: str = "")
     raise ArgumentError(message, key=path, found=cfg[key], origin=origin_of(cfg, key))
 
 
-def warn_of_unknown_keys(cfg: Mapping[str, Any]) -> None:
-    """Names keys of `paramwise_cfg` that the default constructor does not know."""
+def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = _KNOWN) -> None:
+    """Names keys of `paramwise_cfg` that a constructor, by default the default one, does not know."""
     for key in cfg:
-        if key not in _KNOWN:
-            _warn(f'paramwise_cfg has an entry "{key}" that is not known', nearest(key, _KNOWN))
+        if key not in known:
+            _warn(f'paramwise_cfg has an entry "{key}" that is not known', nearest(key, known))
 
 
 def warn_of_unmet_keys(rules: Rules, model: nn.Module) -> None:

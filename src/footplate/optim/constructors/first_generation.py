@@ -97,6 +97,11 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                 raise ArgumentError(
                     "the settings of a pattern must be a dict", key=f"paramwise_cfg.{pattern}", found=options
                 )
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                message = f"'{pattern}' is no pattern: {error}"
+                raise ArgumentError(message, key="paramwise_cfg", found=pattern) from error
 
     def _warn(self, model: nn.Module) -> None:
         """Says nothing: a pattern that meets no parameter is common in these configs."""

@@ -1,11 +1,13 @@
 """Learning rates that fall from the head to the stem of a backbone."""
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import nn
 
 from footplate.errors import ArgumentError
+from footplate.optim.constructors.checks import check_paramwise, warn_of_unknown_keys
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.merging import Group
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -103,9 +105,12 @@ class LearningRateDecayOptimizerConstructor(DefaultOptimWrapperConstructor):
 
     def _validate_cfg(self) -> None:
         cfg = self.paramwise_cfg
+        check_paramwise(cfg)
+        warn_of_unknown_keys(cfg, known=("num_layers", "decay_rate", "decay_type"))
         for key, kind in (("num_layers", int), ("decay_rate", (int, float))):
-            if not isinstance(cfg.get(key), kind):
-                raise ArgumentError(f'"{key}" must be a number', key=f"paramwise_cfg.{key}", found=cfg.get(key))
+            value = cfg.get(key)
+            if not isinstance(value, kind) or isinstance(value, bool) or not 0 < value < math.inf:
+                raise ArgumentError(f'"{key}" must be a number above 0', key=f"paramwise_cfg.{key}", found=value)
         if cfg.get("decay_type", "layer_wise") not in ("layer_wise", "stage_wise"):
             raise ArgumentError(
                 'decay_type is "layer_wise" or "stage_wise"', key="paramwise_cfg.decay_type", found=cfg["decay_type"]
