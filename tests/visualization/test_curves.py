@@ -83,3 +83,18 @@ def test_no_plotting_library_is_loaded() -> None:
     code = "import sys, footplate.visualization; print('matplotlib' in sys.modules, 'cv2' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]
+
+
+def test_a_last_line_that_was_not_finished_is_left_out(tmp_path: Path) -> None:
+    path = Path(written(tmp_path, TRAIN))
+    whole = path.read_text()
+    path.write_text(whole + whole[:20])
+    draw_curves(str(path), str(tmp_path / "out.png"))
+    assert (tmp_path / "out.png").exists()
+
+
+@pytest.mark.parametrize("text", ['{"lr": 0.1, "lo\n{"lr": 0.1, "loss": 1.0, "step": 1}\n', "[1, 2]\n", "3\n"])
+def test_lines_of_another_kind_are_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "scalars.json").write_text(text)
+    with pytest.raises(DataError, match="'scalars.json' is not one JSON object a line"):
+        draw_curves(str(tmp_path / "scalars.json"), str(tmp_path / "out.png"))

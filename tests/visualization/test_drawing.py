@@ -120,3 +120,19 @@ def test_a_background_lies_behind_the_text() -> None:
 def test_coordinates_of_another_width_are_refused() -> None:
     with pytest.raises(ArgumentError, match=r"coordinates are \(N, 2\)"):
         black().draw_points([[1, 2, 3]])
+
+
+@pytest.mark.parametrize("kind", [list, np.array, torch.tensor])
+def test_the_corners_of_one_polygon_come_as_a_list_or_an_array(kind: Any) -> None:
+    corners = kind([[2, 2], [12, 2], [12, 9], [2, 9]])
+    one = painted(black().draw_polygons(corners, face_colors="g"))
+    assert (one == painted(black().draw_polygons([corners], face_colors="g"))).all()
+    assert one.sum() == 11 * 8
+
+
+def test_colors_may_be_an_array() -> None:
+    palette = np.array([[255, 0, 0], [0, 255, 0]])
+    image = black().draw_bboxes([[1, 1, 3, 3], [6, 6, 8, 8]], edge_colors=palette).get_image()
+    assert (image[1, 1].tolist(), image[6, 6].tolist()) == (RED, [0, 255, 0])
+    with pytest.raises(ArgumentError, match="there is no colour to draw with"):
+        black().draw_bboxes([[1, 1, 3, 3]], edge_colors=palette[:0])

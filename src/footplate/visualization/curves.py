@@ -3,7 +3,7 @@
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.errors import DataError
@@ -12,11 +12,11 @@ from footplate.visualization.plotting import Curve, Panel, plot
 _POSITIONS = frozenset({"step", "iter", "epoch"})
 _UNPLOTTED = frozenset({"time", "data_time", "memory", "eta"})
 _MOST_CURVES = 8
-_Scalars = list[Mapping[str, Any]]
+_Scalars = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(scalars_path: str, out_path: str) -> None:
-    """Draws losses, metrics and learning rate as a PNG.
+    """Draws losses, metrics and learning rate as a PNG; a last line that was not finished is left out.
 
     Args:
         scalars_path: A file with one JSON object a line, `vis_data/scalars.json`.
@@ -49,10 +49,22 @@ def draw_curves(scalars_path: str, out_path: str) -> None:
 def _read(path: str) -> _Scalars:
     with open(path, encoding="utf-8") as file:
         lines = [line for line in file if line.strip()]
-    try:
-        return [json.loads(line) for line in lines]
-    except json.JSONDecodeError as error:
-        raise DataError(f"'{os.path.basename(path)}' is not one JSON object a line", found=path) from error
+    scalars = []
+    for number, line in enumerate(lines, start=1):
+        try:
+            found = json.loads(line)
+        except json.JSONDecodeError as error:
+            if 1 < number == len(lines) and not line.endswith("\n"):
+                break  # the process died while it wrote
+            raise _no_scalars(path) from error
+        if not isinstance(found, dict):
+            raise _no_scalars(path)
+        scalars.append(found)
+    return scalars
+
+
+def _no_scalars(path: str) -> DataError:
+    return DataError(f"'{os.path.basename(path)}' is not one JSON object a line", found=path)
 
 
 def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:

@@ -3,18 +3,18 @@
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
+from typing_extensions import Self
 
 from footplate.errors import ArgumentError
 from footplate.visualization.colors import RGB, Color, as_rgb
 
 Picture = npt.NDArray[np.uint8]
 Font = ImageFont.ImageFont | ImageFont.FreeTypeFont
-_Self = TypeVar("_Self", bound="Drawing")
 _Painter = Callable[[ImageDraw.ImageDraw], None]
 
 
@@ -55,32 +55,26 @@ class Drawing:
         """Returns what was drawn: ``(H, W, 3)``, uint8, RGB."""
         return np.array(self._picture)
 
-    def draw_points(self: _Self, positions: Any, colors: Any = "g", sizes: float = 2) -> _Self:
+    def draw_points(self, positions: Any, colors: Any = "g", sizes: float = 2) -> Self:
         """Draws points ``(N, 2)`` as discs of radius `sizes`."""
         return self.draw_circles(positions, sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(
-        self: _Self,
+        self,
         center: Any,
         radius: Any,
         edge_colors: Any = "g",
         line_widths: float = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
-    ) -> _Self:
+    ) -> Self:
         """Draws circles around ``(N, 2)`` with one radius or ``(N,)``."""
         centers = _rows(center, 2)
-        radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1), (len(centers),))
-        faces, edges = _one_each(face_colors, len(centers)), _one_each(edge_colors, len(centers))
-        with_width = max(1, round(line_widths))
+        radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
+        around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
+        return self._outlined(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
 
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for (x, y), r, face, edge in zip(centers, radii, faces, edges, strict=True):
-                draw.ellipse((x - r, y - r, x + r, y + r), fill=face, outline=edge, width=with_width)
-
-        return self._paint(paint, alpha)
-
-    def draw_lines(self: _Self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> _Self:
+    def draw_lines(self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> Self:
         """Draws lines from ``(N, 2)`` x and ``(N, 2)`` y values."""
         xs, ys = _rows(x_datas, 2), _rows(y_datas, 2)
         shades = _one_each(colors, len(xs))
@@ -92,13 +86,13 @@ class Drawing:
         return self._paint(paint)
 
     def draw_bboxes(
-        self: _Self,
+        self,
         bboxes: Any,
         edge_colors: Any = "g",
         line_widths: float = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
-    ) -> _Self:
+    ) -> Self:
         """Draws boxes ``(N, 4)``, x1 y1 x2 y2.
 
         Raises:
@@ -107,35 +101,25 @@ class Drawing:
         boxes = _rows(bboxes, 4)
         if bool((boxes[:, :2] > boxes[:, 2:]).any()):
             raise ArgumentError("a box is x1 y1 x2 y2 with x1 <= x2 and y1 <= y2", key="bboxes", found=boxes.tolist())
-        faces, edges = _one_each(face_colors, len(boxes)), _one_each(edge_colors, len(boxes))
-
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for box, face, edge in zip(boxes.tolist(), faces, edges, strict=True):
-                draw.rectangle(box, fill=face, outline=edge, width=max(1, round(line_widths)))
-
-        return self._paint(paint, alpha)
+        drawn = ImageDraw.ImageDraw.rectangle
+        return self._outlined(drawn, boxes.tolist(), edge_colors, line_widths, face_colors, alpha)
 
     def draw_polygons(
-        self: _Self,
+        self,
         polygons: Any,
         edge_colors: Any = "g",
         line_widths: float = 1,
         face_colors: Any = "none",
         alpha: float = 1.0,
-    ) -> _Self:
+    ) -> Self:
         """Draws polygons: one ``(M, 2)``, or a list of such."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
-        outlines = [_rows(each, 2) for each in several]
-        faces, edges = _one_each(face_colors, len(outlines)), _one_each(edge_colors, len(outlines))
+        if several and np.ndim(as_array(several[0])) == 1:
+            several = [several]  # the corners of one
+        corners = [[(x, y) for x, y in _rows(each, 2).tolist()] for each in several]
+        return self._outlined(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
-        def paint(draw: ImageDraw.ImageDraw) -> None:
-            for outline, face, edge in zip(outlines, faces, edges, strict=True):
-                corners = [(x, y) for x, y in outline.tolist()]
-                draw.polygon(corners, fill=face, outline=edge, width=max(1, round(line_widths)))
-
-        return self._paint(paint, alpha)
-
-    def draw_binary_masks(self: _Self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> _Self:
+    def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
         """Colours masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
 
         Raises:
@@ -154,7 +138,7 @@ class Drawing:
         return self
 
     def draw_texts(
-        self: _Self,
+        self,
         texts: str | Sequence[str],
         positions: Any,
         font_sizes: int | None = None,
@@ -162,7 +146,7 @@ class Drawing:
         vertical_alignments: Literal["top", "center", "bottom"] = "top",
         horizontal_alignments: Literal["left", "center", "right"] = "left",
         background: Color | None = None,
-    ) -> _Self:
+    ) -> Self:
         """Writes texts at ``(N, 2)``, the point of each that the alignments name.
 
         The size of the letters follows the picture's where none is given; `background` is put behind them.
@@ -187,7 +171,25 @@ class Drawing:
             raise ArgumentError("there is no picture to draw on", notes=["call set_image(image) first"])
         return self._canvas
 
-    def _paint(self: _Self, painter: _Painter, alpha: float = 1.0) -> _Self:
+    def _outlined(
+        self,
+        draw_one: Callable[..., None],
+        shapes: Sequence[Any],
+        edge_colors: Any,
+        line_width: float,
+        face_colors: Any,
+        alpha: float,
+    ) -> Self:
+        """Paints shapes, each with an edge and a face."""
+        faces, edges = _one_each(face_colors, len(shapes)), _one_each(edge_colors, len(shapes))
+
+        def paint(draw: ImageDraw.ImageDraw) -> None:
+            for shape, face, edge in zip(shapes, faces, edges, strict=True):
+                draw_one(draw, shape, fill=face, outline=edge, width=max(1, round(line_width)))
+
+        return self._paint(paint, alpha)
+
+    def _paint(self, painter: _Painter, alpha: float = 1.0) -> Self:
         """Paints on the picture itself, or on a copy that is then blended with it."""
         target = self._picture if alpha >= 1 else self._picture.copy()
         painter(ImageDraw.Draw(target))
@@ -226,6 +228,6 @@ def _one_each(colors: Any, count: int) -> list[RGB | None]:
 
 
 def _cycled(colors: Sequence[Color], count: int) -> Iterator[Color]:
-    if not colors and count:
+    if len(colors) == 0 and count:
         raise ArgumentError("there is no colour to draw with", key="colors", found=colors)
     return (colors[position % len(colors)] for position in range(count))

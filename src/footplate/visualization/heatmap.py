@@ -43,19 +43,7 @@ def draw_featmap(
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
         (40, 60, 3)
     """
-    planes = as_array(featmap).astype(np.float64)
-    if planes.ndim != 3 or not planes.size:
-        raise ArgumentError("a feature map is (C, H, W)", key="featmap", found=planes.shape)
-    if channel_reduction not in (None, *get_args(Reduction)):
-        near = nearest(str(channel_reduction), get_args(Reduction))
-        raise ArgumentError(
-            "channels are reduced by one of " + ", ".join(get_args(Reduction)),
-            found=channel_reduction,
-            key="channel_reduction",
-            suggestion=near,
-        )
-    if not 0 <= alpha <= 1:
-        raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+    planes = _checked(as_array(featmap).astype(np.float64), channel_reduction, alpha)
     if channel_reduction is not None:
         chosen = planes.mean(0) if channel_reduction == "squeeze_mean" else planes[planes.mean((1, 2)).argmax()]
         return _overlaid(chosen, overlaid_image, resize_shape, alpha)
@@ -70,6 +58,24 @@ def draw_featmap(
     tiles += [np.full_like(tiles[0], 255)] * (rows * columns - count)
     lines = [np.concatenate(tiles[row * columns : (row + 1) * columns], axis=1) for row in range(rows)]
     return np.concatenate(lines, axis=0)
+
+
+def _checked(
+    planes: npt.NDArray[np.float64], channel_reduction: Reduction | None, alpha: float
+) -> npt.NDArray[np.float64]:
+    if planes.ndim != 3 or not planes.size:
+        raise ArgumentError("a feature map is (C, H, W)", key="featmap", found=planes.shape)
+    if channel_reduction not in (None, *get_args(Reduction)):
+        near = nearest(str(channel_reduction), get_args(Reduction))
+        raise ArgumentError(
+            "channels are reduced by one of " + ", ".join(get_args(Reduction)),
+            found=channel_reduction,
+            key="channel_reduction",
+            suggestion=near,
+        )
+    if not 0 <= alpha <= 1:
+        raise ArgumentError("alpha lies between 0 and 1", key="alpha", found=alpha)
+    return planes
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> Picture:
