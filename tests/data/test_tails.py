@@ -1,9 +1,12 @@
+import random
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import Dataset
 
 from footplate.data import SampleLoader, build_dataloader, loader, samplers
 from footplate.data.tails import Tail
@@ -97,3 +100,47 @@ def test_samples_that_stand_alone_are_read_again_alone() -> None:
     made = on_rank(1, 2, 3, None, collate_fn=torch.tensor)
     assert [(int(each), made.share) for each in made][1][1] == 0.0
     assert Tail(3, 1, 2).share(1, 1) == 0.0
+
+
+class Shaken(Dataset[Any]):
+    """Numbers with what the generators give in their place."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, index: int) -> tuple[int, float, float, float]:
+        return index, random.random(), float(np.random.random()), float(torch.rand(()))
+
+
+def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch: int) -> list[Any]:
+    """The samples of all ranks, in the order of their positions."""
+    sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": round_up}
+    section: dict[str, Any] = {"dataset": Shaken(size), "sampler": sampler, "collate_fn": list, "num_workers": workers}
+    shares = []
+    for rank in range(world):
+        made = on_rank(rank, world, size, 3, **section)
+        shares.append([sample for batch in made.batches(epoch=epoch) if made.share or round_up for sample in batch])
+    longest = max(map(len, shares))
+    return [share[at] for at in range(longest) for share in shares if at < len(share)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 8), st.integers(1, 50), st.booleans(), st.integers(0, 5))
+def test_neither_order_nor_chance_depends_on_the_number_of_ranks(
+    world: int, size: int, round_up: bool, epoch: int
+) -> None:
+    whole = read_together(1, size, round_up=False, workers=0, epoch=epoch)
+    found = read_together(world, size, round_up=round_up, workers=0, epoch=epoch)
+    assert found[:size] == whole
+    assert [index for index, *_ in found[size:]] == [whole[at % size][0] for at in range(len(found) - size)]
+    assert len(found) == (-(-size // world) * world if round_up else size)
+
+
+@pytest.mark.parametrize(("world", "size", "workers"), [(1, 7, 2), (2, 9, 1), (3, 10, 2)])
+@pytest.mark.parametrize("round_up", [True, False])
+def test_nor_on_the_number_of_workers(world: int, size: int, workers: int, round_up: bool) -> None:
+    found = read_together(world, size, round_up=round_up, workers=workers, epoch=1)
+    assert found == read_together(world, size, round_up=round_up, workers=0, epoch=1)
