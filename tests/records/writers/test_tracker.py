@@ -111,12 +111,6 @@ def test_a_missing_package_is_one_sentence(kind: str, package: str, monkeypatch:
     assert f"pip install 'footplate[{package}]'" in words
 
 
-@pytest.mark.parametrize("service", ["Neptune", "Aim"])
-def test_a_service_without_a_writer_is_named(service: str) -> None:
-    with pytest.raises(ArgumentError, match=f"footplate has no writer for {service}"):
-        VISBACKENDS.build({"type": f"{service}VisBackend", "init_kwargs": {"a": 1}})
-
-
 def test_arguments_are_checked_where_the_library_names_them() -> None:
     def named(project: str = "", mode: str = "") -> None: ...
 

@@ -1,0 +1,39 @@
+"""Stands for a library that hands out runs, and keeps what it is told."""
+
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+
+class Library:
+    """A package and its run in one; `told` holds the calls in their order."""
+
+    id = name = "abc"
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, Any]] = []
+        self.config = SimpleNamespace(update=lambda values: self.told.append(("config", values)))
+
+    def init(self, **settings: Any) -> "Library":
+        self.told.append(("init", settings))
+        return self
+
+    def Image(self, image: Any) -> Any:  # noqa: N802  # the libraries' name
+        return image.shape, image.flags.c_contiguous
+
+    def log(self, values: dict[str, Any], step: int) -> None:
+        self.told.append(("log", (values, step)))
+
+    def finish(self) -> None:
+        self.told.append(("finish", None))
+
+
+def put_in_place(library: Any, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets `import package` give the library."""
+    monkeypatch.setitem(sys.modules, package, library)
+
+
+PICTURE = np.zeros((6, 4, 3), np.uint8).transpose(1, 0, 2)  # as rows of columns, not contiguous
