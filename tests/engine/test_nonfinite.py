@@ -185,7 +185,7 @@ def test_unasked_nothing_waits_for_an_accelerator(
     device: str, fused: bool, policy: dict[str, str] | None, guarded: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))], fused=fused)
-    runner: Any = SimpleNamespace(device=torch.device(device), optim_wrapper=OptimWrapper(optimizer))
+    runner: Any = SimpleNamespace(iter=0, device=torch.device(device), optim_wrapper=OptimWrapper(optimizer))
     with caplog.at_level(logging.INFO, "footplate"):
         NonFiniteHook(policy).before_train(runner)
     assert (runner.optim_wrapper._guard is not None) is guarded

@@ -327,8 +327,8 @@ def _check_methods(hook: Hook) -> None:
 def _check_names(hook: Hook, event: str) -> None:
     """Refuses an argument that is nearly one of the event's: with a default it would keep that for ever."""
     for name in inspect.signature(getattr(hook, event)).parameters:
-        near = nearest(name, EVENTS[event])
-        if name != "runner" and name not in EVENTS[event] and near:
+        near = None if name in ("runner", *EVENTS[event]) else nearest(name, EVENTS[event])
+        if near:
             raise ArgumentError(f"{type(hook).__name__}.{event} takes '{name}'", suggestion=near)
 
 

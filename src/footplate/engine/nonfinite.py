@@ -55,6 +55,7 @@ class NonFiniteHook(Hook):
             _logger.warning("on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect")
         self._asked = "grad" in (policy or {}) or self.loss == "skip"
         self._scale_told = False
+        self._left = self.interval  # iterations to the next look
 
     def before_train(self, runner: "Runner") -> None:
         """Has gradients looked at before each step.
@@ -62,6 +63,7 @@ class NonFiniteHook(Hook):
         On an accelerator, unasked, only where the kernel of the step leaves it out by itself: anything else would copy
         to the host in each iteration.
         """
+        self._left = self.interval - runner.iter % self.interval
         unseen = False
         for wrapper in runner.optim_wrapper.parts.values():
             if self._asked or runner.device.type == "cpu" or skips_by_itself(wrapper.optimizer):
@@ -78,7 +80,9 @@ class NonFiniteHook(Hook):
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Looks at the interval."""
-        if (runner.iter + 1) % self.interval == 0:
+        self._left -= 1
+        if self._left == 0:
+            self._left = self.interval
             self.check(runner, runner.iter + 1)
 
     def after_train(self, runner: "Runner") -> None:

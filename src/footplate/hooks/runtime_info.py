@@ -50,7 +50,7 @@ class RuntimeInfoHook(Hook):
         metainfo = getattr(getattr(runner.train_dataloader, "dataset", None), "metainfo", None)
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
-        self._infos = hub.runtime_info
+        self._infos, self._loop = hub.runtime_info, runner.train_loop
         self._rates = [
             (hub.history(f"train/{name}"), values, key) for name, values, key in _rate_sources(runner.optim_wrapper)
         ]
@@ -66,7 +66,7 @@ class RuntimeInfoHook(Hook):
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Records the iteration and the learning rates in force."""
-        self._infos["iter"] = runner.iter
+        self._infos["iter"] = self._loop.iter
         for history, group, key in self._rates:
             history.append(group[key])
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.distributed.sharding import fold, is_sharded, local_part, placed_like
+from footplate.distributed.sharding import fold, is_part, is_sharded, local_part, placed_like
 from footplate.errors import ArgumentError, check_count
 from footplate.registry import MODELS
 
@@ -248,13 +248,14 @@ class _Places:
         floats = [update_buffers and held[name].is_floating_point() for held, name in buffers]
         self._averaged = [*_places(model, "_parameters"), *itertools.compress(buffers, floats)]
         self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
+        self._in_parts = any(is_part(held[name]) for held, name in (*self._averaged, *self._copied))
 
     def tensors(self) -> _Tensors:
         """Returns the tensors that are there now."""
-        return _Tensors(
-            [local_part(held[name]) for held, name in self._averaged],
-            [local_part(held[name]) for held, name in self._copied],
-        )
+        averaged, copied = ([held[name] for held, name in places] for places in (self._averaged, self._copied))
+        if self._in_parts:
+            averaged, copied = [local_part(each) for each in averaged], [local_part(each) for each in copied]
+        return _Tensors(averaged, copied)
 
 
 def _mix(averages: list[Tensor], values: list[Tensor], weight: float) -> None:

@@ -1,0 +1,211 @@
+"""What an iteration costs, counted rather than timed: calls, copies to the host, what stays behind."""
+
+import collections
+import gc
+import subprocess
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import footplate
+from footplate import BaseModel, Hook, Runner
+from tests.support import settings
+
+_OWN = str(Path(footplate.__file__).parent)
+_STEADY = 70  # the iteration from which on nothing is done for the first time
+
+
+class Line(BaseModel):
+    """One layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 2)
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        scores = self.layer(inputs)
+        return {"loss": nn.functional.cross_entropy(scores, labels)} if mode == "loss" else list(scores)
+
+
+class At(Hook):
+    """Calls a function before each of some iterations, or of some batches of a validation."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, calls: dict[int, Callable[[], None]], mode: str = "train") -> None:
+        self.calls, self.mode = calls, mode
+
+    def _before_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, mode: str = "train") -> None:
+        if mode == self.mode and batch_idx in self.calls:
+            self.calls[batch_idx]()
+
+
+class LeftError(Exception):
+    """Ends a run on purpose."""
+
+
+def leave() -> None:
+    raise LeftError
+
+
+def quiet(work_dir: Path, *hooks: Hook, iters: int, **changes: Any) -> Runner:
+    """A run with all default hooks that neither logs nor saves before its end."""
+    batch = (torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64))
+    wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, **changes.pop("optim_wrapper", {})}
+    nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
+    cfg = {
+        **settings(work_dir),
+        "model": Line(),
+        "train_dataloader": [batch] * 1000,
+        "train_cfg": {"by_epoch": False, "max_iters": iters},
+        **nothing,
+        "optim_wrapper": wrapper,
+        "param_scheduler": {"type": "PolyLR", "by_epoch": False, "begin": 0, "end": iters},
+        "default_hooks": {"logger": {"interval": 10**6}, "checkpoint": {"by_epoch": False, "save_last": False}},
+        "custom_hooks": hooks,
+        "on_nonfinite": {"interval": 10**6},
+        **changes,
+    }
+    return Runner(**cfg)
+
+
+class Frames:
+    """Counts the calls of functions of ours between `begin` and `end`."""
+
+    def __init__(self) -> None:
+        self.found: collections.Counter[str] = collections.Counter()
+
+    def begin(self) -> None:
+        """Begins to count."""
+        sys.setprofile(self._look)
+
+    def end(self) -> None:
+        """Counts no more."""
+        sys.setprofile(None)
+
+    def _look(self, frame: FrameType, event: str, _: Any) -> None:
+        code = frame.f_code
+        # Comprehensions are functions of their own up to Python 3.11; a generator that goes on is no call of ours.
+        if event == "call" and code.co_filename.startswith(_OWN) and not code.co_name.startswith("<"):
+            self.found[f"{Path(code.co_filename).stem}.{code.co_name}"] += 1
+
+
+# What was counted, and two more.
+@pytest.mark.parametrize(
+    ("changes", "bound"),
+    [
+        ({}, 40),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 48),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 39),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 43),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 58),
+    ],
+)
+def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:
+    frames = Frames()
+    hook = At({_STEADY: frames.begin, _STEADY + 10: frames.end})
+    hooks = [hook, *changes.get("custom_hooks", [])]
+    quiet(tmp_path, iters=100, **{**changes, "custom_hooks": hooks}).train()
+    per_iteration = sum(frames.found.values()) / 10
+    assert per_iteration <= bound, sorted(frames.found.items(), key=lambda pair: -pair[1])
+
+
+def test_calls_of_our_functions_in_a_batch_of_a_validation(tmp_path: Path) -> None:
+    frames = Frames()
+    hook = At({_STEADY: frames.begin, _STEADY + 10: frames.end}, mode="val")
+    batch = {"inputs": torch.zeros(1, 4), "labels": torch.zeros(1, dtype=torch.int64)}
+    runner = quiet(
+        tmp_path,
+        iters=1,
+        custom_hooks=[hook],
+        val_dataloader=[batch] * 100,
+        val_cfg={},
+        val_evaluator={"type": "Told", "values": {"accuracy": [1.0]}},
+    )
+    runner.val()
+    per_batch = sum(frames.found.values()) / 10
+    assert per_batch <= 21, sorted(frames.found.items(), key=lambda pair: -pair[1])
+
+
+def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tensors on the device "meta" have no values, so that whoever reads one fails."""
+    monkeypatch.setattr("footplate.engine.setup.pick_device", lambda: torch.device("meta"))
+    passed: list[int] = []
+    hook = At({30: lambda: passed.append(30), 90: leave})
+    runner = quiet(
+        tmp_path,
+        iters=100,
+        custom_hooks=[hook, {"type": "EMAHook"}],
+        optim_wrapper={"clip_grad": {"max_norm": 1.0}, "accumulative_counts": 2},
+    )
+    with pytest.raises(LeftError):
+        runner.train()
+    assert passed == [30]
+    assert runner.message_hub.history("train/loss").total == 90
+    with pytest.raises(RuntimeError, match="meta"):
+        runner.message_hub.history("train/loss").mean(10)
+
+
+class Kept:
+    """Notes what is allocated and how many objects there are."""
+
+    def __init__(self) -> None:
+        self.memory: list[int] = []
+        self.objects: list[int] = []
+        self.runner: Any = None
+
+    def note(self) -> None:
+        """Notes it, once nothing waits to be freed, nor to be moved into the ring of its history."""
+        for history in self.runner.message_hub.log_scalars.values():
+            history.mean("global")
+        gc.collect()
+        self.memory.append(tracemalloc.get_traced_memory()[0])
+        self.objects.append(len(gc.get_objects()))
+
+
+def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path) -> None:
+    kept = Kept()
+    hook = At(dict.fromkeys((1500, 2000, 3000), kept.note))
+    # pytest keeps what is logged.
+    logs = {"default_hooks": {"logger": {"interval": 50}}, "log_level": "ERROR"}
+    runner = kept.runner = quiet(tmp_path, iters=3100, custom_hooks=[hook], **logs)
+    tracemalloc.start()
+    try:
+        runner.train()
+    finally:
+        tracemalloc.stop()
+    assert kept.objects[2] - kept.objects[1] <= 0, kept.objects
+    assert kept.memory[2] - kept.memory[1] < 4096, kept.memory
+
+
+_HEAVY = ("torch", "numpy", "rich", "PIL", "fsspec", "yaml", "footplate.config", "footplate.engine", "footplate.hooks")
+
+
+@pytest.mark.parametrize(
+    ("statement", "bound"),
+    [
+        ("import footplate", 35),
+        ("from footplate.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass", 110),
+    ],
+)
+def test_modules_that_a_start_imports(statement: str, bound: int) -> None:
+    code = f"import sys\nbefore = set(sys.modules)\n{statement}\nprint(*(set(sys.modules) - before), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    found = done.stderr.split()
+    assert [name for name in found if name in _HEAVY] == []
+    assert len(found) <= bound, sorted(found)
+
+
+def test_the_engine_is_imported_without_what_few_runs_need() -> None:
+    code = "import sys, torch\nimport footplate.engine, footplate.hooks\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert {"torch.distributed.tensor", "torch._dynamo", "sympy", "rich", "matplotlib"} & set(
+        done.stdout.split()
+    ) == set()
