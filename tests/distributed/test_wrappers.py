@@ -241,3 +241,19 @@ def test_all_ranks_begin_with_the_weights_of_the_first(on_ranks: Callable[..., l
     torch.manual_seed(0)
     expected = [float(each) for each in torch.randn(2)]
     assert on_ranks(2, drawn, cfg) == [expected] * 2
+
+
+def rounds(cfg: dict[str, Any]) -> list[float]:
+    torch.manual_seed(0)
+    model: Any = wrap_model(Deep(), cfg)
+    wrapper = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 2})
+    wrapper.initialize_count_status(model, 0, 4)
+    for batch in torch.randn(4, 2, 5, 8, generator=torch.Generator().manual_seed(1))[:, get_rank()]:
+        model.train_step((batch,), wrapper)
+    return [value for each in model.module.parameters() for value in each.flatten().tolist()]
+
+
+def test_a_static_graph_goes_with_rounds_of_accumulation(on_ranks: Callable[..., list[Any]]) -> None:
+    expected = on_ranks(2, rounds, {})[0]
+    for found in on_ranks(2, rounds, {"static_graph": True}):
+        assert found == pytest.approx(expected, rel=1e-5)

@@ -4,6 +4,7 @@ import logging
 import re
 import warnings
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -43,6 +44,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
             # The word of the configs, which newer torch is about to replace.
             warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated", FutureWarning)
             super().__init__(module, **{"gradient_as_bucket_view": True, **kwargs})
+        self._knows_graph = False
         self.settle_buckets()
         if gradient_compression is not None:
             compress_gradients(self, gradient_compression)
@@ -65,6 +67,13 @@ class ModelDistributedDataParallel(DistributedDataParallel):
         optim_wrapper.update_params(loss)
         found: dict[str, torch.Tensor] = log_vars
         return found
+
+    def no_sync(self) -> AbstractContextManager[None]:  # type: ignore[override]
+        """Returns the context of passes whose gradients stay here; the first one of a static graph exchanges them."""
+        if self.static_graph and not self._knows_graph:
+            self._knows_graph = True
+            return nullcontext()
+        return super().no_sync()
 
     def val_step(self, data: Any) -> Any:
         """Predicts on one batch of a validation set."""
