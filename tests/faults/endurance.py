@@ -19,6 +19,7 @@ from tests.faults.row import Fault, Finding, Trial
 
 _BATCHES = 64
 _MARKS = 100  # in a whole run; each takes a window of engine and bare loop by turns
+_SAVES = 1_000
 _TURNS = 12
 _TURN = 50
 _MOST_MB = 2.0
@@ -130,7 +131,8 @@ def begin_endurance(folder: Path) -> Trial:
 
 def _train(place: Path, iterations: int) -> None:
     torch.manual_seed(0)
-    checkpoint = {"by_epoch": False, "interval": 5_000, "max_keep_ckpts": 2}
+    # Often, so that saves have come to their full size, that of full histories, before memory is first compared.
+    checkpoint = {"by_epoch": False, "interval": _SAVES, "max_keep_ckpts": 2}
     runner = Runner(
         model=TinyModel(),
         work_dir=str(place),
