@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
-from footplate.engine.signals import Interrupted, Requests
+from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
 
@@ -197,3 +198,27 @@ def test_a_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str
     resumed = run(cfg("part"), Draw(), resume=True)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "asked"),
+    [
+        (0.001, [0, 2, 6, 14, 24, 34]),  # twice as many pass each time, and at most ten
+        (0.3, [0, 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38]),
+        (2.0, list(range(40))),
+    ],
+)
+def test_ranks_ask_each_other_about_once_a_second(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, asked: list[int]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr("footplate.engine.signals.time.monotonic", lambda: clock[0])
+    hook, found = AgreementHook(), []
+    runner: Any = SimpleNamespace(device="cpu", requests=SimpleNamespace(agree=lambda device, pause: pause))
+    for iteration in range(40):
+        clock[0] += seconds
+        before = hook._left
+        hook.after_train_iter(runner, iteration)
+        if before == 1:
+            found.append(iteration)
+    assert found == asked

@@ -36,7 +36,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
     """Tells whether this command is to start others in its place."""
-    return arguments.nproc is not None and "RANK" not in os.environ
+    return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
 def choose_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
@@ -57,7 +57,7 @@ def refuse_launchers(command: str) -> None:
     """
     from footplate.errors import ArgumentError
 
-    if "RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+    if "LOCAL_RANK" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         raise ArgumentError(f"footplate {command} is one process: start it without torchrun")
 
 

@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from footplate.checkpoint import write_pointer
-from footplate.distributed import get_rank, is_distributed, watch
+from footplate.distributed import barrier, get_rank, is_distributed, watch
 from footplate.engine.hook import Hook
 
 if TYPE_CHECKING:
@@ -185,6 +185,7 @@ def answer_requests(runner: "Runner") -> None:
     path = _save(runner)
     if requests.stop is not None:
         runner.saver.settle()
+        barrier()  # whoever started the processes may end all as soon as one has left
         runner.visualizer.close()
         error = Interrupted(requests.stop)
         last = runner.saver.last
