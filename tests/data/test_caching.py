@@ -109,12 +109,13 @@ def test_whole_samples_on_the_device_are_copies(pictures: str) -> None:
     cfg = section(pictures, {"type": "PackForCache"}, cache="device", num_workers=2, pin_memory=True)
     loader = build_dataloader(cfg)
     assert loader.num_workers == 0
-    (first, again) = (cfg["dataset"][1] for _ in range(2))
-    assert_same(first, again)
+    plain = section(pictures, {"type": "PackForCache"})["dataset"][1]
+    first = cfg["dataset"][1]
+    assert_same(first, plain)
     first["inputs"].zero_()
     first["sample"].item.zero_()
     first["flip"].append(1)
-    assert_same(cfg["dataset"][1], again)
+    assert_same(cfg["dataset"][1], plain)
     assert [int(each["sample"].item) for each in cfg["dataset"].get_subset([4, 2])] == [4, 2]
 
 
