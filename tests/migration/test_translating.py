@@ -76,7 +76,7 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
     ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is not understood; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
     ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: goes to evaluate() of the data set; did"),
-    ({"dist_params": {"backend": "nccl", "port": 1}}, "cpu", "dist_params.port: torchrun decides"),
+    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: whoever starts the processes"),
 ]
 
 

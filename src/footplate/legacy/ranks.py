@@ -11,5 +11,6 @@ def get_dist_info(group: Any = None) -> tuple[int, int]:
 
 
 def init_dist(launcher: str, backend: str | None = None, **options: Any) -> None:
-    """Joins the other processes, which torchrun has started."""
-    initialize(launcher, None if backend is None else {"backend": backend})
+    """Joins the other processes, which `launcher` has started; `timeout` and `port` count, other options do not."""
+    known = {key: value for key, value in options.items() if key in ("timeout", "port")}
+    initialize(launcher, {**({} if backend is None else {"backend": backend}), **known} or None)

@@ -21,12 +21,12 @@ def _environment(draft: Draft) -> None:
             draft.became(key, f"env_cfg.mp_cfg.{key}")
     backend = draft.take("dist_params")
     if backend:
-        kept = {key: value for key, value in backend.items() if key in ("backend", "timeout")}
+        kept = {key: value for key, value in backend.items() if key in ("backend", "timeout", "port")}
         draft.write("env_cfg.dist_cfg", section(kept, backend), "dist_params")
         draft.became("dist_params", "env_cfg.dist_cfg")
         for key in backend:
             if key not in kept:
-                draft.warn(f"dist_params.{key}", "torchrun decides: --master-port and its kin")
+                draft.warn(f"dist_params.{key}", "whoever starts the processes decides")
 
 
 def _seed(draft: Draft) -> None:
