@@ -61,8 +61,8 @@ def _measure(chosen: argparse.Namespace, results: Results) -> None:
     plan = Plan(cases, chosen.engines, chosen.rounds, chosen.budget * 60, chosen.quick)
     runner = Runner(plan, results, pythons.__getitem__)
     runner.run()
-    for each in judge(cases, results):
-        if each.state == "missed" and OURS in pythons and each.case.name not in results.profiles:
+    for each in judge(cases, results) if OURS in pythons else ():
+        if each.state == "missed" and each.case.kind != "imports" and each.case.name not in results.profiles:
             runner.profile(each.case, OURS)
     for left_out in runner.left_out:
         print(f"left out, the budget is spent: {left_out}")

@@ -72,7 +72,7 @@ class Case:
     engines: tuple[str, ...] = ENGINES
     job: Job = dataclasses.field(default_factory=Job)
     longer: tuple[tuple[str, int], ...] = ()
-    quick: int = 200
+    quick: int = 104
     rounds: int | None = None
     alone: bool = False
     threads: int = 1

@@ -29,6 +29,10 @@ def python_of(engine: str) -> Path:
         print(f"making the environment of {name} in {folder}", flush=True)
         subprocess.run([sys.executable, "-m", "venv", "--clear", str(folder)], check=True)
         subprocess.run([str(python), "-m", "pip", "install", "--quiet", "--requirement", str(listed)], check=True)
+        if name == "footplate":
+            subprocess.run(
+                [str(python), "-m", "pip", "install", "--quiet", "--no-deps", "--editable", str(ROOT)], check=True
+            )
         mark.write_text(digest)
     return python
 

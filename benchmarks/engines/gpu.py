@@ -77,8 +77,9 @@ def measure(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[
     job = Job(iterations=chosen.iterations, optimizer={"lr": 1e-3, "fused": True}, amp=True)
     watch = _Watch(chosen.iterations, chosen.device)
     made: Any = resnet50(chosen.width)
-    network = made.to(chosen.device, memory_format=torch.channels_last)
-    network = torch.compile(network) if compiled else network
+    network: Any = made.to(chosen.device, memory_format=torch.channels_last)
+    if compiled:
+        network = torch.compile(network)
     shape = (chosen.batch, 3, chosen.size, chosen.size)
     batches = []
     for _ in range(4):
@@ -117,6 +118,8 @@ def compare(chosen: argparse.Namespace) -> bool:
                     del found[engine]
                 else:
                     found[engine].append(answer)
+        if "bare" not in found:
+            return False
         for engine, answers in found.items():
             pairs = zip(answers, found["bare"], strict=False)
             share = statistics.median(one["rate"] / other["rate"] for one, other in pairs)

@@ -51,8 +51,8 @@ class Job:
     save_every: int = 0
 
     def smaller(self, iterations: int) -> "Job":
-        """Returns the same with fewer iterations, a multiple of what is logged at once."""
-        count = max(3 * LOG_EVERY, min(self.iterations, iterations))
+        """Returns the same with fewer iterations, and one whole block of them to be timed."""
+        count = max(2 * LOG_EVERY + 4, min(self.iterations, iterations))
         return dataclasses.replace(self, iterations=count)
 
 

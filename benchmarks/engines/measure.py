@@ -104,7 +104,7 @@ def segment(request: Request) -> Figures:
 
 
 def imports(request: Request) -> Figures:
-    rounds = 2 if request.quick else 5
+    rounds = 1 if request.quick else 3
     empty = _process_ms(rounds, "-c", "pass")
     package = getattr(request.driver, "PACKAGE_IMPORT", "import torch")
     found = {

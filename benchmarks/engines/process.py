@@ -61,5 +61,7 @@ class MeasuringProcess:
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait()
+        if self._process.stdout:
+            self._process.stdout.close()
         self._errors.close()
         self._folder.cleanup()

@@ -30,13 +30,20 @@ class Plan:
     quick: bool = False
 
     def turns(self) -> Iterator[tuple[int, Case, list[str]]]:
-        """Yields round, case and engines: first one round of what is short, then what is long, then more rounds."""
+        """Yields round, case and engines: all rounds of what is short, then what is measured once, the longest last."""
+        steady = [case for case in self.cases if case.rounds is None]
+        single = sorted((case for case in self.cases if case.rounds is not None), key=self._cost)
         for number in range(self.rounds):
-            due = [case for case in self.cases if number < (case.rounds or self.rounds)]
-            for case in sorted(due, key=lambda case: self._cost(case) > 120):
-                taking = [engine for engine in self.engines if engine in case.engines]
-                start = number % len(taking) if taking else 0
-                yield number, case, taking[start:] + taking[:start]
+            for case in steady:
+                yield number, case, self._order(case, number)
+        for case in single:
+            for number in range(min(case.rounds or 1, self.rounds)):
+                yield number, case, self._order(case, number)
+
+    def _order(self, case: Case, number: int) -> list[str]:
+        taking = [engine for engine in self.engines if engine in case.engines]
+        start = number % len(taking) if taking else 0
+        return taking[start:] + taking[:start]
 
     def _cost(self, case: Case) -> float:
         return sum(case.estimate(engine) for engine in case.engines)
@@ -73,7 +80,7 @@ class Runner:
     def profile(self, case: Case, engine: str) -> None:
         """Takes a profile of a case whose goal is missed."""
         process = self._started(case, engine)
-        answer = process.ask(case.name, quick=True, profile=True)
+        answer = process.ask(case.name, quick=case.rounds is not None, profile=True)
         process.close()
         self._results.profiles[case.name] = answer.get("profile", [answer.get("error", "")])
         self._results.write()

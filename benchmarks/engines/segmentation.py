@@ -80,6 +80,10 @@ class Scenes:
         """Tells whether a validation follows on that iteration."""
         return bool(self.val_interval) and step % self.val_interval == 0
 
+    def process(self, predictions: Any) -> None:
+        """Gives a batch of predictions to the metric, as footplate's evaluator does."""
+        self.metric.process(None, [each.to_dict() for each in predictions])
+
     def reached(self, step: int, metrics: Any) -> None:
         """Notes what a validation found, and when."""
         self.results.append((step, float(metrics["mIoU"]), time.monotonic() - self._began))

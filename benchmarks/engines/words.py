@@ -47,7 +47,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     "verdict": ("", ""),
     "engine": ("engine", "引擎"),
     "share": ("its share of footplate's", "与 footplate 之比"),
-    "rounds": ("{count} rounds", "{count} 轮"),
+    "rounds": ("rounds: {count}", "轮数：{count}"),
     "beside": ("beside {engine}", "相对 {engine}"),
     "not_measured": ("not measured", "未测"),
     "rest": ("Further cases", "其他项目"),

@@ -5,7 +5,7 @@ import dataclasses
 from benchmarks.engines.case import STEP, Case
 from benchmarks.engines.job import Job
 
-_JOB = Job(model="small", iterations=400, batch_size=16, workers=0)
+_JOB = Job(model="small", iterations=500, batch_size=16, workers=0)
 CASE_0 = Case(
     name="loading-0",
     title=("Data loading, 0 workers", "数据加载，0 个 worker"),

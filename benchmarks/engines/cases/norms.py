@@ -5,7 +5,7 @@ from benchmarks.engines.job import Job
 
 MANY = Job(
     model="many",
-    iterations=400,
+    iterations=300,
     optimizer={"lr": 1e-3, "weight_decay": 0.05},
     norm_decay=False,
     schedule="poly",

@@ -12,7 +12,7 @@ CASE = Case(
     ),
     kind="train",
     figures=(STEP,),
-    job=Job(iterations=4000),
+    job=Job(iterations=3000),
     goals=(
         Goal(
             ("at most 15 us above the bare loop", "比裸循环最多多 15 us"), "us", 15.0, "difference", "bare", unit="us"

@@ -7,11 +7,11 @@ CASE = Case(
     name="validation",
     title=("Validation loop", "验证循环"),
     about=(
-        "300 batches through the model of `norms`, accuracy over all; the time of the loop alone.",
-        "300 个批次通过 `norms` 的模型，计算总体准确率；只计循环本身的时间。",
+        "200 batches through the model of `norms`, accuracy over all; the time of the loop alone.",
+        "200 个批次通过 `norms` 的模型，计算总体准确率；只计循环本身的时间。",
     ),
     kind="validate",
     figures=(STEP,),
-    job=Job(model="many", iterations=300, batch_size=4),
+    job=Job(model="many", iterations=200, batch_size=4),
     goals=(Goal(("at most 1.05 x the loop by hand", "不超过手写循环的 1.05 倍"), "us", 1.05, "ratio", "bare"),),
 )

@@ -103,7 +103,7 @@ def validate(task: Task) -> float:
 
 
 def segment(scenes: Scenes) -> None:
-    model, metric = scenes.model, scenes.metric
+    model = scenes.model
     optimizer = scenes.optimizer()
     bases = [group["lr"] for group in optimizer.param_groups]
     losses: list[Tensor] = []
@@ -124,7 +124,7 @@ def segment(scenes: Scenes) -> None:
                 model.eval()
                 with torch.inference_mode():
                     for each in scenes.val_loader():
-                        metric.process(None, model(**model.data_preprocessor(each), mode="predict"))
-                scenes.reached(step, metric.evaluate(scenes.val_size))
+                        scenes.process(model(**model.data_preprocessor(each), mode="predict"))
+                scenes.reached(step, scenes.metric.evaluate(scenes.val_size))
             if scenes.is_done(step):
                 return

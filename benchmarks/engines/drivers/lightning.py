@@ -85,7 +85,7 @@ class _Segmentor(lightning.LightningModule):
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
-        self._scenes.metric.process(None, self.inner(**self.inner.data_preprocessor(batch), mode="predict"))
+        self._scenes.process(self.inner(**self.inner.data_preprocessor(batch), mode="predict"))
 
     def on_validation_epoch_end(self) -> None:
         metrics = self._scenes.metric.evaluate(self._scenes.val_size)

@@ -48,15 +48,15 @@ class _Segmentor(BaseModel):  # type: ignore[misc]
 class _IoU(BaseMetric):  # type: ignore[misc]
     """The metric of the scenes under the contract of mmengine."""
 
-    def __init__(self, inner: Any) -> None:
+    def __init__(self, scenes: Scenes) -> None:
         super().__init__()
-        self.inner = inner
+        self._scenes = scenes
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
-        self.inner.process(data_batch, data_samples)
+        self._scenes.process(data_samples)
 
     def evaluate(self, size: int) -> dict[str, float]:
-        found: dict[str, float] = self.inner.evaluate(size)
+        found: dict[str, float] = self._scenes.metric.evaluate(size)
         return found
 
     def compute_metrics(self, results: Any) -> dict[str, float]:
@@ -69,7 +69,7 @@ def segment(scenes: Scenes) -> None:
         validation = {
             "val_dataloader": scenes.val_loader(),
             "val_cfg": {"type": "ValLoop"},
-            "val_evaluator": [_IoU(scenes.metric)],
+            "val_evaluator": [_IoU(scenes)],
         }
     cfg = scenes.config()
     runner = Runner(

@@ -1,0 +1,188 @@
+"""The comparison with other engines: it measures, judges and writes its page."""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.engines import page
+from benchmarks.engines.case import ENGINES, Case, Goal
+from benchmarks.engines.cases import CASES
+from benchmarks.engines.environments import LISTS
+from benchmarks.engines.judge import Spread, judge, leads
+from benchmarks.engines.results import Results
+from benchmarks.engines.run import Plan, Runner
+from benchmarks.engines.stamps import Stamps
+from tests.docs.test_languages import differences
+
+STEADY = {"bare": 200.0, "footplate": 205.0, "ignite": 212.0, "mmengine": 340.0}
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Results:
+    return Results(tmp_path / "results.json")
+
+
+def fill(results: Results, case: str, figures: dict[str, float], *, rounds: int = 3, **others: float) -> None:
+    """Puts figures `us` of several engines, a little apart from round to round; footplate has `others` besides."""
+    for number in range(rounds):
+        for engine, value in figures.items():
+            found = {"us": value * (1 + number / 1000), **(others if engine == "footplate" else {})}
+            results.add(case, engine, number, {"figures": found, "versions": {"torch": "2.13.0", "python": "3.11"}})
+
+
+def states(results: Results, *names: str) -> list[str]:
+    return [each.state for each in judge([CASES[name] for name in names], results)]
+
+
+@pytest.mark.parametrize(
+    ("case", "engine", "us", "expected"),
+    [
+        ("tiny", "footplate", 214.0, ["met", "missed"]),
+        ("tiny", "footplate", 216.0, ["missed", "missed"]),
+        ("tiny", "footplate", 211.0, ["met", "met"]),
+        ("norms", "footplate", 205.9, ["met", "met"]),
+        ("norms", "footplate", 206.1, ["missed", "met"]),
+        ("norms", "ignite", 204.0, ["met", "missed"]),
+        ("validation", "footplate", 210.5, ["missed"]),
+    ],
+)
+def test_a_slow_figure_is_a_miss(results: Results, case: str, engine: str, us: float, expected: list[str]) -> None:
+    fill(results, case, {**STEADY, engine: us})
+    assert states(results, case) == expected
+
+
+def test_what_was_not_measured_is_open(results: Results) -> None:
+    fill(results, "tiny", {"footplate": 205.0})
+    assert states(results, "tiny", "gpu") == ["open", "open", "open"]
+
+
+def test_rounds_are_compared_with_themselves(results: Results) -> None:
+    for number, (bare, ours) in enumerate([(100.0, 102.0), (200.0, 204.0), (400.0, 408.0)]):
+        for engine, us in (("bare", bare), ("footplate", ours)):
+            results.add("norms", engine, number, {"figures": {"us": us}, "versions": {}})
+    results.add("norms", "footplate", 3, {"figures": {"us": 10**6}, "versions": {}})  # no loop by hand beside it
+    assert judge([CASES["norms"]], results)[0].spread == Spread(1.02, 1.02, 1.02, 3)
+
+
+def test_the_fastest_may_be_within_the_spread(results: Results) -> None:
+    for number, ratio in enumerate([0.98, 0.99, 1.01, 1.02, 1.03]):
+        for engine, us in (("bare", 99.0), ("mmengine", 100.0), ("footplate", 100 * ratio)):
+            results.add("fused", engine, number, {"figures": {"us": us}, "versions": {}})
+    verdict = judge([CASES["fused"]], results)[1]
+    assert (verdict.state, verdict.beside, round(verdict.spread.median, 6) if verdict.spread else 0) == (
+        "met",
+        "mmengine",
+        1.01,
+    )
+
+
+def test_growth_is_judged_beyond_that_of_the_bare_loop(results: Results) -> None:
+    for engine, grown in (("bare", 5.0), ("footplate", 6.1)):
+        figures = {"us_start": 100.0, "us_1m": 111.0, "growth_mb": grown}
+        results.add("long", engine, 0, {"figures": figures, "versions": {}})
+    assert states(results, "long") == ["missed", "missed"]
+
+
+def test_engines_that_are_ahead_are_named(results: Results) -> None:
+    fill(results, "tiny", {**STEADY, "ignite": 195.0})
+    found = leads(CASES.values(), results)
+    assert [(each.case.name, each.engine, round(each.spread.median, 3)) for each in found] == [
+        ("tiny", "ignite", round(195 / 205, 3))
+    ]
+
+
+def test_results_are_kept_and_set_aside_with_other_sources(results: Results) -> None:
+    fill(results, "tiny", STEADY)
+    again = Results(results.path)
+    assert again.has("tiny", "ignite", 2)
+    assert not again.has("tiny", "ignite", 3)
+    held = json.loads(results.path.read_text())
+    held["about"]["sources"] = "others"
+    results.path.write_text(json.dumps(held))
+    assert Results(results.path, keep=True).has("tiny", "ignite", 2)
+    assert not Results(results.path).has("tiny", "ignite", 2)
+    assert results.path.with_name("results.json.old").is_file()
+
+
+def test_rounds_go_in_turns() -> None:
+    plan = Plan([CASES["long"], CASES["norms"], CASES["tiny"], CASES["saving"]], ["bare", "footplate"], rounds=2)
+    assert [(number, case.name, engines[0]) for number, case, engines in plan.turns()] == [
+        (0, "norms", "bare"),
+        (0, "tiny", "bare"),
+        (1, "norms", "footplate"),
+        (1, "tiny", "footplate"),
+        (0, "saving", "bare"),
+        (0, "long", "bare"),  # the longest comes last
+    ]
+
+
+def never(engine: str) -> Path:
+    raise AssertionError(f"{engine} was measured")
+
+
+def test_what_is_there_is_not_measured_again(results: Results) -> None:
+    fill(results, "tiny", {"bare": 1.0}, rounds=1)
+    Runner(Plan([CASES["tiny"]], ["bare"], rounds=1), results, never).run()
+
+
+def test_nothing_is_begun_that_does_not_fit(results: Results) -> None:
+    runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1, budget=2.0), results, never)
+    runner.run()
+    assert runner.left_out == ["tiny, bare, round 1"]
+
+
+def test_the_page_says_what_is_missed_and_who_is_ahead(results: Results, tmp_path: Path) -> None:
+    fill(results, "tiny", {**STEADY, "footplate": 230.0})
+    results.profiles["tiny"] = ["  300  0.1  slow.py:3(slow)"]
+    english, chinese, picture = page.write(list(CASES.values()), results, tmp_path)
+    text = english.read_text(encoding="utf-8")
+    head, _, rest = text.partition("## Goals")
+    assert "| Tiny model | ignite | 0.922 (0.922–0.922) (rounds: 3) |" in head
+    assert "| Tiny model | at most 15 us above the bare loop | 30.0 (30.0–30.0) us | **missed** |" in rest
+    assert "slow.py:3(slow)" in rest
+    assert differences(text, chinese.read_text(encoding="utf-8")) == []
+    assert picture.read_text(encoding="utf-8").count("<circle") == 6 + 3  # the legend, and what was measured
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=lambda case: case.name)
+def test_goals_name_figures_that_their_case_gives(case: Case) -> None:
+    known = {figure.key for figure in case.figures}
+    measured: list[Goal] = [goal for goal in case.goals if goal.by != "open"]
+    assert {goal.figure for goal in measured} <= known
+    assert {goal.against_figure for goal in measured} <= {*known, ""}
+    assert {goal.against for goal in measured if goal.by in ("ratio", "difference")} <= set(case.engines)
+
+
+def test_every_environment_has_the_same_torch() -> None:
+    lists = {path.stem: path.read_text().splitlines() for path in LISTS.glob("*.txt")}
+    assert sorted(lists) == sorted(set(ENGINES) - {"bare"})
+    assert {name for name, lines in lists.items() if "torch==2.13.0" not in lines} == set()
+
+
+def test_stamps_give_the_median_of_blocks() -> None:
+    stamps = Stamps(500)
+    for _ in range(400):
+        stamps()
+    for at in range(400):
+        stamps.times[at] = at * 1e-4 + (0.5 if at >= 310 else 0.0)  # one block holds a long wait
+    assert stamps.block_us(50, 400, 50) == pytest.approx(100.0)
+    assert stamps.lasted(0, 399) == pytest.approx(0.5399)
+
+
+def test_the_harness_measures(results: Results) -> None:
+    plan = Plan([CASES["tiny"]], ["bare", "footplate"], rounds=1, quick=True)
+    Runner(plan, results, lambda _: Path(sys.executable)).run()
+    assert results.errors == {}
+    for engine in ("bare", "footplate"):
+        assert 10 < results.by_round("tiny", engine, "us")[0] < 10**6
+    assert judge([CASES["tiny"]], results)[0].spread is not None
+
+
+def test_a_failure_is_told(results: Results) -> None:
+    case = dataclasses.replace(CASES["tiny"], engines=("nobody",))
+    Runner(Plan([case], ["nobody"], rounds=1, quick=True), results, lambda _: Path(sys.executable)).run()
+    assert results.measurements == []
+    assert "benchmarks.engines.drivers.nobody" in results.errors["tiny, nobody"]
