@@ -1,7 +1,6 @@
 """The guide `docs/tasks/detection.md` tells the truth: its configs train on a COCO file."""
 
 import json
-import re
 from pathlib import Path
 from typing import Any
 
@@ -9,25 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config
 from footplate.engine import Runner
 from footplate.errors import DataError
+from tests.tasks.guides import TWO_EPOCHS, trained, write_configs
 
-GUIDE = Path(__file__).parents[3] / "docs" / "tasks" / "detection.md"
 SHORT = [
-    "train_cfg.max_epochs=2",
-    "train_cfg.val_interval=1",
+    *TWO_EPOCHS,
     "train_dataloader.batch_size=2",
-    "train_dataloader.num_workers=0",
-    "train_dataloader.persistent_workers=False",
-    "val_dataloader.num_workers=0",
-    "val_dataloader.persistent_workers=False",
     "train_dataloader.dataset.pipeline.2.scale=[96,64]",
     "val_dataloader.dataset.pipeline.2.scale=[96,64]",
-    "param_scheduler.0.end=1",
-    "param_scheduler.1.begin=1",
-    "param_scheduler.1.end=2",
-    "default_hooks.checkpoint.interval=1",
     "default_hooks.visualization.interval=1",
 ]
 
@@ -54,23 +44,13 @@ def write_data(folder: Path) -> None:
         path.write_text(json.dumps({"images": images, "annotations": annotations, "categories": categories}))
 
 
-def write_configs() -> None:
-    """The guide's configs as they are described."""
-    for title, text in re.findall(r'```python title="([^"]+)"\n(.*?)```', GUIDE.read_text(encoding="utf-8"), re.DOTALL):
-        Path(title).write_text(text)
-
-
 @pytest.mark.parametrize("name", ["my-boxes.py", "my-detr.py"])
 @pytest.mark.filterwarnings("default:::transformers")
 def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
-    write_configs()
-    cfg = Config.fromfile(name)
-    apply_overrides(cfg, SHORT)
-    cfg.work_dir = "out"
-    runner = Runner.from_cfg(cfg)
-    runner.train()
+    write_configs("detection", tmp_path)
+    runner = trained(name, SHORT)
     assert len(runner.train_dataloader.dataset) == 4
     loop: Any = runner.val_loop
     assert {"coco/bbox_mAP", "coco/bolt_precision", "coco/nut_precision"} <= loop.metrics.keys()
@@ -82,7 +62,7 @@ def test_the_config_trains_on_a_coco_file(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_mistake_in_the_file_stops_the_run_before_it_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     write_data(tmp_path / "data")
-    write_configs()
+    write_configs("detection", tmp_path)
     Path("my-boxes.py").write_text(Path("my-boxes.py").read_text().replace("'bolt', 'nut'", "'bolt', 'nutt'"))
     cfg = Config.fromfile("my-boxes.py")
     cfg.work_dir = "out"

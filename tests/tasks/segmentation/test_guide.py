@@ -1,6 +1,5 @@
 """The guide `docs/tasks/segmentation.md` tells the truth: its configs train on folders of pictures."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +10,8 @@ from PIL import Image
 from footplate.config import Config, apply_overrides
 from footplate.engine import Runner
 from footplate.errors import DataError
+from tests.tasks.guides import write_configs
 
-GUIDE = Path(__file__).parents[3] / "docs" / "tasks" / "segmentation.md"
 SHORT = [
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=2",
@@ -45,8 +44,7 @@ def write_data(folder: Path, *, split: str, number: int = 3) -> None:
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the guide's configs and data as they are described."""
     monkeypatch.chdir(tmp_path)
-    for title, text in re.findall(r'```python title="(.*?)"\n(.*?)```', GUIDE.read_text(encoding="utf-8"), re.DOTALL):
-        (tmp_path / title).write_text(text)
+    write_configs("segmentation", tmp_path)
     for split in ("train", "val"):
         write_data(tmp_path / "data", split=split)
     write_data(tmp_path / "night", split="")
