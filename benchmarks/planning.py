@@ -3,8 +3,9 @@
     python benchmarks/planning.py [CONFIG] [--steps 20] [--rounds 3] [--processes 1 2 4] [--parts FILE]
 
 Each round measures the parts of a step of the config (a recipe by default) with one process, how much longer it takes
-when every core has one, and what an exchange between two costs; then it trains with 1, 2 and 4 processes that
-exchange their gradients, one thread each. The figures are medians over the rounds, behind them the spread.
+when every core has one and when it has two, and what an exchange between two costs; then it trains with 1, 2 and 4
+processes that exchange their gradients, one thread each. The figures are medians over the rounds, behind them the
+single rounds.
 """
 
 import argparse
@@ -40,19 +41,20 @@ def role_parts(config: str, steps: int) -> dict[str, Any]:
 
 
 def role_exchange(config: str, steps: int) -> dict[str, Any]:
-    """The seconds of a sum over processes, of few bytes and of `steps` million."""
+    """The seconds of a sum over processes, of few bytes and of `steps` million, which are first put into a piece."""
     import torch
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
     found = {}
     for size in (SMALL, steps << 20):
-        tensor = torch.zeros(size // 4)
+        gradient, piece = torch.zeros(size // 4), torch.zeros(size // 4)
         times = []
         for _ in range(25):
             dist.barrier()
             begin = time.perf_counter()
-            dist.all_reduce(tensor)
+            torch.div(gradient, dist.get_world_size(), out=piece)
+            dist.all_reduce(piece)
             times.append(time.perf_counter() - begin)
         found[str(size)] = statistics.median(times)
     dist.destroy_process_group()
@@ -122,11 +124,12 @@ def together(processes: int, role: str, config: str, steps: int) -> list[dict[st
 def measured_parts(config: str, steps: int) -> dict[str, Any]:
     """The parts of a step with what processes on this machine cost each other."""
     (alone,) = together(1, "parts", config, steps)
-    crowd = together(alone["cores"], "parts", config, steps)
+    crowd, twice = (together(times * alone["cores"], "parts", config, steps) for times in (1, 2))
     megabytes = max(round(alone["gradients"] / 2**20), 1)
     exchange = together(2, "exchange", config, megabytes)[0]
     whole = _step(alone)
     alone["crowding"] = max(statistics.median(map(_step, crowd)) / whole, 1.0)
+    alone["switching"] = max(statistics.median(map(_step, twice)) / whole / 2 / alone["crowding"], 1.0)
     alone["message_seconds"] = exchange[str(SMALL)] / 2
     alone["byte_seconds"] = max(exchange[str(megabytes << 20)] - exchange[str(SMALL)], 0.0) / (megabytes << 20)
     return alone

@@ -37,7 +37,7 @@ def test_what_backward_does_not_hide_is_waited_for(where: Cluster, exchange: flo
     assert found.exchange == pytest.approx(exchange)
     assert found.step == pytest.approx(0.32 + exchange)
     assert found.efficiency == pytest.approx(0.32 / (0.32 + exchange))
-    assert found.memory == pytest.approx(1.5e9)
+    assert found.memory == pytest.approx(1.4e9)
 
 
 def test_shards_are_gathered_twice_and_scattered_once() -> None:
@@ -73,6 +73,8 @@ CORES: dict[str, Any] = {
 def test_processes_share_cores_for_all_they_do(processes: int, compute: float, exchange: float) -> None:
     found = predict(dataclasses.replace(PARTS, **CORES), Cluster(1, processes))
     assert (found.compute, found.exchange) == pytest.approx((compute, exchange))
+    switched = predict(dataclasses.replace(PARTS, **CORES, switching=1.2), Cluster(1, processes))
+    assert switched.compute == pytest.approx(compute * (1.2 if processes == 4 else 1.0))
 
 
 def test_all_wait_for_the_slowest() -> None:

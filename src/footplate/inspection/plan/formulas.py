@@ -60,17 +60,22 @@ def slowest_of(seconds: float, spread: float, devices: int) -> float:
     return seconds * (1 + spread * NormalDist().inv_cdf((devices - 0.375) / (devices + 0.25)))
 
 
-def shared_cores(seconds: float, processes: int, threads: int, cores: int, crowding: float) -> float:
-    """seconds x max(1, processes x threads / cores) x (1 + (crowding - 1) x min(1, (processes - 1) x threads / others))
+def shared_cores(
+    seconds: float, processes: int, threads: int, cores: int, crowding: float, switching: float = 1.0
+) -> float:
+    """seconds x max(1, load) x (1 + (crowding - 1) x min(1, (processes - 1) x threads / others)) x switching
 
-    Processes on one machine share its cores, and before that caches and memory: `crowding` is how many times as long a
-    step was measured to take when every core had one; `others` are the cores that one process leaves free. Devices of
-    their own share nothing.
+    Processes on one machine share its cores, load = processes x threads / cores, and before that caches and memory:
+    `crowding` is how many times as long a step was measured to take when every core had one; `others` are the cores
+    that one process leaves free. `switching` is how much longer than its share of the cores explains it took with twice
+    as many, from 1 at load 1 to all of it at load 2. Devices of their own share nothing.
 
-    Source: conservation of work; the second factor is measured and interpolated.
+    Source: conservation of work; crowding and switching are measured and interpolated.
     """
+    load = processes * threads / cores
     others = (processes - 1) * threads / (cores - threads) if cores > threads else float(processes > 1)
-    return seconds * max(1.0, processes * threads / cores) * (1 + (crowding - 1) * min(1.0, others))
+    switched = 1 + (switching - 1) * min(max(load - 1, 0.0), 1.0)
+    return seconds * max(1.0, load) * (1 + (crowding - 1) * min(1.0, others)) * switched
 
 
 def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> float:
@@ -85,13 +90,14 @@ def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> fl
 
 
 def replicated_bytes(weights: float, gradients: float, optimizer: float, activations: float) -> float:
-    """weights + 2 x gradients + optimizer + activations
+    """weights + gradients + optimizer + activations
 
-    Memory of a device that holds everything; the second set of gradients are the pieces on their way.
+    Memory of a device that holds everything. Gradients are exchanged where they lie; they count twice with
+    `gradient_as_bucket_view=False`.
 
-    Source: Li et al., arXiv:2006.15704, section 4.2.
+    Source: Li et al., arXiv:2006.15704, section 4.2; the documentation of DistributedDataParallel.
     """
-    return weights + 2 * gradients + optimizer + activations
+    return weights + gradients + optimizer + activations
 
 
 def sharded_bytes(

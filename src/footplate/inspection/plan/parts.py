@@ -31,6 +31,7 @@ class Parts:
         threads: Threads of a process.
         cores: Cores of the machine.
         crowding: How many times as long a step takes when all cores have one.
+        switching: How much longer than its share of the cores explains it takes with twice as many.
         byte_seconds: Seconds in which one of two processes on these cores gets through one byte of an exchange.
         message_seconds: Seconds of a message between them.
     """
@@ -53,6 +54,7 @@ class Parts:
     threads: int = 1
     cores: int = 1
     crowding: float = 1.0
+    switching: float = 1.0
     byte_seconds: float | None = None
     message_seconds: float | None = None
 

@@ -143,7 +143,8 @@ def described(parts: Parts, cluster: Cluster) -> list[str]:
 
 def _on_shared_cores(parts: Parts, processes: int) -> Parts:
     def stretched(seconds: float) -> float:
-        return formulas.shared_cores(seconds, processes, parts.threads, parts.cores, parts.crowding)
+        own = parts.threads, parts.cores, parts.crowding, parts.switching
+        return formulas.shared_cores(seconds, processes, *own)
 
     return dataclasses.replace(
         parts,
@@ -177,8 +178,6 @@ def _memory(parts: Parts, devices: int, *, sharded: bool) -> float:
         return formulas.sharded_bytes(
             parts.weights, parts.gradients, parts.optimizer, parts.activations, parts.largest_unit, devices
         )
-    if devices == 1:
-        return parts.weights + parts.gradients + parts.optimizer + parts.activations
     return formulas.replicated_bytes(parts.weights, parts.gradients, parts.optimizer, parts.activations)
 
 
