@@ -2,6 +2,7 @@
 
     python benchmarks/agreement.py                     # the whole table, about 5 minutes
     python benchmarks/agreement.py --worlds 2 --quick  # a few rows
+    python benchmarks/agreement.py --resume            # saved on 2 processes, resumed on 1, 2, 3 and 4
 
 Every run sees the same global batches of 12. The figure is the largest difference from the run of one process without
 a wrapper, of any weight and any average of weights, relative to the largest value of its tensor.
@@ -186,14 +187,45 @@ def table(cases: list[Case], worlds: Iterable[int], iterations: int = 50) -> Ite
                 yield case, world, difference(mine, expected)
 
 
+def resumed(case: Case, stop: int, iterations: int = 20) -> Iterator[tuple[int, float]]:
+    """Yields how far off a run is that 2 processes saved after `stop` iterations and so many others went on with."""
+    with tempfile.TemporaryDirectory() as folder:
+        saving = {"checkpoint": {"by_epoch": False, "interval": stop, "save_last": False}}
+        whole = on_processes(2, _trained_with, case, f"{folder}/whole", iterations, {"default_hooks": saving})[0]
+        (path,) = Path(folder, "whole").glob(f"iter_{stop}.*")
+        again = {"load_from": str(path), "resume": True}
+        for world in (1, 2, 3, 4):
+            found = on_processes(world, _trained_with, case, f"{folder}/{world}", iterations, again)[0]
+            yield world, difference(found, whole)
+
+
+def _trained_with(case: Case, work_dir: str, iterations: int, changes: dict[str, Any]) -> dict[str, Tensor]:
+    return trained(case, work_dir, iterations, **changes)
+
+
+def _print_resumed() -> int:
+    worst = 0
+    sys.stdout.write("model  opt.   accum.  norm       saved after  resumed on  largest relative difference\n")
+    for wrapper, (accumulation, stop) in itertools.product(WRAPPERS, ((1, 9), (3, 9), (3, 8))):
+        case = Case(wrapper, "AdamW", accumulation)
+        for world, found in resumed(case, stop):
+            worst |= found > (0 if world == 2 and stop % accumulation == 0 else 1e-12)
+            sys.stdout.write(f"{case}  {stop:>5}        {world:>5}       {found:.1e}\n")
+            sys.stdout.flush()
+    return worst
+
+
 def main() -> int:
     """Prints the table; exit code 1 where a row is too far off."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--quick", action="store_true", help="one optimizer, no SyncBN")
+    parser.add_argument("--resume", action="store_true", help="how runs go on with other numbers of processes")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.resume:
+        return _print_resumed()
     names = ["AdamW"] if options.quick else list(OPTIMIZERS)
     cases = [Case(*each) for each in itertools.product(WRAPPERS, names, (1, 3))]
     if not options.quick:

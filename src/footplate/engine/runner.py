@@ -293,7 +293,7 @@ class Runner(Parts):
 
         Args:
             out_dir: The folder.
-            filename: The name in it.
+            filename: The name in it; one that ends in `.sharded` is saved in parts, by all ranks.
             save_optimizer: Whether the optimizer's state goes in.
             save_param_scheduler: Whether the schedules' state goes in.
             meta: Further entries of the checkpoint's `meta`.

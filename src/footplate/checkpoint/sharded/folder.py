@@ -41,10 +41,12 @@ class FolderWriter(StorageWriter):
     Args:
         folder: The folder.
         state: What is in no part; that of the coordinator counts.
+        tidy: Whether to remove what saves beside it have begun and not finished: a run does, which is alone there.
     """
 
-    def __init__(self, folder: str, state: Mapping[str, Any]) -> None:
+    def __init__(self, folder: str, state: Mapping[str, Any], *, tidy: bool = True) -> None:
         self.folder = storage.absolute(folder)
+        self._tidy = tidy
         self._state = state
 
     @classmethod
@@ -69,6 +71,8 @@ class FolderWriter(StorageWriter):
             CheckpointError: There is too little space.
         """
         save = secrets.token_hex(4)
+        if self._tidy:
+            clean_unfinished(storage.parent(self.folder), but=storage.base_name(self.folder))
         _make_room(self.folder, bytes_in(self._state) + sum(_bytes_of(item) for plan in plans for item in plan.items))
         names = [f"rank_{number}-{save}.bin" for number in range(len(plans))]
         return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
@@ -131,9 +135,6 @@ def _tensors_of(
 
 
 def _make_room(folder: str, needed: int) -> None:
-    parent = storage.parent(folder)
-    storage.make_dirs(parent)
-    clean_unfinished(parent, but=storage.base_name(folder))
     storage.make_dirs(folder)
     storage.clean_stale(folder)
     free = storage.free_space(folder)

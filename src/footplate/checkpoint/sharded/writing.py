@@ -68,7 +68,7 @@ def save_all_parts(state: Mapping[str, Any], parts: Sequence[Mapping[str, Part]]
     from footplate.checkpoint.sharded.folder import FolderWriter
     from footplate.checkpoint.sharded.planning import PartPlanner
 
-    _write_alone([PartPlanner(each) for each in parts], FolderWriter(folder, state))
+    _write_alone([PartPlanner(each) for each in parts], FolderWriter(folder, state, tidy=False))
 
 
 def _write_alone(planners: Sequence[Any], writer: Any) -> None:
