@@ -105,7 +105,7 @@ class Frames:
         ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 48),
         ({"optim_wrapper": {"accumulative_counts": 2}}, 39),
         ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 43),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 58),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 60),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:

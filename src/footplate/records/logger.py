@@ -14,7 +14,19 @@ from footplate.errors import ArgumentError, check_count, nearest
 _NAME = "footplate"
 # `logger.info(..., extra=NOT_SHOWN)`: what belongs into the log's file, and would hide the figures on a screen.
 NOT_SHOWN = {"shown": False}
-_FORMAT = logging.Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
+
+
+class _Formatter(logging.Formatter):
+    """Formats a record once: the screen, the file and the question whether the file is full take the same line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: str | None = getattr(record, "footplate_line", None)
+        if line is None:
+            line = record.footplate_line = super().format(record)
+        return line
+
+
+_FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
 
 
 class _ScreenHandler(logging.Handler):
