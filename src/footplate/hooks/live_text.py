@@ -5,6 +5,7 @@ import math
 import os
 import shutil
 import sys
+import time
 from collections.abc import Sequence
 from typing import TextIO
 
@@ -14,6 +15,9 @@ from rich.text import Text
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_BELOW = "\x1b[J"
+# Terminals may tell their width late, tmux after a quarter of a second: until then long lines are cut, not wrapped.
+_CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
+_LATE = 0.5  # seconds
 
 
 class LiveText:
@@ -30,6 +34,8 @@ class LiveText:
         self._screen = screen
         self._console = Console(file=screen, highlight=False)
         self._drawn: list[str] = []
+        self._drawn_width = 0
+        self._written_at = -math.inf
         self._lines: Sequence[Text] = ()
         self._streams: list[tuple[str, TextIO]] = []
 
@@ -66,10 +72,12 @@ class LiveText:
 
     def write_above(self, text: str) -> None:
         """Writes whole lines above."""
+        self._written_at = time.monotonic()
         self._put(self._erased() + text + self._rendered())
 
     def _rendered(self) -> str:
-        width = self.width - 1  # a full last column would wrap at the next resize
+        self._drawn_width = self.width
+        width = self._drawn_width - 1  # a full last column would wrap at the next resize
         parts = []
         self._drawn = []
         for line in self._lines:
@@ -79,13 +87,15 @@ class LiveText:
                 self._console.print(cut, end="", soft_wrap=True)
             parts.append(captured.get())
             self._drawn.append(cut.plain)
-        return "\n".join(parts)
+        return _CUT + "\n".join(parts) + _WRAP if parts else ""
 
     def _erased(self) -> str:
         if not self._drawn:
             return ""
         width = max(self.width, 1)
         rows = sum(max(1, math.ceil(cell_len(line) / width)) for line in self._drawn)
+        if width < self._drawn_width and time.monotonic() - self._written_at < _LATE:
+            rows = len(self._drawn)  # what was written may stand where they wrapped: rather a torn line than one lost
         up = f"\x1b[{rows - 1}A" if rows > 1 else ""
         return f"\r{up}{_CLEAR_BELOW}"
 
