@@ -217,7 +217,7 @@ def test_what_is_set_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 def test_unused_parameters_are_told_to_the_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
 
-    def keep(model: Any, cfg: Any, *, find_unused_parameters: bool) -> Any:
+    def keep(model: Any, cfg: Any, *, find_unused_parameters: bool, **settings: Any) -> Any:
         told.append(find_unused_parameters)
         return model
 
