@@ -127,8 +127,11 @@ class _Loader:
     def batches(self) -> None:
         """Makes it a loader that begins anywhere."""
 
+    def batches_from(self, sample: int) -> int:
+        return -(-(len(self.sampler) - sample) // self.batch_size)
+
     def __len__(self) -> int:
-        return -(-len(self.sampler) // self.batch_size)
+        return self.batches_from(0)
 
 
 @pytest.mark.parametrize(

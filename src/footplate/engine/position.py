@@ -105,7 +105,7 @@ class DataPosition:
         size = self._batch_size or 1
         if self._endless:
             return sample // (size * self._world_size)
-        return max(len(self._loader) - self._loader.batches_from(sample // self._world_size), 0)
+        return max(len(self._loader) - int(self._loader.batches_from(sample // self._world_size)), 0)
 
     def _sample(self, epoch: int, batch: int) -> int | None:
         if self._batch_size is None:
