@@ -108,7 +108,8 @@ def _asked(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[s
 def compare(chosen: argparse.Namespace) -> bool:
     """Measures everybody in turns, prints a table, and tells whether footplate meets its goals."""
     rows, met = [], True
-    for compiled in (False, True):
+    for mode in chosen.modes:
+        compiled = mode == "compiled"
         found: dict[str, list[dict[str, float]]] = {engine: [] for engine in chosen.engines}
         for _ in range(chosen.rounds):
             for engine in list(found):
@@ -125,8 +126,7 @@ def compare(chosen: argparse.Namespace) -> bool:
             share = statistics.median(one["rate"] / other["rate"] for one, other in pairs)
             copies = max(each["copies"] for each in answers)
             rate = statistics.median(each["rate"] for each in answers)
-            name = "compiled" if compiled else "plain"
-            rows.append([name, engine, f"{rate:.2f}", f"{share:.3f}", f"{copies:.0f}"])
+            rows.append([mode, engine, f"{rate:.2f}", f"{share:.3f}", f"{copies:.0f}"])
             met = met and (engine != "footplate" or (share >= _GOAL and copies == 0))
     print(plain(["", "engine", "steps/s", "of the loop by hand", "copies in 35 steps"], rows))
     return met
@@ -142,6 +142,7 @@ def main() -> int:
     parser.add_argument("--size", type=int, default=224)
     parser.add_argument("--width", type=int, default=64, help="channels of the first layer; 64 is a ResNet-50")
     parser.add_argument("--iterations", type=int, default=250)
+    parser.add_argument("--modes", nargs="+", choices=("plain", "compiled"), default=["plain", "compiled"])
     parser.add_argument("--environments", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)

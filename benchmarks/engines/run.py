@@ -80,7 +80,8 @@ class Runner:
     def profile(self, case: Case, engine: str) -> None:
         """Takes a profile of a case whose goal is missed."""
         process = self._started(case, engine)
-        answer = process.ask(case.name, quick=case.rounds is not None, profile=True)
+        short = self._plan.quick or case.rounds is not None
+        answer = process.ask(case.name, quick=short, profile=True)
         process.close()
         self._results.profiles[case.name] = answer.get("profile", [answer.get("error", "")])
         self._results.write()
