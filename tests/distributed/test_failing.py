@@ -76,11 +76,20 @@ def _start(folder: Path, world: int, *changes: str, **env: str) -> list[int]:
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115 - not pytest's
         names = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({**{name: str(value) for name, value in names.items()}, **env})
+        if "TELL_OF_FILES" in env and rank:
+            sys.addaudithook(_tell_of_files)
         timeout = "env_cfg={'dist_cfg': {'timeout': 60}}"
         words = ["train", str(folder / "tiny.py"), "--work-dir", str(folder / "work"), "--no-preflight"]
         return main([*words, "--set", f"+{timeout}", "+log_level=WARNING", *changes])
 
     return [fork(lambda rank=rank: train(rank), folder / f"said_{rank}") for rank in range(world)]  # type: ignore[misc]
+
+
+def _tell_of_files(event: str, arguments: tuple[Any, ...]) -> None:
+    """Says which files in a work_dir are opened to be written, folders made, and names changed."""
+    changes = event in ("os.mkdir", "os.rename", "os.remove")
+    if (changes or (event == "open" and arguments[2] & (os.O_WRONLY | os.O_RDWR))) and "/work" in str(arguments[0]):
+        os.write(2, f"{event} {arguments[0]}\n".encode())
 
 
 def _await(processes: list[int]) -> tuple[float, list[int]]:
@@ -181,7 +190,7 @@ def test_a_restart_goes_on_by_itself(tmp_path: Path) -> None:
 
 
 def test_only_the_first_rank_writes(tmp_path: Path) -> None:
-    assert _await(_start(tmp_path, 2, _fault("none")))[1] == [0, 0]
+    assert _await(_start(tmp_path, 2, _fault("none"), TELL_OF_FILES="yes"))[1] == [0, 0]
     written = sorted(path.relative_to(tmp_path / "work").parts[-1] for path in (tmp_path / "work").rglob("*"))
     assert not [name for name in written if name.startswith("rank_")]
     assert len([name for name in written if name.endswith(".log")]) == 1
