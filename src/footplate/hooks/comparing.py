@@ -13,13 +13,12 @@ Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
 LESS = ("loss",)
 # Metrics of other tasks, known by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
-_GREATER_WORDS = frozenset(
+_GREATER_NAMES = (
     "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
-    " psnr recall sensitivity specificity ssim success".split()
+    " psnr recall sensitivity specificity ssim success"
 )
-_LESS_WORDS = frozenset(
-    "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer".split()
-)
+_LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme perplexity ppl rmse sad swd wer"
+_GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
 
 
 def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule:
