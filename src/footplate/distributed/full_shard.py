@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.distributed.collectives import get_world_size
+from footplate.distributed.collectives import get_world_size, is_distributed
 from footplate.distributed.sharding import broadcast_values
 from footplate.errors import ArgumentError, nearest, origin_of
 from footplate.registry import MODEL_WRAPPERS
@@ -37,7 +37,7 @@ def FullyShard(  # noqa: N802 - configs and messages call it so
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
 
     Args:
-        module: The model, on its device, whole on every process.
+        module: The model, on its device, whole on every process. That of one process alone stays as it is.
         shard: `classes`, names of classes of modules, and `names`, regular expressions for whole names of modules.
         mixed_precision: `param_dtype`, `reduce_dtype`, `output_dtype` as names of dtypes, `cast_forward_inputs`.
         reshard_after_forward: Whether whole parameters are dropped behind a forward pass; a number drops to so many
@@ -48,12 +48,15 @@ def FullyShard(  # noqa: N802 - configs and messages call it so
     Raises:
         ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
     """
+    chosen, precision = list(_chosen(module, shard or {})), _precision(mixed_precision or {})
+    offloads = _checked_offload(offload)
+    if not is_distributed():
+        return module
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
-    chosen = list(_chosen(module, shard or {}))
-    settings: dict[str, Any] = {"mp_policy": fsdp.MixedPrecisionPolicy(**_precision(mixed_precision or {}))}
-    if _checked_offload(offload):
+    settings: dict[str, Any] = {"mp_policy": fsdp.MixedPrecisionPolicy(**precision)}
+    if offloads:
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
     device = next(module.parameters()).device.type
     settings["mesh"] = init_device_mesh(device, (get_world_size(),))

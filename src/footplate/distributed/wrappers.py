@@ -135,15 +135,14 @@ def wrap_model(
         sync_bn: "torch" for the statistics of the batches of all processes in batch normalization.
     """
     model = synchronize_batch_norm(model, sync_bn)
-    if not is_distributed():
-        if cfg:
-            _logger.info("one process needs no %s", cfg.get("type", "wrapper"))
-        return model
     with at_key("model_wrapper_cfg"):
         kind = (cfg or {}).get("type", "MMDistributedDataParallel")
         if MODEL_WRAPPERS.resolve(kind, cfg or {}) is FullyShard:
-            sharded: nn.Module = MODEL_WRAPPERS.build(cfg, module=model)
-            return sharded
+            model = MODEL_WRAPPERS.build(cfg, module=model)  # on one process, it looks for slips alone
+        if cfg and not is_distributed():
+            _logger.info("one process needs no %s", kind)
+        if is_sharded(model) or not is_distributed():
+            return model
         settings = with_origins({"type": kind, "find_unused_parameters": find_unused_parameters, **(cfg or {})}, cfg)
         device = next(model.parameters()).device
         if device.type == "cuda":
