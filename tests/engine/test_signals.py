@@ -156,17 +156,17 @@ def test_exit_codes(number: int, code: int) -> None:
 
 @DATASETS.register_module()
 class Slow(Points):
-    """Has its run told to stop at one of its reads, which takes a minute then; counts them in a file that is there."""
+    """Has its run told to stop at one of its reads, which takes long then; counts them in a file that is there."""
 
-    def __init__(self, reads: str, at: int, **options: Any) -> None:
+    def __init__(self, reads: str, at: int, seconds: float = 60, **options: Any) -> None:
         super().__init__(**options)
-        self.reads, self.at = Path(reads), at
+        self.reads, self.at, self.seconds = Path(reads), at, seconds
 
     def __getitem__(self, index: int) -> Any:
         if self.reads.exists() and self._count() == self.at:
             self.reads.unlink()
             os.kill(os.getppid() if get_worker_info() else os.getpid(), signal.SIGTERM)
-            until = time.monotonic() + 60
+            until = time.monotonic() + self.seconds
             while time.monotonic() < until:
                 time.sleep(0.05)
         return super().__getitem__(index)
@@ -222,3 +222,24 @@ def test_ranks_ask_each_other_about_once_a_second(
         if before == 1:
             found.append(iteration)
     assert found == asked
+
+
+class Validate(Hook):
+    """Validates within an iteration."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 5:
+            list(runner.val_loop.dataloader)
+
+
+def test_an_iteration_that_reads_data_of_its_own_is_finished(tmp_path: Path) -> None:
+    def cfg(name: str) -> dict[str, Any]:
+        found = config(tmp_path / name, by_epoch=True, by_iteration=3)
+        found["val_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=9, seconds=1)
+        return found
+
+    whole = run(cfg("whole"), Validate())
+    (tmp_path / "reads").touch()
+    assert in_process(run, cfg("part"), Validate()) == 143
+    assert torch.load(tmp_path / "part/on_signal.pth", weights_only=True)["meta"]["iter"] == 6
+    assert_same(run(cfg("part"), Validate(), resume=True).model.state_dict(), whole.model.state_dict())

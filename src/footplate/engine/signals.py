@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
-_READING = ("batches", "_evaluate")  # functions of loops, which iterate over a loader
+# Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
+_READING = (("batches",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _BETWEEN_QUESTIONS = 1.0  # seconds
@@ -166,7 +167,13 @@ def _waits_for_data(frame: FrameType | None) -> bool:
     inner = frame
     while frame is not None and not str(frame.f_globals.get("__name__")).startswith("footplate.engine."):
         frame = frame.f_back
-    return frame is not None and frame is not inner and frame.f_code.co_name in _READING
+    if frame is None or frame is inner:
+        return False
+    callers: list[str] = []
+    while frame is not None and len(callers) < max(map(len, _READING)):
+        callers.append(frame.f_code.co_name)
+        frame = frame.f_back
+    return any(tuple(callers[: len(each)]) == each for each in _READING)
 
 
 def answer_requests(runner: "Runner") -> None:
