@@ -4,6 +4,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from footplate.distributed import (
     barrier,
@@ -16,6 +17,7 @@ from footplate.distributed import (
     is_distributed,
     is_main_process,
     master_only,
+    share_buffers,
 )
 
 
@@ -126,3 +128,16 @@ def test_results_travel_where_they_are_asked_to_if_there_is_a_way(
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator or "cpu"))
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
     assert collectives._way(asked).type == way
+
+
+def buffers_after_sharing() -> list[Any]:
+    model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
+    for buffer in model.buffers():
+        buffer.fill_(get_rank() + 1)
+    share_buffers(model)
+    return [buffer.tolist() for buffer in model.buffers()]
+
+
+def test_all_ranks_have_the_buffers_of_the_first(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(2, buffers_after_sharing) == [[[1.0, 1.0], [1.0, 1.0], 1]] * 2
+    assert buffers_after_sharing() == [[1.0, 1.0], [1.0, 1.0], 1]

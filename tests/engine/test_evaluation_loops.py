@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from footplate import Hook, Runner
+from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
 from tests.support import ToyModel, loader, settings
 
@@ -130,3 +131,12 @@ def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:
 
     with pytest.raises(ArgumentError, match="the model 'Bare' has no val_loss"):
         Runner(**settings(tmp_path, model=Bare(), val_cfg={"loss": True})).val()
+
+
+def test_buffers_are_shared_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    monkeypatch.setattr(evaluation_loops, "share_buffers", lambda model: told.append((model, model.training)))
+    runner = Runner(**settings(tmp_path))
+    runner.val()
+    runner.test()
+    assert told == [(runner.model, False)] * 2

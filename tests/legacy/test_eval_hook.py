@@ -72,3 +72,17 @@ def test_a_number_that_makes_no_sense_is_refused(settings: dict[str, Any], key: 
     with pytest.raises(ArgumentError) as caught:
         EvalHook(**settings)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(("gpu_collect", "device"), [(True, "gpu"), (False, "cpu")])
+def test_arguments_of_the_distributed_hook_do_not_reach_evaluate(
+    tmp_path: Path, gpu_collect: bool, device: str
+) -> None:
+    loader = torch.utils.data.DataLoader(OldPoints(8), batch_size=4)
+    hook = EvalHook(loader, gpu_collect=gpu_collect, tmpdir="there", broadcast_bn_buffer=False, metric="accuracy")
+    runner = Runner.from_cfg(first(tmp_path))
+    hook.before_run(runner)
+    assert runner.val_loop is not None
+    metric: Any = runner.val_loop.evaluator.metrics[0]
+    assert (metric.collect_device, metric.options) == (device, {})
+    assert "accuracy" in runner.val()

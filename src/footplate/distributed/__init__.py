@@ -11,6 +11,7 @@ from footplate.distributed.collectives import (
     is_distributed,
     is_main_process,
     master_only,
+    share_buffers,
     share_of,
     told_by_first,
 )
@@ -34,6 +35,7 @@ __all__ = [
     "is_main_process",
     "is_model_wrapper",
     "master_only",
+    "share_buffers",
     "rank_of_environment",
     "share_of",
     "told_by_first",

@@ -8,6 +8,7 @@ from typing import Any, Literal, ParamSpec, TypeVar
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -76,6 +77,15 @@ def told_by_first(ask: Callable[[], _T]) -> _T:
     if failed is not None:
         raise failed
     return answer  # type: ignore[return-value]
+
+
+def share_buffers(model: nn.Module) -> None:
+    """Gives every rank the buffers that the first one holds and saves, such as the means of batch norms."""
+    if not is_distributed():
+        return
+    for buffer in model.buffers():
+        if buffer.numel() and not hasattr(buffer, "to_local"):  # one that is sharded is no rank's own
+            dist.broadcast(buffer, src=0)
 
 
 def gather_objects(value: _T) -> list[_T]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.data import batches
-from footplate.distributed import unwrap_model
+from footplate.distributed import share_buffers, unwrap_model
 from footplate.engine.evaluation_sets import (
     EvaluationSet,
     MeanLosses,
@@ -85,6 +85,7 @@ class _EvaluationLoop(BaseLoop):
         runner.call_hook(f"before_{mode}")
         runner.call_hook(f"before_{mode}_epoch")
         runner.model.eval()
+        share_buffers(runner.model)  # what is measured is the model that is saved, on every rank
         metrics: dict[str, float] = {}
         for each in due:
             self._choose(each)

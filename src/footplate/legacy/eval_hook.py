@@ -30,6 +30,9 @@ class EvalHook(Hook):
         less_keys: Parts of names of metrics that should be small.
         out_dir: Another folder for the best checkpoint.
         dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those epochs or iterations on.
+        gpu_collect: Whether results of other processes travel through the accelerators.
+        tmpdir: Accepted for configs that set it; results travel through the process group.
+        broadcast_bn_buffer: The same; every evaluation is of the first rank's buffers.
         evaluation: Arguments of the data set's `evaluate`, where `dataloader` is given.
 
     Raises:
@@ -50,12 +53,17 @@ class EvalHook(Hook):
         less_keys: Sequence[str] | None = None,
         out_dir: str | None = None,
         dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        *,
+        gpu_collect: bool = False,
+        tmpdir: str | None = None,
+        broadcast_bn_buffer: bool = True,
         **evaluation: Any,
     ) -> None:
         for name, value, least in (("interval", interval, 1), ("start", start, 0)):
             if value is not None:
                 check_count(name, value, least=least)
         self.dataloader, self.evaluation = dataloader, evaluation
+        self.collect_device = "gpu" if gpu_collect else "cpu"
         self.start, self.by_epoch = start, by_epoch
         self.interval = interval
         self._milestones = [0, *(milestone for milestone, _ in dynamic_intervals or ())]
@@ -71,7 +79,7 @@ class EvalHook(Hook):
     def before_run(self, runner: "Runner") -> None:
         """Takes the evaluation over from the loop."""
         if self.dataloader is not None:
-            loop = ValLoop(runner, self.dataloader, LegacyMetric(**self.evaluation))
+            loop = ValLoop(runner, self.dataloader, LegacyMetric(collect_device=self.collect_device, **self.evaluation))
             runner.__dict__["val_loop"] = loop
         if self._best["save_best"]:
             saver: Any = {"interval": -1, "save_last": False, "by_epoch": self.by_epoch, "out_dir": self._out_dir}
