@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from footplate import Runner
+from footplate.engine.determinism import name_settings
 from tests.engine.test_loops import Stream
 from tests.support import settings
 
@@ -42,6 +43,23 @@ def test_a_workspace_that_lets_products_differ_is_named(
     monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":0:0")
     Runner(**settings(tmp_path, randomness={"seed": 1, "deterministic": True}))
     assert "deterministic: CUBLAS_WORKSPACE_CONFIG=:0:0 lets matrix products differ" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("compiled", "named"),
+    [
+        ({"mode": "max-autotune-no-cudagraphs"}, True),
+        ({"options": {"max_autotune": True}}, True),
+        ({"mode": "reduce-overhead"}, False),
+        (True, False),
+        (None, False),
+    ],
+)
+def test_a_compiler_that_tunes_itself_is_named(compiled: Any, named: bool, caplog: pytest.LogCaptureFixture) -> None:
+    for asked in (False, True):
+        name_settings({"seed": 1, "deterministic": asked}, {}, 1, compiled)
+    says = "deterministic: compile with max-autotune picks kernels by their speed: the next run may pick others"
+    assert caplog.messages == [says] * named
 
 
 def test_a_loader_whose_order_is_not_ours_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,12 @@ _logger = logging.getLogger("footplate.engine")
 _WORKSPACES = (":4096:8", ":16:8")
 
 
-def name_settings(randomness: Mapping[str, Any], env_cfg: Mapping[str, Any], seed: int) -> None:
+def name_settings(
+    randomness: Mapping[str, Any],
+    env_cfg: Mapping[str, Any],
+    seed: int,
+    compiled: bool | Mapping[str, Any] | None = None,
+) -> None:
     """Says in one line each what was set against determinism, and what became of it."""
     if not randomness.get("deterministic"):
         return
@@ -25,6 +30,17 @@ def name_settings(randomness: Mapping[str, Any], env_cfg: Mapping[str, Any], see
     workspace = os.environ.get("CUBLAS_WORKSPACE_CONFIG")
     if workspace is not None and workspace not in _WORKSPACES:
         _tell(f"CUBLAS_WORKSPACE_CONFIG={workspace} lets matrix products differ: {' or '.join(_WORKSPACES)} does not")
+    if _tunes_itself(compiled):
+        _tell("compile with max-autotune picks kernels by their speed: the next run may pick others")
+
+
+def _tunes_itself(compiled: bool | Mapping[str, Any] | None) -> bool:
+    """Tells whether `compile` lets the compiler choose by what was fast at that moment."""
+    if not isinstance(compiled, Mapping):
+        return False
+    options = compiled.get("options")
+    tuned = isinstance(options, Mapping) and any(options.get(key) for key in ("max_autotune", "max_autotune_gemm"))
+    return tuned or str(compiled.get("mode")).startswith("max-autotune")
 
 
 def name_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:

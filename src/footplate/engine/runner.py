@@ -147,7 +147,7 @@ class Runner(Parts):
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
         self.seed = setup.seed_everything(randomness or {})
-        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed)
+        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self.device = setup.pick_device()
         self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
