@@ -1,5 +1,6 @@
 """The place on the first rank where the others tell how they are."""
 
+import contextlib
 import hmac
 import selectors
 import socket
@@ -52,8 +53,8 @@ class Hub(threading.Thread):
         while True:
             for key, _ in self._selector.select(_TICK if self._until is not None else None):
                 if key.fileobj is self._server:
-                    connection, _ = self._server.accept()
-                    self._selector.register(Line(connection), selectors.EVENT_READ)
+                    with contextlib.suppress(OSError):  # it is gone again
+                        self._selector.register(Line(self._server.accept()[0]), selectors.EVENT_READ)
                 else:
                     self._hear(key.fileobj, key.data)  # type: ignore[arg-type]  # what was registered above
             if self._until is not None and (time.monotonic() >= self._until or self._all_answered()):

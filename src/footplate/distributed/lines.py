@@ -7,6 +7,7 @@ import threading
 from typing import Any
 
 _PIECE = 1 << 16
+_LONGEST = 1 << 20
 
 
 class Line:
@@ -37,7 +38,10 @@ class Line:
             self._socket.sendall(data)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Returns the messages that are there, waiting for the first bytes of one; None at the end."""
+        """Returns the messages that are there, waiting for the first bytes of one; None at the end.
+
+        What is no message counts as the end: anybody can find an open port.
+        """
         try:
             piece = self._socket.recv(_PIECE)
         except OSError:
@@ -45,7 +49,12 @@ class Line:
         if not piece:
             return None
         *whole, self._rest = (self._rest + piece).split(b"\n")
-        return [json.loads(each) for each in whole]
+        try:
+            messages = [json.loads(each) for each in whole]
+        except ValueError:
+            return None
+        sound = all(isinstance(each, dict) and "kind" in each for each in messages)
+        return messages if sound and len(self._rest) < _LONGEST else None
 
     def close(self) -> None:
         """Ends the connection."""

@@ -1,0 +1,134 @@
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from footplate.distributed.hub import Hub
+from footplate.distributed.lines import Line
+from footplate.distributed.verdicts import Failure, Place, Verdict
+
+
+class Meeting:
+    """A hub and the lines of some ranks to it."""
+
+    def __init__(self, world: int) -> None:
+        self.server = socket.create_server(("127.0.0.1", 0))
+        self.hub = Hub(self.server, "secret", world, 60.0)
+        self.hub.start()
+        self.lines = [self.connect() for _ in range(world)]
+        for rank, line in enumerate(self.lines):
+            line.send("hello", rank=rank, host="a", token="secret")
+        for rank in range(world):
+            assert self.hear(rank, "hosts") == {"hosts": {str(each): "a" for each in range(world)}}
+
+    def connect(self) -> Line:
+        connection = socket.create_connection(self.server.getsockname(), timeout=10)
+        return Line(connection)
+
+    def hear(self, rank: int, kind: str) -> dict[str, Any]:
+        """Returns the first message of a kind; what comes before it is passed over."""
+        while True:
+            messages = self.lines[rank].receive()
+            assert messages is not None
+            for message in messages:
+                if message.pop("kind") == kind:
+                    return message
+
+    def verdict(self, rank: int) -> Verdict:
+        return Verdict(*self.hear(rank, "verdict")["verdict"])
+
+    def fail(self, rank: int, text: str, *, follows: bool = False) -> None:
+        failure = Failure(Place(rank, "a", "forward pass", 4), text, 2, follows)
+        self.lines[rank].send("failed", **{**failure._asdict(), "place": list(failure.place)})
+
+    def place(self, rank: int, phase: str, *, waits: bool = False, seconds: float = 0.0) -> list[Any]:
+        return list(Place(rank, "a", phase, 4, waits, seconds))
+
+
+@pytest.fixture
+def meeting() -> Iterator[Meeting]:
+    found = Meeting(3)
+    yield found
+    for line in found.lines:
+        line.send("done")
+        line.close()
+
+
+def test_the_first_error_is_told_to_all(meeting: Meeting) -> None:
+    meeting.fail(1, "twelve")
+    meeting.fail(2, "thirteen")
+    for rank in range(3):
+        verdict = meeting.verdict(rank)
+        assert verdict.text == "rank 1 on a failed in iteration 4, forward pass: twelve"
+        assert (verdict.code, verdict.ranks) == (2, [1])
+
+
+def test_the_same_error_of_all_names_nobody(meeting: Meeting) -> None:
+    for rank in range(3):
+        meeting.fail(rank, "no such file")
+    assert meeting.verdict(0).text == "no such file"
+
+
+def test_an_error_that_may_follow_waits_for_its_cause(meeting: Meeting) -> None:
+    meeting.fail(0, "connection reset", follows=True)
+    meeting.lines[2].close()
+    assert meeting.verdict(1).text.startswith("rank 2 on a died without a word near iteration 4\n")
+
+
+def test_an_error_that_follows_from_nothing_counts(meeting: Meeting) -> None:
+    meeting.fail(0, "no gradient", follows=True)
+    assert meeting.verdict(1).text == "rank 0 on a failed in iteration 4, forward pass: no gradient"
+
+
+def test_who_is_done_may_go(meeting: Meeting) -> None:
+    meeting.lines[2].send("done")
+    meeting.lines[2].close()
+    meeting.fail(1, "twelve")
+    assert meeting.verdict(0).ranks == [1]
+
+
+def test_when_the_first_is_done_the_others_hear_it(meeting: Meeting) -> None:
+    meeting.lines[0].send("done")
+    assert [meeting.hear(rank, "leaving") for rank in range(3)] == [{}, {}, {}]
+
+
+@pytest.mark.parametrize("over", [True, False])
+def test_a_rank_that_waits_has_all_asked(meeting: Meeting, over: bool) -> None:
+    meeting.lines[0].send("stuck", place=meeting.place(0, "backward pass", waits=True, seconds=60.0), over=over)
+    for rank, phase, waits in ((0, "backward pass", True), (1, "backward pass", True), (2, "data loading", False)):
+        assert meeting.hear(rank, "where") == {"ending": False}
+        meeting.lines[rank].send("place", place=meeting.place(rank, phase, waits=waits, seconds=60.0))
+    if over:
+        assert meeting.verdict(2).text.startswith("ranks 0, 1 waited for rank 2 for 60 s\n")
+    else:
+        line = (
+            "rank 2 on a: in data loading of iteration 4 for 60 s; ranks 0, 1: waiting in backward pass of iteration 4"
+        )
+        assert meeting.hear(0, "warning") == {"line": line}
+
+
+def test_who_does_not_answer_is_named(meeting: Meeting) -> None:
+    meeting.lines[0].send("stuck", place=meeting.place(0, "backward pass", waits=True, seconds=60.0), over=True)
+    for rank in (0, 1):
+        meeting.hear(rank, "where")
+        meeting.lines[rank].send("place", place=meeting.place(rank, "backward pass", waits=True, seconds=60.0))
+    assert "  rank 2: no answer, machine or process are gone or stopped" in meeting.verdict(0).text.splitlines()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        b"[]\n",
+        b'{"kind": "failed"}\n',
+        b'{"kind": "hello", "rank": 1, "token": "?"}\n',
+        b"\xff\n",
+    ],
+)
+def test_strangers_are_not_heard(meeting: Meeting, said: bytes) -> None:
+    with socket.create_connection(meeting.server.getsockname(), timeout=10) as stranger:
+        stranger.sendall(said)
+        assert stranger.recv(100) == b""
+    meeting.fail(1, "twelve")
+    assert meeting.verdict(0).ranks == [1]
