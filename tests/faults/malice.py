@@ -119,11 +119,9 @@ _OF_FILES += ("shutil.rmtree", "shutil.copyfile", "shutil.move", "tempfile.mkste
 
 
 # What runs themselves start: to note the state of the code, and where the import of a package looks for a library.
-_GIT = ["git", "-c", "core.fsmonitor=false"]
+_GIT_STATUS = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
 _OWN_PROCESSES = (
-    [*_GIT, "rev-parse", "HEAD"],
-    [*_GIT, "rev-parse", "--abbrev-ref", "HEAD"],
-    [*_GIT, "status", "--porcelain", "--untracked-files=no"],
+    [*_GIT_STATUS, "--untracked-files=no"],
     ["/sbin/ldconfig", "-p"],
 )
 _OWN_LIBRARIES = ("libpthread.so.0",)
