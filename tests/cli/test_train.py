@@ -256,3 +256,16 @@ def test_wishes_to_save_before_and_behind_the_training_do_no_harm(tiny: Path) ->
     done = subprocess.run(command, cwd=tiny.parent, env=environment, capture_output=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tiny.parent / "work_dirs/tiny/iter_8.pth").exists()
+
+
+def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footplate: Command) -> None:
+    sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.2"]
+    footplate("train", "tiny.py", "--work-dir", "work", *sets)
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", *sets)[1]
+    assert "another config" not in said
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
+    assert (
+        "WARNING - the run was begun with another config: train_cfg.max_iters, optim_wrapper.optimizer.lr; "
+        "a --set is given again when resuming\n"
+    ) in said
+    assert "another config" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]

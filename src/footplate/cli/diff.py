@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from footplate.config import Config
 
-_OF_A_START = ("work_dir", "resume", "load_from", "preflight")
-
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
@@ -28,7 +26,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the keys that differ, each with both values and their places."""
     from footplate.config import Config
-    from footplate.inspection.diff import compare, describe, locate
+    from footplate.inspection.diff import OF_A_START, compare, describe, locate
 
     first, second = (
         Config.fromfile(locate(name), import_custom_modules=False) for name in (arguments.first, arguments.second)
@@ -36,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
     differences = compare(*_of_one_generation(first, second))
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # Of a run: where it lies and how it was started is no difference of what it does.
-        differences = [each for each in differences if each.path not in _OF_A_START]
+        differences = [each for each in differences if each.path not in OF_A_START]
     sys.stdout.write(describe(differences) if differences else "the configs mean the same\n")
     return 1 if differences else 0
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 NOT_SAVED = 4
+_MOST_NAMED = 6
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -56,6 +57,8 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.inspection.explain import explain_config
 
     runner = Runner.from_cfg(check_config(cfg))
+    if cfg.get("resume") and not runner.rank:
+        _name_changes(runner)
     runner.register_hook(RecordHook("explained.txt", explain_config(cfg)))
     progress = ProgressHook()
     runner.register_hook(progress)
@@ -75,6 +78,23 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _name_changes(runner: "Runner") -> None:
+    """Says which keys differ from those that the run in the work_dir began with, most likely by a `--set`."""
+    from footplate.config import Config
+    from footplate.errors import FootplateError
+    from footplate.inspection.diff import OF_A_START, compare, locate
+
+    try:
+        before = Config.fromfile(locate(runner.work_dir), import_custom_modules=False)
+    except (FootplateError, OSError):
+        return  # nothing lies there, or what was written is for reading only
+    changed = [each.path for each in compare(before, runner.cfg) if each.path not in OF_A_START]
+    if changed:
+        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+        named = ", ".join(changed[:_MOST_NAMED]) + more
+        runner.logger.warning("the run was begun with another config: %s; a --set is given again when resuming", named)
 
 
 def _how_far(runner: "Runner") -> str:

@@ -16,6 +16,7 @@ from footplate.recipes.catalog import find_config
 
 _WIDEST_VALUE = 96
 _ABSENT = object()
+OF_A_START = ("work_dir", "resume", "load_from", "preflight")  # where a run lies and how it was started
 _SCOPE = "_scope_"
 
 
