@@ -97,7 +97,10 @@ def _asked(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[s
     python = str(environments.python_of(engine)) if chosen.environments else sys.executable
     given = [f"--{name}={getattr(chosen, name)}" for name in ("device", "batch", "size", "width", "iterations")]
     command = [python, "-m", "benchmarks.engines.gpu", "--one", engine, *given, *(["--compiled"] if compiled else [])]
-    variables = {**environments.variables(), "OMP_NUM_THREADS": str(os.cpu_count() or 1)}
+    variables = {
+        **environments.variables(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(os.cpu_count()),
+    }
     done = subprocess.run(command, capture_output=True, text=True, env=variables, check=False)
     if done.returncode:
         return (done.stderr.strip().splitlines() or ["no word"])[-1]

@@ -7,13 +7,15 @@ CASE = Case(
     title=("Config to first iteration", "从配置到第一次迭代"),
     about=(
         "From `Config.fromfile` of five small files to the first `before_train_iter`, imports done; footplate with "
-        "and without its preflight.",
-        "从 `Config.fromfile` 读入五个小文件到第一次 `before_train_iter`，导入已完成；footplate 分别关闭与打开预检。",
+        "and without its preflight. The first run of a process imports what is imported on first use.",
+        "从 `Config.fromfile` 读入五个小文件到第一次 `before_train_iter`，导入已完成；footplate 分别关闭与打开预检。"
+        "进程中的第一次运行会导入首次使用时才导入的内容。",
     ),
     kind="first_iteration",
     figures=(
         Figure("ms", ("without preflight", "无预检"), "ms"),
         Figure("preflight_ms", ("with preflight", "有预检"), "ms"),
+        Figure("cold_ms", ("first run of the process", "进程中的第一次运行"), "ms"),
     ),
     engines=("footplate", "mmengine", "onedl"),
     alone=True,
