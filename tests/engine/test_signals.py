@@ -8,11 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
+from footplate.engine import loops
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -243,3 +245,27 @@ def test_an_iteration_that_reads_data_of_its_own_is_finished(tmp_path: Path) -> 
     assert in_process(run, cfg("part"), Validate()) == 143
     assert torch.load(tmp_path / "part/on_signal.pth", weights_only=True)["meta"]["iter"] == 6
     assert_same(run(cfg("part"), Validate(), resume=True).model.state_dict(), whole.model.state_dict())
+
+
+def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
+    """Runs, and is told to stop at the beginning of one call of a function."""
+    original, calls = getattr(place, name), [0]
+
+    def function(*args: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == call:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(*args)
+
+    setattr(place, name, function)
+    run(cfg)
+
+
+@pytest.mark.parametrize(("place", "name", "call"), [(loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)])
+def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
+    """The third state is kept where the second epoch begins; the sixth exchange ends the reading of the third batch."""
+    whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3))
+    cfg = config(tmp_path / "part", by_epoch=True, by_iteration=3)
+    assert in_process(told_within, cfg, place, name, call) == 143
+    assert_same(run(cfg, resume=True).model.state_dict(), whole.model.state_dict())
+    assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
+# Where samples are read, or workers waited for: no further, since random generators are exchanged around it.
+_READING = (("footplate.data.reading", "_read"), ("torch.utils.data.dataloader", "_get_data"))
 # Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
-_READING = (("batches",), ("_evaluate", "run", "_validate"))
+_ASKING = (("batches",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _BETWEEN_QUESTIONS = 1.0  # seconds
@@ -163,17 +165,20 @@ class AgreementHook(Hook):
 
 
 def _waits_for_data(frame: FrameType | None) -> bool:
-    """Tells whether the innermost function of the engine is a loop that asks for a batch: data may take their time."""
-    inner = frame
-    while frame is not None and not str(frame.f_globals.get("__name__")).startswith("footplate.engine."):
+    """Tells whether a loop of the engine asks for a batch, and data are being read: they may take their time."""
+    reads = False
+    while frame is not None and not _module_of(frame).startswith("footplate.engine."):
+        reads = reads or (_module_of(frame), frame.f_code.co_name) in _READING
         frame = frame.f_back
-    if frame is None or frame is inner:
-        return False
     callers: list[str] = []
-    while frame is not None and len(callers) < max(map(len, _READING)):
+    while frame is not None and len(callers) < max(map(len, _ASKING)):
         callers.append(frame.f_code.co_name)
         frame = frame.f_back
-    return any(tuple(callers[: len(each)]) == each for each in _READING)
+    return reads and any(tuple(callers[: len(each)]) == each for each in _ASKING)
+
+
+def _module_of(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__"))
 
 
 def answer_requests(runner: "Runner") -> None:
