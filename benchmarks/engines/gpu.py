@@ -6,7 +6,8 @@
 bfloat16, channels_last, fused AdamW, batches on the device; plain and compiled; engines take turns, each measurement
 in a process of its own. Between two log lines a profiler counts what is copied to the host. Engines that are not
 installed are left out; `--environments` takes each from the environment that `make bench` made for it. The exit code
-is 1 if footplate is slower than 0.99 of the loop by hand, or copies anything.
+is 1 if footplate is slower than 0.99 of the loop by hand, or copies anything; on a CPU, whose optimizer reads its own
+step counts, if it copies more than the loop by hand.
 """
 
 import argparse
@@ -130,7 +131,8 @@ def compare(chosen: argparse.Namespace) -> bool:
             copies = max(each["copies"] for each in answers)
             rate = statistics.median(each["rate"] for each in answers)
             rows.append([mode, engine, f"{rate:.2f}", f"{share:.3f}", f"{copies:.0f}"])
-            met = met and (engine != "footplate" or (share >= _GOAL and copies == 0))
+            allowed = max(each["copies"] for each in found["bare"]) if chosen.device == "cpu" else 0.0
+            met = met and (engine != "footplate" or (share >= _GOAL and copies <= allowed))
     print(plain(["", "engine", "steps/s", "of the loop by hand", "copies in 35 steps"], rows))
     return met
 
