@@ -32,6 +32,10 @@ def speaking(cfg: Config) -> None:
     os.write(2, b"written to a stream\n")
 
 
+def leaving(cfg: Config) -> None:
+    os._exit(130)
+
+
 def killed(cfg: Config) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -86,6 +90,10 @@ def test_a_run_that_is_told_to_stops(tmp_path: Path) -> None:
 def test_a_run_without_memory_is_infeasible(tmp_path: Path) -> None:
     assert run(tmp_path, starved)[1] == ("infeasible", "out of memory")
     assert run(tmp_path, killed)[1] == ("infeasible", "killed, most likely since memory ran out")
+
+
+def test_a_run_that_leaves_at_the_second_interrupt_is_interrupted(tmp_path: Path) -> None:
+    assert run(tmp_path, leaving)[1] == ("interrupted", "")
 
 
 def test_a_mistake_is_told(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -83,6 +84,7 @@ def in_a_process(request: Request, trial: Any, tell: Callable[..., None]) -> tup
     context = multiprocessing.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(target=run_trial, args=(request, there))
+    resource_tracker.ensure_running()  # whose start lets interrupts through again
     _hold_interrupts()  # while it imports, it has nothing to save: it would show a traceback
     try:
         process.start()
@@ -94,6 +96,8 @@ def in_a_process(request: Request, trial: Any, tell: Callable[..., None]) -> tup
         return scores, _answer_of(here, trial, scores, tell)
     except EOFError:
         process.join()
+        if process.exitcode in (-signal.SIGINT, 128 + signal.SIGINT):  # it was interrupted twice
+            return scores, ("interrupted", "")
         if process.exitcode == -signal.SIGKILL:
             return scores, ("infeasible", "killed, most likely since memory ran out")
         return scores, ("failed", f"its process ended with {process.exitcode}")
