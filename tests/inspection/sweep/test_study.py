@@ -245,3 +245,16 @@ def test_a_trial_that_was_interrupted_beside_the_sweep_is_begun_anew(cfg: Config
     again = answer(lambda config: ([1.0], ("done", "")))
     study.sweep(cfg, [LR], settings(tmp_path, trials=1))
     assert again[0]["optimizer"]["lr"] == first[0]["optimizer"]["lr"]
+
+
+def test_workers_share_what_waits(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([float(config["width"])], ("done", "")))
+    widths = list(range(8))
+    choices = [parse_parameter("width=" + ",".join(map(str, widths)))]
+    begun: list[int] = []
+    found = study.sweep(
+        cfg, choices, settings(tmp_path, trials=8, workers=4), watch=lambda news: news.done or begun.append(news.number)
+    )
+    assert sorted(begun) == widths
+    assert sorted(config["width"] for config in ran) == widths
+    assert [each.state for each in found] == ["complete"] * 8

@@ -6,6 +6,7 @@ import itertools
 import json
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -199,6 +200,7 @@ class _Sweep:
             if all(parameter.choices for parameter in self.parameters):
                 count = self._combine(count)
         if count > 0:
+            self.study.ask = _one_at_a_time(self.study.ask)
             self.study.optimize(
                 self._objective,
                 n_trials=count,
@@ -271,6 +273,17 @@ class _Sweep:
     def _ended(self, study: Any, trial: Any) -> None:
         known = {parameter.key: parameter for parameter in self.parameters}
         self.say(_info(trial, known, self.settings.folder))
+
+
+def _one_at_a_time(ask: Callable[..., Any]) -> Callable[..., Any]:
+    """Returns `ask` as workers may call it beside each other: SQLite would hand a waiting trial to two of them."""
+    lock = threading.Lock()
+
+    def alone(*arguments: Any, **options: Any) -> Any:
+        with lock:
+            return ask(*arguments, **options)
+
+    return alone
 
 
 def _validated(folder: str, metric: str) -> list[float]:
