@@ -251,10 +251,8 @@ def test_workers_share_what_waits(cfg: Config, tmp_path: Path, answer: Any) -> N
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
     widths = list(range(8))
     choices = [parse_parameter("width=" + ",".join(map(str, widths)))]
-    begun: list[int] = []
-    found = study.sweep(
-        cfg, choices, settings(tmp_path, trials=8, workers=4), watch=lambda news: news.done or begun.append(news.number)
-    )
-    assert sorted(begun) == widths
+    begun: list[Any] = []
+    found = study.sweep(cfg, choices, settings(tmp_path, trials=8, workers=4), watch=begun.append)
+    assert sorted(news.number for news in begun if not news.done) == widths
     assert sorted(config["width"] for config in ran) == widths
     assert [each.state for each in found] == ["complete"] * 8
