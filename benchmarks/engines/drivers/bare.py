@@ -70,9 +70,7 @@ def train(task: Task) -> None:
             optimizer.zero_grad()
         if average is not None:
             average.update()
-        factor = _factor(job, step)
-        for group, base in zip(optimizer.param_groups, bases, strict=True):
-            group["lr"] = base * factor
+        _set_rates(optimizer, bases, _factor(job, step))
         log.add(step, loss, optimizer, norm)
         if job.save_every and step % job.save_every == 0:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}
@@ -87,6 +85,11 @@ def _forever(task: Task) -> Any:
 def _factor(job: Job, step: int) -> float:
     left = 1 - step / job.horizon
     return left if job.schedule == "linear" else float(left**0.9)
+
+
+def _set_rates(optimizer: torch.optim.Optimizer, bases: list[float], factor: float) -> None:
+    for group, base in zip(optimizer.param_groups, bases, strict=True):
+        group["lr"] = base * factor
 
 
 def validate(task: Task) -> float:
@@ -106,6 +109,7 @@ def segment(scenes: Scenes) -> None:
     model = scenes.model
     optimizer = scenes.optimizer()
     bases = [group["lr"] for group in optimizer.param_groups]
+    _set_rates(optimizer, bases, scenes.factor(0))
     losses: list[Tensor] = []
     with open(scenes.folder / "log.json", "w") as file:
         for step, batch in enumerate(scenes.waited_for(scenes.train_loader()), 1):
@@ -114,8 +118,7 @@ def segment(scenes: Scenes) -> None:
             loss["loss_ce"].backward()
             optimizer.step()
             optimizer.zero_grad()
-            for group, base in zip(optimizer.param_groups, bases, strict=True):
-                group["lr"] = base * scenes.factor(step)
+            _set_rates(optimizer, bases, scenes.factor(step))
             losses.append(loss["loss_ce"].detach())
             if step % LOG_EVERY == 0:
                 file.write(json.dumps({"step": step, "loss": torch.stack(losses[-50:]).mean().item()}) + "\n")
