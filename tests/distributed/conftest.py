@@ -20,6 +20,7 @@ def _run(rank: int, world: int, port: int, folder: Path, function: Callable[...,
     settings = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in settings.items()})
     initialize("pytorch", {"backend": "gloo", "timeout": 60})
+    dist.barrier()  # who has joined first must not leave while another still joins
     (folder / f"rank_{rank}").write_bytes(pickle.dumps(function(*args)))
     dist.destroy_process_group()
 
