@@ -51,8 +51,8 @@ DIFFERENTLY: dict[str, tuple[str, str]] = {
 TRIED: dict[str, tuple[str, str]] = {
     "tiny": (
         "Left out one at a time, the look at gradients is worth some 6 us, moving the batch 3.5, records 3, the "
-        "schedule 2. Hooks that say when they act next would save 0.7 us in all, a table of learning rates 0.2: both were "
-        "left, for what they cost in clarity ([decision 015](decisions/015-an-iteration-is-counted.md)).",
+        "schedule 2. Hooks that say when they act next would save 0.7 us in all, a table of learning rates 0.2: both "
+        "were left, for what they cost in clarity ([decision 015](decisions/015-an-iteration-is-counted.md)).",
         "逐项去掉来看，检查梯度约 6 us，移动批次 3.5，记录 3，调度 2。让钩子自报下次何时行动总共可省 0.7 us，"
         "学习率查表可省 0.2：两者都因有损清晰而放弃（[决策 015](decisions/015-an-iteration-is-counted.md)）。",
     ),
