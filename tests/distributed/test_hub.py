@@ -57,6 +57,7 @@ def meeting() -> Iterator[Meeting]:
 
 def test_the_first_error_is_told_to_all(meeting: Meeting) -> None:
     meeting.fail(1, "twelve")
+    meeting.hear(2, "where")  # the hub has read it
     meeting.fail(2, "thirteen")
     for rank in range(3):
         verdict = meeting.verdict(rank)
