@@ -7,7 +7,7 @@ from torch import nn
 
 from footplate.config import Config
 from footplate.errors import located
-from footplate.inspection.topics.parts import build_model, matching, prepare
+from footplate.inspection.topics.parts import build_model, matching, prepare, without_compiler
 from footplate.optim import build_optim_wrapper
 
 _FIELDS = ("lr", "momentum", "betas", "weight_decay")
@@ -48,6 +48,7 @@ class Groups(NamedTuple):
     model: str
 
 
+@without_compiler()
 def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     """Builds the optimizer of a config over its model.
 

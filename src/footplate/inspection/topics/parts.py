@@ -1,10 +1,14 @@
 """Building of a config what a topic shows, and no more."""
 
 import logging
+import os
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import FunctionType
 
 from torch import nn
+from torch.optim import Optimizer
 
 from footplate.config import Config
 from footplate.data import build_dataloader
@@ -15,6 +19,7 @@ from footplate.records import length_of
 from footplate.registry import MODELS, set_default_scope
 
 _logger = logging.getLogger("footplate.inspection")
+_EXEMPT = os.path.join("torch", "_compile.py")  # what wraps a method that is not to be compiled
 
 
 def prepare(cfg: Config) -> Config:
@@ -77,3 +82,24 @@ def epoch_length(cfg: Config, given: int | None) -> int | None:
     except (FootplateError, OSError, ImportError) as error:
         _logger.debug("the training data cannot be read: %s", error)
         return None
+
+
+@contextmanager
+def without_compiler() -> Iterator[None]:
+    """Builds optimizers without torch's compiler, whose import takes a second.
+
+    Some methods of an optimizer are exempt from compilation: torch imports the compiler at the first call of one, to
+    tell it so. Here nothing is compiled. Where torch comes to exempt them otherwise, it imports as before.
+    """
+    marked = []
+    if "torch._dynamo" not in sys.modules:
+        for method in vars(Optimizer).values():
+            if isinstance(method, FunctionType) and method.__code__.co_filename.endswith(_EXEMPT):
+                marked.append(method.__wrapped__)  # type: ignore[attr-defined]
+    for each in marked:
+        each.__dict__["__dynamo_disable"] = each
+    try:
+        yield
+    finally:
+        for each in marked:
+            del each.__dict__["__dynamo_disable"]

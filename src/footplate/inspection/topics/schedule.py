@@ -11,7 +11,7 @@ from footplate.config import Config
 from footplate.engine import simulate
 from footplate.engine.simulation import FIELDS
 from footplate.errors import ArgumentError, located
-from footplate.inspection.topics.parts import build_model, epoch_length, matching, prepare
+from footplate.inspection.topics.parts import build_model, epoch_length, matching, prepare, without_compiler
 from footplate.visualization.plotting import Curve, Panel, plot
 
 _POINTS = 512
@@ -56,6 +56,7 @@ class Schedule(NamedTuple):
     model: str
 
 
+@without_compiler()
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
     """Simulates a run's schedules.
 
