@@ -1,6 +1,5 @@
 """Trials in processes of their own."""
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -59,27 +58,6 @@ def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.Captur
     said = (tmp_path / "output.txt").read_text()
     assert [words for words in ("printed", "written to a stream", "Iter(val)") if words not in said] == []
     assert capfd.readouterr() == ("", "")
-
-
-def test_an_interrupt_while_a_trial_imports_waits_until_it_can_be_answered(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from footplate.inspection.sweep import trial
-
-    monkeypatch.setattr(trial, "_take_interrupts", _interrupt_children(trial._take_interrupts))
-    assert run(tmp_path, sound)[:2] == ([], ("interrupted", ""))
-    assert capfd.readouterr() == ("", "")
-
-
-def _interrupt_children(then: Any) -> Any:
-    """Sends the interrupt behind the start of the process, long before it has imported anything."""
-
-    def interrupt() -> None:
-        for process in multiprocessing.active_children():
-            os.kill(process.pid or 0, signal.SIGINT)
-        then()
-
-    return interrupt
 
 
 def test_a_run_that_is_told_to_stops(tmp_path: Path) -> None:
