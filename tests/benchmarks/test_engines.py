@@ -125,7 +125,9 @@ def never(engine: str) -> Path:
 
 def test_what_is_there_is_not_measured_again(results: Results) -> None:
     fill(results, "tiny", {"bare": 1.0}, rounds=1)
-    Runner(Plan([CASES["tiny"]], ["bare"], rounds=1), results, never).run()
+    runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1), results, never)
+    runner.run()
+    assert runner.left_out == []
 
 
 def test_nothing_is_begun_that_does_not_fit(results: Results) -> None:
