@@ -5,7 +5,8 @@
     python benchmarks/agreement.py --resume            # saved on 2 processes, resumed on 1, 2, 3 and 4
 
 Every run sees the same global batches of 12. The figure is the largest difference from the run of one process without
-a wrapper, of any weight and any average of weights, relative to the largest value of its tensor.
+a wrapper, of any weight and any average of weights, relative to the largest value of its tensor. With `--resume` it is
+that from the run that went on; beside it stands whether the same samples followed, in the same order.
 """
 
 import argparse
@@ -25,8 +26,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from footplate import Runner
-from footplate.distributed import initialize, unwrap_model
+from footplate import Hook, Runner
+from footplate.distributed import gather_objects, initialize, unwrap_model
 from footplate.distributed.sharding import gather_whole
 from footplate.models import BaseModel
 from footplate.registry import DATASETS, MODELS
@@ -53,7 +54,7 @@ class Agreeing(BaseModel):
         self.head = nn.Linear(7, 3)
         self.double()
 
-    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+    def forward(self, inputs: Tensor, labels: Tensor, ids: Tensor, mode: str = "tensor") -> Any:
         scores = self.head(torch.tanh(self.layers(self.stem(inputs).flatten(1))))
         if mode == "loss":
             return {"loss": nn.functional.cross_entropy(scores, labels)}
@@ -70,7 +71,26 @@ class Squares(Dataset[Any]):
     def __getitem__(self, index: int) -> Any:
         picture = torch.randn(1, 5, 5, generator=torch.Generator().manual_seed(index), dtype=torch.float64)
         picture[0, 0, index % 3] += 2
-        return {"inputs": picture + 0.1 * torch.randn(1, 5, 5, dtype=torch.float64), "labels": index % 3}
+        return {
+            "inputs": picture + 0.1 * torch.randn(1, 5, 5, dtype=torch.float64),
+            "labels": index % 3,
+            "ids": index,
+        }
+
+
+class Seen(Hook):
+    """Keeps which samples each iteration had, in the order that all processes share."""
+
+    def __init__(self) -> None:
+        self.ids: dict[int, list[int]] = {}
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.ids[runner.iter] = data_batch["ids"].tolist()
+
+    def of_all(self) -> dict[int, list[int]]:
+        """Returns the samples of each iteration; all processes call this."""
+        ranks = gather_objects(self.ids)
+        return {at: [each for row in zip(*(ids[at] for ids in ranks), strict=True) for each in row] for at in self.ids}
 
 
 class Case(NamedTuple):
@@ -187,30 +207,37 @@ def table(cases: list[Case], worlds: Iterable[int], iterations: int = 50) -> Ite
                 yield case, world, difference(mine, expected)
 
 
-def resumed(case: Case, stop: int, iterations: int = 20) -> Iterator[tuple[int, float]]:
-    """Yields how far off a run is that 2 processes saved after `stop` iterations and so many others went on with."""
+def resumed(case: Case, stop: int, iterations: int = 20) -> Iterator[tuple[int, float, bool]]:
+    """Yields of runs that 2 processes saved after `stop` iterations and so many others went on with how far off they
+    are, and whether the same samples followed.
+    """
     with tempfile.TemporaryDirectory() as folder:
         saving = {"checkpoint": {"by_epoch": False, "interval": stop, "save_last": False}}
-        whole = on_processes(2, _trained_with, case, f"{folder}/whole", iterations, {"default_hooks": saving})[0]
+        whole, ids = on_processes(2, _trained_with, case, f"{folder}/whole", iterations, {"default_hooks": saving})[0]
         (path,) = Path(folder, "whole").glob(f"iter_{stop}.*")
         again = {"load_from": str(path), "resume": True}
         for world in (1, 2, 3, 4):
-            found = on_processes(world, _trained_with, case, f"{folder}/{world}", iterations, again)[0]
-            yield world, difference(found, whole)
+            found, after = on_processes(world, _trained_with, case, f"{folder}/{world}", iterations, again)[0]
+            same = list(after) == list(range(stop, iterations)) and all(after[at] == ids[at] for at in after)
+            yield world, difference(found, whole), same
 
 
-def _trained_with(case: Case, work_dir: str, iterations: int, changes: dict[str, Any]) -> dict[str, Tensor]:
-    return trained(case, work_dir, iterations, **changes)
+def _trained_with(
+    case: Case, work_dir: str, iterations: int, changes: dict[str, Any]
+) -> tuple[dict[str, Tensor], dict[int, list[int]]]:
+    seen = Seen()
+    hooks = [*settings(case, work_dir, 1)["custom_hooks"], seen]
+    return trained(case, work_dir, iterations, custom_hooks=hooks, **changes), seen.of_all()
 
 
 def _print_resumed() -> int:
     worst = 0
-    sys.stdout.write("model  opt.   accum.  norm       saved after  resumed on  largest relative difference\n")
+    sys.stdout.write("model  opt.   accum.  norm       saved after  resumed on  same samples  largest difference\n")
     for wrapper, (accumulation, stop) in itertools.product(WRAPPERS, ((1, 9), (3, 9), (3, 8))):
         case = Case(wrapper, "AdamW", accumulation)
-        for world, found in resumed(case, stop):
-            worst |= found > (0 if world == 2 and stop % accumulation == 0 else 1e-12)
-            sys.stdout.write(f"{case}  {stop:>5}        {world:>5}       {found:.1e}\n")
+        for world, found, same in resumed(case, stop):
+            worst |= not same or found > (0 if world == 2 else 1e-12)
+            sys.stdout.write(f"{case}  {stop:>5}        {world:>5}       {'yes' if same else 'no':<12}  {found:.1e}\n")
             sys.stdout.flush()
     return worst
 

@@ -1,14 +1,17 @@
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
+from torch.distributed.tensor.debug import CommDebugMode
 
 from footplate.distributed import wrap_model
 from footplate.distributed.sharding import is_part, is_sharded, local_part
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
+from footplate.optim import build_optim_wrapper
 
 
 class Block(nn.Module):
@@ -61,6 +64,77 @@ def test_what_is_sharded_together(on_ranks: Callable[..., list[Any]], cfg: dict[
     first, second = on_ranks(2, shard, cfg)
     assert first == (groups, [8, 2, 8, 2, 8, 2])
     assert second == (groups, [8, 2, 8, 2, 4, 1])
+
+
+def gathers(policy: Any) -> list[int]:
+    """Returns how many times weights are gathered in a forward and in a backward pass, and what is then kept."""
+    warnings.simplefilter("ignore", UserWarning)  # of the mode that counts, which looks for tensors in outputs
+    cfg = {"type": "FullyShard", "shard": {"classes": ["Block"]}, "reshard_after_forward": policy}
+    model = wrap_model(Stack(), cfg)
+    found = []
+    with CommDebugMode() as forward:  # type: ignore[no-untyped-call]
+        loss = model(torch.ones(2, 4), mode="loss")["loss"]
+    kept = model.blocks[0].layer.weight  # type: ignore[index, union-attr]
+    with CommDebugMode() as backward:  # type: ignore[no-untyped-call]
+        loss.backward()
+    for counted in (forward, backward):
+        found.append(sum(n for kind, n in counted.get_comm_counts().items() if "gather" in str(kind)))
+    return [*found, local_part(kept).numel()]
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [
+        (None, [3, 2, 4]),  # the outermost keeps its weights, the two blocks gather them once more
+        (True, [3, 3, 4]),
+        (False, [3, 0, 16]),
+        (2, [3, 3, 8]),  # each pair of processes keeps whole weights between them
+    ],
+)
+def test_when_whole_weights_are_dropped(on_ranks: Callable[..., list[Any]], policy: Any, expected: list[int]) -> None:
+    assert on_ranks(4, gathers, policy) == [expected] * 4
+
+
+def offloaded() -> list[tuple[str, bool]]:
+    from torch.distributed import fsdp
+
+    seen: list[tuple[str, bool]] = []
+    before = fsdp.fully_shard
+
+    def look(module: nn.Module, **settings: Any) -> Any:
+        policy = settings.get("offload_policy")
+        seen.append((type(policy).__name__, getattr(policy, "pin_memory", False)))
+        return before(module, **settings)
+
+    vars(fsdp)["fully_shard"] = look
+    for offload in (None, "cpu"):
+        wrap_model(Stack(), {"type": "FullyShard", "offload": offload})
+    return seen
+
+
+def test_parts_lie_in_host_memory_where_that_is_asked_for(on_ranks: Callable[..., list[Any]]) -> None:
+    pinned = torch.accelerator.is_available()
+    assert on_ranks(2, offloaded) == [[("NoneType", False), ("CPUOffloadPolicy", pinned)]] * 2
+
+
+def grouped(cfg: dict[str, Any] | None) -> list[Any]:
+    """Returns rates, decays and sizes of the groups that a layer-wise config makes."""
+    model = wrap_model(Stack(), cfg) if cfg else Stack()
+    section = {
+        "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5},
+        "paramwise_cfg": {
+            "bias_decay_mult": 0.0,
+            "custom_keys": {"blocks.0": {"lr_mult": 0.1}, "head": {"lr_mult": 2.0}},
+        },
+    }
+    groups = build_optim_wrapper(model, section).param_groups
+    return [(each["lr"], each["weight_decay"], [tuple(p.shape) for p in each["params"]]) for each in groups]
+
+
+def test_rates_of_layers_and_merged_groups_are_those_of_the_whole_model(on_ranks: Callable[..., list[Any]]) -> None:
+    expected = grouped(None)
+    assert [group[0] for group in expected] == pytest.approx([0.01, 0.1, 0.1, 0.2])
+    assert on_ranks(2, grouped, {"type": "FullyShard", "shard": {"classes": ["Block"]}}) == [expected] * 2
 
 
 class Pictures(BaseModel):

@@ -14,7 +14,6 @@ from footplate.distributed.sharding import (
     is_part,
     is_sharded,
     local_part,
-    mean_gradients,
     norms_of_parts,
     placed_like,
     whole,
@@ -115,25 +114,6 @@ def test_nothing_is_exchanged_without_need(
 ) -> None:
     section = {"optimizer": {"type": optimizer, "lr": 0.1}, **more}
     assert on_ranks(2, exchanges, FULL, section) == [each] * 2
-
-
-def means(cfg: dict[str, Any] | None) -> list[list[float]]:
-    model: Any = wrap_model(Net(), cfg)
-    optim = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 3})
-    model.train_step((torch.full((2, 3), 1.0 + get_rank(), dtype=torch.float64),), optim)
-    parameters = [each for group in optim.param_groups for each in group["params"]]
-    found = mean_gradients(getattr(model, "module", model), parameters)
-    return [whole(each).flatten().tolist() for each in found if each is not None]
-
-
-@pytest.mark.parametrize("cfg", [None, FULL])
-def test_gradients_of_a_round_are_means_over_ranks(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
-    model = Net()
-    for rank in (0, 1):
-        (model(torch.full((2, 3), 1.0 + rank, dtype=torch.float64))["loss"] / 6).backward()
-    expected = [value for each in model.parameters() if each.grad is not None for value in each.grad.flatten().tolist()]
-    for found in on_ranks(2, means, cfg):
-        assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-13)
 
 
 def overflow() -> list[Any]:

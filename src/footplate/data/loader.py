@@ -98,6 +98,13 @@ class SampleLoader(DataLoader[Any]):
         """Returns how many batches of a pass are left when a rank has had so many of its samples."""
         return self._plan.batches_from(sample)
 
+    def count_once(self) -> None:
+        """Has every sample be in one batch of one rank, as with a DefaultSampler whose `round_up` is False.
+
+        Samplers of other classes stay as they are.
+        """
+        self._plan.count_once()
+
     def peek(self) -> Any:
         """Returns the first batch, read in this process; None without batches.
 
@@ -164,6 +171,13 @@ class _Plan(Sampler[BatchKey]):
         sampler: Any = self.sampler
         left = len(sampler) - sample
         return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
+
+    def count_once(self) -> None:
+        """Has a DefaultSampler repeat no sample."""
+        sampler: Any = self.sampler
+        if type(sampler) is DefaultSampler:
+            sampler.count_once()
+            self.tail = self._uneven_tail()
 
     @property
     def _first(self) -> int:

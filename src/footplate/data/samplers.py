@@ -50,6 +50,10 @@ class DefaultSampler(Sampler[int]):
         """Chooses the epoch whose order comes next."""
         self.epoch = epoch
 
+    def count_once(self) -> None:
+        """Repeats no sample from now on, as with `round_up=False`."""
+        self.round_up, self.total_size = False, self.size
+
     def at(self, position: int, epoch: int) -> int:
         """Returns the sample at a place of an epoch's order, which all ranks share; behind its end it begins anew."""
         place = position % self.size

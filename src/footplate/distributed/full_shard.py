@@ -139,13 +139,8 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for key, value in cfg.items():
         if key not in _PRECISION_KEYS:
-            raise ArgumentError(
-                f"mixed_precision has no '{key}'",
-                key=f"mixed_precision.{key}",
-                found=value,
-                suggestion=nearest(key, _PRECISION_KEYS),
-                origin=origin_of(cfg, key),
-            )
+            near = nearest(key, _PRECISION_KEYS)
+            raise _refused(f"mixed_precision has no '{key}'", cfg, key, near, section="mixed_precision")
         found[key] = _dtype(cfg, key) if key.endswith("dtype") else bool(value)
     return found
 
@@ -156,13 +151,8 @@ def _dtype(cfg: Mapping[str, Any], key: str) -> torch.dtype | None:
         return value
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
-        raise ArgumentError(
-            f"a dtype is one of {', '.join(_DTYPES)}",
-            key=f"mixed_precision.{key}",
-            found=value,
-            suggestion=nearest(name, _DTYPES),
-            origin=origin_of(cfg, key),
-        )
+        near = nearest(name, _DTYPES)
+        raise _refused(f"a dtype is one of {', '.join(_DTYPES)}", cfg, key, near, section="mixed_precision")
     found: torch.dtype = _DTYPES[name]
     return found
 
@@ -187,7 +177,9 @@ def _checked_reshard(policy: Any) -> bool | int | None:
     return policy
 
 
-def _refused(message: str, shard: Mapping[str, Any], key: str, near: str | None = None) -> ArgumentError:
+def _refused(
+    message: str, cfg: Mapping[str, Any], key: str, near: str | None = None, *, section: str = "shard"
+) -> ArgumentError:
     return ArgumentError(
-        message, key=f"shard.{key}", found=shard.get(key), suggestion=near, origin=origin_of(shard, key)
+        message, key=f"{section}.{key}", found=cfg.get(key), suggestion=near, origin=origin_of(cfg, key)
     )

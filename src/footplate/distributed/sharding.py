@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from footplate.distributed.collectives import get_world_size, is_distributed, is_main_process
+from footplate.distributed.collectives import is_distributed, is_main_process
 
 _T = TypeVar("_T")
 
@@ -87,49 +87,6 @@ def norms_of_parts(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
     for mesh in dict.fromkeys(each for each in meshes if each is not None):
         powers = _reduced(powers, [each is not None and each == mesh for each in meshes], mesh, order)
     return powers if order == float("inf") else powers ** (1 / order)
-
-
-def mean_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the means over all processes of gradients that were not exchanged yet, in the form of the parameters.
-
-    Every process calls this. The gradients themselves stay as they are.
-
-    Args:
-        model: The model.
-        parameters: Some of its parameters; of those without a gradient on any process comes None.
-    """
-    unexchanged, world = _unexchanged(model), get_world_size()
-    several = list(parameters)
-    own = [unexchanged.get(id(each), None if is_part(each) else each.grad) for each in several]
-    there = torch.tensor([each is not None for each in own], dtype=torch.uint8, device=several[0].device)
-    dist.all_reduce(there, dist.ReduceOp.MAX)
-    means: list[Tensor | None] = []
-    for parameter, gradient, is_there in zip(several, own, there.tolist(), strict=True):
-        mean = parameter.grad if is_part(parameter) else None
-        if is_there:
-            total = gradient.detach().clone() if gradient is not None else parameter.new_zeros(parameter.shape)
-            dist.all_reduce(total)
-            new = placed_like(total / world, parameter)
-            mean = new if mean is None else mean + new
-        means.append(mean)
-    return means
-
-
-def _unexchanged(model: nn.Module) -> dict[int, Tensor]:
-    """Returns whole gradients that wait to be exchanged, by the identity of the parameters, which lie in parts."""
-    found: dict[int, Tensor] = {}
-    for module in model.modules():
-        state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
-        one = getattr(state, "_fsdp_param_group", None)
-        for group in getattr(state, "_fsdp_param_groups", [one] if one else []):
-            for each in group.fsdp_params:
-                # Nothing public tells of them; the second is there when gradients have a dtype of their own.
-                whole_parameter = getattr(each, "_unsharded_param", None)
-                gradient = each.unsharded_accumulated_grad
-                gradient = getattr(whole_parameter, "grad", None) if gradient is None else gradient
-                if gradient is not None:
-                    found[id(each.sharded_param)] = gradient
-    return found
 
 
 def own_group() -> Any:

@@ -104,7 +104,9 @@ class _EvaluationLoop(BaseLoop):
         model = runner.model if self.predictor is None else self.predictor
         outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
-            self._losses.add(loss_of(runner.model, data_batch), len(outputs) if isinstance(outputs, Sized) else 1)
+            count = len(outputs) if isinstance(outputs, Sized) else 1
+            repeated = getattr(self.dataloader, "share", 1.0) == 0  # by a rank that has no sample left
+            self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         for method in self._after_iter:
             method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from footplate.data import build_dataloader
+from footplate.data import SampleLoader, build_dataloader
 from footplate.distributed import gather_objects
 from footplate.errors import ArgumentError, at_key, check_count, nearest
 from footplate.evaluation import Evaluator, build_evaluator
@@ -33,6 +33,8 @@ class EvaluationSet(NamedTuple):
 def build_loaders(cfg: Any, seed: int) -> Any:
     """Returns the loader that a section describes, or a dict of several by name where it is a dict of sections.
 
+    On several processes each sample is in one batch of one of them: nothing is repeated to fill up the last batches.
+
     Raises:
         ArgumentError: A name is no word or holds a slash, or several sections have no names.
         FootplateError: A loader cannot be built.
@@ -40,14 +42,21 @@ def build_loaders(cfg: Any, seed: int) -> Any:
     if isinstance(cfg, (list, tuple)) and any(isinstance(each, Mapping) and "dataset" in each for each in cfg):
         raise ArgumentError("several sets are a dict of sections by name", notes=["dict(clean=dict(...), ...)"])
     if not holds_several(cfg):
-        return build_dataloader(cfg, seed=seed)
+        return _build_loader(cfg, seed)
     loaders = {}
     for name, each in cfg.items():
         if not isinstance(name, str) or "/" in name or not name:
             raise ArgumentError("a set's name is a word and holds no slash", key=str(name), found=name)
         with at_key(name):
-            loaders[name] = build_dataloader(each, seed=seed)
+            loaders[name] = _build_loader(each, seed)
     return loaders
+
+
+def _build_loader(cfg: Any, seed: int) -> Any:
+    loader = build_dataloader(cfg, seed=seed)
+    if isinstance(loader, SampleLoader) and loader is not cfg:
+        loader.count_once()
+    return loader
 
 
 def build_evaluators(cfg: Any, loaders: Any) -> Any:
@@ -118,7 +127,9 @@ class MeanLosses:
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Takes the mean losses, ``()`` each, of a batch of `count` samples."""
+        """Takes the mean losses, ``()`` each, of a batch of `count` samples; 0 where it is one that was read before."""
+        if not count:
+            return
         self._count += count
         for name, value in losses.items():
             if "loss" in name:

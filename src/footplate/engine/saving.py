@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Set
 from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
-from footplate.distributed import is_main_process
+from footplate.distributed import is_distributed, is_main_process
 from footplate.distributed.sharding import fold, gather_whole, is_sharded
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
@@ -154,6 +154,8 @@ def save_run(
     in_parts = is_folder(path)
     if not in_parts and is_sharded(runner.model):
         checkpoint = gather_whole(checkpoint)
+    elif not in_parts and background and is_distributed() and "optimizer" in checkpoint:
+        checkpoint["optimizer"] = gather_whole(checkpoint["optimizer"])  # gradients of a round, of each rank its own
     if in_parts or is_main_process():
         alike = state.held_alike(runner) if in_parts else frozenset()
         runner.saver.save(checkpoint, path, then=then, undo=undo, replicated=alike)

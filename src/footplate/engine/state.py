@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.checkpoint import capture_rng, find_latest, trusted_files
-from footplate.distributed import gather_objects, told_by_first, unwrap_model
-from footplate.distributed.sharding import is_part, mean_gradients
+from footplate.distributed import gather_objects, is_distributed, told_by_first, unwrap_model
+from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
+from footplate.distributed.sharding import is_part
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _ROUND = "accumulated_gradients"
+_OF_RANKS = "gradients_of_ranks"
+_MOST_RANKS = 16  # whose own gradients are saved: they take as much as the weights, each time
 
 
 def capture(
@@ -68,7 +71,7 @@ def capture(
         checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
     if save_optimizer:
         checkpoint["optimizer"] = runner.optim_wrapper.state_dict()
-        if runner.world_size > 1:
+        if is_distributed():
             _share_gradients(runner, checkpoint["optimizer"], together=together)
     if save_param_scheduler:
         checkpoint["param_schedulers"] = _schedule_states(runner.param_schedulers)
@@ -76,12 +79,40 @@ def capture(
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Has the gradients of a round of accumulation that is not full be means over ranks, which each have their part."""
+    """Has the gradients of a round of accumulation that is not full be those of all ranks: each has its own."""
+    model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
-        if held.pop(_ROUND, None) is not None and together:
-            parameters = [each for group in wrapper.optimizer.param_groups for each in group["params"]]
-            held[_ROUND] = mean_gradients(unwrap_model(runner.model), parameters)
+        if held.pop(_ROUND, None) is None or not together:
+            continue
+        parameters = _parameters_of(wrapper)
+        if runner.world_size > _MOST_RANKS:
+            _logger.info("saved within a round of accumulation: of %d processes the mean", runner.world_size)
+            held[_ROUND] = mean_gradients(model, parameters)
+        else:
+            held[_ROUND] = exchanged_gradients(parameters)
+            held[_OF_RANKS] = own_gradients(model, parameters)
+
+
+def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
+    """Gives the ranks back what `_share_gradients` saved, in the order of the parameters as they are called."""
+    model = unwrap_model(runner.model)
+    names = {id(each): name for name, each in model.named_parameters()}
+    for name, wrapper in runner.optim_wrapper.parts.items():
+        held = state.get(name, {}) if name else state
+        saved = held.get(_OF_RANKS)
+        if saved is None:
+            continue
+        parameters = _parameters_of(wrapper)
+        written = [each for group in held["param_groups"] for each in group.get("param_names", ())]
+        if len(written) == len(saved):
+            by_name = dict(zip(written, saved, strict=True))
+            saved = [by_name.get(names[id(each)]) for each in parameters]
+        take_gradients(model, parameters, saved)
+
+
+def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
+    return [each for group in wrapper.optimizer.param_groups for each in group["params"]]
 
 
 def held_alike(runner: "Runner") -> Set[int]:
@@ -105,6 +136,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     if "optimizer" in checkpoint:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
+            _take_gradients(runner, checkpoint["optimizer"])
     _name_changes(settings, _settings_of_groups(runner))
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):

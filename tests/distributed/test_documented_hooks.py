@@ -1,0 +1,104 @@
+"""Hooks of the documents that are about several processes, on several processes."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from footplate import Hook, Runner
+from footplate.distributed import get_rank
+from tests.distributed.conftest import OnRanks
+from tests.support import ToyModel, loader, settings
+
+
+class Normed(ToyModel):
+    """With a normalization, whose means are those of the batches that a rank has seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
+
+
+class Look(Hook):
+    """Keeps the means of the normalization behind each epoch, the samples of each batch, and metrics."""
+
+    priority = "LOWEST"
+
+    def __init__(self) -> None:
+        self.means: list[list[float]] = []
+        self.inputs: list[Tensor] = []
+        self.metrics: list[dict[str, float]] = []
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        self.inputs.append(data_batch["inputs"])
+
+    def after_train_epoch(self, runner: Any) -> None:
+        means = next(buffer for name, buffer in runner.model.named_buffers() if name.endswith("running_mean"))
+        self.means.append(means.tolist())
+
+    def after_val_epoch(self, runner: Any, metrics: dict[str, float] | None = None) -> None:
+        self.metrics.append(dict(metrics or {}))
+
+
+def run(folder: Path, hooks: list[Any], **changes: Any) -> Look:
+    look = Look()
+    cfg = settings(folder, model=Normed(), custom_hooks=[*hooks, look], train_cfg={"by_epoch": True, "max_epochs": 2})
+    cfg["default_hooks"] = {"checkpoint": None, "logger": None}
+    cfg |= {"launcher": "pytorch" if dist.is_initialized() else "none", "preflight": False, **changes}
+    Runner(**cfg).train()
+    return look
+
+
+def means(folder: Path, hooks: list[Any]) -> list[list[float]]:
+    return run(
+        folder,
+        hooks,
+        model_wrapper_cfg={"broadcast_buffers": False},
+        val_cfg=None,
+        val_dataloader=None,
+        val_evaluator=None,
+    ).means
+
+
+def test_buffers_are_the_mean_of_all_behind_an_epoch(tmp_path: Path, on_ranks: OnRanks) -> None:
+    own = on_ranks(2, means, tmp_path / "own", [])
+    assert own[0] != own[1]
+    one, other = on_ranks(2, means, tmp_path / "mean", [{"type": "SyncBuffersHook"}])
+    assert one == other
+    assert one[0] == pytest.approx([(a + b) / 2 for a, b in zip(own[0][0], own[1][0], strict=True)], rel=1e-6)
+
+
+def orders(folder: Path) -> list[list[list[float]]]:
+    found = run(folder, []).inputs
+    return [[row.tolist() for batch in found[at : at + 2] for row in batch] for at in (0, 2)]
+
+
+def test_each_epoch_has_an_order_of_its_own_that_ranks_share(tmp_path: Path, on_ranks: OnRanks) -> None:
+    ranks = on_ranks(2, orders, tmp_path)
+    epochs = [[row for rank in ranks for row in rank[epoch]] for epoch in (0, 1)]
+    assert [len({tuple(row) for row in epoch}) for epoch in epochs] == [16, 16]
+    assert ranks[0][0] != ranks[0][1]
+
+
+def evaluated(folder: Path) -> tuple[int, list[dict[str, float]]]:
+    section = loader(7, shuffle=False, batch_size=3)
+    hooks = [{"type": "DistEvalHook", "interval": 1, "save_best": "accuracy"}]
+    return get_rank(), run(
+        folder,
+        hooks,
+        val_dataloader=section,
+        train_dataloader=loader(12, batch_size=12 // (dist.get_world_size() if dist.is_initialized() else 1)),
+        sync_bn="torch",
+    ).metrics
+
+
+def test_an_evaluation_of_all_is_that_of_one(tmp_path: Path, on_ranks: OnRanks) -> None:
+    _, alone = evaluated(tmp_path / "one")
+    assert len(alone) == 2
+    for rank, found in on_ranks(3, evaluated, tmp_path / "three"):
+        assert found == alone, rank
+    assert len(list((tmp_path / "three").glob("best_accuracy_*"))) == 1

@@ -1,0 +1,78 @@
+"""What several processes validate is what one does, however few samples the last ones have."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from footplate import Runner
+from tests.support import ToyModel, loader, settings
+
+
+class Precise(ToyModel):
+    """In double precision, with two losses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        for layer in self.layers:
+            if isinstance(layer, nn.Linear):
+                nn.init.orthogonal_(layer.weight, generator=torch.Generator().manual_seed(3))
+                nn.init.zeros_(layer.bias)
+        self.double()
+
+    def forward(self, inputs: Tensor, labels: Tensor, mode: str = "tensor") -> Any:
+        found = super().forward(inputs.double(), labels, mode)
+        if mode == "loss":
+            found["loss_spread"] = self.layers(inputs.double()).square().sum(1).mean()
+        return found
+
+
+Case = tuple[int, int]
+CASES = [(size, batch_size) for size in range(1, 14) for batch_size in (1, 3, 4)]
+SHARDED = {"type": "FullyShard"}
+
+
+def validated(
+    folder: Path, cases: list[Case], wrapper: dict[str, Any] | None = None, round_up: bool = True
+) -> list[dict[str, float]]:
+    """Returns what a validation gives for each number of samples and size of batches."""
+    found = []
+    for size, batch_size in cases:
+        sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": round_up}
+        section = loader(size, sampler=sampler, batch_size=batch_size)
+        cfg = settings(folder, model=Precise(), val_dataloader=section, val_cfg={"loss": True})
+        cfg |= {"launcher": "pytorch" if dist.is_initialized() else "none", "model_wrapper_cfg": wrapper}
+        for key in ("train_dataloader", "train_cfg", "optim_wrapper", "param_scheduler"):
+            cfg[key] = None
+        found.append(Runner(**cfg).val())
+    return found
+
+
+def check(folder: Path, on_ranks: Callable[..., list[Any]], world: int, cases: list[Case], *how: Any) -> None:
+    alone = validated(folder / "alone", cases)
+    for found in on_ranks(world, validated, folder / "ranks", cases, *how):
+        for case, mine, expected in zip(cases, found, alone, strict=True):
+            assert mine == pytest.approx(expected, rel=1e-12, abs=1e-14), case
+            assert set(mine) == {"loss", "loss_spread", "accuracy"}
+
+
+@pytest.mark.parametrize(("world", "wrapper", "round_up"), [(2, None, True), (3, SHARDED, True), (4, None, False)])
+def test_losses_are_those_of_one_process(
+    tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
+) -> None:
+    check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("round_up", [True, False])
+@pytest.mark.parametrize("wrapper", [None, SHARDED])
+@pytest.mark.parametrize("world", [2, 3, 4])
+def test_losses_of_any_number_of_samples(
+    tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
+) -> None:
+    check(tmp_path, on_ranks, world, CASES, wrapper, round_up)

@@ -1,0 +1,93 @@
+from typing import Any
+
+import pytest
+
+from footplate.engine import EVENTS, Hook, HookList
+from footplate.errors import ArgumentError
+
+
+class Shared(Hook):
+    """Acts at the events of every mode."""
+
+    def _before_epoch(self, runner: Any, mode: str = "train") -> None:
+        """Does nothing."""
+
+    def _after_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None, mode: str = "train"
+    ) -> None:
+        """Does nothing."""
+
+
+def named(name: str, priority: int | str | None = None) -> Hook:
+    kind: Any = type(name, (Hook,), {"before_run": lambda self, runner: runner.append(name)})
+    hook: Hook = kind()
+    if priority is not None:
+        hook.priority = priority
+    return hook
+
+
+def test_hooks_act_by_priority_and_then_in_the_order_of_registration() -> None:
+    hooks, order = HookList(), []  # type: HookList, list[str]
+    for hook, priority in [
+        (named("A"), None),
+        (named("B", "LOW"), None),
+        (named("C"), "VERY_HIGH"),
+        (named("D"), 50),
+        (named("E", "LOWEST"), "HIGHEST"),
+        (named("F", 69), None),
+    ]:
+        hooks.register(hook, priority)
+    for method in hooks.at("before_run"):
+        method(order)
+    assert order == ["E", "C", "A", "D", "F", "B"] == [type(hook).__name__ for hook in hooks]
+    assert (len(hooks), type(hooks[0]).__name__) == (6, "E")
+
+
+def test_a_list_of_methods_is_the_same_when_another_hook_comes() -> None:
+    hooks = HookList()
+    held = hooks.at("before_run")
+    hooks.register(named("A"))
+    assert len(held) == 1
+    assert hooks.at("before_run") is held
+
+
+def test_an_unknown_event_gets_the_nearest_one() -> None:
+    with pytest.raises(ArgumentError, match="unknown event 'before_trian'") as caught:
+        HookList().at("before_trian")
+    assert caught.value.suggestion == "before_train"
+
+
+def test_the_table_of_order() -> None:
+    hooks = HookList()
+    hooks.register(named("Late", 95))
+    hooks.register(named("Early", "HIGH"))
+    hooks.register(Shared())
+    assert hooks.describe().split("\n") == [
+        "hooks act in this order:",
+        "  before_run              Early (HIGH), Late (95)",
+        "  before_train_epoch      Shared (NORMAL)",
+        "  after_train_iter        Shared (NORMAL)",
+        "  before_val_epoch        Shared (NORMAL)",
+        "  after_val_iter          Shared (NORMAL)",
+        "  before_test_epoch       Shared (NORMAL)",
+        "  after_test_iter         Shared (NORMAL)",
+    ]
+
+
+def test_the_order_of_each_event_names_whoever_acts_at_it() -> None:
+    hooks = HookList()
+    hooks.register(Shared(), 69)
+    hooks.register(named("First", "VERY_HIGH"))
+    order = dict(hooks.order())
+    assert order["before_run"] == [("First", "VERY_HIGH")]
+    assert order["before_val_epoch"] == [("Shared", "69")]
+    assert [event for event in EVENTS if event in order] == list(order)
+    assert len(order) == 7
+
+
+def test_a_hook_of_a_priority_that_is_none_is_not_added() -> None:
+    hooks = HookList()
+    with pytest.raises(ArgumentError):
+        hooks.register(named("A"), "URGENT")
+    assert len(hooks) == 0
+    assert hooks.at("before_run") == []

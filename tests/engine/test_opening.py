@@ -1,0 +1,55 @@
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.engine import opening
+from tests.support import settings
+
+
+def record(text: str) -> logging.LogRecord:
+    return logging.LogRecord("footplate", logging.WARNING, __file__, 1, text, None, None)
+
+
+def open_and_say(runner: Any, *said_before: str) -> None:
+    with opening.opened(runner, [record(text) for text in said_before], None):
+        logging.getLogger("footplate.engine").warning("within")
+        try:
+            raise ValueError("a label is out of range")
+        except ValueError:
+            logging.getLogger("footplate.engine").exception("it failed")
+    logging.getLogger("footplate.engine").warning("behind")
+
+
+def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, log_level="INFO"))
+    assert not Path(runner.log_dir).exists()
+    open_and_say(runner, "said before")
+    text = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    assert (
+        text.index("said before")
+        < text.index("environment: ")
+        < text.index("seed 7, device cpu")
+        < text.index("within")
+    )
+    assert "ValueError: a label is out of range" in text
+    assert "behind" not in text
+    facts = json.loads(Path(runner.log_dir, "environment.json").read_text())
+    assert {"python", "packages"} <= set(facts)
+
+
+def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runner = Runner(**settings(tmp_path, log_level="INFO"))
+    runner.rank = 3
+    monkeypatch.setattr(opening, "is_main_process", lambda: False)
+    with opening.opened(runner, [], None):
+        logging.getLogger("footplate.engine").warning("no error")
+    assert not Path(runner.log_dir).exists()
+    open_and_say(runner, "said before")
+    assert [each.name for each in Path(runner.log_dir).iterdir()] == ["rank_3.log"]
+    text = Path(runner.log_dir, "rank_3.log").read_text()
+    assert "ValueError: a label is out of range" in text
+    assert not [word for word in ("said before", "within", "no error", "behind") if word in text]
