@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from footplate.data.packing import PackedBatch
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
@@ -92,7 +93,7 @@ class SampleLoader(DataLoader[Any]):
             self.share = share
             if type(batch) is ReadFailure:
                 batch.throw()
-            yield batch
+            yield batch.unpack() if type(batch) is PackedBatch else batch
 
     def batches_from(self, sample: int) -> int:
         """Returns how many batches of a pass are left when a rank has had so many of its samples."""

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.handing_over import HandOver
+from footplate.data.packing import PackedBatch, blamed
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
@@ -69,16 +69,11 @@ class BatchReader(Dataset[Any]):
         self.seed = seed
         self._whereabouts = whereabouts
         self._generators: SampleGenerators | None = None
-        self._hand_over: HandOver | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
         worker = get_worker_info()
         if worker is not None:
-            if self._hand_over is None:
-                self._hand_over = HandOver(_unsendable)
-            batch = self._read(key, worker.id, os.getpid())
-            self._hand_over.note(batch, key.indices)
-            return batch
+            return _packed(self._read(key, worker.id, os.getpid()), key.indices)
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
@@ -121,6 +116,15 @@ def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
 def _batch_error(indices: Sequence[Any], error: BaseException) -> DataError:
     shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
     return DataError(f"the samples {shown} cannot be put into a batch: {_summary(error)}", notes=_details(error))
+
+
+def _packed(batch: Any, indices: Sequence[Any]) -> PackedBatch | ReadFailure:
+    if type(batch) is ReadFailure:
+        return batch
+    try:
+        return PackedBatch.of(batch)
+    except Exception as error:
+        return _unsendable(blamed(batch, indices), error)
 
 
 def _unsendable(indices: Sequence[Any], error: Exception) -> ReadFailure:

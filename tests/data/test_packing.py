@@ -1,0 +1,141 @@
+import pickle
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from footplate.data import SampleLoader
+from footplate.data.collate import pseudo_collate
+from footplate.data.packing import PackedBatch
+from footplate.errors import DataError
+
+
+class Unsendable(Dataset[Any]):
+    """Holds a generator, which no process can hand to another, in the samples `where`."""
+
+    def __init__(self, *where: int) -> None:
+        self.where = where
+
+    def __len__(self) -> int:
+        return 12
+
+    def __getitem__(self, index: int) -> Any:
+        return {"index": index, "rest": (each for each in "ab") if index in self.where else None}
+
+
+class Tensors(Dataset[Any]):
+    """Samples of several tensors."""
+
+    def __len__(self) -> int:
+        return 8
+
+    def __getitem__(self, index: int) -> Any:
+        return {"picture": torch.full((3, 4, 4), index), "marks": np.arange(index)}
+
+
+def first_of_each(samples: list[Any]) -> Iterator[Any]:
+    return (sample["index"] for sample in samples)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_sample_that_cannot_be_handed_over_is_named(workers: int) -> None:
+    loader = SampleLoader(Unsendable(5), batch_size=4, num_workers=workers, collate_fn=pseudo_collate, timeout=60)
+    found = iter(loader)
+    assert next(found)["index"] == [0, 1, 2, 3]
+    with pytest.raises(DataError) as caught:
+        next(found)
+    assert caught.value.message == (
+        "sample 5 cannot go from a worker to the main process: TypeError: cannot pickle 'generator' object"
+    )
+    assert caught.value.notes == ("what a worker reads has to be picklable; num_workers=0 reads in the main process",)
+
+
+def test_where_its_parts_do_not_tell_the_batch_is_named() -> None:
+    loader = SampleLoader(Unsendable(), batch_size=4, num_workers=1, collate_fn=first_of_each, timeout=60)
+    with pytest.raises(DataError, match="^the batch of samples 0, 1, 2, 3 cannot go from a worker"):
+        list(loader)
+
+
+def test_it_is_no_matter_in_the_main_process() -> None:
+    assert len(list(SampleLoader(Unsendable(5), batch_size=4, collate_fn=pseudo_collate))) == 3
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        torch.arange(6).reshape(2, 3),
+        torch.rand(2, 3, 4, 5).to(memory_format=torch.channels_last),
+        torch.rand(4, 6).t(),
+        torch.tensor(3.5, dtype=torch.bfloat16),
+        torch.tensor([True, False]),
+        torch.tensor([1 + 2j]),
+        torch.tensor([2j]).conj(),
+        torch.tensor([1 + 2j]).conj().imag,
+        torch.empty(0, 4),
+        torch.empty(3, 0, dtype=torch.int16),
+    ],
+)
+def test_a_tensor_arrives_with_its_numbers_and_strides(value: Tensor) -> None:
+    found = PackedBatch.of([value]).unpack()[0]
+    assert torch.equal(found, value)
+    assert (found.dtype, found.shape, found.stride()) == (value.dtype, value.shape, value.stride())
+
+
+@pytest.mark.parametrize("value", [torch.arange(20.0)[::3], torch.rand(8, 8)[2:5, 1:4], torch.ones(1).expand(5)])
+def test_of_a_part_of_a_tensor_no_more_than_the_part_is_sent(value: Tensor) -> None:
+    packed = PackedBatch.of(value)
+    assert torch.equal(packed.unpack(), value)
+    assert packed._memory.numel() == 64
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")
+@pytest.mark.parametrize("value", [torch.eye(3).to_sparse(), torch.ones(2, requires_grad=True)])
+def test_what_is_more_than_numbers_goes_as_torch_sends_it(value: Tensor) -> None:
+    found = PackedBatch.of({"value": value}).unpack()["value"]
+    assert (found.layout, found.requires_grad) == (value.layout, value.requires_grad)
+    assert torch.equal(found.to_dense(), value.to_dense())
+
+
+def test_one_tensor_in_two_places_stays_one() -> None:
+    value = torch.arange(3)
+    first, second = PackedBatch.of([value, value]).unpack()
+    first[0] = 7
+    assert second.tolist() == [7, 1, 2]
+
+
+def test_arrays_can_be_written_to() -> None:
+    found = PackedBatch.of({"marks": np.arange(3), "column": np.asfortranarray(np.eye(2))}).unpack()
+    found["marks"][0] = 7
+    assert found["marks"].tolist() == [7, 1, 2]
+    assert found["column"].flags.f_contiguous
+
+
+def test_tensors_lie_apart_where_they_may_be_read_fast() -> None:
+    found = PackedBatch.of([torch.ones(1), torch.ones(3), torch.ones(17)]).unpack()
+    assert [each.data_ptr() % 64 for each in found] == [found[0].data_ptr() % 64] * 3
+    found[0].zero_()
+    assert [int(each.sum()) for each in found] == [0, 3, 17]
+
+
+def test_a_batch_is_sent_with_one_tensor() -> None:
+    packed = PackedBatch.of([torch.ones(1000), torch.zeros(1000), {"more": torch.ones(1000, dtype=torch.int64)}])
+    kept = [value for value in vars(packed).values() if isinstance(value, Tensor)]
+    assert [each.is_shared() for each in kept] == [True]  # type: ignore[no-untyped-call]
+    assert len(packed._content) < 1000
+    assert pickle.loads(pickle.dumps(packed)).unpack()[0].sum() == 1000
+
+
+def test_workers_and_the_main_process_give_the_same_batches() -> None:
+    def numbers(workers: int) -> Any:
+        loader = SampleLoader(Tensors(), batch_size=3, num_workers=workers, collate_fn=pseudo_collate, seed=3)
+        return [
+            [(picture.sum().item(), marks.tolist()) for picture, marks in zip(*batch.values(), strict=True)]
+            for batch in loader
+        ]
+
+    assert numbers(2) == numbers(0)
+    assert numbers(0)[1] == [(3 * 48, [0, 1, 2]), (4 * 48, [0, 1, 2, 3]), (5 * 48, [0, 1, 2, 3, 4])]
