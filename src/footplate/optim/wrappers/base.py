@@ -15,6 +15,7 @@ from footplate.errors import ArgumentError, check_count
 from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.clipping import Clip, make_clip, plain
 from footplate.optim.wrappers.nonfinite import GradientGuard
+from footplate.optim.wrappers.stepping import step_of
 from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -141,7 +142,7 @@ class OptimWrapper:
             return
         if clip is not None:
             self._clip_gradients(clip)
-        (self._compiled or self.optimizer.step)(**kwargs)
+        (self._compiled or step_of(self.optimizer))(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Drops the gradients."""

@@ -1,0 +1,84 @@
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.autograd.profiler import record_function
+from torch.optim import SGD, AdamW, Optimizer
+from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
+
+from footplate.optim.wrappers.stepping import step_of
+
+
+def optimizer_of(kind: type[Optimizer] = SGD) -> Optimizer:
+    parameter = nn.Parameter(torch.ones(3))
+    parameter.grad = torch.tensor([1.0, 2.0, 3.0])
+    return kind([parameter], lr=0.1)  # type: ignore[call-arg]
+
+
+def weights(optimizer: Optimizer) -> Tensor:
+    found: Tensor = optimizer.param_groups[0]["params"][0]
+    return found.detach()
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+def test_the_step_is_the_optimizers_without_an_entry(kind: type[Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
+    one, other = optimizer_of(kind), optimizer_of(kind)
+    one.step()
+    entries: list[str] = []
+    monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
+    step_of(other)()
+    assert entries == []
+    assert torch.equal(weights(one), weights(other))
+    assert not torch.equal(weights(one), torch.ones(3))
+
+
+def test_a_profiler_finds_the_entry() -> None:
+    with torch.autograd.profiler.profile() as profile:
+        step_of(optimizer_of())()
+    assert "Optimizer.step#SGD.step" in [event.key for event in profile.key_averages()]
+
+
+@pytest.mark.parametrize(
+    "register",
+    [
+        lambda optimizer, hook: optimizer.register_step_pre_hook(hook),
+        lambda optimizer, hook: optimizer.register_step_post_hook(hook),
+        lambda optimizer, hook: register_optimizer_step_pre_hook(hook),
+        lambda optimizer, hook: register_optimizer_step_post_hook(hook),
+    ],
+)
+def test_hooks_are_called(register: Callable[..., Any]) -> None:
+    optimizer, called = optimizer_of(), []
+    handle = register(optimizer, lambda *given: called.append(given[0]))
+    step_of(optimizer)()
+    handle.remove()
+    step_of(optimizer)()
+    assert called == [optimizer]
+
+
+def counted(step: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
+    @functools.wraps(step)
+    def counting(*args: Any, **kwargs: Any) -> Any:
+        calls.append("called")
+        return step(*args, **kwargs)
+
+    return counting
+
+
+def test_what_somebody_put_around_a_step_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wrappers copy the marks that torch leaves on its own."""
+    optimizer, calls = optimizer_of(), list[str]()
+    optimizer.step = counted(optimizer.step, calls)  # type: ignore[method-assign]
+    step_of(optimizer)()
+    assert len(calls) == 1
+    monkeypatch.setattr(SGD, "step", counted(SGD.step, calls))
+    step_of(optimizer_of())()
+    assert len(calls) == 2
+
+
+def test_arguments_and_result_are_those_of_the_step() -> None:
+    optimizer = optimizer_of()
+    assert step_of(optimizer)(closure=lambda: 2.5) == 2.5
