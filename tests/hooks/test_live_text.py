@@ -1,5 +1,9 @@
 import io
+import os
+import signal
+import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
 
@@ -7,6 +11,7 @@ import pytest
 from rich.text import Text
 
 from footplate.hooks.live_text import LiveText
+from footplate.records.urgent import say_at_once
 
 
 class Screen(io.StringIO):
@@ -24,6 +29,7 @@ class Screen(io.StringIO):
 @pytest.fixture(autouse=True)
 def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "20")
+    monkeypatch.setenv("LINES", "10")
     monkeypatch.setenv("TERM", "xterm")
 
 
@@ -40,18 +46,30 @@ def opened() -> Iterator[tuple[Screen, LiveText]]:
         assert sys.stdout is screen
 
 
-def cut(text: str) -> str:
-    """Returns what a terminal is told to draw without wrapping."""
-    return f"\x1b[?7l{text}\x1b[?7h"
+CLEAR = "\r\x1b7\x1b[B\x1b[J\x1b8\x1b[K"
 
 
-def test_lines_are_drawn_over_those_before() -> None:
+def drawn(*lines: str, then: str | None = None) -> str:
+    """Returns what a terminal is told to draw from the cursor on, without wrapping; the cursor goes back then."""
+    up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+    return "\r\x1b[?7l" + "\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J\x1b[?7h" + (then or f"\r{up}")
+
+
+def at_once(text: str) -> str:
+    return f"\x1b[?2026h{text}\x1b[?2026l"
+
+
+def test_lines_are_drawn_over_those_before_and_the_cursor_waits_before_them() -> None:
     with opened() as (screen, live):
         live.show([Text("one"), Text("two")])
-        assert screen.taken() == cut("one\ntwo")
+        assert screen.taken() == at_once(drawn("one", "two"))
         live.show([Text("three")])
-        assert screen.taken() == f"\r\x1b[1A\x1b[J{cut('three')}"
-    assert screen.taken() == f"\r\x1b[J{cut('three')}\n\x1b[?25h"
+        assert screen.taken() == at_once(drawn("three"))
+        live.show([])
+        assert screen.taken() == at_once(CLEAR)
+        live.show([Text("four"), Text("five")])
+        screen.taken()
+    assert screen.taken() == drawn("four", "five", then="\n") + "\x1b[?25h"
 
 
 def test_what_is_written_stands_above() -> None:
@@ -61,38 +79,44 @@ def test_what_is_written_stands_above() -> None:
         sys.stdout.write("a line, ")
         assert screen.taken() == ""
         sys.stdout.write("whole\nand more")
-        assert screen.taken() == f"\r\x1b[Ja line, whole\n{cut('bar')}"
+        assert screen.taken() == at_once(f"{CLEAR}a line, whole\n{drawn('bar')}")
 
 
-def test_lines_are_cut_to_the_width() -> None:
+def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LINES", "3")
     with opened() as (screen, live):
-        live.show([Text("x" * 50)])
-        assert screen.taken() == cut("x" * 18 + "…")
+        live.show([Text("x" * 50), Text("short"), Text("left out")])
+        assert screen.taken() == at_once(drawn("x" * 18 + "…", "short"))
 
 
-def test_a_terminal_made_narrower_has_wrapped_the_lines(monkeypatch: pytest.MonkeyPatch) -> None:
-    with opened() as (screen, live):
-        live.show([Text("x" * 19), Text("y" * 3)])
-        screen.taken()
-        monkeypatch.setenv("COLUMNS", "8")
-        live.show([Text("short")])
-        assert screen.taken() == f"\r\x1b[3A\x1b[J{cut('short')}"  # three rows of the first line, one of the second
-
-
-def test_a_line_that_was_just_written_is_not_taken_for_one_that_wrapped(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr("footplate.hooks.live_text.time.monotonic", lambda: now)
-    with opened() as (screen, live):
-        live.show([Text("x" * 19)])
-        for later, rows in ((0.1, ""), (0.9, "\x1b[2A")):
-            sys.stdout.write("of the log\n")
+def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGWINCH, lambda number, frame: seen.append(number))
+    try:
+        with opened() as (screen, live):
+            os.kill(os.getpid(), signal.SIGWINCH)
+            assert screen.taken() == ""  # there is nothing to draw yet
+            live.show([Text("x" * 19)])
             screen.taken()
-            now += later
             monkeypatch.setenv("COLUMNS", "8")
-            live.show([Text("x" * 19)])
-            assert screen.taken() == f"\r{rows}\x1b[J{cut('xxxxxx…')}"
-            monkeypatch.setenv("COLUMNS", "20")
-            live.show([Text("x" * 19)])
+            os.kill(os.getpid(), signal.SIGWINCH)
+            assert screen.taken() == at_once(drawn("x" * 6 + "…"))
+        screen.taken()
+        os.kill(os.getpid(), signal.SIGWINCH)
+        assert (screen.taken(), len(seen)) == ("", 3)  # whoever listened before still does
+    finally:
+        signal.signal(signal.SIGWINCH, before)
+
+
+def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
+    with opened() as (_, live), live._lock:
+        child = os.fork()
+        if child == 0:
+            thread = threading.Thread(target=print, args=["from a worker"], daemon=True)
+            thread.start()  # as the lock is this thread's own
+            thread.join(10)
+            os._exit(0 if "from a worker" in live._screen.getvalue() else 1)  # type: ignore[attr-defined]
+        assert os.waitpid(child, 0)[1] == 0
 
 
 def test_the_cursor_is_hidden_and_given_back() -> None:
@@ -102,7 +126,43 @@ def test_the_cursor_is_hidden_and_given_back() -> None:
         live.open()
         assert screen.taken() == "\x1b[?25l"
         live.close()
-    assert screen.taken() == "\x1b[?25h"
+        assert screen.taken() == "\x1b[?25h"
+        live.close()
+    assert screen.taken() == ""
+
+
+@pytest.mark.parametrize(("leaving", "last"), [(False, ""), (True, "\x1b[?25h")])
+def test_what_a_handler_says_stands_above_what_is_drawn_next(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, leaving: bool, last: str
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr(sys, "stderr", screen)
+    with opened() as (_, live):
+        live.show([Text("bar")])
+        say_at_once("SIGINT: saving", leaving=leaving)
+        assert capfd.readouterr().err == f"{CLEAR}SIGINT: saving\n{last}"
+    say_at_once("SIGINT: saving", leaving=leaving)
+    assert capfd.readouterr().err == "SIGINT: saving\n"
+
+
+LEAVING = """
+import sys
+from rich.text import Text
+from footplate.hooks.live_text import LiveText
+from footplate.records.urgent import say_at_once
+
+live = LiveText(sys.stdout)
+live.open()
+live.show([Text("bar")])
+{}
+"""
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "1 / 0", "import _thread; _thread.interrupt_main()"])
+def test_a_process_that_ends_gives_the_terminal_back(end: str) -> None:
+    done = subprocess.run([sys.executable, "-c", LEAVING.format(end)], capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("\x1b[?25h")
+    assert done.stdout.count("\x1b[?7l") == done.stdout.count("\x1b[?7h") == 2
 
 
 @pytest.mark.parametrize(("wanted", "coloured"), [("", True), ("1", False)])

@@ -1,3 +1,4 @@
+from random import Random
 from typing import Any
 
 import pytest
@@ -61,13 +62,81 @@ def test_validations_to_come_count_and_those_that_were_do_not_slow_training(pass
         passing.now += 1.0
         clock.tick()
         if done == 25:
-            clock.pause()
-            passing.now += 40.0
-            clock.validated(40.0)
+            clock.pause(done)
+            passing.now += 30.0
+            clock.validating(0.75)
+            assert clock.left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
+            passing.now += 10.0
+            clock.validated()
             assert clock.paused
             clock.tick(0)
     assert clock.seconds_per_iteration == pytest.approx(1.0)
-    assert clock.left(50) == pytest.approx(50 + 2 * 40.0)
+    assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # that after iteration 50 included
+
+
+def iteration_by_iteration(usual: float, *, first: float = 0.0, **stays: tuple[int, float]) -> list[float]:
+    """Returns what the iterations of a run take: unevenly so, with stays of so many seconds each so many iterations."""
+    random = Random(3)
+    seconds = [usual * random.uniform(0.5, 1.5) for _ in range(4000)]
+    seconds[0] += first
+    for every, stay in stays.values():
+        for at in range(every - 1, len(seconds), every):
+            seconds[at] += stay
+    return seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "validation"),
+    [
+        (iteration_by_iteration(0.07), 20.0),
+        (iteration_by_iteration(0.07, first=30.0), 20.0),
+        (iteration_by_iteration(0.07, saves=(500, 5.0)), 20.0),
+        (iteration_by_iteration(0.07, saves=(250, 0.3), epochs=(200, 3.0)), 60.0),
+        (iteration_by_iteration(1.5, first=60.0, saves=(500, 40.0), epochs=(100, 9.0)), 300.0),
+        (iteration_by_iteration(0.01, saves=(1000, 0.5)), 1.0),
+    ],
+)
+def test_time_left_is_right_within_a_tenth_after_warming_up(
+    passing: Time, seconds: list[float], validation: float
+) -> None:
+    """Warm is a run that has validated once and come to its second save, a quarter of the way; a display has drawn
+    whenever a quarter of a second was over."""
+    points = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
+    clock, told, since, last = Clock(len(seconds), points), [], 0, passing.now
+    clock.tick(0)
+    for done, each in enumerate(seconds, 1):
+        passing.now += each
+        if passing.now - last >= 0.25 or done in points:
+            clock.tick(done - since)
+            since, last = done, passing.now
+            told.append((done, passing.now, clock.left(done)))
+        if done in points:
+            clock.pause(done)
+            passing.now += validation
+            clock.validated()
+            clock.tick(0)
+    warm = [(passing.now - now, left) for done, now, left in told if 1000 <= done < 3600]
+    assert len(warm) > 20
+    assert max(abs((left or 0) / true - 1) for true, left in warm) < 0.1
+
+
+def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -> None:
+    clock = Clock(10_000, [])
+    clock.tick(0)
+    for done in range(1, 101):
+        passing.now += 0.1 if done != 50 else 20.0
+        clock.tick()
+    assert clock.left(100) == pytest.approx(9900 * 0.1, rel=0.1)
+
+
+def test_iterations_that_become_slow_for_good_are_the_usual_ones_soon(passing: Time) -> None:
+    clock = Clock(10_000, [])
+    clock.tick(0)
+    for done in range(1, 2001):
+        passing.now += 0.1 if done <= 1000 else 1.0
+        clock.tick()
+    assert clock.seconds_per_iteration == pytest.approx(1.0, rel=0.02)
+    assert clock.left(2000) == pytest.approx(8000 * 1.0, rel=0.1)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The live display in a real terminal whose width changes: tmux, which this needs."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -12,27 +13,28 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 
-# What a run of 100,000 iterations shows, drawn oftener than a run draws, with lines of the log at first.
+# What a run of 100,000 iterations shows, drawn oftener than a run draws, with lines of the log between.
 SCRIPT = """
 import sys, time
 from footplate.hooks.live_text import LiveText
 from footplate.hooks.readings import Readings, Sparkline, lines_of
 
-curves = {name: Sparkline() for name in ("loss", "loss_ce", "loss_dice")}
-print("a command was typed")  # what is cleared from the first row on tmux keeps
+curves = {{name: Sparkline() for name in ("loss", "loss_ce", "loss_dice")}}
+print("a command was typed")
 live = LiveText(sys.stdout)
 live.open()
 for step in range(20_000):
     for curve in curves.values():
         curve.add(2 / (1 + step / 50))
-    metrics = {"mIoU": (53.5, 53.5, 550), "mAcc": (61.0, 62.5, 550)}
+    metrics = {{"mIoU": (53.5, 53.5, 550), "mAcc": (61.0, 62.5, 550)}}
     validating = (step % 100, 100) if step % 200 > 100 else None
     shown = Readings(step, 20_000, 3600.0, 0.07, 0.17, 555, 1.5e-3, curves, metrics, validating)
     live.show(lines_of(shown, live.width))
-    if step % 5 == 0 and step < 100:
-        print(f"a line of the log {step}", flush=True)
-    time.sleep(0.02)
+    if step % 10 == 0:
+        print(f"a line of the log {{step}}", flush=True)
+    time.sleep({pause})
 """
+LOGGED = re.compile(r"a line of the log (\d+)")
 
 
 @pytest.fixture
@@ -47,31 +49,64 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., str]]:
     subprocess.run([*command, "kill-server"], capture_output=True, check=False)
 
 
-def test_nothing_wraps_whatever_the_width(tmp_path: Path, tmux: Callable[..., str]) -> None:
-    (tmp_path / "show.py").write_text(SCRIPT)
-    source = Path(__file__).parents[2] / "src"
-    command = f"env PYTHONPATH={source}{os.pathsep}$PYTHONPATH {sys.executable} {tmp_path / 'show.py'} 2>&1; sleep 60"
-    tmux("new-session", "-d", "-x", "80", "-y", "20", command)
-    _wait_for(lambda: "a line of the log 95" in tmux("capture-pane", "-p"))
-    time.sleep(1)
-    for width in (60, 80, 200, 47, 80):
-        for each in (200, 120, width):  # as one who drags the edge of a window
-            tmux("resize-window", "-x", str(each), "-y", "20")
-            time.sleep(0.1)
-        time.sleep(1)
-        lines = [line for line in tmux("capture-pane", "-p").splitlines() if line.strip()]
-        begin = max(place for place, line in enumerate(lines) if line.startswith("train"))
-        live = lines[begin:]
-        heads = [line[:5].strip() for line in live]
-        assert heads in (["train", "", "best"], ["train", "", "best", "valid"]), (width, lines)
-        assert max(map(len, live)) < width
+@pytest.fixture
+def show(tmp_path: Path, tmux: Callable[..., str]) -> Callable[[float], None]:
+    """Begins to show on a terminal of 80 columns, with pauses of so many seconds."""
+
+    def show(pause: float) -> None:
+        (tmp_path / "show.py").write_text(SCRIPT.format(pause=pause))
+        source = Path(__file__).parents[2] / "src"
+        command = (
+            f"env PYTHONPATH={source}{os.pathsep}$PYTHONPATH {sys.executable} {tmp_path / 'show.py'} 2>&1; sleep 60"
+        )
+        tmux("new-session", "-d", "-x", "80", "-y", "20", command)
+        _wait_for(lambda: "best" in tmux("capture-pane", "-p"))
+
+    return show
+
+
+def live_of(screen: str) -> list[str]:
+    """The lines of the display, from the first line of a screen on that is none of the log."""
+    lines = [line for line in screen.splitlines() if line.strip()]
+    return [line for line in lines if line != "a command was typed" and not LOGGED.fullmatch(line)]
+
+
+def is_whole(live: list[str], width: int) -> bool:
+    """Whether a display is there once, no line of it torn or wrapped."""
+    heads = [line[:5].strip() for line in live]
+    return heads in (["train", "", "best"], ["train", "", "best", "valid"]) and max(map(len, live)) < width
+
+
+@pytest.mark.parametrize("height", [20, 6])
+def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
+    tmux: Callable[..., str], show: Callable[[float], None], height: int
+) -> None:
+    show(0.1)
+    for width in (60, 80, 200, 47, 80, 200, 60):
+        drag = range(200, width, -9) if width < 200 else range(60, width, 9)
+        for each in (*drag, width):  # as one who drags the edge of a window
+            tmux("resize-window", "-x", str(each), "-y", str(height))
+            time.sleep(0.02)
+        time.sleep(2)  # tmux tells the width a quarter of a second late, and lines are short for a second then
+        live = live_of(tmux("capture-pane", "-p"))
+        assert is_whole(live, width), (width, live)
         wide = "waiting for data" in live[0] and "555 MiB" in live[0]
         assert wide == (width == 200), live[0]
-    history = tmux("capture-pane", "-p", "-S", "-").splitlines()
-    # A terminal that tells its width late may keep a line that it has torn, of each time that it was made narrower.
-    assert sum(line.startswith("train") for line in history) <= 1 + 4
-    logged = [line for line in history if line.startswith("a line of the log")]
-    assert [int(line.split()[-1]) for line in logged] == list(range(0, 100, 5))
+    history = tmux("capture-pane", "-p", "-J", "-S", "-")
+    assert is_whole(live_of(history), 60), history
+    logged = [int(step) for step in LOGGED.findall(history)]
+    assert logged == list(range(0, 10 * len(logged), 10))
+    assert len(logged) > 10
+
+
+def test_a_terminal_made_narrower_between_two_iterations_is_drawn_at_once(
+    tmux: Callable[..., str], show: Callable[[float], None]
+) -> None:
+    show(30)
+    for width in (200, 60, 47, 60):
+        tmux("resize-window", "-x", str(width), "-y", "20")
+        _wait_for(lambda width=width: is_whole(live_of(tmux("capture-pane", "-p")), width), 5)  # type: ignore[misc]
+    assert LOGGED.findall(tmux("capture-pane", "-p", "-S", "-")) == ["0"]
 
 
 def _wait_for(there: Callable[[], bool], seconds: float = 60) -> None:

@@ -16,6 +16,7 @@ import torch.distributed as dist
 from footplate.checkpoint import write_pointer
 from footplate.distributed import barrier, get_rank, is_distributed, watch
 from footplate.engine.hook import Hook
+from footplate.records.urgent import say_at_once
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -103,10 +104,10 @@ class Requests:
             return  # whoever started the processes ends those that are left when one has failed
         name = signal.Signals(number).name
         if self._asked is not None:
-            os.write(2, f"{name} again: leaving at once, nothing more is saved\n".encode())
+            say_at_once(f"{name} again: leaving at once, nothing more is saved", leaving=True)
             os._exit(128 + number)
         if get_rank() == 0:
-            os.write(2, f"{name}: finishing the iteration, then saving; once more leaves at once\n".encode())
+            say_at_once(f"{name}: finishing the iteration, then saving; once more leaves at once")
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True

@@ -1,30 +1,45 @@
 """Lines that stay at the bottom of a terminal while others are written above them."""
 
+import atexit
 import io
 import math
 import os
 import shutil
+import signal
 import sys
+import threading
 import time
-from collections.abc import Sequence
-from typing import TextIO
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any, TextIO
 
-from rich.cells import cell_len
 from rich.console import Console
 from rich.text import Text
 
+from footplate.records.urgent import SCREENS
+
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
-_CLEAR_BELOW = "\x1b[J"
+_CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
+# What stands behind the cursor. Not at once: tmux keeps in its history what is cleared from the first row on.
+_CLEAR = f"\r\x1b7\x1b[B{_CLEAR_BELOW}\x1b8{_CLEAR_LINE}"
 # Terminals may tell their width late, tmux after a quarter of a second: until then long lines are cut, not wrapped.
 _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
-_LATE = 0.5  # seconds
+# What stands between them appears at once, on terminals that know them.
+_BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
+_RESIZED: int = getattr(signal, "SIGWINCH", 0)
+_DRAGGING = 1.0  # seconds behind a change of the width, in which more are likely
+_LEAST = 40  # columns, if the terminal has them
+_LAST_ROW = "\x1b[999B"
+_ENOUGH = 4  # rows above for each line: what a line takes that is wrapped
 
 
 class LiveText:
-    """Draws lines over the ones it drew before, in one write each, so that nothing flickers.
+    """Draws lines over the ones it drew before, in one write each and with no blank line between: nothing flickers.
 
     While it is open it stands in for standard output and standard error: what is written there appears above the
-    lines. A terminal that was made narrower has wrapped them meanwhile, which is taken into account.
+    lines. The cursor waits at the head of the first of them, since a terminal that changes its width wraps lines anew
+    and leaves the cursor at its letter: whatever became of the lines, all of it is behind the cursor. That holds while
+    the rows that wrapping takes are there above the lines; where they may not be, the lines go to the last rows.
 
     Args:
         screen: The terminal.
@@ -33,75 +48,136 @@ class LiveText:
     def __init__(self, screen: TextIO) -> None:
         self._screen = screen
         self._console = Console(file=screen, highlight=False)
-        self._drawn: list[str] = []
-        self._drawn_width = 0
-        self._written_at = -math.inf
         self._lines: Sequence[Text] = ()
         self._streams: list[tuple[str, TextIO]] = []
+        self._lock, self._busy = threading.RLock(), False
+        self._process = os.getpid()
+        self._resized_before: Any = None
+        self._columns = self._above = 0
+        self._dragged_until = -math.inf
 
     @property
     def width(self) -> int:
-        """The columns of the terminal now."""
-        try:
-            told = os.get_terminal_size(self._screen.fileno()).columns
-        except (OSError, ValueError):
-            told = 0
-        return told or shutil.get_terminal_size().columns
+        """The columns that lines may take now: half of the terminal's while its edge is dragged, lest they wrap."""
+        columns = self._size().columns
+        return max(columns // 2, min(columns, _LEAST)) if time.monotonic() < self._dragged_until else columns
 
     def open(self) -> None:
         """Takes over the streams that lead to a terminal."""
-        self._screen.write(_HIDE_CURSOR)
+        self._put(lambda: _HIDE_CURSOR)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is self._screen or stream.isatty():
                 self._streams.append((name, stream))
                 setattr(sys, name, _Above(self, stream))
+        SCREENS.append(self._around)
+        atexit.register(self.close)
+        self._resized_before = _handler_of(_RESIZED)
+        if self._resized_before is not None:
+            signal.signal(_RESIZED, self._on_resize)
+            signal.siginterrupt(_RESIZED, False)  # what waits for the system goes on waiting
 
     def close(self) -> None:
-        """Leaves the lines where they are and gives the streams back."""
+        """Leaves the lines where they are and gives the terminal back."""
+        if os.getpid() != self._process or self._around not in SCREENS:
+            return
+        SCREENS.remove(self._around)
+        atexit.unregister(self.close)
+        if self._resized_before is not None:
+            signal.signal(_RESIZED, self._resized_before)
         for name, stream in self._streams:
             setattr(sys, name, stream)
         self._streams.clear()
-        self._put(self._erased() + self._rendered() + ("\n" if self._drawn else "") + _SHOW_CURSOR)
-        self._drawn = []
+        self._put(lambda: self._drawn("\n") + _SHOW_CURSOR)
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draws lines in place of those before; each is cut to the width of the terminal."""
         self._lines = lines
-        self._put(self._erased() + self._rendered())
+        self._put(lambda: _BEGIN + (self._drawn() if lines else _CLEAR) + _END)
 
     def write_above(self, text: str) -> None:
         """Writes whole lines above."""
-        self._written_at = time.monotonic()
-        self._put(self._erased() + text + self._rendered())
+        self._above += text.count("\n")
+        self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._drawn() + _END)
 
-    def _rendered(self) -> str:
-        self._drawn_width = self.width
-        width = self._drawn_width - 1  # a full last column would wrap at the next resize
-        parts = []
-        self._drawn = []
-        for line in self._lines:
-            cut = line.copy()
-            cut.truncate(width, overflow="ellipsis")
-            with self._console.capture() as captured:
-                self._console.print(cut, end="", soft_wrap=True)
-            parts.append(captured.get())
-            self._drawn.append(cut.plain)
-        return _CUT + "\n".join(parts) + _WRAP if parts else ""
-
-    def _erased(self) -> str:
-        if not self._drawn:
+    def _drawn(self, then: str = "") -> str:
+        """Draws the lines from the cursor on, as many as fit, and goes on behind them, or back to their head."""
+        size = self._size()
+        lines = self._lines[: max(size.lines - 1, 1)]
+        if not lines:
             return ""
-        width = max(self.width, 1)
-        rows = sum(max(1, math.ceil(cell_len(line) / width)) for line in self._drawn)
-        if width < self._drawn_width and time.monotonic() - self._written_at < _LATE:
-            rows = len(self._drawn)  # what was written may stand where they wrapped: rather a torn line than one lost
-        up = f"\x1b[{rows - 1}A" if rows > 1 else ""
-        return f"\r{up}{_CLEAR_BELOW}"
+        up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
+        begin = self._noting(size, len(lines), up)
+        parts = [self._rendered(line, max(self.width - 1, 1)) for line in lines]
+        return begin + f"\r{_CUT}" + "\n".join(parts) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
-    def _put(self, text: str) -> None:
+    def _rendered(self, line: Text, width: int) -> str:
+        cut = line.copy()
+        cut.truncate(width, overflow="ellipsis")  # a full last column would wrap at a resize
+        with self._console.capture() as captured:
+            self._console.print(cut, end="", soft_wrap=True)
+        return captured.get() + _CLEAR_LINE
+
+    def _noting(self, size: os.terminal_size, count: int, up: str) -> str:
+        """Notes the size; where it became narrower, and few rows are known to be above, goes to the last rows."""
+        before, self._columns = self._columns, size.columns
+        self._above = min(self._above, size.lines - count)
+        if size.columns == before or not before:
+            return ""
+        self._dragged_until = time.monotonic() + _DRAGGING
+        if size.columns > before:
+            return ""
+        self._above -= count * math.ceil(before / size.columns)
+        if self._above >= _ENOUGH * count:
+            return ""
+        self._above = size.lines - count
+        return f"{_CLEAR}{_LAST_ROW}{up}"
+
+    def _size(self) -> os.terminal_size:
+        try:
+            told = os.get_terminal_size(self._screen.fileno())
+        except (OSError, ValueError):
+            told = os.terminal_size((0, 0))
+        usual = shutil.get_terminal_size()
+        return os.terminal_size((told.columns or usual.columns, told.lines or usual.lines))
+
+    def _put(self, make: Callable[[], str]) -> None:
+        if os.getpid() != self._process:  # a worker that was forked, maybe while another thread held the lock
+            self._write(make())
+            return
+        with self._lock:
+            before, self._busy = self._busy, True
+            try:
+                self._write(make())
+            finally:
+                self._busy = before
+
+    def _write(self, text: str) -> None:
         self._screen.write(text)
         self._screen.flush()
+
+    def _on_resize(self, number: int, frame: FrameType | None) -> None:
+        """Draws at once, since the next iteration may take long; what is being written has the new width anyhow."""
+        if os.getpid() == self._process and not self._busy and self._lines:
+            self.show(self._lines)
+        if callable(self._resized_before):
+            self._resized_before(number, frame)
+
+    def _around(self, text: str, leaving: bool) -> str:
+        """Returns words that a handler of a signal writes to standard error, as they stand above the lines."""
+        last = _SHOW_CURSOR if leaving else ""
+        if any(name == "stderr" for name, _ in self._streams):
+            return f"{_CLEAR}{text}{last}"
+        if last:
+            os.write(self._screen.fileno(), last.encode())
+        return text
+
+
+def _handler_of(number: int) -> Any:
+    """What answers a signal now; None where this thread cannot answer it, or something other than Python does."""
+    if number == 0 or threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.getsignal(number)
 
 
 class _Above(io.TextIOBase):

@@ -47,7 +47,6 @@ class ProgressHook(Hook):
         self._losses: dict[str, Sparkline] = {}
         self._metrics: dict[str, tuple[float, float, int]] = {}
         self._validating: tuple[int, int | None] | None = None
-        self._began = 0.0
         self._ticked = 0
 
     def before_train(self, runner: "Runner") -> None:
@@ -89,16 +88,17 @@ class ProgressHook(Hook):
         if self._live is not None and runner.val_loop is not None:
             self._clock.tick(runner.iter - self._ticked)
             self._ticked = runner.iter
-            self._clock.pause()
-            self._began = time.monotonic()
-            self._validating = (0, length_of(runner.val_dataloader))
+            self._clock.pause(runner.iter)
+            self._validating = (0, _validation_batches(runner))
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
         """Draws the validation's line."""
         if self._validating is not None:
-            self._validating = (batch_idx + 1, length_of(runner.val_dataloader))
+            done, length = self._validating[0] + 1, self._validating[1]
+            self._validating = (done, length)
+            self._clock.validating(done / length if length else 0.0)
             if time.monotonic() - self._drawn_at >= _SECONDS_BETWEEN:
                 self._draw(runner, runner.iter)
 
@@ -107,7 +107,7 @@ class ProgressHook(Hook):
         if self._validating is None:
             return
         self._validating = None
-        self._clock.validated(time.monotonic() - self._began)
+        self._clock.validated()
         self._take_metrics(metrics or {}, runner.iter)
         self._draw(runner, runner.iter)
 
@@ -178,6 +178,15 @@ def _validations(runner: "Runner") -> list[int]:
     end = loop.max_epochs if loop.by_epoch else loop.max_iters
     points = validation_points(end, loop.val_begin, changes[0][1], changes[1:])
     return [point * (loop.max_iters // max(end, 1)) for point in points] if loop.by_epoch else points
+
+
+def _validation_batches(runner: "Runner") -> int | None:
+    """The batches of all sets that this validation goes through."""
+    loop: Any = runner.val_loop
+    if not hasattr(loop, "sets"):  # a user's own
+        return length_of(runner.val_dataloader)
+    lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
+    return None if None in lengths else sum(length or 0 for length in lengths)
 
 
 def _waiting(runner: "Runner") -> float | None:

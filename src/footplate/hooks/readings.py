@@ -1,5 +1,6 @@
 """What the live display shows, and the lines it makes of it for a terminal of any width."""
 
+import math
 import time
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
@@ -11,6 +12,8 @@ _BARS = "▁▂▃▄▅▆▇█"
 _LONGEST_BAR = 28
 _MOST_VALUES = 96  # of one sparkline; beyond, neighbours are averaged
 _GAP = "  "
+_MOST_TIMES = 3  # of a usual iteration, beyond which something else is part of it
+_WINDOW = 15.0  # seconds
 
 
 class Sparkline:
@@ -50,7 +53,11 @@ class Sparkline:
 
 
 class Clock:
-    """Tells how much time is left: what an iteration takes of late, and what the validations to come will take.
+    """Tells how much time is left, by what a run has taken: its iterations, what comes between them, its validations.
+
+    An iteration that takes far longer than those before it holds something that comes from time to time: a save, a
+    picture, workers that start. What it takes beyond a usual one counts apart, evenly for all iterations, once it has
+    come again. The first look at the clock holds what a run does but once, and counts until the next one alone.
 
     Args:
         length: The iterations of the run.
@@ -60,27 +67,36 @@ class Clock:
     def __init__(self, length: int, validations: Sequence[int]) -> None:
         self.length, self._validations = length, validations
         self._since: float | None = None
+        self._ticks = self._iterations = 0
         self._seconds = self._weight = 0.0
+        self._first_stay: int | None = None
+        self._stayed = 0.0
         self._validated = [0, 0.0]
+        self._validating: tuple[float, float] | None = None
+        self._paused_at = -1
 
     def tick(self, iterations: int = 1) -> None:
         """Notes that so many iterations are done; time since `pause` does not count."""
         now = time.monotonic()
-        if self._since is not None:
-            # About the last two hundred iterations count.
-            keep = 0.995**iterations
-            self._seconds = self._seconds * keep + (now - self._since)
-            self._weight = self._weight * keep + iterations
+        if self._since is not None and (iterations or self._ticks):
+            self._note(now - self._since, iterations)
         self._since = now
 
-    def pause(self) -> None:
-        """Notes that something else than training begins."""
-        self._since = None
+    def pause(self, done: int) -> None:
+        """Notes that a validation begins after so many iterations."""
+        self._since, self._validating, self._paused_at = None, (time.monotonic(), 0.0), done
 
-    def validated(self, seconds: float) -> None:
-        """Notes what a validation took."""
-        self._validated[0] += 1
-        self._validated[1] += seconds
+    def validating(self, share: float) -> None:
+        """Notes how much of the validation is done."""
+        if self._validating is not None:
+            self._validating = (self._validating[0], share)
+
+    def validated(self) -> None:
+        """Notes that the validation is over."""
+        if self._validating is not None:
+            self._validated[0] += 1
+            self._validated[1] += time.monotonic() - self._validating[0]
+        self._validating = None
 
     @property
     def paused(self) -> bool:
@@ -89,16 +105,44 @@ class Clock:
 
     @property
     def seconds_per_iteration(self) -> float | None:
-        """What an iteration takes, None before the first one was measured."""
+        """What a usual iteration takes, None before the first one was measured."""
         return self._seconds / self._weight if self._weight else None
 
     def left(self, done: int) -> float | None:
         """Returns the seconds to the end, None where nothing was measured."""
         if self.seconds_per_iteration is None:
             return None
+        since = self._iterations - (self._first_stay or 0)
+        stays = self._stayed / since if since else 0.0
+        return (self.length - done) * (self.seconds_per_iteration + stays) + self._validations_left(done)
+
+    def _note(self, span: float, iterations: int) -> None:
+        if self._ticks == 1 and iterations:
+            self._seconds = self._weight = 0.0
+        elif self._ticks:
+            usual = min(span, _MOST_TIMES * iterations * self._seconds / self._weight)
+            self._stay(span - usual)
+            span = usual
+        # About the last two hundred iterations count, and a quarter of a minute at least.
+        keep = max(0.995**iterations, math.exp(-span / _WINDOW))
+        self._seconds, self._weight = self._seconds * keep + span, self._weight * keep + iterations
+        self._ticks += bool(iterations)
+        self._iterations += iterations
+
+    def _stay(self, seconds: float) -> None:
+        if seconds and self._first_stay is None:
+            self._first_stay = self._iterations
+        elif seconds:
+            self._stayed += seconds
+
+    def _validations_left(self, done: int) -> float:
+        """The seconds of the validation at work and of those to come, each like those before, or like that one."""
         count, total = self._validated
-        coming = sum(1 for at in self._validations if at > done) * (total / count if count else 0.0)
-        return (self.length - done) * self.seconds_per_iteration + coming
+        began, share = self._validating or (0.0, 0.0)
+        gone = time.monotonic() - began if self._validating else 0.0
+        each = total / count if count else gone / share if share else 0.0
+        coming = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
+        return coming * each + (max(each - gone, 0.0) if self._validating else 0.0)
 
 
 class Readings(NamedTuple):

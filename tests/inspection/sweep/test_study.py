@@ -25,7 +25,7 @@ def answer(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer], list[Any]]:
     def answer(function: Answer) -> list[Any]:
         ran: list[Any] = []
 
-        def in_a_process(request: Any, trial: Any, tell: Any) -> Any:
+        def in_a_process(request: Any, trial: Any, tell: Any, leash: Any) -> Any:
             ran.append(request.config)
             tell(done=3, length=8, score=None)
             scores, outcome = function(request.config)

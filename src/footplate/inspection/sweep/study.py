@@ -16,6 +16,7 @@ from footplate.engine.lock import locked
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.hooks.comparing import rule_of
 from footplate.inspection.runs import read_run
+from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import Request, in_a_process
 
@@ -186,6 +187,7 @@ class _Sweep:
     ) -> None:
         self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
         self.prepare, self.say, self.watch = prepare, say, watch
+        self.leash = Leash()
 
     def run(self) -> None:
         again = self._left_over()
@@ -199,8 +201,10 @@ class _Sweep:
             count = self.settings.trials - sum(trial.number not in begun for trial in ended)
             if all(parameter.choices for parameter in self.parameters):
                 count = self._combine(count)
-        if count > 0:
-            self.study.ask = _one_at_a_time(self.study.ask)
+        if count <= 0:
+            return
+        self.study.ask = _one_at_a_time(self.study.ask)
+        with self.leash.answering_interrupts():
             self.study.optimize(
                 self._objective,
                 n_trials=count,
@@ -254,7 +258,8 @@ class _Sweep:
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
-        scores, (kind, why) = in_a_process(request, trial, lambda **known: self.watch(news._replace(**known)))
+        tell = lambda **known: self.watch(news._replace(**known))  # noqa: E731
+        scores, (kind, why) = in_a_process(request, trial, tell, self.leash)
         if cfg["resume"]:  # validations before the interruption count too; the run may have been at its end
             scores = [*_validated(folder, self.settings.metric), *scores]
         if kind == "interrupted":

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
 
@@ -16,10 +15,12 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
+from footplate.inspection.sweep.leash import Interrupts, Leash
 
 Outcome = tuple[str, str]  # how a trial ended, and why
 OUTPUT = "output.txt"  # what a trial says, in its folder
 _SECONDS_BETWEEN = 0.5  # two times that a trial tells how far it is
+_PATIENCE = 10  # seconds that a trial has to leave when it has said how it went
 _NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
 
 
@@ -48,16 +49,22 @@ class _ReportHook(Hook):
 
     priority = "LOWEST"
 
-    def __init__(self, pipe: Connection, metric: str) -> None:
-        self.pipe, self.metric = pipe, metric
+    def __init__(self, pipe: Connection, metric: str, interrupts: Interrupts) -> None:
+        self.pipe, self.metric, self.interrupts = pipe, metric, interrupts
         self._told = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Takes note of who answers interrupts from now on."""
+        self.interrupts.check()
+        self.interrupts.run = runner.requests
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Tells how far the run is, not too often."""
         if time.monotonic() - self._told >= _SECONDS_BETWEEN:
-            self.pipe.send(("at", runner.iter + 1, runner.max_iters))
+            with suppress(OSError):  # a sweep that is gone has let go of this trial
+                self.pipe.send(("at", runner.iter + 1, runner.max_iters))
             self._told = time.monotonic()
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
@@ -65,46 +72,53 @@ class _ReportHook(Hook):
         found = metrics or {}
         if self.metric not in found:
             raise FootplateError(f"no metric is called '{self.metric}'", notes=[f"metrics: {', '.join(found)}"])
-        self.pipe.send(("value", runner.iter, float(found[self.metric])))
-        if self.pipe.recv():
-            raise _PrunedError
+        with suppress(OSError, EOFError):
+            self.pipe.send(("value", runner.iter, float(found[self.metric])))
+            if self.pipe.recv():
+                raise _PrunedError
 
 
-def in_a_process(request: Request, trial: Any, tell: Callable[..., None]) -> tuple[list[float], Outcome]:
+def in_a_process(
+    request: Request, trial: Any, tell: Callable[..., None], leash: Leash | None = None
+) -> tuple[list[float], Outcome]:
     """Runs a trial in a process of its own.
 
     Args:
         request: What to run.
         trial: The study's trial, which is told each metric, and tells whether to go on.
         tell: Called with `done`, `length` and `score` from time to time.
+        leash: What holds it.
 
     Returns:
         What its validations gave, and how it ended: "done", "pruned", "infeasible", "failed" or "interrupted", and why.
     """
-    context = multiprocessing.get_context("spawn")
+    context, leash = multiprocessing.get_context("spawn"), leash or Leash()
     here, there = context.Pipe()
-    process = context.Process(target=run_trial, args=(request, there))
-    resource_tracker.ensure_running()  # whose start lets interrupts through again
-    _hold_interrupts()  # while it imports, it has nothing to save: it would show a traceback
-    try:
-        process.start()
-    finally:
-        _take_interrupts()
-    there.close()
+    held, end = context.Pipe(duplex=False)
+    process = context.Process(target=run_trial, args=(request, there, held))
     scores: list[float] = []
+    patience = None  # what is interrupted takes the time it needs to save
     try:
-        return scores, _answer_of(here, trial, scores, tell)
+        leash.start(process, end)
+        there.close()
+        held.close()
+        outcome = _answer_of(here, trial, scores, tell)
+        patience = _PATIENCE
+        return scores, outcome
     except EOFError:
         process.join()
-        if process.exitcode in (-signal.SIGINT, 128 + signal.SIGINT):  # it was interrupted twice
-            return scores, ("interrupted", "")
-        if process.exitcode == -signal.SIGKILL:
-            return scores, ("infeasible", "killed, most likely since memory ran out")
-        return scores, ("failed", f"its process ended with {process.exitcode}")
+        return scores, _outcome_without_words(process.exitcode)
     finally:
-        process.join(timeout=10)
-        if process.is_alive():
-            process.kill()
+        leash.end(process, end, patience=patience)
+
+
+def _outcome_without_words(code: int | None) -> Outcome:
+    """What became of a trial whose process ended before it said so."""
+    if code in (-signal.SIGINT, 128 + signal.SIGINT):  # it was interrupted twice
+        return "interrupted", ""
+    if code == -signal.SIGKILL:
+        return "infeasible", "killed, most likely since memory ran out"
+    return "failed", f"its process ended with {code}"
 
 
 def _answer_of(pipe: Connection, trial: Any, scores: list[float], tell: Callable[..., None]) -> Outcome:
@@ -123,7 +137,7 @@ def _answer_of(pipe: Connection, trial: Any, scores: list[float], tell: Callable
             return kind, rest[0]
 
 
-def run_trial(request: Request, pipe: Connection) -> None:
+def run_trial(request: Request, pipe: Connection, held: Connection) -> None:
     """Runs a trial and sends how it went: `(kind, ...)`, the last one "done", "pruned", "infeasible" or "failed".
 
     An interrupt, which the sweep holds back while the process starts, ends the run as it ends any: saved, and silent.
@@ -131,30 +145,33 @@ def run_trial(request: Request, pipe: Connection) -> None:
     Args:
         request: What to run.
         pipe: To the sweep.
+        held: From the sweep: it ends when the trial is to end.
     """
     with open(os.path.join(request.config["work_dir"], OUTPUT), "a", encoding="utf-8") as file:
         for stream in (1, 2):
             os.dup2(file.fileno(), stream)
-    answer = _attempt(request, pipe)
+    interrupts = Interrupts(held)
+    answer: Outcome = "interrupted", ""
+    with suppress(KeyboardInterrupt), interrupts.taken():
+        answer = _attempt(request, pipe, interrupts)
     with suppress(OSError):  # the sweep may have been interrupted too
-        pipe.send(answer)
+        pipe.send(("interrupted", "") if interrupts.came else answer)
 
 
-def _attempt(request: Request, pipe: Connection) -> Outcome:
+def _attempt(request: Request, pipe: Connection, interrupts: Interrupts) -> Outcome:
     import torch
 
     if request.threads:
         torch.set_num_threads(request.threads)
     try:
-        _take_interrupts()
         cfg = Config(dict(request.config))
         request.prepare(cfg)
         runner = Runner.from_cfg(check_config(cfg))
-        runner.register_hook(_ReportHook(pipe, request.metric))
+        runner.register_hook(_ReportHook(pipe, request.metric, interrupts))
         runner.train()
     except _PrunedError:
         return "pruned", ""
-    except (KeyboardInterrupt, Interrupted):
+    except Interrupted:
         return "interrupted", ""
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
@@ -163,18 +180,6 @@ def _attempt(request: Request, pipe: Connection) -> Outcome:
     except Exception as error:  # noqa: BLE001 - one trial's mistake is not the sweep's
         return _failed(error)
     return "done", ""
-
-
-def _hold_interrupts() -> None:
-    """Holds interrupts back from this thread and from processes that it starts, until `_take_interrupts`."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-
-
-def _take_interrupts() -> None:
-    """Lets interrupts through again, one that waited at once."""
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _failed(error: Exception) -> Outcome:
