@@ -37,12 +37,25 @@ class Fatal(Dataset[Any]):
             if self.deed == "hang":
                 signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as one that hangs in C hears none
                 time.sleep(300)
+            if self.deed == "go":
+                os._exit(0)
             if self.deed in ENDS:
                 raise ENDS[self.deed]
             numbers = {"kill": [signal.SIGKILL], "tell": [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]}
             for number in numbers.get(self.deed, []):
                 os.kill(os.getpid(), number)
         return {"inputs": torch.zeros(4), "labels": index % 2}
+
+
+class Slow(Dataset[int]):
+    """Takes longer for its second sample than there is between two looks at the worker."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> int:
+        time.sleep(2.3 * (index == 1))
+        return index
 
 
 def make(deed: str, **options: Any) -> SampleLoader:
@@ -68,6 +81,30 @@ def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, in_a_run: b
     lines = (tmp_path / "told").read_text().splitlines()
     assert lines[0] == "a worker of the data loader died while it read sample 5"
     assert lines[1].startswith("  process ")
+
+
+@pytest.mark.parametrize("options", [{"timeout": 600}, {}, {"timeout": 600, "persistent_workers": True}])
+def test_a_worker_that_leaves_without_a_word_is_named_within_seconds(options: dict[str, Any]) -> None:
+    begun = time.monotonic()
+    with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
+        read(make("go", **options))
+    assert time.monotonic() - begun < 10
+    assert caught.value.notes[1] == "it left without an error: os._exit does that, or exit in foreign code"
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_workers_that_end_with_their_epoch_are_not_missed(persistent: bool) -> None:
+    loader = make("nothing", timeout=600, persistent_workers=persistent)
+    for _ in range(3):
+        batches = list(loader)
+        time.sleep(1.2 * (not persistent))  # longer than between two looks
+        assert len(batches) == 8
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_slow_sample_is_waited_for(workers: int) -> None:
+    loader = SampleLoader(Slow(), batch_size=1, num_workers=workers, timeout=30)
+    assert [int(batch) for batch in loader] == [0, 1, 2]
 
 
 def test_workers_that_give_no_answer_are_named_with_their_samples() -> None:
@@ -122,7 +159,7 @@ def read(loader: SampleLoader) -> None:
 def test_workers_have_an_end_to_wait_for_by_default() -> None:
     def timeout(**section: Any) -> float:
         built: SampleLoader = build_dataloader({"dataset": Fatal("nothing"), **section})
-        return built._reader.timeout
+        return built.timeout
 
     assert [timeout(num_workers=1), timeout(num_workers=1, timeout=0), timeout()] == [600, 0, 0]
     with pytest.raises(ArgumentError, match="timeout is a number of seconds") as caught:

@@ -12,7 +12,7 @@ from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
 from footplate.data.tails import Tail
-from footplate.data.workers import Whereabouts, WorkerStart
+from footplate.data.workers import WatchedLoader, Whereabouts, WorkerStart
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.records import length_of
@@ -133,7 +133,7 @@ class SampleLoader(DataLoader[Any]):
             options = {**options, "worker_init_fn": WorkerStart(options.get("worker_init_fn"), self.whereabouts)}
         generator = torch.Generator().manual_seed(mixed_seed(self.seed))
         settings = {**options, "collate_fn": _as_it_is, "generator": generator}
-        return DataLoader(reader, batch_size=None, sampler=self._plan, **settings)
+        return WatchedLoader(reader, batch_size=None, sampler=self._plan, **settings)
 
 
 class _Plan(Sampler[BatchKey]):

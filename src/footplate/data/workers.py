@@ -1,4 +1,4 @@
-"""Worker processes: what they do with signals, and which sample one that died was at."""
+"""Worker processes: what they do with signals, that they are there, and which sample one that died was at."""
 
 import contextlib
 import multiprocessing
@@ -14,19 +14,22 @@ from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
+from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker as torch_worker
 
 from footplate.errors import DataError
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
-_TIMEOUT = re.compile(r"DataLoader timed out after (\d+) seconds")
+_TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
 _HINTS = (
     ("killed by signal: Killed", "if the kernel killed it for lack of memory, fewer workers help"),
     (
         "killed by signal: Bus error",
         "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help",
     ),
+    ("exited unexpectedly", "it left without an error: os._exit does that, or exit in foreign code"),
 )
+_LOOK = 1.0  # seconds between two looks at workers that are waited for
 _MOMENT = 2.0  # seconds that a process may take to die
 _FIELDS = 3  # of a worker: process, position + 1, index
 
@@ -99,6 +102,45 @@ class Whereabouts:
         return [process for process in self._slots[:-1:_FIELDS] if process]
 
 
+class WatchedLoader(DataLoader[Any]):
+    """A loader that sees within a second that a worker is gone, whatever it left with.
+
+    Torch sees at once that one was killed or left with an error. That one left with 0 it sees only when it has waited
+    for the whole `timeout`; here it waits for a second, as often as that takes.
+
+    Args:
+        dataset: As DataLoader takes it.
+        num_workers: How many there are.
+        timeout: The seconds in which workers have to give a batch, 0 without an end.
+        options: Further arguments of DataLoader.
+    """
+
+    def __init__(self, dataset: Any, *, num_workers: int = 0, timeout: float = 0, **options: Any) -> None:
+        self.patience = timeout or float("inf")
+        look = min(_LOOK, self.patience) if num_workers else timeout
+        super().__init__(dataset, num_workers=num_workers, timeout=look, **options)
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        found = super().__iter__()
+        return self._await_each(found) if self.num_workers else found
+
+    def _await_each(self, batches: Iterator[Any]) -> Iterator[Any]:
+        until = time.monotonic() + self.patience
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not _TIMEOUT.match(str(error)):
+                    raise
+                if time.monotonic() >= until:
+                    raise RuntimeError(f"DataLoader timed out after {self.patience:g} seconds") from error
+            else:
+                yield batch
+                until = time.monotonic() + self.patience
+
+
 @contextlib.contextmanager
 def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     """Says which sample a worker was at, where torch only says that one died.
@@ -134,8 +176,15 @@ def _death_among(processes: list[int]) -> str | None:
         while hasattr(os, "waitid") and time.monotonic() < deadline:
             for process in processes:
                 with contextlib.suppress(ChildProcessError):
-                    if os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG):
-                        return f"DataLoader worker (pid {process}) exited unexpectedly"
+                    found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG)
+                    if found:
+                        left = found.si_code == os.CLD_EXITED
+                        how = (
+                            "exited unexpectedly"
+                            if left
+                            else f"is killed by signal: {signal.strsignal(found.si_status)}"
+                        )
+                        return f"DataLoader worker (pid {process}) {how}"
             time.sleep(0.01)
     except RuntimeError as error:  # torch's own word, which comes whatever is being done
         return str(error)

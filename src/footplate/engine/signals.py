@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
 # Where samples are read, or workers waited for: no further, since random generators are exchanged around it.
-_READING = (("footplate.data.reading", "_read"), ("torch.utils.data.dataloader", "_get_data"))
+_READING = (
+    ("footplate.data.reading", "_read"),
+    ("footplate.data.workers", "_await_each"),
+    ("torch.utils.data.dataloader", "_get_data"),
+)
 # Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
 _ASKING = (("batches",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
