@@ -1,5 +1,6 @@
 """What users read when one of several processes goes wrong, and that all others end within seconds."""
 
+import faulthandler
 import os
 import random
 import re
@@ -21,6 +22,7 @@ from tests.faults.processes import end, fork
 from tests.support import TINY, ToyModel
 
 _MOST_SECONDS = 10.0
+_NO_ERROR = "os._exit, or exit in foreign code: Python would have told an error"
 _IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves): ")  # what gloo says, and where things lie
 
 
@@ -45,6 +47,10 @@ class GoWrongForTest(Hook):
             raise ArgumentError("this does not go", key="here")
         if self.kind == "leaves":
             sys.exit(0)
+        if self.kind == "aborts":
+            os.abort()
+        if self.kind.startswith("leaves with"):
+            os._exit(int(self.kind[-1]))
         if self.kind in ("SIGKILL", "SIGTERM"):
             os.kill(os.getpid(), getattr(signal, self.kind))
 
@@ -73,6 +79,7 @@ def _start(folder: Path, world: int, *changes: str, **env: str) -> list[int]:
         port = probe.getsockname()[1]
 
     def train(rank: int) -> int:
+        faulthandler.disable()  # pytest's
         sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115 - not pytest's
         names = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
         os.environ.update({**{name: str(value) for name, value in names.items()}, **env})
@@ -100,6 +107,7 @@ def _await(processes: list[int]) -> tuple[float, list[int]]:
 
 def _said(folder: Path) -> list[str]:
     lines = [line for path in sorted(folder.glob("said_*")) for line in path.read_text().splitlines()]
+    lines = [re.sub(r"^  process \d+(, \d\.\d s before: .+)?$", "  process N", line) for line in lines]
     return [re.sub(r"\b\d+ s\b", "N s", line) for line in lines if not _IGNORED.search(line)]
 
 
@@ -127,14 +135,36 @@ def _line_of(text: str) -> str:
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_a_rank_that_is_killed(tmp_path: Path, rank: int) -> None:
-    seconds, codes = _await(_start(tmp_path, 3, _fault("SIGKILL", rank=rank)))
-    assert codes == [137 if each != rank else -signal.SIGKILL for each in range(3)]
+@pytest.mark.parametrize(
+    ("kind", "how", "why", "codes"),
+    [
+        (
+            "SIGKILL",
+            "was ended by SIGKILL",
+            "a SIGKILL that nobody sent is how the kernel ends what takes too much memory: dmesg tells",
+            (-9, 137),
+        ),
+        ("aborts", "was ended by SIGABRT", "its stack: {log}", (-6, 134)),
+        ("leaves with 3", "left with exit code 3", _NO_ERROR, (3, 3)),
+        ("leaves with 0", "left with exit code 0", _NO_ERROR, (0, 1)),
+    ],
+)
+def test_a_rank_that_dies(tmp_path: Path, rank: int, kind: str, how: str, why: str, codes: tuple[int, int]) -> None:
+    processes = _start(tmp_path, 3, _fault(kind, rank=rank))
+    dead = processes.pop(rank)
+    seconds, ended = _await([*processes, dead])  # who started it need not be the first to look
+    assert seconds < _MOST_SECONDS
+    assert ended == [codes[1], codes[1], codes[0]]
+    logs = [*(tmp_path / "work").glob(f"*/rank_{rank}.log")]
     assert _said(tmp_path) == [
-        f"error: rank {rank} on {socket.gethostname()} died without a word near iteration 4",
-        "  a SIGKILL without a word is how the kernel ends what takes too much memory: dmesg tells",
+        f"error: rank {rank} on {socket.gethostname()} {how} near iteration 4",
+        *([f"  at {_line_of('os.abort()')}, in _go_wrong"] if kind == "aborts" else []),
+        "  process N",
+        f"  {why.format(log=logs[0] if logs else '')}",
         f"  {'ranks 1, 2' if rank == 0 else 'ranks 0, 2'} ended with it",
     ]
+    if kind == "aborts":
+        assert "in before_train_iter\n" in logs[0].read_text()
 
 
 def test_a_rank_that_leaves(tmp_path: Path) -> None:

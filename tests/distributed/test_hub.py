@@ -1,3 +1,5 @@
+import os
+import re
 import socket
 from collections.abc import Iterator
 from typing import Any
@@ -18,9 +20,12 @@ class Meeting:
         self.hub.start()
         self.lines = [self.connect() for _ in range(world)]
         for rank, line in enumerate(self.lines):
-            line.send("hello", rank=rank, host="a", token="secret")
+            line.send("hello", rank=rank, host="a", token="secret", process=40 + rank, began="7")
         for rank in range(world):
-            assert self.hear(rank, "hosts") == {"hosts": {str(each): "a" for each in range(world)}}
+            assert self.hear(rank, "hosts") == {
+                "hosts": {str(each): "a" for each in range(world)},
+                "processes": {str(each): [40 + each, "7"] for each in range(world)},
+            }
 
     def connect(self) -> Line:
         connection = socket.create_connection(self.server.getsockname(), timeout=10)
@@ -75,6 +80,52 @@ def test_an_error_that_may_follow_waits_for_its_cause(meeting: Meeting) -> None:
     meeting.fail(0, "connection reset", follows=True)
     meeting.lines[2].close()
     assert meeting.verdict(1).text.startswith("rank 2 on a died without a word near iteration 4\n")
+
+
+def test_who_died_of_what_and_where_it_was_seen_last(meeting: Meeting) -> None:
+    meeting.lines[2].send("seen", place=meeting.place(2, "data loading"))
+    meeting.fail(1, "connection reset", follows=True)
+    meeting.hear(0, "where")  # the hub has read both
+    meeting.lines[2].close()
+    assert meeting.hear(0, "gone") == {"rank": 2}
+    meeting.lines[0].send("exit", of=2, code=-11)
+    verdict = meeting.verdict(0)
+    first, process, last = verdict.text.splitlines()
+    assert first == "rank 2 on a was ended by SIGSEGV near iteration 4"
+    assert re.fullmatch(r"  process 42, 0\.\d s before: data loading of iteration 4", process)
+    assert last == "  ranks 0, 1 ended with it"
+    assert (verdict.code, verdict.ranks) == (139, [2])
+
+
+def test_what_a_rank_says_in_a_crash_is_kept(meeting: Meeting) -> None:
+    kept: list[tuple[int, str]] = []
+    meeting.hub.keep = lambda rank, words: kept.append((rank, words)) or "rank_2.log"  # type: ignore[func-returns-value]
+    words = (
+        'Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n  File "my.py", line 3 in go\n'
+    )
+    with socket.socket(fileno=os.dup(meeting.lines[2].fileno())) as raw:
+        raw.sendall(words.encode())
+    meeting.lines[2].close()
+    meeting.lines[0].send("exit", of=2, code=-6)
+    lines = meeting.verdict(1).text.splitlines()
+    assert (lines[1], lines[3]) == ("  at my.py:3, in go", "  its stack: rank_2.log")
+    assert kept == [(2, words)]
+
+
+def test_an_error_behind_a_death_follows_from_it(meeting: Meeting) -> None:
+    meeting.lines[2].close()
+    meeting.hear(1, "gone")
+    meeting.fail(1, "something broke")
+    assert meeting.verdict(0).text.startswith("rank 2 on a died without a word")
+
+
+def test_the_first_of_several_deaths_stands_on_top(meeting: Meeting) -> None:
+    meeting.lines[2].close()
+    meeting.hear(0, "gone")
+    meeting.lines[1].close()
+    lines = meeting.verdict(0).text.splitlines()
+    assert lines[0].startswith("rank 2 on a died")
+    assert lines[-2:] == ["  rank 1 died too", "  rank 0 ended with them"]
 
 
 def test_an_error_that_follows_from_nothing_counts(meeting: Meeting) -> None:

@@ -1,6 +1,15 @@
 import pytest
 
-from footplate.distributed.verdicts import Failure, Place, name_ranks, of_waiting, on_death, on_failure, on_waiting
+from footplate.distributed.verdicts import (
+    Death,
+    Failure,
+    Place,
+    name_ranks,
+    of_waiting,
+    on_death,
+    on_failure,
+    on_waiting,
+)
 
 _HOSTS = {0: "a", 1: "a", 2: "b", 3: "b"}
 
@@ -46,12 +55,40 @@ def test_an_endless_error_is_cut() -> None:
     assert len(verdict.text.splitlines()) == 8
 
 
-def test_a_death_is_told_with_the_iteration_of_the_others() -> None:
-    verdict = on_death({1: "a"}, [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
+@pytest.mark.parametrize(
+    ("death", "first", "more", "code"),
+    [
+        (Death(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
+        (Death(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
+        (Death(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
+        (Death(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
+        (
+            Death(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
+            "was ended by SIGABRT",
+            [
+                "at my.py:3, in go",
+                "process 7, 0.4 s before: data loading of iteration 41, points.py:12",
+                "its stack: rank_1.log",
+            ],
+            134,
+        ),
+    ],
+)
+def test_a_death_is_told_with_its_cause(death: Death, first: str, more: list[str], code: int) -> None:
+    verdict = on_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
     lines = verdict.text.splitlines()
-    assert lines[0] == "rank 1 on a died without a word near iteration 42"
-    assert lines[2] == "  ranks 0, 2, 3 ended with it"
-    assert (verdict.code, verdict.speakers, verdict.ranks) == (137, [0, 2], [1])
+    assert lines[0] == f"rank 1 on a {first} near iteration 42"
+    assert len(lines[1:-1]) == len(more)
+    assert all(line.startswith(f"  {start}") for line, start in zip(lines[1:], more, strict=False))
+    assert lines[-1] == "  ranks 0, 2, 3 ended with it"
+    assert (verdict.code, verdict.speakers, verdict.ranks) == (code, [0, 2], [1])
+
+
+def test_a_death_before_training_is_told_with_what_was_done() -> None:
+    seen = Place(1, "a", "building data")
+    assert on_death([Death(1, "a", seen=seen)], [Place(0, "a")], {0: "a"}).text.startswith(
+        "rank 1 on a died without a word at building data\n"
+    )
 
 
 def test_who_is_missing_and_where_each_is() -> None:

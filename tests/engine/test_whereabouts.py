@@ -1,11 +1,14 @@
+import os
 import sys
 from pathlib import Path
 from traceback import walk_stack, walk_tb
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
+import footplate.engine.loops
 from footplate import Hook, Runner
 from footplate.engine.whereabouts import look
 from footplate.models import BaseModel
@@ -89,3 +92,14 @@ def test_the_place_of_an_error_is_read_from_its_traceback() -> None:
     phase, waits, line = look([*walk_tb(caught.value.__traceback__)])
     number = next(n for n, text in enumerate(_HERE.read_text().splitlines(), 1) if text.strip() == "raise ValueError")
     assert (phase, waits, line.rpartition(":")[2]) == ("start", False, str(number))
+
+
+def test_without_a_line_of_the_users_it_is_ours() -> None:
+    def frame(file: str, line: int) -> Any:
+        return SimpleNamespace(f_code=SimpleNamespace(co_filename=file, co_name="go"), f_locals={}), line
+
+    library, ours = os.__file__, footplate.engine.loops.__file__
+    stack = [frame("<frozen runpy>", 198), frame(ours, 3), frame(library, 4), frame(ours, 5), frame(library, 6)]
+    assert look(stack) == ("start", False, f"{os.path.relpath(ours)}:5")
+    assert look([*stack, frame("/x/my.py", 7), frame(library, 8)])[2] == "/x/my.py:7"
+    assert look(stack[:1])[2] == ""

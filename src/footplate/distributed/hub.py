@@ -6,17 +6,19 @@ import selectors
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
+from footplate.distributed.endings import line_of, say_last_to, say_no_more
 from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
+from footplate.distributed.verdicts import Death, Failure, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
 
 _TO_BE_ALIKE = 0.3  # seconds in which others may say the same
-_TO_DIE = 0.2  # seconds for others to tell where they are
+_TO_DIE = 0.5  # seconds for others to tell where they are, and how it ended
 _TO_FOLLOW = 2.0  # seconds in which the cause of an error that may only follow from another comes
 _TO_ANSWER = 1.0
 _TICK = 0.05
+_OF_HELLO = ("rank", "host", "process", "began")
 
 
 class Hub(threading.Thread):
@@ -30,18 +32,24 @@ class Hub(threading.Thread):
         token: What those who may speak know.
         world: How many ranks there are.
         limit: The seconds that a rank may wait for others.
+
+    Attributes:
+        keep: Keeps the stack of a rank that crashed, and returns the file where it is, or "".
     """
 
     def __init__(self, server: socket.socket, token: str, world: int, limit: float) -> None:
         super().__init__(name="footplate-hub", daemon=True)
+        self.keep: Callable[[int, str], str] = lambda rank, words: ""
         self._server, self._token, self._world, self._limit = server, token, world, limit
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
         self._lines: dict[int, Line] = {}
         self._hosts: dict[int, str] = {}
+        self._processes: dict[int, tuple[int, str]] = {}
+        self._seen: dict[int, tuple[Place, float]] = {}
         self._at_work: set[int] = set()
         self._failures: list[Failure] = []
-        self._dead: dict[int, str] = {}
+        self._dead: dict[int, Death] = {}
         self._places: dict[int, Place] = {}
         self._until: float | None = None
         self._stuck = False
@@ -70,26 +78,29 @@ class Hub(threading.Thread):
         messages = line.receive()
         if messages is None:
             self._selector.unregister(line)
+            say_no_more(line.fileno())
             line.close()
             if rank is not None:
-                self._gone(rank)
+                self._gone(rank, line.last_words)
             return
         for message in messages:
             if rank is not None:
                 getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
             elif message.get("kind") == "hello" and hmac.compare_digest(str(message.get("token")), self._token):
-                rank = self._welcome(line, message["rank"], message["host"])
+                rank = self._welcome(line, **{name: message[name] for name in _OF_HELLO})
             else:
                 self._selector.unregister(line)
                 line.close()
                 return
 
-    def _welcome(self, line: Line, rank: int, host: str) -> int:
+    def _welcome(self, line: Line, rank: int, host: str, process: int, began: str) -> int:
         self._selector.modify(line, selectors.EVENT_READ, rank)
-        self._lines[rank], self._hosts[rank] = line, host
+        self._lines[rank], self._hosts[rank], self._processes[rank] = line, host, (process, began)
         self._at_work.add(rank)
         if len(self._lines) == self._world:
-            self._tell("hosts", hosts=self._hosts)
+            self._tell("hosts", hosts=self._hosts, processes=self._processes)
+            if 1 in self._lines:  # who tells of this process when it is gone
+                say_last_to(self._lines[1].fileno())
         return rank
 
     def _on_begin(self, rank: int) -> None:
@@ -102,6 +113,8 @@ class Hub(threading.Thread):
 
     def _on_failed(self, rank: int, place: Any, **content: Any) -> None:
         failure = Failure(place=Place(*place), **content)
+        if self._dead:
+            failure = failure._replace(follows=True)
         self._failures.append(failure)
         self._places[rank] = failure.place
         self._decide_within(_TO_FOLLOW if failure.follows else _TO_BE_ALIKE)
@@ -114,14 +127,28 @@ class Hub(threading.Thread):
     def _on_place(self, rank: int, place: Any) -> None:
         self._places[rank] = Place(*place)
 
-    def _gone(self, rank: int) -> None:
+    def _on_seen(self, rank: int, place: Any) -> None:
+        self._seen[rank] = Place(*place), time.monotonic()
+
+    def _on_exit(self, rank: int, of: int, code: int) -> None:
+        if of in self._dead:
+            self._dead[of] = self._dead[of]._replace(ending=code)
+
+    def _gone(self, rank: int, words: str) -> None:
         host = self._hosts[rank]
         del self._lines[rank], self._hosts[rank]
         self._places.pop(rank, None)
-        told = any(each.place.rank == rank for each in self._failures)
-        if rank in self._at_work and not told:
-            self._dead[rank] = host
-            self._decide_within(_TO_DIE)
+        if rank not in self._at_work or self._failed(rank):
+            return
+        death = Death(rank, host, self._processes[rank][0])
+        if rank in self._seen:
+            place, when = self._seen[rank]
+            death = death._replace(seen=place, ago=time.monotonic() - when)
+        if words:
+            death = death._replace(line=line_of(words), log=self.keep(rank, words))
+        self._dead[rank] = death
+        self._tell("gone", rank=rank)
+        self._decide_within(_TO_DIE)
 
     def _decide_within(self, seconds: float) -> None:
         """Asks all where they are, and concludes after that time at the latest."""
@@ -136,7 +163,8 @@ class Hub(threading.Thread):
         self._until = until if self._until is None else min(until, self._until)
 
     def _all_answered(self) -> bool:
-        return not self._failures and not self._dead and self._places.keys() >= self._lines.keys()
+        known = all(each.ending is not None for each in self._dead.values())
+        return not self._failures and known and self._places.keys() >= self._lines.keys()
 
     def _failed(self, rank: int) -> bool:
         return any(each.place.rank == rank for each in self._failures)
@@ -162,7 +190,7 @@ class Hub(threading.Thread):
             alike = [each.place.rank for each in self._failures if each.text == first.text]
             return on_failure(first, alike, self._world, self._hosts)
         if self._dead:
-            return on_death(self._dead, places, self._hosts)
+            return on_death([*self._dead.values()], places, self._hosts)
         silent = [rank for rank in self._lines if rank not in self._places]
         waited = max((each.seconds for each in places if each.waits), default=0.0)
         late = [each for each in places if not each.waits]

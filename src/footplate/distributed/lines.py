@@ -2,12 +2,15 @@
 
 import contextlib
 import json
+import re
 import socket
 import threading
 from typing import Any
 
 _PIECE = 1 << 16
 _LONGEST = 1 << 20
+_PATIENCE = 30.0  # seconds
+_LAST_WORDS = re.compile(rb"^Fatal Python error: ", re.MULTILINE)  # as Python's faulthandler begins
 
 
 class Line:
@@ -15,12 +18,18 @@ class Line:
 
     Args:
         connection: A connected socket.
+
+    Attributes:
+        last_words: The stack that the other end wrote when it crashed; nothing comes behind it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
+        self.last_words = ""
         self._socket = connection
         self._rest = b""
         self._lock = threading.Lock()
+        # By this the socket does not block, so that a crash does not wait for a reader of its last words.
+        connection.settimeout(_PATIENCE)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # A machine that is gone says nothing: it is found out after some 25 seconds.
         for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
@@ -48,7 +57,12 @@ class Line:
             return None
         if not piece:
             return None
-        *whole, self._rest = (self._rest + piece).split(b"\n")
+        data = self._rest + piece
+        words = _LAST_WORDS.search(data)
+        *whole, self._rest = data[: words.start() if words else None].split(b"\n")
+        if words:
+            self._rest = data[words.start() :]
+            self.last_words = self._rest.decode(errors="replace")
         try:
             messages = [json.loads(each) for each in whole]
         except ValueError:

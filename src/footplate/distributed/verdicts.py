@@ -3,9 +3,11 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from footplate.distributed.endings import describe_ending
+
 _MOST_LINES = 8
 _MOST_PLACES = 4
-_WHY = "a SIGKILL without a word is how the kernel ends what takes too much memory: dmesg tells"
+_OF_MEMORY = "how the kernel ends what takes too much memory: dmesg tells"
 
 
 class Place(NamedTuple):
@@ -48,6 +50,30 @@ class Failure(NamedTuple):
     text: str
     code: int
     follows: bool = False
+    log: str = ""
+
+
+class Death(NamedTuple):
+    """A process that ended without a word.
+
+    Attributes:
+        rank: Its number.
+        host: Its machine.
+        process: Its number there, 0 where that is not known.
+        ending: Its exit code, negative for a signal; None where nobody can tell.
+        seen: Where it was when it was seen last.
+        ago: How many seconds before its end that was.
+        line: The line of code at which it crashed, if it told.
+        log: The file that holds its stack, "" for none.
+    """
+
+    rank: int
+    host: str
+    process: int = 0
+    ending: int | None = None
+    seen: Place | None = None
+    ago: float = 0.0
+    line: str = ""
     log: str = ""
 
 
@@ -106,20 +132,55 @@ def on_failure(first: Failure, alike: Collection[int], world: int, hosts: Mappin
     return Verdict(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
 
 
-def on_death(dead: Mapping[int, str], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
+def on_death(dead: Sequence[Death], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
     """Returns what is said when processes ended without a word.
 
     Args:
-        dead: The machines of the ranks that did.
+        dead: Those that did, the first one first.
         places: Where the others are.
         hosts: The machines of those that are alive.
     """
-    about = [each.iteration for each in places if each.iteration is not None]
-    near = f" near iteration {max(about)}" if about else ""
-    who = f"{name_ranks(dead)} on {', '.join(sorted(set(dead.values())))}"
-    lines = [f"{who} died without a word{near}", f"  {_WHY}"]
-    lines += [f"  {name_ranks(hosts)} ended with {'it' if len(dead) == 1 else 'them'}"] if hosts else []
-    return Verdict(_joined(lines), 137, _speakers(hosts), sorted(dead))
+    first, more = dead[0], [each.rank for each in dead[1:]]
+    how = "died without a word" if first.ending is None else describe_ending(first.ending)
+    lines = [f"rank {first.rank} on {first.host} {how}{_near(first, places)}"]
+    lines += [f"  at {first.line}"] if first.line else []
+    lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
+    lines += [f"  {_why(first)}"] if _why(first) else []
+    lines += [f"  {name_ranks(more)} died too"] if more else []
+    lines += [f"  {name_ranks(hosts)} ended with {'them' if more else 'it'}"] if hosts else []
+    ranks = sorted(each.rank for each in dead)
+    return Verdict(_joined(lines), _code_of(first.ending), _speakers(hosts), ranks)
+
+
+def _near(dead: Death, places: Sequence[Place]) -> str:
+    known = [*places, *([dead.seen] if dead.seen else [])]
+    about = [each.iteration for each in known if each.iteration is not None]
+    if about:
+        return f" near iteration {max(about)}"
+    return f" at {dead.seen.phase}" if dead.seen and dead.seen.phase != "start" else ""
+
+
+def _last_seen(dead: Death) -> str:
+    if dead.seen is None:
+        return ""
+    return f", {dead.ago:.1f} s before: {dead.seen}{f', {dead.seen.line}' if dead.seen.line else ''}"
+
+
+def _why(dead: Death) -> str:
+    if dead.ending is None:
+        return f"a SIGKILL without a word is {_OF_MEMORY}"
+    if dead.ending == -9:
+        return f"a SIGKILL that nobody sent is {_OF_MEMORY}"
+    if dead.ending >= 0:
+        return "os._exit, or exit in foreign code: Python would have told an error"
+    return f"its stack: {dead.log}" if dead.log else ""
+
+
+def _code_of(ending: int | None) -> int:
+    """The exit code of all: a shell's for a signal, and never that of success."""
+    if ending is None:
+        return 137
+    return 128 - ending if ending < 0 else ending or 1
 
 
 def on_waiting(places: Sequence[Place], limit: float, silent: Collection[int], hosts: Mapping[int, str]) -> Verdict:

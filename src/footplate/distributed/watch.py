@@ -23,9 +23,10 @@ import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
 from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
+from footplate.distributed.endings import Neighbour, began_at, line_of, say_last_to, say_no_more, tells_of_loss
 from footplate.distributed.hub import Hub, hosts_of
 from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Place, Verdict, on_death
+from footplate.distributed.verdicts import Death, Failure, Place, Verdict, on_death
 from footplate.errors import RankError
 
 _TO_JOIN = 10.0
@@ -33,6 +34,8 @@ _TO_LEAVE = 2.0  # seconds that the main thread has to come to its end by itself
 _TO_BE_JUDGED = 8.0
 _FIRST_WARNING = 30.0
 _TO_BE_HEARD = 1.0
+_TO_END = 0.3  # seconds between the end of a connection and that of the process
+_A_SECOND = 64  # ranks that tell the hub each second where they are
 
 Stack = list[tuple[FrameType, int]]
 Look = Callable[[Stack], tuple[str, bool, str]]
@@ -61,6 +64,9 @@ class Watch(threading.Thread):
         self._line, self._limit, self._look = line, limit, look
         self._main = threading.main_thread().ident
         self._hosts: dict[int, str] = {}
+        self._neighbours: dict[int, Neighbour] = {}
+        self._processes: dict[int, tuple[int, str]] = {}
+        self._told, self._told_at = Place(self.rank, self.host), 0.0
         self._here, self._since = Place(self.rank, self.host), time.monotonic()
         self._next_warning = min(_FIRST_WARNING, limit / 2)
         self._at_work, self._judged, self._left, self._acknowledged = True, *(threading.Event() for _ in range(3))
@@ -98,7 +104,8 @@ class Watch(threading.Thread):
         self.ending = True
         if self.verdict is None:
             place = self._place_of(error)
-            failure = Failure(place, text, code, follows=place.waits and not isinstance(error, RankError), log=log)
+            follows = (place.waits or tells_of_loss(error)) and not isinstance(error, RankError)
+            failure = Failure(place, text, code, follows=follows, log=log)
             if not failure.follows:
                 get_error_handler().record_exception(error)
             self._line.send("failed", **{**failure._asdict(), "place": list(place)})
@@ -109,7 +116,13 @@ class Watch(threading.Thread):
     def leave_out(self) -> None:
         """Closes, in a process that was forked from this one, what is not its own."""
         self._at_work = False
+        say_no_more()
         self._line.close()
+
+    def keep(self, rank: int, words: str) -> str:
+        """Keeps the stack of a rank that crashed in its own file; returns the file, "" where there is no folder."""
+        path = os.path.join(os.path.dirname(self.path), f"rank_{rank}.log")
+        return path if self.path and _append(path, words) else ""
 
     def run(self) -> None:
         """Watches until the process ends."""
@@ -135,6 +148,7 @@ class Watch(threading.Thread):
         if (here.phase, here.iteration) != (self._here.phase, self._here.iteration):
             self._since, self._next_warning, self._over = now, min(_FIRST_WARNING, self._limit / 2), False
         self._here = here._replace(seconds=now - self._since)
+        self._tell_where(now)
         if not (waits and self._at_work) or self.ending:
             return
         if self._here.seconds >= self._limit and not self._over:
@@ -144,13 +158,30 @@ class Watch(threading.Thread):
             self._next_warning *= 2
             self._line.send("stuck", place=list(self._here), over=False)
 
+    def _tell_where(self, now: float) -> None:
+        """Lets the hub know where this rank was seen last, should it die; seldom where there are many."""
+        moved = (self._here.phase, self._here.iteration) != (self._told.phase, self._told.iteration)
+        if moved and self._at_work and now - self._told_at >= max(1.0, self.world / _A_SECOND):
+            self._told, self._told_at = self._here, now
+            self._line.send("seen", place=list(self._here))
+
     def _place_of(self, error: BaseException) -> Place:
         phase, waits, line = self._look([*walk_tb(error.__traceback__)])
         waited = time.monotonic() - self._since
         return Place(self.rank, self.host, phase, self.iteration(), waits, waited, line)
 
-    def _on_hosts(self, hosts: dict[str, str]) -> None:
+    def _on_hosts(self, hosts: dict[str, str], processes: dict[str, Any]) -> None:
         self._hosts = hosts_of(hosts)
+        self._processes = {int(rank): (process, began) for rank, (process, began) in processes.items()}
+        for rank, host in self._hosts.items():
+            if host == self.host and rank != self.rank:
+                self._neighbours[rank] = Neighbour(*self._processes[rank])
+
+    def _on_gone(self, rank: int) -> None:
+        """Looks how a rank of this machine ended, before whoever started it has taken it away."""
+        code = self._neighbours[rank].ending(_TO_END) if rank in self._neighbours else None
+        if code is not None:
+            self._line.send("exit", of=rank, code=code)
 
     def _on_where(self, ending: bool) -> None:
         self.ending = self.ending or ending
@@ -174,8 +205,13 @@ class Watch(threading.Thread):
     def _lost_hub(self) -> None:
         if self._at_work and 0 in self._hosts:
             others = {rank: host for rank, host in self._hosts.items() if rank}
+            death, words = Death(0, self._hosts[0], self._processes[0][0]), self._line.last_words
+            if 0 in self._neighbours:
+                death = death._replace(ending=self._neighbours[0].ending(_TO_END))
+            if words:
+                death = death._replace(line=line_of(words), log=self.keep(0, words))
             self._look_around()
-            self._judge(on_death({0: self._hosts[0]}, [self._here], others))
+            self._judge(on_death([death], [self._here], others))
 
     def _judge(self, verdict: Verdict) -> None:
         """Says why all end, and sees to it that this process does."""
@@ -189,10 +225,16 @@ class Watch(threading.Thread):
 
     def _write(self, text: str) -> None:
         """Adds to the rank's own file, if there is a folder for it."""
-        with contextlib.suppress(OSError):
-            if self.path and (os.path.isdir(os.path.dirname(self.path))):
-                with open(self.path, "a", encoding="utf-8") as file:
-                    file.write(f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
+        if self.path and os.path.isdir(os.path.dirname(self.path)):
+            _append(self.path, f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
+
+
+def _append(path: str, text: str) -> bool:
+    with contextlib.suppress(OSError):
+        with open(path, "a", encoding="utf-8") as file:
+            file.write(text)
+        return True
+    return False
 
 
 def start(*, limit: float, look: Look) -> Watch | None:
@@ -208,15 +250,20 @@ def start(*, limit: float, look: Look) -> Watch | None:
     server = _listening() if get_rank() == 0 else None
     told = (server.getsockname()[1], secrets.token_hex(16), socket.gethostname()) if server is not None else None
     port, token, host = broadcast_object(told)  # type: ignore[misc]  # of rank 0, where there is a server
-    if server is not None:
-        hub = Hub(server, token, get_world_size(), limit)
+    hub = None if server is None else Hub(server, token, get_world_size(), limit)
+    if hub is not None:
         os.register_at_fork(after_in_child=hub.close)
         hub.start()
     line = _connected([os.environ.get("MASTER_ADDR", "127.0.0.1"), host], port)
     if line is None:
         return None
     _current = Watch(line, limit=limit, look=look)
-    line.send("hello", rank=_current.rank, host=_current.host, token=token)
+    if hub is not None:
+        hub.keep = _current.keep
+    else:
+        say_last_to(line.fileno())
+    process = os.getpid()
+    line.send("hello", rank=_current.rank, host=_current.host, token=token, process=process, began=began_at(process))
     _current.start()
     # A worker that outlives its rank would keep the connection open, and nobody would know that the rank is gone.
     os.register_at_fork(after_in_child=_current.leave_out)
@@ -241,7 +288,5 @@ def _listening() -> socket.socket:
 def _connected(addresses: list[str], port: int) -> Line | None:
     for address in addresses:
         with contextlib.suppress(OSError):
-            connection = socket.create_connection((address, port), timeout=_TO_JOIN)
-            connection.settimeout(None)
-            return Line(connection)
+            return Line(socket.create_connection((address, port), timeout=_TO_JOIN))
     return None

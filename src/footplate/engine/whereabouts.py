@@ -43,7 +43,7 @@ def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
     Args:
         stack: Frames with their lines, the outermost first.
     """
-    phase, collective, line = "start", "", ""
+    phase, collective, ours, line = "start", "", "", ""
     for frame, number in stack:
         file = frame.f_code.co_filename
         found = _phase_of(frame, file)
@@ -51,8 +51,11 @@ def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
             phase, collective = found, ""
         elif not collective and (_COLLECTIVES in file or file.endswith(_OWN)) and not _is_nothing(frame):
             collective = frame.f_code.co_name.strip("_")
-        if not file.startswith(_NOT_USERS) or not line or (line.startswith(_OURS) and file.startswith(_OURS)):
+        if not file.startswith(_NOT_USERS):
             line = f"{file}:{number}"
+        elif file.startswith(_OURS):
+            ours = f"{file}:{number}"
+    line = line or ours
     if collective:
         return f"{phase} ({collective})", True, _short(line)
     return phase, phase == "backward pass" or _device_waits(phase), _short(line)

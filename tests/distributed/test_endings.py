@@ -1,0 +1,187 @@
+import contextlib
+import faulthandler
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from footplate.distributed import endings
+from footplate.distributed.endings import (
+    Neighbour,
+    began_at,
+    describe_ending,
+    line_of,
+    say_last_to,
+    say_no_more,
+    tells_of_loss,
+)
+from footplate.distributed.lines import Line
+from tests.faults.processes import end, fork
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system tells nothing of a process")
+
+
+def _nap() -> int:
+    time.sleep(60)
+    return 0
+
+
+def _killed(number: int) -> Callable[[], int]:
+    def work() -> int:
+        signal.signal(number, signal.SIG_DFL) if number != signal.SIGKILL else None
+        os.kill(os.getpid(), number)
+        return _nap()
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("work", "code"),
+    [
+        (lambda: 0, 0),
+        (lambda: 3, 3),
+        (_killed(signal.SIGKILL), -signal.SIGKILL),
+        (_killed(signal.SIGTERM), -signal.SIGTERM),
+    ],
+)
+def test_how_a_process_ended_is_seen_by_others(work: Callable[[], int], code: int) -> None:
+    reader, writer = os.pipe()
+
+    def begin() -> int:
+        os.read(reader, 1)
+        return work()
+
+    process = fork(begin)
+    neighbour = Neighbour(process, began_at(process))
+    assert neighbour.ending(0.0) is None  # it lives
+    os.write(writer, b"x")
+    assert neighbour.ending(10.0) == code  # nobody has waited for it
+    assert end(process) == code
+    assert neighbour.ending(0.0) in (code, None)  # only newer systems tell then
+    neighbour.close()
+    os.close(reader)
+    os.close(writer)
+
+
+def test_another_process_of_that_number_is_not_taken_for_it() -> None:
+    process = fork(lambda: 0)
+    os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
+    assert Neighbour(process, "1").ending(0.01) is None
+    assert Neighbour(process, began_at(process)).ending(0.01) == 0
+    end(process)
+    assert began_at(process) == ""
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [(-6, "was ended by SIGABRT"), (-200, "was ended by signal 200"), (0, "left with exit code 0")],
+)
+def test_an_exit_code_in_words(code: int, words: str) -> None:
+    assert describe_ending(code) == words
+
+
+def _crash(descriptor: int, *, own: bool) -> Callable[[], int]:
+    def work() -> int:
+        faulthandler.disable()  # pytest's
+        if own:
+            faulthandler.enable(2)
+        say_last_to(descriptor)
+        signal.signal(signal.SIGABRT, signal.SIG_DFL) if own else None
+        os.abort()
+
+    return work
+
+
+def _pair() -> tuple[socket.socket, Line]:
+    """The two ends of a line."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        here = socket.create_connection(server.getsockname(), timeout=10)
+        return here, Line(server.accept()[0])
+
+
+def test_a_crash_is_told_with_its_line() -> None:
+    here, there = _pair()
+    process = fork(_crash(there.fileno(), own=False))
+    there.close()
+    assert end(process) == -signal.SIGABRT
+    words = ""
+    while piece := here.recv(1 << 16).decode():
+        words += piece
+    here.close()
+    assert words.startswith("Fatal Python error: Aborted")
+    number = next(
+        n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == "os.abort()"
+    )
+    assert line_of(words) == f"{os.path.relpath(__file__)}:{number}, in work"
+
+
+def test_a_crash_does_not_wait_for_a_reader() -> None:
+    here, there = _pair()
+    for each in (here, there._socket):
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
+        each.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 1)
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            os.write(there.fileno(), b"x")
+    process = fork(_crash(there.fileno(), own=False))
+    there.close()
+    assert end(process, 10.0) == -signal.SIGABRT
+    here.close()
+
+
+def test_who_wants_a_crash_elsewhere_gets_it_there() -> None:
+    here, there = _pair()
+    process = fork(_crash(there.fileno(), own=True), os.devnull)
+    there.close()
+    assert end(process) == -signal.SIGABRT
+    assert here.recv(100) == b""
+    here.close()
+
+
+def test_a_descriptor_that_is_closed_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(faulthandler, "is_enabled", lambda: False)
+    monkeypatch.setattr(faulthandler, "enable", lambda descriptor, all_threads: said.append(descriptor))
+    monkeypatch.setattr(faulthandler, "disable", lambda: said.append("no more"))
+    say_last_to(5)
+    say_no_more(6)  # another one's
+    say_no_more(5)
+    say_no_more(5)
+    say_last_to(7)
+    say_no_more()
+    assert said == [5, "no more", 7, "no more"]
+
+
+def test_the_line_is_the_users_own() -> None:
+    frames = [(endings.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
+    words = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
+    assert line_of(words) == "/x/my.py:3, in go"
+    assert line_of(words.split("\n")[0]).endswith("endings.py:9, in ours")
+    assert line_of("nothing") == ""
+
+
+def _behind(cause: Exception) -> Exception:
+    try:
+        raise ValueError("a save failed") from cause
+    except ValueError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"), True),
+        (RuntimeError("NCCL error: remote process exited"), True),
+        (ConnectionResetError(104, "reset"), True),
+        (_behind(RuntimeError("Connection reset by peer")), True),
+        (_behind(KeyError("x")), False),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
+        (ValueError("a socket"), False),
+    ],
+)
+def test_what_may_only_follow_from_a_loss(error: Exception, told: bool) -> None:
+    assert tells_of_loss(error) is told

@@ -1,0 +1,140 @@
+"""How ranks end together; the other ranks are a stand-in that notes what it is told."""
+
+import os
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from footplate.distributed import watch
+from footplate.distributed.verdicts import Verdict
+from footplate.engine import together as module
+from footplate.engine.signals import Interrupted, LeavingError
+from footplate.engine.together import begin_watch, fail, name_run, together
+from footplate.errors import ArgumentError, RankError
+
+
+class Others:
+    """A watch whose verdict the test decides."""
+
+    def __init__(self, path: str) -> None:
+        self.rank, self.path, self.at_work = 1, path, True
+        self.told: list[Any] = []
+        self.verdict: Verdict | None = None
+        self.iteration: Any = None
+        self.warn: Any = None
+
+    def begin(self) -> None:
+        self.told.append("begin")
+
+    def done(self) -> None:
+        self.told.append("done")
+
+    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> Verdict:
+        self.told.append((text, code, log))
+        return self.verdict or Verdict(text, code, [1], [1])
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    found = Others(str(tmp_path / "log" / "rank_1.log"))
+    monkeypatch.setattr(watch, "current", lambda: found)
+    monkeypatch.setattr(module, "_BEHIND_FIRST", 0.0)
+    before = signal.getsignal(signal.SIGTERM)
+    yield found
+    signal.signal(signal.SIGTERM, before)
+
+
+def test_a_run_that_ends_well_tells_so(others: Others) -> None:
+    with together():
+        assert others.told == ["begin"]
+    assert others.told == ["begin", "done"]
+
+
+@pytest.mark.parametrize("error", [Interrupted(signal.SIGTERM), LeavingError()])
+def test_a_stop_that_all_have_agreed_on_is_no_failure(others: Others, error: BaseException) -> None:
+    with pytest.raises(type(error)), together():
+        raise error
+    assert others.told == ["begin", "done"]
+
+
+def test_an_error_is_told_with_its_line_and_kept_with_its_traceback(others: Others) -> None:
+    with pytest.raises(ValueError, match="twelve") as caught, together():
+        raise ValueError("twelve\nand more")
+    number = caught.tb.tb_lineno
+    assert others.told[1:] == [(f"ValueError: twelve\n  and more\n  at {_here(number)}", 1, others.path)]
+    kept = Path(others.path).read_text()
+    assert kept.startswith("Traceback (most recent call last):")
+    assert kept.endswith("ValueError: twelve\nand more\n")
+
+
+def _here(number: int) -> str:
+    return f"{os.path.relpath(__file__)}:{number}"
+
+
+@pytest.mark.parametrize(
+    ("error", "text", "code"),
+    [
+        (ArgumentError("no such file", key="data"), "no such file\n  key data", 2),
+        (KeyboardInterrupt(), "KeyboardInterrupt", 130),
+        (SystemExit(7), "SystemExit: 7", 7),
+        (SystemExit("words"), "SystemExit: words", 1),
+    ],
+)
+def test_what_is_told_of_an_error(others: Others, error: BaseException, text: str, code: int) -> None:
+    with pytest.raises(type(error)), together():
+        raise error
+    told, asked, log = others.told[1]
+    assert told.startswith(text)
+    assert asked == code
+    assert bool(log) is not isinstance(error, ArgumentError)  # a mistake of the user's needs no traceback
+
+
+def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others: Others) -> None:
+    others.verdict = Verdict("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
+    with pytest.raises(RankError, match="^rank 0 on a failed$") as caught, together():
+        raise RuntimeError("connection reset")
+    assert caught.value.exit_code == 5
+    assert isinstance(caught.value.__cause__, RuntimeError)
+    assert fail(caught.value) == 5  # known, and not told again
+    assert len(others.told) == 2
+
+
+def test_sigterm_of_torchrun_is_passed_over_while_the_reason_is_told(others: Others) -> None:
+    with pytest.raises(ValueError, match="twelve"), together():
+        raise ValueError("twelve")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
+def test_who_is_not_at_work_says_what_there_is_to_say_itself(others: Others) -> None:
+    others.at_work = False
+    assert fail(ValueError("twelve")) is None
+    assert others.told == []
+
+
+def test_a_process_that_is_alone_tells_nobody() -> None:
+    with pytest.raises(ValueError, match="twelve"), together():
+        raise ValueError("twelve")
+    assert fail(ValueError("twelve")) is None
+    hook = sys.excepthook
+    begin_watch({"timeout": 3})
+    assert sys.excepthook is hook
+
+
+def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others: Others, tmp_path: Path) -> None:
+    class Run(SimpleNamespace):
+        """Can be referred to weakly."""
+
+    run: Any = Run(log_dir=str(tmp_path), rank=1)
+    name_run(run)
+    assert others.iteration() is None  # before training
+    run.train_loop = SimpleNamespace(iter=4, in_progress=True)
+    assert others.iteration() == 5
+    run.train_loop.in_progress = False
+    assert others.iteration() is None
+    del run
+    assert others.iteration() is None
+    assert others.path == str(tmp_path / "rank_1.log")
