@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 from footplate import Hook, Runner
+from footplate.checkpoint import find_latest, load_checkpoint
+from footplate.engine import state
 from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import first_difference, outcome
@@ -22,21 +24,28 @@ from tests.support import loader, settings
 WORLD = 8
 _MOST_SECONDS = 10.0
 _PATIENCE = 60.0
+_A_SAVE = 0.003  # seconds
 
 
 class Told(Hook):
-    """Tells through a pipe that a rank begins to train."""
+    """Tells through a pipe that a rank begins to train, and through a file after which iteration.
 
-    def __init__(self, writer: int) -> None:
-        self.writer = writer
+    Args:
+        writer: An end of the pipe.
+        path: The file.
+    """
+
+    def __init__(self, writer: int, path: Path) -> None:
+        self.writer, self.path = writer, path
 
     def before_train(self, runner: Runner) -> None:
         """Tells it."""
+        self.path.write_text(str(runner.iter))
         os.write(self.writer, b"x")
 
 
 class RankTrials:
-    """Runs of eight ranks, of which one is killed at a random instant.
+    """Runs of eight ranks, of which one is killed at a random instant: at odd seeds while a checkpoint is written.
 
     Args:
         folder: Where runs work.
@@ -56,20 +65,28 @@ class RankTrials:
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         killed, instant = draw.randrange(WORLD), draw.uniform(0.0, self._lasts)
+        if seed % 2:  # the one that writes, every other time
+            killed = draw.choice((0, killed))
         processes = self._start(place, fault)
         time.sleep(instant)
+        saving = bool(seed % 2) and _await_save(place / "work", draw.uniform(0.0, _A_SAVE))
         os.kill(processes[killed], signal.SIGKILL)
         seconds, codes = _await(processes, _MOST_SECONDS + 2)
-        figures = {"count": 1.0, "seconds": seconds}
+        figures = {"count": 1.0, "seconds": seconds, "saving": float(saving)}
         if seconds > _MOST_SECONDS:
             return Finding(f"rank {killed} was killed, and others lived on for {seconds:.0f} s: {codes}", figures)
+        committed, what = _committed(place / "work"), f"rank {killed} was killed, and resumed "
         if [code for code in codes if code != 0]:  # else it came too late
+            figures["named"] = float(f"rank {killed} on {socket.gethostname()} was ended by SIGKILL" in _said(place))
             _, codes = _await(self._start(place, fault))
+            begun = int((place / "begun_0").read_text())
+            if begun < committed:
+                return Finding(f"{what}they went on from iteration {begun}: {committed} was committed", figures)
         if any(codes):
-            return Finding(f"rank {killed} was killed, and resumed they ended with {codes}: {_said(place)}", figures)
+            return Finding(f"{what}they ended with {codes}: {_said(place)[-400:]}", figures)
         pairs = zip(self._whole, _outcomes(place), strict=True)
         differing = [f"{part} of rank {rank}" for rank, pair in enumerate(pairs) if (part := first_difference(*pair))]
-        return Finding(f"rank {killed} was killed: {differing[0]} is another" if differing else "", figures)
+        return Finding(f"{what}{differing[0]} is another" if differing else "", figures)
 
     def _run_whole(self) -> None:
         place = self._folder / "whole"
@@ -78,14 +95,15 @@ class RankTrials:
         _, codes = _await(processes)
         self._lasts = time.monotonic() - begun
         if any(codes):
-            raise RuntimeError(f"the ranks do not even end alone: {codes}: {_said(place)}")
+            raise RuntimeError(f"the ranks do not even end alone: {codes}: {_said(place)[-400:]}")
         self._whole = _outcomes(place)
 
     def _start(self, place: Path, fault: Fault | None) -> list[int]:
         """Starts all ranks and returns their processes when each begins to train, or has ended."""
         reader, writer = os.pipe()
         port = _free_port()
-        works = [_training(place, rank, port, Told(writer), fault) for rank in range(WORLD)]
+        hooks = [Told(writer, place / f"begun_{rank}") for rank in range(WORLD)]
+        works = [_training(place, rank, port, hook, fault) for rank, hook in enumerate(hooks)]
         processes = [fork(work, place / f"{rank}.log") for rank, work in enumerate(works)]
         os.close(writer)
         told, until = b"", time.monotonic() + _PATIENCE
@@ -157,8 +175,24 @@ def _free_port() -> int:
     return port
 
 
+def _await_save(work_dir: Path, into_it: float) -> bool:
+    """Waits until a checkpoint is being written, and so many seconds more; False where that does not come again."""
+    until = time.monotonic() + 1.0
+    while time.monotonic() < until:
+        if any(work_dir.glob("*.partial")):
+            time.sleep(into_it)
+            return True
+    return False
+
+
+def _committed(work_dir: Path) -> int:
+    """Returns the iteration of the newest whole checkpoint, 0 without one."""
+    found = find_latest(work_dir) if work_dir.is_dir() else None
+    return int(load_checkpoint(found)["meta"]["iter"]) if found else 0
+
+
 def _said(place: Path) -> str:
-    return " | ".join(each.read_text()[-120:] for each in sorted(place.glob("*.log")) if each.stat().st_size)[-400:]
+    return " | ".join(each.read_text() for each in sorted(place.glob("*.log")) if each.stat().st_size)
 
 
 def hold_on() -> None:
@@ -175,8 +209,11 @@ def hold_on() -> None:
     Runner.train = train  # type: ignore[method-assign]
 
 
+def forget_commits() -> None:
+    """Has each run start anew, beside the checkpoints of the one before."""
+    state.find_latest = lambda folder: None  # type: ignore[attr-defined]
+
+
 def forget_ranks() -> None:
     """Gives each rank the random generators of the first."""
-    from footplate.engine import state
-
     state.random_of = lambda checkpoint, rank: checkpoint["run"]["random"]

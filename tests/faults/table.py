@@ -101,11 +101,15 @@ _ALL = (
     Row(
         "ranks",
         "8 processes, one killed",
-        "all ended within 10 s, resumed equal",
+        "all ended within 10 s, resumed from what was committed, equal",
         ranks.begin_ranks,
         long=range(100),
         short=range(3),
-        planted={"ranks wait when another is gone": ranks.hold_on, "all resume with one's dice": ranks.forget_ranks},
+        planted={
+            "ranks wait when another is gone": ranks.hold_on,
+            "all resume with one's dice": ranks.forget_ranks,
+            "what was committed is passed over": ranks.forget_commits,
+        },
         controls=range(5),
     ),
     Row(
