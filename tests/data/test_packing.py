@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 
 from footplate.data import SampleLoader
 from footplate.data.collate import pseudo_collate
-from footplate.data.packing import PackedBatch
+from footplate.data.packing import PackedBatch, SharedPieces
 from footplate.errors import DataError
 
 
@@ -80,7 +80,7 @@ def test_it_is_no_matter_in_the_main_process() -> None:
     ],
 )
 def test_a_tensor_arrives_with_its_numbers_and_strides(value: Tensor) -> None:
-    found = PackedBatch.of([value]).unpack()[0]
+    found = PackedBatch.of([value]).unpack({})[0]
     assert torch.equal(found, value)
     assert (found.dtype, found.shape, found.stride()) == (value.dtype, value.shape, value.stride())
 
@@ -88,34 +88,34 @@ def test_a_tensor_arrives_with_its_numbers_and_strides(value: Tensor) -> None:
 @pytest.mark.parametrize("value", [torch.arange(20.0)[::3], torch.rand(8, 8)[2:5, 1:4], torch.ones(1).expand(5)])
 def test_of_a_part_of_a_tensor_no_more_than_the_part_is_sent(value: Tensor) -> None:
     packed = PackedBatch.of(value)
-    assert torch.equal(packed.unpack(), value)
-    assert packed._memory.numel() == 64
+    assert torch.equal(packed.unpack({}), value)
+    assert packed._memory is not None and packed._memory.numel() == 128
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize("value", [torch.eye(3).to_sparse(), torch.ones(2, requires_grad=True)])
 def test_what_is_more_than_numbers_goes_as_torch_sends_it(value: Tensor) -> None:
-    found = PackedBatch.of({"value": value}).unpack()["value"]
+    found = PackedBatch.of({"value": value}).unpack({})["value"]
     assert (found.layout, found.requires_grad) == (value.layout, value.requires_grad)
     assert torch.equal(found.to_dense(), value.to_dense())
 
 
 def test_one_tensor_in_two_places_stays_one() -> None:
     value = torch.arange(3)
-    first, second = PackedBatch.of([value, value]).unpack()
+    first, second = PackedBatch.of([value, value]).unpack({})
     first[0] = 7
     assert second.tolist() == [7, 1, 2]
 
 
 def test_arrays_can_be_written_to() -> None:
-    found = PackedBatch.of({"marks": np.arange(3), "column": np.asfortranarray(np.eye(2))}).unpack()
+    found = PackedBatch.of({"marks": np.arange(3), "column": np.asfortranarray(np.eye(2))}).unpack({})
     found["marks"][0] = 7
     assert found["marks"].tolist() == [7, 1, 2]
     assert found["column"].flags.f_contiguous
 
 
 def test_tensors_lie_apart_where_they_may_be_read_fast() -> None:
-    found = PackedBatch.of([torch.ones(1), torch.ones(3), torch.ones(17)]).unpack()
+    found = PackedBatch.of([torch.ones(1), torch.ones(3), torch.ones(17)]).unpack({})
     assert [each.data_ptr() % 64 for each in found] == [found[0].data_ptr() % 64] * 3
     found[0].zero_()
     assert [int(each.sum()) for each in found] == [0, 3, 17]
@@ -126,7 +126,7 @@ def test_a_batch_is_sent_with_one_tensor() -> None:
     kept = [value for value in vars(packed).values() if isinstance(value, Tensor)]
     assert [each.is_shared() for each in kept] == [True]  # type: ignore[no-untyped-call]
     assert len(packed._content) < 1000
-    assert pickle.loads(pickle.dumps(packed)).unpack()[0].sum() == 1000
+    assert pickle.loads(pickle.dumps(packed)).unpack({})[0].sum() == 1000
 
 
 def test_workers_and_the_main_process_give_the_same_batches() -> None:
@@ -139,3 +139,57 @@ def test_workers_and_the_main_process_give_the_same_batches() -> None:
 
     assert numbers(2) == numbers(0)
     assert numbers(0)[1] == [(3 * 48, [0, 1, 2]), (4 * 48, [0, 1, 2, 3]), (5 * 48, [0, 1, 2, 3, 4])]
+
+
+def test_memory_is_sent_once_and_filled_again_when_its_batch_is_gone() -> None:
+    pieces, known = SharedPieces(0), dict[object, Tensor]()
+
+    def send(value: int) -> Tensor:
+        packed = PackedBatch.of(torch.full((50,), value), pieces.take)
+        sent.append(packed._memory is not None)
+        found: Tensor = packed.unpack(known)
+        return found
+
+    sent: list[bool] = []
+    first, second = send(1), send(2)
+    assert (int(first.sum()), int(second.sum()), sent) == (50, 100, [True, True])
+    place = first.data_ptr()
+    part = first[10:12].numpy()
+    del first
+    assert send(3).data_ptr() != place  # a part of the first is still there
+    del part
+    assert send(4).data_ptr() == place
+    assert (sent, len(known), int(second.sum())) == ([True, True, True, False], 3, 100)
+
+
+def test_a_larger_batch_gets_larger_memory() -> None:
+    pieces, known = SharedPieces(0), dict[object, Tensor]()
+    for size in (10, 1000, 10, 1100):
+        assert PackedBatch.of(torch.ones(size), pieces.take).unpack(known).sum() == size
+    assert [len(piece) for piece in known.values()] == [64 + 4032 + 1008]
+
+
+def test_who_keeps_all_batches_gets_memory_for_each() -> None:
+    pieces, known = SharedPieces(0), dict[object, Tensor]()
+    kept = [PackedBatch.of(torch.full((4,), each), pieces.take).unpack(known) for each in range(40)]
+    assert [int(each[0]) for each in kept] == list(range(40))
+    assert len(known) == 32
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
+@pytest.mark.parametrize("refills", [True, False])
+def test_batches_of_workers_stay_as_they_were(refills: bool) -> None:
+    loader = SampleLoader(Tensors(), num_workers=2, collate_fn=pseudo_collate, pin_memory=not refills)
+    assert vars(loader._reader.dataset)["_refill"] is refills
+    kept = list(loader)
+    assert [batch["picture"][0].unique().tolist() for batch in kept] == [[each] for each in range(8)]
+    places = {batch["picture"][0].data_ptr() for batch in kept}
+    assert len(places) == 8
+
+
+def test_workers_that_stay_begin_each_pass_with_new_memory() -> None:
+    loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, collate_fn=pseudo_collate, persistent_workers=True)
+    left = next(iter(loader))  # the workers have read more, which nobody takes
+    for _ in range(3):
+        assert [batch["picture"][0][0, 0, 0].item() for batch in loader] == list(range(8))
+    assert left["picture"][0].unique().tolist() == [0]

@@ -89,11 +89,12 @@ class SampleLoader(DataLoader[Any]):
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
+        known: dict[object, torch.Tensor] = {}
         for batch, share in zip(self._reader, self._plan.shares(), strict=False):
             self.share = share
             if type(batch) is ReadFailure:
                 batch.throw()
-            yield batch.unpack() if type(batch) is PackedBatch else batch
+            yield batch.unpack(known) if type(batch) is PackedBatch else batch
 
     def batches_from(self, sample: int) -> int:
         """Returns how many batches of a pass are left when a rank has had so many of its samples."""
@@ -128,7 +129,13 @@ class SampleLoader(DataLoader[Any]):
     def _build_reader(self, options: dict[str, Any]) -> DataLoader[Any]:
         # A loader of whole batches: this one is what users see, with their data set and sampler.
         self.whereabouts = Whereabouts(self.num_workers) if self.num_workers else None
-        reader = BatchReader(self.dataset, collate=self.collate_fn, seed=self.seed, whereabouts=self.whereabouts)
+        reader = BatchReader(
+            self.dataset,
+            collate=self.collate_fn,
+            seed=self.seed,
+            whereabouts=self.whereabouts,
+            refill=not self.pin_memory,
+        )
         if self.whereabouts is not None:
             options = {**options, "worker_init_fn": WorkerStart(options.get("worker_init_fn"), self.whereabouts)}
         generator = torch.Generator().manual_seed(mixed_seed(self.seed))
@@ -150,13 +157,15 @@ class _Plan(Sampler[BatchKey]):
         self.epoch = 0
         self.start = 0
         self.sample: int | None = None
+        self._number = 0
         self._rank, self._world_size = get_rank(), get_world_size()
         self.tail = self._uneven_tail()
 
     def __iter__(self) -> Iterator[BatchKey]:
+        self._number += 1
         # The numbers are bound here, so that passes that overlap do not disturb each other.
         stop = None if self.limit is None else max(self.limit - self.start, 0)
-        keys = self._keys(self.epoch, self.start, self.sample)
+        keys = self._keys(self.epoch, self.start, self.sample, self._number)
         return islice(keys if self.tail is None else self._evened(keys, self.tail, self.epoch, self._first), stop)
 
     def shares(self) -> Iterator[float]:
@@ -201,7 +210,7 @@ class _Plan(Sampler[BatchKey]):
             position = self._rank + own * self._world_size
             sampler: Any = self.sampler
             again = [sampler.at(position, epoch)]
-            yield BatchKey(epoch, range(position, position + 1), again, self.batch_sampler is None)
+            yield BatchKey(epoch, range(position, position + 1), again, self.batch_sampler is None, self._number)
 
     def __len__(self) -> int:
         if self.tail is not None:
@@ -211,7 +220,7 @@ class _Plan(Sampler[BatchKey]):
         length = len(batches_or_samples)  # type: ignore[arg-type]
         return length if self.limit is None else min(length, self.limit)
 
-    def _keys(self, epoch: int, start: int, sample: int | None) -> Iterator[BatchKey]:
+    def _keys(self, epoch: int, start: int, sample: int | None, number: int) -> Iterator[BatchKey]:
         alone = self.batch_sampler is None
         done, groups = self._from(start, sample)
         for indices in groups:
@@ -219,7 +228,7 @@ class _Plan(Sampler[BatchKey]):
             positions = range(
                 self._rank + done * self._world_size, self._rank + stop * self._world_size, self._world_size
             )
-            yield BatchKey(epoch, positions, indices, alone)
+            yield BatchKey(epoch, positions, indices, alone, number)
             done = stop
 
     def _from(self, start: int, sample: int | None) -> tuple[int, Iterator[Sequence[Any]]]:

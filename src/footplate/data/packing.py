@@ -1,15 +1,70 @@
 """Batches on their way from a worker to the main process: all their numbers in one piece of shared memory."""
 
 import io
+import os
 import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from multiprocessing.reduction import ForkingPickler
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import finalize
 
 import torch
 from torch import Tensor
 
 _ALIGNMENT = 64  # bytes: where a tensor begins, so that vector instructions may read it
+_HEADER = _ALIGNMENT  # bytes in front, of which the first is a mark
+_UNKNOWN, _USED, _KNOWN = range(3)  # marks: new to the main process; a batch of its lies in it; it is done with it
+_MOST = 32  # pieces of a worker; further ones are used once, for somebody who keeps all batches
+
+
+class Piece(NamedTuple):
+    """Shared memory for one batch.
+
+    Attributes:
+        memory: (64 + N,) uint8: its mark, then room for N bytes.
+        name: What the main process knows it by; None: it is used once.
+        known: Whether the main process has it already.
+    """
+
+    memory: Tensor
+    name: object = None
+    known: bool = False
+
+
+class SharedPieces:
+    """Pieces of memory that a worker fills in turns, so that each is handed over once and its pages stay mapped.
+
+    A piece tells by its first byte whether the main process is done with it. It writes that itself, when the last
+    tensor or array of the batch is gone.
+
+    Args:
+        worker: The number of the worker.
+    """
+
+    def __init__(self, worker: int) -> None:
+        self._worker = worker
+        self._pieces: list[Tensor] = []
+
+    def take(self, size: int) -> Piece:
+        """Returns a piece with room for `size` bytes, marked as used."""
+        marks = [int(piece[0]) for piece in self._pieces]
+        free = [number for number, mark in enumerate(marks) if mark != _USED]
+        number = next((each for each in free if len(self._pieces[each]) >= _HEADER + size), None)
+        if number is None:
+            memory = _shared(size + size // 4)  # a batch of varying size is seldom larger then
+            if not free and len(self._pieces) == _MOST:
+                return Piece(memory)
+            number = free[0] if free else len(self._pieces)
+            self._pieces[number : number + 1] = [memory]
+            marks[number : number + 1] = [_UNKNOWN]
+        piece = Piece(self._pieces[number], (self._worker, number), marks[number] == _KNOWN)
+        piece.memory[0] = _USED
+        return piece
+
+
+def take_once(size: int) -> Piece:
+    """Returns a piece with room for `size` bytes that nobody fills again."""
+    return Piece(_shared(size))
 
 
 class PackedBatch:
@@ -21,15 +76,26 @@ class PackedBatch:
     Args:
         content: The batch, pickled, without its numbers.
         places: Where each tensor or array begins in the memory, and its bytes.
-        memory: (N,) uint8.
+        name: What the main process knows the memory by; see `Piece`.
+        memory: (64 + N,) uint8; None where the main process has it.
     """
 
-    def __init__(self, content: bytes, places: Sequence[tuple[int, int]], memory: Tensor) -> None:
-        self._content, self._places, self._memory = content, places, memory
+    def __init__(
+        self,
+        content: bytes,
+        places: Sequence[tuple[int, int]],
+        name: object,
+        memory: Tensor | None,
+    ) -> None:
+        self._content, self._places, self._name, self._memory = content, places, name, memory
 
     @classmethod
-    def of(cls, batch: Any) -> "PackedBatch":
+    def of(cls, batch: Any, take: Callable[[int], Piece] = take_once) -> "PackedBatch":
         """Packs a batch.
+
+        Args:
+            batch: Anything that can be pickled.
+            take: Gives memory for so many bytes.
 
         Raises:
             Exception: Whatever a class raises that cannot be pickled.
@@ -37,22 +103,33 @@ class PackedBatch:
         numbers: list[pickle.PickleBuffer] = []
         content = io.BytesIO()
         _Pickler(content, pickle.HIGHEST_PROTOCOL, True, numbers.append).dump(batch)
-        places, size = [], 0
-        for each in numbers:
-            places.append((size, each.raw().nbytes))
-            size += -(-places[-1][1] // _ALIGNMENT) * _ALIGNMENT
-        memory = torch.empty(size, dtype=torch.uint8).share_memory_()  # type: ignore[no-untyped-call]
-        for part, each in zip(_parts(memory, places), numbers, strict=True):
-            part[:] = each.raw()
-        return cls(content.getvalue(), places, memory)
+        raw = [each.raw() for each in numbers]
+        places, size = [], _HEADER
+        for each in raw:
+            places.append((size, each.nbytes))
+            size += -(-each.nbytes // _ALIGNMENT) * _ALIGNMENT
+        piece = take(size - _HEADER)
+        for part, each in zip(_parts(piece.memory.numpy(), places), raw, strict=True):
+            part[:] = each
+        return cls(content.getvalue(), places, piece.name, None if piece.known else piece.memory)
 
-    def unpack(self) -> Any:
-        """Returns the batch, whose tensors and arrays are views of the memory."""
-        return pickle.loads(self._content, buffers=_parts(self._memory, self._places))
+    def unpack(self, known: dict[object, Tensor]) -> Any:
+        """Returns the batch, whose tensors and arrays are views of the memory.
+
+        Args:
+            known: The memory that workers of this pass have sent, by its name; what comes first is added.
+        """
+        memory = known[self._name] if self._memory is None else self._memory
+        bytes_of_it = memory.numpy()
+        if self._name is not None:
+            known[self._name] = memory
+            finalize(bytes_of_it, _give_back, memory, os.getpid()).atexit = False
+        return pickle.loads(self._content, buffers=_parts(bytes_of_it, self._places))
 
     def pin_memory(self) -> "PackedBatch":
         """Returns the same in memory that an accelerator reads by itself; a loader with `pin_memory` calls it."""
-        return PackedBatch(self._content, self._places, self._memory.pin_memory())
+        pinned = self._memory if self._memory is None else self._memory.pin_memory()
+        return PackedBatch(self._content, self._places, None, pinned)
 
 
 class _Pickler(ForkingPickler):
@@ -101,8 +178,19 @@ def _tensor(numbers: memoryview, dtype: torch.dtype, shape: Sequence[int], strid
     return torch.frombuffer(numbers, dtype=dtype).as_strided(tuple(shape), tuple(stride))
 
 
-def _parts(memory: Tensor, places: Sequence[tuple[int, int]]) -> list[memoryview]:
-    whole = memoryview(memory.numpy())  # type: ignore[arg-type]
+def _shared(size: int) -> Tensor:
+    memory = torch.empty(_HEADER + size, dtype=torch.uint8)
+    memory[0] = _UNKNOWN
+    return memory.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _give_back(memory: Tensor, process: int) -> None:
+    if os.getpid() == process:  # not in a worker that was forked while the batch was in use
+        memory[0] = _KNOWN
+
+
+def _parts(memory: Any, places: Sequence[tuple[int, int]]) -> list[memoryview]:
+    whole = memoryview(memory)
     return [whole[first : first + size] for first, size in places]
 
 

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.packing import PackedBatch, blamed
+from footplate.data.packing import PackedBatch, SharedPieces, blamed, take_once
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
@@ -26,6 +26,7 @@ class BatchKey(NamedTuple):
     positions: range
     indices: Sequence[Any]
     alone: bool = False  # one sample, not put into a batch
+    number: int = 0  # of the pass over the loader
 
 
 class ReadFailure:
@@ -59,21 +60,31 @@ class BatchReader(Dataset[Any]):
         collate: From a list of samples to a batch.
         seed: Of the run.
         whereabouts: Where workers note which sample they are at.
+        refill: Whether workers fill the same memory again; not where a thread of the main process takes batches over.
     """
 
     def __init__(
-        self, dataset: Any, *, collate: Callable[[Any], Any], seed: int, whereabouts: Whereabouts | None = None
+        self,
+        dataset: Any,
+        *,
+        collate: Callable[[Any], Any],
+        seed: int,
+        whereabouts: Whereabouts | None = None,
+        refill: bool = True,
     ) -> None:
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
         self._whereabouts = whereabouts
+        self._refill = refill
+        self._pass = -1
+        self._pieces: SharedPieces | None = None
         self._generators: SampleGenerators | None = None
 
     def __getitem__(self, key: BatchKey) -> Any:
         worker = get_worker_info()
         if worker is not None:
-            return _packed(self._read(key, worker.id, os.getpid()), key.indices)
+            return self._packed(self._read(key, worker.id, os.getpid()), key, worker.id)
         if self._generators is None:
             self._generators = SampleGenerators()
         with self._generators.lent():
@@ -94,6 +105,16 @@ class BatchReader(Dataset[Any]):
             return self.collate(samples[0] if key.alone else samples)
         except failures as error:
             return _failure(_batch_error(key.indices, error), error)
+
+    def _packed(self, batch: Any, key: BatchKey, worker: int) -> PackedBatch | ReadFailure:
+        if type(batch) is ReadFailure:
+            return batch
+        if key.number != self._pass:  # the main process forgets with a pass what it was sent
+            self._pass, self._pieces = key.number, SharedPieces(worker) if self._refill else None
+        try:
+            return PackedBatch.of(batch, self._pieces.take if self._pieces is not None else take_once)
+        except Exception as error:
+            return _unsendable(blamed(batch, key.indices), error)
 
 
 class _WorkerTraceError(Exception):
@@ -116,15 +137,6 @@ def _sample_error(dataset: Any, index: Any, error: BaseException) -> DataError:
 def _batch_error(indices: Sequence[Any], error: BaseException) -> DataError:
     shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
     return DataError(f"the samples {shown} cannot be put into a batch: {_summary(error)}", notes=_details(error))
-
-
-def _packed(batch: Any, indices: Sequence[Any]) -> PackedBatch | ReadFailure:
-    if type(batch) is ReadFailure:
-        return batch
-    try:
-        return PackedBatch.of(batch)
-    except Exception as error:
-        return _unsendable(blamed(batch, indices), error)
 
 
 def _unsendable(indices: Sequence[Any], error: Exception) -> ReadFailure:
