@@ -104,3 +104,19 @@ def test_a_failure_is_raised_by_the_next_save_too(tmp_path: Path, make_state: St
 def test_a_state_that_cannot_be_saved_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="key a"):
         BackgroundSaver().save({"a": object()}, tmp_path / "a.pth")
+
+
+def test_a_thread_that_cannot_be_started_costs_one_save(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    saver = BackgroundSaver()
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        with pytest.raises(RuntimeError, match="can't start"):
+            saver.save(make_state(1), tmp_path / "a.pth")
+    saver.save(make_state(2), tmp_path / "b.pth")
+    saver.wait()
+    assert os.listdir(tmp_path) == ["b.pth"]

@@ -1,6 +1,7 @@
 import errno
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -156,3 +157,62 @@ def test_one_that_cannot_be_read_is_passed_over_only_for_another(
     _damage(paths[0])
     with pytest.raises(CheckpointError, match=f"cannot read checkpoint '{paths[1]}': Input/output error"):
         find_latest(tmp_path)
+
+
+def _begun(make_state: State, folder: Path, *numbers: int) -> None:
+    for number in numbers:
+        save_checkpoint(make_state(number), folder / f"iter_{number}.pth")
+        write_pointer(folder, folder / f"iter_{number}.pth")
+
+
+def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "run", 1, 2)
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    _begun(make_state, tmp_path / "run", 3)
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    (tmp_path / "run/iter_2.pth").unlink()  # it keeps few
+    assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
+    assert candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
+
+
+def test_a_run_that_was_moved_goes_on_where_its_pointer_was(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "run", 9, 5)  # begun anew, or by a clock that was wrong
+    (tmp_path / "run").rename(tmp_path / "moved")
+    save_checkpoint(make_state(4), tmp_path / "moved/iter_4.pth")
+    assert find_latest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
+
+
+def test_another_of_the_same_name_is_not_what_a_pointer_names(tmp_path: Path, make_state: State) -> None:
+    _begun(make_state, tmp_path / "work", 3)
+    save_checkpoint(make_state(3), tmp_path / "out/iter_3.pth")
+    write_pointer(tmp_path / "work", tmp_path / "out/iter_3.pth")
+    assert find_latest(tmp_path / "work") == str(tmp_path / "out/iter_3.pth")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\n", b"\0" * 40, b"/", b"\xff\xfe", b"{folder}/iter_1.pth/under/x.pth", b"{folder}"]
+)
+def test_a_pointer_that_names_nothing_is_no_trouble(tmp_path: Path, make_state: State, content: bytes) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_bytes(content.replace(b"{folder}", os.fsencode(tmp_path)))
+    assert find_latest(tmp_path) == path
+
+
+def test_a_pointer_that_is_a_folder_is_no_trouble(tmp_path: Path, make_state: State) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").mkdir()
+    assert find_latest(tmp_path) == path
+
+
+def test_a_pointer_to_a_target_that_nobody_knows_is_named(tmp_path: Path, make_state: State) -> None:
+    _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_text("nowhere://run/iter_2.pth")
+    with pytest.raises(CheckpointError, match="cannot read folder 'nowhere://run': "):
+        find_latest(tmp_path)
+
+
+def test_names_that_are_no_text_are_found_again(tmp_path: Path, make_state: State) -> None:
+    folder = tmp_path / os.fsdecode(b"\xff run ")
+    _begun(make_state, folder, 1)
+    assert find_latest(folder) == str(folder / "iter_1.pth")
+    assert read_pointer(folder) == str(folder / "iter_1.pth")

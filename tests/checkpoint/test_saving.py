@@ -101,7 +101,7 @@ def test_a_full_disk_is_told(saved: str, make_state: State, monkeypatch: pytest.
 
 
 def test_what_a_dead_process_left_is_cleaned(saved: str, make_state: State) -> None:
-    left = os.path.join(os.path.dirname(saved), ".iter_9.pth.abcd.partial")
+    left = os.path.join(os.path.dirname(saved), ".iter_9.pth.0123abcd.partial")
     Path(left).touch()
     save_checkpoint(make_state(2), saved)
     assert not os.path.exists(left)

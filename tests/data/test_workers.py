@@ -18,6 +18,7 @@ from footplate.data.workers import WorkerStart
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
+TOLD = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]  # by `timeout`, twice
 ENDS = {"take": MemoryError(), "interrupt": KeyboardInterrupt(), "leave": SystemExit(0), "close": GeneratorExit()}
 
 
@@ -41,7 +42,7 @@ class Fatal(Dataset[Any]):
                 os._exit(0)
             if self.deed in ENDS:
                 raise ENDS[self.deed]
-            numbers = {"kill": [signal.SIGKILL], "tell": [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1]}
+            numbers = {"kill": [signal.SIGKILL], "tell": TOLD}
             for number in numbers.get(self.deed, []):
                 os.kill(os.getpid(), number)
         return {"inputs": torch.zeros(4), "labels": index % 2}

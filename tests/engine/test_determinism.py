@@ -62,6 +62,12 @@ def test_a_compiler_that_tunes_itself_is_named(compiled: Any, named: bool, caplo
     assert caplog.messages == [says] * named
 
 
+def test_a_run_says_so_of_its_own_compiler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    randomness = {"seed": 1, "deterministic": True}
+    Runner(**settings(tmp_path, compile={"mode": "max-autotune-no-cudagraphs"}, randomness=randomness))
+    assert "deterministic: compile with max-autotune picks kernels by their speed" in caplog.text
+
+
 def test_a_loader_whose_order_is_not_ours_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     stream: Any = torch.utils.data.DataLoader(Stream(), batch_size=4)
     changes = {"train_dataloader": stream, "randomness": {"seed": 1, "deterministic": True}, "param_scheduler": None}

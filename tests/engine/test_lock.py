@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import multiprocessing
 import os
@@ -65,3 +66,56 @@ def test_errors_at_the_lock_name_it_and_hide_no_others(tmp_path: Path, monkeypat
         with pytest.raises(OSError, match="No space left") as caught, locked(str(tmp_path)):
             pass
     assert caught.value.filename == str(tmp_path / ".lock")
+
+
+def test_checkpoints_of_two_runs_do_not_go_to_one_folder(tmp_path: Path) -> None:
+    """The folder below out_dir is called as the work_dir."""
+    hooks = {"checkpoint": {"interval": 1, "out_dir": str(tmp_path / "out")}}
+    with locked(str(tmp_path / "out/run")):
+        context = multiprocessing.get_context("fork")
+        process = context.Process(target=_refused, args=(settings(tmp_path / "b/run", default_hooks=hooks),))
+        process.start()
+        process.join()
+        assert process.exitcode == 0
+    Runner(**settings(tmp_path / "b/run", default_hooks=hooks)).train()
+    assert sorted(each.name for each in (tmp_path / "out/run").iterdir()) == [
+        "epoch_1.pth",
+        "epoch_2.pth",
+        "epoch_3.pth",
+    ]
+
+
+def _refused(cfg: dict[str, Any]) -> None:
+    with pytest.raises(ArgumentError, match="another run is at work in '.*out/run'") as caught:
+        Runner(**cfg).train()
+    assert caught.value.key == "default_hooks.checkpoint.out_dir"
+    assert caught.value.notes[-1] == "give this one a work_dir or out_dir of its own, or end the other"
+
+
+def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").write_text("")
+    hooks = {"checkpoint": {"interval": 1, "out_dir": str(tmp_path / "file")}}
+    Runner(**settings(tmp_path / "run", default_hooks=hooks)).train()
+    assert sum(each.startswith("not saved: cannot save") for each in caplog.messages) == 3
+
+
+def test_the_lock_of_another_is_left_alone(tmp_path: Path) -> None:
+    with locked(str(tmp_path)):
+        (tmp_path / ".lock").rename(tmp_path / "moved")  # as the folder was removed, and another run has begun in it
+        (tmp_path / ".lock").write_text("another")
+    assert (tmp_path / ".lock").read_text() == "another"
+
+
+def test_a_process_that_is_forked_within_does_not_unlock(tmp_path: Path) -> None:
+    here = os.getpid()
+    with contextlib.suppress(SystemExit), locked(str(tmp_path)):
+        process = os.fork()
+        if not process:
+            raise SystemExit
+        os.waitpid(process, 0)
+        assert (tmp_path / ".lock").exists()
+    if os.getpid() != here:
+        os._exit(0)
+    assert not (tmp_path / ".lock").exists()

@@ -1,6 +1,7 @@
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -21,16 +22,17 @@ from tests.support import Points, Witness
 
 
 class Send(Hook):
-    """Sends a signal to its own process at an event of an iteration; a second time where that is asked for."""
+    """Sends signals to its own process at an event of an iteration, with a pause between them."""
 
-    def __init__(self, number: int, event: str, at: int, times: int = 1) -> None:
-        self.number, self.at, self.times = number, at, times
+    def __init__(self, number: int, event: str, at: int, *more: int, pause: float = 0.0) -> None:
+        self.numbers, self.at, self.pause = (number, *more), at, pause
         setattr(self, event, self._send)
 
     def _send(self, runner: Any, **arguments: Any) -> None:
         if runner.iter == self.at:
-            for _ in range(self.times):
-                os.kill(os.getpid(), self.number)
+            for place, number in enumerate(self.numbers):
+                time.sleep(self.pause if place else 0.0)
+                os.kill(os.getpid(), number)
 
 
 class Draw(Hook):
@@ -114,7 +116,8 @@ def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch:
 
 def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     cfg = config(tmp_path, by_epoch=True)
-    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5, times=2)) == 143
+    twice = Send(signal.SIGTERM, "after_train_iter", 5, signal.SIGTERM, pause=0.6)
+    assert in_process(run, cfg, twice) == 143
     assert not (tmp_path / "on_signal.pth").exists()
     assert (tmp_path / "last_checkpoint").read_text() == str(tmp_path / "epoch_1.pth")
     told = capfd.readouterr().err.splitlines()
@@ -122,6 +125,68 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureF
         "SIGTERM: finishing the iteration, then saving; once more leaves at once",
         "SIGTERM again: leaving at once, nothing more is saved",
     ]
+
+
+@pytest.mark.parametrize(
+    ("signals", "pause", "code"),
+    [
+        ((signal.SIGTERM, signal.SIGTERM), 0.0, 143),  # `timeout` sends to the process, and to its group
+        ((signal.SIGTERM, signal.SIGINT, signal.SIGTERM), 0.05, 143),
+        ((signal.SIGHUP, signal.SIGHUP, signal.SIGHUP), 0.6, 129),  # of the kernel, the shell, the end of the shell
+        ((signal.SIGHUP, signal.SIGTERM), 0.6, 129),
+        ((signal.SIGTERM, signal.SIGHUP), 0.6, 143),
+    ],
+)
+@pytest.mark.parametrize("workers", [0, 1])
+def test_signals_that_come_together_are_one_wish(
+    tmp_path: Path, signals: tuple[int, ...], pause: float, code: int, workers: int
+) -> None:
+    cfg = config(tmp_path, by_epoch=True, workers=workers)
+    assert in_process(run, cfg, Send(signals[0], "after_train_iter", 5, *signals[1:], pause=pause)) == code
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
+
+
+def test_a_terminal_that_is_closed_is_no_matter_under_nohup(tmp_path: Path) -> None:
+    def under_nohup() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)
+        run(config(tmp_path, by_epoch=True), Send(signal.SIGHUP, "after_train_iter", 5))
+
+    assert in_process(under_nohup) == 0
+    assert not (tmp_path / "on_signal.pth").exists()
+
+
+@pytest.mark.parametrize("broken", [True, False], ids=["broken", "closed"])
+def test_a_stop_is_saved_though_nobody_hears_of_it(tmp_path: Path, broken: bool) -> None:
+    def unheard() -> None:
+        reader, writer = os.pipe()
+        os.close(reader)
+        for number in (1, 2):
+            os.dup2(writer, number) if broken else os.close(number)
+        if not broken:
+            sys.__stderr__ = None  # type: ignore[misc]
+        run(config(tmp_path, by_epoch=True, log_level="INFO"), Send(signal.SIGTERM, "after_train_iter", 5))
+
+    assert in_process(unheard) == 143
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
+    log = next(tmp_path.glob("*/*.log")).read_text()  # whose number may be that of the stream that is closed
+    assert "leaves at once" not in log
+    assert "SIGTERM: stopped after iteration 6" in log
+
+
+def test_a_run_begun_anew_by_mistake_keeps_where_the_earlier_one_was_stopped(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=True)
+
+    def iterations() -> list[int]:
+        held = [tmp_path / name for name in ("on_signal.pth", "on_signal_earlier.pth")]
+        return [torch.load(each, weights_only=True)["meta"]["iter"] for each in held if each.exists()]
+
+    seen = []
+    for stop in (9, 2, 4, 1):
+        assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", stop - 1)) == 143
+        seen.append(iterations())
+    assert seen == [[9], [2, 9], [4, 9], [1, 9]]
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 10), resume=True) == 143
+    assert iterations() == [11, 9]
 
 
 def test_what_a_user_reads(tmp_path: Path) -> None:
@@ -132,10 +197,11 @@ def test_what_a_user_reads(tmp_path: Path) -> None:
 
 
 def test_handlers_are_lent() -> None:
-    before = [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)]
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1)
+    before = [signal.getsignal(each) for each in numbers]
     with Requests().from_signals():
-        assert signal.getsignal(signal.SIGTERM) not in before
-    assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)] == before
+        assert not {signal.getsignal(each) for each in numbers} & set(before)
+    assert [signal.getsignal(each) for each in numbers] == before
 
 
 def test_threads_take_no_signals() -> None:
@@ -151,7 +217,7 @@ def test_threads_take_no_signals() -> None:
     assert seen == [signal.getsignal(signal.SIGTERM)]
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_exit_codes(number: int, code: int) -> None:
     assert Interrupted(number).code == code
 

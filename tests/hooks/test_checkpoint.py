@@ -1,4 +1,5 @@
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -279,3 +280,60 @@ def test_the_best_of_an_older_checkpoint_is_understood() -> None:
     best = {"score": 1.0, "path": "best_acc_epoch_1.pth"}
     hook.load_state_dict({"kept": [], "best": {"acc": best}})
     assert hook.state_dict()["best"] == {"acc": [best]}
+
+
+def _told(folder: Path, epochs_: int, *values: float, **changes: Any) -> Runner:
+    hook = {"interval": 1, "max_keep_ckpts": 1, "save_best": "acc", "rule": "greater", "published_keys": ["state_dict"]}
+    cfg = settings(folder, train_cfg=epochs(epochs_), default_hooks={"logger": None, "checkpoint": hook})
+    runner = Runner(**{**cfg, "val_evaluator": {"type": "Told", "values": {"acc": list(values)}}, **changes})
+    runner.train()
+    return runner
+
+
+def _held(folder: Path) -> dict[str, bytes]:
+    return {each.name: each.read_bytes() for each in folder.iterdir() if each.is_file()}
+
+
+def test_a_run_that_goes_on_from_the_checkpoint_of_another_leaves_that_alone(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    _told(tmp_path / "two", 4, 3.0, 1.0, **again)
+    assert _held(tmp_path / "one") == before
+    assert {each.partition("-")[0] for each in _held(tmp_path / "two")} == {
+        *("best_acc_epoch_3", "best_acc_epoch_3.pth", "epoch_4", "epoch_4.pth", "last_checkpoint")
+    }
+
+
+def test_a_worse_one_than_the_best_of_another_folder_is_not_best(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 5.0)
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    runner = _told(tmp_path / "two", 3, 3.0, **again)
+    assert (_held(tmp_path / "one"), sorted(_held(tmp_path / "two"))[-1]) == (before, "last_checkpoint")
+    assert not list((tmp_path / "two").glob("best*"))
+    assert runner.message_hub.get_info("best_ckpt") == str(tmp_path / "one/best_acc_epoch_2.pth")
+
+
+def test_a_copy_of_a_run_goes_on_without_touching_the_original(tmp_path: Path) -> None:
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    before = _held(tmp_path / "one")
+    _told(tmp_path / "two", 3, 3.0, resume=True)
+    assert _held(tmp_path / "one") == before
+    left = {each for each in _held(tmp_path / "two") if "-" not in each}
+    assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # those of the copy are turned over
+
+
+def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path: Path) -> None:
+    """What is saved at the end knows of the last validation; the checkpoint that it came from is another's."""
+    _told(tmp_path / "one", 2, 1.0, 2.0)
+    loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
+    loaded["run"]["loop"]["validated_at"] = 1
+    torch.save(loaded, tmp_path / "one/epoch_2.pth")
+    before = _held(tmp_path / "one")
+    again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
+    _told(tmp_path / "two", 2, 3.0, **again)
+    assert _held(tmp_path / "one") == before
+    assert (tmp_path / "two/last_checkpoint").read_text() == str(tmp_path / "two/epoch_2.pth")
+    assert torch.load(tmp_path / "two/epoch_2.pth", weights_only=True)["run"]["loop"]["validated_at"] == 2

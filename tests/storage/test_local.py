@@ -53,9 +53,11 @@ def test_a_folder_or_device_is_not_replaced(tmp_path: Path) -> None:
         local.commit(str(tmp_path), _write(b"one"))
 
 
-def test_long_names_fit(tmp_path: Path) -> None:
-    local.commit(str(tmp_path / ("a" * 255)), _write(b"one"))
-    assert (tmp_path / ("a" * 255)).read_bytes() == b"one"
+@pytest.mark.parametrize("name", ["a" * 255, "模" * 85, "a\nb c", os.fsdecode(b"\xff\xfe.pth")])
+def test_every_name_fits(tmp_path: Path, name: str) -> None:
+    local.commit(str(tmp_path / name), _write(b"one"))
+    assert (tmp_path / name).read_bytes() == b"one"
+    assert local.clean_stale(str(tmp_path)) == []
 
 
 def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,9 +107,11 @@ def test_what_a_living_writer_holds_stays_and_what_a_dead_one_left_goes(tmp_path
 
 
 def test_other_hidden_files_are_not_cleaned(tmp_path: Path) -> None:
-    (tmp_path / ".notes").touch()
-    (tmp_path / "a.partial").touch()
+    for name in (".notes", "a.partial", ".data.partial", ".data.012345678.partial", ".a.0123456g.partial"):
+        (tmp_path / name).touch()
     assert local.clean_stale(str(tmp_path)) == []
+    (tmp_path / ".a\nb.0123abcd.partial").touch()
+    assert local.clean_stale(str(tmp_path)) == [str(tmp_path / ".a\nb.0123abcd.partial")]
 
 
 def test_a_file_that_was_cleaned_before_it_was_locked_is_opened_again(

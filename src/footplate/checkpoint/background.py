@@ -118,8 +118,9 @@ class BackgroundSaver:
         return work
 
     def _begin(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
-        self._thread = threading.Thread(target=self._run, args=(work, otherwise), name="footplate-checkpoint")
-        self._thread.start()
+        thread = threading.Thread(target=self._run, args=(work, otherwise), name="footplate-checkpoint")
+        thread.start()  # which fails where the system has no room for one more
+        self._thread = thread
 
     def _run(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
         try:

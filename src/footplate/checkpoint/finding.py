@@ -22,9 +22,10 @@ _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     """Returns what `last_checkpoint` in `folder` names, whether it exists or not; None without a pointer."""
     try:
-        return storage.read_bytes(storage.join(folder, POINTER)).decode().strip() or None
-    except (OSError, UnicodeDecodeError):
+        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER))).strip()
+    except OSError:
         return None
+    return None if "\0" in pointer else pointer or None  # zeros are what some file systems leave behind a crash
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
@@ -84,7 +85,7 @@ def candidates(folder: "str | os.PathLike[str]") -> list[str]:
         CheckpointError: The folder is there and cannot be read.
     """
     folders = [storage.absolute(folder)]
-    pointer = read_pointer(folder)
+    pointer = _here(read_pointer(folder), folders[0])
     if pointer and storage.parent(pointer) not in folders:
         folders.append(storage.parent(pointer))
     found = [path for place in folders for path in _checkpoints_in(place)]
@@ -94,6 +95,19 @@ def candidates(folder: "str | os.PathLike[str]") -> list[str]:
     later = ordered[: ordered.index(pointer)]
     front = [path for path in later if _progress(path) > _progress(pointer)] + [pointer]
     return front + [path for path in ordered if path not in front]
+
+
+def _here(pointer: str | None, folder: str) -> str | None:
+    """Returns what a pointer names, in the folder itself where that was moved or copied: the original is another's."""
+    if pointer is None or storage.parent(pointer) == folder:
+        return pointer
+    here = storage.join(folder, storage.base_name(pointer))
+    if not storage.exists(here):
+        return pointer
+    with contextlib.suppress(OSError, ImportError, ValueError):
+        if storage.exists(pointer) and _saved(pointer) != _saved(here):
+            return pointer
+    return here
 
 
 def _progress(path: str) -> float:
@@ -109,10 +123,10 @@ def _progress(path: str) -> float:
 def _checkpoints_in(folder: str) -> list[str]:
     try:
         names = storage.list_dir(folder)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    except OSError as error:
-        raise CheckpointError(f"cannot read folder '{folder}': {error.strerror or error}") from error
+    except (OSError, ImportError, ValueError) as error:  # the last two of a protocol that nobody knows
+        raise CheckpointError(f"cannot read folder '{folder}': {getattr(error, 'strerror', None) or error}") from error
     return [
         storage.join(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
     ]

@@ -70,7 +70,7 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
     """
     pointer = storage.join(folder, POINTER)
     try:
-        storage.commit_bytes(pointer, storage.absolute(path).encode())
+        storage.commit_bytes(pointer, os.fsencode(storage.absolute(path)))
     except OSError as error:
         raise _refused("write", pointer, error) from error
 

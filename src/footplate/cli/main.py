@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from footplate import __version__
 from footplate.cli.ranks import with_others
+from footplate.cli.streams import open_streams, output_has_reader, settle_output
 from footplate.errors import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -79,8 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         The exit code: 0; 1 where the command's answer is no, or where code of the user's own raised an error; 2 for a
         mistake in what was given; 3 for a loss that is not finite; 4 for a run that trained to its end but could not
-        save it; 130 or 143 when a signal ended it.
+        save it; 129, 130 or 143 when a signal ended it.
     """
+    open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
     arguments = build_parser().parse_args(argv)
@@ -89,18 +91,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     # A config's custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
+    code = 0
     try:
         code = with_others(lambda: int(arguments.run(arguments)), quiet=not debug)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         if debug:
             raise
         sys.stderr.write("interrupted\n")
         return 130
-    except BrokenPipeError:
-        # The reader of our output has gone, `| head`: nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
+        is_unread = isinstance(error, BrokenPipeError) and not output_has_reader()
+        settle_output()
+        if is_unread:  # `| head`: nothing is wrong
+            return code
         from footplate.cli.failures import describe_failure
 
         told = None if debug else describe_failure(error, getattr(arguments, "place", ""))

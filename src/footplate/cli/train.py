@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.inspection.explain import explain_config
+    from footplate.records import surviving_streams
 
     runner = Runner.from_cfg(check_config(cfg))
     if cfg.get("resume") and not runner.rank:
@@ -72,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise
     finally:
         progress.stop()
-    _say_where(runner)
+    with surviving_streams():
+        _say_where(runner)
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"

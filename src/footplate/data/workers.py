@@ -31,6 +31,7 @@ _HINTS = (
 )
 _LOOK = 1.0  # seconds between two looks at workers that are waited for
 _MOMENT = 2.0  # seconds that a process may take to die
+_AT_ONCE = 0.5  # seconds in which a signal that comes again is the same: some send each twice
 _FIELDS = 3  # of a worker: process, position + 1, index
 
 
@@ -50,11 +51,12 @@ class WorkerStart:
     def __init__(self, own: Callable[[int], None] | None, whereabouts: "Whereabouts") -> None:
         self._own = own
         self._whereabouts = whereabouts
+        self._told: float | None = None
 
     def __call__(self, worker: int) -> None:
         """Begins worker number `worker`."""
         _watch_for_main()
-        for name in ("SIGINT", "SIGUSR1"):
+        for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
                 signal.signal(getattr(signal, name), signal.SIG_IGN)
         signal.signal(signal.SIGTERM, self._stay_once)
@@ -62,9 +64,11 @@ class WorkerStart:
             self._own(worker)
 
     def _stay_once(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, signal.SIG_DFL)
-        if self._whereabouts.leaving:
+        now = time.monotonic()
+        if self._whereabouts.leaving or (self._told is not None and now - self._told > _AT_ONCE):
+            signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
+        self._told = self._told or now
 
 
 class Whereabouts:

@@ -8,6 +8,7 @@ import torch
 
 from footplate.data import batches
 from footplate.distributed import share_buffers, unwrap_model
+from footplate.engine.altering import altered_by
 from footplate.engine.evaluation_sets import (
     EvaluationSet,
     MeanLosses,
@@ -82,8 +83,7 @@ class _EvaluationLoop(BaseLoop):
         runner, mode = self.runner, self.mode
         due = [each for each in self.sets if self._is_due(each)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        runner.call_hook(f"before_{mode}")
-        runner.call_hook(f"before_{mode}_epoch")
+        runner.requests.patient = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
         runner.model.eval()
         share_buffers(runner.model)  # what is measured is the model that is saved, on every rank
         metrics: dict[str, float] = {}
@@ -94,6 +94,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
+        runner.requests.patient = False
         return metrics
 
     def run_iter(self, batch_idx: int, data_batch: Any) -> None:
@@ -119,6 +120,8 @@ class _EvaluationLoop(BaseLoop):
         with torch.no_grad(), torch.autocast(runner.device.type, enabled=self.fp16), within:
             for batch_idx, data_batch in enumerate(batches(self.dataloader)):
                 self.run_iter(batch_idx, data_batch)
+                if runner.requests.patient:
+                    continue
                 if runner.requests.stop is not None:
                     raise ValidationLeftError
                 if runner.requests.save_at_once:

@@ -6,8 +6,13 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
+from footplate import storage
 from footplate.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
 
 try:
     import fcntl
@@ -16,14 +21,16 @@ except ImportError:  # a platform without advisory locks: nothing is refused the
 
 _logger = logging.getLogger("footplate.engine")
 _NAME = ".lock"
+_OWN = {"work_dir": "a work_dir", "default_hooks.checkpoint.out_dir": "a work_dir or out_dir"}
 
 
 @contextlib.contextmanager
-def locked(folder: str) -> Iterator[None]:
+def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
     """Holds the lock of a folder while the block runs; the operating system drops it when this process dies.
 
     Args:
         folder: A local folder; it is made if it is not there.
+        key: What names it, for the error.
 
     Raises:
         ArgumentError: Another process holds it; names that process.
@@ -33,23 +40,41 @@ def locked(folder: str) -> Iterator[None]:
         return
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, _NAME)
-    descriptor = _opened(path, folder)
+    descriptor, process = _opened(path, folder, key), os.getpid()
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(path)  # while it is still ours
-        _close(descriptor)
+        if os.getpid() == process:  # else a process that was forked within the block ends
+            with contextlib.suppress(OSError):
+                if _is_at(path, descriptor):  # else the folder was removed, and made anew by another run
+                    os.unlink(path)  # while it is still ours
+            _close(descriptor)
 
 
-def _opened(path: str, folder: str) -> int:
+@contextlib.contextmanager
+def locked_for(runner: "Runner") -> Iterator[None]:
+    """Holds the locks of the folders that a run has for itself: its work_dir, and where its checkpoints go.
+
+    Raises:
+        ArgumentError: Another process holds one; names that process.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(locked(runner.work_dir))
+        places = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
+        for folder in {storage.absolute(each) for each in places if storage.is_local(each)} - {runner.work_dir}:
+            with contextlib.suppress(OSError):  # one that takes no file: its saves will say so
+                stack.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
+        yield
+
+
+def _opened(path: str, folder: str, key: str) -> int:
     """Opens and locks the file that is at `path` when it is locked: a run that ends removes its own."""
     while True:
         # A lock of the process, not of the open file: workers that outlive it do not inherit this one.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
-            _take(descriptor, folder)
-            if os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path)):
+            _take(descriptor, folder, key)
+            if _is_at(path, descriptor):
                 return descriptor
         except BaseException as error:
             if isinstance(error, OSError) and error.filename is None:
@@ -59,20 +84,24 @@ def _opened(path: str, folder: str) -> int:
         _close(descriptor)
 
 
+def _is_at(path: str, descriptor: int) -> bool:
+    return os.path.exists(path) and os.path.samestat(os.fstat(descriptor), os.stat(path))
+
+
 def _close(descriptor: int) -> None:
     with contextlib.suppress(OSError):  # it is closed all the same, and how the run ends counts more
         os.close(descriptor)
 
 
-def _take(descriptor: int, folder: str) -> None:
+def _take(descriptor: int, folder: str, key: str) -> None:
     try:
         fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):
         holder = os.pread(descriptor, 200, 0).decode("utf-8", "replace").strip()
         raise ArgumentError(
             f"another run is at work in '{folder}'",
-            key="work_dir",
-            notes=[*([holder] if holder else []), "give this one a work_dir of its own, or end the other"],
+            key=key,
+            notes=[*([holder] if holder else []), f"give this one {_OWN[key]} of its own, or end the other"],
         ) from None
     except OSError as error:  # a file system without locks
         _logger.warning("'%s' cannot be locked (%s): two runs in it are not noticed", folder, error.strerror)

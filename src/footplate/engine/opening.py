@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import is_main_process
-from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to
+from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
 from footplate.storage import commit_bytes
 
 if TYPE_CHECKING:
@@ -23,6 +23,8 @@ def opened(
 ) -> Iterator[None]:
     """Makes the folder of the run and logs into it while the block runs; nothing is written before.
 
+    What is printed meanwhile raises no errors, whoever has closed the terminal or the pipe.
+
     Ranks other than the first write nothing but their errors, into files of their own.
 
     Args:
@@ -31,12 +33,12 @@ def opened(
         log_file: How large the log's file may become, see `Runner`.
     """
     if not is_main_process():
-        with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")):
+        with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
             yield
         return
     os.makedirs(runner.log_dir, exist_ok=True)
     path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")
-    with logging_to(path, said_before, **(log_file or {})):
+    with logging_to(path, said_before, **(log_file or {})), surviving_streams():
         facts = describe_environment()
         commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
         for key, value in facts.items():

@@ -27,7 +27,7 @@ from footplate.engine.capture import capturing
 from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
-from footplate.engine.lock import locked
+from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.opening import opened
 from footplate.engine.parts import Parts
@@ -229,7 +229,7 @@ class Runner(Parts):
         with ExitStack() as stack:  # no function of its own: each frame here stands above backward()
             stack.enter_context(located(self.cfg))
             if is_main_process():
-                stack.enter_context(locked(self.work_dir))
+                stack.enter_context(locked_for(self))
             stack.enter_context(self._opened())
             stack.callback(self.saver.settle)
             stack.enter_context(together())

@@ -1,5 +1,6 @@
 """Signals: what a run is asked to do from outside, answered between two iterations."""
 
+import contextlib
 import logging
 import os
 import signal
@@ -13,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 import torch.distributed as dist
 
-from footplate.checkpoint import write_pointer
-from footplate.distributed import barrier, get_rank, is_distributed, watch
+from footplate import storage
+from footplate.checkpoint import read_contents, write_pointer
+from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, watch
 from footplate.engine.hook import Hook
+from footplate.errors import CheckpointError
 from footplate.records.urgent import say_at_once
 
 if TYPE_CHECKING:
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
+EARLIER = "on_signal_earlier.pth"
 # Where samples are read, or workers waited for: no further, since random generators are exchanged around it.
 _READING = (
     ("footplate.data.reading", "_read"),
@@ -32,8 +36,10 @@ _READING = (
 # Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
 _ASKING = (("batches",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
+_HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _BETWEEN_QUESTIONS = 1.0  # seconds
+_AT_ONCE = 0.5  # seconds in which a signal that comes again is the same wish: `timeout` and others send each twice
 
 
 class LeavingError(Exception):
@@ -41,7 +47,7 @@ class LeavingError(Exception):
 
 
 class Interrupted(SystemExit):
-    """Ends the process with 130 after SIGINT and 143 after SIGTERM, when the run is saved.
+    """Ends the process with 128 and the signal's number, 143 after SIGTERM, when the run is saved.
 
     Args:
         number: The signal.
@@ -60,14 +66,19 @@ class Requests:
     """What is to be done when the present iteration is over.
 
     A training loop looks at `pending` after each iteration, and at nothing else.
+
+    Attributes:
+        patient: Whether a validation is at work that has to be finished first: its weights are not those of the run.
     """
 
     def __init__(self) -> None:
         self.pending = False
+        self.patient = False
         self.save = False
         self.stop: int | None = None
         self._together = False
         self._asked: int | None = None
+        self._asked_at: float | None = None  # by SIGINT or SIGTERM
         self._process = os.getpid()
 
     @property
@@ -81,18 +92,22 @@ class Requests:
 
     @contextmanager
     def from_signals(self) -> Iterator[None]:
-        """Takes SIGINT and SIGTERM for a wish to stop, SIGUSR1 for one to save, while the block runs.
+        """Takes SIGINT, SIGTERM and SIGHUP for a wish to stop, SIGUSR1 for one to save, while the block runs.
 
-        The second SIGINT or SIGTERM leaves at once. Only the main thread can take signals; elsewhere nothing changes.
+        The second SIGINT or SIGTERM leaves at once. SIGHUP, of a terminal that is closed, comes more than once by
+        itself, and `nohup` has it pass. Only the main thread can take signals; elsewhere nothing changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.pending, self.save, self.stop, self._asked = False, False, None, None
+        self.pending, self.save, self.patient = False, False, False
+        self.stop, self._asked, self._asked_at = None, None, None
         self._process, self._together = os.getpid(), is_distributed()
         handlers: dict[int, Any] = dict.fromkeys(_STOPPING, self._on_stop)
         if _SAVING is not None:
             handlers[_SAVING] = self._on_save
+        if _HANGING_UP is not None and signal.getsignal(_HANGING_UP) != signal.SIG_IGN:
+            handlers[_HANGING_UP] = self._on_stop
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -106,16 +121,22 @@ class Requests:
         mine = watch.current() if self._together else None
         if mine is not None and mine.ending:
             return  # whoever started the processes ends those that are left when one has failed
-        name = signal.Signals(number).name
-        if self._asked is not None:
-            say_at_once(f"{name} again: leaving at once, nothing more is saved", leaving=True)
-            os._exit(128 + number)
+        name, again = signal.Signals(number).name, self._asked is not None
+        if number in _STOPPING:
+            now = time.monotonic()
+            if self._asked_at is not None and now - self._asked_at > _AT_ONCE:
+                say_at_once(f"{name} again: leaving at once, nothing more is saved", leaving=True)
+                os._exit(128 + number)
+            self._asked_at = self._asked_at or now
+        if again:
+            return
         if get_rank() == 0:
-            say_at_once(f"{name}: finishing the iteration, then saving; once more leaves at once")
+            how = "once more" if number in _STOPPING else "SIGTERM twice"
+            say_at_once(f"{name}: finishing the iteration, then saving; {how} leaves at once")
         self._asked = number
         if not self._together:
             self.stop, self.pending = number, True
-            if _waits_for_data(frame):
+            if not self.patient and _waits_for_data(frame):
                 raise WaitEndedError
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
@@ -214,7 +235,32 @@ def answer_requests(runner: "Runner") -> None:
 def _save(runner: "Runner") -> str:
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
+    if is_main_process() and name == ON_REQUEST:
+        _set_aside(path, os.path.join(folder, EARLIER), runner.iter)
     with runner.during("request"):  # between two iterations, where the loop's own count is right
         runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
     return path
+
+
+def _set_aside(path: str, aside: str, done: int) -> None:
+    """Keeps where an earlier run was stopped, if it had come farther than the one begun anew in its folder by mistake.
+
+    Args:
+        path: What would be overwritten.
+        aside: Where to; what had come farther still stays there.
+        done: How many iterations this run has done.
+    """
+    if not storage.is_local(path) or not max(done, _progress(aside)) < _progress(path):
+        return
+    with contextlib.suppress(OSError):
+        os.replace(path, aside)
+        _logger.warning("the checkpoint of an earlier run that had come farther is kept as %s", aside)
+
+
+def _progress(path: str) -> float:
+    """Returns the iteration of a checkpoint, -1 where there is none that can be read."""
+    try:
+        return float(read_contents(path).meta["iter"])
+    except (CheckpointError, KeyError, ValueError):
+        return -1.0

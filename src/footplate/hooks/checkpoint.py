@@ -110,6 +110,7 @@ class CheckpointHook(Hook):
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
+        self._keep_own()
         runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
         self._last = runner.max_iters if self.save_last else None
 
@@ -172,11 +173,15 @@ class CheckpointHook(Hook):
         """Writes the last checkpoint anew, so that it knows of the last validation, and the published forms."""
         runner.saver.settle()
         if self._validated_since and self._saved_at == (runner.max_epochs if self.by_epoch else runner.max_iters):
-            self._write(runner, self._kept[-1])
+            if self._kept:
+                self._write(runner, self._kept[-1])
+            else:  # the run goes on from a checkpoint in another folder, which is left alone
+                self._save(runner, self._saved_at)
             runner.saver.settle()
         if self.published_keys and is_main_process():
             for path in [*self._kept[-1:], *(best[0]["path"] for best in self._best.values() if best)]:
-                self._publish(runner, path)
+                if self._is_own(path):
+                    self._publish(runner, path)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns which checkpoints are kept, the best, and where the last one was saved."""
@@ -192,6 +197,20 @@ class CheckpointHook(Hook):
         self._best = {key: [dict(each) for each in best] for key, best in several.items()}
         self._saved_at = state.get("saved_at", self._saved_at)
         self._validated_since = state.get("validated_since", self._validated_since)
+
+    def _keep_own(self) -> None:
+        """Counts only what lies in the folder of this run, which may be a copy of the one that was saved in."""
+        self._kept = [here for each in self._kept if self._is_own(here := self._moved(each))]
+        for best in self._best.values():
+            for each in best:
+                each["path"] = self._moved(each["path"])
+
+    def _moved(self, path: str) -> str:
+        here = storage.join(self._folder, storage.base_name(path))
+        return here if here != path and storage.exists(here) else path
+
+    def _is_own(self, path: str) -> bool:
+        return storage.parent(path) == self._folder.rstrip("/")
 
     def _save(self, runner: "Runner", number: int) -> None:
         runner.saver.settle()  # the save before may have failed
@@ -237,7 +256,8 @@ class CheckpointHook(Hook):
 
         def then() -> None:
             for each in ranked[self.max_keep_best :]:
-                remove_checkpoint(each["path"])
+                if self._is_own(each["path"]):
+                    remove_checkpoint(each["path"])
 
         def undo() -> None:
             self._best[key] = before

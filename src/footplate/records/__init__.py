@@ -17,6 +17,7 @@ from footplate.records.logger import (
     set_level,
 )
 from footplate.records.processor import LogProcessor
+from footplate.records.streams import surviving_streams
 from footplate.records.writers import (
     AimVisBackend,
     BaseVisBackend,
@@ -64,5 +65,6 @@ __all__ = [
     "print_log",
     "remembered",
     "set_level",
+    "surviving_streams",
     "write_config",
 ]

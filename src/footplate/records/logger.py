@@ -33,7 +33,7 @@ class _ScreenHandler(logging.Handler):
     """Writes to the standard output of the moment, so that a live display above or below it stays whole."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        if not getattr(record, "shown", True):
+        if not getattr(record, "shown", True) or sys.stdout is None:
             return
         try:
             sys.stdout.write(self.format(record) + "\n")

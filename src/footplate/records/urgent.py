@@ -1,6 +1,7 @@
 """Words that cannot wait: said by handlers of signals, past the buffers that the process may just be using."""
 
 import os
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -15,6 +16,8 @@ def say_at_once(line: str, *, leaving: bool = False) -> None:
         line: The line, without its end.
         leaving: Whether the process ends behind it, with nothing tidied up.
     """
+    if sys.__stderr__ is None:
+        return  # what has its number is another file, a checkpoint perhaps
     text = f"{line}\n"
     for around in SCREENS:
         text = around(text, leaving)

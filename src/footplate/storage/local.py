@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -15,7 +16,8 @@ except ImportError:  # a platform without advisory locks keeps abandoned files
     fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = ".partial"
-_LONGEST_NAME = 200
+_ASIDE = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)  # others have hidden files that end so, too
+_LONGEST_NAME = 200  # bytes
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
 
 
@@ -114,7 +116,7 @@ def _naming(path: str) -> Iterator[None]:
 
 def _open_aside(folder: str, name: str) -> tuple[str, int]:
     while True:
-        aside = os.path.join(folder, f".{name[:_LONGEST_NAME]}.{secrets.token_hex(4)}{_SUFFIX}")
+        aside = os.path.join(folder, f".{_cut(name)}.{secrets.token_hex(4)}{_SUFFIX}")
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         if not fcntl:
             return aside, descriptor
@@ -123,6 +125,10 @@ def _open_aside(folder: str, name: str) -> tuple[str, int]:
         if not _is_unlinked(descriptor):
             return aside, descriptor
         os.close(descriptor)  # another process took the file for abandoned before it was locked
+
+
+def _cut(name: str) -> str:
+    return os.fsencode(name)[:_LONGEST_NAME].decode("utf-8", "ignore")
 
 
 def _is_unlinked(descriptor: int) -> bool:
@@ -135,7 +141,7 @@ def _is_unlinked(descriptor: int) -> bool:
 def _partial_files(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith(".") and entry.name.endswith(_SUFFIX):
+            if _ASIDE.fullmatch(entry.name):
                 yield entry.path
 
 

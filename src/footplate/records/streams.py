@@ -1,0 +1,88 @@
+"""Standard output and standard error that a run outlives."""
+
+import contextlib
+import errno
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+_logger = logging.getLogger("footplate.records")
+_GONE = (errno.EPIPE, errno.EIO)  # nobody reads a pipe any more, a terminal is closed
+
+
+class _Surviving:
+    """A stream whose errors are kept from whoever prints into it."""
+
+    def __init__(self, name: str, stream: Any) -> None:
+        self._name, self._stream = name, stream
+        self._told = False
+
+    def write(self, text: str) -> int:
+        with self._suppressed():
+            self._stream.write(text)
+        return len(text)
+
+    def writelines(self, lines: Any) -> None:
+        with self._suppressed():
+            self._stream.writelines(lines)
+
+    def flush(self) -> None:
+        with self._suppressed():
+            self._stream.flush()
+
+    def end(self) -> None:
+        """Gives up what could not be written, which Python would try once more, and fail, when the process ends."""
+        try:
+            self._stream.flush()
+        except OSError:
+            self._give_up()
+        except ValueError:  # it is closed
+            return
+
+    @contextlib.contextmanager
+    def _suppressed(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if error.errno in _GONE:
+                self._give_up()
+            if not self._told:
+                self._told = True
+                _logger.warning("what goes to %s is lost (%s); the run goes on", self._name, error.strerror)
+
+    def _give_up(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextlib.contextmanager
+def surviving_streams() -> Iterator[None]:
+    """Lets nothing that is printed within the block raise an error: a pipe without a reader, a terminal that is closed,
+    a file on a disk that is full.
+
+    What could not be written is lost, and the log says so once.
+    """
+    lent = {}
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not None and not isinstance(stream, _Surviving):
+            lent[name] = stream, _Surviving(f"standard {_WORDS[name]}", stream)
+            setattr(sys, name, lent[name][1])
+    try:
+        yield
+    finally:
+        for name, (stream, own) in lent.items():
+            own.end()
+            if getattr(sys, name) is own:
+                setattr(sys, name, stream)
+
+
+_WORDS = {"stdout": "output", "stderr": "error"}

@@ -1,0 +1,85 @@
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PRINTING = """\
+import os, socket, sys, time
+from footplate import HOOKS, Hook
+
+@HOOKS.register_module()
+class Printing(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        print("iteration", runner.iter, flush=True)
+        print("iteration", runner.iter, file=sys.stderr, flush=True)
+        time.sleep(0.05)
+
+@HOOKS.register_module()
+class Talking(Hook):
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
+        one, other = socket.socketpair()
+        other.close()
+        one.send(b"x")
+"""
+
+
+def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
+    """Runs a line of bash in which FOOTPLATE is the command, and which ends with its exit code."""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
+    return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
+
+
+def with_hook(tiny: Path, name: str) -> None:
+    (tiny.parent / "printing.py").write_text(PRINTING)
+    tiny.write_text(
+        f'{tiny.read_text()}custom_imports["imports"] += ["printing"]\ncustom_hooks = [dict(type="{name}")]\n'
+    )
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "FOOTPLATE train tiny.py | head -n 1",
+        "FOOTPLATE train tiny.py 2>&1 | head -n 1",
+        "FOOTPLATE train tiny.py >&-",
+        "FOOTPLATE train tiny.py 2>&-",
+        "FOOTPLATE train tiny.py <&- >&- 2>&-",
+        "FOOTPLATE train tiny.py > /dev/full",
+    ],
+)
+def test_a_run_ends_whatever_becomes_of_its_streams(tiny: Path, command: str) -> None:
+    with_hook(tiny, "Printing")
+    done = shell(tiny.parent, command)
+    assert done.returncode == 0, done.stderr
+    work = tiny.parent / "work_dirs/tiny"
+    assert (work / "last_checkpoint").read_text() == str(work / "iter_8.pth")
+    assert "Traceback" not in done.stderr
+    log = next(work.glob("*/*.log")).read_text()
+    assert "iteration 7" not in log  # what is printed goes to no file that was opened later
+    assert ("is lost (" in log) == ("head" in command or "full" in command)
+
+
+def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
+    with_hook(tiny, "Talking")
+    done = shell(tiny.parent, "FOOTPLATE train tiny.py")
+    assert done.returncode == 1
+    assert done.stderr.startswith(
+        "error: BrokenPipeError: [Errno 32] Broken pipe\n  at printing.py:16, in after_train_iter"
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "says"),
+    [
+        ("FOOTPLATE explain tiny.py | true", 0, ""),
+        ("FOOTPLATE recipes | true", 0, ""),
+        ("FOOTPLATE recipes > /dev/full", 2, "error: cannot write: No space left on device\n"),
+    ],
+)
+def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str) -> None:
+    done = shell(tiny.parent, command)
+    assert (done.returncode, done.stderr) == (code, says)
