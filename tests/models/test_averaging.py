@@ -63,6 +63,17 @@ def test_buffers_of_floating_point_are_averaged_on_demand() -> None:
     assert [count for _, _, count in seen] == [1] * 6
 
 
+def test_parameters_of_whole_numbers_are_those_of_the_first_update() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    model.places = nn.Parameter(torch.tensor([3]), requires_grad=False)
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    for value in (4, 6):
+        nn.init.constant_(model.weight, value)
+        model.places.data.fill_(value)
+        average.update_parameters(model)
+    assert (average.module.weight.item(), average.module.places.item()) == (5.0, 4)
+
+
 def test_the_state_goes_on_where_it_was() -> None:
     source, average = nn.Linear(2, 2), ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
     for _ in range(3):

@@ -79,7 +79,8 @@ class EMAHook(Hook):
         if self.ema_model is None:
             return
         model = unwrap_model(runner.model)
-        if runner.iter + 1 >= self.begin_iter and runner.epoch + 1 >= self.begin_epoch:
+        # What epoch it is takes a while to find out, and is asked only where it counts.
+        if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(model)
         else:
             self.ema_model.copy_from(model)

@@ -67,7 +67,7 @@ class BaseAveragedModel(nn.Module):
         if self._count == 0:
             _copy(mine.averaged, theirs.averaged)
         elif self._count % self.interval == 0:
-            _mix(mine.averaged, theirs.averaged, self.weight(self._count))
+            _mix(mine.averaged, theirs.averaged, self.weight(self._count), self._own.whole)
         if not self.update_buffers or self._count == 0:
             _copy(mine.copied, theirs.copied)
         self._count += 1
@@ -206,7 +206,7 @@ class WarmUpEMA(ExponentialMovingAverage):
         """Takes in the weights of `model`; unlike the others it averages at the first update too."""
         mine, theirs = self._tensors_of(model)
         if self._count % self.interval == 0:
-            _mix(mine.averaged, theirs.averaged, self.weight(self._count))
+            _mix(mine.averaged, theirs.averaged, self.weight(self._count), self._own.whole)
         _copy(mine.copied, theirs.copied)
         self._count += 1
 
@@ -241,6 +241,9 @@ class _Places:
     Args:
         model: The model.
         update_buffers: Whether buffers of floating point are averaged.
+
+    Attributes:
+        whole: Which of the averaged hold whole numbers, which have no average.
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
@@ -248,6 +251,7 @@ class _Places:
         floats = [update_buffers and held[name].is_floating_point() for held, name in buffers]
         self._averaged = [*_places(model, "_parameters"), *itertools.compress(buffers, floats)]
         self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
+        self.whole = [at for at, (held, name) in enumerate(self._averaged) if not held[name].is_floating_point()]
         self._in_parts = any(is_part(held[name]) for held, name in (*self._averaged, *self._copied))
 
     def tensors(self) -> _Tensors:
@@ -258,14 +262,13 @@ class _Places:
         return _Tensors(averaged, copied)
 
 
-def _mix(averages: list[Tensor], values: list[Tensor], weight: float) -> None:
+def _mix(averages: list[Tensor], values: list[Tensor], weight: float, left_out: list[int]) -> None:
+    if left_out:
+        averages, values = ([each for at, each in enumerate(all_) if at not in left_out] for all_ in (averages, values))
     if not averages:
         return
     if averages[0].device != values[0].device:
         values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
-    floating = [place for place, average in enumerate(averages) if average.is_floating_point()]
-    if len(floating) < len(averages):
-        averages, values = [averages[place] for place in floating], [values[place] for place in floating]
     torch._foreach_lerp_(averages, values, weight)
 
 
