@@ -5,16 +5,26 @@ import os
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
 import torch
+import torch.distributed as dist
 
 from footplate import storage
 from footplate.checkpoint import readable_size
 from footplate.config import Config
-from footplate.distributed import unwrap_model
+from footplate.distributed import (
+    barrier,
+    broadcast_object,
+    gather_objects,
+    initialize,
+    is_main_process,
+    unwrap_model,
+)
+from footplate.distributed import watch as ranks
+from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config
@@ -27,6 +37,7 @@ from footplate.records import length_of, memory_in_use
 from footplate.records.logger import collected_warnings
 
 _ITERATIONS = 2
+_SHOWN_RANKS = 8
 
 
 class Trial(NamedTuple):
@@ -39,7 +50,7 @@ class Trial(NamedTuple):
         validating: The seconds of one batch of the validation, None where there is none.
         metrics: The names of the metrics of one batch.
         largest: The largest batches of training and validation.
-        memory: The most memory used, in MiB.
+        memory: The most memory used, in MiB, of each process.
         checkpoint: The bytes of a checkpoint.
         groups: The groups of the optimizer.
     """
@@ -50,7 +61,7 @@ class Trial(NamedTuple):
     validating: float | None
     metrics: list[str]
     largest: dict[str, Largest]
-    memory: int
+    memory: list[int]
     checkpoint: int
     groups: Groups
 
@@ -74,7 +85,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
         checked = check_config(cfg)
         lines = []
         if run:
-            with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
+            with _folder(checked) as folder:
                 trial = _try(checked, folder)
                 _check_target(checked["work_dir"], trial.checkpoint)
                 lines += _trial_lines(trial, loops_as_data(checked))
@@ -87,12 +98,26 @@ def check(cfg: Config, *, run: bool = True) -> str:
     return "\n".join([f"{cfg.filename or 'config'}: {verdict}{_counted(told)}", *lines]) + "\n"
 
 
+@contextmanager
+def _folder(cfg: Config) -> Iterator[str]:
+    """Makes the folder of the trial, one for all processes, and removes it when all are done with it."""
+    initialize(cfg.get("launcher") or "none", (cfg.get("env_cfg") or {}).get("dist_cfg"))
+    if is_main_process():
+        with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
+            yield broadcast_object(folder)
+            barrier()
+    else:
+        yield broadcast_object("")
+        barrier()
+
+
 def _try(cfg: Config, folder: str) -> Trial:
     trial_cfg = copy.deepcopy(cfg)
     trial_cfg["work_dir"], trial_cfg["resume"], trial_cfg["preflight"] = folder, False, True
     visualizer = trial_cfg.get("visualizer")
     trial_cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
     runner = Runner.from_cfg(trial_cfg)
+    _keep_no_errors()
     watch = _Watch()
     runner.register_hook(watch)
     with _explained(cfg, watch):
@@ -115,10 +140,17 @@ def _try(cfg: Config, folder: str) -> Trial:
         validating=validating,
         metrics=metrics,
         largest=largest,
-        memory=memory_in_use(runner.device),
+        memory=gather_objects(memory_in_use(runner.device)),
         checkpoint=size,
         groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
     )
+
+
+def _keep_no_errors() -> None:
+    """Has no rank name a file with a traceback, since it goes with the folder of the trial."""
+    mine = ranks.current()
+    if mine is not None:
+        mine.path = ""
 
 
 def _validate(runner: Runner, batch: Any) -> tuple[float, list[str]]:
@@ -226,6 +258,8 @@ def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         words = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
         reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
         lines.append(f"{'group':<11} {group.optimizer} {words}: {len(group.names)} tensors{reasons}")
+    if len(trial.memory) > 1:
+        lines.append(f"{'processes':<11} {_processes(runner)}")
     for mode, largest in trial.largest.items():
         lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.words}")
     seconds = f"{trial.seconds:.3g} s an iteration, and {trial.waiting:.3g} s of waiting for data"
@@ -233,11 +267,32 @@ def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         seconds += f", {trial.validating:.3g} s a validation batch"
     lines.append(f"{'speed':<11} {seconds}")
     lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
-    lines.append(f"{'memory':<11} {trial.memory} MiB at most, the largest batches of training and validation included")
+    most = _each([f"{each} MiB" for each in trial.memory])
+    lines.append(f"{'memory':<11} {most} at most, the largest batches of training and validation included")
     lines.append(f"{'size':<11} {readable_size(trial.checkpoint)} a checkpoint")
     if trial.metrics:
         lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
     return lines
+
+
+def _processes(runner: Runner) -> str:
+    """What several processes do together."""
+    kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
+    size = getattr(runner.train_dataloader, "batch_size", None)
+    together = f", {size} samples each and {size * runner.world_size} in all an iteration" if size else ""
+    return f"{runner.world_size}, {kind} over {dist.get_backend()}{together}"
+
+
+def _each(values: Sequence[str]) -> str:
+    """One value for all ranks, or each with its rank, of many the ends.
+
+    >>> _each(["3 MiB"]), _each(["3 MiB", "4 MiB"])
+    ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')
+    """
+    if len(set(values)) == 1:
+        return values[0] if len(values) == 1 else f"{values[0]} on each rank"
+    named = [f"{value} on rank {rank}" for rank, value in enumerate(values)]
+    return ", ".join(named if len(named) <= _SHOWN_RANKS else [*named[: _SHOWN_RANKS - 1], "...", named[-1]])
 
 
 def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
