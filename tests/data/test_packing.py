@@ -1,3 +1,4 @@
+import os
 import pickle
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,7 @@ from torch.utils.data import Dataset
 
 from footplate.data import SampleLoader
 from footplate.data.collate import pseudo_collate
-from footplate.data.packing import PackedBatch, SharedPieces
+from footplate.data.packing import PackedBatch, SharedPieces, _give_back, take_once
 from footplate.errors import DataError
 
 
@@ -193,3 +194,12 @@ def test_workers_that_stay_begin_each_pass_with_new_memory() -> None:
     for _ in range(3):
         assert [batch["picture"][0][0, 0, 0].item() for batch in loader] == list(range(8))
     assert left["picture"][0].unique().tolist() == [0]
+
+
+def test_only_who_took_a_batch_gives_its_memory_back() -> None:
+    memory = take_once(0).memory
+    memory[0] = 1
+    _give_back(memory, os.getpid() + 1)  # as in a worker that was forked while the batch was in use
+    assert memory[0] == 1
+    _give_back(memory, os.getpid())
+    assert memory[0] == 2
