@@ -90,7 +90,8 @@ def test_a_tensor_arrives_with_its_numbers_and_strides(value: Tensor) -> None:
 def test_of_a_part_of_a_tensor_no_more_than_the_part_is_sent(value: Tensor) -> None:
     packed = PackedBatch.of(value)
     assert torch.equal(packed.unpack({}), value)
-    assert packed._memory is not None and packed._memory.numel() == 128
+    assert packed._memory is not None
+    assert packed._memory.numel() == 128
 
 
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
