@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import read_contents, verify
+from footplate.checkpoint import read_contents, shard, verify
 from footplate.errors import CheckpointError
 
 
@@ -26,6 +26,18 @@ def test_what_is_inside_is_told(saved: str) -> None:
     ]
     assert found.weights == [("weight", (8, 4), "float32"), ("bias", (8,), "float32")]
     assert found.foreign == []
+    assert found.files == []
+
+
+def test_the_files_of_parts_are_told(tmp_path: Path, saved: str) -> None:
+    folder = tmp_path / "a.sharded"
+    assert shard(saved, folder, 11) == 2
+    found = read_contents(folder)
+    assert [each.name.partition("-")[0] for each in found.files] == [*(f"rank_{n}" for n in range(8)), "state"]
+    assert [(each.size, each.parts) for each in found.files[:-1]] == [(20, 2)] * 8
+    assert found.files[-1].parts == 0
+    assert found.size == sum(each.size for each in found.files)
+    assert [each.name for each in found.files] == sorted(each.name for each in folder.glob("[rs]*"))
 
 
 def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> None:

@@ -99,7 +99,9 @@ def test_a_file_in_parts_and_back(files: list[str], tmp_path: Path, capsys: pyte
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].endswith(f"sha256 {verify(folder).digest} (not verified here)")
     assert lines[3] == "  state_dict       22 tensors      352 B"
-    assert lines[6] == "    layer0.w   [2, 2] float32"
+    assert [line.split()[1:] for line in lines[6:8]] == [["176", "B", "parts", "of", "22", "tensors"]] * 2
+    assert lines[8].endswith("everything else")
+    assert lines[10] == "    layer0.w   [2, 2] float32"
     assert run("consolidate", folder, "-o", again) == 0
     assert capsys.readouterr().out == f"22 tensors in parts joined: {again}\n"
     assert torch.equal(load_checkpoint(again)["state_dict"]["layer3.w"], torch.ones(2, 2))

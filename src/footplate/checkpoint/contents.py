@@ -1,6 +1,7 @@
 """What is inside a checkpoint, without reading its tensors."""
 
 import os
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ from footplate import storage
 from footplate.checkpoint._plain import tensors_in, walk
 from footplate.checkpoint._seal import Seal, read_seal
 from footplate.checkpoint.inert import Inert
-from footplate.checkpoint.sharded.layout import is_folder, read_layout
+from footplate.checkpoint.sharded.layout import Layout, is_folder, read_layout
 from footplate.checkpoint.trust import trusted_in
 from footplate.checkpoint.verifying import opened, shapes_in
 from footplate.checkpoint.weights import weights_of
@@ -35,6 +36,20 @@ class Section(NamedTuple):
     text: str
 
 
+class PartFile(NamedTuple):
+    """A file of a checkpoint in parts.
+
+    Attributes:
+        name: Its name in the folder.
+        size: Its bytes.
+        parts: Of how many tensors it holds a part.
+    """
+
+    name: str
+    size: int
+    parts: int
+
+
 class Contents(NamedTuple):
     """What a checkpoint holds.
 
@@ -46,6 +61,7 @@ class Contents(NamedTuple):
         sections: Its entries, in their order.
         weights: Name, shape and dtype of each weight.
         foreign: Names of classes whose objects it holds, which were not built.
+        files: Those of a checkpoint in parts.
     """
 
     path: str
@@ -55,6 +71,7 @@ class Contents(NamedTuple):
     sections: list[Section]
     weights: list[tuple[str, tuple[int, ...], str]]
     foreign: list[str]
+    files: list[PartFile]
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
@@ -64,7 +81,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
     name = os.fspath(path)
-    seal, size = _told_of(name)
+    seal, size, files = _told_of(name)
     held = shapes_in(name)
     meta = held.get("meta")
     known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
@@ -72,16 +89,23 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         known["trusted"] = ", ".join(each.get("path", "?") for each in trusted)
     sections = [_section(str(key), value) for key, value in held.items()]
     foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
-    return Contents(name, size, seal, known, sections, _weights(held), foreign)
+    return Contents(name, size, seal, known, sections, _weights(held), foreign, files)
 
 
-def _told_of(name: str) -> tuple[Seal, int]:
-    """Returns the seal of a checkpoint and its bytes."""
+def _told_of(name: str) -> tuple[Seal, int, list[PartFile]]:
+    """Returns the seal of a checkpoint, its bytes and its files."""
     if is_folder(name):
         layout = read_layout(name)
-        return layout.seal, layout.nbytes
+        return layout.seal, layout.nbytes, _files(layout)
     with opened(name) as stream:
-        return read_seal(stream), storage.status(name).size
+        return read_seal(stream), storage.status(name).size, []
+
+
+def _files(layout: Layout) -> list[PartFile]:
+    """Returns the files of parts by the number of their process, and behind them that of everything else."""
+    held = Counter(chunk.file for tensors in layout.tensors.values() for chunk in tensors.chunks)
+    names = sorted(layout.files, key=lambda name: (name == layout.state, len(name), name))
+    return [PartFile(name, layout.files[name].size, held[name]) for name in names]
 
 
 def _section(name: str, value: Any) -> Section:

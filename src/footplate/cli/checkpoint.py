@@ -209,6 +209,7 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
         lines.append(f"  {section.name:<{width}}{size}".rstrip())
     if found.foreign:
         lines.append(f"  of other programs: {', '.join(found.foreign)}")
+    lines += _told_files(found, most)
     if found.weights:
         lines.append("  weights:")
     width = max((len(name) for name, *_ in found.weights[:most]), default=0)
@@ -216,6 +217,19 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
     if most is not None and len(found.weights) > most:
         lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
     sys.stdout.write("\n".join(lines) + "\n")
+
+
+def _told_files(found: "Contents", most: int | None) -> list[str]:
+    from footplate.checkpoint import readable_size
+
+    lines = ["  files:"] if found.files else []
+    width = max((len(each.name) for each in found.files), default=0)
+    for each in found.files[:most]:
+        held = f"parts of {each.parts} tensors" if each.parts else "everything else"
+        lines.append(f"    {each.name:<{width}}  {readable_size(each.size):>10}  {held}")
+    if most is not None and len(found.files) > most:
+        lines.append(f"    ... and {len(found.files) - most} more; --all lists them")
+    return lines
 
 
 def _told_seal(found: "Contents") -> str:

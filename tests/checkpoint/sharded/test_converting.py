@@ -46,6 +46,35 @@ def test_a_file_is_no_folder(folder: Path, tmp_path: Path) -> None:
         shard(tmp_path / "a.pth", tmp_path / "b.sharded", 0)
 
 
+_WATCHED = """
+import mmap, re, sys
+from pathlib import Path
+import torch.distributed.checkpoint
+from footplate.checkpoint import consolidate, shard
+from footplate.checkpoint.sharded import folder
+held = lambda: int(re.search(r"VmRSS:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) << 10
+before, most, write = held(), 0, folder._pieces_of
+def watched(tensor):
+    global most
+    for piece in write(tensor):
+        yield piece
+        most = max(most, held())
+folder._pieces_of = watched
+shard(*sys.argv[1:], 3)
+print((most - before) >> 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what a process holds is told by Linux")
+def test_what_is_written_is_forgotten(tmp_path: Path) -> None:
+    state = {"state_dict": {f"layer{n}": torch.full((1 << 20,), float(n), dtype=torch.float64) for n in range(12)}}
+    save_checkpoint(state, tmp_path / "a.pth")  # 96 MiB, in tensors of 8
+    command = [sys.executable, "-c", _WATCHED, str(tmp_path / "a.pth"), str(tmp_path / "b.sharded")]
+    told = subprocess.run(command, check=True, timeout=100, capture_output=True, text=True)
+    assert int(told.stdout) < 24
+    assert torch.equal(load_checkpoint(tmp_path / "b.sharded")["state_dict"]["layer7"], state["state_dict"]["layer7"])
+
+
 _WITH_LITTLE_MEMORY = """
 import re, resource, sys
 from pathlib import Path

@@ -4,6 +4,7 @@ Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
 
 import io
+import mmap
 import sys
 from typing import IO, Any, NamedTuple
 
@@ -36,7 +37,7 @@ class Content(NamedTuple):
 
 
 def read(
-    stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0, mapped: str | None = None
+    stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0, mapped: "mmap.mmap | None" = None
 ) -> Content:
     """Returns what an open file holds; nothing in it is imported or called.
 
@@ -44,7 +45,7 @@ def read(
         stream: The file, at any position.
         device: Where the tensors go; with 'meta' only their shapes are read.
         seal: The bytes of the seal behind an archive; without one, the checksums of its members are compared.
-        mapped: The local path of an archive that is sealed: its tensors are looked at in place, and not to be changed.
+        mapped: The file in memory, where it is an archive that is sealed: its tensors are what lies there.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -75,7 +76,7 @@ def check(stream: IO[bytes]) -> None:
 
 
 class _ArchiveReader:
-    def __init__(self, archive: Archive, device: torch.device, *, check: bool, mapped: str | None = None) -> None:
+    def __init__(self, archive: Archive, device: torch.device, *, check: bool, mapped: "mmap.mmap | None") -> None:
         self._archive = archive
         self._mapped = mapped
         self._device = device

@@ -1,15 +1,15 @@
 """Tensors from the storages of a checkpoint; a shape that its storage does not cover is refused."""
 
 import math
+import mmap
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
 from footplate.checkpoint.inert.machine import Name
-from footplate.errors import CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _MOST_DIMENSIONS = 64
 _LARGEST_NUMBER = 2**48
@@ -81,19 +81,17 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
         raise CheckpointError(f"a tensor in it needs {size} bytes of memory, which are not there") from error
 
 
-def mapped_memory(path: str, start: int, size: int) -> torch.Tensor:
-    """Returns `(size,), uint8`, which shows a piece of a file and is not to be changed.
+def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
+    """Returns `(size,), uint8`, which shows a piece of a file in memory and is not to be changed.
 
     Raises:
-        CheckpointError: The file cannot be mapped.
+        CheckpointDamagedError: The file ends before.
     """
-    try:
-        piece = np.memmap(path, dtype=np.uint8, mode="r", offset=start, shape=(size,))
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"'{path}' cannot be mapped: {error}") from error
+    if start + size > len(memory):
+        raise CheckpointDamagedError("a storage in it lies behind its end")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # torch knows no tensors that must not be changed
-        return torch.from_numpy(piece)
+        return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:

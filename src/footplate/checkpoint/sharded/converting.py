@@ -78,14 +78,21 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
     _check_kinds(folder, path)
     with opened(path) as stream:
         seal = check_seal(stream)
-        in_place = path if seal.length and storage.is_local(path) else None
-        content = inert.read(stream, seal=seal.length, mapped=in_place and storage.local_path(in_place)).value
+        memory = _mapped(storage.local_path(path)) if seal.length and storage.is_local(path) else None
+        content = inert.read(stream, seal=seal.length, mapped=memory).value
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{path}' holds no dict", found=type(content).__name__)
     states = [split(content, cut_evenly(number, count)) for number in range(count)]
     rest: Any = to_plain(states[0][0])
-    save_all_parts(rest, [parts for _, parts in states], folder)
+    drop = (lambda: None) if memory is None else (lambda: memory.madvise(mmap.MADV_DONTNEED))
+    save_all_parts(rest, [parts for _, parts in states], folder, drop=drop)
     return len(states[0][1])
+
+
+def _mapped(path: str) -> mmap.mmap:
+    """Returns a file in memory, to be read only."""
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
 
 def _check_kinds(folder: str, path: str) -> None:

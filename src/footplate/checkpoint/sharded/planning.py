@@ -1,6 +1,6 @@
 """Between our parts and the planners of torch.distributed.checkpoint, which import slowly and so are imported late."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +24,16 @@ class PartPlanner(DefaultSavePlanner):
     Args:
         parts: What this process holds, by the names of the tensors.
         error: What kept it from holding them: raised in planning, where the other processes learn of it.
+        drop: Called before each part is written.
     """
 
-    def __init__(self, parts: Mapping[str, Part], error: BaseException | None = None) -> None:
+    def __init__(
+        self, parts: Mapping[str, Part], error: BaseException | None = None, *, drop: Callable[[], Any] = lambda: None
+    ) -> None:
         super().__init__(flatten_state_dict=False, flatten_sharded_tensors=False)
         self._parts = parts
         self._error = error
+        self._drop = drop
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
         """Takes nothing else than the parts."""
@@ -48,6 +52,7 @@ class PartPlanner(DefaultSavePlanner):
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
         """Returns the values of a part."""
+        self._drop()
         return self._parts[write_item.index.fqn].tensor
 
 

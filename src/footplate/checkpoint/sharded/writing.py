@@ -1,7 +1,7 @@
 """Writing a folder of parts: every process its own file, the layout last."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import distributed as dist
@@ -59,8 +59,20 @@ def save_parts(
         ) from failed
 
 
-def save_all_parts(state: Mapping[str, Any], parts: Sequence[Mapping[str, Part]], folder: str) -> None:
+def save_all_parts(
+    state: Mapping[str, Any],
+    parts: Sequence[Mapping[str, Part]],
+    folder: str,
+    *,
+    drop: Callable[[], Any] = lambda: None,
+) -> None:
     """Commits a checkpoint whose parts one process has at hand.
+
+    Args:
+        state: A plain state with names in the place of tensors.
+        parts: The parts of these tensors, for each file.
+        folder: Where to.
+        drop: Called before each part, when memory may forget where those before it came from.
 
     Raises:
         CheckpointError: It failed; what was there before is untouched.
@@ -68,7 +80,7 @@ def save_all_parts(state: Mapping[str, Any], parts: Sequence[Mapping[str, Part]]
     from footplate.checkpoint.sharded.folder import FolderWriter
     from footplate.checkpoint.sharded.planning import PartPlanner
 
-    _write_alone([PartPlanner(each) for each in parts], FolderWriter(folder, state, tidy=False))
+    _write_alone([PartPlanner(each, drop=drop) for each in parts], FolderWriter(folder, state, tidy=False))
 
 
 def _write_alone(planners: Sequence[Any], writer: Any) -> None:
