@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.autograd.profiler import record_function
 from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, SequentialSampler
 
 from footplate.data import (
@@ -257,3 +258,10 @@ def test_a_batch_sampler_of_torch_decides_what_a_batch_is(drop_last: bool, start
     loader = SampleLoader(range(10), batch_sampler=BatchSampler(sampler, 4, drop_last), collate_fn=list)
     assert list(loader.batches(start=start)) == found
     assert len(loader) == 2 + (not drop_last)
+
+
+def test_the_main_process_reads_without_entries_in_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+    entries: list[str] = []
+    monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
+    assert len(list(SampleLoader(range(8), batch_size=4))) == 2
+    assert entries == []

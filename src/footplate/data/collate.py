@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import default_collate as torch_collate
 
@@ -61,17 +62,17 @@ def _collate(samples: Sequence[Any], leaf: Callable[[Sequence[Any]], Any]) -> An
 
 
 def _stacked(values: Sequence[Any]) -> Any:
-    if isinstance(values[0], (Tensor, np.ndarray)):
-        shapes = [tuple(value.shape) for value in values]
-        if len(set(shapes)) > 1:
+    try:
+        # Torch's collate would have a worker stack into memory of its own making, one piece a tensor.
+        return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch_collate(list(values))
+    except (TypeError, RuntimeError, ValueError) as error:
+        shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))
+        if len(shapes) > 1:
             raise DataError(
                 "the samples of a batch have unequal shapes, so they cannot be stacked",
-                found=list(dict.fromkeys(shapes)),
+                found=list(shapes),
                 notes=["collate_fn=dict(type='pseudo_collate') keeps them in a list"],
-            )
-    try:
-        return torch_collate(list(values))
-    except (TypeError, RuntimeError, ValueError) as error:
+            ) from error
         raise DataError(f"values of type {type(values[0]).__name__} cannot be stacked: {error}") from error
 
 

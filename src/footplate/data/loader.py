@@ -90,7 +90,7 @@ class SampleLoader(DataLoader[Any]):
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
         known: dict[object, torch.Tensor] = {}
-        for batch, share in zip(self._reader, self._plan.shares(), strict=False):
+        for batch, share in zip(self._read(), self._plan.shares(), strict=False):
             self.share = share
             if type(batch) is ReadFailure:
                 batch.throw()
@@ -125,6 +125,13 @@ class SampleLoader(DataLoader[Any]):
 
     def __len__(self) -> int:
         return len(self._plan)
+
+    def _read(self) -> Iterable[Any]:
+        """Returns whatever reads the planned batches: workers, or this process."""
+        if self.num_workers or self.pin_memory:
+            return self._reader
+        # Past torch's iterator, whose entry in a profile takes as long as some samples, and slows what is within.
+        return map(self._reader.dataset.__getitem__, self._plan)
 
     def _build_reader(self, options: dict[str, Any]) -> DataLoader[Any]:
         # A loader of whole batches: this one is what users see, with their data set and sampler.
