@@ -89,6 +89,37 @@ def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
         assert screen.taken() == at_once(drawn("x" * 18 + "…", "short"))
 
 
+def test_a_terminal_made_narrower_has_rows_above_the_lines_for_what_wraps_next(monkeypatch: pytest.MonkeyPatch) -> None:
+    for logged, down in ((0, f"{CLEAR}\x1b[4B"), (2, f"{CLEAR}\x1b[4B"), (5, f"{CLEAR}\x1b[2B"), (7, ""), (70, "")):
+        with opened() as (screen, live):
+            live.show([Text("bar")])
+            sys.stdout.write("of the log\n" * logged)
+            screen.taken()
+            monkeypatch.setenv("COLUMNS", "8")  # it took three rows
+            live.show([Text("bar")])
+            assert screen.taken() == at_once(down + drawn("bar"))
+            live.show([Text("bar")])
+            assert screen.taken() == at_once(drawn("bar"))
+            monkeypatch.setenv("COLUMNS", "20")
+            live.show([Text("bar")])
+            assert screen.taken() == at_once(drawn("bar"))
+
+
+def test_lines_are_short_while_the_edge_is_dragged(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("footplate.hooks.live_text.time.monotonic", lambda: now)
+    monkeypatch.setenv("COLUMNS", "200")
+    with opened() as (_, live):
+        live.show([Text("bar")])
+        assert live.width == 200
+        for columns, width in ((180, 90), (60, 40), (30, 30)):
+            monkeypatch.setenv("COLUMNS", str(columns))
+            live.show([Text("bar")])
+            assert live.width == width
+        now += 1.0
+        assert live.width == 30
+
+
 def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[int] = []
     before = signal.signal(signal.SIGWINCH, lambda number, frame: seen.append(number))
@@ -100,7 +131,7 @@ def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyP
             screen.taken()
             monkeypatch.setenv("COLUMNS", "8")
             os.kill(os.getpid(), signal.SIGWINCH)
-            assert screen.taken() == at_once(drawn("x" * 6 + "…"))
+            assert screen.taken() == at_once(f"{CLEAR}\x1b[4B{drawn('x' * 6 + '…')}")
         screen.taken()
         os.kill(os.getpid(), signal.SIGWINCH)
         assert (screen.taken(), len(seen)) == ("", 3)  # whoever listened before still does

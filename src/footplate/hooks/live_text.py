@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from types import FrameType
 from typing import Any, TextIO
 
@@ -29,7 +30,6 @@ _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _RESIZED: int = getattr(signal, "SIGWINCH", 0)
 _DRAGGING = 1.0  # seconds behind a change of the width, in which more are likely
 _LEAST = 40  # columns, if the terminal has them
-_LAST_ROW = "\x1b[999B"
 _ENOUGH = 4  # rows above for each line: what a line takes that is wrapped
 
 
@@ -39,7 +39,8 @@ class LiveText:
     While it is open it stands in for standard output and standard error: what is written there appears above the
     lines. The cursor waits at the head of the first of them, since a terminal that changes its width wraps lines anew
     and leaves the cursor at its letter: whatever became of the lines, all of it is behind the cursor. That holds while
-    the rows that wrapping takes are there above the lines; where they may not be, the lines go to the last rows.
+    there are rows above, since tmux moves as many out of sight as wrapping takes: where it becomes narrower, the lines
+    keep their distance from the first row.
 
     Args:
         screen: The terminal.
@@ -106,8 +107,8 @@ class LiveText:
         lines = self._lines[: max(size.lines - 1, 1)]
         if not lines:
             return ""
+        begin = self._noting(size, len(lines))
         up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
-        begin = self._noting(size, len(lines), up)
         parts = [self._rendered(line, max(self.width - 1, 1)) for line in lines]
         return begin + f"\r{_CUT}" + "\n".join(parts) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
@@ -118,20 +119,19 @@ class LiveText:
             self._console.print(cut, end="", soft_wrap=True)
         return captured.get() + _CLEAR_LINE
 
-    def _noting(self, size: os.terminal_size, count: int, up: str) -> str:
-        """Notes the size; where it became narrower, and few rows are known to be above, goes to the last rows."""
+    def _noting(self, size: os.terminal_size, count: int) -> str:
+        """Notes the size; where it became narrower, goes down until enough rows are known to be above."""
         before, self._columns = self._columns, size.columns
-        self._above = min(self._above, size.lines - count)
+        most = size.lines - count
+        self._above = min(self._above, most)
         if size.columns == before or not before:
             return ""
         self._dragged_until = time.monotonic() + _DRAGGING
         if size.columns > before:
             return ""
-        self._above -= count * math.ceil(before / size.columns)
-        if self._above >= _ENOUGH * count:
-            return ""
-        self._above = size.lines - count
-        return f"{_CLEAR}{_LAST_ROW}{up}"
+        above = max(self._above - count * math.ceil(before / size.columns), 0)
+        self._above = max(above, min(_ENOUGH * count, most))
+        return f"{_CLEAR}\x1b[{self._above - above}B" if self._above > above else ""
 
     def _size(self) -> os.terminal_size:
         try:
@@ -168,7 +168,7 @@ class LiveText:
         last = _SHOW_CURSOR if leaving else ""
         if any(name == "stderr" for name, _ in self._streams):
             return f"{_CLEAR}{text}{last}"
-        if last:
+        with suppress(OSError):
             os.write(self._screen.fileno(), last.encode())
         return text
 
