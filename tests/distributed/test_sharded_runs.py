@@ -1,6 +1,8 @@
 """Whole runs whose weights lie in parts, or whose checkpoints do."""
 
 import os
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +11,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmarks.agreement import Case, Seen, difference, resumed, settings, trained
+from benchmarks.agreement import Case, Seen, difference, on_processes, resumed, settings, trained
 from footplate import Runner
-from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer
+from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.sharded import folder as folders
 from footplate.distributed import get_rank, unwrap_model
 from footplate.distributed.sharding import gather_whole
+from footplate.errors import CheckpointError
 from tests.distributed.conftest import OnRanks
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
 
@@ -200,3 +203,29 @@ def test_a_process_that_cannot_write_fails_the_save_of_all(tmp_path: Path, on_ra
         assert kept == ["iter_3.sharded", "iter_9.sharded"]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_3.sharded", "iter_9.sharded"]
     assert find_latest(tmp_path) == str(tmp_path / "iter_9.sharded")
+
+
+def _die_between(folder: Path) -> None:
+    """Ends the second process when the first has written its part of the second save, before it writes its own."""
+    if get_rank() == 1:
+        before = folders._write_tensors
+
+        def die(path: str, tensors: Any) -> Any:
+            if "iter_6" in path:
+                while not list((folder / "iter_6.sharded").glob("rank_0*.bin")):
+                    time.sleep(0.01)
+                os.kill(os.getpid(), signal.SIGKILL)
+            return before(path, tensors)
+
+        folders._write_tensors = die
+    train(FSDP, folder, 9, every=3)
+
+
+def test_a_save_that_a_death_interrupts_does_not_count(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="exit codes"):
+        on_processes(2, _die_between, tmp_path, timeout=60)
+    assert [each.name[:7] for each in (tmp_path / "iter_6.sharded").iterdir()] == ["rank_0-"]
+    assert read_pointer(tmp_path) == find_latest(tmp_path) == str(tmp_path / "iter_3.sharded")
+    with pytest.raises(CheckpointError, match=r"iter_6\.sharded' did not end: it has no layout\.json"):
+        verify(tmp_path / "iter_6.sharded")
+    assert verify(tmp_path / "iter_3.sharded").digest
