@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from torch import nn
 
 from footplate import Hook
 from footplate.cli.main import main
@@ -61,6 +62,24 @@ class DiffersForTest(ToyModel):
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**{**settings, "num_classes": 3 if get_rank() == 1 else 2})
+
+
+@MODELS.register_module()
+class NormedForTest(ToyModel):
+    """Has buffers, which ranks exchange before a forward pass."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.layers.insert(0, nn.BatchNorm1d(4))
+
+
+@MODELS.register_module()
+class UnusedForTest(ToyModel):
+    """Has a layer that takes no part in the loss."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        self.extra = nn.Linear(2, 2)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -196,6 +215,24 @@ def test_a_rank_that_sees_other_parameters(tmp_path: Path) -> None:
         "  'layers.3.weight' is 3x8 float32 on rank 1, 2x8 float32 on rank 0",
     ]
     assert len(_said(tmp_path)) == 3
+
+
+def test_ranks_that_wait_with_their_buffers_are_not_missed(tmp_path: Path) -> None:
+    changes = "model.type=NormedForTest", "+env_cfg.dist_cfg.timeout=4"
+    _await(_start(tmp_path, 3, _fault("hangs"), *changes))
+    lines = [line for line in _said(tmp_path) if "WARNING" not in line]
+    assert lines[0] == "error: ranks 0, 2 waited for rank 1 for N s"
+    assert "forward pass (exchange of buffers) of iteration 4 for N s" in " ".join(lines)
+
+
+def test_parameters_that_nobody_uses_are_said_once(tmp_path: Path) -> None:
+    assert _await(_start(tmp_path, 2, "model.type=UnusedForTest"))[1] == [2, 2]
+    assert _said(tmp_path) == [
+        "error: 2 parameters took no part in the loss of the iteration before: extra.weight, extra.bias",
+        "  key find_unused_parameters",
+        "  they belong to extra (Linear)",
+        "  find_unused_parameters=True waits for none that is unused; FreezeHook takes them out of the training",
+    ]
 
 
 def test_an_error_of_all_is_said_once(tmp_path: Path) -> None:

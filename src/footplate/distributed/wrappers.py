@@ -11,7 +11,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from footplate.distributed.collectives import get_rank, is_distributed
+from footplate.distributed.collectives import is_distributed
 from footplate.distributed.compression import compress_gradients
 from footplate.distributed.full_shard import FullyShard
 from footplate.distributed.sharding import broadcast_values, is_sharded
@@ -172,7 +172,7 @@ def _unused(model: nn.Module, message: str) -> ArgumentError:
     kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
     listed = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" * (len(names) > _SHOWN_NAMES))
     return ArgumentError(
-        f"{len(names)} parameters took no part in the loss of the iteration before on rank {get_rank()}: {listed}",
+        f"{len(names)} parameters took no part in the loss of the iteration before: {listed}",
         key="find_unused_parameters",
         notes=[
             f"they belong to {', '.join(kinds[:_SHOWN_NAMES])}",

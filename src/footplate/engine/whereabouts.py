@@ -33,6 +33,8 @@ _STEPS = {
     "backward": "backward pass",
 }
 _FILES = {"utils/data/dataloader.py": "data loading", "torch/optim/optimizer.py": "optimizer step"}
+# What DistributedDataParallel does before a forward pass: others have to be there.
+_BUFFERS = ("nn/parallel/distributed.py", ("_pre_forward", "_sync_buffers"), "exchange of buffers")
 _COLLECTIVES = os.path.join("torch", "distributed") + os.sep
 _OWN = ("distributed/collectives.py",)
 
@@ -49,8 +51,8 @@ def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
         found = _phase_of(frame, file)
         if found:
             phase, collective = found, ""
-        elif not collective and (_COLLECTIVES in file or file.endswith(_OWN)) and not _is_nothing(frame):
-            collective = frame.f_code.co_name.strip("_")
+        elif not collective:
+            collective = _collective_of(frame, file)
         if not file.startswith(_NOT_USERS):
             line = f"{file}:{number}"
         elif file.startswith(_OURS):
@@ -70,6 +72,13 @@ def _phase_of(frame: FrameType, file: str) -> str:
     if file.startswith(_OURS):
         return _PHASES.get((file[len(_OURS) :].replace(os.sep, "/"), name), "")
     return next((phase for end, phase in _FILES.items() if file.endswith(end)), "")
+
+
+def _collective_of(frame: FrameType, file: str) -> str:
+    name = frame.f_code.co_name
+    if file.endswith(_BUFFERS[0]) and name in _BUFFERS[1]:
+        return _BUFFERS[2]
+    return name.strip("_") if (_COLLECTIVES in file or file.endswith(_OWN)) and not _is_nothing(frame) else ""
 
 
 def _is_nothing(frame: FrameType) -> bool:
