@@ -238,3 +238,13 @@ def _begin(start: WorkerStart, writer: int) -> None:
         time.sleep(0.01)
     while torch_worker.ManagerWatchdog().is_alive():  # as torch begins to look only now
         time.sleep(0.01)
+
+
+def test_a_folder_for_temporary_files_that_is_not_there_is_named_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "gone"))
+    monkeypatch.delitem(multiprocessing.current_process()._config, "tempdir", raising=False)  # type: ignore[attr-defined]
+    with pytest.raises(FileNotFoundError) as caught:
+        make("nothing")
+    assert str(caught.value.filename).startswith(str(tmp_path / "gone"))

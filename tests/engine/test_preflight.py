@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from footplate import Hook, Runner
+from footplate import Hook, Runner, storage
+from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.errors import CheckpointError, FootplateError
 from tests.engine.test_runner import weights
@@ -18,6 +19,15 @@ def run(tmp_path: Path, name: str, **changes: Any) -> Runner:
     runner = Runner(**{**settings(tmp_path / name), **changes})
     runner.train()
     return runner
+
+
+class Drawing(ToyModel):
+    """Draws at random where it predicts."""
+
+    def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+        if mode == "predict":
+            random.random(), np.random.rand(), torch.rand(())
+        return super().forward(inputs, labels, mode)
 
 
 class Look(Hook):
@@ -32,18 +42,21 @@ class Look(Hook):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_a_preflight_moves_nothing(tmp_path: Path, workers: int) -> None:
     changes: dict[str, Any] = {
-        "model": {"type": "ToyModel", "dropout": 0.3},
         "val_evaluator": {"type": "Told", "values": {"score": [3.0, 2.0, 1.0]}},
         "val_dataloader": loader(8, shuffle=False, num_workers=workers),
         "default_hooks": {"checkpoint": {"save_best": "score", "rule": "greater"}},
     }
     looks = [Look(), Look()]
-    with_it = run(tmp_path, "with", **changes, preflight=True, custom_hooks=[looks[0]])
-    without = run(tmp_path, "without", **changes, custom_hooks=[looks[1]])
+    torch.manual_seed(0)
+    models = Drawing(dropout=0.3), Drawing(dropout=0.3)
+    models[1].load_state_dict(models[0].state_dict())
+    with_it = run(tmp_path, "with", **changes, model=models[0], preflight=True, custom_hooks=[looks[0]])
+    without = run(tmp_path, "without", **changes, model=models[1], custom_hooks=[looks[1]])
     assert weights(with_it) == weights(without)
     assert looks[0].drawn == looks[1].drawn
     assert looks[0].training
     assert looks[0].files == [".lock", with_it.timestamp]
+    assert storage.list_dir("memory://footplate-preflight") == []
     assert with_it.message_hub.get_scalar("val/score").data[0].tolist() == [3.0, 2.0, 1.0]
 
 
@@ -60,6 +73,17 @@ def test_a_hook_that_cannot_be_saved_is_found_before_the_first_step(
     assert caught.value.key == "own.handle"
     assert witness.when("before_train_iter") == []
     assert "--no-preflight" in caplog.messages[-1]
+
+
+def test_a_part_that_does_not_come_back_is_found_before_the_first_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forgetful(path: str) -> dict[str, Any]:
+        return {key: value for key, value in load_checkpoint(path).items() if key != "optimizer"}
+
+    monkeypatch.setattr("footplate.engine.preflight.load_checkpoint", forgetful)
+    with pytest.raises(CheckpointError, match="a checkpoint loses 'optimizer' when it is saved and loaded"):
+        run(tmp_path, "forgetful", preflight=True)
 
 
 def test_a_validation_that_fails_is_found_before_the_first_step(tmp_path: Path) -> None:

@@ -214,6 +214,7 @@ def test_rules_for_several_metrics(arguments: dict[str, Any], rules: list[str | 
         ({"filename_tmpl": "{}/{}.pth"}, "filename_tmpl"),
         ({"filename_tmpl": "a/{}.pth"}, "filename_tmpl"),
         ({"filename_tmpl": 3}, "filename_tmpl"),
+        ({"filename_tmpl": "模" * 65 + "{}.pth"}, "filename_tmpl"),
     ],
 )
 def test_values_that_make_no_sense(arguments: dict[str, Any], key: str) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.sharedctypes import RawArray
-from multiprocessing.util import Finalize
+from multiprocessing.util import Finalize, get_temp_dir
 from types import FrameType
 from typing import Any
 
@@ -49,6 +49,7 @@ class WorkerStart:
     """
 
     def __init__(self, own: Callable[[int], None] | None, whereabouts: "Whereabouts") -> None:
+        get_temp_dir()  # which workers hand over by: where it cannot be made, they would lose batches without a word
         self._own = own
         self._whereabouts = whereabouts
         self._told: float | None = None

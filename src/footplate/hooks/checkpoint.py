@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
+_LONGEST_NAME = 200  # bytes: most file systems take 255, and the name of a metric stands before that of a best one
 
 
 @HOOKS.register_module()
@@ -327,6 +328,7 @@ def _template(value: Any) -> str:
     """Returns the name of checkpoints, if the number has its place in it and no reader passes it over."""
     try:
         known = value.format(1) != value.format(2) and value.endswith((".pth", ".pt", ".ckpt")) and "/" not in value
+        known = known and len(os.fsencode(value)) <= _LONGEST_NAME
     except (AttributeError, IndexError, KeyError, ValueError):
         known = False
     if not known:
@@ -334,6 +336,7 @@ def _template(value: Any) -> str:
             "filename_tmpl is a file name with '{}' for the number, which ends in .pth",
             key="filename_tmpl",
             found=value,
+            notes=[f"and has at most {_LONGEST_NAME} bytes"],
         )
     return str(value)
 
