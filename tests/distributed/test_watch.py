@@ -46,7 +46,7 @@ class Other:
 
     def leave(self) -> None:
         self._file.close()
-        self._end.close()
+        self._end.close()  # more than once does no harm
 
 
 @pytest.fixture
@@ -130,6 +130,7 @@ def test_an_error_is_told_and_the_verdict_comes_back(
     other: Other, capfd: pytest.CaptureFixture[str], error: Exception, place: _Place, follows: bool
 ) -> None:
     mine = _watch(other, place)
+    other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [0, ""], "1": [0, ""]})
     verdict, told = Verdict("rank 1 on a failed", 3, [1], [1]), {}
 
     def answer() -> None:
@@ -144,6 +145,8 @@ def test_an_error_is_told_and_the_verdict_comes_back(
     assert told["place"][:4:3] == [1, 4]
     assert told["follows"] is follows
     assert tuple(found) == tuple(verdict)
+    other.leave()  # the first rank ends too, which is no news
+    mine.join(10)
     assert capfd.readouterr().err == "error: rank 1 on a failed\n"
 
 

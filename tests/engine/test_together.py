@@ -131,7 +131,9 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
     run: Any = Run(log_dir=str(tmp_path), rank=1)
     name_run(run)
     assert others.iteration() is None  # before training
-    run.train_loop = SimpleNamespace(iter=4, in_progress=True)
+    run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
+    assert others.iteration() == 5
+    run.train_loop.iter = 5  # the validation behind the last one
     assert others.iteration() == 5
     run.train_loop.in_progress = False
     assert others.iteration() is None

@@ -24,6 +24,7 @@ from tests.support import loader, settings
 WORLD = 8
 _MOST_SECONDS = 10.0
 _PATIENCE = 60.0
+_TRIES = 5
 _A_SAVE = 0.003  # seconds
 
 
@@ -61,6 +62,27 @@ class RankTrials:
         if not self._whole:
             self._run_whole()
         draw = random.Random(seed)
+        for _ in range(_TRIES):
+            killed, place, processes, saving = self._kill(draw, seed, fault)
+            seconds, codes = _await(processes, _MOST_SECONDS + 2)
+            if any(codes):
+                break  # else it came too late
+        figures = {"count": 1.0, "seconds": seconds, "saving": float(saving), "killed": float(any(codes))}
+        wrong = _wrong_end(killed, seconds, codes, _said(place))
+        committed = _committed(place / "work")
+        if not wrong and any(codes):
+            _, codes = _await(self._start(place, fault))
+            begun = int((place / "begun_0").read_text())
+            wrong = f"they went on from iteration {begun}: {committed} was committed" if begun < committed else ""
+            wrong = wrong or (f"resumed they ended with {codes}: {_said(place)[-400:]}" if any(codes) else "")
+        if not wrong:
+            pairs = zip(self._whole, _outcomes(place), strict=True)
+            parts = [f"{part} of rank {rank}" for rank, pair in enumerate(pairs) if (part := first_difference(*pair))]
+            wrong = f"resumed, {parts[0]} is another" if parts else ""
+        return Finding(f"rank {killed} was killed, and {wrong}" if wrong else "", figures)
+
+    def _kill(self, draw: random.Random, seed: int, fault: Fault | None) -> tuple[int, Path, list[int], bool]:
+        """Begins a run and kills one of its ranks; returns which, where, all processes, and whether one was saving."""
         place = self._folder / "run"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
@@ -71,22 +93,7 @@ class RankTrials:
         time.sleep(instant)
         saving = bool(seed % 2) and _await_save(place / "work", draw.uniform(0.0, _A_SAVE))
         os.kill(processes[killed], signal.SIGKILL)
-        seconds, codes = _await(processes, _MOST_SECONDS + 2)
-        figures = {"count": 1.0, "seconds": seconds, "saving": float(saving)}
-        if seconds > _MOST_SECONDS:
-            return Finding(f"rank {killed} was killed, and others lived on for {seconds:.0f} s: {codes}", figures)
-        committed, what = _committed(place / "work"), f"rank {killed} was killed, and resumed "
-        if [code for code in codes if code != 0]:  # else it came too late
-            figures["named"] = float(f"rank {killed} on {socket.gethostname()} was ended by SIGKILL" in _said(place))
-            _, codes = _await(self._start(place, fault))
-            begun = int((place / "begun_0").read_text())
-            if begun < committed:
-                return Finding(f"{what}they went on from iteration {begun}: {committed} was committed", figures)
-        if any(codes):
-            return Finding(f"{what}they ended with {codes}: {_said(place)[-400:]}", figures)
-        pairs = zip(self._whole, _outcomes(place), strict=True)
-        differing = [f"{part} of rank {rank}" for rank, pair in enumerate(pairs) if (part := first_difference(*pair))]
-        return Finding(f"{what}{differing[0]} is another" if differing else "", figures)
+        return killed, place, processes, saving
 
     def _run_whole(self) -> None:
         place = self._folder / "whole"
@@ -173,6 +180,15 @@ def _free_port() -> int:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
     return port
+
+
+def _wrong_end(killed: int, seconds: float, codes: list[int], said: str) -> str:
+    """Returns what is wrong with how ranks ended of which one was killed: it has to be soon, and it has to be named."""
+    if seconds > _MOST_SECONDS:
+        return f"others lived on for {seconds:.0f} s: {codes}"
+    named = f"rank {killed} on {socket.gethostname()} was ended by SIGKILL" in said
+    others = [code for rank, code in enumerate(codes) if rank != killed]
+    return f"nobody named it: {said[-400:]}" if any(others) and not named else ""
 
 
 def _await_save(work_dir: Path, into_it: float) -> bool:

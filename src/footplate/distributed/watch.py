@@ -203,7 +203,7 @@ class Watch(threading.Thread):
             self._judge(Verdict(*verdict))
 
     def _lost_hub(self) -> None:
-        if self._at_work and 0 in self._hosts:
+        if self._at_work and self.verdict is None and 0 in self._hosts:
             others = {rank: host for rank, host in self._hosts.items() if rank}
             death, words = Death(0, self._hosts[0], self._processes[0][0]), self._line.last_words
             if 0 in self._neighbours:

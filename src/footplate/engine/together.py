@@ -49,7 +49,7 @@ def name_run(runner: "Runner") -> None:
 
     def iteration() -> int | None:
         loop = vars(held() or object).get("train_loop")
-        return loop.iter + 1 if loop is not None and loop.in_progress else None
+        return min(loop.iter + 1, loop.max_iters) if loop is not None and loop.in_progress else None
 
     mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
 
