@@ -1,11 +1,13 @@
+import contextlib
 import os
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from footplate import Runner
+from footplate import Hook, Runner
 from footplate.checkpoint import find_latest, saving
 from footplate.engine.saving import RunSaver
 from footplate.errors import ArgumentError, CheckpointError
@@ -79,6 +81,29 @@ def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pyt
     with pytest.raises(CheckpointError, match="epoch_2.pth': No space left"):
         run(tmp_path, "stop")
     assert names(tmp_path) == ["epoch_1"]
+
+
+class UntilLost(Hook):
+    """Waits, in one iteration, until a save has failed."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        until = time.monotonic() + 20
+        while runner.iter == 3 and runner.saver.lost is None and time.monotonic() < until:
+            time.sleep(0.01)
+
+
+@pytest.mark.parametrize(("policy", "done"), [("stop", 4), ("warn", 20)])
+def test_training_stops_with_the_iteration_in_which_a_save_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, done: int
+) -> None:
+    """It does not train on until the next save comes."""
+    Disk(monkeypatch, 1)
+    hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 3}}
+    cfg = settings(tmp_path, default_hooks=hooks, train_cfg={"max_epochs": 5}, on_save_error=policy)
+    runner = Runner(**cfg, custom_hooks=[UntilLost()])
+    with pytest.raises(CheckpointError, match="iter_3.pth") if policy == "stop" else contextlib.nullcontext():
+        runner.train()
+    assert runner.iter == done
 
 
 def test_the_best_is_the_one_that_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
