@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.autograd.profiler import record_function
 
 import footplate
 from footplate import BaseModel, Hook, Runner
+from footplate.data import SampleLoader, default_collate
 from tests.support import settings
 
 _OWN = str(Path(footplate.__file__).parent)
@@ -97,15 +99,15 @@ class Frames:
             self.found[f"{Path(code.co_filename).stem}.{code.co_name}"] += 1
 
 
-# What was counted, and two more.
+# What was counted.
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
-        ({}, 40),
-        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 48),
-        ({"optim_wrapper": {"accumulative_counts": 2}}, 39),
-        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 43),
-        ({"custom_hooks": [{"type": "EMAHook"}]}, 60),
+        ({}, 39),
+        ({"optim_wrapper": {"clip_grad": {"max_norm": 1.0}}}, 47),
+        ({"optim_wrapper": {"accumulative_counts": 2}}, 37),
+        ({"optim_wrapper": {"type": "AmpOptimWrapper", "dtype": "bfloat16"}}, 42),
+        ({"custom_hooks": [{"type": "EMAHook"}]}, 55),
     ],
 )
 def test_calls_of_our_functions_in_an_iteration(tmp_path: Path, changes: dict[str, Any], bound: int) -> None:
@@ -131,7 +133,25 @@ def test_calls_of_our_functions_in_a_batch_of_a_validation(tmp_path: Path) -> No
     )
     runner.val()
     per_batch = sum(frames.found.values()) / 10
-    assert per_batch <= 21, sorted(frames.found.items(), key=lambda pair: -pair[1])
+    assert per_batch <= 19, sorted(frames.found.items(), key=lambda pair: -pair[1])
+
+
+def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch's own take a tenth of an iteration of a small model each, also where nobody takes a profile."""
+    entries: list[str] = []
+
+    def watch() -> None:
+        monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
+
+    samples = [(torch.zeros(4), 1)] * 80
+    quiet(
+        tmp_path,
+        iters=30,
+        custom_hooks=[At({10: watch, 20: monkeypatch.undo}), {"type": "EMAHook"}],
+        train_dataloader=SampleLoader(samples, batch_size=8, collate_fn=default_collate),
+        optim_wrapper={"clip_grad": {"max_norm": 1.0}},
+    ).train()
+    assert entries == []
 
 
 def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,12 +24,9 @@ def step_of(optimizer: Optimizer) -> Callable[..., Any]:
     """
     step: Any = optimizer.step
     around: Any = getattr(step, "__func__", None)
-    if getattr(around, "__code__", None) is not _AROUND or _is_watched(optimizer):
-        return step  # type: ignore[no-any-return]
-    return MethodType(around.__wrapped__, optimizer)
-
-
-def _is_watched(optimizer: Optimizer) -> bool:
     own = optimizer._optimizer_step_pre_hooks or optimizer._optimizer_step_post_hooks
     of_all = _global_optimizer_pre_hooks or _global_optimizer_post_hooks
-    return bool(own or of_all) or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    is_watched = own or of_all or torch.autograd._profiler_enabled()  # type: ignore[attr-defined]
+    if is_watched or getattr(around, "__code__", None) is not _AROUND:
+        return step  # type: ignore[no-any-return]
+    return MethodType(around.__wrapped__, optimizer)
