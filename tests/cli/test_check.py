@@ -126,6 +126,23 @@ def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert not (tiny.parent / "work").exists()
 
 
+def test_every_set_of_a_validation_is_tried_at_its_largest(tiny: Path, footplate: Command) -> None:
+    text = TINY.replace(
+        "test_dataloader = val_dataloader", "val_dataloader = dict(a=val_dataloader, b={**val_dataloader})"
+    )
+    text = (
+        text.replace("size=8", "size=6")
+        .replace("test_cfg = dict()\n", "")
+        .replace("test_evaluator = val_eval", "x = val_eval")
+    )
+    tiny.write_text(text.replace("val_cfg = dict()", "val_cfg = dict(loss=True)"))
+    code, text, errors = footplate("check", "tiny.py", "--work-dir", "work")
+    assert code == 0, errors
+    for line in ("val a data  6 samples, batches of 4", "val b data  6 samples, batches of 4"):
+        assert line in text
+    assert "metrics     a/accuracy, b/accuracy" in text
+
+
 def test_without_a_run_data_and_weights_are_not_touched(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("size=16", "size=0"))
     code, text, _ = footplate("check", "tiny.py", "--no-run")

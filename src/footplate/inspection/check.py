@@ -26,9 +26,12 @@ from footplate.distributed import (
 from footplate.distributed import watch as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
+from footplate.engine.evaluation_loops import loss_of
+from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config
 from footplate.errors import CheckpointError, FootplateError, located
+from footplate.evaluation import Evaluator
 from footplate.inspection.largest import Largest, largest_batch
 from footplate.inspection.topics.hooks import explain_hooks
 from footplate.inspection.topics.loops import explain_loops, loops_as_data
@@ -47,7 +50,7 @@ class Trial(NamedTuple):
         runner: The runner.
         seconds: Of the last training iteration, without waiting for data.
         waiting: The seconds it waited for data.
-        validating: The seconds of one batch of the validation, None where there is none.
+        validating: The seconds of a validation with all sets, None where there is none.
         metrics: The names of the metrics of one batch.
         largest: The largest batches of training and validation.
         memory: The most memory used, in MiB, of each process.
@@ -128,10 +131,13 @@ def _try(cfg: Config, folder: str) -> Trial:
         runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
         metrics: list[str] = []
         validating = None
-        if runner.val_loop is not None:
+        for each in _validation_sets(runner):
             watch.stage = "the validation", "model"
-            largest["val"] = largest_batch(runner.val_dataloader)
-            validating, metrics = _validate(runner, largest["val"].batch)
+            named = f"val {each.name}".rstrip()
+            largest[named] = largest_batch(each.dataloader)
+            seconds, found = _validate(runner, each.evaluator, largest[named].batch)
+            metrics += each.named(dict.fromkeys(found))
+            validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
     size = sum(each.numel() * each.element_size() for each in _tensors(runner))
     return Trial(
         runner=runner,
@@ -153,16 +159,28 @@ def _keep_no_errors() -> None:
         mine.path = ""
 
 
-def _validate(runner: Runner, batch: Any) -> tuple[float, list[str]]:
-    """Predicts on a batch twice, and returns the seconds of the second time and the names of its metrics."""
+def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
+    """The sets that the run validates with; a loop of the user's own has one."""
     loop: Any = runner.val_loop
-    evaluator = copy.deepcopy(loop.evaluator)
+    if loop is None:
+        return []
+    own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
+    found: Sequence[EvaluationSet] = getattr(loop, "sets", [own])
+    return found
+
+
+def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
+    """Goes through a batch twice as a validation does, and returns the seconds of the second time and its metrics."""
+    loop: Any = runner.val_loop
+    evaluator = copy.deepcopy(evaluator)
     runner.model.eval()
-    with torch.no_grad():
-        runner.model.val_step(batch)
+    for _ in range(2):
         begin = time.perf_counter()
-        samples = runner.model.val_step(batch)
-    seconds = time.perf_counter() - begin
+        with torch.no_grad(), torch.autocast(runner.device.type, enabled=getattr(loop, "fp16", False)):
+            samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
+            if getattr(loop, "loss", False):
+                loss_of(runner.model, batch)
+        seconds = time.perf_counter() - begin
     evaluator.process(data_samples=samples, data_batch=batch)
     with suppress(Exception):  # some metrics need more than one batch; the preflight has said so
         return seconds, list(evaluator.evaluate(len(samples)))
@@ -264,7 +282,7 @@ def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
         lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.words}")
     seconds = f"{trial.seconds:.3g} s an iteration, and {trial.waiting:.3g} s of waiting for data"
     if trial.validating is not None:
-        seconds += f", {trial.validating:.3g} s a validation batch"
+        seconds += f", {trial.validating:.3g} s a validation"
     lines.append(f"{'speed':<11} {seconds}")
     lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
     most = _each([f"{each} MiB" for each in trial.memory])
@@ -299,8 +317,7 @@ def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
     runner = trial.runner
     total = runner.max_iters * (trial.seconds + trial.waiting)
     if trial.validating is not None and loops["val"]:
-        batches = length_of(runner.val_dataloader) or 0
-        total += len(loops["val"].get("after", ())) * batches * trial.validating
+        total += len(loops["val"].get("after", ())) * trial.validating
     return total
 
 

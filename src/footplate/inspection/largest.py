@@ -28,10 +28,12 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Puts together the batch of the largest samples of a loader's data set.
+    """Puts together the batch of a loader's data set that takes the most memory.
 
-    Sizes are those that the data set tells (`height` and `width` of its records); where it tells none, some samples
-    are read. A loader over something else gives its first batch.
+    Samples are read, those that the data set tells to be large, high or wide first (`height` and `width` of its
+    records), others from all over it: what its transforms make of them decides. Where a batch is padded to its highest
+    and its widest sample, both are in it. A data set of which only a part was looked at may hold more as large as the
+    largest: the batch is full of it. A loader over something else gives its first batch.
 
     Raises:
         DataError: The loader gives nothing.
@@ -42,21 +44,39 @@ def largest_batch(loader: Any) -> Largest:
     batch_size = getattr(loader, "batch_size", None) or _of_sampler(loader)
     if not count or collate is None or not batch_size:
         return Largest(_first(loader), count or "unknown", "the first batch, since its data set has no length")
-    told = [(size, index) for index, size in enumerate(_told_sizes(dataset, count))]
+    told = list(_told_sizes(dataset, count))
+    read = [dataset[index] for index in _promising(told, count, batch_size)]
+    samples = _worst(read, batch_size, whole=bool(told) or len(read) == count)
+    return Largest(collate(samples), count, f"batches of {batch_size}, {_words(read, told)}")
+
+
+def _promising(told: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
+    """The samples to be read: the greatest by each measure of those that are told, and some of all."""
+    chosen: dict[int, None] = {}
+    measures = ([height * width for height, width in told], *zip(*told, strict=True)) if told else ()
+    for values in measures:  # areas, heights, widths
+        ordered = sorted(range(count), key=lambda index: (-values[index], index))
+        chosen.update(dict.fromkeys(ordered[: min(batch_size, _LOOKED_AT)]))
+    step = max(1, count // _LOOKED_AT)
+    chosen.update(dict.fromkeys(islice(range(0, count, step), max(_LOOKED_AT - len(chosen), 0))))
+    return list(chosen)
+
+
+def _worst(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
+    """The samples of the largest batch; `whole`: no other sample is known to be as large."""
+    ordered = sorted(read, key=_size, reverse=True)
+    extreme = [max(ordered, key=lambda each: _side(each, side)) for side in (-1, -2)]
+    samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
+    samples += [each for each in ordered if all(each is not other for other in samples)] if whole else []
+    return [*samples, *[ordered[0]] * batch_size][:batch_size]
+
+
+def _words(read: list[Any], told: list[tuple[int, int]]) -> str:
+    shape = _shape(max(read, key=_size))
     if told:
-        chosen = [index for _, index in sorted(told, reverse=True)[:batch_size]]
-        samples = [dataset[index] for index in chosen]
-        words = f"the largest by their recorded size, {_shape(samples[0])}"
-    else:
-        step = max(1, count // _LOOKED_AT)
-        read = [dataset[index] for index in islice(range(0, count, step), _LOOKED_AT)]
-        sizes = {_size(sample) for sample in read}
-        samples = sorted(read, key=_size, reverse=True)[:batch_size]
-        same = "all of one size" if len(sizes) == 1 else "of several sizes"
-        words = f"{len(read)} looked at, {same}, at most {_shape(samples[0])}"
-    while len(samples) < batch_size:
-        samples.append(samples[0])
-    return Largest(collate(samples), count, f"batches of {batch_size}, {words}")
+        return f"the largest by their recorded size, {shape}"
+    same = "all of one size" if len({_size(sample) for sample in read}) == 1 else "of several sizes"
+    return f"{len(read)} looked at, {same}, at most {shape}"
 
 
 def _of_sampler(loader: Any) -> int | None:
@@ -69,15 +89,20 @@ def _first(loader: Any) -> Any:
     raise DataError("the loader gives no batch")
 
 
-def _told_sizes(dataset: Any, count: int) -> Iterator[int]:
-    """Yields height times width of every record; nothing where they do not have both."""
+def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
+    """Yields height and width of every record; nothing where they do not have both."""
     if not hasattr(dataset, "get_data_info"):
         return
     for index in range(count):
         info = dataset.get_data_info(index)
         if not isinstance(info, dict) or "height" not in info or "width" not in info:
             return
-        yield int(info["height"]) * int(info["width"])
+        yield int(info["height"]), int(info["width"])
+
+
+def _side(sample: Any, side: int) -> int:
+    """The greatest height (-2) or width (-1) of a sample's tensors."""
+    return max((tensor.shape[side] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
 
 
 def _size(sample: Any) -> int:

@@ -158,7 +158,8 @@ def test_a_trial_whose_sweep_is_killed_ends_saved(tmp_path: Path) -> None:
     script = tmp_path / "killed.py"
     script.write_text(KILLED.format(folder=str(tmp_path)))
     root = str(Path(__file__).parents[3])
-    done = subprocess.run([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": root}, check=False)
+    found = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    done = subprocess.run([sys.executable, str(script)], cwd=root, env={**os.environ, "PYTHONPATH": found}, check=False)
     assert done.returncode == -signal.SIGKILL
     _wait_for(lambda: "resume goes on from there" in (tmp_path / "output.txt").read_text())
 
