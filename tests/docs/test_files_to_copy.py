@@ -1,0 +1,63 @@
+"""Files that the pages offer to be copied: for SLURM, tried with a stand-in for srun, and for Kubernetes."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+_DOCS = Path(__file__).parents[2] / "docs"
+_LANGUAGES = ["", ".zh"]
+# Those of sbatch that the page uses: https://slurm.schedmd.com/sbatch.html
+_OPTIONS = {"job-name", "nodes", "ntasks-per-node", "gpus-per-node", "cpus-per-task", "time", "signal", "requeue"}
+_OPTIONS |= {"open-mode"}
+
+
+def _block(page: str, language: str, begins: str) -> str:
+    blocks = re.findall(r"^```[^\n]*\n(.*?)^```$", (_DOCS / f"{page}{language}.md").read_text(), re.M | re.S)
+    (found,) = [each for each in blocks if each.startswith(begins)]
+    return str(found)
+
+
+@pytest.mark.parametrize("language", _LANGUAGES)
+@pytest.mark.parametrize(("code", "queued"), [(143, True), (0, False), (1, False), (137, False)])
+def test_a_job_that_was_told_to_stop_is_queued_again(tmp_path: Path, language: str, code: int, queued: bool) -> None:
+    (tmp_path / "train.sbatch").write_text(_block("slurm", language, "#!/bin/bash"))
+    for name, ends in (("srun", code), ("scontrol", 0)):
+        tool = tmp_path / name
+        tool.write_text(f'#!/bin/sh\necho {name} $SRUN_CPUS_PER_TASK "$@" >> said\nexit {ends}\n')
+        tool.chmod(0o755)
+    env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "SLURM_JOB_ID": "4711", "SLURM_CPUS_PER_TASK": "8"}
+    found = subprocess.run(["bash", "train.sbatch"], cwd=tmp_path, env=env, check=False)
+    assert found.returncode == code
+    said = (tmp_path / "said").read_text().splitlines()
+    assert said[0].startswith("srun 8 --kill-on-bad-exit=1 footplate train my_config.py --launcher slurm ")
+    assert said[1:] == (["scontrol 8 requeue 4711"] if queued else [])
+
+
+@pytest.mark.parametrize("language", _LANGUAGES)
+def test_options_of_the_job_are_those_of_sbatch(language: str) -> None:
+    lines = [line for line in _block("slurm", language, "#!/bin/bash").splitlines() if line.startswith("#SBATCH")]
+    found = [re.fullmatch(r"#SBATCH --([a-z-]+)(=\S+)?", line) for line in lines]
+    assert {each.group(1) for each in found if each} == _OPTIONS
+    assert None not in found
+
+
+@pytest.mark.parametrize("language", _LANGUAGES)
+def test_the_job_of_kubernetes_is_whole(language: str) -> None:
+    job: dict[str, Any] = yaml.safe_load(_block("kubernetes", language, "apiVersion"))
+    assert (job["apiVersion"], job["kind"]) == ("kubeflow.org/v1", "PyTorchJob")
+    pods = job["spec"]["pytorchReplicaSpecs"]
+    assert set(pods) == {"Master", "Worker"}
+    for pod in pods.values():
+        spec = pod["template"]["spec"]
+        (container,) = spec["containers"]
+        assert container["name"] == "pytorch"  # the one that the operator gives its variables
+        assert container["command"][0] == "torchrun"
+        assert {each["name"] for each in container["volumeMounts"]} == {each["name"] for each in spec["volumes"]}
+        waits = {each["name"]: each["value"] for each in container["env"]}["TORCH_ELASTIC_SHUTDOWN_TIMEOUT"]
+        assert int(waits) < spec["terminationGracePeriodSeconds"]
+        assert container["resources"]["limits"]["nvidia.com/gpu"] == int(job["spec"]["nprocPerNode"])
