@@ -1,5 +1,9 @@
 import argparse
 import os
+import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,3 +94,40 @@ def test_a_command_of_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_exit_codes_pass_through(tmp_path: Path, code: str, told: int) -> None:
     (tmp_path / "script.py").write_text(f"import os, sys\nif os.environ['RANK'] == '1':\n    {code}\n")
     assert launching._torchrun(2, 0, [str(tmp_path / "script.py")]) == told
+
+
+_HOOK = """
+import os, signal, time
+from footplate import HOOKS, Hook
+
+@HOOKS.register_module()
+class DieOnce(Hook):
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        time.sleep(0.02)
+        if (runner.rank, runner.iter, os.environ["TORCHELASTIC_RESTART_COUNT"]) == (1, 7, "0"):
+            os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(240)
+def test_a_restart_goes_on_and_a_signal_to_the_launcher_saves_once(tmp_path: Path) -> None:
+    (tmp_path / "my_hook.py").write_text(_HOOK)
+    text = TINY.replace('["tests.support"]', '["tests.support", "my_hook"]')
+    (tmp_path / "tiny.py").write_text(text.replace('dict(type="Witness")', 'dict(type="DieOnce")'))
+    words = ["train", "tiny.py", "--work-dir", "work", "--no-preflight", "--nproc", "2", "--max-restarts", "1"]
+    command = [sys.executable, "-m", "footplate", *words, "--set", "train_cfg.max_iters=100000"]
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    with open(tmp_path / "said", "w") as said:
+        process = subprocess.Popen(command, cwd=tmp_path, env=env, stdout=said, stderr=said)
+    until = time.monotonic() + 120
+    while not (tmp_path / "work/iter_12.pth").exists() and time.monotonic() < until and process.poll() is None:
+        time.sleep(0.1)
+    process.terminate()
+    assert process.wait(60) == 143
+    told = (tmp_path / "said").read_text()
+    assert f"error: rank 1 on {socket.gethostname()} was ended by SIGKILL near iteration 8\n" in told
+    assert told.count("restart 1 of 1 by torchrun: goes on from the last checkpoint") == 1
+    assert told.count("SIGTERM: stopped after iteration") == 1
+    assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
+    assert [each.name for each in tmp_path.glob("work/*/rank_*.log")] == ["rank_0.log"]  # of the first attempt
