@@ -49,13 +49,16 @@ class Fatal(Dataset[Any]):
 
 
 class Slow(Dataset[int]):
-    """Takes longer for its second sample than there is between two looks at the worker."""
+    """Takes its time for the second sample, by default longer than there is between two looks at the worker."""
+
+    def __init__(self, seconds: float = 2.3) -> None:
+        self.seconds = seconds
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, index: int) -> int:
-        time.sleep(2.3 * (index == 1))
+        time.sleep(self.seconds * (index == 1))
         return index
 
 
@@ -106,6 +109,24 @@ def test_workers_that_end_with_their_epoch_are_not_missed(persistent: bool) -> N
 def test_a_slow_sample_is_waited_for(workers: int) -> None:
     loader = SampleLoader(Slow(), batch_size=1, num_workers=workers, timeout=30)
     assert [int(batch) for batch in loader] == [0, 1, 2]
+
+
+def test_a_run_that_was_suspended_goes_on() -> None:
+    """Time in which it was stopped is none in which workers gave no answer."""
+
+    def work() -> None:
+        batches = list(SampleLoader(Slow(7.5), batch_size=1, num_workers=1, timeout=5))
+        os._exit(len(batches))
+
+    process = multiprocessing.get_context("fork").Process(target=work)
+    process.start()
+    assert process.pid is not None
+    time.sleep(0.5)
+    os.kill(process.pid, signal.SIGSTOP)
+    time.sleep(6.0)
+    os.kill(process.pid, signal.SIGCONT)
+    process.join()
+    assert process.exitcode == 3
 
 
 def test_workers_that_give_no_answer_are_named_with_their_samples() -> None:

@@ -111,7 +111,8 @@ class WatchedLoader(DataLoader[Any]):
     """A loader that sees within a second that a worker is gone, whatever it left with.
 
     Torch sees at once that one was killed or left with an error. That one left with 0 it sees only when it has waited
-    for the whole `timeout`; here it waits for a second, as often as that takes.
+    for the whole `timeout`; here it waits for a second, as often as that takes. Time in which this process was itself
+    stopped, Ctrl-Z or a job that was suspended, does not count.
 
     Args:
         dataset: As DataLoader takes it.
@@ -132,6 +133,7 @@ class WatchedLoader(DataLoader[Any]):
     def _await_each(self, batches: Iterator[Any]) -> Iterator[Any]:
         until = time.monotonic() + self.patience
         while True:
+            asked = time.monotonic()
             try:
                 batch = next(batches)
             except StopIteration:
@@ -139,6 +141,7 @@ class WatchedLoader(DataLoader[Any]):
             except RuntimeError as error:
                 if not _TIMEOUT.match(str(error)):
                     raise
+                until += max(0.0, time.monotonic() - asked - 2 * _LOOK)
                 if time.monotonic() >= until:
                     raise RuntimeError(f"DataLoader timed out after {self.patience:g} seconds") from error
             else:
