@@ -8,9 +8,10 @@ import torch
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError
+from footplate.inspection.plan import measuring
 from footplate.inspection.plan.measuring import measure
 from footplate.models import BaseModel
-from tests.support import loader, settings
+from tests.support import Points, loader, settings
 
 
 def config(folder: Path, **changes: Any) -> Config:
@@ -37,6 +38,25 @@ def test_times_are_those_of_the_parts(tmp_path: Path, monkeypatch: pytest.Monkey
     found = measure(config(tmp_path), steps=3)
     assert (found.forward, found.backward, found.update) == (1, 1, 1)
     assert (found.loading, found.spread) == (0.25, 0.0)
+
+
+@pytest.mark.parametrize("size", [40, 8])
+def test_reading_and_steps_take_turns(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    order: list[str] = []
+
+    def noted(word: str, function: Any) -> Any:
+        def call(*args: Any) -> Any:
+            order.append(word)
+            return function(*args)
+
+        return call
+
+    monkeypatch.setattr(Points, "__getitem__", noted("read", Points.__getitem__))
+    monkeypatch.setattr(measuring, "_step", noted("step", measuring._step))
+    sampler = {"type": "DefaultSampler", "shuffle": True}
+    measure(config(tmp_path, train_dataloader=loader(size, sampler=sampler)), steps=2)
+    several = min(size // 4, 5)
+    assert order == [*["read"] * 4, "step"] * several + ["step"] * (5 - several)  # few batches are used again
 
 
 def test_nothing_is_left_and_weights_move_on_trial_only(tmp_path: Path) -> None:

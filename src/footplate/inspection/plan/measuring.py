@@ -6,7 +6,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from itertools import islice
+from itertools import cycle, islice
 from typing import Any, NamedTuple
 
 import torch
@@ -37,12 +37,14 @@ def measure(cfg: Config, *, steps: int = 20) -> Parts:
     check_count("--steps", steps, least=2)
     with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
         runner = _runner_of(cfg, folder)
-        read = list(_read(runner, steps + _WARM_UP))
+        read, timed = [], []
+        for each in _read(runner, steps + _WARM_UP):  # in turns, as in training, where each finds the other's caches
+            read.append(each)
+            timed.append(_step(runner, each.batch))
         loading = statistics.median(each.seconds for each in read)
-        timed = [_step(runner, each.batch) for each in read][_WARM_UP:]
         checkpoint, write_speed = _saved(runner, folder)
         activations = _kept_bytes(runner, read[0].batch)
-        return _parts(runner, timed, _workers(cfg), loading, (checkpoint, write_speed), activations)
+        return _parts(runner, timed[_WARM_UP:], _workers(cfg), loading, (checkpoint, write_speed), activations)
 
 
 class _Read(NamedTuple):
@@ -74,7 +76,7 @@ def _runner_of(cfg: Config, folder: str) -> Runner:
 
 
 def _read(runner: Runner, number: int) -> Iterator[_Read]:
-    """Yields batches, read in this process, with the seconds of each; few ones are used again."""
+    """Yields batches, each when it is asked for and read in this process, with its seconds; few are used again."""
     read: list[_Read] = []
     stream = iter(batches(runner.train_dataloader))
     for _ in range(number):
@@ -83,9 +85,10 @@ def _read(runner: Runner, number: int) -> Iterator[_Read]:
         if batch is None:
             break
         read.append(_Read(batch, time.perf_counter() - begin))
+        yield read[-1]
     if not read:
         raise DataError("the training loader gives no batch to measure with", key="train_dataloader")
-    yield from islice((each for _ in range(number) for each in read), number)
+    yield from islice(cycle(read), number - len(read))
 
 
 def _step(runner: Runner, batch: Any) -> _Timed:
