@@ -1,6 +1,6 @@
 """What an average of the weights costs beside torch's AveragedModel with its multi-tensor update; both are equal.
 
-    python benchmarks/averaging.py [--rounds N]
+    python -m benchmarks.averaging [--rounds N]
 
 161 parameter tensors as in a ResNet-50, of two widths: narrow, where the update is mostly Python, and wide, where it
 is mostly arithmetic. Both sides run in turns, round by round, on one thread; the ratio is that of the medians.
@@ -15,10 +15,10 @@ from collections.abc import Callable
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from optim import Net
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from benchmarks.optim import Net
 from footplate.models import ExponentialMovingAverage
 
 MOMENTUM = 0.0002

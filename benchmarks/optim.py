@@ -1,6 +1,6 @@
 """The optimizer's side of a step, beside plain PyTorch and the reference engine; and the reference's figures.
 
-    python benchmarks/optim.py [--rounds N] [--versus PYTHON] [--vectors]
+    python -m benchmarks.optim [--rounds N] [--versus PYTHON] [--vectors]
 
 161 parameter tensors as in a ResNet-50, but narrow, without weight decay on normalization layers: the best loop by hand
 merges them into two groups. All sides run in turns, round by round, on one thread. `--versus` names the Python of an
@@ -27,7 +27,9 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+
+from benchmarks.engines.models import ManyTensors
 
 VECTORS = Path(__file__).parent.parent / "tests" / "data" / "vectors"
 ITERATIONS = 20
@@ -39,21 +41,15 @@ SECTION: dict[str, Any] = {
 SCHEDULE: dict[str, Any] = {"type": "PolyLR", "power": 0.9, "by_epoch": False, "begin": 0, "end": 1_000_000}
 
 
-class Net(nn.Module):
-    """53 convolutions, 53 normalization layers and a classifier: 161 parameter tensors."""
+class Net(ManyTensors):
+    """161 parameter tensors, always the same at first, and a loss of their own."""
 
     def __init__(self, width: int = 16) -> None:
-        super().__init__()
         torch.manual_seed(0)
-        self.convs = nn.ModuleList(nn.Conv2d(width, width, 1, bias=False) for _ in range(53))
-        self.norms = nn.ModuleList(nn.BatchNorm2d(width) for _ in range(53))
-        self.head = nn.Linear(width, 10)
+        super().__init__(width)
 
     def forward(self, images: Tensor) -> Tensor:
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            images = images + torch.relu(norm(conv(images)))
-        scores: Tensor = self.head(images.mean((2, 3)))
-        return scores.square().mean()
+        return super().forward(images).square().mean()
 
 
 def by_hand() -> Callable[[], None]:
@@ -136,8 +132,8 @@ def compare(rounds: int, versus: str | None) -> None:
     for name, made in (("plain loop, merged by hand", by_hand()), ("footplate", ours())):
         sides[name] = lambda step=made: timed(step)  # type: ignore[misc]
     if versus:
-        command = [versus, __file__, "--serve"]
-        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        command, root = [versus, "-m", "benchmarks.optim", "--serve"], Path(__file__).parent.parent
+        other = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=root)
 
         def ask() -> float:
             assert other.stdin
