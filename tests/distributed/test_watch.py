@@ -150,6 +150,22 @@ def test_an_error_is_told_and_the_verdict_comes_back(
     assert capfd.readouterr().err == "error: rank 1 on a failed\n"
 
 
+def test_an_error_is_where_its_cause_came(other: Other) -> None:
+    def read() -> None:
+        raise OSError("gone")
+
+    def name() -> None:
+        try:
+            read()
+        except OSError as error:
+            raise ValueError("a sample cannot be read") from error
+
+    mine = Watch(other.line, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, ""))
+    with pytest.raises(ValueError, match="sample") as caught:
+        name()
+    assert mine._place_of(caught.value).phase == "read"
+
+
 def _nap() -> int:
     time.sleep(60)
     return 0

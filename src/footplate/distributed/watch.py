@@ -166,7 +166,11 @@ class Watch(threading.Thread):
             self._line.send("seen", place=list(self._here))
 
     def _place_of(self, error: BaseException) -> Place:
-        phase, waits, line = self._look([*walk_tb(error.__traceback__)])
+        stack, behind = [*walk_tb(error.__traceback__)], error.__cause__
+        while behind is not None:  # where it came from: who names it may stand far above
+            stack += walk_tb(behind.__traceback__)
+            behind = behind.__cause__
+        phase, waits, line = self._look(stack)
         waited = time.monotonic() - self._since
         return Place(self.rank, self.host, phase, self.iteration(), waits, waited, line)
 
