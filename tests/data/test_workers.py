@@ -2,6 +2,7 @@ import multiprocessing
 import os
 import select
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, naming_lost_workers
-from footplate.data.workers import WorkerStart
+from footplate.data.workers import WorkerStart, _Watching
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
@@ -109,6 +110,20 @@ def test_workers_that_end_with_their_epoch_are_not_missed(persistent: bool) -> N
 def test_a_slow_sample_is_waited_for(workers: int) -> None:
     loader = SampleLoader(Slow(), batch_size=1, num_workers=workers, timeout=30)
     assert [int(batch) for batch in loader] == [0, 1, 2]
+
+
+def test_workers_that_stay_come_to_the_end_of_a_pass_that_was_left() -> None:
+    loader = SampleLoader(Slow(), batch_size=1, num_workers=1, timeout=30, persistent_workers=True)
+    assert int(next(iter(loader))) == 0  # the worker is at the next one, which takes longer than between two looks
+    assert [int(batch) for batch in loader] == [0, 1, 2]
+
+
+def test_a_thread_that_pinned_memory_and_is_gone_is_not_waited_for() -> None:
+    waiting = object.__new__(_Watching)
+    vars(waiting).update(_timeout=0, _pin_memory=True, _pin_memory_thread=threading.Thread(), _shutdown=True)
+    vars(waiting).update(_try_get_data=lambda seconds: (False, None))
+    with pytest.raises(RuntimeError, match="Pin memory thread exited unexpectedly"):
+        waiting._get_data()
 
 
 def test_a_run_that_was_suspended_goes_on() -> None:

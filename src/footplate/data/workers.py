@@ -1,6 +1,7 @@
 """Worker processes: what they do with signals, that they are there, and which sample one that died was at."""
 
 import contextlib
+import math
 import multiprocessing
 import os
 import re
@@ -16,6 +17,7 @@ from typing import Any
 
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import worker as torch_worker
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from footplate.errors import DataError
 
@@ -111,42 +113,29 @@ class WatchedLoader(DataLoader[Any]):
     """A loader that sees within a second that a worker is gone, whatever it left with.
 
     Torch sees at once that one was killed or left with an error. That one left with 0 it sees only when it has waited
-    for the whole `timeout`; here it waits for a second, as often as that takes. Time in which this process was itself
-    stopped, Ctrl-Z or a job that was suspended, does not count.
-
-    Args:
-        dataset: As DataLoader takes it.
-        num_workers: How many there are.
-        timeout: The seconds in which workers have to give a batch, 0 without an end.
-        options: Further arguments of DataLoader.
+    for the whole `timeout`; here it looks each second. Time in which this process was itself stopped, Ctrl-Z or a job
+    that was suspended, does not count.
     """
 
-    def __init__(self, dataset: Any, *, num_workers: int = 0, timeout: float = 0, **options: Any) -> None:
-        self.patience = timeout or float("inf")
-        look = min(_LOOK, self.patience) if num_workers else timeout
-        super().__init__(dataset, num_workers=num_workers, timeout=look, **options)
+    def _get_iterator(self) -> Any:
+        return _Watching(self) if self.num_workers else super()._get_iterator()
 
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        found = super().__iter__()
-        return self._await_each(found) if self.num_workers else found
 
-    def _await_each(self, batches: Iterator[Any]) -> Iterator[Any]:
-        until = time.monotonic() + self.patience
+class _Watching(_MultiProcessingDataLoaderIter):
+    """Torch's own pass over a loader, but for how it waits: for a batch, or for workers that a pass before kept."""
+
+    def _get_data(self) -> Any:
+        until = time.monotonic() + (self._timeout or math.inf)
         while True:
             asked = time.monotonic()
-            try:
-                batch = next(batches)
-            except StopIteration:
-                return
-            except RuntimeError as error:
-                if not _TIMEOUT.match(str(error)):
-                    raise
-                until += max(0.0, time.monotonic() - asked - 2 * _LOOK)
-                if time.monotonic() >= until:
-                    raise RuntimeError(f"DataLoader timed out after {self.patience:g} seconds") from error
-            else:
-                yield batch
-                until = time.monotonic() + self.patience
+            is_there, data = self._try_get_data(min(_LOOK, self._timeout or _LOOK))  # type: ignore[no-untyped-call]
+            if is_there:
+                return data
+            if self._pin_memory and not self._pin_memory_thread.is_alive():
+                raise RuntimeError("Pin memory thread exited unexpectedly")
+            until += max(0.0, time.monotonic() - asked - 2 * _LOOK)
+            if time.monotonic() >= until:
+                raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ EARLIER = "on_signal_earlier.pth"
 # Where samples are read, or workers waited for: no further, since random generators are exchanged around it.
 _READING = (
     ("footplate.data.reading", "_read"),
-    ("footplate.data.workers", "_await_each"),
+    ("footplate.data.workers", "_get_data"),
     ("torch.utils.data.dataloader", "_get_data"),
 )
 # Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
