@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch._subclasses import FakeTensorMode
 from torch.utils.data import Dataset
 
-from footplate.data import SampleLoader
+from footplate.data import SampleLoader, packing
 from footplate.data.collate import pseudo_collate
 from footplate.data.packing import PackedBatch, SharedPieces, _give_back, take_once
 from footplate.errors import DataError
@@ -94,6 +95,29 @@ def test_of_a_part_of_a_tensor_no_more_than_the_part_is_sent(value: Tensor) -> N
     assert packed._memory.numel() == 128
 
 
+@pytest.mark.filterwarnings("ignore:The PyTorch API of nested tensors")
+def test_tensors_of_unequal_shapes_in_one_go_as_torch_sends_them() -> None:
+    value = torch.nested.nested_tensor([torch.ones(2), torch.zeros(3)])
+    found = PackedBatch.of({"value": value}).unpack({})["value"]
+    assert [each.tolist() for each in found.unbind()] == [[1, 1], [0, 0, 0]]
+
+
+def test_batches_lie_where_the_processor_is_whatever_the_default_device() -> None:
+    with torch.device("meta"):
+        found = PackedBatch.of([torch.ones(2, device="cpu"), torch.empty(0, device="cpu")]).unpack({})
+    assert [each.device.type for each in found] == ["cpu", "cpu"]
+
+
+def test_memory_that_is_full_is_not_taken_for_what_cannot_be_pickled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(size: int) -> Tensor:
+        raise RuntimeError("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)")
+
+    monkeypatch.setattr(packing, "_shared", full)
+    with pytest.raises(DataError, match="^the batch of samples 0, 1 cannot go from a worker.*No space left") as caught:
+        list(SampleLoader(Tensors(), batch_size=2, num_workers=1, collate_fn=pseudo_collate, timeout=60))
+    assert caught.value.notes[0].startswith("shared memory (/dev/shm) is full")
+
+
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")
 @pytest.mark.parametrize("value", [torch.eye(3).to_sparse(), torch.ones(2, requires_grad=True)])
 def test_what_is_more_than_numbers_goes_as_torch_sends_it(value: Tensor) -> None:
@@ -164,6 +188,14 @@ def test_memory_is_sent_once_and_filled_again_when_its_batch_is_gone() -> None:
     assert (sent, len(known), int(second.sum())) == ([True, True, True, False], 3, 100)
 
 
+def test_memory_is_given_back_while_torch_fakes_tensors() -> None:
+    pieces = SharedPieces(0)
+    found = PackedBatch.of(torch.ones(4), pieces.take).unpack({})
+    with FakeTensorMode():
+        del found
+    assert PackedBatch.of(torch.ones(4), pieces.take)._memory is None  # what the main process knows is filled again
+
+
 def test_a_larger_batch_gets_larger_memory() -> None:
     pieces, known = SharedPieces(0), dict[object, Tensor]()
     for size in (10, 1000, 10, 1100):
@@ -198,7 +230,7 @@ def test_workers_that_stay_begin_each_pass_with_new_memory() -> None:
 
 
 def test_only_who_took_a_batch_gives_its_memory_back() -> None:
-    memory = take_once(0).memory
+    memory = take_once(0).memory.numpy()
     memory[0] = 1
     _give_back(memory, os.getpid() + 1)  # as in a worker that was forked while the batch was in use
     assert memory[0] == 1

@@ -123,7 +123,7 @@ class PackedBatch:
         bytes_of_it = memory.numpy()
         if self._name is not None:
             known[self._name] = memory
-            finalize(bytes_of_it, _give_back, memory, os.getpid()).atexit = False
+            finalize(bytes_of_it, _give_back, memory.numpy(), os.getpid()).atexit = False
         return pickle.loads(self._content, buffers=_parts(bytes_of_it, self._places))
 
     def pin_memory(self) -> "PackedBatch":
@@ -161,7 +161,7 @@ def blamed(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
 
 def _is_plain(value: Tensor) -> bool:
     """Tells whether a tensor is nothing but its numbers, in the memory of the processor."""
-    dense = value.layout is torch.strided and value.device.type == "cpu"
+    dense = value.layout is torch.strided and not value.is_nested and value.device.type == "cpu"
     return dense and not value.is_quantized and not value.requires_grad
 
 
@@ -174,17 +174,18 @@ def _span(value: Tensor) -> int:
 
 def _tensor(numbers: memoryview, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
     if not numbers.nbytes:
-        return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype)
+        return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
     return torch.frombuffer(numbers, dtype=dtype).as_strided(tuple(shape), tuple(stride))
 
 
 def _shared(size: int) -> Tensor:
-    memory = torch.empty(_HEADER + size, dtype=torch.uint8)
+    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # whatever the default device is
     memory[0] = _UNKNOWN
     return memory.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
 
 
-def _give_back(memory: Tensor, process: int) -> None:
+def _give_back(memory: Any, process: int) -> None:
+    """Marks the memory, past torch: a tensor may be gone while torch traces or fakes what is done to tensors."""
     if os.getpid() == process:  # not in a worker that was forked while the batch was in use
         memory[0] = _KNOWN
 

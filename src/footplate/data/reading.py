@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import re
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,6 +17,9 @@ from footplate.errors import DataError, FootplateError
 # A data set that leaves is one that cannot be read; Ctrl-C in the main process is the user's own.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
 _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # torch's worker would end without a word
+_NO_MEMORY = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # as torch says it
+_NO_ROOM = "shared memory (/dev/shm) is full, or too many files are open: fewer workers or a lower prefetch_factor help"
+_NOT_PICKLABLE = "what a worker reads has to be picklable; num_workers=0 reads in the main process"
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -142,11 +146,8 @@ def _batch_error(indices: Sequence[Any], error: BaseException) -> DataError:
 def _unsendable(indices: Sequence[Any], error: Exception) -> ReadFailure:
     shown = ", ".join(map(str, indices[:8])) + (" ..." if len(indices) > 8 else "")
     which = f"sample {shown}" if len(indices) == 1 else f"the batch of samples {shown}"
-    told = DataError(
-        f"{which} cannot go from a worker to the main process: {_summary(error)}",
-        notes=["what a worker reads has to be picklable; num_workers=0 reads in the main process"],
-    )
-    return _failure(told, error)
+    told = f"{which} cannot go from a worker to the main process: {_summary(error)}"
+    return _failure(DataError(told, notes=[_NO_ROOM if _NO_MEMORY.match(str(error)) else _NOT_PICKLABLE]), error)
 
 
 def _summary(error: BaseException) -> str:
