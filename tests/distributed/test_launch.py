@@ -1,11 +1,29 @@
+import datetime
+import os
+import socket
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+import torch
 import torch.distributed as dist
 
-from footplate.distributed import initialize, is_distributed
-from footplate.errors import ArgumentError
+from footplate.distributed import initialize, is_distributed, launch
+from footplate.distributed.launch import timeout_of
+from footplate.distributed.launchers import Seat
+from footplate.errors import ArgumentError, RankError
+
+
+@pytest.fixture
+def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The environment of a first rank whose second one does not come."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    names = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for name, value in names.items():
+        monkeypatch.setenv(name, value)
+    return names
 
 
 def test_without_a_launcher_the_process_stays_alone() -> None:
@@ -33,3 +51,97 @@ def again() -> tuple[int, str]:
 
 def test_joining_twice_is_joining_once(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, again) == [(2, "gloo")] * 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "message", "key", "near"),
+    [
+        ({"bakend": "gloo"}, "dist_cfg has no 'bakend'", "bakend", "backend"),
+        ({"timeout": "1h"}, "a timeout is a number of seconds", "timeout", None),
+        ({"timeout": 0}, "a timeout is a number of seconds", "timeout", None),
+        ({"timeout": True}, "a timeout is a number of seconds", "timeout", None),
+        ({"port": 70000}, "a port is a number from 1 to 65535", "port", None),
+        ({"init_backend": "deepspeed"}, "processes are joined by torch alone", "init_backend", None),
+    ],
+)
+def test_settings_that_make_no_sense_are_named(
+    settings: dict[str, Any], message: str, key: str, near: str | None
+) -> None:
+    with pytest.raises(ArgumentError, match=message) as caught:
+        initialize("none", settings)
+    assert (caught.value.key, caught.value.suggestion) == (f"env_cfg.dist_cfg.{key}", near)
+
+
+@pytest.mark.parametrize(
+    ("settings", "seconds"),
+    [(None, None), ({}, None), ({"timeout": 30}, 30.0), ({"timeout": datetime.timedelta(minutes=2)}, 120.0)],
+)
+def test_how_long_a_collective_may_wait(settings: dict[str, Any] | None, seconds: float | None) -> None:
+    assert timeout_of(settings) == seconds
+
+
+def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> None:
+    with pytest.raises(RankError, match="rank 0 on .* did not meet the 2 ranks at 127.0.0.1:") as caught:
+        initialize("pytorch", {"timeout": 1})
+    assert len(str(caught.value).splitlines()) <= 5
+    assert not is_distributed()
+
+
+@pytest.mark.parametrize(
+    ("there", "wanted", "backend"),
+    [
+        (False, None, "gloo"),
+        (False, "nccl", "gloo"),
+        (False, "cpu:gloo,cuda:nccl", "gloo"),
+        (False, "mpi", "mpi"),
+        (True, None, "cpu:gloo,cuda:nccl"),
+        (True, "nccl", "cpu:gloo,cuda:nccl"),
+        (True, "gloo", "gloo"),
+    ],
+)
+def test_the_backend_is_that_of_the_devices(
+    monkeypatch: pytest.MonkeyPatch, there: bool, wanted: str | None, backend: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+    assert launch._choose_backend(wanted) == backend
+
+
+@pytest.mark.parametrize(
+    ("local_rank", "devices", "launcher", "backend", "device"),
+    [
+        (1, 4, "pytorch", "cuda:nccl", 1),
+        (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process its own alone
+        (3, 2, "slurm", "cuda:nccl", None),
+        (2, 2, "pytorch", "cuda:nccl", None),
+        (2, 2, "pytorch", "gloo", 0),
+    ],
+)
+def test_each_process_has_a_device_of_its_own(
+    monkeypatch: pytest.MonkeyPatch, local_rank: int, devices: int, launcher: str, backend: str, device: int | None
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    seat = Seat(5, 8, local_rank, "here", 29500)
+    if device is not None:
+        assert launch._choose_device(seat, backend, launcher) == device
+        return
+    with pytest.raises(ArgumentError, match="rank 5 on .* has no device of its own") as caught:
+        launch._choose_device(seat, backend, launcher)
+    assert f"local rank {local_rank}, devices: {devices}" in str(caught.value)
+
+
+def test_rank_and_device_are_set_before_anything_is_joined(
+    monkeypatch: pytest.MonkeyPatch, first_of_two: dict[str, str]
+) -> None:
+    done: list[Any] = []
+
+    def join(*given: Any, **settings: Any) -> Any:
+        done.append(("joined", os.environ["RANK"], given[0]))
+        raise RuntimeError("nobody is there")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("device", device)))
+    monkeypatch.setattr(launch, "rendezvous", join)
+    with pytest.raises(RankError, match="did not meet"):
+        initialize("pytorch")
+    assert done == [("device", 1), ("joined", "0", "env://")]
