@@ -1,3 +1,4 @@
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,6 +103,36 @@ def test_other_settings_may_cure_it(tiny: Path, footplate: Command) -> None:
     stopped(tiny, footplate)
     code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture", "--set", "+model.at=99")
     assert (code, out.splitlines()[-1]) == (1, "all is finite in iteration 7: the failure did not come again")
+
+
+def test_a_replay_begins_with_the_weights_that_the_run_began_with(tiny: Path, footplate: Command) -> None:
+    def first_iteration(stopped_at: int) -> str:
+        return footplate("replay", f"work/nonfinite_iter_{stopped_at}.capture", "--iteration", 1)[1].partition("\n")[2]
+
+    stopped(tiny, footplate)
+    shutil.copy("work/iter_4.pth", "start.pth")
+    stopped(tiny, footplate, *NO_SAVES)
+    plain = first_iteration(7)
+    stopped(tiny, footplate, *NO_SAVES, f"+load_from={tiny.parent / 'start.pth'}")  # it counts its steps in a buffer
+    held = load_checkpoint("work/nonfinite_iter_3.capture")
+    assert (held["capture"]["origin"], held["capture"]["load_from"]) == (None, str(tiny.parent / "start.pth"))
+    assert first_iteration(3) != plain
+    held["capture"]["load_from"] = None
+    save_checkpoint(held, "work/nonfinite_iter_3.capture")
+    assert first_iteration(3) == plain
+
+
+def test_a_replay_takes_as_many_threads_as_the_run(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    held, before = load_checkpoint("work/nonfinite_iter_7.capture"), torch.get_num_threads()
+    held["capture"]["threads"] = before + 1
+    save_checkpoint(held, "work/nonfinite_iter_7.capture")
+    try:
+        code, out, _ = footplate("replay", "work/nonfinite_iter_7.capture")
+        assert torch.get_num_threads() == before + 1
+    finally:
+        torch.set_num_threads(before)
+    assert (code, "not as in the run" in out) == (0, False)
 
 
 def test_another_place_is_named(tiny: Path, footplate: Command) -> None:
