@@ -87,7 +87,8 @@ class LiveText:
         if self._resized_before is not None:
             signal.signal(_RESIZED, self._resized_before)
         for name, stream in self._streams:
-            setattr(sys, name, stream)
+            if isinstance(getattr(sys, name), _Above):
+                setattr(sys, name, stream)
         self._streams.clear()
         self._put(lambda: self._drawn("\n") + _SHOW_CURSOR)
 

@@ -1,5 +1,6 @@
 """How a sweep and the processes of its trials end together."""
 
+import math
 import os
 import signal
 import threading
@@ -15,6 +16,7 @@ from footplate.engine.signals import Requests
 from footplate.records.urgent import say_at_once
 
 _UNTIL_BOTH_KNOW = 0.3  # seconds in which an interrupt of the terminal has reached a trial, if it has reached the sweep
+_ONE_WISH = 0.5  # seconds in which an interrupt that comes again is the same wish, sent to a process and to its group
 _ONCE_MORE = ": trials finish their iterations and save; once more leaves at once"
 
 
@@ -29,6 +31,7 @@ class Leash:
         self.gone = False
         self._held: dict[BaseProcess, Connection] = {}
         self._silent = False
+        self._asked_at = math.inf
 
     @contextmanager
     def answering_interrupts(self) -> Iterator[None]:
@@ -79,6 +82,9 @@ class Leash:
             self._held.pop(process, None)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
+        if self.gone and time.monotonic() - self._asked_at <= _ONE_WISH:
+            return
+        self._asked_at = min(self._asked_at, time.monotonic())
         again, self.gone = self.gone, True
         words = " again: leaving at once, nothing more is saved" if again else _ONCE_MORE
         if self._held:
@@ -103,6 +109,7 @@ class Interrupts:
     def __init__(self, held: Connection) -> None:
         self._held = held
         self._here = False
+        self._asked_at = math.inf
         self.run: Requests | None = None  # what the training's own handlers note
 
     @property
@@ -131,10 +138,11 @@ class Interrupts:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if self._here:
+        if not self._here:
+            self._here, self._asked_at = True, time.monotonic()
+            raise KeyboardInterrupt
+        if time.monotonic() - self._asked_at > _ONE_WISH:
             os._exit(128 + number)
-        self._here = True
-        raise KeyboardInterrupt
 
     def _follow(self) -> None:
         """Interrupts the process when the sweep lets go of it, unless the terminal has: it interrupts both."""
