@@ -1,9 +1,10 @@
-"""Tries the writers against their real libraries: writes, reads back, resumes; prints a table.
+"""Tries the writers, and the first generation's loggers, against the real libraries: writes, reads back, resumes.
 
     python scripts/writers.py [WRITER ...]
 
 Each library of writers.txt gets an environment of its own below .writers/, since they do not agree on their
-dependencies; torch and the rest come from the environment that runs this. What is installed already is kept.
+dependencies; torch and the rest come from the environment that runs this. What is installed already is kept. At the
+end stands a table.
 """
 
 import re
@@ -15,7 +16,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-TESTS = "tests/records/writers/test_read_back.py"
+TESTS = ("tests/records/writers/test_read_back.py", "tests/legacy/test_loggers_read_back.py")
 
 
 def wanted(names: list[str]) -> list[tuple[str, str]]:
@@ -51,7 +52,7 @@ def main(names: list[str]) -> int:
         begin = time.monotonic()
         python = environment(kind, pin)
         installed = time.monotonic()
-        command = [python, "-m", "pytest", TESTS, "-q", "-k", kind, "-p", "no:cacheprovider"]
+        command = [str(python), "-m", "pytest", *TESTS, "-q", "-k", kind, "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
         counts = re.findall(r"\d+ (?:passed|failed|skipped|errors?)", done.stdout)
         # Nothing may be skipped: the library is there.

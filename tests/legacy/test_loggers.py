@@ -116,7 +116,15 @@ TWINS: list[tuple[dict[str, Any], dict[str, Any]]] = [
         {"type": "ClearMLLoggerHook", "init_kwargs": {"project_name": "p"}},
         {"type": "ClearMLVisBackend", "init_kwargs": {"project_name": "p"}},
     ),
-    ({"type": "DvcliveLoggerHook"}, {"type": "DVCLiveVisBackend"}),
+    (
+        {"type": "MMClsWandbHook", "init_kwargs": {"project": "p"}, "with_step": False},
+        {"type": "WandbVisBackend", "init_kwargs": {"project": "p"}},
+    ),
+    ({"type": "DvcliveLoggerHook", "by_epoch": False}, {"type": "DVCLiveVisBackend"}),
+    (
+        {"type": "DvcliveLoggerHook", "path": "live", "report": "md", "ignore_last": False},
+        {"type": "DVCLiveVisBackend", "init_kwargs": {"dir": "live", "report": "md"}},
+    ),
 ]
 
 
@@ -128,12 +136,34 @@ def test_a_loggers_arguments_arrive_at_the_writer_that_takes_its_place(hook: Any
     inspect.signature(VISBACKENDS.get(backend["type"])).bind(**arguments)
 
 
-def test_an_argument_that_no_writer_takes_is_named() -> None:
-    hook = {"type": "WandbLoggerHook", "log_artifact": False}
+@pytest.mark.parametrize(
+    ("hook", "says"),
+    [
+        ({"type": "WandbLoggerHook", "log_artifact": False}, "WandbVisBackend has nothing for log_artifact=False"),
+        (
+            {"type": "MMDetWandbHook", "log_checkpoint": True, "num_eval_images": 100},
+            "WandbVisBackend has nothing for log_checkpoint=True, num_eval_images=100",
+        ),
+        ({"type": "DvcliveLoggerHook", "model_file": "m"}, "DVCLiveVisBackend has nothing for model_file='m'"),
+        ({"type": "SegmindLoggerHook"}, "SegmindLoggerHook has no counterpart and was left out"),
+    ],
+    ids=lambda value: value["type"] if isinstance(value, dict) else "",
+)
+def test_what_no_writer_takes_is_named(hook: dict[str, Any], says: str) -> None:
     found = translate_sections(first("", log_config={"interval": 5, "hooks": [hook]})).notes
-    assert [note.text for note in found if note.kind is Kind.WARNING] == [
-        "WandbVisBackend has nothing for log_artifact=False"
-    ]
+    assert [note.text for note in found if note.kind is Kind.WARNING] == [says]
+
+
+def test_metrics_of_an_epoch_have_the_iteration_after_which_they_were_measured(tmp_path: Path) -> None:
+    class ByIteration(KeepingLoggerHook):
+        def get_step(self, runner: Any) -> int:
+            return self.get_iter(runner)
+
+    hook = ByIteration(interval=2)
+    cfg = first(tmp_path, custom_hooks=[hook], evaluation={"interval": 1, "metric": "accuracy"})
+    Runner.from_cfg(cfg).train()
+    assert [step for step, tags in hook.kept if "val/accuracy" in tags] == [4, 8, 12]
+    assert [step for step, tags in hook.kept if "train/loss" in tags] == [2, 4, 6, 8, 10, 12]
 
 
 def test_the_text_logger_writes_lines(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

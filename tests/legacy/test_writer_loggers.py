@@ -106,6 +106,7 @@ def test_tensorboard_as_of_old(tmp_path: Path) -> None:
             "DVCLiveVisBackend",
             {"init_kwargs": {"report": "md"}},
         ),
+        ("DvcliveLoggerHook", {"path": "live"}, "DVCLiveVisBackend", {"init_kwargs": {"dir": "live"}}),
     ],
 )
 def test_what_is_passed_on(kind: str, settings: dict[str, Any], backend: str, passed: dict[str, Any]) -> None:

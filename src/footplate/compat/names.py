@@ -263,10 +263,40 @@ SECOND_GENERATION: dict[str, Names] = {
     },
 }
 
+
+def _task(
+    package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
+) -> dict[str, Names]:
+    """The names that a code base of the second generation has for what a task of ours has."""
+    parts = {"evaluation": evaluation, "structures": structures, "visualization": visualization, "engine.hooks": hooks}
+    return {
+        f"{package}.engine": _from(task, hooks),
+        f"{package}.evaluation.metrics": _from(task, evaluation),
+        **{f"{package}.{part}": _from(task, name) for part, name in parts.items()},
+    }
+
+
 CODE_BASES: dict[str, Names] = {
     **_code_base("mmseg", "SEGMENTORS"),
     **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
     **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
+    **_task(
+        "mmseg",
+        "footplate.tasks.segmentation",
+        structures="SegDataSample",
+        hooks="SegVisualizationHook",
+        evaluation="IoUMetric",
+        visualization="SegLocalVisualizer",
+    ),
+    **_task(
+        "mmdet",
+        "footplate.tasks.detection",
+        structures="DetDataSample",
+        hooks="DetVisualizationHook",
+        evaluation="CocoMetric",
+        visualization="DetLocalVisualizer",
+    ),
+    "mmselfsup.structures": _from("footplate.tasks.selfsup", "SelfSupDataSample"),
 }
 
 NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}

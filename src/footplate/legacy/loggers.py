@@ -80,9 +80,9 @@ class LoggerHook(Hook):
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
         """Returns the number of the iteration, from 1, in its epoch or in the run."""
-        if runner.mode == "val" and not self.by_epoch:
-            return int(runner.iter)  # an evaluation comes when the iteration is counted
-        return int((runner.inner_iter if self.by_epoch and inner_iter else runner.iter) + 1)
+        if self.by_epoch and inner_iter:
+            return int(runner.inner_iter + 1)
+        return int(runner.iter + (runner.mode == "train"))  # a validation comes when the iteration is counted
 
     def get_step(self, runner: Any) -> int:
         """Returns the step to write scalars with."""

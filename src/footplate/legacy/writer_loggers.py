@@ -34,13 +34,14 @@ class WriterLoggerHook(LoggerHook):
         self._guard = GuardedWriters(self._writers)
 
     def before_run(self, runner: Any) -> None:
-        """Makes the writer; the library starts with the first scalar."""
+        """Makes the writer, and hands it the config."""
         super().before_run(runner)
         if is_main_process():
             self._writers[self.backend] = VISBACKENDS.build(
                 {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
             )
             self._guard.load_state_dict(self._state)
+            self._guard.tell("add_config", runner.cfg)
 
     def folder(self, runner: Any) -> str:
         """Returns where the writer writes."""
@@ -163,7 +164,8 @@ class DvcliveLoggerHook(WriterLoggerHook):
     Args:
         model_file: Without effect: checkpoints hold the model.
         interval: As of LoggerHook, and so are `ignore_last`, `reset_flag` and `by_epoch`.
-        live: Arguments of DVCLive's `Live`.
+        path: The folder, another word for `dir`.
+        live: Arguments of DVCLive's `Live`: `dir`, `report` ...
     """
 
     backend = "DVCLiveVisBackend"
@@ -175,8 +177,10 @@ class DvcliveLoggerHook(WriterLoggerHook):
         ignore_last: bool = True,
         reset_flag: bool = False,
         by_epoch: bool = True,
+        path: str | None = None,
         **live: Any,
     ) -> None:
+        live = {**live, "dir": path} if path is not None else live
         super().__init__(
             {"init_kwargs": live}, interval=interval, ignore_last=ignore_last, reset_flag=reset_flag, by_epoch=by_epoch
         )

@@ -2,10 +2,12 @@
 
 import os
 from collections.abc import Iterable, Sequence
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
 from footplate.errors import check_count
+from footplate.storage import read_bytes
 from footplate.structures import BaseDataElement
 from footplate.tasks.pictures import picture_of
 from footplate.visualization import Visualizer
@@ -22,11 +24,15 @@ class BaseVisualizationHook(Hook):
         interval: How many batches lie between two that are drawn.
         show: Also show the pictures on the screen.
         wait_time: For how many seconds at least.
+        backend_args: Accepted for configs that set it; a URL says where a file lies.
+        file_client_args: The same.
         max_samples: The most pictures of one batch; None draws all.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
     """
+
+    _set_visualizer: Visualizer | None = None
 
     def __init__(
         self,
@@ -35,6 +41,8 @@ class BaseVisualizationHook(Hook):
         show: bool = False,
         wait_time: float = 0.0,
         *,
+        backend_args: dict[str, Any] | None = None,
+        file_client_args: dict[str, Any] | None = None,
         max_samples: int | None = None,
     ) -> None:
         self.draw = draw
@@ -45,7 +53,16 @@ class BaseVisualizationHook(Hook):
 
     @property
     def _visualizer(self) -> Visualizer:
-        return Visualizer.get_current_instance()
+        return self._set_visualizer or Visualizer.get_current_instance()
+
+    @_visualizer.setter
+    def _visualizer(self, visualizer: Visualizer) -> None:  # as hooks that are derived from the field's do
+        self._set_visualizer = visualizer
+
+    @property
+    def file_client(self) -> Any:
+        """What hooks that are derived from the field's read files with: `file_client.get(path)` gives the bytes."""
+        return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
         """Yields the predictions of a batch that are worth a picture, with their places; a hook may leave some out."""

@@ -65,11 +65,11 @@ def read_wandb(folder: Path) -> Found:
     from wandb.proto import wandb_internal_pb2  # type: ignore[import-not-found, unused-ignore]
 
     found = Found(config={})
-    for path in sorted(folder.glob("wandb/offline-run-*/run-*.wandb")):
+    for path in sorted(folder.rglob("wandb/offline-run-*/run-*.wandb")):
         for record in _wandb_records(path, wandb_internal_pb2.Record):
             if record.HasField("run"):
                 found.runs.add(record.run.run_id)
-            for item in record.config.update:
+            for item in [*record.run.config.update, *record.config.update]:  # told to `init`, and later
                 found.config[item.key] = json.loads(item.value_json)
             values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             _keep_wandb(found, {key: json.loads(value) for key, value in values.items()}, path.parent / "files")
@@ -90,10 +90,12 @@ def _keep_wandb(found: Found, values: dict[str, Any], files: Path) -> None:
     if "step" not in values:
         return
     step = int(values["step"])
-    for name in [key.removesuffix("/_type") for key in values if key.endswith("/_type")]:
+    pictures = [key.removesuffix("/_type") for key in values if key.endswith("/_type")]
+    for name in pictures:
         found.pictures[name, step] = _pixels(files / values[f"{name}/path"])
     for name, value in values.items():
-        if not name.startswith("_") and name != "step" and isinstance(value, (int, float)) and "/" not in name:
+        of_a_picture = name.rpartition("/")[0] in pictures
+        if not name.startswith("_") and name != "step" and isinstance(value, (int, float)) and not of_a_picture:
             found.add(name, step, value)
 
 
@@ -149,11 +151,34 @@ def read_swanlab(folder: Path) -> Found:
             record.ParseFromString(data)
             if record.HasField("start"):
                 found.runs.add(record.start.id)
-            elif record.HasField("scalar"):
+            elif record.HasField("scalar") and not record.scalar.key.startswith("__swanlab__."):  # of the machine
                 found.add(record.scalar.key, record.scalar.step, record.scalar.value.number)
             elif record.HasField("media"):
                 picture = path.parent / "media/image" / record.media.value.items[0].filename
                 found.pictures[record.media.key, record.media.step] = _pixels(picture)
+    return found
+
+
+def read_swanlab_board(folder: Path) -> Found:
+    """Reads what `swanlab watch` shows of local runs: its SQLite file, and the lines of each of their metrics."""
+    found = Found(runs=read_swanlab(folder).runs)
+    with sqlite3.connect(folder / "runs.swanlab") as store:
+        rows = store.execute(
+            "select experiment.run_id, tag.name, tag.folder, tag.type from tag "
+            "join experiment on tag.experiment_id = experiment.id order by experiment.id, tag.id"
+        ).fetchall()
+    store.close()
+    for run, name, place, kind in rows:
+        config = yaml.safe_load((folder / run / "files/config.yaml").read_text())
+        found.config = {key: entry["value"] for key, entry in config.items()}
+        lines = [json.loads(line) for each in (folder / run / "logs" / place).glob("*.log") for line in each.open()]
+        for line in lines:
+            if name.startswith("__swanlab__."):  # of the machine
+                continue
+            if kind == "image":
+                found.pictures[name, line["index"]] = _pixels(folder / run / "media" / place / line["data"][0])
+            else:
+                found.add(name, line["index"], line["data"])
     return found
 
 
@@ -192,6 +217,7 @@ def read_trackio(folder: Path) -> Found:
     return found
 
 
+# By writer; behind it, where the library has several, the mode.
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,
@@ -199,6 +225,7 @@ READERS: dict[str, Callable[[Path], Found]] = {
     "MLflowVisBackend": read_mlflow,
     "ClearMLVisBackend": read_clearml,
     "SwanlabVisBackend": read_swanlab,
+    "SwanlabVisBackend local": read_swanlab_board,
     "DVCLiveVisBackend": read_dvclive,
     "TrackioVisBackend": read_trackio,
 }

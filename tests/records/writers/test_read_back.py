@@ -1,9 +1,6 @@
 """Every writer against its real library: what was written is read back. Without a library its rows are skipped."""
 
-import importlib.util
 import logging
-import os
-import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS
+from tests.records.writers.seclusion import needed, seclusion
 from tests.records.writers.stores import READERS, Found
 from tests.support import settings
 
@@ -26,56 +24,26 @@ PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
 CONFIG = Config(
     {"lr": 0.5, "model": {"type": "Net", "depths": [1, 2]}, "many": {f"key{number}": number for number in range(150)}}
 )
-LIBRARIES = {
-    "LocalVisBackend": "json",
-    "TensorboardVisBackend": "tensorboard",
-    "WandbVisBackend": "wandb",
-    "MLflowVisBackend": "mlflow",
-    "ClearMLVisBackend": "clearml",
-    "SwanlabVisBackend": "swanlab",
-    "DVCLiveVisBackend": "dvclive",
-    "TrackioVisBackend": "trackio",
-}
 
 
 @pytest.fixture(params=READERS)
 def kind(request: pytest.FixtureRequest) -> str:
-    name = str(request.param)
-    if importlib.util.find_spec(LIBRARIES[name]) is None:
-        pytest.skip(f"{LIBRARIES[name]} is not installed here: `make writers` runs this with it")
-    return name
+    return needed(str(request.param))
 
 
 @pytest.fixture(autouse=True)
 def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No login, no server, no network, nothing in the current folder: whoever needs one of them fails the test."""
-    here = tmp_path / "here"
-    here.mkdir()
-    monkeypatch.chdir(here)
-    for name in [
-        key for key in os.environ if key.startswith(("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_"))
-    ]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path / "clearml"))
-    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
-    asked: list[str] = []
-
-    def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
-        asked.append(str(host))
-        raise socket.gaierror("no network in this test")
-
-    monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    yield
-    assert list(here.iterdir()) == []
-    assert [host for host in asked if host not in ("localhost", "127.0.0.1", "::1", "None")] == []
+    with seclusion(tmp_path, monkeypatch):
+        yield
 
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
+    """Returns the section of a writer; what stands behind its name is its library's mode."""
+    kind, _, mode = kind.partition(" ")
     cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
     if kind == "TrackioVisBackend":
         cfg["init_kwargs"] = {"project": folder.name}
-    return cfg
+    return {**cfg, "init_kwargs": {"mode": mode}} if mode else cfg
 
 
 def check_config(kind: str, found: Found) -> None:

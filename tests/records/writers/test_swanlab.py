@@ -1,9 +1,11 @@
 import logging
+import sys
 from pathlib import Path
 
 import pytest
 
 from footplate import Config
+from footplate.errors import MissingExtraError
 from footplate.registry import VISBACKENDS
 from tests.records.writers.fakes import PICTURE, Library, put_in_place
 
@@ -12,6 +14,7 @@ from tests.records.writers.fakes import PICTURE, Library, put_in_place
 def library(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Library:
     found = Library()
     put_in_place(found, "swanlab", monkeypatch)
+    put_in_place(found, "swanboard", monkeypatch)
     monkeypatch.setenv("SWANLAB_SAVE_DIR", str(tmp_path / "home"))
     for name in ("SWANLAB_MODE", "SWANLAB_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -63,3 +66,16 @@ def test_a_resumed_run_names_the_one_it_continues(library: Library, tmp_path: Pa
     writer.add_scalar("loss", 1.0, 1)
     assert library.told[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": "mine"})
     assert writer.state_dict() == {"id": "abc"}
+
+
+@pytest.mark.parametrize("said_by", ["config", "environment"])
+def test_the_mode_local_needs_the_dashboard(library: Library, monkeypatch: pytest.MonkeyPatch, said_by: str) -> None:
+    monkeypatch.setitem(sys.modules, "swanboard", None)
+    cfg: dict[str, object] = {"type": "SwanlabVisBackend"}
+    if said_by == "environment":
+        monkeypatch.setenv("SWANLAB_MODE", "local")
+    else:
+        cfg["init_kwargs"] = {"mode": "local"}
+    with pytest.raises(MissingExtraError, match="in the mode 'local' needs the package 'swanboard'") as caught:
+        VISBACKENDS.build(cfg)
+    assert caught.value.notes == ("pip install 'footplate[swanlab]'",)

@@ -13,6 +13,7 @@ _TEXT_LOGGERS = ("TextLoggerHook",)
 _WRITERS = {
     "TensorboardLoggerHook": "TensorboardVisBackend",
     "WandbLoggerHook": "WandbVisBackend",
+    "MMClsWandbHook": "WandbVisBackend",
     "MMDetWandbHook": "WandbVisBackend",
     "MMSegWandbHook": "WandbVisBackend",
     "MlflowLoggerHook": "MLflowVisBackend",
@@ -29,7 +30,7 @@ _WRITER_WORDS = {
 }
 _LOGGER_WORDS = ("ignore_last", "interval_exp_name", "out_dir", "out_suffix", "keep_local")
 _LOG_CONFIG_KEYS = ("interval", "hooks")
-_HARMLESS_LOGGER_WORDS = ("interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args")
+_HARMLESS_LOGGER_WORDS = ("interval", "by_epoch", "reset_flag", "ignore_last", "file_client_args", "with_step")
 
 
 def _checkpoints(draft: Draft) -> None:
@@ -115,15 +116,25 @@ def _writer(
         draft.append("custom_hooks", section(own, hook), "log_config")
         draft.became(key, f"the custom hook {kind}{_hint(str(kind), [*_WRITERS, *_TEXT_LOGGERS, *_GONE_WRITERS])}")
         return
-    words = _WRITER_WORDS[_WRITERS[str(kind)]]
-    backend = {"type": _WRITERS[str(kind)]}
-    backend.update({new: hook[old] for old, new in words.items() if hook.get(old) is not None})
+    backend, left = _backend(hook)
     backends.append(section(backend, hook))
-    left = _left(hook, (*words, *_HARMLESS_LOGGER_WORDS))
     if left:
         draft.warn(key, f"{backend['type']} has nothing for {left}")
     if hook.get("interval", interval) != interval:
         draft.warn(f"{key}.interval", f"all writers write at the interval of the log, {interval}")
+
+
+def _backend(hook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
+    """Returns the writer that takes the place of a logger, and what it has nothing for."""
+    backend: dict[str, Any] = {"type": _WRITERS[hook["type"]]}
+    words = _WRITER_WORDS[backend["type"]]
+    backend.update({new: hook[old] for old, new in words.items() if hook.get(old) is not None})
+    if backend["type"] != "DVCLiveVisBackend":
+        return backend, _left(hook, (*words, *_HARMLESS_LOGGER_WORDS))
+    # That logger hands everything else on to the library, whose `dir` was once called `path`.
+    own = ("type", "model_file", *_HARMLESS_LOGGER_WORDS)
+    live = {"dir" if word == "path" else word: value for word, value in hook.items() if word not in own}
+    return {**backend, **({"init_kwargs": live} if live else {})}, _left(hook, set(hook) - {"model_file"})
 
 
 def _left(hook: Mapping[str, Any], known: Container[str]) -> str:

@@ -2,10 +2,11 @@
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from footplate.records.writers.tracker import LoggingTracker
+from footplate.records.writers.tracker import LoggingTracker, import_library
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
@@ -22,10 +23,15 @@ class SwanlabVisBackend(LoggingTracker):
         init_kwargs: Arguments of `swanlab.init`: `project`, `name`, `mode="local"` ...
 
     Raises:
-        MissingExtraError: The package swanlab is not installed.
+        MissingExtraError: The package swanlab is not installed, or for the mode "local" its dashboard.
     """
 
     package = "swanlab"
+
+    def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
+        super().__init__(save_dir, init_kwargs)
+        if (self._init_kwargs.get("mode") or os.environ.get("SWANLAB_MODE")) == "local":
+            import_library("swanboard", extra=self.package, why=f"{type(self).__name__} in the mode 'local'")
 
     def _start(self) -> Any:
         settings = {**self._mode(), **self._init_kwargs}

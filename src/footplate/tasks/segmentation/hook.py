@@ -13,6 +13,8 @@ class SegVisualizationHook(BaseVisualizationHook):
         interval: How many batches lie between two that are drawn.
         show: Also show the pictures on the screen.
         wait_time: For how many seconds at least.
+        backend_args: Accepted for configs that set it; a URL says where a file lies.
+        file_client_args: The same.
         max_samples: The most pictures of one batch; None draws all.
 
     Raises:

@@ -1,0 +1,54 @@
+"""What tests of real libraries have around them: the library, and nothing else."""
+
+import importlib.util
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIBRARIES = {
+    "LocalVisBackend": "json",
+    "TensorboardVisBackend": "tensorboard",
+    "WandbVisBackend": "wandb",
+    "MLflowVisBackend": "mlflow",
+    "ClearMLVisBackend": "clearml",
+    "SwanlabVisBackend": "swanlab",
+    "DVCLiveVisBackend": "dvclive",
+    "TrackioVisBackend": "trackio",
+}
+_OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DVCLIVE_")
+
+
+def needed(kind: str) -> str:
+    """Returns the writer's name, or skips the test where its library is not installed."""
+    library = LIBRARIES[kind.partition(" ")[0]]
+    if importlib.util.find_spec(library) is None:
+        pytest.skip(f"{library} is not installed here: `make writers` runs this with it")
+    return kind
+
+
+@contextmanager
+def seclusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No login, no server, no network, nothing in the current folder: whoever needs one of them fails the test."""
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    for name in [key for key in os.environ if key.startswith(_OF_LIBRARIES)]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("CLEARML_CACHE_DIR", str(tmp_path / "clearml"))
+    monkeypatch.setenv("TRACKIO_DIR", str(tmp_path / "trackio"))
+    asked: list[str] = []
+
+    def refuse(host: Any, *args: Any, **kwargs: Any) -> Any:
+        asked.append(str(host))
+        raise socket.gaierror("no network in this test")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    yield
+    assert list(here.iterdir()) == []
+    assert [host for host in asked if host not in ("localhost", "127.0.0.1", "::1", "None")] == []
