@@ -175,6 +175,7 @@ def test_who_does_not_answer_is_named(meeting: Meeting) -> None:
         b"[]\n",
         b'{"kind": "failed"}\n',
         b'{"kind": "hello", "rank": 1, "token": "?"}\n',
+        b'{"kind": "hello", "rank": 1, "token": "\\u00fc\\ud800"}\n',
         b"\xff\n",
     ],
 )

@@ -86,12 +86,15 @@ class Hub(threading.Thread):
         for message in messages:
             if rank is not None:
                 getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
-            elif message.get("kind") == "hello" and hmac.compare_digest(str(message.get("token")), self._token):
+            elif message.get("kind") == "hello" and self._is_known(message.get("token")):
                 rank = self._welcome(line, **{name: message[name] for name in _OF_HELLO})
             else:
                 self._selector.unregister(line)
                 line.close()
                 return
+
+    def _is_known(self, token: Any) -> bool:
+        return hmac.compare_digest(str(token).encode(errors="replace"), self._token.encode())
 
     def _welcome(self, line: Line, rank: int, host: str, process: int, began: str) -> int:
         self._selector.modify(line, selectors.EVENT_READ, rank)
