@@ -113,6 +113,48 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
         }
 
 
+class Normed(BaseModel):
+    """Layers with noise, and with statistics of batches."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [torch.nn.Linear(4, 8), torch.nn.BatchNorm1d(8), torch.nn.Dropout(0.2), torch.nn.Linear(8, 2)]
+        self.layers = torch.nn.Sequential(*layers)
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
+        scores = self.layers(inputs)
+        if mode == "loss":
+            return {"loss": torch.nn.functional.cross_entropy(scores, labels)}
+        return list(zip(scores.argmax(1), labels, strict=True))
+
+
+KINDS: list[dict[str, Any]] = [
+    {"begin_epoch": 2, "update_buffers": True},
+    {"ema_type": "StochasticWeightAverage", "begin_epoch": 3, "interval": 2},
+    {"ema_type": "StochasticWeightAverage", "start_iters": 5, "update_buffers": True},
+    {"ema_type": "MomentumAnnealingEMA", "gamma": 3, "momentum": 0.01, "begin_epoch": 2},
+    {"ema_type": "MomentumAnnealingEMA", "gamma": 3, "momentum": 0.01, "begin_iter": 6, "interval": 3},
+    {"ema_type": "WarmUpEMA", "warm_up": 3, "momentum": 0.01, "begin_epoch": 1},
+]
+
+
+@pytest.mark.parametrize("ema", KINDS)
+def test_every_kind_of_average_is_resumed_bit_by_bit(tmp_path: Path, ema: dict[str, Any]) -> None:
+    def train(name: str, **changes: Any) -> dict[str, torch.Tensor]:
+        cfg = settings(tmp_path / name, model=Normed(), custom_hooks=[{"type": "EMAHook", **ema}], **changes)
+        cfg["default_hooks"] = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 1}}
+        Runner(**cfg).train()
+        saved = load_checkpoint(str(tmp_path / name / "iter_12.pth"))
+        kept = ("state_dict", "ema_state_dict")
+        return {f"{part} {key}": value for part in kept for key, value in saved[part].items()}
+
+    whole = train("whole")
+    assert not torch.equal(whole["state_dict layers.0.weight"], whole["ema_state_dict module.layers.0.weight"])
+    for stop in (4, 5, 7, 8, 11):
+        resumed = train(f"from{stop}", resume=True, load_from=str(tmp_path / f"whole/iter_{stop}.pth"))
+        assert [key for key, value in whole.items() if not torch.equal(value, resumed[key])] == []
+
+
 def test_a_test_sees_the_averages_of_the_checkpoint(tmp_path: Path) -> None:
     run(tmp_path)
     cfg = settings(tmp_path / "test", model=Counter(), load_from=str(tmp_path / "work/epoch_3.pth"))
