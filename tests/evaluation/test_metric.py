@@ -140,8 +140,10 @@ def test_processes_together_see_every_sample_once_and_in_order(world: int, tmp_p
 def test_predictions_are_dumped(tmp_path: Path) -> None:
     path = tmp_path / "found.pkl"
     metric = DumpResults(str(path))
-    metric.process(None, [{"scores": torch.tensor([1.0])}])
-    metric.process(None, [{"scores": torch.tensor([2.0])}])
+    batch = torch.tensor([1.0, 2.0])
+    for each in batch:
+        metric.process(None, [{"scores": each[None]}])
+    batch.zero_()
     assert metric.evaluate(2) == {}
     assert [each["scores"].item() for each in pickle.loads(path.read_bytes())] == [1.0, 2.0]
     with pytest.raises(ArgumentError, match="as a pickle"):

@@ -1,5 +1,6 @@
 """The base class of metrics."""
 
+import copy
 import pickle
 import sys
 from abc import ABC, abstractmethod
@@ -171,8 +172,8 @@ class DumpResults(BaseMetric[Any]):
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps the predictions, in main memory."""
-        self.results.extend(_on_cpu(list(data_samples)))
+        """Keeps copies of the predictions, in main memory: what came with the batch would keep all of it there."""
+        self.results.extend(copy.deepcopy(_on_cpu(list(data_samples))))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the file."""
