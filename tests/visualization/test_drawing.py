@@ -102,6 +102,17 @@ def test_colors_repeat_where_there_are_fewer_than_things() -> None:
     assert [image[at, at].tolist() for at in (2, 7, 12)] == [RED, [0, 0, 255], RED]
 
 
+def test_key_points_that_are_sure_are_drawn_and_linked() -> None:
+    cat = [[2, 2, 0.9], [12, 2, 0.8], [12, 12, 0.1]]
+    dog = [[2, 14, 1.0], [np.nan, 8, 1.0], [8, 14, 1.0]]
+    drawn = black().draw_keypoints([cat, dog], ["red", "blue"], 1, links=[(0, 1), (1, 2), (0, 2)]).get_image()
+    assert [drawn[2, 2].tolist(), drawn[2, 12].tolist(), drawn[2, 7].tolist()] == [RED] * 3
+    assert drawn[12, 12].tolist() == drawn[7, 12].tolist() == [0, 0, 0]
+    assert [drawn[14, 2].tolist(), drawn[14, 5].tolist()] == [[0, 0, 255]] * 2
+    one = black().draw_keypoints(np.array(cat)[:, :2], "red", 1).get_image()
+    assert [one[12, 12].tolist(), one[2, 7].tolist()] == [RED, [0, 0, 0]]
+
+
 @pytest.mark.parametrize(
     ("alignment", "columns"),
     [("left", slice(32, 64)), ("right", slice(0, 33)), ("center", slice(10, 54))],

@@ -85,6 +85,34 @@ class Drawing:
 
         return self._paint(paint)
 
+    def draw_keypoints(
+        self,
+        keypoints: Any,
+        colors: Any = "g",
+        sizes: float = 2,
+        links: Sequence[tuple[int, int]] = (),
+        score_thr: float = 0.3,
+    ) -> Self:
+        """Draws the key points of things ``(N, K, 2)``, or ``(N, K, 3)`` with how sure or visible each is.
+
+        Args:
+            keypoints: x and y, and where there is a third value only those points that have `score_thr` or more.
+            colors: One colour, or one for each thing.
+            sizes: The radius of a point, in pixels.
+            links: Pairs of numbers of points that a line connects where both are drawn.
+            score_thr: The least third value.
+        """
+        things = as_array(keypoints).astype(float)
+        things = things[None] if things.ndim == 2 else things
+        for points, color in zip(things, _one_each(colors, len(things)), strict=True):
+            seen = np.isfinite(points).all(axis=1)
+            if points.shape[1] > 2:
+                seen &= points[:, 2] >= score_thr
+            ends = np.array([pair for pair in links if seen[list(pair)].all()], dtype=int).reshape(-1, 2)
+            self.draw_lines(points[ends, 0], points[ends, 1], colors=color, line_widths=max(1, sizes / 2))
+            self.draw_points(points[seen, :2], colors=color, sizes=sizes)
+        return self
+
     def draw_bboxes(
         self,
         bboxes: Any,

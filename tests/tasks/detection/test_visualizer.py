@@ -50,6 +50,16 @@ def test_image_truth_and_prediction_stand_side_by_side() -> None:
     assert (truth[180, 60:190] == 90).all()
 
 
+def test_key_points_are_linked_as_the_data_set_says() -> None:
+    drawing = visualizer()
+    drawing.dataset_meta = {**META, "skeleton_links": [(0, 1)]}
+    found = sample(img_shape=(640, 320))
+    found.gt_instances.keypoints = torch.tensor([[[100, 240, 2.0], [180, 240, 2.0], [100, 500, 0.0]]])
+    truth = panels(drawing.render(grey(), found))[1]
+    assert [truth[120, 100].tolist(), truth[120, 140].tolist(), truth[120, 180].tolist()] == [list(RED)] * 3
+    assert truth[250, 100].tolist() == [90] * 3
+
+
 @pytest.mark.parametrize(("arguments", "count"), [({"draw_gt": False}, 2), ({"draw_pred": False}, 2), ({}, 3)])
 def test_what_is_not_wanted_is_left_out(arguments: Any, count: int) -> None:
     assert len(panels(visualizer().render(grey(), sample(), **arguments))) == count

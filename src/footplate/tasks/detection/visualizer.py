@@ -20,7 +20,10 @@ _SMALLEST = 320  # pixels of the longer side, so that what is written at boxes c
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(Visualizer):
-    """Draws the boxes, classes and masks of a DetDataSample over its picture; small pictures are enlarged.
+    """Draws boxes, classes, masks and key points of a DetDataSample over its picture; small pictures are enlarged.
+
+    Key points are `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``; `skeleton_links` of the data set's
+    `metainfo` connects them.
 
     Args:
         name: The name by which `get_instance` finds it.
@@ -137,6 +140,9 @@ class DetLocalVisualizer(Visualizer):
             self.draw_binary_masks(_enlarged_masks(as_array(instances.masks), (width, height)), colors, self.alpha)
         boxes = as_array(instances.bboxes) * factor
         self.draw_bboxes(boxes, edge_colors=colors, line_widths=self.line_width)
+        if "keypoints" in instances:
+            points = as_array(instances.keypoints) * [*factor[:2], 1][: instances.keypoints.shape[-1]]
+            self.draw_keypoints(points, colors, self.line_width + 1, self.dataset_meta.get("skeleton_links", ()))
         scores = as_array(instances.scores).tolist() if "scores" in instances else [None] * len(labels)
         for box, label, score, color in zip(boxes, labels, scores, colors, strict=True):
             text = self._name_of(label) if score is None else f"{self._name_of(label)} {score:.2f}"
