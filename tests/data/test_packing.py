@@ -36,7 +36,7 @@ class Tensors(Dataset[Any]):
         return 8
 
     def __getitem__(self, index: int) -> Any:
-        return {"picture": torch.full((3, 4, 4), index), "marks": np.arange(index)}
+        return {"picture": torch.full((3, 40, 40), index), "marks": np.arange(index)}
 
 
 def first_of_each(samples: list[Any]) -> Iterator[Any]:
@@ -164,7 +164,7 @@ def test_workers_and_the_main_process_give_the_same_batches() -> None:
         ]
 
     assert numbers(2) == numbers(0)
-    assert numbers(0)[1] == [(3 * 48, [0, 1, 2]), (4 * 48, [0, 1, 2, 3]), (5 * 48, [0, 1, 2, 3, 4])]
+    assert numbers(0)[1] == [(3 * 4800, [0, 1, 2]), (4 * 4800, [0, 1, 2, 3]), (5 * 4800, [0, 1, 2, 3, 4])]
 
 
 def test_memory_is_sent_once_and_filled_again_when_its_batch_is_gone() -> None:
@@ -194,6 +194,18 @@ def test_memory_is_given_back_while_torch_fakes_tensors() -> None:
     with FakeTensorMode():
         del found
     assert PackedBatch.of(torch.ones(4), pieces.take)._memory is None  # what the main process knows is filled again
+
+
+def test_who_keeps_a_small_part_does_not_keep_the_batch() -> None:
+    pieces, known = SharedPieces(0), dict[object, Tensor]()
+    batch = {"picture": torch.ones(100), "label": torch.tensor([3, 4]), "size": np.array([5, 6]), "none": torch.ones(0)}
+    found = PackedBatch.of(batch, pieces.take, small=16).unpack(known)
+    place = found["picture"].data_ptr()
+    kept = [found[key] for key in ("label", "size", "none")]
+    del found
+    assert PackedBatch.of(torch.zeros(100), pieces.take, small=16).unpack(known).data_ptr() == place
+    kept[0][0], kept[1][0] = 7, 8
+    assert [each.tolist() for each in kept] == [[7, 4], [8, 6], []]
 
 
 def test_a_larger_batch_gets_larger_memory() -> None:

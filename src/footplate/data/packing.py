@@ -1,4 +1,4 @@
-"""Batches on their way from a worker to the main process: all their numbers in one piece of shared memory."""
+"""Batches on their way from a worker to the main process: their numbers in one piece of shared memory."""
 
 import io
 import os
@@ -90,20 +90,28 @@ class PackedBatch:
         self._content, self._places, self._name, self._memory = content, places, name, memory
 
     @classmethod
-    def of(cls, batch: Any, take: Callable[[int], Piece] = take_once) -> "PackedBatch":
+    def of(cls, batch: Any, take: Callable[[int], Piece] = take_once, *, small: int = 0) -> "PackedBatch":
         """Packs a batch.
 
         Args:
             batch: Anything that can be pickled.
             take: Gives memory for so many bytes.
+            small: Up to so many bytes a tensor or array goes with the pickle: who keeps a label does not keep the
+                pictures beside it.
 
         Raises:
             Exception: Whatever a class raises that cannot be pickled.
         """
-        numbers: list[pickle.PickleBuffer] = []
+        raw: list[memoryview] = []
+
+        def stays(numbers: pickle.PickleBuffer) -> bool:
+            found = numbers.raw()
+            if found.nbytes > small:
+                raw.append(found)
+            return found.nbytes <= small
+
         content = io.BytesIO()
-        _Pickler(content, pickle.HIGHEST_PROTOCOL, True, numbers.append).dump(batch)
-        raw = [each.raw() for each in numbers]
+        _Pickler(content, pickle.HIGHEST_PROTOCOL, True, stays).dump(batch)
         places, size = [], _HEADER
         for each in raw:
             places.append((size, each.nbytes))
@@ -172,8 +180,8 @@ def _span(value: Tensor) -> int:
     return 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
 
 
-def _tensor(numbers: memoryview, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
-    if not numbers.nbytes:
+def _tensor(numbers: memoryview | bytearray, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
+    if not len(numbers):
         return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
     return torch.frombuffer(numbers, dtype=dtype).as_strided(tuple(shape), tuple(stride))
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from torch.utils.data import Dataset, get_worker_info
 
-from footplate.data.packing import PackedBatch, SharedPieces, blamed, take_once
+from footplate.data.packing import PackedBatch, SharedPieces, blamed
 from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed_generators
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
@@ -20,6 +20,7 @@ _FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # torc
 _NO_MEMORY = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # as torch says it
 _NO_ROOM = "shared memory (/dev/shm) is full, or too many files are open: fewer workers or a lower prefetch_factor help"
 _NOT_PICKLABLE = "what a worker reads has to be picklable; num_workers=0 reads in the main process"
+_SMALL = 4096  # bytes of a tensor or array that costs nothing to copy: labels, boxes
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
@@ -116,7 +117,9 @@ class BatchReader(Dataset[Any]):
         if key.number != self._pass:  # the main process forgets with a pass what it was sent
             self._pass, self._pieces = key.number, SharedPieces(worker) if self._refill else None
         try:
-            return PackedBatch.of(batch, self._pieces.take if self._pieces is not None else take_once)
+            if self._pieces is None:  # all of it will be pinned
+                return PackedBatch.of(batch)
+            return PackedBatch.of(batch, self._pieces.take, small=_SMALL)
         except Exception as error:
             return _unsendable(blamed(batch, key.indices), error)
 
