@@ -52,13 +52,15 @@ class Fatal(Dataset[Any]):
 class Slow(Dataset[int]):
     """Takes its time for the second sample, by default longer than there is between two looks at the worker."""
 
-    def __init__(self, seconds: float = 2.3) -> None:
-        self.seconds = seconds
+    def __init__(self, seconds: float = 2.3, begun: Any = None) -> None:
+        self.seconds, self.begun = seconds, begun
 
     def __len__(self) -> int:
         return 3
 
     def __getitem__(self, index: int) -> int:
+        if index == 1 and self.begun is not None:
+            self.begun.set()
         time.sleep(self.seconds * (index == 1))
         return index
 
@@ -130,13 +132,15 @@ def test_a_run_that_was_suspended_goes_on() -> None:
     """Time in which it was stopped is none in which workers gave no answer."""
 
     def work() -> None:
-        batches = list(SampleLoader(Slow(7.5), batch_size=1, num_workers=1, timeout=5))
+        batches = list(SampleLoader(Slow(7.5, begun), batch_size=1, num_workers=1, timeout=5))
         os._exit(len(batches))
 
-    process = multiprocessing.get_context("fork").Process(target=work)
+    context = multiprocessing.get_context("fork")
+    begun = context.Event()
+    process = context.Process(target=work)
     process.start()
     assert process.pid is not None
-    time.sleep(0.5)
+    assert begun.wait(60)
     os.kill(process.pid, signal.SIGSTOP)
     time.sleep(6.0)
     os.kill(process.pid, signal.SIGCONT)
