@@ -77,11 +77,16 @@ def tell(path: Path, work: Callable[[], Any]) -> None:
         os._exit(0)  # torch may raise a second time, wherever the process is by then
 
 
-@pytest.mark.parametrize("in_a_run", [True, False])
-def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, in_a_run: bool) -> None:
+@pytest.mark.parametrize("way", ["train", "test", "alone"])
+def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -> None:
     loader = make("kill")
 
-    work = Runner(**settings(tmp_path, train_dataloader=loader)).train if in_a_run else lambda: read(loader)
+    def work() -> None:
+        if way == "alone":
+            read(loader)
+        else:
+            getattr(Runner(**settings(tmp_path, **{f"{way}_dataloader": loader})), way)()
+
     process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
     process.start()
     process.join()
