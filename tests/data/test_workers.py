@@ -85,7 +85,8 @@ def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -
         if way == "alone":
             read(loader)
         else:
-            getattr(Runner(**settings(tmp_path, **{f"{way}_dataloader": loader})), way)()
+            changes: dict[str, Any] = {f"{way}_dataloader": loader}
+            getattr(Runner(**settings(tmp_path, **changes)), way)()
 
     process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", work))
     process.start()
