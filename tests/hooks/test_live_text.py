@@ -80,6 +80,7 @@ def test_what_is_written_stands_above() -> None:
         assert screen.taken() == ""
         sys.stdout.write("whole\nand more")
         assert screen.taken() == at_once(f"{CLEAR}a line, whole\n{drawn('bar')}")
+    assert screen.taken() == drawn("bar", then="\n") + "\x1b[?25hand more"
 
 
 def test_lines_are_cut_to_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,11 +86,14 @@ class LiveText:
         atexit.unregister(self.close)
         if self._resized_before is not None:
             signal.signal(_RESIZED, self._resized_before)
+        rest = ""  # of lines without an end, which are not lost
         for name, stream in self._streams:
-            if isinstance(getattr(sys, name), _Above):
+            above = getattr(sys, name)
+            if isinstance(above, _Above):
+                rest += above.rest
                 setattr(sys, name, stream)
         self._streams.clear()
-        self._put(lambda: self._drawn("\n") + _SHOW_CURSOR)
+        self._put(lambda: self._drawn("\n") + _SHOW_CURSOR + rest)
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draws lines in place of those before; each is cut to the width of the terminal."""
@@ -182,14 +185,18 @@ def _handler_of(number: int) -> Any:
 
 
 class _Above(io.TextIOBase):
-    """A stream whose whole lines are written above the live ones."""
+    """A stream whose whole lines are written above the live ones.
+
+    Attributes:
+        rest: What has no end of a line yet.
+    """
 
     def __init__(self, live: LiveText, stream: TextIO) -> None:
         self._live, self._stream = live, stream
-        self._rest = ""
+        self.rest = ""
 
     def write(self, text: str) -> int:
-        lines, mark, self._rest = (self._rest + text).rpartition("\n")
+        lines, mark, self.rest = (self.rest + text).rpartition("\n")
         if mark:
             self._live.write_above(lines + mark)
         return len(text)
