@@ -17,6 +17,7 @@ from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read
 from footplate.checkpoint.sharded import folder as folders
 from footplate.distributed import get_rank, unwrap_model
 from footplate.distributed.sharding import gather_whole
+from footplate.engine import state as states
 from footplate.errors import CheckpointError
 from tests.distributed.conftest import OnRanks
 from tests.support import Points, ToyModel  # noqa: F401 - registers them
@@ -108,6 +109,20 @@ def test_the_same_samples_follow_whoever_goes_on(tmp_path: Path, on_ranks: OnRan
     assert list(alone) == [7, 8, 9]
     for found in (alone, *on_ranks(3, _seen, tmp_path / "three", 2, again)):
         assert found == {at: whole[at] for at in (7, 8, 9)}
+
+
+def _with_means(folder: Path) -> dict[str, Tensor]:
+    states._MOST_RANKS = 1
+    return train(Case("FSDP2", "AdamW", 3), folder, every=5)
+
+
+def test_many_processes_save_the_mean_of_a_round(tmp_path: Path, on_ranks: OnRanks) -> None:
+    whole = on_ranks(2, _with_means, tmp_path / "whole")[0]
+    path = tmp_path / "whole/iter_5.sharded"
+    held = load_checkpoint(path)["optimizer"]
+    assert "gradients_of_ranks" not in held
+    assert {each.dtype for each in held["accumulated_gradients"]} == {torch.float64}
+    assert difference(on_ranks(2, _resumed, Case("FSDP2", "AdamW", 3), tmp_path / "two", path)[0], whole) < 1e-12
 
 
 def test_parts_are_kept_counted_and_joined(tmp_path: Path, on_ranks: OnRanks) -> None:

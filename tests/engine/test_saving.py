@@ -84,12 +84,17 @@ def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pyt
 
 
 class UntilLost(Hook):
-    """Waits, in one iteration, until a save has failed."""
+    """Has a save fail in one iteration, which ends when the failure is noted."""
+
+    def __init__(self) -> None:
+        self.begun = threading.Event()
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        until = time.monotonic() + 20
-        while runner.iter == 3 and runner.saver.lost is None and time.monotonic() < until:
-            time.sleep(0.01)
+        if runner.iter == 3:
+            self.begun.set()
+            until = time.monotonic() + 60
+            while runner.saver.lost is None and time.monotonic() < until:
+                time.sleep(0.01)
 
 
 @pytest.mark.parametrize(("policy", "done"), [("stop", 4), ("warn", 20)])
@@ -97,10 +102,16 @@ def test_training_stops_with_the_iteration_in_which_a_save_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, done: int
 ) -> None:
     """It does not train on until the next save comes."""
-    Disk(monkeypatch, 1)
+    disk, hook = Disk(monkeypatch, 1), UntilLost()
+
+    def commit(plain: Any, path: str) -> None:
+        hook.begun.wait(60)
+        disk(plain, path)
+
+    monkeypatch.setattr(saving, "commit_plain", commit)
     hooks = {"logger": None, "checkpoint": {"by_epoch": False, "interval": 3}}
     cfg = settings(tmp_path, default_hooks=hooks, train_cfg={"max_epochs": 5}, on_save_error=policy)
-    runner = Runner(**cfg, custom_hooks=[UntilLost()])
+    runner = Runner(**cfg, custom_hooks=[hook])
     with pytest.raises(CheckpointError, match="iter_3.pth") if policy == "stop" else contextlib.nullcontext():
         runner.train()
     assert runner.iter == done

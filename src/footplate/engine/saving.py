@@ -106,12 +106,12 @@ class RunSaver:
             undo()
 
     def _say(self, error: BaseException) -> None:
-        self.lost = str(error).split("\n", 1)[0]
         goes_on = "training goes on" if self.on_error == "warn" else "training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
         _logger.error("not saved: %s; %s, %s", error, goes_on, last)
         if self.on_error == "stop":
             self._alarm()
+        self.lost = str(error).split("\n", 1)[0]
 
     def _failed(self, error: Exception) -> None:
         undo, self._undo = self._undo, None

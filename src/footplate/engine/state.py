@@ -16,6 +16,7 @@ from footplate.distributed.rounds import exchanged_gradients, mean_gradients, ow
 from footplate.distributed.sharding import is_part
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
+from footplate.optim.wrappers.state import in_order
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook
@@ -104,10 +105,9 @@ def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
         if saved is None:
             continue
         parameters = _parameters_of(wrapper)
-        written = [each for group in held["param_groups"] for each in group.get("param_names", ())]
-        if len(written) == len(saved):
-            by_name = dict(zip(written, saved, strict=True))
-            saved = [by_name.get(names[id(each)]) for each in parameters]
+        written = [group.get("param_names", ()) for group in held["param_groups"]]
+        if any(written):
+            saved = in_order(saved, written, [names[id(each)] for each in parameters])
         take_gradients(model, parameters, saved)
 
 

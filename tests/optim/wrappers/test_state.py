@@ -89,6 +89,20 @@ def test_own_states_find_their_parameters_in_another_grouping() -> None:
         assert torch.equal(merged.optimizer.state[parameter]["exp_avg"], moment)
 
 
+@pytest.mark.parametrize("per_parameter", [False, True])
+def test_gradients_of_a_round_find_their_parameters_in_another_grouping(per_parameter: bool) -> None:
+    model = net()
+    wrapper = build_optim_wrapper(model, {**SECTION, "accumulative_counts": 3})
+    trained(model, wrapper)
+    expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
+    assert len(expected) == 6
+    saved = copy.deepcopy(wrapper.state_dict(per_parameter=per_parameter))
+    for section in (SECTION, {"optimizer": SECTION["optimizer"]}):
+        model.zero_grad()
+        build_optim_wrapper(model, section).load_state_dict(saved)
+        assert all(torch.equal(each.grad, expected[name]) for name, each in model.named_parameters())  # type: ignore[arg-type]
+
+
 def test_one_group_of_all_loads_too() -> None:
     model = net()
     other = AdamW(model.parameters(), lr=0.1)

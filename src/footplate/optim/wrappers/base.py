@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from itertools import chain
 from typing import Any
 
 import torch
@@ -252,7 +253,10 @@ class OptimWrapper:
         elif self._names:
             state = states.name_groups(state, self._layout().names)
         if not self.should_update():
-            state["accumulated_gradients"] = [each.grad for each in self._parameters()]
+            gradients: list[Any] = [each.grad for each in self._parameters()]
+            if per_parameter:
+                gradients = states.in_order(gradients, self._layout().names, self._layout().known())
+            state["accumulated_gradients"] = gradients
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
@@ -270,6 +274,11 @@ class OptimWrapper:
             self._make_rates_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._holds_gradients = gradients is not None
+        if gradients is not None and self._names:
+            layout = self._layout()
+            gradients = states.in_order(
+                gradients, states.names_of(state_dict["param_groups"], layout), chain.from_iterable(layout.names)
+            )
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = (
                 None if gradient is None else placed_like(gradient.to(parameter.device, parameter.dtype), parameter)

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -112,16 +112,28 @@ def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:
     return {"state": values, "param_groups": groups}
 
 
+def in_order(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
+    """Returns what belongs to saved parameters in another order of their names; None where one was not saved.
+
+    Args:
+        values: One a parameter.
+        saved: The names of these parameters, in groups.
+        order: The names in the order wanted.
+    """
+    by_name = dict(zip(itertools.chain.from_iterable(saved), values, strict=False))
+    return [by_name.get(name) for name in order]
+
+
 def _places(groups: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, tuple[int, Any]]:
     """Returns for each parameter's name the number of its saved group, and its number in the saved state."""
     return {
         name: (number, index)
-        for number, (group, each) in enumerate(zip(groups, _names_of(groups, layout), strict=True))
+        for number, (group, each) in enumerate(zip(groups, names_of(groups, layout), strict=True))
         for name, index in zip(each, group["params"], strict=True)
     }
 
 
-def _names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
+def names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
     """Returns the names of the parameters of saved groups."""
     sizes = [len(group["params"]) for group in groups]
     if all(len(group.get("param_names", ())) == size for group, size in zip(groups, sizes, strict=True)):
