@@ -106,6 +106,7 @@ def test_what_a_rank_says_in_a_crash_is_kept(meeting: Meeting) -> None:
     with socket.socket(fileno=os.dup(meeting.lines[2].fileno())) as raw:
         raw.sendall(words.encode())
     meeting.lines[2].close()
+    meeting.hear(0, "gone")
     meeting.lines[0].send("exit", of=2, code=-6)
     lines = meeting.verdict(1).text.splitlines()
     assert (lines[1], lines[3]) == ("  at my.py:3, in go", "  its stack: rank_2.log")
@@ -161,11 +162,15 @@ def test_a_rank_that_waits_has_all_asked(meeting: Meeting, over: bool) -> None:
 
 
 def test_who_does_not_answer_is_named(meeting: Meeting) -> None:
+    meeting.lines[2].send("seen", place=meeting.place(2, "data loading"))
     meeting.lines[0].send("stuck", place=meeting.place(0, "backward pass", waits=True, seconds=60.0), over=True)
     for rank in (0, 1):
         meeting.hear(rank, "where")
         meeting.lines[rank].send("place", place=meeting.place(rank, "backward pass", waits=True, seconds=60.0))
-    assert "  rank 2: no answer, machine or process are gone or stopped" in meeting.verdict(0).text.splitlines()
+    told = "  rank 2 on a, process 42, gives no answer: gone, stopped or busy in foreign code, "
+    line = meeting.verdict(0).text.splitlines()[1]
+    assert line.startswith(told)
+    assert line.endswith(" s before: data loading of iteration 4")
 
 
 @pytest.mark.parametrize(

@@ -142,6 +142,12 @@ def test_rank_and_device_are_set_before_anything_is_joined(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("device", device)))
     monkeypatch.setattr(launch, "rendezvous", join)
+    for name in first_of_two:
+        monkeypatch.setenv(name, "?")
+    told = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
+    for name, value in told.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    monkeypatch.setenv("MASTER_PORT", "29500")
     with pytest.raises(RankError, match="did not meet"):
-        initialize("pytorch")
+        initialize("slurm")
     assert done == [("device", 1), ("joined", "0", "env://")]

@@ -1,13 +1,14 @@
 import pytest
 
 from footplate.distributed.verdicts import (
-    Death,
     Failure,
+    Lost,
     Place,
     name_ranks,
     of_waiting,
     on_death,
     on_failure,
+    on_silence,
     on_waiting,
 )
 
@@ -58,12 +59,12 @@ def test_an_endless_error_is_cut() -> None:
 @pytest.mark.parametrize(
     ("death", "first", "more", "code"),
     [
-        (Death(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
-        (Death(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
-        (Death(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
-        (Death(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
+        (Lost(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
+        (Lost(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
+        (Lost(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
+        (Lost(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
         (
-            Death(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
+            Lost(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
             "was ended by SIGABRT",
             [
                 "at my.py:3, in go",
@@ -74,7 +75,7 @@ def test_an_endless_error_is_cut() -> None:
         ),
     ],
 )
-def test_a_death_is_told_with_its_cause(death: Death, first: str, more: list[str], code: int) -> None:
+def test_a_death_is_told_with_its_cause(death: Lost, first: str, more: list[str], code: int) -> None:
     verdict = on_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
     lines = verdict.text.splitlines()
     assert lines[0] == f"rank 1 on a {first} near iteration 42"
@@ -86,21 +87,35 @@ def test_a_death_is_told_with_its_cause(death: Death, first: str, more: list[str
 
 def test_a_death_before_training_is_told_with_what_was_done() -> None:
     seen = Place(1, "a", "building data")
-    assert on_death([Death(1, "a", seen=seen)], [Place(0, "a")], {0: "a"}).text.startswith(
+    assert on_death([Lost(1, "a", seen=seen)], [Place(0, "a")], {0: "a"}).text.startswith(
         "rank 1 on a died without a word at building data\n"
     )
 
 
 def test_who_is_missing_and_where_each_is() -> None:
-    verdict = on_waiting([_waiting(0), _waiting(1), _READING], 60.0, [3], _HOSTS)
+    verdict = on_waiting([_waiting(0), _waiting(1), _READING], 60.0, [Lost(3, "b", 7)], _HOSTS)
     assert verdict.text.splitlines() == [
         "ranks 0, 1 waited for ranks 2, 3 for 60 s",
         "  rank 2 on b: data loading of iteration 41 for 61 s, points.py:12",
-        "  rank 3: no answer, machine or process are gone or stopped",
+        "  rank 3 on b, process 7, gives no answer: gone, stopped or busy in foreign code",
         "  ranks 0, 1 on a: backward pass of iteration 41 for 60 s",
         "  env_cfg.dist_cfg.timeout says how long a rank may wait",
     ]
     assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [0, 2], [2, 3])
+
+
+def test_a_first_rank_that_does_not_answer() -> None:
+    verdict = on_silence(
+        Lost(0, "a", 7), _waiting(2), {1: "a", 2: "b", 3: "b"}, "RuntimeError: timed out\n  at my.py:3"
+    )
+    assert verdict.text.splitlines() == [
+        "rank 0 on a, process 7, gives no answer: gone, stopped or busy in foreign code",
+        "  rank 2 on b: backward pass of iteration 41 for 60 s, loops.py:9",
+        "  RuntimeError: timed out",
+        "    at my.py:3",
+        "  env_cfg.dist_cfg.timeout says how long a rank may wait",
+    ]
+    assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [1, 2], [0])
 
 
 def test_ranks_that_wait_in_different_places() -> None:

@@ -198,6 +198,26 @@ def test_a_process_ends_though_nobody_can_read_why(other: Other) -> None:
     assert end(process, 10.0) == 7
 
 
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_first_rank_that_does_not_answer_is_told_of(other: Other, tmp_path: Any, fails: bool) -> None:
+    def begin(mine: Watch) -> None:
+        watch._TO_ANSWER, watch._TO_BE_JUDGED = 0.2, 0.2
+        mine._limit, mine.path = (60.0 if fails else 0.2), str(tmp_path / "rank_1.log")
+        while 0 not in mine._hosts:
+            time.sleep(0.01)
+        if fails:
+            mine._look = lambda stack: ("forward pass" if len(stack) < 2 else "start", True, "my.py:3")
+            os._exit(mine.fail(RuntimeError("timed out"), "RuntimeError: timed out", 5).code)
+
+    process = _ends(other, begin)
+    other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
+    assert end(process, 10.0) == 1
+    told = (tmp_path / "rank_1.log").read_text().splitlines()
+    assert told[0].endswith("ERROR - rank 0 on b, process 7, gives no answer: gone, stopped or busy in foreign code")
+    assert told[1].startswith(f"  rank 1 on a: {'forward' if fails else 'backward'} pass of iteration 4 for ")
+    assert told[2] == ("  RuntimeError: timed out" if fails else told[-1])
+
+
 def test_a_rank_that_is_done_ends_as_it_does(other: Other) -> None:
     process = _ends(other, lambda mine: mine.done())
     other.hear("done")

@@ -71,8 +71,10 @@ class RankTrials:
         wrong = _wrong_end(killed, seconds, codes, _said(place))
         committed = _committed(place / "work")
         if not wrong and any(codes):
+            (place / "begun_0").unlink()
             _, codes = _await(self._start(place, fault))
-            begun = int((place / "begun_0").read_text())
+            told = place / "begun_0"  # not there where nothing was left to train
+            begun = int(told.read_text()) if told.exists() else committed
             wrong = f"they went on from iteration {begun}: {committed} was committed" if begun < committed else ""
             wrong = wrong or (f"resumed they ended with {codes}: {_said(place)[-400:]}" if any(codes) else "")
         if not wrong:

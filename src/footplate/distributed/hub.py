@@ -11,7 +11,7 @@ from typing import Any
 
 from footplate.distributed.endings import line_of, say_last_to, say_no_more
 from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Death, Failure, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
+from footplate.distributed.verdicts import Failure, Lost, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
 
 _TO_BE_ALIKE = 0.3  # seconds in which others may say the same
 _TO_DIE = 0.5  # seconds for others to tell where they are, and how it ended
@@ -49,7 +49,7 @@ class Hub(threading.Thread):
         self._seen: dict[int, tuple[Place, float]] = {}
         self._at_work: set[int] = set()
         self._failures: list[Failure] = []
-        self._dead: dict[int, Death] = {}
+        self._dead: dict[int, Lost] = {}
         self._places: dict[int, Place] = {}
         self._until: float | None = None
         self._stuck = False
@@ -143,15 +143,19 @@ class Hub(threading.Thread):
         self._places.pop(rank, None)
         if rank not in self._at_work or self._failed(rank):
             return
-        death = Death(rank, host, self._processes[rank][0])
-        if rank in self._seen:
-            place, when = self._seen[rank]
-            death = death._replace(seen=place, ago=time.monotonic() - when)
+        death = self._lost(rank, host)
         if words:
             death = death._replace(line=line_of(words), log=self.keep(rank, words))
         self._dead[rank] = death
         self._tell("gone", rank=rank)
         self._decide_within(_TO_DIE)
+
+    def _lost(self, rank: int, host: str = "") -> Lost:
+        lost = Lost(rank, host or self._hosts[rank], self._processes[rank][0])
+        if rank in self._seen:
+            place, when = self._seen[rank]
+            lost = lost._replace(seen=place, ago=time.monotonic() - when)
+        return lost
 
     def _decide_within(self, seconds: float) -> None:
         """Asks all where they are, and concludes after that time at the latest."""
@@ -194,7 +198,7 @@ class Hub(threading.Thread):
             return on_failure(first, alike, self._world, self._hosts)
         if self._dead:
             return on_death([*self._dead.values()], places, self._hosts)
-        silent = [rank for rank in self._lines if rank not in self._places]
+        silent = [self._lost(rank) for rank in sorted(self._lines) if rank not in self._places]
         waited = max((each.seconds for each in places if each.waits), default=0.0)
         late = [each for each in places if not each.waits]
         apart = bool(late or silent) or len({str(each) for each in places}) > 1

@@ -53,8 +53,8 @@ class Failure(NamedTuple):
     log: str = ""
 
 
-class Death(NamedTuple):
-    """A process that ended without a word.
+class Lost(NamedTuple):
+    """A process that says nothing any more.
 
     Attributes:
         rank: Its number.
@@ -62,7 +62,7 @@ class Death(NamedTuple):
         process: Its number there, 0 where that is not known.
         ending: Its exit code, negative for a signal; None where nobody can tell.
         seen: Where it was when it was seen last.
-        ago: How many seconds before its end that was.
+        ago: How many seconds ago that was.
         line: The line of code at which it crashed, if it told.
         log: The file that holds its stack, "" for none.
     """
@@ -132,7 +132,7 @@ def on_failure(first: Failure, alike: Collection[int], world: int, hosts: Mappin
     return Verdict(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
 
 
-def on_death(dead: Sequence[Death], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
+def on_death(dead: Sequence[Lost], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
     """Returns what is said when processes ended without a word.
 
     Args:
@@ -152,7 +152,7 @@ def on_death(dead: Sequence[Death], places: Sequence[Place], hosts: Mapping[int,
     return Verdict(_joined(lines), _code_of(first.ending), _speakers(hosts), ranks)
 
 
-def _near(dead: Death, places: Sequence[Place]) -> str:
+def _near(dead: Lost, places: Sequence[Place]) -> str:
     known = [*places, *([dead.seen] if dead.seen else [])]
     about = [each.iteration for each in known if each.iteration is not None]
     if about:
@@ -160,13 +160,18 @@ def _near(dead: Death, places: Sequence[Place]) -> str:
     return f" at {dead.seen.phase}" if dead.seen and dead.seen.phase != "start" else ""
 
 
-def _last_seen(dead: Death) -> str:
+def _no_answer(lost: Lost) -> str:
+    who = f"rank {lost.rank} on {lost.host}{f', process {lost.process},' if lost.process else ''}"
+    return f"{who} gives no answer: gone, stopped or busy in foreign code{_last_seen(lost)}"
+
+
+def _last_seen(dead: Lost) -> str:
     if dead.seen is None:
         return ""
     return f", {dead.ago:.1f} s before: {dead.seen}{f', {dead.seen.line}' if dead.seen.line else ''}"
 
 
-def _why(dead: Death) -> str:
+def _why(dead: Lost) -> str:
     if dead.ending is None:
         return f"a SIGKILL without a word is {_OF_MEMORY}"
     if dead.ending == -9:
@@ -183,7 +188,7 @@ def _code_of(ending: int | None) -> int:
     return 128 - ending if ending < 0 else ending or 1
 
 
-def on_waiting(places: Sequence[Place], limit: float, silent: Collection[int], hosts: Mapping[int, str]) -> Verdict:
+def on_waiting(places: Sequence[Place], limit: float, silent: Sequence[Lost], hosts: Mapping[int, str]) -> Verdict:
     """Returns what is said when ranks waited for each other for too long.
 
     Args:
@@ -194,14 +199,29 @@ def on_waiting(places: Sequence[Place], limit: float, silent: Collection[int], h
     """
     missing = [each for each in places if not each.waits]
     waiting = [each for each in places if each.waits]
-    who = f"{name_ranks([*(each.rank for each in missing), *silent])}" if missing or silent else ""
+    ranks = sorted(each.rank for each in missing) + sorted(each.rank for each in silent)
+    who = name_ranks(ranks) if ranks else ""
     late = f"{name_ranks(each.rank for each in waiting)} waited for {who or 'each other'} for {limit:.0f} s"
     lines = [late, *(f"  {line}" for line in _lines_of(missing, with_line=True))]
-    lines += [f"  {name_ranks(silent)}: no answer, machine or process are gone or stopped"] if silent else []
+    lines += [f"  {_no_answer(each)}" for each in silent[:_MOST_PLACES]]
     lines += [f"  {line}" for line in _lines_of(waiting, with_line=not missing and not silent)]
     lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
-    ranks = sorted(each.rank for each in missing) + sorted(silent)
     return Verdict(_joined(lines), 1, _speakers(hosts), ranks)
+
+
+def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = "") -> Verdict:
+    """Returns what a rank says when the first one, at which all meet, does not answer.
+
+    Args:
+        first: The first rank.
+        place: Where the one is that says it.
+        hosts: The machines of the others.
+        text: An error that this rank came to meanwhile.
+    """
+    lines = [_no_answer(first), *(f"  {line}" for line in _lines_of([place], with_line=True))]
+    lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
+    lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
+    return Verdict(_joined(lines), 1, _speakers(hosts), [first.rank])
 
 
 def of_waiting(places: Sequence[Place], seconds: float) -> str:

@@ -26,12 +26,13 @@ from footplate.distributed.collectives import broadcast_object, get_rank, get_wo
 from footplate.distributed.endings import Neighbour, began_at, line_of, say_last_to, say_no_more, tells_of_loss
 from footplate.distributed.hub import Hub, hosts_of
 from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Death, Failure, Place, Verdict, on_death
+from footplate.distributed.verdicts import Failure, Lost, Place, Verdict, on_death, on_silence
 from footplate.errors import RankError
 
 _TO_JOIN = 10.0
 _TO_LEAVE = 2.0  # seconds that the main thread has to come to its end by itself
 _TO_BE_JUDGED = 8.0
+_TO_ANSWER = 3.0
 _FIRST_WARNING = 30.0
 _TO_BE_HEARD = 1.0
 _TO_END = 0.3  # seconds between the end of a connection and that of the process
@@ -70,7 +71,7 @@ class Watch(threading.Thread):
         self._here, self._since = Place(self.rank, self.host), time.monotonic()
         self._next_warning = min(_FIRST_WARNING, limit / 2)
         self._at_work, self._judged, self._left, self._acknowledged = True, *(threading.Event() for _ in range(3))
-        self._over = False
+        self._over, self._over_at = False, float("inf")
 
     @property
     def at_work(self) -> bool:
@@ -101,9 +102,8 @@ class Watch(threading.Thread):
             code: The exit code that it asks for.
             log: The file that holds the traceback.
         """
-        self.ending = True
+        self.ending, place = True, self._place_of(error)
         if self.verdict is None:
-            place = self._place_of(error)
             follows = (place.waits or tells_of_loss(error)) and not isinstance(error, RankError)
             failure = Failure(place, text, code, follows=follows, log=log)
             if not failure.follows:
@@ -111,6 +111,8 @@ class Watch(threading.Thread):
             self._line.send("failed", **{**failure._asdict(), "place": list(place)})
             self._judged.wait(_TO_BE_JUDGED)
         self._left.set()
+        if self.verdict is None and 0 in self._hosts and self.rank:
+            self._tell_of_silence(place, text)
         return self.verdict or Verdict(text, code, [self.rank], [self.rank])
 
     def leave_out(self) -> None:
@@ -133,6 +135,7 @@ class Watch(threading.Thread):
                 if messages is None:
                     self._lost_hub()
                     return
+                self._over_at = float("inf")  # it answers
                 for message in messages:
                     getattr(self, f"_on_{message.pop('kind')}")(**message)
             self._look_around()
@@ -151,8 +154,10 @@ class Watch(threading.Thread):
         self._tell_where(now)
         if not (waits and self._at_work) or self.ending:
             return
-        if self._here.seconds >= self._limit and not self._over:
-            self._over = True
+        if now - self._over_at > _TO_ANSWER and self.rank and 0 in self._hosts:
+            self._tell_of_silence(self._here)
+        elif self._here.seconds >= self._limit and not self._over:
+            self._over, self._over_at = True, now
             self._line.send("stuck", place=list(self._here), over=True)
         elif self._here.seconds >= self._next_warning:
             self._next_warning *= 2
@@ -209,13 +214,18 @@ class Watch(threading.Thread):
     def _lost_hub(self) -> None:
         if self._at_work and self.verdict is None and 0 in self._hosts:
             others = {rank: host for rank, host in self._hosts.items() if rank}
-            death, words = Death(0, self._hosts[0], self._processes[0][0]), self._line.last_words
+            death, words = Lost(0, self._hosts[0], self._processes[0][0]), self._line.last_words
             if 0 in self._neighbours:
                 death = death._replace(ending=self._neighbours[0].ending(_TO_END))
             if words:
                 death = death._replace(line=line_of(words), log=self.keep(0, words))
             self._look_around()
             self._judge(on_death([death], [self._here], others))
+
+    def _tell_of_silence(self, place: Place, text: str = "") -> None:
+        """Ends this rank for a first one that does not answer; the others come to that by themselves."""
+        others = {rank: host for rank, host in self._hosts.items() if rank}
+        self._judge(on_silence(Lost(0, self._hosts[0], self._processes[0][0]), place, others, text))
 
     def _judge(self, verdict: Verdict) -> None:
         """Says why all end, and sees to it that this process does."""
