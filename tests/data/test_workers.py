@@ -101,7 +101,7 @@ def test_a_worker_that_leaves_without_a_word_is_named_within_seconds(options: di
     begun = time.monotonic()
     with pytest.raises(DataError, match="a worker of the data loader died while it read sample 5") as caught:
         read(make("go", **options))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < 60
     assert caught.value.notes[1] == "it left without an error: os._exit does that, or exit in foreign code"
 
 
@@ -169,7 +169,7 @@ def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> 
     started = time.monotonic()
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60  # one that hangs does so for 300
     assert caught.value.notes == ("a loader's `timeout` says how long to wait, 0 without an end",)
     for process in loader.whereabouts.processes():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
