@@ -12,6 +12,7 @@ from tests.docs.pages import DOCS
 @pytest.mark.parametrize("published", PUBLISHED, ids=lambda each: each.name)
 def test_published_runs_stand_beside_their_prediction(path: Path, published: Published) -> None:
     lines = path.read_text(encoding="utf-8").splitlines()
-    (line,) = [line for line in lines if line.startswith(f"| {published.name},")]
-    figures = [cell.strip() for cell in line.split("|")][-3:-1]
+    model, device = published.name.split(", ")
+    (line,) = [line for line in lines if line.startswith(f"| {model},") and f" {device} |" in line]
+    figures = [cell.strip() for cell in line.split("|")][-4:-2]
     assert figures == [f"{100 * published.efficiency:.0f} %", f"{100 * predicted_efficiency(published):.0f} %"]
