@@ -161,6 +161,13 @@ def test_a_rank_that_waits_has_all_asked(meeting: Meeting, over: bool) -> None:
         assert meeting.hear(0, "warning") == {"line": line}
 
 
+def test_who_waits_for_too_long_is_answered_though_others_are_just_asked(meeting: Meeting) -> None:
+    for rank in (0, 1):
+        place = meeting.place(rank, "backward pass", waits=True, seconds=60.0)
+        meeting.lines[rank].send("stuck", place=place, over=True)
+        assert meeting.hear(rank, "heard") == {}
+
+
 def test_who_does_not_answer_is_named(meeting: Meeting) -> None:
     meeting.lines[2].send("seen", place=meeting.place(2, "data loading"))
     meeting.lines[0].send("stuck", place=meeting.place(0, "backward pass", waits=True, seconds=60.0), over=True)

@@ -166,6 +166,14 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
     assert mine._place_of(caught.value).phase == "read"
 
 
+def test_an_error_may_be_its_own_cause(other: Other) -> None:
+    error = ValueError("twelve")
+    mine = Watch(other.line, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
+    with pytest.raises(ValueError, match="twelve"):
+        raise error from error
+    assert mine._place_of(error).phase == "1 frames"
+
+
 def _nap() -> int:
     time.sleep(60)
     return 0

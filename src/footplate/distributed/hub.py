@@ -124,6 +124,7 @@ class Hub(threading.Thread):
 
     def _on_stuck(self, rank: int, place: Any, over: bool) -> None:
         self._stuck = self._stuck or over
+        self._lines[rank].send("heard")  # where all wait at one place nothing else may come
         self._places[rank] = Place(*place)
         self._decide_within(_TO_ANSWER)
 

@@ -171,9 +171,11 @@ class Watch(threading.Thread):
             self._line.send("seen", place=list(self._here))
 
     def _place_of(self, error: BaseException) -> Place:
-        stack, behind = [*walk_tb(error.__traceback__)], error.__cause__
-        while behind is not None:  # where it came from: who names it may stand far above
+        stack, seen = [*walk_tb(error.__traceback__)], [error]
+        behind = error.__cause__
+        while behind is not None and behind not in seen:  # where it came from: who names it may stand far above
             stack += walk_tb(behind.__traceback__)
+            seen.append(behind)
             behind = behind.__cause__
         phase, waits, line = self._look(stack)
         waited = time.monotonic() - self._since
@@ -196,6 +198,9 @@ class Watch(threading.Thread):
         self.ending = self.ending or ending
         self._look_around()
         self._line.send("place", place=list(self._here))
+
+    def _on_heard(self) -> None:
+        """Is answered, which is enough."""
 
     def _on_ending(self) -> None:
         self.ending = True
