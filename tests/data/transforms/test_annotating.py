@@ -99,5 +99,5 @@ def test_what_is_no_label_map_is_refused(tmp_path: Path, labels: Any, message: s
 def test_a_damaged_label_map_is_named(tmp_path: Path) -> None:
     path = tmp_path / "labels.png"
     path.write_bytes(b"no picture")
-    with pytest.raises(DataError, match=r"labels\.png' cannot be read"):
+    with pytest.raises(DataError, match=r"labels\.png' cannot be read: its format is not known"):
         loaded({"seg_map_path": str(path)})

@@ -62,7 +62,7 @@ def test_a_picture_that_cannot_be_read_is_named(content: bytes | None, path: str
     broken = tmp_path / "broken.png"
     if content is not None:
         broken.write_bytes(content)
-    with pytest.raises(DataError, match=r"broken.png' (cannot be read|does not exist)"):
+    with pytest.raises(DataError, match=r"broken.png' (cannot be read: its format is not known|does not exist)"):
         load(str(broken))
     assert LoadImageFromFile(ignore_empty=True)({"img_path": str(broken)}) is None
 

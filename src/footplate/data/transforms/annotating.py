@@ -10,6 +10,7 @@ from PIL import Image
 from footplate.data.annotations import read_file
 from footplate.data.masks import decode_mask
 from footplate.data.transforms.base import BaseTransform
+from footplate.data.transforms.loading import why_unreadable
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
@@ -82,7 +83,7 @@ class LoadAnnotations(BaseTransform):
             with Image.open(io.BytesIO(content)) as opened:
                 labels = np.array(opened)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"the label map '{path}' cannot be read: {error}") from error
+            raise DataError(f"the label map '{path}' cannot be read: {why_unreadable(error)}") from error
         if labels.ndim != 2:
             raise DataError(f"the label map '{path}' is a picture of {labels.shape[-1]} channels, not of labels")
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from footplate.data.annotations import read_file
 from footplate.data.transforms.base import BaseTransform
@@ -81,6 +81,11 @@ class LoadImageFromFile(BaseTransform):
                     picture = picture.convert("RGB" if self.color_type.startswith("color") else "L")
                 values = np.array(picture)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            raise DataError(f"the picture '{path}' cannot be read: {error}") from error
+            raise DataError(f"the picture '{path}' cannot be read: {why_unreadable(error)}") from error
         reverse = self.color_type.startswith("color") and self.channel_order == "bgr"
         return np.ascontiguousarray(values[..., ::-1]) if reverse else values
+
+
+def why_unreadable(error: Exception) -> str:
+    """Returns what is wrong with a picture's file; Pillow's own words for one of no format name an address."""
+    return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)
