@@ -111,6 +111,15 @@ def test_the_same_samples_follow_whoever_goes_on(tmp_path: Path, on_ranks: OnRan
         assert found == {at: whole[at] for at in (7, 8, 9)}
 
 
+@pytest.mark.parametrize("wrapper", ["FSDP2", "DDP"])
+def test_one_process_that_torchrun_started_keeps_its_round(tmp_path: Path, on_ranks: OnRanks, wrapper: str) -> None:
+    case = Case(wrapper, "AdamW", 3)
+    whole = on_ranks(1, _train_saving, case, tmp_path / "whole", {})[0]
+    (path,) = (tmp_path / "whole").glob("iter_5.*")
+    resumed_weights = on_ranks(1, _resumed, case, tmp_path / "again", path)[0]
+    assert all(torch.equal(resumed_weights[key], value) for key, value in whole.items())
+
+
 def _with_means(folder: Path) -> dict[str, Tensor]:
     states._MOST_RANKS = 1
     return train(Case("FSDP2", "AdamW", 3), folder, every=5)
