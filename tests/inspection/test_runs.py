@@ -91,6 +91,35 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         read_run(_text(tmp_path / "scalars.json", "\n"))
 
 
+def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
+    for name in ("first", "second", "third", "a", "b", "c"):
+        _text(tmp_path / "runs" / name / "20260101_000000/vis_data/scalars.json", '{"loss": 1, "step": 1}\n')
+    with pytest.raises(DataError, match=r"there is no file or folder '.*/rums'") as error:
+        read_run(tmp_path / "rums")
+    assert error.value.suggestion == str(tmp_path / "runs")
+    with pytest.raises(DataError, match=r"runs' is not a run but holds 6") as error:
+        read_run(tmp_path / "runs")
+    below = ", ".join(str(tmp_path / "runs" / name) for name in ("a", "b", "c", "first", "second"))
+    assert f"give one of them, or several: {below} and 1 more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "at"),
+    [
+        ("Iter(val) [4/4]    IoU.x: nan", {"iteration": 20, "test": False}),
+        ("Iter(test) [4/4]    IoU.x: nan", {"iteration": None, "test": True}),
+        ("Iter(train) [30/40]  lr: 1", {"iteration": None, "test": False}),
+        ("killed", {"iteration": None, "test": False}),
+    ],
+)
+def test_the_table_of_classes_belongs_to_an_iteration(tmp_path: Path, lines: str, at: dict[str, object]) -> None:
+    scalars = ['{"loss": 1, "iter": 30, "step": 30}', '{"mIoU": 1, "step": 10}', '{"mIoU": 1, "step": 20}']
+    _text(tmp_path / "scalars.json", "\n".join(scalars) + "\n")
+    head = "2026/01/01 00:00:00 - footplate - INFO - "
+    _text(tmp_path / "run.log", f"{head}per class, in percent:\nclass   IoU\nx     50.00\n{head}{lines}\n")
+    assert read_run(tmp_path).classes == {"columns": ["class", "IoU"], "rows": [["x", 50.0]], **at}
+
+
 @pytest.mark.parametrize(
     ("text", "says"),
     [
@@ -138,5 +167,6 @@ def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readab
 
 
 def _text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(text)
     return path

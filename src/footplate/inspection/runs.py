@@ -8,11 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.errors import DataError
+from footplate.errors import DataError, nearest
 
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
+_MOST_NAMED = 5
 _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d+)\.png")
+_HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
+_PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
 
 
@@ -55,7 +58,8 @@ class Run(NamedTuple):
         config: The text of its config, or "".
         config_file: The file of that text, or None.
         explained: The config with the place of each key, or "".
-        classes: The last table of classes that was logged: `columns` and `rows`; or None.
+        classes: The last table of classes that was logged: `columns` and `rows`, the training `iteration` if it is
+            known, and whether it is that of a `test`; or None.
         environment: What it ran on, or {}.
         warnings: Lines of its logs that warn or tell an error.
         checkpoints: Its checkpoints, the newest last.
@@ -91,7 +95,7 @@ def read_run(path: str | Path) -> Run:
     path = Path(path)
     files = [path] if path.is_file() else _scalar_files(path)
     if not files:
-        raise DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
+        raise _no_run(path)
     lines: list[dict[str, Any]] = []
     length = None
     for file in files:
@@ -113,11 +117,27 @@ def read_run(path: str | Path) -> Run:
         config=_newest_text(written),
         config_file=written[-1] if written else None,
         explained=_newest_text(start / "explained.txt" for start in starts),
-        classes=_last_table(folder),
+        classes=_last_table(folder, series),
         environment=_environment(_newest_text(start / "environment.json" for start in starts)),
         warnings=list(_warnings(folder)),
         checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
     )
+
+
+def _no_run(path: Path) -> DataError:
+    if not path.exists():
+        siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        return DataError(f"there is no file or folder '{path}'", suggestion=nearest(str(path), siblings))
+    below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
+    if below:
+        more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
+        return DataError(
+            f"'{path}' is not a run but holds {len(below)}"
+            if len(below) > 1
+            else f"'{path}' is not a run but holds one",
+            notes=[f"give one of them, or several: {', '.join(below[:_MOST_NAMED])}{more}"],
+        )
+    return DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
 
 
 def _scalar_files(folder: Path) -> list[Path]:
@@ -239,21 +259,30 @@ def _warnings(folder: Path) -> Iterator[str]:
                 yield line
 
 
-def _last_table(folder: Path) -> dict[str, Any] | None:
+def _last_table(folder: Path, series: Iterable[Series]) -> dict[str, Any] | None:
     """The table behind the last log line that ends with a colon and tells of classes."""
     table: dict[str, Any] | None = None
+    behind: list[str] = []
     for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines):
             if line.endswith("per class, in percent:") and number + 1 < len(lines):
-                table = _parsed_table(lines[number + 1 :]) or table
-    return table
+                parsed = _parsed_table(lines[number + 1 :])
+                table, behind = (parsed, lines[number + 1 :]) if parsed else (table, behind)
+    if table is None:
+        return None
+    # The table itself tells no iteration: the line that ends its evaluation stands behind it.
+    mode = next((match[1] for match in map(_PHASE.search, behind) if match), "")
+    validated = [each.points[-1][0] for each in series if each.mode == "val"] if mode == "val" else []
+    return {**table, "iteration": int(max(validated)) if validated else None, "test": mode == "test"}
 
 
 def _parsed_table(lines: list[str]) -> dict[str, Any] | None:
     columns = lines[0].split()
     rows: list[list[Any]] = []
     for line in lines[1:]:
+        if _HEAD.match(line):
+            break
         parts = line.rsplit(maxsplit=len(columns) - 1)
         try:
             rows.append([parts[0].strip(), *map(float, parts[1:])])

@@ -14,6 +14,7 @@ LOG = """2026/01/01 00:00:00 - footplate.tasks - INFO - per class, in percent:
 class         IoU     Acc
 T-shirt/top  53.59   65.96
 ankle boot   57.39   79.45
+2026/01/01 00:00:01 - footplate - INFO - Iter(val) [2/2]    mIoU: 41.0000
 2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full
 """
 

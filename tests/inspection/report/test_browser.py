@@ -1,5 +1,6 @@
 """The page in a real browser; where Debian's Chromium is not installed these tests say so."""
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -144,6 +145,26 @@ def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: C
     assert page.execute_script(first) == "T-shirt/top"
     keys(page, "#class-tables th.number button", "\ue007")
     assert page.execute_script(first) == "ankle boot"
+
+
+def test_a_class_that_was_never_predicted_leaves_the_page_whole(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    rows = [["bag", math.nan, 22.0], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
+    run = make_run()
+    run = run._replace(classes={**(run.classes or {}), "columns": ["class", "Precision", "Recall"], "rows": rows})
+    page = show(run)
+    cells = "return [...document.querySelectorAll('#class-tables tbody tr')].map((row) => row.innerText.split('\\t'))"
+    assert page.execute_script(cells) == [
+        ["bag", "–", "22.00"],
+        ["shoe", "96.20", "0.00"],
+        ["shirt", "19.48", "100.00"],
+    ]
+    assert page.find_element("css selector", "#class-tables h3").text == "first at iteration 400"
+    assert "iteration 200" in page.find_element("css selector", "#gallery figcaption").text
+    for names in (["shoe", "shirt", "bag"], ["shirt", "shoe", "bag"]):  # what is no number stays below
+        keys(page, "#class-tables th:nth-child(2) button", "\ue007")
+        assert [row[0] for row in page.execute_script(cells)] == names
 
 
 def test_a_phone_shows_it_without_scrolling_sideways(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:

@@ -1,4 +1,5 @@
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +14,7 @@ from footplate.inspection.runs import Run
 def data_of(page: Path) -> dict[str, Any]:
     match = re.search(r'<script type="application/json" id="data">(.*?)</script>', page.read_text(), re.DOTALL)
     assert match
-    found: dict[str, Any] = json.loads(match[1])
+    found: dict[str, Any] = json.loads(match[1], parse_constant=pytest.fail)  # as browsers read it: NaN is an error
     return found
 
 
@@ -32,10 +33,29 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
     assert run["classes"] == {
         "columns": ["class", "IoU", "Acc"],
         "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
+        "iteration": 400,
+        "test": False,
     }
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
     assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
+
+
+@pytest.mark.parametrize("strange", [math.nan, math.inf, -math.inf])
+def test_a_number_that_is_not_finite_is_no_number_of_the_page(
+    make_run: Callable[..., Run], tmp_path: Path, strange: float
+) -> None:
+    run = make_run()._replace(
+        classes={"columns": ["class", "IoU"], "rows": [["shoe", strange], ["bag", 22.0]], "iteration": 400},
+        environment={"clock": strange},
+    )
+    run.series[0].points[3] = (40.0, strange)
+    write_report([run], str(tmp_path / "report.html"))
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["classes"]["rows"] == [["shoe", None], ["bag", 22.0]]
+    assert data["runs"][0]["environment"] == {"clock": None}
+    curves = {chart["name"]: chart["curves"][0]["y"] for chart in data["charts"]}
+    assert curves[run.series[0].name][3] is None
 
 
 def test_nothing_on_the_page_points_elsewhere(make_run: Callable[..., Run], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import html
 import json
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from string import Template
@@ -51,7 +51,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         style=_asset("uplot.min.css") + _asset("page.css"),
         charts=_asset("uplot.min.js"),
         script=_asset("page.js"),
-        data=json.dumps(data, separators=(",", ":")).replace("</", "<\\/"),
+        data=json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
     )
     written = page.encode(errors="backslashreplace")  # names of scalars may be half of a letter
     commit_bytes(path, written)
@@ -113,7 +113,18 @@ def _thinned(points: list[Point]) -> list[Point]:
 
 
 def _short(value: float) -> float:
+    if not math.isfinite(value):
+        return value
     return float(f"{value:.6g}") if value != int(value) else int(value)
+
+
+def _finite(value: Any) -> Any:
+    """Puts None in place of what is not finite: JSON has no word for it, and one such number would blank the page."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:

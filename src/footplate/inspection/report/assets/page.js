@@ -162,12 +162,12 @@
     for (const { run, name, frames } of data.pictures) {
       const image = make("img", { src: frames.at(-1).src, alt: `${name} at ${frames.at(-1).step}`, loading: "lazy" });
       const step = make("output", {}, String(frames.at(-1).step));
-      const slider = make("input", { type: "range", min: 0, max: frames.length - 1, value: frames.length - 1, step: 1, "aria-label": `Step of ${name}` });
+      const slider = make("input", { type: "range", min: 0, max: frames.length - 1, value: frames.length - 1, step: 1, "aria-label": `Iteration of ${name}` });
       slider.addEventListener("input", () => {
         const frame = frames[Number(slider.value)];
         image.src = frame.src; image.alt = `${name} at ${frame.step}`; step.value = String(frame.step);
       });
-      const caption = make("figcaption", {}, make("span", {}, swatch(run), name), slider, make("span", {}, "step ", step));
+      const caption = make("figcaption", {}, make("span", {}, swatch(run), name), slider, make("span", {}, "iteration ", step));
       place.append(make("figure", {}, image, caption));
     }
     if (!data.pictures.length) nothing("gallery", "No picture was made.");
@@ -179,13 +179,16 @@
     const table = make("table");
     const rows = run.classes.rows.map((row) => [...row]);
     const body = make("tbody");
-    const fill = () => body.replaceChildren(...rows.map(([name, ...values]) => make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value) => make("td", { class: "number" }, short(value))))));
+    const decimals = Math.max(0, ...rows.flatMap(([, ...values]) => values.map((value) => (String(value ?? "").split(".")[1] ?? "").length)));
+    const figure = (value) => (value == null ? "–" : value.toFixed(decimals));
+    const fill = () => body.replaceChildren(...rows.map(([name, ...values]) => make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value) => make("td", { class: "number" }, figure(value))))));
+    const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
     let sortedBy = -1, sign = 1;
     const heads = run.classes.columns.map((name, column) => {
       const cell = make("th", { class: column ? "number" : "", scope: "col", "aria-sort": "none" });
       cell.append(make("button", { type: "button", onclick: () => {
         sign = sortedBy === column ? -sign : column ? -1 : 1; sortedBy = column;
-        rows.sort((a, b) => sign * (typeof a[column] === "string" ? a[column].localeCompare(b[column]) : a[column] - b[column]));
+        rows.sort((a, b) => order(a[column], b[column]));
         heads.forEach((each) => each.setAttribute("aria-sort", "none"));
         cell.setAttribute("aria-sort", sign > 0 ? "ascending" : "descending");
         fill();
@@ -193,8 +196,9 @@
       return cell;
     });
     fill();
+    const at = run.classes.test ? ", in a test" : run.classes.iteration == null ? "" : ` at iteration ${run.classes.iteration}`;
     table.append(make("thead", {}, make("tr", {}, ...heads)), body);
-    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), run.name), table);
+    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), run.name, at), table);
   };
   const classes = () => {
     const known = data.runs.map((run, number) => run.classes && classTable(run, number)).filter(Boolean);
