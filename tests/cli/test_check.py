@@ -94,15 +94,23 @@ def test_a_metric_that_nobody_gives(tiny: Path, footplate: Command) -> None:
     assert "  at tiny.py:32, key default_hooks.checkpoint.save_best\n  did you mean 'accuracy'?" in errors
 
 
-def test_wrong_class_counts(tiny: Path, footplate: Command) -> None:
-    text = TINY.replace('type="ToyModel", dropout=0.1', 'type="ToyModel", num_classes=1')
-    text = text.replace('dataset=dict(type="Points", size=16)', 'dataset=dict(type="Points", size=16)', 1)
-    tiny.write_text(text)
+def test_what_code_of_the_user_raises_is_told_by_its_line(tiny: Path, footplate: Command) -> None:
+    tiny.write_text(TINY.replace('type="ToyModel", dropout=0.1', 'type="ToyModel", num_classes=1'))
     code, _, errors = footplate("check", "tiny.py")
-    assert code == 2
-    assert errors.startswith(
-        "error: training iteration 1 fails: IndexError: Target 1 is out of bounds.\n  at tiny.py:2, key model"
-    )
+    lines = errors.splitlines()
+    assert (code, lines[0]) == (1, "error: IndexError: Target 1 is out of bounds.")
+    assert "support.py:" in lines[1]
+    assert lines[2] == "  tried: training iteration 1"
+
+
+def test_what_parts_of_a_library_raise_is_told_with_its_section(tiny: Path, footplate: Command) -> None:
+    text = (tiny.parent / "tiny.py").read_text()
+    model = 'model = dict(type="SmallSegmentor", num_classes=2)'
+    tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
+    code, _, errors = footplate("check", "tiny.py")
+    lines = errors.splitlines()
+    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", "  --debug shows where"])
+    assert lines[0].startswith("error: saving, loading and validating once fails: TypeError: ")
 
 
 def test_a_work_dir_that_cannot_be_written(tiny: Path, footplate: Command) -> None:

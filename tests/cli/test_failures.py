@@ -22,12 +22,21 @@ from tests.support import Points
 
 @HOOKS.register_module(force=True)
 class Measures(Hook):
+    def __init__(self, first=4):
+        self.first = first
+
     def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if runner.iter == 4:
+        if runner.iter == self.first:
             self.measure(outputs)
 
     def measure(self, outputs):
         return outputs["los"]
+
+
+@HOOKS.register_module(force=True)
+class Misspelt(Hook):
+    def after_train_itr(self, runner, batch_idx, data_batch=None, outputs=None):
+        pass
 
 
 @DATASETS.register_module(force=True)
@@ -65,14 +74,34 @@ def test_a_hook_is_told_by_its_lines_and_how_far_the_run_was(tiny: Path, own: Co
         1,
         [
             "error: KeyError: 'los'",
-            '  at own_parts.py:14, in measure: return outputs["los"]',
-            "  called at own_parts.py:11, in after_train_iter: self.measure(outputs)",
+            '  at own_parts.py:17, in measure: return outputs["los"]',
+            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
             f"  after 4 of 8 iterations; the last checkpoint is {tiny.parent / 'work/iter_4.pth'}",
             "  --debug shows the whole traceback",
         ],
     )
     with pytest.raises(KeyError, match="los"):
         footplate("train", "tiny.py", "--work-dir", "again", "--debug")
+
+
+def test_a_check_tells_of_a_hook_as_a_run_does_and_what_it_warned_of(own: Command, footplate: Command) -> None:
+    own('dict(type="Witness")', 'dict(type="Measures", first=0), dict(type="Misspelt")')
+    code, told, errors = footplate("check", "tiny.py", "--work-dir", "work")
+    assert (code, errors.splitlines()) == (
+        1,
+        [
+            "error: KeyError: 'los'",
+            '  at own_parts.py:17, in measure: return outputs["los"]',
+            "  called at own_parts.py:14, in after_train_iter: self.measure(outputs)",
+            "  tried: training iteration 1",
+            "  --debug shows the whole traceback",
+        ],
+    )
+    assert told == (
+        "warning     Misspelt.after_train_itr is no event and is never called: did you mean after_train_iter?\n"
+    )
+    with pytest.raises(KeyError, match="los"):
+        footplate("check", "tiny.py", "--debug")
 
 
 @pytest.mark.parametrize("command", ["train", "check"])
@@ -87,7 +116,7 @@ def test_a_file_that_a_constructor_does_not_find_is_a_mistake_of_the_config(
             "error: data set 'Listed' cannot be built: FileNotFoundError: [Errno 2] No such file or directory: "
             "'nowhere.json'",
             "  at tiny.py:5, key train_dataloader.dataset",
-            "  raised at own_parts.py:23; --debug shows where",
+            "  raised at own_parts.py:32; --debug shows where",
         ],
     )
 
@@ -99,7 +128,7 @@ def test_memory_that_a_constructor_lacks(own: Command, footplate: Command) -> No
         1,
         [
             "error: MemoryError",
-            "  at own_parts.py:22, in __init__: raise MemoryError",
+            "  at own_parts.py:31, in __init__: raise MemoryError",
             "  before the first iteration",
             "  --debug shows the whole traceback",
         ],
@@ -113,7 +142,7 @@ def test_a_sample_that_cannot_be_made(own: Command, footplate: Command, workers:
     code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
     lines = errors.splitlines()
     assert (code, len(lines) <= 5, "Traceback" in errors) == (2, True, False)
-    assert any("own_parts.py:26" in line for line in lines), errors
+    assert any("own_parts.py:35" in line for line in lines), errors
 
 
 def test_an_error_of_a_worker_is_told_by_the_lines_that_it_names() -> None:

@@ -2,10 +2,13 @@
 
 import argparse
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, choose_work_dir, read_config
+
+if TYPE_CHECKING:
+    from footplate.config import Config
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -27,14 +30,31 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Checks."""
     from footplate.distributed import rank_of_environment
-    from footplate.inspection.check import check
 
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     choose_launcher(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
-    told = check(cfg, run=not arguments.no_run)
+    told = _check(cfg, arguments)
     if not rank_of_environment():
         sys.stdout.write(told)
     return 0
+
+
+def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
+    """Returns the summary; an error of the user's own code is told by its lines, as `train` does."""
+    from footplate.cli.failures import own_frames
+    from footplate.inspection.check import TrialError, check
+    from footplate.records.logger import collected_warnings
+
+    with collected_warnings() as warnings:
+        try:
+            return check(cfg, run=not arguments.no_run)
+        except TrialError as error:
+            arguments.place = f"tried: {error.stage}"
+            if error.__cause__ is not None and own_frames(error.__cause__):
+                raise error.__cause__ from None
+            raise
+        finally:
+            sys.stdout.writelines(f"{'warning':<11} {each}\n" for each in warnings)

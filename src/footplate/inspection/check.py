@@ -1,10 +1,10 @@
 """Trying a run before it starts: everything is built, two iterations, a validation batch, a save and a load."""
 
 import copy
+import logging
 import os
 import tempfile
 import time
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -37,10 +37,26 @@ from footplate.inspection.topics.hooks import explain_hooks
 from footplate.inspection.topics.loops import explain_loops, loops_as_data
 from footplate.inspection.topics.params import Groups, groups_in
 from footplate.records import length_of, memory_in_use
-from footplate.records.logger import collected_warnings
+from footplate.records.logger import collected_warnings, remembered
 
+_logger = logging.getLogger("footplate.inspection")
 _ITERATIONS = 2
 _SHOWN_RANKS = 8
+
+
+class TrialError(FootplateError):
+    """What code of a model, a hook or a data set raised while a run was tried; `__cause__` is that.
+
+    Args:
+        stage: What the trial was at.
+        error: What was raised.
+        key: The section of the config that it most likely belongs to.
+    """
+
+    def __init__(self, stage: str, error: Exception, *, key: str) -> None:
+        first = str(error).strip().partition("\n")[0]
+        super().__init__(f"{stage} fails: {type(error).__name__}: {first}", key=key, notes=["--debug shows where"])
+        self.stage = stage
 
 
 class Trial(NamedTuple):
@@ -82,9 +98,9 @@ def check(cfg: Config, *, run: bool = True) -> str:
         The summary.
 
     Raises:
-        FootplateError: What would stop the run, with its place.
+        FootplateError: What would stop the run, with its place. What was warned of before is logged.
     """
-    with collected_warnings() as warnings:
+    with _warnings() as warnings:
         checked = check_config(cfg)
         lines = []
         if run:
@@ -99,6 +115,20 @@ def check(cfg: Config, *, run: bool = True) -> str:
     lines += [f"{'warning':<11} {each}" for each in told]
     verdict = "nothing stands in its way" if run else "the config is sound; data and weights were not touched"
     return "\n".join([f"{cfg.filename or 'config'}: {verdict}{_counted(told)}", *lines]) + "\n"
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects warnings; of a check that fails they are logged, since nothing else tells of them."""
+    records: list[logging.LogRecord] = []
+    try:
+        with collected_warnings() as found, remembered() as records:
+            yield found
+    except Exception:
+        told = [each.getMessage() for each in records if each.levelno == logging.WARNING]
+        for each in dict.fromkeys(told):
+            _logger.warning("%s", each)
+        raise
 
 
 @contextmanager
@@ -233,20 +263,7 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
             raise
         except Exception as error:
             stage, key = watch.stage
-            first = str(error).strip().partition("\n")[0]
-            raise FootplateError(
-                f"{stage} fails: {type(error).__name__}: {first}",
-                key=key,
-                notes=[*_places(error), "--debug shows where"],
-            ) from error
-
-
-def _places(error: Exception) -> list[str]:
-    """Says which line of the user's own code it came from, if it came from such a line."""
-    ours = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not frame.filename.startswith(ours)]
-    own = [frame for frame in frames if "site-packages" not in frame.filename]
-    return [f"raised at {os.path.relpath(own[-1].filename)}:{own[-1].lineno}"] if own else []
+            raise TrialError(stage, error, key=key) from error
 
 
 def _check_target(folder: str, size: int) -> None:
