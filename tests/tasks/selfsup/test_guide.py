@@ -18,8 +18,12 @@ TWO_ITERATIONS = [
 ]
 
 
-@pytest.mark.parametrize("name", ["my-simclr", "my-mae"])
-def test_the_configs_train_on_folders(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "pictures"), [("my-simclr", {"val_neighbors"}), ("my-mae", {"val_neighbors", "val_reconstructions"})]
+)
+def test_the_configs_train_on_folders(
+    name: str, pictures: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     write_classes(tmp_path / "data", train=3, val=1, unlabeled=True)
     write_configs("selfsup", tmp_path)
@@ -28,6 +32,8 @@ def test_the_configs_train_on_folders(name: str, tmp_path: Path, monkeypatch: py
     assert {"knn/top1", "linear/top1", "pixels/top1", "gain/knn/top1"} <= loop.metrics.keys()
     assert loop.metrics["pixels/top1"] == 100.0
     assert (len(runner.train_dataloader.dataset), len(runner.val_dataloader.dataset)) == (12, 12)
+    drawn = {path.stem.rpartition("_")[0] for path in Path("out").glob("*/vis_data/vis_image/*.png")}
+    assert pictures <= drawn
 
 
 def test_a_checkpoint_is_the_beginning_of_a_classifier(tmp_path: Path) -> None:
