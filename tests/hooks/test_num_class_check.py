@@ -18,7 +18,7 @@ class Head(ToyModel):
 
 def test_a_head_with_another_number_of_classes_is_refused(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
-    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the data set 'Points' has 2"):
+    with pytest.raises(ArgumentError, match="'layers' has 3 classes, the data set 'Points' has 2: left, right"):
         runner.train()
 
 
@@ -26,6 +26,28 @@ def test_a_head_with_the_right_number_trains(tmp_path: Path) -> None:
     runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
     runner.train()
     assert runner.epoch == 3
+
+
+def test_it_comes_before_anything_goes_through_the_model(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, model={"type": "ToyModel", "num_classes": 1}, custom_hooks=[{"type": "NumClassCheckHook"}])
+    runner = Runner(**cfg, preflight=True)
+    runner.model.num_classes = 1
+    with pytest.raises(ArgumentError, match="the model has 1 classes, the data set 'Points' has 2") as caught:
+        runner.train()
+    assert caught.value.key == "model.num_classes"
+
+
+def test_many_classes_are_cut(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, model=Head(3), custom_hooks=[{"type": "NumClassCheckHook"}]))
+    runner.train_dataloader.dataset.metainfo = {"classes": range(30)}
+    with pytest.raises(ArgumentError, match="has 30: 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 18 more"):
+        runner.train()
+
+
+def test_a_test_alone_builds_no_training_data(tmp_path: Path) -> None:
+    runner = Runner(**settings(tmp_path, model=Head(2), custom_hooks=[{"type": "NumClassCheckHook"}]))
+    runner.test()
+    assert "train_loop" not in runner.__dict__
 
 
 def test_every_validation_set_is_looked_at(tmp_path: Path) -> None:

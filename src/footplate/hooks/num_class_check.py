@@ -1,6 +1,7 @@
 """Compares a model's numbers of classes with those of the data set."""
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import unwrap_model
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.hooks")
 # They tell objects from background, or carry a number of classes that they do not use.
 _EXEMPT = ("rpn_head", "backbone")
+_MOST_NAMED = 12
 
 
 @HOOKS.register_module()
@@ -22,18 +24,19 @@ class NumClassCheckHook(Hook):
 
     priority = "NORMAL"
 
-    def before_train_epoch(self, runner: "Runner") -> None:
-        """Checks against the training data."""
-        self._check(runner, runner.train_dataloader)
+    def before_run(self, runner: "Runner") -> None:
+        """Checks against the training and the validation data before a batch goes through the model.
 
-    def before_val_epoch(self, runner: "Runner") -> None:
-        """Checks against the validation data."""
-        sets = getattr(runner.val_loop, "sets", None)
-        for loader in [runner.val_dataloader] if sets is None else [each.dataloader for each in sets]:
-            self._check(runner, loader)
+        Raises:
+            ArgumentError: A head has another number of classes.
+        """
+        for name in ("train_loop", "val_loop"):
+            loop = runner.__dict__.get(name)  # asked for as an attribute it would be built
+            sets = getattr(loop, "sets", [] if loop is None else [loop])
+            for each in sets:
+                self._check(runner, getattr(getattr(each, "dataloader", None), "dataset", None))
 
-    def _check(self, runner: "Runner", loader: Any) -> None:
-        dataset = getattr(loader, "dataset", None)
+    def _check(self, runner: "Runner", dataset: Any) -> None:
         classes = classes_of(dataset)
         if classes is None:
             _logger.warning("the data set '%s' does not name its classes", type(dataset).__name__)
@@ -44,11 +47,16 @@ class NumClassCheckHook(Hook):
                 continue
             if count != len(classes):
                 raise ArgumentError(
-                    f"'{name or type(module).__name__}' has {count} classes, "
-                    f"the data set '{type(dataset).__name__}' has {len(classes)}",
-                    key="num_classes",
+                    f"{repr(name) if name else 'the model'} has {count} classes, "
+                    f"the data set '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
+                    key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
                 )
+
+
+def _named(classes: Sequence[Any]) -> str:
+    shown = [str(each) for each in list(classes)[:_MOST_NAMED]]
+    return ", ".join(shown) + (f" and {len(classes) - len(shown)} more" if len(classes) > len(shown) else "")
 
 
 def classes_of(dataset: Any) -> Any:
