@@ -2,6 +2,8 @@ import multiprocessing
 import os
 import select
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -294,3 +296,20 @@ def test_a_folder_for_temporary_files_that_is_not_there_is_named_at_once(
     with pytest.raises(FileNotFoundError) as caught:
         make("nothing")
     assert str(caught.value.filename).startswith(str(tmp_path / "gone"))
+
+
+@pytest.mark.parametrize(
+    ("options", "reads"),
+    [({"persistent_workers": True}, "for batch in loader: pass"), ({}, "rest = iter(loader); next(rest)")],
+)
+def test_a_process_leaves_in_silence_with_workers_that_stay_or_a_pass_that_is_left(
+    options: dict[str, Any], reads: str
+) -> None:
+    script = f"""
+import torch
+from footplate.data import SampleLoader
+loader = SampleLoader(torch.arange(100), batch_size=2, num_workers=2, **{options})
+{reads}
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

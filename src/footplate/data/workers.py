@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.sharedctypes import RawArray
-from multiprocessing.util import Finalize, get_temp_dir
+from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any
 
@@ -252,3 +252,6 @@ def _watch_for_main() -> None:
 
 def _leave(slots: Any) -> None:
     slots[-1] = 1
+    # Torch's handler would raise for the workers that are ended now, within somebody's cleaning up.
+    if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
