@@ -3,7 +3,7 @@ import math
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.hooks.comparing import checked_rule, is_better, missing_metric, rule_of
+from footplate.hooks.comparing import as_shown, checked_rule, is_better, missing_metric, rule_of
 
 
 @pytest.mark.parametrize(
@@ -50,3 +50,13 @@ def test_a_name_that_tells_nothing_is_refused() -> None:
 def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
     error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+
+
+def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
+    names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
+    assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # of IoU there is no mean
+    assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
+        "Precision.trouser",
+        "mPrecision",
+        "aAcc",
+    ]

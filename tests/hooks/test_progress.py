@@ -1,3 +1,4 @@
+import math
 import os
 import pty
 import re
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
@@ -81,6 +83,32 @@ def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
     with terminal() as shown:
         trained(tmp_path, ProgressHook(), val_evaluator={"type": "Told", "values": values})
     assert "best  mIoU 53.5 at 12" in lines_of(shown[0])
+
+
+def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
+    values: Any = {"aAcc": [70.0] * 3, "mIoU": [51.0, 52.0, 53.5], "IoU.trouser": [60.0] * 3}
+    checkpoint = {"type": "CheckpointHook", "save_best": "mIoU"}
+    hooks: dict[str, Any] = {"default_hooks": {"logger": None, "checkpoint": checkpoint}}
+    with terminal() as shown:
+        told = {"type": "Told", "values": values}
+        Runner(**settings(tmp_path, val_evaluator=told, custom_hooks=[ProgressHook()], **hooks)).train()
+    assert "best  mIoU 53.5 at 12  aAcc 70 at 4" in lines_of(shown[0])
+
+
+@pytest.mark.parametrize(
+    ("values", "names"),
+    [
+        ({"loss": 0.5, "loss_ce": 0.5}, ["loss"]),
+        ({"loss_ce": math.nan, "loss": math.nan}, ["loss"]),
+        ({"loss_ce": 0.5, "loss": 0.75}, ["loss", "loss_ce"]),  # a loop of the user's own
+        ({"loss_a": 0.5, "loss_b": 0.5}, ["loss_a", "loss_b"]),
+        ({"loss_a": 0.0, "loss": 0.5, "loss_b": 0.5}, ["loss", "loss_a", "loss_b"]),
+    ],
+)
+def test_the_only_part_of_a_loss_is_not_shown_twice(values: dict[str, float], names: list[str]) -> None:
+    progress = ProgressHook()
+    progress._read_losses({name: torch.tensor(value) for name, value in values.items()})
+    assert list(progress._losses) == names
 
 
 def test_elsewhere_nothing_is_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

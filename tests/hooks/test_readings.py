@@ -1,3 +1,4 @@
+import math
 from random import Random
 from typing import Any
 
@@ -176,6 +177,13 @@ def test_nothing_is_wider_than_the_terminal_but_the_first_words(width: int) -> N
 
 def test_a_slow_iteration_is_counted_in_seconds() -> None:
     assert "2.5 s/it" in lines_of(readings(pace=2.5), 160)[0].plain
+
+
+def test_what_is_not_known_yet_is_no_number() -> None:
+    first = readings(done=0, left=None, pace=None, waiting=math.nan, rate=math.nan, losses={}, metrics={})
+    progress, losses = (line.plain for line in lines_of(first, 160))
+    assert progress.endswith(" 0/1100  left --:--  -- waiting for data  555 MiB")
+    assert losses.strip() == "lr --"
 
 
 def test_a_validation_has_a_line() -> None:

@@ -41,6 +41,43 @@ def test_the_text_holds_the_figures(run: Run) -> None:
     assert "best        mIoU 40 at iteration 10" in text
 
 
+def test_what_was_logged_of_a_run_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
+    (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, [*lines, {"mIoU": 40.0, "step": 120}])) + "\n")
+    run = read_run(tmp_path)
+    figures = summarize(run)
+    assert (figures["iterations"], figures["logged"]) == (120, 100)
+    text = explain_runs([run])
+    assert "0.0% of it waiting for data, 0:00:40 in the 100 iterations logged\n" in text
+    assert "  last        at iteration 100: loss 0.04\n" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ("default_hooks = dict(checkpoint=dict(save_best='mIoU'))", ["mIoU", "aAcc", "mAcc"]),
+        (
+            "default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'IoU.T-shirt/top', 'x']))",
+            ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
+        ),
+        ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
+        ("default_hooks = dict(checkpoint=dict(save_best='auto'))", ["aAcc", "mAcc", "mIoU"]),
+        ("default_hooks = 3", ["aAcc", "mAcc", "mIoU"]),
+        ("default_hooks = dict(", ["aAcc", "mAcc", "mIoU"]),
+        ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
+    ],
+)
+def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
+    tmp_path: Path, config: str, names: list[str]
+) -> None:
+    metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
+    (tmp_path / "scalars.json").write_text(json.dumps(metrics) + "\n")
+    (tmp_path / "run.py").write_text(config)
+    run = read_run(tmp_path)
+    assert list(summarize(run)["best"]) == names
+    assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
+
+
 def test_curves_are_rows_of_a_table(run: Run) -> None:
     rows = curves_as_csv([run], ["mIoU"]).splitlines()
     assert rows[0] == "run,mode,name,iteration,value"

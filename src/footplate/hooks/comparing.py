@@ -1,8 +1,8 @@
 """Whether a metric should be great or small, and whether one value is better than another."""
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from footplate.errors import ArgumentError, nearest
 
@@ -63,6 +63,31 @@ def checked_rule(rule: str) -> Rule:
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
     """Tells whether a value is better than another by more than `by`; NaN never is."""
     return value - than > by if rule == "greater" else than - value > by
+
+
+def saved_best(cfg: Mapping[str, Any]) -> list[str]:
+    """Returns the metrics that a config saves its best checkpoints by, of either generation; "auto" is one of them."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
+    best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
+    return [best] if isinstance(best, str) else list(best)
+
+
+def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
+    """Returns metrics in the order to show them: those that count first, and none of a single class.
+
+    Args:
+        names: All there are; `IoU.shoe` is of a single class where there is the mean `mIoU`.
+        counting: Those that checkpoints are saved by; these are shown in any case.
+    """
+    there = dict.fromkeys(names)
+    first = [name for name in dict.fromkeys(counting) if name in there]
+    return first + [name for name in there if name not in first and not _is_of_a_class(name, there)]
+
+
+def _is_of_a_class(name: str, there: Container[str]) -> bool:
+    whole, dot, _ = name.partition(".")  # names of classes hold slashes, too
+    before, slash, stem = whole.rpartition("/")
+    return bool(dot) and f"{before}{slash}m{stem}" in there
 
 
 def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> ArgumentError:

@@ -13,7 +13,8 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
-from footplate.hooks.comparing import is_better, rule_of
+from footplate.hooks.checkpoint import CheckpointHook
+from footplate.hooks.comparing import as_shown, is_better, rule_of
 from footplate.records import length_of, memory_in_use
 from footplate.registry import HOOKS
 
@@ -135,7 +136,7 @@ class ProgressHook(Hook):
             memory=memory_in_use(runner.device),
             rate=_rate(runner),
             losses=self._losses,
-            metrics=self._metrics,
+            metrics={name: self._metrics[name] for name in as_shown(self._metrics, _counting(runner))},
             validating=self._validating,
         )
         self._live.show(lines_of(readings, self._live.width))
@@ -151,9 +152,12 @@ class ProgressHook(Hook):
             if "loss" in name and isinstance(value, torch.Tensor) and value.numel() == 1
         }
         if tensors:
-            values = torch.stack([value.detach().reshape(()).float() for value in tensors.values()]).tolist()
-            for name, value in sorted(zip(tensors, values, strict=True), key=lambda pair: pair[0] != "loss"):
-                self._losses.setdefault(name, Sparkline()).add(value)
+            stacked = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
+            values = dict(zip(tensors, stacked.tolist(), strict=True))
+            if len(values) == 2 and "loss" in values and len(set(map(str, values.values()))) == 1:
+                values = {"loss": values["loss"]}  # the other one is all that it is made of
+            for name in sorted(values, key=lambda name: name != "loss"):
+                self._losses.setdefault(name, Sparkline()).add(values[name])
 
     def _take_metrics(self, metrics: Mapping[str, Any], at: int) -> None:
         for name, value in metrics.items():
@@ -187,6 +191,11 @@ def _validation_batches(runner: "Runner") -> int | None:
         return length_of(runner.val_dataloader)
     lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
     return None if None in lengths else sum(length or 0 for length in lengths)
+
+
+def _counting(runner: "Runner") -> list[str]:
+    """The metrics that checkpoints are saved by."""
+    return [name for hook in runner.hooks if isinstance(hook, CheckpointHook) for name in hook.save_best]
 
 
 def _waiting(runner: "Runner") -> float | None:

@@ -153,9 +153,10 @@ class Readings(NamedTuple):
         length: Iterations of the run.
         left: Seconds to the end, None where they are not known.
         pace: Seconds of an iteration, None likewise.
-        waiting: The share of an iteration that waits for data, None where it is not known.
+        waiting: The share of an iteration that waits for data, None where it is not measured, NaN as long as no
+            iteration was.
         memory: MiB in use.
-        rate: The learning rate.
+        rate: The learning rate, None where there is none, NaN before the first iteration.
         losses: Curves of the losses, by name.
         metrics: The latest metrics with the best so far and the iteration it was reached at.
         validating: Batches done and in all of a validation at work, or None.
@@ -215,7 +216,8 @@ def _progress_line(readings: Readings, width: int) -> Text:
         parts.append(Text(pace))
     parts.append(Text(f"{readings.memory} MiB"))
     if readings.waiting is not None:
-        share = Text(f"{readings.waiting:.0%} waiting for data", style="yellow" if readings.waiting > 0.2 else "")
+        words = f"{_known(readings.waiting, '.0%')} waiting for data"
+        share = Text(words, style="yellow" if readings.waiting > 0.2 else "")
         parts.insert(len(parts) - 1, share)
     drawn = bar(done, length, min(_LONGEST_BAR, max(6, width // 4)))
     return _fitted(parts, width, head=Text.assemble("train ", drawn, " "))
@@ -228,8 +230,12 @@ def _loss_line(readings: Readings, width: int) -> Text:
         if latest is not None:
             drawn = curve.draw(16 if width < 100 or place else 24)
             parts.append(Text.assemble(f"{name} {latest:.4g} ", (drawn, "cyan")))
-    rate = [] if readings.rate is None else [Text(f"lr {readings.rate:.2e}")]
+    rate = [] if readings.rate is None else [Text(f"lr {_known(readings.rate, '.2e')}")]
     return _fitted([*parts[:1], *rate, *parts[1:]], width, head="      ")
+
+
+def _known(value: float, form: str) -> str:
+    return "--" if math.isnan(value) else f"{value:{form}}"
 
 
 def _metric_parts(readings: Readings) -> Iterable[Text]:

@@ -8,8 +8,9 @@ from typing import Any
 
 from PIL import Image
 
-from footplate.errors import ArgumentError, nearest
-from footplate.hooks.comparing import rule_of
+from footplate.config import Config
+from footplate.errors import ArgumentError, FootplateError, nearest
+from footplate.hooks.comparing import as_shown, rule_of, saved_best
 from footplate.inspection.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot
 
@@ -21,20 +22,33 @@ def summarize(run: Run) -> dict[str, Any]:
 
     Returns:
         `iterations`; `time` with the mean, median and longest seconds of an iteration between two log lines, the
-        share that waits for data and the seconds of the whole training; `memory` in MiB at most; `last` and `best`
-        values by name, a best one with its iteration; `checkpoints` with their bytes.
+        share that waits for data and the seconds in all; `memory` in MiB at most; `last` and `best` values by
+        name, a best one with its iteration; `logged`, the iteration of the last line of training, up to which `time`
+        and `last` reach; `checkpoints` with their bytes. The metric that checkpoints are saved by is the first of
+        `best`; values of a single class are not among them.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
-    validated = [series for series in run.series if series.mode != "train"]
+    validated = {series.name: series for series in run.series if series.mode != "train"}
     memory = run.find("memory", "train")
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
         "time": _times(run),
         "memory": max(value for _, value in memory.points) if memory else None,
+        "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
-        "best": {series.name: _best(series) for series in validated},
+        "best": {name: _best(validated[name]) for name in as_shown(validated, _counting(run))},
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
+
+
+def config_of(run: Run) -> Config | None:
+    """Returns the config that a run left behind; None where it left none, or one that is written for reading only."""
+    if run.config_file is None:
+        return None
+    try:
+        return Config.fromfile(run.config_file, import_custom_modules=False)
+    except FootplateError:
+        return None
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
@@ -107,6 +121,14 @@ def _times(run: Run) -> dict[str, float] | None:
     }
 
 
+def _counting(run: Run) -> list[str]:
+    config = config_of(run)
+    try:
+        return saved_best(config._cfg_dict) if config is not None else []
+    except (AttributeError, TypeError):  # a config of another engine
+        return []
+
+
 def _best(series: Series) -> dict[str, Any]:
     choose = min if is_small_best(series.name) else max
     at, value = choose(series.points, key=_value_of)
@@ -127,19 +149,21 @@ def _value_of(point: Point) -> float:
 
 def _text(run: Run, found: dict[str, Any]) -> str:
     lines = [f"{run.folder}: {found['iterations']} iterations"]
-    time = found["time"]
+    for name, best in found["best"].items():
+        lines.append(f"  best        {name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+    time, logged = found["time"], found["logged"]
+    whole = logged == found["iterations"]
     if time:
         lines.append(
             f"  time        {time['mean']:.4g} s an iteration (median {time['median']:.4g}, "
             f"longest {time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
-            f"{_clock(time['total'])} in all"
+            f"{_clock(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
         )
     if found["memory"]:
         lines.append(f"  memory      {found['memory']:.0f} MiB at most")
     if found["last"]:
-        lines.append("  last        " + ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items()))
-    for name, best in found["best"].items():
-        lines.append(f"  best        {name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+        values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
+        lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
     for name, size in found["checkpoints"].items():
         lines.append(f"  checkpoint  {name}, {size / 1e6:.1f} MB")
     return "\n".join(lines) + "\n"

@@ -6,13 +6,10 @@ import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.resources import files
-from pathlib import Path
 from string import Template
 from typing import Any
 
-from footplate.config import Config
-from footplate.errors import FootplateError
-from footplate.inspection.analysis import summarize
+from footplate.inspection.analysis import config_of, summarize
 from footplate.inspection.diff import compare, describe
 from footplate.inspection.report.pictures import embed_pictures
 from footplate.inspection.runs import Point, Run
@@ -130,19 +127,9 @@ def _finite(value: Any) -> Any:
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
     """What each run's config has otherwise than the first one's."""
     found = []
-    configs = [_config(run) for run in runs]
+    configs = [config_of(run) for run in runs]
     for name, config in list(zip(names, configs, strict=True))[1:]:
         if configs[0] is not None and config is not None:
             text = describe(compare(configs[0], config)) or "no difference\n"
             found.append({"name": f"{names[0]} and {name}", "text": text})
     return found
-
-
-def _config(run: Run) -> Config | None:
-    path = run.config_file
-    if path is None:
-        return None
-    try:
-        return Config.fromfile(Path(path), import_custom_modules=False)
-    except FootplateError:
-        return None  # written for reading only: it holds objects

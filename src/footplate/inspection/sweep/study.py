@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config, apply_overrides
 from footplate.config.python_form import write_value
 from footplate.engine.lock import locked
 from footplate.errors import ArgumentError, DataError, MissingExtraError
-from footplate.hooks.comparing import rule_of
+from footplate.hooks.comparing import rule_of, saved_best
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
@@ -358,10 +358,7 @@ def default_metric(cfg: Config) -> str:
     Raises:
         ArgumentError: It saves none.
     """
-    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
-    best: Any = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best")
-    names: Iterable[str] = [best] if isinstance(best, str) else best or []
-    name = next((each for each in names if each != "auto"), None)
+    name = next((each for each in saved_best(cfg._cfg_dict) if each != "auto"), None)
     if name is None:
         raise ArgumentError("the config names no metric to judge trials by", notes=["--metric NAME does"])
     return name

@@ -53,11 +53,8 @@
       body.append(make("tr", {}, make("th", { scope: "row" }, label), ...cells));
     };
     const each = (pick) => data.runs.map((run) => pick(run.summary));
+    const whole = (s) => s.logged === s.iterations;
     row("iterations", each((s) => String(s.iterations)));
-    row("seconds an iteration", each((s) => s.time && short(s.time.mean)));
-    row("waiting for data", each((s) => s.time && `${(100 * s.time.data_share).toFixed(1)}%`));
-    row("training in all", each((s) => s.time && clock(s.time.total)));
-    row("memory at most", each((s) => s.memory && `${s.memory} MiB`));
     const bests = [...new Set(data.runs.flatMap((run) => Object.keys(run.summary.best)))];
     for (const name of bests) {
       const values = each((s) => s.best[name]);
@@ -66,8 +63,12 @@
       const best = data.runs.length > 1 && new Set(known).size > 1 ? known.indexOf(Math.max(...known)) : -1;
       row(`best ${name}`, values.map((v) => v && `${short(v.value)} at ${v.iteration}`), best);
     }
+    row("seconds an iteration", each((s) => s.time && short(s.time.mean)));
+    row("waiting for data", each((s) => s.time && `${(100 * s.time.data_share).toFixed(1)}%`));
+    row("training time", each((s) => s.time && clock(s.time.total) + (whole(s) ? "" : ` in the ${s.logged} iterations logged`)));
+    row("memory at most", each((s) => s.memory && `${s.memory} MiB`));
     for (const name of [...new Set(data.runs.flatMap((run) => Object.keys(run.summary.last)))])
-      row(`last ${name}`, each((s) => short(s.last[name])));
+      row(`last ${name}`, each((s) => short(s.last[name]) + (whole(s) || s.last[name] == null ? "" : ` at ${s.logged}`)));
     row("checkpoints", each((s) => String(Object.keys(s.checkpoints).length)));
     table.append(body);
   };
