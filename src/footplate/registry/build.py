@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from footplate.errors import BuildError, FootplateError, nearest, origin_of
+from footplate.registry.handing_on import accepted, keywords_of
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -69,7 +70,8 @@ def check_arguments(
     """
     parameters = _parameters(entry)
     if parameters is not None:
-        _check_arguments(f"{noun} '{getattr(entry, '__name__', repr(entry))}'", parameters, args, settings, source)
+        what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
+        _check_arguments(what, parameters, keywords_of(entry, parameters), args=args, settings=settings, source=source)
 
 
 def _first_line(error: Exception) -> str:
@@ -79,23 +81,26 @@ def _first_line(error: Exception) -> str:
 def _check_arguments(
     what: str,
     parameters: Mapping[str, inspect.Parameter],
+    keywords: list[str] | None,
+    *,
     args: tuple[Any, ...],
     settings: Mapping[str, Any],
     source: object,
 ) -> None:
-    kinds = [parameter.kind for parameter in parameters.values()]
-    names = _accepted(parameters)
-    if inspect.Parameter.VAR_KEYWORD not in kinds:
-        for key in settings:
-            if key not in names:
-                raise _unknown(what, key, names, settings, source)
+    for key in settings:
+        if keywords is not None and key not in keywords:
+            raise _unknown(what, key, keywords, settings, source)
     positional = [
         name
         for name, each in parameters.items()
         if each.kind in (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
     ]
     given = {*positional[: len(args)], *settings}
-    missing = [name for name in names if parameters[name].default is inspect.Parameter.empty and name not in given]
+    missing = [
+        name
+        for name in accepted(parameters)
+        if parameters[name].default is inspect.Parameter.empty and name not in given
+    ]
     if missing:
         raise BuildError(f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0])
 
@@ -127,15 +132,10 @@ def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | 
         return None
 
 
-def _accepted(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
-    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
-    return [name for name, each in parameters.items() if each.kind in by_keyword]
-
-
 def _names(entry: Callable[..., Any]) -> list[str]:
     """The keyword arguments of a class and of the bases its **kwargs go to."""
     names: dict[str, None] = {}
     for each in getattr(entry, "__mro__", (entry,)):
         parameters = _parameters(each) if each is not object else None
-        names.update(dict.fromkeys(_accepted(parameters or {})))
+        names.update(dict.fromkeys(accepted(parameters or {})))
     return list(names)
