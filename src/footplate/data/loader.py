@@ -17,6 +17,8 @@ from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.records import length_of
 
+_IN_USE = 2  # batches of a worker in the main process: the one that trains, and one that a hook keeps for a while
+
 
 class SampleLoader(DataLoader[Any]):
     """A DataLoader that begins a pass at any batch, and whose batches do not depend on what was read before.
@@ -66,6 +68,7 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self._unseeded = [each for each in _samplers(self) if getattr(each, "generator", self) is None]
         self._plan = _Plan(self, limit=num_batch_per_epoch)
+        self._known: dict[object, torch.Tensor] = {}
         self._reader = self._build_reader(options)
         self.share = 1.0
 
@@ -89,7 +92,8 @@ class SampleLoader(DataLoader[Any]):
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
-        known: dict[object, torch.Tensor] = {}
+        known = self._known if self.persistent_workers else {}  # workers that stay serve one pass at a time
+        known.clear()
         for batch, share in zip(self._read(), self._plan.shares(), strict=False):
             self.share = share
             if type(batch) is ReadFailure:
@@ -141,7 +145,7 @@ class SampleLoader(DataLoader[Any]):
             collate=self.collate_fn,
             seed=self.seed,
             whereabouts=self.whereabouts,
-            refill=not self.pin_memory,
+            refilled=0 if self.pin_memory else (self.prefetch_factor or 0) + _IN_USE,
         )
         if self.whereabouts is not None:
             options = {**options, "worker_init_fn": WorkerStart(options.get("worker_init_fn"), self.whereabouts)}

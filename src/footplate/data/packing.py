@@ -14,7 +14,6 @@ from torch import Tensor
 _ALIGNMENT = 64  # bytes: where a tensor begins, so that vector instructions may read it
 _HEADER = _ALIGNMENT  # bytes in front, of which the first is a mark
 _UNKNOWN, _USED, _KNOWN = range(3)  # marks: new to the main process; a batch of its lies in it; it is done with it
-_MOST = 32  # pieces of a worker; further ones are used once, for somebody who keeps all batches
 
 
 class Piece(NamedTuple):
@@ -39,10 +38,11 @@ class SharedPieces:
 
     Args:
         worker: The number of the worker.
+        most: How many there may be; further ones are used once, for somebody who keeps batches.
     """
 
-    def __init__(self, worker: int) -> None:
-        self._worker = worker
+    def __init__(self, worker: int, most: int) -> None:
+        self._worker, self._most = worker, most
         self._pieces: list[Tensor] = []
 
     def take(self, size: int) -> Piece:
@@ -52,7 +52,7 @@ class SharedPieces:
         number = next((each for each in free if len(self._pieces[each]) >= _HEADER + size), None)
         if number is None:
             memory = _shared(size + size // 4)  # a batch of varying size is seldom larger then
-            if not free and len(self._pieces) == _MOST:
+            if not free and len(self._pieces) == self._most:
                 return Piece(memory)
             number = free[0] if free else len(self._pieces)
             self._pieces[number : number + 1] = [memory]

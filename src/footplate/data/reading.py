@@ -65,7 +65,8 @@ class BatchReader(Dataset[Any]):
         collate: From a list of samples to a batch.
         seed: Of the run.
         whereabouts: Where workers note which sample they are at.
-        refill: Whether workers fill the same memory again; not where a thread of the main process takes batches over.
+        refilled: How many pieces of memory a worker fills again; 0 where a thread of the main process takes batches
+            over.
     """
 
     def __init__(
@@ -75,13 +76,13 @@ class BatchReader(Dataset[Any]):
         collate: Callable[[Any], Any],
         seed: int,
         whereabouts: Whereabouts | None = None,
-        refill: bool = True,
+        refilled: int = 4,
     ) -> None:
         self.dataset = dataset
         self.collate = collate
         self.seed = seed
         self._whereabouts = whereabouts
-        self._refill = refill
+        self._refilled = refilled
         self._pass = -1
         self._pieces: SharedPieces | None = None
         self._generators: SampleGenerators | None = None
@@ -115,7 +116,7 @@ class BatchReader(Dataset[Any]):
         if type(batch) is ReadFailure:
             return batch
         if key.number != self._pass:  # the main process forgets with a pass what it was sent
-            self._pass, self._pieces = key.number, SharedPieces(worker) if self._refill else None
+            self._pass, self._pieces = key.number, SharedPieces(worker, self._refilled) if self._refilled else None
         try:
             if self._pieces is None:  # all of it will be pinned
                 return PackedBatch.of(batch)
