@@ -27,15 +27,15 @@ def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Para
     if _rest_of(parameters) is None:
         return accepted(parameters)
     try:
-        return _through_bases(entry) if inspect.isclass(entry) else None
+        return _through_bases(entry) if hasattr(entry, "__mro__") else None
     except (TypeError, ValueError, OSError, SyntaxError):  # no signature, no source, or none that stands by itself
         return None
 
 
 @lru_cache(maxsize=1024)
-def _through_bases(kind: Any) -> list[str] | None:
+def _through_bases(kind: Callable[..., Any]) -> list[str] | None:
     names: list[str] = []
-    for each in kind.__mro__:
+    for each in inspect.getmro(kind):  # type: ignore[arg-type]
         init = vars(each).get("__init__")
         if init is None:
             continue

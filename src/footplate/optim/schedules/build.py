@@ -43,17 +43,26 @@ def build_param_schedulers(
         if parts is None:
             return _build_list(cfg, optim_wrapper, lengths)
         if isinstance(cfg, Mapping) and "type" not in cfg:
-            return {name: _build_list(each, parts[name], lengths) for name, each in cfg.items()}
+            return {name: _build_list(each, parts[name], lengths, below=f"{name}.") for name, each in cfg.items()}
         return {name: _build_list(cfg, part, lengths) for name, part in parts.items()}
 
 
-def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Schedules:
+def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None], *, below: str = "") -> Schedules:
     built = []
     for index, each in enumerate(_entries(cfg)):
         with at_key(f"[{index}]") if isinstance(cfg, Sequence) else nullcontext():
             built.append(_build(each, optimizer, lengths))
-    warn_of_lengths(built, **lengths)
+    prefixes = [
+        f"param_scheduler.{below}{f'{place}.' if isinstance(cfg, Sequence) else ''}" for place in range(len(built))
+    ]
+    warn_of_lengths(built, ends=[_key_of_end(*each) for each in zip(prefixes, _entries(cfg), strict=True)], **lengths)
     return built
+
+
+def _key_of_end(prefix: str, cfg: Any) -> str:
+    """The key that says where a schedule ends, as it counts itself; "" where there is none."""
+    says = isinstance(cfg, Mapping) and "end" in cfg and not cfg.get("convert_to_iter_based")
+    return f"{prefix}end" if says else ""
 
 
 def _entries(cfg: Any) -> Sequence[Any]:
