@@ -43,3 +43,16 @@ def test_where_a_run_lies_is_no_difference(
         (folder / "config.py").write_text(f"work_dir = {name!r}\nresume = {name == 'b'}\nlr = {lr}\n")
     assert main(["diff", "a", "b"]) == 1
     assert [line for line in capsys.readouterr().out.splitlines() if not line.startswith(" ")] == ["lr"]
+
+
+@pytest.mark.parametrize("name", ["iter_8.pth", "model.safetensors", "iter_8.sharded"])
+def test_a_checkpoint_is_no_config(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).mkdir() if name.endswith("sharded") else (tmp_path / name).touch()
+    assert main(["diff", name, "fashion-seg"]) == 2
+    assert capsys.readouterr().err.splitlines() == [
+        f"error: '{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
+        "  `footplate checkpoint show` tells what is in it",
+    ]

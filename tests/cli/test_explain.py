@@ -66,6 +66,26 @@ def test_options_of_topics_need_one(tiny: Path, footplate: Footplate) -> None:
     assert (code, error.splitlines()[0]) == (2, "error: --json belongs to a topic")
 
 
+@pytest.mark.parametrize(
+    ("topic", "option", "value", "says"),
+    [
+        ("hooks", "--plot", "s.png", "the topic hooks has no --plot, which belongs to schedule"),
+        ("loops", "--model", "tiny.py", "the topic loops has no --model, which belongs to schedule and params"),
+        (
+            "params",
+            "--epoch-length",
+            "3",
+            "the topic params has no --epoch-length, which belongs to schedule and loops",
+        ),
+    ],
+)
+def test_an_option_of_another_topic_is_refused(
+    tiny: Path, footplate: Footplate, topic: str, option: str, value: str, says: str
+) -> None:
+    code, _, error = footplate("explain", tiny, topic, option, value)
+    assert (code, error.splitlines()[0]) == (2, f"error: {says}")
+
+
 def test_a_key_named_like_a_topic_is_asked_with_a_dot(tiny: Path, footplate: Footplate) -> None:
     assert footplate("explain", tiny, ".hooks", "--set", "+hooks=3")[1].startswith("hooks = 3")
 

@@ -270,6 +270,18 @@ def test_figures_are_those_of_the_reference() -> None:
         assert dict(tag) == pytest.approx(row["tag"], abs=1e-9), cfg
 
 
-def test_a_matrix_does_not_break_the_line(runner: Any) -> None:
-    runner.message_hub.update_info("val/table", np.zeros((5, 4)))
-    assert "table: 5x4 values" in LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (np.zeros((5, 4)), "5x4 values"),
+        (torch.tensor([[20, 0, 0], [10, 3, 7], [0, 1, 19]]), "3x3 values"),
+        (np.zeros(17), "17 values"),
+        (np.array([0.123456789012345678] * 8), "[" + " ".join(["0.12345679"] * 8) + "]"),  # numpy breaks it in two
+        ("two\nlines", "two lines"),
+    ],
+)
+def test_what_is_no_number_does_not_break_the_line(runner: Any, value: Any, text: str) -> None:
+    runner.message_hub.update_info("val/table", value)
+    line = LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
+    assert f"table: {text}" in line
+    assert "\n" not in line

@@ -12,6 +12,12 @@ if TYPE_CHECKING:
     from footplate.config import Config
 
 TOPICS = ("hooks", "schedule", "params", "loops")
+_TOPICS_OF = {
+    "json": TOPICS,
+    "plot": ("schedule",),
+    "model": ("schedule", "params"),
+    "epoch_length": ("schedule", "loops"),
+}
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -49,10 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.cli.options import read_config
 
     topic = arguments.key if arguments.key in TOPICS else None
-    for option in ("json", "plot", "model", "epoch_length"):
-        if getattr(arguments, option) and topic is None:
-            flag = option.replace("_", "-")
-            raise ArgumentError(f"--{flag} belongs to a topic", notes=[f"topics are {', '.join(TOPICS)}"])
+    _check_options(topic, arguments)
     cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
         cfg.dump(arguments.dump)
@@ -61,6 +64,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         sys.stdout.write(_explain(cfg, arguments.key))
     return 0
+
+
+def _check_options(topic: str | None, arguments: argparse.Namespace) -> None:
+    """Refuses options that would do nothing."""
+    for option, topics in _TOPICS_OF.items():
+        if not getattr(arguments, option) or topic in topics:
+            continue
+        flag = "--" + option.replace("_", "-")
+        if topic is None:
+            raise ArgumentError(f"{flag} belongs to a topic", notes=[f"topics are {', '.join(TOPICS)}"])
+        raise ArgumentError(f"the topic {topic} has no {flag}, which belongs to {' and '.join(topics)}")
 
 
 def _explain(cfg: "Config", key: str | None) -> str:

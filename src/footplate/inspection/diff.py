@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from footplate.checkpoint import is_folder
 from footplate.config import Config, LazyObject
 from footplate.config.merging import joined
 from footplate.config.python_form import write_value
@@ -41,6 +42,11 @@ def locate(name: str) -> str:
     Raises:
         ConfigError: There is none.
     """
+    if is_folder(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
+        raise ConfigError(
+            f"'{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
+            notes=["`footplate checkpoint show` tells what is in it"],
+        )
     if not os.path.isdir(name):
         return find_config(name)
     folder = Path(name)

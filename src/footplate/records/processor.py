@@ -233,9 +233,10 @@ class LogProcessor:
         return {self._name(mode, key[len(prefix) :]): value for key, value in infos.items() if key.startswith(prefix)}
 
     def _shown(self, value: Any) -> str:
-        if math.prod(getattr(value, "shape", ())) > _MOST_SHOWN:
-            return f"{'x'.join(map(str, value.shape))} values"  # a matrix would break the line
-        return f"{value:.{self.num_digits}f}" if isinstance(value, float) else str(value)
+        shape = getattr(value, "shape", ())
+        if len(shape) > 1 or math.prod(shape) > _MOST_SHOWN:
+            return f"{'x'.join(map(str, shape))} values"  # a matrix would break the line
+        return f"{value:.{self.num_digits}f}" if isinstance(value, float) else " ".join(str(value).split())
 
 
 def _length(runner: "Runner", mode: str) -> int:
