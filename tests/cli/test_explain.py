@@ -31,6 +31,14 @@ def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureF
     assert "did you mean 'model.type'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(("word", "meant"), [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes")])
+def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
+    assert footplate("explain", config, word)[::2] == (
+        2,
+        f"error: the config has no key '{word}'\n  key {word}\n  did you mean '{meant}'?\n",
+    )
+
+
 @pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
 def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out{suffix}"

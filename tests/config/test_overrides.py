@@ -70,6 +70,8 @@ def test_strict_overrides_set_values(override: str, path: tuple[Any, ...], value
         ("optimizer=3", "'optimizer' is a dict", None),
         ("optimizer={lr: abc}", "'optimizer.lr' is a number, which 'abc' is not", None),
         ("optimizer={lrr: 1}", "has no key 'lrr'", "lr"),
+        ("lr=1", "the config has no key 'lr'", "optimizer.lr"),
+        ("1.prob=1", "the config has no key '1'", "pipeline[1].prob"),
         ("lr", "an override is written key=value", None),
         ("=3", "an override is written key=value", None),
         ("+=3", "an override is written key=value", None),
@@ -99,6 +101,18 @@ def test_a_refused_value_names_where_the_key_was_written(tmp_path: Path) -> None
 def test_a_refused_key_tells_how_to_add_it() -> None:
     with pytest.raises(OverrideError, match=r"write \+optimizer.zzz=... to add it on purpose"):
         apply_overrides(config(), ["optimizer.zzz=1"])
+
+
+def test_of_several_paths_that_end_in_the_word_the_shortest_comes_first() -> None:
+    cfg = Config({"a": {"b": {"c": 1}}, "d": {"c": 2}, "e": [{"c": 3}]})
+    with pytest.raises(OverrideError) as caught:
+        apply_overrides(cfg, ["c=1"])
+    assert (caught.value.suggestion, caught.value.notes[0]) == ("d.c", "or: a.b.c, e[0].c")
+
+
+def test_a_list_of_keys_says_how_many_it_leaves_out() -> None:
+    with pytest.raises(OverrideError, match="its keys: k0, k1, .*, k11 and 3 more"):
+        apply_overrides(Config({f"k{number}": 1 for number in range(15)}), ["other=1"])
 
 
 def test_lenient_overrides_merge_and_warn(caplog: pytest.LogCaptureFixture) -> None:

@@ -6,7 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_config, save_picture
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, ConfigKeyError, nearest
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -80,7 +80,15 @@ def _check_options(topic: str | None, arguments: argparse.Namespace) -> None:
 def _explain(cfg: "Config", key: str | None) -> str:
     from footplate.inspection.explain import explain_config, explain_key
 
-    return explain_key(cfg, key.removeprefix(".")) if key else explain_config(cfg)
+    if not key:
+        return explain_config(cfg)
+    try:
+        return explain_key(cfg, key.removeprefix("."))
+    except ConfigKeyError as error:
+        near = nearest(key, [*cfg, *TOPICS])
+        if near in TOPICS:
+            error.suggestion, error.notes = near, ()
+        raise
 
 
 def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:

@@ -1,7 +1,7 @@
 """Putting values into a config by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.config.mapping import ConfigDict, settled
@@ -11,6 +11,7 @@ from footplate.errors import ConfigError, ConfigKeyError, Origin, nearest, origi
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
 
 _ABSENT = object()
+_MOST_LISTED = 12
 
 
 class Placing(NamedTuple):
@@ -125,9 +126,58 @@ def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     """Returns what holds a key path's last key, that key, and its value.
 
     Raises:
-        ConfigKeyError: If there is no such key; it names the nearest key and the closest ancestor there is.
+        ConfigKeyError: If there is no such key; it names the path that ends so, or the nearest key and the closest
+            ancestor there is.
         ConfigError: If the path leads past the end of a list, or through a value that holds nothing.
     """
+    try:
+        return _follow(config, path)
+    except ConfigKeyError as error:
+        ending = paths_ending(config, path)
+        if ending:
+            error.suggestion = ending[0]
+            error.notes = (f"or: {listed(ending[1:])}",) if len(ending) > 1 else ()
+        raise
+
+
+def paths_ending(config: Any, path: str) -> list[str]:
+    """Returns the key paths below `config` that end in the words of `path`, the shortest first.
+
+    Raises:
+        ConfigError: If a part of the path is empty.
+
+    Example:
+        >>> paths_ending(ConfigDict(optim_wrapper=dict(optimizer=dict(lr=0.1))), "optimizer.lr")
+        ['optim_wrapper.optimizer.lr']
+    """
+    words = split_path(path)
+    found = [each for each in _paths(config, []) if [str(part) for part in each[-len(words) :]] == words]
+    return [joined(each) for each in sorted(found, key=len)]
+
+
+def _paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
+    if done:
+        yield done
+    if isinstance(value, ConfigDict):
+        for key in value:
+            yield from _paths(dict.__getitem__(value, key), [*done, key])
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            yield from _paths(item, [*done, place])
+
+
+def listed(names: Sequence[Any]) -> str:
+    """Writes names one after the other, of many the first.
+
+    Example:
+        >>> listed(range(14))
+        '0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11 and 2 more'
+    """
+    more = f" and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+    return ", ".join(map(str, names[:_MOST_LISTED])) + more
+
+
+def _follow(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     holder: Any = config
     parts: list[Any] = list(split_path(path))
     done: list[Any] = []
@@ -157,7 +207,7 @@ def missing_key(holder: ConfigDict, key: Any, done: list[Any]) -> ConfigKeyError
         origin=origin_of(holder) if done else None,
         key=joined([*done, key]),
         suggestion=joined([*done, near]) if near else None,
-        notes=[] if near else [f"its keys: {', '.join(map(str, list(holder)[:12]))}"],
+        notes=[] if near else [f"its keys: {listed(list(holder))}"],
     )
 
 
