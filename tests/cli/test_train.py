@@ -258,6 +258,23 @@ def test_wishes_to_save_before_and_behind_the_training_do_no_harm(tiny: Path) ->
     assert (tiny.parent / "work_dirs/tiny/iter_8.pth").exists()
 
 
+def test_the_records_of_a_resumed_run_hold_the_rate_that_is_in_force(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work", "--set", "optim_wrapper.optimizer.lr=0.2")
+    (tiny.parent / "work/iter_8.pth").unlink()
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
+    assert "the config's lr 0.1 does not count: the run goes on with 0.2, as it was saved" in said
+    log_dir = sorted(each for each in (tiny.parent / "work").iterdir() if each.is_dir())[-1]
+    for record in (tiny.parent / "work/tiny.py", log_dir / "vis_data/config.py"):
+        assert Config.fromfile(str(record)).optim_wrapper.optimizer.lr == 0.2
+    lines = (log_dir / "explained.txt").read_text().splitlines()
+    assert [each.split() for each in lines if " lr=" in each] == [
+        ["lr=0.2,", "#", "the", "resumed", "checkpoint", "was", "0.1,", "tiny.py:24"]
+    ]
+    code, said, _ = footplate("diff", "tiny.py", "work")
+    assert code == 1
+    assert "optim_wrapper.optimizer.lr\n  - 0.1" in said
+
+
 def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footplate: Command) -> None:
     sets = ["--set", "train_cfg.max_iters=6", "optim_wrapper.optimizer.lr=0.2"]
     footplate("train", "tiny.py", "--work-dir", "work", *sets)

@@ -54,13 +54,12 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.engine import Runner
     from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
-    from footplate.inspection.explain import explain_config
     from footplate.records import surviving_streams
 
     runner = Runner.from_cfg(check_config(cfg))
     if cfg.get("resume") and not runner.rank:
         _name_changes(runner)
-    runner.register_hook(RecordHook("explained.txt", explain_config(cfg)))
+    runner.register_hook(RecordHook("explained.txt", lambda: _explained(cfg, runner)))
     progress = ProgressHook()
     runner.register_hook(progress)
     runner.register_hook(CurveHook())
@@ -80,6 +79,14 @@ def run(arguments: argparse.Namespace) -> int:
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
     sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
+
+
+def _explained(cfg: "Config", runner: "Runner") -> str:
+    """Explains the config in the generation that it was written in; a resumed run may have amended its own."""
+    from footplate.inspection.explain import explain_config
+    from footplate.migration import is_first_generation
+
+    return explain_config(cfg if is_first_generation(cfg) else runner.cfg)
 
 
 def _name_changes(runner: "Runner") -> None:

@@ -1,6 +1,5 @@
 """What a checkpoint holds of a run, and how a run takes it back."""
 
-import copy
 import datetime
 import logging
 from collections.abc import Iterator, Mapping, Set
@@ -14,6 +13,7 @@ from footplate.checkpoint import capture_rng, find_latest, trusted_files
 from footplate.distributed import gather_objects, is_distributed, told_by_first, unwrap_model
 from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
 from footplate.distributed.sharding import is_part
+from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
 from footplate.optim.wrappers.state import in_order
@@ -132,12 +132,12 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     meta = checkpoint.get("meta", {})
     with _understood("run.loop" if run.get("loop") else "meta"):
         runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
-    settings = _settings_of_groups(runner)
+    settings = settings_of(runner)
     if "optimizer" in checkpoint:
         with _understood("optimizer"):
             runner.optim_wrapper.load_state_dict(checkpoint["optimizer"])
             _take_gradients(runner, checkpoint["optimizer"])
-    _name_changes(settings, _settings_of_groups(runner))
+    keep_in_force(runner, settings)
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
             _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
@@ -224,23 +224,6 @@ def _schedule_states(schedules: Any) -> Any:
     if isinstance(schedules, Mapping):
         return {name: _schedule_states(each) for name, each in schedules.items()}
     return [schedule.state_dict() for schedule in schedules]
-
-
-def _settings_of_groups(runner: "Runner") -> list[dict[str, Any]]:
-    """What the config gives the groups of each optimizer, before anything moved it but the begin of schedules."""
-    groups = [group for part in runner.optim_wrapper.parts.values() for group in part.optimizer.param_groups]
-    return [{key: copy.copy(value) for key, value in group.items() if key != "params"} for group in groups]
-
-
-def _name_changes(config: list[dict[str, Any]], saved: list[dict[str, Any]]) -> None:
-    """Says which settings of the config do not count, since the run goes on with those that were saved."""
-    for field in ("initial_lr", "weight_decay"):
-        pairs = {(now.get(field), then.get(field)) for now, then in zip(config, saved, strict=False)}
-        for now, then in sorted((pair for pair in pairs if None not in pair and pair[0] != pair[1]), key=str):
-            name = field.removeprefix("initial_")
-            _logger.warning(
-                "the config's %s %g does not count: the run goes on with %g, as it was saved", name, now, then
-            )
 
 
 def _move_schedules(runner: "Runner") -> None:

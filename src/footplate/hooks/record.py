@@ -1,6 +1,7 @@
 """Leaves a text beside the records of a run."""
 
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from footplate.distributed import is_main_process
@@ -18,13 +19,14 @@ class RecordHook(Hook):
 
     Args:
         filename: The name of the file.
-        text: What it holds.
+        text: What it holds, or what returns that when the run begins.
     """
 
-    def __init__(self, filename: str, text: str) -> None:
+    def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
         self.filename, self.text = filename, text
 
     def before_run(self, runner: "Runner") -> None:
         """Writes it."""
         if is_main_process():
-            commit_bytes(os.path.join(runner.log_dir, self.filename), self.text.encode())
+            text = self.text() if callable(self.text) else self.text
+            commit_bytes(os.path.join(runner.log_dir, self.filename), text.encode())
