@@ -52,6 +52,13 @@ def test_a_bad_override(tiny: Path, footplate: Command, arguments: list[str], sa
     assert not (tiny.parent / "work").exists()
 
 
+@pytest.mark.parametrize("command", [["train", "tiny.py", "--resume", "no.pth"], ["test", "tiny.py", "no.pth"]])
+def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command, command: list[str]) -> None:
+    code, _, errors = footplate(*command, "--work-dir", "work")
+    assert code == 2
+    assert errors.startswith("error: there is no checkpoint 'no.pth'\n  at the command line, key load_from\n")
+
+
 def test_a_config_that_is_not_there(tiny: Path, footplate: Command) -> None:
     assert footplate("train", "tin.py")[::2] == (
         2,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from footplate.errors import Origin
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "recipes", "configs", "")
 # A loop that sets one key over and over must not keep every value it ever had.
 _LONGEST_CHAIN = 64
@@ -64,8 +65,13 @@ def chain(value: object, origin: Origin | None) -> list[Replaced]:
 
 
 def place_of(frame: FrameType) -> tuple[str, int]:
-    """Returns the file and line that a frame is at; one of ours, where a user has nothing to mend, is told so."""
+    """Returns the file and line that a frame is at; one of ours, where a user has nothing to mend, is told so.
+
+    What our commands set stands for a flag, or for its default.
+    """
     file = frame.f_code.co_filename
+    if file.startswith(_COMMANDS):
+        return "the command line", 0
     if file.startswith(_PACKAGE) and not file.startswith(_RECIPES):
         return "footplate itself", 0
     return file, frame.f_lineno
