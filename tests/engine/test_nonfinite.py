@@ -70,6 +70,22 @@ def test_a_save_finds_it_before_the_interval_does(tmp_path: Path) -> None:
     assert caught.value.notes[1] == f"the last good checkpoint is {tmp_path / 'iter_6.pth'}"
 
 
+@pytest.mark.parametrize(("policy", "lines"), [({}, 2), ({"loss": "warn", "grad": "warn"}, 3)])
+def test_a_line_of_the_log_that_shows_it_is_the_last_one(tmp_path: Path, policy: dict[str, str], lines: int) -> None:
+    logger = {"type": "LoggerHook", "interval": 4}
+    processor = {"by_epoch": False, "log_with_hierarchy": True}
+    hooks = {"checkpoint": None, "logger": logger}
+    cfg = settings(tmp_path, by_epoch=False, model=Failing(6, math.nan), default_hooks=hooks, log_processor=processor)
+    runner = Runner(**cfg, on_nonfinite={"interval": 100, **policy})
+    if policy:
+        runner.train()
+    else:
+        with pytest.raises(NonFiniteError, match="the loss is nan since iteration 6 "):
+            runner.train()
+    shown = Path(runner.log_dir, "vis_data/scalars.json").read_text().splitlines()
+    assert sum('"train/loss"' in line for line in shown) == lines
+
+
 def test_the_rest_is_looked_at_too(tmp_path: Path) -> None:
     with pytest.raises(NonFiniteError, match="the loss is nan since iteration 12"):
         run(tmp_path, at=12, interval=100)

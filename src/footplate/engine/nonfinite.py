@@ -29,7 +29,8 @@ _DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 class NonFiniteHook(Hook):
     """Looks every `interval` iterations whether the losses since the last look are finite.
 
-    They are looked at where they are kept anyway, all at once, so that no iteration waits for its own.
+    They are looked at where they are kept anyway, all at once, so that no iteration waits for its own. A line of the
+    log that shows a loss is a look too, where the run is to stop.
 
     Args:
         policy: `loss`: "stop", "skip" the step, or "warn"; `grad`: the same for gradients that are not finite though
@@ -88,6 +89,20 @@ class NonFiniteHook(Hook):
     def after_train(self, runner: "Runner") -> None:
         """Looks at the rest."""
         self.check(runner, runner.iter)
+
+    def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
+        """Looks at once where the line of a log holds a loss that is not finite: it was brought to the host for that.
+
+        Args:
+            runner: The runner, after an iteration.
+            shown: The scalars of the line.
+
+        Raises:
+            NonFiniteError: One is not finite, and `loss` is "stop".
+        """
+        loss = shown.get("loss", shown.get("train/loss", 0.0))
+        if self.loss == "stop" and isinstance(loss, float) and not math.isfinite(loss):
+            self.check(runner, runner.iter + 1)
 
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
         """Looks at the latest losses.

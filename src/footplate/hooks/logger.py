@@ -99,6 +99,7 @@ class LoggerHook(Hook):
         runner.logger.info(line)
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
+        runner.nonfinite.check_shown(runner, tag)
 
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
