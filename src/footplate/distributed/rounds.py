@@ -109,8 +109,11 @@ def _places(model: nn.Module) -> dict[int, Any]:
     found: dict[int, Any] = {}
     for module in model.modules():
         state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
-        one = getattr(state, "_fsdp_param_group", None)
-        for group in getattr(state, "_fsdp_param_groups", [one] if one else []):
+        groups = getattr(state, "_fsdp_param_groups", None)  # older torch has one
+        if groups is None:
+            one = getattr(state, "_fsdp_param_group", None)
+            groups = [] if one is None else [one]
+        for group in groups:
             found.update((id(each.sharded_param), each) for each in group.fsdp_params)
     return found
 

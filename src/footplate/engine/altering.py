@@ -42,6 +42,7 @@ def _is_users(method: Callable[..., Any]) -> bool:
 def _sums(runner: "Runner") -> bytes:
     model = unwrap_model(runner.model)
     held = [local_part(each).detach() for each in (*model.parameters(), *model.buffers())]
+    held = [torch.view_as_real(each) if each.is_complex() else each for each in held]
     sums = [
         each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double() for each in held if each.numel()
     ]

@@ -29,7 +29,8 @@ class Leash:
 
     def __init__(self) -> None:
         self.gone = False
-        self._held: dict[BaseProcess, Connection] = {}
+        self._held: set[BaseProcess] = set()
+        self._ends: dict[BaseProcess, Connection] = {}
         self._silent = False
         self._asked_at = math.inf
 
@@ -56,11 +57,12 @@ class Leash:
         Raises:
             KeyboardInterrupt: There was an interrupt meanwhile.
         """
+        self._ends[process] = end
         if self.gone:
             raise KeyboardInterrupt
         resource_tracker.ensure_running()  # whose start lets interrupts through again
         self._silent = threading.current_thread() is threading.main_thread()
-        self._held[process] = end
+        self._held.add(process)
         _hold_interrupts()  # while it imports, it has nothing to save: it would show a traceback
         try:
             process.start()
@@ -70,16 +72,16 @@ class Leash:
         if self.gone:
             raise KeyboardInterrupt
 
-    def end(self, process: BaseProcess, end: Connection, *, patience: float | None) -> None:
+    def end(self, process: BaseProcess, *, patience: float | None) -> None:
         """Lets go of a process and waits until it has ended, and kills it if it has not after so many seconds."""
-        end.close()
+        self._let_go(process)
         try:
             if process.pid is not None:  # it could be started
                 process.join(timeout=patience)
         finally:
             if process.pid is not None and process.is_alive():
                 process.kill()
-            self._held.pop(process, None)
+            self._held.discard(process)
 
     def _on_interrupt(self, number: int, frame: FrameType | None) -> None:
         if self.gone and time.monotonic() - self._asked_at <= _ONE_WISH:
@@ -89,12 +91,17 @@ class Leash:
         words = " again: leaving at once, nothing more is saved" if again else _ONCE_MORE
         if self._held:
             say_at_once(f"{signal.Signals(number).name}{words}", leaving=again)
-        for process, end in list(self._held.items()):
+        for process in list(self._held):
             if again and process.pid is not None:
                 process.kill()
-            end.close()
+            self._let_go(process)
         if not self._silent:
             raise KeyboardInterrupt
+
+    def _let_go(self, process: BaseProcess) -> None:
+        end = self._ends.pop(process, None)  # by one of us: closed twice, its number may be another file's by then
+        if end is not None:
+            end.close()
 
 
 class Interrupts:

@@ -109,7 +109,7 @@ def in_a_process(
         process.join()
         return scores, _outcome_without_words(process.exitcode)
     finally:
-        leash.end(process, end, patience=patience)
+        leash.end(process, patience=patience)
 
 
 def _outcome_without_words(code: int | None) -> Outcome:
