@@ -12,6 +12,7 @@ from typing import NoReturn
 from footplate import __version__
 from footplate.cli.ranks import with_others
 from footplate.cli.streams import open_streams, output_has_reader, settle_output
+from footplate.cli.unknown import refuse_unknown
 from footplate.errors import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
@@ -56,19 +57,20 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"footplate {__version__}")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in _COMMANDS:
-        _add_debug(importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers))
+        _prepare(importlib.import_module(f"footplate.cli.{name}").add_parser(subparsers))
     return parser
 
 
-def _add_debug(command: argparse.ArgumentParser) -> None:
-    """Adds the flag to a command and to its own commands; suppressed, so that an inner one does not reset an outer."""
+def _prepare(command: argparse.ArgumentParser) -> None:
+    """Has a command and its own know themselves and `--debug`; suppressed, so that an inner does not reset an outer."""
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
-                _add_debug(inner)
+                _prepare(inner)
     command.add_argument(
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
+    command.set_defaults(command=command)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -85,7 +87,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
-    arguments = build_parser().parse_args(argv)
+    arguments, unknown = build_parser().parse_known_args(argv)
+    if unknown:
+        refuse_unknown(arguments.command, arguments, unknown)
     arguments.words = list(sys.argv[1:] if argv is None else argv)
     debug = getattr(arguments, "debug", False)
     # A config's custom_imports are found in the current folder, as with `python -m`.

@@ -1,0 +1,42 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+HELP = "footplate train --help shows what it takes\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (["--lr", "1e-3"], "; a value of the config: --set optim_wrapper.optimizer.lr=1e-3"),
+        (["--max-iters=4"], "; a value of the config: --set train_cfg.max_iters=4"),
+        (["--lr", "--amp"], "; a value of the config: --set optim_wrapper.optimizer.lr=..."),
+        (["--work_dir", "x"], "; did you mean --work-dir?"),
+        (["--sed", "x"], "; did you mean --seed?"),
+        (["--quality", "x"], ""),
+        (["lr"], ""),
+    ],
+)
+def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
+    told = " ".join(word for word in words if word != "--amp")
+    assert footplate("train", "tiny.py", *words) == (
+        2,
+        "",
+        f"footplate train: error: unrecognized arguments: {told}{hint}\n{HELP}",
+    )
+    assert [each.name for each in tiny.parent.iterdir()] == ["tiny.py"]
+
+
+def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command) -> None:
+    assert footplate("train", "tin.py", "--lr", "3")[2].startswith(
+        "footplate train: error: unrecognized arguments: --lr 3\n"
+    )
+
+
+def test_an_inner_command_names_itself(footplate: Command) -> None:
+    assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
+        "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
+        "footplate checkpoint verify --help shows what it takes\n"
+    )
