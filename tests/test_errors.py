@@ -230,3 +230,9 @@ def test_a_count_is_a_whole_number_of_at_least_so_many(value: object) -> None:
     assert (
         str(caught.value) == f"interval must be a whole number of at least 1\n  key hook.interval\n  found: {value!r}"
     )
+
+
+def test_a_count_may_be_too_large() -> None:
+    assert check_count("max_iters", 12, most=12) == 12
+    with pytest.raises(ArgumentError, match="max_iters must be at most 1,000"):
+        check_count("max_iters", 1001, most=1000)

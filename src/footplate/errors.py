@@ -30,6 +30,7 @@ from typing import Any, NamedTuple
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
 _SHORT_WORD = 4
+LONGEST_RUN = 10**12
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
 
@@ -218,13 +219,14 @@ def nearest(word: object, candidates: Iterable[str]) -> str | None:
     return by_folded[found[0]] if found else None
 
 
-def check_count(name: str, value: object, *, least: int = 1, key: str | None = None) -> int:
+def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
     """Returns `value` if it is a whole number of at least `least`.
 
     Args:
         name: What the number is called, in the message.
         value: The number.
         least: The smallest one that makes sense.
+        most: The largest one that does.
         key: Its key path, `name` by default.
 
     Raises:
@@ -235,6 +237,8 @@ def check_count(name: str, value: object, *, least: int = 1, key: str | None = N
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ArgumentError(f"{name} must be a whole number of at least {least}", key=key or name, found=value)
+    if most is not None and value > most:
+        raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
     return value
 
 

@@ -323,3 +323,11 @@ def test_every_sample_of_plain_batches_is_evaluated(tmp_path: Path, batches_of: 
         **settings(tmp_path, val_dataloader=list(stream) if batches_of == "list" else stream, val_evaluator=Count())
     )
     assert runner.val() == {"count": 10.0}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_run_without_end_is_refused(tmp_path: Path, by_epoch: bool) -> None:
+    name = "max_epochs" if by_epoch else "max_iters"
+    runner = Runner(**settings(tmp_path, train_cfg={"by_epoch": by_epoch, name: 10**23}))
+    with pytest.raises(ArgumentError, match=f"{name} must be at most 1,000,000,000,000"):
+        runner.train()

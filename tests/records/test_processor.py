@@ -98,6 +98,8 @@ def test_the_time_left_is_that_of_the_whole_run(runner: Any) -> None:
         assert f"  eta: {left}  " in processor.get_log_after_iter(runner, done - 1, "train")[1]
     runner.max_iters = 1 + 49 * 60 + 1
     assert "  eta: 2 days, 1:01:00  " in processor.get_log_after_iter(runner, 0, "train")[1]
+    runner.max_iters = 10**23
+    assert "  eta: 115740740 days, 17:46:40  " in processor.get_log_after_iter(runner, 0, "train")[1]
 
 
 def test_names_may_keep_their_phase(runner: Any) -> None:

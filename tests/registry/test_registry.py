@@ -178,6 +178,15 @@ def test_the_near_miss_of_a_built_in_hook_and_where_it_was_written() -> None:
     ]
 
 
+def test_a_name_that_is_near_to_none_is_most_likely_a_class_of_the_user() -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        HOOKS.get("Zzzzz")
+    assert str(caught.value).split("\n") == [
+        "unknown hook 'Zzzzz'",
+        "  classes of your own are registered by custom_imports = dict(imports=['my_module'])",
+    ]
+
+
 def test_entries_are_found_where_they_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         "from footplate.registry import Registry",

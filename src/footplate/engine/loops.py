@@ -8,7 +8,7 @@ from footplate.data import build_dataloader, end_workers
 from footplate.engine.position import DataPosition
 from footplate.engine.signals import WaitEndedError, answer_requests
 from footplate.engine.validation_points import checked_intervals, interval_at, is_due
-from footplate.errors import ArgumentError, DataError, check_count
+from footplate.errors import LONGEST_RUN, ArgumentError, DataError, check_count
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
@@ -280,7 +280,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_epochs = check_count("max_epochs", max_epochs)
+        self._max_epochs = check_count("max_epochs", max_epochs, most=LONGEST_RUN)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
         if getattr(getattr(self.dataloader, "sampler", None), "endless", False):
@@ -362,7 +362,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_iters = check_count("max_iters", max_iters)
+        self._max_iters = check_count("max_iters", max_iters, most=LONGEST_RUN)
 
     @property
     def epoch(self) -> int:

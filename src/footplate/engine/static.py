@@ -13,7 +13,7 @@ from footplate.engine import assemble
 from footplate.engine.generations import in_second_generation
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.validation_points import validation_points
-from footplate.errors import ArgumentError, FootplateError, at_key, check_count, located
+from footplate.errors import LONGEST_RUN, ArgumentError, FootplateError, at_key, check_count, located
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.registry import LOOPS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, set_default_scope
 
@@ -101,7 +101,7 @@ def _check_train_loop(cfg: Any) -> tuple[int | None, int | None]:
         settings.pop("by_epoch", None)
         settings["type"] = "EpochBasedTrainLoop" if assemble.counts_epochs(cfg) else "IterBasedTrainLoop"
     LOOPS.check(settings, runner=None, dataloader=None)
-    length = {key: check_count(key, cfg[key]) for key in ("max_epochs", "max_iters") if key in cfg}
+    length = {key: check_count(key, cfg[key], most=LONGEST_RUN) for key in ("max_epochs", "max_iters") if key in cfg}
     if "val_begin" in cfg:
         check_count("val_begin", cfg["val_begin"], least=0)
     validation_points(1, **{key: cfg[key] for key in _VALIDATION_KEYS if key in cfg})

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIME_WINDOW = 50
+_LONGEST_ETA = 10**13  # seconds; more days than a timedelta counts are as good as for ever
 _logger = logging.getLogger("footplate.records")
 
 _MOST_SHOWN = 16  # numbers of one metric in a line of the log
@@ -206,7 +207,7 @@ class LogProcessor:
         parts = [f"{key}: {value:.{self.num_digits}e}" for key, value in rates.items()]
         left = self._seconds_left(runner, mode, batch_idx)
         if left is not None:
-            parts.append(f"eta: {datetime.timedelta(seconds=int(left))}")
+            parts.append(f"eta: {datetime.timedelta(seconds=min(int(left), _LONGEST_ETA))}")
         parts += [f"{key}: {tag[key]:.{self.num_digits}f}" for key in named if key in tag]
         if mode == "train":
             tag["memory"] = memory_in_use(runner.device)

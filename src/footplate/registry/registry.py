@@ -14,6 +14,7 @@ from footplate.registry.scope import default_scope, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
+_OWN = "classes of your own are registered by custom_imports = dict(imports=['my_module'])"
 
 
 class Registry:
@@ -143,10 +144,8 @@ class Registry:
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
         found = self._find(name) or self._find_in_default_package(name) or self._import_path(name)
         if found is None:
-            raise UnknownNameError(
-                f"unknown {self.noun} '{name}'",
-                suggestion=nearest(name.rpartition(".")[2], self._all_names()),
-            )
+            near = nearest(name.rpartition(".")[2], self._all_names())
+            raise UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=() if near else [_OWN])
         return found
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:

@@ -98,6 +98,16 @@ def test_what_does_not_fit_is_named(root: Path, settings: Any, kind: type[Except
         made(root, **settings)
 
 
+@pytest.mark.parametrize(("there", "near"), [("0075.png", None), ("scene-0005.png", "scene-0005.png")])
+def test_a_label_map_of_another_number_is_not_what_was_meant(tmp_path: Path, there: str, near: str | None) -> None:
+    for name in ("images/0005.jpg", f"masks/{there}"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        Image.new("L", (6, 4)).save(tmp_path / name)
+    with pytest.raises(DataError, match="1 of 1 pictures have no label map") as caught:
+        made(tmp_path)
+    assert (caught.value.found, caught.value.suggestion) == ("0005.png", near)
+
+
 def test_the_field_s_name_and_a_telling_one() -> None:
     assert DATASETS.get("BaseSegDataset") is DATASETS.get("SegFolderDataset") is BaseSegDataset
 

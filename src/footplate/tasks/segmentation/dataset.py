@@ -1,7 +1,8 @@
 """Pictures and label maps in folders."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from footplate.registry import DATASETS
 from footplate.storage import join, list_dir
 
 _MOST_TO_COMPARE = 10_000
+_DIGITS = re.compile(r"\d+")
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 
@@ -115,9 +117,15 @@ class BaseSegDataset(BaseDataset):
                 f"{len(missing)} of {len(labels)} pictures have no label map in '{folder}'",
                 key="data_prefix.seg_map_path",
                 found=missing[0],
-                suggestion=nearest(missing[0], there) if len(there) < _MOST_TO_COMPARE else None,
+                suggestion=_near_name(missing[0], there) if len(there) < _MOST_TO_COMPARE else None,
             )
         return labels
+
+
+def _near_name(name: str, there: Collection[str]) -> str | None:
+    """The name that was most likely meant; one with other digits is another picture's."""
+    words = _DIGITS.sub("", name)
+    return nearest(name, [each for each in there if _DIGITS.sub("", each) != words])
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
