@@ -59,7 +59,7 @@ def remove(path: str) -> None:
     Raises:
         OSError: It cannot be removed.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with _naming(path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_folder(os.path.dirname(os.path.abspath(path)))
 
@@ -70,7 +70,7 @@ def remove_folder(folder: str) -> None:
     Raises:
         OSError: It cannot be removed.
     """
-    with contextlib.suppress(FileNotFoundError):
+    with _naming(folder), contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)
         sync_folder(os.path.dirname(os.path.abspath(folder)))
 
