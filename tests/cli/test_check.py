@@ -161,3 +161,10 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("end=4,", "end=20,"))
     _, text, _ = footplate("check", "tiny.py", "--no-run")
     assert "note        LinearLR ends at iteration 20, training at 8" in text
+
+
+def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Command) -> None:
+    hook = 'custom_hooks = [dict(type="ClsVisualizationHook", draw=True, interval=10)]\n'
+    tiny.write_text(tiny.read_text() + hook)
+    told = footplate("check", "tiny.py")[1].splitlines()
+    assert "warning     ClsVisualizationHook: interval 10, but a validation has 2 batches: no pictures" in told

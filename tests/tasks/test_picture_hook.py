@@ -8,7 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.errors import ArgumentError
+from footplate.evaluation import Evaluator
 from footplate.structures import BaseDataElement
 from footplate.tasks.picture_hook import BaseVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
@@ -32,6 +34,35 @@ def test_every_so_many_batches_are_drawn(event: str, arguments: dict[str, Any], 
     for batch_idx in range(4):
         getattr(hook, event)(RUNNER, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
     assert recorder.names == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "mode", "interval", "told"),
+    [
+        ("before_train", "val", 10, ["interval 10, but a validation of 'night' has 3 batches: no pictures"]),
+        ("before_val", "val", 10, ["interval 10, but a validation of 'night' has 3 batches: no pictures"]),
+        ("before_test", "test", 2, ["interval 2, but a test of 'day' has 1 batch: no pictures"]),
+        ("before_val", "val", 3, []),
+    ],
+)
+def test_a_set_too_small_for_a_picture_is_named_once(
+    caplog: pytest.LogCaptureFixture, event: str, mode: str, interval: int, told: list[str]
+) -> None:
+    sizes = {"val": {"day": 10, "night": 3}, "test": {"day": 1, "night": 2}}[mode]
+    sets = [EvaluationSet(name, range(size), Evaluator([])) for name, size in sizes.items()]
+    runner: Any = SimpleNamespace(**{f"{mode}_loop": SimpleNamespace(sets=sets)})
+    for draw in (False, True):
+        hook = BaseVisualizationHook(draw, interval)
+        for _ in range(2):
+            getattr(hook, event)(runner)
+    assert caplog.messages == [f"BaseVisualizationHook: {each}" for each in told]
+
+
+def test_the_only_set_needs_no_name(caplog: pytest.LogCaptureFixture) -> None:
+    runner: Any = SimpleNamespace(val_loop=SimpleNamespace(dataloader=range(3)))
+    BaseVisualizationHook(True, 10).before_train(runner)
+    BaseVisualizationHook(True, 10).before_train(RUNNER)
+    assert caplog.messages == ["BaseVisualizationHook: interval 10, but a validation has 3 batches: no pictures"]
 
 
 class Choosy(BaseVisualizationHook):

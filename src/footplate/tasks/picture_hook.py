@@ -1,12 +1,14 @@
 """Drawing predictions while validating and testing: what the tasks' hooks share."""
 
+import logging
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
 from footplate.errors import check_count
+from footplate.records import length_of
 from footplate.storage import read_bytes
 from footplate.structures import BaseDataElement
 from footplate.tasks.pictures import picture_of
@@ -14,6 +16,8 @@ from footplate.visualization import Visualizer
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.tasks")
 
 
 class BaseVisualizationHook(Hook):
@@ -50,6 +54,19 @@ class BaseVisualizationHook(Hook):
         self.show = show
         self.wait_time = wait_time
         self.max_samples = max_samples if max_samples is None else check_count("max_samples", max_samples)
+        self._looked_at: set[str] = set()
+
+    def before_train(self, runner: "Runner") -> None:
+        """Warns where a validation has too few batches for a picture."""
+        self._name_too_small(runner, "val")
+
+    def before_val(self, runner: "Runner") -> None:
+        """Warns of it where nothing is trained."""
+        self._name_too_small(runner, "val")
+
+    def before_test(self, runner: "Runner") -> None:
+        """Warns where a test has too few batches for a picture."""
+        self._name_too_small(runner, "test")
 
     @property
     def _visualizer(self) -> Visualizer:
@@ -95,6 +112,31 @@ class BaseVisualizationHook(Hook):
                 step=runner.iter,
                 **self.options(runner, mode, name),
             )
+
+    def _name_too_small(self, runner: "Runner", mode: str) -> None:
+        """Says once of which sets no picture will ever be drawn."""
+        if not self.draw or mode in self._looked_at:
+            return
+        self._looked_at.add(mode)
+        loop = getattr(runner, f"{mode}_loop", None)
+        for name, batches in _sizes_of(loop):
+            if batches and batches < self.interval:
+                of = f" of '{name}'" if name else ""
+                _logger.warning(
+                    "%s: interval %d, but a %s%s has %d batch%s: no pictures",
+                    type(self).__name__,
+                    self.interval,
+                    {"val": "validation"}.get(mode, mode),
+                    of,
+                    batches,
+                    "es" if batches > 1 else "",
+                )
+
+
+def _sizes_of(loop: Any) -> Iterator[tuple[str, int | None]]:
+    """Yields the sets of a validation or test with their batches; a loop of the user's own has one."""
+    for each in getattr(loop, "sets", (loop,)):
+        yield getattr(each, "name", ""), length_of(getattr(each, "dataloader", None))
 
 
 def _name_of(output: BaseDataElement, otherwise: str) -> str:

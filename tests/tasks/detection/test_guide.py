@@ -18,7 +18,6 @@ SHORT = [
     "train_dataloader.batch_size=2",
     "train_dataloader.dataset.pipeline.2.scale=[96,64]",
     "val_dataloader.dataset.pipeline.2.scale=[96,64]",
-    "default_hooks.visualization.interval=1",
 ]
 
 

@@ -21,7 +21,6 @@ SHORT = [
     "train_dataloader.dataset.pipeline.3.crop_size=[32,48]",
     "model.data_preprocessor.size=[32,48]",
     "default_hooks.checkpoint.interval=2",
-    "default_hooks.visualization.interval=1",
 ]
 SMALL = {"my-segformer.py": ["model.config.hidden_sizes=[8,8,16,16]", "model.config.depths=[1,1,1,1]"]}
 
