@@ -5,6 +5,7 @@ from unittest.mock import Mock
 import pytest
 
 from footplate import Config
+from footplate.cli import migrate
 from footplate.cli.main import main
 from footplate.migration import translate
 
@@ -170,3 +171,45 @@ def test_a_recipe_is_found_by_its_name(old: Path) -> None:
 def test_a_recipe_is_migrated_into_the_current_folder(old: Path) -> None:
     assert main(["migrate", "fashion-seg-v0"]) == 0
     assert (old.parent / "fashion-seg-v0_migrated.py").is_file()
+
+
+@pytest.fixture
+def installed(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder that stands for the installed package, with an old config in it."""
+    folder = old.parent / "package"
+    (folder / "configs").mkdir(parents=True)
+    (folder / "configs/old-one.py").write_text(OLD)
+    monkeypatch.setattr(migrate, "_PACKAGE", folder.resolve())
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arguments", "written"),
+    [
+        (["package/configs/old-one.py"], ["old-one_migrated.py"]),
+        (["link.py"], ["link_migrated.py"]),
+        (["--tree", "package/configs"], ["configs_migrated/migration-report.txt", "configs_migrated/old-one.py"]),
+        (["package/configs/old-one.py", "-o", "package/new.py"], ["package/new.py"]),
+    ],
+)
+def test_nothing_is_written_into_the_package_unless_it_is_named(
+    installed: Path, arguments: list[str], written: list[str]
+) -> None:
+    Path("link.py").symlink_to("package/configs/old-one.py")
+    before = {path for path in installed.parent.rglob("*") if path.is_file()}
+    assert main(["migrate", *arguments]) == 0
+    after = {path for path in installed.parent.rglob("*") if path.is_file()}
+    assert sorted(str(path.relative_to(installed.parent)) for path in after - before) == written
+
+
+@pytest.mark.parametrize("arguments", [["old-one.py"], ["--tree", "."]])
+def test_within_the_package_the_place_has_to_be_named(
+    installed: Path,
+    footplate: Callable[..., tuple[int, str, str]],
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+) -> None:
+    monkeypatch.chdir(installed / "configs")
+    code, _, error = footplate("migrate", *arguments)
+    assert (code, "belongs to footplate: --output says where" in error) == (2, True)
+    assert [path.name for path in installed.rglob("*.py")] == ["old-one.py"]

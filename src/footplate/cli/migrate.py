@@ -1,6 +1,7 @@
 """`footplate migrate`."""
 
 import argparse
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ if TYPE_CHECKING:
     from footplate.migration import Note
     from footplate.migration.rewriting import Migrated
 
+_PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
 
 
@@ -66,8 +68,8 @@ def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
     path = Path(arguments.config)
     if not path.is_symlink():
         path = Path(find_config(arguments.config))
-        if target is None and path != Path(arguments.config):  # a recipe: what we installed is left as it is
-            target = Path(f"{path.stem}_migrated.py")
+    if target is None:
+        target = _outside(path, f"{path.stem}_migrated{path.suffix}")
     check_file(path, target)
     return migrate_file(path, target)
 
@@ -79,7 +81,26 @@ def _folder(arguments: argparse.Namespace) -> Path:
     folder = Path(arguments.tree)
     if folder.name in ("", ".."):
         folder = folder.resolve()
-    return folder.with_name(f"{folder.name}_migrated")
+    return _outside(folder, f"{folder.name}_migrated") or folder.with_name(f"{folder.name}_migrated")
+
+
+def _outside(old: Path, name: str) -> Path | None:
+    """Returns the name in the current folder for what we installed, which is left as it is; None for anything else.
+
+    Raises:
+        ArgumentError: The current folder is one of ours too.
+    """
+    from footplate.errors import ArgumentError
+
+    if not _is_ours(old):
+        return None
+    if _is_ours(Path()):
+        raise ArgumentError(f"'{old}' belongs to footplate: --output says where the new one goes", key="--output")
+    return Path(name)
+
+
+def _is_ours(path: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(_PACKAGE)
 
 
 def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
