@@ -95,6 +95,13 @@ def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
     assert "best  mIoU 53.5 at 12  aAcc 70 at 4" in lines_of(shown[0])
 
 
+def test_a_metric_that_was_no_number_at_first_has_a_best(tmp_path: Path) -> None:
+    told = {"type": "Told", "values": {"mIoU": [math.nan, 52.0, 51.0]}}
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), val_evaluator=told)
+    assert "best  mIoU 52 at 8, now 51" in lines_of(shown[0])
+
+
 @pytest.mark.parametrize(
     ("values", "names"),
     [

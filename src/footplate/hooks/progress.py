@@ -1,5 +1,6 @@
 """The live display on a terminal."""
 
+import math
 import os
 import sys
 import time
@@ -168,7 +169,7 @@ class ProgressHook(Hook):
             except ArgumentError:
                 continue  # whether it should be great or small is not known: a time, say
             latest, before = float(value), self._metrics.get(name)
-            better = before is None or is_better(latest, before[1], rule)
+            better = before is None or math.isnan(before[1]) or is_better(latest, before[1], rule)
             best, when = (latest, at) if better or before is None else before[1:]
             self._metrics[name] = (latest, best, when)
 
