@@ -46,4 +46,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .faults .writers site work_dirs .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults .writers site work_dirs sweeps .mypy_cache .ruff_cache .pytest_cache

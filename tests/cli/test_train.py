@@ -38,11 +38,13 @@ def test_a_config_trains(tiny: Path, footplate: Command) -> None:
     assert pointed == str(work / "iter_8.pth")
     assert torch.load(pointed, weights_only=True)["meta"]["iter"] == 8
     log_dir = next(each for each in work.iterdir() if each.is_dir())
-    assert said.splitlines()[-3:] == [
+    assert said.splitlines()[-4:] == [
         f"log:             {log_dir / log_dir.name}.log",
         f"last checkpoint: {work / 'iter_8.pth'}",
         f"curves:          {log_dir / 'curves.png'}",
+        f"look:            footplate report {work}",
     ]
+    assert said.count("curves:") == 1
     assert sum("Iter(train) [" in line for line in said.splitlines()) == 4
     log = (log_dir / f"{log_dir.name}.log").read_text()
     kept = ("environment: python", "hooks act in this order", "before_save_checkpoint")
@@ -286,3 +288,18 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
         "a --set is given again when resuming\n"
     ) in said
     assert "another config" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, rank: int
+) -> None:
+    def stop(self: Any, runner: Any, *_: object, **__: object) -> None:
+        runner.rank = rank
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("tests.support.Witness.after_train_iter", stop)
+    code, said, _ = footplate("train", "tiny.py", "--resume", "--set", "optim_wrapper.optimizer.lr=0.2")
+    told = [line for line in said.splitlines() if line.startswith("go on:")]
+    go_on = "go on:           footplate train tiny.py --set optim_wrapper.optimizer.lr=0.2 --resume"
+    assert (code, told) == (130, [] if rank else [go_on])

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+import footplate
 from footplate import Runner
 from footplate.engine import opening
 from tests.support import settings
@@ -39,6 +40,32 @@ def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> No
     assert "behind" not in text
     facts = json.loads(Path(runner.log_dir, "environment.json").read_text())
     assert {"python", "packages"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("argv", "shown"),
+    [
+        (["/usr/bin/footplate", "train", "a.py", "--set", "b=[1, 2]"], "footplate train a.py --set 'b=[1, 2]'"),
+        ([footplate.__file__.replace("__init__", "__main__"), "train", "a.py"], "footplate train a.py"),
+        (["mine.py", "--fast"], "mine.py --fast"),
+    ],
+)
+def test_the_log_begins_with_the_command_and_what_trains_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argv: list[str], shown: str
+) -> None:
+    monkeypatch.setattr("sys.argv", argv)
+    runner = Runner(**settings(tmp_path, log_level="INFO"))
+    open_and_say(runner)
+    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
+    assert lines[0].endswith(f" - INFO - command: {shown}")
+    assert not [each for each in lines if "processes, " in each]
+    runner.world_size = 2
+    open_and_say(runner)
+    assert runner.train_loop is not None
+    open_and_say(runner)
+    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
+    told = [each.rpartition(" - ")[2] for each in lines if " 2 processes" in each]
+    assert told == ["2 processes", "2 processes, 8 samples an iteration"]
 
 
 def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

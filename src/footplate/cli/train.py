@@ -6,6 +6,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.following import tell, tell_how_to_go_on, tell_how_to_look
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 
@@ -52,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
+    from footplate.engine.signals import Interrupted
     from footplate.engine.static import check_config
     from footplate.hooks import CurveHook, ProgressHook, RecordHook
     from footplate.records import surviving_streams
@@ -66,9 +68,12 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         with trusting(arguments.trust):
             runner.train()
-    except BaseException:
+    except BaseException as error:
         arguments.place = _how_far(runner)
         _leave_workers_alone()
+        if isinstance(error, Interrupted):
+            with surviving_streams():
+                tell_how_to_go_on(runner, arguments)
         raise
     finally:
         progress.stop()
@@ -156,7 +161,7 @@ def _use_mixed_precision(cfg: "Config") -> None:
 
 
 def _say_where(runner: "Runner") -> None:
-    """Prints where log, checkpoint, curve and pictures lie."""
+    """Prints where log, checkpoint, curve and pictures lie, and what shows them."""
     if runner.rank:
         return
     from footplate import storage
@@ -171,4 +176,5 @@ def _say_where(runner: "Runner") -> None:
     }
     for name, path in places.items():
         if path and storage.exists(path):
-            sys.stdout.write(f"{name + ':':<17}{path}\n")
+            tell(name, path)
+    tell_how_to_look(runner)

@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import shlex
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
 @contextmanager
@@ -39,10 +42,27 @@ def opened(
     os.makedirs(runner.log_dir, exist_ok=True)
     path = os.path.join(runner.log_dir, f"{runner.timestamp}.log")
     with logging_to(path, said_before, **(log_file or {})), surviving_streams():
+        _logger.info("command: %s", shlex.join(_command()), extra=NOT_SHOWN)
         facts = describe_environment()
         commit_bytes(os.path.join(runner.log_dir, "environment.json"), json.dumps(facts, indent=1).encode())
         for key, value in facts.items():
             if isinstance(value, str):
                 _logger.info("environment: %s: %s", key, value, extra=NOT_SHOWN)
         _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
+        if runner.world_size > 1:
+            _logger.info("%s", _processes(runner))
         yield
+
+
+def _command() -> list[str]:
+    """What this process was started with: `footplate` for our own command, however it is found."""
+    program, *words = sys.argv or [""]
+    is_ours = os.path.abspath(program) == os.path.join(_PACKAGE, "__main__.py")
+    return ["footplate" if is_ours or os.path.basename(program) == "footplate" else program, *words]
+
+
+def _processes(runner: "Runner") -> str:
+    loader = getattr(runner.__dict__.get("train_loop"), "dataloader", None)
+    size = getattr(loader, "batch_size", None)
+    together = f", {size * runner.world_size} samples an iteration" if size else ""
+    return f"{runner.world_size} processes{together}"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import DataError
+from footplate.records import NOT_SHOWN
 from footplate.registry import HOOKS
 from footplate.visualization import draw_curves
 
@@ -37,4 +38,4 @@ class CurveHook(Hook):
                 # A run is not lost over a picture: there may be nothing to draw, or no room for it.
                 runner.logger.warning("no curves are drawn: %s", error)
                 return
-            runner.logger.info("curves: %s", path)
+            runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
