@@ -146,6 +146,18 @@ def test_another_place_is_named(tiny: Path, footplate: Command) -> None:
     assert f"\nnot as in the run, so that it may differ: torch {torch.__version__} instead of 2.0.0\n" in out
 
 
+def test_a_folder_stands_for_the_capture_in_it(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    code, out, _ = footplate("replay", "work")
+    assert (code, out.splitlines()[1]) == (0, "iteration 7: loss nan; learning rate 0.1, float32")
+    shutil.copy("work/nonfinite_iter_7.capture", "work/nonfinite_iter_8.capture")
+    assert footplate("replay", "work")[::2] == (
+        2,
+        "error: 'work' holds several captures\n  name one: nonfinite_iter_7.capture, nonfinite_iter_8.capture\n",
+    )
+    assert footplate("replay", tiny.parent)[2].endswith("holds no capture of a run that stopped at NaN\n")
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -1,5 +1,6 @@
 import os
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -128,6 +129,19 @@ def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
     batches = torch.utils.data.default_collate([Points()[index] for index in range(4)])
     runner = run(tmp_path, "plain", preflight=True, val_dataloader=[batches])
     assert runner.epoch == 3
+
+
+def test_the_size_is_that_of_a_start_only_where_the_run_starts(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    optim_wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
+    start = " before the optimizer has a state"
+    one_epoch = {"train_cfg": {"by_epoch": True, "max_epochs": 1}, "param_scheduler": None}
+    for changes, words in ((one_epoch, start), ({"resume": True, "param_scheduler": None}, "")):
+        caplog.clear()
+        run(tmp_path, "work", preflight=True, log_level="INFO", optim_wrapper=optim_wrapper, **changes)
+        told = next(each for each in caplog.messages if each.startswith("preflight: a checkpoint takes "))
+        assert re.fullmatch(rf"preflight: a checkpoint takes [\d.]+ [kM]?B{words}, a batch was validated", told), told
 
 
 @pytest.mark.parametrize(("option", "times"), [([], 1), (["--no-preflight"], 0)])

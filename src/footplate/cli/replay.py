@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description="Go once more to the iteration at which a run stopped at NaN, from the capture that it left, and "
         "look at it layer by layer. Exits 1 if all is finite there. Nothing is written.",
     )
-    parser.add_argument("capture", metavar="FILE", help="what the run left: nonfinite_iter_7.capture")
+    parser.add_argument("capture", metavar="FILE", help="what the run left: nonfinite_iter_7.capture, or its folder")
     parser.add_argument("--config", metavar="CONFIG", help="the config of the run; by default the one beside FILE")
     parser.add_argument("--iteration", metavar="N", type=int, help="another iteration, counted from 1")
     add_overrides(parser)
@@ -31,8 +31,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table of the layers, and which was the first that was not finite."""
-    from footplate.inspection.replay import config_beside, read_facts, replay
+    from footplate.inspection.replay import config_beside, find_capture, read_facts, replay
 
+    arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
     if arguments.config is None:
         arguments.config = config_beside(arguments.capture)

@@ -42,10 +42,16 @@ def preflight(runner: "Runner") -> None:
                     _check_folder(hook.folder_in(runner), size, "default_hooks.checkpoint.out_dir")
         validated = _validate(runner)
     _logger.info(
-        "preflight: a checkpoint takes %s before the optimizer has a state%s",
+        "preflight: a checkpoint takes %s%s%s",
         readable_size(size),
+        "" if _has_state(runner.optim_wrapper) else " before the optimizer has a state",
         ", a batch was validated" if validated else "",
     )
+
+
+def _has_state(optim_wrapper: Any) -> bool:
+    """Tells whether an optimizer has one already, as in a run that goes on."""
+    return any(part.optimizer.state for part in optim_wrapper.parts.values())
 
 
 @contextmanager

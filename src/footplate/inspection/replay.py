@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from footplate import storage
 from footplate.checkpoint import load_checkpoint
 from footplate.config import Config
 from footplate.distributed import unwrap_model
@@ -64,6 +65,22 @@ class Replay:
     def first_gradient(self) -> Reading | None:
         """The first gradient of a parameter that is not finite, in the order of the backward pass."""
         return _first(self.gradients)
+
+
+def find_capture(path: str) -> str:
+    """Returns the capture that `path` is, or the one that lies in the folder `path`.
+
+    Raises:
+        ArgumentError: There is none in the folder, or there are several.
+    """
+    try:
+        found = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
+    except OSError:  # a file, or nothing: who reads it says so
+        return path
+    if len(found) == 1:
+        return storage.join(path, found[0])
+    what = "several captures" if found else "no capture of a run that stopped at NaN"
+    raise ArgumentError(f"'{path}' holds {what}", notes=[f"name one: {', '.join(found)}"] if found else ())
 
 
 def read_facts(path: str) -> dict[str, Any]:
