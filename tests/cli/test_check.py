@@ -1,10 +1,15 @@
 """`footplate check`: what a run will do, and forty configs that are broken in one way each."""
 
+import argparse
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from footplate.cli import check as command
+from footplate.config import Config
+from footplate.errors import ArgumentError
 from tests.cli.mistakes import ARGUMENTS, TYPES, VALUES, Mistake
 from tests.support import TINY
 
@@ -168,3 +173,18 @@ def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Com
     tiny.write_text(tiny.read_text() + hook)
     told = footplate("check", "tiny.py")[1].splitlines()
     assert "warning     ClsVisualizationHook: interval 10, but a validation has 2 batches: no pictures" in told
+
+
+@pytest.mark.parametrize(("rank", "told"), [("0", "warning     one\n"), ("1", "")])
+def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], rank: str, told: str
+) -> None:
+    def fail(cfg: Config, *, run: bool) -> str:
+        logging.getLogger("footplate.engine").warning("one")
+        raise ArgumentError("two")
+
+    monkeypatch.setenv("RANK", rank)
+    monkeypatch.setattr("footplate.inspection.check.check", fail)
+    with pytest.raises(ArgumentError):
+        command._check(Config({}), argparse.Namespace(no_run=False))
+    assert capsys.readouterr().out == told

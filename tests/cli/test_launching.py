@@ -1,4 +1,5 @@
 import argparse
+import logging
 import os
 import socket
 import subprocess
@@ -58,7 +59,9 @@ def test_processes_are_started_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not starts_processes(_arguments("--nproc", "2"))
 
 
-def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_torchrun_gets_the_command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     (tmp_path / "a.py").write_text(f"{TINY}work_dir = 'work'\n")
     got: list[Any] = []
 
@@ -66,11 +69,16 @@ def test_torchrun_gets_the_command(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         got.append(given)
         return 7
 
+    def warn(cfg: Config) -> None:
+        logging.getLogger("footplate.engine").warning("a warning")
+
     monkeypatch.setattr(launching, "_torchrun", torchrun)
+    monkeypatch.setattr("footplate.engine.static.check_config", warn)
     words = ["--nproc", "2", "--max-restarts", "3"]
     assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words])]
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
+    assert caplog.messages == []  # the ranks warn by themselves
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])

@@ -45,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
     """Returns the summary; an error of the user's own code is told by its lines, as `train` does."""
     from footplate.cli.failures import own_frames
+    from footplate.distributed import rank_of_environment
     from footplate.inspection.check import TrialError, check
     from footplate.records.logger import collected_warnings
 
@@ -57,4 +58,5 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
                 raise error.__cause__ from None
             raise
         finally:
-            sys.stdout.writelines(f"{'warning':<11} {each}\n" for each in warnings)
+            if not rank_of_environment():
+                sys.stdout.writelines(f"{'warning':<11} {each}\n" for each in warnings)

@@ -73,10 +73,12 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
     """
     from footplate.engine.static import check_config
     from footplate.errors import check_count
+    from footplate.records.logger import collected_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
     processes = _count_processes(arguments.nproc)
-    check_config(cfg)
+    with collected_warnings():  # the first rank tells of them
+        check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.words])
 
