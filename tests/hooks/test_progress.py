@@ -16,7 +16,7 @@ from footplate import Hook, Runner
 from footplate.hooks import ProgressHook
 from tests.support import settings
 
-ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78])")
 
 
 @pytest.fixture(autouse=True)
