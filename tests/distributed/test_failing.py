@@ -24,7 +24,7 @@ from tests.support import TINY, ToyModel
 
 _MOST_SECONDS = 10.0
 _NO_ERROR = "os._exit, or exit in foreign code: Python would have told an error"
-_IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves): ")  # what gloo says, and where things lie
+_IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves|look): ")  # what gloo says, and where things lie
 
 
 @HOOKS.register_module()
