@@ -254,3 +254,11 @@ def test_passes_over_workers_that_stay_may_overlap() -> None:
     loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, collate_fn=pseudo_collate, persistent_workers=True)
     found = [int(each["picture"][0].flatten()[0]) for pair in zip(loader, loader, strict=False) for each in pair]
     assert found == [0, 0, 1, 2, 3, 4, 5, 6]  # as with torch: the second begins the pass anew, then they share it
+
+
+def test_a_batch_of_few_bytes_takes_no_memory() -> None:
+    pieces = SharedPieces(0, 4)
+    packed = PackedBatch.of({"label": torch.arange(3), "name": "a"}, pieces.take, small=100)
+    assert (packed._memory, pieces._pieces) == (None, [])
+    found = packed.pin_memory().unpack({})
+    assert (found["label"].tolist(), found["name"]) == ([0, 1, 2], "a")

@@ -77,7 +77,7 @@ class PackedBatch:
         content: The batch, pickled, without its numbers.
         places: Where each tensor or array begins in the memory, and its bytes.
         name: What the main process knows the memory by; see `Piece`.
-        memory: (64 + N,) uint8; None where the main process has it.
+        memory: (64 + N,) uint8; None where the main process has it, or nothing lies there.
     """
 
     def __init__(
@@ -116,6 +116,8 @@ class PackedBatch:
         for each in raw:
             places.append((size, each.nbytes))
             size += -(-each.nbytes // _ALIGNMENT) * _ALIGNMENT
+        if not raw:
+            return cls(content.getvalue(), [], None, None)
         piece = take(size - _HEADER)
         for part, each in zip(_parts(piece.memory.numpy(), places), raw, strict=True):
             part[:] = each
@@ -127,6 +129,8 @@ class PackedBatch:
         Args:
             known: The memory that workers of this pass have sent, by its name; what comes first is added.
         """
+        if not self._places:
+            return pickle.loads(self._content)
         memory = known[self._name] if self._memory is None else self._memory
         bytes_of_it = memory.numpy()
         if self._name is not None:
