@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -54,6 +54,16 @@ class WhenSaved(Hook):
     def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
         if runner._events[-2:-1] == ["request"]:
             self.seen.append((runner._events[-2], runner.iter))
+
+
+@pytest.fixture(autouse=True)
+def _hearing() -> Iterator[None]:
+    """Hears signals: whoever runs the tests under nohup, or behind others, has them ignore what they send."""
+    usual: dict[int, Any] = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def in_process(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int | None:
