@@ -85,7 +85,8 @@ def _compared(
     shared = sorted(one.keys() & other.keys())
     if difference:
         return Spread.of(one[number] - other[number] for number in shared)
-    return Spread.of(one[number] / other[number] for number in shared if other[number])
+    # A delay that could not be told from none may come out below zero: nothing is a share of that.
+    return Spread.of(one[number] / other[number] for number in shared if other[number] > 0)
 
 
 def _verdict(case: Case, goal: Goal, results: Results) -> Verdict:

@@ -11,7 +11,7 @@ from benchmarks.engines import page
 from benchmarks.engines.case import ENGINES, Case, Goal
 from benchmarks.engines.cases import CASES
 from benchmarks.engines.environments import LISTS
-from benchmarks.engines.judge import Spread, judge, leads
+from benchmarks.engines.judge import Spread, judge, leads, ratio
 from benchmarks.engines.results import Results
 from benchmarks.engines.run import Plan, Runner
 from benchmarks.engines.stamps import Stamps
@@ -68,8 +68,8 @@ def test_rounds_are_compared_with_themselves(results: Results) -> None:
 
 
 def test_the_fastest_may_be_within_the_spread(results: Results) -> None:
-    for number, ratio in enumerate([0.98, 0.99, 1.01, 1.02, 1.03]):
-        for engine, us in (("bare", 99.0), ("mmengine", 100.0), ("footplate", 100 * ratio)):
+    for number, share in enumerate([0.98, 0.99, 1.01, 1.02, 1.03]):
+        for engine, us in (("bare", 99.0), ("mmengine", 100.0), ("footplate", 100 * share)):
             results.add("fused", engine, number, {"figures": {"us": us}, "versions": {}})
     verdict = judge([CASES["fused"]], results)[1]
     assert (verdict.state, verdict.beside, round(verdict.spread.median, 6) if verdict.spread else 0) == (
@@ -134,6 +134,19 @@ def test_nothing_is_begun_that_does_not_fit(results: Results) -> None:
     runner = Runner(Plan([CASES["tiny"]], ["bare"], rounds=1, budget=2.0), results, never)
     runner.run()
     assert runner.left_out == ["tiny, bare, round 1"]
+
+
+def test_nothing_is_a_share_of_a_delay_below_zero(results: Results) -> None:
+    case = next(iter(CASES.values()))
+    key = case.figures[0].key
+
+    class Rounds:
+        def by_round(self, name: str, engine: str, figure: str) -> dict[int, float]:
+            return {1: 102.0, 2: 6.0} if engine == "mmengine" else {1: -0.5, 2: 3.0}
+
+    spread = ratio(Rounds(), case, "mmengine", "footplate", key)  # type: ignore[arg-type]
+    assert spread is not None
+    assert spread.median == 2.0
 
 
 def test_the_page_says_what_is_missed_and_who_is_ahead(results: Results, tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_check_says_what_the_guide_shows(place: Path, capsys: pytest.CaptureFixt
     told = capsys.readouterr().out.splitlines()
     lines = [line for line in shown.splitlines()[1:] if not re.match("speed|time|memory", line)]
     assert [line for line in lines if line not in told] == []
-    Path("my_config.py").write_text('_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n')
+    looks = 'custom_hooks = [dict(type="NumClassCheckHook")]'
+    Path("my_config.py").write_text(f'_base_ = "footplate::fashion-seg.py"\n\nmodel = dict(num_classes=10)\n{looks}\n')
     assert main(["check", "my_config.py"]) == 2
     assert capsys.readouterr().err == mistake
