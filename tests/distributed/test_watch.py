@@ -293,7 +293,8 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
     worker = int(os.read(reader, 20))
     while other._file.readline():
         pass
-    os.kill(worker, signal.SIGKILL)
+    assert not other._file.readline()  # it has ended, though the worker is there:
+    os.kill(worker, signal.SIGKILL)  # else this would not find it
     end(process)
     os.close(reader)
     os.close(writer)
