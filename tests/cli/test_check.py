@@ -139,6 +139,20 @@ def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert not (tiny.parent / "work").exists()
 
 
+@pytest.mark.parametrize(("columns", "width"), [("60", 60), ("80", 80), ("", 100)])
+def test_lines_fit_the_terminal(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, columns: str, width: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setattr("sys.__stdout__", None)
+    code, text, _ = footplate("check", "tiny.py", "--no-run")
+    lines = text.splitlines()
+    assert (code, [line for line in lines if len(line) > width]) == (0, [])
+    hooks = "Witness (HIGHEST)," if width == 60 else "Witness (HIGHEST), RuntimeInfoHook (VERY_HIGH),"
+    assert any(line.startswith(f"  before_train            {hooks}") for line in lines)
+    assert any(line.startswith(" " * 26) for line in lines)
+
+
 def test_every_set_of_a_validation_is_tried_at_its_largest(tiny: Path, footplate: Command) -> None:
     text = TINY.replace(
         "test_dataloader = val_dataloader", "val_dataloader = dict(a=val_dataloader, b={**val_dataloader})"

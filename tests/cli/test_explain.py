@@ -117,3 +117,14 @@ def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footp
     _, data, error = footplate("explain", tmp_path / "old.py", topic, "--json")
     assert json.loads(data)
     assert error.splitlines() == warned
+
+
+@pytest.mark.parametrize(("is_seen", "widest"), [(True, 56), (False, 209)])
+def test_a_topic_fits_the_terminal_and_is_stable_where_it_is_kept(
+    footplate: Footplate, monkeypatch: pytest.MonkeyPatch, is_seen: bool, widest: int
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_seen)
+    code, text, _ = footplate("explain", "fashion-seg", "hooks")
+    assert code == 0
+    assert max(map(len, text.splitlines())) == widest

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.fitting import fitted
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, choose_work_dir, read_config
 
@@ -38,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     told = _check(cfg, arguments)
     if not rank_of_environment():
-        sys.stdout.write(told)
+        sys.stdout.write(fitted(told))
     return 0
 
 
@@ -59,4 +60,4 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
             raise
         finally:
             if not rank_of_environment():
-                sys.stdout.writelines(f"{'warning':<11} {each}\n" for each in warnings)
+                sys.stdout.writelines(fitted(f"{'warning':<11} {each}\n") for each in warnings)

@@ -5,6 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.fitting import fitted
 from footplate.cli.options import add_config, save_picture
 from footplate.errors import ArgumentError, ConfigKeyError, nearest
 
@@ -92,12 +93,16 @@ def _explain(cfg: "Config", key: str | None) -> str:
 
 
 def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Writes a topic, and below it, or beside data, what was warned of: it belongs to what is committed."""
+    """Writes a topic, and below it, or beside data, what was warned of: it belongs to what is committed.
+
+    What is committed is the same on any terminal: only what is looked at is broken to its width.
+    """
     from footplate.records.logger import collected_warnings
 
     with collected_warnings() as warnings:
         text = _explain_topic(topic, cfg, arguments)
-    sys.stdout.write(text)
+    is_seen = sys.stdout.isatty() and not arguments.json and topic != "schedule"
+    sys.stdout.write(fitted(text) if is_seen else text)
     told = sys.stderr if arguments.json else sys.stdout
     told.writelines(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
 
