@@ -1,4 +1,6 @@
+import io
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,35 @@ def test_the_screen_shows_the_level_that_was_asked_for(capsys: pytest.CaptureFix
     first, second = capsys.readouterr().out.splitlines()
     assert first.endswith(" - footplate - INFO - one line")
     assert second.endswith(" - footplate.optim - INFO - another")
+
+
+class Screen(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("columns", "pattern"),
+    [
+        (160, r"\S{10} \S{8} - footplate - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"),
+        (80, r"\S{8} - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"),
+        (60, r"\S{8} - INFO - Iter\(train\) \[10/30\]  lr: 1e-3  loss: 0.5\n    acc_seg: 42.9291\n"),
+    ],
+)
+def test_a_terminal_is_given_lines_that_fit_and_the_file_the_plain_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, columns: int, pattern: str
+) -> None:
+    screen = Screen()
+    monkeypatch.setattr("sys.stdout", screen)
+    monkeypatch.setenv("COLUMNS", str(columns))
+    set_level("INFO")
+    with logging_to(str(tmp_path / "a.log")):
+        get_logger().info("Iter(train) [10/30]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291")
+    assert re.fullmatch(pattern, screen.getvalue()), screen.getvalue()
+    written = (tmp_path / "a.log").read_text()
+    assert written.partition(" - ")[2] == (
+        "footplate - INFO - Iter(train) [10/30]  lr: 1e-3  loss: 0.5  acc_seg: 42.9291\n"
+    )
 
 
 def test_other_processes_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,7 @@ from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from footplate.errors import ArgumentError, check_count, nearest
+from footplate.records.folding import columns_of, folded
 
 _NAME = "footplate"
 # `logger.info(..., extra=NOT_SHOWN)`: what belongs into the log's file, and would hide the figures on a screen.
@@ -27,19 +28,32 @@ class _Formatter(logging.Formatter):
 
 
 _FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
+_SHORT = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
+_ROOMY = 120  # columns of a terminal from which on the day and the part of the program have room
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to the standard output of the moment, so that a live display above or below it stays whole."""
+    """Writes to the standard output of the moment, so that a live display above or below it stays whole.
+
+    On a terminal, lines are broken between words, and a narrow one is spared what every line of a run repeats; a pipe
+    gets the line that the file gets.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         if not getattr(record, "shown", True) or sys.stdout is None:
             return
         try:
-            sys.stdout.write(self.format(record) + "\n")
+            sys.stdout.write(self._line(record) + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
+
+    def _line(self, record: logging.LogRecord) -> str:
+        columns = columns_of(sys.stdout)
+        if columns is None:
+            return self.format(record)
+        line = self.format(record) if columns >= _ROOMY else _SHORT.format(record)
+        return folded(line, columns - 1)  # a full last column would wrap at a resize
 
 
 class _Collector(_ScreenHandler):
