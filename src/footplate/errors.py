@@ -291,12 +291,12 @@ def located(source: object) -> Iterator[None]:
     try:
         yield
     except FootplateError as error:
-        error.origin = error.origin or _origin_at(source, error.key)
+        error.origin = error.origin or origin_at(source, error.key)
         raise
 
 
-def _origin_at(source: object, path: str) -> Origin | None:
-    """Follows a key path as far as it leads, and returns the last origin on the way."""
+def origin_at(source: object, path: str) -> Origin | None:
+    """Returns where the value at a key path was written: the last origin on the way, as far as it leads."""
     origin, here = None, source
     for name, index in _STEP.findall(path):
         step = name or int(index)

@@ -1,12 +1,13 @@
 import copy
 import pickle
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
 
-from footplate.config import KeyOrigin
+from footplate.config import Config, KeyOrigin
 from footplate.config.origins import Replaced, chain
-from footplate.errors import Origin
+from footplate.errors import Origin, origin_at
 
 
 def test_a_chain_leads_from_the_first_base_to_the_value() -> None:
@@ -44,3 +45,48 @@ def test_files_below_the_current_folder_are_shown_short(tmp_path: Path, monkeypa
     assert str(KeyOrigin(str(tmp_path / "configs/a.py"), 3)) == "configs/a.py:3"
     assert str(KeyOrigin(str(tmp_path.parent / "a.py"), 3)) == f"{tmp_path.parent / 'a.py'}:3"
     assert str(KeyOrigin("--set", 0)) == "--set"
+
+
+SPREAD = """common = dict(
+    type="A",
+    metainfo=dict(
+        classes=("a", "b"),
+    ),
+)
+first = dict(
+    size=1,
+    **common,
+)
+second = {
+    "type": "B",
+    **first,
+    "size": 2,
+    **dict(
+        last=3,
+    ),
+}
+third = dict(
+    part=dict(**_base_.head),
+)
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "file", "line"),
+    [
+        ("first.size", "main.py", 8),
+        ("first.type", "main.py", 2),
+        ("first.metainfo", "main.py", 3),
+        ("first.metainfo.classes", "main.py", 4),
+        ("second.type", "main.py", 2),
+        ("second.size", "main.py", 14),
+        ("second.last", "main.py", 11),
+        ("third.part.depth", "base.py", 3),
+    ],
+)
+def test_a_key_that_is_spread_into_a_dict_keeps_its_line(
+    write: Callable[[Mapping[str, str]], Path], key: str, file: str, line: int
+) -> None:
+    base = "head = dict(\n    type='H',\n    depth=3,\n)\n"
+    path = write({"main.py": f"{SPREAD}_base_ = 'base.py'\n", "base.py": base})
+    assert origin_at(Config.fromfile(str(path)), key) == Origin(str(path.parent / file), line)

@@ -14,12 +14,13 @@ def marked(text: str) -> tuple[str, Tracer]:
 @pytest.mark.parametrize(
     ("text", "code"),
     [
-        ("a = dict(b=1)", f"a = {MAKE_DICT}(0, b=1)"),
-        ("a = {'b': dict()}", f"a = {MAKE_DICT}(1, {{'b': {MAKE_DICT}(0)}})"),
-        ("a = {k: 1 for k in x}", f"a = {MAKE_DICT}(0, {{k: 1 for k in x}})"),
-        ("a = f(dict(**b), c=[{}])", f"a = f({MAKE_DICT}(1, **b), c=[{MAKE_DICT}(0, {{}})])"),
+        ("a = dict(b=1)", f"a = {MAKE_DICT}(0, (), b=1)"),
+        ("a = {'b': dict()}", f"a = {MAKE_DICT}(1, (), {{'b': {MAKE_DICT}(0, ())}})"),
+        ("a = {k: 1 for k in x}", f"a = {MAKE_DICT}(0, (), {{k: 1 for k in x}})"),
+        ("a = f(dict(**b), c=[{}])", f"a = f({MAKE_DICT}(1, (b,), **b), c=[{MAKE_DICT}(0, (), {{}})])"),
+        ("a = {**b.c[0], **f(b)}", f"a = {MAKE_DICT}(0, (b.c[0],), {{**b.c[0], **f(b)}})"),
         ("a = dict.fromkeys('x')", "a = dict.fromkeys('x')"),
-        ("def f():\n    return dict(a=1)", f"def f():\n    return {MAKE_DICT}(0, a=1)"),
+        ("def f():\n    return dict(a=1)", f"def f():\n    return {MAKE_DICT}(0, (), a=1)"),
     ],
 )
 def test_dicts_become_calls(text: str, code: str) -> None:

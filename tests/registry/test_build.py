@@ -108,6 +108,16 @@ def test_an_error_of_ours_in_the_constructor_gets_the_place_of_its_key(shapes: R
     assert (caught.value.origin, caught.value.key, caught.value.found) == (Origin("b.py", 5), "side", -2)
 
 
+def test_an_error_about_an_inner_key_gets_the_place_of_that_key(shapes: Registry) -> None:
+    @shapes.register_module()
+    def striped(stripes: dict[str, int]) -> Square:
+        raise ArgumentError("too many", key="stripes.side")
+
+    with pytest.raises(ArgumentError, match="too many") as caught:
+        shapes.build(Traced(type="striped", stripes=Traced(side=3)))
+    assert (caught.value.origin, caught.value.key) == (Origin("b.py", 5), "stripes.side")
+
+
 def test_an_error_of_the_constructor_itself_passes_as_it_is(shapes: Registry) -> None:
     with pytest.raises(TypeError, match="an error of the constructor's own") as caught:
         shapes.build({"type": "Square", "side": 0})

@@ -84,15 +84,24 @@ def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
 
 
 def _dict_maker(sites: list[Site]) -> Callable[..., TracedDict]:
-    def make_dict(site: int, /, *args: Any, **kwargs: Any) -> TracedDict:
+    def make_dict(site: int, spread: tuple[Any, ...], /, *args: Any, **kwargs: Any) -> TracedDict:
         result = TracedDict.__new__(TracedDict)
         dict.update(result, *args, **kwargs)
         if args and isinstance(args[0], TracedDict):
             result._origins.update(args[0]._origins)
         result._origins.update(sites[site])
+        for source in spread:
+            if isinstance(source, TracedDict):
+                result._origins.update(_places_of_same(result, source))
         return result
 
     return make_dict
+
+
+def _places_of_same(mapping: Mapping[Any, Any], source: TracedDict) -> dict[object, Origin]:
+    """The places of the values that `mapping` has of `source`, which later ones may have taken the place of."""
+    known = source._origins
+    return {key: known[key] for key, value in source.items() if key in known and mapping.get(key) is value}
 
 
 def _references(script: Script, path: str, base: ConfigDict, names: list[str]) -> dict[int, Any]:

@@ -16,6 +16,8 @@ Site = dict[object, Origin]
 class Tracer:
     """Turns `dict(...)`, `{...}` and dict comprehensions into calls of `MAKE_DICT`, and notes their lines.
 
+    Each call is given the number of its lines, and the dicts that `**` spreads into it.
+
     Attributes:
         sites: The lines of each dict's keys, by the number that `MAKE_DICT` is given.
         reads: The variables, its own and of the base, that the code reads.
@@ -77,8 +79,9 @@ class Tracer:
         if type(node.func) is ast.Name:
             if node.func.id == "dict":
                 lines = {keyword.arg: keyword.lineno for keyword in node.keywords if keyword.arg}
+                spread = [keyword.value for keyword in node.keywords if keyword.arg is None]
                 node.func.id = MAKE_DICT
-                node.args.insert(0, self._site(node, lines))
+                node.args[:0] = [self._site(node, lines), _sources(spread, node)]
             return node
         node.func = self._rewrite(node.func)
         return node
@@ -86,15 +89,16 @@ class Tracer:
     def _display(self, node: Any) -> Any:
         self._rewrite_children(node)
         lines = {key.value: key.lineno for key in node.keys if type(key) is ast.Constant}
-        return self._wrapped(node, lines)
+        spread = [value for key, value in zip(node.keys, node.values, strict=True) if key is None]
+        return self._wrapped(node, lines, spread)
 
     def _comprehension(self, node: Any) -> Any:
         self._rewrite_children(node)
-        return self._wrapped(node, {})
+        return self._wrapped(node, {}, [])
 
-    def _wrapped(self, node: ast.expr, lines: dict[Any, int]) -> ast.expr:
+    def _wrapped(self, node: ast.expr, lines: dict[Any, int], spread: list[ast.expr]) -> ast.expr:
         name = ast.copy_location(ast.Name(MAKE_DICT, ast.Load()), node)
-        return ast.copy_location(ast.Call(name, [self._site(node, lines), node], []), node)
+        return ast.copy_location(ast.Call(name, [self._site(node, lines), _sources(spread, node), node], []), node)
 
     def _site(self, node: ast.expr, lines: dict[Any, int]) -> ast.expr:
         path = self.path
@@ -104,6 +108,17 @@ class Tracer:
                 site[key] = Place(path, line)
         self.sites.append(site)
         return ast.copy_location(ast.Constant(len(self.sites) - 1), node)
+
+
+def _sources(spread: list[ast.expr], node: ast.expr) -> ast.expr:
+    """The dicts that `**` spreads into another, to ask them for their lines; only what is read twice at no cost."""
+    return ast.copy_location(ast.Tuple([each for each in spread if _is_name(each)], ast.Load()), node)
+
+
+def _is_name(node: ast.expr) -> bool:
+    while type(node) is ast.Attribute or (type(node) is ast.Subscript and type(node.slice) is ast.Constant):
+        node = node.value
+    return type(node) is ast.Name
 
 
 _HANDLERS: dict[type, Callable[[Tracer, Any], Any]] = {

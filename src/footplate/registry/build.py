@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.errors import BuildError, FootplateError, nearest, origin_of
+from footplate.errors import BuildError, FootplateError, nearest, origin_at, origin_of
 from footplate.registry.handing_on import accepted, keywords_of
 
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
@@ -38,7 +38,7 @@ def build_object(
     try:
         return entry(*args, **settings)
     except FootplateError as error:
-        error.origin = error.origin or origin_of(source, error.key.partition(".")[0] or "type")
+        error.origin = error.origin or origin_at(source, error.key or "type")
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         # An argument that **kwargs let through to a base class.

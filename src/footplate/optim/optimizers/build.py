@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError, origin_of
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError, origin_at, origin_of
 from footplate.optim.optimizers.registration import register_extra_optimizers
 from footplate.registry import OPTIMIZERS
 
@@ -59,7 +59,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     try:
         built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
     except FootplateError as error:
-        error.origin = error.origin or origin_of(cfg, error.key or "type")
+        error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
     except (ValueError, TypeError, LookupError) as error:  # of torch, over a value
         raise ArgumentError(f"optimizer '{cfg['type']}': {error}".rstrip("."), origin=origin_of(cfg, "type")) from error
