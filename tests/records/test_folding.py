@@ -86,3 +86,10 @@ def test_only_a_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
         assert columns_of(screen) == 47  # as it does not tell
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
         assert columns_of(screen) == 33
+
+
+def test_a_gap_between_fields_goes_before_a_later_one_between_words() -> None:
+    assert folded("19:28 - INFO - Exp name: toy  more words that follow", 36).splitlines() == [
+        "19:28 - INFO - Exp name: toy",
+        "    more words that follow",
+    ]

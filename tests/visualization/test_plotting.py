@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from footplate.visualization.plotting import Curve, Panel, _spread, _ticks, plot
+from footplate.visualization.plotting import Curve, Panel, _spread, plot, round_ticks
 
 
 @pytest.mark.parametrize(
@@ -15,7 +15,7 @@ from footplate.visualization.plotting import Curve, Panel, _spread, _ticks, plot
 def test_ticks_are_round_numbers_within_the_bounds(
     bounds: tuple[float, float], most: int, expected: list[float]
 ) -> None:
-    assert _ticks(bounds, most) == pytest.approx(expected)
+    assert round_ticks(bounds, most) == pytest.approx(expected)
 
 
 def test_labels_are_moved_apart_and_stay_inside() -> None:

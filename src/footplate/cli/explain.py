@@ -101,7 +101,7 @@ def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None
 
     with collected_warnings() as warnings:
         text = _explain_topic(topic, cfg, arguments)
-    is_seen = sys.stdout.isatty() and not arguments.json and topic != "schedule"
+    is_seen = sys.stdout.isatty() and not arguments.json
     sys.stdout.write(fitted(text) if is_seen else text)
     told = sys.stderr if arguments.json else sys.stdout
     told.writelines(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))

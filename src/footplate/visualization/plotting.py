@@ -77,7 +77,7 @@ class _PanelPainter:
         self._draw_labels()
 
     def _draw_grid(self) -> None:
-        for value in _ticks(self.y_range, 3 if self.panel.small else 7):
+        for value in round_ticks(self.y_range, 3 if self.panel.small else 7):
             y = self._y(value)
             self.draw.line([_zoomed(_LEFT, y), _zoomed(_WIDTH - _RIGHT, y)], fill=_FAINT, width=_ZOOM)
             _write(self.draw, (_LEFT - 8, y), f"{value:.6g}", anchor="rm")
@@ -107,7 +107,7 @@ class _PanelPainter:
 
 
 def _draw_x_axis(draw: ImageDraw.ImageDraw, x_range: tuple[float, float], top: int, label: str) -> None:
-    for value in _ticks(x_range, 8):
+    for value in round_ticks(x_range, 8):
         x = _x(value, x_range)
         draw.line([_zoomed(x, top - _BOTTOM), _zoomed(x, top - _BOTTOM + 5)], fill=_INK, width=_ZOOM)
         _write(draw, (x, top - _BOTTOM + 16), f"{value:.6g}", anchor="mm")
@@ -149,7 +149,7 @@ def _padded(values: Sequence[float], margin: float = 0.05) -> tuple[float, float
     return max(low - room, -_MOST), min(high + room, _MOST)
 
 
-def _ticks(bounds: tuple[float, float], most: int) -> list[float]:
+def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
     """Round numbers within the bounds: steps of 1, 2 or 5 times a power of ten."""
     low, high = bounds
     rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)

@@ -1,9 +1,8 @@
 """Learning rate, momentum and weight decay over a run, as text, picture and data."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import plotille  # type: ignore[import-untyped, unused-ignore]
 from PIL import Image
 from torch import nn
 
@@ -12,13 +11,15 @@ from footplate.engine import simulate
 from footplate.engine.simulation import FIELDS
 from footplate.errors import ArgumentError, located
 from footplate.inspection.topics.parts import build_model, epoch_length, matching, prepare, without_compiler
-from footplate.visualization.plotting import Curve, Panel, plot
+from footplate.inspection.topics.terminal_plot import terminal_plot
+from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
 _LONGEST = 100_000_000  # iterations that can be driven in a minute or two
-_ROWS = 11
-_WIDTH, _HEIGHT = 64, 12
+_ROWS = 12
 _MOST_CURVES = 6
+_COLUMNS = 3  # of a table
+_DIGITS = len("1.23456e-05")
 
 
 class Track(NamedTuple):
@@ -78,22 +79,38 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
                 f"a run of more than {_LONGEST:,} iterations is not simulated", key="train_cfg", found=total
             )
         step = max(1, -(-total // _POINTS))
-        iters = sorted({*range(0, total, step), total - 1})
-        return Schedule(total, iters, list(_tracks(cfg, model, per_epoch, iters)), words)
+        iters = sorted({*range(0, total, step), *_round_iterations(total)})
+        tracks = list(_tracks(cfg, model, per_epoch, iters))
+        if step > 1:
+            iters = _with_extremes(cfg, model, per_epoch, iters, tracks)
+            tracks = list(_tracks(cfg, model, per_epoch, iters))
+        return Schedule(total, iters, tracks, words)
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Returns a plot of each field that moves and a table of its values, as text."""
-    lines = [f"schedule of {schedule.length} iterations; {schedule.model}"]
+    """Returns a plot of each field that moves and a table of its values, as text of sixty columns."""
+    lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
         moving = [track for track in tracks if track.moves]
         if moving:
-            lines += ["", *_terminal_plot(schedule.iters, moving), "", *_table(schedule, moving)]
+            lines += [*_explain_moving(schedule, field, moving), ""]
         for track in tracks:
             if not track.moves:
                 lines.append(f"{field} {track.values[0]:g} throughout: {_who(track)}")
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def _explain_moving(schedule: Schedule, field: str, tracks: list[Track]) -> list[str]:
+    shown, hidden = tracks[:_MOST_CURVES], len(tracks) - _MOST_CURVES
+    names = _names_of(field, tracks)[:_MOST_CURVES]
+    lines = [f"{name}: {_who(track)}" for name, track in zip(names, shown, strict=True)]
+    lines += [f"and {hidden} more: --json has them"] if hidden > 0 else []
+    lines += ["", *terminal_plot([_points(schedule.iters, track) for track in shown])]
+    for begin in range(0, len(shown), _COLUMNS):
+        part = slice(begin, begin + _COLUMNS)
+        lines += ["", *_table(schedule, names[part], shown[part])]
+    return lines
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
@@ -103,8 +120,9 @@ def plot_schedule(schedule: Schedule) -> Image.Image:
         tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
         moving = [track for track in tracks if track.moves][:_MOST_CURVES]
         if moving or (tracks and field == "lr"):
-            curves = [Curve(_who(track, short=True), _points(schedule.iters, track)) for track in moving or tracks[:1]]
-            panels.append(Panel(field.replace("_", " "), curves))
+            shown = moving or tracks[:1]
+            points = [_points(schedule.iters, track) for track in shown]
+            panels.append(Panel(field.replace("_", " "), list(map(Curve, _names_of(field, shown), points))))
     return plot(panels, "iteration")
 
 
@@ -129,6 +147,24 @@ def _length(cfg: Config, per_epoch: int | None) -> int:
     return int(train_cfg["max_epochs"]) * per_epoch
 
 
+def _with_extremes(
+    cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int], tracks: Sequence[Track]
+) -> list[int]:
+    """Adds the iterations of the highest and lowest values, which lie beside the highest and lowest of those known."""
+    near = {place for track in tracks if track.moves for place in _extremes(track)}
+    close = set()
+    for place in near:
+        close |= set(range(iters[max(place - 1, 0)], iters[min(place + 1, len(iters) - 1)] + 1))
+    looked_at = sorted(close)
+    found = {
+        looked_at[place]
+        for track in _tracks(cfg, model, per_epoch, looked_at)
+        if track.moves
+        for place in _extremes(track)
+    }
+    return sorted({*iters, *found})
+
+
 def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int]) -> Iterable[Track]:
     found = simulate(cfg, model, epoch_length=per_epoch, iters=iters)
     for field in FIELDS:
@@ -141,39 +177,47 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
             yield Track(field, list(key), names)
 
 
-def _terminal_plot(iters: list[int], tracks: list[Track]) -> list[str]:
-    figure = plotille.Figure()
-    figure.width, figure.height, figure.origin, figure.with_colors = _WIDTH, _HEIGHT, False, False
-    figure.set_x_limits(min_=0, max_=max(iters[-1], 1))
-    top = max(value for track in tracks for value in track.values if value is not None)
-    figure.set_y_limits(min_=0, max_=top or 1)
-    figure.x_label, figure.y_label = "iteration", tracks[0].field
-    figure.register_label_formatter(float, lambda value, chars, delta, left=False: _label(value, chars, left))
-    for track in tracks[:_MOST_CURVES]:
-        figure.plot(iters, track.values)
-    return [line.rstrip() for line in figure.show(legend=False).splitlines() if line.strip()]
+def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
+    """Round iterations and the last, and those where a value is the highest or the lowest for the first time."""
+    found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
+    extremes = {place for places in found.values() for place in places}
+    round_ones = set(_round_iterations(schedule.length))
+    width = max(_DIGITS, *map(len, names))
+    lines = ["  iteration  " + "  ".join(f"{name:>{width}}" for name in names)]
+    for place, at in enumerate(schedule.iters):
+        if at in round_ones or place in extremes:
+            values = "  ".join(f"{track.values[place]:>{width}.6g}" for track in tracks)
+            lines.append(f"  {at:>9}  {values}{_remark(place, found)}")
+    return lines
 
 
-def _label(value: float, chars: int, left: bool) -> str:
-    text = f"{value:.4g}"
-    return text.ljust(chars) if left else text.rjust(chars)
+def _remark(place: int, found: Mapping[str, tuple[int, int]]) -> str:
+    """What is the highest or the lowest at a place: all that is shown, or some by name."""
+    said = ""
+    for number, word in enumerate(("highest", "lowest")):
+        names = [name for name, places in found.items() if places[number] == place]
+        said += f"  {word}" if len(names) == len(found) else "".join(f"  {word} {name}" for name in names)
+    return said
 
 
-def _table(schedule: Schedule, tracks: list[Track]) -> list[str]:
-    places = sorted({round(part * (len(schedule.iters) - 1) / (_ROWS - 1)) for part in range(_ROWS)})
-    names = [_who(track, short=True) for track in tracks[:_MOST_CURVES]]
-    lines = ["  iteration  " + "  ".join(f"{name:>12}" for name in names)]
-    for place in places:
-        values = "  ".join(f"{track.values[place]:>12.6g}" for track in tracks[:_MOST_CURVES])
-        lines.append(f"  {schedule.iters[place]:>9}  {values}")
-    hidden = len(tracks) - _MOST_CURVES
-    return [*lines, *([f"  and {hidden} more: --json has them"] if hidden > 0 else [])]
+def _extremes(track: Track) -> tuple[int, int]:
+    """The places of the highest and the lowest value, the first of each."""
+    values = [value for value in track.values if value is not None]
+    return values.index(max(values)), values.index(min(values))
 
 
-def _who(track: Track, *, short: bool = False) -> str:
+def _round_iterations(length: int) -> list[int]:
+    ticks = round_ticks((0.0, float(length - 1)), _ROWS) if length > 1 else []
+    return sorted({0, *(round(tick) for tick in ticks if tick == round(tick)), length - 1})
+
+
+def _names_of(field: str, tracks: Sequence[Track]) -> list[str]:
+    return [field] if len(tracks) == 1 else [f"{field} {number}" for number in range(1, len(tracks) + 1)]
+
+
+def _who(track: Track) -> str:
     count = len(track.parameters)
-    words = f"{count} tensor{'s' if count != 1 else ''}"
-    return words if short else f"{words}, {track.parameters[0]}{' ...' if count > 1 else ''}"
+    return f"{count} tensor{'s' if count != 1 else ''}, {track.parameters[0]}{' ...' if count > 1 else ''}"
 
 
 def _points(iters: list[int], track: Track) -> list[tuple[float, float]]:

@@ -1,0 +1,86 @@
+"""Curves as text: a plot of sixty columns with round numbers at both axes."""
+
+import math
+from collections.abc import Iterable, Sequence
+
+import plotille  # type: ignore[import-untyped, unused-ignore]
+
+from footplate.visualization.plotting import round_ticks
+
+_WIDTH = 48  # letters between the axes, of two dots each
+_ROWS = 12
+_DOTS = 4  # of a row
+_MOST_TICKS = 6
+_BLANK = "\N{BRAILLE PATTERN BLANK}"
+_Points = Sequence[tuple[float, float]]
+
+
+def terminal_plot(curves: Sequence[_Points]) -> list[str]:
+    """Returns lines that show curves over one pair of axes, without colour and as wide on any terminal.
+
+    Args:
+        curves: Points of each curve in the order of x, which is counted from 0.
+    """
+    last = max(x for curve in curves for x, _ in curve) or 1.0
+    heights = _rungs([y for curve in curves for _, y in curve])
+    between = max(1, _ROWS // (len(heights) - 1))  # rows from a rung to the next
+    rows = (len(heights) - 1) * between + 1
+    labels = _as_numbers(heights)
+    left = max(map(len, labels))
+    named = {rows - 1 - place * between: label for place, label in enumerate(labels)}
+    lines = [
+        f"{named.get(number, ''):>{left}} {'┤' if number in named else '│'}{row.rstrip(_BLANK)}"
+        for number, row in enumerate(_drawn(curves, last, heights, rows))
+    ]
+    return [line.rstrip() for line in (*lines, *_x_axis(last, left + 1))]
+
+
+def _as_numbers(values: Sequence[float]) -> list[str]:
+    """Evenly spaced numbers with as many decimals each as their distance has; the smallest with exponents."""
+    step = min((abs(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9))
+    if decimals > 5 or step >= 1e12:
+        return [f"{value:.6g}" for value in values]
+    return [f"{value:.{decimals}f}" if value else "0" for value in values]
+
+
+def _rungs(values: Iterable[float]) -> list[float]:
+    """Round numbers from below the least value, or from 0 where that is not far, to above the greatest."""
+    found = list(values)
+    low, high = min(found), max(found)
+    if 0 <= low <= high / 2:
+        low = 0.0
+    if low == high:
+        low, high = min(low, 0.0), max(high, 0.0) or 1.0
+    inner = round_ticks((low, high), _MOST_TICKS)
+    step = (inner[-1] - inner[0]) / (len(inner) - 1) if len(inner) > 1 else high - low
+    first, final = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, final + 1)]
+
+
+def _drawn(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
+    """Draws with the first and last rung in the midst of the last and first row."""
+    dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
+    bottom = heights[0] - 1.6 * dot  # not half a dot more, which might be rounded up here and down elsewhere
+    columns = 2 * _WIDTH
+    canvas = plotille.Canvas(
+        _WIDTH, rows, xmin=0, ymin=bottom, xmax=last * columns / (columns - 1), ymax=bottom + _DOTS * rows * dot
+    )
+    for curve in curves:
+        for (x, y), (next_x, next_y) in zip(curve, [*curve[1:], curve[-1]], strict=True):
+            canvas.line(x, y, next_x, next_y)
+    return list(canvas.plot("\n").split("\n"))
+
+
+def _x_axis(last: float, left: int) -> list[str]:
+    for most in range(_MOST_TICKS, 0, -1):
+        values = [value for value in round_ticks((0.0, last), most) if value == round(value)]
+        labels = [f"{value:.0f}" for value in values]
+        places = [round(value / last * (_WIDTH - 1)) for value in values]
+        if len(values) < 3 or max(map(len, labels)) + 2 <= places[1] - places[0]:
+            break
+    rule = "".join("┬" if place in places else "─" for place in range(_WIDTH))
+    line = ""
+    for place, label in zip(places, labels, strict=True):
+        line = line.ljust(left + 1 + place - (len(label) - 1) // 2) + label
+    return [f"{' ' * left}└{rule}", line, " " * (left + 1) + "iteration".center(_WIDTH)]
