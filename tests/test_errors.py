@@ -20,6 +20,7 @@ from footplate.errors import (
     OverrideError,
     RegistryError,
     UnknownNameError,
+    add_note,
     at_key,
     check_count,
     located,
@@ -236,3 +237,18 @@ def test_a_count_may_be_too_large() -> None:
     assert check_count("max_iters", 12, most=12) == 12
     with pytest.raises(ArgumentError, match="max_iters must be at most 1,000"):
         check_count("max_iters", 1001, most=1000)
+
+
+@pytest.mark.parametrize("count", [0, 3, 9])
+def test_a_note_that_is_added_is_shown_last_however_much_is_said(count: int) -> None:
+    error = FootplateError("wrong", key="a.b", notes=[f"note {number}" for number in range(count)])
+    add_note(error, "and this")
+    lines = str(error).splitlines()
+    assert (len(lines), lines[-1]) == (min(count, 2) + 3, "  and this")
+
+
+def test_a_note_is_added_to_any_error() -> None:
+    error = OSError("full")
+    add_note(error, "one")
+    add_note(error, "two")
+    assert getattr(error, "__notes__", None) == ["one", "two"]

@@ -275,6 +275,18 @@ def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
     return traced
 
 
+def add_note(error: BaseException, note: str) -> None:
+    """Has an error say one line more, which is shown however much the error says already."""
+    if not isinstance(error, FootplateError):
+        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # Python shows them, from 3.11 on
+        return
+    kept = error.notes
+    error.notes = (*kept, note)
+    while kept and not str(error).endswith(note):
+        kept = kept[:-1]
+        error.notes = (*kept, note)
+
+
 @contextmanager
 def at_key(prefix: str) -> Iterator[None]:
     """Lets errors that pass tell that they happened under the key path `prefix`."""

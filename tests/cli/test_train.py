@@ -13,7 +13,7 @@ import torch
 from footplate import Config
 from footplate.checkpoint import saving
 from footplate.errors import CheckpointError
-from tests.support import TINY
+from tests.support import TINY, Points
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -303,3 +303,29 @@ def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
     told = [line for line in said.splitlines() if line.startswith("go on:")]
     go_on = "go on:           footplate train tiny.py --set optim_wrapper.optimizer.lr=0.2 --resume"
     assert (code, told) == (130, [] if rank else [go_on])
+
+
+def test_a_run_whose_data_fail_says_how_to_go_on(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(self: Any, index: int) -> Any:
+        reads.append(index)
+        if len(reads) == 10:
+            raise OSError("cut short")
+        return original(self, index)
+
+    reads: list[int] = []
+    original = Points.__getitem__
+    monkeypatch.setattr(Points, "__getitem__", read)
+    code, said, told = footplate("train", "tiny.py", "--work-dir", "work", "--no-preflight")
+    assert (code, said.splitlines()[-1]) == (
+        2,
+        "go on:           footplate train tiny.py --work-dir work --no-preflight --resume",
+    )
+    path = Path("work/on_signal.pth").resolve()
+    saved = f"saved after iteration 2: {path}; --resume (resume=True) goes on there, once this is mended"
+    assert told.splitlines()[-1] == f"  {saved}"
+    assert (
+        f"resumed from {path} at epoch 0, iteration 2"
+        in footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
+    )

@@ -172,7 +172,7 @@ def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> 
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
     assert time.monotonic() - started < 60  # one that hangs does so for 300
-    assert caught.value.notes == ("a loader's `timeout` says how long to wait, 0 without an end",)
+    assert caught.value.notes[0] == "a loader's `timeout` says how long to wait, 0 without an end"
     for process in loader.whereabouts.processes():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
     assert len(list(make("nothing"))) == 8  # other loaders still work

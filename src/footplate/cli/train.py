@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     except BaseException as error:
         arguments.place = _how_far(runner)
         _leave_workers_alone()
-        if isinstance(error, Interrupted):
+        if isinstance(error, Interrupted) or runner.requests.rescued:
             with surviving_streams():
                 tell_how_to_go_on(runner, arguments)
         raise

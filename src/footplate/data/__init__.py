@@ -12,7 +12,7 @@ from footplate.data.record_store import RecordStore
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
-from footplate.data.workers import end_workers, naming_lost_workers
+from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers
 
 __all__ = [
     "BaseDataset",
@@ -36,6 +36,7 @@ __all__ = [
     "kept_random_state",
     "load_annotations",
     "mixed_seed",
+    "handle_deaths_of_workers",
     "naming_lost_workers",
     "pseudo_collate",
     "seed_generators",

@@ -16,10 +16,11 @@ from types import FrameType
 from typing import Any
 
 from torch.utils.data import DataLoader
+from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
-from footplate.errors import DataError
+from footplate.errors import DataError, add_note
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
@@ -158,12 +159,19 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
         if told is None:
             raise
         _end(process for each in found for process in each.processes())
+        for note in getattr(error, "__notes__", ()):
+            add_note(told, note)
         raise told from error
 
 
 def end_workers(loaders: Iterable[Any]) -> None:
     """Kills the workers of loaders that are read no more; one that hangs would keep this process from ending."""
     _end(process for each in loaders for process in getattr(getattr(each, "whereabouts", None), "processes", list)())
+
+
+def handle_deaths_of_workers() -> None:
+    """Has torch raise an error when a worker dies, from here on rather than from the first pass with workers on."""
+    signal_handling._set_SIGCHLD_handler()
 
 
 def _death_among(processes: list[int]) -> str | None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import build_dataloader, end_workers
 from footplate.engine.position import DataPosition
+from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
 from footplate.engine.signals import WaitEndedError, answer_requests
 from footplate.engine.validation_points import checked_intervals, interval_at, is_due
 from footplate.errors import LONGEST_RUN, ArgumentError, DataError, check_count
@@ -79,7 +80,7 @@ class BaseTrainLoop(BaseLoop):
         self.validation_requested = False
         self.in_progress = False
         self._data = DataPosition(self.dataloader)
-        self._iter = 0
+        self._iter = self._began_at = 0
         self._epoch = 0
         self._validated_at = 0
         self._before_epoch: dict[str, Any] | None = None
@@ -126,7 +127,7 @@ class BaseTrainLoop(BaseLoop):
         before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
         train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
         runner.restore_random_state()
-        self.in_progress = True
+        self.in_progress, self._began_at = True, self._iter
         own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
         requests = runner.requests
         stream = self.batches()
@@ -145,7 +146,11 @@ class BaseTrainLoop(BaseLoop):
                 if requests.pending:
                     self._answer_requests(stream)
         except WaitEndedError:
-            self._leave_waiting()
+            self._as_before_wait()
+            self._answer_and_end_workers()
+        except Exception as error:
+            self._save_unless_half_done(error)
+            raise
         self.in_progress = False
         runner.call_hook("after_train")
         return runner.model
@@ -211,11 +216,21 @@ class BaseTrainLoop(BaseLoop):
                 stream.close()  # and with it the workers, which a traceback would keep
             raise
 
-    def _leave_waiting(self) -> None:
-        """Stops where no iteration is at work: as before the wait, and before the hooks of an epoch that begins."""
+    def _save_unless_half_done(self, error: Exception) -> None:
+        """Saves what was trained here, where it is data that failed: no iteration is at work then."""
+        asked_by = who_asked_for_data(error)
+        if asked_by and self._iter > self._began_at and may_rescue(self.runner):
+            self._as_before_validation() if asked_by == "_evaluate" else self._as_before_wait()
+            rescue(self.runner, error)
+
+    def _as_before_wait(self) -> None:
+        """Stands where no iteration is at work: before the wait, and before the hooks of an epoch that begins."""
         if self._before_epoch is not None and self.at_epoch_start:
             restore_rng(self._before_epoch)
-        self._answer_and_end_workers()
+
+    def _as_before_validation(self) -> None:
+        (self._validated_at, self.validation_requested), random = self._before_validation
+        restore_rng(random)
 
     def _answer_and_end_workers(self) -> None:
         try:
@@ -245,8 +260,7 @@ class BaseTrainLoop(BaseLoop):
         try:
             self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
         except (ValidationLeftError, WaitEndedError):
-            (self._validated_at, self.validation_requested), random = self._before_validation
-            restore_rng(random)
+            self._as_before_validation()
             self._answer_and_end_workers()
         self.runner.model.train()
 

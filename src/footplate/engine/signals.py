@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.checkpoint import read_contents, write_pointer
+from footplate.data import handle_deaths_of_workers
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, watch
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
@@ -38,6 +39,9 @@ _ASKING = (("batches",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
+_CHILD_ENDS = getattr(signal, "SIGCHLD", None)
+# What a loop that trains calls between iterations; all else belongs to one, hooks under whatever name.
+_BETWEEN = ("batches", "call_hook", "_answer_requests", "_answer_and_end_workers", "_save_unless_half_done")
 _BETWEEN_QUESTIONS = 1.0  # seconds
 _AT_ONCE = 0.5  # seconds in which a signal that comes again is the same wish: `timeout` and others send each twice
 
@@ -69,6 +73,7 @@ class Requests:
 
     Attributes:
         patient: Whether a validation is at work that has to be finished first: its weights are not those of the run.
+        rescued: Whether data could not be read, and what was trained until then is saved.
     """
 
     def __init__(self) -> None:
@@ -76,6 +81,9 @@ class Requests:
         self.patient = False
         self.save = False
         self.stop: int | None = None
+        self.rescued = False
+        self._lost: Exception | None = None
+        self._when_child_ends: Any = None
         self._together = False
         self._asked: int | None = None
         self._asked_at: float | None = None  # by SIGINT or SIGTERM
@@ -95,19 +103,24 @@ class Requests:
         """Takes SIGINT, SIGTERM and SIGHUP for a wish to stop, SIGUSR1 for one to save, while the block runs.
 
         The second SIGINT or SIGTERM leaves at once. SIGHUP, of a terminal that is closed, comes more than once by
-        itself, and `nohup` has it pass. Only the main thread can take signals; elsewhere nothing changes.
+        itself, and `nohup` has it pass. What torch raises wherever this process is, when a worker of a loader dies,
+        waits for the end of the iteration. Only the main thread can take signals; elsewhere nothing changes.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
             return
-        self.pending, self.save, self.patient = False, False, False
+        self.pending, self.save, self.patient, self.rescued = False, False, False, False
         self.stop, self._asked, self._asked_at = None, None, None
-        self._process, self._together = os.getpid(), is_distributed()
+        self._process, self._together, self._lost = os.getpid(), is_distributed(), None
         handlers: dict[int, Any] = dict.fromkeys(_STOPPING, self._on_stop)
         if _SAVING is not None:
             handlers[_SAVING] = self._on_save
         if _HANGING_UP is not None and signal.getsignal(_HANGING_UP) != signal.SIG_IGN:
             handlers[_HANGING_UP] = self._on_stop
+        if _CHILD_ENDS is not None:
+            handle_deaths_of_workers()
+            self._when_child_ends = signal.getsignal(_CHILD_ENDS)
+            handlers[_CHILD_ENDS] = self._on_end_of_child
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
             yield
@@ -155,6 +168,20 @@ class Requests:
         self.stop, self.save, self.pending = stop or None, bool(save), self.pending or bool(stop or save)
         return -int(least)
 
+    def _on_end_of_child(self, number: int, frame: FrameType | None) -> None:
+        try:
+            if callable(self._when_child_ends):
+                self._when_child_ends(number, frame)
+        except RuntimeError as error:  # torch's, of a worker
+            if os.getpid() != self._process or not _is_in_iteration(frame):
+                raise
+            self._lost, self.pending = error.with_traceback(None), True
+
+    def take_lost(self) -> Exception | None:
+        """Returns what torch said of a worker that died while an iteration was at work, once."""
+        lost, self._lost = self._lost, None
+        return lost
+
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
             self.save, self.pending = True, not self._together
@@ -192,19 +219,51 @@ class AgreementHook(Hook):
 
 def _waits_for_data(frame: FrameType | None) -> bool:
     """Tells whether a loop of the engine asks for a batch, and data are being read: they may take their time."""
-    reads = False
-    while frame is not None and not _module_of(frame).startswith("footplate.engine."):
-        reads = reads or (_module_of(frame), frame.f_code.co_name) in _READING
-        frame = frame.f_back
+    within, asks = asking(_outwards(frame))
+    return bool(asks) and are_reading(within)
+
+
+def _is_in_iteration(frame: FrameType | None) -> bool:
+    """Tells whether a step of the loop that trains is at work, and reads no data of its own."""
+    stack = list(_outwards(frame))
+    called = ""
+    for each in reversed(stack):
+        if called == "run":
+            return each.f_code.co_name not in _BETWEEN and not are_reading(stack)
+        called = each.f_code.co_name if _module_of(each) == "footplate.engine.loops" else ""
+    return False
+
+
+def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
+    """Returns what is at work below the engine, and the function of a loop there that asks for a batch, or "".
+
+    Args:
+        frames: A stack, the innermost first.
+    """
+    within: list[FrameType] = []
     callers: list[str] = []
-    while frame is not None and len(callers) < max(map(len, _ASKING)):
-        callers.append(frame.f_code.co_name)
-        frame = frame.f_back
-    return reads and any(tuple(callers[: len(each)]) == each for each in _ASKING)
+    for frame in frames:
+        if not callers and not _module_of(frame).startswith("footplate.engine."):
+            within.append(frame)
+        elif len(callers) < max(map(len, _ASKING)):
+            callers.append(frame.f_code.co_name)
+    return within, callers[0] if any(tuple(callers[: len(each)]) == each for each in _ASKING) else ""
+
+
+def are_reading(frames: Iterable[FrameType]) -> bool:
+    """Tells whether a sample is being read, or a worker waited for."""
+    return any((_module_of(frame), frame.f_code.co_name) in _READING for frame in frames)
 
 
 def _module_of(frame: FrameType) -> str:
+    """Returns the name of the module whose code a frame runs."""
     return str(frame.f_globals.get("__name__"))
+
+
+def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
+    while frame is not None:
+        yield frame
+        frame = frame.f_back
 
 
 def answer_requests(runner: "Runner") -> None:
@@ -213,26 +272,30 @@ def answer_requests(runner: "Runner") -> None:
     Raises:
         Interrupted: The run was asked to stop, and is saved.
         CheckpointError: A save failed, and `on_save_error` is "stop".
+        RuntimeError: A worker died.
     """
     requests = runner.requests
     requests.pending = False
+    if (death := requests.take_lost()) is not None:
+        raise death
     if requests.stop is None and not requests.save:
         runner.saver.settle()
         return
     requests.save = False
-    path = _save(runner)
+    save_on_request(runner)
     if requests.stop is not None:
         runner.saver.settle()
         barrier()  # whoever started the processes may end all as soon as one has left
         runner.visualizer.close()
         error = Interrupted(requests.stop)
-        last = runner.saver.last
-        saved = "resume goes on from there" if last == path else f"NOT saved, the last checkpoint is {last}"
+        lost = f"NOT saved, the last checkpoint is {runner.saver.last}"
+        saved = "resume goes on from there" if runner.saver.lost is None else lost
         _logger.warning("%s: stopped after iteration %d: %s", error.name, runner.iter, saved)
         raise error
 
 
-def _save(runner: "Runner") -> str:
+def save_on_request(runner: "Runner") -> str:
+    """Begins to save a run between two iterations, as what it goes on from; returns the path."""
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     if is_main_process() and name == ON_REQUEST:
