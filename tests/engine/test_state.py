@@ -12,6 +12,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.engine.state import seed_of_resumed
 from footplate.errors import CheckpointError
 from footplate.hooks import CheckpointHook
 from tests.support import KillForTest, Witness, loader, settings
@@ -120,6 +121,33 @@ def test_a_run_goes_on_from_any_iteration(tmp_path: Path, by_epoch: bool, sample
         resumed = run(cfg, resume=True, load_from=str(tmp_path / f"whole/iter_{start}.pth"))
         assert_same(state(tmp_path / "run/iter_9.pth"), state(tmp_path / "whole/iter_9.pth"), f"from {start}: ")
         assert resumed.message_hub.get_scalar("val/accuracy").data[0].tolist() == validated
+
+
+@pytest.mark.parametrize("randomness", [{}, {"seed": None}])
+@pytest.mark.parametrize("resume", [True, "auto"])
+def test_a_run_whose_seed_was_drawn_goes_on_with_it(tmp_path: Path, randomness: Any, resume: Any) -> None:
+    cfg = config(tmp_path / "run", by_epoch=False, by_iteration=4, randomness=randomness)
+    whole = run(cfg)
+    shutil.copytree(tmp_path / "run", tmp_path / "whole")
+    (tmp_path / "run/iter_12.pth").unlink()
+    (tmp_path / "run/iter_8.pth").write_bytes(b"damaged")
+    resumed = run(cfg, resume=resume)
+    assert resumed.seed == whole.seed
+    assert_same(state(tmp_path / "run/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+    named = run(cfg, resume=True, load_from=str(tmp_path / "whole/iter_8.pth"))
+    assert named.seed == whole.seed
+
+
+def test_a_written_seed_counts_and_one_that_no_checkpoint_tells_is_drawn(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=False, by_iteration=4)
+    drawn = run(cfg, randomness={}).seed
+    assert run(cfg, resume=True, randomness={"seed": 3}).seed == 3
+    save_checkpoint({"state_dict": {}}, str(tmp_path / "foreign.pth"))
+    path = str(tmp_path / "foreign.pth")
+    assert seed_of_resumed(str(tmp_path), path, True) is None
+    assert seed_of_resumed(str(tmp_path), None, False) is None
+    assert seed_of_resumed(str(tmp_path / "nothing"), None, True) is None
+    assert seed_of_resumed(str(tmp_path), path, "auto") == drawn
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])

@@ -146,8 +146,6 @@ class Runner(Parts):
             check_log_file(log_file or {})
         set_default_scope(default_scope)
         self.cfg = cfg if cfg is not None else Config({})
-        self.seed = setup.seed_everything(randomness or {})
-        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self.device = setup.pick_device()
         self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
@@ -160,6 +158,9 @@ class Runner(Parts):
         self.logger = logging.getLogger("footplate")
         self._restart = Restart(self.home, self.work_dir)
         self.load_from, self.should_resume = self._restart.begins_with(load_from, resume)
+        begins_with = self.home, self.load_from, self.should_resume
+        self.seed = setup.seed_everything(randomness or {}, resumed=lambda: state.seed_of_resumed(*begins_with))
+        determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self._events: list[str] = []
         self._loaded = False
         self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint

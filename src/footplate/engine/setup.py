@@ -4,14 +4,14 @@ import logging
 import multiprocessing
 import os
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from footplate import storage
-from footplate.distributed import broadcast_object, get_rank, initialize
+from footplate.distributed import broadcast_object, get_rank, initialize, told_by_first
 from footplate.engine.together import begin_watch
 from footplate.errors import ArgumentError, nearest
 
@@ -50,11 +50,13 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
         _limit_opencv(workers["opencv_num_threads"])
 
 
-def seed_everything(randomness: Mapping[str, Any]) -> int:
+def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
     """Seeds every random generator.
 
     Args:
-        randomness: `seed` (one is drawn where it is missing), `deterministic`, `diff_rank_seed`.
+        randomness: `seed`, `deterministic`, `diff_rank_seed`.
+        resumed: Tells the seed of the run that is gone on with, which counts where none is written. Where there is
+            none either, one is drawn.
 
     Returns:
         The seed that all processes share.
@@ -65,6 +67,8 @@ def seed_everything(randomness: Mapping[str, Any]) -> int:
                 f"randomness has no '{key}'", key=f"randomness.{key}", suggestion=nearest(key, _RANDOMNESS)
             )
     seed = randomness.get("seed")
+    if seed is None:
+        seed = told_by_first(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:

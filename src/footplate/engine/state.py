@@ -3,13 +3,13 @@
 import datetime
 import logging
 from collections.abc import Iterator, Mapping, Set
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from footplate.checkpoint import capture_rng, find_latest, trusted_files
+from footplate.checkpoint import candidates, capture_rng, find_latest, read_contents, trusted_files
 from footplate.distributed import gather_objects, is_distributed, told_by_first, unwrap_model
 from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
 from footplate.distributed.sharding import is_part
@@ -187,6 +187,24 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
     if found is None:
         _logger.info("nothing to resume in %s: the run starts anew", work_dir)
     return found or load_from, found is not None
+
+
+def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
+    """Returns the seed of the run that `pick_checkpoint` will go on with, None where it begins anew or tells none.
+
+    A run whose config writes no seed has drawn one, and the order of its data follows from it.
+    """
+    if not resume:
+        return None
+    paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
+    with suppress(CheckpointError):  # told when it is loaded
+        paths = paths or candidates(work_dir)
+    for path in paths:
+        with suppress(CheckpointError):
+            seed = read_contents(path).meta.get("seed", "")
+            if seed.isdecimal():
+                return int(seed)
+    return None
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
