@@ -18,7 +18,7 @@ def test_annotation_files(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", None, "a.json' does not exist"),
+        ("a.json", None, "a.json' does not exist\n  '.*' has no 'a.json'"),
         ("a.json", "{", "a.json' cannot be parsed: Expecting property name"),
         ("a.yaml", "a: [", "a.yaml' cannot be parsed"),
         ("a.json", '{"images": []}', r"lacks the keys 'metainfo' and 'data_list'\n  found: \['images'\]\n.*overrides"),

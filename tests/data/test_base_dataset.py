@@ -141,7 +141,16 @@ def test_a_record_may_become_several(root: str) -> None:
     ("options", "kind", "message"),
     [
         ({"ann_file": ""}, DataError, "the data set 'Heights' has no ann_file"),
-        ({"ann_file": "nowhere.json"}, DataError, "nowhere.json' does not exist"),
+        (
+            {"ann_file": "nowhere.json"},
+            DataError,
+            "nowhere.json' does not exist\n  key ann_file\n  '.*' has no 'now",
+        ),
+        (
+            {"metainfo": {"classes": "c.txt"}},
+            DataError,
+            r"no file 'c.txt' of classes\n  key metainfo.classes\n  tried /",
+        ),
         ({"data_prefix": {"seg": "x"}}, DataError, "lacks the key 'seg', which data_prefix names"),
         ({"data_prefix": {"img_path": 3}}, ArgumentError, "key data_prefix.img_path\n  found: 3"),
         ({"on_error": "ignore"}, ArgumentError, "'stop' or 'skip'"),

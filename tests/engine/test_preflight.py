@@ -1,6 +1,7 @@
 import os
 import random
 import re
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
-from footplate.errors import CheckpointError, FootplateError
+from footplate.data.annotations import load_data_file
+from footplate.errors import CheckpointError, DataError, FootplateError
+from footplate.evaluation import Evaluator
 from tests.engine.test_runner import weights
-from tests.support import Points, ToyModel, Witness, loader, settings
+from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
 
 
 def run(tmp_path: Path, name: str, **changes: Any) -> Runner:
@@ -178,6 +181,25 @@ def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
     assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)
     assert witness.when("before_train_iter") == []
+
+
+@pytest.mark.parametrize(("sought", "is_found"), [("truth.json", True), ("", False)])
+def test_a_metric_without_its_file_is_found_before_the_first_step(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, sought: str, is_found: bool
+) -> None:
+    class Compared(PointAccuracy):
+        def compute_metrics(self, results: list[float]) -> dict[str, float]:
+            if sought:
+                load_data_file(str(tmp_path / sought))
+            if len(results) < 8:
+                raise DataError("one batch is not enough")
+            return super().compute_metrics(results)
+
+    witness = Witness()
+    with pytest.raises(DataError, match="truth.json' does not exist") if is_found else nullcontext():
+        run(tmp_path, "compared", preflight=True, val_evaluator=Evaluator([Compared()]), custom_hooks=[witness])
+    assert (witness.when("before_train_iter") == []) is is_found
+    assert ("one batch is not enough" in caplog.text) is not is_found
 
 
 def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:

@@ -148,7 +148,11 @@ def test_an_initializer_without_layer_says_that_it_does_nothing(caplog: pytest.L
         ({**LINEAR, "val": 1, "override": {"type": "Constant", "val": 1}}, ArgumentError, "a part of Net by 'name'"),
         ({**LINEAR, "val": 1, "override": {"name": "score", "val": 1}}, ArgumentError, "has a 'type'"),
         (3, ArgumentError, "a dict or a list of dicts"),
-        ({"type": "Pretrained", "checkpoint": "/nowhere/a.pth"}, CheckpointError, "/nowhere/a.pth"),
+        (
+            {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
+            CheckpointError,
+            "/nowhere/a.pth'\n  key init_cfg.checkpoint\n  '/' has no 'nowhere'",
+        ),
     ],
 )
 def test_unfit_configs_are_named(init_cfg: Any, kind: type[Exception], message: str) -> None:

@@ -66,7 +66,7 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         with storage.open_file(path) as stream:
             yield stream if stream.seekable() else io.BytesIO(stream.read())
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint '{path}'") from error
+        raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.sought(path)) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except CheckpointDamagedError as error:

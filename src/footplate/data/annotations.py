@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from footplate.errors import DataError
-from footplate.storage import join, read_bytes
+from footplate.storage import join, read_bytes, sought
 
 _SUFFIXES = (".json", ".yaml", ".yml")
 
@@ -60,8 +60,9 @@ def read_file(path: str) -> bytes:
     try:
         return read_bytes(path)
     except OSError as error:
-        why = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be read: {error}"
-        raise DataError(f"the file '{path}' {why}") from error
+        if isinstance(error, FileNotFoundError):
+            raise DataError(f"the file '{path}' does not exist", notes=sought(path)) from error
+        raise DataError(f"the file '{path}' cannot be read: {error}") from error
 
 
 def read_lines(path: str) -> list[str]:

@@ -17,6 +17,7 @@ from footplate.data.record_store import RecordStore, give_back_memory
 from footplate.data.shared_count import SharedCount
 from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import DATASETS
+from footplate.storage import sought
 
 _logger = logging.getLogger("footplate.data")
 _LARGE = 1 << 20  # bytes
@@ -86,7 +87,7 @@ class BaseDataset(Dataset[Any]):
         self.on_error = on_error
         self._skipped = SharedCount()
         self.data_list: Sequence[Any] = []
-        self._metainfo = {key: _from_file(value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
+        self._metainfo = {key: _from_file(key, value) for key, value in {**self.METAINFO, **(metainfo or {})}.items()}
         self._indices = indices
         self._fully_initialized = False
         with at_key("pipeline"):
@@ -137,7 +138,8 @@ class BaseDataset(Dataset[Any]):
         """
         if not self.ann_file:
             raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
-        metainfo, records = load_annotations(self.ann_file)
+        with at_key("ann_file"):
+            metainfo, records = load_annotations(self.ann_file)
         self._metainfo = {**metainfo, **self._metainfo}
         found: list[Any] = []
         for record in records:
@@ -249,8 +251,11 @@ def _prefix(key: str, value: str | None) -> str:
     return value or ""
 
 
-def _from_file(value: Any) -> Any:
-    return read_lines(value) if isinstance(value, str) and os.path.isfile(value) else copy.deepcopy(value)
+def _from_file(key: str, value: Any) -> Any:
+    is_file = isinstance(value, str) and os.path.isfile(value)
+    if key == "classes" and isinstance(value, str) and not is_file:  # its letters would be taken for classes
+        raise DataError(f"there is no file '{value}' of classes", key=f"metainfo.{key}", notes=sought(value))
+    return read_lines(value) if is_file else copy.deepcopy(value)
 
 
 def _positions(indices: Indices, size: int) -> Sequence[int]:

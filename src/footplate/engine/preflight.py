@@ -129,7 +129,9 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
             found = evaluator.evaluate(len(samples))
     except ArgumentError:  # what it gives is wrong for any number of batches
         raise
-    except Exception as error:  # noqa: BLE001 - some metrics need more than one batch
+    except Exception as error:  # some metrics need more than one batch, but none finds a file in the second
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise
         _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
         return []
     return [*(name for name in losses if "loss" in name), *found]

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from footplate.errors import ArgumentError, at_key, nearest
+from footplate.errors import ArgumentError, at_key, located, nearest
 from footplate.models.initializers import PretrainedInit
 from footplate.registry import WEIGHT_INITIALIZERS
 
@@ -134,7 +134,8 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
         built = WEIGHT_INITIALIZERS.build(settings)
         if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
             _logger.warning("the initializer %s names no layer, so it does nothing", settings.get("type"))
-        built.initialize(module, everything=False)
+        with at_key("init_cfg"), located(cfg):
+            built.initialize(module, everything=False)
         for override in overrides:
             _initialize_part(module, settings, override)
 

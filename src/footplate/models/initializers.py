@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor, nn
 
 from footplate.checkpoint import load_weights
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, at_key, nearest
 from footplate.registry import WEIGHT_INITIALIZERS
 
 Layers = str | Sequence[str] | None
@@ -293,7 +293,8 @@ class PretrainedInit:
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
         """Fills `module`; `everything` makes no difference."""
-        load_weights(module, self.checkpoint, prefix=self.prefix, revise_keys=self.revise_keys)
+        with at_key("checkpoint"):
+            load_weights(module, self.checkpoint, prefix=self.prefix, revise_keys=self.revise_keys)
 
 
 def bias_from_probability(probability: float) -> float:

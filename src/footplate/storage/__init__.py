@@ -17,6 +17,7 @@ from footplate.storage.files import (
 )
 from footplate.storage.paths import absolute, base_name, is_local, join, local_path, parent
 from footplate.storage.sink import Sink
+from footplate.storage.sought import sought
 
 __all__ = [
     "FileStatus",
@@ -38,5 +39,6 @@ __all__ = [
     "read_bytes",
     "remove",
     "remove_folder",
+    "sought",
     "status",
 ]

@@ -86,11 +86,16 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"data_prefix": "nowhere"}, "nowhere' cannot be read"),
+        ({"data_prefix": "nowhere"}, "nowhere' does not exist\n  key data_prefix\n  '.*' has no 'nowhere'"),
         ({"data_prefix": "pictures/bag/deep/er"}, "no folder of a class"),
         ({"data_prefix": "pictures", "extensions": [".gif"]}, "there is no picture below"),
         ({"data_prefix": "pictures", "classes": ["a", "b"]}, "holds 3 folders, there are 2 classes"),
-        ({"data_prefix": "pictures", "ann_file": "none.txt"}, "none.txt' cannot be read"),
+        (
+            {"data_prefix": "pictures", "ann_file": "none.txt"},
+            "none.txt' does not exist\n  key ann_file\n  '.*' has no 'none",
+        ),
+        ({"data_prefix": "pictures", "ann_file": "pictures"}, "pictures' cannot be read"),
+        ({"data_prefix": "pictures", "classes": "names.txt"}, "no file 'names.txt' of classes"),
     ],
 )
 def test_what_is_not_there_is_named(folder: Path, arguments: dict[str, Any], message: str) -> None:

@@ -129,7 +129,7 @@ def test_a_file_that_is_none_is_refused(tmp_path: Path, given: Any, message: str
         ({"filter_cfg": {"min_size": 33, "filter_empty_gt": True}, "indices": [0]}, None, ""),
         ({"filter_cfg": {"min_size": 90}}, DataError, "none of the 3 pictures .* is left\n(.*\n)*.*3 are smaller"),
         ({"ann_file": ""}, DataError, "has no ann_file"),
-        ({"ann_file": "annotations/val.json"}, DataError, "does not exist"),
+        ({"ann_file": "annotations/val.json"}, DataError, "does not exist\n  key ann_file\n  .* has no 'val.json'"),
     ],
 )
 def test_what_cannot_be_is_refused(tmp_path: Path, arguments: Any, error: Any, message: str) -> None:

@@ -86,7 +86,12 @@ def test_a_label_that_is_no_class_is_named(root: Path) -> None:
 @pytest.mark.parametrize(
     ("settings", "kind", "message"),
     [
-        ({"data_prefix": {"img_path": "image"}}, DataError, "the folder '.*image' does not exist"),
+        (
+            {"data_prefix": {"img_path": "image"}},
+            DataError,
+            "the folder '.*image' does not exist\n.*\n  .* has no 'image'",
+        ),
+        ({"ann_file": "train.txt"}, DataError, "train.txt' does not exist\n  key ann_file\n  '.*' has no 'train.txt'"),
         ({"data_prefix": {**FOLDERS, "seg_map_path": "images"}}, DataError, "2 of 3 pictures have no label map"),
         ({"img_suffix": ".bmp"}, DataError, "there is no picture in '.*images'"),
         ({"seg_map_suffix": "_labels.png"}, DataError, "3 of 3 pictures have no label map"),

@@ -140,11 +140,9 @@ def read_layout(folder: str) -> Layout:
         held = json.loads(storage.read_bytes(path))
         body, digest = held["layout"], held["sha256"]
     except FileNotFoundError as error:
-        there = storage.exists(folder)
-        why = (
-            f"the save to '{folder}' did not end: it has no {LAYOUT}" if there else f"there is no checkpoint '{folder}'"
-        )
-        raise CheckpointError(why) from error
+        if not storage.exists(folder):
+            raise CheckpointError(f"there is no checkpoint '{folder}'", notes=storage.sought(folder)) from error
+        raise CheckpointError(f"the save to '{folder}' did not end: it has no {LAYOUT}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{folder}': {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import joined, load_data_file
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError, at_key, nearest
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.tasks")
@@ -49,7 +49,8 @@ class CocoDataset(BaseDataset):
         """
         if not self.ann_file:
             raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
-        content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
+        with at_key("ann_file"):
+            content = _sections(load_data_file(self.ann_file), self.ann_file, test_mode=self.test_mode)
         labels = self._labels(content["categories"])
         reader = _Reader(self.ann_file, content, labels)
         prefix = self.data_prefix.get("img", self.data_prefix.get("img_path", self.data_root))

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from footplate.data.annotations import load_data_file
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError, at_key, nearest
 from footplate.evaluation import BaseMetric
 from footplate.registry import METRICS
 from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of
@@ -162,7 +162,8 @@ class CocoMetric(BaseMetric[Picture]):
         """The truth of the pictures that were seen, and the id of each class."""
         if self.ann_file is None:
             return as_truth(results, numbers, self._classes), list(range(len(self._classes)))
-        content = load_data_file(self.ann_file)
+        with at_key("ann_file"):
+            content = load_data_file(self.ann_file)
         if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
             raise DataError(f"the file '{self.ann_file}' is no COCO file", key="ann_file")
         pictures = {image["id"]: image for image in content["images"]}

@@ -10,9 +10,9 @@ import numpy as np
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.transforms.annotating import LoadAnnotations
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError, at_key, nearest
 from footplate.registry import DATASETS
-from footplate.storage import join, list_dir
+from footplate.storage import join, list_dir, sought
 
 _MOST_TO_COMPARE = 10_000
 _DIGITS = re.compile(r"\d+")
@@ -102,7 +102,8 @@ class BaseSegDataset(BaseDataset):
 
     def _named(self) -> list[str]:
         """The pictures that `ann_file` names; one that has no suffix there gets `img_suffix`."""
-        names = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
+        with at_key("ann_file"):
+            names = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
         return [name if name.lower().endswith(self._suffixes) else name + self._suffixes[0] for name in names]
 
     def _label_names(self, names: Sequence[str]) -> list[str]:
@@ -134,7 +135,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
     try:
         names = list_dir(here)
     except FileNotFoundError as error:
-        raise DataError(f"the folder '{here}' does not exist", key="data_prefix") from error
+        raise DataError(f"the folder '{here}' does not exist", key="data_prefix", notes=sought(here)) from error
     except NotADirectoryError:
         return
     for name in names:
