@@ -119,3 +119,16 @@ def test_the_mean_is_that_of_all_processes(on_ranks: Callable[..., list[Any]], c
     expected = [value for each in model.parameters() if each.grad is not None for value in each.grad.flatten().tolist()]
     for found in on_ranks(2, means, cfg):
         assert [value for each in found for value in each] == pytest.approx(expected, rel=1e-5)
+
+
+def saved_twice() -> bool:
+    model, _, parameters = begun(None, range(1))
+    first, second = (
+        [each.device_mesh for each in own_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
+        for _ in range(2)
+    )
+    return all(one is other for one in first for other in second)
+
+
+def test_the_mesh_of_all_processes_is_made_once(on_ranks: Callable[..., list[Any]]) -> None:
+    assert on_ranks(2, saved_twice) == [True, True]

@@ -116,6 +116,7 @@ def test_a_first_rank_that_does_not_answer() -> None:
         "  env_cfg.dist_cfg.timeout says how long a rank may wait",
     ]
     assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [1, 2], [0])
+    assert on_silence(Lost(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2
 
 
 def test_ranks_that_wait_in_different_places() -> None:

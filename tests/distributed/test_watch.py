@@ -206,24 +206,33 @@ def test_a_process_ends_though_nobody_can_read_why(other: Other) -> None:
     assert end(process, 10.0) == 7
 
 
-@pytest.mark.parametrize("fails", [True, False])
-def test_a_first_rank_that_does_not_answer_is_told_of(other: Other, tmp_path: Any, fails: bool) -> None:
+@pytest.mark.parametrize(
+    ("fails", "phase", "code"),
+    [
+        (True, "forward pass", 5),  # a mistake of its own
+        (True, "backward pass", 1),  # which may follow from what the first rank did
+        (False, "", 1),
+    ],
+)
+def test_a_first_rank_that_does_not_answer_is_told_of(
+    other: Other, tmp_path: Any, fails: bool, phase: str, code: int
+) -> None:
     def begin(mine: Watch) -> None:
         watch._TO_ANSWER, watch._TO_BE_JUDGED = 0.2, 0.2
         mine._limit, mine.path = (60.0 if fails else 0.2), str(tmp_path / "rank_1.log")
         while 0 not in mine._hosts:
             time.sleep(0.01)
         if fails:
-            mine._look = lambda stack: ("forward pass" if len(stack) < 2 else "start", True, "my.py:3")
-            os._exit(mine.fail(RuntimeError("timed out"), "RuntimeError: timed out", 5).code)
+            mine._look = lambda stack: (phase if len(stack) < 2 else "start", phase != "forward pass", "my.py:3")
+            os._exit(mine.fail(ValueError("twelve"), "ValueError: twelve", 5).code)
 
     process = _ends(other, begin)
     other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
-    assert end(process, 10.0) == 1
+    assert end(process, 10.0) == code
     told = (tmp_path / "rank_1.log").read_text().splitlines()
     assert told[0].endswith("ERROR - rank 0 on b, process 7, gives no answer: gone, stopped or busy in foreign code")
-    assert told[1].startswith(f"  rank 1 on a: {'forward' if fails else 'backward'} pass of iteration 4 for ")
-    assert told[2] == ("  RuntimeError: timed out" if fails else told[-1])
+    assert told[1].startswith(f"  rank 1 on a: {phase or 'backward pass'} of iteration 4 for ")
+    assert told[2] == ("  ValueError: twelve" if fails else told[-1])
 
 
 def test_a_rank_that_is_done_ends_as_it_does(other: Other) -> None:
@@ -298,6 +307,32 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
     end(process)
     os.close(reader)
     os.close(writer)
+
+
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="processes have no descriptors here")
+def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> None:
+    neighbour = fork(_nap)
+    mine = _watch(other)
+    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [neighbour, began_at(neighbour)]}
+    other.say("hosts", hosts={"0": "b", "1": "a", "2": "a"}, processes=processes)
+    other.say("where", ending=False)
+    other.hear("place")
+    descriptor = mine._neighbours[2]._descriptor
+    assert descriptor is not None
+
+    def leave() -> int:
+        mine.leave_out()
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            return 0
+        return 1
+
+    assert end(fork(leave), 10.0) == 0
+    os.fstat(descriptor)  # in this process it stays
+    os.kill(neighbour, signal.SIGKILL)
+    end(neighbour)
+    mine.done()
 
 
 def test_a_process_that_is_alone_has_no_watch() -> None:

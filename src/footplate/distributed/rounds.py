@@ -3,6 +3,7 @@
 They are saved as a tensor in parts, `(processes, *shape)`, of which each process holds its row.
 """
 
+import functools
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -126,10 +127,16 @@ def _waiting(place: Any) -> Tensor | None:
 
 
 def _mesh_of(parameter: Tensor) -> Any:
+    mesh = getattr(parameter, "device_mesh", None)
+    return _mesh_of_all(parameter.device.type, dist.group.WORLD) if mesh is None else mesh
+
+
+@functools.lru_cache(maxsize=1)
+def _mesh_of_all(device: str, group: object) -> Any:
+    """Makes a mesh of all processes, once for each group that they are: it may cost connections between all."""
     from torch.distributed.device_mesh import init_device_mesh
 
-    mesh = getattr(parameter, "device_mesh", None)
-    return init_device_mesh(parameter.device.type, (get_world_size(),)) if mesh is None else mesh
+    return init_device_mesh(device, (get_world_size(),))
 
 
 def _row(rows: Tensor) -> Tensor:

@@ -209,7 +209,7 @@ def on_waiting(places: Sequence[Place], limit: float, silent: Sequence[Lost], ho
     return Verdict(_joined(lines), 1, _speakers(hosts), ranks)
 
 
-def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = "") -> Verdict:
+def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = "", code: int = 1) -> Verdict:
     """Returns what a rank says when the first one, at which all meet, does not answer.
 
     Args:
@@ -217,11 +217,12 @@ def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = 
         place: Where the one is that says it.
         hosts: The machines of the others.
         text: An error that this rank came to meanwhile.
+        code: The exit code that it asks for, where it is this rank's own mistake.
     """
     lines = [_no_answer(first), *(f"  {line}" for line in _lines_of([place], with_line=True))]
     lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
     lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
-    return Verdict(_joined(lines), 1, _speakers(hosts), [first.rank])
+    return Verdict(_joined(lines), code, _speakers(hosts), [first.rank])
 
 
 def of_waiting(places: Sequence[Place], seconds: float) -> str:

@@ -103,8 +103,8 @@ class Watch(threading.Thread):
             log: The file that holds the traceback.
         """
         self.ending, place = True, self._place_of(error)
+        follows = (place.waits or tells_of_loss(error)) and not isinstance(error, RankError)
         if self.verdict is None:
-            follows = (place.waits or tells_of_loss(error)) and not isinstance(error, RankError)
             failure = Failure(place, text, code, follows=follows, log=log)
             if not failure.follows:
                 get_error_handler().record_exception(error)
@@ -112,7 +112,7 @@ class Watch(threading.Thread):
             self._judged.wait(_TO_BE_JUDGED)
         self._left.set()
         if self.verdict is None and 0 in self._hosts and self.rank:
-            self._tell_of_silence(place, text)
+            self._tell_of_silence(place, text, 1 if follows else code)
         return self.verdict or Verdict(text, code, [self.rank], [self.rank])
 
     def leave_out(self) -> None:
@@ -120,6 +120,8 @@ class Watch(threading.Thread):
         self._at_work = False
         say_no_more()
         self._line.close()
+        for each in list(self._neighbours.values()):
+            each.close()
 
     def keep(self, rank: int, words: str) -> str:
         """Keeps the stack of a rank that crashed in its own file; returns the file, "" where there is no folder."""
@@ -227,10 +229,10 @@ class Watch(threading.Thread):
             self._look_around()
             self._judge(on_death([death], [self._here], others))
 
-    def _tell_of_silence(self, place: Place, text: str = "") -> None:
+    def _tell_of_silence(self, place: Place, text: str = "", code: int = 1) -> None:
         """Ends this rank for a first one that does not answer; the others come to that by themselves."""
         others = {rank: host for rank, host in self._hosts.items() if rank}
-        self._judge(on_silence(Lost(0, self._hosts[0], self._processes[0][0]), place, others, text))
+        self._judge(on_silence(Lost(0, self._hosts[0], self._processes[0][0]), place, others, text, code))
 
     def _judge(self, verdict: Verdict) -> None:
         """Says why all end, and sees to it that this process does."""
