@@ -51,6 +51,27 @@ def test_classes_of_other_programs_are_named(tmp_path: Path, make_state: Callabl
     assert found.sections[-1].text == "'first try'"
 
 
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({"lr": 1, "end": 2}, "lr, end"),
+        (dict.fromkeys("abcdefghij", 1), "a, b, c, d, e, f, g, h and 2 more"),
+        ([{"begin": 0, "end": 101}, {"begin": 101}], "2, each with begin, end"),
+        ([{"begin": 0}], "one with begin"),
+        ([1, {}], "2 values"),
+        ({}, "empty"),
+        ([], "empty"),
+        (None, "None"),
+        (3, "3"),
+        (History(), f"an object of {__name__}.History"),
+        ({"w": torch.ones(1)}, ""),
+    ],
+)
+def test_an_entry_without_tensors_tells_what_it_holds(tmp_path: Path, value: Any, text: str) -> None:
+    torch.save({"entry": value}, tmp_path / "a.pth")
+    assert [each.text for each in read_contents(tmp_path / "a.pth").sections] == [text]
+
+
 def test_a_file_without_weights_has_none(tmp_path: Path) -> None:
     torch.save({"epoch": 1}, tmp_path / "a.pth")
     assert read_contents(tmp_path / "a.pth").weights == []

@@ -33,7 +33,7 @@ def test_show_tells_what_is_inside(files: list[str], capsys: pytest.CaptureFixtu
     assert lines[0].endswith(f"sha256 {verify(files[0]).digest} (not verified here)")
     assert lines[1:6] == [
         "  epoch 1, iter 1",
-        "  meta",
+        "  meta        epoch, iter",
         "  state_dict       22 tensors      352 B",
         "  note        'a'",
         "  weights:",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from footplate.cli.fitting import fitted
+from footplate.cli.fitting import fitted, fitted_to_screen
 
 HOOKS = "  before_train     RuntimeInfoHook (VERY_HIGH), LoggerHook (LOW)"
 
@@ -34,3 +34,10 @@ def test_the_width_is_that_of_the_terminal(monkeypatch: pytest.MonkeyPatch, colu
     if columns is not None:
         monkeypatch.setenv("COLUMNS", columns)
     assert max(map(len, fitted("warning     " + "a " * 200).split("\n"))) in (widest, widest - 1)
+
+
+@pytest.mark.parametrize(("is_screen", "lines"), [(True, 2), (False, 1)])
+def test_only_what_a_screen_shows_is_broken(monkeypatch: pytest.MonkeyPatch, is_screen: bool, lines: int) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: is_screen)
+    assert fitted_to_screen("a " * 40).count("\n") + 1 == lines

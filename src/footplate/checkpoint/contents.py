@@ -17,6 +17,7 @@ from footplate.checkpoint.verifying import opened, shapes_in
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
 
+_MOST_KEYS = 8  # of a dict that are named
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
@@ -27,7 +28,7 @@ class Section(NamedTuple):
         name: Its key.
         tensors: How many tensors are in it.
         size: Their bytes.
-        text: The value, where it is a number or a string.
+        text: What it is, where it has no tensors: a number or a string itself, the keys of a dict.
     """
 
     name: str
@@ -111,7 +112,26 @@ def _files(layout: Layout) -> list[PartFile]:
 def _section(name: str, value: Any) -> Section:
     tensors = tensors_in(value)
     size = sum(tensor.numel() * tensor.element_size() for tensor in tensors)
-    return Section(name, len(tensors), size, repr(value) if isinstance(value, (str, int, float)) else "")
+    return Section(name, len(tensors), size, "" if tensors else _told(value))
+
+
+def _told(value: Any) -> str:
+    """Tells what there is in an entry without tensors."""
+    if isinstance(value, Inert):
+        return f"an object of {value.name}"
+    if isinstance(value, Mapping):
+        return _listed(value) or "empty"
+    if not isinstance(value, (list, tuple)):
+        return repr(value)
+    if value and all(isinstance(each, Mapping) for each in value):
+        return f"{len(value)}, each with {_listed(value[0])}" if len(value) > 1 else f"one with {_listed(value[0])}"
+    return f"{len(value)} values" if value else "empty"
+
+
+def _listed(names: Mapping[Any, Any]) -> str:
+    shown = [str(name) for name in names]
+    more = f" and {len(shown) - _MOST_KEYS} more" if len(shown) > _MOST_KEYS else ""
+    return ", ".join(shown[:_MOST_KEYS]) + more
 
 
 def _weights(held: Mapping[Any, Any]) -> list[tuple[str, tuple[int, ...], str]]:

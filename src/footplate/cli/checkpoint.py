@@ -6,6 +6,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import add_trust
 
 if TYPE_CHECKING:
@@ -216,7 +217,7 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
     lines += [f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in found.weights[:most]]
     if most is not None and len(found.weights) > most:
         lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
-    sys.stdout.write("\n".join(lines) + "\n")
+    sys.stdout.write(fitted_to_screen("\n".join(lines) + "\n"))
 
 
 def _told_files(found: "Contents", most: int | None) -> list[str]:

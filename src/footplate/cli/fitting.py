@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import sys
 import textwrap
 
 _PIPED = 100  # columns where nothing tells the width
@@ -25,6 +26,11 @@ def fitted(text: str, width: int | None = None) -> str:
     """
     columns = max(width or shutil.get_terminal_size((_PIPED, 24)).columns, _NARROWEST)
     return "\n".join(_broken(line, columns) for line in text.split("\n"))
+
+
+def fitted_to_screen(text: str) -> str:
+    """Returns text for a terminal as `fitted` does; what goes to a file or a pipe stays as it is, a line a thing."""
+    return fitted(text) if sys.stdout.isatty() else text
 
 
 def _broken(line: str, width: int) -> str:
