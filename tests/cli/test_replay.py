@@ -6,6 +6,9 @@ import pytest
 import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.cli.replay import describe
+from footplate.inspection.layers import Reading
+from footplate.inspection.replay import Replay
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -64,6 +67,38 @@ def test_the_table_tells_each_layer(tiny: Path, footplate: Command) -> None:
     assert rows["layers.3"][5:8] == ["of", "32", "inf"] or "NaN," in rows["layers.3"]
     assert float(rows["layers.1"][5]) >= -1
     assert float(rows["layers.1"][6]) <= 1
+
+
+def reading(number: int, *, nans: int = 0) -> Reading:
+    return Reading(f"layers.{number}", "Linear", "float32", (2,), nans, 0, 0.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("bad", "shown", "before", "behind"),
+    [
+        ((20, 21, 40), range(15, 21), "... 15 before them, all finite", "... 29 behind them, 2 of those not finite"),
+        ((2,), range(3), "", "... 47 behind them, none of those not finite"),
+        ((49,), range(44, 50), "... 44 before them, all finite", ""),
+        ((), range(12), "", "... 38 behind them, none of those not finite"),
+    ],
+)
+def test_of_a_long_table_what_comes_to_the_first_failure_is_shown(
+    bad: tuple[int, ...], shown: range, before: str, behind: str
+) -> None:
+    found = Replay(7, outputs=[reading(number, nans=number in bad) for number in range(50)])
+    lines = describe(found).splitlines()
+    rows = [int(line.split()[0].partition(".")[2]) for line in lines if line.startswith("layers.")]
+    assert rows == list(shown)
+    assert [line for line in lines if line.startswith("...")] == [
+        f"{each}; --all shows them" for each in (before, behind) if each
+    ]
+    whole = describe(found, whole=True).splitlines()
+    assert (sum(line.startswith("layers.") for line in whole), "..." in "".join(whole)) == (50, False)
+
+
+def test_a_short_table_is_shown_in_whole() -> None:
+    found = Replay(7, outputs=[reading(number, nans=number in (1, 2)) for number in range(12)])
+    assert describe(found) == describe(found, whole=True)
 
 
 def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> None:

@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from footplate.inspection.layers import Reading
     from footplate.inspection.replay import Replay
 
+_SHORT = 12  # rows of a table that is shown in whole
+_BEFORE = 5
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
@@ -24,6 +27,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("capture", metavar="FILE", help="what the run left: nonfinite_iter_7.capture, or its folder")
     parser.add_argument("--config", metavar="CONFIG", help="the config of the run; by default the one beside FILE")
     parser.add_argument("--iteration", metavar="N", type=int, help="another iteration, counted from 1")
+    parser.add_argument(
+        "--all", action="store_true", help="every layer, not only the first that is not finite and those before it"
+    )
     add_overrides(parser)
     parser.set_defaults(run=run)
     return parser
@@ -39,27 +45,42 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.config = config_beside(arguments.capture)
     sys.stdout.write(f"the run stopped: {facts['message']}\n")
     found = replay(read_config(arguments), arguments.capture, iteration=arguments.iteration)
-    sys.stdout.write(describe(found))
+    sys.stdout.write(describe(found, whole=arguments.all))
     return 0 if found.failed else 1
 
 
-def describe(found: "Replay") -> str:
-    """Returns the tables and what there is to say about them."""
+def describe(found: "Replay", *, whole: bool = False) -> str:
+    """Returns the tables, whole or about the first layer that is not finite, and what there is to say about them."""
     losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items())
     head = f"iteration {found.iteration}: {losses or 'no losses'}; learning rate {found.learning_rate:g}"
-    lines = [f"{head}, {found.precision}", "", *_table("output of", found.outputs), ""]
-    lines += [*_table("gradient of", found.gradients), ""] if found.gradients else []
+    lines = [f"{head}, {found.precision}", "", *_table("output of", found.outputs, whole=whole), ""]
+    lines += [*_table("gradient of", found.gradients, whole=whole), ""] if found.gradients else []
     return "\n".join([*lines, *_verdict(found), ""])
 
 
-def _table(title: str, readings: "Sequence[Reading]") -> list[str]:
+def _table(title: str, readings: "Sequence[Reading]", *, whole: bool) -> list[str]:
+    begin, end = (0, len(readings)) if whole else _worth_showing(readings)
     rows = [(title, "kind", "dtype", "shape", "finite", "min", "max")]
     rows += [
         (each.name, each.kind, each.dtype, "x".join(map(str, each.shape)) or "-", _finite(each), *_range(each))
-        for each in readings
+        for each in readings[begin:end]
     ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if begin:
+        lines.insert(1, f"... {begin} before them, all finite; --all shows them")
+    if end < len(readings):
+        bad = sum(not each.finite for each in readings[end:])
+        lines.append(f"... {len(readings) - end} behind them, {bad or 'none'} of those not finite; --all shows them")
+    return lines
+
+
+def _worth_showing(readings: "Sequence[Reading]") -> tuple[int, int]:
+    """From where to where a table is shown: to the first layer that is not finite, with some before it."""
+    if len(readings) <= _SHORT:
+        return 0, len(readings)
+    first = next((place for place, each in enumerate(readings) if not each.finite), None)
+    return (0, _SHORT) if first is None else (max(first - _BEFORE, 0), first + 1)
 
 
 def _finite(reading: "Reading") -> str:
