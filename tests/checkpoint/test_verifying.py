@@ -1,10 +1,11 @@
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from footplate.checkpoint import verify
+from footplate.checkpoint import find_latest, load_checkpoint, read_contents, verify
 from footplate.checkpoint.verifying import opened, shapes_in
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
@@ -50,3 +51,20 @@ def test_errors_from_within_get_the_name(saved: str, raised: Exception, kind: ty
     with pytest.raises(CheckpointError) as found, opened(saved):
         raise raised
     assert (type(found.value), found.value.message) == (kind, words.format(path=saved))
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+def test_a_pipe_called_a_checkpoint_is_refused_and_passed_over(saved: str, tmp_path: Path) -> None:
+    pipe = Path(saved).parent / "x.pth"
+    os.mkfifo(pipe)
+    said = f"cannot read checkpoint '{pipe}': it is a pipe, not a regular file"
+    for read in (verify, load_checkpoint, read_contents):
+        with pytest.raises(CheckpointError, match=said):
+            read(pipe)
+    assert find_latest(pipe.parent) == saved
+    Path(saved).unlink()
+    with pytest.raises(CheckpointError, match=said):  # nobody knows what it would have been
+        find_latest(pipe.parent)
+    (tmp_path / "other").mkdir()
+    os.mkfifo(tmp_path / "other/last_checkpoint")
+    assert find_latest(tmp_path / "other") is None

@@ -1,13 +1,16 @@
 import errno
 import os
 import signal
+import socket
 import stat
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from footplate import storage
 from footplate.storage import Sink, local
 
 
@@ -146,3 +149,40 @@ def test_an_error_of_a_descriptor_names_the_file(tmp_path: Path, monkeypatch: py
         with pytest.raises(OSError, match="No space left") as caught:
             remove(str(tmp_path / "b"))
         assert caught.value.filename == str(tmp_path / "b")
+
+
+def _pipe(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind(str(path))
+
+
+def _device(path: Path) -> None:
+    path.symlink_to("/dev/null")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.parametrize("mode", ["rb", "r", "wb"])
+@pytest.mark.parametrize(("make", "name"), [(_pipe, "a pipe"), (_socket, "a socket"), (_device, "a device")])
+def test_what_is_no_regular_file_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], name: str, mode: str
+) -> None:
+    monkeypatch.chdir(tmp_path)  # the address of a socket is short
+    make(Path("x.pth"))
+    with pytest.raises(OSError, match=f"it is {name}, not a regular file: 'x.pth'") as caught:
+        storage.open_file("x.pth", mode)
+    assert caught.value.filename == "x.pth"
+
+
+def test_a_folder_is_called_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError):
+        storage.open_file(tmp_path)
+
+
+def test_a_file_that_is_written_in_place_has_the_rights_of_others(tmp_path: Path) -> None:
+    with storage.open_file(tmp_path / "a", "w") as file, open(tmp_path / "b", "w", encoding="utf-8"):
+        file.write("x")
+    assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode

@@ -58,11 +58,11 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     """Opens a file in place; to write one that must not be seen half written, use `commit_file`.
 
     Raises:
-        OSError: It cannot be opened.
+        OSError: It cannot be opened, or is a pipe, a socket or a device.
     """
     encoding = None if "b" in mode else "utf-8"
     if is_local(path):
-        return open(local_path(path), mode, encoding=encoding)  # noqa: SIM115 - the caller closes it
+        return local.open_file(local_path(path), mode, encoding)
     system, inner = remote.file_system(os.fspath(path))
     stream: IO[Any] = system.open(inner, mode, encoding=encoding) if encoding else system.open(inner, mode)
     return stream

@@ -6,7 +6,9 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
+from typing import IO, Any
 
 from footplate.storage.sink import DescriptorSink, Sink
 
@@ -18,7 +20,42 @@ except ImportError:  # a platform without advisory locks keeps abandoned files
 _SUFFIX = ".partial"
 _ASIDE = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)  # others have hidden files that end so, too
 _LONGEST_NAME = 200  # bytes
+_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+_KINDS = (
+    ("a pipe", stat.S_ISFIFO),
+    ("a socket", stat.S_ISSOCK),
+    ("a device", stat.S_ISCHR),
+    ("a device", stat.S_ISBLK),
+)
 _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES)
+
+
+def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
+    """Opens a file; a pipe, at which nobody may ever write, is not waited for.
+
+    Raises:
+        OSError: It cannot be opened, or is no regular file.
+    """
+    return open(path, mode, encoding=encoding, opener=_open_regular)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    try:
+        descriptor = os.open(path, flags | _AT_ONCE, 0o666)
+    except OSError as error:
+        if error.errno == errno.ENXIO:  # a socket, or a pipe to write into that nobody reads
+            raise _irregular(os.stat(path).st_mode, path) from error
+        raise
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder Python says it
+        return descriptor
+    os.close(descriptor)
+    raise _irregular(mode, path)
+
+
+def _irregular(mode: int, path: str) -> OSError:
+    name = next((name for name, is_it in _KINDS if is_it(mode)), "nothing that can be read")
+    return OSError(errno.EINVAL, f"it is {name}, not a regular file", path)
 
 
 def commit(path: str, write: Callable[[Sink], None]) -> None:
