@@ -13,7 +13,8 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
-from footplate.hooks import ProgressHook
+from footplate.hooks import CheckpointHook, ProgressHook
+from footplate.hooks.progress import recurring_in
 from tests.support import settings
 
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78])")
@@ -163,3 +164,39 @@ def test_a_resumed_run_begins_where_it_left_off(tmp_path: Path) -> None:
         trained(tmp_path, ProgressHook(), resume=True, load_from=str(tmp_path / "epoch_2.pth"))
     assert " 9/12" in shown[0]
     assert " 7/12" not in shown[0]
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "options", "expected"),
+    [
+        (False, {"interval": 5}, [5, 10, 12]),
+        (False, {"interval": 4}, [4, 8, 12]),
+        (False, {"interval": 4, "save_begin": 3, "save_last": False}, [3, 7, 11]),
+        (False, {"interval": -1}, [12]),
+        (True, {"interval": 1}, [4, 8, 12]),
+        (True, {"interval": 2, "save_begin": 1, "save_last": False}, [4, 12]),
+    ],
+)
+def test_saves_come_when_the_clock_expects_them(
+    tmp_path: Path, by_epoch: bool, options: dict[str, Any], expected: list[int]
+) -> None:
+    saved: list[int] = []
+    known: list[Any] = []
+
+    class Noting(CheckpointHook):
+        def _save(self, runner: Any, number: int) -> None:
+            saved.append(number * (4 if by_epoch else 1))
+
+    class Reading(Hook):
+        priority = "LOWEST"
+
+        def before_train(self, runner: Any) -> None:
+            known.extend(recurring_in(runner))
+
+    checkpoint = Noting(by_epoch=by_epoch, **options)
+    hooks = {"checkpoint": checkpoint, "logger": None}
+    Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[Reading()])).train()
+    epochs, saves = known
+    assert saved == expected
+    assert [at for at in range(13) if saves.pass_to(at, between=True)] == saved
+    assert [at for at in range(13) if epochs.pass_to(at, between=False)] == [5, 9]  # the first iterations of epochs

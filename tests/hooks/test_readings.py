@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from footplate.hooks.readings import Clock, Readings, Sparkline, clock, lines_of
+from footplate.hooks.readings import Clock, Readings, Recurring, Sparkline, clock, lines_of
 
 
 class Time:
@@ -69,56 +69,130 @@ def test_validations_to_come_count_and_those_that_were_do_not_slow_training(pass
             assert clock.left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
             passing.now += 10.0
             clock.validated()
-            assert clock.paused
-            clock.tick(0)
+            assert not clock.paused  # what is between it and the next iteration counts
     assert clock.seconds_per_iteration == pytest.approx(1.0)
     assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # that after iteration 50 included
 
 
-def iteration_by_iteration(usual: float, *, first: float = 0.0, **stays: tuple[int, float]) -> list[float]:
+POINTS = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
+
+
+def iteration_by_iteration(usual: float, first: float, stays: dict[int, float]) -> list[float]:
     """Returns what the iterations of a run take: unevenly so, with stays of so many seconds each so many iterations."""
     random = Random(3)
     seconds = [usual * random.uniform(0.5, 1.5) for _ in range(4000)]
     seconds[0] += first
-    for every, stay in stays.values():
+    for every, stay in stays.items():
         for at in range(every - 1, len(seconds), every):
             seconds[at] += stay
     return seconds
 
 
-@pytest.mark.parametrize(
-    ("seconds", "validation"),
-    [
-        (iteration_by_iteration(0.07), 20.0),
-        (iteration_by_iteration(0.07, first=30.0), 20.0),
-        (iteration_by_iteration(0.07, saves=(500, 5.0)), 20.0),
-        (iteration_by_iteration(0.07, saves=(250, 0.3), epochs=(200, 3.0)), 60.0),
-        (iteration_by_iteration(1.5, first=60.0, saves=(500, 40.0), epochs=(100, 9.0)), 300.0),
-        (iteration_by_iteration(0.01, saves=(1000, 0.5)), 1.0),
-    ],
-)
-def test_time_left_is_right_within_a_tenth_after_warming_up(
-    passing: Time, seconds: list[float], validation: float
-) -> None:
-    """Warm is a run that has validated once and come to its second save, a quarter of the way; a display has drawn
-    whenever a quarter of a second was over."""
-    points = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
-    clock, told, since, last = Clock(len(seconds), points), [], 0, passing.now
+def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: float) -> list[tuple[int, float]]:
+    """Returns iterations and how wrong a display is then that draws whenever a quarter of a second is over."""
+    told, since, last = [], 0, passing.now
     clock.tick(0)
     for done, each in enumerate(seconds, 1):
         passing.now += each
-        if passing.now - last >= 0.25 or done in points:
-            clock.tick(done - since)
+        if passing.now - last >= 0.25 or done in POINTS:
+            clock.tick(done - since, between=done in POINTS)
             since, last = done, passing.now
-            told.append((done, passing.now, clock.left(done)))
-        if done in points:
+            told.append((done, passing.now, clock.left(done) or 0.0))
+        if done in POINTS:
             clock.pause(done)
             passing.now += validation
             clock.validated()
-            clock.tick(0)
-    warm = [(passing.now - now, left) for done, now, left in told if 1000 <= done < 3600]
+    return [(done, left / (passing.now - now) - 1) for done, now, left in told]
+
+
+@pytest.mark.parametrize(
+    ("usual", "first", "stays", "validation"),
+    [
+        (0.07, 0.0, {}, 20.0),
+        (0.07, 30.0, {}, 20.0),
+        (0.07, 0.0, {500: 5.0}, 20.0),
+        (0.07, 0.0, {250: 0.3, 200: 3.0}, 60.0),
+        (0.07, 0.0, {250: 3.0, 200: 5.0}, 20.0),
+        (0.07, 0.0, {400: 20.0}, 5.0),
+        (1.5, 60.0, {500: 40.0, 100: 9.0}, 300.0),
+        (0.01, 0.0, {1000: 0.5}, 1.0),
+        (0.01, 0.0, {1000: 5.0}, 1.0),
+        (0.002, 0.0, {1000: 1.0}, 0.5),
+    ],
+)
+def test_time_left_is_right_within_a_tenth_after_warming_up(
+    passing: Time, usual: float, first: float, stays: dict[int, float], validation: float
+) -> None:
+    """Warm is a run that has validated once and come to its second save, a quarter of the way."""
+    clock = Clock(4000, POINTS, [Recurring(range(every, 4001, every)) for every in stays])
+    errors = errors_of(passing, clock, iteration_by_iteration(usual, first, stays), validation)
+    warm = [error for done, error in errors if 1000 <= done < 3900]
     assert len(warm) > 20
-    assert max(abs((left or 0) / true - 1) for true, left in warm) < 0.1
+    assert max(map(abs, warm)) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("usual", "stays", "validation"),
+    [(0.07, {500: 5.0}, 20.0), (0.07, {250: 0.3, 200: 3.0}, 60.0), (0.01, {1000: 0.5}, 1.0)],
+)
+def test_what_is_not_known_to_come_again_counts_evenly(
+    passing: Time, usual: float, stays: dict[int, float], validation: float
+) -> None:
+    errors = errors_of(passing, Clock(4000, POINTS), iteration_by_iteration(usual, 0.0, stays), validation)
+    assert max(abs(error) for done, error in errors if 1000 <= done < 3600) < 0.1
+
+
+def test_a_save_between_two_epochs_counts_whether_a_validation_follows_or_not(passing: Time) -> None:
+    saves = Recurring([20, 40, 60, 80, 100], behind=True)
+    clock = Clock(100, [40, 80], [saves])
+    clock.tick(0)
+    for done in range(1, 62):
+        passing.now += 1.0
+        clock.tick()
+        if done % 20 == 0:
+            passing.now += 9.0
+        if done == 40:
+            clock.tick(0, between=True)
+            clock.pause(40)
+            passing.now += 30.0
+            clock.validated()
+    assert clock.seconds_per_iteration == pytest.approx(1.0)
+    assert saves.left == 2
+    assert saves.seconds == pytest.approx(9.0)
+    assert clock.left(61) == pytest.approx(39 + 2 * 9.0 + 30.0)
+
+
+def test_what_comes_together_is_told_apart_by_what_came_alone(passing: Time) -> None:
+    saves, epochs = Recurring([20, 40]), Recurring(range(5, 41, 5))
+    clock = Clock(40, [], [saves, epochs])
+    clock.tick(0)
+    for done in range(1, 21):
+        passing.now += 1.0 + (9.0 if done % 5 == 0 else 0.0) + (40.0 if done == 20 else 0.0)
+        clock.tick()
+    assert saves.seconds == pytest.approx(40.0)
+    assert epochs.seconds == pytest.approx(9.0)
+    assert clock.left(20) == pytest.approx(20 + 4 * 9.0 + 40.0)
+
+
+def test_what_takes_longer_from_some_time_on_is_expected_to() -> None:
+    saves = Recurring(range(100))
+    for seconds in (4.0, 8.0):
+        saves.learn(seconds)
+    assert saves.seconds == 6.0
+    for _ in range(10):
+        saves.learn(20.0)
+    assert saves.seconds == pytest.approx(20.0, rel=0.05)
+
+
+def test_a_run_that_goes_on_counts_only_what_is_still_to_come(passing: Time) -> None:
+    saves, epochs = Recurring([50, 100], behind=True), Recurring(range(21, 101, 20))
+    clock = Clock(100, [], [saves, epochs], done=50)
+    assert (saves.left, epochs.left) == (1, 2)
+    clock.tick(0)
+    for _ in range(50):
+        passing.now += 1.0
+        clock.tick()
+    assert (saves.left, epochs.left) == (1, 0)
 
 
 def test_an_iteration_that_lasts_for_once_is_not_expected_again(passing: Time) -> None:

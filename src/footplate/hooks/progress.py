@@ -22,7 +22,7 @@ from footplate.registry import HOOKS
 if TYPE_CHECKING:
     from footplate.engine import Runner
     from footplate.hooks.live_text import LiveText
-    from footplate.hooks.readings import Sparkline
+    from footplate.hooks.readings import Recurring, Sparkline
 
 _SECONDS_BETWEEN = 0.25
 _WINDOW = 50  # iterations over which waiting for data is averaged
@@ -59,14 +59,14 @@ class ProgressHook(Hook):
         from footplate.hooks.live_text import LiveText
         from footplate.hooks.readings import Clock
 
-        self._clock: Clock = Clock(runner.max_iters, _validations(runner))
+        self._clock: Clock = Clock(runner.max_iters, _validations(runner), recurring_in(runner), done=runner.iter)
         self._ticked = runner.iter
         self._live = LiveText(sys.stdout)
         self._live.open()
         self._draw(runner, runner.iter)
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Begins to measure with the first iteration, and anew behind a validation."""
+        """Begins to measure with the first iteration."""
         if self._live is not None and self._clock.paused:
             self._clock.tick(0)
 
@@ -88,7 +88,7 @@ class ProgressHook(Hook):
     def before_val(self, runner: "Runner") -> None:
         """Shows a line for the validation."""
         if self._live is not None and runner.val_loop is not None:
-            self._clock.tick(runner.iter - self._ticked)
+            self._clock.tick(runner.iter - self._ticked, between=True)
             self._ticked = runner.iter
             self._clock.pause(runner.iter)
             self._validating = (0, _validation_batches(runner))
@@ -183,6 +183,29 @@ def _validations(runner: "Runner") -> list[int]:
     end = loop.max_epochs if loop.by_epoch else loop.max_iters
     points = validation_points(end, loop.val_begin, changes[0][1], changes[1:])
     return [point * (loop.max_iters // max(end, 1)) for point in points] if loop.by_epoch else points
+
+
+def recurring_in(runner: "Runner") -> list["Recurring"]:
+    """Returns what is known to come from time to time beside validations: saves, and epochs that begin."""
+    from footplate.hooks.readings import Recurring
+
+    saves = [_saves_of(hook, runner) for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    epoch = length_of(runner.train_dataloader)
+    begins = range(epoch + 1, runner.max_iters + 1, epoch) if epoch else ()
+    return [Recurring(begins), *saves]
+
+
+def _saves_of(hook: CheckpointHook, runner: "Runner") -> "Recurring":
+    from footplate.hooks.readings import Recurring
+
+    units = runner.max_epochs if hook.by_epoch else runner.max_iters
+    each = runner.max_iters // max(units, 1)
+    points: Sequence[int] = ()
+    if hook.interval > 0:
+        points = range((hook.save_begin or hook.interval) * each, units * each + 1, hook.interval * each)
+    if hook.save_last and units * each not in points:
+        points = [*points, units * each]
+    return Recurring(points, behind=hook.by_epoch)
 
 
 def _validation_batches(runner: "Runner") -> int | None:

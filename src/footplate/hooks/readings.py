@@ -1,5 +1,6 @@
 """What the live display shows, and the lines it makes of it for a terminal of any width."""
 
+import bisect
 import math
 import time
 from collections import deque
@@ -14,6 +15,8 @@ _MOST_VALUES = 96  # of one sparkline; beyond, neighbours are averaged
 _GAP = "  "
 _MOST_TIMES = 3  # of a usual iteration, beyond which something else is part of it
 _WINDOW = 15.0  # seconds
+_RARE = 1.0  # seconds from one time to the next, below which something is part of the iterations
+_LEAST_WEIGHT = 0.25  # of the latest time that something came
 
 
 class Sparkline:
@@ -52,20 +55,65 @@ class Sparkline:
         return "".join(_BARS[round((value - low) * scale)] for value in shown)
 
 
+class Recurring:
+    """What comes after known iterations, a save, say, and what it takes: as before, the latest times counting most.
+
+    Args:
+        points: The iterations after which it comes, in order.
+        behind: Whether it comes once an iteration is over, in place of within it.
+    """
+
+    def __init__(self, points: Sequence[int], *, behind: bool = False) -> None:
+        self._points, self._behind = points, behind
+        self._passed = self._times = 0
+        self.seconds = 0.0
+
+    @property
+    def left(self) -> int:
+        """How often it is still to come."""
+        return len(self._points) - self._passed
+
+    @property
+    def is_known(self) -> bool:
+        """Whether it was seen."""
+        return self._times > 0
+
+    def pass_to(self, done: int, *, between: bool) -> int:
+        """Returns how often it came since, up to so many iterations, or up to what is between them and the next."""
+        before, last = self._passed, done - (self._behind and not between)
+        self._passed = max(before, bisect.bisect_right(self._points, last))
+        return self._passed - before
+
+    def is_rare(self, pace: float) -> bool:
+        """Whether it is so seldom that one time can be told from iterations of so many seconds."""
+        count = len(self._points)
+        return count < 2 or (self._points[-1] - self._points[0]) / (count - 1) * pace >= _RARE
+
+    def learn(self, seconds: float) -> None:
+        """Takes what it took this time."""
+        self._times += 1
+        self.seconds += (seconds - self.seconds) * max(1 / self._times, _LEAST_WEIGHT)
+
+
 class Clock:
     """Tells how much time is left, by what a run has taken: its iterations, what comes between them, its validations.
 
-    An iteration that takes far longer than those before it holds something that comes from time to time: a save, a
-    picture, workers that start. What it takes beyond a usual one counts apart, evenly for all iterations, once it has
-    come again. The first look at the clock holds what a run does but once, and counts until the next one alone.
+    What is known to come, saves and epochs that begin, counts as often as it is still to come. An iteration that takes
+    far longer than those before it for no such reason holds something else that comes from time to time: what it takes
+    beyond a usual one counts apart, evenly for all iterations, once it has come again. The first look at the clock
+    holds what a run does but once, and counts until the next one alone.
 
     Args:
         length: The iterations of the run.
         validations: The iterations after which it validates.
+        recurring: What else is known to come.
+        done: The iterations that are done already.
     """
 
-    def __init__(self, length: int, validations: Sequence[int]) -> None:
-        self.length, self._validations = length, validations
+    def __init__(
+        self, length: int, validations: Sequence[int], recurring: Sequence[Recurring] = (), *, done: int = 0
+    ) -> None:
+        self.length, self._validations, self._recurring, self._done = length, validations, recurring, done
         self._since: float | None = None
         self._ticks = self._iterations = 0
         self._seconds = self._weight = 0.0
@@ -74,12 +122,16 @@ class Clock:
         self._validated = [0, 0.0]
         self._validating: tuple[float, float] | None = None
         self._paused_at = -1
+        self._come(between=True)
 
-    def tick(self, iterations: int = 1) -> None:
-        """Notes that so many iterations are done; time since `pause` does not count."""
+    def tick(self, iterations: int = 1, *, between: bool = False) -> None:
+        """Notes that so many iterations are done, and what comes behind them if `between`; time since `pause` does not
+        count."""
         now = time.monotonic()
+        self._done += iterations
+        came = self._come(between=between)
         if self._since is not None and (iterations or self._ticks):
-            self._note(now - self._since, iterations)
+            self._note(now - self._since, iterations, came)
         self._since = now
 
     def pause(self, done: int) -> None:
@@ -92,11 +144,11 @@ class Clock:
             self._validating = (self._validating[0], share)
 
     def validated(self) -> None:
-        """Notes that the validation is over."""
+        """Notes that the validation is over; time counts again, that of workers which start behind it too."""
         if self._validating is not None:
             self._validated[0] += 1
             self._validated[1] += time.monotonic() - self._validating[0]
-        self._validating = None
+        self._validating, self._since = None, time.monotonic()
 
     @property
     def paused(self) -> bool:
@@ -114,13 +166,24 @@ class Clock:
             return None
         since = self._iterations - (self._first_stay or 0)
         stays = self._stayed / since if since else 0.0
-        return (self.length - done) * (self.seconds_per_iteration + stays) + self._validations_left(done)
+        coming = self._recurring_left(self.seconds_per_iteration) + self._validations_left(done)
+        return (self.length - done) * (self.seconds_per_iteration + stays) + coming
 
-    def _note(self, span: float, iterations: int) -> None:
+    def _come(self, *, between: bool) -> list[tuple[Recurring, int]]:
+        """What has come since the last time, and how often."""
+        counted = [(each, each.pass_to(self._done, between=between)) for each in self._recurring]
+        return [(each, times) for each, times in counted if times]
+
+    def _note(self, span: float, iterations: int, came: list[tuple[Recurring, int]]) -> None:
+        pace = self.seconds_per_iteration or 0.0
+        rare = [(each, times) for each, times in came if each.is_rare(pace)]
         if self._ticks == 1 and iterations:
             self._seconds = self._weight = 0.0
+        elif self._ticks and rare:
+            _share_out(span - iterations * pace, rare)
+            span = iterations * pace
         elif self._ticks:
-            usual = min(span, _MOST_TIMES * iterations * self._seconds / self._weight)
+            usual = min(span, _MOST_TIMES * iterations * pace)
             self._stay(span - usual)
             span = usual
         # About the last two hundred iterations count, and a quarter of a minute at least.
@@ -135,6 +198,10 @@ class Clock:
         elif seconds:
             self._stayed += seconds
 
+    def _recurring_left(self, pace: float) -> float:
+        """The seconds of what is known to come."""
+        return sum(each.left * max(each.seconds, 0.0) for each in self._recurring if each.is_rare(pace))
+
     def _validations_left(self, done: int) -> float:
         """The seconds of the validation at work and of those to come, each like those before, or like that one."""
         count, total = self._validated
@@ -143,6 +210,19 @@ class Clock:
         each = total / count if count else gone / share if share else 0.0
         coming = sum(1 for at in self._validations if at > done or done == at != self._paused_at)
         return coming * each + (max(each - gone, 0.0) if self._validating else 0.0)
+
+
+def _share_out(seconds: float, came: list[tuple[Recurring, int]]) -> None:
+    """Lets what came at once learn what each of it took: what is new takes the rest, else each its usual share."""
+    new = [each for each, _ in came if not each.is_known]
+    known = sum(each.seconds * times for each, times in came if each.is_known)
+    rest = seconds - known
+    for each, times in came:
+        if new and not each.is_known:
+            each.learn(max(rest, 0.0) / len(new) / times)
+        elif not new:
+            share = each.seconds * times / known if known > 0 else 1 / len(came)
+            each.learn(each.seconds + rest * share / times)
 
 
 class Readings(NamedTuple):
