@@ -97,8 +97,8 @@ def test_a_test_may_have_several_sets(tmp_path: Path) -> None:
     assert list(runner.test()) == ["first/accuracy", "second/accuracy"]
 
 
-def test_the_losses_of_a_validation(tmp_path: Path) -> None:
-    runner, look = run(tmp_path, val_cfg={"loss": True}, val_dataloader=loader(10, shuffle=False))
+def test_the_losses_of_a_validation(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, look = run(tmp_path, val_cfg={"loss": True}, val_dataloader=loader(10, shuffle=False), log_level="INFO")
     assert list(look.metrics[-1]) == ["loss", "accuracy"]
     model = runner.model.eval()
     total = 0.0
@@ -110,6 +110,8 @@ def test_the_losses_of_a_validation(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in scalars]
     written = [line["val/loss"] for line in lines if "accuracy" in line]
     assert written == pytest.approx([each["loss"] for each in look.metrics], rel=1e-6)  # not averaged over validations
+    told = [line for line in caplog.messages if "(val)" in line]
+    assert f"    val/loss: {written[-1]:.4f}  accuracy: " in told[-1]
 
 
 def test_losses_are_not_asked_for_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -50,6 +50,7 @@ def test_a_name_that_tells_nothing_is_refused() -> None:
 def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
     error = missing_metric("monitor", "mIuO", ["mIoU", "aAcc"], "x")
     assert (error.suggestion, error.notes) == ("mIoU", ("metrics: mIoU, aAcc",))
+    assert missing_metric("save_best", "val/loss", ["loss", "val_los"], "x").suggestion == "loss"
 
 
 def test_metrics_are_shown_in_the_order_of_what_counts() -> None:

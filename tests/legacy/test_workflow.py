@@ -127,11 +127,14 @@ def test_evaluation_goes_on_as_without(tmp_path: Path) -> None:
     assert len(runner.val_dataloader.dataset.asked) == 3
 
 
-def test_losses_are_written_with_their_step(tmp_path: Path) -> None:
-    runner, _ = train(tmp_path, [("train", 1), ("val", 1)])
+def test_losses_are_written_with_their_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner, _ = train(tmp_path, [("train", 1), ("val", 1)], log_level="INFO")
     lines = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
     found = [json.loads(line) for line in lines if "val/loss" in line]
     assert [line["step"] for line in found] == [1, 2, 3]
+    assert [
+        line for line in caplog.messages if line.startswith(f"Epoch(val) [3]  val/loss: {found[-1]['val/loss']:.4f}")
+    ]
 
 
 def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> None:

@@ -76,6 +76,19 @@ def test_the_line_after_an_evaluation(runner: Any, by_epoch: bool, mode: str, he
     assert tag == {"mIoU": 55.123456, **table, "data_time": 0.125, "time": 0.5}
 
 
+@pytest.mark.parametrize(
+    ("mode", "name"), [("val", "val/loss"), ("test", "loss")], ids=["beside training's", "of a test alone"]
+)
+def test_a_loss_of_a_validation_has_one_name_in_line_and_scalars(runner: Any, mode: str, name: str) -> None:
+    runner.message_hub.update_scalar(f"{mode}/loss", 2.5)
+    tag, line = LogProcessor().get_log_after_epoch(runner, 20, mode)
+    assert {key: tag[key] for key in tag if "loss" in key} == {name: 2.5}
+    assert f"  {name}: 2.5000  " in line
+    assert "  data_time: 0.1250  time: 0.5000" in line
+    hierarchical = LogProcessor(log_with_hierarchy=True).get_log_after_epoch(runner, 20, mode)[0]
+    assert [key for key in hierarchical if "loss" in key] == [f"{mode}/loss"]
+
+
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_the_scalars_after_an_iteration(runner: Any, by_epoch: bool) -> None:
     tag, _ = LogProcessor(by_epoch=by_epoch).get_log_after_iter(runner, 9, "train")

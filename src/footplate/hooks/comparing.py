@@ -99,10 +99,11 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
         metrics: Those that there are.
         key: Where in the config it stands.
     """
+    written = name.removeprefix("val/")  # as scalars tell a loss of a validation from training's
     return ArgumentError(
         f"{what} names '{name}', which no metric gives",
         key=key,
-        suggestion=nearest(name, metrics),
+        suggestion=written if written in metrics else nearest(name, metrics),
         notes=[f"metrics: {', '.join(metrics) or 'none'}"],
     )
 

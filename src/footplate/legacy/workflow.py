@@ -132,7 +132,7 @@ class WorkflowHook(Hook):
         for name, value in means.items():
             runner.message_hub.update_scalar(f"val/{name}", value)
         done = runner.epoch if runner.train_loop.by_epoch else runner.iter
-        words = "  ".join(f"{name}: {value:.4f}" for name, value in means.items())
+        words = "  ".join(f"val/{name}: {value:.4f}" for name, value in means.items())
         unit = "Epoch" if runner.train_loop.by_epoch else "Iter"
         runner.logger.info("%s(val) [%d]  %s", unit, done, words)
         if is_main_process():

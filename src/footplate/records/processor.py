@@ -86,7 +86,7 @@ class LogProcessor:
             mode: "val" or "test".
             with_non_scalar: Whether the dict also holds metrics that are no scalars.
         """
-        metrics = self._collect(runner, mode, batch_idx, times=False)
+        metrics = self._told_apart(runner, mode, self._collect(runner, mode, batch_idx, times=False))
         times = self._times(runner, mode)
         others = self._non_scalars(runner, mode)
         size = _length(runner, mode)
@@ -147,6 +147,11 @@ class LogProcessor:
                 if source in histories:
                     tag[self._name(mode, rule.get("log_name", source))] = self._apply(rule, histories[source])
         return tag
+
+    def _told_apart(self, runner: "Runner", mode: str, tag: dict[str, Any]) -> dict[str, Any]:
+        """Names what a validation measures under a name of training's, its losses, by its phase."""
+        trained = {} if mode != "val" else self._histories(runner, "train")
+        return {f"val/{name}" if name in trained else name: value for name, value in tag.items()}
 
     def _meet_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
         """Warns, with the first line, of rules that read what is not there or write over what is."""
