@@ -17,6 +17,7 @@ HELP = "footplate train --help shows what it takes\n"
         (["--sed", "x"], "; did you mean --seed?"),
         (["--quality", "x"], ""),
         (["lr"], ""),
+        (["train_cfg.max_iters=4"], "; a value of the config: --set train_cfg.max_iters=4"),
     ],
 )
 def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list[str], hint: str) -> None:
@@ -27,6 +28,15 @@ def test_a_word_that_no_option_knows(tiny: Path, footplate: Command, words: list
         f"footplate train: error: unrecognized arguments: {told}{hint}\n{HELP}",
     )
     assert [each.name for each in tiny.parent.iterdir()] == ["tiny.py"]
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "key"),
+    [("optim_wrapper = dict(optimizer=optimizer)", "optim_wrapper.optimizer.lr"), ("", "optimizer.lr")],
+)
+def test_the_key_that_is_read_comes_before_a_variable(tiny: Path, footplate: Command, wrapper: str, key: str) -> None:
+    tiny.write_text(f"optimizer = dict(type='SGD', lr=0.1)\n{wrapper}\n")
+    assert f"--set {key}=3\n" in footplate("train", "tiny.py", "--lr", "3")[2]
 
 
 def test_a_config_that_cannot_be_read_is_no_hint(tiny: Path, footplate: Command) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 import footplate
-from footplate import Runner
+from footplate import Config, Runner
+from footplate.config import apply_overrides
 from footplate.engine import opening
 from tests.support import settings
 
@@ -80,3 +81,28 @@ def test_another_rank_writes_its_errors_alone(tmp_path: Path, monkeypatch: pytes
     text = Path(runner.log_dir, "rank_3.log").read_text()
     assert "ValueError: a label is out of range" in text
     assert not [word for word in ("said before", "within", "no error", "behind") if word in text]
+
+
+OPTIMIZER = "optimizer = dict(type='SGD', lr=0.1)\noptim_wrapper = dict(optimizer=optimizer)\n"
+
+
+@pytest.mark.parametrize(("key", "times"), [("optimizer.lr", 1), ("optim_wrapper.optimizer.lr", 0)])
+def test_training_says_which_override_has_no_effect(tmp_path: Path, key: str, times: int) -> None:
+    cfg = Config.fromstring(OPTIMIZER, ".py")
+    apply_overrides(cfg, [f"{key}=0.2"])
+    cfg.merge_from_dict({name: value for name, value in settings(tmp_path).items() if name != "optim_wrapper"})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    text = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+    assert text.count("--set: 'optimizer.lr' has no effect") == times
+
+
+def test_the_optimizer_of_the_first_generation_is_no_variable(tmp_path: Path) -> None:
+    text = "optimizer = dict(type='SGD', lr=0.1)\nrunner = dict(type='EpochBasedRunner', max_epochs=len(optimizer))\n"
+    cfg = Config.fromstring(text, ".py")
+    apply_overrides(cfg, ["optimizer.lr=0.2"])
+    cfg.merge_from_dict({key: settings(tmp_path)[key] for key in ("model", "work_dir", "train_dataloader")})
+    runner = Runner.from_cfg(cfg)
+    runner.train()
+    assert runner.optim_wrapper.optimizer.param_groups[0]["lr"] == 0.2
+    assert "no effect" not in Path(runner.log_dir, f"{runner.timestamp}.log").read_text()

@@ -25,13 +25,17 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
     hint = f"; did you mean {known[near]}?" if near else ""
     if key and near != word:
         hint = f"; a value of the config: --set {key}={value or '...'}"
+    elif not flag.startswith("-") and value and hasattr(arguments, "set"):
+        hint = f"; a value of the config: --set {words[0]}"
     command.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 
 def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
-    """The key path of the command's config that ends in a word, "" where there is none or no config."""
+    """The key path of the config that ends in a word, a run's key before a variable; "" where there is none."""
     from footplate.config import Config
-    from footplate.config.merging import paths_ending
+    from footplate.config.merging import paths_ending, split_path
+    from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
+    from footplate.migration import is_first_generation
     from footplate.recipes.catalog import find_config
 
     if not hasattr(arguments, "set"):
@@ -41,4 +45,6 @@ def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
         found = paths_ending(cfg._cfg_dict, word)
     except (FootplateError, OSError):  # it is told when the rest of the line is right
         return ""
-    return found[0] if found else ""
+    read = KNOWN_KEYS if is_first_generation(cfg) else READ_KEYS
+    reaching = [path for path in found if next(iter(split_path(path))) in read]
+    return (reaching or found or [""])[0]

@@ -9,6 +9,7 @@ from footplate.config.mapping import ConfigDict
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import apply_overrides
 from footplate.config.pure import read_base
+from footplate.config.variables import without_effect
 
 __all__ = [
     "Config",
@@ -20,4 +21,5 @@ __all__ = [
     "check_keys",
     "import_custom",
     "read_base",
+    "without_effect",
 ]

@@ -162,7 +162,7 @@ def _note_reads(mapping: ConfigDict, names: Iterable[str]) -> None:
     for name in names:
         origin = mapping._origins.get(name)
         if isinstance(origin, KeyOrigin):
-            origin.read = True
+            origin.read = origin.read_here = True
 
 
 def _joined(bases: list[ConfigDict], path: str) -> ConfigDict:

@@ -40,6 +40,8 @@ class KeyOrigin(Place):
     depth: int
     # Whether other lines of the config read the key, as they read a variable.
     read = False
+    # Whether they did so where it had this value.
+    read_here = False
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
         """Makes one; an origin is a tuple, so that it is compared and hashed by file and line."""

@@ -41,14 +41,7 @@ RUNNER_KEYS = (
     "log_file",
 )
 
-KNOWN_KEYS = frozenset(
-    {
-        *RUNNER_KEYS,
-        *FIRST_GENERATION_KEYS,
-        "custom_imports",
-        "runner_type",
-        "tta_model",
-        "tta_pipeline",
-        "vis_backends",
-    }
-)
+# What is read of a config of the second generation, in which `optimizer` and its like are variables.
+READ_KEYS = frozenset({*RUNNER_KEYS, "custom_imports", "runner_type", "tta_model", "tta_pipeline"})
+
+KNOWN_KEYS = READ_KEYS | {*FIRST_GENERATION_KEYS, "vis_backends"}

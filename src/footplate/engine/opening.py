@@ -9,7 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from footplate.config import Config, without_effect
 from footplate.distributed import is_main_process
+from footplate.engine.keys import READ_KEYS
 from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
 from footplate.storage import commit_bytes
 
@@ -52,6 +54,12 @@ def opened(
         if runner.world_size > 1:
             _logger.info("%s", _processes(runner))
         yield
+
+
+def name_idle_variables(cfg: Config) -> None:
+    """Says which variables of a config were changed when the lines that read them had been run."""
+    for sentence in without_effect(cfg, READ_KEYS):
+        _logger.warning("%s", sentence)
 
 
 def _command() -> list[str]:

@@ -29,7 +29,7 @@ from footplate.engine.hook import Hook
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.engine.opening import opened
+from footplate.engine.opening import name_idle_variables, opened
 from footplate.engine.parts import Parts
 from footplate.engine.preflight import preflight as look_ahead
 from footplate.engine.restart import Restart
@@ -216,6 +216,7 @@ class Runner(Parts):
             The model.
         """
         with located(self.cfg), remembered() as said:
+            name_idle_variables(self.cfg)
             if not self.should_resume and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
             loop = self.train_loop

@@ -1,0 +1,69 @@
+"""Variables of a config that are changed when the lines that read them have been run."""
+
+from collections.abc import Collection, Iterator
+from typing import TYPE_CHECKING, Any
+
+from footplate.config.mapping import ConfigDict
+from footplate.config.merging import joined, paths_ending
+from footplate.config.origins import KeyOrigin, chain
+
+if TYPE_CHECKING:
+    from footplate.config.config import Config
+
+
+def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
+    """Says of each variable that was changed too late what it does not reach.
+
+    `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)` in a base are two dicts in the config
+    that inherits from it: a change of the first, in the child or by an override, leaves the second as it is.
+
+    Args:
+        cfg: The config, with its overrides.
+        known: The keys that a run reads; all others are variables.
+
+    Returns:
+        A sentence each.
+    """
+    top = cfg._cfg_dict
+    names = [name for name in top if isinstance(name, str) and name not in known]
+    found = [(name, _changed_late(top, name)) for name in names]
+    return [_sentence(top, name, path) for name, path in found if path is not None]
+
+
+def _changed_late(top: ConfigDict, name: str) -> list[Any] | None:
+    """Returns the key path of what was changed behind the lines that read the variable, None if nothing was."""
+    origin = top._origins.get(name)
+    if not isinstance(origin, KeyOrigin) or not origin.read:
+        return None
+    changes = [path for path in _changes(top, [name]) if len(path) > 1 or not isinstance(top[name], ConfigDict)]
+    if not origin.read_here:
+        return changes[0] if changes else None
+    return next((path for path in changes if not _origin_at(top, path).line), None)
+
+
+def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
+    """Yields the key paths below `path`, and itself, whose value took the place of another one."""
+    key = path[-1]
+    origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
+    if isinstance(origin, KeyOrigin) and origin.replaced is not None and chain(value, origin)[-2].value != value:
+        yield path
+    if isinstance(value, ConfigDict):
+        for inner in value:
+            yield from _changes(value, [*path, inner])
+
+
+def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
+    holder: Any = top
+    for key in path[:-1]:
+        holder = holder[key]
+    origin: KeyOrigin = holder._origins[path[-1]]
+    return origin
+
+
+def _sentence(top: ConfigDict, name: str, path: list[Any]) -> str:
+    written = joined(path)
+    reached = [each for each in paths_ending(top, written) if each != written] if len(path) > 1 else []
+    instead = f"; --set {reached[0]}=... reaches it" if reached else ""
+    return (
+        f"{_origin_at(top, path)}: '{written}' has no effect: what read '{name}' keeps the value from before{instead}"
+    )

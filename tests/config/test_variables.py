@@ -1,0 +1,76 @@
+from pathlib import Path
+
+import pytest
+
+from footplate import Config
+from footplate.config import apply_overrides, without_effect
+
+BASE = """
+size = (64, 64)
+names = ['a', 'b']
+optimizer = dict(type='SGD', lr=0.1)
+unread = 3
+optim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)
+model = dict(type='Model', size=size, classes=len(names))
+"""
+KNOWN = {"model", "optim_wrapper"}
+KEEPS = "keeps the value from before"
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "base.py").write_text(BASE)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("lines", "told"),
+    [
+        (
+            "optimizer = dict(lr=0.2)",
+            [
+                f"child.py:2: 'optimizer.lr' has no effect: what read 'optimizer' {KEEPS}; "
+                "--set optim_wrapper.optimizer.lr=... reaches it"
+            ],
+        ),
+        ("size = (32, 32)", [f"child.py:2: 'size' has no effect: what read 'size' {KEEPS}"]),
+        ("names = ['c']", [f"child.py:2: 'names' has no effect: what read 'names' {KEEPS}"]),
+        ("size = (32, 32)\nmodel = dict(size=size)", []),
+        ("optimizer = dict(lr=0.1)", []),
+        ("optim_wrapper = dict(optimizer=dict(lr=0.2))", []),
+        ("unread = 4\nown = 5", []),
+    ],
+)
+def test_a_variable_that_a_child_changes_too_late_is_told(base: Path, lines: str, told: list[str]) -> None:
+    (base / "child.py").write_text(f"_base_ = 'base.py'\n{lines}\n")
+    assert without_effect(Config.fromfile("child.py"), KNOWN) == told
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("optimizer.lr=0.2", ["--set: 'optimizer.lr' has no effect"]),
+        ("size=(32,32)", ["--set: 'size' has no effect"]),
+        ("optimizer.lr=0.1", []),
+        ("optim_wrapper.optimizer.lr=0.2", []),
+        ("unread=4", []),
+    ],
+)
+def test_an_override_reaches_no_variable_that_was_read(base: Path, override: str, told: list[str]) -> None:
+    cfg = Config.fromfile("base.py")
+    apply_overrides(cfg, [override])
+    assert [sentence.partition(": what")[0] for sentence in without_effect(cfg, KNOWN)] == told
+
+
+def test_what_a_run_reads_is_no_variable(base: Path) -> None:
+    cfg = Config.fromfile("base.py")
+    apply_overrides(cfg, ["optimizer.lr=0.2"])
+    assert without_effect(cfg, {*KNOWN, "optimizer"}) == []
+
+
+def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
+    (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
+    assert without_effect(Config.fromfile("pure.py"), KNOWN) == [
+        f"pure.py:3: 'size' has no effect: what read 'size' {KEEPS}"
+    ]
