@@ -26,9 +26,9 @@ class Talking(Hook):
 """
 
 
-def shell(folder: Path, command: str) -> "subprocess.CompletedProcess[str]":
+def shell(folder: Path, command: str, *, unbuffered: str = "") -> "subprocess.CompletedProcess[str]":
     """Runs a line of bash in which FOOTPLATE is the command, and which ends with its exit code."""
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONUNBUFFERED": unbuffered}
     line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
 
@@ -80,6 +80,8 @@ def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
         ("FOOTPLATE recipes > /dev/full", 2, "error: cannot write: No space left on device\n"),
     ],
 )
-def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str) -> None:
-    done = shell(tiny.parent, command)
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str, unbuffered: str) -> None:
+    """What is still held when it fails is let go: Python would fail over it once more, with a code of its own."""
+    done = shell(tiny.parent, command, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (code, says)
