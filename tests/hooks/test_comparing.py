@@ -57,6 +57,15 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
     assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # of IoU there is no mean
     assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
+    boxes = [
+        "coco/bbox_mAP",
+        "coco/T-shirt/top_precision",
+        "coco/segm_dress_precision",
+        "night/dress_precision",
+        "precision",
+    ]
+    assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # of `night` there is no mean
+    assert as_shown(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
         "Precision.trouser",
         "mPrecision",
         "aAcc",

@@ -112,12 +112,17 @@ def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
         ("killed", {"iteration": None, "test": False}),
     ],
 )
-def test_the_table_of_classes_belongs_to_an_iteration(tmp_path: Path, lines: str, at: dict[str, object]) -> None:
+@pytest.mark.parametrize(
+    ("title", "column"), [("per class, in percent", "IoU"), ("bbox, average precision per class", "AP")]
+)
+def test_the_table_of_classes_belongs_to_an_iteration(
+    tmp_path: Path, lines: str, at: dict[str, object], title: str, column: str
+) -> None:
     scalars = ['{"loss": 1, "iter": 30, "step": 30}', '{"mIoU": 1, "step": 10}', '{"mIoU": 1, "step": 20}']
     _text(tmp_path / "scalars.json", "\n".join(scalars) + "\n")
     head = "2026/01/01 00:00:00 - footplate - INFO - "
-    _text(tmp_path / "run.log", f"{head}per class, in percent:\nclass   IoU\nx     50.00\n{head}{lines}\n")
-    assert read_run(tmp_path).classes == {"columns": ["class", "IoU"], "rows": [["x", 50.0]], **at}
+    _text(tmp_path / "run.log", f"{head}{title}:\nclass   {column}\nankle boot     50.00\n{head}{lines}\n")
+    assert read_run(tmp_path).classes == {"columns": ["class", column], "rows": [["ankle boot", 50.0]], **at}
 
 
 @pytest.mark.parametrize(

@@ -132,9 +132,8 @@ def test_losses_are_written_with_their_step(tmp_path: Path, caplog: pytest.LogCa
     lines = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
     found = [json.loads(line) for line in lines if "val/loss" in line]
     assert [line["step"] for line in found] == [1, 2, 3]
-    assert [
-        line for line in caplog.messages if line.startswith(f"Epoch(val) [3]  val/loss: {found[-1]['val/loss']:.4f}")
-    ]
+    told = [line for line in caplog.messages if line.startswith("Epoch(val) [3]  val/")]
+    assert [f"  val/loss: {found[-1]['val/loss']:.4f}" in line for line in told] == [True]
 
 
 def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> None:

@@ -76,7 +76,8 @@ def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
     """Returns metrics in the order to show them: those that count first, and none of a single class.
 
     Args:
-        names: All there are; `IoU.shoe` is of a single class where there is the mean `mIoU`.
+        names: All there are; `IoU.shoe` is of a single class where there is the mean `mIoU`, and `shoe_precision` or
+            `segm_shoe_precision` where there is `bbox_mAP` or `segm_mAP`.
         counting: Those that checkpoints are saved by; these are shown in any case.
     """
     there = dict.fromkeys(names)
@@ -87,7 +88,10 @@ def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
 def _is_of_a_class(name: str, there: Container[str]) -> bool:
     whole, dot, _ = name.partition(".")  # names of classes hold slashes, too
     before, slash, stem = whole.rpartition("/")
-    return bool(dot) and f"{before}{slash}m{stem}" in there
+    if dot and f"{before}{slash}m{stem}" in there:
+        return True
+    sets = ["", *(name[: each.end()] for each in re.finditer("/", name))] if name.endswith("_precision") else []
+    return any(f"{each}{kind}_mAP" in there for each in sets for kind in ("bbox", "segm"))
 
 
 def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> ArgumentError:

@@ -15,6 +15,7 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 _MOST_NAMED = 5
 _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d+)\.png")
 _HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
+_TABLES = ("per class, in percent:", "per class:")  # how the lines above a table of classes end
 _PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
 
@@ -266,7 +267,7 @@ def _last_table(folder: Path, series: Iterable[Series]) -> dict[str, Any] | None
     for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
         lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
         for number, line in enumerate(lines):
-            if line.endswith("per class, in percent:") and number + 1 < len(lines):
+            if line.endswith(_TABLES) and number + 1 < len(lines):
                 parsed = _parsed_table(lines[number + 1 :])
                 table, behind = (parsed, lines[number + 1 :]) if parsed else (table, behind)
     if table is None:

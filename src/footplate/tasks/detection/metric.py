@@ -145,8 +145,9 @@ class CocoMetric(BaseMetric[Picture]):
         if self.classwise and kind != "proposal":
             before = "" if kind == "bbox" else f"{kind}_"
             by_class = dict(zip(self._classes, values_by_category(curves), strict=True))
-            width = max(map(len, by_class))
-            lines = (f"{name.ljust(width)}  {value:.3f}" for name, value in by_class.items())
+            width = max(map(len, ["class", *by_class]))
+            lines = [f"{'class'.ljust(width)}  {before}AP"]
+            lines += [f"{name.ljust(width)}  {value:.3f}" for name, value in by_class.items()]
             _logger.info("%s, average precision per class:\n%s", kind, "\n".join(lines))
             values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
         return values
