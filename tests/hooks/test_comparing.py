@@ -1,9 +1,10 @@
 import math
+from typing import Any
 
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.hooks.comparing import as_shown, checked_rule, is_better, missing_metric, rule_of
+from footplate.hooks.comparing import as_shown, checked_rule, is_better, missing_metric, rule_of, saved_rules
 
 
 @pytest.mark.parametrize(
@@ -56,7 +57,6 @@ def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
 def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
     assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # of IoU there is no mean
-    assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
     boxes = [
         "coco/bbox_mAP",
         "coco/T-shirt/top_precision",
@@ -66,7 +66,29 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     ]
     assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # of `night` there is no mean
     assert as_shown(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
+    assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
         "Precision.trouser",
         "mPrecision",
         "aAcc",
     ]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "rules"),
+    [
+        ({"default_hooks": {"checkpoint": {"save_best": "share", "rule": "less"}}}, {"share": "less"}),
+        (
+            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": ["less", "greater"]}}},
+            {"a": "less", "b": "greater"},
+        ),
+        (
+            {"default_hooks": {"checkpoint": {"save_best": ["a", "b"], "rule": "less"}}},
+            {"a": "less", "b": "less"},
+        ),
+        ({"evaluation": {"save_best": "share", "rule": "less"}}, {"share": "less"}),
+        ({"default_hooks": {"checkpoint": {"save_best": "mIoU"}}}, {}),
+        ({}, {}),
+    ],
+)
+def test_the_rules_that_a_config_states(cfg: dict[str, Any], rules: dict[str, str]) -> None:
+    assert saved_rules(cfg) == rules

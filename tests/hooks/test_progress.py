@@ -96,6 +96,15 @@ def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
     assert "best  mIoU 53.5 at 12  aAcc 70 at 4" in lines_of(shown[0])
 
 
+def test_the_rule_of_the_checkpoints_says_which_value_is_best(tmp_path: Path) -> None:
+    told = {"type": "Told", "values": {"share": [0.2, 0.4, 0.3]}}
+    checkpoint = {"type": "CheckpointHook", "save_best": "share", "rule": "less"}
+    hooks: dict[str, Any] = {"default_hooks": {"logger": None, "checkpoint": checkpoint}}
+    with terminal() as shown:
+        Runner(**settings(tmp_path, val_evaluator=told, custom_hooks=[ProgressHook()], **hooks)).train()
+    assert "best  share 0.2 at 4, now 0.3" in lines_of(shown[0])
+
+
 def test_a_metric_that_was_no_number_at_first_has_a_best(tmp_path: Path) -> None:
     told = {"type": "Told", "values": {"mIoU": [math.nan, 52.0, 51.0]}}
     with terminal() as shown:

@@ -78,6 +78,17 @@ def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
     assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
 
 
+def test_the_rule_that_the_config_states_says_which_value_is_best(tmp_path: Path) -> None:
+    lines = [{"share": value, "step": at} for at, value in ((10, 0.2), (20, 0.4), (30, 0.3))]
+    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.py").write_text("default_hooks = dict(checkpoint=dict(save_best='share', rule='less'))")
+    assert summarize(read_run(tmp_path))["best"] == {"share": {"value": 0.2, "iteration": 10, "small": True}}
+
+
+def test_a_small_checkpoint_is_not_nothing(run: Run) -> None:
+    assert "  checkpoint  iter_30.pth, 4 B\n" in explain_runs([run])
+
+
 def test_curves_are_rows_of_a_table(run: Run) -> None:
     rows = curves_as_csv([run], ["mIoU"]).splitlines()
     assert rows[0] == "run,mode,name,iteration,value"

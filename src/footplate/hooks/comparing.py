@@ -72,6 +72,15 @@ def saved_best(cfg: Mapping[str, Any]) -> list[str]:
     return [best] if isinstance(best, str) else list(best)
 
 
+def saved_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
+    """Returns the rules that a config states for the metrics it saves its best checkpoints by."""
+    hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
+    stated = hook.get("rule") or (cfg.get("evaluation") or {}).get("rule") or []
+    best, rules = saved_best(cfg), [stated] if isinstance(stated, str) else list(stated)
+    rules = rules * len(best) if len(rules) == 1 else rules
+    return {name: checked_rule(rule) for name, rule in zip(best, rules, strict=False)}
+
+
 def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
     """Returns metrics in the order to show them: those that count first, and none of a single class.
 

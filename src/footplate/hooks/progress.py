@@ -110,7 +110,7 @@ class ProgressHook(Hook):
             return
         self._validating = None
         self._clock.validated()
-        self._take_metrics(metrics or {}, runner.iter)
+        self._take_metrics(metrics or {}, runner.iter, _rules(runner))
         self._draw(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
@@ -160,12 +160,12 @@ class ProgressHook(Hook):
             for name in sorted(values, key=lambda name: name != "loss"):
                 self._losses.setdefault(name, Sparkline()).add(values[name])
 
-    def _take_metrics(self, metrics: Mapping[str, Any], at: int) -> None:
+    def _take_metrics(self, metrics: Mapping[str, Any], at: int, rules: Mapping[str, str | None]) -> None:
         for name, value in metrics.items():
             if not isinstance(value, Real) or isinstance(value, bool):
                 continue
             try:
-                rule = rule_of(name)
+                rule = rules.get(name) or rule_of(name)
             except ArgumentError:
                 continue  # whether it should be great or small is not known: a time, say
             latest, before = float(value), self._metrics.get(name)
@@ -219,7 +219,13 @@ def _validation_batches(runner: "Runner") -> int | None:
 
 def _counting(runner: "Runner") -> list[str]:
     """The metrics that checkpoints are saved by."""
-    return [name for hook in runner.hooks if isinstance(hook, CheckpointHook) for name in hook.save_best]
+    return [*_rules(runner)]
+
+
+def _rules(runner: "Runner") -> dict[str, str | None]:
+    """Returns the metrics that best checkpoints are saved by, each with the rule that is stated or follows for it."""
+    hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
+    return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}
 
 
 def _waiting(runner: "Runner") -> float | None:

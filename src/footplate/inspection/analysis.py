@@ -3,14 +3,15 @@
 import csv
 import io
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from PIL import Image
 
+from footplate.checkpoint import readable_size
 from footplate.config import Config
 from footplate.errors import ArgumentError, FootplateError, nearest
-from footplate.hooks.comparing import as_shown, rule_of, saved_best
+from footplate.hooks.comparing import Rule, as_shown, rule_of, saved_best, saved_rules
 from footplate.inspection.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot
 
@@ -30,13 +31,14 @@ def summarize(run: Run) -> dict[str, Any]:
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     validated = {series.name: series for series in run.series if series.mode != "train"}
     memory = run.find("memory", "train")
+    counting, rules = _counting(run)
     return {
         "iterations": int(max(series.points[-1][0] for series in run.series)),
         "time": _times(run),
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
-        "best": {name: _best(validated[name]) for name in as_shown(validated, _counting(run))},
+        "best": {name: _best(validated[name], rules) for name in as_shown(validated, counting)},
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
 
@@ -121,16 +123,18 @@ def _times(run: Run) -> dict[str, float] | None:
     }
 
 
-def _counting(run: Run) -> list[str]:
+def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics that the run saves its best checkpoints by, and the rules that it states for them."""
     config = config_of(run)
     try:
-        return saved_best(config._cfg_dict) if config is not None else []
-    except (AttributeError, TypeError):  # a config of another engine
-        return []
+        return (saved_best(config._cfg_dict), saved_rules(config._cfg_dict)) if config is not None else ([], {})
+    except (AttributeError, TypeError, ArgumentError):  # a config of another engine
+        return [], {}
 
 
-def _best(series: Series) -> dict[str, Any]:
-    choose = min if is_small_best(series.name) else max
+def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    is_small = rules[series.name] == "less" if series.name in rules else is_small_best(series.name)
+    choose = min if is_small else max
     at, value = choose(series.points, key=_value_of)
     return {"value": value, "iteration": at, "small": choose is min}
 
@@ -165,7 +169,7 @@ def _text(run: Run, found: dict[str, Any]) -> str:
         values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
         lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
     for name, size in found["checkpoints"].items():
-        lines.append(f"  checkpoint  {name}, {size / 1e6:.1f} MB")
+        lines.append(f"  checkpoint  {name}, {readable_size(size)}")
     return "\n".join(lines) + "\n"
 
 

@@ -58,6 +58,14 @@ def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any)
     assert [each.score for each in found] == sorted(each.values["optimizer.lr"] for each in found)
 
 
+@pytest.mark.parametrize(("rule", "reverse"), [("less", False), ("greater", True)])
+def test_the_rule_of_the_config_says_what_is_best(tmp_path: Path, answer: Any, rule: str, reverse: bool) -> None:
+    best = {"default_hooks": {"checkpoint": {"save_best": "share", "rule": rule}}}
+    answer(lambda config: ([config["optimizer"]["lr"]], ("done", "")))
+    found = study.sweep(Config({"optimizer": {"lr": 0.1}, **best}), [LR], settings(tmp_path, metric="share"))
+    assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=reverse)
+
+
 def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
     found = study.sweep(cfg, [parse_parameter("width=4..5")], settings(tmp_path, trials=6))

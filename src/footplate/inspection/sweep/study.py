@@ -14,7 +14,7 @@ from footplate.config import Config, apply_overrides
 from footplate.config.python_form import write_value
 from footplate.engine.lock import locked
 from footplate.errors import ArgumentError, DataError, MissingExtraError
-from footplate.hooks.comparing import rule_of, saved_best
+from footplate.hooks.comparing import rule_of, saved_best, saved_rules
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
@@ -135,7 +135,8 @@ def sweep(
     for parameter in parameters:  # before anything is made
         example = parameter.choices[0] if parameter.choices else parameter.low
         _with_values(cfg, {parameter.key: example})
-    direction: Literal["maximize", "minimize"] = "maximize" if rule_of(settings.metric) == "greater" else "minimize"
+    rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric)
+    direction: Literal["maximize", "minimize"] = "maximize" if rule == "greater" else "minimize"
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
