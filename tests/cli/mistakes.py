@@ -121,3 +121,116 @@ VALUES = [
         "train_dataloader.batch_size",
     ),
 ]
+_LINEAR = 'dict(type="LinearLR", start_factor=0.5, end=4, by_epoch=False)'
+_LR = "        lr=0.1"
+_OPTIM = "optim_wrapper = dict("
+_SEED = "randomness = dict(seed=3)"
+_TRAIN_DATA = 'dataset=dict(type="Points", size=16)'
+KINDS = [
+    Mistake(_LR, "        lr=None", '"lr" must be a number', "optim_wrapper.optimizer.lr"),
+    Mistake(_LR, "        lr=-0.1", '"lr" must be at least 0', "optim_wrapper.optimizer.lr"),
+    Mistake('type="SGD"', 'type="AdamW", betas=(0.9,)', "optimizer 'AdamW'", "optim_wrapper.optimizer.betas"),
+    Mistake('type="SGD"', 'type="Adam", betas=0.9', '"betas" is a list of numbers', "optim_wrapper.optimizer.betas"),
+    Mistake(
+        '    optimizer=dict(\n        type="SGD",\n        lr=0.1,\n    ),',
+        "    optimizer=None,",
+        "an optimizer is built from a dict with the key 'type'",
+        "optim_wrapper.optimizer",
+    ),
+    Mistake(
+        _LINEAR,
+        'dict(type="MultiStepLR", milestones="4", by_epoch=False)',
+        '"milestones" is a list of numbers',
+        "param_scheduler[0].milestones",
+    ),
+    Mistake(
+        _LINEAR,
+        'dict(type="PolyLR", power="1", by_epoch=False)',
+        '"power" must be a number',
+        "param_scheduler[0].power",
+    ),
+    Mistake("end=4", "end=[4]", '"end" must be a number', "param_scheduler[0].end"),
+    Mistake("end=4", 'begin="0", end=4', '"begin" must be a number', "param_scheduler[0].begin"),
+    Mistake(
+        'dict(type="DefaultSampler", shuffle=True)',
+        '"DefaultSampler"',
+        "a sampler is built from a dict",
+        "train_dataloader.sampler",
+    ),
+    Mistake(_TRAIN_DATA, 'dataset="Points"', "a data set is built from a dict", "train_dataloader.dataset"),
+    Mistake(
+        _TRAIN_DATA,
+        'dataset=[dict(type="Points", size=16)]',
+        "a data set is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+        "train_dataloader.dataset",
+    ),
+    Mistake(
+        'collate_fn=dict(type="default_collate")',
+        'collate_fn="default_colate"',
+        "unknown function 'default_colate'",
+        "train_dataloader.collate_fn",
+        "default_collate",
+    ),
+]
+RECORDS = [
+    Mistake(
+        _SEED,
+        'visualizer = dict(type="SegLocalVisualiser")',
+        "unknown visualizer",
+        "visualizer.type",
+        "SegLocalVisualizer",
+    ),
+    Mistake(
+        _SEED,
+        'visualizer = dict(vis_backends=[dict(type="LocalVisBckend")])',
+        "unknown visualizer backend 'LocalVisBckend'",
+        "visualizer.vis_backends[0].type",
+        "LocalVisBackend",
+    ),
+    Mistake(
+        _SEED,
+        'visualizer = dict(vis_backends=[dict(type="LocalVisBackend", img_save_dirr="x")])',
+        "takes no argument 'img_save_dirr'",
+        "visualizer.vis_backends[0].img_save_dirr",
+        "img_save_dir",
+    ),
+    Mistake(
+        _SEED,
+        'visualizer = dict(vis_backends=dict(type="LocalVisBackend"))',
+        "vis_backends is a list of writers",
+        "visualizer.vis_backends",
+    ),
+    Mistake(
+        _SEED,
+        'visualizer = dict(vis_backends=["LocalVisBackend"])',
+        "a writer is a BaseVisBackend or the dict of one",
+        "visualizer.vis_backends[0]",
+    ),
+    Mistake(
+        _SEED,
+        'visualizer = dict(vis_backends=[dict(type="LocalVisBackend"), dict(type="LocalVisBackend")])',
+        "two writers are called 'LocalVisBackend'",
+        "visualizer.vis_backends[1]",
+    ),
+    Mistake(_SEED, 'launcher = "pytorh"', "unknown launcher 'pytorh'", "launcher", "pytorch"),
+    Mistake(
+        _SEED,
+        'data_preprocessor = dict(type="ImgDataPreprocesor")',
+        "unknown model 'ImgDataPreprocesor'",
+        "data_preprocessor.type",
+        "ImgDataPreprocessor",
+    ),
+    Mistake(
+        "dropout=0.1",
+        'data_preprocessor=dict(type="ImgDataPreprocesor")',
+        "unknown model 'ImgDataPreprocesor'",
+        "model.data_preprocessor.type",
+        "ImgDataPreprocessor",
+    ),
+    Mistake(
+        'type="Witness"',
+        'type="no_such.module.Witness"',
+        "unknown hook 'no_such.module.Witness'",
+        "custom_hooks[0].type",
+    ),
+]

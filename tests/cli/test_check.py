@@ -1,4 +1,4 @@
-"""`footplate check`: what a run will do, and forty configs that are broken in one way each."""
+"""`footplate check`: what a run will do, and sixty configs that are broken in one way each."""
 
 import argparse
 import logging
@@ -10,7 +10,7 @@ import pytest
 from footplate.cli import check as command
 from footplate.config import Config
 from footplate.errors import ArgumentError
-from tests.cli.mistakes import ARGUMENTS, TYPES, VALUES, Mistake
+from tests.cli.mistakes import ARGUMENTS, KINDS, RECORDS, TYPES, VALUES, Mistake
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
@@ -36,6 +36,12 @@ DATA = [
     ),
     Mistake(
         '"default_collate"', '"default_colate"', "default_colate", "train_dataloader.collate_fn.type", "default_collate"
+    ),
+    Mistake(
+        "    batch_size=4,",
+        "    batch_size=64, drop_last=True,",
+        "16 samples make no batch of 64, and drop_last keeps no smaller one",
+        "train_dataloader.drop_last",
     ),
     Mistake("size=8)", "size=0)", "the data set 'Points' is empty", "val_dataloader.dataset"),
 ]
@@ -69,11 +75,14 @@ LENGTHS = [
 MODELS = [
     Mistake("dropout=0.1", "dropout=1.5", "dropout probability has to be between 0 and 1", "model"),
 ]
-ALL = [*TYPES, *ARGUMENTS, *VALUES, *DATA, *KEYS, *LENGTHS, *MODELS]
+ALL = [*TYPES, *ARGUMENTS, *VALUES, *KINDS, *RECORDS, *DATA, *KEYS, *LENGTHS, *MODELS]
+
+_STOPPING = 'dict(type="EarlyStoppingHook", monitor="acuracy", rule="greater")'
+_MULTIPLIED = "optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(layers=dict(lr_mul=0.1))),"
 
 
-def test_there_are_forty() -> None:
-    assert len(ALL) + 3 >= 40  # three more below, each with a test of its own
+def test_there_are_sixty() -> None:
+    assert len(ALL) + 3 >= 60  # three more below, each with a test of its own
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda each: each.instead.strip().split("\n")[0])
@@ -180,6 +189,19 @@ def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
     tiny.write_text(TINY.replace("end=4,", "end=20,"))
     _, text, _ = footplate("check", "tiny.py", "--no-run")
     assert "note        LinearLR ends at iteration 20, training at 8" in text
+
+
+@pytest.mark.parametrize(
+    ("line", "instead", "told"),
+    [
+        ("val_interval=4", "val_interval=4, val_begin=9", "no validation: the first would come after the end"),
+        ('dict(type="Witness")', _STOPPING, "early stopping waits for 'acuracy', which no metric gives"),
+        ("optim_wrapper = dict(", _MULTIPLIED, 'the custom key "layers" of paramwise_cfg has an entry "lr_mul"'),
+    ],
+)
+def test_what_has_no_effect_is_told(tiny: Path, footplate: Command, line: str, instead: str, told: str) -> None:
+    tiny.write_text(TINY.replace(line, instead))
+    assert told in footplate("check", "tiny.py")[1]
 
 
 def test_a_validation_too_small_for_pictures_is_named(tiny: Path, footplate: Command) -> None:

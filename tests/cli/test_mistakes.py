@@ -5,13 +5,17 @@ from typing import Any
 import pytest
 
 import footplate as package
-from tests.cli.mistakes import ARGUMENTS, TYPES, VALUES, Mistake
+from tests.cli.mistakes import ARGUMENTS, KINDS, RECORDS, TYPES, VALUES, Mistake
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.parametrize("mistake", [*TYPES, *ARGUMENTS, *VALUES], ids=lambda each: each.instead.strip().split("\n")[0])
+@pytest.mark.parametrize(
+    "mistake",
+    [*TYPES, *ARGUMENTS, *VALUES, *KINDS, *RECORDS],
+    ids=lambda each: each.instead.strip().split("\n")[0],
+)
 def test_a_mistake_in_a_config(tiny: Path, footplate: Command, mistake: Mistake) -> None:
     assert TINY.count(mistake.line) >= 1
     tiny.write_text(TINY.replace(mistake.line, mistake.instead, 1))
@@ -85,7 +89,12 @@ def test_bases_that_go_round_in_a_circle(tiny: Path, footplate: Command) -> None
 
 @pytest.mark.parametrize(
     ("text", "says", "line"),
-    [("model = dict(\n", "", 1), ("a = 1\nb = a +\n", "", 2), ("a = 1\nb = nothing\n", "nothing", 2)],
+    [
+        ("model = dict(\n", "", 1),
+        ("a = 1\nb = a +\n", "", 2),
+        ("a = 1\nb = nothing\n", "nothing", 2),
+        ("a = 1\nb = '\0'\n", "null bytes", 2),
+    ],
 )
 def test_a_config_that_is_no_python(tiny: Path, footplate: Command, text: str, says: str, line: int) -> None:
     tiny.write_text(text)
@@ -93,6 +102,26 @@ def test_a_config_that_is_no_python(tiny: Path, footplate: Command, text: str, s
     assert (code, len(errors.splitlines()) <= 5, "Traceback" in errors) == (2, True, False)
     assert says in errors
     assert f"tiny.py:{line}" in errors
+
+
+def test_a_config_that_lacks_everything_is_named(tiny: Path, footplate: Command) -> None:
+    tiny.write_text("# nothing\n")
+    code, _, errors = footplate("train", "tiny.py", "--work-dir", "work")
+    assert (code, errors) == (2, "error: the config has no 'model'\n  at tiny.py, key model\n")
+
+
+def test_a_dict_over_a_name_of_the_base_is_told_with_its_whole_key(tiny: Path, footplate: Command) -> None:
+    (tiny.parent / "child.py").write_text("_base_ = ['./tiny.py']\nmodel = dict(type=dict(a=1))\n")
+    _, _, errors = footplate("train", "child.py", "--work-dir", "work")
+    assert "  at child.py:2, key model.type\n" in errors
+
+
+def test_a_flag_in_words_of_the_first_generation_is_told(tmp_path: Path, footplate: Command) -> None:
+    text = "model = dict(type='ToyModel')\noptimizer = dict(type='SGD', lr=0.1)\ntotal_epochs = 2\n"
+    (tmp_path / "old.py").write_text(text + "lr_config = dict(policy='poly', by_epoch='no')\n")
+    _, _, errors = footplate("train", tmp_path / "old.py", "--work-dir", tmp_path / "work")
+    assert errors.startswith("error: by_epoch is True or False\n")
+    assert "old.py:4, key lr_config.by_epoch\n  found: 'no'\n" in errors
 
 
 def test_a_line_in_a_base_is_named_there(tiny: Path, footplate: Command) -> None:

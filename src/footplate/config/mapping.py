@@ -8,7 +8,7 @@ from typing import Any
 from footplate.config.lazy import LazyObject
 from footplate.config.origins import KeyOrigin, Place, Replaced, place_of
 from footplate.config.traced import TracedDict
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, nearest, origin_of
+from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, at_key, nearest, origin_of
 
 _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 
@@ -169,7 +169,8 @@ def _merged(key: Any, base: ConfigDict, value: Any, origin: Origin | None) -> An
         return value
     if isinstance(held, ConfigDict):
         # The config may have put the same dict elsewhere in its base, where it is to stay as it is.
-        return merge_into(held.copy(), value)
+        with at_key(str(key)):
+            return merge_into(held.copy(), value)
     raise ConfigError(
         f"a dict cannot be merged into the {type(held).__name__} of the base",
         origin=origin,

@@ -74,14 +74,21 @@ def _parse(path: str, text: str, pure: bool | None) -> Script:
             tracer.mark(tree)
             code = compile(tree, path, "exec", dont_inherit=True)
     except SyntaxError as error:
+        if "\0" in text and (error.lineno or 0) < 1:
+            raise ConfigSyntaxError("a config holds no null bytes", origin=Place(path, _line_of_null(text))) from error
         raise syntax_error(error, path) from error
     except ValueError as error:
         if isinstance(error, ConfigError):
             raise
-        raise ConfigSyntaxError(f"cannot be parsed: {error}", origin=Place(path, 1)) from error
+        place = _line_of_null(text) if "\0" in text else 1
+        raise ConfigSyntaxError(f"cannot be parsed: {error}", origin=Place(path, place)) from error
     except (RecursionError, MemoryError) as error:
         raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, 1)) from error
     return Script(code, tracer.sites, bases, pure, references, frozenset(tracer.reads))
+
+
+def _line_of_null(text: str) -> int:
+    return text.count("\n", 0, text.index("\0")) + 1
 
 
 def syntax_error(error: SyntaxError, path: str) -> ConfigSyntaxError:

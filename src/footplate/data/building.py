@@ -77,6 +77,7 @@ def check_dataloader(cfg: Any) -> None:
         _check_numbers(cfg)
         with at_key("dataset"):
             check_dataset(cfg["dataset"])
+        _check_parts(cfg)
         if isinstance(cfg.get("sampler"), Mapping):
             with at_key("sampler"):
                 DATA_SAMPLERS.check(cfg["sampler"], dataset=None, seed=0)
@@ -90,6 +91,7 @@ def check_dataset(cfg: Any) -> None:
         FootplateError: A name or an argument is not known.
     """
     if not isinstance(cfg, Mapping):
+        _check_samples(cfg)
         return
     DATASETS.check(cfg)
     several: Any = cfg.get("datasets") if isinstance(cfg.get("datasets"), Sequence) else []
@@ -115,6 +117,23 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
             )
     if cfg.get("dataset") is None:
         raise BuildError("a data loader needs a 'dataset'", origin=origin_of(cfg), key="dataset")
+
+
+def _check_parts(cfg: Mapping[str, Any]) -> None:
+    """Refuses a name where a dict is due: its letters would be taken for samples, or for their numbers."""
+    for key, noun in (("dataset", "data set"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
+        if isinstance(cfg.get(key), str):
+            raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
+
+
+def _check_samples(dataset: Any) -> None:
+    """Refuses a list of data sets' sections, which would be taken for a list of samples."""
+    several = dataset if isinstance(dataset, (list, tuple)) else ()
+    if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
+        raise ArgumentError(
+            "a data set is one dict; several are joined by dict(type='ConcatDataset', datasets=[...])",
+            found=[dict(each) for each in several],
+        )
 
 
 def _check_batches(loader: Any) -> None:
@@ -188,7 +207,8 @@ def _build_samplers(settings: dict[str, Any], cfg: Mapping[str, Any], dataset: A
 def _build_function(cfg: Any, default: str) -> Callable[..., Any]:
     """The function or callable object that `collate_fn` stands for; further keys become arguments."""
     if cfg is None or isinstance(cfg, str):
-        return FUNCTIONS.get(cfg or default)
+        with at_key("collate_fn"):
+            return FUNCTIONS.get(cfg or default)
     if isinstance(cfg, Mapping):
         with at_key("collate_fn"):
             return _bound(cfg)

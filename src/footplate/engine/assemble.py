@@ -13,7 +13,7 @@ from footplate.engine.hook_list import HookList
 from footplate.engine.scaling import scale_learning_rates
 from footplate.engine.speed import made_fast
 from footplate.engine.uneven import UnevenStepHook
-from footplate.errors import ArgumentError, BuildError, at_key, check_flag, nearest, with_origins
+from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_flag, nearest, with_origins
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
@@ -231,11 +231,20 @@ def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainL
         settings["type"] = "EpochBasedTrainLoop" if counts_epochs(cfg) else "IterBasedTrainLoop"
     with at_key("train_dataloader"):
         loader = build_dataloader(dataloader, seed=runner.seed)
+        _refuse_dropping_all(loader)
     with at_key("train_cfg"):
         loop: BaseTrainLoop = LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader)
     if getattr(loader, "uneven", False):
         runner.register_hook(UnevenStepHook())
     return loop
+
+
+def _refuse_dropping_all(loader: Any) -> None:
+    if getattr(loader, "endless", False) or not getattr(loader, "drop_last", False):
+        return
+    if length_of(loader) == 0 and length_of(loader.dataset):
+        few = f"{length_of(loader.dataset)} samples make no batch of {loader.batch_size}"
+        raise DataError(f"{few}, and drop_last keeps no smaller one", key="drop_last")
 
 
 def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, Any]) -> Any:

@@ -1,6 +1,7 @@
 """What is wrong with the sections of a run, found before data and weights are touched."""
 
 import logging
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -9,13 +10,34 @@ from torch import nn
 
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
+from footplate.distributed import LAUNCHERS
 from footplate.engine import assemble
 from footplate.engine.generations import in_second_generation
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
 from footplate.engine.validation_points import validation_points
-from footplate.errors import LONGEST_RUN, ArgumentError, FootplateError, at_key, check_count, located
+from footplate.errors import (
+    LONGEST_RUN,
+    ArgumentError,
+    BuildError,
+    FootplateError,
+    Origin,
+    at_key,
+    check_count,
+    located,
+    nearest,
+)
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.registry import LOOPS, METRICS, MODELS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, set_default_scope
+from footplate.records import BaseVisBackend
+from footplate.registry import (
+    LOOPS,
+    METRICS,
+    MODELS,
+    OPTIM_WRAPPER_CONSTRUCTORS,
+    OPTIMIZER_BUILDERS,
+    VISBACKENDS,
+    VISUALIZERS,
+    set_default_scope,
+)
 
 _EPOCH_LENGTH = 1000  # where it matters to no check
 _VALIDATION_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
@@ -37,7 +59,7 @@ def check_config(cfg: Config) -> Config:
     cfg = in_second_generation(cfg)
     sections = {key: cfg.get(key) for key in RUNNER_KEYS}
     set_default_scope(cfg.get("default_scope"))
-    with located(cfg):
+    with _in_its_file(cfg), located(cfg):
         for key in ("model", "work_dir"):
             if sections[key] is None:
                 raise ArgumentError(f"the config has no '{key}'", key=key)
@@ -49,10 +71,23 @@ def check_config(cfg: Config) -> Config:
     return cfg
 
 
+@contextmanager
+def _in_its_file(cfg: Config) -> Iterator[None]:
+    """Lets an error about what the config lacks, which has no line, name the file."""
+    try:
+        yield
+    except FootplateError as error:
+        if error.origin is None and cfg.filename:
+            error.origin = Origin(os.path.relpath(cfg.filename), 0)
+        raise
+
+
 def _check_sections(sections: Mapping[str, Any]) -> None:
     with at_key("model"):
         preprocessor = {} if sections["data_preprocessor"] is None else {"data_preprocessor": None}
         MODELS.check(sections["model"], **preprocessor)
+        with at_key("data_preprocessor"):
+            MODELS.check(sections["model"].get("data_preprocessor") if isinstance(sections["model"], Mapping) else None)
     for mode in ("train", "val", "test"):
         for key, loader in _each(f"{mode}_dataloader", sections[f"{mode}_dataloader"], "dataset"):
             with at_key(key):
@@ -65,6 +100,13 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
             _check_evaluation_loop(sections[f"{mode}_cfg"], mode)
     with at_key("train_cfg"):
         epochs, iters = _check_train_loop(sections["train_cfg"])
+    with at_key("data_preprocessor"):
+        MODELS.check(sections["data_preprocessor"])
+    with at_key("visualizer"):
+        _check_visualizer(sections["visualizer"])
+    if sections["launcher"] not in (None, *LAUNCHERS):
+        near = nearest(sections["launcher"], LAUNCHERS)
+        raise ArgumentError(f"unknown launcher '{sections['launcher']}'", key="launcher", suggestion=near)
     _check_optimization(sections["optim_wrapper"], sections["param_scheduler"], epochs, iters)
 
 
@@ -84,6 +126,27 @@ def _check_evaluator(cfg: Any) -> None:
         for place, metric in enumerate(cfg):
             with at_key(f"[{place}]"):
                 METRICS.check(metric)
+
+
+def _check_visualizer(cfg: Any) -> None:
+    """Looks at the visualizer and its writers, which a trial leaves out: some of them begin a run on a server."""
+    if not isinstance(cfg, Mapping):
+        return
+    VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
+    writers = cfg.get("vis_backends")
+    if writers is not None and not isinstance(writers, (list, tuple)):
+        raise ArgumentError("vis_backends is a list of writers", key="vis_backends", found=writers)
+    names: set[Any] = set()
+    for place, writer in enumerate(writers or ()):
+        with at_key(f"vis_backends[{place}]"):
+            if not isinstance(writer, (Mapping, BaseVisBackend)):
+                raise BuildError("a writer is a BaseVisBackend or the dict of one", found=writer)
+            own = {key: writer[key] for key in writer if key != "name"} if isinstance(writer, Mapping) else writer
+            VISBACKENDS.check(own, save_dir=None)
+            name = (writer.get("name") or writer["type"]) if isinstance(writer, Mapping) else type(writer).__name__
+            if name in names:
+                raise ArgumentError(f"two writers are called '{name}'", notes=["tell them apart by name='...'"])
+            names.add(name)
 
 
 def _check_evaluation_loop(cfg: Any, mode: str) -> None:

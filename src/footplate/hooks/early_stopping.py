@@ -1,16 +1,19 @@
 """Ends training when a metric does not get better any more."""
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, nearest
 from footplate.hooks.comparing import checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.hooks")
 
 
 @HOOKS.register_module()
@@ -74,13 +77,18 @@ class EarlyStoppingHook(Hook):
             runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Refuses a metric that is not among those a validation gives.
+        """Names a metric that is not among those a validation gives, for which it would wait in vain.
 
         Raises:
             ArgumentError: It is not, and `strict` is set.
         """
-        if self.strict and self.monitor not in metrics:
+        if self.monitor in metrics:
+            return
+        if self.strict:
             raise missing_metric("monitor", self.monitor, metrics, "EarlyStoppingHook.monitor")
+        near = nearest(self.monitor, metrics)
+        hint = f"; did you mean '{near}'?" if near else f"; metrics: {', '.join(metrics)}"
+        _logger.warning("early stopping waits for '%s', which no metric gives%s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns the best value and how many validations were no better."""

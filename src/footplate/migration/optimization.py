@@ -193,7 +193,10 @@ def _stepping(cfg: Mapping[str, Any], notes: list[str]) -> Section:
         section["accumulative_counts"] = counts
     for key in _WITHOUT_MEANING:
         hook.pop(key, None)
-    notes += [f"optimizer_config.{key}={value!r} has no counterpart and was left out" for key, value in hook.items()]
+    for key, value in hook.items():
+        near = nearest(key, ("grad_clip", "cumulative_iters", "update_interval", "loss_scale", *_WITHOUT_MEANING))
+        hint = f"; did you mean '{near}'?" if near else ""
+        notes.append(f"optimizer_config.{key}={value!r} has no counterpart and was left out{hint}")
     others = {key: value for key, value in (precision or {}).items() if key not in ("loss_scale", *_WITHOUT_MEANING)}
     notes += [f"fp16.{key}={value!r} has no counterpart and was left out" for key, value in others.items()]
     return section

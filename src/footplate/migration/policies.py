@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from footplate.errors import ConfigError, nearest, origin_of
+from footplate.errors import ConfigError, at_key, check_flag, located, nearest, origin_of
 
 Entry = dict[str, Any]
 
@@ -81,7 +81,9 @@ def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list
     if field == "momentum" and policy == "step":
         settings.setdefault("gamma", 0.5)
     # A run by iterations sets this for learning rates alone.
-    by_epoch = settings.pop("by_epoch", length.by_epoch or field == "momentum") and policy not in _BY_ITERATION
+    with at_key(f"{field}_config"), located(cfg):
+        counted = check_flag("by_epoch", settings.pop("by_epoch", length.by_epoch or field == "momentum"))
+    by_epoch = counted and policy not in _BY_ITERATION
     if by_epoch and not length.by_epoch:
         return []  # such a policy waits for epochs that a run by iterations never begins
     warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}

@@ -144,8 +144,7 @@ class Registry:
             raise BuildError(f"the name of a {self.noun} must be a string", found=name)
         found = self._find(name) or self._find_in_default_package(name) or self._import_path(name)
         if found is None:
-            near = nearest(name.rpartition(".")[2], self._all_names())
-            raise UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=() if near else [_OWN])
+            raise self._unknown(name)
         return found
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
@@ -307,6 +306,13 @@ class Registry:
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
             raise self._unfit(entry)
+
+    def _unknown(self, name: str) -> UnknownNameError:
+        module, _, last = name.rpartition(".")
+        if "." in module and not _exists(module):  # a path, where "scope.Name" has one dot
+            return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
+        near = nearest(last, self._all_names())
+        return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=() if near else [_OWN])
 
     def _untyped(self, cfg: Any) -> BuildError:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))

@@ -51,7 +51,7 @@ def test_an_optimizer_of_the_extra_steps() -> None:
         ({"type": "SGD", "lr": 0.1, "weight_decay": float("inf")}, ArgumentError, "weight_decay", None),
         ({"type": "SGD", "lr": 0.1, "weight_decay": [1]}, ArgumentError, "weight_decay", None),
         ({"type": "SGD", "lr": 0.1, "momentun": 0.9}, BuildError, "momentun", "momentum"),
-        ({"type": "SGD", "lr": -0.1}, ArgumentError, "", None),
+        ({"type": "SGD", "lr": -0.1}, ArgumentError, "lr", None),
         ({"lr": 0.1}, BuildError, "", None),
         ("SGD", BuildError, "", None),
         ({"type": "torch.nn.Linear"}, BuildError, "type", None),

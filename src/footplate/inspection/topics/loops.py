@@ -132,6 +132,8 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
             yield f"{schedule['type']} ends at {unit} {schedule['end']}, training at {train['length']}"
     if train and 0 < ends.get(train["unit"], 0) < train["length"]:
         yield f"schedules end at {train['unit']} {ends[train['unit']]}, training goes on to {train['length']}"
+    if train and data["val"] and data["val"].get("after") == []:
+        yield f"no validation: the first would come after the end of training at {train['unit']} {train['length']}"
     checkpoint = data["checkpoint"]
     if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
         yield f"a checkpoint every {checkpoint['interval']} {checkpoint['unit']}s: the run is shorter, its end is saved"

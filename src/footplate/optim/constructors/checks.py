@@ -13,6 +13,7 @@ _logger = logging.getLogger("footplate.optim")
 
 DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
 LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
+_MULTIPLIERS = ("lr_mult", "decay_mult")
 _KNOWN = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
@@ -33,7 +34,7 @@ def check_paramwise(cfg: Any) -> None:
     for key, value in custom_keys.items():
         if not isinstance(value, Mapping):
             _refuse("the settings of a custom key must be a dict", custom_keys, key, within="custom_keys.")
-        for name in ("lr_mult", "decay_mult"):
+        for name in _MULTIPLIERS:
             if not isinstance(value.get(name), (int, float, type(None))):
                 _refuse(f'"{name}" must be a number', value, name, within=f"custom_keys.{key}.")
 
@@ -48,6 +49,11 @@ def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = _KNOWN) 
     for key in cfg:
         if key not in known:
             _warn(f'paramwise_cfg has an entry "{key}" that is not known', nearest(key, known))
+    for key, settings in (cfg.get("custom_keys") or {}).items():
+        for name in settings:
+            # Any other word may be a field of the optimizer's groups.
+            if name not in _MULTIPLIERS and (near := nearest(name, _MULTIPLIERS)):
+                _warn(f'the custom key "{key}" of paramwise_cfg has an entry "{name}" that is not known', near)
 
 
 def warn_of_unmet_keys(rules: Rules, model: nn.Module) -> None:

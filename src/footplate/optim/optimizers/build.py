@@ -56,19 +56,38 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), float) and not math.isfinite(cfg[key]):
             raise ArgumentError(f'"{key}" must be finite', key=key, found=cfg[key], origin=origin_of(cfg, key))
+        if isinstance(cfg.get(key), (int, float)) and cfg[key] < 0:
+            raise ArgumentError(f'"{key}" must be at least 0', key=key, found=cfg[key], origin=origin_of(cfg, key))
+    betas = cfg.get("betas", ())
+    if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Number, Tensor)) for beta in betas):
+        raise ArgumentError('"betas" is a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas"))
     try:
         built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
     except FootplateError as error:
         error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
     except (ValueError, TypeError, LookupError) as error:  # of torch, over a value
-        raise ArgumentError(f"optimizer '{cfg['type']}': {error}".rstrip("."), origin=origin_of(cfg, "type")) from error
+        raise _refused(cfg, error) from error
     return built
+
+
+def _refused(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
+    """Returns an error that names the value which torch most likely stumbled over."""
+    unset = [key for key in _NUMBERS if key in cfg and cfg[key] is None]
+    if unset:
+        return ArgumentError(
+            f'"{unset[0]}" must be a number', key=unset[0], found=None, origin=origin_of(cfg, unset[0])
+        )
+    pairs = [key for key in cfg if isinstance(cfg[key], (list, tuple))]
+    key = pairs[0] if len(pairs) == 1 else ""
+    found = {"key": key, "found": cfg[key]} if key else {}
+    text = f"optimizer '{cfg['type']}': {error}".rstrip(".")
+    return ArgumentError(text, origin=origin_of(cfg, key or "type"), **found)
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
     """Returns what `cfg` or else its class's signature gives for `field`, None where there is no number."""
-    if field in cfg:
+    if isinstance(cfg, Mapping) and field in cfg:
         given: float | None = cfg[field]
         return given
     try:

@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from footplate.errors import BuildError, at_key
+from footplate.errors import ArgumentError, BuildError, at_key
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.lengths import warn_of_lengths
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 Schedules = list[ParamSchedule]
+
+_NUMBERS = (
+    *("begin", "end", "last_step", "gamma", "power", "eta_min", "eta_min_ratio", "T_max", "step_size"),
+    *("eta_max", "total_steps", "pct_start", "div_factor", "final_div_factor"),
+)
 
 
 def build_param_schedulers(
@@ -82,6 +87,9 @@ def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Pa
         raise BuildError("a schedule is built from a dict with the key 'type'", found=cfg)
     if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
         return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
+    for key in _NUMBERS:
+        if isinstance(cfg.get(key), bool) or not isinstance(cfg.get(key), (int, float, type(None))):
+            raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key])
     defaults: dict[str, Any] = {}
     end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
     if end is not None and end > cfg.get("begin", 0):

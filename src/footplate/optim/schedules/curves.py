@@ -63,8 +63,12 @@ def _cosine_share(step: int, half: int) -> float:
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
 
 
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
 def _check_unit_interval(name: str, value: float, *, zero: bool) -> None:
-    if not (0 <= value <= 1) or (value == 0 and not zero):
+    if not _is_number(value) or not (0 <= value <= 1) or (value == 0 and not zero):
         raise ArgumentError(f'"{name}" lies between 0 and 1', key=name, found=value)
 
 
@@ -182,6 +186,11 @@ class MultiStep(Family):
 
     milestones: Sequence[int]
     gamma: float = 0.1
+
+    def __post_init__(self) -> None:
+        marks = self.milestones
+        if isinstance(marks, str) or not isinstance(marks, Sequence) or not all(map(_is_number, marks)):
+            raise ArgumentError('"milestones" is a list of numbers', key="milestones", found=marks)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
