@@ -63,8 +63,47 @@ def test_what_is_not_there(package: Path, name: str, message: str) -> None:
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize(
+    ("name", "near"),
+    [
+        ("fp_pkg::_base_/runtme.py", "fp_pkg::_base_/runtime.py"),
+        ("fp_pkg::_base_/model/net.py", None),
+        ("footplate::fashion-sge", "footplate::fashion-seg.py"),
+    ],
+)
+def test_the_nearest_config_of_a_package_is_named(package: Path, name: str, near: str | None) -> None:
+    with pytest.raises(ConfigError, match="has no config") as caught:
+        Config.fromfile(name)
+    assert caught.value.suggestion == near
+
+
+@pytest.mark.parametrize(
+    ("base", "near"),
+    [
+        ("fashion-seg.py", "footplate::fashion-seg.py"),  # although a neighbour is called much alike
+        ("fashion-seg", "footplate::fashion-seg.py"),
+        ("../fashon-det.py", "footplate::fashion-det.py"),
+        ("fashion-sge-mine.py", "fashion-seg-mine.py"),
+        ("swin.py", None),
+    ],
+)
+def test_a_recipe_that_is_named_as_a_file_is_a_base_under_its_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str, near: str | None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fashion-seg-mine.py").write_text(f"_base_ = '{base}'\n")
+    with pytest.raises(ConfigError, match="no config file") as caught:
+        Config.fromfile(tmp_path / "fashion-seg-mine.py")
+    assert caught.value.suggestion == near
+    tried = (tmp_path.parent if base.startswith("..") else tmp_path) / Path(base).name
+    assert caught.value.notes == (f"a base begins at the folder of the config that names it; tried '{tried}'",)
+    if near is not None and near.startswith("footplate"):
+        assert Config.fromfile(near).model.type.startswith("Small")
+
+
 def test_our_own_recipes_are_bases(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=275)\n")
     cfg = Config.fromfile(tmp_path / "mine.py")
     assert cfg.train_cfg.max_iters == 275
     assert cfg.model.type == "SmallSegmentor"
+    assert Config.fromfile("footplate::fashion-seg").model == cfg.model

@@ -4,8 +4,9 @@ import importlib.util
 import os
 from typing import Any
 
-from footplate.errors import ConfigError, Origin
+from footplate.errors import ConfigError, Origin, nearest
 
+SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _FOLDERS = ((".mim", "configs"), ("configs",), ("recipes", "configs"), (os.pardir, "configs"))
 
 
@@ -31,9 +32,21 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
     for root in roots:
         for folder in _FOLDERS:
             path = os.path.normpath(os.path.join(root, *folder, file))
-            if os.path.isfile(path):
-                return path
-    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at)
+            for candidate in (path, f"{path}.py"):
+                if os.path.isfile(candidate):
+                    return candidate
+    near = near_config(package, file)
+    raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+
+
+def near_config(package: str, file: str) -> str | None:
+    """Returns `package::file` of the config that `file` most likely meant, or None; its suffix may be left out."""
+    folder, name = os.path.split(file)
+    places = [os.path.join(root, *each, folder) for root in package_folders(package) for each in _FOLDERS]
+    there = [entry for place in places if os.path.isdir(place) for entry in sorted(os.listdir(place))]
+    stems = {os.path.splitext(entry)[0]: entry for entry in there if entry.endswith(SUFFIXES)}
+    near = nearest(os.path.splitext(name)[0], stems)
+    return f"{package}::{os.path.join(folder, stems[near])}" if near else None
 
 
 def locate_module(module: str, asked_at: Origin | None = None) -> str:

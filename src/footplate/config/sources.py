@@ -5,9 +5,10 @@ import stat
 from pathlib import Path
 
 from footplate.config.origins import Place, shown_path
+from footplate.config.packages import SUFFIXES, near_config
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin, nearest
 
-SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
+_RECIPES = "footplate"  # whose configs ship
 _MOST_BYTES = 16 * 2**20
 
 
@@ -79,8 +80,11 @@ def _missing_file(path: str, asked_at: Origin | None) -> ConfigError:
     except (OSError, ValueError):
         neighbours = []
     near = nearest(name, neighbours)
+    recipe = near_config(_RECIPES, name)
+    is_meant = recipe is not None and recipe.endswith(f"::{os.path.splitext(name)[0]}.py")
     return ConfigError(
         f"no config file '{shown_path(path)}'",
         origin=asked_at,
-        suggestion=shown_path(os.path.join(folder, near)) if near else None,
+        suggestion=shown_path(os.path.join(folder, near)) if near and not is_meant else recipe,
+        notes=[f"a base begins at the folder of the config that names it; tried '{path}'"] if asked_at else (),
     )
