@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError, UnknownNameError
+from footplate.registry import MODELS
 from footplate.tasks.model import TaskModel, build_part
 
 
@@ -29,6 +30,34 @@ def test_each_mode_has_a_method() -> None:
     assert model(1, [2], mode="predict") == [1, [2]]
     with pytest.raises(ArgumentError, match="a model is asked for 'tensor', 'loss' or 'predict'"):
         model(1, mode="train")
+
+
+@pytest.mark.parametrize("mode", ["tensor", "loss", "predict"])
+def test_pictures_that_nothing_has_stacked_are_told(mode: Any) -> None:
+    pictures = [torch.zeros(3, 4, 4)] * 2
+    for inputs in (pictures, [pictures, pictures]):
+        with pytest.raises(ArgumentError, match="no data preprocessor has made one tensor of them") as raised:
+            Echo()(inputs, mode=mode)
+    assert raised.value.notes == (
+        "the model takes data_preprocessor=dict(type='ImgDataPreprocessor', mean=[...], std=[...])",
+    )
+    views = [torch.zeros(2, 3, 4, 4)] * 2
+    assert Echo()(views) == ("outputs", views)  # stacked by the loader
+    assert Echo(data_preprocessor={"type": "ImgDataPreprocessor"})(pictures) == ("outputs", pictures)
+
+
+@pytest.mark.parametrize(
+    ("model", "preprocessor"),
+    [
+        ({"type": "SmallSegmentor", "num_classes": 2}, "SegDataPreProcessor"),
+        ({"type": "SmallDetector", "num_classes": 2}, "DetDataPreprocessor"),
+    ],
+)
+def test_the_usual_preprocessor_of_a_task_is_named_and_there(model: dict[str, Any], preprocessor: str) -> None:
+    built = MODELS.build(model)
+    with pytest.raises(ArgumentError, match=f"type='{preprocessor}'"):
+        built([torch.zeros(3, 32, 32)], mode="predict")
+    assert preprocessor in MODELS
 
 
 def test_a_part_is_a_module_or_the_dict_of_one() -> None:

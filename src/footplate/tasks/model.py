@@ -2,12 +2,12 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import nn
 
 from footplate.errors import ArgumentError, at_key
-from footplate.models import BaseModel
+from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import MODELS
 
 Part = Mapping[str, Any] | nn.Module
@@ -20,6 +20,9 @@ class TaskModel(BaseModel):
         data_preprocessor: See `BaseModel`.
         init_cfg: See `BaseModel`.
     """
+
+    # Which data preprocessor makes what these models take; an error names it where there is none.
+    usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
 
     def forward(
         self,
@@ -35,8 +38,10 @@ class TaskModel(BaseModel):
             mode: "tensor": `outputs`; "loss": `loss`; "predict": `predict`.
 
         Raises:
-            ArgumentError: There is no such mode.
+            ArgumentError: There is no such mode, or no data preprocessor has made one tensor of the pictures.
         """
+        if type(self.data_preprocessor) is BaseDataPreprocessor and _is_one_by_one(inputs):
+            raise self._no_preprocessor()
         if mode == "tensor":
             return self.outputs(inputs)
         if mode == "loss":
@@ -44,6 +49,13 @@ class TaskModel(BaseModel):
         if mode == "predict":
             return self.predict(inputs, data_samples)
         raise ArgumentError("a model is asked for 'tensor', 'loss' or 'predict'", key="mode", found=mode)
+
+    def _no_preprocessor(self) -> ArgumentError:
+        return ArgumentError(
+            "the pictures of a batch are a list: no data preprocessor has made one tensor of them",
+            key="model",
+            notes=[f"the model takes data_preprocessor=dict(type='{self.usual_preprocessor}', mean=[...], std=[...])"],
+        )
 
     @abstractmethod
     def outputs(self, inputs: Any) -> Any:
@@ -60,6 +72,11 @@ class TaskModel(BaseModel):
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
         """Returns a sample with the prediction for each picture."""
+
+
+def _is_one_by_one(inputs: Any) -> bool:
+    """Tells whether pictures are a list of ``(C, H, W)``, or of lists of views, as a loader gives them."""
+    return isinstance(inputs, list) and bool(inputs) and getattr(inputs[0], "ndim", 0) < 4
 
 
 def build_part(name: str, part: Part) -> nn.Module:

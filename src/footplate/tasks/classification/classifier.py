@@ -38,6 +38,8 @@ class ImageClassifier(TaskModel):
         torch.Size([2, 10])
     """
 
+    usual_preprocessor = "ClsDataPreprocessor"
+
     def __init__(
         self,
         backbone: Part,

@@ -25,6 +25,8 @@ class BaseDetector(TaskModel):
         ArgumentError: `test_cfg` makes no sense.
     """
 
+    usual_preprocessor = "DetDataPreprocessor"
+
     _selection: ClassVar[Mapping[str, Any]] = {}
     """What `test_cfg` says where it says nothing."""
 

@@ -31,6 +31,8 @@ class BaseSegmentor(TaskModel):
         ArgumentError: `class_weight` has another length than there are classes.
     """
 
+    usual_preprocessor = "SegDataPreProcessor"
+
     def __init__(
         self,
         num_classes: int,

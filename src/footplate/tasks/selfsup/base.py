@@ -23,6 +23,8 @@ class BaseSelfSup(TaskModel):
         init_cfg: See `BaseModel`.
     """
 
+    usual_preprocessor = "SelfSupDataPreprocessor"
+
     def __init__(
         self,
         backbone: Part,
