@@ -30,6 +30,15 @@ def _process_as_it_was() -> Iterator[None]:
         sys.modules["footplate.compat"].uninstall()
 
 
+@pytest.fixture
+def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Keeps what the libraries of writers leave behind below the folder of the test."""
+    from tests.records.writers.seclusion import seclusion
+
+    with seclusion(tmp_path, monkeypatch):
+        yield
+
+
 _NOBODY = 65534
 
 

@@ -283,10 +283,12 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", *sets)[1]
     assert "another config" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
-    assert (
+    warning = (
         "WARNING - the run was begun with another config: train_cfg.max_iters, optim_wrapper.optimizer.lr; "
         "a --set is given again when resuming\n"
-    ) in said
+    )
+    assert warning in said
+    assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
     assert "another config" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
 
 

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import footplate
 from footplate import Config, Runner
@@ -106,3 +107,16 @@ def test_the_optimizer_of_the_first_generation_is_no_variable(tmp_path: Path) ->
     runner.train()
     assert runner.optim_wrapper.optimizer.param_groups[0]["lr"] == 0.2
     assert "no effect" not in Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
+
+
+def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: Path) -> None:
+    deterministic = {"seed": 1, "deterministic": True}
+    cfg = settings(tmp_path, randomness=deterministic, env_cfg={"cudnn_benchmark": True}, log_level="INFO")
+    try:
+        runner = Runner.from_cfg(cfg)
+    finally:
+        torch.use_deterministic_algorithms(False)
+    runner.train()
+    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
+    assert len([each for each in lines if "deterministic: env_cfg.cudnn_benchmark" in each]) == 1
+    assert "deterministic: " in lines[0]

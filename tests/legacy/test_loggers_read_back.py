@@ -1,7 +1,6 @@
 """First-generation loggers against the real libraries: what a run wrote is read back. Without a library its rows are
 skipped."""
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +10,10 @@ import pytest
 from footplate import Hook, Runner
 from footplate.registry import HOOKS
 from tests.legacy.support import first
-from tests.records.writers.seclusion import needed, seclusion
+from tests.records.writers.seclusion import needed
 from tests.records.writers.stores import READERS, Found
 
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300), pytest.mark.usefixtures("secluded")]
 
 PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
 # By writer the logger that it stands behind, with the arguments that such a logger had.
@@ -60,12 +59,6 @@ class PaintsOnce(Hook):
 @pytest.fixture(params=LOGGERS)
 def kind(request: pytest.FixtureRequest) -> str:
     return needed(str(request.param))
-
-
-@pytest.fixture(autouse=True)
-def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with seclusion(tmp_path, monkeypatch):
-        yield
 
 
 def logger(kind: str, folder: Path, **changes: Any) -> dict[str, Any]:

@@ -1,3 +1,4 @@
+import contextlib
 import io
 import logging
 import re
@@ -139,8 +140,10 @@ def test_what_was_said_before_stands_in_the_file(tmp_path: Path) -> None:
     assert [line.split()[-1] for line in (tmp_path / "run.log").read_text().splitlines()] == ["early", "late"]
 
 
-def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    set_level("INFO", screen=False)
+@pytest.mark.parametrize("begun", [False, True])
+def test_processes_without_a_screen_show_nothing(capsys: pytest.CaptureFixture[str], begun: bool) -> None:
+    with remembered() if begun else contextlib.nullcontext():
+        set_level("INFO", screen=False)
     get_logger().propagate, before = False, get_logger().propagate
     get_logger().warning("of rank 1")
     get_logger().propagate = before

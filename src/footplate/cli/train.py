@@ -99,16 +99,20 @@ def _name_changes(runner: "Runner") -> None:
     from footplate.config import Config
     from footplate.errors import FootplateError
     from footplate.inspection.diff import OF_A_START, compare, locate
+    from footplate.records import remembered
 
     try:
         before = Config.fromfile(locate(runner.work_dir), import_custom_modules=False)
     except (FootplateError, OSError):
         return  # nothing lies there, or what was written is for reading only
     changed = [each.path for each in compare(before, runner.cfg) if each.path not in OF_A_START]
-    if changed:
-        more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
-        named = ", ".join(changed[:_MOST_NAMED]) + more
+    if not changed:
+        return
+    more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
+    named = ", ".join(changed[:_MOST_NAMED]) + more
+    with remembered() as said:
         runner.logger.warning("the run was begun with another config: %s; a --set is given again when resuming", named)
+    runner.begin_log_with(said)
 
 
 def _how_far(runner: "Runner") -> str:

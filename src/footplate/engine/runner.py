@@ -3,7 +3,7 @@
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from typing import Any
 
@@ -191,13 +191,18 @@ class Runner(Parts):
         check_keys(cfg, KNOWN_KEYS)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg):
+        with located(cfg), remembered() as said:
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
             kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
             runner: Runner = kind(**arguments, cfg=cfg)
+        runner.begin_log_with(said)
         return runner
+
+    def begin_log_with(self, said: Iterable[logging.LogRecord]) -> None:
+        """Has the file of the log hold what was logged before there was one."""
+        self._said_before += said
 
     @property
     def distributed(self) -> bool:
@@ -222,8 +227,8 @@ class Runner(Parts):
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
             initialize_weights(self.model)
+        self.begin_log_with(said)
         self.load_or_resume()
-        self._said_before[:0] = said
         if loop.finished:
             self.restore_random_state()
             _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)
@@ -357,8 +362,9 @@ class Runner(Parts):
         path, resumes = state.pick_checkpoint(self.home, self.load_from, self.should_resume)
         if path is not None:
             where = at_key("load_from") if path == self.load_from else nullcontext()
-            with located(self.cfg), where, remembered() as self._said_before:
+            with located(self.cfg), where, remembered() as said:
                 (self.resume if resumes else self.load_checkpoint)(path)
+            self.begin_log_with(said)
 
     def restore_random_state(self) -> None:
         """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""

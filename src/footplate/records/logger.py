@@ -93,7 +93,7 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for each in shown:
             logger.removeHandler(each)
-        if not logger.handlers:  # without any, Python shows warnings by itself
+        if all(isinstance(each, _Keeper) for each in logger.handlers):  # without any, Python shows warnings by itself
             logger.addHandler(logging.NullHandler())
 
 

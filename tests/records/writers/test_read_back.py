@@ -1,7 +1,6 @@
 """Every writer against its real library: what was written is read back. Without a library its rows are skipped."""
 
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +12,12 @@ from footplate import Config, Runner
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend
 from footplate.registry import VISBACKENDS
-from tests.records.writers.seclusion import needed, seclusion
+from tests.records.writers.seclusion import needed
 from tests.records.writers.stores import READERS, Found
 from tests.support import settings
 
 # Libraries that warn of their own dependencies, and leave files open, are not what is tested here.
-pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300), pytest.mark.usefixtures("secluded")]
 
 PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
 CONFIG = Config(
@@ -29,12 +28,6 @@ CONFIG = Config(
 @pytest.fixture(params=READERS)
 def kind(request: pytest.FixtureRequest) -> str:
     return needed(str(request.param))
-
-
-@pytest.fixture(autouse=True)
-def secluded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with seclusion(tmp_path, monkeypatch):
-        yield
 
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
