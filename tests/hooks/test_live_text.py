@@ -140,6 +140,40 @@ def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyP
         signal.signal(signal.SIGWINCH, before)
 
 
+def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+    with opened() as (screen, live):
+        write = screen.write
+
+        def interrupted(text: str) -> int:
+            monkeypatch.setattr(screen, "write", write)
+            os.kill(os.getpid(), signal.SIGTSTP)
+            return write(text)
+
+        monkeypatch.setattr("footplate.hooks.live_text._stop_here", lambda: seen.append(screen.taken()))
+        monkeypatch.setattr(screen, "write", interrupted)
+        live.show([Text("bar")])
+        assert seen == [at_once(drawn("bar")) + drawn("bar", then="\n") + "\x1b[?25h"]
+        for _ in range(2):  # the second as after SIGSTOP, of which a shell may have shown the cursor
+            os.kill(os.getpid(), signal.SIGCONT)
+            assert screen.taken() == at_once("\x1b[?25l" + drawn("bar"))
+    assert signal.getsignal(signal.SIGTSTP) == signal.getsignal(signal.SIGCONT) == signal.SIG_DFL
+
+
+def test_a_worker_stops_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped: list[bool] = []
+    monkeypatch.setattr("footplate.hooks.live_text._stop_here", lambda: stopped.append(True))
+    with opened() as (screen, live):
+        live.show([Text("bar")])
+        screen.taken()
+        monkeypatch.setattr(live, "_process", -1)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        os.kill(os.getpid(), signal.SIGCONT)
+        assert (stopped, screen.taken()) == ([True], "")
+        monkeypatch.undo()
+        live._process = os.getpid()
+
+
 def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
     with opened() as (_, live), live._lock:
         child = os.fork()

@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None,
 
 # What a run of 100,000 iterations shows, drawn oftener than a run draws, with lines of the log between.
 SCRIPT = """
-import sys, time
+import os, sys, time
 from footplate.hooks.live_text import LiveText
 from footplate.hooks.readings import Readings, Sparkline, lines_of
 
@@ -29,7 +29,10 @@ for step in range(20_000):
     metrics = {{"mIoU": (53.5, 53.5, 550), "mAcc": (61.0, 62.5, 550)}}
     validating = (step % 100, 100) if step % 200 > 100 else None
     shown = Readings(step, 20_000, 3600.0, 0.07, 0.17, 555, 1.5e-3, curves, metrics, validating)
-    live.show(lines_of(shown, live.width))
+    width = live.width
+    live.show(lines_of(shown, width))
+    with open({told!r}, "w") as told:
+        told.write(f"{{width}} of {{os.get_terminal_size().columns}}")
     if step % 10 == 0:
         print(f"a line of the log {{step}}", flush=True)
     time.sleep({pause})
@@ -54,7 +57,7 @@ def show(tmp_path: Path, tmux: Callable[..., str]) -> Callable[[float], None]:
     """Begins to show on a terminal of 80 columns, with pauses of so many seconds."""
 
     def show(pause: float) -> None:
-        (tmp_path / "show.py").write_text(SCRIPT.format(pause=pause))
+        (tmp_path / "show.py").write_text(SCRIPT.format(pause=pause, told=str(tmp_path / "told")))
         source = Path(__file__).parents[2] / "src"
         command = (
             f"env PYTHONPATH={source}{os.pathsep}$PYTHONPATH {sys.executable} {tmp_path / 'show.py'} 2>&1; sleep 60"
@@ -77,9 +80,21 @@ def is_whole(live: list[str], width: int) -> bool:
     return heads in (["train", "", "best"], ["train", "", "best", "valid"]) and max(map(len, live)) < width
 
 
+def settled(tmux: Callable[..., str], width: int, *captured: str) -> list[str]:
+    """The lines of the display, once they are whole: what is torn now is drawn over, unless it is torn for good."""
+    seen: list[list[str]] = []
+
+    def is_there() -> bool:
+        seen.append(live_of(tmux(*(captured or ("capture-pane", "-p")))))
+        return is_whole(seen[-1], width)
+
+    _wait_for(is_there)
+    return seen[-1]
+
+
 @pytest.mark.parametrize("height", [20, 6])
 def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
-    tmux: Callable[..., str], show: Callable[[float], None], height: int
+    tmp_path: Path, tmux: Callable[..., str], show: Callable[[float], None], height: int
 ) -> None:
     show(0.1)
     for width in (60, 80, 200, 47, 80, 200, 60):
@@ -87,30 +102,30 @@ def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
         for each in (*drag, width):  # as one who drags the edge of a window
             tmux("resize-window", "-x", str(each), "-y", str(height))
             time.sleep(0.02)
-        time.sleep(2)  # tmux tells the width a quarter of a second late, and lines are short for a second then
-        live = live_of(tmux("capture-pane", "-p"))
-        assert is_whole(live, width), (width, live)
+        # tmux tells the width late, and lines are short for a while then: until it draws as wide as the terminal is.
+        _wait_for(lambda width=width: (tmp_path / "told").read_text() == f"{width} of {width}")  # type: ignore[misc]
+        live = settled(tmux, width)
         wide = "waiting for data" in live[0] and "555 MiB" in live[0]
         assert wide == (width == 200), live[0]
-    history = tmux("capture-pane", "-p", "-J", "-S", "-")
-    assert is_whole(live_of(history), 60), history
-    logged = [int(step) for step in LOGGED.findall(history)]
+    history = ("capture-pane", "-p", "-J", "-S", "-")
+    _wait_for(lambda: len(LOGGED.findall(tmux(*history))) > 10)
+    settled(tmux, 60, *history)
+    logged = [int(step) for step in LOGGED.findall(tmux(*history))]
     assert logged == list(range(0, 10 * len(logged), 10))
-    assert len(logged) > 10
 
 
 def test_a_terminal_made_narrower_between_two_iterations_is_drawn_at_once(
     tmux: Callable[..., str], show: Callable[[float], None]
 ) -> None:
-    show(30)
+    show(600)
     for width in (200, 60, 47, 60):
         tmux("resize-window", "-x", str(width), "-y", "20")
-        _wait_for(lambda width=width: is_whole(live_of(tmux("capture-pane", "-p")), width), 5)  # type: ignore[misc]
+        settled(tmux, width)
     assert LOGGED.findall(tmux("capture-pane", "-p", "-S", "-")) == ["0"]
 
 
-def _wait_for(there: Callable[[], bool], seconds: float = 60) -> None:
-    end = time.monotonic() + seconds
+def _wait_for(there: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
     while not there():
         assert time.monotonic() < end
         time.sleep(0.2)

@@ -28,6 +28,8 @@ _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
 # What stands between them appears at once, on terminals that know them.
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _RESIZED: int = getattr(signal, "SIGWINCH", 0)
+_SUSPENDED: int = getattr(signal, "SIGTSTP", 0)
+_CONTINUED: int = getattr(signal, "SIGCONT", 0)
 _DRAGGING = 1.0  # seconds behind a change of the width, in which more are likely
 _LEAST = 40  # columns, if the terminal has them
 _ENOUGH = 4  # rows above for each line: what a line takes that is wrapped
@@ -42,6 +44,8 @@ class LiveText:
     there are rows above, since tmux moves as many out of sight as wrapping takes: where it becomes narrower, the lines
     keep their distance from the first row.
 
+    Ctrl-Z gives the terminal back until the process goes on; in the background nothing is drawn.
+
     Args:
         screen: The terminal.
     """
@@ -51,9 +55,12 @@ class LiveText:
         self._console = Console(file=screen, highlight=False)
         self._lines: Sequence[Text] = ()
         self._streams: list[tuple[str, TextIO]] = []
-        self._lock, self._busy = threading.RLock(), False
+        self._lock = threading.RLock()
+        self._writer: int | None = None  # the thread that is writing
+        self._postponed: list[Callable[[], None]] = []  # what signals wanted while it was
         self._process = os.getpid()
-        self._resized_before: Any = None
+        self._answered_before: dict[int, Any] = {}
+        self._hidden = False
         self._columns = self._above = 0
         self._dragged_until = -math.inf
 
@@ -65,7 +72,7 @@ class LiveText:
 
     def open(self) -> None:
         """Takes over the streams that lead to a terminal."""
-        self._put(lambda: _HIDE_CURSOR)
+        self._put(self._hiding)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
             if stream is self._screen or stream.isatty():
@@ -73,10 +80,15 @@ class LiveText:
                 setattr(sys, name, _Above(self, stream))
         SCREENS.append(self._around)
         atexit.register(self.close)
-        self._resized_before = _handler_of(_RESIZED)
-        if self._resized_before is not None:
-            signal.signal(_RESIZED, self._on_resize)
-            signal.siginterrupt(_RESIZED, False)  # what waits for the system goes on waiting
+        answers = {_RESIZED: self._on_resize, _SUSPENDED: self._on_suspend, _CONTINUED: self._on_continue}
+        for number, answer in answers.items():
+            before = _handler_of(number)
+            if before is None or (number == _SUSPENDED and before == signal.SIG_IGN):
+                continue
+            self._answered_before[number] = before
+            signal.signal(number, answer)
+            if number != _SUSPENDED:
+                signal.siginterrupt(number, False)  # what waits for the system goes on waiting
 
     def close(self) -> None:
         """Leaves the lines where they are and gives the terminal back."""
@@ -84,8 +96,9 @@ class LiveText:
             return
         SCREENS.remove(self._around)
         atexit.unregister(self.close)
-        if self._resized_before is not None:
-            signal.signal(_RESIZED, self._resized_before)
+        for number, before in self._answered_before.items():
+            signal.signal(number, before)
+        self._answered_before.clear()
         rest = ""  # of lines without an end, which are not lost
         for name, stream in self._streams:
             above = getattr(sys, name)
@@ -93,17 +106,21 @@ class LiveText:
                 rest += above.rest
                 setattr(sys, name, stream)
         self._streams.clear()
-        self._put(lambda: self._drawn("\n") + _SHOW_CURSOR + rest)
+        self._put(lambda: self._showing(rest))
 
     def show(self, lines: Sequence[Text]) -> None:
         """Draws lines in place of those before; each is cut to the width of the terminal."""
         self._lines = lines
-        self._put(lambda: _BEGIN + (self._drawn() if lines else _CLEAR) + _END)
+        if not self._is_away():
+            self._put(lambda: _BEGIN + self._hiding() + (self._drawn() if lines else _CLEAR) + _END)
 
     def write_above(self, text: str) -> None:
         """Writes whole lines above."""
         self._above += text.count("\n")
-        self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._drawn() + _END)
+        if self._is_away():
+            self._put(lambda: text)
+        else:
+            self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._drawn() + _END)
 
     def _drawn(self, then: str = "") -> str:
         """Draws the lines from the cursor on, as many as fit, and goes on behind them, or back to their head."""
@@ -150,11 +167,15 @@ class LiveText:
             self._write(make())
             return
         with self._lock:
-            before, self._busy = self._busy, True
+            before, self._writer = self._writer, threading.get_ident()
             try:
                 self._write(make())
             finally:
-                self._busy = before
+                self._writer = before
+        if before is None and threading.current_thread() is threading.main_thread():
+            postponed, self._postponed = self._postponed, []
+            for act in postponed:
+                act()
 
     def _write(self, text: str) -> None:
         self._screen.write(text)
@@ -162,10 +183,56 @@ class LiveText:
 
     def _on_resize(self, number: int, frame: FrameType | None) -> None:
         """Draws at once, since the next iteration may take long; what is being written has the new width anyhow."""
-        if os.getpid() == self._process and not self._busy and self._lines:
+        if os.getpid() == self._process and self._writer is None and self._lines:
             self.show(self._lines)
-        if callable(self._resized_before):
-            self._resized_before(number, frame)
+        self._answer_as_before(number, frame)
+
+    def _on_suspend(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a worker
+            _stop_here()
+        elif self._writer == threading.get_ident():
+            self._postponed.append(self._suspend)
+        else:
+            self._suspend()
+
+    def _suspend(self) -> None:
+        """Gives the terminal back and stops, until the process is told to go on."""
+        self._put(self._showing)
+        _stop_here()
+        if _SUSPENDED in self._answered_before:
+            signal.signal(_SUSPENDED, self._on_suspend)
+
+    def _on_continue(self, number: int, frame: FrameType | None) -> None:
+        """Draws at once; who sent the process to the background gets its lines when it is back."""
+        if os.getpid() == self._process:
+            self._hidden = False
+            if self._writer is None and self._lines:
+                self.show(self._lines)
+        self._answer_as_before(number, frame)
+
+    def _answer_as_before(self, number: int, frame: FrameType | None) -> None:
+        before = self._answered_before.get(number)
+        if callable(before):
+            before(number, frame)
+
+    def _hiding(self) -> str:
+        """Hides the cursor, unless that is done or the terminal belongs to others now."""
+        if self._hidden or self._is_away():
+            return ""
+        self._hidden = True
+        return _HIDE_CURSOR
+
+    def _showing(self, rest: str = "") -> str:
+        """Leaves the lines where they are, and the cursor behind them."""
+        self._hidden = False
+        return self._drawn("\n") + _SHOW_CURSOR + rest
+
+    def _is_away(self) -> bool:
+        """Whether the process is in the background of its terminal."""
+        try:
+            return os.tcgetpgrp(self._screen.fileno()) != os.getpgrp()
+        except (OSError, ValueError, AttributeError):
+            return False
 
     def _around(self, text: str, leaving: bool) -> str:
         """Returns words that a handler of a signal writes to standard error, as they stand above the lines."""
@@ -182,6 +249,12 @@ def _handler_of(number: int) -> Any:
     if number == 0 or threading.current_thread() is not threading.main_thread():
         return None
     return signal.getsignal(number)
+
+
+def _stop_here() -> None:
+    """Stops the process as it would have been stopped without a display."""
+    signal.signal(_SUSPENDED, signal.SIG_DFL)
+    signal.pthread_kill(threading.get_ident(), _SUSPENDED)
 
 
 class _Above(io.TextIOBase):

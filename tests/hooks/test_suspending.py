@@ -1,0 +1,121 @@
+"""Ctrl-Z while the live display runs, `bg` and `fg`, on a terminal with a shell that controls jobs."""
+
+import os
+import pty
+import select
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+_MOST = 100_000  # letters, of which a display that nobody stops shows more and more
+HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
+
+# A shell that knows one job, and a word a line: the job goes on in the background, or in the foreground.
+SHELL = """
+import os, signal, sys
+job = os.fork()
+signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+if job == 0:
+    os.setpgid(0, 0)
+    os.tcsetpgrp(0, os.getpid())
+    signal.signal(signal.SIGTTOU, signal.SIG_DFL)
+    os.execv(sys.executable, [sys.executable, *sys.argv[1:]])
+while not os.WIFEXITED(os.waitpid(job, os.WUNTRACED)[1]):
+    os.tcsetpgrp(0, os.getpgrp())
+    print("[stopped]", flush=True)
+    if input() == "bg":
+        os.kill(job, signal.SIGCONT)
+        input()
+    print("[foreground]", flush=True)
+    os.tcsetpgrp(0, job)
+    os.kill(job, signal.SIGCONT)
+print("[ended]", flush=True)
+"""
+
+# A display that is drawn again and again, with lines above it, until a file is there.
+JOB = """
+import os, sys, time
+from rich.text import Text
+from footplate.hooks.live_text import LiveText
+
+live = LiveText(sys.stdout)
+live.open()
+step = 0
+while not os.path.exists(sys.argv[1]):
+    step += 1
+    live.show([Text(f"bar {step}")])
+    if step % 5 == 0:
+        print(f"line {step}", flush=True)
+    time.sleep(0.01)
+live.close()
+"""
+
+
+class Terminal:
+    """What a person has before them: keys, and all that was shown."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd, self.shown = fd, ""
+
+    def type(self, keys: str) -> None:
+        self.shown = ""
+        os.write(self._fd, keys.encode())
+
+    def wait_for(self, is_there: str | Callable[[str], bool]) -> str:
+        """Returns what was shown since keys were typed, once it is there; a job that ends without it is an error."""
+        there = is_there if callable(is_there) else lambda shown: is_there in shown
+        while not there(self.shown):
+            assert len(self.shown) < _MOST, self.shown[-1000:]
+            assert select.select([self._fd], [], [], 60)[0], self.shown[-1000:]
+            self.shown += os.read(self._fd, 4096).decode(errors="replace")
+        return self.shown
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    (tmp_path / "shell.py").write_text(SHELL)
+    (tmp_path / "job.py").write_text(JOB)
+    source = str(Path(__file__).parents[2] / "src")
+    pid, fd = pty.fork()
+    if pid == 0:
+        os.environ.update(TERM="xterm", COLUMNS="40", LINES="10", PYTHONPATH=source)
+        files = [str(tmp_path / name) for name in ("shell.py", "job.py", "end")]
+        os.execv(sys.executable, [sys.executable, *files])
+    yield Terminal(fd)
+    (tmp_path / "end").touch()
+    os.close(fd)
+    os.waitpid(pid, 0)
+
+
+def test_a_run_that_is_suspended_gives_the_cursor_back_and_takes_it_when_it_goes_on(terminal: Terminal) -> None:
+    terminal.wait_for("line 10")
+    assert terminal.shown.index(HIDDEN) < terminal.shown.index("bar 1")
+    terminal.type("\x1a")
+    before, _, _ = terminal.wait_for("[stopped]").partition("[stopped]")
+    assert before.endswith(SHOWN)
+    assert before.rindex("bar ") < before.rindex("\n")  # the shell writes below the lines
+    terminal.type("fg\n")
+    _, _, after = terminal.wait_for(lambda shown: "line" in shown.partition("[foreground]")[2]).partition(
+        "[foreground]"
+    )
+    assert after.index(HIDDEN) < after.index("bar ")
+    assert after.count(HIDDEN) == 1
+    terminal.type("\x1a")  # and once more
+    assert SHOWN in terminal.wait_for("[stopped]")
+    terminal.type("fg\n")
+    terminal.wait_for(HIDDEN)
+
+
+def test_in_the_background_lines_pass_and_nothing_is_drawn(terminal: Terminal) -> None:
+    terminal.wait_for("line 10")
+    terminal.type("\x1a")
+    terminal.wait_for("[stopped]")
+    terminal.type("bg\n")
+    shown = terminal.wait_for(lambda shown: shown.count("line ") >= 3)
+    assert HIDDEN not in shown
+    assert "bar" not in shown
+    terminal.type("fg\n")
+    _, _, after = terminal.wait_for(lambda shown: "bar" in shown.partition("[foreground]")[2]).partition("[foreground]")
+    assert after.index(HIDDEN) < after.index("bar ")
