@@ -86,6 +86,12 @@ def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
     assert "best  mIoU 53.5 at 12" in lines_of(shown[0])
 
 
+def test_the_loss_of_a_validation_is_told_from_training_s(tmp_path: Path) -> None:
+    with terminal() as shown:
+        trained(tmp_path, ProgressHook(), val_cfg={"loss": True})
+    assert re.match(r"best  val/loss \d", lines_of(shown[0])[-2])
+
+
 def test_the_metric_that_counts_comes_first(tmp_path: Path) -> None:
     values: Any = {"aAcc": [70.0] * 3, "mIoU": [51.0, 52.0, 53.5], "IoU.trouser": [60.0] * 3}
     checkpoint = {"type": "CheckpointHook", "save_best": "mIoU"}

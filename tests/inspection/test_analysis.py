@@ -14,7 +14,7 @@ def run(tmp_path: Path) -> Run:
         {"lr": 0.1, "loss": 4.0 / n, "time": 0.1 * n, "data_time": 0.05 * n, "memory": 90 + n, "iter": at, "step": at}
         for n, at in ((1, 10), (2, 20), (3, 30))
     ]
-    metrics = [{"mIoU": 40.0, "val_loss": 0.9, "step": 10}, {"mIoU": 30.0, "val_loss": 0.5, "step": 20}]
+    metrics = [{"mIoU": 40.0, "val/loss": 0.9, "step": 10}, {"mIoU": 30.0, "val/loss": 0.5, "step": 20}]
     (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *metrics]))
     (tmp_path / "iter_30.pth").write_bytes(b"1234")
     return read_run(tmp_path)
@@ -29,7 +29,7 @@ def test_the_figures_of_a_run(run: Run) -> None:
     assert figures["memory"] == 93
     assert figures["best"] == {
         "mIoU": {"value": 40.0, "iteration": 10, "small": False},
-        "val_loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
+        "val/loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
     }
     assert figures["checkpoints"] == {"iter_30.pth": 4}
 
@@ -97,7 +97,7 @@ def test_curves_are_rows_of_a_table(run: Run) -> None:
 
 
 def test_curves_are_a_picture(run: Run) -> None:
-    small, large = plot_curves([run], ["loss"]), plot_curves([run, run])
+    small, large = plot_curves([run], ["mIoU"]), plot_curves([run, run])
     assert small.height < large.height
     with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
         plot_curves([run], ["mIou"])

@@ -137,7 +137,9 @@ class ProgressHook(Hook):
             memory=memory_in_use(runner.device),
             rate=_rate(runner),
             losses=self._losses,
-            metrics={name: self._metrics[name] for name in as_shown(self._metrics, _counting(runner))},
+            metrics={
+                _told_apart(runner, name): self._metrics[name] for name in as_shown(self._metrics, _counting(runner))
+            },
             validating=self._validating,
         )
         self._live.show(lines_of(readings, self._live.width))
@@ -215,6 +217,11 @@ def _validation_batches(runner: "Runner") -> int | None:
         return length_of(runner.val_dataloader)
     lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
     return None if None in lengths else sum(length or 0 for length in lengths)
+
+
+def _told_apart(runner: "Runner", name: str) -> str:
+    """Names a loss of a validation as the log does."""
+    return f"val/{name}" if f"train/{name}" in runner.message_hub.log_scalars else name
 
 
 def _counting(runner: "Runner") -> list[str]:

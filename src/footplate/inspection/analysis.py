@@ -26,7 +26,7 @@ def summarize(run: Run) -> dict[str, Any]:
         share that waits for data and the seconds in all; `memory` in MiB at most; `last` and `best` values by
         name, a best one with its iteration; `logged`, the iteration of the last line of training, up to which `time`
         and `last` reach; `checkpoints` with their bytes. The metric that checkpoints are saved by is the first of
-        `best`; values of a single class are not among them.
+        `best`; values of a single class are not among them, and one that training has too is `val/<name>`.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     validated = {series.name: series for series in run.series if series.mode != "train"}
@@ -38,9 +38,14 @@ def summarize(run: Run) -> dict[str, Any]:
         "memory": max(value for _, value in memory.points) if memory else None,
         "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
         "last": {series.name: series.points[-1][1] for series in trained},
-        "best": {name: _best(validated[name], rules) for name in as_shown(validated, counting)},
+        "best": {_named(run, validated[name]): _best(validated[name], rules) for name in as_shown(validated, counting)},
         "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
     }
+
+
+def _named(run: Run, series: Series) -> str:
+    """Names a loss of a validation as the log does."""
+    return f"{series.mode}/{series.name}" if run.find(series.name, "train") else series.name
 
 
 def config_of(run: Run) -> Config | None:
