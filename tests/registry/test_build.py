@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError, BuildError, Origin
-from footplate.registry import Registry
+from footplate.registry import DATASETS, TRANSFORMS, Registry
 from footplate.registry.build import build_object
 
 
@@ -162,3 +162,27 @@ def test_a_constructor_that_stumbles_over_a_value_of_a_file_names_the_place() ->
 def test_a_constructor_called_from_code_keeps_its_own_error() -> None:
     with pytest.raises(TypeError, match="^'int' object is not iterable$"):
         build_object(_Stumbles, "shape", {"widths": 3})
+
+
+@pytest.mark.parametrize(
+    ("registry", "cfg", "told"),
+    [
+        (TRANSFORMS, {"type": "Resize", "img_scale": (4, 4)}, "  did you mean 'scale'?"),
+        (TRANSFORMS, {"type": "RandomFlip", "flip_ratio": 0.5}, "  did you mean 'prob'?"),
+        (
+            DATASETS,
+            {"type": "CustomDataset", "img_dir": "a"},
+            "  pictures and label maps: type='BaseSegDataset', data_pr",
+        ),
+        (
+            DATASETS,
+            {"type": "BaseSegDataset", "ann_dir": "a"},
+            "  pictures and label maps: type='BaseSegDataset', data_pr",
+        ),
+        (DATASETS, {"type": "BaseDataset", "img_scale": 1}, "  it takes: ann_file, "),
+    ],
+)
+def test_arguments_of_the_first_generation_are_known(registry: Registry, cfg: dict[str, Any], told: str) -> None:
+    with pytest.raises(BuildError, match="takes no argument") as caught:
+        registry.check(cfg)
+    assert str(caught.value).split("\n")[-1].startswith(told)

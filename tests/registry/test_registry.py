@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from footplate import compat
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, UnknownNameError
 from footplate.registry import FUNCTIONS, HOOKS, MODELS, TRANSFORMS, Registry, using_scope
 
@@ -185,6 +186,34 @@ def test_a_name_that_is_near_to_none_is_most_likely_a_class_of_the_user() -> Non
         "unknown hook 'Zzzzz'",
         "  classes of your own are registered by custom_imports = dict(imports=['my_module'])",
     ]
+
+
+NOT_INSTALLED = "  'mmseg' is not installed: of its names there are those that footplate has, too"
+OWN = "  classes of your own are registered by custom_imports = dict(imports=['my_module'])"
+
+
+@pytest.mark.parametrize(
+    ("scope", "name", "told"),
+    [
+        ("mmseg", "EncoderDecoder", [NOT_INSTALLED, OWN]),
+        (None, "mmseg.EncoderDecoder", [NOT_INSTALLED, OWN]),
+        ("mmseg", "SmallSegmentr", ["  did you mean 'SmallSegmentor'?", NOT_INSTALLED]),
+        ("footplate", "EncoderDecoder", [OWN]),
+        ("json", "EncoderDecoder", [OWN]),
+    ],
+)
+@pytest.mark.parametrize("over_footplate", [False, True])
+def test_a_name_of_a_package_that_is_not_installed(
+    scope: str | None, name: str, told: list[str], over_footplate: bool
+) -> None:
+    if over_footplate:
+        compat.install()
+    try:
+        with using_scope(scope), pytest.raises(UnknownNameError) as caught:
+            MODELS.get(name)
+    finally:
+        compat.uninstall()
+    assert str(caught.value).split("\n") == [f"unknown model '{name}'", *told]
 
 
 def test_entries_are_found_where_they_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,10 @@ from typing import Any
 from footplate.errors import BuildError, FootplateError, nearest, origin_at, origin_of
 from footplate.registry.handing_on import accepted, keywords_of
 
+# Words of the first generation whose letters lead to none of the second.
+_SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
+_LABEL_MAPS = "pictures and label maps: type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
+_IN_A_DICT = {"img_dir": _LABEL_MAPS, "ann_dir": _LABEL_MAPS}
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -106,14 +110,16 @@ def _check_arguments(
 
 
 def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    near = nearest(key, [*names, "type"])
+    now = _SAID_NOW.get(key)
+    near = now if now in names else nearest(key, [*names, "type"])
+    takes = _IN_A_DICT.get(key) or f"it takes: {', '.join(names) or 'none'}"
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
         key=key,
         found=settings[key],
         suggestion=near,
-        notes=() if near else [f"it takes: {', '.join(names) or 'none'}"],
+        notes=() if near else [takes],
     )
 
 

@@ -312,7 +312,14 @@ class Registry:
         if "." in module and not _exists(module):  # a path, where "scope.Name" has one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         near = nearest(last, self._all_names())
-        return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=() if near else [_OWN])
+        notes = [*self._package_that_lacks(module or default_scope()), *([] if near else [_OWN])]
+        return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
+
+    def _package_that_lacks(self, scope: str | None) -> list[str]:
+        """Says that names of a scope are not here, where neither a package nor anything of a config brings them."""
+        if not scope or scope == self.root.scope or self.root._member(scope) is not None or _is_installed(scope):
+            return []
+        return [f"'{scope}' is not installed: of its names there are those that footplate has, too"]
 
     def _untyped(self, cfg: Any) -> BuildError:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
@@ -340,6 +347,15 @@ def _exists(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _is_installed(package: str) -> bool:
+    """Tells whether a package is there, in place of its import names over footplate (`footplate.compat`)."""
+    try:
+        spec = importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return False
+    return spec is not None and not type(spec.loader).__module__.startswith("footplate.")
 
 
 def _is_built_in(entry: Any) -> bool:
