@@ -51,6 +51,11 @@ def run(arguments: argparse.Namespace) -> int:
     _apply(arguments, cfg)
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
+    return _train(arguments, cfg)
+
+
+def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
+    """Trains in this process; returns the exit code."""
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
@@ -79,6 +84,11 @@ def run(arguments: argparse.Namespace) -> int:
         progress.stop()
     with surviving_streams():
         _say_where(runner)
+    return _tell_whether_saved(runner)
+
+
+def _tell_whether_saved(runner: "Runner") -> int:
+    """Returns the exit code of a run that trained to its end, and says what is wrong with it."""
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"

@@ -52,6 +52,20 @@ def FullyShard(  # noqa: N802 - configs and messages call it so
     offloads = _checked_offload(offload)
     if not is_distributed():
         return module
+    settings = _settings(module, precision, offloads, reshard_after_forward)
+    initialize: Any = getattr(module, "init_weights", None)
+    if initialize is not None:
+        initialize()
+    broadcast_values(module)
+    _lay_out_plainly(module)
+    for each in (*chosen, module):
+        _shard(each, settings, forward_methods)
+    module.register_forward_hook(_fold_without_gradients)
+    return module
+
+
+def _settings(module: nn.Module, precision: Mapping[str, Any], offloads: bool, reshard: Any) -> dict[str, Any]:
+    """Returns what torch's `fully_shard` is told of every module; all processes call this."""
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -60,19 +74,17 @@ def FullyShard(  # noqa: N802 - configs and messages call it so
         settings["offload_policy"] = fsdp.CPUOffloadPolicy(pin_memory=torch.accelerator.is_available())
     device = next(module.parameters()).device.type
     settings["mesh"] = init_device_mesh(device, (get_world_size(),))
-    settings["reshard_after_forward"] = _checked_reshard(reshard_after_forward)
-    initialize: Any = getattr(module, "init_weights", None)
-    if initialize is not None:
-        initialize()
-    broadcast_values(module)
-    _lay_out_plainly(module)
-    for each in (*chosen, module):
-        fsdp.fully_shard(each, **settings)
-        for name in forward_methods:
-            if hasattr(each, name):
-                fsdp.register_fsdp_forward_method(each, name)
-    module.register_forward_hook(_fold_without_gradients)
-    return module
+    settings["reshard_after_forward"] = _checked_reshard(reshard)
+    return settings
+
+
+def _shard(module: nn.Module, settings: Mapping[str, Any], forward_methods: Sequence[str]) -> None:
+    from torch.distributed import fsdp
+
+    fsdp.fully_shard(module, **settings)
+    for name in forward_methods:
+        if hasattr(module, name):
+            fsdp.register_fsdp_forward_method(module, name)
 
 
 def _lay_out_plainly(module: nn.Module) -> None:

@@ -152,12 +152,20 @@ def save_run(
     checkpoint["meta"].update(meta or {})
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     in_parts = is_folder(path)
-    if not in_parts and is_sharded(runner.model):
-        checkpoint = gather_whole(checkpoint)
-    elif not in_parts and background and is_distributed() and "optimizer" in checkpoint:
-        checkpoint["optimizer"] = gather_whole(checkpoint["optimizer"])  # gradients of a round, of each rank its own
+    if not in_parts:
+        checkpoint = _whole(runner, checkpoint, together=background)
     if in_parts or is_main_process():
         alike = state.held_alike(runner) if in_parts else frozenset()
         runner.saver.save(checkpoint, path, then=then, undo=undo, replicated=alike)
         if not background:
             runner.saver.settle()
+
+
+def _whole(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any]:
+    """Returns a checkpoint for a single file: what lies in parts on several processes is put together."""
+    if is_sharded(runner.model):
+        found: dict[str, Any] = gather_whole(checkpoint)
+        return found
+    if together and is_distributed() and "optimizer" in checkpoint:
+        checkpoint["optimizer"] = gather_whole(checkpoint["optimizer"])  # gradients of a round, of each rank its own
+    return checkpoint

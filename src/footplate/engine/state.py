@@ -45,15 +45,7 @@ def capture(
     """
     at = position(runner)
     checkpoint: dict[str, Any] = {
-        "meta": {
-            "epoch": at["epoch"],
-            "iter": at["iter"],
-            "seed": runner.seed,
-            "experiment_name": runner.experiment_name,
-            "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
-            "footplate_version": version("footplate"),
-            "cfg": getattr(runner.cfg, "pretty_text", ""),
-        },
+        "meta": _meta(runner, at),
         "state_dict": unwrap_model(runner.model).state_dict(),
         "message_hub": runner.message_hub.state_dict(),
         "run": {
@@ -63,11 +55,6 @@ def capture(
             "writers": runner.visualizer.state_dict(),
         },
     }
-    metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
-    if metainfo is not None:
-        checkpoint["meta"]["dataset_meta"] = dict(metainfo)
-    if trusted := trusted_files(runner.trusted):
-        checkpoint["meta"]["trusted"] = trusted
     if together and runner.world_size > 1:
         checkpoint["run"]["random_of_ranks"] = gather_objects(checkpoint["run"]["random"])
     if save_optimizer:
@@ -77,6 +64,25 @@ def capture(
     if save_param_scheduler:
         checkpoint["param_schedulers"] = _schedule_states(runner.param_schedulers)
     return checkpoint
+
+
+def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns what tells a checkpoint from others: where it was made, when, of which run."""
+    meta = {
+        "epoch": at["epoch"],
+        "iter": at["iter"],
+        "seed": runner.seed,
+        "experiment_name": runner.experiment_name,
+        "time": datetime.datetime.now().strftime("%Y%m%d_%H%M%S"),
+        "footplate_version": version("footplate"),
+        "cfg": getattr(runner.cfg, "pretty_text", ""),
+    }
+    metainfo = getattr(getattr(runner.train_loop.dataloader, "dataset", None), "metainfo", None)
+    if metainfo is not None:
+        meta["dataset_meta"] = dict(metainfo)
+    if trusted := trusted_files(runner.trusted):
+        meta["trusted"] = trusted
+    return meta
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:

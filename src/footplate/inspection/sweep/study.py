@@ -128,34 +128,43 @@ def sweep(
             be great, or the sweep in the folder was begun with others.
         DataError: What lies in the folder is no study.
     """
-    keys = [parameter.key for parameter in parameters]
-    twice = next((key for key in keys if keys.count(key) > 1), None)
-    if twice is not None:
-        raise ArgumentError("a key is varied once", key="--param", found=twice)
-    for parameter in parameters:  # before anything is made
-        example = parameter.choices[0] if parameter.choices else parameter.low
-        _with_values(cfg, {parameter.key: example})
+    _check_parameters(cfg, parameters)  # before anything is made
     rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric)
     direction: Literal["maximize", "minimize"] = "maximize" if rule == "greater" else "minimize"
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
-        try:
-            study = optuna.create_study(
-                storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
-                study_name="sweep",
-                direction=direction,
-                load_if_exists=True,
-                sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
-                pruner=optuna.pruners.MedianPruner(n_startup_trials=4)
-                if settings.prune
-                else optuna.pruners.NopPruner(),
-            )
-        except SQLAlchemyError as error:
-            raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
+        study = _study_of(settings, direction)
         _check_same(study, cfg, parameters, settings)
         _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
     return describe_trials(study, parameters, settings.folder)
+
+
+def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
+    """Raises ArgumentError where a parameter is varied twice, or is no key of the config."""
+    keys = [parameter.key for parameter in parameters]
+    twice = next((key for key in keys if keys.count(key) > 1), None)
+    if twice is not None:
+        raise ArgumentError("a key is varied once", key="--param", found=twice)
+    for parameter in parameters:
+        example = parameter.choices[0] if parameter.choices else parameter.low
+        _with_values(cfg, {parameter.key: example})
+
+
+def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
+    """Returns the study in the folder of a sweep, which is made where none is there."""
+    prune = settings.prune
+    try:
+        return optuna.create_study(
+            storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
+            study_name="sweep",
+            direction=direction,
+            load_if_exists=True,
+            sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
+            pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if prune else optuna.pruners.NopPruner(),
+        )
+    except SQLAlchemyError as error:
+        raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
 
 
 def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
