@@ -8,6 +8,10 @@ from footplate.cli.options import add_config, import_what_it_names, read_config
 from footplate.cli.sweep_display import SweepDisplay, settings_of
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from footplate.config import Config
+    from footplate.inspection.sweep.space import Parameter
     from footplate.inspection.sweep.study import TrialInfo
 
 _SHOWN = 10
@@ -69,11 +73,32 @@ def run(arguments: argparse.Namespace) -> int:
         retry=arguments.retry,
         seed=arguments.seed,
     )
-    with SweepDisplay(settings.metric, lambda trial: _words(trial, settings.metric)) as shown:
-        trials = sweep(cfg, parameters, settings, prepare=import_what_it_names, say=shown.say, watch=shown.watch)
+    _refuse_what_no_trial_mends(cfg, parameters)
+    try:
+        with SweepDisplay(settings.metric, lambda trial: _words(trial, settings.metric)) as shown:
+            trials = sweep(cfg, parameters, settings, prepare=import_what_it_names, say=shown.say, watch=shown.watch)
+    except KeyboardInterrupt:
+        sys.stdout.write("the same command goes on with the sweep\n")
+        raise
     _say_best(trials, settings.metric)
     _write_report(trials, settings.folder)
     return 0 if any(trial.state == "complete" for trial in trials) else 1
+
+
+def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]") -> None:
+    """Says once, and before anything is made, what is wrong with the config whatever the sweep varies in it."""
+    from footplate.cli.options import choose_work_dir
+    from footplate.engine.static import check_config
+    from footplate.errors import FootplateError
+    from footplate.inspection.sweep.study import first_of
+    from footplate.records.logger import collected_warnings
+
+    choose_work_dir(cfg, None)
+    with collected_warnings():  # each trial logs its own
+        try:
+            check_config(first_of(cfg, parameters))
+        except FootplateError:
+            check_config(cfg)  # as it is written it may be sound
 
 
 def _words(trial: "TrialInfo", metric: str) -> str:

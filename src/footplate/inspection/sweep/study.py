@@ -324,6 +324,11 @@ def _info(trial: Any, known: Mapping[str, Parameter], folder: str) -> TrialInfo:
     return TrialInfo(trial.number, values, state, score, os.path.join(folder, attributes.get("config", "")), note)
 
 
+def first_of(cfg: Config, parameters: Sequence[Parameter]) -> Config:
+    """Returns the config with the first choice, or the lowest value, of all that is varied."""
+    return _with_values(cfg, {each.key: each.choices[0] if each.choices else each.low for each in parameters})
+
+
 def _with_values(cfg: Config, values: Mapping[str, Any]) -> Config:
     changed = copy.deepcopy(cfg)
     apply_overrides(changed, [f"{key}={_written(value)}" for key, value in values.items()], strict=True)
