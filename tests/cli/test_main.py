@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.cli.main import build_parser, main
+from footplate.cli.main import _COMMANDS, build_parser, main
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -17,6 +17,12 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Arg
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             yield from action.choices.items()
+
+
+def every_parser(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser]]:
+    for name, inner in parsers(parser):
+        yield name, inner
+        yield from every_parser(inner)
 
 
 def options(parser: argparse.ArgumentParser) -> list[str]:
@@ -56,6 +62,55 @@ def test_every_command_explains_itself(name: str, footplate: Command) -> None:
     assert name in footplate("--help")[1]
 
 
+@pytest.mark.parametrize(
+    ("words", "usage"),
+    [
+        ("train", "footplate train CONFIG [options]"),
+        ("analyze", "footplate analyze WORK_DIR [WORK_DIR ...] [options]"),
+        ("explain", "footplate explain CONFIG [KEY|TOPIC] [options]"),
+        ("sweep", "footplate sweep CONFIG --param KEY=RANGE [KEY=RANGE ...] [options]"),
+        ("env", "footplate env [options]"),
+        ("checkpoint export", "footplate checkpoint export FILE --output FILE [options]"),
+        ("checkpoint", "footplate checkpoint [-h] [--debug] COMMAND ..."),
+    ],
+)
+def test_the_usage_shows_what_stands_first_and_what_is_required(footplate: Command, words: str, usage: str) -> None:
+    assert footplate(*words.split(), "--help")[1].splitlines()[0] == f"usage: {usage}"
+
+
+@pytest.mark.parametrize(
+    ("words", "lines"),
+    [
+        (
+            [],
+            [
+                "    train       train a model",
+                "    checkpoint  look into checkpoints, verify, average, export, join, cut",
+            ],
+        ),
+        (
+            ["checkpoint"],
+            ["    show         show what is inside", "    shard        write a single file as a checkpoint in parts"],
+        ),
+    ],
+)
+def test_the_longest_command_leaves_room_for_what_it_does(
+    footplate: Command, monkeypatch: pytest.MonkeyPatch, words: list[str], lines: list[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert set(lines) <= set(footplate(*words, "--help")[1].splitlines())
+
+
+def test_everything_that_a_command_takes_is_explained() -> None:
+    unexplained = [
+        (name, action.dest)
+        for name, parser in every_parser(build_parser())
+        for action in parser._actions
+        if not action.help and not isinstance(action, argparse._SubParsersAction)
+    ]
+    assert unexplained == []
+
+
 def test_the_version(footplate: Command) -> None:
     import footplate as package
 
@@ -66,7 +121,16 @@ def test_the_version(footplate: Command) -> None:
     ("arguments", "says"),
     [
         (["trian"], "footplate: error: there is no 'trian': did you mean 'train'?"),
-        (["xyz"], "footplate: error: there is no 'xyz'"),
+        (["xyz"], f"footplate: error: there is no 'xyz': {', '.join(_COMMANDS)}"),
+        (
+            ["checkpoint", "list"],
+            "footplate checkpoint: error: there is no 'list': show, verify, average, export, consolidate, shard",
+        ),
+        (
+            ["train", "--set", "a=1", "a.py"],
+            "footplate train: error: the following arguments are required: CONFIG, before the options: some of them take "
+            "all that follows",
+        ),
         ([], "footplate: error: the following arguments are required: COMMAND"),
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),
         (["train", "a.py", "--seed", "x"], "footplate train: error: argument --seed: invalid int value: 'x'"),
@@ -124,3 +188,18 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
         f"{sys.executable} -m footplate recipes | true", shell=True, capture_output=True, text=True, check=False
     )
     assert (found.returncode, found.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+def test_an_error_is_broken_between_words_on_a_terminal_alone(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch, is_seen: bool
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_seen)
+    code, _, error = footplate("train", tiny, "--set", "train_dataloader.dataset.quantity=50")
+    whole = "error: cannot set 'train_dataloader.dataset.quantity': 'train_dataloader.dataset' has no key 'quantity'"
+    lines = error.splitlines()
+    assert code == 2
+    assert (lines[0] == whole) is not is_seen
+    assert " ".join(error.split()).startswith(whole)
+    assert (max(len(line) for line in lines if " " in line.strip()) <= 60) is is_seen

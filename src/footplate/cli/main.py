@@ -4,18 +4,15 @@ import argparse
 import importlib
 import io
 import os
-import re
 import sys
 from collections.abc import Sequence
-from typing import NoReturn
 
 from footplate import __version__
+from footplate.cli.parsing import Parser
 from footplate.cli.ranks import with_others
 from footplate.cli.streams import open_streams, output_has_reader, settle_output
 from footplate.cli.unknown import refuse_unknown
-from footplate.errors import nearest
 
-_INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
 # arguments that returns the exit code; it imports what it needs when it runs.
 _COMMANDS = (
@@ -36,20 +33,9 @@ _COMMANDS = (
 )
 
 
-class _Parser(argparse.ArgumentParser):
-    """A parser whose errors fit on one line and name the nearest command."""
-
-    def error(self, message: str) -> NoReturn:
-        choice = _INVALID_CHOICE.search(message)
-        if choice:
-            near = nearest(choice[1], re.findall(r"[\w-]+", choice[2]))
-            message = f"there is no '{choice[1]}'" + (f": did you mean '{near}'?" if near else "")
-        self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")
-
-
 def build_parser() -> argparse.ArgumentParser:
     """Returns the parser of the whole command line."""
-    parser = _Parser(
+    parser = Parser(
         prog="footplate",
         description="Train, test and inspect PyTorch models, driven by config files of both OpenMMLab generations.",
         epilog="footplate COMMAND --help explains a command.",
@@ -71,6 +57,8 @@ def _prepare(command: argparse.ArgumentParser) -> None:
         "--debug", action="store_true", default=argparse.SUPPRESS, help="show the traceback of an error"
     )
     command.set_defaults(command=command)
+    if isinstance(command, Parser):
+        command.write_short_usage()
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,10 +98,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if is_unread:  # `| head`: nothing is wrong
             return code
         from footplate.cli.failures import describe_failure
+        from footplate.cli.fitting import fitted
 
         told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
         if told is None:
             raise
-        sys.stderr.write(told[0])
+        sys.stderr.write(fitted(told[0]) if sys.stderr.isatty() else told[0])
         return told[1]
     return code
