@@ -1,5 +1,6 @@
 """The guide `docs/tasks/segmentation.md` tells the truth: its configs train on folders of pictures."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ from PIL import Image
 from footplate.config import Config, apply_overrides
 from footplate.engine import Runner
 from footplate.errors import DataError
+from footplate.registry import METRICS
 from tests.tasks.guides import write_configs
 
 SHORT = [
@@ -89,6 +91,20 @@ def test_each_set_has_its_metrics(place: Path) -> None:
     assert {"day/mIoU", "night/mIoU", "night/loss"} <= runner.val_loop.metrics.keys()  # type: ignore[union-attr]
     best = sorted(each.name.partition("_iter")[0] for each in (place / "out").glob("best_*"))
     assert set(best) == {"best_day_mIoU", "best_night_mIoU"}
+
+
+def test_a_metric_of_ones_own_decides_which_checkpoint_is_best(place: Path) -> None:
+    try:
+        runner = prepared("my-own-metric.py")
+        runner.train()
+    finally:
+        sys.modules.pop("my_metric", None)
+        METRICS._entries.pop("ShareError", None)
+    found = runner.val_loop.metrics  # type: ignore[union-attr]
+    assert {"share_error", "mIoU"} <= found.keys()
+    labels = [np.asarray(Image.open(path)) for path in sorted((place / "data/masks/val").glob("*/*.png"))]
+    assert 0 <= found["share_error"] <= 100 * max(1 - (each == 1).mean() for each in labels)
+    assert list((place / "out").glob("best_share_error_iter_*.pth"))
 
 
 @pytest.mark.parametrize(
