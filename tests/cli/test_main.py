@@ -128,8 +128,8 @@ def test_the_version(footplate: Command) -> None:
         ),
         (
             ["train", "--set", "a=1", "a.py"],
-            "footplate train: error: the following arguments are required: CONFIG, before the options: some of them take "
-            "all that follows",
+            "footplate train: error: the following arguments are required: CONFIG, before the options: some of them "
+            "take all that follows",
         ),
         ([], "footplate: error: the following arguments are required: COMMAND"),
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),

@@ -4,6 +4,7 @@ import argparse
 import sys
 from typing import Any
 
+from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import save_picture
 
 
@@ -45,5 +46,5 @@ def run(arguments: argparse.Namespace) -> int:
         figures = {str(each.folder): analysis.summarize(each) for each in runs}
         sys.stdout.write(json.dumps(figures, indent=2) + "\n")
     else:
-        sys.stdout.write(analysis.explain_runs(runs))
+        sys.stdout.write(fitted_to_screen(analysis.explain_runs(runs)))
     return 0

@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "checkpoint",
         help="look into checkpoints, verify, average, export, join, cut",
-        description="Work on checkpoints.",
+        description="Look into checkpoints, verify, average, export, join and cut them.",
     )
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_show(actions)
@@ -34,7 +34,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def _add_show(actions: Any) -> None:
     parser = actions.add_parser("show", help="show what is inside", description="Show what is inside checkpoints.")
-    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
     parser.add_argument("--all", action="store_true", help=f"list every weight, not the first {_SHOWN_WEIGHTS}")
     parser.set_defaults(run=show)
 
@@ -43,7 +43,7 @@ def _add_verify(actions: Any) -> None:
     parser = actions.add_parser(
         "verify", help="tell whether they are whole", description="Read checkpoints through; exit 1 if one is damaged."
     )
-    parser.add_argument("files", metavar="FILE", nargs="+")
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
     parser.set_defaults(run=verify)
 
 
@@ -51,8 +51,8 @@ def _add_average(actions: Any) -> None:
     parser = actions.add_parser(
         "average", help="average the weights of several", description="Average the weights of several checkpoints."
     )
-    parser.add_argument("files", metavar="FILE", nargs="+")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.add_argument("files", metavar="FILE", nargs="+", help="a checkpoint, also one in parts")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
     parser.add_argument("--shares", metavar="X", type=float, nargs="+", help="the part of each; equal by default")
     add_trust(parser)
     parser.set_defaults(run=average)
@@ -64,8 +64,8 @@ def _add_export(actions: Any) -> None:
         help="write the weights alone",
         description="Write the weights of a checkpoint to FILE.pth or FILE.safetensors.",
     )
-    parser.add_argument("file", metavar="FILE")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.add_argument("file", metavar="FILE", help="a checkpoint")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
     parser.add_argument("--section", metavar="KEY", help="the entry that holds the weights, such as ema_state_dict")
     parser.add_argument(
         "--revise",
@@ -89,8 +89,8 @@ def _add_consolidate(actions: Any) -> None:
         help="write a checkpoint in parts to a single file",
         description="Write a checkpoint in parts, iter_4000.sharded, to a single file.",
     )
-    parser.add_argument("folder", metavar="FOLDER")
-    parser.add_argument("-o", "--output", metavar="FILE", required=True)
+    parser.add_argument("folder", metavar="FOLDER", help="a checkpoint in parts")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write")
     parser.set_defaults(run=consolidate)
 
 
@@ -100,7 +100,7 @@ def _add_shard(actions: Any) -> None:
         help="write a single file as a checkpoint in parts",
         description="Write a single file as a checkpoint in parts, which runs of any number of processes take.",
     )
-    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("file", metavar="FILE", help="a checkpoint")
     parser.add_argument("-o", "--output", metavar="FOLDER", required=True, help="its name ends in .sharded")
     parser.add_argument("--parts", metavar="N", type=int, default=8, help="how many parts (8)")
     parser.set_defaults(run=shard)

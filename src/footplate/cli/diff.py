@@ -17,8 +17,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         description="Compare two resolved configs by meaning: files, recipes, or the configs inside two work_dirs. "
         "Exits 1 if they differ. Nothing that the configs name is imported.",
     )
-    parser.add_argument("first", metavar="A")
-    parser.add_argument("second", metavar="B")
+    parser.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
+    parser.add_argument("second", metavar="B", help="what it is compared with")
     parser.set_defaults(run=run)
     return parser
 

@@ -4,11 +4,16 @@ import argparse
 import sys
 from typing import Any
 
+from footplate.cli.fitting import fitted_to_screen
+
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
-        "recipes", help="list the configs that ship", description="List the configs that ship with footplate."
+        "recipes",
+        help="list the configs that ship",
+        description="List the configs that ship: `footplate train NAME` "
+        "trains one, `_base_ = 'footplate::NAME.py'` begins a config of your own.",
     )
     parser.set_defaults(run=run)
     return parser
@@ -21,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
     for recipe in found:
-        sys.stdout.write(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n")
+        sys.stdout.write(fitted_to_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
     return 0

@@ -24,7 +24,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "train", help="train a model", description="Train the model of a config or recipe."
     )
     add_config(parser)
-    parser.add_argument("--work-dir", metavar="DIR", help="where checkpoints and logs go")
+    parser.add_argument(
+        "--work-dir", metavar="DIR", help="where checkpoints and logs go: work_dirs/<name of the config>"
+    )
     parser.add_argument(
         "--resume",
         metavar="auto|PATH",
