@@ -67,7 +67,7 @@ def test_a_device_that_is_not_there_is_an_error(saved: str, device: str) -> None
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"there is no checkpoint '.*nope.pth'\n  '.*' has no 'nope.pth'"):
         load_checkpoint(tmp_path / "nope.pth")
-    with pytest.raises(CheckpointError, match="cannot read checkpoint"):
+    with pytest.raises(CheckpointError, match="is a folder, not a checkpoint"):
         load_checkpoint(tmp_path)
 
 

@@ -68,3 +68,19 @@ def test_a_pipe_called_a_checkpoint_is_refused_and_passed_over(saved: str, tmp_p
     (tmp_path / "other").mkdir()
     os.mkfifo(tmp_path / "other/last_checkpoint")
     assert find_latest(tmp_path / "other") is None
+
+
+def test_a_work_dir_is_no_checkpoint_but_holds_some(tmp_path: Path) -> None:
+    def told() -> tuple[str, str | None]:
+        with pytest.raises(CheckpointError) as caught:
+            verify(tmp_path)
+        return caught.value.message, caught.value.suggestion
+
+    message = f"'{tmp_path}' is a folder, not a checkpoint"
+    assert told() == (message, None)
+    for at, name in enumerate(("iter_2.pth", "best_mIoU_iter_2.pth", "iter_4.pth", "notes.txt")):
+        (tmp_path / name).write_bytes(b"1")
+        os.utime(tmp_path / name, (at, at))
+    assert told() == (message, str(tmp_path / "best_mIoU_iter_2.pth"))
+    (tmp_path / "best_mIoU_iter_2.pth").unlink()
+    assert told() == (message, str(tmp_path / "iter_4.pth"))

@@ -270,7 +270,8 @@ def test_settings_that_do_not_count_in_a_resumed_run_are_named(
     with caplog.at_level(logging.WARNING, "footplate"):
         run(changed, resume=True)
     assert [each for each in caplog.messages if "does not count" in each] == [
-        f"the config's lr 7.5 does not count: the run goes on with {saved:g}, as it was saved"
+        f"the config's lr 7.5 does not count: the run goes on with {saved:g}, as it was saved; "
+        "load_from without resume begins anew with the saved weights and the config's lr"
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()

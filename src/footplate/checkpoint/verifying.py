@@ -15,6 +15,8 @@ from footplate.checkpoint.sharded import is_folder, joined
 from footplate.checkpoint.sharded.layout import check_files, read_layout
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
+_SUFFIXES = (".pth", ".pt", ".ckpt")
+
 
 def verify(path: "str | os.PathLike[str]") -> Seal:
     """Reads a checkpoint through and returns its seal.
@@ -67,6 +69,8 @@ def opened(path: str) -> Iterator[IO[bytes]]:
             yield stream if stream.seekable() else io.BytesIO(stream.read())
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.sought(path)) from error
+    except IsADirectoryError as error:
+        raise _folder(path) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
     except CheckpointDamagedError as error:
@@ -74,3 +78,11 @@ def opened(path: str) -> Iterator[IO[bytes]]:
         raise CheckpointDamagedError(message, notes=error.notes) from error
     except CheckpointError as error:
         raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
+
+
+def _folder(path: str) -> CheckpointError:
+    """Names the checkpoint that a work_dir was most likely given for: the best one, else the newest."""
+    files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(_SUFFIXES)]
+    best = [each for each in files if storage.base_name(each).startswith("best_")]
+    likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
+    return CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely)

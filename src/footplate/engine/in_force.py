@@ -48,7 +48,12 @@ def keep_in_force(runner: "Runner", before: Settings) -> None:
             }
             for now, then in sorted(pair for pair in pairs if pair[0] != pair[1]):
                 _logger.warning(
-                    "the config's %s %g does not count: the run goes on with %g, as it was saved", field, now, then
+                    "the config's %s %g does not count: the run goes on with %g, as it was saved; "
+                    "load_from without resume begins anew with the saved weights and the config's %s",
+                    field,
+                    now,
+                    then,
+                    field,
                 )
             path = ".".join(["optim_wrapper", *filter(None, [name]), "optimizer", field])
             if any(now != then for now, then in pairs):
