@@ -139,6 +139,13 @@ def test_runs_are_compared(show: Callable[..., Any], make_run: Callable[..., Run
     assert len(page.find_elements("css selector", ".chart:first-child .u-series")) == 3
 
 
+def test_a_run_without_pictures_says_how_it_would_have_some(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    page = show(make_run()._replace(pictures=[]))
+    assert "where the visualization hook has draw=True" in page.find_element("css selector", "#pictures").text
+
+
 def test_classes_are_sorted_by_their_heads(show: Callable[..., Any], make_run: Callable[..., Run]) -> None:
     page = show(make_run())
     first = "return document.querySelector('#class-tables tbody th').textContent"

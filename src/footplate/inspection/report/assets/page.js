@@ -171,7 +171,7 @@
       const caption = make("figcaption", {}, make("span", {}, swatch(run), name), slider, make("span", {}, "iteration ", step));
       place.append(make("figure", {}, image, caption));
     }
-    if (!data.pictures.length) nothing("gallery", "No picture was made.");
+    if (!data.pictures.length) nothing("gallery", "No picture was made. A validation draws some where the visualization hook has draw=True: every interval-th batch.");
     if (data.picturesLeftOut) nothing("pictures", `${data.picturesLeftOut} more lie in the run's folder: the page would be too large.`);
   };
 
