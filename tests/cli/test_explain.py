@@ -14,7 +14,8 @@ Footplate = Callable[..., tuple[int, str, str]]
 @pytest.fixture
 def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     monkeypatch.chdir(tmp_path)
-    text = "custom_imports = dict(imports=['fp_nope'])\nmodel = dict(type='fp.Net', sizes=(1, 2))\n"
+    model = "model = dict(type='fp.Net', sizes=(1, 2), backbone=dict(depths=(3,)))\n"
+    text = f"custom_imports = dict(imports=['fp_nope'])\n{model}"
     (tmp_path / "main.py").write_text(text)
     return "main.py"
 
@@ -31,7 +32,10 @@ def test_one_key_is_shown_with_its_override(config: str, capsys: pytest.CaptureF
     assert "did you mean 'model.type'?" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("word", "meant"), [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes")])
+@pytest.mark.parametrize(
+    ("word", "meant"),
+    [("schedle", "schedule"), ("modle", "model"), ("sizes", "model.sizes"), ("sizse", "model.sizes")],
+)
 def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate, word: str, meant: str) -> None:
     assert footplate("explain", config, word)[::2] == (
         2,
@@ -40,6 +44,12 @@ def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate,
 
 
 @pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
+@pytest.mark.parametrize("command", [["explain", "main.py"], ["train", "main.py", "--set"]])
+def test_each_misspelt_word_of_a_path_is_mended(config: str, footplate: Footplate, command: list[str]) -> None:
+    path = "bacbone.dephts" if command[0] == "explain" else "bacbone.dephts=[1]"
+    assert "\n  did you mean 'model.backbone.depths'?\n" in footplate(*command, path)[2]
+
+
 def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out{suffix}"
     assert main(["explain", config, "--dump", str(target)]) == 0

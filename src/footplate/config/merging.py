@@ -133,7 +133,7 @@ def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
     try:
         return _follow(config, path)
     except ConfigKeyError as error:
-        ending = paths_ending(config, path)
+        ending = paths_ending(config, path) or ([] if error.suggestion else _misspelt_ending(config, path))
         if ending:
             error.suggestion = ending[0]
             error.notes = (f"or: {listed(ending[1:])}",) if len(ending) > 1 else ()
@@ -153,6 +153,11 @@ def paths_ending(config: Any, path: str) -> list[str]:
     words = split_path(path)
     found = [each for each in _paths(config, []) if [str(part) for part in each[-len(words) :]] == words]
     return [joined(each) for each in sorted(found, key=len)]
+
+
+def _misspelt_ending(config: Any, path: str) -> list[str]:
+    names = {str(each[-1]): None for each in _paths(config, [])}
+    return paths_ending(config, joined([nearest(part, names) or part for part in split_path(path)]))
 
 
 def _paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
