@@ -43,13 +43,13 @@ def test_a_word_that_is_neither_key_nor_topic(config: str, footplate: Footplate,
     )
 
 
-@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
 @pytest.mark.parametrize("command", [["explain", "main.py"], ["train", "main.py", "--set"]])
 def test_each_misspelt_word_of_a_path_is_mended(config: str, footplate: Footplate, command: list[str]) -> None:
     path = "bacbone.dephts" if command[0] == "explain" else "bacbone.dephts=[1]"
     assert "\n  did you mean 'model.backbone.depths'?\n" in footplate(*command, path)[2]
 
 
+@pytest.mark.parametrize("suffix", [".py", ".yaml", ".json", ".toml"])
 def test_the_config_is_converted(config: str, tmp_path: Path, suffix: str) -> None:
     target = tmp_path / f"out{suffix}"
     assert main(["explain", config, "--dump", str(target)]) == 0
