@@ -10,6 +10,7 @@ import torch
 
 import footplate.engine.loops
 from footplate import Hook, Runner
+from footplate.engine.signals import Requests
 from footplate.engine.whereabouts import look
 from footplate.models import BaseModel
 from tests.support import Points, ToyModel, settings
@@ -103,3 +104,13 @@ def test_without_a_line_of_the_users_it_is_ours() -> None:
     assert look(stack) == ("start", False, f"{os.path.relpath(ours)}:5")
     assert look([*stack, frame("/x/my.py", 7), frame(library, 8)])[2] == "/x/my.py:7"
     assert look(stack[:1])[2] == ""
+
+
+def test_a_rank_that_lost_a_worker_was_loading_data() -> None:
+    requests = Requests()
+    requests._lost = RuntimeError("a worker died")
+    with pytest.raises(RuntimeError, match="a worker died") as caught:
+        requests.raise_lost()
+    phase, waits, _ = look([*walk_tb(caught.value.__traceback__)])
+    assert (phase, waits) == ("data loading", False)
+    requests.raise_lost()  # it is told once

@@ -4,7 +4,7 @@ import logging
 import traceback
 from typing import TYPE_CHECKING
 
-from footplate.engine.signals import Requests, answer_requests, are_reading, asking, save_on_request
+from footplate.engine.signals import Requests, are_reading, asking, save_on_request
 from footplate.errors import add_note
 
 if TYPE_CHECKING:
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _NO_READING = ("train", "evaluate")  # what loops call besides where they ask for data: of a model, of an evaluator
 _AT_ANY_TIME = Requests._on_end_of_child.__name__
-_AT_END = answer_requests.__name__  # of an iteration in which a worker died
+_AT_END = Requests.raise_lost.__name__  # of an iteration in which a worker died
 _VALIDATING = ("_validate", "run", "_evaluate")
 
 

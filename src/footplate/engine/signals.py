@@ -177,10 +177,11 @@ class Requests:
                 raise
             self._lost, self.pending = error.with_traceback(None), True
 
-    def take_lost(self) -> Exception | None:
-        """Returns what torch said of a worker that died while an iteration was at work, once."""
+    def raise_lost(self) -> None:
+        """Raises what torch said of a worker that died while an iteration was at work, once."""
         lost, self._lost = self._lost, None
-        return lost
+        if lost is not None:
+            raise lost
 
     def _on_save(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() == self._process:
@@ -276,8 +277,7 @@ def answer_requests(runner: "Runner") -> None:
     """
     requests = runner.requests
     requests.pending = False
-    if (death := requests.take_lost()) is not None:
-        raise death
+    requests.raise_lost()
     if requests.stop is None and not requests.save:
         runner.saver.settle()
         return
