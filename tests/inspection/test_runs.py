@@ -65,6 +65,15 @@ def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path: Path) -> None:
     assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30), (40, -40)]
 
 
+def test_a_resumed_run_that_validates_first_keeps_the_losses_of_that_iteration(tmp_path: Path) -> None:
+    first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
+    again: Lines = [{"mIoU": 0.5, "step": 20}, {"lr": 0.1, "loss": -30.0, "iter": 30, "step": 30}]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*first, {"mIoU": 0.4, "step": 20}])
+    write(tmp_path / "20260102_000000/vis_data/scalars.json", again)
+    assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30)]
+    assert points(tmp_path, "mIoU", "val") == [(20, 0.5)]
+
+
 def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
     start = tmp_path / "20260101_000000"
     write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])

@@ -221,7 +221,12 @@ def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list
     if not after:
         return before
     begin = min(line["at"] for line in after)
-    return [line for line in before if line["at"] < begin] + after
+    # A start that first validates what the one before had trained does not take away that iteration's losses.
+    validates = all(line["mode"] != "train" for line in after if line["at"] == begin)
+    kept = [
+        line for line in before if line["at"] < begin or (validates and (line["at"], line["mode"]) == (begin, "train"))
+    ]
+    return kept + after
 
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
