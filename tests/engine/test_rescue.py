@@ -5,6 +5,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,8 @@ import torch
 
 from footplate import DATASETS, Hook
 from footplate.engine import Runner
+from footplate.engine.rescue import may_rescue
+from footplate.engine.signals import Requests
 from footplate.errors import DataError
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
@@ -216,7 +219,9 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     time.sleep(1)  # the second log has a name of its own
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
     log = max(tmp_path.glob("*/*.log")).read_text()
-    assert f"stopped after iteration 7: NOT saved, the last checkpoint is {tmp_path / 'on_signal.pth'}" in log
+    last = f"the last checkpoint is {tmp_path / 'on_signal.pth'}"
+    assert f"stopped after iteration 7: NOT saved, {last}" in log
+    assert "No space left on device; training stops, the last checkpoint is" in log
 
 
 class Wear(Hook):
@@ -255,3 +260,10 @@ def test_batches_of_a_users_own_are_data_too(tmp_path: Path) -> None:
         f"saved after iteration 5: {tmp_path / 'on_signal.pth'}"
     )
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 5
+
+
+def test_several_processes_are_not_saved_by_one_that_fails() -> None:
+    runner: Any = SimpleNamespace(world_size=1, requests=Requests())
+    assert may_rescue(runner)
+    runner.world_size = 2
+    assert not may_rescue(runner)

@@ -50,6 +50,7 @@ def may_rescue(runner: "Runner") -> bool:
 def rescue(runner: "Runner", error: Exception) -> None:
     """Saves a run as at a signal, and has the error say where, or why not; the error stays what it is."""
     saver = runner.saver
+    saver.ends = True
     try:
         path = save_on_request(runner)
         saver.settle()

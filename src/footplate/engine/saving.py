@@ -46,6 +46,7 @@ class RunSaver:
         self._undo: Callable[[], None] | None = None
         self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
         self.lost: str | None = None  # what became of the newest save, where it failed
+        self.ends = False  # whether the run ends with the present save, whatever becomes of it
         self.in_parts = False  # whether each rank writes what it holds, to a folder
 
     def name_of(self, name: str) -> str:
@@ -106,7 +107,7 @@ class RunSaver:
             undo()
 
     def _say(self, error: BaseException) -> None:
-        goes_on = "training goes on" if self.on_error == "warn" else "training stops"
+        goes_on = "training goes on" if self.on_error == "warn" and not self.ends else "training stops"
         last = f"the last checkpoint is '{self.last}'" if self.last else "there is no checkpoint of this run yet"
         _logger.error("not saved: %s; %s, %s", error, goes_on, last)
         if self.on_error == "stop":

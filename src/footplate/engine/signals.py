@@ -281,7 +281,7 @@ def answer_requests(runner: "Runner") -> None:
     if requests.stop is None and not requests.save:
         runner.saver.settle()
         return
-    requests.save = False
+    requests.save, runner.saver.ends = False, requests.stop is not None
     save_on_request(runner)
     if requests.stop is not None:
         runner.saver.settle()
