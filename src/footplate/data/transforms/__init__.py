@@ -4,6 +4,7 @@ from footplate.data.transforms.annotating import LoadAnnotations
 from footplate.data.transforms.base import BaseTransform
 from footplate.data.transforms.geometry import Pad, RandomCrop, RandomResize
 from footplate.data.transforms.loading import LoadImageFromFile
+from footplate.data.transforms.photometric import PhotoMetricDistortion
 from footplate.data.transforms.sizing import CenterCrop, RandomResizedCrop, ResizeEdge
 from footplate.data.transforms.spatial import RandomFlip, Resize
 from footplate.data.transforms.test_time import TestTimeAug
@@ -16,6 +17,7 @@ __all__ = [
     "LoadAnnotations",
     "LoadImageFromFile",
     "Pad",
+    "PhotoMetricDistortion",
     "RandomBlur",
     "RandomCrop",
     "RandomErasing",
