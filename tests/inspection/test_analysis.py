@@ -96,6 +96,12 @@ def test_curves_are_rows_of_a_table(run: Run) -> None:
     assert len(curves_as_csv([run]).splitlines()) == 1 + 3 * 5 + 2 * 2
 
 
+@pytest.mark.parametrize(("name", "modes"), [("val/loss", ["val"]), ("loss", ["train", "val"]), ("mIoU", ["val"])])
+def test_a_scalar_is_chosen_by_the_name_in_the_log(run: Run, name: str, modes: list[str]) -> None:
+    rows = [line.split(",") for line in curves_as_csv([run], [name]).splitlines()[1:]]
+    assert list(dict.fromkeys(row[1] for row in rows)) == modes
+
+
 def test_curves_are_a_picture(run: Run) -> None:
     small, large = plot_curves([run], ["mIoU"]), plot_curves([run, run])
     assert small.height < large.height

@@ -45,7 +45,8 @@ def summarize(run: Run) -> dict[str, Any]:
 
 def _named(run: Run, series: Series) -> str:
     """Names a loss of a validation as the log does."""
-    return f"{series.mode}/{series.name}" if run.find(series.name, "train") else series.name
+    is_told_apart = series.mode != "train" and run.find(series.name, "train") is not None
+    return f"{series.mode}/{series.name}" if is_told_apart else series.name
 
 
 def config_of(run: Run) -> Config | None:
@@ -93,7 +94,7 @@ def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
 
 
 def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:
-    known = {series.name for run in runs for series in run.series}
+    known = {name for run in runs for series in run.series for name in (series.name, _named(run, series))}
     for name in names:
         if name not in known:
             raise ArgumentError(
@@ -101,7 +102,12 @@ def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series
                 suggestion=nearest(name, known),
                 notes=[f"there are {', '.join(sorted(known))}"],
             )
-    return [(run, series) for run in runs for series in run.series if not names or series.name in names]
+    return [
+        (run, series)
+        for run in runs
+        for series in run.series
+        if not names or series.name in names or _named(run, series) in names
+    ]
 
 
 def _usual(runs: Sequence[Run]) -> list[str]:
