@@ -66,6 +66,19 @@ def test_the_rule_of_the_config_says_what_is_best(tmp_path: Path, answer: Any, r
     assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=reverse)
 
 
+@pytest.mark.parametrize("varied", ["optimizer.lr=0.1,0.2", "optimizer.lr=0.0..1.0"])
+def test_a_variable_that_was_read_is_not_varied(tmp_path: Path, answer: Any, varied: str) -> None:
+    lines = "optimizer = dict(type='SGD', lr=0.1)\noptim_wrapper = dict(optimizer=optimizer)\n"
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    with pytest.raises(ArgumentError, match="'optimizer.lr' has no effect: .* --set optim_wrapper.optimizer.lr="):
+        study.sweep(Config.fromstring(lines, ".py"), [parse_parameter(varied)], settings(tmp_path / "sweep"))
+    assert not ran
+    study.sweep(
+        Config.fromstring(lines, ".py"), [parse_parameter(f"optim_wrapper.{varied}")], settings(tmp_path / "sweep")
+    )
+    assert ran
+
+
 def test_a_config_is_never_run_twice(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([float(config["width"])], ("done", "")))
     found = study.sweep(cfg, [parse_parameter("width=4..5")], settings(tmp_path, trials=6))

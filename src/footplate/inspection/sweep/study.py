@@ -10,8 +10,9 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
-from footplate.config import Config, apply_overrides
+from footplate.config import Config, apply_overrides, without_effect
 from footplate.config.python_form import write_value
+from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
 from footplate.engine.lock import locked
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.hooks.comparing import rule_of, saved_best, saved_rules
@@ -19,6 +20,7 @@ from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import Request, in_a_process
+from footplate.migration import is_first_generation
 
 try:
     import optuna
@@ -141,14 +143,18 @@ def sweep(
 
 
 def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
-    """Raises ArgumentError where a parameter is varied twice, or is no key of the config."""
+    """Raises ArgumentError where a parameter is varied twice, is no key of the config, or one that has no effect."""
     keys = [parameter.key for parameter in parameters]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
         raise ArgumentError("a key is varied once", key="--param", found=twice)
+    read = KNOWN_KEYS if is_first_generation(cfg) else READ_KEYS
     for parameter in parameters:
-        example = parameter.choices[0] if parameter.choices else parameter.low
-        _with_values(cfg, {parameter.key: example})
+        for example in parameter.choices or (parameter.low, parameter.high):
+            idle = without_effect(_with_values(cfg, {parameter.key: example}), read)
+            told = next((each for each in idle if each.startswith(f"--set: '{parameter.key}'")), None)
+            if told is not None:
+                raise ArgumentError(told.removeprefix("--set: "), key="--param")
 
 
 def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
