@@ -10,6 +10,8 @@ import footplate
 from footplate import Config, Runner
 from footplate.config import apply_overrides
 from footplate.engine import opening
+from footplate.engine.signals import LeavingError
+from footplate.errors import ArgumentError
 from tests.support import settings
 
 
@@ -42,6 +44,25 @@ def test_the_first_rank_writes_its_log_and_what_it_runs_on(tmp_path: Path) -> No
     assert "behind" not in text
     facts = json.loads(Path(runner.log_dir, "environment.json").read_text())
     assert {"python", "packages"} <= set(facts)
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (ArgumentError("the loss is nan", notes=["mend it"]), ["ended by an error: the loss is nan; mend it"]),
+        (RuntimeError("no data\nat all"), ["ended by an error: RuntimeError: no data; at all"]),
+        (LeavingError(), []),
+    ],
+)
+def test_the_log_alone_says_by_what_error_a_run_ended(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], error: Exception, told: list[str]
+) -> None:
+    runner = Runner(**settings(tmp_path, log_level="INFO"))
+    with pytest.raises(type(error)), opening.opened(runner, [], None):
+        raise error
+    lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
+    assert [line.partition(" - ERROR - ")[2] for line in lines if " - ERROR - " in line] == told
+    assert "ended by" not in "".join(capsys.readouterr())
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from footplate.config import Config, without_effect
 from footplate.distributed import is_main_process
 from footplate.engine.keys import READ_KEYS
+from footplate.engine.signals import LeavingError
+from footplate.errors import FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
 from footplate.storage import commit_bytes
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_MOST_LINES = 5
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
@@ -53,7 +56,22 @@ def opened(
         _logger.info("seed %d, device %s, work_dir %s", runner.seed, runner.device, runner.work_dir)
         if runner.world_size > 1:
             _logger.info("%s", _processes(runner))
+        with _noting_the_end():
+            yield
+
+
+@contextmanager
+def _noting_the_end() -> Iterator[None]:
+    """Writes into the log by what error the run ended; the terminal is told by whoever catches it."""
+    try:
         yield
+    except LeavingError:
+        raise
+    except Exception as error:
+        told = "; ".join(line.strip() for line in str(error).strip().splitlines()[:_MOST_LINES])
+        name = "" if isinstance(error, FootplateError) else f"{type(error).__name__}: "
+        _logger.error("ended by an error: %s%s", name, told, extra=NOT_SHOWN)
+        raise
 
 
 def name_idle_variables(cfg: Config) -> None:
