@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from footplate.cli import sweep as command
+from footplate.errors import DataError
 from tests.support import TINY
 
 pytest.importorskip("optuna", reason="the extra 'sweep' is not installed")
@@ -33,3 +35,27 @@ def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_
     monkeypatch.setattr("footplate.inspection.sweep.study.sweep", interrupted)
     code, told, _ = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
     assert (code, told) == (130, "the same command goes on with the sweep\n")
+
+
+def test_the_page_calls_trials_by_their_settings_and_leaves_out_what_measured_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from footplate.inspection.sweep import study
+
+    written: dict[str, Any] = {}
+    monkeypatch.setattr(
+        "footplate.inspection.report.write_report", lambda runs, path, **words: written.update(words, runs=runs)
+    )
+    trials = [
+        study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", ""),
+        study.TrialInfo(2, {}, "failed", None, "b", ""),
+    ]
+    monkeypatch.setattr("footplate.inspection.runs.read_run", _read_a_alone)
+    command._write_report(trials, str(tmp_path / "tiny"))
+    assert written == {"runs": ["run of a"], "names": ["4: lr=0.25"], "title": "the sweep tiny"}
+
+
+def _read_a_alone(folder: str) -> str:
+    if folder == "b":
+        raise DataError("nothing")
+    return f"run of {folder}"

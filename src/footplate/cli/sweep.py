@@ -120,13 +120,14 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
     from footplate.inspection.report import write_report
     from footplate.inspection.runs import read_run
 
-    runs = []
+    runs = {}
     for trial in trials:
         try:
-            runs.append(read_run(trial.folder))
+            runs[f"{trial.number}: {settings_of(trial.values)}"] = read_run(trial.folder)
         except DataError:
             continue  # it ended before it had measured anything
     if runs:
-        path = os.path.join(folder, "report.html")
-        write_report(runs[:_COMPARED], path)
+        path, shown = os.path.join(folder, "report.html"), list(runs)[:_COMPARED]
+        title = f"the sweep {os.path.basename(folder)}"
+        write_report([runs[name] for name in shown], path, names=shown, title=title)
         sys.stdout.write(f"\ncompared in {path}\n")

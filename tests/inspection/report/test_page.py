@@ -65,6 +65,14 @@ def test_nothing_on_the_page_points_elsewhere(make_run: Callable[..., Run], tmp_
     assert re.findall(r"@import|url\((?!data:)", page) == []
 
 
+def test_runs_and_page_may_have_names_of_their_own(tmp_path: Path, make_run: Any) -> None:
+    page = tmp_path / "report.html"
+    write_report([make_run("a/run"), make_run("b/run")], str(page), names=["3: lr=0.1", "7: lr=<b>"], title="the sweep")
+    text = page.read_text()
+    assert "<title>footplate: the sweep</title>" in text
+    assert '"name":"3: lr=0.1"' in text
+
+
 def test_two_runs_stand_side_by_side_with_what_differs(make_run: Callable[..., Run], tmp_path: Path) -> None:
     write_report([make_run("a/run"), make_run("b/run", lr=0.2)], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")

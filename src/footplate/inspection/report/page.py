@@ -22,17 +22,19 @@ _UNPLOTTED = frozenset({"memory"})
 _LAST = ("lr", "momentum", "time", "data_time", "memory", "grad_norm")
 
 
-def write_report(runs: Sequence[Run], path: str) -> int:
+def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "") -> int:
     """Writes runs as one HTML file that needs nothing else, no network either.
 
     Args:
         runs: The runs; several are compared side by side.
         path: Where it goes.
+        names: What each run is called; by default its folder.
+        title: What the page is called; by default the names of the runs.
 
     Returns:
         The bytes of the file.
     """
-    names = _distinct_names(runs)
+    names = list(names) or _distinct_names(runs)
     pictures = embed_pictures(runs, _PICTURE_BYTES)
     for line in (line for lines in pictures.unread.values() for line in lines):
         _logger.warning("%s", line)
@@ -44,7 +46,7 @@ def write_report(runs: Sequence[Run], path: str) -> int:
         "differences": _differences(runs, names),
     }
     page = Template(_asset("page.html")).substitute(
-        title=html.escape("footplate: " + ", ".join(names)),
+        title=html.escape("footplate: " + (title or ", ".join(names))),
         style=_asset("uplot.min.css") + _asset("page.css"),
         charts=_asset("uplot.min.js"),
         script=_asset("page.js"),
