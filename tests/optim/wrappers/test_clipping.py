@@ -34,6 +34,54 @@ def test_clips(cfg: dict[str, Any], gradient: list[float], norm: float | None) -
     assert found is None if norm is None else float(found) == pytest.approx(norm)  # type: ignore[arg-type]
 
 
+def several(*dtypes: torch.dtype) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    made = [torch.zeros(5, 3, dtype=dtypes[at % len(dtypes)], requires_grad=True) for at in range(7)]
+    for each in made[:-1]:
+        each.grad = torch.randn(5, 3, dtype=each.dtype)
+    return made
+
+
+def gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
+    return [each.grad for each in parameters if each.grad is not None]
+
+
+@pytest.mark.parametrize("max_norm", [0.5, 1e9])
+@pytest.mark.parametrize("norm_type", [1, 2, 3.5, "inf"])
+@pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float64, torch.float32), (torch.bfloat16,)])
+def test_gradients_and_norm_are_torch_s_to_the_last_bit(
+    max_norm: float, norm_type: Any, dtypes: tuple[torch.dtype, ...]
+) -> None:
+    ours, torchs = several(*dtypes), several(*dtypes)
+    found = make_clip({"max_norm": max_norm, "norm_type": norm_type})(ours)
+    norm = nn.utils.clip_grad_norm_(torchs, max_norm, float(norm_type))
+    assert found is not None
+    assert torch.equal(found, norm)
+    assert all(map(torch.equal, gradients(ours), gradients(torchs)))
+
+
+def test_gradients_within_the_bound_are_not_written_to() -> None:
+    ours = several(torch.float32)
+    before = [each._version for each in gradients(ours)]
+    make_clip({"max_norm": 1e9})(ours)
+    assert [each._version for each in gradients(ours)] == before
+
+
+def test_other_gradients_than_at_the_last_step() -> None:
+    clip, both = make_clip({"max_norm": 1.0}), (torch.float64, torch.bfloat16)
+    clip(several(torch.float32))
+    ours, torchs = several(*both)[:3], several(*both)[:3]
+    found = clip(ours)
+    assert found is not None
+    assert torch.equal(found, nn.utils.clip_grad_norm_(torchs, 1.0))
+
+
+def test_no_gradients_have_the_norm_of_nothing() -> None:
+    norm = make_clip({"max_norm": 1.0})(several(torch.float32)[-1:])
+    assert norm is not None
+    assert norm.item() == 0
+
+
 @pytest.mark.parametrize(
     ("cfg", "key", "suggestion"),
     [

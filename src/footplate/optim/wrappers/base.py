@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from footplate.distributed.sharding import placed_like
 from footplate.errors import ArgumentError, check_count
 from footplate.optim.wrappers import state as states
-from footplate.optim.wrappers.clipping import Clip, make_clip, plain
+from footplate.optim.wrappers.clipping import Clip, make_clip
 from footplate.optim.wrappers.nonfinite import GradientGuard
 from footplate.optim.wrappers.stepping import step_of
 from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
@@ -285,12 +285,11 @@ class OptimWrapper:
             )
 
     def _clip_gradients(self, clip: Clip) -> Tensor | None:
-        norm = clip([each for each in self._parameters() if each.grad is not None])
+        norm = clip(self._parameters())
         if norm is None:
             return None
         if self._norms is None:
             self._norms = MessageHub.get_current_instance().history("train/grad_norm")
-        norm = plain(norm)
         self._norms.append(norm)
         return norm
 

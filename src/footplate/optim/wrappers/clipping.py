@@ -31,30 +31,47 @@ class Clip:
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
         self._function, self._settings = function, settings
         self.gives_norm = function is clip_grad_norm_
+        self._judged = -1
+        self._in_parts = self._alike = False
 
     def __call__(self, params: list[Tensor]) -> Tensor | None:
         """Clips."""
-        gradients = [each.grad for each in params if each.grad is not None]
-        if any(is_part(each) for each in gradients):
-            return self._clip_parts(gradients)
+        gradients = [gradient for each in params if (gradient := each.grad) is not None]
+        if len(gradients) != self._judged:
+            self._judge(gradients)
+        if self._in_parts or self._alike:
+            return self._clip(gradients)
         norm: Tensor | None = self._function(params, **self._settings)
         return norm
 
+    def _judge(self, gradients: list[Tensor]) -> None:
+        """Finds out what kind of gradients there are: as a rule it is the same at each step."""
+        self._judged = len(gradients)
+        self._in_parts = any(map(is_part, gradients))
+        kinds = {(each.device, each.dtype) for each in gradients}
+        self._alike = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
+
     @torch.no_grad()
-    def _clip_parts(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips gradients that lie in parts on several processes, which tell each other their norms all at once."""
-        held = [local_part(each) for each in gradients]
+    def _clip(self, gradients: list[Tensor]) -> Tensor | None:
+        """Clips gradients of one kind, or ones in parts on several processes, which tell each other their norms.
+
+        The result is torch's to the last bit. Torch sorts the gradients by kind, twice, and multiplies by 1 where they
+        are within the bound.
+        """
+        held = [local_part(each) for each in gradients] if self._in_parts else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
             torch._foreach_clamp_min_(held, -limit)
             torch._foreach_clamp_max_(held, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        total: Tensor = torch.linalg.vector_norm(norms_of_parts(gradients, order), order)
+        norms = norms_of_parts(gradients, order) if self._in_parts else torch.stack(torch._foreach_norm(held, order))
+        total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the norm of the gradients is not finite, and clip_grad has error_if_nonfinite")
         factor = (self._settings["max_norm"] / (total + _SMALL)).clamp(max=1.0)
-        torch._foreach_mul_(held, factor)
+        if factor.device.type != "cpu" or factor != 1:  # elsewhere it is not read, since that would be waited for
+            torch._foreach_mul_(held, factor)
         return total
 
 
@@ -108,10 +125,3 @@ def _refuse(message: str, cfg: Mapping[str, Any], key: str, suggestion: str | No
     raise ArgumentError(
         message, key=f"clip_grad.{key}", found=cfg[key], origin=origin_of(cfg, key), suggestion=suggestion
     )
-
-
-def plain(norm: Tensor) -> Tensor:
-    """Returns a norm as an ordinary detached tensor, also where the gradients are sharded."""
-    norm = norm.detach()
-    gather = getattr(norm, "full_tensor", None)
-    return norm if gather is None else torch.as_tensor(gather())
