@@ -136,3 +136,37 @@ def test_the_average_equals_torch_s_own(buffers: bool) -> None:
     floats = [name for name, value in expected.items() if value.is_floating_point()]
     assert len(floats) == 8
     assert all(torch.equal(found[name], expected[name]) for name in floats)
+
+
+@pytest.mark.parametrize("buffers", [False, True])
+def test_a_buffer_that_takes_the_place_of_another_is_found(buffers: bool) -> None:
+    model = nn.BatchNorm1d(2)
+    average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=buffers)
+    average.update_parameters(model)
+    model.running_mean = torch.full((2,), 4.0)
+    average.update_parameters(model)
+    assert average.module.running_mean.tolist() == ([2.0, 2.0] if buffers else [4.0, 4.0])
+
+
+def test_tensors_of_a_copy_that_was_converted_or_loaded_are_found() -> None:
+    model = nn.BatchNorm1d(2).double()
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    average.update_parameters(model)
+    average.load_state_dict({key: value.clone() for key, value in average.state_dict().items()}, assign=True)
+    average.float()
+    with torch.no_grad():
+        model.weight.fill_(3.0)
+        model.running_mean = torch.full((2,), 4.0).double()
+    average.update_parameters(model.float())
+    assert average.module.weight.tolist() == [2.0, 2.0]
+    assert average.module.running_mean.tolist() == [4.0, 4.0]
+
+
+def test_parameters_that_took_the_place_of_others_are_found_behind_a_swap_or_a_save() -> None:
+    model = nn.Linear(1, 1, bias=False)
+    average = ExponentialMovingAverage(model, momentum=0.5)
+    for value, look in ((1.0, average.state_dict), (3.0, lambda: average.swap_with(model)), (5.0, average.state_dict)):
+        model.weight = nn.Parameter(torch.full((1, 1), value))
+        average.update_parameters(model)
+        look()
+    assert average.module.weight.item() == 4.0

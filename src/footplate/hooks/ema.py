@@ -64,9 +64,10 @@ class EMAHook(Hook):
 
     def before_run(self, runner: "Runner") -> None:
         """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
+        self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
-        average = self._averaged(unwrap_model(runner.model))
+        average = self._averaged(self._model)
         if self._loaded is not None:
             average.load_state_dict(self._loaded, strict=self.strict_load)
             self._loaded = None
@@ -78,12 +79,11 @@ class EMAHook(Hook):
         """Averages."""
         if self.ema_model is None:
             return
-        model = unwrap_model(runner.model)
         # What epoch it is takes a while to find out, and is asked only where it counts.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
-            self.ema_model.update_parameters(model)
+            self.ema_model.update_parameters(self._model)
         else:
-            self.ema_model.copy_from(model)
+            self.ema_model.copy_from(self._model)
 
     def before_val_epoch(self, runner: "Runner") -> None:
         """Puts the average in the model's place."""
