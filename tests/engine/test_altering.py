@@ -77,6 +77,15 @@ def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> Non
     assert not altered_by(runner, "before_val")
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64, torch.complex64])
+def test_weights_of_any_kind_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
+    runner = run(config(tmp_path, by_epoch=True))
+    for parameter in runner.model.parameters():
+        parameter.data = torch.full_like(parameter, 6e4, dtype=dtype)  # squared too large for half precision
+    runner.register_hook(Halves())
+    assert altered_by(runner, "before_val", "before_val_epoch")
+
+
 def test_data_that_take_their_time_are_waited_for(tmp_path: Path) -> None:
     """The signal comes while a sample is read, where a stop would otherwise be answered at once."""
     cfg = config(tmp_path, by_epoch=True, by_iteration=3)

@@ -17,7 +17,7 @@ _OURS, _NOT_OURS = "footplate.", "footplate.legacy."
 def altered_by(runner: "Runner", *events: str) -> bool:
     """Calls the hooks that act at `events`, and tells whether one of a user's own has changed the weights.
 
-    Ours put the right weights into a checkpoint that is saved meanwhile. Weights are compared by their sums, and only
+    Ours put the right weights into a checkpoint that is saved meanwhile. Weights are compared by their norms, and only
     around hooks of a user's own.
     """
     altered = False
@@ -28,9 +28,9 @@ def altered_by(runner: "Runner", *events: str) -> bool:
             continue
         with runner.during(event):
             for method in methods:
-                before = _sums(runner) if _is_users(method) else None
+                before = _norms(runner) if _is_users(method) else None
                 method(runner)
-                altered = altered or (before is not None and before != _sums(runner))
+                altered = altered or (before is not None and before != _norms(runner))
     return altered
 
 
@@ -39,11 +39,12 @@ def _is_users(method: Callable[..., Any]) -> bool:
     return not module.startswith(_OURS) or module.startswith(_NOT_OURS)
 
 
-def _sums(runner: "Runner") -> bytes:
+def _norms(runner: "Runner") -> bytes:
     model = unwrap_model(runner.model)
     held = [local_part(each).detach() for each in (*model.parameters(), *model.buffers())]
     held = [torch.view_as_real(each) if each.is_complex() else each for each in held]
-    sums = [
-        each.sum(dtype=torch.float32 if each.element_size() < 4 else None).double() for each in held if each.numel()
-    ]
-    return torch.stack([each.cpu() for each in sums]).numpy().tobytes() if sums else b""
+    floats = [each for each in held if each.is_floating_point() and each.numel()]
+    if not floats:
+        return b""
+    norms = torch._foreach_norm(floats, dtype=torch.float64)  # all at once, and none of half precision overflows
+    return torch.stack([each.cpu() for each in norms]).numpy().tobytes()
