@@ -260,8 +260,15 @@ def test_a_batch_sampler_of_torch_decides_what_a_batch_is(drop_last: bool, start
     assert len(loader) == 2 + (not drop_last)
 
 
-def test_the_main_process_reads_without_entries_in_a_profile(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("workers", [0, 1])
+def test_batches_are_read_without_entries_in_a_profile(monkeypatch: pytest.MonkeyPatch, workers: int) -> None:
     entries: list[str] = []
     monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
-    assert len(list(SampleLoader(range(8), batch_size=4))) == 2
+    assert len(list(SampleLoader(range(8), batch_size=4, num_workers=workers))) == 2
     assert entries == []
+
+
+def test_a_profile_holds_the_batches_of_workers() -> None:
+    with torch.profiler.profile() as profile:
+        assert len(list(SampleLoader(range(8), batch_size=4, num_workers=1))) == 2
+    assert any("DataLoader" in event.key for event in profile.key_averages())

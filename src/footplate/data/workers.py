@@ -15,6 +15,7 @@ from multiprocessing.util import Finalize, get_temp_dir, is_exiting
 from types import FrameType
 from typing import Any
 
+import torch
 from torch.utils.data import DataLoader
 from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torch_worker
@@ -124,6 +125,15 @@ class WatchedLoader(DataLoader[Any]):
 
 class _Watching(_MultiProcessingDataLoaderIter):
     """Torch's own pass over a loader, but for how it waits: for a batch, or for workers that a pass before kept."""
+
+    def __next__(self) -> Any:
+        if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
+            return super().__next__()
+        # Without an entry in a profile that nobody takes. At its end the interpreter's lock is let go, the thread that
+        # asks workers for more takes it, and on busy cores the batch that is there is waited for.
+        batch = self._next_data()  # type: ignore[no-untyped-call]
+        self._num_yielded += 1
+        return batch
 
     def _get_data(self) -> Any:
         until = time.monotonic() + (self._timeout or math.inf)
