@@ -1,6 +1,7 @@
 """Measures footplate beside plain PyTorch and other engines, and writes docs/performance.md.
 
-    python -m benchmarks.engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--budget MINUTES] [--quick]
+    python -m benchmarks.engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--pairs N]
+                                 [--budget MINUTES] [--quick]
     python -m benchmarks.engines --page
 
 Environments and results lie in ~/.cache/footplate/bench. A run goes on where it stopped as long as the sources are the
@@ -24,6 +25,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="NAME", help=", ".join(CASES))
     parser.add_argument("--engines", nargs="+", choices=ENGINES, default=list(ENGINES), metavar="NAME")
     parser.add_argument("--rounds", type=int, default=3, help="of cases that name no number themselves")
+    parser.add_argument("--pairs", type=int, default=6, help="further rounds of footplate and the loop by hand alone")
     parser.add_argument("--budget", type=float, default=float("inf"), metavar="MINUTES")
     parser.add_argument("--quick", action="store_true", help="few iterations, results and page of their own")
     parser.add_argument("--page", action="store_true", help="only judge what is there and write the page")
@@ -58,7 +60,9 @@ def main() -> int:
 def _measure(chosen: argparse.Namespace, results: Results) -> None:
     pythons = {each: Path(sys.executable) if chosen.here else environments.python_of(each) for each in chosen.engines}
     cases = [CASES[each] for each in chosen.cases]
-    plan = Plan(cases, chosen.engines, chosen.rounds, chosen.budget * 60, chosen.quick)
+    plan = Plan(
+        cases, chosen.engines, chosen.rounds, 0 if chosen.quick else chosen.pairs, chosen.budget * 60, chosen.quick
+    )
     runner = Runner(plan, results, pythons.__getitem__)
     runner.run()
     for each in judge(cases, results) if OURS in pythons else ():

@@ -85,6 +85,11 @@ class Case:
         job = dataclasses.replace(self.job, iterations=iterations)
         return job.smaller(self.quick) if quick else job
 
+    @property
+    def is_paired(self) -> bool:
+        """Whether a goal compares footplate with the loop by hand."""
+        return any(goal.by in ("ratio", "difference") and goal.against == "bare" for goal in self.goals)
+
     def estimate(self, engine: str) -> float:
         """Returns the seconds that an engine takes about."""
         known = dict(self.seconds)

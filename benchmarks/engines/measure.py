@@ -40,26 +40,37 @@ _DISTRIBUTIONS = {
 }
 _EARLY, _LATE, _LAST = 1_000, 100_000, 1_000_000
 _WINDOW = 10_000
+_STAMPED = ("train", "long", "validate")
 Figures = dict[str, float]
 
 
 class Request:
     """One measurement: a case, an engine's driver, and a folder."""
 
-    def __init__(self, case: Case, engine: str, folder: Path, *, quick: bool, began: float) -> None:
-        self.case, self.folder, self.quick, self.began = case, folder, quick, began
+    def __init__(
+        self, case: Case, engine: str, folder: Path, *, quick: bool, began: float, profile: cProfile.Profile | None
+    ) -> None:
+        self.case, self.folder, self.quick, self.began, self.profile = case, folder, quick, began, profile
         self.driver: Any = importlib.import_module(f"benchmarks.engines.drivers.{_MODULES.get(engine, engine)}")
         self.job: Job = case.job_of(engine, quick=quick)
 
     def task(self, looks: tuple[int, ...] = ()) -> Task:
-        return Task(self.job, self.folder, Stamps(self.job.iterations, looks))
+        stamps = Stamps(self.job.iterations, looks)
+        if self.profile is not None:
+            stamps.actions[self.warm] = self.profile.enable
+            stamps.actions[self.job.iterations - 1] = self.profile.disable
+        return Task(self.job, self.folder, stamps)
+
+    @property
+    def warm(self) -> int:
+        """After how many passes everything runs as it will."""
+        return max(LOG_EVERY, self.job.iterations // 10 // LOG_EVERY * LOG_EVERY)
 
 
 def train(request: Request) -> Figures:
     task = request.task()
     request.driver.train(task)
-    warm = max(LOG_EVERY, request.job.iterations // 10 // LOG_EVERY * LOG_EVERY)
-    return {"us": task.stamps.block_us(warm, request.job.iterations, LOG_EVERY)}
+    return {"us": task.stamps.block_us(request.warm, request.job.iterations, LOG_EVERY)}
 
 
 def long(request: Request) -> Figures:
@@ -210,21 +221,24 @@ def answer(engine: str, request: dict[str, Any]) -> dict[str, Any]:
     """Measures once.
 
     Returns:
-        `figures` and `versions`, or `error`; with `profile` the functions that took most of the time besides.
+        `figures` and `versions`, or `error`; with `profile` the functions that took most of the time besides, of
+        iterations only where the model notes them.
     """
     case = CASES[request["case"]]
-    profile = cProfile.Profile()
+    profile = cProfile.Profile() if request.get("profile") else None
     try:
         with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-            asked = Request(case, engine, Path(folder), quick=request["quick"], began=request["began"])
-            if request.get("profile"):
+            told = {"quick": request["quick"], "began": request["began"], "profile": profile}
+            asked = Request(case, engine, Path(folder), **told)
+            if profile is not None and case.kind not in _STAMPED:
                 profile.enable()
             figures = KINDS[case.kind](asked)
-            profile.disable()
+            if profile is not None:
+                profile.disable()
     except Exception:
         return {"error": traceback.format_exc()}
     found: dict[str, Any] = {"figures": figures, "versions": versions(engine)}
-    if request.get("profile"):
+    if profile is not None:
         found["profile"] = _largest(profile)
     return found
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.engines.case import Case
+from benchmarks.engines.judge import BY_HAND, OURS
 from benchmarks.engines.process import MeasuringProcess
 from benchmarks.engines.results import Results
 
@@ -19,6 +20,8 @@ class Plan:
         cases: In their order.
         engines: Who takes part.
         rounds: How often each case is measured that names no number itself.
+        pairs: In how many further rounds only footplate and the loop by hand take turns, where a goal compares them: a
+            ratio of two processes has a spread of some percent.
         budget: The seconds after which nothing is begun that would not end in time.
         quick: A trial with few iterations.
     """
@@ -26,22 +29,27 @@ class Plan:
     cases: Sequence[Case]
     engines: Sequence[str]
     rounds: int = 3
+    pairs: int = 0
     budget: float = float("inf")
     quick: bool = False
 
     def turns(self) -> Iterator[tuple[int, Case, list[str]]]:
-        """Yields round, case and engines: all rounds of what is short, then what is measured once, the longest last."""
+        """Yields round, case and engines: what is short, pairs, then what has rounds of its own, the longest last."""
         steady = [case for case in self.cases if case.rounds is None]
         single = sorted((case for case in self.cases if case.rounds is not None), key=self._cost)
         for number in range(self.rounds):
             for case in steady:
                 yield number, case, self._order(case, number)
+        for number in range(self.rounds, self.rounds + self.pairs):
+            for case in steady:
+                if case.is_paired:
+                    yield number, case, self._order(case, number, (BY_HAND, OURS))
         for case in single:
             for number in range(min(case.rounds or 1, self.rounds)):
                 yield number, case, self._order(case, number)
 
-    def _order(self, case: Case, number: int) -> list[str]:
-        taking = [engine for engine in self.engines if engine in case.engines]
+    def _order(self, case: Case, number: int, among: Sequence[str] | None = None) -> list[str]:
+        taking = [engine for engine in among or self.engines if engine in self.engines and engine in case.engines]
         start = number % len(taking) if taking else 0
         return taking[start:] + taking[:start]
 

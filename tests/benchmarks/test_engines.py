@@ -119,6 +119,16 @@ def test_rounds_go_in_turns() -> None:
     ]
 
 
+def test_further_rounds_are_those_of_a_pair() -> None:
+    plan = Plan([CASES["tiny"], CASES["loading-0"]], ["bare", "footplate", "ignite"], rounds=1, pairs=2)
+    assert list(plan.turns()) == [
+        (0, CASES["tiny"], ["bare", "footplate", "ignite"]),
+        (0, CASES["loading-0"], ["bare", "footplate", "ignite"]),
+        (1, CASES["tiny"], ["footplate", "bare"]),
+        (2, CASES["tiny"], ["bare", "footplate"]),
+    ]
+
+
 def never(engine: str) -> Path:
     raise AssertionError(f"{engine} was measured")
 

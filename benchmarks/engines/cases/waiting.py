@@ -16,7 +16,7 @@ CASE = Case(
     engines=WHO,
     job=Job(iterations=120, workers=1),
     quick=4,
-    rounds=1,
+    rounds=3,
     alone=True,
     threads=0,
     goals=(
