@@ -141,7 +141,7 @@ def test_what_a_run_will_do(tiny: Path, footplate: Command) -> None:
     assert lines[0].endswith("tiny.py: nothing stands in its way")
     assert "model       ToyModel, 58 parameters, 58 of them trained" in lines
     assert "group       SGD lr 0.1, momentum 0, weight_decay 0: 4 tensors" in lines
-    assert "train data  16 samples, batches of 4, 16 looked at, all of one size, at most no tensor" in text
+    assert "train data  16 samples, batches of 4, 16 looked at, all of one size, no tensor" in text
     assert "metrics     accuracy" in lines
     assert "checkpoint  every 4 iterations (iter_{}.pth)" in lines
     assert "hooks act in this order:" in lines
@@ -183,6 +183,16 @@ def test_without_a_run_data_and_weights_are_not_touched(tiny: Path, footplate: C
     tiny.write_text(TINY.replace("size=16", "size=0"))
     code, text, _ = footplate("check", "tiny.py", "--no-run")
     assert (code, "the config is sound; data and weights were not touched" in text) == (0, True)
+
+
+@pytest.mark.parametrize("options", [[], ["--no-run"]])
+def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate: Command, options: list[str]) -> None:
+    (tiny.parent / "base.py").write_text("steps = 8\n" + tiny.read_text().replace("max_iters=8", "max_iters=steps"))
+    tiny.write_text("_base_ = 'base.py'\nsteps = 6\n")
+    _, text, _ = footplate("check", "tiny.py", *options)
+    assert text.splitlines()[0].endswith(", 1 warning")
+    sentence = "tiny.py:2: 'steps' has no effect: what read 'steps' keeps the value from before"
+    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
 
 
 def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:

@@ -151,7 +151,7 @@ def test_the_live_line_stops_when_training_fails(
         raise ZeroDivisionError
 
     monkeypatch.setattr("footplate.engine.Runner.train", fail)
-    monkeypatch.setattr("footplate.hooks.ProgressHook.stop", lambda self: stopped.append(self))
+    monkeypatch.setattr("footplate.hooks.ProgressHook.stop", lambda self, runner: stopped.append(self))
     with pytest.raises(ZeroDivisionError):
         footplate("train", "tiny.py", "--work-dir", "work", "--debug")
     assert len(stopped) == 1
@@ -284,12 +284,26 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
     assert "another config" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - the run was begun with another config: train_cfg.max_iters, optim_wrapper.optimizer.lr; "
-        "a --set is given again when resuming\n"
+        "WARNING - the run was begun with another config: nothing gives train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr as then: a --set of the start is given again when resuming\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
     assert "another config" not in footplate("train", "tiny.py", "--work-dir", "fresh", "--resume")[1]
+
+
+@pytest.mark.parametrize("flag", ["--set", "--cfg-options"])
+def test_a_value_that_is_given_anew_when_resuming_is_told_from_one_that_is_missing(
+    tiny: Path, footplate: Command, flag: str
+) -> None:
+    lr = "optim_wrapper.optimizer.lr=0.2"
+    footplate("train", "tiny.py", "--work-dir", "work", flag, "train_cfg.max_iters=6", lr)
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=7", lr)[1]
+    begin = "the run was begun with another config: other values are given now for train_cfg.max_iters"
+    assert f"WARNING - {begin}\n" in said
+    said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=8")[1]
+    missing = "nothing gives optim_wrapper.optimizer.lr as then: a --set of the start is given again when resuming"
+    assert f"WARNING - {begin}; {missing}\n" in said
 
 
 @pytest.mark.parametrize("rank", [0, 1])

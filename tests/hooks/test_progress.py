@@ -2,6 +2,7 @@ import math
 import os
 import pty
 import re
+import signal
 import sys
 import threading
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import pytest
 import torch
 
 from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.engine.signals import Interrupted
 from footplate.hooks import CheckpointHook, ProgressHook
 from footplate.hooks.progress import recurring_in
 from tests.support import settings
@@ -166,11 +169,29 @@ def test_an_error_gives_the_terminal_back(tmp_path: Path) -> None:
 
     progress = ProgressHook()
     with terminal() as shown:
+        runner = Runner(**settings(tmp_path, custom_hooks=[progress, Fail()]))
         with pytest.raises(ZeroDivisionError):
-            trained(tmp_path, progress, Fail())
-        progress.stop()
-        progress.stop()
+            runner.train()
+        progress.stop(runner)
+        progress.stop(runner)
     assert shown[0].count("\x1b[?25h") == shown[0].count("\x1b[?25l") == 1
+
+
+def test_the_last_lines_of_a_stopped_run_show_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Stop(Hook):
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            if runner.iter == 6:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr("footplate.hooks.progress._SECONDS_BETWEEN", 1000.0)
+    progress = ProgressHook()
+    with terminal() as shown:
+        runner = Runner(**settings(tmp_path, custom_hooks=[progress, Stop()]))
+        with pytest.raises(Interrupted):
+            runner.train()
+        progress.stop(runner)
+    assert load_checkpoint(str(tmp_path / "on_signal.pth"))["meta"]["iter"] == 7
+    assert [line for line in lines_of(shown[0]) if "train " in line][-1].split()[2] == "7/12"
 
 
 def test_a_resumed_run_begins_where_it_left_off(tmp_path: Path) -> None:

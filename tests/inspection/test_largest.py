@@ -56,6 +56,14 @@ def sizes(data: Dataset[Any], batch_size: int) -> list[tuple[int, ...]]:
     return sorted(tuple(sample.shape[1:]) for sample in found.batch)
 
 
+@pytest.mark.parametrize(
+    ("given", "words"), [([4, 4], "all of one size, 3x2x4"), ([4, 9], "of several sizes, at most 3x2x9")]
+)
+def test_a_size_that_all_have_is_not_the_most_of_several(given: list[int], words: str) -> None:
+    loader = DataLoader(Pictures(given, tells=False), batch_size=2, collate_fn=list)
+    assert largest_batch(loader).words == f"batches of 2, 2 looked at, {words}"
+
+
 @pytest.mark.parametrize("told", [True, False])
 def test_the_highest_and_the_widest_are_in_a_batch_that_is_padded_to_both(told: bool) -> None:
     shapes = [(6, 6), (6, 6), (1, 20), (6, 6), (20, 1), (5, 5)] * 10

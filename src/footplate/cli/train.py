@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 NOT_SAVED = 4
 _MOST_NAMED = 6
+_GIVEN = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of what flags give
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -67,7 +68,7 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
 
     runner = Runner.from_cfg(check_config(cfg))
     if cfg.get("resume") and not runner.rank:
-        _name_changes(runner)
+        _name_changes(runner, [*arguments.set, *arguments.cfg_options])
     runner.register_hook(RecordHook("explained.txt", lambda: _explained(cfg, runner)))
     progress = ProgressHook()
     runner.register_hook(progress)
@@ -76,14 +77,13 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
         with trusting(arguments.trust):
             runner.train()
     except BaseException as error:
+        progress.stop(runner)
         arguments.place = _how_far(runner)
         _leave_workers_alone()
         if isinstance(error, Interrupted) or runner.requests.rescued:
             with surviving_streams():
                 tell_how_to_go_on(runner, arguments)
         raise
-    finally:
-        progress.stop()
     with surviving_streams():
         _say_where(runner)
     return _tell_whether_saved(runner)
@@ -106,8 +106,8 @@ def _explained(cfg: "Config", runner: "Runner") -> str:
     return explain_config(cfg if is_first_generation(cfg) else runner.cfg)
 
 
-def _name_changes(runner: "Runner") -> None:
-    """Says which keys differ from those that the run in the work_dir began with, most likely by a `--set`."""
+def _name_changes(runner: "Runner", overrides: list[str]) -> None:
+    """Says which keys differ from those that the run in the work_dir began with, by a `--set` of then or of now."""
     from footplate.config import Config
     from footplate.errors import FootplateError
     from footplate.inspection.diff import OF_A_START, compare, locate
@@ -117,14 +117,24 @@ def _name_changes(runner: "Runner") -> None:
         before = Config.fromfile(locate(runner.work_dir), import_custom_modules=False)
     except (FootplateError, OSError):
         return  # nothing lies there, or what was written is for reading only
-    changed = [each.path for each in compare(before, runner.cfg) if each.path not in OF_A_START]
+    changed = [each for each in compare(before, runner.cfg) if each.path not in OF_A_START]
     if not changed:
         return
-    more = f" and {len(changed) - _MOST_NAMED} more" if len(changed) > _MOST_NAMED else ""
-    named = ", ".join(changed[:_MOST_NAMED]) + more
+    # By its name too: a value that is the file's own keeps its origin there.
+    keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
+    given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _GIVEN)]
+    others = [each.path for each in changed if each.path not in given]
+    told = [f"other values are given now for {_named(given)}"] if given else []
+    if others:
+        told.append(f"nothing gives {_named(others)} as then: a --set of the start is given again when resuming")
     with remembered() as said:
-        runner.logger.warning("the run was begun with another config: %s; a --set is given again when resuming", named)
+        runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
     runner.begin_log_with(said)
+
+
+def _named(paths: list[str]) -> str:
+    more = f" and {len(paths) - _MOST_NAMED} more" if len(paths) > _MOST_NAMED else ""
+    return ", ".join(paths[:_MOST_NAMED]) + more
 
 
 def _how_far(runner: "Runner") -> str:

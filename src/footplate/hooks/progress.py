@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
@@ -115,11 +116,13 @@ class ProgressHook(Hook):
 
     def after_train(self, runner: "Runner") -> None:
         """Leaves the last lines standing."""
-        self.stop()
+        self.stop(runner)
 
-    def stop(self) -> None:
-        """Gives the terminal back; also called when training ends by an error."""
+    def stop(self, runner: "Runner") -> None:
+        """Shows how far the run came, and gives the terminal back; also called when training ends by an error."""
         if self._live is not None:
+            with suppress(Exception):  # of a device that answers no more; the error that ended training is told
+                self._draw(runner, runner.iter)
             self._live.close()
             self._live = None
 

@@ -28,6 +28,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import loss_of
 from footplate.engine.evaluation_sets import EvaluationSet
+from footplate.engine.opening import name_idle_variables
 from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config
 from footplate.errors import CheckpointError, FootplateError, located
@@ -102,6 +103,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
     """
     with _warnings() as warnings:
         checked = check_config(cfg)
+        name_idle_variables(checked)
         lines = []
         if run:
             with _folder(checked) as folder:

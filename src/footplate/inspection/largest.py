@@ -75,8 +75,8 @@ def _words(read: list[Any], told: list[tuple[int, int]]) -> str:
     shape = _shape(max(read, key=_size))
     if told:
         return f"the largest by their recorded size, {shape}"
-    same = "all of one size" if len({_size(sample) for sample in read}) == 1 else "of several sizes"
-    return f"{len(read)} looked at, {same}, at most {shape}"
+    sizes = {_size(sample) for sample in read}
+    return f"{len(read)} looked at, {'all of one size,' if len(sizes) == 1 else 'of several sizes, at most'} {shape}"
 
 
 def _of_sampler(loader: Any) -> int | None:
