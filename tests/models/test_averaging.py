@@ -1,3 +1,5 @@
+import copy
+import pickle
 from typing import Any
 
 import pytest
@@ -170,3 +172,44 @@ def test_parameters_that_took_the_place_of_others_are_found_behind_a_swap_or_a_s
         average.update_parameters(model)
         look()
     assert average.module.weight.item() == 4.0
+
+
+class Student(nn.Module):
+    """A model that an average of its own is a part of."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(1, 1, bias=False)
+        self.teacher = ExponentialMovingAverage(self.layer, momentum=0.5)
+
+    def learn(self, value: float) -> float:
+        """Sets the weight and returns its average."""
+        nn.init.constant_(self.layer.weight, value)
+        self.teacher.update_parameters(self.layer)
+        return float(self.teacher.module.weight)
+
+
+@pytest.mark.parametrize("assign", [False, True])
+@pytest.mark.parametrize("learnt", [[], [7.0]])
+def test_an_average_within_a_model_goes_on_when_the_model_is_loaded(learnt: list[float], assign: bool) -> None:
+    before, after = Student(), Student()
+    before.learn(1.0)
+    for value in learnt:
+        after.learn(value)
+    after.load_state_dict(before.state_dict(), assign=assign)
+    assert after.learn(3.0) == 2.0
+
+
+def test_an_average_is_copied_and_pickled_without_the_model_that_it_follows() -> None:
+    class Uncopied(nn.Linear):
+        def __deepcopy__(self, memo: Any) -> Any:
+            raise AssertionError("a model in parts is not copied")
+
+    average, model = ExponentialMovingAverage(nn.Linear(1, 1, bias=False), momentum=0.5), Uncopied(1, 1, bias=False)
+    nn.init.constant_(model.weight, 1.0)
+    average.update_parameters(model)
+    for found in (copy.deepcopy(average), pickle.loads(pickle.dumps(average))):
+        nn.init.constant_(model.weight, 3.0)
+        found.update_parameters(model)
+        assert found.module.weight.item() == 2.0
+    assert average.module.weight.item() == 1.0

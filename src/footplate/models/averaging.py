@@ -100,10 +100,17 @@ class BaseAveragedModel(nn.Module):
         """Takes back what `state_dict` gave."""
         own = self.state_dict()
         placed = {name: placed_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
-        found = super().load_state_dict(placed, strict, assign)
+        return super().load_state_dict(placed, strict, assign)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        """Takes the count too; of a model that the average is a part of, torch loads each part by this alone."""
+        super()._load_from_state_dict(*args, **kwargs)
         self._count = int(self.steps)
         self._mine = self._followed = None
-        return found
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Returns what is copied or pickled: not the model that is followed, which may be none that can be."""
+        return {**self.__dict__, "_mine": None, "_followed": None}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """Moves or converts the copy, which may give it other tensors."""
