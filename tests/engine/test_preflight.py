@@ -13,8 +13,10 @@ from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
+from footplate.engine.preflight import state_to_come
 from footplate.errors import CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
+from footplate.optim import OptimWrapper
 from tests.engine.test_runner import weights
 from tests.support import PointAccuracy, Points, ToyModel, Witness, loader, settings
 
@@ -134,11 +136,42 @@ def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
     assert runner.epoch == 3
 
 
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        torch.optim.SGD([torch.nn.Parameter(torch.ones(30, 20))], lr=0.1),
+        torch.optim.SGD([torch.nn.Parameter(torch.ones(30, 20))], lr=0.1, momentum=0.9, foreach=True),
+        torch.optim.AdamW([torch.nn.Parameter(torch.ones(30, 20)), torch.nn.Parameter(torch.ones(5))], amsgrad=True),
+        torch.optim.RMSprop([torch.nn.Parameter(torch.ones(30, 20, dtype=torch.bfloat16))]),
+    ],
+    ids=["SGD", "momentum", "AdamW", "RMSprop"],
+)
+def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(optimizer: torch.optim.Optimizer) -> None:
+    wrapper = OptimWrapper(optimizer)
+    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    told = state_to_come(wrapper)
+    assert not optimizer.state
+    assert all(torch.all(each == 1) and each.grad is None for each in parameters)
+    for each in parameters:
+        each.grad = torch.ones_like(each)
+    optimizer.step()
+    held = [each for state in optimizer.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
+    assert told == sum(each.numel() * each.element_size() for each in held)
+    assert state_to_come(wrapper) == 0 or not held
+
+
+@pytest.mark.parametrize("kind", [torch.optim.LBFGS, torch.optim.Adafactor])
+def test_the_state_of_an_optimizer_that_asks_for_a_closure_or_looks_at_values_is_not_told(kind: Any) -> None:
+    assert state_to_come(OptimWrapper(kind([torch.nn.Parameter(torch.ones(2))]))) is None
+
+
+@pytest.mark.parametrize(("known", "start"), [(True, ""), (False, " before the optimizer has a state")])
 def test_the_size_is_that_of_a_start_only_where_the_run_starts(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, known: bool, start: str
 ) -> None:
     optim_wrapper = {"optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.9}}
-    start = " before the optimizer has a state"
+    if not known:
+        monkeypatch.setattr("footplate.engine.preflight.state_to_come", lambda optim_wrapper: None)
     one_epoch = {"train_cfg": {"by_epoch": True, "max_epochs": 1}, "param_scheduler": None}
     for changes, words in ((one_epoch, start), ({"resume": True, "param_scheduler": None}, "")):
         caplog.clear()

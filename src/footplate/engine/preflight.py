@@ -3,7 +3,8 @@
 import copy
 import logging
 import math
-from collections.abc import Iterator
+from collections import OrderedDict, defaultdict
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ def preflight(runner: "Runner") -> None:
     """
     with _unmoved(runner):
         size = _save_and_load(runner) if is_main_process() or is_sharded(runner.model) else 0
+        to_come = None if is_sharded(runner.model) else state_to_come(runner.optim_wrapper)
+        size += to_come or 0
         if is_main_process():
             _check_folder(runner.home, size, "work_dir")
             for hook in runner.hooks:
@@ -44,7 +47,7 @@ def preflight(runner: "Runner") -> None:
     _logger.info(
         "preflight: a checkpoint takes %s%s%s",
         readable_size(size),
-        "" if _has_state(runner.optim_wrapper) else " before the optimizer has a state",
+        " before the optimizer has a state" if to_come is None and not _has_state(runner.optim_wrapper) else "",
         ", a batch was validated" if validated else "",
     )
 
@@ -52,6 +55,42 @@ def preflight(runner: "Runner") -> None:
 def _has_state(optim_wrapper: Any) -> bool:
     """Tells whether an optimizer has one already, as in a run that goes on."""
     return any(part.optimizer.state for part in optim_wrapper.parts.values())
+
+
+def state_to_come(optim_wrapper: Any) -> int | None:
+    """Returns by how many bytes the state of optimizers grows with the first step, None where that cannot be told.
+
+    A copy of each takes a step without memory: parameters, gradients and state have shapes and no values.
+    """
+    try:
+        return sum(_growth(part.optimizer) for part in optim_wrapper.parts.values())
+    except Exception:  # noqa: BLE001 - an optimizer may look at values, or ask for a closure
+        return None
+
+
+def _growth(optimizer: torch.optim.Optimizer) -> int:
+    if optimizer.state:
+        return 0
+    trial = object.__new__(type(optimizer))
+    trial.__dict__.update(optimizer.__dict__)
+    trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
+    trial.state = defaultdict(dict)
+    one_by_one = {"foreach": False, "fused": False, "capturable": False}
+    trial.param_groups = [
+        {**group, **{key: value for key, value in one_by_one.items() if key in group}, "params": _shapes(group)}
+        for group in optimizer.param_groups
+    ]
+    type(optimizer).step(trial)
+    held = [each for state in trial.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
+    return sum(each.numel() * each.element_size() for each in held)
+
+
+def _shapes(group: Mapping[str, Any]) -> list[torch.Tensor]:
+    """The parameters of a group that are trained, with gradients, on no device."""
+    shapes = [torch.empty_like(each, device="meta") for each in group["params"] if each.requires_grad]
+    for each in shapes:
+        each.grad = torch.empty_like(each)
+    return shapes
 
 
 @contextmanager
@@ -68,7 +107,7 @@ def _unmoved(runner: "Runner") -> Iterator[None]:
 
 
 def _save_and_load(runner: "Runner") -> int:
-    """Returns the bytes that a checkpoint takes before the first step; parts of weights are counted, not saved."""
+    """Returns the bytes that a checkpoint takes now; parts of weights are counted, not saved."""
     checkpoint = state.capture(runner)
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     checkpoint, parts = split(checkpoint)
