@@ -1,5 +1,6 @@
 import logging
 import math
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from footplate import Hook, Runner
+from footplate.data import InfiniteSampler, SampleLoader
 from footplate.engine.position import DataPosition
 from footplate.registry import DATASETS
 from tests.support import loader, settings
@@ -116,6 +118,27 @@ def position(size: int, world_size: int) -> DataPosition:
     found = DataPosition(runner_loader)
     found._world_size = world_size
     return found
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 5, 7])
+@pytest.mark.parametrize("done", [1, 4])
+def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
+    world_size: int, done: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved = DataPosition(SampleLoader(range(50), sampler=InfiniteSampler(range(50), seed=0), batch_size=8))
+    state = saved.state_dict(done)
+    order = list(islice(InfiniteSampler(range(50), seed=0), 100))
+    shares = []
+    for rank in range(world_size):
+        monkeypatch.setattr("footplate.engine.position.get_rank", lambda rank=rank: rank)
+        monkeypatch.setattr("footplate.engine.position.get_world_size", lambda: world_size)
+        sampler = InfiniteSampler(range(50), seed=0)
+        sampler.rank, sampler.world_size = rank, world_size
+        here = DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=2, collate_fn=list))
+        here.load_state_dict(state, done)
+        shares += [batch for batch in islice(here.endless(done), 3)]
+        assert here.state_dict(done + 3)["sample"] == 8 * done + 6 * world_size
+    assert sorted(chain(*shares)) == sorted(order[8 * done : 8 * done + 6 * world_size])
 
 
 class _Loader:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from footplate.data import batches, endless_batches
-from footplate.distributed import get_world_size
+from footplate.distributed import get_rank, get_world_size
 from footplate.records import length_of
 
 _logger = logging.getLogger("footplate.engine")
@@ -28,7 +28,7 @@ class DataPosition:
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
-        self._world_size = get_world_size()
+        self._rank, self._world_size = get_rank(), get_world_size()
         sampler = getattr(loader, "sampler", None)
         self._endless = bool(getattr(sampler, "endless", False))
         self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
@@ -91,7 +91,8 @@ class DataPosition:
             sample,
             self._batch_size,
         ):
-            sample -= sample % self._world_size
+            if not self._endless:  # ranks have as many batches each as all others in what is left of a pass
+                sample -= sample % self._world_size
             batch = self._batch_before(sample)
         if any(state[key] != here[key] for key in here):
             _tell(state, here, sample)
@@ -118,7 +119,7 @@ class DataPosition:
     def _own_sample(self, epoch: int, batch: int) -> int | None:
         """Returns how many of its own samples a rank has had, where that is not what the number of batches says."""
         sample = self._sample(epoch, batch)
-        return None if sample is None else sample // self._world_size
+        return None if sample is None else -(-(sample - self._rank) // self._world_size)
 
 
 def _tell(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
