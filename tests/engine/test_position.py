@@ -136,7 +136,7 @@ def test_without_an_end_another_number_of_processes_goes_on_at_the_very_sample(
         sampler.rank, sampler.world_size = rank, world_size
         here = DataPosition(SampleLoader(range(50), sampler=sampler, batch_size=2, collate_fn=list))
         here.load_state_dict(state, done)
-        shares += [batch for batch in islice(here.endless(done), 3)]
+        shares += list(islice(here.endless(done), 3))
         assert here.state_dict(done + 3)["sample"] == 8 * done + 6 * world_size
     assert sorted(chain(*shares)) == sorted(order[8 * done : 8 * done + 6 * world_size])
 
