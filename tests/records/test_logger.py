@@ -9,7 +9,17 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.records import NOT_SHOWN, check_log_file, get_logger, logging_to, print_log, remembered, set_level
+from footplate.records import (
+    NOT_SHOWN,
+    OF_ITERATION,
+    check_log_file,
+    get_logger,
+    logging_to,
+    print_log,
+    remembered,
+    set_level,
+    show_iterations,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -158,3 +168,16 @@ def test_what_belongs_into_the_file_alone_is_not_shown(tmp_path: Path, capsys: p
         get_logger().info("loss 0.5")
     assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["python 3.11", "loss 0.5"]
     assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == ["loss 0.5"]
+
+
+def test_lines_of_iterations_can_be_spared_the_screen(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    set_level("INFO")
+    path = tmp_path / "run.log"
+    with logging_to(str(path)):
+        for shown in (True, False, True):
+            show_iterations(shown)
+            get_logger().info("loss 0.5", extra=OF_ITERATION)
+            get_logger().info("mIoU 50")
+    assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["loss 0.5", "mIoU 50"] * 3
+    lines = ["loss 0.5", "mIoU 50", "mIoU 50", "loss 0.5", "mIoU 50"]
+    assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == lines

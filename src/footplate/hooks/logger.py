@@ -10,7 +10,7 @@ from footplate.data.shared_count import skipped_in
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
-from footplate.records import length_of, numbers_in, write_config
+from footplate.records import OF_ITERATION, length_of, numbers_in, write_config
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -94,9 +94,9 @@ class LoggerHook(Hook):
             return
         if (runner.iter + 1) // self.interval_exp_name > self._names_shown:
             self._names_shown = (runner.iter + 1) // self.interval_exp_name
-            runner.logger.info("Exp name: %s", runner.experiment_name)
+            runner.logger.info("Exp name: %s", runner.experiment_name, extra=OF_ITERATION)
         tag, line = runner.log_processor.get_log_after_iter(runner, batch_idx, "train")
-        runner.logger.info(line)
+        runner.logger.info(line, extra=OF_ITERATION)
         if is_main_process():
             runner.visualizer.add_scalars(tag, step=runner.iter + 1, file_path=self._json_name)
         runner.nonfinite.check_shown(runner, tag)
@@ -168,7 +168,7 @@ class LoggerHook(Hook):
     def _log_progress(self, runner: "Runner", batch_idx: int, mode: str) -> None:
         if self.every_n_inner_iters(batch_idx, self.interval):
             _, line = runner.log_processor.get_log_after_iter(runner, batch_idx, mode)
-            runner.logger.info(line)
+            runner.logger.info(line, extra=OF_ITERATION)
 
 
 def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:

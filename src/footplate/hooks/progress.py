@@ -4,7 +4,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from numbers import Real
 from typing import TYPE_CHECKING, Any
@@ -22,6 +22,7 @@ from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
+    from footplate.hooks.live_notebook import LiveNotebook
     from footplate.hooks.live_text import LiveText
     from footplate.hooks.readings import Recurring, Sparkline
 
@@ -31,11 +32,11 @@ _WINDOW = 50  # iterations over which waiting for data is averaged
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress, time left, losses, learning rate, waiting for data, memory and best metrics on a terminal.
+    """Shows progress, time left, losses, learning rate, waiting for data, memory and best metrics while a run trains.
 
     The display is drawn a few times a second by the training loop itself; no thread of its own competes with it.
-    Losses are read on an accelerator only every `interval` iterations. Where output is no terminal that can move its
-    cursor (a pipe, a file, `TERM=dumb`) nothing is shown: there the log lines serve.
+    Losses are read on an accelerator only every `interval` iterations. It stands at the bottom of a terminal, or in one
+    output of a notebook's cell. Elsewhere (a pipe, a file, `TERM=dumb`) nothing is shown: there the log lines serve.
 
     Args:
         interval: Iterations between two readings of the losses on an accelerator.
@@ -45,7 +46,7 @@ class ProgressHook(Hook):
 
     def __init__(self, interval: int = 50) -> None:
         self.interval = interval
-        self._live: LiveText | None = None
+        self._live: LiveText | LiveNotebook | None = None
         self._drawn_at = 0.0
         self._losses: dict[str, Sparkline] = {}
         self._metrics: dict[str, tuple[float, float, int]] = {}
@@ -54,15 +55,14 @@ class ProgressHook(Hook):
 
     def before_train(self, runner: "Runner") -> None:
         """Begins to show."""
-        if not (is_main_process() and sys.stdout.isatty()) or os.environ.get("TERM") == "dumb":
+        live = _screen(leave=lambda: self.stop(runner))
+        if live is None:
             return
-        # Here, since rich costs time and most runs have no terminal.
-        from footplate.hooks.live_text import LiveText
         from footplate.hooks.readings import Clock
 
         self._clock: Clock = Clock(runner.max_iters, _validations(runner), recurring_in(runner), done=runner.iter)
         self._ticked = runner.iter
-        self._live = LiveText(sys.stdout)
+        self._live = live
         self._live.open()
         self._draw(runner, runner.iter)
 
@@ -177,6 +177,23 @@ class ProgressHook(Hook):
             better = before is None or math.isnan(before[1]) or is_better(latest, before[1], rule)
             best, when = (latest, at) if better or before is None else before[1:]
             self._metrics[name] = (latest, best, when)
+
+
+def _screen(*, leave: Callable[[], None]) -> "LiveText | LiveNotebook | None":
+    """Returns where to show: on a terminal that can move its cursor or in a notebook, whose cell calls `leave` at its
+    end. rich is imported for these alone, since it costs time and most runs have neither."""
+    if not is_main_process() or os.environ.get("TERM") == "dumb":
+        return None
+    if sys.stdout.isatty():
+        from footplate.hooks.live_text import LiveText
+
+        return LiveText(sys.stdout)
+    if "IPython" not in sys.modules:
+        return None
+    from footplate.hooks.live_notebook import LiveNotebook, running_shell
+
+    shell = running_shell()
+    return None if shell is None else LiveNotebook(shell, leave=leave)
 
 
 def _validations(runner: "Runner") -> list[int]:

@@ -7,6 +7,7 @@ from footplate.records.instances import Instances
 from footplate.records.lengths import length_of
 from footplate.records.logger import (
     NOT_SHOWN,
+    OF_ITERATION,
     add_log_file,
     check_log_file,
     errors_to,
@@ -15,6 +16,7 @@ from footplate.records.logger import (
     print_log,
     remembered,
     set_level,
+    show_iterations,
 )
 from footplate.records.processor import LogProcessor
 from footplate.records.streams import surviving_streams
@@ -48,6 +50,7 @@ __all__ = [
     "MLflowVisBackend",
     "MessageHub",
     "NOT_SHOWN",
+    "OF_ITERATION",
     "NeptuneVisBackend",
     "SwanlabVisBackend",
     "TensorboardVisBackend",
@@ -65,6 +68,7 @@ __all__ = [
     "print_log",
     "remembered",
     "set_level",
+    "show_iterations",
     "surviving_streams",
     "write_config",
 ]

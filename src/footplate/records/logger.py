@@ -15,6 +15,8 @@ from footplate.records.folding import columns_of, folded
 _NAME = "footplate"
 # `logger.info(..., extra=NOT_SHOWN)`: what belongs into the log's file, and would hide the figures on a screen.
 NOT_SHOWN = {"shown": False}
+# What is said at an iteration, of thousands maybe; `show_iterations` keeps it from the screen.
+OF_ITERATION = {"of_iteration": True}
 
 
 class _Formatter(logging.Formatter):
@@ -39,14 +41,20 @@ class _ScreenHandler(logging.Handler):
     gets the line that the file gets.
     """
 
+    shows_iterations = True
+
     def emit(self, record: logging.LogRecord) -> None:
-        if not getattr(record, "shown", True) or sys.stdout is None:
+        if not self._shows(record) or sys.stdout is None:
             return
         try:
             sys.stdout.write(self._line(record) + "\n")
             sys.stdout.flush()
         except (OSError, ValueError):
             self.handleError(record)
+
+    def _shows(self, record: logging.LogRecord) -> bool:
+        spared = getattr(record, "of_iteration", False) and not self.shows_iterations
+        return getattr(record, "shown", True) and not spared
 
     def _line(self, record: logging.LogRecord) -> str:
         columns = columns_of(sys.stdout)
@@ -65,6 +73,11 @@ class _Collector(_ScreenHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         self.found.append(record.getMessage())
+
+
+def show_iterations(shown: bool) -> None:
+    """Says whether the screen shows lines of single iterations, or leaves them to the log's file and to a display."""
+    _ScreenHandler.shows_iterations = shown
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
