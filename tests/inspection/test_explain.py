@@ -78,3 +78,16 @@ def test_a_key_that_is_not_there_names_the_nearest(cfg: Config) -> None:
     with pytest.raises(ConfigKeyError, match="the config has no key 'optimizr'") as caught:
         explain_key(cfg, "optimizr.lr")
     assert caught.value.suggestion == "optimizer"
+
+
+def test_a_recipe_is_shown_as_configs_name_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("_base_ = 'footplate::fashion-seg.py'\nval_cfg = dict(fp16=True)\n")
+    cfg = Config.fromfile("own.py")
+    text = explain_config(cfg)
+    assert text.startswith(f"# files below {tmp_path}\n")
+    places = {line.split()[0]: line.split("  # ")[1] for line in text.splitlines() if "  # " in line}
+    assert places["type='InfiniteSampler',"] == "footplate::fashion-seg.py:12"
+    assert places["fp16=True,"] == "own.py:2"
+    assert max(map(len, text.splitlines())) < 100
+    assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("  footplate::fashion-seg.py:46\n")

@@ -80,11 +80,14 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns `file` relative to the current folder when it lies there, else as it is."""
+    """Returns `file` relative to the current folder when it lies there, that of a recipe as configs name it, else as
+    it is."""
     if not os.path.isabs(file):
         return file
     try:
         relative = os.path.relpath(file)
     except (ValueError, OSError):
         return file
-    return file if relative.startswith(os.pardir) else relative
+    if relative.startswith(os.pardir):
+        return f"footplate::{file[len(_RECIPES) :]}" if file.startswith(_RECIPES) else file
+    return relative

@@ -9,6 +9,7 @@ import torch
 from footplate.data import batches
 from footplate.distributed import share_buffers, unwrap_model
 from footplate.engine.altering import altered_by
+from footplate.engine.base_loop import BaseLoop, ValidationLeftError
 from footplate.engine.evaluation_sets import (
     EvaluationSet,
     MeanLosses,
@@ -16,7 +17,6 @@ from footplate.engine.evaluation_sets import (
     build_loaders,
     put_together,
 )
-from footplate.engine.loops import BaseLoop, ValidationLeftError
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.records import length_of

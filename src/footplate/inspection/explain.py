@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config, ConfigDict
 from footplate.config.merging import find, next_key, split_path
-from footplate.config.origins import Replaced, chain
+from footplate.config.origins import Replaced, chain, shown_path
 from footplate.config.python_form import write_python, write_value
 from footplate.errors import Origin, origin_of
 
@@ -142,15 +142,20 @@ def _equal(first: Any, second: Any) -> bool:
 
 
 class _Shortener:
-    """Writes origins without the folder that all files have in common."""
+    """Writes origins without the folder that all files have in common; recipes as configs name them."""
 
     def __init__(self, lines: list[Line]) -> None:
         files = {origin.file for line in lines for origin in [line.origin, *(r.origin for r in line.before)] if origin}
-        folders = {os.path.dirname(file) for file in files if os.path.isabs(file)}
+        folders = {os.path.dirname(file) for file in files if _is_far(file)}
         self.folder = os.path.commonpath(folders) if folders else ""
 
     def __call__(self, origin: Origin | None) -> str:
         if origin is None:
             return ""
-        file = os.path.relpath(origin.file, self.folder) if os.path.isabs(origin.file) else origin.file
+        file = os.path.relpath(origin.file, self.folder) if _is_far(origin.file) else shown_path(origin.file)
         return f"{file}:{origin.line}" if origin.line else file
+
+
+def _is_far(file: str) -> bool:
+    """Whether a file is one of the user's own, by its whole path."""
+    return os.path.isabs(file) and "::" not in shown_path(file)

@@ -18,7 +18,7 @@ def _root(
 
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
-LOOPS = _root("loop", "footplate.engine", base="footplate.engine.loops:BaseLoop")
+LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loop:BaseLoop")
 HOOKS = _root("hook", "footplate.hooks", "footplate.tasks", "footplate.legacy", base="footplate.engine.hook:Hook")
 STRATEGIES = _root("strategy")
 
