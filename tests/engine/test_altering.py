@@ -86,6 +86,21 @@ def test_weights_of_any_kind_are_compared(tmp_path: Path, dtype: torch.dtype) ->
     assert altered_by(runner, "before_val", "before_val_epoch")
 
 
+class Zeroes(Hook):
+    """Empties a buffer for a validation."""
+
+    def before_val_epoch(self, runner: Any) -> None:
+        runner.model.kept.copy_(torch.zeros(3))
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, torch.int64, torch.bool])
+def test_buffers_whose_kind_has_no_norm_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
+    runner = run(config(tmp_path, by_epoch=True))
+    runner.model.register_buffer("kept", torch.ones(3).to(dtype))
+    runner.register_hook(Zeroes())
+    assert altered_by(runner, "before_val_epoch")
+
+
 def test_data_that_take_their_time_are_waited_for(tmp_path: Path) -> None:
     """The signal comes while a sample is read, where a stop would otherwise be answered at once."""
     cfg = config(tmp_path, by_epoch=True, by_iteration=3)

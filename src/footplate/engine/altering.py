@@ -42,9 +42,15 @@ def _is_users(method: Callable[..., Any]) -> bool:
 def _norms(runner: "Runner") -> bytes:
     model = unwrap_model(runner.model)
     held = [local_part(each).detach() for each in (*model.parameters(), *model.buffers())]
-    held = [torch.view_as_real(each) if each.is_complex() else each for each in held]
-    floats = [each for each in held if each.is_floating_point() and each.numel()]
-    if not floats:
+    measured = [_with_norm(each) for each in held if each.numel()]
+    if not measured:
         return b""
-    norms = torch._foreach_norm(floats, dtype=torch.float64)  # all at once, and none of half precision overflows
+    norms = torch._foreach_norm(measured, dtype=torch.float64)  # all at once, and none of half precision overflows
     return torch.stack([each.cpu() for each in norms]).numpy().tobytes()
+
+
+def _with_norm(tensor: torch.Tensor) -> torch.Tensor:
+    """Returns what a norm can be taken of: whole numbers, and floats of eight bits, have none."""
+    if tensor.is_complex():
+        return torch.view_as_real(tensor)
+    return tensor if tensor.is_floating_point() and tensor.element_size() > 1 else tensor.float()
