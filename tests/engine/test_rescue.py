@@ -149,6 +149,36 @@ def test_what_came_before_a_worker_was_lost_is_kept(tmp_path: Path, way: str, of
     assert_goes_on(tmp_path, cfg, told, [8] if of == "val" else range(3, 8))
 
 
+class Kill(Hook):
+    """Kills a worker while the run is saved on request, and waits until this process has heard of it."""
+
+    def __init__(self, mode: str) -> None:
+        self.mode = mode
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        if "request" in runner._events and runner.requests._lost is None:
+            loop = getattr(runner, f"{self.mode}_loop")
+            os.kill(loop.dataloader.whereabouts.processes()[0], signal.SIGKILL)
+            until = time.monotonic() + 60
+            while runner.requests._lost is None and time.monotonic() < until:
+                time.sleep(0.01)
+
+
+def test_a_worker_that_is_lost_while_a_run_is_saved_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    """Where memory is short, several are killed one after the other."""
+    cfg = spoilt(tmp_path / "part", 30)
+    cfg["val_dataloader"].update(num_workers=1, persistent_workers=True)
+    told = failed(cfg, Draw(), Kill("val"))
+    assert "cannot be read: OSError: cut short" in told
+    assert_goes_on(tmp_path, cfg, told, [7])
+
+
+def test_a_worker_that_is_lost_while_a_run_is_stopped_does_not_keep_it_from_that(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=True, workers=1)
+    assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 5), Kill("train")) == 143
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
+
+
 class Raise(Hook):
     """Fails at an event of an iteration."""
 

@@ -15,6 +15,7 @@ import torch
 from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
+from footplate.data import handle_deaths_of_workers
 from footplate.engine import loops
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
@@ -225,6 +226,48 @@ def test_threads_take_no_signals() -> None:
     thread.start()
     thread.join()
     assert seen == [signal.getsignal(signal.SIGTERM)]
+
+
+def test_what_an_earlier_run_left_does_not_count_in_a_thread_either() -> None:
+    requests = Requests()
+    requests.rescued = requests.patient = True
+
+    def begin() -> None:
+        with requests.from_signals():
+            pass
+
+    thread = threading.Thread(target=begin)
+    thread.start()
+    thread.join()
+    assert not requests.rescued
+    assert not requests.patient
+
+
+class Hear(Hook):
+    """Has a child seem to end within an iteration."""
+
+    hears = went_on = False
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.hears = True
+        os.kill(os.getpid(), signal.SIGCHLD)
+        self.went_on = True
+
+
+def test_an_error_of_a_users_own_handler_does_not_wait_for_the_end_of_the_iteration(tmp_path: Path) -> None:
+    def refuse(number: int, frame: Any) -> None:
+        if hook.hears:
+            raise RuntimeError("a mistake of a handler")
+
+    handle_deaths_of_workers()  # torch's handler, which is set once, stays set for others
+    hook = Hear()
+    before = signal.signal(signal.SIGCHLD, refuse)
+    try:
+        with pytest.raises(RuntimeError, match="a mistake of a handler"):
+            run(config(tmp_path, by_epoch=True), hook)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
+    assert not hook.went_on
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

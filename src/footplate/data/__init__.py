@@ -12,7 +12,7 @@ from footplate.data.record_store import RecordStore
 from footplate.data.samplers import DefaultSampler, InfiniteSampler
 from footplate.data.seeding import kept_random_state, mixed_seed, seed_generators
 from footplate.data.transforms import BaseTransform, LoadImageFromFile
-from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers
+from footplate.data.workers import end_workers, handle_deaths_of_workers, naming_lost_workers, tells_of_lost_worker
 
 __all__ = [
     "BaseDataset",
@@ -33,11 +33,12 @@ __all__ = [
     "default_collate",
     "end_workers",
     "endless_batches",
+    "handle_deaths_of_workers",
     "kept_random_state",
     "load_annotations",
     "mixed_seed",
-    "handle_deaths_of_workers",
     "naming_lost_workers",
     "pseudo_collate",
     "seed_generators",
+    "tells_of_lost_worker",
 ]

@@ -184,6 +184,11 @@ def handle_deaths_of_workers() -> None:
     signal_handling._set_SIGCHLD_handler()
 
 
+def tells_of_lost_worker(error: RuntimeError) -> bool:
+    """Tells whether an error is torch's word of a worker that died."""
+    return _PIDS.search(str(error)) is not None
+
+
 def _death_among(processes: list[int]) -> str | None:
     """Returns what torch says of a worker that is dead, or will be in a moment; None where all live."""
     deadline = time.monotonic() + _MOMENT

@@ -16,7 +16,7 @@ import torch.distributed as dist
 
 from footplate import storage
 from footplate.checkpoint import read_contents, write_pointer
-from footplate.data import handle_deaths_of_workers
+from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, watch
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
@@ -40,8 +40,8 @@ _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _CHILD_ENDS = getattr(signal, "SIGCHLD", None)
-# What a loop that trains calls between iterations; all else belongs to one, hooks under whatever name.
-_BETWEEN = ("batches", "call_hook", "_answer_requests", "_answer_and_end_workers", "_save_unless_half_done")
+# What a loop that trains calls between iterations; all else belongs to one, hooks under whatever name, or saves.
+_BETWEEN = ("batches", "call_hook")
 _BETWEEN_QUESTIONS = 1.0  # seconds
 _AT_ONCE = 0.5  # seconds in which a signal that comes again is the same wish: `timeout` and others send each twice
 
@@ -106,12 +106,12 @@ class Requests:
         itself, and `nohup` has it pass. What torch raises wherever this process is, when a worker of a loader dies,
         waits for the end of the iteration. Only the main thread can take signals; elsewhere nothing changes.
         """
-        if threading.current_thread() is not threading.main_thread():
-            yield
-            return
         self.pending, self.save, self.patient, self.rescued = False, False, False, False
         self.stop, self._asked, self._asked_at = None, None, None
         self._process, self._together, self._lost = os.getpid(), is_distributed(), None
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
         handlers: dict[int, Any] = dict.fromkeys(_STOPPING, self._on_stop)
         if _SAVING is not None:
             handlers[_SAVING] = self._on_save
@@ -172,8 +172,9 @@ class Requests:
         try:
             if callable(self._when_child_ends):
                 self._when_child_ends(number, frame)
-        except RuntimeError as error:  # torch's, of a worker
-            if os.getpid() != self._process or not _is_in_iteration(frame):
+        except RuntimeError as error:
+            is_of_worker = tells_of_lost_worker(error)  # else one of a user's own handler
+            if not is_of_worker or os.getpid() != self._process or not _is_in_iteration(frame):
                 raise
             self._lost, self.pending = error.with_traceback(None), True
 
@@ -225,7 +226,7 @@ def _waits_for_data(frame: FrameType | None) -> bool:
 
 
 def _is_in_iteration(frame: FrameType | None) -> bool:
-    """Tells whether a step of the loop that trains is at work, and reads no data of its own."""
+    """Tells whether a step of the loop that trains is at work, or a save between two, and reads no data of its own."""
     stack = list(_outwards(frame))
     called = ""
     for each in reversed(stack):
