@@ -21,7 +21,11 @@ from footplate.records import show_iterations
 _SECONDS_BETWEEN = 0.2
 # Each has a contrast of 4 to 1 and more with the page of a light theme and with that of a dark one.
 _COLOURS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
-_PAGE = "margin:0;padding:0;white-space:pre;overflow-x:auto;line-height:1.3;background:none;color:inherit"
+_PAGE = (
+    "margin:0;padding:0 var(--jp-code-padding,0);white-space:pre;overflow-x:auto;background:none;color:inherit;"
+    # Pages of notebooks set what is not preformatted by themselves in the letters of prose, in which no bar is level.
+    "font:var(--jp-code-font-size,13px)/1.3 var(--jp-code-font-family,var(--vscode-editor-font-family,monospace))"
+)
 
 
 class LiveNotebook:
