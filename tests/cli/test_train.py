@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from footplate import Config
-from footplate.checkpoint import saving
+from footplate.checkpoint import find_latest, saving
 from footplate.errors import CheckpointError
 from tests.support import TINY, Points
 
@@ -319,6 +319,20 @@ def test_a_run_that_was_asked_to_stop_says_how_to_go_on(
     told = [line for line in said.splitlines() if line.startswith("go on:")]
     go_on = "go on:           footplate train tiny.py --set optim_wrapper.optimizer.lr=0.2 --resume"
     assert (code, told) == (130, [] if rank else [go_on])
+
+
+def test_where_a_run_was_stopped_is_kept_as_what_is_behind_a_later_checkpoint(
+    tiny: Path, footplate: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        patched.setattr("tests.support.Witness.after_train_iter", lambda *_, **__: os.kill(os.getpid(), signal.SIGINT))
+        assert footplate("train", "tiny.py", "--work-dir", "work", "--set", "default_hooks.checkpoint.interval=100")[0]
+    assert footplate("train", "tiny.py", "--work-dir", "work", "--resume")[0] == 0
+    work = Path("work").resolve()
+    assert find_latest(work) == str(work / "iter_8.pth")
+    for name in ("iter_4.pth", "iter_8.pth"):
+        (work / name).write_bytes((work / name).read_bytes()[:1000])
+    assert find_latest(work) == str(work / "on_signal.pth")
 
 
 def test_a_run_whose_data_fail_says_how_to_go_on(

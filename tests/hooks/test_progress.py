@@ -20,6 +20,18 @@ from footplate.hooks import CheckpointHook, ProgressHook
 from footplate.hooks.progress import recurring_in
 from tests.support import settings
 
+
+class Passing:
+    """A clock that moves a little each time that it is looked at."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        self.now += 0.01
+        return self.now
+
+
 ESCAPES = re.compile(r"\x1b(?:\[[0-9;?]*[A-Za-z]|[78])")
 
 
@@ -175,6 +187,31 @@ def test_an_error_gives_the_terminal_back(tmp_path: Path) -> None:
         progress.stop(runner)
         progress.stop(runner)
     assert shown[0].count("\x1b[?25h") == shown[0].count("\x1b[?25l") == 1
+
+
+def test_what_a_run_was_suspended_for_counts_neither_in_the_log_nor_in_the_time_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Suspend(Hook):
+        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+            if runner.iter == 6:
+                os.kill(os.getpid(), signal.SIGTSTP)
+
+    def stop_here() -> None:
+        passing.now += 3600
+        signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # some shells without job control have it ignored
+    passing = Passing()
+    monkeypatch.setattr("time.perf_counter", passing)
+    monkeypatch.setattr("time.monotonic", passing)
+    monkeypatch.setattr("footplate.hooks.live_text._stop_here", stop_here)
+    runner = Runner(**settings(tmp_path, custom_hooks=[ProgressHook(), Suspend()]))
+    with terminal() as shown:
+        runner.train()
+    assert runner.message_hub.history("train/time").statistics("max") < 60
+    assert passing.now > 3600
+    assert not re.findall(r"left \d+:\d\d:", ESCAPES.sub("", shown[0]))  # hours
 
 
 def test_the_last_lines_of_a_stopped_run_show_what_was_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -55,6 +55,10 @@ class IterTimerHook(Hook):
         """Keeps a validation out of the next training iteration's time."""
         self._since = time.perf_counter()
 
+    def leave_out(self, seconds: float) -> None:
+        """Keeps a span of time that has just passed out of the present iteration's: the process was suspended."""
+        self._since += seconds
+
     def _histories_of(self, runner: "Runner", mode: str) -> "tuple[HistoryBuffer, HistoryBuffer]":
         hub = runner.message_hub
         found = self._histories[mode] = hub.history(f"{mode}/time"), hub.history(f"{mode}/data_time")

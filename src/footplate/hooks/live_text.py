@@ -48,10 +48,11 @@ class LiveText:
 
     Args:
         screen: The terminal.
+        suspended: Called when the process goes on after Ctrl-Z, with the seconds in between.
     """
 
-    def __init__(self, screen: TextIO) -> None:
-        self._screen = screen
+    def __init__(self, screen: TextIO, suspended: Callable[[float], None] = lambda seconds: None) -> None:
+        self._screen, self._suspended = screen, suspended
         self._console = Console(file=screen, highlight=False)
         self._lines: Sequence[Text] = ()
         self._streams: list[tuple[str, TextIO]] = []
@@ -198,7 +199,9 @@ class LiveText:
     def _suspend(self) -> None:
         """Gives the terminal back and stops, until the process is told to go on."""
         self._put(self._showing)
+        began = time.perf_counter()
         _stop_here()
+        self._suspended(time.perf_counter() - began)
         if _SUSPENDED in self._answered_before:
             signal.signal(_SUSPENDED, self._on_suspend)
 

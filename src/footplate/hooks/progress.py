@@ -17,6 +17,7 @@ from footplate.engine.validation_points import validation_points
 from footplate.errors import ArgumentError
 from footplate.hooks.checkpoint import CheckpointHook
 from footplate.hooks.comparing import as_shown, is_better, rule_of
+from footplate.hooks.iter_timer import IterTimerHook
 from footplate.records import length_of, memory_in_use
 from footplate.registry import HOOKS
 
@@ -55,7 +56,7 @@ class ProgressHook(Hook):
 
     def before_train(self, runner: "Runner") -> None:
         """Begins to show."""
-        live = _screen(leave=lambda: self.stop(runner))
+        live = _screen(leave=lambda: self.stop(runner), suspended=lambda seconds: self._leave_out(runner, seconds))
         if live is None:
             return
         from footplate.hooks.readings import Clock
@@ -126,6 +127,13 @@ class ProgressHook(Hook):
             self._live.close()
             self._live = None
 
+    def _leave_out(self, runner: "Runner", seconds: float) -> None:
+        """Has neither the log nor the time left count what a run was suspended for."""
+        self._clock.leave_out(seconds)
+        for hook in runner.hooks:
+            if isinstance(hook, IterTimerHook):
+                hook.leave_out(seconds)
+
     def _draw(self, runner: "Runner", done: int) -> None:
         from footplate.hooks.readings import Readings, lines_of
 
@@ -179,15 +187,16 @@ class ProgressHook(Hook):
             self._metrics[name] = (latest, best, when)
 
 
-def _screen(*, leave: Callable[[], None]) -> "LiveText | LiveNotebook | None":
-    """Returns where to show: on a terminal that can move its cursor or in a notebook, whose cell calls `leave` at its
-    end. rich is imported for these alone, since it costs time and most runs have neither."""
+def _screen(*, leave: Callable[[], None], suspended: Callable[[float], None]) -> "LiveText | LiveNotebook | None":
+    """Returns where to show: on a terminal that can move its cursor, which calls `suspended` when it goes on after
+    Ctrl-Z, with the seconds in between, or in a notebook, whose cell calls `leave` at its end. rich is imported
+    for these alone, since it costs time and most runs have neither."""
     if not is_main_process() or os.environ.get("TERM") == "dumb":
         return None
     if sys.stdout.isatty():
         from footplate.hooks.live_text import LiveText
 
-        return LiveText(sys.stdout)
+        return LiveText(sys.stdout, suspended)
     if "IPython" not in sys.modules:
         return None
     from footplate.hooks.live_notebook import LiveNotebook, running_shell

@@ -150,6 +150,13 @@ class Clock:
             self._validated[1] += time.monotonic() - self._validating[0]
         self._validating, self._since = None, time.monotonic()
 
+    def leave_out(self, seconds: float) -> None:
+        """Keeps a span of time that has just passed out of what is measured: the process was suspended."""
+        if self._since is not None:
+            self._since += seconds
+        if self._validating is not None:
+            self._validating = (self._validating[0] + seconds, self._validating[1])
+
     @property
     def paused(self) -> bool:
         """Whether no time counts now."""
