@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -83,3 +84,27 @@ def test_what_cannot_be_built_names_its_place(cfg: Any, error: type[FootplateErr
     with pytest.raises(error) as caught:
         build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
     assert caught.value.key == key
+
+
+@pytest.mark.parametrize(
+    ("of_numpy", "plain"),
+    [
+        ({"type": "MultiStepLR", "milestones": np.array([2, 3])}, {"type": "MultiStepLR", "milestones": [2, 3]}),
+        ({"type": "StepLR", "step_size": np.int64(2)}, {"type": "StepLR", "step_size": 2}),
+        (
+            {"type": "LinearLR", "start_factor": np.float32(0.5), "end": np.int64(4)},
+            {"type": "LinearLR", "start_factor": 0.5, "end": 4},
+        ),
+    ],
+)
+def test_numbers_of_numpy_are_numbers(of_numpy: dict[str, Any], plain: dict[str, Any]) -> None:
+    values = []
+    for cfg in (of_numpy, plain):
+        optimizer = sgd()
+        built: Any = build_param_schedulers(cfg, optimizer)
+        values.append([optimizer.param_groups[0]["lr"]])
+        for _ in range(5):
+            built[0].step()
+            values[-1].append(optimizer.param_groups[0]["lr"])
+    assert values[0] == values[1]
+    assert values[0][0] != values[0][-1]

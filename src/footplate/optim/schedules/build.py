@@ -5,6 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from footplate.errors import ArgumentError, BuildError, at_key
+from footplate.optim.schedules.curves import _is_number
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.lengths import warn_of_lengths
 from footplate.optim.schedules.schedule import ParamSchedule
@@ -88,7 +89,7 @@ def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Pa
     if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
         return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
     for key in _NUMBERS:
-        if isinstance(cfg.get(key), bool) or not isinstance(cfg.get(key), (int, float, type(None))):
+        if cfg.get(key) is not None and not _is_number(cfg[key]):
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key])
     defaults: dict[str, Any] = {}
     end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]

@@ -10,7 +10,8 @@ import functools
 import itertools
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
+from numbers import Real
 from typing import TypeVar
 
 from footplate.errors import ArgumentError
@@ -64,7 +65,7 @@ def _cosine_share(step: int, half: int) -> float:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, Real) and not isinstance(value, bool)  # those of numpy, too
 
 
 def _check_unit_interval(name: str, value: float, *, zero: bool) -> None:
@@ -189,7 +190,7 @@ class MultiStep(Family):
 
     def __post_init__(self) -> None:
         marks = self.milestones
-        if isinstance(marks, str) or not isinstance(marks, Sequence) or not all(map(_is_number, marks)):
+        if isinstance(marks, str) or not isinstance(marks, Collection) or not all(map(_is_number, marks)):
             raise ArgumentError('"milestones" is a list of numbers', key="milestones", found=marks)
 
     def over(self, span: int) -> Curve:
