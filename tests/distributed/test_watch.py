@@ -1,5 +1,6 @@
 import json
 import os
+import pty
 import select
 import signal
 import socket
@@ -338,3 +339,22 @@ def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> 
 def test_a_process_that_is_alone_has_no_watch() -> None:
     assert watch.start(limit=60.0, look=lambda stack: ("", False, "")) is None
     assert watch.current() is None
+
+
+@pytest.mark.parametrize(("term", "first"), [("xterm", b"\r\033[J\033[?25herror: gone"), ("dumb", b"error: gone")])
+def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str, first: bytes) -> None:
+    master, slave = pty.openpty()
+
+    def begin(mine: Watch) -> None:
+        os.environ["TERM"] = term
+        os.dup2(slave, 2)
+        mine._line.send("ready")
+
+    process = _ends(other, begin)
+    other.hear("ready")
+    other.say("verdict", verdict=Verdict("gone", 7, [1], [1]))
+    assert end(process, 10.0) == 7
+    assert select.select([master], [], [], 5.0)[0]
+    assert os.read(master, 100) == first + b"\r\n"
+    os.close(master)
+    os.close(slave)

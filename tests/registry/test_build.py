@@ -180,6 +180,17 @@ def test_a_constructor_called_from_code_keeps_its_own_error() -> None:
             "  pictures and label maps: type='BaseSegDataset', data_pr",
         ),
         (DATASETS, {"type": "BaseDataset", "img_scale": 1}, "  it takes: ann_file, "),
+        (
+            DATASETS,
+            {"type": "CocoDataset", "classes": ["a"]},
+            "  the second generation says metainfo=dict(classes=[...])",
+        ),
+        (
+            DATASETS,
+            {"type": "CocoDataset", "img_prefix": "a"},
+            "  the second generation says data_prefix=dict(img='...')",
+        ),
+        (TRANSFORMS, {"type": "Resize", "img_prefix": "a"}, "  it takes: scale, "),
     ],
 )
 def test_arguments_of_the_first_generation_are_known(registry: Registry, cfg: dict[str, Any], told: str) -> None:

@@ -6,6 +6,16 @@ from typing import NoReturn
 
 from footplate.errors import FootplateError, nearest
 
+# Options of the known tools that have another name here, or a place elsewhere.
+_ELSEWHERE = {
+    "auto_resume": "did you mean --resume?",
+    "deterministic": "a value of the config: --set +randomness.deterministic=True",
+    "gpus": "--nproc N starts a process a device",
+    "gpu_id": "CUDA_VISIBLE_DEVICES chooses devices",
+    "gpu_ids": "CUDA_VISIBLE_DEVICES chooses devices, --nproc N starts a process a device",
+    "eval": "the config's test_evaluator says what is measured",
+}
+
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str]) -> NoReturn:
     """Ends the process, with the option or the override of the config that was most likely meant.
@@ -27,6 +37,8 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
         hint = f"; a value of the config: --set {key}={value or '...'}"
     elif not flag.startswith("-") and value and hasattr(arguments, "set"):
         hint = f"; a value of the config: --set {words[0]}"
+    elif word in _ELSEWHERE and hasattr(arguments, "nproc"):
+        hint = f"; {_ELSEWHERE[word]}"
     command.error(f"unrecognized arguments: {' '.join(words)}{hint}")
 
 

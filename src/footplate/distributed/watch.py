@@ -240,7 +240,7 @@ class Watch(threading.Thread):
         self._write(verdict.text)
         if self.rank in verdict.speakers:
             with contextlib.suppress(OSError):  # nobody reads it any more: the process has to end all the same
-                os.write(2, f"error: {verdict.text}\n".encode())
+                os.write(2, f"{_off_the_screen()}error: {verdict.text}\n".encode())
         self._judged.set()
         if not self._left.wait(_TO_LEAVE):
             os._exit(verdict.code)
@@ -249,6 +249,11 @@ class Watch(threading.Thread):
         """Adds to the rank's own file, if there is a folder for it."""
         if self.path and os.path.isdir(os.path.dirname(self.path)):
             _append(self.path, f"{time.strftime('%Y/%m/%d %H:%M:%S')} - ERROR - {text}\n")
+
+
+def _off_the_screen() -> str:
+    """What takes a live display off a terminal and gives the cursor back, since a rank that is ended cannot."""
+    return "\r\033[J\033[?25h" if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" else ""
 
 
 def _append(path: str, text: str) -> bool:

@@ -13,6 +13,7 @@ from footplate.registry.handing_on import accepted, keywords_of
 _SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
 _LABEL_MAPS = "pictures and label maps: type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
 _IN_A_DICT = {"img_dir": _LABEL_MAPS, "ann_dir": _LABEL_MAPS}
+_IN_ANOTHER = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -113,6 +114,9 @@ def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any],
     now = _SAID_NOW.get(key)
     near = now if now in names else nearest(key, [*names, "type"])
     takes = _IN_A_DICT.get(key) or f"it takes: {', '.join(names) or 'none'}"
+    holder, value = _IN_ANOTHER.get(key, ("", ""))
+    if holder in names:
+        near, takes = None, f"the second generation says {holder}={value}"
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),

@@ -18,7 +18,6 @@ from footplate.inspection.stand_in import StandIn
 from footplate.records import length_of
 from footplate.registry import MODELS, set_default_scope
 
-_logger = logging.getLogger("footplate.inspection")
 _EXEMPT = os.path.join("torch", "_compile.py")  # what wraps a method that is not to be compiled
 
 
@@ -75,13 +74,17 @@ def epoch_length(cfg: Config, given: int | None) -> int | None:
         cfg: The config, in the words of the second generation.
         given: What the user says it is.
     """
+    return epoch_length_or_why(cfg, given)[0]
+
+
+def epoch_length_or_why(cfg: Config, given: int | None) -> tuple[int | None, str]:
+    """Returns what `epoch_length` does, and why it is not known, in one line."""
     if given is not None or cfg.get("train_dataloader") is None:
-        return given
+        return given, ""
     try:
-        return length_of(build_dataloader(cfg["train_dataloader"], seed=0))
+        return length_of(build_dataloader(cfg["train_dataloader"], seed=0)), ""
     except (FootplateError, OSError, ImportError) as error:
-        _logger.debug("the training data cannot be read: %s", error)
-        return None
+        return None, str(error).partition("\n")[0]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from footplate.config import Config
 from footplate.engine import simulate
 from footplate.engine.simulation import FIELDS
 from footplate.errors import ArgumentError, located
-from footplate.inspection.topics.parts import build_model, epoch_length, matching, prepare, without_compiler
+from footplate.inspection.topics.parts import build_model, epoch_length_or_why, matching, prepare, without_compiler
 from footplate.inspection.topics.terminal_plot import terminal_plot
 from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
 
@@ -72,8 +72,8 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
     cfg = prepare(cfg)
     model, words = build_model(cfg, other)
     with located(cfg), matching(model):
-        per_epoch = epoch_length(cfg, length_of_epoch)
-        total = _length(cfg, per_epoch)
+        per_epoch, why = epoch_length_or_why(cfg, length_of_epoch)
+        total = _length(cfg, per_epoch, why)
         if total > _LONGEST:
             raise ArgumentError(
                 f"a run of more than {_LONGEST:,} iterations is not simulated", key="train_cfg", found=total
@@ -132,7 +132,7 @@ def schedule_as_data(schedule: Schedule) -> dict[str, Any]:
     return {"length": schedule.length, "iters": schedule.iters, "model": schedule.model, "tracks": tracks}
 
 
-def _length(cfg: Config, per_epoch: int | None) -> int:
+def _length(cfg: Config, per_epoch: int | None, why: str) -> int:
     train_cfg = cfg.get("train_cfg") or {}
     if train_cfg.get("max_iters") is not None:
         return int(train_cfg["max_iters"])
@@ -142,7 +142,7 @@ def _length(cfg: Config, per_epoch: int | None) -> int:
         raise ArgumentError(
             "the training data cannot be read here, and the run counts epochs",
             key="train_dataloader",
-            notes=["say how many iterations an epoch has: --epoch-length N"],
+            notes=[*([why] if why else []), "say how many iterations an epoch has: --epoch-length N"],
         )
     return int(train_cfg["max_epochs"]) * per_epoch
 
