@@ -14,7 +14,7 @@ import torch
 from footplate import DATASETS, Hook
 from footplate.engine import Runner
 from footplate.engine.rescue import may_rescue
-from footplate.engine.signals import Requests
+from footplate.engine.signals import Interrupted, Requests
 from footplate.errors import DataError
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
@@ -252,6 +252,24 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
     last = f"the last checkpoint is {tmp_path / 'on_signal.pth'}"
     assert f"stopped after iteration 7: NOT saved, {last}" in log
     assert "No space left on device; training stops, the last checkpoint is" in log
+
+
+def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As in a notebook, whose runner stays when its run was stopped."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    runner = Runner(**config(tmp_path, by_epoch=True))
+    runner.register_hook(Send(signal.SIGTERM, "after_train_iter", 5))
+    with pytest.raises(Interrupted):
+        runner.train()
+    monkeypatch.setattr("footplate.checkpoint.saving.storage.commit_file", full)
+    runner.train()
+    assert "No space left on device; training goes on" in caplog.text
+    assert "training stops" not in caplog.text
 
 
 class Wear(Hook):

@@ -103,6 +103,7 @@ class BaseTrainLoop(BaseLoop):
         train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
         runner.restore_random_state()
         self.in_progress, self._began_at = True, self._iter
+        runner.saver.ends = False  # a run before, which was stopped, did
         own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
         requests = runner.requests
         stream = self.batches()
