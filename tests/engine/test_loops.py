@@ -276,7 +276,7 @@ def test_iterations_count_how_often_the_loader_ended(tmp_path: Path) -> None:
 
 
 def test_a_loader_without_batches_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="the training loader gives no batch"):
+    with pytest.raises(DataError, match="3 samples make no batch of 4, and drop_last keeps no smaller one"):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)
 
 
