@@ -74,3 +74,26 @@ def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
     assert without_effect(Config.fromfile("pure.py"), KNOWN) == [
         f"pure.py:3: 'size' has no effect: what read 'size' {KEEPS}"
     ]
+
+
+@pytest.mark.parametrize(
+    ("lines", "lr"),
+    [
+        ("optimizer.update(lr=0.2)", 0.1),
+        ("optimizer['lr'] = 0.3\noptimizer['lr'] = 0.2", 0.1),
+        ("optimizer.update(lr=0.2)\noptim_wrapper.update(optimizer=optimizer)", None),
+        ("optimizer.update(lr=0.2)\noptim_wrapper = dict(type='OptimWrapper', optimizer=optimizer)", None),
+        ("optimizer.update(lr=0.2)\noptim_wrapper.optimizer = dict(type='Adam', lr=0.4)", None),
+        ("optimizer.update(weight_decay=0.2)", None),
+        ("optim_wrapper.optimizer.update(lr=optimizer.lr * 2)", None),
+    ],
+)
+def test_a_pure_config_changes_a_variable_that_its_base_has_read(base: Path, lines: str, lr: float | None) -> None:
+    (base / "pure.py").write_text(f"with read_base():\n    from .base import *\n{lines}\n")
+    cfg = Config.fromfile("pure.py")
+    told = without_effect(cfg, KNOWN)
+    if lr is None:
+        assert told == []
+    else:
+        assert cfg.optim_wrapper.optimizer.lr == lr
+        assert [each.partition(": ")[2].partition(":")[0] for each in told] == ["'optimizer.lr' has no effect"]

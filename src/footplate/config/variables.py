@@ -4,8 +4,9 @@ from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
 
 from footplate.config.mapping import ConfigDict
-from footplate.config.merging import joined, paths_ending
+from footplate.config.merging import find, joined, paths_ending
 from footplate.config.origins import KeyOrigin, chain
+from footplate.errors import origin_of
 
 if TYPE_CHECKING:
     from footplate.config.config import Config
@@ -38,7 +39,7 @@ def _changed_late(top: ConfigDict, name: str) -> list[Any] | None:
     changes = [path for path in _changes(top, [name]) if len(path) > 1 or not isinstance(top[name], ConfigDict)]
     if not origin.read_here:
         return changes[0] if changes else None
-    return next((path for path in changes if not _origin_at(top, path).line), None)
+    return next((path for path in changes if not _origin_at(top, path).line or _left_behind(top, path)), None)
 
 
 def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
@@ -50,6 +51,16 @@ def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
     if isinstance(value, ConfigDict):
         for inner in value:
             yield from _changes(value, [*path, inner])
+
+
+def _left_behind(top: ConfigDict, path: list[Any]) -> bool:
+    """Whether another key has, from the very line of the base, what was changed, and none has what it is now."""
+    written = joined(path)
+    others = [find(top, each)[:2] for each in paths_ending(top, written) if each != written] if len(path) > 1 else []
+    places = [origin_of(holder, key) for holder, key in others]
+    now = _origin_at(top, path)
+    earlier = [link.origin for link in chain(None, now)[:-1]]
+    return now not in places and any(each is not None and each in places for each in earlier)
 
 
 def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
