@@ -341,6 +341,26 @@ def test_a_process_that_is_alone_has_no_watch() -> None:
     assert watch.current() is None
 
 
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("rank 0 died", "rank 0 died\n  the last checkpoint is iter_2.pth; --resume goes on there\n"),
+        ("rank 0 died; the last checkpoint is a.pth", "rank 0 died; the last checkpoint is a.pth\n"),
+        ("\n".join("abcdefgh"), "\n".join("abcdefgh") + "\n"),
+    ],
+)
+def test_a_verdict_names_the_last_checkpoint_once(other: Other, tmp_path: Any, text: str, told: str) -> None:
+    def begin(mine: Watch) -> None:
+        mine.saved, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
+        mine._line.send("ready")
+
+    process = _ends(other, begin)
+    other.hear("ready")
+    other.say("verdict", verdict=Verdict(text, 7, [0], [0]))
+    assert end(process, 10.0) == 7
+    assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == told
+
+
 @pytest.mark.parametrize(("term", "first"), [("xterm", b"\r\033[J\033[?25herror: gone"), ("dumb", b"error: gone")])
 def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str, first: bytes) -> None:
     master, slave = pty.openpty()

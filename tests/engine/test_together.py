@@ -26,6 +26,7 @@ class Others:
         self.verdict: Verdict | None = None
         self.iteration: Any = None
         self.warn: Any = None
+        self.saved: Any = None
 
     def begin(self) -> None:
         self.told.append("begin")
@@ -129,7 +130,9 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
         """Can be referred to weakly."""
 
     run: Any = Run(log_dir=str(tmp_path), rank=1)
+    others.saved = str
     name_run(run)
+    assert others.saved is str
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
     assert others.iteration() == 5
@@ -140,3 +143,16 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
     del run
     assert others.iteration() is None
     assert others.path == str(tmp_path / "rank_1.log")
+
+
+def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path) -> None:
+    class Run(SimpleNamespace):
+        """Can be referred to weakly."""
+
+    run: Any = Run(log_dir=str(tmp_path), rank=0)
+    name_run(run)
+    assert others.saved() == ""
+    run.saver = SimpleNamespace(last=None)
+    assert others.saved() == ""
+    run.saver.last = "work/iter_2.pth"
+    assert others.saved() == "work/iter_2.pth"

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from footplate.distributed.endings import describe_ending
 
-_MOST_LINES = 8
+MOST_LINES = 8
 _MOST_PLACES = 4
 _OF_MEMORY = "how the kernel ends what takes too much memory: dmesg tells"
 
@@ -271,4 +271,4 @@ def _speakers(hosts: Mapping[int, str], first: int | None = None) -> list[int]:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    return "\n".join(lines[:_MOST_LINES])
+    return "\n".join(lines[:MOST_LINES])

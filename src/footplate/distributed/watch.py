@@ -26,7 +26,7 @@ from footplate.distributed.collectives import broadcast_object, get_rank, get_wo
 from footplate.distributed.endings import Neighbour, began_at, line_of, say_last_to, say_no_more, tells_of_loss
 from footplate.distributed.hub import Hub, hosts_of
 from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Lost, Place, Verdict, on_death, on_silence
+from footplate.distributed.verdicts import MOST_LINES, Failure, Lost, Place, Verdict, on_death, on_silence
 from footplate.errors import RankError
 
 _TO_JOIN = 10.0
@@ -62,6 +62,7 @@ class Watch(threading.Thread):
         self.iteration: Callable[[], int | None] = lambda: None
         self.path = ""
         self.warn: Callable[[str], None] = lambda text: None
+        self.saved: Callable[[], str] = lambda: ""
         self._line, self._limit, self._look = line, limit, look
         self._main = threading.main_thread().ident
         self._hosts: dict[int, str] = {}
@@ -237,10 +238,13 @@ class Watch(threading.Thread):
     def _judge(self, verdict: Verdict) -> None:
         """Says why all end, and sees to it that this process does."""
         self.ending, self.verdict = True, verdict
-        self._write(verdict.text)
+        text, saved = verdict.text, self.saved()
+        if saved and "the last checkpoint is" not in text and text.count("\n") < MOST_LINES - 1:
+            text += f"\n  the last checkpoint is {saved}; --resume goes on there"
+        self._write(text)
         if self.rank in verdict.speakers:
             with contextlib.suppress(OSError):  # nobody reads it any more: the process has to end all the same
-                os.write(2, f"{_off_the_screen()}error: {verdict.text}\n".encode())
+                os.write(2, f"{_off_the_screen()}error: {text}\n".encode())
         self._judged.set()
         if not self._left.wait(_TO_LEAVE):
             os._exit(verdict.code)

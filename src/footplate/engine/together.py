@@ -51,7 +51,13 @@ def name_run(runner: "Runner") -> None:
         loop = vars(held() or object).get("train_loop")
         return min(loop.iter + 1, loop.max_iters) if loop is not None and loop.in_progress else None
 
+    def saved() -> str:
+        saver = vars(held() or object).get("saver")
+        return (saver.last or "") if saver is not None else ""
+
     mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
+    if runner.rank == 0:  # the others do not know when what all save is committed
+        mine.saved = saved
 
 
 @contextlib.contextmanager
