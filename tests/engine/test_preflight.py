@@ -143,8 +143,9 @@ def test_plain_batches_are_tried_too(tmp_path: Path) -> None:
         torch.optim.SGD([torch.nn.Parameter(torch.ones(30, 20))], lr=0.1, momentum=0.9, foreach=True),
         torch.optim.AdamW([torch.nn.Parameter(torch.ones(30, 20)), torch.nn.Parameter(torch.ones(5))], amsgrad=True),
         torch.optim.RMSprop([torch.nn.Parameter(torch.ones(30, 20, dtype=torch.bfloat16))]),
+        torch.optim.Adam([{"params": [torch.nn.Parameter(torch.ones(4)) for _ in range(n)], "lr": n} for n in (3, 2)]),
     ],
-    ids=["SGD", "momentum", "AdamW", "RMSprop"],
+    ids=["SGD", "momentum", "AdamW", "RMSprop", "alike"],
 )
 def test_the_state_that_an_optimizer_will_have_is_told_before_its_first_step(optimizer: torch.optim.Optimizer) -> None:
     wrapper = OptimWrapper(optimizer)

@@ -3,7 +3,7 @@
 import copy
 import logging
 import math
-from collections import OrderedDict, defaultdict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -76,21 +76,27 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
     trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
     trial.state = defaultdict(dict)
     one_by_one = {"foreach": False, "fused": False, "capturable": False}
-    trial.param_groups = [
-        {**group, **{key: value for key, value in one_by_one.items() if key in group}, "params": _shapes(group)}
-        for group in optimizer.param_groups
-    ]
+    trial.param_groups, times = [], {}
+    for group in optimizer.param_groups:
+        shapes = _shapes(group)
+        times.update(shapes)
+        plain = {key: value for key, value in one_by_one.items() if key in group}
+        trial.param_groups.append({**group, **plain, "params": list(shapes)})
     type(optimizer).step(trial)
-    held = [each for state in trial.state.values() for each in state.values() if isinstance(each, torch.Tensor)]
-    return sum(each.numel() * each.element_size() for each in held)
+    return sum(times[shape] * _size(state) for shape, state in trial.state.items())
 
 
-def _shapes(group: Mapping[str, Any]) -> list[torch.Tensor]:
-    """The parameters of a group that are trained, with gradients, on no device."""
-    shapes = [torch.empty_like(each, device="meta") for each in group["params"] if each.requires_grad]
+def _shapes(group: Mapping[str, Any]) -> dict[torch.Tensor, int]:
+    """What is trained in a group, with gradients, on no device: each shape once, and how many parameters have it."""
+    alike = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
+    shapes = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in alike.items()}
     for each in shapes:
         each.grad = torch.empty_like(each)
     return shapes
+
+
+def _size(state: Mapping[str, Any]) -> int:
+    return sum(each.numel() * each.element_size() for each in state.values() if isinstance(each, torch.Tensor))
 
 
 @contextmanager
