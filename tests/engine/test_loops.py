@@ -275,6 +275,16 @@ def test_iterations_count_how_often_the_loader_ended(tmp_path: Path) -> None:
     assert [epoch for _, epoch in witness.when("before_train_iter")] == [0, 0, 0, 0, 1, 1, 1, 1, 2]
 
 
+def test_a_loader_that_gives_fewer_batches_than_its_length_is_said(tmp_path: Path) -> None:
+    class Short(list[Any]):
+        def __len__(self) -> int:
+            return 5
+
+    batch = torch.utils.data.default_collate([Points()[index] for index in range(4)])
+    with pytest.raises(DataError, match="epoch 1 had 3 batches, where the length of the loader is 5"):
+        Runner(**settings(tmp_path, train_dataloader=Short([batch] * 3))).train()
+
+
 def test_a_loader_without_batches_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="3 samples make no batch of 4, and drop_last keeps no smaller one"):
         trained(tmp_path, train_dataloader=loader(3, drop_last=True), param_scheduler=None)

@@ -311,10 +311,17 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             if within:
                 self._go_on_within()
             within, start = False, self._iter - self._epoch * length
+            numbered = start - 1, None
             for numbered in enumerate(self._data.one_pass(self._epoch, start), start):
                 yield numbered
                 if self.validation_requested and self._validation_is_due():
                     self._validate()
+            count = numbered[0] + 1
+            if count < length:
+                raise DataError(
+                    f"epoch {self._epoch + 1} had {count} batches, where the length of the loader is {length}",
+                    notes=["a loader without a length of its own trains by iterations: IterBasedTrainLoop"],
+                )
             runner.call_hook("after_train_epoch")
             self._epoch += 1
             if self._validation_is_due():
