@@ -84,10 +84,10 @@ TRIED: dict[str, tuple[str, str]] = {
     ),
     "clipping": (
         "Gradients of one kind are not sorted by kind twice, as torch does, and ones within the bound are not "
-        "multiplied by 1: 400 us became 210 (260 where they are clipped; torch's own call takes 355), to the last bit "
-        "the same. The norm tells whether they are finite, so that nothing else looks at them.",
-        "同一类梯度不再像 torch 那样按类排序两次，范数未超限的也不再乘以 1：400 us 降到 210"
-        "（需要裁剪时 260，torch 自己的调用为 355），结果逐位相同。范数已说明梯度是否有限，无需另行检查。",
+        "multiplied by 1: 0.57 of the time of torch's own call, 0.71 where they are clipped, to the last bit the same. "
+        "The norm tells whether they are finite, so that nothing else looks at them.",
+        "同一类梯度不再像 torch 那样按类排序两次，范数未超限的也不再乘以 1："
+        "耗时为 torch 自己调用的 0.57，需要裁剪时 0.71，结果逐位相同。范数已说明梯度是否有限，无需另行检查。",
     ),
     "accumulation": (
         "Taken in turns within one process it stood at 1.014 of the loop by hand: 12 us of calls an iteration, and a "
