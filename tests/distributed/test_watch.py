@@ -368,13 +368,14 @@ def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str
     def begin(mine: Watch) -> None:
         os.environ["TERM"] = term
         os.dup2(slave, 2)
+        mine.fold = lambda text: text.replace(" for ", "\n    for ")
         mine._line.send("ready")
 
     process = _ends(other, begin)
     other.hear("ready")
-    other.say("verdict", verdict=Verdict("gone", 7, [1], [1]))
+    other.say("verdict", verdict=Verdict("gone for good", 7, [1], [1]))
     assert end(process, 10.0) == 7
     assert select.select([master], [], [], 5.0)[0]
-    assert os.read(master, 100) == first + b"\r\n"
+    assert os.read(master, 100) == first + b"\r\n    for good\r\n"
     os.close(master)
     os.close(slave)

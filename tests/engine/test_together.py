@@ -156,3 +156,21 @@ def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path
     assert others.saved() == ""
     run.saver.last = "work/iter_2.pth"
     assert others.saved() == "work/iter_2.pth"
+
+
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (None, "error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there"),
+        (40, "error: rank 0 died\n  the last checkpoint is a.pth;\n      --resume goes on there"),
+    ],
+)
+def test_what_the_watch_says_is_as_wide_as_the_screen(
+    monkeypatch: pytest.MonkeyPatch, columns: int | None, shown: str
+) -> None:
+    found: Any = SimpleNamespace()
+    monkeypatch.setattr(watch, "start", lambda **_: found)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(module, "columns_of", lambda stream: columns)
+    begin_watch(None)
+    assert found.fold("error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there") == shown

@@ -63,6 +63,7 @@ class Watch(threading.Thread):
         self.path = ""
         self.warn: Callable[[str], None] = lambda text: None
         self.saved: Callable[[], str] = lambda: ""
+        self.fold: Callable[[str], str] = lambda text: text  # as wide as the screen
         self._line, self._limit, self._look = line, limit, look
         self._main = threading.main_thread().ident
         self._hosts: dict[int, str] = {}
@@ -244,7 +245,8 @@ class Watch(threading.Thread):
         self._write(text)
         if self.rank in verdict.speakers:
             with contextlib.suppress(OSError):  # nobody reads it any more: the process has to end all the same
-                os.write(2, f"{_off_the_screen()}error: {text}\n".encode())
+                words = self.fold(f"error: {text}")
+                os.write(2, f"{_off_the_screen()}{words}\n".encode())
         self._judged.set()
         if not self._left.wait(_TO_LEAVE):
             os._exit(verdict.code)

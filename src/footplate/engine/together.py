@@ -19,6 +19,7 @@ from footplate.distributed.launch import timeout_of
 from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.whereabouts import look
 from footplate.errors import FootplateError, RankError
+from footplate.records.folding import columns_of, folded
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -36,6 +37,7 @@ def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
     before = watch.current()
     found = watch.start(limit=max(timeout - _MARGIN, 0.9 * timeout), look=look)
     if found is not None and found is not before:
+        found.fold = _as_wide_as_the_screen
         hook = sys.excepthook
         sys.excepthook = lambda kind, error, trace: _at_the_end(hook, kind, error, trace)
 
@@ -112,6 +114,11 @@ def fail(error: BaseException) -> int | None:
     other.exit_code = verdict.code
     setattr(other, _CODE, verdict.code)
     raise other from error
+
+
+def _as_wide_as_the_screen(text: str) -> str:
+    columns = columns_of(sys.stderr)
+    return folded(text, columns) if columns else text
 
 
 def _text_of(error: BaseException) -> str:
