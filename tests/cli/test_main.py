@@ -124,7 +124,7 @@ def test_the_version(footplate: Command) -> None:
         (["xyz"], f"footplate: error: there is no 'xyz': {', '.join(_COMMANDS)}"),
         (
             ["checkpoint", "list"],
-            "footplate checkpoint: error: there is no 'list': show, verify, average, export, consolidate, shard",
+            "footplate checkpoint: error: there is no 'list': footplate analyze WORK_DIR lists those of a run",
         ),
         (
             ["train", "--set", "a=1", "a.py"],

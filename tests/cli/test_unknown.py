@@ -22,6 +22,7 @@ HELP = "footplate train --help shows what it takes\n"
         (["--gpu-id", "1"], "; CUDA_VISIBLE_DEVICES chooses devices"),
         (["--gpu-ids", "1"], "; CUDA_VISIBLE_DEVICES chooses devices, --nproc N starts a process a device"),
         (["--eval", "bbox"], "; the config's test_evaluator says what is measured"),
+        (["--no-validate"], "; a value of the config: --set +train_cfg.val_begin=1000000"),
         (["lr"], ""),
         (["train_cfg.max_iters=4"], "; a value of the config: --set train_cfg.max_iters=4"),
     ],
@@ -55,4 +56,34 @@ def test_an_inner_command_names_itself(footplate: Command) -> None:
     assert footplate("checkpoint", "verify", "a.pth", "--lr")[2] == (
         "footplate checkpoint verify: error: unrecognized arguments: --lr\n"
         "footplate checkpoint verify --help shows what it takes\n"
+    )
+
+
+def test_a_config_of_the_first_generation_validates_by_its_own_word(tiny: Path, footplate: Command) -> None:
+    tiny.write_text("data = dict(samples_per_gpu=2)\nevaluation = dict(interval=1)\n")
+    assert (
+        "--no-validate; a value of the config: --set +evaluation.start=1000000\n"
+        in (footplate("train", "tiny.py", "--no-validate")[2])
+    )
+
+
+def test_a_run_with_the_value_of_the_hint_does_not_validate(tiny: Path, footplate: Command) -> None:
+    code, _, _ = footplate("train", "tiny.py", "--work-dir", "run", "--set", "+train_cfg.val_begin=1000000")
+    written = next(Path("run").glob("*/vis_data/scalars.json")).read_text()
+    assert code == 0
+    assert "loss" in written
+    assert "accuracy" not in written
+
+
+def test_results_of_a_test_are_written_by_a_metric(tiny: Path, footplate: Command) -> None:
+    assert (
+        "--out a.pkl; a metric writes them: dict(type='DumpResults', out_file_path='results.pkl')"
+        in (footplate("test", "tiny.py", "a.pth", "--out", "a.pkl")[2])
+    )
+
+
+def test_a_sweep_has_a_folder_by_another_name(tiny: Path, footplate: Command) -> None:
+    assert (
+        "--work-dir x; did you mean --out?\n"
+        in (footplate("sweep", "tiny.py", "--param", "lr=1,2", "--work-dir", "x")[2])
     )

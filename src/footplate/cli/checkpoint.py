@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import add_trust
+from footplate.cli.parsing import Parser
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
@@ -17,11 +18,12 @@ _SHOWN_WEIGHTS = 20
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Adds the command and its own commands."""
-    parser: argparse.ArgumentParser = subparsers.add_parser(
+    parser: Parser = subparsers.add_parser(
         "checkpoint",
         help="look into checkpoints, verify, average, export, join, cut",
         description="Look into checkpoints, verify, average, export, join and cut them.",
     )
+    parser.elsewhere = dict.fromkeys(("list", "ls"), "footplate analyze WORK_DIR lists those of a run")
     actions = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_show(actions)
     _add_verify(actions)

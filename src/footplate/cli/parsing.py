@@ -2,7 +2,7 @@
 
 import argparse
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from footplate.errors import nearest
@@ -15,6 +15,7 @@ class Parser(argparse.ArgumentParser):
     """Parses the command line, or a command's part of it."""
 
     _given: Sequence[str] = ()
+    elsewhere: Mapping[str, str] = {}  # commands that it lacks, and what does their work
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parses, and remembers what was given."""
@@ -27,7 +28,8 @@ class Parser(argparse.ArgumentParser):
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
             near = nearest(choice[1], known)
-            message = f"there is no '{choice[1]}'" + (f": did you mean '{near}'?" if near else f": {', '.join(known)}")
+            hint = self.elsewhere.get(choice[1]) or (f"did you mean '{near}'?" if near else ", ".join(known))
+            message = f"there is no '{choice[1]}': {hint}"
         elif missing and any(word.startswith("--") for word in self._given):
             message += ", before the options: some of them take all that follows"
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")

@@ -2,9 +2,12 @@
 
 import argparse
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from footplate.errors import FootplateError, nearest
+
+if TYPE_CHECKING:
+    from footplate.config import Config
 
 # Options of the known tools that have another name here, or a place elsewhere.
 _ELSEWHERE = {
@@ -14,7 +17,10 @@ _ELSEWHERE = {
     "gpu_id": "CUDA_VISIBLE_DEVICES chooses devices",
     "gpu_ids": "CUDA_VISIBLE_DEVICES chooses devices, --nproc N starts a process a device",
     "eval": "the config's test_evaluator says what is measured",
+    "out": "a metric writes them: dict(type='DumpResults', out_file_path='results.pkl') among those of test_evaluator",
 }
+_OF_SWEEPS = {"work_dir": "did you mean --out?"}
+_NEVER = 1_000_000  # epochs or iterations before the first validation
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str]) -> NoReturn:
@@ -37,25 +43,46 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
         hint = f"; a value of the config: --set {key}={value or '...'}"
     elif not flag.startswith("-") and value and hasattr(arguments, "set"):
         hint = f"; a value of the config: --set {words[0]}"
-    elif word in _ELSEWHERE and hasattr(arguments, "nproc"):
-        hint = f"; {_ELSEWHERE[word]}"
+    elif word == "no_validate" and hasattr(arguments, "nproc"):
+        hint = f"; a value of the config: --set {_begin_of_validation(arguments)}={_NEVER}"
+    else:
+        elsewhere = _ELSEWHERE if hasattr(arguments, "nproc") else _OF_SWEEPS if hasattr(arguments, "trials") else {}
+        hint = f"; {elsewhere[word]}" if word in elsewhere else hint
     command.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+
+
+def _begin_of_validation(arguments: argparse.Namespace) -> str:
+    """What says when validation begins, in the words of the config's generation; also one that has it may add it."""
+    from footplate.migration import is_first_generation
+
+    cfg = _config_of(arguments)
+    return "+evaluation.start" if cfg is not None and is_first_generation(cfg) else "+train_cfg.val_begin"
+
+
+def _config_of(arguments: argparse.Namespace) -> "Config | None":
+    from footplate.config import Config
+    from footplate.recipes.catalog import find_config
+
+    if not hasattr(arguments, "set"):
+        return None
+    try:
+        return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    except (FootplateError, OSError):  # it is told when the rest of the line is right
+        return None
 
 
 def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
     """The key path of the config that ends in a word, a run's key before a variable; "" where there is none."""
-    from footplate.config import Config
     from footplate.config.merging import paths_ending, split_path
     from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
     from footplate.migration import is_first_generation
-    from footplate.recipes.catalog import find_config
 
-    if not hasattr(arguments, "set"):
+    cfg = _config_of(arguments)
+    if cfg is None:
         return ""
     try:
-        cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
         found = paths_ending(cfg._cfg_dict, word)
-    except (FootplateError, OSError):  # it is told when the rest of the line is right
+    except FootplateError:
         return ""
     read = KNOWN_KEYS if is_first_generation(cfg) else READ_KEYS
     reaching = [path for path in found if next(iter(split_path(path))) in read]
