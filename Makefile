@@ -11,7 +11,8 @@ setup: .venv/ready
 	$(BIN)/python -m pip install --quiet --upgrade --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch numpy
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,detection,docs,export,migrate,optimizers,sweep,tensorboard,transformers]'
-	touch $@
+	@touch $@
+	@echo 'ready: source .venv/bin/activate'
 
 # Trains the recipe fashion-seg and prints where checkpoint, curves and pictures lie.
 train: setup
