@@ -23,6 +23,8 @@ from footplate.errors import (
     add_note,
     at_key,
     check_count,
+    counted,
+    every,
     located,
     nearest,
     origin_of,
@@ -252,3 +254,12 @@ def test_a_note_is_added_to_any_error() -> None:
     add_note(error, "one")
     add_note(error, "two")
     assert getattr(error, "__notes__", None) == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    ("count", "how_many", "how_often"),
+    [(0, "0 epochs", "every 0 epochs"), (1, "1 epoch", "every epoch"), (2, "2 epochs", "every 2 epochs")],
+)
+def test_one_is_no_plural(count: int, how_many: str, how_often: str) -> None:
+    assert counted(count, "epoch") == how_many
+    assert every(count, "epoch") == how_often

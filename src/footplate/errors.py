@@ -202,6 +202,24 @@ class MissingExtraError(FootplateError, ImportError):
         )
 
 
+def counted(count: int, noun: str) -> str:
+    """Returns how many there are of something whose plural ends with s.
+
+    >>> counted(1, "group"), counted(1200, "group")
+    ('1 group', '1200 groups')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def every(interval: int, noun: str) -> str:
+    """Returns how often something is done.
+
+    >>> every(1, "epoch"), every(1200, "iteration")
+    ('every epoch', 'every 1200 iterations')
+    """
+    return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"
+
+
 def nearest(word: object, candidates: Iterable[str]) -> str | None:
     """Returns the candidate that `word` most likely meant, or None when none is near.
 

@@ -70,7 +70,7 @@ def test_export_maps_keys(files: list[str], tmp_path: Path, capsys: pytest.Captu
     assert (
         run("export", files[0], "-o", target, "--prefix", "layer3", "--revise", "w=weight", "--add-prefix", "x.") == 0
     )
-    assert capsys.readouterr().out == f"1 weights: {target}\n"
+    assert capsys.readouterr().out == f"1 weight: {target}\n"
     assert list(load_checkpoint(target)) == ["x.weight"]
     with pytest.raises(ArgumentError, match="PATTERN=TEXT"):
         run("export", files[0], "-o", target, "--revise", "w")

@@ -42,7 +42,7 @@ def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.C
         "  old.py:3: runner.type: 'MyRunner' is a runner of its own: what it does beside counting is not kept; "
         "did you mean 'Runner'?",
         "  old.py:4: data.val: evaluation does not say by which metric: kept as val_dataset, which nothing reads",
-        "1 files, 1 of them change; 2 notes need a person",
+        "1 file, 1 of them changes; 2 notes need a person",
         f"written: {old.parent / 'new.py'}",
     ]
 

@@ -152,7 +152,7 @@ def average(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Writes the weights alone."""
     from footplate.checkpoint import export_weights, trusting
-    from footplate.errors import ArgumentError
+    from footplate.errors import ArgumentError, counted
 
     if os.path.exists(arguments.output) and os.path.samefile(arguments.file, arguments.output):
         raise ArgumentError("the weights alone would take the place of the checkpoint", found=arguments.output)
@@ -169,7 +169,7 @@ def export(arguments: argparse.Namespace) -> int:
             )
     except re.error as error:
         raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
-    sys.stdout.write(f"{count} weights: {arguments.output}\n")
+    sys.stdout.write(f"{counted(count, 'weight')}: {arguments.output}\n")
     return 0
 
 

@@ -116,6 +116,7 @@ def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
 
 def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:
     """Lists what keys became, then what cannot be kept, then what needs a person, and counts."""
+    from footplate.errors import counted
     from footplate.migration import Kind
 
     titles = {
@@ -130,7 +131,10 @@ def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:
             lines += [f"{title}:", *(f"  {line}" for line in notes)]
     changed = sum(each.changed for each in found)
     people = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
-    lines.append(f"{len(found)} files, {changed} of them change; {people} notes need a person")
+    change, need = "changes" if changed == 1 else "change", "needs" if people == 1 else "need"
+    lines.append(
+        f"{counted(len(found), 'file')}, {changed} of them {change}; {counted(people, 'note')} {need} a person"
+    )
     return lines
 
 

@@ -6,7 +6,7 @@ from typing import Any
 from footplate.config import Config
 from footplate.engine.assemble import counts_epochs
 from footplate.engine.validation_points import validation_points
-from footplate.errors import check_count, located
+from footplate.errors import check_count, counted, every, located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.inspection.topics.hooks import order_of_hooks
 from footplate.inspection.topics.parts import epoch_length, prepare
@@ -60,7 +60,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         if data[name]:
             lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{_after(data, name)}")
     if data["log"]:
-        lines.append(f"{'log':<11} every {data['log']['interval']} iterations")
+        lines.append(f"{'log':<11} {every(data['log']['interval'], 'iteration')}")
     if data["checkpoint"]:
         lines.append(f"{'checkpoint':<11} {_checkpoint_words(data['checkpoint'])}")
     for schedule in data["schedules"]:
@@ -136,7 +136,7 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"no validation: the first would come after the end of training at {train['unit']} {train['length']}"
     checkpoint = data["checkpoint"]
     if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
-        yield f"a checkpoint every {checkpoint['interval']} {checkpoint['unit']}s: the run is shorter, its end is saved"
+        yield f"a checkpoint {every(checkpoint['interval'], checkpoint['unit'])}: the run is shorter, its end is saved"
     if checkpoint and checkpoint["best"] and not data["val"]:
         yield f"save_best={checkpoint['best'][0]} needs a validation, and the config has none"
 
@@ -144,12 +144,16 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 def _train_line(train: Mapping[str, Any] | None) -> str:
     if train is None:
         return f"{'train':<11} nothing"
-    words = f"{train['length']} {train['unit']}s"
+    words = counted(train["length"], train["unit"])
     if train["unit"] == "epoch":
         known = train["epoch_length"]
-        words += f" of {known} iterations, {train['iterations']} in all" if known else ", their length not known here"
+        words += (
+            f" of {counted(known, 'iteration')}, {train['iterations']} in all"
+            if known
+            else ", their length not known here"
+        )
     batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
-    return f"{'train':<11} {train['type']}: {words}{batch}, {train['num_workers']} workers"
+    return f"{'train':<11} {train['type']}: {words}{batch}, {counted(train['num_workers'], 'worker')}"
 
 
 def _after(data: Mapping[str, Any], name: str) -> str:
@@ -163,7 +167,7 @@ def _after(data: Mapping[str, Any], name: str) -> str:
 
 
 def _checkpoint_words(found: Mapping[str, Any]) -> str:
-    words = f"every {found['interval']} {found['unit']}s ({found['name']})" if found["interval"] > 0 else "at the end"
+    words = f"{every(found['interval'], found['unit'])} ({found['name']})" if found["interval"] > 0 else "at the end"
     if found["kept"] > 0:
         words += f", the last {found['kept']} are kept"
     return words + (f", best by {', '.join(found['best'])}" if found["best"] else "")

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.config import Config
-from footplate.errors import located
+from footplate.errors import counted, located
 from footplate.inspection.topics.parts import build_model, matching, prepare, without_compiler
 from footplate.optim import build_optim_wrapper
 
@@ -82,7 +82,7 @@ def explain_params(found: Groups) -> str:
     """Returns the groups as text: settings, sizes, what set them, and the first parameters of each."""
     total = sum(group.size for group in found.groups)
     tensors = sum(len(group.names) for group in found.groups)
-    lines = [f"{tensors} tensors, {total:,} numbers, {len(found.groups)} groups; {found.model}"]
+    lines = [f"{counted(tensors, 'tensor')}, {total:,} numbers, {counted(len(found.groups), 'group')}; {found.model}"]
     for number, group in enumerate(found.groups):
         settings = ", ".join(f"{name} {_value(value)}{_times(group, name)}" for name, value in group.settings.items())
         lines += [

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import nearest
+from footplate.errors import every, nearest
 from footplate.migration.draft import Draft, section
 from footplate.migration.rules.record import Rule
 
@@ -44,11 +44,11 @@ def _has_validation_data(draft: Draft) -> bool:
 def _timing(draft: Draft, hook: dict[str, Any]) -> None:
     interval, start = hook.get("interval", _DEFAULT_INTERVAL), hook.get("start")
     by_epoch = hook.get("by_epoch", draft.by_epoch)
-    every = f"every {interval} {'epochs' if by_epoch else 'iterations'}"
+    often = every(interval, "epoch" if by_epoch else "iteration")
     fits = by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0))
     if not fits:
         _by_hook(draft, hook, interval=interval, by_epoch=by_epoch)
-        draft.became("evaluation", f"the hook EvalHook, {every}, which the loop's own counting cannot say")
+        draft.became("evaluation", f"the hook EvalHook, {often}, which the loop's own counting cannot say")
         return
     draft.write("train_cfg.val_interval", interval, "evaluation")
     if start is not None:
@@ -57,7 +57,7 @@ def _timing(draft: Draft, hook: dict[str, Any]) -> None:
         # The loop looks at the epoch that comes, the hook looked at the one that ended.
         shifted = [(mark + 1, each) for mark, each in hook["dynamic_intervals"]]
         draft.write("train_cfg.dynamic_intervals", shifted, "evaluation")
-    draft.became("evaluation", f"train_cfg.val_interval: {every}, and once more at the end")
+    draft.became("evaluation", f"train_cfg.val_interval: {often}, and once more at the end")
 
 
 def _by_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: bool) -> None:

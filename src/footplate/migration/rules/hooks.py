@@ -4,7 +4,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import nearest
+from footplate.errors import every, nearest
 from footplate.migration.draft import Draft, section
 from footplate.migration.rules.record import Rule
 
@@ -54,11 +54,8 @@ def _checkpoints(draft: Draft) -> None:
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     for key, value in section(made, cfg).items():
         draft.write(f"default_hooks.checkpoint.{key}", value, "checkpoint_config")
-    draft.became("checkpoint_config", f"default_hooks.checkpoint: every {made['interval']} {_units(made['by_epoch'])}")
-
-
-def _units(by_epoch: bool) -> str:
-    return "epochs" if by_epoch else "iterations"
+    often = every(made["interval"], "epoch" if made["by_epoch"] else "iteration")
+    draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
 
 def _logs(draft: Draft) -> None:
@@ -86,14 +83,16 @@ def _logs(draft: Draft) -> None:
 
 
 def _write_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interval: int) -> None:
-    every = text.get("interval", interval)
-    made = {"interval": every, **{key: text[key] for key in _LOGGER_WORDS if key in text}}
+    shown = text.get("interval", interval)
+    made = {"interval": shown, **{key: text[key] for key in _LOGGER_WORDS if key in text}}
     draft.write_all("default_hooks.logger", section({"type": "LoggerHook", **made}, cfg), "log_config")
     draft.write("default_hooks.logger.log_metric_by_epoch", draft.by_epoch, "log_config")
     # A line of the first generation averages over all iterations since the line before.
-    processor = {"type": "LogProcessor", "window_size": every, "by_epoch": text.get("by_epoch", draft.by_epoch)}
+    processor = {"type": "LogProcessor", "window_size": shown, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
-    draft.became("log_config", f"default_hooks.logger and log_processor: every {every} iterations, averaged over them")
+    draft.became(
+        "log_config", f"default_hooks.logger and log_processor: {every(shown, 'iteration')}, averaged over them"
+    )
     left = _left(text, (*_LOGGER_WORDS, "interval", "by_epoch", "priority"))
     if left:
         draft.warn("log_config.hooks", f"the text logger has nothing for {left}")

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from footplate.distributed.sharding import is_part, placed_like
-from footplate.errors import CheckpointError
+from footplate.errors import CheckpointError, counted
 
 State = dict[str, Any]
 
@@ -146,6 +146,6 @@ def names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Se
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
-        f"the saved optimizer state holds {sum(sizes)} parameters in {len(sizes)} groups, "
+        f"the saved optimizer state holds {counted(sum(sizes), 'parameter')} in {counted(len(sizes), 'group')}, "
         f"the optimizer {len(layout.known())} in {len(layout.names)}"
     )
