@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import Any
 
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from footplate.errors import ConfigError
@@ -145,6 +145,13 @@ IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
 
 
 @given(CONFIGS)
+@example(
+    {
+        "runner": {"type": "IterBasedRunner", "max_iters": 90000},
+        "data": {"val": {"type": "A"}, "val_dataloader": {"word_a": 1000001, "drop_last": False, "shuffle": True}},
+        "workflow": [("train", 1), ("val", 1)],
+    }
+)
 @settings(max_examples=200, deadline=None)
 def test_every_value_is_kept_or_named(cfg: dict[str, Any]) -> None:
     try:

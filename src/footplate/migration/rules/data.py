@@ -59,6 +59,8 @@ def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]
     """Makes the loader of a split; tells whether what `data` says of it has its place."""
     if split == "val" and "evaluation" not in draft.given:
         if _validates_losses(draft):
+            of_no_use = {key for key in data.get("val_dataloader") or {} if key not in _WORDS} | {"drop_last"}
+            _keep_of(draft, data, split, of_no_use)
             return True
         draft.write("val_dataset", data[split], "data")
         draft.ask("data.val", "evaluation does not say by which metric: kept as val_dataset, which nothing reads")
@@ -87,9 +89,7 @@ def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any
     elif not set(_SIZES) & given.keys():
         given["samples_per_gpu"] = given.get("samples_per_gpu", 2)
         draft.ask("data.samples_per_gpu", "is missing: 2, which only one of the code bases took")
-    for key in own:
-        if key not in _WORDS and key not in _SAMPLING:
-            _keep(draft, f"{split}_dataloader.{key}", own[key])
+    _keep_of(draft, data, split, {key for key in own if key not in _WORDS and key not in _SAMPLING})
     made = {new: given[old] for old, new in _WORDS.items() if given.get(old) is not None}
     made.setdefault("sampler", _sampler(draft, given))
     made.setdefault("collate_fn", {"type": COLLATE})
@@ -150,6 +150,13 @@ def _others(draft: Draft, data: ConfigDict, made: list[str]) -> None:
 def _keep(draft: Draft, key: str, value: Any) -> None:
     draft.write(f"{_KEPT}.{key}", value, "data")
     draft.ask(f"data.{key}", f"has no place of its own: kept as {_KEPT}.{key}, which nothing reads{_hint(key)}")
+
+
+def _keep_of(draft: Draft, data: ConfigDict, split: str, keys: set[str]) -> None:
+    """Keeps settings of a split's loader for which there is no word."""
+    for key, value in (data.get(f"{split}_dataloader") or {}).items():
+        if key in keys:
+            _keep(draft, f"{split}_dataloader.{key}", value)
 
 
 def _hint(key: str) -> str:
