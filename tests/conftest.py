@@ -10,6 +10,9 @@ import pytest
 
 # Tiny tensors gain nothing from threads, and tests that run side by side lose by them.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Nobody's terminal: readline, which pytest imports, tells the processes that it starts of one.
+for each in ("COLUMNS", "LINES"):
+    os.environ.pop(each, None)
 
 
 @pytest.fixture(autouse=True)

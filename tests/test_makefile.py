@@ -12,7 +12,7 @@ def test_setup_ends_with_how_to_activate_it(tmp_path: Path) -> None:
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / ".venv").mkdir()
     (tmp_path / "python").symlink_to(str(shutil.which("true")))
-    command = ["make", "setup", "PYTHON=true", f"BIN={tmp_path}"]
+    command = ["make", "--no-print-directory", "setup", "PYTHON=true", f"BIN={tmp_path}"]
     told = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
     assert told.splitlines()[-1] == "ready: source .venv/bin/activate"
     assert (tmp_path / ".venv" / "ready").exists()
