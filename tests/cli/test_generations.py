@@ -74,3 +74,25 @@ def test_the_first_generations_words_on_a_config_of_the_second(
 def test_what_no_generation_knows_is_refused_as_ever(tiny: Path, footplate: Command, written: str) -> None:
     code, _, errors = footplate("train", "tiny.py", "--set", written)
     assert (code, errors.startswith("error: cannot set '"), "generation" in errors) == (2, True, False)
+
+
+@pytest.mark.parametrize(
+    ("key", "word"), [("optim_wrapper.optimizer.lr", "optimizer.lr"), ("train_cfg.max_iters", "runner.max_iters")]
+)
+def test_a_key_of_the_other_generation_is_explained_by_the_own_one(
+    tmp_path: Path, footplate: Command, key: str, word: str
+) -> None:
+    (tmp_path / "old.py").write_text(FIRST)
+    code, _, errors = footplate("explain", tmp_path / "old.py", key)
+    assert (code, errors.splitlines()[-1]) == (2, f"  did you mean '{word}'?")
+
+
+@pytest.mark.parametrize("length", ["max_epochs", "max_iters"])
+@pytest.mark.parametrize("section", ["train_cfg", "runner"])
+def test_a_length_in_the_other_unit_is_told(tmp_path: Path, footplate: Command, section: str, length: str) -> None:
+    other = "max_iters" if length == "max_epochs" else "max_epochs"
+    (tmp_path / "config.py").write_text(f"model = dict(type='ToyModel')\n{section} = dict(type='A', {length}=3)\n")
+    code, _, errors = footplate("explain", tmp_path / "config.py", "--set", f"{section}.{other}=2")
+    unit = "epochs" if length == "max_epochs" else "iterations"
+    assert (code, errors.splitlines()[0]) == (2, f"error: the config counts {unit}")
+    assert errors.splitlines()[-1] == f"  did you mean '{section}.{length}'?"

@@ -30,6 +30,15 @@ def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
     assert read_run(tmp_path).epoch_length is None
 
 
+def test_what_coco_says_of_objects_that_are_not_there_is_no_value(tmp_path: Path) -> None:
+    none = {"coco/bbox_mAP": -1, "coco/bbox_mAP_l": -1.0, "coco/AR@100": -1, "score": -1, "mAPE": -1}
+    train: Lines = [{"lr": 0.1, "loss": -1.0, "iter": 1, "step": 1}]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "step": 1}])
+    assert {each.name for each in read_run(tmp_path).series} == {"lr", "loss", "score", "mAPE"}
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "coco/bbox_mAP_l": 0.2, "step": 1}])
+    assert points(tmp_path, "coco/bbox_mAP_l", "val") == [(1, 0.2)]
+
+
 def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
     places = ((1, 5), (2, 10), (2, 13), (3, 18))
     train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at} for epoch, at in places]

@@ -86,6 +86,11 @@ def _explain(cfg: "Config", key: str | None) -> str:
     try:
         return explain_key(cfg, key.removeprefix("."))
     except ConfigKeyError as error:
+        from footplate.cli.generations import word_of_own
+
+        own = word_of_own(cfg, key)
+        if own is not None:
+            error.suggestion, error.notes = own, ()
         near = nearest(key, [*cfg, *TOPICS])
         if near in TOPICS:
             error.suggestion, error.notes = near, ()

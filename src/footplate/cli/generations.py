@@ -32,6 +32,12 @@ _WORDS = (
     ("env_cfg.dist_cfg", "dist_params"),
     ("randomness.seed", "seed"),
 )
+# Keys of which a config has one or the other.
+_INSTEAD = (
+    ("train_cfg.max_epochs", "train_cfg.max_iters"),
+    ("runner.max_epochs", "runner.max_iters"),
+    ("total_epochs", "total_iters"),
+)
 _BY_POLICY = ("param_scheduler", "lr_config")  # what lies below them has nothing in common
 
 
@@ -48,6 +54,10 @@ def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideErro
     first = is_first_generation(cfg)
     word = _word(cfg, path, first=first)
     if word is None:
+        other = next((other for pair in _INSTEAD for one, other in (pair, pair[::-1]) if path == one), None)
+        if other is not None and _is_there(cfg, other):
+            unit = "iterations" if "iters" in other else "epochs"
+            return OverrideError(f"the config counts {unit}", key=path, origin=error.origin, suggestion=other)
         return error
     names = ("first", "second") if first else ("second", "first")
     return OverrideError(
@@ -55,6 +65,13 @@ def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideErro
         origin=error.origin,
         suggestion=word,
     )
+
+
+def word_of_own(cfg: "Config", path: str) -> str | None:
+    """Returns what a config's own generation says for a key of the other one, None where it has no such key."""
+    from footplate.migration import is_first_generation
+
+    return _word(cfg, path, first=is_first_generation(cfg))
 
 
 def _word(cfg: "Config", path: str, *, first: bool) -> str | None:

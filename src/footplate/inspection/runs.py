@@ -15,6 +15,7 @@ _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 _MOST_NAMED = 5
 _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d+)\.png")
 _HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
+_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TABLES = ("per class, in percent:", "per class:")  # how the lines above a table of classes end
 _PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
@@ -237,6 +238,8 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
             if name not in _POSITION and name != "at" and _is_number(value):
                 if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
+                if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
+                    continue  # COCO's word for: there is no such object, large ones for example
                 found.setdefault((line["mode"], name), []).append((line["at"], float(value)))
     return [Series(name, mode, points) for (mode, name), points in found.items()]
 

@@ -36,8 +36,9 @@ def test_several_data_sets_become_one() -> None:
     assert found["val_dataloader"]["batch_size"] == 3
 
 
-def test_validation_data_without_evaluation_are_kept_aside() -> None:
-    found = sections({**EPOCHS, **DATA})
+@pytest.mark.parametrize("evaluation", [{}, {"evaluation": None}])
+def test_validation_data_without_evaluation_are_kept_aside(evaluation: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **DATA, **evaluation})
     assert found["val_dataset"] == {"type": "B"}
     assert "val_dataloader" not in found
     assert found["test_evaluator"] == {"type": "LegacyMetric"}

@@ -57,7 +57,8 @@ def _data(draft: Draft) -> None:
 
 def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
     """Makes the loader of a split; tells whether what `data` says of it has its place."""
-    if split == "val" and "evaluation" not in draft.given:
+    evaluates = draft.given.get("evaluation") is not None
+    if split == "val" and not evaluates:
         if _validates_losses(draft):
             of_no_use = {key for key in data.get("val_dataloader") or {} if key not in _WORDS} | {"drop_last"}
             _keep_of(draft, data, split, of_no_use)
@@ -67,7 +68,7 @@ def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]
         return False
     name = f"{split}_dataloader"
     draft.write(name, _loader(draft, data, split, common), "data")
-    if split == "test" and "evaluation" not in draft.given:
+    if split == "test" and not evaluates:
         draft.write("test_cfg", {"type": "TestLoop"}, "data")
         draft.write("test_evaluator", {"type": METRIC}, "data")
     draft.became(f"data.{split}", f"{name}.dataset, adapted by {DATASET}")
