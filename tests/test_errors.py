@@ -263,3 +263,13 @@ def test_a_note_is_added_to_any_error() -> None:
 def test_one_is_no_plural(count: int, how_many: str, how_often: str) -> None:
     assert counted(count, "epoch") == how_many
     assert every(count, "epoch") == how_often
+
+
+def test_what_ends_a_line_or_moves_a_cursor_is_spelled_out() -> None:
+    error = ConfigError("no file 'a\x1eb\x0bc'", suggestion="d\x1b[2Je", notes=["tried 'f\r\u2028g'", "学习率\th"])
+    assert str(error).splitlines() == [
+        "no file 'a\\x1eb\\x0bc'",
+        "  did you mean 'd\\x1b[2Je'?",
+        "  tried 'f\\r\\u2028g'",
+        "  学习率\th",
+    ]

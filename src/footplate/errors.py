@@ -29,6 +29,7 @@ from typing import Any, NamedTuple
 
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _SHORT_WORD = 4
 LONGEST_RUN = 10**12
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -101,7 +102,8 @@ class FootplateError(Exception):
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]
-        return "\n".join(lines[:_MOST_LINES])
+        # A name may hold what ends a line, or what a terminal obeys.
+        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], "\n".join(lines[:_MOST_LINES]))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions pickle by their positional arguments; workers send ours to the main process.
