@@ -269,7 +269,10 @@ def test_only_the_first_rank_writes(tmp_path: Path) -> None:
 def test_killed_at_a_random_instant(tmp_path: Path, seed: int) -> None:
     draw = random.Random(seed)
     processes = _start(tmp_path, 4, "train_cfg.max_iters=400", "default_hooks.checkpoint.interval=2")
-    time.sleep(draw.uniform(0.5, 6.0))
+    until = time.monotonic() + 60.0
+    while not list((tmp_path / "work").glob("*/*.log")) and time.monotonic() < until:
+        time.sleep(0.05)  # who is gone before all have met is waited for, unless a launcher ends the others
+    time.sleep(draw.uniform(0.0, 5.0))
     os.kill(processes[draw.randrange(4)], signal.SIGKILL)
     seconds, codes = _await(processes)
     assert seconds < _MOST_SECONDS
