@@ -256,6 +256,29 @@ def test_passes_over_workers_that_stay_may_overlap() -> None:
     assert found == [0, 0, 1, 2, 3, 4, 5, 6]  # as with torch: the second begins the pass anew, then they share it
 
 
+def test_tensors_in_pinned_memory_are_parts_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Torch knows by their storage what is still being copied to an accelerator."""
+    pinned: list[Tensor] = []
+
+    def pin(self: Tensor) -> Tensor:
+        pinned.append(self.clone())
+        return pinned[-1]
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    batch: dict[str, Any] = {
+        "a": torch.arange(6).reshape(2, 3).T,
+        "b": torch.rand(5, dtype=torch.float64),
+        "c": np.arange(4),
+    }
+    found = PackedBatch.of(batch).pin_memory().unpack({})
+    assert torch.equal(found["a"], batch["a"])
+    assert found["a"].stride() == batch["a"].stride()
+    assert torch.equal(found["b"], batch["b"])
+    assert found["c"].tolist() == [0, 1, 2, 3]
+    for name in ("a", "b"):
+        assert found[name].untyped_storage().data_ptr() == pinned[0].untyped_storage().data_ptr()
+
+
 def test_a_batch_of_few_bytes_takes_no_memory() -> None:
     pieces = SharedPieces(0, 4)
     packed = PackedBatch.of({"label": torch.arange(3), "name": "a"}, pieces.take, small=100)

@@ -17,6 +17,7 @@ from torch.utils.data._utils import worker as torch_worker
 
 from footplate import Runner
 from footplate.data import SampleLoader, build_dataloader, naming_lost_workers
+from footplate.data.packing import PackedBatch
 from footplate.data.workers import WorkerStart, _Watching
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
@@ -126,6 +127,26 @@ def test_workers_that_stay_come_to_the_end_of_a_pass_that_was_left() -> None:
     loader = SampleLoader(Slow(), batch_size=1, num_workers=1, timeout=30, persistent_workers=True)
     assert int(next(iter(loader))) == 0  # the worker is at the next one, which takes longer than between two looks
     assert [int(batch) for batch in loader] == [0, 1, 2]
+
+
+def test_a_batch_is_unpacked_before_its_worker_is_asked_for_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[str] = []
+    unpack, ask = PackedBatch.unpack, _Watching._try_put_index
+
+    def unpacking(self: PackedBatch, known: dict[object, torch.Tensor]) -> Any:
+        done.append("unpacked")
+        return unpack(self, known)
+
+    def asking(self: Any) -> None:
+        done.append("asked")
+        ask(self)
+
+    monkeypatch.setattr(PackedBatch, "unpack", unpacking)
+    monkeypatch.setattr(_Watching, "_try_put_index", asking)
+    ahead = 2
+    loader = SampleLoader(range(3), num_workers=1, prefetch_factor=ahead)
+    assert [batch.tolist() for batch in loader.batches()] == [[0], [1], [2]]
+    assert done == [*["asked"] * ahead, *["unpacked", "asked"] * 3]
 
 
 def test_a_thread_that_pinned_memory_and_is_gone_is_not_waited_for() -> None:

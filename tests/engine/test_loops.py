@@ -1,3 +1,4 @@
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -5,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, default_collate
 
 from footplate import LOOPS, BaseModel, Hook, Runner
 from footplate.engine import BaseLoop, BaseTrainLoop, EpochBasedTrainLoop, IterBasedTrainLoop, ValLoop
@@ -42,6 +43,25 @@ def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
     witness.seen.clear()
     runner.test()
     assert [name for name, _, _ in witness.seen] == ["before_run", *TEST, "after_run"]
+
+
+@pytest.mark.parametrize(
+    ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
+)
+def test_a_batch_is_gone_before_the_next_one_is_read(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
+    """Its memory is of use again, and giving it back does not come between a request to workers and the training."""
+    given: list[weakref.ref[Tensor]] = []
+
+    def noting(samples: list[Any]) -> Any:
+        assert all(each() is None for each in given)
+        batch = default_collate(samples)
+        given.append(weakref.ref(batch["inputs"]))
+        return batch
+
+    counted = {"max_epochs": 2} if by_epoch else {"max_iters": 8}
+    of_loader = {**loader(collate_fn=noting), "sampler": {"type": sampler, "shuffle": True}}
+    trained(tmp_path, train_cfg={"by_epoch": by_epoch, **counted}, train_dataloader=of_loader)
+    assert len(given) == 8
 
 
 def test_the_order_of_all_events_by_iteration(tmp_path: Path) -> None:

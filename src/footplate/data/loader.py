@@ -7,7 +7,6 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
-from footplate.data.packing import PackedBatch
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
@@ -68,7 +67,6 @@ class SampleLoader(DataLoader[Any]):
         self.seed = seed
         self._unseeded = [each for each in _samplers(self) if getattr(each, "generator", self) is None]
         self._plan = _Plan(self, limit=num_batch_per_epoch)
-        self._known: dict[object, torch.Tensor] = {}
         self._reader = self._build_reader(options)
         self.share = 1.0
 
@@ -92,13 +90,13 @@ class SampleLoader(DataLoader[Any]):
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
         self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
-        known = self._known if self.persistent_workers else {}  # workers that stay serve one pass at a time
-        known.clear()
-        for batch, share in zip(self._read(), self._plan.shares(), strict=False):
-            self.share = share
+        shares = self._plan.shares()
+        for batch in self._read():
+            self.share = next(shares)
             if type(batch) is ReadFailure:
                 batch.throw()
-            yield batch.unpack(known) if type(batch) is PackedBatch else batch
+            yield batch
+            del batch  # given back before the next is asked for, which wakes other processes: decision 025
 
     def batches_from(self, sample: int) -> int:
         """Returns how many batches of a pass are left when a rank has had so many of its samples."""
@@ -301,6 +299,7 @@ def _passes(loader: Iterable[Any], first: int, start: int, sample: int | None = 
         for batch in batches(loader, epoch=epoch, start=start, sample=sample):
             empty = False
             yield batch
+            del batch
         if empty:
             raise DataError("the loader holds no batch")
         start, sample = 0, None

@@ -8,6 +8,7 @@ from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 from weakref import finalize
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -88,6 +89,7 @@ class PackedBatch:
         memory: Tensor | None,
     ) -> None:
         self._content, self._places, self._name, self._memory = content, places, name, memory
+        self._pinned: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Any, take: Callable[[int], Piece] = take_once, *, small: int = 0) -> "PackedBatch":
@@ -131,6 +133,8 @@ class PackedBatch:
         """
         if not self._places:
             return pickle.loads(self._content)
+        if self._pinned is not None:
+            return pickle.loads(self._content, buffers=[_PinnedPart.of(self._pinned, *each) for each in self._places])
         memory = known[self._name] if self._memory is None else self._memory
         bytes_of_it = memory.numpy()
         if self._name is not None:
@@ -140,8 +144,11 @@ class PackedBatch:
 
     def pin_memory(self) -> "PackedBatch":
         """Returns the same in memory that an accelerator reads by itself; a loader with `pin_memory` calls it."""
-        pinned = self._memory if self._memory is None else self._memory.pin_memory()
-        return PackedBatch(self._content, self._places, None, pinned)
+        pinned = PackedBatch(
+            self._content, self._places, None, None if self._memory is None else self._memory.pin_memory()
+        )
+        pinned._pinned = pinned._memory
+        return pinned
 
 
 class _Pickler(ForkingPickler):
@@ -154,6 +161,23 @@ class _Pickler(ForkingPickler):
         dense = value if _span(value) == value.numel() else value.contiguous()
         flat = dense.as_strided((dense.numel(),), (1,)).view(torch.uint8)
         return _tensor, (pickle.PickleBuffer(flat.numpy()), dense.dtype, dense.shape, dense.stride())
+
+
+class _PinnedPart(np.ndarray[Any, np.dtype[np.uint8]]):
+    """Bytes of pinned memory that know which tensor they are a part of.
+
+    Torch gives pinned memory back to its cache when what was copied out of it has arrived, and knows copies by the
+    storage that they were made from: a tensor made from the bytes alone would have another.
+    """
+
+    tensor: Tensor
+
+    @classmethod
+    def of(cls, memory: Tensor, first: int, size: int) -> "_PinnedPart":
+        tensor = memory[first : first + size]
+        found = tensor.numpy().view(cls)
+        found.tensor = tensor
+        return found
 
 
 def blamed(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
@@ -187,6 +211,9 @@ def _span(value: Tensor) -> int:
 def _tensor(numbers: memoryview | bytearray, dtype: torch.dtype, shape: Sequence[int], stride: Sequence[int]) -> Tensor:
     if not len(numbers):
         return torch.empty_strided(tuple(shape), tuple(stride), dtype=dtype, device="cpu")
+    if isinstance(numbers, _PinnedPart):
+        flat = numbers.tensor.view(dtype)
+        return flat.as_strided(tuple(shape), tuple(stride), flat.storage_offset())
     return torch.frombuffer(numbers, dtype=dtype).as_strided(tuple(shape), tuple(stride))
 
 

@@ -21,6 +21,7 @@ from torch.utils.data._utils import signal_handling
 from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
+from footplate.data.packing import PackedBatch
 from footplate.errors import DataError, add_note
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
@@ -124,7 +125,14 @@ class WatchedLoader(DataLoader[Any]):
 
 
 class _Watching(_MultiProcessingDataLoaderIter):
-    """Torch's own pass over a loader, but for how it waits: for a batch, or for workers that a pass before kept."""
+    """Torch's own pass over a loader, but for how it waits, and that it unpacks a batch before it asks for more.
+
+    It waits for a batch, or for workers that a pass before kept.
+    """
+
+    def _reset(self, loader: Any, first_iter: bool = False) -> None:
+        super()._reset(loader, first_iter)
+        self._pieces: dict[object, torch.Tensor] = {}  # of memory that the workers sent in this pass
 
     def __next__(self) -> Any:
         if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
@@ -134,6 +142,11 @@ class _Watching(_MultiProcessingDataLoaderIter):
         batch = self._next_data()  # type: ignore[no-untyped-call]
         self._num_yielded += 1
         return batch
+
+    def _process_data(self, data: Any, *worker: Any) -> Any:  # torch 2.6 does not tell the worker
+        # Unpacked before the worker is asked for more: one that wakes up takes the core from what is done here.
+        batch = data.unpack(self._pieces) if type(data) is PackedBatch else data
+        return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
     def _get_data(self) -> Any:
         until = time.monotonic() + (self._timeout or math.inf)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checkpoint import capture_rng, restore_rng
 from footplate.data import end_workers
 from footplate.engine.base_loop import BaseLoop, ValidationLeftError
+from footplate.engine.heap import keep_freed_memory
 from footplate.engine.position import DataPosition
 from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
 from footplate.engine.signals import WaitEndedError, answer_requests
@@ -98,6 +99,7 @@ class BaseTrainLoop(BaseLoop):
             The model.
         """
         runner = self.runner
+        keep_freed_memory(runner.device)
         runner.call_hook("before_train")
         before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
         train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
@@ -119,6 +121,7 @@ class BaseTrainLoop(BaseLoop):
                     for method in after:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
                     self._iter += 1
+                del data_batch  # before the next is asked for: decision 025
                 if requests.pending:
                     self._answer_requests(stream)
         except WaitEndedError:
@@ -311,12 +314,13 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             if within:
                 self._go_on_within()
             within, start = False, self._iter - self._epoch * length
-            numbered = start - 1, None
-            for numbered in enumerate(self._data.one_pass(self._epoch, start), start):
-                yield numbered
+            count = start
+            for batch in self._data.one_pass(self._epoch, start):
+                yield count, batch
+                del batch
+                count += 1
                 if self.validation_requested and self._validation_is_due():
                     self._validate()
-            count = numbered[0] + 1
             if count < length:
                 raise DataError(
                     f"epoch {self._epoch + 1} had {count} batches, where the length of the loader is {length}",
