@@ -1,6 +1,8 @@
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import pytest
 import torch
@@ -9,7 +11,9 @@ from torch import nn
 from footplate import Hook, Runner
 from footplate.engine import evaluation_loops
 from footplate.errors import ArgumentError
-from tests.support import ToyModel, loader, settings
+from footplate.records import history
+from footplate.registry import METRICS
+from tests.support import PointAccuracy, ToyModel, loader, settings
 
 
 class Look(Hook):
@@ -118,6 +122,62 @@ def test_losses_are_not_asked_for_by_default(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(ToyModel, "val_loss", lambda *_: 1 / 0)
     _, look = run(tmp_path)
     assert list(look.metrics[-1]) == ["accuracy"]
+
+
+@METRICS.register_module()
+class SeesModes(PointAccuracy):
+    """An accuracy that notes whether it is shown tensors of inference mode."""
+
+    seen: ClassVar[list[bool]] = []
+
+    def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
+        self.seen.append(data_samples[0][0].is_inference())
+        super().process(data_batch, data_samples)
+
+
+@pytest.mark.parametrize("inference_mode", [False, True])
+def test_a_validation_in_inference_mode_changes_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference_mode: bool
+) -> None:
+    monkeypatch.setattr(history, "_CHUNK", 3)  # values are moved into their ring while a validation is at work
+    monkeypatch.setattr(SeesModes, "seen", [])
+    plain, look = run(tmp_path / "plain", train_dataloader=loader())
+    val_cfg = {"inference_mode": inference_mode, "loss": True}
+    evaluator = {"type": "SeesModes"}
+    found, seen = run(tmp_path, train_dataloader=loader(), val_cfg=val_cfg, val_evaluator=evaluator)
+    assert [each["accuracy"] for each in seen.metrics] == [each["accuracy"] for each in look.metrics]
+    assert set(SeesModes.seen) == {inference_mode}
+    assert all(map(torch.equal, found.model.state_dict().values(), plain.model.state_dict().values()))
+
+
+def test_a_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> None:
+    class Ask(Hook):
+        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            runner.requests.save = batch_idx == 0
+
+    changes = {"val_cfg": {"inference_mode": True}, "custom_hooks": [Ask()]}
+    runner, _ = run(tmp_path, **changes)  # trained on after each of three validations
+    saved = torch.load(tmp_path / "on_signal.pth", weights_only=True)["state_dict"]
+    assert all(map(torch.equal, runner.model.state_dict().values(), saved.values()))
+
+
+def test_a_model_in_parts_does_not_predict_in_inference_mode(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation_loops, "is_sharded", lambda model: True)
+    with pytest.raises(ArgumentError, match="a model in parts does not predict in inference_mode"):
+        run(tmp_path, val_cfg={"inference_mode": True})
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_a_loop_of_the_users_own_predicts_as_it_says(half: bool) -> None:
+    with evaluation_loops.predicting(SimpleNamespace(fp16=half), torch.device("cpu")):
+        assert torch.is_autocast_enabled("cpu") is half
+        assert not torch.is_grad_enabled()
+        assert not torch.is_inference_mode_enabled()
+
+
+def test_inference_mode_is_a_choice(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="inference_mode is True or False"):
+        run(tmp_path, val_cfg={"inference_mode": "no"})
 
 
 def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:

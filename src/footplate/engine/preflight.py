@@ -16,7 +16,7 @@ from footplate.checkpoint.sharded import split
 from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
-from footplate.engine.evaluation_loops import loss_of
+from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.errors import ArgumentError, CheckpointError, at_key
 
 if TYPE_CHECKING:
@@ -163,10 +163,10 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
         return None
     loop, evaluator = runner.val_loop, copy.deepcopy(chosen.evaluator)
     runner.model.eval()
-    with torch.no_grad(), torch.autocast(runner.device.type, enabled=loop.fp16):  # type: ignore[union-attr]
+    with predicting(loop, runner.device):
         samples = (loop.predictor or runner.model).val_step(batch)  # type: ignore[union-attr]
         losses = loss_of(runner.model, batch) if loop.loss else {}  # type: ignore[union-attr]
-    evaluator.process(data_samples=samples, data_batch=batch)
+        evaluator.process(data_samples=samples, data_batch=batch)
     if runner.world_size > 1:
         return []
     try:

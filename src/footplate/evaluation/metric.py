@@ -17,6 +17,7 @@ from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
 
 _Result = TypeVar("_Result")
+_PLAIN = (int, float, str, bool, type(None))
 
 
 class BaseMetric(ABC, Generic[_Result]):
@@ -183,6 +184,8 @@ class DumpResults(BaseMetric[Any]):
 
 def _on_cpu(data: Any) -> Any:
     """Copies tensors, at any depth of dicts, lists and tuples, to main memory."""
+    if type(data) in _PLAIN:  # most of what metrics keep
+        return data
     if isinstance(data, Tensor):
         return data.detach().to(torch.device("cpu"))
     if hasattr(data, "to") and not isinstance(data, type):

@@ -26,7 +26,7 @@ from footplate.distributed import (
 from footplate.distributed import watch as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
-from footplate.engine.evaluation_loops import loss_of
+from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.signals import LeavingError
@@ -208,12 +208,13 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     runner.model.eval()
     for _ in range(2):
         begin = time.perf_counter()
-        with torch.no_grad(), torch.autocast(runner.device.type, enabled=getattr(loop, "fp16", False)):
+        with predicting(loop, runner.device):
             samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
             if getattr(loop, "loss", False):
                 loss_of(runner.model, batch)
         seconds = time.perf_counter() - begin
-    evaluator.process(data_samples=samples, data_batch=batch)
+    with predicting(loop, runner.device):
+        evaluator.process(data_samples=samples, data_batch=batch)
     with suppress(Exception):  # some metrics need more than one batch; the preflight has said so
         return seconds, list(evaluator.evaluate(len(samples)))
     return seconds, []

@@ -75,7 +75,7 @@ class HistoryBuffer:
         self._pending: list[Any] = []
         self._pending_counts: list[float] | None = None
         self._ring: Tensor | None = None
-        self._counts = np.ones(capacity)
+        self._counts: Values | None = None  # of the ring's values; None: each is 1
         self._written = 0
         self._totals = _Totals()
         self._epoch = _Totals()
@@ -201,8 +201,11 @@ class HistoryBuffer:
         self._pending_counts = None if all(count == 1 for count in own) else own
         self._ring = torch.zeros(self._capacity, dtype=torch.float64)
         self._ring[: len(values)] = values
-        self._counts[: len(values)] = counts.numpy()
+        self._counts = None
         self._written = len(values)
+        if not bool((counts == 1).all()):
+            self._counts = np.ones(self._capacity)
+            self._counts[: len(values)] = counts.numpy()
         self._totals.load_state_dict(state["totals"])
         self._epoch.load_state_dict(state["epoch"])
 
@@ -227,15 +230,14 @@ class HistoryBuffer:
         end = self._written % self._capacity
         places = np.arange(end - size, end) % self._capacity
         values = self._ring[torch.from_numpy(places).to(self._ring.device)]
-        return values.cpu().double().numpy(), self._counts[places]
+        return values.cpu().double().numpy(), np.ones(size) if self._counts is None else self._counts[places]
 
+    @torch.inference_mode(False)  # a validation may run in that mode, and its tensors could not be added to afterwards
     def _flush(self) -> None:
         if not self._pending:
             return
         values = _as_vector(self._pending)
-        counts = (
-            np.ones(len(values)) if self._pending_counts is None else np.array(self._pending_counts, dtype=np.float64)
-        )
+        counts = None if self._pending_counts is None else np.array(self._pending_counts, dtype=np.float64)
         self._pending.clear()
         self._pending_counts = None
         if self._ring is None:
@@ -245,13 +247,16 @@ class HistoryBuffer:
             self._ring = self._ring.to(values)
             for totals in (self._totals, self._epoch):
                 totals.move_to(values)
-        total, (low, high), count = values.sum(), values.aminmax(), float(counts.sum())
+        total, (low, high) = values.sum(), values.aminmax()
+        count = float(len(values) if counts is None else counts.sum())
         for totals in (self._totals, self._epoch):
             totals.add(total, low, high, count)
         self._store(values, counts)
 
-    def _store(self, values: Tensor, counts: Values) -> None:
+    def _store(self, values: Tensor, counts: Values | None) -> None:
         """Writes the last values into the ring, in two parts where its end is passed."""
+        if counts is not None and self._counts is None:
+            self._counts = np.ones(self._capacity)
         self._written += len(values)
         kept = min(len(values), self._capacity)
         start = (self._written - kept) % self._capacity
@@ -259,7 +264,8 @@ class HistoryBuffer:
         for place, begin, size in ((start, len(values) - kept, first), (0, len(values) - kept + first, kept - first)):
             if size and self._ring is not None:
                 self._ring[place : place + size] = values[begin : begin + size]
-                self._counts[place : place + size] = counts[begin : begin + size]
+                if self._counts is not None:
+                    self._counts[place : place + size] = 1.0 if counts is None else counts[begin : begin + size]
 
 
 def known_statistics() -> list[str]:

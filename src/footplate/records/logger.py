@@ -203,7 +203,15 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
 
 
 class _BoundedFileHandler(RotatingFileHandler):
-    """Gives files that are full names that still end as a log's does."""
+    """Gives files that are full names that still end as a log's does.
+
+    The standard library asks the file system four times before each line, here it is once.
+    """
+
+    def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
+        size = os.fstat(self.stream.fileno()).st_size if self.stream is not None else 0
+        line = len(self.format(record).encode("utf-8", "replace")) + 1
+        return size > 0 and 0 < self.maxBytes <= size + line
 
     def rotation_filename(self, default_name: str) -> str:
         path, _, number = default_name.rpartition(".")
