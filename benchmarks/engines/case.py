@@ -1,6 +1,7 @@
 """What is measured: a case, its figures and its goals, as data."""
 
 import dataclasses
+import hashlib
 from typing import Literal
 
 from benchmarks.engines.job import Job
@@ -84,6 +85,12 @@ class Case:
         iterations = dict(self.longer).get(engine, self.job.iterations)
         job = dataclasses.replace(self.job, iterations=iterations)
         return job.smaller(self.quick) if quick else job
+
+    @property
+    def digest(self) -> str:
+        """A digest of what is measured: goals, texts and the number of rounds leave it as it is."""
+        told = (self.kind, self.job, self.longer, self.alone, self.threads)
+        return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     @property
     def is_paired(self) -> bool:

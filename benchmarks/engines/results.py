@@ -11,6 +11,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmarks.engines.cases import CASES
 from benchmarks.engines.environments import ROOT
 
 _PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tables.py", "gpu.py")
@@ -18,16 +19,17 @@ _PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tabl
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One answer of one engine."""
+    """One answer of one engine; `made_from` is the digest of the case as it was."""
 
     case: str
     engine: str
     round: int
     figures: dict[str, float]
+    made_from: str = ""
 
 
 class Results:
-    """All measurements of one state of the sources; they are written after each.
+    """All measurements of one state of the sources; they are written after each. A case that changed begins anew.
 
     Args:
         path: The file. Where it holds those of another state of the sources it is set aside as `NAME.old`.
@@ -49,15 +51,18 @@ class Results:
             print(f"the sources have changed: earlier results are set aside as {self.path.name}.old")
             self.path.replace(self.path.with_name(self.path.name + ".old"))
             return
-        self.measurements = [Measurement(**each) for each in held["measurements"]]
-        self.versions, self.about, self.profiles = held["versions"], held["about"], held["profiles"]
+        found = [Measurement(**each) for each in held["measurements"]]
+        self.measurements = [each for each in found if keep or each.made_from == _digest_of(each.case)]
+        changed = {each.case for each in found} - {each.case for each in self.measurements}
+        self.profiles = {case: lines for case, lines in held["profiles"].items() if case not in changed}
+        self.versions, self.about = held["versions"], held["about"]
 
     def add(self, case: str, engine: str, number: int, answer: dict[str, Any]) -> None:
         """Takes an answer and writes the file."""
         if "error" in answer:
             self.errors[f"{case}, {engine}"] = answer["error"]
             return
-        self.measurements.append(Measurement(case, engine, number, answer["figures"]))
+        self.measurements.append(Measurement(case, engine, number, answer["figures"], _digest_of(case)))
         self.versions[engine] = answer["versions"]
         if "profile" in answer:
             self.profiles[case] = answer["profile"]
@@ -91,18 +96,23 @@ class Results:
 
 
 def digest() -> str:
-    """Returns a digest of everything that has a part in the figures: footplate's sources and these, page left out."""
+    """Returns a digest of what has a part in all figures: footplate's sources and these, without cases and page."""
     own = Path(__file__).parent
     paths = sorted(
         path
         for folder in (ROOT / "src" / "footplate", own)
         for path in folder.rglob("*")
         if path.suffix in (".py", ".txt") and not (path.parent == own and path.name in _PAGE_FILES)
+        if path.parent != own / "cases"
     )
     found = hashlib.sha256()
     for path in paths:
         found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return found.hexdigest()[:16]
+
+
+def _digest_of(case: str) -> str:
+    return CASES[case].digest if case in CASES else ""
 
 
 def machine() -> dict[str, str]:

@@ -21,7 +21,8 @@ class Plan:
         engines: Who takes part.
         rounds: How often each case is measured that names no number itself.
         pairs: In how many further rounds only footplate and the loop by hand take turns, where a goal compares them: a
-            ratio of two processes has a spread of some percent.
+            ratio of two processes has a spread of some percent. Each case has a process to itself there, as a run has:
+            in one that ran others, whatever allocates is slower by some percent.
         budget: The seconds after which nothing is begun that would not end in time.
         quick: A trial with few iterations.
     """
@@ -102,12 +103,12 @@ class Runner:
             self.left_out.append(f"{case.name}, {engine}, round {number + 1}")
             return
         began = time.monotonic()
-        answer = self._ask(case, engine)
+        answer = self._ask(case, engine, alone=case.alone or number >= self._plan.rounds)
         self._results.add(case.name, engine, number, answer)
         self._tell(number, case, engine, answer, time.monotonic() - began)
 
-    def _ask(self, case: Case, engine: str) -> dict[str, Any]:
-        if case.alone:
+    def _ask(self, case: Case, engine: str, *, alone: bool) -> dict[str, Any]:
+        if alone:
             process = self._started(case, engine)
             answer = process.ask(case.name, quick=self._plan.quick)
             process.close()

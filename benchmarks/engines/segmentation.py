@@ -15,7 +15,7 @@ from footplate.engine import simulate
 from footplate.registry import METRICS, MODELS
 
 GOAL = 50.0  # mIoU
-_LEFT_OUT = 20  # iterations until workers run as they will
+LEFT_OUT = 20  # iterations until workers run as they will
 _RECIPE = Path(footplate.recipes.__file__).parent / "configs" / "fashion-seg.py"
 
 
@@ -128,9 +128,9 @@ class Waiting:
                 return
             given = time.perf_counter()
             count += 1
-            if count == _LEFT_OUT:
+            if count == LEFT_OUT:
                 began = given
-            elif count > _LEFT_OUT:
+            elif count > LEFT_OUT:
                 waited += given - asked
                 self._scenes.waited = waited / (given - began)
             yield batch

@@ -38,11 +38,11 @@ TEXTS: dict[str, tuple[str, str]] = {
         "Microseconds an iteration, and below them the ratio to the loop by hand: medians over rounds, with quartiles. "
         "An iteration is the median over blocks of 50, so that a log line is always within. One thread; engines take "
         "turns, and the turns begin with another engine each round. Where a goal compares footplate with the "
-        "loop by hand, these two take turns in further rounds, in fresh processes: a ratio of two processes has a "
-        "spread of some percent.",
+        "loop by hand, these two take turns in further rounds, each case in a process to itself: a ratio of two "
+        "processes has a spread of some percent.",
         "每次迭代的微秒数，其下是与手写循环之比：各轮的中位数与四分位数。一次迭代取每 50 次一块的中位数，"
-        "日志行总在其内。单线程；各引擎轮流，每轮从另一个引擎开始。目标与手写循环相比时，二者另在新进程中"
-        "再轮流若干轮：两个进程之比有百分之几的离散。",
+        "日志行总在其内。单线程；各引擎轮流，每轮从另一个引擎开始。目标与手写循环相比时，二者再轮流若干轮，"
+        "每个项目独占一个进程：两个进程之比有百分之几的离散。",
     ),
     "case": ("case", "项目"),
     "goal": ("goal", "目标"),

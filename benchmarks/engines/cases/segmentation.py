@@ -26,7 +26,7 @@ CASE = Case(
     engines=WHO,
     job=Job(iterations=1100, save_every=0),
     quick=4,
-    rounds=1,
+    rounds=3,
     alone=True,
     threads=0,
     goals=tuple(Goal(text, "seconds", 1.0, "ratio", engine) for engine, text in _AHEAD.items()),

@@ -1,6 +1,6 @@
 """One pass over validation data, with an accuracy."""
 
-from benchmarks.engines.case import STEP, Case, Goal
+from benchmarks.engines.case import STEP, Case, Figure, Goal
 from benchmarks.engines.job import Job
 
 CASE = Case(
@@ -11,7 +11,17 @@ CASE = Case(
         "200 个批次通过 `norms` 的模型，计算总体准确率；只计循环本身的时间。",
     ),
     kind="validate",
-    figures=(STEP,),
+    figures=(STEP, Figure("us_inference", ("with `inference_mode=True`", "`inference_mode=True` 时"), "us")),
     job=Job(model="many", iterations=200, batch_size=4),
-    goals=(Goal(("at most 1.05 x the loop by hand", "不超过手写循环的 1.05 倍"), "us", 1.05, "ratio", "bare"),),
+    goals=(
+        Goal(("at most 1.05 x the loop by hand", "不超过手写循环的 1.05 倍"), "us", 1.05, "ratio", "bare"),
+        Goal(
+            ("the same, both in `torch.inference_mode`", "同上，两者都用 `torch.inference_mode`"),
+            "us_inference",
+            1.05,
+            "ratio",
+            "bare",
+            against_figure="us",
+        ),
+    ),
 )

@@ -93,8 +93,9 @@ def _set_rates(optimizer: torch.optim.Optimizer, bases: list[float], factor: flo
 
 
 def validate(task: Task) -> float:
-    batches, model = task.validation(), task.model.eval()
+    batches, model = task.validation(), task.model
     began = time.perf_counter()
+    model.eval()
     right = torch.zeros((), dtype=torch.int64)
     count = 0
     with torch.inference_mode():

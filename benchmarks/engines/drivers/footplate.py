@@ -1,5 +1,7 @@
 """footplate: a Runner with all its default hooks."""
 
+from functools import partial
+
 from benchmarks.engines.drivers.runner_words import NEVER, Names, RunnerDriver
 from benchmarks.engines.segmentation import Scenes
 from footplate import BaseModel, Hook, Runner
@@ -16,6 +18,7 @@ _driver = RunnerDriver(
 )
 train = _driver.train
 validate = _driver.validate
+validate_in_inference_mode = partial(_driver.validate, inference_mode=True)
 first_iteration = _driver.first_iteration
 load_config = _driver.load_config
 train_and_save = _driver.train_and_save
