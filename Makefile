@@ -24,7 +24,7 @@ tasks: setup
 
 # footplate beside plain PyTorch and other engines, each in an environment of its own; writes docs/performance.md.
 bench: setup
-	$(BIN)/python -m benchmarks.engines --budget 40
+	$(BIN)/python -m benchmarks.engines --budget 60
 
 # Formatting, lint, types, layers, tests.
 test: setup

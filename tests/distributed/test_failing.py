@@ -16,7 +16,8 @@ from torch import nn
 
 from footplate import Hook
 from footplate.cli.main import main
-from footplate.distributed import get_rank
+from footplate.distributed import get_rank, watch
+from footplate.distributed.verdicts import Place
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import end, fork
@@ -54,6 +55,21 @@ class GoWrongForTest(Hook):
             os._exit(int(self.kind[-1]))
         if self.kind in ("SIGKILL", "SIGTERM"):
             os.kill(os.getpid(), getattr(signal, self.kind))
+
+
+@HOOKS.register_module()
+class AbortUnheardForTest(GoWrongForTest):
+    """Has the first rank abort before it has read what the other one says."""
+
+    def _go_wrong(self) -> None:
+        if get_rank():
+            watch._current._line.send("seen", place=list(Place(get_rank(), "a")))  # type: ignore[union-attr]
+            return
+        sys.setswitchinterval(10.0)  # no other thread of this process comes to read it
+        until = time.monotonic() + 0.3
+        while time.monotonic() < until:
+            pass
+        super()._go_wrong()
 
 
 @MODELS.register_module()
@@ -184,6 +200,11 @@ def test_a_rank_that_dies(tmp_path: Path, rank: int, kind: str, how: str, why: s
     ]
     if kind == "aborts":
         assert "in before_train_iter\n" in logs[0].read_text()
+
+
+def test_a_crash_is_told_whole_though_messages_are_unread(tmp_path: Path) -> None:
+    assert _await(_start(tmp_path, 2, _fault("aborts", type="AbortUnheardForTest", rank=-1)))[1] == [-6, 134]
+    assert _said(tmp_path)[1] == f"  at {_line_of('os.abort()')}, in _go_wrong"
 
 
 def test_a_rank_that_leaves(tmp_path: Path) -> None:

@@ -8,8 +8,6 @@ import pytest
 
 from footplate.distributed.lines import Line
 
-_WORDS = 'Fatal Python error: Aborted\n\nCurrent thread 0x1 (most recent call first):\n  File "my.py", line 3 in go\n'
-
 
 @pytest.fixture
 def ends() -> Iterator[tuple[Line, socket.socket]]:
@@ -69,23 +67,18 @@ def test_the_end_is_none_and_sending_behind_it_is_no_error(ends: tuple[Line, soc
         line.send("place", place=[])
 
 
-def test_last_words_are_no_messages(ends: tuple[Line, socket.socket]) -> None:
+def test_last_words_are_all_that_comes_until_the_end(ends: tuple[Line, socket.socket]) -> None:
     line, other = ends
-    other.sendall(b'{"kind": "seen"}\n' + _WORDS[:30].encode())
-    assert line.receive() == [{"kind": "seen"}]
-    other.sendall(_WORDS[30:].encode())
-    assert line.receive() == []
-    assert line.last_words == _WORDS
+    other.sendall(b"Fatal ")
+    other.sendall(b"Python error\n\xff")
     other.close()
-    assert line.receive() is None
+    assert line.last_words(10.0) == "Fatal Python error\n\ufffd"
 
 
-def test_an_error_that_quotes_last_words_is_a_message(ends: tuple[Line, socket.socket]) -> None:
+def test_nobody_waits_long_for_last_words(ends: tuple[Line, socket.socket]) -> None:
     line, other = ends
-    message = {"kind": "failed", "text": _WORDS}
-    other.sendall(json.dumps(message).encode() + b"\n")
-    assert line.receive() == [message]
-    assert line.last_words == ""
+    other.sendall(b"Fatal")
+    assert line.last_words(0.05) == "Fatal"
 
 
 def test_a_closed_line_has_no_number(ends: tuple[Line, socket.socket]) -> None:

@@ -23,12 +23,12 @@ _Place = tuple[str, bool, str]
 
 
 class Other:
-    """The hub's end of a watch's line."""
+    """The hub's ends of a watch's lines."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.line = Line(socket.create_connection(server.getsockname(), timeout=10))
-            self._end = server.accept()[0]
+            self.line, self.crashes = (Line(socket.create_connection(server.getsockname())) for _ in range(2))
+            self._end, self._crashes_end = (server.accept()[0] for _ in range(2))
         self._end.settimeout(10)
         self._file = self._end.makefile("rb")
 
@@ -48,6 +48,7 @@ class Other:
     def leave(self) -> None:
         self._file.close()
         self._end.close()  # more than once does no harm
+        self._crashes_end.close()
 
 
 @pytest.fixture
@@ -59,13 +60,14 @@ def other() -> Iterator[Other]:
         if isinstance(each, Watch):
             each.join(10)
     found.line.close()
+    found.crashes.close()
 
 
 def _watch(
     other: Other, place: _Place = ("backward pass", True, "my.py:3"), limit: float = 60.0, told_at: float = 0.0
 ) -> Watch:
     """A watch of rank 1 whose main thread is where the test says; `told_at` is when it said so last."""
-    mine = Watch(other.line, limit=limit, look=lambda stack: place)
+    mine = Watch(other.line, other.crashes, limit=limit, look=lambda stack: place)
     mine.rank, mine.host, mine.iteration, mine._told_at = 1, "a", lambda: 4, told_at
     mine.start()
     return mine
@@ -96,7 +98,7 @@ def test_a_rank_that_does_not_wait_tells_nothing(other: Other, done: bool) -> No
 
 def test_where_a_rank_is_is_told_when_it_has_moved(other: Other) -> None:
     places: list[_Place] = [("data loading", False, "a.py:1")]
-    mine = Watch(other.line, limit=2.0, look=lambda stack: places[0])
+    mine = Watch(other.line, other.crashes, limit=2.0, look=lambda stack: places[0])
     mine.start()
     assert other.hear("seen")["place"][2] == "data loading"
     assert other.is_silent(0.5)
@@ -161,7 +163,7 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
         except OSError as error:
             raise ValueError("a sample cannot be read") from error
 
-    mine = Watch(other.line, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, ""))
+    mine = Watch(other.line, other.crashes, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, ""))
     with pytest.raises(ValueError, match="sample") as caught:
         name()
     assert mine._place_of(caught.value).phase == "read"
@@ -169,7 +171,7 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
 
 def test_an_error_may_be_its_own_cause(other: Other) -> None:
     error = ValueError("twelve")
-    mine = Watch(other.line, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
+    mine = Watch(other.line, other.crashes, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
     with pytest.raises(ValueError, match="twelve"):
         raise error from error
     assert mine._place_of(error).phase == "1 frames"

@@ -17,6 +17,7 @@ _TO_BE_ALIKE = 0.3  # seconds in which others may say the same
 _TO_DIE = 0.5  # seconds for others to tell where they are, and how it ended
 _TO_FOLLOW = 2.0  # seconds in which the cause of an error that may only follow from another comes
 _TO_ANSWER = 1.0
+_TO_SAY = 0.2  # seconds between the end of a connection and that of the other one
 _TICK = 0.05
 _OF_HELLO = ("rank", "host", "process", "began")
 
@@ -44,6 +45,7 @@ class Hub(threading.Thread):
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
         self._lines: dict[int, Line] = {}
+        self._crashes: dict[int, Line] = {}  # where ranks write their stack, and nobody anything else
         self._hosts: dict[int, str] = {}
         self._processes: dict[int, tuple[int, str]] = {}
         self._seen: dict[int, tuple[Place, float]] = {}
@@ -71,23 +73,26 @@ class Hub(threading.Thread):
     def close(self) -> None:
         """Closes, in a process that was forked from this one, what is not its own."""
         self._server.close()
-        for line in self._lines.values():
+        for line in [*self._lines.values(), *self._crashes.values()]:
             line.close()
 
     def _hear(self, line: Line, rank: int | None) -> None:
         messages = line.receive()
         if messages is None:
             self._selector.unregister(line)
-            say_no_more(line.fileno())
             line.close()
             if rank is not None:
-                self._gone(rank, line.last_words)
+                self._gone(rank, self._last_words(rank))
             return
         for message in messages:
             if rank is not None:
                 getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
             elif message.get("kind") == "hello" and self._is_known(message.get("token")):
                 rank = self._welcome(line, **{name: message[name] for name in _OF_HELLO})
+            elif message.get("kind") == "crashes" and self._is_known(message.get("token")):
+                self._selector.unregister(line)
+                self._crashes[message["rank"]] = line
+                self._begin()
             else:
                 self._selector.unregister(line)
                 line.close()
@@ -100,11 +105,13 @@ class Hub(threading.Thread):
         self._selector.modify(line, selectors.EVENT_READ, rank)
         self._lines[rank], self._hosts[rank], self._processes[rank] = line, host, (process, began)
         self._at_work.add(rank)
-        if len(self._lines) == self._world:
-            self._tell("hosts", hosts=self._hosts, processes=self._processes)
-            if 1 in self._lines:  # who tells of this process when it is gone
-                say_last_to(self._lines[1].fileno())
+        self._begin()
         return rank
+
+    def _begin(self) -> None:
+        if len(self._lines) == len(self._crashes) == self._world:
+            self._tell("hosts", hosts=self._hosts, processes=self._processes)
+            say_last_to(self._crashes[1].fileno())  # of the one that tells of this process when it is gone
 
     def _on_begin(self, rank: int) -> None:
         self._at_work.add(rank)
@@ -137,6 +144,15 @@ class Hub(threading.Thread):
     def _on_exit(self, rank: int, of: int, code: int) -> None:
         if of in self._dead:
             self._dead[of] = self._dead[of]._replace(ending=code)
+
+    def _last_words(self, rank: int) -> str:
+        line = self._crashes.pop(rank, None)
+        if line is None:
+            return ""
+        words = line.last_words(_TO_SAY)
+        say_no_more(line.fileno())
+        line.close()
+        return words
 
     def _gone(self, rank: int, words: str) -> None:
         host = self._hosts[rank]

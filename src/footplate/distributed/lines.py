@@ -1,8 +1,7 @@
-"""Messages of ranks to each other beside the training: one line of JSON each."""
+"""Messages of ranks to each other beside the training: one line of JSON each, and text behind them."""
 
 import contextlib
 import json
-import re
 import socket
 import threading
 from typing import Any
@@ -10,7 +9,6 @@ from typing import Any
 _PIECE = 1 << 16
 _LONGEST = 1 << 20
 _PATIENCE = 30.0  # seconds
-_LAST_WORDS = re.compile(rb"^Fatal Python error: ", re.MULTILINE)  # as Python's faulthandler begins
 
 
 class Line:
@@ -18,17 +16,13 @@ class Line:
 
     Args:
         connection: A connected socket.
-
-    Attributes:
-        last_words: The stack that the other end wrote when it crashed; nothing comes behind it.
     """
 
     def __init__(self, connection: socket.socket) -> None:
-        self.last_words = ""
         self._socket = connection
         self._rest = b""
         self._lock = threading.Lock()
-        # By this the socket does not block, so that a crash does not wait for a reader of its last words.
+        # By this the socket does not block, so that a crash does not wait for a reader of its stack.
         connection.settimeout(_PATIENCE)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         # A machine that is gone says nothing: it is found out after some 25 seconds.
@@ -57,18 +51,25 @@ class Line:
             return None
         if not piece:
             return None
-        data = self._rest + piece
-        words = _LAST_WORDS.search(data)
-        *whole, self._rest = data[: words.start() if words else None].split(b"\n")
-        if words:
-            self._rest = data[words.start() :]
-            self.last_words = self._rest.decode(errors="replace")
+        *whole, self._rest = (self._rest + piece).split(b"\n")
         try:
             messages = [json.loads(each) for each in whole]
         except ValueError:
             return None
         sound = all(isinstance(each, dict) and "kind" in each for each in messages)
         return messages if sound and len(self._rest) < _LONGEST else None
+
+    def last_words(self, within: float) -> str:
+        """Returns the text that comes until the end of the connection.
+
+        Args:
+            within: The seconds for which nothing comes, behind which it counts as the end.
+        """
+        self._socket.settimeout(within)
+        with contextlib.suppress(OSError):
+            while len(self._rest) < _LONGEST and (piece := self._socket.recv(_PIECE)):
+                self._rest += piece
+        return self._rest.decode(errors="replace")
 
     def close(self) -> None:
         """Ends the connection."""

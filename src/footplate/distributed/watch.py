@@ -48,12 +48,14 @@ class Watch(threading.Thread):
 
     Args:
         line: The connection to the hub.
+        crashes: Another one, on which a process that crashes writes its stack, and nobody anything else: of a
+            connection that ends with a message unread, what was still to be sent is lost.
         limit: The seconds that a rank may wait for others.
         look: Tells of a stack, frames and their lines with the outermost first, what it is at, whether that waits for
             others, and the line of code.
     """
 
-    def __init__(self, line: Line, *, limit: float, look: Look) -> None:
+    def __init__(self, line: Line, crashes: Line, *, limit: float, look: Look) -> None:
         super().__init__(name="footplate-watch", daemon=True)
         self.group = dist.group.WORLD
         self.rank, self.world, self.host = get_rank(), get_world_size(), socket.gethostname()
@@ -64,7 +66,7 @@ class Watch(threading.Thread):
         self.warn: Callable[[str], None] = lambda text: None
         self.saved: Callable[[], str] = lambda: ""
         self.fold: Callable[[str], str] = lambda text: text  # as wide as the screen
-        self._line, self._limit, self._look = line, limit, look
+        self._line, self._crashes, self._limit, self._look = line, crashes, limit, look
         self._main = threading.main_thread().ident
         self._hosts: dict[int, str] = {}
         self._neighbours: dict[int, Neighbour] = {}
@@ -122,6 +124,7 @@ class Watch(threading.Thread):
         self._at_work = False
         say_no_more()
         self._line.close()
+        self._crashes.close()
         for each in list(self._neighbours.values()):
             each.close()
 
@@ -223,7 +226,7 @@ class Watch(threading.Thread):
     def _lost_hub(self) -> None:
         if self._at_work and self.verdict is None and 0 in self._hosts:
             others = {rank: host for rank, host in self._hosts.items() if rank}
-            death, words = Lost(0, self._hosts[0], self._processes[0][0]), self._line.last_words
+            death, words = Lost(0, self._hosts[0], self._processes[0][0]), self._crashes.last_words(_TO_END)
             if 0 in self._neighbours:
                 death = death._replace(ending=self._neighbours[0].ending(_TO_END))
             if words:
@@ -287,14 +290,16 @@ def start(*, limit: float, look: Look) -> Watch | None:
     if hub is not None:
         os.register_at_fork(after_in_child=hub.close)
         hub.start()
-    line = _connected([os.environ.get("MASTER_ADDR", "127.0.0.1"), host], port)
-    if line is None:
+    addresses = [os.environ.get("MASTER_ADDR", "127.0.0.1"), host]
+    line, crashes = _connected(addresses, port), _connected(addresses, port)
+    if line is None or crashes is None:
         return None
-    _current = Watch(line, limit=limit, look=look)
+    _current = Watch(line, crashes, limit=limit, look=look)
     if hub is not None:
         hub.keep = _current.keep
     else:
-        say_last_to(line.fileno())
+        say_last_to(crashes.fileno())
+    crashes.send("crashes", rank=_current.rank, token=token)
     process = os.getpid()
     line.send("hello", rank=_current.rank, host=_current.host, token=token, process=process, began=began_at(process))
     _current.start()
