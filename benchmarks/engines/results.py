@@ -19,13 +19,12 @@ _PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tabl
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One answer of one engine; `made_from` is the digest of the case as it was."""
+    """One answer of one engine."""
 
     case: str
     engine: str
     round: int
     figures: dict[str, float]
-    made_from: str = ""
 
 
 class Results:
@@ -42,6 +41,7 @@ class Results:
         self.errors: dict[str, str] = {}
         self.versions: dict[str, dict[str, str]] = {}
         self.profiles: dict[str, list[str]] = {}
+        self.cases = {name: case.digest for name, case in CASES.items()}
         self.about: dict[str, str] = {"sources": digest(), "commit": _commit(), **machine()}
         if path.is_file():
             self._read(json.loads(path.read_text(encoding="utf-8")), keep=keep)
@@ -51,10 +51,9 @@ class Results:
             print(f"the sources have changed: earlier results are set aside as {self.path.name}.old")
             self.path.replace(self.path.with_name(self.path.name + ".old"))
             return
-        found = [Measurement(**each) for each in held["measurements"]]
-        self.measurements = [each for each in found if keep or each.made_from == _digest_of(each.case)]
-        changed = {each.case for each in found} - {each.case for each in self.measurements}
-        self.profiles = {case: lines for case, lines in held["profiles"].items() if case not in changed}
+        same = {case for case, made_from in held["cases"].items() if keep or made_from == self.cases.get(case)}
+        self.measurements = [Measurement(**each) for each in held["measurements"] if each["case"] in same]
+        self.profiles = {case: lines for case, lines in held["profiles"].items() if case in same}
         self.versions, self.about = held["versions"], held["about"]
 
     def add(self, case: str, engine: str, number: int, answer: dict[str, Any]) -> None:
@@ -62,7 +61,7 @@ class Results:
         if "error" in answer:
             self.errors[f"{case}, {engine}"] = answer["error"]
             return
-        self.measurements.append(Measurement(case, engine, number, answer["figures"], _digest_of(case)))
+        self.measurements.append(Measurement(case, engine, number, answer["figures"]))
         self.versions[engine] = answer["versions"]
         if "profile" in answer:
             self.profiles[case] = answer["profile"]
@@ -74,6 +73,7 @@ class Results:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         held = {
             "about": self.about,
+            "cases": self.cases,
             "versions": self.versions,
             "measurements": [dataclasses.asdict(each) for each in self.measurements],
             "profiles": self.profiles,
@@ -109,10 +109,6 @@ def digest() -> str:
     for path in paths:
         found.update(str(path.relative_to(ROOT)).encode() + path.read_bytes())
     return found.hexdigest()[:16]
-
-
-def _digest_of(case: str) -> str:
-    return CASES[case].digest if case in CASES else ""
 
 
 def machine() -> dict[str, str]:

@@ -89,7 +89,6 @@ class PackedBatch:
         memory: Tensor | None,
     ) -> None:
         self._content, self._places, self._name, self._memory = content, places, name, memory
-        self._pinned: Tensor | None = None
 
     @classmethod
     def of(cls, batch: Any, take: Callable[[int], Piece] = take_once, *, small: int = 0) -> "PackedBatch":
@@ -133,8 +132,6 @@ class PackedBatch:
         """
         if not self._places:
             return pickle.loads(self._content)
-        if self._pinned is not None:
-            return pickle.loads(self._content, buffers=[_PinnedPart.of(self._pinned, *each) for each in self._places])
         memory = known[self._name] if self._memory is None else self._memory
         bytes_of_it = memory.numpy()
         if self._name is not None:
@@ -144,11 +141,17 @@ class PackedBatch:
 
     def pin_memory(self) -> "PackedBatch":
         """Returns the same in memory that an accelerator reads by itself; a loader with `pin_memory` calls it."""
-        pinned = PackedBatch(
-            self._content, self._places, None, None if self._memory is None else self._memory.pin_memory()
-        )
-        pinned._pinned = pinned._memory
-        return pinned
+        if self._memory is None:
+            return self
+        return _PinnedBatch(self._content, self._places, None, self._memory.pin_memory())
+
+
+class _PinnedBatch(PackedBatch):
+    """A batch that is unpacked into parts of pinned memory."""
+
+    def unpack(self, known: dict[object, Tensor]) -> Any:
+        assert self._memory is not None
+        return pickle.loads(self._content, buffers=[_PinnedPart.of(self._memory, *each) for each in self._places])
 
 
 class _Pickler(ForkingPickler):
