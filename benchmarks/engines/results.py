@@ -51,7 +51,11 @@ class Results:
             print(f"the sources have changed: earlier results are set aside as {self.path.name}.old")
             self.path.replace(self.path.with_name(self.path.name + ".old"))
             return
-        same = {case for case, made_from in held["cases"].items() if keep or made_from == self.cases.get(case)}
+        same = {
+            case
+            for case, made_from in held.get("cases", self.cases).items()
+            if keep or made_from == self.cases.get(case)
+        }
         self.measurements = [Measurement(**each) for each in held["measurements"] if each["case"] in same]
         self.profiles = {case: lines for case, lines in held["profiles"].items() if case in same}
         self.versions, self.about = held["versions"], held["about"]

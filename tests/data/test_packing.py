@@ -10,7 +10,7 @@ from torch import Tensor
 from torch._subclasses import FakeTensorMode
 from torch.utils.data import Dataset
 
-from footplate.data import SampleLoader, packing
+from footplate.data import SampleLoader, packing, workers
 from footplate.data.collate import pseudo_collate
 from footplate.data.packing import PackedBatch, SharedPieces, _give_back, take_once
 from footplate.errors import DataError
@@ -231,6 +231,29 @@ def test_batches_of_workers_stay_as_they_were(refills: bool) -> None:
     assert [batch["picture"][0].unique().tolist() for batch in kept] == [[each] for each in range(8)]
     places = {batch["picture"][0].data_ptr() for batch in kept}
     assert len(places) == 8
+
+
+@pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
+def test_batches_of_workers_come_out_of_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As torch's thread pins them where there is an accelerator."""
+    pinned: list[Tensor] = []
+    take = workers._Watching._try_get_data
+
+    def pin(self: Tensor) -> Tensor:
+        pinned.append(self.clone())
+        return pinned[-1]
+
+    def take_pinned(self: Any, timeout: float) -> Any:
+        is_there, found = take(self, timeout)  # type: ignore[no-untyped-call]
+        return is_there, (found[0], found[1].pin_memory(), *found[2:]) if is_there else found
+
+    monkeypatch.setattr(Tensor, "pin_memory", pin)
+    monkeypatch.setattr(workers._Watching, "_try_get_data", take_pinned)
+    loader = SampleLoader(Tensors(), num_workers=1, collate_fn=pseudo_collate, pin_memory=True)
+    kept = [batch["picture"][0] for batch in loader]
+    assert [each.unique().tolist() for each in kept] == [[number] for number in range(8)]
+    places = [each.untyped_storage().data_ptr() for each in kept]
+    assert places == [each.untyped_storage().data_ptr() for each in pinned]
 
 
 def test_workers_that_stay_begin_each_pass_with_new_memory() -> None:

@@ -1,6 +1,10 @@
+import errno
 import os
 import re
+import select
 import socket
+import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,14 +18,24 @@ from footplate.distributed.verdicts import Failure, Place, Verdict
 class Meeting:
     """A hub and the lines of some ranks to it, two of each."""
 
-    def __init__(self, world: int) -> None:
+    def __init__(self, world: int, *, begun: bool = True) -> None:
         self.server = socket.create_server(("127.0.0.1", 0))
         self.hub = Hub(self.server, "secret", world, 60.0)
         self.hub.start()
         self.lines, self.crashes = ([self.connect() for _ in range(world)] for _ in range(2))
-        for rank, (line, crashes) in enumerate(zip(self.lines, self.crashes, strict=True)):
-            line.send("hello", rank=rank, host="a", token="secret", process=40 + rank, began="7")
-            crashes.send("crashes", rank=rank, token="secret")
+        if begun:
+            for rank in range(world):
+                self.greet("crashes", rank)
+                self.greet("hello", rank)
+            self.is_told(world)
+
+    def greet(self, kind: str, rank: int) -> None:
+        if kind == "hello":
+            self.lines[rank].send(kind, rank=rank, host="a", token="secret", process=40 + rank, began="7")
+        else:
+            self.crashes[rank].send(kind, rank=rank, token="secret")
+
+    def is_told(self, world: int) -> None:
         for rank in range(world):
             assert self.hear(rank, "hosts") == {
                 "hosts": {str(each): "a" for each in range(world)},
@@ -41,6 +55,12 @@ class Meeting:
                 if message.pop("kind") == kind:
                     return message
 
+    def close(self) -> None:
+        for line, crashes in zip(self.lines, self.crashes, strict=True):
+            line.send("done")
+            line.close()
+            crashes.close()
+
     def verdict(self, rank: int) -> Verdict:
         return Verdict(*self.hear(rank, "verdict")["verdict"])
 
@@ -56,10 +76,40 @@ class Meeting:
 def meeting() -> Iterator[Meeting]:
     found = Meeting(3)
     yield found
-    for line, crashes in zip(found.lines, found.crashes, strict=True):
-        line.send("done")
-        line.close()
-        crashes.close()
+    found.close()
+
+
+@pytest.mark.parametrize("last", [("hello", 0), ("crashes", 0), ("crashes", 1)])
+def test_all_are_told_who_is_there_once_both_lines_of_all_are(last: tuple[str, int]) -> None:
+    meeting = Meeting(2, begun=False)
+    for kind in ("hello", "crashes"):
+        for rank in range(2):
+            if (kind, rank) != last:
+                meeting.greet(kind, rank)
+    assert select.select(meeting.lines, [], [], 0.1)[0] == []
+    meeting.greet(*last)
+    meeting.is_told(2)
+    meeting.close()
+
+
+def test_too_many_open_files_are_said_once(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    reached = threading.Event()
+
+    def accept(self: socket.socket) -> Any:
+        reached.set()
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with socket.create_server(("127.0.0.1", 0)) as server, caplog.at_level("WARNING"):
+        Hub(server, "secret", 2, 60.0).start()
+        connections = [socket.create_connection(server.getsockname()) for _ in range(2)]
+        assert reached.wait(10.0)
+        time.sleep(0.1)  # it listens no more
+        assert [each.getMessage() for each in caplog.records] == [
+            "ranks are not watched: too many open files for all of them; ulimit -n raises how many"
+        ]
+        for each in connections:
+            each.close()
 
 
 def test_the_first_error_is_told_to_all(meeting: Meeting) -> None:

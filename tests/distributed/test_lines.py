@@ -67,6 +67,15 @@ def test_the_end_is_none_and_sending_behind_it_is_no_error(ends: tuple[Line, soc
         line.send("place", place=[])
 
 
+def test_text_behind_a_message_is_no_end_yet(ends: tuple[Line, socket.socket]) -> None:
+    line, other = ends
+    other.sendall(b'{"kind": "crashes"}\nFatal Python error\n\nCurrent')
+    assert line.receive() == [{"kind": "crashes"}]
+    other.sendall(b" thread")
+    other.close()
+    assert line.last_words(10.0) == "Fatal Python error\n\nCurrent thread"
+
+
 def test_last_words_are_all_that_comes_until_the_end(ends: tuple[Line, socket.socket]) -> None:
     line, other = ends
     other.sendall(b"Fatal ")

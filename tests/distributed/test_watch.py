@@ -194,6 +194,7 @@ def _ends(other: Other, begin: Callable[[Watch], None]) -> int:
 
     process = fork(work)
     other.line.close()
+    other.crashes.close()
     return process
 
 
@@ -306,6 +307,8 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
     while other._file.readline():
         pass
     assert not other._file.readline()  # it has ended, though the worker is there:
+    other._crashes_end.settimeout(10)
+    assert other._crashes_end.recv(1) == b""  # both have
     os.kill(worker, signal.SIGKILL)  # else this would not find it
     end(process)
     os.close(reader)

@@ -3,6 +3,7 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from footplate.engine.heap import keep_freed_memory
 
 CPU = torch.device("cpu")
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 FAULTS = """
 import resource, sys
 import torch
@@ -70,6 +72,7 @@ def test_nothing_is_changed_elsewhere(wishes: list[tuple[int, int]], monkeypatch
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
+@pytest.mark.skipif(HUGE_PAGES.is_file() and "[always]" in HUGE_PAGES.read_text(), reason="pages of 2 MB")
 def test_iterations_map_no_memory_anew() -> None:
     """Of 120 MB each, 30,000 pages."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
@@ -81,4 +84,5 @@ def test_iterations_map_no_memory_anew() -> None:
         return int(done.stdout)
 
     assert faults() < 1_000
+    # That they are counted: by itself the library gives memory back, or does not, as chance has it.
     assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 100_000

@@ -145,7 +145,7 @@ class _Watching(_MultiProcessingDataLoaderIter):
 
     def _process_data(self, data: Any, *worker: Any) -> Any:  # torch 2.6 does not tell the worker
         # Unpacked before the worker is asked for more: one that wakes up takes the core from what is done here.
-        batch = data.unpack(self._pieces) if type(data) is PackedBatch else data
+        batch = data.unpack(self._pieces) if isinstance(data, PackedBatch) else data
         return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
     def _get_data(self) -> Any:

@@ -1,7 +1,8 @@
 """The place on the first rank where the others tell how they are."""
 
-import contextlib
+import errno
 import hmac
+import logging
 import selectors
 import socket
 import threading
@@ -19,6 +20,7 @@ _TO_FOLLOW = 2.0  # seconds in which the cause of an error that may only follow 
 _TO_ANSWER = 1.0
 _TO_SAY = 0.2  # seconds between the end of a connection and that of the other one
 _TICK = 0.05
+_logger = logging.getLogger("footplate.distributed")
 _OF_HELLO = ("rank", "host", "process", "began")
 
 
@@ -63,8 +65,7 @@ class Hub(threading.Thread):
         while True:
             for key, _ in self._selector.select(_TICK if self._until is not None else None):
                 if key.fileobj is self._server:
-                    with contextlib.suppress(OSError):  # it is gone again
-                        self._selector.register(Line(self._server.accept()[0]), selectors.EVENT_READ)
+                    self._accept()
                 else:
                     self._hear(key.fileobj, key.data)  # type: ignore[arg-type]  # what was registered above
             if self._until is not None and (time.monotonic() >= self._until or self._all_answered()):
@@ -75,6 +76,14 @@ class Hub(threading.Thread):
         self._server.close()
         for line in [*self._lines.values(), *self._crashes.values()]:
             line.close()
+
+    def _accept(self) -> None:
+        try:
+            self._selector.register(Line(self._server.accept()[0]), selectors.EVENT_READ)
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # else it is gone again
+                self._selector.unregister(self._server)
+                _logger.warning("ranks are not watched: too many open files for all of them; ulimit -n raises how many")
 
     def _hear(self, line: Line, rank: int | None) -> None:
         messages = line.receive()

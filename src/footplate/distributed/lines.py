@@ -1,4 +1,4 @@
-"""Messages of ranks to each other beside the training: one line of JSON each, and text behind them."""
+"""Messages of ranks to each other beside the training, one line of JSON each, and the text of a crash behind one."""
 
 import contextlib
 import json
@@ -43,7 +43,8 @@ class Line:
     def receive(self) -> list[dict[str, Any]] | None:
         """Returns the messages that are there, waiting for the first bytes of one; None at the end.
 
-        What is no message counts as the end: anybody can find an open port.
+        What is no message counts as the end, since anybody can find an open port; behind a message it waits for the
+        next call, or for `last_words`.
         """
         try:
             piece = self._socket.recv(_PIECE)
@@ -51,16 +52,19 @@ class Line:
             return None
         if not piece:
             return None
-        *whole, self._rest = (self._rest + piece).split(b"\n")
-        try:
-            messages = [json.loads(each) for each in whole]
-        except ValueError:
-            return None
-        sound = all(isinstance(each, dict) and "kind" in each for each in messages)
-        return messages if sound and len(self._rest) < _LONGEST else None
+        messages: list[dict[str, Any]] = []
+        self._rest += piece
+        while b"\n" in self._rest:
+            first, _, rest = self._rest.partition(b"\n")
+            message = _read(first)
+            if message is None:
+                return messages or None
+            messages.append(message)
+            self._rest = rest
+        return messages if len(self._rest) < _LONGEST else None
 
     def last_words(self, within: float) -> str:
-        """Returns the text that comes until the end of the connection.
+        """Returns the text that comes until the end of the connection, of which nothing else is read then.
 
         Args:
             within: The seconds for which nothing comes, behind which it counts as the end.
@@ -75,3 +79,11 @@ class Line:
         """Ends the connection."""
         with contextlib.suppress(OSError):
             self._socket.close()
+
+
+def _read(text: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and "kind" in found else None

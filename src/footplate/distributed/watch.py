@@ -290,16 +290,16 @@ def start(*, limit: float, look: Look) -> Watch | None:
     if hub is not None:
         os.register_at_fork(after_in_child=hub.close)
         hub.start()
-    addresses = [os.environ.get("MASTER_ADDR", "127.0.0.1"), host]
-    line, crashes = _connected(addresses, port), _connected(addresses, port)
-    if line is None or crashes is None:
+    lines = _connected([os.environ.get("MASTER_ADDR", "127.0.0.1"), host], port)
+    if lines is None:
         return None
+    line, crashes = lines
     _current = Watch(line, crashes, limit=limit, look=look)
+    crashes.send("crashes", rank=_current.rank, token=token)
     if hub is not None:
         hub.keep = _current.keep
     else:
         say_last_to(crashes.fileno())
-    crashes.send("crashes", rank=_current.rank, token=token)
     process = os.getpid()
     line.send("hello", rank=_current.rank, host=_current.host, token=token, process=process, began=began_at(process))
     _current.start()
@@ -323,8 +323,10 @@ def _listening() -> socket.socket:
     return socket.create_server(("", 0), backlog=4096)
 
 
-def _connected(addresses: list[str], port: int) -> Line | None:
+def _connected(addresses: list[str], port: int) -> tuple[Line, Line] | None:
     for address in addresses:
-        with contextlib.suppress(OSError):
-            return Line(socket.create_connection((address, port), timeout=_TO_JOIN))
+        with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
+            sockets = [opened.enter_context(socket.create_connection((address, port), _TO_JOIN)) for _ in range(2)]
+            opened.pop_all()
+            return Line(sockets[0]), Line(sockets[1])
     return None

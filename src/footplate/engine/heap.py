@@ -14,7 +14,7 @@ _MOST_KEPT = (1 << 31) - 1  # bytes that are free at the end of the heap
 
 
 def keep_freed_memory(device: torch.device) -> None:
-    """Has memory that is freed stay with this process, for a training on a CPU under Linux.
+    """Has memory that is freed stay with this process and its workers, for a training on a CPU under Linux.
 
     At the end of an iteration the end of the heap is free, and glibc gives it back to the system: the next iteration
     has each page mapped and cleared anew. Nothing is changed where a variable `MALLOC_...` or `GLIBC_TUNABLES` says
@@ -22,6 +22,8 @@ def keep_freed_memory(device: torch.device) -> None:
 
     Args:
         device: Where the model is trained.
+
+    Source: mallopt(3) of the GNU C library.
     """
     if device.type != "cpu" or sys.platform != "linux" or any(map(_says_what_is_wished, os.environ)):
         return

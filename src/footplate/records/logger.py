@@ -209,9 +209,10 @@ class _BoundedFileHandler(RotatingFileHandler):
     """
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
-        size = os.fstat(self.stream.fileno()).st_size if self.stream is not None else 0
-        line = len(self.format(record).encode("utf-8", "replace")) + 1
-        return size > 0 and 0 < self.maxBytes <= size + line
+        if self.maxBytes <= 0 or self.stream is None:
+            return False
+        size = os.fstat(self.stream.fileno()).st_size
+        return size > 0 and size + len(self.format(record).encode("utf-8", "replace")) + 1 >= self.maxBytes
 
     def rotation_filename(self, default_name: str) -> str:
         path, _, number = default_name.rpartition(".")
