@@ -18,7 +18,7 @@ _COLORS = {
 }
 _NAMES = {"onedl": "onedl-mmengine", "lightning": "Lightning", "transformers": "Trainer"}
 _LEFT, _RIGHT, _TOP, _ROW, _WIDTH = 200, 30, 70, 46, 920
-_STEPS = (0.9, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
+_STEPS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0, 20.0)
 
 
 def draw(cases: Sequence[Case], results: Results) -> str:
