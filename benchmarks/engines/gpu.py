@@ -1,13 +1,13 @@
 """A ResNet-50's training step on a GPU: footplate beside the best loop by hand, mmengine and Lightning.
 
     python -m benchmarks.engines.gpu [--engines NAME ...] [--rounds N] [--batch N] [--size N] [--environments]
-    python -m benchmarks.engines.gpu --device cpu --width 8 --size 64 --batch 8 --iterations 100    (to try it)
+    python -m benchmarks.engines.gpu --device cpu --width 8 --size 64 --batch 8 --iterations 150    (to try it)
 
 bfloat16, channels_last, fused AdamW, batches on the device; plain and compiled; engines take turns, each measurement
 in a process of its own. Between two log lines a profiler counts what is copied to the host. Engines that are not
 installed are left out; `--environments` takes each from the environment that `make bench` made for it. The exit code
-is 1 if footplate is slower than 0.99 of the loop by hand, or copies anything; on a CPU, whose optimizer reads its own
-step counts, if it copies more than the loop by hand.
+is 1 if footplate is slower than 0.99 of the loop by hand, or copies anything. On a CPU, which is the host itself, what
+is read there is counted and no fault: the optimizer's step counts, and losses that a log keeps as numbers.
 """
 
 import argparse
@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ from benchmarks.engines.stamps import Stamps
 from benchmarks.engines.tables import plain
 
 _GOAL = 0.99
+_LEAST = 3 * LOG_EVERY  # iterations: the first block warms up, the last one is profiled
 _COPIES = ("aten::item", "aten::_local_scalar_dense", "Memcpy DtoH")
 _ENGINES = ("bare", "footplate", "mmengine", "lightning")
 
@@ -131,13 +132,13 @@ def compare(chosen: argparse.Namespace) -> bool:
             copies = max(each["copies"] for each in answers)
             rate = statistics.median(each["rate"] for each in answers)
             rows.append([mode, engine, f"{rate:.2f}", f"{share:.3f}", f"{copies:.0f}"])
-            allowed = max(each["copies"] for each in found["bare"]) if chosen.device == "cpu" else 0.0
-            met = met and (engine != "footplate" or (share >= _GOAL and copies <= allowed))
+            stays = not copies or chosen.device == "cpu"
+            met = met and (engine != "footplate" or (share >= _GOAL and stays))
     print(plain(["", "engine", "steps/s", "of the loop by hand", "copies in 35 steps"], rows))
     return met
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--engines", nargs="+", choices=_ENGINES, default=list(_ENGINES))
@@ -151,7 +152,9 @@ def main() -> int:
     parser.add_argument("--environments", action="store_true")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     parser.add_argument("--compiled", action="store_true", help=argparse.SUPPRESS)
-    chosen = parser.parse_args()
+    chosen = parser.parse_args(arguments)
+    if chosen.iterations < _LEAST:
+        parser.error(f"--iterations {chosen.iterations}: at least {_LEAST} are needed to warm up, time and profile")
     if chosen.device == "cuda" and not torch.cuda.is_available():
         print("there is no GPU here; --device cpu tries the script")
         return 2

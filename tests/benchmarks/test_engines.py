@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.engines import page
+from benchmarks.engines import gpu, page
 from benchmarks.engines.case import ENGINES, Case, Goal
 from benchmarks.engines.cases import CASES
 from benchmarks.engines.environments import LISTS
@@ -223,3 +223,22 @@ def test_a_failure_is_told(results: Results) -> None:
     Runner(Plan([case], ["nobody"], rounds=1, quick=True), results, lambda _: Path(sys.executable)).run()
     assert results.measurements == []
     assert "benchmarks.engines.drivers.nobody" in results.errors["tiny, nobody"]
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_can_be_tried_on_a_cpu(capsys: pytest.CaptureFixture[str]) -> None:
+    small = ["--device", "cpu", "--width", "4", "--size", "32", "--batch", "2", "--iterations", "150"]
+    code = gpu.main([*small, "--rounds", "1", "--modes", "plain", "--engines", "bare", "footplate"])
+    head, *rows = (line.split() for line in capsys.readouterr().out.splitlines())
+    assert head[:2] == ["engine", "steps/s"]
+    assert [row[:2] for row in rows] == [["plain", "bare"], ["plain", "footplate"]]
+    assert all(float(row[2]) > 0 for row in rows)
+    share = float(rows[1][3])  # of the loop by hand, rounded
+    assert code == int(share < 0.99) or abs(share - 0.99) <= 0.0005
+
+
+def test_the_script_for_a_gpu_needs_so_many_iterations(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        gpu.main(["--device", "cpu", "--iterations", "100"])
+    assert left.value.code == 2
+    assert "--iterations 100: at least 150 are needed" in capsys.readouterr().err
