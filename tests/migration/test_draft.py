@@ -46,7 +46,7 @@ def test_how_long_a_run_is(given: dict[str, Any], by_epoch: bool, length: int | 
     ],
 )
 def test_a_length_that_makes_no_sense_is_refused(given: dict[str, Any], key: str) -> None:
-    with pytest.raises(ConfigError, match="the length of a run is a positive number") as raised:
+    with pytest.raises(ConfigError, match="the length of a run must be a positive number") as raised:
         _ = Draft(given).length
     assert raised.value.key == key
 

@@ -45,7 +45,7 @@ def test_stepping_in_both_is_refused_with_both_lists(key: str, second: str) -> N
     with pytest.raises(ConfigError) as caught:
         is_first_generation(cfg)
     assert str(caught.value).splitlines()[:4] == [
-        "the config steps and schedules in both generations at once",
+        "the config sets up optimization in both generations at once",
         f"  at <string>.py:3, key {key}",
         f"  first generation: {key}",
         f"  second generation: {second}, default_hooks",
@@ -57,14 +57,14 @@ def test_a_section_that_deletes_nothing_is_a_leftover(caplog: pytest.LogCaptureF
     cfg = Config.fromstring(text, ".py")
     assert not is_first_generation(cfg)
     warn_of_leftovers(cfg)
-    assert "without effect: optimizer_config" in caplog.text
+    assert "have no effect: optimizer_config" in caplog.text
 
 
 def test_leftovers_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     warn_of_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
     assert [record.message for record in caplog.records] == [
-        "keys of the first generation beside the second, without effect: runner, evaluation, data, fp16"
+        "first-generation keys in a second-generation config have no effect: runner, evaluation, data, fp16"
     ]
 
 

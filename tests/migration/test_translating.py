@@ -69,14 +69,14 @@ WARNED: list[tuple[dict[str, Any], str, str]] = [
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
         "cpu",
-        "fp16: mixed precision in float16 is for accelerators: on this CPU it is bfloat16",
+        "fp16: float16 needs an accelerator: on this CPU mixed precision uses bfloat16",
     ),
     ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner, which counts: 12"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
     ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is not understood; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
     ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: goes to evaluate() of the data set; did"),
-    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: whoever starts the processes"),
+    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: the launcher of the processes"),
 ]
 
 
@@ -87,13 +87,16 @@ def test_a_meaning_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], devic
 
 
 REFUSED: list[tuple[dict[str, Any], str]] = [
-    ({"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}}, "the length of a run is a positive number"),
-    ({"runner": None, "total_epochs": 0}, "the length of a run is a positive number"),
+    (
+        {"runner": {"max_iters": "many"}, "lr_config": {"policy": "poly"}},
+        "the length of a run must be a positive number",
+    ),
+    ({"runner": None, "total_epochs": 0}, "the length of a run must be a positive number"),
     ({"workflow": [("val", 1)]}, "workflow does not train"),
     ({"workflow": [("train", 1), ("valid", 1)]}, "a phase of workflow is"),
     ({"workflow": [("train", 0)]}, "a phase of workflow is"),
     ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
-    ({"data": [1]}, "data must be a dict"),
+    ({"data": [1]}, "'data' must be a dict"),
     ({"optimizer_config": {"type": "OptimizrHook"}}, "unknown optimizer hook 'OptimizrHook'"),
     ({"lr_config": {"policy": "setp"}}, 'unknown policy "setp"'),
 ]

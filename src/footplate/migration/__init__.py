@@ -1,8 +1,7 @@
-"""First-generation configs, said in the second generation's words: data in, data out."""
+"""Translates first-generation configs into second-generation ones, as data."""
 
 from footplate.migration.generations import FIRST_GENERATION_KEYS, is_first_generation, warn_of_leftovers
 from footplate.migration.notes import Kind, Note
-from footplate.migration.optimization import translate_optimization
 from footplate.migration.rules import RULES, Rule
 from footplate.migration.translating import Translation, in_place_of, translate, translate_sections
 
@@ -16,7 +15,6 @@ __all__ = [
     "in_place_of",
     "is_first_generation",
     "translate",
-    "translate_optimization",
     "translate_sections",
     "warn_of_leftovers",
 ]

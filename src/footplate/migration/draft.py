@@ -1,14 +1,13 @@
-"""The state of a translation: what is left of the old config, and what is written of the new one."""
+"""The state of a translation: the rest of the old config and the new one so far."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict, KeyOrigin
 from footplate.errors import ConfigError, Origin, origin_of
+from footplate.migration.key_map import Path
 from footplate.migration.notes import Kind, Note
-from footplate.migration.optimization import run_length
-
-Path = tuple[str, ...]
+from footplate.migration.policies import Length
 
 _ABSENT = object()
 # What the engine names itself: a config of a package that is another's base says there whose names they are.
@@ -16,7 +15,7 @@ _ENGINE = ("checkpoint_config", "evaluation", "log_config", "lr_config", "moment
 
 
 class Draft:
-    """What rules read from and write to.
+    """The config that translation rules read from and write to.
 
     A rule takes the keys it understands and writes what they become. Keys that no rule takes stay as they are, and
     so do second-generation sections that the config has already: what they say counts.
@@ -47,7 +46,7 @@ class Draft:
 
     @property
     def by_epoch(self) -> bool:
-        """Whether the run counts epochs, as it does where nothing says how long it is."""
+        """Whether the run counts epochs, which is the default."""
         runner = self.given.get("runner")
         if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
             return not str(runner.get("type", "")).startswith("Iter")
@@ -55,10 +54,10 @@ class Draft:
 
     @property
     def length(self) -> int | None:
-        """The length of the run, in epochs or iterations; None where nothing says it.
+        """The length of the run in epochs or iterations, or None if the config does not say.
 
         Raises:
-            ConfigError: It is no positive number.
+            ConfigError: It is not a positive number.
         """
         runner = self.given.get("runner")
         if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
@@ -70,7 +69,7 @@ class Draft:
             unit = ("max_" if runner is not None else "") + ("epochs" if found.iters is None else "iters")
             key = within + unit
             raise ConfigError(
-                "the length of a run is a positive number", key=key, found=length, origin=self.origin(key)
+                "the length of a run must be a positive number", key=key, found=length, origin=self.origin(key)
             )
         return length
 
@@ -108,19 +107,19 @@ class Draft:
         self.sources[(path, str(len(held) - 1))] = source
 
     def became(self, key: str, text: str) -> None:
-        """Notes what a key became."""
+        """Adds a note on what a key became."""
         self._note(Kind.BECAME, key, text)
 
-    def warn(self, key: str, text: str) -> None:
-        """Notes a meaning that cannot be kept."""
-        self._note(Kind.WARNING, key, text)
+    def warn(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note on a meaning that cannot be kept; `near` is the known key that an unknown one resembles."""
+        self._note(Kind.WARNING, key, text, near)
 
-    def ask(self, key: str, text: str) -> None:
-        """Notes what a person has to look at."""
-        self._note(Kind.PERSON, key, text)
+    def ask(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note on what a person has to check; `near` is the known key that an unknown one resembles."""
+        self._note(Kind.PERSON, key, text, near)
 
     def origin(self, key: str) -> Origin | None:
-        """Returns where a key path of the old config was written, or what is nearest above it."""
+        """Returns the origin of a key path of the old config, or of its nearest parent."""
         holder: Any = self.given
         found: Origin | None = None
         for part in key.split("."):
@@ -130,12 +129,32 @@ class Draft:
             holder = holder.get(part)
         return found
 
-    def _note(self, kind: Kind, key: str, text: str) -> None:
-        self.notes.append(Note(kind, key, text, self.origin(key)))
+    def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
+        hint = f"; did you mean '{near}'?" if near else ""
+        self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
+
+
+def run_length(cfg: Mapping[str, Any]) -> Length:
+    """Returns how long a first-generation config trains: so many epochs, or so many iterations.
+
+    Raises:
+        ConfigError: `runner` gives neither, or both.
+    """
+    runner = cfg.get("runner")
+    if runner is None:
+        return Length(cfg.get("total_epochs"), None if cfg.get("total_epochs") else cfg.get("total_iters"))
+    if not isinstance(runner, Mapping):
+        raise ConfigError("runner must be a dict", key="runner", found=runner)
+    epochs, iters = runner.get("max_epochs"), runner.get("max_iters")
+    if (epochs is None) == (iters is None):
+        raise ConfigError(
+            'runner has one of "max_epochs" and "max_iters"', key="runner", found=dict(runner), origin=origin_of(runner)
+        )
+    return Length(epochs, iters)
 
 
 def section(values: Mapping[str, Any], source: object, words: Mapping[str, str] | None = None) -> ConfigDict:
-    """Returns a section whose keys were written where those of another one were.
+    """Returns a section whose keys have the origins of another one's.
 
     Args:
         values: The section.

@@ -1,4 +1,4 @@
-"""Which generation a config speaks."""
+"""Detects the generation of a config."""
 
 import logging
 from collections.abc import Mapping
@@ -29,6 +29,8 @@ _LEFTOVERS = (
     "dist_params",
     "gpu_ids",
 )
+# Top-level settings of the first generation that alone do not make a config one of it.
+_SETTINGS_OF_BOTH = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
 _STEPPING = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
     *_STEPPING,
@@ -45,22 +47,22 @@ FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", "seed", "devic
 
 
 def is_first_generation(cfg: AnyConfig) -> bool:
-    """Tells whether a config is to be translated.
+    """Checks whether a config is of the first generation and has to be translated.
 
     Raises:
-        ConfigError: It steps or schedules in both generations at once.
+        ConfigError: It sets up optimization in both generations at once.
     """
     conflicting = [key for key in _CONFLICTING if key in cfg and not _is_idle(cfg[key])]
     stepping = [key for key in _STEPPING if key in cfg]
     if conflicting and stepping:
         raise ConfigError(
-            "the config steps and schedules in both generations at once",
+            "the config sets up optimization in both generations at once",
             key=conflicting[0],
             origin=origin_of(cfg, conflicting[0]),
             notes=[
                 f"first generation: {', '.join(conflicting)}",
                 f"second generation: {', '.join(key for key in SECOND_GENERATION_KEYS if key in cfg)}",
-                "keep one of the two; `footplate migrate` says the first in the second's words",
+                "keep one of the two; `footplate migrate` rewrites the first as the second",
             ],
         )
     if stepping:
@@ -73,18 +75,18 @@ def is_first_generation(cfg: AnyConfig) -> bool:
 
 
 def warn_of_leftovers(cfg: AnyConfig) -> None:
-    """Says in one line which first-generation keys of a second-generation config have no effect."""
-    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS) if _is_there(cfg, key)]
+    """Warns of first-generation keys that have no effect in a second-generation config."""
+    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SETTINGS_OF_BOTH) if _is_there(cfg, key)]
     if keys:
-        _logger.warning("keys of the first generation beside the second, without effect: %s", ", ".join(keys))
+        _logger.warning("first-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
 
 
 def _is_there(cfg: AnyConfig, key: str) -> bool:
-    """Tells whether a key means something to a run, rather than to other lines of the config, as a variable does."""
+    """Checks whether a key configures the run, rather than being a variable that other lines of the config use."""
     origin = origin_of(cfg, key)
     return key in cfg and not (isinstance(origin, KeyOrigin) and origin.read)
 
 
 def _is_idle(value: Any) -> bool:
-    """Tells whether a section only meant to change what a base had, and no base has it any more."""
+    """Checks whether a section only modified a section of a base that is gone."""
     return value is None or (isinstance(value, Mapping) and "_delete_" in value)

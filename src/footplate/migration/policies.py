@@ -1,4 +1,4 @@
-"""`lr_config` and `momentum_config` as entries of `param_scheduler`."""
+"""Translates `lr_config` and `momentum_config` into entries of `param_scheduler`."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -28,7 +28,7 @@ _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
 class Length(NamedTuple):
-    """How long a run trains; one of the two is None."""
+    """The length of a run in epochs or in iterations; the other one is None."""
 
     epochs: int | None
     iters: int | None
@@ -98,7 +98,7 @@ def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list
 
 
 def _warmup_idiom(warmup: Entry, field: str) -> list[Entry] | None:
-    """Returns the schedules that act as a warm-up, None where the second generation has none that does."""
+    """Returns the schedules of a warm-up, or None if the second generation has no equal one."""
     if not warmup:
         return []
     ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)
@@ -114,7 +114,7 @@ def _warmup_idiom(warmup: Entry, field: str) -> list[Entry] | None:
 def _idiom(
     policy: str, settings: Entry, length: Length, *, by_epoch: bool, field: str, alone: bool
 ) -> list[Entry] | None:
-    """Returns the second generation's own words for a policy, None where it has none.
+    """Returns the second generation's schedules for a policy, or None if it has no equal ones.
 
     Args:
         policy: Its known name.
@@ -146,7 +146,7 @@ def _idiom(
 
 
 def _whole(length: Length, by_epoch: bool) -> Entry:
-    """From the first to the last position, where the config knows that."""
+    """Returns the first and the last position, where the config says how long it trains."""
     end = length.epochs if by_epoch else length.iters
     return {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
 
@@ -183,7 +183,7 @@ def _poly(kind: str, power: float, lowest: float, length: Length, *, by_epoch: b
 
 
 def _one_cycle(settings: Entry, length: Length) -> list[Entry] | None:
-    """The policy OneCycle of the learning rate; only a single `max_lr` has a counterpart."""
+    """Translates the policy OneCycle of the learning rate; only a single `max_lr` has a counterpart."""
     rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
     if not isinstance(settings.get("max_lr"), (int, float)):
         return None

@@ -1,12 +1,13 @@
-"""From a first-generation config to a second-generation one."""
+"""Translates a first-generation config into a second-generation one."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
-from footplate.errors import ConfigError, FootplateError
-from footplate.migration.draft import Draft, Path
+from footplate.errors import ConfigError, FootplateError, origin_at
+from footplate.migration.draft import Draft
 from footplate.migration.generations import AnyConfig, is_first_generation
+from footplate.migration.key_map import Path
 from footplate.migration.notes import Note
 from footplate.migration.rules import RULES, Rule
 
@@ -14,7 +15,7 @@ _Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
 
 
 class Translation(NamedTuple):
-    """What became of a config.
+    """A translated config.
 
     Attributes:
         sections: The second-generation config.
@@ -30,7 +31,7 @@ class Translation(NamedTuple):
 
 
 def translate(cfg: _Config) -> _Config:
-    """Returns a second-generation config that means the same; one that is of the second already, as it is.
+    """Returns an equivalent second-generation config; a second-generation one is returned unchanged.
 
     Args:
         cfg: A config, or its mapping; it is left as it is.
@@ -49,7 +50,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def in_place_of(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns a config like `cfg` that holds other sections; a plain mapping becomes one that knows its origins."""
+    """Returns a config like `cfg` with other sections; a plain mapping becomes one that knows its origins."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]
@@ -84,7 +85,8 @@ def translate_sections(
 def _apply(rule: Rule, draft: Draft) -> None:
     try:
         rule.apply(draft)
-    except FootplateError:
+    except FootplateError as error:
+        error.origin = error.origin or origin_at(draft.given, error.key)
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # A rule stumbles over a value of the wrong kind, most often a number or a word where a dict is due.
@@ -99,7 +101,7 @@ def _apply(rule: Rule, draft: Draft) -> None:
 
 
 def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
-    """Puts what was written beside what was left; sections that the config had already are merged over."""
+    """Joins the translated and the remaining sections; existing sections win."""
     sections = ConfigDict(draft.rest)
     sections._origins.update({key: origin for key, origin in given._origins.items() if key in draft.rest})
     for key, value in draft.made.items():
@@ -115,7 +117,7 @@ def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
 
 
 def _place(sections: ConfigDict, key: str, draft: Draft) -> None:
-    """Lets a section that was written know the place of the key that it comes from."""
+    """Sets the origin of a translated section to that of the key that it comes from."""
     for path, source in draft.sources.items():
         origin = draft.origin(source)
         if path[0] != key or origin is None:

@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.migration.draft import Path
+from footplate.migration.key_map import Path
 from footplate.migration.rewriting.quoting import Quoted
 from footplate.migration.rewriting.writing import Writer
 

@@ -1,4 +1,4 @@
-"""Rewriting first-generation config files: bases split as they were, comments kept."""
+"""Rewrites first-generation config files; keeps their bases and comments."""
 
 from footplate.migration.rewriting.migrating import Migrated, migrate_file, migrate_tree
 from footplate.migration.rewriting.storing import check_file, check_folder, store

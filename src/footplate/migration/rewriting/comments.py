@@ -1,4 +1,4 @@
-"""Which comment of a file speaks of which entry."""
+"""Assigns the comments of a file to its entries."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -65,7 +65,7 @@ class Comments:
         return [each for each in self.on_lines(place.start.line, place.end.line) if (each.line, each.column) < end]
 
     def beside(self, node: Any) -> Beside:
-        """Returns the comments that speak of an entry whose value is `node`."""
+        """Returns the comments on the entry whose value is `node`."""
         return self._beside.get(id(node), Beside())
 
     @functools.cached_property

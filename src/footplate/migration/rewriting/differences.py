@@ -1,4 +1,4 @@
-"""What a file has to say so that, with what it inherits, a wanted config comes out."""
+"""Computes what a file has to write, on top of its bases, to yield a wanted config."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ _ABSENT = object()
 
 KeyPath = tuple[str, ...]
 Says = Callable[[KeyPath], bool]
-"""Tells of a key path whether a file says what stands there, though it inherits the same."""
+"""Checks whether a file itself writes the value at a key path, even if it inherits the same value."""
 
 
 def difference(
@@ -48,7 +48,7 @@ def _is_written(inherited: Mapping[str, Any], wanted: Mapping[str, Any], key: st
 
 
 def _says_within(value: Any, path: KeyPath, says: Says) -> bool:
-    """Tells whether a file says a value, or an entry of it."""
+    """Checks whether a file writes a value or an entry of it."""
     if says(path) or (isinstance(value, Mapping) and says((*path, DELETE))):
         return True
     return isinstance(value, Mapping) and any(_says_within(value[key], (*path, str(key)), says) for key in value)
@@ -66,7 +66,7 @@ def _on_top(inherited: Any, wanted: Any, path: KeyPath, says: Says) -> Any:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Tells whether two values are equal and of one kind, so that a tuple is no list and True is not 1."""
+    """Checks whether two values are equal and of one type: a tuple differs from a list, True from 1."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Migrating one config file, or a tree of them."""
+"""Migrates one config file, or a tree of them."""
 
 import difflib
 import os

@@ -1,4 +1,4 @@
-"""Which file of a tree says which section, and with which values."""
+"""Decides which file of a tree writes which section, and with which values."""
 
 import os
 from collections import Counter
@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 from footplate.config import Config, ConfigDict
 from footplate.errors import FootplateError
 from footplate.migration.generations import is_first_generation
+from footplate.migration.key_map import OWNERS, owners_of
 from footplate.migration.notes import Note
-from footplate.migration.rewriting.moves import OWNERS, owners_of
 from footplate.migration.rewriting.source import SourceFile
 from footplate.migration.rules import RULES
 from footplate.migration.translating import translate_sections
@@ -40,7 +40,7 @@ class Member(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """What a file is to say.
+    """What a file has to write.
 
     Attributes:
         wanted: The config that is to come out of it and its bases.
@@ -83,7 +83,7 @@ class Tree:
         self._withheld: set[tuple[Path, str]] = set()
 
     def plan(self, path: Path) -> Plan | None:
-        """Returns what a file is to say; None where it is of the second generation, or holds nothing of either.
+        """Returns what a file has to write, or None if it needs no translation.
 
         Raises:
             ConfigError: It cannot be translated.
@@ -105,7 +105,7 @@ class Tree:
         return Plan(wanted, tuple(keys), translation.notes, translation.taken, is_whole)
 
     def withhold(self, path: Path, key: str) -> bool:
-        """Takes a section away from a file, and from those above it, that are parts; tells whether one had it."""
+        """Removes a section from a file that is a part of a config, and from its bases; returns whether one had it."""
         parts = [each for each in {path} | self._above(path) if not self._is_whole(each)]
         plans = {each: self.plan(each) for each in parts if _concerns(self.members[each].config)}
         holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
@@ -113,7 +113,7 @@ class Tree:
         return bool(holders)
 
     def _is_whole(self, path: Path) -> bool:
-        """Tells whether a file is a run of its own; the model of one that was asked for may come from elsewhere."""
+        """Checks whether a file is a complete run; the model of a requested file may come from elsewhere."""
         config = self.members[path].config
         is_asked_for = self._with_bases and path in self._paths
         return _is_run(config) or (is_asked_for and any(key in config for key in _LENGTHS))
@@ -138,7 +138,7 @@ class Tree:
         self.members[path] = Member(source, config, tuple(bases), tuple(foreign))
 
     def _find_users(self) -> dict[Path, list[Path]]:
-        """The runs that inherit from each file, directly or through others."""
+        """Finds the runs that inherit from each file, directly or indirectly."""
         users: dict[Path, list[Path]] = {path: [] for path in self.members}
         for path, member in self.members.items():
             if _is_run(member.config) and _concerns(member.config):
@@ -154,7 +154,7 @@ class Tree:
         return found
 
     def _context(self, path: Path) -> Values:
-        """What most runs that inherit from a file say beside it."""
+        """Returns the settings that most runs combine a file with."""
         runs = [self.members[user].config for user in self._users[path]]
         context: Values = {}
         for key in (*OLD_KEYS, "model"):
@@ -165,25 +165,25 @@ class Tree:
         return context
 
     def _hosts(self, member: Member, key: str, context: Mapping[str, Any]) -> bool:
-        """Tells whether a part of a config is where a section belongs: it writes the section's first owner."""
+        """Checks whether a section belongs in this part of a config, since it writes the section's first owner."""
         owner = next((each for each in owners_of(key) if each in context), None)
         return owner is not None and any(each.name == owner for each in member.source.statements)
 
 
 def _over(context: Values, config: Config) -> ConfigDict:
-    """Returns the keys of a config, and what else there is in its context."""
+    """Returns the keys of a config, completed from its context."""
     merged = ConfigDict({**context, **{key: config[key] for key in config}})
     merged._origins.update(config._origins)
     return merged
 
 
 def _is_run(config: Config) -> bool:
-    """Tells whether a config is a run of its own: it has a model, and says how long to train."""
+    """Checks whether a config is a complete run: it has a model and a length."""
     return "model" in config and any(key in config for key in _LENGTHS)
 
 
 def _concerns(config: Config) -> bool:
-    """Tells whether there is something to translate."""
+    """Checks whether there is something to translate."""
     try:
         return is_first_generation(config)
     except FootplateError:

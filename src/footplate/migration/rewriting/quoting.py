@@ -1,12 +1,11 @@
-"""The old file's own expressions for what a new one says."""
+"""Finds the expressions of the old file that a new one can reuse."""
 
 from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
-from footplate.migration.draft import Path
+from footplate.migration.key_map import Path, is_first_use, old_paths, same_meaning
 from footplate.migration.rewriting.comments import Beside, Comment
 from footplate.migration.rewriting.differences import DELETE
-from footplate.migration.rewriting.moves import is_first_use, origins_of, sayings_of
 from footplate.migration.rewriting.source import SourceFile
 
 
@@ -20,7 +19,7 @@ class Quoted(NamedTuple):
         keys: The keys that it writes, None where it is no dict or takes others in.
         is_list: Whether it is a list or a tuple, None where nobody knows.
         reads: The variables that it reads.
-        beside: The comments that speak of it.
+        beside: Its comments.
         within: The comments in it.
     """
 
@@ -59,7 +58,7 @@ class Quoter:
 
     def _quote(self, path: Path) -> Quoted | None:
         source = self._source
-        old, node = next(((old, node) for old in origins_of(path) if (node := source.expression(old))), ((), None))
+        old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
         if node is None:
             return None
         beside = source.comments_of.beside(node) if is_first_use(path, old) else Beside()
@@ -79,12 +78,12 @@ class Quoter:
         )
 
     def says(self, path: Path) -> bool:
-        """Tells whether the old file itself says what stands at a path, rather than entries of it."""
-        if path[-1] == DELETE or sayings_of(path):
-            return any(self._source.expression(old) is not None for old in (*origins_of(path), *sayings_of(path)))
+        """Checks whether the old file itself writes the value at a path, rather than entries of it."""
+        if path[-1] == DELETE or same_meaning(path):
+            return any(self._source.expression(old) is not None for old in (*old_paths(path), *same_meaning(path)))
         found = self.quote(path)
         return found is not None and found.code is not None and found.keys is None
 
     def _depends(self, node: Any) -> bool:
-        """Tells whether an expression reads what will no longer be there."""
+        """Checks whether an expression depends on a removed variable."""
         return any(name.removeprefix("_base_.") in self._removed for name in self._source.reads(node))

@@ -1,10 +1,10 @@
-"""Writing the second-generation twin of a first-generation file."""
+"""Writes the second-generation counterpart of a first-generation file."""
 
 from collections.abc import Container, Iterable, Mapping
 from typing import Any
 
+from footplate.migration.key_map import owners_of
 from footplate.migration.rewriting.comments import Comment
-from footplate.migration.rewriting.moves import owners_of
 from footplate.migration.rewriting.planning import OLD_KEYS
 from footplate.migration.rewriting.quoting import Quoter
 from footplate.migration.rewriting.source import SourceFile, Statement
@@ -24,7 +24,7 @@ def rewritten(
     by_value: Iterable[str] = (),
     deleted: Iterable[str] = (),
 ) -> str:
-    """Returns the text of a file in the second generation's words.
+    """Returns the text of the second-generation counterpart of a file.
 
     Statements of first-generation keys give way to sections; everything else, comments included, stays. A variable
     that other lines read stays too, and is deleted at the end.
@@ -55,17 +55,17 @@ def rewritten(
 
 
 def giving_way_in(source: SourceFile, gone: Container[str]) -> list[Statement]:
-    """Returns the statements of a file that give way."""
+    """Returns the statements of a file that are removed."""
     return [each for each in source.statements if each.name is not None and each.name in gone]
 
 
 def quoter(source: SourceFile, gone: Container[str], by_value: Iterable[str] = ()) -> Quoter:
-    """Returns what finds old expressions in a file; what gives way, here or in bases, is not read by any."""
+    """Returns a finder of old expressions that do not depend on removed statements, here or in bases."""
     return Quoter(source, OLD_KEYS | {str(each.name) for each in giving_way_in(source, gone)}, by_value)
 
 
 def _section(source: SourceFile, writer: Writer, key: str, value: Any) -> Written:
-    """Writes a section; of a model that the file has already, only the settings that stood beside it."""
+    """Writes a section; for a model that the file has already, only the settings that move into it."""
     words = [word for word in _BESIDE_MODEL if isinstance(value, Mapping) and word in value and source.assigned(word)]
     if key != "model" or not words or source.assigned("model") is None:
         return writer.statement(key, value)
@@ -76,7 +76,7 @@ def _section(source: SourceFile, writer: Writer, key: str, value: Any) -> Writte
 
 
 def _placed(source: SourceFile, sections: Mapping[str, Written], giving_way: list[Statement]) -> dict[int, list[str]]:
-    """Finds for each section the statement in whose place it is written; 0 stands for the end of the file."""
+    """Finds the statement that each section replaces; 0 stands for the end of the file."""
     places: dict[int, list[str]] = {}
     for key, section in sections.items():
         owners = [each for owner in owners_of(key) for each in giving_way if each.name == owner and each.assigns]
@@ -88,12 +88,12 @@ def _placed(source: SourceFile, sections: Mapping[str, Written], giving_way: lis
 
 
 def _assigned_in(source: SourceFile, name: str) -> int:
-    """The last line of the statement that first assigns a variable, 0 where the file assigns none."""
+    """Returns the last line of the statement that first assigns a variable, or 0."""
     return next((each.last for each in source.statements if each.name == name and each.assigns), 0)
 
 
 def _with_comments(source: SourceFile, each: Statement, text: str, told: Container[Comment]) -> list[str]:
-    """Puts the comments of a statement that the sections do not repeat above those in its place, or behind."""
+    """Keeps the comments of a removed statement above or after the sections that replace it."""
     kept = [comment for comment in source.comments_of.on_lines(each.first, each.last) if comment not in told]
     lines = text.splitlines()
     if len(lines) == len(kept) == 1 and not kept[0].alone:
@@ -102,7 +102,7 @@ def _with_comments(source: SourceFile, each: Statement, text: str, told: Contain
 
 
 def _tidied(lines: list[str]) -> str:
-    """Leaves at most two empty lines behind each other, and none at the ends."""
+    """Limits runs of empty lines to two and removes them at both ends."""
     found: list[str] = []
     for line in lines:
         if line.strip() or (found and any(each.strip() for each in found[-2:])):

@@ -1,4 +1,4 @@
-"""A config file as it is written: its statements, and the expressions in them."""
+"""Parses a config file into statements and expressions with their source text."""
 
 import functools
 from collections.abc import Iterator
@@ -117,7 +117,7 @@ class SourceFile:
         return known if len(known) == len(words) else None
 
     def is_list(self, node: Any) -> bool | None:
-        """Tells whether a node is a list or a tuple, None where only running the file would tell."""
+        """Checks whether a node is a list or a tuple, None where only running the file would tell."""
         cst = syntax_trees()
         node = self.resolved(node)
         if isinstance(node, (cst.List, cst.Tuple)):

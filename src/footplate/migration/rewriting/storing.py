@@ -1,4 +1,4 @@
-"""Writing what was migrated: all of it, or nothing."""
+"""Stores migrated files: all of them or none."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ from footplate.migration.rewriting.migrating import Migrated
 
 
 def check_file(source: Path, output: Path | None) -> None:
-    """Refuses a config that is none, and an output that is no place for its twin.
+    """Refuses a path that is not a config, and an output that cannot be written there.
 
     Args:
         source: The old config.
@@ -36,7 +36,7 @@ def check_file(source: Path, output: Path | None) -> None:
 
 
 def check_folder(folder: Path, output: Path) -> None:
-    """Refuses a tree that is none, and an output that is no place for its twin.
+    """Refuses a path that is not a folder, and an output that cannot be written there.
 
     Raises:
         ArgumentError: Either cannot be.
@@ -87,7 +87,7 @@ def store(found: Iterable[Migrated], *, replace: bool) -> None:
 
 
 def _made(folder: Path) -> list[Path]:
-    """Makes a folder and those above it; returns those that were not there, the highest first."""
+    """Creates a folder and its parents; returns the ones that were created, the topmost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()][::-1]
     above = missing[0].parent if missing else folder
     if not above.is_dir():

@@ -1,11 +1,11 @@
-"""Sections as text, with the expressions of the old file where they mean the same."""
+"""Writes config sections as text; reuses expressions of the old file where they mean the same."""
 
 import keyword
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import Config
-from footplate.migration.draft import Path
+from footplate.migration.key_map import Path
 from footplate.migration.rewriting.comments import Beside, Comment
 from footplate.migration.rewriting.differences import DELETE
 from footplate.migration.rewriting.quoting import Quoted
@@ -27,12 +27,12 @@ class _Entry(NamedTuple):
 
     @property
     def beside(self) -> Beside:
-        """The comments that speak of it."""
+        """Its comments."""
         return Beside() if self.quoted is None else self.quoted.beside
 
     @property
     def standing(self) -> Quoted | None:
-        """The old expression, if it may stand for the value as it is."""
+        """The old expression, if it can be reused as it is."""
         quoted = self.quoted
         if quoted is None or quoted.code is None:
             return None
@@ -109,7 +109,7 @@ class Writer:
         return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
 
     def _rows(self, entry: _Entry, indent: int) -> list[str]:
-        """Writes an entry on lines of its own, with the comments that speak of it."""
+        """Writes an entry on lines of its own, with its comments."""
         new = [each for each in entry.beside.all if each not in self._told]
         self._told.update(new)
         space = " " * indent
@@ -118,7 +118,7 @@ class Writer:
         return [*above, f"{space}{entry.prefix}{self._written(entry, indent, after=1)},{''.join(behind)}"]
 
     def _flat(self, entry: _Entry, used: list[Quoted]) -> str | None:
-        """Writes a value on one line; None where an old expression takes more, or a comment needs a line."""
+        """Writes a value on one line, or returns None if an old expression or a comment needs more lines."""
         quoted = entry.standing
         if quoted is not None:
             used.append(quoted)
@@ -167,7 +167,7 @@ def _brackets(value: Any) -> tuple[str, str]:
 
 
 def _is_too_wide(quoted: Quoted, column: int) -> bool:
-    """Tells whether a dict on one line is to be taken apart, since the line would end too far on the right."""
+    """Checks whether a dict is too long for one line."""
     code = str(quoted.code)
     return bool(quoted.keys) and "\n" not in code and column + len(code) > _WIDTH
 

@@ -1,4 +1,4 @@
-"""The rules by which the first generation is said in the second, one record each."""
+"""The translation rules, one record each."""
 
 from footplate.migration.rules import data, evaluating, hooks, optimizing, running
 from footplate.migration.rules.record import Rule

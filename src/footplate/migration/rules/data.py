@@ -1,66 +1,52 @@
-"""Data sets and their loaders, and the passes over validation data that `workflow` asks for."""
+"""Translates data sets, loaders and `workflow`."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import ConfigError, nearest
+from footplate.errors import ConfigError, check_flag, nearest
 from footplate.migration.draft import Draft, section
+from footplate.migration.key_map import LOADER_KEYS, SPLITS
 from footplate.migration.rules.evaluating import METRIC
 from footplate.migration.rules.record import Rule
 
 DATASET = "LegacyDataset"
 COLLATE = "legacy_collate"
 WORKFLOW = "WorkflowHook"
-_SPLITS = ("train", "val", "test")
-_LOADERS = tuple(f"{split}_dataloader" for split in _SPLITS)
-# What the first generation calls a loader's settings, and what they are called now.
-_WORDS = {
-    "samples_per_gpu": "batch_size",
-    "imgs_per_gpu": "batch_size",
-    "videos_per_gpu": "batch_size",
-    "workers_per_gpu": "num_workers",
-    "persistent_workers": "persistent_workers",
-    "pin_memory": "pin_memory",
-    "prefetch_factor": "prefetch_factor",
-    "drop_last": "drop_last",
-    "timeout": "timeout",
-    "collate_fn": "collate_fn",
-    "sampler": "sampler",
-    "batch_sampler": "batch_sampler",
-}
+_LOADERS = tuple(f"{split}_dataloader" for split in SPLITS)
 _SIZES = ("samples_per_gpu", "imgs_per_gpu", "videos_per_gpu")
 _OF_TRAINING = ("drop_last", "class_aware_sampler")
 # What says how samples are drawn, and what the launcher decides now.
 _SAMPLING = ("shuffle", "class_aware_sampler", "round_up", "seed")
 _OF_THE_LAUNCHER = ("dist", "num_gpus")
-_KNOWN = (*_SPLITS, *_LOADERS, *_WORDS, *_SAMPLING, *_OF_THE_LAUNCHER)
+_KNOWN = (*SPLITS, *_LOADERS, *LOADER_KEYS, *_SAMPLING, *_OF_THE_LAUNCHER)
 _KEPT = "data_settings"
 
 
 def _data(draft: Draft) -> None:
-    """Makes a loader of each split."""
+    """Translates `data` into a loader per split."""
     data = draft.take("data")
     if data is None:
         return
     if not isinstance(data, ConfigDict):
-        raise ConfigError("data must be a dict", key="data", found=data, origin=draft.origin("data"))
-    common = {key: value for key, value in data.items() if key in _WORDS or key in _SAMPLING}
-    if isinstance(draft.rest.get("persistent_workers"), bool):
+        raise ConfigError("'data' must be a dict", key="data", found=data, origin=draft.origin("data"))
+    common = {key: value for key, value in data.items() if key in LOADER_KEYS or key in _SAMPLING}
+    if draft.rest.get("persistent_workers") is not None:
+        check_flag("persistent_workers", draft.rest["persistent_workers"])
         common["persistent_workers"] = draft.take("persistent_workers")
         draft.became("persistent_workers", "persistent_workers of each loader")
-    made = [split for split in _SPLITS if data.get(split) and _split(draft, data, split, common)]
+    made = [split for split in SPLITS if data.get(split) and _split(draft, data, split, common)]
     _others(draft, data, made)
     if not data:
         draft.became("data", "nothing: it is empty")
 
 
 def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
-    """Makes the loader of a split; tells whether what `data` says of it has its place."""
+    """Writes the loader of a split; returns whether all its settings found a place."""
     evaluates = draft.given.get("evaluation") is not None
     if split == "val" and not evaluates:
         if _validates_losses(draft):
-            of_no_use = {key for key in data.get("val_dataloader") or {} if key not in _WORDS} | {"drop_last"}
+            of_no_use = {key for key in data.get("val_dataloader") or {} if key not in LOADER_KEYS} | {"drop_last"}
             _keep_of(draft, data, split, of_no_use)
             return True
         draft.write("val_dataset", data[split], "data")
@@ -90,12 +76,12 @@ def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any
     elif not set(_SIZES) & given.keys():
         given["samples_per_gpu"] = given.get("samples_per_gpu", 2)
         draft.ask("data.samples_per_gpu", "is missing: 2, which only one of the code bases took")
-    _keep_of(draft, data, split, {key for key in own if key not in _WORDS and key not in _SAMPLING})
-    made = {new: given[old] for old, new in _WORDS.items() if given.get(old) is not None}
+    _keep_of(draft, data, split, {key for key in own if key not in LOADER_KEYS and key not in _SAMPLING})
+    made = {new: given[old] for old, new in LOADER_KEYS.items() if given.get(old) is not None}
     made.setdefault("sampler", _sampler(draft, given))
     made.setdefault("collate_fn", {"type": COLLATE})
     made["dataset"] = _dataset(data[split], split)
-    return section(made, data, {new: old for old, new in _WORDS.items() if old in data} | {"dataset": split})
+    return section(made, data, {new: old for old, new in LOADER_KEYS.items() if old in data} | {"dataset": split})
 
 
 def _own_batch_size(cfg: Any) -> Any:
@@ -105,7 +91,7 @@ def _own_batch_size(cfg: Any) -> Any:
 
 
 def _sampler(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
-    shuffle = bool(given.get("shuffle", True))
+    shuffle = check_flag("shuffle", given.get("shuffle", True), key="data.shuffle")
     aware = given.get("class_aware_sampler")
     if aware:
         return {"type": "ClassAwareSampler", **aware}
@@ -116,7 +102,7 @@ def _sampler(draft: Draft, given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _dataset(cfg: Any, split: str) -> ConfigDict:
-    """Wraps a data set, or several, in the adapter; batch sizes within belonged to the loader."""
+    """Wraps one or several data sets in the adapter, without batch sizes, which belong to the loader."""
     if isinstance(cfg, (list, tuple)):
         made: Any = {"type": "ConcatDataset", "datasets": [_without_batch_size(each) for each in cfg]}
     else:
@@ -132,17 +118,19 @@ def _without_batch_size(cfg: Any) -> Any:
 
 
 def _others(draft: Draft, data: ConfigDict, made: list[str]) -> None:
-    """Keeps what is no loader's, so that nothing is lost, and says so."""
+    """Keeps settings that belong to no loader, with a note, so that nothing is lost."""
     for key, value in data.items():
         split = key.removesuffix("_dataloader")
         if key not in _KNOWN and isinstance(value, Mapping) and "type" in value:
             draft.write(f"{key}_dataset", value, "data")
-            draft.ask(f"data.{key}", f"kept as {key}_dataset, for whoever reads it{_hint(key)}")
+            near = _near(key)  # a name of the user's own, most often: only a hint
+            hint = f"; did you mean '{near}'?" if near else ""
+            draft.ask(f"data.{key}", f"kept as {key}_dataset, for whoever reads it{hint}")
         elif key not in _KNOWN or key == "seed" or (key in _LOADERS and split not in made):
             _keep(draft, key, value)
         elif key in _OF_THE_LAUNCHER:
             draft.became(f"data.{key}", "nothing: torchrun decides")
-        elif not made and key not in _SPLITS:
+        elif not made and key not in SPLITS:
             _keep(draft, key, value)
         elif key in (*_SIZES, *_OF_TRAINING) and "train" not in made:
             draft.became(f"data.{key}", "nothing: it speaks of training, and there is no data.train")
@@ -150,24 +138,24 @@ def _others(draft: Draft, data: ConfigDict, made: list[str]) -> None:
 
 def _keep(draft: Draft, key: str, value: Any) -> None:
     draft.write(f"{_KEPT}.{key}", value, "data")
-    draft.ask(f"data.{key}", f"has no place of its own: kept as {_KEPT}.{key}, which nothing reads{_hint(key)}")
+    near = None if key in _KNOWN else _near(key)
+    draft.ask(f"data.{key}", f"has no place of its own: kept as {_KEPT}.{key}, which nothing reads", near=near)
 
 
 def _keep_of(draft: Draft, data: ConfigDict, split: str, keys: set[str]) -> None:
-    """Keeps settings of a split's loader for which there is no word."""
+    """Keeps settings of a split's loader that have no counterpart."""
     for key, value in (data.get(f"{split}_dataloader") or {}).items():
         if key in keys:
             _keep(draft, f"{split}_dataloader.{key}", value)
 
 
-def _hint(key: str) -> str:
+def _near(key: str) -> str | None:
     word = key.rpartition(".")[2]
-    near = nearest(word, _KNOWN) if word not in _KNOWN else None
-    return f"; did you mean '{near}'?" if near else ""
+    return nearest(word, _KNOWN) if word not in _KNOWN else None
 
 
 def _workflow(draft: Draft) -> None:
-    """Says after how much training the losses are looked at on validation data."""
+    """Translates `workflow`: after how much training losses are computed on validation data."""
     flow = draft.take("workflow")
     phases = _phases(draft, flow or [("train", 1)])
     if all(mode == "train" for mode, _ in phases):
@@ -181,9 +169,9 @@ def _workflow(draft: Draft) -> None:
     validation = {**data["val"]}
     if isinstance(data.get("train"), Mapping) and "pipeline" in data["train"]:
         validation["pipeline"] = data["train"]["pipeline"]
-    common = {key: value for key, value in data.items() if key in _WORDS}
+    common = {key: value for key, value in data.items() if key in LOADER_KEYS}
     settings = {**common, "shuffle": False, **(data.get("val_dataloader") or {})}
-    loader = {new: settings[old] for old, new in _WORDS.items() if settings.get(old) is not None}
+    loader = {new: settings[old] for old, new in LOADER_KEYS.items() if settings.get(old) is not None}
     loader.pop("drop_last", None)
     loader.update(
         sampler={"type": "DefaultSampler", "shuffle": False},

@@ -1,4 +1,4 @@
-"""When to validate, by which metric, and which checkpoint is the best."""
+"""Translates `evaluation`: when to validate, by which metric, and the best checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -16,7 +16,7 @@ _DEFAULT_INTERVAL = 1
 
 
 def _evaluation(draft: Draft) -> None:
-    """Says when the loop validates and what the metric is asked for."""
+    """Translates when to validate and what the metric computes."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
@@ -71,11 +71,11 @@ def _by_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: boo
 
 
 def _metric(draft: Draft, cfg: ConfigDict) -> None:
-    """What is left are arguments of the data set's `evaluate`."""
+    """Translates the remaining keys: arguments of the data set's `evaluate`."""
     for key in cfg:
         near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
         if near:
-            draft.warn(f"evaluation.{key}", f"goes to evaluate() of the data set; did you mean '{near}'?")
+            draft.warn(f"evaluation.{key}", "goes to evaluate() of the data set", near=near)
     metric = section({"type": METRIC, **cfg}, cfg)
     for mode, loop in (("val", "ValLoop"), ("test", "TestLoop")):
         if mode == "test" and not _has_test_data(draft):

@@ -1,10 +1,10 @@
-"""Checkpoints, logs, writers and custom hooks."""
+"""Translates checkpoints, logs, writers and custom hooks."""
 
 from collections.abc import Container, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import every, nearest
+from footplate.errors import check_flag, every, nearest
 from footplate.migration.draft import Draft, section
 from footplate.migration.rules.record import Rule
 
@@ -34,7 +34,7 @@ _HARMLESS_LOGGER_WORDS = ("interval", "by_epoch", "reset_flag", "ignore_last", "
 
 
 def _checkpoints(draft: Draft) -> None:
-    """Says when the run is saved."""
+    """Translates when checkpoints are saved."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
         if not draft.made.get("default_hooks", {}).get("checkpoint"):
@@ -46,7 +46,7 @@ def _checkpoints(draft: Draft) -> None:
     for key in _CHECKPOINT_KEYS_WITHOUT_MEANING:
         if (value := settings.pop(key, None)) is not None:
             draft.warn(f"checkpoint_config.{key}", f"{value!r} has no counterpart and was left out")
-    if settings.pop("sync_buffer", False):
+    if check_flag("sync_buffer", settings.pop("sync_buffer", False), key="checkpoint_config.sync_buffer"):
         draft.append("custom_hooks", {"type": "SyncBuffersHook", "priority": "HIGH"}, "checkpoint_config")
         draft.became("checkpoint_config.sync_buffer", "the hook SyncBuffersHook")
     if not settings.get("out_dir"):
@@ -59,14 +59,14 @@ def _checkpoints(draft: Draft) -> None:
 
 
 def _logs(draft: Draft) -> None:
-    """Says how often a line is logged, and which writers take the scalars."""
+    """Translates how often a line is logged, and the writers."""
     cfg = draft.take("log_config")
     if cfg is None:
         draft.became("log_config", "None: lines are logged at the default interval")
         return
     for key in cfg:
         if key not in _LOG_CONFIG_KEYS:
-            draft.warn(f"log_config.{key}", f"is not understood{_hint(key, _LOG_CONFIG_KEYS)}")
+            draft.warn(f"log_config.{key}", "is not understood", near=nearest(key, _LOG_CONFIG_KEYS))
     interval = cfg.get("interval", 10)
     hooks = [each for each in cfg.get("hooks") or () if isinstance(each, Mapping)]
     if len(hooks) < len(cfg.get("hooks") or ()):
@@ -124,7 +124,7 @@ def _writer(
 
 
 def _backend(hook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
-    """Returns the writer that takes the place of a logger, and what it has nothing for."""
+    """Returns the writer that replaces a logger, and the settings that it does not support."""
     backend: dict[str, Any] = {"type": _WRITERS[hook["type"]]}
     words = _WRITER_WORDS[backend["type"]]
     backend.update({new: hook[old] for old, new in words.items() if hook.get(old) is not None})
@@ -137,12 +137,12 @@ def _backend(hook: Mapping[str, Any]) -> tuple[dict[str, Any], str]:
 
 
 def _left(hook: Mapping[str, Any], known: Container[str]) -> str:
-    """Tells what a hook says beside its type and the words that are known."""
+    """Lists the settings of a hook other than its type and the known ones."""
     return ", ".join(f"{word}={value!r}" for word, value in hook.items() if word not in known and word != "type")
 
 
 def _custom_hooks(draft: Draft) -> None:
-    """Gives custom hooks the priority that they had."""
+    """Writes the default priority of custom hooks explicitly."""
     hooks = draft.take("custom_hooks")
     for place, hook in enumerate(hooks or ()):
         if not isinstance(hook, Mapping):
@@ -157,7 +157,7 @@ def _custom_hooks(draft: Draft) -> None:
 
 
 def _averaged(draft: Draft, hook: ConfigDict, key: str) -> None:
-    """Says the first generation's warm-up of the average in the second's words."""
+    """Translates the warm-up of averaged weights."""
     if "ema_type" in hook:
         return
     resumed = hook.pop("resume_from", None)
@@ -169,7 +169,7 @@ def _averaged(draft: Draft, hook: ConfigDict, key: str) -> None:
 
 
 def _priorities(draft: Draft) -> None:
-    """Lets the default hooks act in the order in which they did."""
+    """Keeps the order of the default hooks."""
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
         draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
     if draft.made["default_hooks"].get("checkpoint", {}) is not None:

@@ -1,28 +1,32 @@
-"""Optimizer, step, schedules and the length of the run."""
+"""Translates the optimizer, the optimizer step, the schedules and the length of a run."""
 
 import difflib
-import string
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError, nearest
-from footplate.migration.draft import Draft, section
-from footplate.migration.optimization import translate_optimization
+from footplate.migration.draft import Draft, run_length, section
+from footplate.migration.policies import policy_name, translate_policy
 from footplate.migration.rules.record import Rule
 
 STEPPED_BY_HOOK = "SteppedByHook"
 STEPPED_BY_MODEL = "SteppedByModel"
-_OPTIMIZER_HOOKS = (
-    "OptimizerHook",
-    "Fp16OptimizerHook",
-    "GradientCumulativeOptimizerHook",
-    "GradientCumulativeFp16OptimizerHook",
-    "DistOptimizerHook",
-)
+_AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
+_OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook", *_AMP_HOOKS)
+# DistributedDataParallel reduces gradients itself, in buckets of its own.
 _REDUCING = ("distributed", "coalesce", "bucket_size_mb")
-_SLIP = 0.9
-_KEY_LETTERS = "._" + string.ascii_letters + string.digits
+_STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale")
+_PARAMWISE_KEYS = {
+    "bias_lr_mult",
+    "bias_decay_mult",
+    "norm_decay_mult",
+    "dwconv_decay_mult",
+    "dcn_offset_lr_mult",
+    "custom_keys",
+    "bypass_duplicate",
+}
+_TYPO_SIMILARITY = 0.9
 _LENGTH = ("runner", "total_epochs", "total_iters")
 _LOOPS = {True: ("EpochBasedTrainLoop", "max_epochs"), False: ("IterBasedTrainLoop", "max_iters")}
 _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
@@ -35,34 +39,71 @@ def _optimizer(draft: Draft) -> None:
     if cfg is None:
         draft.take("optimizer")
         return
-    found = translate_optimization({"optimizer": cfg}).section["optim_wrapper"]
-    for wrapper in _wrappers(found):
-        wrapper["optimizer"] = section(wrapper["optimizer"], cfg)
-    draft.write("optim_wrapper", section(found, cfg), source)
-    draft.became(source, "optim_wrapper" + (".optimizer" if "optimizer" in found else ", one for each optimizer"))
-    if "optimizer" not in found and draft.given.get("optimizer_config") is None:
+    if not isinstance(cfg, Mapping):
+        raise ConfigError(f"'{source}' must be a dict", key=source, found=cfg, origin=draft.origin(source))
+    if "type" in cfg:
+        draft.write("optim_wrapper", section(_wrapper(cfg), cfg), source)
+        draft.became(source, "optim_wrapper.optimizer")
+        return
+    draft.write("optim_wrapper", section({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
+    draft.became(source, "optim_wrapper, one for each optimizer")
+    if draft.given.get("optimizer_config") is None:
         draft.take("optimizer_config")
         _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
-        draft.became("optimizer_config", "nothing: the model steps its optimizers by itself")
+        draft.became("optimizer_config", "nothing: the model steps its optimizers itself")
+
+
+def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the wrapper of one optimizer."""
+    optimizer = section(dict(cfg), cfg)
+    constructor = optimizer.pop("constructor", None)
+    paramwise = optimizer.pop("paramwise_cfg", None)
+    options = optimizer.pop("paramwise_options", None)
+    if paramwise is None and options is not None:
+        paramwise = options
+        if not set(options) <= _PARAMWISE_KEYS:
+            constructor = constructor or "PatternOptimWrapperConstructor"
+    if constructor in (None, "DefaultOptimizerConstructor"):
+        # The two generations differ in one rule only: which biases `bias_decay_mult` applies to.
+        differs = paramwise and paramwise.get("bias_decay_mult") is not None
+        constructor = "DefaultOptimizerConstructor" if differs else None
+    wrapper = {"type": "OptimWrapper", "optimizer": optimizer}
+    if constructor is not None:
+        wrapper["constructor"] = constructor
+    if paramwise is not None:
+        wrapper["paramwise_cfg"] = dict(paramwise)
+    return wrapper
 
 
 def _step(draft: Draft) -> None:
-    """Says how a step is made: clipping, accumulation, precision."""
+    """Translates clipping, accumulation and the precision that the optimizer hook asks for."""
     given = draft.take("optimizer_config")
     if given is None:
         return
-    kind = given.get("type", "OptimizerHook")
+    kind = given.pop("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
-        _own_optimizer_hook(draft, given, kind)
+        _own_optimizer_hook(draft, {"type": kind, **given}, kind)
         return
-    step = _step_settings(draft, {"optimizer_config": given}, "optimizer_config")
+    step: dict[str, Any] = {}
+    scale = given.pop("loss_scale", 512.0)
+    if given.pop("use_fp16", False) or kind in _AMP_HOOKS:
+        step = _mixed_precision(draft, scale, "optimizer_config")
+    if (clip := given.pop("grad_clip", None)) is not None:
+        step["clip_grad"] = dict(clip)
+    counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
+    if counts != 1:
+        step["accumulative_counts"] = counts
+    _name_untranslated(draft, "optimizer_config", given)
     _update_wrappers(draft, step, "optimizer_config")
-    draft.became("optimizer_config", _told("optim_wrapper", step) if step else "what an OptimWrapper does anyway")
+    text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
+    draft.became("optimizer_config", text or "what an OptimWrapper does anyway")
 
 
-def _own_optimizer_hook(draft: Draft, given: ConfigDict, kind: str) -> None:
+def _own_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> None:
     near = nearest(kind, _OPTIMIZER_HOOKS)
-    if near is not None and _is_slip(kind, near) and not (draft.knows_hook and draft.knows_hook(kind)):
+    similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
+    # A name of its own, such as SiameseRPNOptimizerHook, is less similar than a typo.
+    if near is not None and similarity > _TYPO_SIMILARITY and not (draft.knows_hook and draft.knows_hook(kind)):
         raise ConfigError(
             f"unknown optimizer hook '{kind}'",
             key="optimizer_config.type",
@@ -71,55 +112,52 @@ def _own_optimizer_hook(draft: Draft, given: ConfigDict, kind: str) -> None:
             origin=draft.origin("optimizer_config.type"),
         )
     _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
-    draft.append("custom_hooks", section({**given, "priority": "ABOVE_NORMAL"}, given), "optimizer_config")
-    draft.became("optimizer_config", f"the hook {kind}, which makes the steps by itself")
-
-
-def _is_slip(kind: str, near: str) -> bool:
-    """Tells a misspelt name from one of its own, such as SiameseRPNOptimizerHook."""
-    return difflib.SequenceMatcher(None, kind.casefold(), near.casefold()).ratio() > _SLIP
+    hook = section({**given, "priority": "ABOVE_NORMAL"}, draft.given["optimizer_config"])
+    draft.append("custom_hooks", hook, "optimizer_config")
+    draft.became("optimizer_config", f"the hook {kind}, which makes the steps itself")
 
 
 def _precision(draft: Draft) -> None:
-    """Trains in mixed precision."""
+    """Translates mixed precision."""
     given = draft.take("fp16")
     if given is None:
         return
-    if any(each.get("type") == STEPPED_BY_HOOK for each in _wrappers(draft.made.get("optim_wrapper", {}))):
+    wrapper = draft.made.get("optim_wrapper", {})
+    if any(each.get("type") == STEPPED_BY_HOOK for each in _wrappers(wrapper)):
         _precision_of_hook(draft, given)
         return
-    step = _step_settings(draft, {"fp16": given}, "fp16")
+    scale = next((each["loss_scale"] for each in _wrappers(wrapper) if "loss_scale" in each), 512.0)
+    step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
+    _name_untranslated(draft, "fp16", given)
     _update_wrappers(draft, step, "fp16")
-    draft.became("fp16", _told("optim_wrapper", step))
+    draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
 
 
 def _precision_of_hook(draft: Draft, given: ConfigDict) -> None:
-    """Leaves mixed precision to a hook that makes the steps by itself."""
+    """Leaves mixed precision to a hook that makes the steps itself."""
     kind = draft.given["optimizer_config"]["type"]
     if "Fp16" not in kind:
-        draft.ask("fp16", f"{dict(given)} is left out: the hook {kind} makes the steps, and precision is its affair")
+        draft.ask("fp16", f"{dict(given)} is left out: the hook {kind} makes the steps and sets their precision")
         return
     hook = next(each for each in draft.made["custom_hooks"] if each["type"] == kind)
     hook.update({key: value for key, value in given.items() if key not in hook})
-    draft.became("fp16", f"settings of the hook {kind}, which makes the steps by itself")
+    draft.became("fp16", f"settings of the hook {kind}, which makes the steps itself")
 
 
-def _step_settings(draft: Draft, keys: Mapping[str, Any], source: str) -> dict[str, Any]:
-    found = translate_optimization({"optimizer": {"type": "SGD"}, **keys})
-    for note in found.notes:
-        key = note[: len(note) - len(note.lstrip(_KEY_LETTERS))]
-        draft.ask(key, note[len(key) :].lstrip("= "))
-    for key in _REDUCING:
-        if keys[source].get(key) is not None:
-            draft.became(f"{source}.{key}", "nothing: gradients are reduced in the model's own wrapper")
-    made = found.section["optim_wrapper"]
-    step = {key: value for key, value in made.items() if key not in ("optimizer", "type")}
-    if made["type"] != "OptimWrapper":
-        step = {"type": made["type"], **step}
-    if draft.device == "cpu" and step.get("dtype") == "float16":
-        step["dtype"] = "bfloat16"
-        draft.warn(source, "mixed precision in float16 is for accelerators: on this CPU it is bfloat16")
-    return step
+def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
+    if draft.device == "cpu":
+        draft.warn(source, "float16 needs an accelerator: on this CPU mixed precision uses bfloat16")
+    dtype = "bfloat16" if draft.device == "cpu" else "float16"
+    return {"type": "AmpOptimWrapper", "loss_scale": scale, "dtype": dtype}
+
+
+def _name_untranslated(draft: Draft, source: str, settings: Mapping[str, Any]) -> None:
+    for key, value in settings.items():
+        if key not in _REDUCING:
+            near = nearest(key, (*_STEP_KEYS, *_REDUCING))
+            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was left out", near=near)
+        elif value is not None:
+            draft.became(f"{source}.{key}", "nothing: the model's own wrapper reduces gradients")
 
 
 def _wrappers(found: Mapping[str, Any]) -> list[Any]:
@@ -135,29 +173,41 @@ def _update_wrappers(draft: Draft, step: Mapping[str, Any], source: str) -> None
         draft.write_all(f"optim_wrapper{name}", step, source)
 
 
-def _schedule(key: str) -> Callable[[Draft], None]:
+def _schedule(field: str) -> Callable[[Draft], None]:
+    key = f"{field}_config"
+
     def apply(draft: Draft) -> None:
         cfg = draft.take(key)
-        schedules = draft.made.get("param_scheduler", [])
         if cfg is None:
             return
-        found = translate_optimization(
-            {key: cfg, **{name: draft.given[name] for name in _LENGTH if name in draft.given}}
-        )
-        made = [section(each, cfg) for each in found.section["param_scheduler"]]
-        for hook in found.section.get("custom_hooks", []):
-            # A run by iterations sets this for learning rates alone.
-            own = hook if draft.by_epoch or key != "lr_config" else {"by_epoch": False, **hook}
-            draft.append("custom_hooks", section(own, cfg, {"type": "policy"}), key)
-        draft.write("param_scheduler", [*schedules, *made], key)
-        names = [each["type"] for each in (*made, *found.section.get("custom_hooks", []))]
-        draft.became(key, f"{cfg.get('policy')}: {', '.join(names) or 'no schedule: the value stays'}")
+        if not isinstance(cfg, Mapping):
+            raise ConfigError(f"{key} must be a dict", key=key, found=cfg, origin=draft.origin(key))
+        made: list[ConfigDict] = []
+        if policy_name(cfg, key) is None:
+            hook = _updater_hook(cfg, field, by_epoch=draft.by_epoch)
+            draft.append("custom_hooks", hook, key)
+            names = hook["type"]
+        else:
+            made = [section(each, cfg) for each in translate_policy(cfg, run_length(draft.given), field)]
+            names = ", ".join(each["type"] for each in made)
+        draft.write("param_scheduler", [*draft.made.get("param_scheduler", []), *made], key)
+        draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule: the value stays'}")
 
     return apply
 
 
+def _updater_hook(cfg: Mapping[str, Any], field: str, *, by_epoch: bool) -> ConfigDict:
+    """Returns the hook of a policy of the user's own."""
+    policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
+    settings = {name: value for name, value in cfg.items() if name != "policy"}
+    # A run by iterations sets this for learning rates alone.
+    counted = {"by_epoch": False} if field == "lr" and not by_epoch else {}
+    kind = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
+    return section({**counted, "type": kind, **settings, "priority": priority}, cfg, {"type": "policy"})
+
+
 def _length(draft: Draft) -> None:
-    """Says in the training loop how long the run is."""
+    """Translates the kind and length of the run."""
     runner = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.rest}
     totals = {key: value for key, value in totals.items() if value is not None}
@@ -187,11 +237,8 @@ def _check_runner(draft: Draft, kind: str | None, settings: Mapping[str, Any]) -
         hint = f"; did you mean '{near}'?" if near else ""
         draft.ask("runner.type", f"'{kind}' is a runner of its own: what it does beside counting is not kept{hint}")
     for key, value in settings.items():
-        draft.warn(f"runner.{key}", f"{value!r} has no counterpart")
-
-
-def _told(above: str, values: Mapping[str, Any]) -> str:
-    return ", ".join(f"{above}.{key}={value!r}" for key, value in values.items())
+        near = nearest(key, ("type", "max_epochs", "max_iters"))
+        draft.warn(f"runner.{key}", f"{value!r} has no counterpart", near=near)
 
 
 RULES = (
@@ -231,7 +278,7 @@ optimizer_config = dict(
         "lr-config",
         "A policy becomes schedules, its warm-up one of them; a policy without a counterpart keeps its words.",
         ("lr_config",),
-        _schedule("lr_config"),
+        _schedule("lr"),
         given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
         before="lr_config = dict(policy='step', warmup='linear', warmup_iters=500, warmup_ratio=0.001, step=[8, 11])",
         after="""
@@ -245,7 +292,7 @@ param_scheduler = [
         "momentum-config",
         "A policy of the momentum becomes a schedule behind those of the learning rate.",
         ("momentum_config",),
-        _schedule("momentum_config"),
+        _schedule("momentum"),
         given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
         before="""
 momentum_config = dict(policy='cyclic', target_ratio=(0.85 / 0.95, 1), cyclic_times=1, step_ratio_up=0.4)

@@ -1,4 +1,4 @@
-"""What a rule is."""
+"""The record of a translation rule."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from footplate.migration.draft import Draft
 
 
 class Rule(NamedTuple):
-    """How some keys of the first generation are said in the second.
+    """Translates some keys of the first generation.
 
     Attributes:
         id: Its name in reports and docs.
@@ -28,7 +28,7 @@ class Rule(NamedTuple):
     given: str = ""
 
     def as_text(self) -> str:
-        """Returns the rule as a page of the docs shows it."""
+        """Returns the rule as a section of the docs."""
         parts = [f"### {self.id}", self.summary]
         if self.before.strip():
             parts += [_code(self.before), "becomes"]
@@ -38,7 +38,7 @@ class Rule(NamedTuple):
         return "\n\n".join(parts) + "\n"
 
     def acts_on(self, draft: Draft) -> bool:
-        """Tells whether there is something for it to do."""
+        """Checks whether the rule applies to a draft."""
         return self.keys is None or any(key in draft.rest for key in self.keys)
 
 

@@ -1,46 +1,43 @@
-"""What a run lives in: process, seed, where it begins, and the adapter of the model."""
+"""Translates the process, the seed, the start of a run, and the adapter of the model."""
 
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.errors import check_flag
 from footplate.migration.draft import Draft, section
+from footplate.migration.key_map import RENAMED
 from footplate.migration.rules.record import Rule
 
 MODEL = "LegacyModel"
 _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
 
 
-def _environment(draft: Draft) -> None:
-    """Says what is set before anything else."""
-    if (benchmark := draft.take("cudnn_benchmark")) is not None:
-        draft.write("env_cfg.cudnn_benchmark", benchmark, "cudnn_benchmark")
-        draft.became("cudnn_benchmark", "env_cfg.cudnn_benchmark")
-    for key in ("mp_start_method", "opencv_num_threads"):
+def _rename(draft: Draft) -> None:
+    """Moves keys that only have another name now."""
+    for key, path in RENAMED.items():
         if (value := draft.take(key)) is not None:
-            draft.write(f"env_cfg.mp_cfg.{key}", value, key)
-            draft.became(key, f"env_cfg.mp_cfg.{key}")
-    backend = draft.take("dist_params")
-    if backend:
-        kept = {key: value for key, value in backend.items() if key in ("backend", "timeout", "port")}
-        draft.write("env_cfg.dist_cfg", section(kept, backend), "dist_params")
+            draft.write(path, value, key)
+            draft.became(key, path)
+
+
+def _backend(draft: Draft) -> None:
+    """Translates how processes talk to each other."""
+    given = draft.take("dist_params")
+    if given:
+        kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
+        draft.write("env_cfg.dist_cfg", section(kept, given), "dist_params")
         draft.became("dist_params", "env_cfg.dist_cfg")
-        for key in backend:
+        for key in given:
             if key not in kept:
-                draft.warn(f"dist_params.{key}", "whoever starts the processes decides")
-
-
-def _seed(draft: Draft) -> None:
-    """Says what the random generators start from."""
-    for key, word in (("seed", "seed"), ("deterministic", "deterministic"), ("diff_seed", "diff_rank_seed")):
-        if (value := draft.take(key)) is not None:
-            draft.write(f"randomness.{word}", value, key)
-            draft.became(key, f"randomness.{word}")
+                draft.warn(f"dist_params.{key}", "the launcher of the processes decides this")
 
 
 def _beginning(draft: Draft) -> None:
-    """Says what a run goes on from."""
+    """Translates which checkpoint a run resumes from."""
     keys = [key for key in ("resume_from", "auto_resume") if key in draft.rest]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
+    if auto is not None:
+        check_flag("auto_resume", auto)
     told: dict[str, str] = {}
     other = "nothing: the run starts anew"
     if draft.rest.get("resume"):
@@ -60,7 +57,7 @@ def _beginning(draft: Draft) -> None:
 
 
 def _device(draft: Draft) -> None:
-    """Names what the machine and torchrun decide now."""
+    """Notes the settings that the machine and torchrun decide now."""
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None:
         wanted = str(kind).partition(":")[0]
@@ -80,7 +77,7 @@ def _device(draft: Draft) -> None:
 
 
 def _model_settings(draft: Draft) -> None:
-    """Gives settings of the model that stood beside it to the model."""
+    """Moves settings of the model from the top level into the model."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.rest.get(key)
         if key not in draft.rest or (isinstance(given, Mapping) and _is_loop(given)):
@@ -97,7 +94,7 @@ def _is_loop(cfg: Mapping[str, Any]) -> bool:
 
 
 def _model(draft: Draft) -> None:
-    """Names the adapter, which leaves a second-generation model as it is."""
+    """Adds the adapter, which leaves a second-generation model unchanged."""
     if "model" in draft.rest:
         draft.write("model_adapter", {"type": MODEL}, "model")
         draft.became("model", f"itself: {MODEL} gives first-generation code the steps that the loops call")
@@ -105,28 +102,29 @@ def _model(draft: Draft) -> None:
 
 RULES = (
     Rule(
-        "environment",
-        "What is set before anything else stands in env_cfg.",
-        ("cudnn_benchmark", "mp_start_method", "opencv_num_threads", "dist_params"),
-        _environment,
+        "renamed",
+        "Settings of the process and of its random generators have sections of their own: env_cfg, randomness.",
+        tuple(RENAMED),
+        _rename,
         before="""
 cudnn_benchmark = True
 mp_start_method = 'fork'
 opencv_num_threads = 0
-dist_params = dict(backend='nccl')
+seed = 0
+deterministic = True
 """,
         after="""
-env_cfg = dict(
-    cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0), dist_cfg=dict(backend='nccl'))
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=0, deterministic=True)
 """,
     ),
     Rule(
-        "seed",
-        "The seed stands in randomness.",
-        ("seed", "deterministic", "diff_seed"),
-        _seed,
-        before="seed = 0\ndeterministic = True",
-        after="randomness = dict(seed=0, deterministic=True)",
+        "dist-params",
+        "The backend of distributed training stands in env_cfg.",
+        ("dist_params",),
+        _backend,
+        before="dist_params = dict(backend='nccl')",
+        after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
     ),
     Rule(
         "resume",

@@ -6,14 +6,16 @@ from typing import Any
 import pytest
 
 from footplate.errors import ConfigError
-from footplate.migration.optimization import run_length, translate_optimization
+from footplate.migration import Kind, translate_sections
+from footplate.migration.draft import run_length
+from tests.migration.support import notes, sections
 
 SGD = {"type": "SGD", "lr": 0.1}
 EPOCHS = {"type": "EpochBasedRunner", "max_epochs": 12}
 
 
 def wrapper(**cfg: Any) -> Any:
-    return translate_optimization({"optimizer": SGD, **cfg}).section["optim_wrapper"]
+    return sections({"optimizer": SGD, **cfg})["optim_wrapper"]
 
 
 @pytest.mark.parametrize(
@@ -96,36 +98,40 @@ def test_several_optimizers() -> None:
         ({"total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 3}),
         ({"total_iters": 3}, {"type": "IterBasedTrainLoop", "max_iters": 3}),
         ({"runner": EPOCHS, "total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 12}),
-        ({}, None),
     ],
 )
-def test_how_long_it_trains(cfg: dict[str, Any], made: dict[str, Any] | None) -> None:
-    assert translate_optimization(cfg).section.get("train_cfg") == made
+def test_length_becomes_the_training_loop(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+    assert sections(cfg)["train_cfg"] == made
 
 
-def test_data_in_data_out() -> None:
+def test_translation_leaves_its_input_unchanged() -> None:
     cfg = {
         "optimizer": {**SGD, "paramwise_cfg": {}},
+        "optimizer_config": {"type": "OptimizerHook", "grad_clip": None},
         "lr_config": {"policy": "step", "step": [1]},
         "runner": EPOCHS,
         "x": 1,
     }
     before = copy.deepcopy(cfg)
-    found = translate_optimization(cfg)
+    sections(cfg)
     assert cfg == before
-    assert found.used == ["optimizer", "lr_config", "runner"]
-    assert found.notes == []
 
 
-def test_what_has_no_counterpart_is_noted() -> None:
-    found = translate_optimization({"optimizer": SGD, "optimizer_config": {"detect_anomalous_params": True}})
-    assert found.notes == ["optimizer_config.detect_anomalous_params=True has no counterpart and was left out"]
+def test_fp16_keeps_the_loss_scale_of_the_optimizer_hook() -> None:
+    hook = {"type": "Fp16OptimizerHook", "loss_scale": 64.0}
+    assert wrapper(optimizer_config=hook, fp16={})["loss_scale"] == 64.0
+    assert wrapper(optimizer_config=hook, fp16={"loss_scale": 8.0})["loss_scale"] == 8.0
 
 
-def test_a_policy_of_the_user_s_own_becomes_a_hook() -> None:
-    found = translate_optimization({"lr_config": {"policy": "MyWave", "amplitude": 2}, "runner": EPOCHS})
-    assert found.section["custom_hooks"] == [{"type": "MyWaveLrUpdaterHook", "amplitude": 2, "priority": "VERY_HIGH"}]
-    assert len(found.notes) == 1
+def test_a_misspelt_setting_of_the_step_names_the_nearest_one() -> None:
+    found = notes({"optimizer": SGD, "optimizer_config": {"grad_clipp": None}}, Kind.PERSON)
+    assert found == ["optimizer_config.grad_clipp: None has no counterpart and was left out; did you mean 'grad_clip'?"]
+
+
+def test_a_policy_of_the_users_own_becomes_a_hook() -> None:
+    found = sections({"lr_config": {"policy": "MyWave", "amplitude": 2}, "runner": EPOCHS})
+    assert found["custom_hooks"] == [{"type": "MyWaveLrUpdaterHook", "amplitude": 2, "priority": "VERY_HIGH"}]
+    assert found["param_scheduler"] == []
 
 
 @pytest.mark.parametrize(
@@ -133,7 +139,7 @@ def test_a_policy_of_the_user_s_own_becomes_a_hook() -> None:
     [
         ({"optimizer": [SGD]}, "optimizer", None),
         ({"runner": 3}, "runner", None),
-        ({"runner": {"type": "EpochBasedRunner"}}, "runner", None),
+        ({"lr_config": {"policy": "fixed"}, "runner": {"type": "EpochBasedRunner"}}, "runner", None),
         ({"runner": {"max_epochs": 1, "max_iters": 1}}, "runner", None),
         ({"lr_config": "step", "runner": EPOCHS}, "lr_config", None),
         ({"lr_config": {"step": [1]}, "runner": EPOCHS}, "lr_config.policy", None),
@@ -148,7 +154,7 @@ def test_a_policy_of_the_user_s_own_becomes_a_hook() -> None:
 )
 def test_what_cannot_be_understood_names_its_key(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
-        translate_optimization(cfg)
+        translate_sections(cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 

@@ -1,0 +1,220 @@
+"""The map between the keys of the two generations.
+
+Translation, migration of files and the hints of the command line all read this table.
+"""
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+Path = tuple[str, ...]
+Kind = Literal["value", "meaning", "hint"]
+
+
+class Move(NamedTuple):
+    """Where a key of the second generation stands in the first; what lies below one lies below the other.
+
+    Attributes:
+        new: The key path of the second generation; `*` stands for any one part.
+        old: The key paths of the first generation that may give its value, the best first.
+        kind: "value" where both generations write the same value, "meaning" where they write it differently, "hint"
+            where only a config that was written by hand has the key at this place.
+    """
+
+    new: Path
+    old: tuple[Path, ...]
+    kind: Kind
+
+
+RENAMED = {
+    "cudnn_benchmark": "env_cfg.cudnn_benchmark",
+    "mp_start_method": "env_cfg.mp_cfg.mp_start_method",
+    "opencv_num_threads": "env_cfg.mp_cfg.opencv_num_threads",
+    "seed": "randomness.seed",
+    "deterministic": "randomness.deterministic",
+    "diff_seed": "randomness.diff_rank_seed",
+}
+"""Top-level keys of the first generation that only have another name in the second."""
+
+LOADER_KEYS = {
+    "samples_per_gpu": "batch_size",
+    "imgs_per_gpu": "batch_size",
+    "videos_per_gpu": "batch_size",
+    "workers_per_gpu": "num_workers",
+    "persistent_workers": "persistent_workers",
+    "pin_memory": "pin_memory",
+    "prefetch_factor": "prefetch_factor",
+    "drop_last": "drop_last",
+    "timeout": "timeout",
+    "collate_fn": "collate_fn",
+    "sampler": "sampler",
+    "batch_sampler": "batch_sampler",
+}
+"""The settings of a loader, first generation to second."""
+
+SPLITS = ("train", "val", "test")
+_POLICY_KEYS = {
+    "start_factor": "warmup_ratio",
+    "factor": "warmup_ratio",
+    "eta_min": "min_lr",
+    "eta_min_ratio": "min_lr_ratio",
+    "milestones": "step",
+    "step_size": "step",
+    "eta_max": "max_lr",
+}
+_DELETE = "_delete_"
+
+
+def _move(new: str, *old: str, kind: Kind = "value") -> Move:
+    return Move(tuple(new.split(".")), tuple(tuple(each.split(".")) for each in old), kind)
+
+
+def _moves() -> Iterator[Move]:
+    yield _move("optim_wrapper.optimizer", "optimizer")
+    yield _move("optim_wrapper.*.optimizer", "optimizer.*", "optimizers.*")
+    yield _move("optim_wrapper.paramwise_cfg", "optimizer.paramwise_cfg", "optimizer.paramwise_options")
+    yield _move("optim_wrapper.constructor", "optimizer.constructor")
+    yield _move("optim_wrapper.clip_grad", "optimizer_config.grad_clip")
+    counts = "optimizer_config.cumulative_iters", "optimizer_config.update_interval"
+    yield _move("optim_wrapper.accumulative_counts", *counts)
+    yield _move("optim_wrapper.loss_scale", "fp16.loss_scale", "optimizer_config.loss_scale")
+    for new, old in _POLICY_KEYS.items():
+        yield _move(f"param_scheduler.*.{new}", f"lr_config.{old}", f"momentum_config.{old}")
+    yield _move("param_scheduler.*.*", "lr_config.*", "momentum_config.*")
+    yield _move("param_scheduler", "lr_config", "momentum_config", kind="meaning")
+    yield _move("train_cfg.max_epochs", "runner.max_epochs", "total_epochs")
+    yield _move("train_cfg.max_iters", "runner.max_iters", "total_iters")
+    yield _move("train_cfg.type", "runner.type", kind="meaning")
+    yield _move("train_cfg.val_interval", "evaluation.interval")
+    yield _move("train_cfg.val_begin", "evaluation.start")
+    yield _move("train_cfg.dynamic_intervals", "evaluation.dynamic_intervals", kind="meaning")
+    yield _move("val_evaluator.*", "evaluation.*")
+    yield _move("test_evaluator.*", "evaluation.*")
+    for key in ("save_best", "rule", "greater_keys", "less_keys"):
+        yield _move(f"default_hooks.checkpoint.{key}", f"evaluation.{key}")
+    yield _move("default_hooks.checkpoint.*", "checkpoint_config.*")
+    yield _move("default_hooks.logger.interval", "log_config.interval")
+    yield _move("log_processor.window_size", "log_config.interval")
+    yield _move("env_cfg.dist_cfg", "dist_params")
+    for old, new in RENAMED.items():
+        yield _move(new, old)
+    yield _move("load_from", "resume_from")
+    yield _move("model.train_cfg", "train_cfg")
+    yield _move("model.test_cfg", "test_cfg")
+    # Losses on validation data come out of the training pipeline.
+    yield _move("custom_hooks.*.dataloader.dataset.dataset.pipeline", "data.train.pipeline")
+    yield _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*")
+    yield _move("custom_hooks.*", "custom_hooks.*")
+    for split in SPLITS:
+        yield from _loader_moves(split)
+    yield _move("*_dataset", "data.*")
+
+
+def _loader_moves(split: str) -> Iterator[Move]:
+    loader = f"{split}_dataloader"
+    for new in dict.fromkeys(LOADER_KEYS.values()):
+        names = [old for old in LOADER_KEYS if LOADER_KEYS[old] == new]
+        own, shared = ([f"data.{place}{old}" for old in names] for place in (f"{loader}.", ""))
+        if new == "batch_size" and split != "train":
+            shared = []  # a validation reads one sample at a time unless its own loader says otherwise
+        alone = ["persistent_workers"] if new == "persistent_workers" else []
+        yield _move(f"{loader}.{new}", *own, *shared, *alone)
+    yield _move(f"{loader}.{_DELETE}", f"data.{_DELETE}")
+    # Several data sets may stand in a list.
+    yield _move(f"{loader}.dataset.dataset.datasets", f"data.{split}.datasets", f"data.{split}")
+    yield _move(f"{loader}.dataset.dataset", f"data.{split}")
+    yield _move(f"{loader}.dataset", f"data.{split}", kind="hint")
+
+
+KEY_MAP: tuple[Move, ...] = tuple(sorted(_moves(), key=lambda move: -len(move.new)))
+"""Every move, the most specific first."""
+
+# The old keys that a section belongs to, the first of them that a config has.
+OWNERS: dict[str, tuple[str, ...]] = {
+    "train_dataloader": ("data",),
+    "val_dataloader": ("data",),
+    "test_dataloader": ("data",),
+    "val_evaluator": ("data", "evaluation"),
+    "test_evaluator": ("data", "evaluation"),
+    "optim_wrapper": ("optimizer", "optimizers", "optimizer_config", "fp16"),
+    "param_scheduler": ("lr_config", "momentum_config", "runner"),
+    "train_cfg": ("runner", "total_epochs", "total_iters", "evaluation"),
+    "val_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
+    "test_cfg": ("runner", "total_epochs", "total_iters", "evaluation", "data"),
+    "default_hooks": ("checkpoint_config", "log_config", "evaluation"),
+    "log_processor": ("log_config",),
+    "visualizer": ("log_config",),
+    "custom_hooks": ("custom_hooks", "workflow", "evaluation", "lr_config", "optimizer_config", "checkpoint_config"),
+    "env_cfg": ("dist_params", "cudnn_benchmark", "mp_start_method", "opencv_num_threads"),
+    "data_settings": ("data",),
+    "randomness": ("seed", "deterministic", "diff_seed"),
+    "load_from": ("resume_from",),
+    "resume": ("resume_from", "auto_resume"),
+    "model": ("train_cfg", "test_cfg"),
+    "model_adapter": ("dist_params", "log_config", "runner", "data", "model"),
+}
+
+
+def owners_of(key: str) -> tuple[str, ...]:
+    """Returns the old keys that a section belongs to, the first of them that a config has."""
+    return OWNERS.get(key, ("data",) if key.endswith("_dataset") else ())
+
+
+def old_paths(path: Path) -> tuple[Path, ...]:
+    """Returns the key paths of the first generation that write the value of one of the second, the best first."""
+    for move in KEY_MAP:
+        stars = _matched(move.new, path) if move.kind == "value" else None
+        if stars is not None:
+            return tuple((*_filled(old, stars), *path[len(move.new) :]) for old in move.old)
+    return ()
+
+
+def same_meaning(path: Path) -> tuple[Path, ...]:
+    """Returns the key paths of the first generation that mean what one of the second does and write it differently."""
+    return next((move.old for move in KEY_MAP if move.kind == "meaning" and move.new == path), ())
+
+
+def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
+    """Yields the key paths of the other generation for one of this, the most specific first.
+
+    Args:
+        path: A key path.
+        of_first: Whether those of the first generation are wanted.
+    """
+    for move in KEY_MAP:
+        for old in move.old:
+            here, there = (move.new, old) if of_first else (old, move.new)
+            stars = _matched(here, path)
+            if stars is not None and _count_stars(there) <= len(stars):
+                yield (*_filled(there, stars), *path[len(here) :])
+                if move.kind == "meaning":
+                    yield there
+
+
+def is_first_use(path: Path, old: Path) -> bool:
+    """Checks whether comments on an old value belong at this one of the places where it stands now."""
+    if path[0] in ("val_dataloader", "test_dataloader"):
+        return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
+    return path[0] not in ("test_evaluator", "log_processor")
+
+
+def _matched(pattern: Path, path: Path) -> list[str] | None:
+    """Returns what the stars of a pattern stand for at the beginning of a path, None if it does not fit."""
+    stars: list[str] = []
+    if len(path) < len(pattern):
+        return None
+    for expected, part in zip(pattern, path, strict=False):
+        if expected.startswith("*") and part.endswith(expected[1:]) and part != expected[1:]:
+            stars.append(part.removesuffix(expected[1:]))
+        elif expected != part:
+            return None
+    return stars
+
+
+def _filled(pattern: Path, stars: list[str]) -> Path:
+    """Returns a pattern with its last stars replaced by those that another one matched last."""
+    left = iter(stars[len(stars) - _count_stars(pattern) :])
+    return tuple(next(left) + part[1:] if part.startswith("*") else part for part in pattern)
+
+
+def _count_stars(pattern: Path) -> int:
+    return sum(part.startswith("*") for part in pattern)
