@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: setup train bench docs tasks test slow faults writers clean
+.PHONY: setup train bench docs tasks test isa slow faults writers clean
 
 # The environment: everything that recipes and tests use, at the versions of constraints.txt.
 setup: .venv/ready
@@ -30,6 +30,10 @@ bench: setup
 test: setup
 	BIN=$(BIN) sh scripts/check.sh
 
+# The tests under each instruction set of oneDNN, with one and two threads; a table. TESTS=tests/models for a part.
+isa: setup
+	BIN=$(BIN) sh scripts/isa.sh $(TESTS)
+
 # The pages of docs/ in both languages, into site/; a warning is an error.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -47,4 +51,4 @@ writers: setup
 	$(BIN)/python scripts/writers.py
 
 clean:
-	rm -rf .venv .faults .writers site work_dirs sweeps .mypy_cache .ruff_cache .pytest_cache
+	rm -rf .venv .faults .isa .writers site work_dirs sweeps .mypy_cache .ruff_cache .pytest_cache

@@ -28,7 +28,7 @@ from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config
 
 # Places of a config that are built through a registry or by a name.
-_PLACES = (
+PLACES = (
     *("model", "model.data_preprocessor", "model.init_cfg", "model_wrapper_cfg", "model_adapter", "data_preprocessor"),
     *("train_dataloader.dataset", "train_dataloader.sampler", "train_dataloader.batch_sampler"),
     *("train_dataloader.collate_fn", "train_dataloader.worker_init_fn", "val_dataloader.dataset"),
@@ -96,7 +96,7 @@ _VALUES = (
     'f\'{{open("{mark}", "w")}}\'',
 )
 _MEMBERS = ("../../mark", "{mark}", "a/../../mark", "a\\..\\mark", "a/data/../../mark", "/../../mark", "C:\\mark")
-_FORMS = (".yaml", ".json", ".toml")
+FORMS = (".yaml", ".json", ".toml")
 _ALWAYS: tuple[str, ...] = (
     "os.system",
     "os.exec",
@@ -234,31 +234,35 @@ def _read(inside: Path, content: bytes) -> None:
 
 def _typed(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
     draw = random.Random(number)
-    place, (name, arguments) = _PLACES[number % len(_PLACES)], draw.choice(_CALLABLES)
-    cfg = copy.deepcopy(_config(inside))
-    section: Any = name if place in ("runner_type", "default_scope") else {"type": name, **_filled(arguments, mark)}
+    place, (name, arguments) = PLACES[number % len(PLACES)], draw.choice(_CALLABLES)
+    cfg = copy.deepcopy(plain_config(inside / "work"))
+    section: Any = name if place in ("runner_type", "default_scope") else {"type": name, **fill(arguments, mark)}
     if place == "optim_wrapper.constructor":
         section = name
-    _put(cfg, place.split("."), section)
-    return f"{place}={name}", functools.partial(_run, inside / f"config{draw.choice(_FORMS)}", cfg)
+    put(cfg, place.split("."), section)
+    return f"{place}={name}", functools.partial(_run, inside / f"config{draw.choice(FORMS)}", cfg)
 
 
-def _config(inside: Path) -> dict[str, Any]:
-    cfg = config(inside / "work", {**all_settings()[0], "workers": 0})
+def plain_config(work_dir: Path) -> dict[str, Any]:
+    """Returns a small config that any form can hold."""
+    cfg = config(work_dir, {**all_settings()[0], "workers": 0})
     plain: dict[str, Any] = json.loads(json.dumps({**cfg, "resume": False, "log_level": "CRITICAL"}))
     plain["default_hooks"] = {key: value for key, value in plain["default_hooks"].items() if value is not None}
     return plain
 
 
-def _filled(value: Any, mark: Path) -> Any:
+def fill(value: Any, mark: Path) -> Any:
+    """Returns a value with the path of the mark in its strings."""
     if isinstance(value, dict):
-        return {key: _filled(each, mark) for key, each in value.items()}
+        return {key: fill(each, mark) for key, each in value.items()}
     if isinstance(value, list):
-        return [_filled(each, mark) for each in value]
+        return [fill(each, mark) for each in value]
+    if isinstance(value, bytes):
+        return value.replace(b"{mark}", str(mark).encode())
     return value.format(mark=mark) if isinstance(value, str) else value
 
 
-def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
+def put(section: dict[str, Any], path: list[str], value: Any) -> None:
     """Sets a value below a config, and makes what is above it; a number makes a list."""
     key, *rest = path
     if not rest:
@@ -269,16 +273,21 @@ def _put(section: dict[str, Any], path: list[str], value: Any) -> None:
         inner = section.setdefault(key, {})
         if "type" not in inner and key == "visualizer":
             inner["type"] = "Visualizer"
-        _put(inner, rest, value)
+        put(inner, rest, value)
 
 
 def _run(path: Path, cfg: dict[str, Any], options: tuple[str, ...] = ()) -> None:
     """Does with a config what the command line does: reads it, builds everything, trains and tests."""
+    write_config(path, cfg)
+    _begin(path, options)
+
+
+def write_config(path: Path, cfg: dict[str, Any]) -> None:
+    """Writes a config as data, in the form that the path names."""
     if path.suffix == ".toml":
         path.write_text(tomli_w.dumps(cfg))
     else:
         path.write_text(json.dumps(cfg) if path.suffix == ".json" else yaml.safe_dump(cfg))
-    _begin(path, options)
 
 
 def _begin(path: Path, options: tuple[str, ...] = ()) -> None:
@@ -297,7 +306,7 @@ def _tagged(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], No
 
     def act() -> None:
         path = inside / "config.yaml"
-        text = yaml.safe_dump({key: value for key, value in _config(inside).items() if key != place})
+        text = yaml.safe_dump({key: value for key, value in plain_config(inside / "work").items() if key != place})
         path.write_text(f"{text}{place}: {tag}\n")
         _begin(path)
 
@@ -307,7 +316,9 @@ def _tagged(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], No
 def _overridden(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
     value = _VALUES[number % len(_VALUES)].format(mark=mark)
     key = ("model.dropout", "+odd", "model.type", "train_cfg.max_iters")[number // len(_VALUES) % 4]
-    return f"--set {key}={value}", functools.partial(_run, inside / "c.json", _config(inside), (f"{key}={value}",))
+    return f"--set {key}={value}", functools.partial(
+        _run, inside / "c.json", plain_config(inside / "work"), (f"{key}={value}",)
+    )
 
 
 def _traversing(number: int, inside: Path, mark: Path) -> tuple[str, Callable[[], None]]:
@@ -339,9 +350,13 @@ def _unpickle() -> None:
 
 
 def _call_anything() -> None:
-    from footplate.registry import Registry
+    from footplate.registry import dotted, registry
 
-    Registry._check_base = lambda self, entry, *, dotted: None  # type: ignore[method-assign]
+    def named(path: str, name: str, entries: Any) -> Any:
+        module, _, attribute = path.rpartition(".")
+        return dotted._imported(module, attribute)
+
+    vars(registry)["known_class"] = named
 
 
 def _obey_tags() -> None:

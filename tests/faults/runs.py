@@ -78,6 +78,7 @@ def outcome(runner: Runner) -> dict[str, Any]:
         "averages": [each.state_dict() for each in averages if each is not None],
         "histories": histories,
         "random": (random.getstate()[1], torch.get_rng_state()),
+        "hooks": [hook.state_dict() for hook in runner.hooks if type(hook).__module__.startswith("tests.")],
         "position": (runner.iter, runner.epoch),
     }
 
@@ -93,7 +94,7 @@ def start(cfg: dict[str, Any], result: Path, fault: Callable[[], None] | None = 
     def train() -> int:
         if fault is not None:
             fault()
-        runner = Runner(**cfg)
+        runner = Runner.from_cfg(cfg)
         runner.train()
         torch.save(outcome(runner), result)
         return 0

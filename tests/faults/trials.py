@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -17,19 +17,25 @@ from tests.faults.processes import end
 from tests.faults.row import Fault, Finding, Trial
 from tests.faults.runs import all_settings, config, first_difference, start
 
+Configs: TypeAlias = Callable[[Path, int], dict[str, Any]]
+
 
 class Trials:
     """Interrupts runs and compares how they end.
 
     Args:
         folder: Where runs work; what a trial leaves is removed when it went well.
+        configs: Makes the config of a setting's run in a folder.
+        count: How many settings there are.
 
     Attributes:
         fault: Breaks something on purpose in each interrupted run, for the control.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, configs: Configs | None = None, count: int = 0) -> None:
         self.folder = folder
+        self._configs = configs or (lambda place, number: config(place, all_settings()[number]))
+        self._count = count or len(all_settings())
         self.fault: Callable[[], None] | None = None
         self._whole: dict[int, tuple[dict[str, Any], float]] = {}
 
@@ -38,7 +44,7 @@ class Trials:
         if number not in self._whole:
             place = self.folder / f"whole-{number}"
             begun = time.monotonic()
-            code = end(start(config(place, all_settings()[number]), place.with_suffix(".pt")))
+            code = end(start({**self._configs(place, number), "preflight": False}, place.with_suffix(".pt")))
             if code:
                 raise RuntimeError(f"setting {number} does not even run alone: {code}, see {place}.log")
             self._whole[number] = torch.load(place.with_suffix(".pt"), weights_only=False), time.monotonic() - begun
@@ -56,13 +62,13 @@ class Trials:
             What is wrong, or "".
         """
         draw = random.Random(seed)
-        number = draw.randrange(len(all_settings()))
+        number = draw.randrange(self._count)
         expected, lasts = self.whole(number)
         place = self.folder / f"trial-{seed}"
         shutil.rmtree(place, ignore_errors=True)
         result = place.with_suffix(".pt")
         result.unlink(missing_ok=True)
-        found = self._interrupted(draw, config(place, all_settings()[number]), result, numbers, lasts, times)
+        found = self._interrupted(draw, self._configs(place, number), result, numbers, lasts, times)
         if not found and not result.exists():
             found = "exit code 0 without an end"
         if not found:
@@ -98,11 +104,11 @@ def _is_saved_on_request(work_dir: str) -> bool:
     return latest is not None and os.path.basename(latest) == ON_REQUEST
 
 
-def interrupting(*numbers: int) -> Callable[[Path], Trial]:
-    """Returns what begins the trials that interrupt runs with one of these signals."""
+def interrupting(*numbers: int, configs: Configs | None = None, count: int = 0) -> Callable[[Path], Trial]:
+    """Returns what begins the trials that interrupt runs with one of these signals; see `Trials`."""
 
     def begin(folder: Path) -> Trial:
-        trials = Trials(folder)
+        trials = Trials(folder, configs, count)
 
         def trial(seed: int, fault: Fault | None) -> Finding:
             trials.fault = fault

@@ -1,0 +1,160 @@
+"""The row of gadgets: dotted names of classes and functions that no config written as data may build."""
+
+import contextlib
+import copy
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from footplate import Config, Runner
+from footplate.engine.static import check_config
+from footplate.errors import FootplateError
+from footplate.registry import OPTIMIZERS, Registry, dotted, registry
+from tests.faults.malice import FORMS, PLACES, Watch, fill, plain_config, put, write_config
+from tests.faults.processes import in_child
+from tests.faults.row import Fault, Finding, Trial
+
+NAMES: tuple[str, ...] = tuple((Path(__file__).parent / "data" / "gadgets.txt").read_text().split())
+_LONGEST = 6  # lines of an error
+# What the constructors of gadgets might take; which ones are given makes no difference to what is refused.
+_ARGUMENTS: tuple[dict[str, Any], ...] = (
+    {},
+    {"datapipe": [["{mark}", b"cos\nsystem\n(S'touch {mark}'\ntR."]], "handlers": []},
+    {"command": "touch {mark}"},
+    {"args": ["touch", "{mark}"]},
+    {"file": "{mark}", "mode": "w"},
+    {"path": "{mark}"},
+)
+# A `type` of these places is looked up in a registry, so that the error has to name it.
+_BUILT = tuple(place for place in PLACES if place != "default_scope")
+
+
+def begin_gadgets(folder: Path) -> Trial:
+    """Begins trials of one name each, in every place of a config where something is built by its name."""
+    inside = folder / "inside"
+    with contextlib.suppress(FootplateError):
+        OPTIMIZERS.get("Unknown")
+
+    def trial(seed: int, fault: Fault | None) -> Finding:
+        inside.mkdir(exist_ok=True)
+        mark = folder / f"mark-{seed}"
+
+        def work() -> list[str]:
+            if fault is not None:
+                fault()
+            watch = Watch(inside, mark)
+            resolved = _note_resolved()
+            sys.addaudithook(watch)
+            wrong = [each for place in _BUILT for each in _try(seed, place, inside, mark)]
+            wrong += _try_base(seed, inside, mark)
+            return [*watch.seen, *(f"{each} is resolved" for each in resolved if each == NAMES[seed]), *wrong]
+
+        try:
+            wrong = in_child(work)
+        except RuntimeError as error:
+            wrong = [str(error)]
+        if mark.exists():
+            wrong.append("the mark is there")
+            mark.unlink()
+        return Finding(f"{NAMES[seed]}: {wrong[0]}" if wrong else "", {"count": len(_BUILT) + 1})
+
+    return trial
+
+
+def _try(seed: int, place: str, inside: Path, mark: Path) -> Iterator[str]:
+    """Yields what is wrong with how a config is taken that has the name in one place."""
+    number = seed + _BUILT.index(place)
+    suffix = FORMS[number % len(FORMS)]
+    arguments = _ARGUMENTS[number % len(_ARGUMENTS)]
+    given = {key: value for key, value in fill(arguments, mark).items() if suffix == ".yaml" or key != "datapipe"}
+    named = place in ("runner_type", "optim_wrapper.constructor")
+    cfg = copy.deepcopy(plain_config(inside / "work"))
+    put(cfg, place.split("."), NAMES[seed] if named else {"type": NAMES[seed], **given})
+    path = inside / f"config{suffix}"
+    write_config(path, cfg)
+    yield from _refused(_checked, path, place)
+    yield from _refused(_tested if place.startswith("test_") else _trained, path, place)
+
+
+def _checked(cfg: Config) -> None:
+    check_config(cfg)
+
+
+def _trained(cfg: Config) -> None:
+    Runner.from_cfg(cfg).train()
+
+
+def _tested(cfg: Config) -> None:
+    Runner.from_cfg(cfg).test()
+
+
+def _refused(act: Any, path: Path, place: str) -> Iterator[str]:
+    try:
+        act(Config.fromfile(path))
+    except FootplateError as error:
+        if len(str(error).splitlines()) > _LONGEST:
+            yield f"at {place}: a long error"
+    except Exception as error:  # noqa: BLE001 - whatever it is, it is not the one clear error
+        yield f"at {place}: {type(error).__name__}: {error}"
+    else:
+        if act is not _checked:
+            yield f"at {place}: accepted"
+
+
+def _try_base(seed: int, inside: Path, mark: Path) -> Iterator[str]:
+    """Yields what is wrong where the base of the config is a program."""
+    (inside / "base.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    path = inside / f"config{FORMS[seed % len(FORMS)]}"
+    write_config(path, {"_base_": "base.py"})
+    yield from _refused(lambda read: read, path, "_base_")
+
+
+def _note_resolved() -> list[str]:
+    """Has the registry note the names that it returns a class for."""
+    found: list[str] = []
+    whole = Registry.get
+
+    def get(self: Registry, name: str) -> Any:
+        entry = whole(self, name)
+        found.append(name)
+        return entry
+
+    Registry.get = get  # type: ignore[method-assign]
+    return found
+
+
+def planted() -> Iterator[tuple[str, Fault]]:
+    """Yields what this row must find."""
+    yield "any subclass of the base may be named", _any_subclass
+    yield "classes of installed packages count as the user's", _all_own
+    yield "everything that torch exports is listed", _all_of_torch
+    yield "bases of data configs are executed", _execute_bases
+
+
+def _any_subclass() -> None:
+    vars(registry)["known_class"] = _import_anything
+
+
+def _all_own() -> None:
+    dotted.is_own = lambda module: True
+
+
+def _all_of_torch() -> None:
+    whole = dotted.known_class
+
+    def known(path: str, name: str, entries: Any) -> Any:
+        return _import_anything(path, name, entries) if path.startswith("torch.") else whole(path, name, entries)
+
+    vars(registry)["known_class"] = known
+
+
+def _import_anything(path: str, name: str, entries: Any) -> Any:
+    module, _, attribute = path.rpartition(".")
+    return dotted._imported(module, attribute)
+
+
+def _execute_bases() -> None:
+    from footplate.config import packages
+
+    packages.is_recipe = lambda path: True

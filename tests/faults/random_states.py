@@ -1,0 +1,257 @@
+"""The row of random states: whatever stands in one, a run ends with an error that names it, or is what it would be."""
+
+import copy
+import functools
+import math
+import random
+import shutil
+import struct
+from collections.abc import Callable
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint, rng
+from footplate.engine import Hook
+from footplate.errors import CheckpointError
+from footplate.registry import HOOKS
+from tests.checkpoint.damaged_states import write
+from tests.faults.processes import in_child, nothing
+from tests.faults.row import Fault, Finding, Trial
+from tests.faults.runs import config, first_difference, outcome
+
+_SETTING = {"by_epoch": False, "endless": False, "workers": 0, "amp": None, "accumulate": 1, "ema": False}
+_SAVED = "iter_8.pth"
+_EQUAL = "equal"
+
+
+class Case(NamedTuple):
+    """One damaged random state.
+
+    Attributes:
+        name: What was done.
+        part: The part that an error must name.
+        spoil: Takes a state and returns it damaged.
+    """
+
+    name: str
+    part: str
+    spoil: Callable[[dict[str, Any]], Any]
+
+
+@HOOKS.register_module()
+class DrawingHook(Hook):
+    """Draws from every generator that a run has, whole numbers and normal ones."""
+
+    def __init__(self) -> None:
+        self.drawn: list[float] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.drawn += [random.random(), random.gauss(0, 1), float(np.random.standard_normal()), np.random.rand()]
+        self.drawn += torch.randn(3).tolist()
+        for _ in range(200):  # so that each generator uses up its words
+            self.drawn += [random.random(), np.random.rand(), float(torch.rand(()))]
+        self.drawn = [sum(self.drawn)]
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"drawn": list(self.drawn)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.drawn = list(state["drawn"])
+
+
+def _itself() -> Any:
+    held: dict[str, Any] = {}
+    held["python"] = held
+    return held
+
+
+_VALUES: dict[str, Callable[[], Any]] = {
+    "None": lambda: None,
+    "-1": lambda: -1,
+    "10**9": lambda: 10**9,
+    "10**30": lambda: 10**30,
+    "NaN": lambda: math.nan,
+    "True": lambda: True,
+    "a string": lambda: "MT19938",
+    "a list": lambda: [None, 3],
+    "an empty dict": dict,
+    "zeros of bytes": lambda: torch.zeros(5056, dtype=torch.uint8),
+    "too few words": lambda: torch.zeros(3, dtype=torch.int64),
+    "words of 63 bits": lambda: torch.full((625,), (1 << 62), dtype=torch.int64),
+    "words below zero": lambda: torch.full((624,), -1, dtype=torch.int64),
+    "numbers that are NaN": lambda: torch.full((624,), math.nan),
+    "itself": _itself,
+}
+_PLACES = (
+    "python",
+    "python.version",
+    "python.words",
+    "python.spare",
+    "numpy",
+    "numpy.name",
+    "numpy.keys",
+    "numpy.position",
+    "numpy.has_spare",
+    "numpy.spare",
+    "torch",
+    "devices",
+)
+
+
+def _replacing(place: str, make: Callable[[], Any]) -> Callable[[dict[str, Any]], Any]:
+    def spoil(state: dict[str, Any]) -> Any:
+        *way, last = place.split(".")
+        holder = state
+        for step in way:
+            holder = holder[step]
+        holder[last] = make()
+        return state
+
+    return spoil
+
+
+def _with_position(position: int) -> Callable[[dict[str, Any]], Any]:
+    def spoil(state: dict[str, Any]) -> Any:
+        state["python"]["words"][-1] = position
+        return state
+
+    return spoil
+
+
+def _with_bytes(place: int, form: str, *values: Any) -> Callable[[dict[str, Any]], Any]:
+    """Changes numbers within the bytes of torch's state."""
+
+    def spoil(state: dict[str, Any]) -> Any:
+        held = bytearray(state["torch"].numpy().tobytes())
+        struct.pack_into(form, held, place, *values)
+        state["torch"] = torch.frombuffer(held, dtype=torch.uint8).clone()
+        return state
+
+    return spoil
+
+
+def _cases() -> list[Case]:
+    found = [
+        Case(f"{place} = {name}", place, _replacing(place, make)) for place in _PLACES for name, make in _VALUES.items()
+    ]
+    found += [
+        Case(f"the position of Python is {number}", "python", _with_position(number))
+        for number in (625, 700, 2**32 - 1)
+    ]
+    found += [
+        Case(f"the position of torch is {position} of {left}", "torch", _with_bytes(8, "<iiQ", left, 1, position))
+        for left, position in ((624, 600), (1, 625), (624, 624), (300, 500), (0, 625), (-5, 3), (2, 2**32 + 623))
+    ]
+    found += [
+        Case("torch was not seeded", "torch", _with_bytes(12, "<i", 0)),
+        Case("a word of torch has 40 bits", "torch", _with_bytes(24 + 8 * 623, "<Q", 1 << 40)),
+        Case("torch has a spare number that is NaN", "torch", _with_bytes(5024, "<ddi", math.nan, math.nan, 1)),
+        Case("torch has a spare float32 number that is NaN", "torch", _with_bytes(5048, "<fB", math.nan, 1)),
+        Case("a flag of torch is 7", "torch", _with_bytes(5052, "<B", 7)),
+        Case("devices that are no list", "devices", _replacing("devices", lambda: {"cuda": 3})),
+        Case("devices whose states are numbers", "devices", _replacing("devices", lambda: {"cuda": [3, 4]})),
+        Case("devices that are not here", "devices", _replacing("devices", lambda: {"x": [torch.zeros(3).byte()]})),
+        Case("no state at all", "", lambda state: None),
+        Case("a state that is a list", "", lambda state: [state]),
+    ]
+    return found
+
+
+CASES = _cases()
+COUNT = len(CASES)
+
+
+def begin_random_states(folder: Path) -> Trial:
+    """Begins trials that each resume from one damaged random state, that of the run or that of its rank."""
+    work = folder / "work"
+
+    def settings(place: Path, **changes: Any) -> dict[str, Any]:
+        return {
+            **config(place, {**_SETTING, "schedule": "iteration"}),
+            "custom_hooks": [{"type": "DrawingHook"}],
+            **changes,
+        }
+
+    whole = Runner.from_cfg(settings(work))
+    whole.train()
+    expected = outcome(whole)
+    saved = load_checkpoint(work / _SAVED)
+
+    def resume(content: dict[str, Any], place: Path, fault: Fault | None) -> str:
+        shutil.rmtree(place, ignore_errors=True)
+        write(content, place / _SAVED)
+        if fault is not None:
+            fault()
+        runner = Runner.from_cfg(settings(place))
+        try:
+            runner.train()
+        except CheckpointError as error:
+            return error.message
+        except Exception as error:
+            return f"{type(error).__name__}: {error}"
+        found = outcome(runner)
+        del found["random"]  # numbers that no one will draw may differ
+        differing = first_difference(found, {key: expected[key] for key in found})
+        return f"differs in '{differing}'" if differing else _EQUAL
+
+    def trial(seed: int, fault: Fault | None) -> Finding:
+        case = CASES[seed]
+        content = copy.deepcopy(saved)
+        state, path = case.spoil(content["run"]["random"]), "run.random"
+        if seed % 2:
+            content["run"]["random_of_ranks"], path = [state], "run.random_of_ranks[0]"
+        else:
+            content["run"]["random"] = state
+        part = ".".join(filter(None, [path, case.part.split(".")[0]]))
+        try:
+            told = in_child(functools.partial(resume, content, folder / "place", fault), patience=60.0)
+        except RuntimeError as error:
+            return Finding(f"{case.name}: {error}")
+        is_named = told.startswith(f"the random state '{part}") and "cannot be restored" in told
+        return Finding("" if told == _EQUAL or is_named else f"{case.name}: {told}", {"named": float(is_named)})
+
+    return trial
+
+
+def _nothing_is_checked() -> None:
+    def taken(state: dict[str, Any], part: str) -> Any:
+        python, held = state["python"], state["numpy"]
+        words = (python["version"], tuple(python["words"].tolist()), python["spare"])
+        keys = held["keys"].numpy().astype(np.uint32)
+        numbers = (held["name"], keys, held["position"], held["has_spare"], held["spare"])
+        return rng._Generators(words, numbers, state["torch"].cpu(), state["devices"])
+
+    vars(rng)["_checked"] = taken
+
+
+def _positions_of_numpy_are_not_checked() -> None:
+    def taken(state: dict[str, Any], part: str) -> Any:
+        keys = state["keys"].numpy().astype(np.uint32)
+        return (state["name"], keys, state["position"], state["has_spare"], state["spare"])
+
+    vars(rng)["_checked_numpy"] = taken
+
+
+def _positions_of_torch_are_not_checked() -> None:
+    vars(rng)["_check_cpu_state"] = nothing
+
+
+def _parts_are_not_named() -> None:
+    @contextmanager
+    def checking(part: str) -> Any:
+        yield
+
+    vars(rng)["_checking"] = checking
+
+
+PLANTED: dict[str, Fault] = {
+    "random states are not checked": _nothing_is_checked,
+    "the position of numpy's generator is not checked": _positions_of_numpy_are_not_checked,
+    "the position of torch's generator is not checked": _positions_of_torch_are_not_checked,
+    "a random state that is refused is not named": _parts_are_not_named,
+}
