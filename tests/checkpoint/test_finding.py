@@ -1,16 +1,32 @@
+import contextlib
 import errno
 import logging
 import os
+import pickle
 import shutil
+import socket
+from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fsspec  # type: ignore[import-untyped]
+import numpy as np
 import pytest
 import torch
 
 from footplate import storage
-from footplate.checkpoint import candidates, find_latest, read_pointer, save_checkpoint, write_pointer
+from footplate.checkpoint import (
+    candidates,
+    find_latest,
+    inert,
+    load_checkpoint,
+    read_contents,
+    read_pointer,
+    save_checkpoint,
+    verifying,
+    write_pointer,
+)
 from footplate.errors import CheckpointError
 
 State = Callable[[int], dict[str, Any]]
@@ -204,15 +220,158 @@ def test_a_pointer_that_is_a_folder_is_no_trouble(tmp_path: Path, make_state: St
     assert find_latest(tmp_path) == path
 
 
-def test_a_pointer_to_a_target_that_nobody_knows_is_named(tmp_path: Path, make_state: State) -> None:
-    _save(make_state, tmp_path, "iter_1.pth")
-    (tmp_path / "last_checkpoint").write_text("nowhere://run/iter_2.pth")
-    with pytest.raises(CheckpointError, match="cannot read folder 'nowhere://run': "):
-        find_latest(tmp_path)
-
-
 def test_names_that_are_no_text_are_found_again(tmp_path: Path, make_state: State) -> None:
     folder = tmp_path / os.fsdecode(b"\xff run ")
     _begun(make_state, folder, 1)
     assert find_latest(folder) == str(folder / "iter_1.pth")
     assert read_pointer(folder) == str(folder / "iter_1.pth")
+
+
+@pytest.mark.parametrize("name", ["best_7.pth", ".hidden.pth", "checkpoint", "weights.tar"])
+def test_what_the_pointer_names_is_a_candidate_whatever_its_name(tmp_path: Path, make_state: State, name: str) -> None:
+    (older,) = _save(make_state, tmp_path, "iter_0.pth")
+    save_checkpoint(make_state(7), tmp_path / name)
+    assert find_latest(tmp_path) == older
+    write_pointer(tmp_path, tmp_path / name)
+    assert candidates(tmp_path) == [str(tmp_path / name), older]
+    assert find_latest(tmp_path) == str(tmp_path / name)
+    _damage(str(tmp_path / name))
+    assert find_latest(tmp_path) == older
+    (tmp_path / name).unlink()
+    assert candidates(tmp_path) == [older]
+
+
+def _number_of_keys(path: Path) -> None:
+    parts: tuple[Any, ...] = (0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, {"run": {}}, 3)
+    path.write_bytes(b"".join(pickle.dumps(part, protocol=2) for part in parts))
+
+
+def _scalar_of_text(path: Path) -> None:
+    torch.save({"run": {}, "meta": {"iter": np.str_("5")}, np.str_("x"): np.bytes_(b"y")}, path)
+
+
+def _containing_itself(path: Path) -> None:
+    held: Any = OrderedDict(meta={"iter": 3})
+    held[("run",)] = held
+    held.attribute = held
+    torch.save(held, path)
+
+
+def _old_form_containing_itself(path: Path) -> None:
+    held: Any = {}
+    held["run"] = [held]
+    torch.save(held, path, _use_new_zipfile_serialization=False)
+
+
+@pytest.mark.parametrize("make", [_number_of_keys, _scalar_of_text, _containing_itself, _old_form_containing_itself])
+def test_a_file_of_any_content_does_not_hide_a_whole_one(
+    make: Callable[[Path], None], tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
+    bad = tmp_path / "iter_3.pth"
+    make(bad)
+    write_pointer(tmp_path, bad)
+    caplog.set_level(logging.INFO)
+    found = find_latest(tmp_path)
+    assert found in (str(tmp_path / "iter_2.pth"), str(bad))
+    assert found == str(bad) or any(str(bad) in message for message in caplog.messages)
+    for read in (read_contents, load_checkpoint, verifying.verify, verifying.shapes_in):
+        with contextlib.suppress(CheckpointError):
+            read(bad)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RecursionError("too deep"),
+        MemoryError(),
+        ValueError("x"),
+        UnicodeDecodeError("utf-8", b"\xff", 0, 1, "y"),
+        OverflowError(),
+        TypeError("z"),
+        KeyError("k"),
+        RuntimeError("r"),
+        ZeroDivisionError(),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("reader", ["read", "check", "seal"])
+def test_whatever_a_reader_raises_the_file_is_skipped_and_named(
+    error: Exception,
+    reader: str,
+    tmp_path: Path,
+    make_state: State,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (whole,) = _save(make_state, tmp_path, "iter_1.pth")
+    bad = tmp_path / "iter_2.pth"
+    torch.save(make_state(2), bad)
+    write_pointer(tmp_path, bad)
+
+    def failing(original: Callable[..., Any]) -> Callable[..., Any]:
+        def read(stream: Any, *args: Any, **kwargs: Any) -> Any:
+            if stream.name == str(bad):
+                raise error
+            return original(stream, *args, **kwargs)
+
+        return read
+
+    place, name = (verifying, "read_seal") if reader == "seal" else (inert, reader)
+    monkeypatch.setattr(place, name, failing(getattr(place, name)))
+    assert find_latest(tmp_path) == whole
+    assert any(message.startswith("skipped") and str(bad) in message for message in caplog.messages)
+
+
+ADDRESSES = [
+    "http://127.0.0.1:9/iter_9.pth",
+    "https://example.invalid/iter_9.pth",
+    "ftp://127.0.0.1/iter_9.pth",
+    "s3://bucket/iter_9.pth",
+    "memory://finding-elsewhere/iter_9.pth",
+    "simplecache::http://127.0.0.1:9/iter_9.pth",
+    "nowhere://a",
+    "://",
+]
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
+def test_a_pointer_to_another_storage_is_ignored(
+    tmp_path: Path,
+    make_state: State,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    address: str,
+) -> None:
+    save_checkpoint(make_state(9), "memory://finding-elsewhere/iter_9.pth")
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_text(address)
+
+    def connect(*args: Any, **kwargs: Any) -> None:
+        raise AssertionError(f"it connects: {args}")
+
+    for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect"), (fsspec.core, "url_to_fs")):
+        monkeypatch.setattr(owner, name, connect)
+    assert find_latest(tmp_path) == path
+    (told,) = caplog.messages
+    assert "names another storage and is ignored" in told
+    assert address in told
+    assert candidates(tmp_path) == [path]
+
+
+def test_a_pointer_leads_from_a_bucket_neither_to_another_nor_to_this_machine(
+    make_state: State, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    save_checkpoint(make_state(1), "memory://finding-one/run/iter_1.pth")
+    for pointer in ("memory://finding-elsewhere/run/iter_9.pth", str(tmp_path / "iter_9.pth")):
+        save_checkpoint(make_state(9), pointer)
+        write_pointer("memory://finding-one/run", pointer)
+        assert find_latest("memory://finding-one/run") == "memory://finding-one/run/iter_1.pth"
+    assert len(caplog.messages) == 2
+
+
+@pytest.mark.parametrize("pointer", ["x" * 5000, "a\nb", "~nobody/iter_9.pth", "file://", "/", "..", "\ufffe"])
+def test_a_pointer_to_what_cannot_exist_is_no_trouble(tmp_path: Path, make_state: State, pointer: str) -> None:
+    (path,) = _save(make_state, tmp_path, "iter_1.pth")
+    (tmp_path / "last_checkpoint").write_text(pointer)
+    assert find_latest(tmp_path) == path

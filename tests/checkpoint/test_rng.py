@@ -1,5 +1,6 @@
 import logging
 import random
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from footplate.checkpoint import capture_rng, load_checkpoint, restore_rng, save_checkpoint
+from footplate.errors import CheckpointError
 
 
 def _draw() -> tuple[list[float], list[float], list[float]]:
@@ -38,7 +40,64 @@ def test_capturing_moves_nothing() -> None:
 
 def test_devices_that_are_gone_are_told(caplog: pytest.LogCaptureFixture) -> None:
     state = capture_rng()
-    state["devices"] = {"tpu": [torch.zeros(1), torch.zeros(1)]}
+    state["devices"] = {"tpu": [torch.zeros(1, dtype=torch.uint8)] * 2}
     with caplog.at_level(logging.WARNING):
         restore_rng(state)
     assert caplog.messages == ["random state of 2 'tpu' devices was saved, 0 are here"]
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("numpy.position", 10**9),
+        ("numpy.position", -1),
+        ("numpy.position", True),
+        ("numpy.keys", torch.zeros(623, dtype=torch.int64)),
+        ("numpy.keys", torch.full((624,), 1 << 32)),
+        ("numpy.keys", torch.zeros(624)),
+        ("numpy.has_spare", 2),
+        ("numpy.spare", float("nan")),
+        ("numpy.name", "PCG64"),
+        ("python.words", torch.full((625,), 700)),
+        ("python.words", torch.zeros(625)),
+        ("python.spare", "x"),
+        ("python.version", 2),
+        ("torch", torch.zeros(5056)),
+        ("torch", torch.zeros(16, dtype=torch.uint8)),
+        ("torch", None),
+        ("devices", {"cuda": [3]}),
+        ("devices", None),
+    ],
+)
+def test_a_state_that_no_generator_can_have_is_named_before_anything_is_restored(part: str, value: object) -> None:
+    state = capture_rng()
+    expected = [_draw(), _draw()]
+    restore_rng(state)
+    broken = {key: dict(each) if isinstance(each, dict) else each for key, each in state.items()}
+    *way, last = part.split(".")
+    holder: dict[str, object] = broken
+    for step in way:
+        holder = broken[step]
+    holder[last] = value
+    random.seed(2)
+    np.random.seed(2)
+    torch.manual_seed(2)
+    before = capture_rng()
+    with pytest.raises(CheckpointError, match=rf"the random state 'run\.random\.{part.split('.')[0]}"):
+        restore_rng(broken, "run.random")
+    after = capture_rng()
+    assert torch.equal(after["python"]["words"], before["python"]["words"])
+    assert torch.equal(after["numpy"]["keys"], before["numpy"]["keys"])
+    assert torch.equal(after["torch"], before["torch"])
+    restore_rng(state)
+    assert [_draw(), _draw()] == expected
+
+
+@pytest.mark.parametrize(("left", "position"), [(624, 600), (1, 625), (300, 500), (2, (1 << 32) + 623)])
+def test_a_position_of_torch_that_lies_outside_of_its_words_is_refused(left: int, position: int) -> None:
+    state = capture_rng()
+    held = bytearray(state["torch"].numpy().tobytes())
+    struct.pack_into("<iiQ", held, 8, left, 1, position)
+    state["torch"] = torch.tensor(list(held), dtype=torch.uint8)
+    with pytest.raises(CheckpointError, match=r"random\.torch"):
+        restore_rng(state)

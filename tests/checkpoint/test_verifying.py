@@ -84,3 +84,21 @@ def test_a_work_dir_is_no_checkpoint_but_holds_some(tmp_path: Path) -> None:
     assert told() == (message, str(tmp_path / "best_mIoU_iter_2.pth"))
     (tmp_path / "best_mIoU_iter_2.pth").unlink()
     assert told() == (message, str(tmp_path / "iter_4.pth"))
+
+
+def test_a_safetensors_file_is_named_as_such_and_not_called_damaged(tmp_path: Path) -> None:
+    path = tmp_path / "w.safetensors"
+    path.write_bytes(b"\x02\0\0\0\0\0\0\0{}")
+    for read in (verify, read_contents):
+        with pytest.raises(CheckpointError, match="is a safetensors file") as caught:
+            read(path)
+        assert not isinstance(caught.value, CheckpointDamagedError)
+
+
+def test_a_config_file_is_not_called_a_damaged_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run.py"
+    path.write_text("a = 1\n")
+    for read in (verify, read_contents):
+        with pytest.raises(CheckpointError, match="is a config file, not a checkpoint") as caught:
+            read(path)
+        assert not isinstance(caught.value, CheckpointDamagedError)

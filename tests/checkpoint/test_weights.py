@@ -208,3 +208,13 @@ def test_checkpoints_of_the_reference_engines_yield_every_tensor(
         assert all(torch.equal(value, _filled(3)[key]) for key, value in weights_of(loaded).items())
         assert load_weights(_Model(), tmp_path / file, strict=True).is_complete
     assert "mmengine" not in sys.modules
+
+
+@pytest.mark.parametrize("kind", ["U3", "S3", "O", "datetime64[s]"])
+def test_arrays_that_hold_no_numbers_are_no_weights(kind: str) -> None:
+    names = np.zeros(2, dtype=kind)
+    weights = weights_of({"state_dict": {"class_names": names, "weight": np.ones((2, 1), dtype=">f4")}})
+    assert list(weights) == ["weight"]
+    assert torch.equal(weights["weight"], torch.ones(2, 1))
+    with pytest.raises(CheckpointError, match="no weights"):
+        weights_of({"class_names": names})

@@ -144,7 +144,7 @@ def test_an_error_of_a_descriptor_names_the_file(tmp_path: Path, monkeypatch: py
     with pytest.raises(OSError, match="No space left") as caught:
         local.commit(str(tmp_path / "a"), _write(b"one"))
     assert caught.value.filename == str(tmp_path / "a")
-    for remove, made in ((local.remove, Path.touch), (local.remove_folder, Path.mkdir)):
+    for remove, made in ((local.remove, Path.touch), (local.remove_empty_folder, Path.mkdir)):
         made(tmp_path / "b")
         with pytest.raises(OSError, match="No space left") as caught:
             remove(str(tmp_path / "b"))

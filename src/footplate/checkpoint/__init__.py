@@ -6,10 +6,10 @@ from footplate.checkpoint.averaging import average_weights
 from footplate.checkpoint.background import BackgroundSaver
 from footplate.checkpoint.contents import Contents, read_contents
 from footplate.checkpoint.exporting import export_weights
-from footplate.checkpoint.finding import candidates, find_latest, read_pointer
+from footplate.checkpoint.finding import candidates, find_latest, is_written_here, read_pointer
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
-from footplate.checkpoint.rng import capture_rng, restore_rng
+from footplate.checkpoint.rng import capture_rng, check_rng, checked_generator_state, restore_rng
 from footplate.checkpoint.saving import remove_checkpoint, save_checkpoint, write_pointer
 from footplate.checkpoint.sharded import is_committed, is_folder, name_in_parts
 from footplate.checkpoint.sharded.converting import consolidate, shard
@@ -27,11 +27,14 @@ __all__ = [
     "average_weights",
     "candidates",
     "capture_rng",
+    "check_rng",
+    "checked_generator_state",
     "consolidate",
     "export_weights",
     "find_latest",
     "is_committed",
     "is_folder",
+    "is_written_here",
     "load_checkpoint",
     "load_weights",
     "name_in_parts",

@@ -11,11 +11,15 @@ from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import ArgumentError, CheckpointError
 
+_PIECE = 1 << 18  # elements
+
 
 def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the mean of the weights of several checkpoints, summed in float64, in the dtype of the first.
+    """Returns the mean of the weights of several checkpoints, in the dtype of the first.
+
+    They are summed in float64, weights of eight bits in float32.
 
     Tensors that hold no fractions, such as counters, are those of the last one. One file is held in memory at a
     time.
@@ -37,15 +41,36 @@ def average_weights(
     first: OrderedDict[str, Any] = OrderedDict()
     for path, part in zip(paths, parts, strict=True):
         weights = weights_of(load_checkpoint(path), os.fspath(path))
-        first = first or weights
+        first = first or _without_content(weights)
         _check_fit(first, weights, os.fspath(path))
         for key, value in weights.items():
             if _has_fractions(value):
-                sums[key] = sums.get(key, 0) + _wide(value) * (part / sum(parts))
-    means = ((key, sums[key].to(first[key].dtype) if key in sums else value) for key, value in weights.items())
+                _add(sums, key, value, part / sum(parts))
+    means = ((key, sums.pop(key).to(first[key].dtype) if key in sums else value) for key, value in weights.items())
     averaged = OrderedDict(means)
     averaged._metadata = first._metadata  # type: ignore[attr-defined]
     return averaged
+
+
+def _without_content(weights: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]":
+    """Returns shapes and dtypes alone, so that the first file need not stay in memory."""
+    shapes = OrderedDict(
+        (key, torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, torch.Tensor) else value)
+        for key, value in weights.items()
+    )
+    shapes._metadata = weights._metadata  # type: ignore[attr-defined]
+    return shapes
+
+
+def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:
+    """Adds `value * share` to a sum, piece by piece: the product of a large tensor would take as much memory again."""
+    wide = _wide_dtype(value.dtype)
+    if key not in sums:
+        sums[key] = torch.zeros(value.shape, dtype=wide)
+    total, flat = sums[key].view(-1), value.reshape(-1)
+    for begin in range(0, flat.numel(), _PIECE):
+        piece = slice(begin, begin + _PIECE)
+        total[piece] += flat[piece].to(wide) * share
 
 
 def _check_fit(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, Any]", path: str) -> None:
@@ -53,7 +78,10 @@ def _check_fit(first: "OrderedDict[str, Any]", weights: "OrderedDict[str, Any]",
     if differing:
         raise CheckpointError(f"'{path}' holds other weights than the first checkpoint", found=differing)
     for key, value in weights.items():
-        if isinstance(value, torch.Tensor) and value.shape != first[key].shape:
+        if not isinstance(value, torch.Tensor) or not isinstance(first[key], torch.Tensor):
+            if type(value) is not type(first[key]):
+                raise CheckpointError(f"'{path}' holds another kind of value than the first checkpoint", key=key)
+        elif value.shape != first[key].shape or value.is_complex() != first[key].is_complex():
             raise CheckpointError(
                 f"'{path}' holds a weight of another shape than the first checkpoint", key=key, found=list(value.shape)
             )
@@ -63,5 +91,7 @@ def _has_fractions(value: Any) -> bool:
     return isinstance(value, torch.Tensor) and (value.is_floating_point() or value.is_complex())
 
 
-def _wide(value: torch.Tensor) -> torch.Tensor:
-    return value.to(torch.complex128 if value.is_complex() else torch.float64)
+def _wide_dtype(dtype: torch.dtype) -> torch.dtype:
+    if dtype.is_complex:
+        return torch.complex128
+    return torch.float64 if dtype.itemsize > 1 else torch.float32  # of eight bits nothing is lost

@@ -13,7 +13,7 @@ from footplate.checkpoint._seal import Seal, read_seal
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.sharded.layout import Layout, is_folder, read_layout
 from footplate.checkpoint.trust import trusted_in
-from footplate.checkpoint.verifying import opened, shapes_in
+from footplate.checkpoint.verifying import opened, reading, shapes_in
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
 
@@ -82,15 +82,16 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
     name = os.fspath(path)
-    seal, size, files = _told_of(name)
-    held = shapes_in(name)
-    meta = held.get("meta")
-    known = {key: str(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
-    if trusted := trusted_in(held):
-        known["trusted"] = ", ".join(each.get("path", "?") for each in trusted)
-    sections = [_section(str(key), value) for key, value in held.items()]
-    foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
-    return Contents(name, size, seal, known, sections, _weights(held), foreign, files)
+    with reading(name):
+        seal, size, files = _told_of(name)
+        held = shapes_in(name)
+        meta = held.get("meta")
+        known = {key: _text(meta[key]) for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
+        if trusted := trusted_in(held):
+            known["trusted"] = ", ".join(_text(each.get("path", "?")) for each in trusted)
+        sections = [_section(str(key), value) for key, value in held.items()]
+        foreign = sorted({entry.name for entry in walk(held) if isinstance(entry, Inert)})
+        return Contents(name, size, seal, known, sections, _weights(held), foreign, files)
 
 
 def _told_of(name: str) -> tuple[Seal, int, list[PartFile]]:
@@ -121,11 +122,18 @@ def _told(value: Any) -> str:
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
         return _listed(value) or "empty"
-    if not isinstance(value, (list, tuple)):
-        return repr(value)
-    if value and all(isinstance(each, Mapping) for each in value):
+    if not isinstance(value, (list, tuple, set, frozenset)):
+        return repr(value) if isinstance(value, str) else _text(value)
+    if value and isinstance(value, (list, tuple)) and all(isinstance(each, Mapping) for each in value):
         return f"{len(value)}, each with {_listed(value[0])}" if len(value) > 1 else f"one with {_listed(value[0])}"
     return f"{len(value)} values" if value else "empty"
+
+
+def _text(value: Any) -> str:
+    """Returns a scalar as text, and only the type of anything that may be endless when it is written out."""
+    if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
+        return str(value)
+    return f"a value of type '{type(value).__name__}'"
 
 
 def _listed(names: Mapping[Any, Any]) -> str:

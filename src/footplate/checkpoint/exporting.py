@@ -7,8 +7,10 @@ from typing import Any
 
 import torch
 
+from footplate import storage
 from footplate.checkpoint import _safetensors
 from footplate.checkpoint.loading import load_checkpoint
+from footplate.checkpoint.naming import SUFFIXES
 from footplate.checkpoint.saving import save_checkpoint
 from footplate.checkpoint.trust import trusted_files, trusted_in
 from footplate.checkpoint.weights import revised, weights_of
@@ -32,7 +34,7 @@ def export_weights(
 
     Args:
         source: A checkpoint of this engine or another, or a safetensors file.
-        target: Where to; a name that ends in `.safetensors` decides the format.
+        target: Where to. `.pth`, `.pt` and `.ckpt` are files of `torch.save`; `.safetensors` is the other format.
         section: The entry that holds the weights, such as `ema_state_dict`; found by itself by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
         prefix: Takes only the keys that begin with it, and takes it off.
@@ -45,9 +47,11 @@ def export_weights(
 
     Raises:
         CheckpointError: There are no such weights, two keys become one, or the target cannot be written.
-        ArgumentError: There is no such layout, or safetensors cannot say it.
+        ArgumentError: The target is the source, or its suffix names no format that is written; there is no such layout,
+            or safetensors cannot say it.
         MissingExtraError: safetensors is asked for and not installed.
     """
+    storage.check_output(target, suffixes=(*SUFFIXES, _safetensors.SUFFIX), inputs=[source])
     name, is_safetensors = os.fspath(target), os.fspath(target).endswith(_safetensors.SUFFIX)
     if layout not in LAYOUTS or (layout != "plain" and is_safetensors):
         raise ArgumentError(f"'{name}' cannot have this layout", key="layout", found=layout)

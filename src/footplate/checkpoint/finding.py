@@ -7,22 +7,22 @@ import os
 from collections.abc import Mapping
 
 from footplate import storage
-from footplate.checkpoint._seal import read_seal
+from footplate.checkpoint.naming import is_considered
 from footplate.checkpoint.saving import POINTER
-from footplate.checkpoint.sharded.layout import SUFFIX, is_folder, read_layout
-from footplate.checkpoint.verifying import shapes_in, verify
+from footplate.checkpoint.sharded.layout import is_folder
+from footplate.checkpoint.sharded.ownership import is_committed_here
+from footplate.checkpoint.verifying import reading, seal_of, shapes_in, verify
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
-_SUFFIXES = (".pth", ".pt", ".ckpt", SUFFIX)
-_BEST = "best_"
+_LONGEST_POINTER = 1 << 16  # bytes; a file that is larger names no checkpoint
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
     """Returns what `last_checkpoint` in `folder` names, whether it exists or not; None without a pointer."""
     try:
-        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER))).strip()
+        pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
     except OSError:
         return None
     return None if "\0" in pointer else pointer or None  # zeros are what some file systems leave behind a crash
@@ -31,14 +31,16 @@ def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """Returns the newest whole checkpoint of a run, or None when there is none.
 
-    Looked at are the files in `folder` and those beside the one that `last_checkpoint` names, newest first by
-    the time that is sealed in them. Best and published checkpoints are left out: they are for use, not for
-    going on. Each damaged one that is passed over is a warning.
+    The files in `folder` and those next to the one that `last_checkpoint` names are considered, newest first by the
+    time that is sealed in them. Best and published checkpoints are left out: they are for use, not for resuming. What
+    `last_checkpoint` names is considered whatever its name, unless it lies on another storage, which is a warning.
+    Each damaged one that is skipped is a warning.
 
     Raises:
         CheckpointError: The folder cannot be read, or none is whole and one cannot be read: then nobody knows
             that there is nothing to go on with.
     """
+    _warn_of_foreign_pointer(folder)
     unreadable: CheckpointError | None = None
     for path in candidates(folder):
         try:
@@ -79,22 +81,41 @@ def candidates(folder: "str | os.PathLike[str]") -> list[str]:
     """Returns the checkpoints of a run as absolute paths, newest first, whole or not.
 
     The one that `last_checkpoint` names comes first, unless another one is both later and farther: then the
-    process died before it could move the pointer. Later alone may be a clock that is wrong.
+    process died before it could move the pointer. Later alone may be a clock that is wrong. A pointer to another
+    storage is ignored; nothing connects to it.
 
     Raises:
         CheckpointError: The folder is there and cannot be read.
     """
     folders = [storage.absolute(folder)]
-    pointer = _here(read_pointer(folder), folders[0])
+    pointer = _here(_pointer_here(folders[0]), folders[0])
     if pointer and storage.parent(pointer) not in folders:
         folders.append(storage.parent(pointer))
     found = [path for place in folders for path in _checkpoints_in(place)]
+    if pointer and pointer not in found and storage.exists(pointer):
+        found.append(pointer)
     ordered = sorted(found, key=_saved, reverse=True)
     if pointer not in ordered:
         return ordered
     later = ordered[: ordered.index(pointer)]
     front = [path for path in later if _progress(path) > _progress(pointer)] + [pointer]
     return front + [path for path in ordered if path not in front]
+
+
+def _pointer_here(folder: str) -> str | None:
+    """Returns what the pointer names, None if that lies on another storage: nothing may connect to such an address."""
+    pointer = read_pointer(folder)
+    return pointer if pointer and storage.is_same_storage(pointer, folder) else None
+
+
+def _warn_of_foreign_pointer(folder: "str | os.PathLike[str]") -> None:
+    pointer = read_pointer(folder)
+    if pointer and not storage.is_same_storage(pointer, folder):
+        _logger.warning(
+            "The pointer '%s' names another storage and is ignored: %r. To resume from there, pass `--resume PATH`.",
+            storage.join(folder, POINTER),
+            pointer,
+        )
 
 
 def _here(pointer: str | None, folder: str) -> str | None:
@@ -127,17 +148,17 @@ def _checkpoints_in(folder: str) -> list[str]:
         return []
     except (OSError, ImportError, ValueError) as error:  # the last two of a protocol that nobody knows
         raise CheckpointError(f"cannot read folder '{folder}': {getattr(error, 'strerror', None) or error}") from error
-    return [
-        storage.join(folder, name) for name in names if name.endswith(_SUFFIXES) and not name.startswith((".", _BEST))
-    ]
+    return [storage.join(folder, name) for name in names if is_considered(name)]
+
+
+def is_written_here(path: str) -> bool:
+    """Returns whether footplate wrote the checkpoint at `path`, by its seal or layout, which are not verified."""
+    with contextlib.suppress(CheckpointError), reading(path):
+        return is_committed_here(path) if is_folder(path) else seal_of(path).digest is not None
+    return False
 
 
 def _saved(path: str) -> int:
-    try:
-        if is_folder(path):
-            return read_layout(path).seal.saved
-        with storage.open_file(path) as stream:
-            saved = read_seal(stream).saved
-        return saved or int(storage.status(path).modified * 1e9)
-    except (OSError, CheckpointError):
-        return 0
+    with contextlib.suppress(CheckpointError), reading(path):
+        return seal_of(path).saved or int(storage.status(path).modified * 1e9)
+    return 0

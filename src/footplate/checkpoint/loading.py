@@ -13,7 +13,7 @@ from footplate.checkpoint.finding import other_whole
 from footplate.checkpoint.sharded.layout import is_folder
 from footplate.checkpoint.sharded.reading import load_parts, load_parts_like
 from footplate.checkpoint.trust import is_trusted, record
-from footplate.checkpoint.verifying import opened
+from footplate.checkpoint.verifying import opened, reading
 from footplate.distributed.sharding import is_sharded
 from footplate.errors import ArgumentError, CheckpointDamagedError, CheckpointError
 
@@ -52,9 +52,10 @@ def load_checkpoint(
         return _safetensors.load(name, device)
     try:
         if is_folder(name):
-            if like is not None and is_sharded(like):
-                return load_parts_like(name, like, device)
-            return load_parts(name, device)
+            with reading(name):
+                if like is not None and is_sharded(like):
+                    return load_parts_like(name, like, device)
+                return load_parts(name, device)
         with opened(name) as stream:
             load = _load_trusting if trust or is_trusted(name) else _load
             loaded = load(stream, name, device)

@@ -1,13 +1,39 @@
 """The state of every random generator of this process, as tensors and numbers."""
 
 import logging
+import math
 import random
-from typing import Any
+import struct
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
+from footplate.errors import CheckpointError
+
 _logger = logging.getLogger("footplate.checkpoint")
+_PARTS = frozenset({"python", "numpy", "torch", "devices"})
+_ADVICE = ["set `load_from` without `resume` to take the weights alone"]
+_WORDS = 624  # of a Mersenne Twister
+_LARGEST_WORD = (1 << 32) - 1
+# How torch lays out the state of its CPU generator: seed, words left, whether it was seeded, next word, the words,
+# a pair of normal float64 numbers with their radius, whether one of them is unused, the same for one float32 number.
+_CPU_STATE = struct.Struct(f"<QiiQ{_WORDS}Q3di4xf?3x")
+
+
+class _UnfitError(Exception):
+    """A state that a generator cannot have, with the rule that it breaks and what was found."""
+
+
+class _Generators(NamedTuple):
+    """Checked states, as the generators take them."""
+
+    python: tuple[Any, ...]
+    numpy: tuple[Any, ...]
+    torch: torch.Tensor
+    devices: Mapping[str, list[torch.Tensor]]
 
 
 def capture_rng() -> dict[str, Any]:
@@ -31,43 +57,189 @@ def capture_rng() -> dict[str, Any]:
     }
 
 
-def restore_rng(state: dict[str, Any]) -> None:
-    """Puts every generator into the state that `capture_rng` saw.
+def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
+    """Sets every generator to the state that `capture_rng` returned.
 
-    Devices that are not there now are passed over, with a warning.
+    The whole state is checked before any generator is changed. Devices that do not exist here are skipped, with a
+    warning.
+
+    Args:
+        state: What `capture_rng` returned.
+        part: The key path of the state in the checkpoint, for messages.
 
     Raises:
-        KeyError: A generator is missing in the state.
+        CheckpointError: A generator is missing in the state, or cannot have such a state; names it.
     """
-    python, numpy_state = state["python"], state["numpy"]
-    random.setstate((python["version"], tuple(python["words"].tolist()), python["spare"]))
-    keys = numpy_state["keys"].numpy().astype(np.uint32)
-    np.random.set_state(
-        (numpy_state["name"], keys, numpy_state["position"], numpy_state["has_spare"], numpy_state["spare"])
+    checked = _checked(state, part)
+    random.setstate(checked.python)
+    np.random.set_state(checked.numpy)
+    torch.set_rng_state(checked.torch)
+    for kind, states in checked.devices.items():
+        _restore_devices(kind, states)
+
+
+def check_rng(state: Any, part: str = "random") -> None:
+    """Checks whether `restore_rng` can restore a state, and changes nothing.
+
+    The native generators trust their state: a position outside of the words crashes the process.
+
+    Raises:
+        CheckpointError: It cannot.
+    """
+    _checked(state, part)
+
+
+def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
+    """Returns the state of one torch generator, after checking it.
+
+    Args:
+        value: The state.
+        part: Its key path in the checkpoint, for messages.
+        device: The device of the generator.
+
+    Raises:
+        CheckpointError: No generator of this device can have such a state.
+    """
+    with _checking(part):
+        _require(isinstance(value, torch.Tensor), "it must be a tensor", type(value).__name__)
+        _require(value.dtype == torch.uint8 and value.dim() == 1, "it must be a vector of bytes", value)
+        state: torch.Tensor = value.detach().cpu().contiguous()
+        own = torch.Generator(device)
+        size = own.get_state().numel()
+        _require(state.numel() == size, f"it must have {size} bytes", state.numel())
+        own.set_state(state)
+        if own.device.type == "cpu":
+            _check_cpu_state(state)
+        return state
+
+
+def _check_cpu_state(state: torch.Tensor) -> None:
+    _, left, seeded, position, *rest = _CPU_STATE.unpack(state.numpy().tobytes())
+    *words, first, second, radius, has_pair, single, has_single = rest
+    # torch keeps both numbers, and reads beyond the words where they do not belong together.
+    is_fresh = (left, position) == (1, 0)
+    is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
+    _require(is_fresh or is_begun, f"its position must be from 0 to {_WORDS}", position)
+    _require(seeded == 1 and has_pair in (0, 1), "its flags must be 0 or 1", (seeded, has_pair))
+    _require(max(words) <= _LARGEST_WORD, "its words must have 32 bits", max(words))
+    normals = ((first, second, radius) if has_pair else ()) + ((single,) if has_single else ())
+    _require(all(map(math.isfinite, normals)), "its spare normal numbers must be finite", normals)
+
+
+def _checked(state: Any, part: str) -> _Generators:
+    with _checking(part):
+        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
+        missing = sorted(_PARTS - state.keys())
+        _require(not missing, f"it lacks {', '.join(map(repr, missing))}", list(state))
+    return _Generators(
+        _checked_python(state["python"], f"{part}.python"),
+        _checked_numpy(state["numpy"], f"{part}.numpy"),
+        checked_generator_state(state["torch"], f"{part}.torch"),
+        _checked_devices(state["devices"], f"{part}.devices"),
     )
-    torch.set_rng_state(state["torch"].cpu())
-    for kind, states in state["devices"].items():
-        _restore_devices(kind, [entry.cpu() for entry in states])
+
+
+def _checked_python(state: Any, part: str) -> tuple[Any, ...]:
+    with _checking(part):
+        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
+        version, spare = state["version"], state["spare"]
+        _require(type(version) is int and version == random.Random.VERSION, "its version is unknown", version)
+        _require(
+            spare is None or (type(spare) is float and math.isfinite(spare)),
+            "'spare' must be None or a finite number",
+            spare,
+        )
+        words = _checked_words(state["words"], _WORDS + 1).tolist()
+        _require(words[-1] <= _WORDS, f"its position must be from 0 to {_WORDS}", words[-1])
+        checked = (version, tuple(words), spare)
+        random.Random().setstate(checked)
+        return checked
+
+
+def _checked_numpy(state: Any, part: str) -> tuple[Any, ...]:
+    with _checking(part):
+        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
+        name, position = state["name"], state["position"]
+        has_spare, spare = state["has_spare"], state["spare"]
+        _require(type(name) is str and name == "MT19937", "'name' must be 'MT19937'", name)
+        _require(
+            type(position) is int and 0 <= position <= _WORDS,
+            f"'position' must be an integer from 0 to {_WORDS}",
+            position,
+        )
+        _require(type(has_spare) is int and has_spare in (0, 1), "'has_spare' must be 0 or 1", has_spare)
+        _require(type(spare) is float and math.isfinite(spare), "'spare' must be a finite number", spare)
+        keys = _checked_words(state["keys"], _WORDS).numpy().astype(np.uint32)
+        return (name, keys, position, has_spare, spare)
+
+
+def _checked_words(words: Any, count: int) -> torch.Tensor:
+    """Returns the words of a Mersenne Twister as an int64 vector of length `count`."""
+    _require(isinstance(words, torch.Tensor), "its words must be a tensor", type(words).__name__)
+    _require(words.dtype == torch.int64, "its words must be of dtype int64", words.dtype)
+    _require(tuple(words.shape) == (count,), f"there must be {count} words", tuple(words.shape))
+    checked: torch.Tensor = words.detach().cpu()
+    _require(bool(((checked >= 0) & (checked <= _LARGEST_WORD)).all()), "its words must have 32 bits", "others")
+    return checked
+
+
+def _checked_devices(state: Any, part: str) -> dict[str, list[torch.Tensor]]:
+    with _checking(part):
+        _require(isinstance(state, Mapping), "it must be a dict", type(state).__name__)
+    checked = {}
+    for kind, states in state.items():
+        with _checking(f"{part}.{kind}"):
+            _require(
+                type(kind) is str and isinstance(states, (list, tuple)), "it must be a list", type(states).__name__
+            )
+            for each in states:
+                _require(isinstance(each, torch.Tensor), "it must hold tensors", type(each).__name__)
+                _require(each.dtype == torch.uint8 and each.dim() == 1, "it must hold vectors of bytes", each.dtype)
+            checked[kind] = [each.detach().cpu() for each in states]
+        for index, _ in zip(_indices_here(kind), states, strict=False):
+            checked[kind][index] = checked_generator_state(states[index], f"{part}.{kind}", f"{kind}:{index}")
+    return checked
+
+
+@contextmanager
+def _checking(part: str) -> Iterator[None]:
+    """Turns whatever a check of a damaged state raises into an error that names the part."""
+    try:
+        yield
+    except _UnfitError as error:
+        message, found = error.args
+        raise CheckpointError(
+            f"the random state '{part}' of the checkpoint {message}", found=found, notes=_ADVICE
+        ) from None
+    except Exception as error:
+        message = f"the random state '{part}' of the checkpoint cannot be restored: {type(error).__name__}: {error}"
+        raise CheckpointError(message, notes=_ADVICE) from error
+
+
+def _require(is_right: bool, rule: str, found: object) -> None:
+    if not is_right:
+        raise _UnfitError(f"cannot be restored: {rule}", found)
 
 
 def _capture_devices() -> dict[str, list[torch.Tensor]]:
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if device is None:
         return {}
-    return {device.type: [_module(device.type).get_rng_state(index) for index in _indices(device.type)]}
+    return {device.type: [_module(device.type).get_rng_state(index) for index in _indices_here(device.type)]}
 
 
 def _restore_devices(kind: str, states: list[torch.Tensor]) -> None:
-    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    there = list(_indices(kind)) if device is not None and device.type == kind else []
+    there = list(_indices_here(kind))
     if len(there) != len(states):
         _logger.warning("random state of %d '%s' devices was saved, %d are here", len(states), kind, len(there))
     for index, entry in zip(there, states, strict=False):
         _module(kind).set_rng_state(entry, index)
 
 
-def _indices(kind: str) -> range:
-    return range(torch.accelerator.device_count())
+def _indices_here(kind: str) -> range:
+    """Returns the numbers of the devices of a kind that exist here."""
+    device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return range(torch.accelerator.device_count() if device is not None and device.type == kind else 0)
 
 
 def _module(kind: str) -> Any:

@@ -1,5 +1,6 @@
 """Writing checkpoints that are there whole or not there."""
 
+import logging
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -10,11 +11,13 @@ from footplate import storage
 from footplate.checkpoint._plain import bytes_in, to_plain
 from footplate.checkpoint._seal import SealingSink
 from footplate.checkpoint._words import readable_size
-from footplate.checkpoint.sharded.layout import LAYOUT, is_folder
+from footplate.checkpoint.sharded.layout import is_folder
+from footplate.checkpoint.sharded.ownership import remove_shards
 from footplate.errors import CheckpointError
 from footplate.storage import Sink
 
 POINTER = "last_checkpoint"
+_logger = logging.getLogger("footplate.checkpoint")
 
 
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
@@ -78,17 +81,17 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
     """Removes a checkpoint; one that is gone already is no error.
 
-    One in parts does not count from the first moment on.
+    A sharded checkpoint loses its layout first, so that it is never taken for a whole one. Files in its folder that
+    footplate did not write stay, with a warning. Of a symbolic link only the link is removed.
 
     Raises:
         CheckpointError: It cannot be removed.
     """
     try:
-        if is_folder(os.fspath(path)):
-            storage.remove(storage.join(path, LAYOUT))
-            storage.remove_folder(path)
-        else:
+        if not is_folder(os.fspath(path)):
             storage.remove(path)
+        elif left := remove_shards(os.fspath(path)):
+            _logger.warning("'%s' stays: it holds files that footplate did not write: %s", path, ", ".join(left[:3]))
     except OSError as error:
         raise _refused("remove", os.fspath(path), error) from error
 

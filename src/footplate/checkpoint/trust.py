@@ -38,7 +38,7 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
 
 
 def is_trusted(path: "str | os.PathLike[str]") -> bool:
-    """Tells whether the user trusts a file."""
+    """Checks whether the user trusts a file."""
     return absolute(path) in _granted
 
 

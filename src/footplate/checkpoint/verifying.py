@@ -9,13 +9,16 @@ from typing import IO, Any
 import torch
 
 from footplate import storage
-from footplate.checkpoint import inert
+from footplate.checkpoint import _safetensors, inert
 from footplate.checkpoint._seal import Seal, check_seal, read_seal
+from footplate.checkpoint.naming import BEST, SUFFIXES
 from footplate.checkpoint.sharded import is_folder, joined
 from footplate.checkpoint.sharded.layout import check_files, read_layout
-from footplate.errors import CheckpointDamagedError, CheckpointError
+from footplate.errors import CheckpointDamagedError, CheckpointError, FootplateError
 
-_SUFFIXES = (".pth", ".pt", ".ckpt")
+_LONGEST_REASON = 200
+
+_CONFIGS = (".py", ".yaml", ".yml", ".json", ".toml")
 
 
 def verify(path: "str | os.PathLike[str]") -> Seal:
@@ -30,8 +33,9 @@ def verify(path: "str | os.PathLike[str]") -> Seal:
     """
     name = os.fspath(path)
     if is_folder(name):
-        layout = read_layout(name)
-        check_files(name, layout)
+        with reading(name):
+            layout = read_layout(name)
+            check_files(name, layout)
         return layout.seal
     with opened(name) as stream:
         seal = check_seal(stream)
@@ -40,21 +44,38 @@ def verify(path: "str | os.PathLike[str]") -> Seal:
         return seal
 
 
+def seal_of(path: str) -> Seal:
+    """Returns the seal of a checkpoint, without checking it.
+
+    Raises:
+        CheckpointError: There is no such file, or it cannot be read.
+    """
+    if is_folder(path):
+        with reading(path):
+            return read_layout(path).seal
+    with opened(path) as stream:
+        return read_seal(stream)
+
+
 def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
     """Returns what a checkpoint holds, its tensors without content, on the device 'meta'; nothing is verified.
 
     Raises:
         CheckpointError: There is no such file, or it is no checkpoint.
     """
-    name, tensors = os.fspath(path), {}
-    if is_folder(name):
-        layout = read_layout(name)
-        tensors = {key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()}
-        name = storage.join(name, layout.state)
-    with opened(name) as stream:
-        value = inert.read(stream, device="meta", seal=read_seal(stream).length).value
+    name, file = os.fspath(path), os.fspath(path)
+    tensors = {}
+    with reading(name):
+        if is_folder(name):
+            layout = read_layout(name)
+            tensors = {
+                key: torch.empty(each.size, dtype=each.dtype, device="meta") for key, each in layout.tensors.items()
+            }
+            file = storage.join(name, layout.state)
+        with opened(file) as stream:
+            value = inert.read(stream, device="meta", seal=read_seal(stream).length).value
         value = joined(value, tensors) if tensors else value
-    return dict(value) if isinstance(value, Mapping) else {"": value}
+        return dict(value) if isinstance(value, Mapping) else {"": value}
 
 
 @contextmanager
@@ -64,25 +85,51 @@ def opened(path: str) -> Iterator[IO[bytes]]:
     Raises:
         CheckpointError: It is not there or cannot be read; errors of this kind from within get its name.
     """
+    if path.endswith(_safetensors.SUFFIX):
+        raise CheckpointError(
+            f"'{path}' is a safetensors file, which holds weights alone and no digest",
+            notes=["Pass a checkpoint: a .pth file or a .sharded folder."],
+        )
+    with reading(path):
+        try:
+            with storage.open_file(path) as stream:
+                yield stream if stream.seekable() else io.BytesIO(stream.read())
+        except CheckpointDamagedError as error:
+            if path.endswith(_CONFIGS):
+                raise CheckpointError(f"'{path}' is a config file, not a checkpoint") from error
+            message = f"checkpoint '{path}' is damaged: {error.message}"
+            raise CheckpointDamagedError(message, notes=error.notes) from error
+        except CheckpointError as error:
+            raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
+
+
+@contextmanager
+def reading(path: str) -> Iterator[None]:
+    """Turns whatever is raised while the checkpoint at `path` is read into an error that names it.
+
+    A damaged or hostile file must not stop a search for other checkpoints, however it makes a reader fail.
+
+    Raises:
+        CheckpointError: Something else than a `FootplateError` was raised.
+    """
     try:
-        with storage.open_file(path) as stream:
-            yield stream if stream.seekable() else io.BytesIO(stream.read())
+        yield
+    except FootplateError:
+        raise
     except FileNotFoundError as error:
         raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.sought(path)) from error
     except IsADirectoryError as error:
         raise _folder(path) from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{path}': {error.strerror or error}") from error
-    except CheckpointDamagedError as error:
-        message = f"checkpoint '{path}' is damaged: {error.message}"
-        raise CheckpointDamagedError(message, notes=error.notes) from error
-    except CheckpointError as error:
-        raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
+    except Exception as error:
+        told = " ".join(str(error).split())[:_LONGEST_REASON]
+        raise CheckpointError(f"cannot use checkpoint '{path}': {type(error).__name__}: {told}") from error
 
 
 def _folder(path: str) -> CheckpointError:
     """Names the checkpoint that a work_dir was most likely given for: the best one, else the newest."""
-    files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(_SUFFIXES)]
-    best = [each for each in files if storage.base_name(each).startswith("best_")]
+    files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
+    best = [each for each in files if storage.base_name(each).startswith(BEST)]
     likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)
     return CheckpointError(f"'{path}' is a folder, not a checkpoint", suggestion=likely)

@@ -19,7 +19,9 @@ from footplate.errors import CheckpointError, nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
-_MOST_MODULES = 20_000
+_LONGEST_KEYS = 32 << 20  # of a module that was saved whole, in characters and with what each takes
+_BYTES_PER_KEY = 200
+_REPEATED_BYTES = 16 << 20
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 _STRIP_WRAPPER = ((r"^module\.", ""),)
 _COUNTER = "num_batches_tracked"  # files of the first torch versions lack it, and nothing depends on it
@@ -58,6 +60,24 @@ class LoadReport:
     def is_complete(self) -> bool:
         """Whether file and model agree in every key and shape."""
         return not (self.missing or self.unexpected or self.mismatched)
+
+    def require_whole_model(self) -> None:
+        """Checks that the file has every tensor of the model.
+
+        Raises:
+            CheckpointError: One is missing or has another shape.
+        """
+        kept = len(self.missing) + len(self.mismatched)
+        if kept:
+            raise CheckpointError(
+                f"'{self.source}' does not fill the model: {kept} of {len(self.loaded) + kept} tensors would keep "
+                "their initial values",
+                notes=[
+                    *_listed("missing in the file", self.missing),
+                    *_listed("of another shape", [str(entry) for entry in self.mismatched]),
+                    "Use the config that the checkpoint was trained with.",
+                ],
+            )
 
     def __str__(self) -> str:
         count = len(self.loaded) + len(self.missing) + len(self.mismatched)
@@ -232,37 +252,77 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Yields the tensors of a module that was saved whole, under the keys of its state dict.
 
     Raises:
-        CheckpointError: There is no end to its modules.
+        CheckpointError: There is no end to its modules, or it repeats its tensors more often than any model does.
     """
-    pending, left = [("", state)], _MOST_MODULES
+    pending, left, seen = [("", state)], _LONGEST_KEYS, _Repetitions()
     while pending:
         prefix, state = pending.pop()
-        left -= 1
-        if not left:
-            raise CheckpointError("the modules in it contain themselves")
         for kind in ("_parameters", "_buffers"):
-            for name, value in (state.get(kind) or {}).items():
+            for name, value in _named(state.get(kind)):
+                left -= len(prefix) + _BYTES_PER_KEY
+                if left < 0:
+                    raise CheckpointError("the modules in it contain themselves")
                 if isinstance(value, torch.Tensor):
+                    seen.add(value)
                     yield f"{prefix}{name}", value
         children = [
             (f"{prefix}{name}.", child.state)
-            for name, child in (state.get("_modules") or {}).items()
+            for name, child in _named(state.get("_modules"))
             if isinstance(child, Inert) and isinstance(child.state, dict)
         ]
+        left -= sum(len(each) + _BYTES_PER_KEY for each, _ in children)
+        if left < 0:
+            raise CheckpointError("the modules in it contain themselves")
         pending.extend(reversed(children))
 
 
+def _named(held: Any) -> Iterable[tuple[Any, Any]]:
+    return held.items() if isinstance(held, Mapping) else ()
+
+
+class _Repetitions:
+    """Bounds the bytes of tensors that a module shows more than once."""
+
+    def __init__(self) -> None:
+        self._known: set[int] = set()
+        self._left = _REPEATED_BYTES
+
+    def add(self, value: torch.Tensor) -> None:
+        """Counts a tensor: a new one lets as many bytes more be repeated."""
+        size = value.numel() * value.element_size()
+        self._left += -size if id(value) in self._known else size
+        self._known.add(id(value))
+        if self._left < 0:
+            raise CheckpointError("the modules in it show the same tensors far too often")
+
+
 def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:
-    return any(isinstance(value, (torch.Tensor, np.ndarray)) for value in mapping.values())
+    return any(_is_tensor(value) for value in mapping.values())
+
+
+def _is_tensor(value: Any) -> bool:
+    """Returns whether a value is a tensor, or an array that can be one: names of classes cannot."""
+    if not isinstance(value, np.ndarray):
+        return isinstance(value, torch.Tensor)
+    try:
+        _as_tensor(value[:0] if value.ndim else value)
+    except TypeError:
+        return False
+    return True
+
+
+def _as_tensor(array: "np.ndarray[Any, Any]") -> torch.Tensor:
+    return torch.from_numpy(array.astype(array.dtype.newbyteorder("="), order="C"))
 
 
 def _tensors_of(mapping: Mapping[Any, Any]) -> "OrderedDict[str, Any]":
     weights = OrderedDict(
-        (str(key), torch.from_numpy(value.copy()) if isinstance(value, np.ndarray) else value)
+        (str(key), _as_tensor(value) if isinstance(value, np.ndarray) else value)
         for key, value in mapping.items()
-        if isinstance(value, (torch.Tensor, np.ndarray)) or str(key).endswith("_extra_state")
+        if _is_tensor(value) or str(key).endswith("_extra_state")
     )
-    weights._metadata = getattr(mapping, "_metadata", {})  # type: ignore[attr-defined]
+    versions = getattr(mapping, "_metadata", {})
+    weights._metadata = versions if isinstance(versions, Mapping) else {}  # type: ignore[attr-defined]
     return weights
 
 

@@ -12,10 +12,22 @@ from footplate.storage.files import (
     open_file,
     read_bytes,
     remove,
-    remove_folder,
+    remove_empty_folder,
     status,
 )
-from footplate.storage.paths import absolute, base_name, is_local, join, local_path, parent
+from footplate.storage.outputs import check_output, check_output_path, output_path
+from footplate.storage.paths import (
+    absolute,
+    base_name,
+    canonical,
+    is_link,
+    is_local,
+    is_same_storage,
+    join,
+    local_path,
+    parent,
+)
+from footplate.storage.remote import check_protocol
 from footplate.storage.sink import Sink
 from footplate.storage.sought import sought
 
@@ -24,21 +36,28 @@ __all__ = [
     "Sink",
     "absolute",
     "base_name",
+    "canonical",
+    "check_output",
+    "check_output_path",
+    "check_protocol",
     "clean_stale",
     "commit_bytes",
     "commit_file",
     "exists",
     "free_space",
+    "is_link",
     "is_local",
+    "is_same_storage",
     "join",
     "list_dir",
     "local_path",
     "make_dirs",
     "open_file",
+    "output_path",
     "parent",
     "read_bytes",
     "remove",
-    "remove_folder",
+    "remove_empty_folder",
     "sought",
     "status",
 ]

@@ -68,14 +68,14 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
     return stream
 
 
-def read_bytes(path: Path) -> bytes:
-    """Returns everything in a file.
+def read_bytes(path: Path, most: int = -1) -> bytes:
+    """Returns everything in a file, or the first `most` bytes of it.
 
     Raises:
         OSError: It cannot be read.
     """
     with open_file(path) as stream:
-        data: bytes = stream.read()
+        data: bytes = stream.read(most)
     return data
 
 
@@ -133,16 +133,16 @@ def remove(path: Path) -> None:
         remote.remove(os.fspath(path))
 
 
-def remove_folder(folder: Path) -> None:
-    """Removes a folder with everything in it; one that is gone already is no error.
+def remove_empty_folder(folder: Path) -> None:
+    """Removes an empty folder; a folder that is gone already is no error.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: It is not empty, or cannot be removed.
     """
     if is_local(folder):
-        local.remove_folder(local_path(folder))
+        local.remove_empty_folder(local_path(folder))
     else:
-        remote.remove(os.fspath(folder), recursive=True)
+        remote.remove_empty_folder(os.fspath(folder))
 
 
 def clean_stale(folder: Path) -> list[str]:

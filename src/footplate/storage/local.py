@@ -5,7 +5,6 @@ import errno
 import os
 import re
 import secrets
-import shutil
 import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -101,14 +100,14 @@ def remove(path: str) -> None:
         sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
-def remove_folder(folder: str) -> None:
-    """Removes a folder with everything in it and syncs the one it is in; one that is gone already is no error.
+def remove_empty_folder(folder: str) -> None:
+    """Removes an empty folder and syncs its parent; a folder that is gone already is no error.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: It is not empty, or cannot be removed.
     """
     with _naming(folder), contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+        os.rmdir(folder)
         sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 

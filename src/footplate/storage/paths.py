@@ -28,9 +28,36 @@ def local_path(path: Path) -> str:
     return os.path.expanduser(text)
 
 
+def is_same_storage(path: Path, other: Path) -> bool:
+    """Returns whether two paths lie on one storage: both on this machine, or both at one protocol and bucket or host.
+
+    Example:
+        >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
+        (True, False)
+    """
+    if is_local(path) or is_local(other):
+        return is_local(path) and is_local(other)
+    return _root(os.fspath(path)) == _root(os.fspath(other))
+
+
+def _root(path: str) -> tuple[str, str]:
+    protocol, _, rest = path.partition("://")
+    return protocol, rest if "::" in rest else rest.partition("/")[0]
+
+
 def absolute(path: Path) -> str:
     """Returns an absolute path; one that names a remote target already is."""
     return os.path.abspath(local_path(path)) if is_local(path) else os.fspath(path)
+
+
+def canonical(path: Path) -> str:
+    """Returns the absolute path with symbolic links resolved: two paths of one local file become equal."""
+    return os.path.realpath(local_path(path)) if is_local(path) else os.fspath(path)
+
+
+def is_link(path: Path) -> bool:
+    """Returns whether `path` itself is a symbolic link, whether it leads anywhere or not."""
+    return is_local(path) and os.path.islink(local_path(path).rstrip(os.sep))
 
 
 def join(folder: Path, *names: str) -> str:

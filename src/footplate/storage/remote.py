@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable
 from typing import Any
 
+from footplate.errors import ArgumentError
 from footplate.storage.sink import Sink
 
 
@@ -13,13 +14,35 @@ def file_system(path: str) -> tuple[Any, str]:
     """Returns the file system of `path` and the path inside it.
 
     Raises:
-        ImportError: The protocol needs a package that is not installed.
-        ValueError: Nobody knows the protocol.
+        ArgumentError: The protocol is not known, or needs a package that is not installed.
     """
     import fsspec  # type: ignore[import-untyped]
 
-    system, inner = fsspec.core.url_to_fs(path)
+    try:
+        system, inner = fsspec.core.url_to_fs(path)
+    except (ValueError, ImportError) as error:
+        raise _unusable(path, error) from error
     return system, inner
+
+
+def check_protocol(path: str) -> None:
+    """Checks that the target of a path can be used here, without connecting to it.
+
+    Raises:
+        ArgumentError: Its protocol is not known, or needs a package that is not installed.
+    """
+    import fsspec
+
+    protocol = path.partition("://")[0].rpartition("::")[2]
+    try:
+        fsspec.get_filesystem_class(protocol)
+    except (ValueError, ImportError) as error:
+        raise _unusable(path, error) from error
+
+
+def _unusable(path: str, error: Exception) -> ArgumentError:
+    protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
+    return ArgumentError(f"cannot use storage of the protocol '{protocol}': {reason}", found=path)
 
 
 def commit(path: str, write: Callable[[Sink], None]) -> None:
@@ -43,15 +66,28 @@ def commit(path: str, write: Callable[[Sink], None]) -> None:
     system.invalidate_cache()
 
 
-def remove(path: str, *, recursive: bool = False) -> None:
-    """Removes a file, or a folder where `recursive` says so; one that is gone already is no error.
+def remove(path: str) -> None:
+    """Removes a file; a file that is gone already is no error.
 
     Raises:
         OSError: It cannot be removed.
     """
     system, target = file_system(path)
     with contextlib.suppress(FileNotFoundError):
-        system.rm(target, recursive=recursive)
+        system.rm(target)
+
+
+def remove_empty_folder(folder: str) -> None:
+    """Removes an empty folder; object stores have none.
+
+    Raises:
+        OSError: It is not empty, or cannot be removed.
+    """
+    system, target = file_system(folder)
+    system.invalidate_cache()
+    with contextlib.suppress(FileNotFoundError):
+        if system.isdir(target):
+            system.rmdir(target)
 
 
 def list_dir(folder: str) -> list[str]:

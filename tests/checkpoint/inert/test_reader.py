@@ -126,10 +126,14 @@ def test_altered_pickles_are_data_or_an_error(pack: Pack) -> None:
     assert kinds - _DATA == set()
 
 
-def test_whatever_could_be_saved_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+def test_states_of_many_small_containers_are_read(tmp_path: Any) -> None:
     from footplate.checkpoint import load_checkpoint, save_checkpoint
 
-    monkeypatch.setattr(machine, "_BASE_BUDGET", 0)
-    state = {"lists": [[] for _ in range(3000)], "dicts": [{"a": {}} for _ in range(3000)], "none": [None] * 30_000}
+    state = {
+        "lists": [[] for _ in range(30_000)],
+        "dicts": [{"a": {}} for _ in range(30_000)],
+        "none": [None] * 300_000,
+    }
+    state["samples"] = list(range(1_281_167))
     save_checkpoint(state, tmp_path / "a.pth")
     assert load_checkpoint(tmp_path / "a.pth") == state

@@ -6,8 +6,9 @@ import torch
 
 from footplate.checkpoint.sharded import Part
 from footplate.checkpoint.sharded import folder as folders
-from footplate.checkpoint.sharded.folder import FolderWriter, clean_unfinished
+from footplate.checkpoint.sharded.folder import FolderWriter
 from footplate.checkpoint.sharded.layout import digest_of
+from footplate.checkpoint.sharded.ownership import clean_unfinished
 from footplate.checkpoint.sharded.planning import PartPlanner
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate.checkpoint import load_checkpoint, name_in_parts, verify
+from footplate.checkpoint import load_checkpoint, name_in_parts, read_contents, verify
 from footplate.checkpoint.sharded import layout as layouts
 from footplate.checkpoint.sharded.layout import read_layout
 from footplate.errors import CheckpointDamagedError, CheckpointError
@@ -87,8 +87,55 @@ def _of_later(body: Any) -> None:
     body["format"] = "footplate-sharded 2"
 
 
+def _overlap_across(body: Any) -> None:
+    """Two halves of a matrix that overlap along its second dimension and leave a gap of the same size."""
+    body["tensors"]["state_dict.weight"][2] = [
+        [[0, 0], [7, 2], file := next(iter(body["files"])), 0],
+        [[0, 1], [7, 1], file, 0],
+    ]
+
+
+def _shared_bytes(body: Any) -> None:
+    chunks = body["tensors"]["state_dict.weight"][2]
+    chunks[1][2:] = chunks[0][2:]
+
+
+def _empty_part(body: Any) -> None:
+    chunks = body["tensors"]["state_dict.weight"][2]
+    chunks.insert(0, [[0, 0], [0, 3], *chunks[0][2:]])
+
+
+def _in_the_state(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][0][2] = body["state"]
+
+
+def _quantized(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][0] = "qint8"
+
+
+def _truth(body: Any) -> None:
+    body["tensors"]["state_dict.weight"][2][0][3] = False
+
+
+def _later_than_clocks(body: Any) -> None:
+    body["saved"] = 10**30
+
+
+def _half_a_letter(body: Any) -> None:
+    body["files"]["\ud800"] = [0, ""]
+
+
+def _of_many_dimensions(body: Any) -> None:
+    body["tensors"]["state_dict.weight"] = ["float64", [1] * 100_000, []]
+
+
 @pytest.mark.parametrize(
-    "change", [_outside, _beyond_the_file, _beyond_the_tensor, _twice, _huge, _no_dtype, _negative, _of_later]
+    "change",
+    [
+        *(_outside, _beyond_the_file, _beyond_the_tensor, _twice, _huge, _no_dtype, _negative, _of_later),
+        *(_overlap_across, _shared_bytes, _empty_part, _in_the_state, _quantized, _truth, _later_than_clocks),
+        *(_half_a_letter, _of_many_dimensions),
+    ],
 )
 def test_a_layout_that_lies_is_refused(folder: Path, change: Callable[[Any], None]) -> None:
     path = folder / "layout.json"
@@ -96,8 +143,9 @@ def test_a_layout_that_lies_is_refused(folder: Path, change: Callable[[Any], Non
     change(held["layout"])
     held["sha256"] = vars(layouts)["_digest"](held["layout"])
     path.write_text(json.dumps(held))
-    with pytest.raises(CheckpointError, match="cannot use checkpoint"):
-        load_checkpoint(folder)
+    for read in (load_checkpoint, verify, read_contents):
+        with pytest.raises(CheckpointError, match="cannot use checkpoint"):
+            read(folder)
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1, 2]", '{"layout": 1, "sha256": "0"}', "[" * 100_000, "\x80\x04."])
@@ -105,3 +153,36 @@ def test_what_is_no_layout_is_damage(folder: Path, text: str) -> None:
     (folder / "layout.json").write_text(text)
     with pytest.raises(CheckpointDamagedError, match="is damaged"):
         verify(folder)
+
+
+def test_a_key_that_stands_twice_is_damage(folder: Path) -> None:
+    path = folder / "layout.json"
+    path.write_text(path.read_text().replace('"tensors": {', '"tensors": {}, "tensors": {', 1))
+    with pytest.raises(CheckpointDamagedError, match="is damaged"):
+        verify(folder)
+
+
+def _rewrite(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    body = json.loads((folder / "layout.json").read_bytes())["layout"]
+    change(body)
+    (folder / "layout.json").write_text(json.dumps({"sha256": vars(layouts)["_digest"](body), "layout": body}))
+
+
+def test_a_layout_that_is_far_too_long_is_not_read(folder: Path) -> None:
+    _rewrite(folder, lambda body: body.update(more=[[]] * 2_200_000))
+    for read in (read_contents, load_checkpoint, verify):
+        with pytest.raises(CheckpointError, match=r"layout\.json is far too long for what it holds"):
+            read(folder)
+
+
+def test_a_long_layout_of_a_large_folder_is_read(folder: Path) -> None:
+    _rewrite(folder, lambda body: body.update(more="x" * 9_000_000))
+    with (folder / "rank_9-0.bin").open("wb") as file:
+        file.truncate(40_000_000)
+    assert read_layout(str(folder)).tensors
+
+
+def test_a_file_of_a_name_that_none_can_have_is_refused(folder: Path) -> None:
+    _rewrite(folder, lambda body: body["files"].update({"x" * 256: [0, ""]}))
+    with pytest.raises(CheckpointError, match="is no name of a file in it"):
+        read_contents(folder)

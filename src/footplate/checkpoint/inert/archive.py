@@ -1,8 +1,9 @@
 """The zip archives that `torch.save` writes, read with suspicion.
 
-Such an archive stores its members uncompressed, one behind the other, and ends in a directory of them. Anything
-else is refused before it is read: compressed members (they can unfold without bound), members that overlap,
-directories that do not end where the archive does.
+Such an archive stores its members uncompressed in one folder, one after the other, and ends in a directory of them.
+Anything else is refused before it is read: compressed members (they can unfold without bound), members that overlap,
+directories that do not end where the archive does. So is what two readers may understand differently: several
+folders, names that are the same to a reader that ignores case, numbers that stand in two places and differ.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -25,6 +26,7 @@ _ZIP64_FIELD = 1
 _MOST_MEMBERS = 100_000
 _LONGEST_DIRECTORY = 64 << 20
 _ENCRYPTED = 1
+_SIZES_FOLLOW = 8
 
 
 class Member(NamedTuple):
@@ -59,10 +61,11 @@ class Archive:
         self._stream = stream
         start, size, count = _find_directory(stream, comment)
         stream.seek(start)
-        self.members = {member.name: member for member in _read_directory(stream.read(size))}
-        if len(self.members) != count:
+        members = list(_read_directory(stream.read(size)))
+        if len(members) != count:
             raise CheckpointDamagedError("its directory counts other members than it lists")
-        self._ends = _checked_ends(list(self.members.values()), start)
+        self.members = _by_name(members)
+        self._ends = _checked_ends(members, start)
         self.root = self._find_root()
 
     def size_of(self, name: str) -> int:
@@ -128,22 +131,29 @@ class Archive:
         return member
 
     def _find_root(self) -> str:
-        roots = [name[: -len("/data.pkl")] for name in self.members if name.endswith("/data.pkl")]
-        if len(roots) != 1:
+        root = next(iter(self.members), "").partition("/")[0]
+        if f"{root}/data.pkl" not in self.members:
             raise CheckpointError("it is an archive, but torch.save did not write it")
-        if f"{roots[0]}/constants.pkl" in self.members:
+        if other := next((name for name in self.members if not name.startswith(f"{root}/")), None):
+            raise CheckpointDamagedError(f"it is ambiguous: '{other}' lies outside of its folder '{root}'")
+        if f"{root}/constants.pkl" in self.members:
             raise CheckpointError("it holds a TorchScript program; export its state dict to use its weights")
-        return roots[0]
+        return root
 
     def _content_start(self, member: Member) -> int:
         self._stream.seek(member.start)
         header = self._stream.read(_LOCAL.size)
         if len(header) != _LOCAL.size or header[:4] != b"PK\x03\x04":
             raise CheckpointDamagedError(f"its member '{member.name}' has no header")
-        *_, name_size, extra_size = _LOCAL.unpack(header)
+        _, _, flags, method, _, _, checksum, packed, size, name_size, extra_size = _LOCAL.unpack(header)
+        told = (checksum, packed, size)
+        is_later = flags & _SIZES_FOLLOW and told == (0, 0, 0)
+        is_wide = _ESCAPED in (packed, size) and checksum in (0, member.checksum)
+        is_same = is_later or is_wide or told == (member.checksum, member.size, member.size)
         name = self._stream.read(name_size)
         start = member.start + _LOCAL.size + name_size + extra_size
-        if name != member.name.encode() or start + member.size > self._ends[member.name]:
+        is_inside = start + member.size <= self._ends[member.name]
+        if name != member.name.encode() or method or flags & _ENCRYPTED or not is_same or not is_inside:
             raise CheckpointDamagedError(f"the header of its member '{member.name}' says something else")
         return int(start)
 
@@ -168,9 +178,15 @@ def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
     record = stream.read(_END.size)
     if end < 0 or record[:4] != b"PK\x05\x06" or _END.unpack(record)[-1] != comment:
         raise CheckpointDamagedError("it is cut off or altered: the end of the archive is not where it should be")
-    *_, count, size, start, _comment = _END.unpack(record)
+    _, disk, first_disk, count_here, count, size, start, _comment = _END.unpack(record)
     if _ESCAPED in (size, start) or count == _ESCAPED_COUNT or _has_locator(stream, end):
-        end, start, size, count = _find_directory_64(stream, end)
+        narrow = ((start, _ESCAPED), (size, _ESCAPED), (count, _ESCAPED_COUNT))
+        end, *wide = _find_directory_64(stream, end)
+        if any(value not in (escaped, there) for (value, escaped), there in zip(narrow, wide, strict=True)):
+            raise CheckpointDamagedError("it is ambiguous: the two ends of the archive say different things")
+        start, size, count = wide
+    elif (disk, first_disk, count_here) != (0, 0, count):
+        raise CheckpointDamagedError("it is altered: it says that it is a part of an archive")
     if start + size != end:
         raise CheckpointDamagedError("it is cut off or altered: its directory is not where it should be")
     if count > _MOST_MEMBERS or size > _LONGEST_DIRECTORY:
@@ -195,7 +211,9 @@ def _find_directory_64(stream: IO[bytes], end: int) -> tuple[int, int, int, int]
     record = stream.read(_END_64.size)
     if len(record) != _END_64.size or record[:4] != b"PK\x06\x06":
         raise CheckpointDamagedError("it is altered: the end of the archive is incomplete")
-    *_, count, size, start = _END_64.unpack(record)
+    *_, disk, first_disk, count_here, count, size, start = _END_64.unpack(record)
+    if (disk, first_disk, count_here) != (0, 0, count):
+        raise CheckpointDamagedError("it is altered: it says that it is a part of an archive")
     return end_64, start, size, count
 
 
@@ -209,7 +227,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
         checksum, packed, size, name_size, extra_size, comment_size = struct.unpack_from("<3L3H", entry, 16)
         (start,) = struct.unpack_from("<L", entry, 42)
         position += _ENTRY.size
-        name = directory[position : position + name_size].decode("utf-8", "replace")
+        name = _decoded(directory[position : position + name_size])
         extra = directory[position + name_size : position + name_size + extra_size]
         size, packed, start = _widened(size, packed, start, extra)
         if method or flags & _ENCRYPTED or packed != size:
@@ -230,13 +248,37 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
             values = [next(wide, value) if value == _ESCAPED else value for value in values]
             break
         position += 4 + length
+    if _ESCAPED in values:
+        raise CheckpointDamagedError("it is altered: its directory leaves out the size of a member")
     return values[0], values[1], values[2]
+
+
+def _decoded(name: bytes) -> str:
+    """Returns the name of a member, which every reader has to understand alike."""
+    try:
+        text = name.decode()
+    except UnicodeDecodeError as error:
+        raise CheckpointDamagedError("it is altered: a name in its directory is no text") from error
+    if "\\" in text or "\0" in text or {"", ".", ".."} & set(text.removesuffix("/").split("/")):
+        raise CheckpointDamagedError(f"it is ambiguous: readers understand the name {text!r} differently")
+    return text
+
+
+def _by_name(members: list[Member]) -> dict[str, Member]:
+    """Returns the members by their names; torch ignores case when it looks for one."""
+    found = {member.name.casefold(): member for member in members}
+    if len(found) != len(members):
+        twice = next(member.name for member in members if found[member.name.casefold()] is not member)
+        raise CheckpointDamagedError(f"it is ambiguous: it holds the member '{twice}' twice")
+    return {member.name: member for member in members}
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
     """Returns where each member ends at the latest: where the next one begins."""
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
+    if ordered and ordered[0].start:
+        raise CheckpointDamagedError("it is ambiguous: bytes stand before its first member")
     for member, limit in zip(ordered, limits, strict=True):
         if member.start + _LOCAL.size + len(member.name.encode()) + member.size > limit:
             raise CheckpointError(f"its member '{member.name}' overlaps another one, or reaches beyond the end")

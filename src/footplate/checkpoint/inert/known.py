@@ -70,6 +70,8 @@ def _array_from_buffer(content: Any, dtype: Any, shape: Any, order: Any) -> Any:
 def _tensor_from_array(array: Any, dtype: Any, *_: Any) -> Any:
     if not isinstance(array, np.ndarray) or array.dtype.kind not in _NUMERIC_KINDS:
         raise TypeError("a tensor is made from something that is no array")
+    if not isinstance(dtype, torch.dtype) or dtype.itemsize > array.dtype.itemsize:
+        raise TypeError("a tensor has larger elements than its array")
     return torch.from_numpy(array.astype(array.dtype.newbyteorder("="))).to(dtype)
 
 

@@ -9,23 +9,32 @@ Source: https://docs.python.org/3/library/pickletools.html
 
 import gc
 import pickletools
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from typing import IO, Any, NamedTuple
+from typing import IO, Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
 
 from footplate.errors import CheckpointError
 
 _LARGEST_KEY = 2**53
 _LONGEST_KEY = 64
-_BASE_BUDGET = 48 << 20
-_BYTES_PER_READ = 4
+_LONGEST_PART = 1000
+_LARGEST_SHARED = 256
 _DEFAULT_COST = 16
-_BYTES_PER_ENTRY = 64
-# What an operation may leave in memory, in bytes: a pickle of a few bytes must not fill the machine.
+_BYTES_PER_TENSOR = 768  # without its elements
+_BYTES_PER_ITEM = 128  # of a dict or set, while it grows
+_BYTES_PER_INERT = 400
+_MOST_MARKS = 1000  # each begins a container within the one before
+# What an operation leaves in memory, in bytes: a pickle of a few bytes must not fill the machine.
 _COSTS = {
-    **dict.fromkeys(["EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT", "TUPLE", "TUPLE1", "TUPLE2", "TUPLE3"], 96),
-    **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL", "MARK", "SETITEM"], 240),
-    **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 512),
+    **dict.fromkeys(["EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT"], 240),
+    **{"MARK": 56, "TUPLE": 120, "TUPLE1": 80, "TUPLE2": 88, "TUPLE3": 96},
+    **dict.fromkeys(["EMPTY_SET", "FROZENSET", "GLOBAL", "STACK_GLOBAL"], 320),
+    **dict.fromkeys(["REDUCE", "NEWOBJ", "NEWOBJ_EX", "INST", "OBJ", "BUILD"], 320),
+    **dict.fromkeys(["PUT", "BINPUT", "LONG_BINPUT", "MEMOIZE"], 112),
 }
 _PUSHED = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING", "FLOAT", "BINFLOAT"}).union(
     ["INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4"],
@@ -38,6 +47,19 @@ _NONSENSE = (
     Warning,  # where warnings are errors
 )
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
+
+
+class Account(Protocol):
+    """Counts the bytes of memory that a pickle takes; `take` and `check` raise `CheckpointError` at too many."""
+
+    spent: int
+    most: int
+
+    def take(self, count: int) -> None:
+        """Counts `count` more bytes."""
+
+    def check(self, count: int) -> None:
+        """Checks whether `count` more bytes are left."""
 
 
 class Name(NamedTuple):
@@ -100,7 +122,7 @@ class Machine:
             must check them.
         constants: Values for the names that are no functions.
         persistent: Returns the object for a persistent id.
-        allowance: Bytes of memory that may be used beyond what the length of the pickle explains.
+        budget: Counts what the values take, over all pickles.
     """
 
     def __init__(
@@ -109,13 +131,12 @@ class Machine:
         *,
         constants: Mapping[Name, Any],
         persistent: Callable[[Any], Any],
-        allowance: int = 0,
+        budget: Account,
     ) -> None:
         self._constructors = constructors
         self._constants = constants
         self._persistent = persistent
-        self._budget = _BASE_BUDGET + allowance
-        self._spent = 0
+        self._budget = budget
         self._stack: list[Any] = []
         self._marks: list[int] = []
         self._memo: dict[int, Any] = {}
@@ -139,13 +160,14 @@ class Machine:
                 gc.enable()
 
     def _run(self, stream: IO[bytes]) -> Any:
-        self._spent, before = 0, 0
-        for opcode, argument, position in pickletools.genops(stream):
+        budget = self._budget
+        for opcode, argument, _ in pickletools.genops(stream):
             name = opcode.name
-            self._spent += _COSTS.get(name, _DEFAULT_COST) - _BYTES_PER_READ * ((position or 0) - before)
-            before = position or 0
-            if self._spent > self._budget:
-                raise CheckpointError("the pickle in it asks for far more memory than it is long")
+            budget.spent += _COSTS.get(name, _DEFAULT_COST)
+            if name in _PUSHED or type(argument) is str:
+                budget.spent += _size_of(argument)
+            if budget.spent > budget.most:
+                budget.check(0)
             if name in _PUSHED:
                 self._stack.append(argument)
             else:
@@ -161,14 +183,18 @@ class Machine:
         if type(args) is not tuple:
             raise TypeError("the arguments of a call are no tuple")
         if isinstance(function, Name) and function in self._constructors:
-            self._spent += sum(map(_weight, args))  # it may copy them
-            return self._constructors[function](*args)
+            self._budget.take(sum(map(_weight, args)))  # it may copy them
+            made = self._constructors[function](*args)
+            self._budget.take(_weight(made))
+            return made
         name = str(function) if isinstance(function, Name) else getattr(function, "name", "unnamed")
         self.inert_names[str(name)] = self.inert_names.get(str(name), 0) + 1
+        self._budget.take(_BYTES_PER_INERT)
         return Inert(str(name), args)
 
     def _popped_mark(self) -> list[Any]:
         start = self._marks.pop()
+        self._budget.check(_DEFAULT_COST * (len(self._stack) - start))
         popped = self._stack[start:]
         del self._stack[start:]
         return popped
@@ -186,6 +212,8 @@ class Machine:
         self._stack.append(value)
 
     def _mark(self, _: Any) -> None:
+        if len(self._marks) == _MOST_MARKS:
+            raise CheckpointError("its values are nested too deeply")
         self._marks.append(len(self._stack))
 
     def _pop(self, _: Any) -> None:
@@ -226,8 +254,11 @@ class Machine:
         items = target.items if isinstance(target, Inert) else target
         if type(items) not in (dict, OrderedDict) or len(flat) % 2:
             raise TypeError("items are set on something that is no dict")
+        before = sys.getsizeof(items)
+        self._budget.check(_BYTES_PER_ITEM * len(flat))
         for key, value in zip(flat[::2], flat[1::2], strict=True):
             items[checked_key(key)] = value
+        self._budget.take(sys.getsizeof(items) - before)
 
     def _dict(self, _: Any) -> None:
         flat = self._popped_mark()
@@ -238,6 +269,7 @@ class Machine:
         values, target = self._popped_mark(), self._stack[-1]
         if type(target) is not set:
             raise TypeError("items are added to something that is no set")
+        self._budget.take(_BYTES_PER_ITEM * len(values))
         target.update(map(checked_key, values))
 
     def _global(self, spelling: str) -> None:
@@ -293,11 +325,22 @@ class Machine:
         self._stack.append(self._persistent(self._stack.pop()))
 
 
+def _size_of(argument: Any) -> int:
+    """Returns the bytes of the argument of an operation; Python keeps each number of one byte once."""
+    return 0 if type(argument) is int and 0 <= argument <= _LARGEST_SHARED else sys.getsizeof(argument)
+
+
 def _weight(value: Any) -> int:
     """Returns the bytes that a copy of `value` takes, without what it refers to."""
-    if isinstance(value, (str, bytes)):
-        return len(value)
-    return _BYTES_PER_ENTRY * len(value) if isinstance(value, (list, tuple, dict, set, frozenset)) else 0
+    if isinstance(value, torch.Tensor):
+        return _BYTES_PER_TENSOR
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    if isinstance(value, (list, tuple)):
+        return _DEFAULT_COST * len(value)
+    if isinstance(value, (dict, set, frozenset)):
+        return _BYTES_PER_ITEM * len(value)
+    return sys.getsizeof(value) if isinstance(value, (str, bytes, bytearray)) else 0
 
 
 def checked_key(key: Any) -> Any:
@@ -310,9 +353,14 @@ def checked_key(key: Any) -> Any:
         return key
     if type(key) in (int, float) and not abs(key) >= _LARGEST_KEY:
         return key
-    if type(key) is tuple and len(key) <= _LONGEST_KEY and not any(type(part) is tuple for part in key):
+    if type(key) is tuple and len(key) <= _LONGEST_KEY and not any(map(_is_long, key)):
         return tuple(map(checked_key, key))
     raise ValueError(f"a dict or set has a key of type '{type(key).__name__}' that is not allowed")
+
+
+def _is_long(part: Any) -> bool:
+    """Returns whether a part of a key may be long when it is written out."""
+    return type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART)
 
 
 def _refuse(machine: Machine, argument: Any) -> None:

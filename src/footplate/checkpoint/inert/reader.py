@@ -6,19 +6,18 @@ Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 import io
 import mmap
 import sys
+import tarfile
 from typing import IO, Any, NamedTuple
 
 import torch
 
 from footplate.checkpoint.inert import tensors
 from footplate.checkpoint.inert.archive import Archive, read_fully
+from footplate.checkpoint.inert.budget import Budget
 from footplate.checkpoint.inert.known import CONSTANTS, CONSTRUCTORS
 from footplate.checkpoint.inert.machine import Machine, Name
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
-_ALLOWANCE_PER_MEMBER = 4096
-_ALLOWANCE_PER_SEALED_BYTE = 128  # nothing that could be saved needs more
-_OLD_BYTES_PER_ALLOWANCE = 8
 _OLD_MAGIC = 0x1950A86A20F9469CFC6C
 _LONGEST_LINE = 1 << 16
 _ZIP_START = b"PK\x03\x04"
@@ -51,14 +50,31 @@ def read(
         CheckpointDamagedError: It is cut off or altered.
         CheckpointError: It is no checkpoint, or a hostile one.
     """
+    budget = Budget(stream.seek(0, 2))
     stream.seek(0)
     start = stream.read(len(_ZIP_START))
     if start == _ZIP_START:
         archive = Archive(stream, comment=seal)
-        return _ArchiveReader(archive, torch.device(device), check=not seal, mapped=mapped).read()
-    if start[:1] != b"\x80":
+        reader = _ArchiveReader(archive, torch.device(device), check=not seal, mapped=mapped, budget=budget)
+        content = reader.read()
+    elif start[:1] == b"\x80":
+        if _is_tar(stream):
+            raise CheckpointDamagedError("it is ambiguous: torch reads it as a tar archive")
+        content = _OldReader(stream, torch.device(device), budget).read()
+    else:
         raise CheckpointDamagedError("it is no checkpoint, or its beginning is not what was written")
-    return _OldReader(stream, torch.device(device)).read()
+    budget.check_copies(content.value)
+    return content
+
+
+def _is_tar(stream: IO[bytes]) -> bool:
+    """Returns whether the file begins with a header of tar, which `torch.load` tries before pickle."""
+    stream.seek(0)
+    try:
+        tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
+    except tarfile.HeaderError:
+        return False
+    return True
 
 
 def check(stream: IO[bytes]) -> None:
@@ -76,8 +92,11 @@ def check(stream: IO[bytes]) -> None:
 
 
 class _ArchiveReader:
-    def __init__(self, archive: Archive, device: torch.device, *, check: bool, mapped: "mmap.mmap | None") -> None:
+    def __init__(
+        self, archive: Archive, device: torch.device, *, check: bool, mapped: "mmap.mmap | None", budget: Budget
+    ) -> None:
         self._archive = archive
+        self._budget = budget
         self._mapped = mapped
         self._device = device
         self._check = check
@@ -89,10 +108,8 @@ class _ArchiveReader:
             if order != sys.byteorder:
                 raise CheckpointError(f"it was written on a machine of the other byte order ('{order}')")
         pickled = self._archive.read("data.pkl", check=self._check)
-        allowance = _ALLOWANCE_PER_MEMBER * len(self._archive.members)
-        if not self._check:
-            allowance += _ALLOWANCE_PER_SEALED_BYTE * len(pickled)
-        machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._storage_of, allowance=allowance)
+        self._budget.take(len(pickled))
+        machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._storage_of, budget=self._budget)
         value = machine.run(io.BytesIO(pickled))
         return Content(value, machine.inert_names)
 
@@ -112,6 +129,7 @@ class _ArchiveReader:
             return tensors.empty_memory(size, "meta")
         if self._mapped is not None and size:
             return tensors.mapped_memory(self._mapped, *self._archive.place_of(name))
+        self._budget.take(size)
         memory = tensors.empty_memory(size)
         self._archive.read_into(name, memory.numpy().data, check=self._check)
         return memory.to(self._device)
@@ -120,15 +138,15 @@ class _ArchiveReader:
 class _OldReader:
     """Reads the object twice: for the storages that it uses, which follow behind it, and again with those."""
 
-    def __init__(self, stream: IO[bytes], device: torch.device) -> None:
+    def __init__(self, stream: IO[bytes], device: torch.device, budget: Budget) -> None:
         self._length = stream.seek(0, 2)
         stream.seek(0)
         self._stream = stream
         self._device = device
         self._sizes: dict[str, tuple[int, int]] = {}
         self._memories: dict[str, torch.Tensor] = {}
-        allowance = self._length // _OLD_BYTES_PER_ALLOWANCE
-        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of, allowance=allowance)
+        self._budget = budget
+        self._machine = Machine(CONSTRUCTORS, constants=CONSTANTS, persistent=self._object_of, budget=budget)
 
     def read(self) -> Content:
         first = self._next_pickle()
@@ -138,9 +156,10 @@ class _OldReader:
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
             raise CheckpointError("it was written on a machine of the other byte order")
-        start = self._stream.tell()
+        start, spent = self._stream.tell(), self._budget.spent
         value = self._next_pickle()
         if self._device.type != "meta":
+            self._budget.spent, value = spent, None  # it is read again
             keys = self._next_pickle()
             self._memories = {key: self._read_memory(key).to(self._device) for key in keys}
             self._machine.inert_names.clear()
@@ -172,6 +191,7 @@ class _OldReader:
             raise CheckpointDamagedError(f"the storage '{key}' in it has another size than it should")
         if self._stream.tell() + size > self._length:
             raise CheckpointDamagedError("it is cut off in the middle of a tensor")
+        self._budget.take(size)
         memory = tensors.empty_memory(size)
         read_fully(self._stream, memory.numpy().data)
         return memory

@@ -14,10 +14,11 @@ from footplate.checkpoint import inert
 from footplate.checkpoint._plain import to_plain
 from footplate.checkpoint._seal import check_seal
 from footplate.checkpoint._words import readable_size
+from footplate.checkpoint.naming import SUFFIXES
 from footplate.checkpoint.saving import commit_plain
 from footplate.checkpoint.sharded.layout import Layout, check_files, is_folder, read_layout
-from footplate.checkpoint.sharded.reading import fill, state_of
-from footplate.checkpoint.sharded.splitting import cut_evenly, joined, split
+from footplate.checkpoint.sharded.reading import fill, joined_state
+from footplate.checkpoint.sharded.splitting import cut_evenly, split
 from footplate.checkpoint.sharded.writing import save_all_parts
 from footplate.checkpoint.verifying import opened
 from footplate.errors import ArgumentError, CheckpointError, check_count
@@ -41,17 +42,19 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
     Raises:
         CheckpointError: The folder is no whole checkpoint, or the file cannot be written.
-        ArgumentError: They are not a folder of parts and a file.
+        ArgumentError: They are not a folder of parts and a file whose name ends in .pth, .pt or .ckpt, or one lies in
+            the other.
     """
     folder, path = os.fspath(source), os.fspath(target)
     _check_kinds(folder, path)
+    storage.check_output(path, suffixes=SUFFIXES, inputs=[folder])
     layout = read_layout(folder)
     check_files(folder, layout)
     with _room_for(layout, storage.parent(storage.absolute(path))) as (tensors, drop):
         for name, tensor in tensors.items():
             fill(folder, layout, {name: tensor})
             drop()
-        state = joined(state_of(folder, layout, torch.device("cpu")), tensors)
+        state = joined_state(folder, layout, tensors, torch.device("cpu"))
         commit_plain(to_plain(state), path, lambda sink: cast(Sink, _DroppingSink(sink, drop)))
     return len(layout.tensors)
 
@@ -70,12 +73,13 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
         How many tensors were cut.
 
     Raises:
-        CheckpointError: The file is no whole checkpoint, or the folder cannot be written.
-        ArgumentError: They are not a file and a folder of parts.
+        CheckpointError: The file is no whole checkpoint, or the folder cannot be written: it may hold other files.
+        ArgumentError: They are not a file and a folder of parts, or one lies in the other.
     """
     path, folder = os.fspath(source), os.fspath(target)
     check_count("parts", count)
     _check_kinds(folder, path)
+    storage.check_output(folder, inputs=[path])
     with opened(path) as stream:
         seal = check_seal(stream)
         memory = _mapped(storage.local_path(path)) if seal.length and storage.is_local(path) else None

@@ -1,5 +1,6 @@
 """The folder of a checkpoint in parts, as torch.distributed.checkpoint writes to it."""
 
+import contextlib
 import dataclasses
 import hashlib
 import secrets
@@ -17,16 +18,16 @@ from footplate.checkpoint._plain import bytes_in
 from footplate.checkpoint._words import readable_size
 from footplate.checkpoint.saving import commit_plain
 from footplate.checkpoint.sharded.layout import (
-    LAYOUT,
     Chunk,
     Digest,
     Layout,
     Tensors,
     digest_of,
-    is_folder,
+    is_committed,
     read_layout,
     write_layout,
 )
+from footplate.checkpoint.sharded.ownership import check_writable, clean_unfinished, remove_written
 from footplate.errors import CheckpointError
 from footplate.storage import Sink
 
@@ -47,6 +48,7 @@ class FolderWriter(StorageWriter):
     def __init__(self, folder: str, state: Mapping[str, Any], *, tidy: bool = True) -> None:
         self.folder = storage.absolute(folder)
         self._tidy = tidy
+        self._save: str | None = None  # in the names of all files of this save
         self._state = state
 
     @classmethod
@@ -68,9 +70,10 @@ class FolderWriter(StorageWriter):
         """Makes the folder, and says what each process' file is called.
 
         Raises:
-            CheckpointError: There is too little space.
+            CheckpointError: There is too little space, or the folder holds files that footplate did not write.
         """
-        save = secrets.token_hex(4)
+        check_writable(self.folder)
+        self._save = save = secrets.token_hex(4)
         if self._tidy:
             clean_unfinished(storage.parent(self.folder), but=storage.base_name(self.folder))
         _make_room(self.folder, bytes_in(self._state) + sum(_bytes_of(item) for plan in plans for item in plan.items))
@@ -97,7 +100,7 @@ class FolderWriter(StorageWriter):
         """Writes everything else, then the layout."""
         written = [each for several in results for each in several]
         files = {name: Digest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
-        name = f"state-{secrets.token_hex(4)}.pth"
+        name = f"state-{self._save}.pth"
         path = storage.join(self.folder, name)
         commit_plain(self._state, path)
         files[name] = Digest(storage.status(path).size, digest_of(path))
@@ -105,19 +108,15 @@ class FolderWriter(StorageWriter):
         write_layout(self.folder, Layout(name, _tensors_of(metadata, places), files))
         _clean(self.folder)
 
-
-def clean_unfinished(folder: str, *, but: str) -> list[str]:
-    """Removes checkpoints in parts that were begun in `folder` and never finished, but for the one called `but`.
-
-    Two runs do not save into one folder at a time: a run holds a lock on its work_dir.
-    """
-    removed = []
-    for name in storage.list_dir(folder) if storage.exists(folder) else ():
-        path = storage.join(folder, name)
-        if is_folder(name) and name != but and not storage.exists(storage.join(path, LAYOUT)):
-            storage.remove_folder(path)
-            removed.append(path)
-    return removed
+    def drop(self) -> None:
+        """Removes what this save wrote, where no checkpoint was before."""
+        with contextlib.suppress(OSError):
+            if self._save is not None and not is_committed(self.folder):
+                names = storage.list_dir(self.folder)
+                own = [name for name in names if f"-{self._save}." in name]
+                remove_written(self.folder, own)
+                if own == names:
+                    storage.remove_empty_folder(self.folder)
 
 
 def _tensors_of(
@@ -143,11 +142,9 @@ def _make_room(folder: str, needed: int) -> None:
 
 
 def _clean(folder: str) -> None:
-    """Removes what the layout does not name: files of the checkpoint before, and of saves that failed."""
-    named = {LAYOUT, *read_layout(folder).files}
-    for name in storage.list_dir(folder):
-        if name not in named:
-            storage.remove(storage.join(folder, name))
+    """Removes files of the checkpoint before, and of saves that failed."""
+    named = read_layout(folder).files
+    remove_written(folder, (name for name in storage.list_dir(folder) if name not in named))
 
 
 def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int], Digest]:

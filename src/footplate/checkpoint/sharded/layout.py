@@ -15,7 +15,7 @@ import math
 import os
 import posixpath
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,6 +23,8 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint._seal import Seal
+from footplate.checkpoint.inert.budget import most_memory
+from footplate.checkpoint.sharded.tiling import are_apart, is_tiled
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 SUFFIX = ".sharded"
@@ -30,6 +32,11 @@ LAYOUT = "layout.json"
 _FORMAT = "footplate-sharded 1"
 _CHUNK_BYTES = 1 << 20
 _LONGEST_LAYOUT = 1 << 30
+_MEMORY_PER_BYTE = 30  # of a layout that was made to take much
+_LARGEST_NUMBER = (1 << 63) - 1
+_MOST_DIMENSIONS = 64
+_LONGEST_NAME = 255  # bytes
+_WHOLE = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64))}
 
 
 class Chunk(NamedTuple):
@@ -85,12 +92,12 @@ class Layout:
 
 
 def is_folder(path: str) -> bool:
-    """Tells whether `path` names a checkpoint in parts."""
+    """Checks whether `path` names a checkpoint in parts."""
     return path.rstrip("/").endswith(SUFFIX)
 
 
 def is_committed(path: str) -> bool:
-    """Tells whether there is a checkpoint at `path`, a file or a folder that counts; nothing is verified."""
+    """Checks whether there is a checkpoint at `path`, a file or a folder that counts; nothing is verified."""
     return storage.exists(storage.join(path, LAYOUT) if is_folder(path) else path)
 
 
@@ -135,10 +142,10 @@ def read_layout(folder: str) -> Layout:
     """
     path = storage.join(folder, LAYOUT)
     try:
-        if storage.status(path).size > _LONGEST_LAYOUT:
-            raise CheckpointError(f"'{path}' is longer than any checkpoint needs")
-        held = json.loads(storage.read_bytes(path))
+        _check_length(folder, storage.status(path).size)
+        held = json.loads(storage.read_bytes(path).decode(), object_pairs_hook=_without_duplicates)
         body, digest = held["layout"], held["sha256"]
+        found = _digest(body)
     except FileNotFoundError as error:
         if not storage.exists(folder):
             raise CheckpointError(f"there is no checkpoint '{folder}'", notes=storage.sought(folder)) from error
@@ -147,12 +154,27 @@ def read_layout(folder: str) -> Layout:
         raise CheckpointError(f"cannot read checkpoint '{folder}': {error.strerror or error}") from error
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} makes no sense") from error
-    if _digest(body) != digest:
+    if found != digest:
         raise CheckpointDamagedError(f"checkpoint '{folder}' is damaged: its {LAYOUT} is not what was written")
     try:
         return _parsed(body, digest)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        raise CheckpointError(f"cannot use checkpoint '{folder}': {error}") from error
+        reason = error if type(error) is ValueError else f"its {LAYOUT} has another form: {error!r}"
+        raise CheckpointError(f"cannot use checkpoint '{folder}': {reason}") from error
+
+
+def _check_length(folder: str, size: int) -> None:
+    """Refuses a layout that takes far more memory than its folder holds.
+
+    Raises:
+        CheckpointError: It would.
+        OSError: The folder cannot be read.
+    """
+    needed = _MEMORY_PER_BYTE * size
+    if needed > most_memory(0):
+        held = sum(storage.status(storage.join(folder, name)).size for name in storage.list_dir(folder))
+        if size > _LONGEST_LAYOUT or needed > most_memory(held):
+            raise CheckpointError(f"cannot use checkpoint '{folder}': its {LAYOUT} is far too long for what it holds")
 
 
 def check_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)) -> None:
@@ -199,50 +221,73 @@ def _digest(body: Any) -> str:
     return hashlib.sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    held = dict(pairs)
+    if len(held) != len(pairs):
+        raise ValueError("a key stands in it twice")
+    return held
+
+
 def _parsed(body: Mapping[str, Any], digest: str) -> Layout:
     if body["format"] != _FORMAT:
         raise ValueError(f"its format is '{body['format']}', not '{_FORMAT}'")
     files = {_file_name(name): Digest(_number(size), str(sha)) for name, (size, sha) in body["files"].items()}
-    if body["state"] not in files:
+    state = body["state"]
+    if state not in files:
         raise ValueError("it names no file for its state")
-    tensors = {name: _tensors(name, *each, files=files) for name, each in body["tensors"].items()}
-    return Layout(body["state"], tensors, files, Seal(digest, _number(body["saved"])))
+    tensors = {name: _tensors(name, *each) for name, each in body["tensors"].items()}
+    _check_places(tensors, {name: each.size for name, each in files.items() if name != state})
+    return Layout(state, tensors, files, Seal(digest, _number(body["saved"])))
 
 
-def _tensors(name: str, kind: str, size: Any, chunks: Any, *, files: Mapping[str, Digest]) -> Tensors:
+def _tensors(name: str, kind: str, size: Any, chunks: Any) -> Tensors:
     dtype = getattr(torch, kind, None) if kind.isidentifier() else None
-    if not isinstance(dtype, torch.dtype):
+    if not isinstance(dtype, torch.dtype) or not (dtype.is_floating_point or dtype.is_complex or dtype in _WHOLE):
         raise ValueError(f"the dtype '{kind}' of '{name}' is unknown")
     shape = tuple(map(_number, size))
+    if len(shape) > _MOST_DIMENSIONS or math.prod(max(1, each) for each in shape) * dtype.itemsize > _LARGEST_NUMBER:
+        raise ValueError(f"'{name}' is larger than any tensor")
     parts = [Chunk(tuple(map(_number, o)), tuple(map(_number, s)), f, _number(at)) for o, s, f, at in chunks]
     for part in parts:
-        inside = len(part.offsets) == len(part.sizes) == len(shape) and all(
-            at + length <= limit for at, length, limit in zip(part.offsets, part.sizes, shape, strict=True)
-        )
-        end = part.start + math.prod(part.sizes) * dtype.itemsize
-        if not inside or part.file not in files or end > files[part.file].size:
-            raise ValueError(f"a part of '{name}' lies outside of it or of its file")
-    if sum(math.prod(part.sizes) for part in parts) != math.prod(shape) or any(_overlapping(parts)):
-        raise ValueError(f"the parts of '{name}' are not all of it")
+        if not len(part.offsets) == len(part.sizes) == len(shape):
+            raise ValueError(f"a part of '{name}' has other dimensions than the tensor")
+        if any(at + length > limit for at, length, limit in zip(part.offsets, part.sizes, shape, strict=True)):
+            raise ValueError(f"a part of '{name}' lies outside of it")
+    if not is_tiled(shape, [(part.offsets, part.sizes) for part in parts]):
+        raise ValueError(f"the parts of '{name}' overlap or leave gaps")
     return Tensors(dtype, shape, parts)
 
 
-def _overlapping(parts: list[Chunk]) -> Iterator[bool]:
-    """Tells of neighbours in the order of their first dimension, in which tensors are cut, whether they overlap."""
-    ordered = sorted(parts, key=lambda part: part.offsets)
-    for before, after in zip(ordered, ordered[1:], strict=False):
-        yield before.offsets == after.offsets or (
-            before.offsets[1:] == after.offsets[1:] and before.offsets[0] + before.sizes[0] > after.offsets[0]
-        )
+def _check_places(tensors: Mapping[str, Tensors], sizes: Mapping[str, int]) -> None:
+    """Raises ValueError where a part lies outside of its file, or two parts share bytes."""
+    spans: dict[str, list[tuple[int, int]]] = {name: [] for name in sizes}
+    for name, each in tensors.items():
+        for part in each.chunks:
+            end = part.start + math.prod(part.sizes) * each.dtype.itemsize
+            if part.file not in sizes or end > sizes[part.file]:
+                raise ValueError(f"a part of '{name}' lies outside of its file")
+            spans[part.file].append((part.start, end))
+    for file, held in spans.items():
+        if not are_apart(held):
+            raise ValueError(f"two parts in '{file}' share bytes")
 
 
 def _file_name(name: str) -> str:
-    if not name or posixpath.basename(name) != name or "\\" in name or name.startswith("."):
-        raise ValueError(f"'{name}' is no name of a file in it")
+    plain = name and posixpath.basename(name) == name and not name.startswith(".") and name != LAYOUT
+    if not plain or any(each in name for each in "\\\0") or not _fits(name):
+        raise ValueError(f"{name!r} is no name of a file in it")
     return name
 
 
+def _fits(name: str) -> bool:
+    """Returns whether a file system could hold a file of this name."""
+    try:
+        return len(name.encode()) <= _LONGEST_NAME
+    except UnicodeEncodeError:
+        return False
+
+
 def _number(value: Any) -> int:
-    if type(value) is not int or value < 0:
+    if type(value) is not int or not 0 <= value <= _LARGEST_NUMBER:
         raise ValueError(f"'{value}' is no size")
     return value

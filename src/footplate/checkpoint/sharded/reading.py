@@ -91,8 +91,21 @@ def state_of(folder: str, layout: Layout, device: torch.device) -> Any:
         return inert.read(stream, device=device, seal=seal.length).value
 
 
+def joined_state(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> Any:
+    """Returns a folder's state with its tensors.
+
+    Raises:
+        CheckpointError: The state is damaged, or names a tensor that is not there.
+    """
+    state = state_of(folder, layout, device)
+    try:
+        return joined(state, targets)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot use checkpoint '{folder}': {error.message}") from error
+
+
 def _content(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> dict[Any, Any]:
-    content = joined(state_of(folder, layout, device), targets)
+    content = joined_state(folder, layout, targets, device)
     if not isinstance(content, Mapping):
         raise CheckpointError(f"'{folder}' holds no dict", found=type(content).__name__)
     return dict(content)

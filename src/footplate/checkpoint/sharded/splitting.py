@@ -55,7 +55,7 @@ def joined(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
     if isinstance(state, Mapping):
         if len(state) == 1 and _MARK in state:
             name = state[_MARK]
-            if name not in tensors:
+            if type(name) is not str or name not in tensors:
                 raise CheckpointError(f"the tensor '{name}' is missing")
             return tensors[name]
         made = type(state) if isinstance(state, OrderedDict) else dict

@@ -1,13 +1,11 @@
 """Writing a folder of parts: every process its own file, the layout last."""
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from torch import distributed as dist
 
-from footplate import storage
-from footplate.checkpoint.sharded.layout import is_committed
 from footplate.checkpoint.sharded.splitting import Part
 from footplate.errors import CheckpointError
 
@@ -49,10 +47,11 @@ def save_parts(
         save({}, storage_writer=writer, planner=planner, process_group=group)
     except CheckpointException as failed:
         if dist.get_rank(group) == 0:
-            _drop(folder)
+            writer.drop()
         rank, (cause, _) = min(failed.failures.items(), key=lambda each: each[0])
         reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
-        raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}") from cause
+        notes = getattr(cause, "notes", ())
+        raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}", notes=notes) from cause
     except (RuntimeError, dist.DistError) as failed:  # of a process that is gone
         raise CheckpointError(
             f"cannot save '{folder}': a process that takes part is gone or does not answer"
@@ -91,16 +90,18 @@ def _write_alone(planners: Sequence[Any], writer: Any) -> None:
         plans.append(planner.create_local_plan())
     plans, metadata = planners[0].create_global_plan(plans)
     try:
-        plans = writer.prepare_global_plan(plans)
+        with _naming(writer.folder):
+            plans = writer.prepare_global_plan(plans)
         results = [writer.write_data(plan, each).wait() for plan, each in zip(plans, planners, strict=True)]
         writer.finish(metadata, results)
     except OSError as error:
-        _drop(writer.folder)
+        writer.drop()
         raise CheckpointError(f"cannot save '{writer.folder}': {error.strerror or error}") from error
 
 
-def _drop(folder: str) -> None:
-    """Removes what a save that failed has left, where there was no checkpoint before."""
-    if not is_committed(folder):
-        with contextlib.suppress(OSError):
-            storage.remove_folder(folder)
+@contextmanager
+def _naming(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot save '{folder}': {error.message}", notes=error.notes) from error

@@ -1,0 +1,125 @@
+"""The memory that one checkpoint may take: one bound in all, which nothing in the file can raise.
+
+A process that reads a checkpoint and copies its content takes at most ten times the size of the file, or 240 MB
+where that is more. Reading may use nine tenths of it. What is left must hold four copies of the content, since the
+commands that write weights make up to four: wider numbers for an average, or the pieces of a safetensors file.
+"""
+
+import sys
+from typing import Any
+
+import numpy as np
+import torch
+
+from footplate.checkpoint.inert.machine import Inert
+from footplate.errors import CheckpointError
+
+_TIMES = 10
+_LEAST = 240_000_000
+_READ_SHARE = 0.9
+_COPIES = 4
+_DEEPEST = 100
+
+
+def most_memory(size: int) -> int:
+    """Returns the bytes of memory that whoever reads and copies a checkpoint of `size` bytes may take."""
+    return max(_TIMES * size, _LEAST)
+
+
+class Budget:
+    """Counts the memory that the content of one checkpoint takes while it is read.
+
+    Args:
+        size: The bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._in_all = most_memory(size)
+        self.most = int(_READ_SHARE * self._in_all)
+        self.spent = 0
+
+    def take(self, count: int) -> None:
+        """Counts `count` more bytes.
+
+        Raises:
+            CheckpointError: It is too much.
+        """
+        self.spent += count
+        self.check(0)
+
+    def check(self, count: int) -> None:
+        """Checks whether `count` more bytes are left, for something that is freed soon.
+
+        Raises:
+            CheckpointError: They are not.
+        """
+        if self.spent + count > self.most:
+            raise CheckpointError("it asks for far more memory than it is long")
+
+    def check_copies(self, value: Any) -> None:
+        """Checks the size of a full copy of `value`, in which nothing is shared any more.
+
+        Raises:
+            CheckpointError: A copy is too large, a container holds itself, or containers are nested too deeply.
+        """
+        _Unfolding((self._in_all - self.spent) // _COPIES).check(value)
+
+
+class _Unfolding:
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[int, tuple[int, int] | None] = {}  # bytes and height, None while it is measured
+        self._inert: dict[int, Inert] = {}
+
+    def check(self, value: Any) -> None:
+        self._measure(value, 0)
+        while self._inert:  # whoever copies a state does not copy these, and they may refer to one another
+            _, inert = self._inert.popitem()
+            self._known[id(inert)] = (0, 0)
+            for part in (inert.args, inert.state, inert.items, inert.elements):
+                self._measure(part, 0)
+
+    def _measure(self, value: Any, depth: int) -> tuple[int, int]:
+        entries = _entries(value)
+        if entries is None:
+            if isinstance(value, Inert) and id(value) not in self._known:
+                self._inert[id(value)] = value
+            return _bytes_of(value), 0
+        if id(value) in self._known:
+            known = self._known[id(value)]
+            if known is None:
+                raise CheckpointError("it holds a container that contains itself")
+            self._check_depth(depth + known[1])
+            return known
+        self._check_depth(depth)
+        self._known[id(value)] = None
+        count, height = sys.getsizeof(value), 0
+        for entry in entries:
+            if type(entry) not in _ATOMS:
+                inner, below = self._measure(entry, depth + 1)
+                count, height = count + inner, max(height, below + 1)
+                if count > self._most:
+                    raise CheckpointError("a copy of its content takes far more memory than it is long")
+        self._known[id(value)] = count, height
+        return count, height
+
+    def _check_depth(self, depth: int) -> None:
+        if depth > _DEEPEST:
+            raise CheckpointError("it holds containers that are nested too deeply")
+
+
+_ATOMS = frozenset({str, int, float, bool, bytes, complex, type(None)})
+
+
+def _entries(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, (list, tuple)) else None
+
+
+def _bytes_of(value: Any) -> int:
+    if isinstance(value, torch.Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, np.ndarray):
+        return value.nbytes
+    return sys.getsizeof(value) if isinstance(value, (bytearray, set, frozenset)) else 0

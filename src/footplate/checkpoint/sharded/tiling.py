@@ -1,0 +1,49 @@
+"""Checks that pieces cover a tensor exactly, and that no byte of a file is used twice."""
+
+import itertools
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+_MOST_CUT = 8  # dimensions: meshes of processes have two or three
+
+
+def is_tiled(shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
+    """Returns whether boxes cover a tensor without gaps and overlaps, in time linear in their number.
+
+    The corners of a box, with the sign of the parity of their upper sides, determine it: they are the mixed difference
+    of its indicator function. So the boxes cover the tensor exactly once everywhere if and only if the signed corners
+    of all boxes add up to those of the tensor.
+
+    Args:
+        shape: That of the tensor.
+        pieces: Offsets and sizes of each box.
+
+    Raises:
+        ValueError: The tensor is cut along more dimensions than any mesh has.
+
+    Example:
+        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((3, 0), (1, 2))])
+        True
+        >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((0, 0), (1, 2))])
+        False
+    """
+    if not all(shape):
+        return not pieces
+    if not all(all(sizes) for _, sizes in pieces):
+        return False
+    cut = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in pieces)]
+    if len(cut) > _MOST_CUT:
+        raise ValueError(f"a tensor is cut along {len(cut)} dimensions, and at most {_MOST_CUT} are possible")
+    corners: Counter[tuple[int, ...]] = Counter()
+    whole = [0] * len(shape), shape
+    for (offsets, sizes), sign in itertools.chain(((piece, 1) for piece in pieces), [(whole, -1)]):
+        for upper in itertools.product((False, True), repeat=len(cut)):
+            corner = tuple(offsets[d] + sizes[d] if up else offsets[d] for d, up in zip(cut, upper, strict=True))
+            corners[corner] += -sign if sum(upper) % 2 else sign
+    return not any(corners.values())
+
+
+def are_apart(spans: Iterable[tuple[int, int]]) -> bool:
+    """Returns whether no two spans `(begin, end)` share a byte."""
+    ordered = sorted(spans)
+    return all(before[1] <= after[0] for before, after in itertools.pairwise(ordered))
