@@ -13,7 +13,7 @@ Write = Callable[[Mapping[str, str]], Path]
 
 JSON = """\
 {
-  "_base_": "base.py",
+  "_base_": "base.yaml",
   "a": {"x": 1,
     "list": [{"deep": true}, {"deep": null}]
   },
@@ -24,7 +24,7 @@ JSON = """\
 }
 """
 YAML = """\
-_base_: [base.py]
+_base_: [base.yaml]
 a:
   x: 1
 
@@ -36,7 +36,7 @@ name: {{ fileBasename }}
 number: {{'$FP_NONE:3'}}
 """
 TOML = """\
-_base_ = "base.py"
+_base_ = "base.yaml"
 value = {{ _base_.a.b }}
 words = "<{{_base_.s}}>"
 name = "{{ fileBasename }}"
@@ -55,7 +55,7 @@ deep = false
     [("main.json", JSON, (3, 4, 4, 8)), ("main.yaml", YAML, (3, 5, 6, 9)), ("main.toml", TOML, (7, 9, 11, 4))],
 )
 def test_each_form_inherits_and_knows_its_lines(write: Write, name: str, text: str, lines: tuple[int, ...]) -> None:
-    main = write({name: text, "base.py": "a = dict(b=(1, 2), x=0)\ns = 'text'\n"})
+    main = write({name: text, "base.yaml": "a: {b: !!python/tuple [1, 2], x: 0}\ns: text\n"})
     cfg = Config.fromfile(main)
     off = False if name.endswith("toml") else None
     assert cfg.to_dict() == {

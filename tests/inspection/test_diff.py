@@ -6,7 +6,7 @@ import pytest
 
 from footplate.config import Config, LazyObject
 from footplate.errors import ConfigError
-from footplate.inspection.diff import compare, describe, locate, same
+from footplate.inspection.diff import compare, describe, read_either, same
 
 
 @pytest.mark.parametrize(
@@ -52,30 +52,56 @@ def test_differences_show_both_places(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_work_dir_stands_for_its_newest_config(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="holds no config of a run"):
-        locate(str(tmp_path))
-    for name in ("2024_01", "2024_02"):
+        read_either(str(tmp_path))
+    for number, name in enumerate(("2024_01", "2024_02")):
         (tmp_path / name / "vis_data").mkdir(parents=True)
-        (tmp_path / name / "vis_data" / "config.py").write_text("a = 1\n")
-    assert locate(str(tmp_path)) == str(tmp_path / "2024_02" / "vis_data" / "config.py")
-    assert locate(str(tmp_path / "2024_01")) == str(tmp_path / "2024_01" / "vis_data" / "config.py")
+        (tmp_path / name / "vis_data" / "config.py").write_text(f"a = {number}\n")
+    assert read_either(str(tmp_path)).a == 1
+    assert read_either(str(tmp_path / "2024_01")).a == 0
     older, newer = tmp_path / "old" / "b.py", tmp_path / "old" / "a.py"
     older.parent.mkdir()
     for age, path in enumerate((newer, older)):
-        path.write_text("")
+        path.write_text(f"a = 'age {age}'\n")
         os.utime(path, (100 - age, 100 - age))
-    assert locate(str(older.parent)) == str(newer)
+    assert read_either(str(older.parent)).a == "age 0"
+
+
+def test_the_data_of_a_run_come_before_its_python(tmp_path: Path) -> None:
+    records = tmp_path / "2024_01" / "vis_data"
+    records.mkdir(parents=True)
+    (records / "config.py").write_text("a = 1\n")
+    (records / "config.json").write_text('{"a": 2}\n')
+    assert read_either(str(tmp_path)).a == 2
+    assert read_either(str(records / "config.py")).a == 1
+
+
+def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "2024_01" / "vis_data").mkdir(parents=True)
+    code = f"open({str(tmp_path / 'mark')!r}, 'w')\na = 1\n"
+    (tmp_path / "2024_01" / "vis_data" / "config.py").write_text(code)
+    with pytest.raises(ConfigError, match="can be read as data"):
+        read_either(str(tmp_path))
+    with pytest.raises(ConfigError, match="cannot be read as data"):
+        read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))
+    assert not (tmp_path / "mark").exists()
+    assert "it holds more than assignments of plain values" in caplog.text
 
 
 def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.py").write_text("")
-    assert locate(str(tmp_path / "a.py")) == str(tmp_path / "a.py")
-    assert locate("package::a.py") == "package::a.py"
-    assert locate("fashion-seg").endswith("fashion-seg.py")
+    (tmp_path / "a.py").write_text("a = 1 + 1\n")
+    assert read_either(str(tmp_path / "a.py")).a == 2
+    assert "model" in read_either("fashion-seg")
     with pytest.raises(ConfigError, match="no config file or recipe 'fashion-sex'"):
-        locate("fashion-sex")
+        read_either("fashion-sex")
 
 
 def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
-    found = compare(Config.fromfile(tmp_path / "mine.py"), Config.fromfile(locate("fashion-seg")))
+    found = compare(Config.fromfile(tmp_path / "mine.py"), read_either("fashion-seg"))
     assert [each.path for each in found] == ["train_cfg.max_iters"]
+
+
+def test_a_missing_name_mentions_run_folders() -> None:
+    with pytest.raises(ConfigError, match="there is no config file or recipe 'nowhere'") as caught:
+        read_either("nowhere")
+    assert "A run folder can be compared too; there is none of this name." in caught.value.notes

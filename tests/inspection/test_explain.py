@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,16 @@ def test_a_recipe_is_shown_as_configs_name_it(tmp_path: Path, monkeypatch: pytes
     assert places["fp16=True,"] == "own.py:2"
     assert max(map(len, text.splitlines())) < 100
     assert explain_key(cfg, "optim_wrapper.optimizer.lr").endswith("  footplate::fashion-seg.py:46\n")
+
+
+@pytest.mark.parametrize("values", ["[1, 2, 3]", "(1, 2, 3)"])
+def test_an_element_of_a_list_that_an_override_sets_has_its_origin(tmp_path: Path, values: str) -> None:
+    (tmp_path / "a.py").write_text(f"sizes = {values}\nsteps = [dict(type='A', size={values})]\n")
+    config = Config.fromfile(tmp_path / "a.py")
+    apply_overrides(config, ["sizes.1=7", "steps.0.size.2=8"], strict=False)
+    sizes, _, size = (
+        line for line in explain_config(config).splitlines() if "--cfg-options" in line or "type=" in line
+    )
+    assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:1$", sizes)
+    assert re.search(rf"--cfg-options  was {re.escape(values)}, .*a.py:2$", size)
+    assert [step.value[1] for step in history(config, "sizes")] == [2, 7]

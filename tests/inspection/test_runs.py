@@ -47,6 +47,12 @@ def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
     assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
 
 
+def test_a_run_by_epochs_that_writes_metrics_by_iteration(tmp_path: Path) -> None:
+    train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": n // 6 + 1, "iter": n, "step": n} for n in (5, 10)]
+    file = write(tmp_path / "scalars.json", [train[0], {"acc": 0.5, "step": 6}, train[1], {"acc": 0.7, "step": 12}])
+    assert points(file, "acc", "val") == [(6, 0.5), (12, 0.7)]
+
+
 def test_a_run_by_epochs_of_the_first_generation(tmp_path: Path) -> None:
     lines: Lines = [{"env_info": "a", "seed": 0}]
     for epoch in (1, 2):
@@ -95,7 +101,8 @@ def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path
     (tmp_path / "iter_1.pth").write_bytes(b"")
     run = read_run(tmp_path)
     assert [(picture.name, picture.step) for picture in run.pictures] == [("val_7", 3), ("val_7", 20)]
-    assert (run.config, run.environment) == ("a = 1\n", {"python": "3.11"})
+    assert run.config is not None
+    assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
     assert run.warnings == ["t - footplate - WARNING - careful"]
     assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
 
@@ -140,7 +147,8 @@ def test_the_table_of_classes_belongs_to_an_iteration(
     _text(tmp_path / "scalars.json", "\n".join(scalars) + "\n")
     head = "2026/01/01 00:00:00 - footplate - INFO - "
     _text(tmp_path / "run.log", f"{head}{title}:\nclass   {column}\nankle boot     50.00\n{head}{lines}\n")
-    assert read_run(tmp_path).classes == {"columns": ["class", column], "rows": [["ankle boot", 50.0]], **at}
+    table = {"set": "", "columns": ["class", column], "rows": [["ankle boot", 50.0]], **at}
+    assert read_run(tmp_path).classes == [table]
 
 
 @pytest.mark.parametrize(

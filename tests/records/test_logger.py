@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import io
 import logging
 import re
@@ -181,3 +182,35 @@ def test_lines_of_iterations_can_be_spared_the_screen(tmp_path: Path, capsys: py
     assert [line.rpartition(" - ")[2] for line in path.read_text().splitlines()] == ["loss 0.5", "mIoU 50"] * 3
     lines = ["loss 0.5", "mIoU 50", "mIoU 50", "loss 0.5", "mIoU 50"]
     assert [line.rpartition(" - ")[2] for line in capsys.readouterr().out.splitlines()] == lines
+
+
+def test_control_characters_and_halves_of_letters_are_written_as_escapes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    set_level("INFO")
+    with logging_to(str(tmp_path / "run.log")):
+        get_logger().info("work_dir %s, class %s\n\tindented", "caf\udce9", "\x1b[2J\u202e")
+    expected = "work_dir caf\\udce9, class \\x1b[2J\\u202e\n\tindented\n"
+    assert (tmp_path / "run.log").read_text().endswith(expected)
+    assert capsys.readouterr().out.endswith(expected)
+
+
+class _FullDisk(io.StringIO):
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_full_disk_is_reported_once_and_without_traceback(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    logger = get_logger()
+    path = str(tmp_path / "run.log")
+    with logging_to(path, max_mb=0):
+        handler = next(each for each in logger.handlers if getattr(each, "baseFilename", None) == path)
+        assert isinstance(handler, logging.FileHandler)
+        handler.close()
+        handler.stream = _FullDisk()  # type: ignore[assignment]
+        for number in range(3):
+            logger.warning("line %d", number)
+    assert capsys.readouterr().err == f"cannot write to '{path}': No space left on device. Lines are missing.\n"

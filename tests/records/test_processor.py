@@ -219,10 +219,11 @@ def test_losses_and_times_are_averaged_over_the_window_others_are_the_latest(run
 
 
 def test_a_validation_averages_only_its_own_times(runner: Any) -> None:
-    runner.message_hub.update_scalar("val/time", 2.5)
+    runner.message_hub.log_scalars["val/time"].mark()
     processor = LogProcessor(by_epoch=False)
-    assert "time: 2.5000" in processor.get_log_after_iter(runner, 0, "val")[1]
-    assert "time: 1.5000" in processor.get_log_after_iter(runner, 1, "val")[1]
+    for place, (value, mean) in enumerate([(2.5, "2.5000"), (0.5, "1.5000")]):
+        runner.message_hub.update_scalar("val/time", value)
+        assert f"time: {mean}" in processor.get_log_after_iter(runner, place, "val")[1]
 
 
 @pytest.mark.parametrize(
@@ -300,3 +301,18 @@ def test_what_is_no_number_does_not_break_the_line(runner: Any, value: Any, text
     line = LogProcessor().get_log_after_epoch(runner, 2, "val")[1]
     assert f"table: {text}" in line
     assert "\n" not in line
+
+
+def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner: Any) -> None:
+    """Nor are those that something else recorded under a name of a validation in the meantime."""
+    hub = runner.message_hub
+    runner.val_loop = SimpleNamespace(metrics={"accuracy": 0.5}, left_out=("noisy",))
+    for name in ("loss", "accuracy", "noisy/accuracy"):
+        hub.update_scalar(f"val/{name}", 9.0)
+    hub.update_info("val/noisy/classwise", {"cat": 1.0})
+    hub.update_info("val/clean/classwise", {"cat": 2.0})
+    for history in hub.log_scalars.values():
+        history.mark()
+    hub.update_scalar("val/accuracy", 0.5)
+    metrics, _ = LogProcessor().get_log_after_epoch(runner, 20, "val", with_non_scalar=True)
+    assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}

@@ -122,6 +122,7 @@ def test_a_run_that_was_stopped_and_resumed_leaves_no_gap_and_nothing_twice(
 ) -> None:
     class Stop(Hook):
         priority = "LOWEST"
+        acts_last = True  # after the CheckpointHook
 
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             if runner.iter + 1 == stop:

@@ -9,6 +9,7 @@ from footplate.config.mapping import ConfigDict
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import apply_overrides
 from footplate.config.pure import read_base
+from footplate.config.recorded import as_plain, read_recorded, write_recorded
 from footplate.config.variables import without_effect
 
 __all__ = [
@@ -18,8 +19,11 @@ __all__ = [
     "KeyOrigin",
     "LazyObject",
     "apply_overrides",
+    "as_plain",
     "check_keys",
     "import_custom",
     "read_base",
+    "read_recorded",
     "without_effect",
+    "write_recorded",
 ]

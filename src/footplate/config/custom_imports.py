@@ -81,7 +81,15 @@ def _read_section(section: ConfigDict) -> tuple[list[str], bool]:
             key="custom_imports.imports",
             found=imports,
         )
-    return list(modules), bool(section.get("allow_failed_imports", False))
+    allows = section.get("allow_failed_imports", False)
+    if not isinstance(allows, bool):
+        raise ConfigError(
+            "`custom_imports.allow_failed_imports` must be True or False",
+            origin=origin_of(section, "allow_failed_imports"),
+            key="custom_imports.allow_failed_imports",
+            found=allows,
+        )
+    return list(modules), allows
 
 
 def _advice(name: str, error: ImportError) -> list[str]:

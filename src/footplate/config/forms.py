@@ -29,6 +29,8 @@ _JSON = _Form("JSON", frozenset({type(None)}), False)
 _TOML = _Form("TOML", frozenset(), False)
 _FORMS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".toml": _TOML}
 _EVERYWHERE = (bool, str, int, float)
+_LONGEST = 1 << 20  # letters of a config that is data
+_MOST_SEPARATORS = 100_000
 
 
 def read_form(text: str, path: str, suffix: str) -> TracedDict:
@@ -37,6 +39,11 @@ def read_form(text: str, path: str, suffix: str) -> TracedDict:
     Raises:
         ConfigSyntaxError: If the text is wrong, or does not hold a mapping of names.
     """
+    if len(text) > _LONGEST or sum(map(text.count, ",\n[{")) > _MOST_SEPARATORS:
+        raise ConfigSyntaxError(
+            f"the config is too long: the most are {_LONGEST:,} letters and {_MOST_SEPARATORS:,} values",
+            origin=Place(path, 1),
+        )
     try:
         value = _reader(suffix)(text, path)
     except RecursionError as error:

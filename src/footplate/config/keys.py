@@ -68,7 +68,7 @@ def _misspells(key: str, known: str) -> bool:
 
 
 def _is_slip(word: str, right: str) -> bool:
-    """Tells whether a word is another one but for a slip: the first letter right, one letter off, two in long words."""
+    """Checks whether a word is a typo of another: the first letter right, one letter off, two in long words."""
     if word[:1] != right[:1]:
         return False
     allowed = 2 if min(len(word), len(right)) >= _LONG_WORD else 1

@@ -10,15 +10,17 @@ from footplate.config import packages, pure, templates
 from footplate.config.execute import Namespace, fill_references, run, variables_of
 from footplate.config.forms import read_form
 from footplate.config.mapping import ConfigDict, merge_into, settled
+from footplate.config.merging import joined
 from footplate.config.origins import KeyOrigin, Place, Replaced, shown_path
 from footplate.config.script import parse
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.config.templates import Expanded
 from footplate.config.tracer import BASE
-from footplate.config.values import read_value
+from footplate.config.values import MOST_BITS, read_value
 from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
 
 _logger = logging.getLogger("footplate.config")
+_MOST_FILES = 1000  # a file counts as often as it is read
 
 
 class Options(NamedTuple):
@@ -106,7 +108,8 @@ def _load_data(
     names = [names] if isinstance(names, str) else names
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError("`_base_` takes a path or a list of paths", origin=origin, key=BASE, found=names)
-    parents = [_load_base(name, origin or Place(path, 1), path, options, chain) for name in names]
+    at = origin or Place(path, 1)
+    parents = [_load_base(name, at, path, options, chain, from_data=True) for name in names]
     base = _joined([parent.mapping for parent in parents], path)
     if expanded.base_names:
         own = fill_references(own, base, expanded.base_names, Place(path, 1))
@@ -120,8 +123,23 @@ def _loaded(
     for parent in parents:
         environment.update(parent.environment)
     environment.update(expanded.environment)
+    _refuse_long_integers(mapping, [], Place(path, 1))
     texts = [block for parent in parents for block in parent.texts] + [f"{path}\n{text}\n"]
+    if len(texts) > _MOST_FILES:
+        raise ConfigError(f"the config inherits from more than {_MOST_FILES} files", origin=Place(path, 1), key=BASE)
     return Loaded(mapping, texts, environment, imported)
+
+
+def _refuse_long_integers(value: Any, keys: list[Any], origin: Origin) -> None:
+    """Refuses an integer that Python does not turn into text: no message and no copy of the config could hold it."""
+    if isinstance(value, dict):
+        for key, item in value.items():
+            _refuse_long_integers(item, [*keys, key], origin_of(value, key) or origin)
+    elif isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            _refuse_long_integers(item, [*keys, place], origin)
+    elif isinstance(value, int) and value.bit_length() > MOST_BITS:
+        raise ConfigError("an integer has too many digits", origin=origin, key=joined(keys))
 
 
 def _inherited(base: ConfigDict, own: ConfigDict, path: str) -> ConfigDict:
@@ -137,17 +155,32 @@ def _data_literal(text: str) -> str:
     return json.dumps(read_value(text))
 
 
-def _load_base(name: str, origin: Origin, path: str, options: Options, chain: tuple[str, ...]) -> Loaded:
+def _load_base(
+    name: str, origin: Origin, path: str, options: Options, chain: tuple[str, ...], *, from_data: bool = False
+) -> Loaded:
     parts = packages.split_package(name)
-    if parts is None:
-        target = absolute(os.path.join(os.path.dirname(path), os.path.expanduser(name)))
-        if not os.path.exists(target) and os.path.isfile(f"{target}.py"):
-            # A few published configs leave the suffix out.
-            target += ".py"
-        return load(target, options, origin, chain)
-    loaded = load(packages.locate(*parts, origin), options, origin, chain)
-    packages.mark_scope(loaded.mapping, parts[0])
+    target = packages.locate(*parts, origin) if parts else absolute(_beside(name, path))
+    if not parts and not os.path.exists(target) and os.path.isfile(f"{target}.py"):
+        # A few published configs leave the suffix out.
+        target += ".py"
+    if from_data and target.lower().endswith(".py") and not packages.is_recipe(target):
+        raise ConfigError(
+            f"a {suffix_of(path)[1:].upper()} config inherits only from data, and '{name}' is a Python config",
+            origin=origin,
+            key=BASE,
+            notes=[
+                "a Python config is executed when it is read; reading data executes nothing",
+                f"write the base as data by `footplate explain {name} --dump base.yaml`, or this config as a .py file",
+            ],
+        )
+    loaded = load(target, options, origin, chain)
+    if parts:
+        packages.mark_scope(loaded.mapping, parts[0])
     return loaded
+
+
+def _beside(name: str, path: str) -> str:
+    return os.path.join(os.path.dirname(path), os.path.expanduser(name))
 
 
 def _warn_if_deprecated(own: ConfigDict, path: str) -> None:

@@ -53,6 +53,8 @@ class ConfigDict(TracedDict):
         try:
             return dict.__getitem__(self, name)
         except KeyError:
+            if name.startswith("__"):  # Python itself probes such names, and often; it reads no message
+                raise AttributeError(name) from None
             raise self._missing(name, ConfigAttributeError) from None
 
     def __missing__(self, key: object) -> Any:
@@ -130,9 +132,6 @@ class ConfigDict(TracedDict):
         return result
 
     def _missing(self, key: object, kind: Callable[..., ConfigError]) -> Exception:
-        if isinstance(key, str) and key.startswith("__"):
-            # Python itself probes such names, and often; it reads no message.
-            return AttributeError(key)
         holder = f"'{self._place}'" if self._place else "the config"
         near = nearest(key, [name for name in self if isinstance(name, str)]) if isinstance(key, str) else None
         return kind(f"{holder} has no key '{key}'", origin=origin_of(self), suggestion=near)

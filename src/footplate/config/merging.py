@@ -70,7 +70,7 @@ def put(holder: Any, parts: list[Any], value: Any, placing: Placing, done: list[
     """Puts `value` at a path below `holder` and returns the holder, or what takes its place.
 
     Args:
-        holder: A dict or list, which is changed; a tuple gets a new one in its place.
+        holder: A dict, which is changed; a list or tuple gets a new one in its place.
         parts: The rest of the path.
         value: The value; a dict is merged into a dict.
         placing: How to.
@@ -104,10 +104,11 @@ def _put_in_list(
         new = put(holder[index], parts[1:], value, placing, place)
     else:
         new = _merged(holder[index], value, placing, place)
-    if isinstance(holder, tuple):
-        return (*holder[:index], new, *holder[index + 1 :])
-    holder[index] = new
-    return holder
+    if new is holder[index]:  # a dict, which was changed in place
+        return holder
+    # A new sequence, so that the key that holds it gets its origin and keeps what it was before.
+    items = [*holder[:index], new, *holder[index + 1 :]]
+    return tuple(items) if isinstance(holder, tuple) else items
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:

@@ -7,6 +7,7 @@ from typing import Any
 from footplate.errors import ConfigError, Origin, nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
+_RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "recipes", "configs"))
 _FOLDERS = ((".mim", "configs"), ("configs",), ("recipes", "configs"), (os.pardir, "configs"))
 
 
@@ -37,6 +38,11 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
                     return candidate
     near = near_config(package, file)
     raise ConfigError(f"the package '{package}' has no config '{file}'", origin=asked_at, suggestion=near)
+
+
+def is_recipe(path: str) -> bool:
+    """Returns whether a file is one of the recipes that ship with footplate."""
+    return os.path.dirname(os.path.realpath(path)) == _RECIPES
 
 
 def near_config(package: str, file: str) -> str | None:

@@ -31,7 +31,7 @@ def read_base() -> Iterator[None]:
 
 
 def is_pure(tree: ast.Module, *, has_base: bool) -> bool:
-    """Tells whether a config is in pure Python: it uses `read_base`, or has no `_base_` and imports packages."""
+    """Checks whether a config is in pure Python: it uses `read_base`, or has no `_base_` and imports packages."""
     found = False
     for node in _outside_functions(tree):
         if isinstance(node, ast.With) and _is_read_base(node):
@@ -44,7 +44,7 @@ def is_pure(tree: ast.Module, *, has_base: bool) -> bool:
 
 
 def is_standard(module: str) -> bool:
-    """Tells whether a module is part of Python itself."""
+    """Checks whether a module is part of Python itself."""
     return module.split(".")[0] in sys.stdlib_module_names
 
 

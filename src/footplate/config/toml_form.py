@@ -7,6 +7,7 @@ from typing import Any
 
 from footplate.config.origins import Place
 from footplate.config.traced import TracedDict
+from footplate.config.values import line_of_long_integer
 from footplate.errors import ConfigSyntaxError
 
 if sys.version_info >= (3, 11):
@@ -20,6 +21,9 @@ _KEY = re.compile(r"""\s*("(?:[^"\\]|\\.)*"|'[^']*'|[A-Za-z0-9_-]+)\s*""")
 _STRINGS = re.compile(
     r'"""(?:[^\\]|\\.)*?"{3,5}(?!")|' + r"'''.*?'{3,5}(?!')|" + r'"(?:[^"\\\n]|\\.)*"|' + r"'[^'\n]*'", re.DOTALL
 )
+_DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]+|"[^"\n]*"|'[^'\n]*')[ \t]*\.[ \t]*)+""")
+_DEEPEST = 200
+_MOST_PARTS = 100_000  # of all dotted keys
 _SCALAR = re.compile(r"[^,\]}\n#]+")
 _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 
@@ -31,6 +35,7 @@ def read_toml(text: str, path: str) -> Any:
         ConfigSyntaxError: If it is no TOML.
     """
     text = _REFERENCE.sub(r'"\1"', text)
+    _check_keys(text, path)
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -38,7 +43,21 @@ def read_toml(text: str, path: str) -> Any:
         line = int(found[1]) if found and found[1] else text.count("\n") + 1
         reason = _LINE_OF_ERROR.sub("", str(error)).strip()
         raise ConfigSyntaxError(f"not valid TOML: {reason}", origin=Place(path, line)) from error
+    except ValueError as error:
+        place = Place(path, line_of_long_integer(text))
+        raise ConfigSyntaxError("not valid TOML: a number is too long", origin=place) from error
     return _placed(value, _Places(text).document(), path)
+
+
+def _check_keys(text: str, path: str) -> None:
+    """Refuses dotted keys of many parts: the time that tomllib takes grows with the square of their number."""
+    total = 0
+    for keys in _DOTTED.finditer(text):
+        count = keys[0].count(".")
+        total += count
+        if count > _DEEPEST or total > _MOST_PARTS:
+            line = text.count("\n", 0, keys.start()) + 1
+            raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, line))
 
 
 def write_toml(value: Any) -> str:

@@ -17,6 +17,8 @@ _WORDS = {
     "FALSE": False,
 }
 _INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*")
+_LONG = re.compile(r"\d[\d_]{4299,}")
+MOST_BITS = 14_000  # of an integer: Python turns at most 4,300 digits into text
 _PREFIXED = re.compile(r"[+-]?0(?:[xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
@@ -54,13 +56,20 @@ def read_scalar(word: str) -> Any:
         if _INTEGER.fullmatch(word):
             return int(word)
         if _PREFIXED.fullmatch(word):
-            return int(word, 0)
+            value = int(word, 0)
+            return value if value.bit_length() <= MOST_BITS else word
         if _FLOAT.fullmatch(word):
             return float(word.replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
         # Python refuses to read integers of thousands of digits.
         return word
     return word
+
+
+def line_of_long_integer(text: str) -> int:
+    """Returns the line of the first integer with more digits than Python reads; 1 if there is none."""
+    found = _LONG.search(text)
+    return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 class _Reader:

@@ -8,20 +8,69 @@ import yaml
 from footplate.config.origins import Place
 from footplate.config.templates import TEMPLATE
 from footplate.config.traced import TracedDict
+from footplate.config.values import line_of_long_integer
 from footplate.errors import ConfigSyntaxError, Origin
 
 # YAML has references, with which a short text can stand for a tree of any size.
-_MOST_NODES = 500_000
+_MOST_NODES = 100_000
 _DEEPEST = 200
+_LONGEST_NUMBER = 20_000  # letters
+_MOST_DIRECTIVES = 100  # the parser compares each one with all before it
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+_MERGE = "tag:yaml.org,2002:merge"
 _TUPLE = "tag:yaml.org,2002:python/tuple"
+_ORDERED = ("tag:yaml.org,2002:omap", "tag:yaml.org,2002:pairs")
 _SET = "tag:yaml.org,2002:set"
 _TIMESTAMP = "tag:yaml.org,2002:timestamp"
 _FLOAT = "tag:yaml.org,2002:float"
+_DIRECTIVE = re.compile(r"^%", re.MULTILINE)
 _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads `1e-3` as a number, as people mean it, and leaves dates alone."""
+    """Reads `1e-3` as a number, as people mean it, and leaves dates alone.
+
+    It has no ordered mappings (`!!omap`, `!!pairs`), and `<<` takes a bounded time.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        super().__init__(stream)
+        self._merged = 0
+
+    def flatten_mapping(self, node: yaml.MappingNode) -> None:
+        """Replaces each `<<` by the pairs that it stands for, each key once, in front of the mapping's own pairs.
+
+        Raises:
+            ConstructorError: A `<<` stands for no mapping, or all of them for too many pairs.
+        """
+        values = [value for key, value in node.value if key.tag == _MERGE]
+        if not values:
+            return super().flatten_mapping(node)  # type: ignore[no-any-return]
+        node.value = [(key, value) for key, value in node.value if key.tag != _MERGE]
+        super().flatten_mapping(node)
+        pairs: dict[Any, tuple[yaml.Node, yaml.Node]] = {}
+        for source in self._sources(node, values):
+            self._merged += len(source.value)
+            if self._merged > _MOST_NODES:
+                raise _refusal(node, f"the merges (`<<`) stand for more than {_MOST_NODES} values")
+            for key, value in source.value:
+                pairs[(key.tag, key.value) if isinstance(key, yaml.ScalarNode) else id(key)] = key, value
+        node.value = [*pairs.values(), *node.value]
+        return None
+
+    def _sources(self, node: yaml.MappingNode, values: list[yaml.Node]) -> list[yaml.MappingNode]:
+        """Returns the flat mappings that are merged; a later one wins."""
+        sources: list[yaml.MappingNode] = []
+        for value in values:
+            listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
+            for source in listed:  # in the order of the text: a mapping may merge the ones before it
+                if not isinstance(source, yaml.MappingNode):
+                    raise _refusal(source, "`<<` takes a mapping or a list of mappings")
+                self.flatten_mapping(source)
+            sources.extend(reversed(listed))
+        if len(sources) > _MOST_NODES:
+            raise _refusal(node, "there are too many merges (`<<`)")
+        return sources
 
 
 class _Dumper(yaml.SafeDumper):
@@ -31,7 +80,14 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _refusal(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+
+
 def _set_up() -> None:
+    _Loader.yaml_constructors = {
+        tag: construct for tag, construct in _Loader.yaml_constructors.items() if tag not in _ORDERED
+    }
     for kind in (_Loader, _Dumper):
         resolvers: dict[Any, list[tuple[str, Any]]] = {
             first: [pair for pair in pairs if pair[0] != _TIMESTAMP]
@@ -60,7 +116,7 @@ def read_yaml(text: str, path: str) -> Any:
         ConfigSyntaxError: If it is no YAML, holds a tag that stands for code, or a key twice in one mapping.
     """
     try:
-        _check_depth(text, path)
+        _check_extent(text, path)
         loader = _Loader(text)
         try:
             node = loader.get_single_node()
@@ -72,10 +128,13 @@ def read_yaml(text: str, path: str) -> Any:
         line = mark.line + 1 if mark else 1
         reason = ", ".join(filter(None, (error.context, error.problem)))
         raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, line)) from error
-    except (yaml.YAMLError, ValueError) as error:
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         if isinstance(error, ConfigSyntaxError):
             raise
         reason = str(error).split("\n")[0]
+        if "integer string conversion" in reason:
+            place = Place(path, line_of_long_integer(text))
+            raise ConfigSyntaxError("not valid YAML: a number is too long", origin=place) from error
         raise ConfigSyntaxError(f"not valid YAML: {reason}", origin=Place(path, 1)) from error
 
 
@@ -87,14 +146,17 @@ def write_yaml(value: Any) -> str:
     return text
 
 
-def _check_depth(text: str, path: str) -> None:
-    """Refuses what is nested so deeply that the parser, which is written in C, would crash."""
+def _check_extent(text: str, path: str) -> None:
+    """Refuses what holds too much, or is nested so deeply that the parser, which is written in C, would crash."""
+    if len(_DIRECTIVE.findall(text)) > _MOST_DIRECTIVES:
+        raise ConfigSyntaxError("the config has too many directives (lines that begin with %)", origin=Place(path, 1))
     depth = 0
-    for event in yaml.parse(text, Loader=_Loader):
+    for count, event in enumerate(yaml.parse(text, Loader=_Loader)):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > _DEEPEST:
+        if depth > _DEEPEST or count > 2 * _MOST_NODES:
+            problem = "is nested too deeply" if depth > _DEEPEST else f"holds more than {_MOST_NODES} values"
             line = event.start_mark.line + 1 if event.start_mark else 1
-            raise ConfigSyntaxError("the config is nested too deeply", origin=Place(path, line))
+            raise ConfigSyntaxError(f"the config {problem}", origin=Place(path, line))
 
 
 class _Builder:
@@ -114,6 +176,8 @@ class _Builder:
         if isinstance(node, yaml.SequenceNode) and node.tag in (_TUPLE, "tag:yaml.org,2002:seq"):
             items = [self.build(child) for child in node.value]
             return tuple(items) if node.tag == _TUPLE else items
+        if node.tag in _NUMBERS and len(node.value) > _LONGEST_NUMBER:
+            raise ConfigSyntaxError("not valid YAML: a number is too long", origin=self._origin(node))
         return self.loader.construct_object(node, deep=True)
 
     def _mapping(self, node: yaml.MappingNode) -> TracedDict:

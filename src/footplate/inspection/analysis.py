@@ -9,8 +9,7 @@ from typing import Any
 from PIL import Image
 
 from footplate.checkpoint import readable_size
-from footplate.config import Config
-from footplate.errors import ArgumentError, FootplateError, nearest
+from footplate.errors import LONGEST_RUN, ArgumentError, nearest
 from footplate.hooks.comparing import Rule, as_shown, rule_of, saved_best, saved_rules
 from footplate.inspection.runs import Point, Run, Series
 from footplate.visualization.plotting import Curve, Panel, plot
@@ -47,16 +46,6 @@ def _named(run: Run, series: Series) -> str:
     """Names a loss of a validation as the log does."""
     is_told_apart = series.mode != "train" and run.find(series.name, "train") is not None
     return f"{series.mode}/{series.name}" if is_told_apart else series.name
-
-
-def config_of(run: Run) -> Config | None:
-    """Returns the config that a run left behind; None where it left none, or one that is written for reading only."""
-    if run.config_file is None:
-        return None
-    try:
-        return Config.fromfile(run.config_file, import_custom_modules=False)
-    except FootplateError:
-        return None
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
@@ -118,7 +107,7 @@ def _usual(runs: Sequence[Run]) -> list[str]:
 
 def _times(run: Run) -> dict[str, float] | None:
     time, data = run.find("time", "train"), run.find("data_time", "train")
-    if time is None:
+    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > LONGEST_RUN:
         return None
     values = [value for _, value in time.points]
     begins = [0.0, *(at for at, _ in time.points[:-1])]
@@ -136,10 +125,11 @@ def _times(run: Run) -> dict[str, float] | None:
 
 def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
     """Returns the metrics that the run saves its best checkpoints by, and the rules that it states for them."""
-    config = config_of(run)
+    if run.config is None:
+        return [], {}
     try:
-        return (saved_best(config._cfg_dict), saved_rules(config._cfg_dict)) if config is not None else ([], {})
-    except (AttributeError, TypeError, ArgumentError):  # a config of another engine
+        return saved_best(run.config._cfg_dict), saved_rules(run.config._cfg_dict)
+    except Exception:  # noqa: BLE001 - a config of another engine may hold anything
         return [], {}
 
 
@@ -151,7 +141,7 @@ def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
 
 
 def is_small_best(name: str) -> bool:
-    """Tells whether a metric is better the smaller it is; those that are not known are taken for great ones."""
+    """Checks whether a metric is better the smaller it is; those that are not known are taken for great ones."""
     try:
         return rule_of(name) == "less"
     except ArgumentError:

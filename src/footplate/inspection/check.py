@@ -30,7 +30,7 @@ from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.opening import name_idle_variables
 from footplate.engine.signals import LeavingError
-from footplate.engine.static import check_config
+from footplate.engine.static import check_config, name_idle_in_config
 from footplate.errors import CheckpointError, FootplateError, located
 from footplate.evaluation import Evaluator
 from footplate.inspection.largest import Largest, largest_batch
@@ -105,6 +105,8 @@ def check(cfg: Config, *, run: bool = True) -> str:
         checked = check_config(cfg)
         name_idle_variables(checked)
         lines = []
+        if not run:
+            name_idle_in_config(checked)
         if run:
             with _folder(checked) as folder:
                 trial = _try(checked, folder)

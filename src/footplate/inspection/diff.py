@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.checkpoint import is_folder
-from footplate.config import Config, LazyObject
+from footplate.config import Config, LazyObject, read_recorded
 from footplate.config.merging import joined
 from footplate.config.python_form import write_value
 from footplate.errors import ConfigError, Origin, origin_of
+from footplate.inspection.run_files import config_of
 from footplate.recipes.catalog import find_config
 
 _WIDEST_VALUE = 96
@@ -36,11 +37,13 @@ class Side(NamedTuple):
     origin: Origin | None
 
 
-def locate(name: str) -> str:
+def read_either(name: str) -> Config:
     """Returns the config that a name stands for: a file, a recipe, or the newest config inside a work_dir.
 
+    What a run recorded is read as data: nothing in a work_dir is executed.
+
     Raises:
-        ConfigError: There is none.
+        ConfigError: There is none, or it cannot be read.
     """
     if is_folder(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
         raise ConfigError(
@@ -48,13 +51,17 @@ def locate(name: str) -> str:
             notes=["`footplate checkpoint show` tells what is in it"],
         )
     if not os.path.isdir(name):
-        return find_config(name)
-    folder = Path(name)
-    written = sorted(folder.glob("*/vis_data/config.py")) or sorted(folder.glob("vis_data/config.py"))
-    written = written or sorted(folder.glob("*.py"), key=lambda path: path.stat().st_mtime)
-    if not written:
-        raise ConfigError(f"the folder '{name}' holds no config of a run")
-    return str(written[-1])
+        try:
+            file = find_config(name)
+        except ConfigError as error:
+            error.notes = (*error.notes, "A run folder can be compared too; there is none of this name.")
+            raise
+        is_recorded = os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
+        return read_recorded(file) if is_recorded else Config.fromfile(file, import_custom_modules=False)
+    config = config_of(Path(name))
+    if config is None or not config._cfg_dict:
+        raise ConfigError(f"the folder '{name}' holds no config of a run that can be read as data")
+    return config
 
 
 def compare(first: Config, second: Config) -> list[Difference]:
@@ -78,7 +85,7 @@ def describe(differences: list[Difference]) -> str:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Tells whether two values mean the same."""
+    """Checks whether two values mean the same."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):

@@ -36,6 +36,13 @@ class Step(NamedTuple):
     origin: Origin | None
 
 
+def files_of(cfg: Config) -> list[str]:
+    """Returns the files that a config was read from: its own and those that its keys, or earlier values, come from."""
+    lines = list(_lines(cfg._cfg_dict, ""))
+    origins = [origin for line in lines for origin in (line.origin, *(each.origin for each in line.before))]
+    return list(dict.fromkeys([*([str(cfg.filename)] if cfg.filename else []), *(o.file for o in origins if o)]))
+
+
 def explain_config(cfg: Config) -> str:
     """Returns the resolved config, one value a line, with the place that wrote it and the values it replaced.
 

@@ -37,7 +37,7 @@ class Reading:
 
     @property
     def finite(self) -> bool:
-        """Tells whether every entry is."""
+        """Checks whether every entry is."""
         return not self.nans and not self.infinities
 
     @classmethod

@@ -52,7 +52,7 @@ class Replay:
 
     @property
     def failed(self) -> bool:
-        """Tells whether anything in it is not finite."""
+        """Checks whether anything in it is not finite."""
         losses = not all(map(math.isfinite, self.losses.values()))
         return losses or bool(self.weights_after) or _first(self.outputs + self.gradients) is not None
 

@@ -8,15 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from footplate.errors import DataError, nearest
+from footplate.config import Config
+from footplate.errors import LONGEST_RUN, DataError, nearest
+from footplate.inspection.run_files import config_of, read_lines, read_log, read_small, safe_files
 
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
 _MOST_NAMED = 5
-_PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d+)\.png")
+_PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TABLES = ("per class, in percent:", "per class:")  # how the lines above a table of classes end
+_SET = re.compile(r"([^:]+): ")  # before the title of a table
 _PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
 
@@ -57,11 +60,10 @@ class Run(NamedTuple):
         series: Its scalars, in the order in which they appear.
         epoch_length: The iterations of an epoch, None for runs that do not count epochs.
         pictures: Its pictures, by name and step.
-        config: The text of its config, or "".
-        config_file: The file of that text, or None.
+        config: Its config, read as data; None where it left none that can be read.
         explained: The config with the place of each key, or "".
-        classes: The last table of classes that was logged: `columns` and `rows`, the training `iteration` if it is
-            known, and whether it is that of a `test`; or None.
+        classes: The last table of classes that was logged for each validation set: the name of the `set` ("" for the
+            only one), `columns` and `rows`, the training `iteration` if it is known, and whether it is of a `test`.
         environment: What it ran on, or {}.
         warnings: Lines of its logs that warn or tell an error.
         checkpoints: Its checkpoints, the newest last.
@@ -71,10 +73,9 @@ class Run(NamedTuple):
     series: list[Series]
     epoch_length: int | None
     pictures: list[Picture]
-    config: str
-    config_file: Path | None
+    config: Config | None
     explained: str
-    classes: dict[str, Any] | None
+    classes: list[dict[str, Any]]
     environment: dict[str, Any]
     warnings: list[str]
     checkpoints: list[Path]
@@ -95,7 +96,7 @@ def read_run(path: str | Path) -> Run:
         DataError: There is nothing to read.
     """
     path = Path(path)
-    files = [path] if path.is_file() else _scalar_files(path)
+    files = [path] if path.is_file() else safe_files(_scalar_files(path), path)
     if not files:
         raise _no_run(path)
     lines: list[dict[str, Any]] = []
@@ -109,19 +110,19 @@ def read_run(path: str | Path) -> Run:
         raise DataError(f"no scalars in '{files[0]}'" + (" that are finite" if lines else ""))
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
-    configs = [*sorted(folder.glob("*.py")), *(start / "vis_data" / "config.py" for start in starts)]
-    written = [file for file in configs if file.is_file()]
+    logs = [read_log(file) for file in safe_files(sorted(folder.glob("**/*.log")), folder)]
+    explained = safe_files((start / "explained.txt" for start in starts), folder)
+    environments = safe_files((start / "environment.json" for start in starts), folder)
     return Run(
         folder=path,
         series=series,
         epoch_length=length,
-        pictures=sorted(_pictures(starts), key=lambda picture: (picture.name, picture.step)),
-        config=_newest_text(written),
-        config_file=written[-1] if written else None,
-        explained=_newest_text(start / "explained.txt" for start in starts),
-        classes=_last_table(folder, series),
-        environment=_environment(_newest_text(start / "environment.json" for start in starts)),
-        warnings=list(_warnings(folder)),
+        pictures=sorted(_pictures(starts, folder), key=lambda picture: (picture.name, picture.step)),
+        config=config_of(folder),
+        explained=read_small(explained[-1]) if explained else "",
+        classes=_last_tables(logs, series),
+        environment=_environment(read_small(environments[-1]) if environments else ""),
+        warnings=[line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line],
         checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
     )
 
@@ -130,6 +131,8 @@ def _no_run(path: Path) -> DataError:
     if not path.exists():
         siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
         return DataError(f"there is no file or folder '{path}'", suggestion=nearest(str(path), siblings))
+    if not path.is_dir():
+        return DataError(f"'{path}' is neither a regular file nor a folder")
     below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
     if below:
         more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
@@ -154,15 +157,14 @@ def _scalar_files(folder: Path) -> list[Path]:
 
 
 def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
-    texts = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    for number, text in enumerate(texts, start=1):
+    for number, text in enumerate(read_lines(file), start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
         except (ValueError, RecursionError) as error:  # a ValueError is also an integer of too many digits
-            if number == len(texts) > 1 and not text.endswith("\n"):
-                return  # the run was killed, or is writing
+            if number > 1 and not text.endswith("\n"):
+                return  # the last line: the run was killed, or is writing
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             _check_place(line, f"line {number} of '{file}'")
@@ -171,8 +173,8 @@ def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
 
 def _check_place(line: Mapping[str, Any], where: str) -> None:
     for key in ("step", "iter", "epoch"):
-        if not _is_number(line.get(key, 0)):
-            raise DataError(f"{key} of {where} is not a number", found=line[key])
+        if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > LONGEST_RUN:
+            raise DataError(f"{key} of {where} is not the number of an iteration or epoch", found=line[key])
     if not isinstance(line.get("mode") or "", str):
         raise DataError(f"mode of {where} is not a word", found=line["mode"])
 
@@ -205,9 +207,12 @@ def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
 
 def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
     """Gives each line the training iteration it belongs to, as `at`, and its `mode`."""
+    lines = list(lines)
+    if _validates_by_iteration(lines):
+        epoch_length = None
     at = 0.0
     for line in lines:
-        mode = line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
+        mode = _mode_of(line)
         if "step" in line:
             step = line["iter"] if mode == "train" and "iter" in line else line["step"]
             at = float(step * (epoch_length or 1) if mode != "train" else step)
@@ -215,6 +220,21 @@ def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Ite
             at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
         # A line of validation of the first generation counts batches of the validation: it stands where training is.
         yield {**line, "mode": mode, "at": at}
+
+
+def _validates_by_iteration(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Returns whether the steps of validations are iterations: one is then at least the last step of training."""
+    trained = 0
+    for line in lines:
+        if "step" in line and _mode_of(line) == "train":
+            trained = line.get("iter", 0)
+        elif trained and "step" in line:
+            return bool(line["step"] >= trained)
+    return False
+
+
+def _mode_of(line: Mapping[str, Any]) -> str:
+    return line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
 
 
 def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -248,42 +268,34 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
-def _pictures(starts: Iterable[Path]) -> Iterator[Picture]:
+def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
     for start in starts:
-        for file in start.glob("vis_data/vis_image/**/*.png"):
+        for file in safe_files(start.glob("vis_data/vis_image/**/*.png"), folder):
             match = _PICTURE.fullmatch(file.name)
-            if match and file.is_file():
+            if match:
                 yield Picture(match["name"], int(match["step"]), file)
 
 
-def _newest_text(files: Iterable[Path]) -> str:
-    found = [file for file in files if file.is_file()]
-    return found[-1].read_text(encoding="utf-8", errors="replace") if found else ""
-
-
-def _warnings(folder: Path) -> Iterator[str]:
-    for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
-        for line in file.read_text(encoding="utf-8", errors="replace").splitlines():
-            if " - WARNING - " in line or " - ERROR - " in line:
-                yield line
-
-
-def _last_table(folder: Path, series: Iterable[Series]) -> dict[str, Any] | None:
-    """The table behind the last log line that ends with a colon and tells of classes."""
-    table: dict[str, Any] | None = None
-    behind: list[str] = []
-    for file in sorted(filter(Path.is_file, folder.glob("**/*.log"))):
-        lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[dict[str, Any]]:
+    """Returns the table after the last log line of each set that ends with a colon and is about classes."""
+    tables: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    for lines in logs:
         for number, line in enumerate(lines):
             if line.endswith(_TABLES) and number + 1 < len(lines):
                 parsed = _parsed_table(lines[number + 1 :])
-                table, behind = (parsed, lines[number + 1 :]) if parsed else (table, behind)
-    if table is None:
-        return None
-    # The table itself tells no iteration: the line that ends its evaluation stands behind it.
+                name = match[1] if (match := _SET.match(line.rpartition(" - INFO - ")[2])) else ""
+                if parsed:
+                    tables[name] = parsed, lines[number + 1 :]
+    return [{**table, **_place_of(name, behind, series), "set": name} for name, (table, behind) in tables.items()]
+
+
+def _place_of(name: str, behind: list[str], series: Iterable[Series]) -> dict[str, Any]:
+    """Tells when a table was made: the line that ends its evaluation comes after it."""
     mode = next((match[1] for match in map(_PHASE.search, behind) if match), "")
-    validated = [each.points[-1][0] for each in series if each.mode == "val"] if mode == "val" else []
-    return {**table, "iteration": int(max(validated)) if validated else None, "test": mode == "test"}
+    before = f"{name}/" if name else ""
+    known = [each for each in series if each.mode == "val" and each.name.startswith(before)] if mode == "val" else []
+    validated = [each.points[-1][0] for each in known]
+    return {"iteration": int(max(validated)) if validated else None, "test": mode == "test"}
 
 
 def _parsed_table(lines: list[str]) -> dict[str, Any] | None:

@@ -19,6 +19,7 @@ from footplate.records.logger import (
     show_iterations,
 )
 from footplate.records.processor import LogProcessor
+from footplate.records.reserved import ScalarNames
 from footplate.records.streams import surviving_streams
 from footplate.records.writers import (
     AimVisBackend,
@@ -33,6 +34,7 @@ from footplate.records.writers import (
     TensorboardVisBackend,
     TrackioVisBackend,
     WandbVisBackend,
+    is_written_config,
     numbers_in,
     write_config,
 )
@@ -52,6 +54,7 @@ __all__ = [
     "NOT_SHOWN",
     "OF_ITERATION",
     "NeptuneVisBackend",
+    "ScalarNames",
     "SwanlabVisBackend",
     "TensorboardVisBackend",
     "TrackioVisBackend",
@@ -70,5 +73,6 @@ __all__ = [
     "set_level",
     "show_iterations",
     "surviving_streams",
+    "is_written_config",
     "write_config",
 ]

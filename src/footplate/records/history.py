@@ -9,6 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from footplate.saved import saved_count, saved_number, saved_tensor
+
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
@@ -45,8 +47,11 @@ class _Totals:
         return {"count": self.count, **{k: None if v is None else v.cpu() for k, v in parts.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = state["count"]
-        self.sum, self.min, self.max = state["sum"], state["min"], state["max"]
+        self.count = saved_number(state, "count", least=0)
+        is_empty = all(state[key] is None for key in ("sum", "min", "max"))
+        self.sum, self.min, self.max = (
+            None if is_empty else saved_tensor(state, key, 0) for key in ("sum", "min", "max")
+        )
 
 
 class HistoryBuffer:
@@ -79,6 +84,7 @@ class HistoryBuffer:
         self._written = 0
         self._totals = _Totals()
         self._epoch = _Totals()
+        self._marked = 0
 
     def __len__(self) -> int:
         return min(self._written + len(self._pending), self._capacity)
@@ -87,6 +93,15 @@ class HistoryBuffer:
     def total(self) -> int:
         """How many values there were, with those that are kept no longer."""
         return self._written + len(self._pending)
+
+    @property
+    def since_mark(self) -> int:
+        """How many values there were since `mark`; since it was loaded where nothing was marked."""
+        return self.total - self._marked
+
+    def mark(self) -> None:
+        """Marks where the values of a validation or test begin."""
+        self._marked = self.total
 
     def append(self, value: float | Tensor) -> None:
         """Keeps `value`: a number, or a detached 0-d tensor on any device."""
@@ -194,10 +209,14 @@ class HistoryBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        stored = len(state["values"]) - state.get("waiting", 0)
-        values, counts = state["values"][:stored][-self._capacity :], state["counts"][:stored][-self._capacity :]
-        self._pending[:] = state["values"][stored:].tolist()
-        own = state["counts"][stored:].tolist()
+        all_values, all_counts = (saved_tensor(state, key, 1) for key in ("values", "counts"))
+        if len(all_counts) != len(all_values):
+            raise ValueError(f"there are {len(all_values)} values and {len(all_counts)} counts")
+        waiting = saved_count({"waiting": 0, **state}, "waiting", most=len(all_values))
+        stored = len(all_values) - waiting
+        values, counts = all_values[:stored][-self._capacity :], all_counts[:stored][-self._capacity :]
+        self._pending[:] = all_values[stored:].tolist()
+        own = all_counts[stored:].tolist()
         self._pending_counts = None if all(count == 1 for count in own) else own
         self._ring = torch.zeros(self._capacity, dtype=torch.float64)
         self._ring[: len(values)] = values
@@ -208,6 +227,7 @@ class HistoryBuffer:
             self._counts[: len(values)] = counts.numpy()
         self._totals.load_state_dict(state["totals"])
         self._epoch.load_state_dict(state["epoch"])
+        self.mark()
 
     def _totals_of(self, window: int | str | None) -> _Totals | None:
         if window not in ("epoch", "global", None):

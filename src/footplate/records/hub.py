@@ -112,6 +112,8 @@ class MessageHub(Instances):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave; keeps the history objects that parts already hold."""
+        if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
+            raise ValueError("the names of scalars and infos must be strings")
         for key, saved in state.get("log_scalars", {}).items():
             if isinstance(saved, Mapping):
                 self.history(key).load_state_dict(dict(saved))
@@ -130,7 +132,7 @@ def _one_number(key: str, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Tells whether a value can be saved so that it is read again without executing anything."""
+    """Checks whether a value can be saved so that it is read again without executing anything."""
     if isinstance(value, Mapping):
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):

@@ -46,7 +46,7 @@ class Instances:
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
-        """Tells whether there is an instance called `name`."""
+        """Checks whether there is an instance called `name`."""
         return name in cls._instances
 
     @classmethod

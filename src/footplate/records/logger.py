@@ -10,6 +10,7 @@ from logging.handlers import RotatingFileHandler
 from typing import Any
 
 from footplate.errors import ArgumentError, check_count, nearest
+from footplate.printable import PrintableFormatter, printable
 from footplate.records.folding import columns_of, folded
 
 _NAME = "footplate"
@@ -19,7 +20,7 @@ NOT_SHOWN = {"shown": False}
 OF_ITERATION = {"of_iteration": True}
 
 
-class _Formatter(logging.Formatter):
+class _Formatter(PrintableFormatter):
     """Formats a record once: the screen, the file and the question whether the file is full take the same line."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -30,7 +31,7 @@ class _Formatter(logging.Formatter):
 
 
 _FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
-_SHORT = logging.Formatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
+_SHORT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
 _ROOMY = 120  # columns of a terminal from which on the day and the part of the program have room
 
 
@@ -157,7 +158,29 @@ def logging_to(
             handler.close()
 
 
-class _ErrorFileHandler(logging.FileHandler):
+class _OneComplaint(logging.Handler):
+    """Reports the first line that cannot be written, in one line; the standard library prints a traceback for each."""
+
+    _has_complained = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_complained and sys.stderr is not None:
+            self._has_complained = True
+            path = getattr(self, "baseFilename", "the log file")
+            with contextlib.suppress(OSError, ValueError):
+                sys.stderr.write(
+                    printable(f"cannot write to '{path}': {error.strerror or error}. Lines are missing.\n")
+                )
+
+
+class _FileHandler(_OneComplaint, logging.FileHandler):
+    """Writes the log to a file that has no bound."""
+
+
+class _ErrorFileHandler(_FileHandler):
     """Makes file and folder when the first error comes."""
 
     def __init__(self, path: str) -> None:
@@ -202,7 +225,7 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
         raise ArgumentError("max_mb is a number of millions of bytes, 0 for no end", key="max_mb", found=size)
 
 
-class _BoundedFileHandler(RotatingFileHandler):
+class _BoundedFileHandler(_OneComplaint, RotatingFileHandler):
     """Gives files that are full names that still end as a log's does.
 
     The standard library asks the file system four times before each line, here it is once.
@@ -234,7 +257,7 @@ def collected_warnings() -> Iterator[list[str]]:
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
     """Makes `logger` write to the file `path` as well, opened in `mode`, and returns the handler."""
-    handler = logging.FileHandler(path, mode, encoding="utf-8")
+    handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
     return handler
@@ -249,7 +272,7 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
         level: A level of the logging module.
     """
     if logger is None:
-        sys.stdout.write(f"{message}\n")
+        sys.stdout.write(printable(f"{message}\n"))
     elif logger == "silent":
         return
     elif isinstance(logger, logging.Logger):

@@ -12,6 +12,7 @@ from footplate.errors import ArgumentError, at_key, check_count, check_flag, nea
 from footplate.records.environment import memory_in_use
 from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of
+from footplate.records.reserved import SUFFIX
 from footplate.registry import LOG_PROCESSORS
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ class LogProcessor:
             batch_idx: The number of the batch, from 0, in its epoch or, when training by iterations, in the run.
             mode: "train", "val" or "test".
         """
-        tag = self._collect(runner, mode, batch_idx)
+        tag = self._collect(runner, mode)
         head = self._head_after_iter(runner, batch_idx, mode, tag)
         return tag, "  ".join([head, *self._parts(runner, mode, batch_idx, tag)])
 
@@ -86,7 +87,7 @@ class LogProcessor:
             mode: "val" or "test".
             with_non_scalar: Whether the dict also holds metrics that are no scalars.
         """
-        metrics = self._told_apart(runner, mode, self._collect(runner, mode, batch_idx, times=False))
+        metrics = self._told_apart(runner, mode, self._collect(runner, mode, times=False))
         times = self._times(runner, mode)
         others = self._non_scalars(runner, mode)
         size = _length(runner, mode)
@@ -129,17 +130,18 @@ class LogProcessor:
             raise ArgumentError("window_size 'epoch' needs by_epoch=True", key="window_size", found=window)
         _warn_of_long(window)
 
-    def _collect(self, runner: "Runner", mode: str, batch_idx: int, *, times: bool = True) -> dict[str, Any]:
+    def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
         """Reads every history of the phase `mode`, each once."""
         tag: dict[str, Any] = OrderedDict()
         histories = self._histories(runner, mode)
-        loop = None if mode == "train" else getattr(runner, f"{mode}_loop", None)
-        metrics, left_out = getattr(loop, "metrics", {}), getattr(loop, "left_out", ())
+        metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
         for name, history in histories.items():
-            if (not times and name in ("time", "data_time")) or name.partition("/")[0] in left_out:
+            if not times and name in ("time", "data_time"):
                 continue
-            averaged = self.mean_pattern.match(name) and (times or name not in metrics)  # a metric is a mean already
-            tag[self._name(mode, name)] = history.mean(self._window(mode, batch_idx)) if averaged else history.current()
+            averaged = self.mean_pattern.match(name) and (
+                times or name.removesuffix(SUFFIX) not in metrics
+            )  # a metric is a mean already
+            tag[self._name(mode, name)] = history.mean(self._window(mode, history)) if averaged else history.current()
         if mode == "train":
             self._meet_rules(histories)
             for rule in self.custom_cfg:
@@ -168,9 +170,14 @@ class LogProcessor:
                 _logger.warning("a rule of the log writes '%s' over the scalar of that name", name)
 
     def _histories(self, runner: "Runner", mode: str) -> dict[str, HistoryBuffer]:
+        """Returns the histories of a phase by name; of a validation or test, those with values of the present one."""
         prefix = f"{mode}/"
-        found = runner.message_hub.log_scalars
-        return {key[len(prefix) :]: found[key] for key in found if key.startswith(prefix) and len(found[key])}
+        found = {key: each for key, each in runner.message_hub.log_scalars.items() if key.startswith(prefix)}
+        return {
+            key[len(prefix) :]: each
+            for key, each in found.items()
+            if (len(each) if mode == "train" else each.since_mark)
+        }
 
     def _apply(self, rule: Mapping[str, Any], history: HistoryBuffer) -> float:
         method = rule["method_name"]
@@ -181,9 +188,9 @@ class LogProcessor:
         options = {key: value for key, value in rule.items() if key not in ("data_src", "log_name", "method_name")}
         return history.statistics(method, **options)
 
-    def _window(self, mode: str, batch_idx: int) -> int:
-        # Validation reads only what it has measured itself: its histories also hold those of the validation before.
-        return self.window_size if mode == "train" else max(1, min(self.window_size, batch_idx + 1))
+    def _window(self, mode: str, history: HistoryBuffer) -> int:
+        # The histories of a validation also hold values of earlier ones, and of a first-generation workflow.
+        return self.window_size if mode == "train" else min(self.window_size, history.since_mark)
 
     def _name(self, mode: str, name: str) -> str:
         return f"{mode}/{name}" if self.log_with_hierarchy else name
@@ -230,13 +237,18 @@ class LogProcessor:
         return history.mean(_TIME_WINDOW) * max(left, 0)
 
     def _times(self, runner: "Runner", mode: str) -> dict[str, float]:
-        histories, size = self._histories(runner, mode), max(_length(runner, mode), 1)
-        return {self._name(mode, key): histories[key].mean(size) for key in ("data_time", "time") if key in histories}
+        histories = self._histories(runner, mode)
+        found = {key: histories[key] for key in ("data_time", "time") if key in histories}
+        return {self._name(mode, key): each.mean(each.since_mark) for key, each in found.items()}
 
     def _non_scalars(self, runner: "Runner", mode: str) -> dict[str, Any]:
         prefix = f"{mode}/"
+        left_out = getattr(getattr(runner, f"{mode}_loop", None), "left_out", ())
         infos = runner.message_hub.runtime_info
-        return {self._name(mode, key[len(prefix) :]): value for key, value in infos.items() if key.startswith(prefix)}
+        found = {key[len(prefix) :]: value for key, value in infos.items() if key.startswith(prefix)}
+        return {
+            self._name(mode, name): value for name, value in found.items() if name.partition("/")[0] not in left_out
+        }
 
     def _shown(self, value: Any) -> str:
         shape = getattr(value, "shape", ())

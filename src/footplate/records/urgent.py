@@ -5,6 +5,8 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
+from footplate.printable import printable
+
 # What live displays make of such words, given them and whether the process leaves with them.
 SCREENS: list[Callable[[str, bool], str]] = []
 
@@ -18,7 +20,7 @@ def say_at_once(line: str, *, leaving: bool = False) -> None:
     """
     if sys.__stderr__ is None:
         return  # what has its number is another file, a checkpoint perhaps
-    text = f"{line}\n"
+    text = f"{printable(line)}\n"
     for around in SCREENS:
         text = around(text, leaving)
     with suppress(OSError):

@@ -1,5 +1,6 @@
 """Names to classes, in scopes, with the nearest right word when a name is not there."""
 
+from footplate.registry.flags import check_flags
 from footplate.registry.registry import Registry
 from footplate.registry.root import (
     DATA_SAMPLERS,
@@ -57,6 +58,7 @@ __all__ = [
     "VISBACKENDS",
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
+    "check_flags",
     "default_scope",
     "set_default_scope",
     "using_scope",

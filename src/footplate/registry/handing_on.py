@@ -56,7 +56,7 @@ def _rest_of(parameters: Mapping[str, inspect.Parameter]) -> str | None:
 
 
 def _only_hands_on(init: Callable[..., Any], rest: str) -> bool:
-    """Tells whether the one use of `rest` is in `super().__init__(..., **rest)`."""
+    """Checks whether the one use of `rest` is in `super().__init__(..., **rest)`."""
     tree = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
     used = [each for each in tree if isinstance(each, ast.Name) and each.id == rest]
     given = [

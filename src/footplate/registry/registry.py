@@ -10,11 +10,25 @@ from typing import Any, TypeVar, overload
 
 from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
 from footplate.registry.build import build_object, check_arguments
+from footplate.registry.dotted import (
+    any_class,
+    exists,
+    has_submodule,
+    is_footplate_alias,
+    is_from_code,
+    known_class,
+    own_class,
+    top_spec,
+)
 from footplate.registry.scope import default_scope, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
 _OWN = "classes of your own are registered by custom_imports = dict(imports=['my_module'])"
+_MAY_NAME = (
+    "a dotted path names a registered class, a class of your own modules, or one of torch that docs/security.md lists",
+    "register the class in a module that custom_imports names, or import the class in a .py config",
+)
 
 
 class Registry:
@@ -134,18 +148,14 @@ class Registry:
         """Returns the class or function that `name` stands for.
 
         Args:
-            name: `"Name"`, `"scope.Name"`, or the dotted path of a class that fits the base type.
+            name: `"Name"`, `"scope.Name"`, or the dotted path of a class that `footplate.registry.dotted` allows.
 
         Raises:
             UnknownNameError: Nothing has that name; the message holds the nearest one.
-            BuildError: A dotted path leads to something that the registry does not take.
+            BuildError: A dotted path names something that a config may not name; it is not called, and unless it is
+                defined in a module of the user's own, not imported either.
         """
-        if not isinstance(name, str):
-            raise BuildError(f"the name of a {self.noun} must be a string", found=name)
-        found = self._find(name) or self._find_in_default_package(name) or self._import_path(name)
-        if found is None:
-            raise self._unknown(name)
-        return found
+        return self._get(name, trusted=False)
 
     def build(self, cfg: Any, *args: Any, **kwargs: Any) -> Any:
         """Builds an object from `dict(type=..., ...)`.
@@ -198,11 +208,12 @@ class Registry:
 
         Args:
             kind: The value of `type`.
-            source: The mapping it came from, for the place in an error.
+            source: The mapping it came from, for the place in an error. A dotted path that a Python config wrote may
+                name any class that fits.
         """
         if isinstance(kind, str):
             try:
-                return self.get(kind)
+                return self._get(kind, trusted=is_from_code(source))
             except (UnknownNameError, BuildError) as error:
                 error.origin = error.origin or origin_of(source, "type")
                 error.key = error.key or "type"
@@ -217,6 +228,14 @@ class Registry:
             )
         self._check_base(kind, dotted=False)
         return kind  # type: ignore[no-any-return]
+
+    def _get(self, name: str, *, trusted: bool) -> Callable[..., Any]:
+        if not isinstance(name, str):
+            raise BuildError(f"the name of a {self.noun} must be a string", found=name)
+        found = self._find(name) or self._find_in_default_package(name) or self._import_path(name, trusted=trusted)
+        if found is None:
+            raise self._unknown(name)
+        return found
 
     def _register(self, entry: Callable[..., Any], names: Sequence[str] | None, *, force: bool) -> None:
         if not (inspect.isclass(entry) or inspect.isroutine(entry) or callable(entry)):
@@ -249,7 +268,7 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and "." not in rest and not _exists(scope):
+            if member is None and "." not in rest and not exists(scope):
                 # "mmseg.PolyLR" where no mmseg is installed: what it meant is most likely here under its bare name.
                 member = self
             return member._find_upwards(rest) if member is not None else None
@@ -273,30 +292,37 @@ class Registry:
         package = name.partition(".")[0] if "." in name else default_scope()
         if not package or self.root._member(package) is not None or not package.isidentifier():
             return None
-        if package in sys.stdlib_module_names:
-            return None  # even looking for its registry would import it
         module = f"{package}.registry"
-        if module in sys.modules or not _exists(package) or not _exists(module):
+        if package in sys.stdlib_module_names or module in sys.modules or not has_submodule(package, "registry"):
             return None
         importlib.import_module(module)
         return self._find(name)
 
-    def _import_path(self, path: str) -> Callable[..., Any] | None:
-        module, _, name = path.rpartition(".")
+    def _import_path(self, path: str, *, trusted: bool) -> Callable[..., Any] | None:
+        module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
-        top = module.partition(".")[0]
-        if self._base is None or top in sys.stdlib_module_names or module.endswith("__main__"):
-            # Nothing there fits, and importing may do more than define: it is refused without.
-            if not _exists(top):
-                return None
-            raise self._unfit(path)
-        if not _exists(module):
+        if top_spec(module.partition(".")[0]) is None:
             return None
-        found = getattr(importlib.import_module(module), name, None)
+        if self._base is None:
+            raise self._unfit(path, dotted=True)
+        known = known_class(path, self.root.name, self.root._whole_family())
+        if known is not None:
+            return known  # type: ignore[no-any-return]
+        try:
+            found = any_class(path) if trusted else own_class(path)
+        except LookupError as error:
+            raise self._unfit(path, dotted=True) from error
         if found is not None:
             self._check_base(found, dotted=True)
-        return found
+        return found  # type: ignore[no-any-return]
+
+    def _whole_family(self) -> list[Callable[..., Any]]:
+        """The entries of this registry and of all its descendants."""
+        entries = list(self.module_dict.values())
+        for child in self.children.values():
+            entries += child._whole_family()
+        return entries
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
         if not dotted and (self._base is None or not self._strict):
@@ -305,11 +331,11 @@ class Registry:
             return  # the base type itself, which its module does not hold yet while it is being decorated
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
-            raise self._unfit(entry)
+            raise self._unfit(entry, dotted=dotted)
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        if "." in module and not _exists(module):  # a path, where "scope.Name" has one dot
+        if "." in module and not exists(module):  # a path, where "scope.Name" has one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         near = nearest(last, self._all_names())
         notes = [*self._package_that_lacks(module or default_scope()), *([] if near else [_OWN])]
@@ -324,10 +350,12 @@ class Registry:
     def _untyped(self, cfg: Any) -> BuildError:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
 
-    def _unfit(self, entry: Any) -> BuildError:
+    def _unfit(self, entry: Any, *, dotted: bool) -> BuildError:
         base = _resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
-        return BuildError(f"the registry '{self.name}' takes only {wanted}", found=entry)
+        return BuildError(
+            f"the registry '{self.name}' takes only {wanted}", found=entry, notes=_MAY_NAME if dotted else ()
+        )
 
     def _all_names(self) -> Iterable[str]:
         names = set(self.root.module_dict)
@@ -342,20 +370,10 @@ def _resolve(path: str) -> type:
     return found
 
 
-def _exists(module: str) -> bool:
-    try:
-        return importlib.util.find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
-
-
 def _is_installed(package: str) -> bool:
-    """Tells whether a package is there, in place of its import names over footplate (`footplate.compat`)."""
-    try:
-        spec = importlib.util.find_spec(package)
-    except (ImportError, ValueError):
-        return False
-    return spec is not None and not type(spec.loader).__module__.startswith("footplate.")
+    """Checks whether a package is there, in place of its import names over footplate (`footplate.compat`)."""
+    spec = top_spec(package)
+    return spec is not None and not is_footplate_alias(spec)
 
 
 def _is_built_in(entry: Any) -> bool:

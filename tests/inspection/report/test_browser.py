@@ -159,7 +159,7 @@ def test_a_class_that_was_never_predicted_leaves_the_page_whole(
 ) -> None:
     rows = [["bag", math.nan, 22.0], ["shoe", 96.2, 0.0], ["shirt", 19.48, 100.0]]
     run = make_run()
-    run = run._replace(classes={**(run.classes or {}), "columns": ["class", "Precision", "Recall"], "rows": rows})
+    run = run._replace(classes=[{**run.classes[0], "columns": ["class", "Precision", "Recall"], "rows": rows}])
     page = show(run)
     cells = "return [...document.querySelectorAll('#class-tables tbody tr')].map((row) => row.innerText.split('\\t'))"
     assert page.execute_script(cells) == [
@@ -200,3 +200,35 @@ def test_on_paper_there_are_no_buttons(show: Callable[..., Any], make_run: Calla
     finally:
         page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
     assert shown == "none"
+
+
+@pytest.mark.parametrize("text", ["<!--<script>", "</script><img src=x onerror=alert(1)>", "</style></title><b>"])
+def test_text_that_looks_like_html_leaves_the_page_whole(
+    show: Callable[..., Any], make_run: Callable[..., Run], text: str
+) -> None:
+    run = make_run("a")
+    series = [each._replace(name=f"{each.name}{text}") for each in run.series]
+    classes = [{**run.classes[0], "rows": [[text, 1.0, 2.0]], "set": text}]
+    pictures = [each._replace(name=text) for each in run.pictures]
+    hostile = run._replace(
+        series=series, explained=text, warnings=[text], environment={text: text}, classes=classes, pictures=pictures
+    )
+    page = show(hostile, make_run("b"))
+    assert page.execute_script("return document.querySelectorAll('.chart').length") == len(series) + len(run.series)
+    assert page.find_element("css selector", "#warnings pre").text == text
+    assert page.execute_script("return document.querySelectorAll('main img[onerror], main b, main script').length") == 0
+
+
+def test_a_scalar_may_have_the_name_of_what_every_object_has(
+    show: Callable[..., Any], make_run: Callable[..., Run]
+) -> None:
+    run = make_run("a")
+    names = ("constructor", "__proto__", "toString")
+    odd = run._replace(
+        series=[run.series[0]._replace(name=name, mode=mode) for name in names for mode in ("train", "val")],
+        environment=dict.fromkeys(names, "x"),
+    )
+    page = show(odd, make_run("b"))
+    rows = page.execute_script("return [...document.querySelectorAll('#figures tbody th')].map((th) => th.textContent)")
+    assert {f"last {name}" for name in names} <= {*rows}
+    assert page.execute_script("return document.getElementById('warnings').children.length") > 1

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from footplate.inspection.report import write_report
-from footplate.inspection.runs import Run
+from footplate.inspection.runs import Run, read_run
 
 
 def data_of(page: Path) -> dict[str, Any]:
@@ -16,6 +16,10 @@ def data_of(page: Path) -> dict[str, Any]:
     assert match
     found: dict[str, Any] = json.loads(match[1], parse_constant=pytest.fail)  # as browsers read it: NaN is an error
     return found
+
+
+def json_of(page: str) -> str:
+    return page.partition('id="data">')[2].partition("</script>")[0]
 
 
 def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_path: Path) -> None:
@@ -30,12 +34,14 @@ def test_the_page_holds_everything_of_a_run(make_run: Callable[..., Run], tmp_pa
     ]
     run = data["runs"][0]
     assert run["config"] == "lr = 0.1  # base.py:7\n"
-    assert run["classes"] == {
+    table = {
+        "set": "",
         "columns": ["class", "IoU", "Acc"],
         "rows": [["T-shirt/top", 53.59, 65.96], ["ankle boot", 57.39, 79.45]],
         "iteration": 400,
         "test": False,
     }
+    assert run["classes"] == [table]
     assert run["warnings"] == ["2026/01/01 00:00:01 - footplate - WARNING - the disk is nearly full"]
     assert run["environment"]["python"] == "3.11"
     assert [frame["step"] for frame in data["pictures"][0]["frames"]] == [100, 200]
@@ -46,13 +52,13 @@ def test_a_number_that_is_not_finite_is_no_number_of_the_page(
     make_run: Callable[..., Run], tmp_path: Path, strange: float
 ) -> None:
     run = make_run()._replace(
-        classes={"columns": ["class", "IoU"], "rows": [["shoe", strange], ["bag", 22.0]], "iteration": 400},
+        classes=[{"columns": ["class", "IoU"], "rows": [["shoe", strange], ["bag", 22.0]], "iteration": 400}],
         environment={"clock": strange},
     )
     run.series[0].points[3] = (40.0, strange)
     write_report([run], str(tmp_path / "report.html"))
     data = data_of(tmp_path / "report.html")
-    assert data["runs"][0]["classes"]["rows"] == [["shoe", None], ["bag", 22.0]]
+    assert data["runs"][0]["classes"][0]["rows"] == [["shoe", None], ["bag", 22.0]]
     assert data["runs"][0]["environment"] == {"clock": None}
     curves = {chart["name"]: chart["curves"][0]["y"] for chart in data["charts"]}
     assert curves[run.series[0].name][3] is None
@@ -101,3 +107,36 @@ def test_long_curves_are_thinned_without_losing_a_peak(
     assert len(curve["x"]) <= 4001
     assert (max(curve["y"]), curve["thinned"], curve["x"][-1]) == (99.0, lines > 4000, lines * 10)
     assert curve["x"] == sorted(curve["x"])
+
+
+@pytest.mark.parametrize("text", ["<!--<script>", "</script><script>alert(1)", "]]>", "<\u2028\u2029&amp;"])
+def test_no_text_of_a_run_ends_or_opens_a_script(make_run: Callable[..., Run], tmp_path: Path, text: str) -> None:
+    run = make_run(f"run {text.replace('/', '')}")
+    run = run._replace(warnings=[text], explained=text, environment={text: text})
+    write_report([run], str(tmp_path / "report.html"), title=text)
+    page = (tmp_path / "report.html").read_text()
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["config"].startswith(text[:1])
+    assert page.count("<script") == page.count("</script>") == 3
+    assert not re.search("<!--|[<>&\u2028\u2029]", json_of(page))
+
+
+def test_escapes_of_a_terminal_are_visible_on_the_page(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()._replace(explained="a = 'x\x1b[2J\u202e\0'", warnings=["\udce9"])
+    write_report([run], str(tmp_path / "report.html"), title="\x1b[31m")
+    data = data_of(tmp_path / "report.html")
+    assert data["runs"][0]["config"] == r"a = 'x\x1b[2J\u202e\x00'"
+    assert data["runs"][0]["warnings"] == [r"\udce9"]
+    assert r"<title>footplate: \x1b[31m</title>" in (tmp_path / "report.html").read_text()
+
+
+def test_each_validation_set_has_its_table(make_run: Callable[..., Run], tmp_path: Path) -> None:
+    run = make_run()
+    night = (
+        (tmp_path / "first/20260101_000000/run.log").read_text().replace("INFO - per class", "INFO - night: per class")
+    )
+    (tmp_path / "first/20260101_000000/run.log").write_text(
+        night.replace("53.59", "11.11") + "\n" + night.replace("night", "day")
+    )
+    tables = read_run(run.folder).classes
+    assert [(table["set"], table["rows"][0][1]) for table in tables] == [("night", 11.11), ("day", 53.59)]

@@ -1,3 +1,5 @@
+import contextlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.inspection.sweep.space import parse_parameter
 
 study = pytest.importorskip("footplate.inspection.sweep.study")
+optuna = pytest.importorskip("optuna")
 Answer = Callable[[Any], tuple[list[float], tuple[str, str]]]
 LR = parse_parameter("optimizer.lr=0.0..1.0")
 
@@ -49,7 +52,7 @@ def test_the_best_validation_of_a_trial_counts(cfg: Config, tmp_path: Path, answ
     assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=True)
     assert [each.state for each in found] == ["complete"] * 4
     assert {config["work_dir"] for config in ran} == {each.folder for each in found}
-    assert len(set(ran[0]) - set(cfg)) == 2  # work_dir and resume
+    assert len(set(ran[0]) - set(cfg)) == 3  # work_dir, resume and seed
 
 
 def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any) -> None:
@@ -233,6 +236,24 @@ def test_a_damaged_study_is_named_and_an_empty_one_begun(cfg: Config, tmp_path: 
     assert len(study.sweep(cfg, [LR], settings(tmp_path, trials=1))) == 1
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE trial_params SET distribution_json = '{'",
+        "UPDATE study_user_attributes SET value_json = 'x'",
+        "UPDATE trials SET state = 'no'",
+    ],
+)
+def test_a_study_whose_tables_are_damaged_is_named(cfg: Config, tmp_path: Path, answer: Any, damage: str) -> None:
+    answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    with contextlib.closing(sqlite3.connect(tmp_path / "study.db")) as connection:
+        connection.execute(damage)
+        connection.commit()
+    with pytest.raises(DataError, match="study.db in .* is damaged"):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+
+
 def test_validations_before_an_interruption_count(cfg: Config, tmp_path: Path, answer: Any) -> None:
     ran = answer(lambda config: ([], ("done", "")))
     choice = parse_parameter("width=4,5")
@@ -277,3 +298,103 @@ def test_workers_share_what_waits(cfg: Config, tmp_path: Path, answer: Any) -> N
     assert sorted(news.number for news in begun if not news.done) == widths
     assert sorted(config["width"] for config in ran) == widths
     assert [each.state for each in found] == ["complete"] * 8
+
+
+SECOND = {"optim_wrapper": {"optimizer": {"type": "SGD", "lr": 0.1}}, "width": 8}
+WIDTH = parse_parameter("width=4,8,16")
+
+
+def test_trials_without_a_seed_share_one(tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(Config(SECOND), [WIDTH], settings(tmp_path))
+    seeds = [config["randomness"]["seed"] for config in ran]
+    assert len(seeds) == 3
+    assert len(set(seeds)) == 1
+    study.sweep(Config(SECOND), [WIDTH], settings(tmp_path / "another"))
+    assert ran[-1]["randomness"]["seed"] != seeds[0]
+
+
+def test_a_sweep_that_goes_on_keeps_its_seed_and_its_trials(tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    begun = study.sweep(Config(SECOND), [WIDTH], settings(tmp_path, trials=2))
+    ended = study.sweep(Config(SECOND), [WIDTH], settings(tmp_path, trials=3))
+    assert len({config["randomness"]["seed"] for config in ran}) == 1
+    assert {each.folder for each in begun} < {each.folder for each in ended}
+    assert {each.folder for each in begun} == {
+        str(tmp_path / study.digest_of(Config({**SECOND, "width": each.values["width"]}))) for each in begun
+    }
+
+
+def test_the_shared_seed_of_a_first_generation_config_is_its_seed(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [WIDTH], settings(tmp_path))
+    assert len({config["seed"] for config in ran}) == 1
+    assert "randomness" not in ran[0]
+
+
+@pytest.mark.parametrize("randomness", [None, {}, {"seed": None, "deterministic": True}])
+def test_other_settings_of_randomness_stay(tmp_path: Path, answer: Any, randomness: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(Config({**SECOND, "randomness": randomness}), [WIDTH], settings(tmp_path, trials=1))
+    assert {key: value for key, value in ran[0]["randomness"].items() if key != "seed"} == {
+        key: value for key, value in (randomness or {}).items() if key != "seed"
+    }
+    assert isinstance(ran[0]["randomness"]["seed"], int)
+
+
+def test_a_seed_that_is_written_or_varied_stays(tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    seeded = {**SECOND, "randomness": {"seed": 7}}
+    study.sweep(Config(seeded), [WIDTH], settings(tmp_path / "written"))
+    assert {config["randomness"]["seed"] for config in ran} == {7}
+    ran.clear()
+    varied = parse_parameter("randomness.seed=1,2,3")
+    study.sweep(Config({**SECOND, "randomness": {"seed": None}}), [varied], settings(tmp_path / "varied"))
+    assert sorted(config["randomness"]["seed"] for config in ran) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("written", ["study.db", "study.db-journal", "0123456789ab", "0123456789ab/output.txt"])
+def test_links_in_place_of_what_a_sweep_writes_are_refused(
+    cfg: Config, tmp_path: Path, answer: Any, written: str
+) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    link = tmp_path / "sweep" / written
+    link.parent.mkdir(parents=True)
+    link.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match=f"the sweep would write through the link '.*{written}'"):
+        study.sweep(cfg, [LR], settings(tmp_path / "sweep"))
+    assert not ran
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_other_links_in_the_folder_of_a_sweep_stay(cfg: Config, tmp_path: Path, answer: Any) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    (tmp_path / "data").symlink_to(tmp_path)
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("run_seed", '"x"'), ("run_seed", 1 << 70), ("begun_anew", 5), ("begun_anew", ["a"])],
+)
+def test_a_study_with_odd_attributes_is_damaged(
+    cfg: Config, tmp_path: Path, answer: Any, name: str, value: Any
+) -> None:
+    ran = answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}").set_user_attr(name, value)
+    with pytest.raises(DataError, match="study.db in .* is damaged"):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=2))
+    assert len(ran) == 1
+
+
+@pytest.mark.parametrize("name", ["config", "error", "infeasible"])
+def test_a_trial_with_odd_attributes_is_damaged(cfg: Config, tmp_path: Path, answer: Any, name: str) -> None:
+    answer(lambda config: ([1.0], ("done", "")))
+    study.sweep(cfg, [LR], settings(tmp_path, trials=1))
+    known = optuna.load_study(study_name="sweep", storage=f"sqlite:///{tmp_path / 'study.db'}")
+    trial = known.ask()
+    trial.set_user_attr(name, {"a": 1})
+    with pytest.raises(DataError, match="study.db in .* is damaged"):
+        study.sweep(cfg, [LR], settings(tmp_path, trials=2))

@@ -11,7 +11,7 @@ def test_hooks_stand_in_the_order_of_their_priorities(write: Callable[..., Confi
     cfg = write("custom_hooks = [dict(type='EMAHook', priority='HIGH'), dict(type='EmptyCacheHook', priority=77)]")
     text = explain_hooks(cfg)
     line = next(line for line in text.splitlines() if line.startswith("  after_train_epoch"))
-    assert line.split(maxsplit=1)[1] == "ParamSchedulerHook (LOW), EmptyCacheHook (77), CheckpointHook (VERY_LOW)"
+    assert line.split(maxsplit=1)[1] == "ParamSchedulerHook (LOW), EmptyCacheHook (77), CheckpointHook (last)"
     acting = hooks_as_data(cfg)["events"]["after_train_epoch"]
     assert acting[1] == {"hook": "EmptyCacheHook", "priority": "77"}
 
@@ -34,5 +34,6 @@ def test_the_first_generation_has_its_own_priorities(write: Callable[..., Config
         base="",
     )
     acting = hooks_as_data(cfg)["events"]["after_train_iter"]
-    assert [each["hook"] for each in acting][:3] == ["RuntimeInfoHook", "ParamSchedulerHook", "CheckpointHook"]
+    assert [each["hook"] for each in acting][:2] == ["RuntimeInfoHook", "ParamSchedulerHook"]
     assert acting[1]["priority"] == "VERY_HIGH"
+    assert acting[-1] == {"hook": "CheckpointHook", "priority": "last"}

@@ -44,3 +44,19 @@ def test_lengths_that_are_not_known_are_said_to_be(write: Callable[..., Config])
     assert loops_as_data(cfg, length_of_epoch=3)["train"]["iterations"] == 18
     with pytest.raises(ArgumentError, match="max_epochs must be a whole number"):
         loops_as_data(write("train_cfg = dict(max_epochs='6')"))
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "shown"),
+    [
+        ("dict(metrics=[dict(type='IoUMetric')])", "ValLoop: IoUMetric after"),
+        (
+            "dict(day=dict(type='IoUMetric'), night=[dict(type='IoUMetric')])",
+            "ValLoop: day IoUMetric, night IoUMetric after",
+        ),
+    ],
+)
+def test_metrics_are_named_in_every_form_of_an_evaluator(
+    write: Callable[..., Config], evaluator: str, shown: str
+) -> None:
+    assert shown in explain_loops(loops_as_data(write(f"val_evaluator = {evaluator}")))

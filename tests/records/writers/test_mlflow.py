@@ -71,11 +71,50 @@ def test_a_store_of_ones_own(library: Library, tmp_path: Path) -> None:
 
 def test_a_continued_run_keeps_the_parameters_that_it_has(library: Library, tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "MLflowVisBackend", "save_dir": str(tmp_path)})
-    writer.load_state_dict({"run_id": "abc", "tracking_uri": "sqlite:///there/mlflow.db"})
+    writer.load_state_dict({"run_id": "abc"})
+    (tmp_path / "mlflow.db").touch()
     writer.add_config(Config({"old": 2, "new": 3}))
-    assert library.calls[0] == ("set_tracking_uri", "sqlite:///there/mlflow.db")
+    assert library.calls[0] == ("set_tracking_uri", f"sqlite:///{tmp_path}/mlflow.db")
     assert ("start_run", {"run_id": "abc", "run_name": None, "tags": None}) in library.calls
     assert ("log_params", {"new": "3"}) in library.calls
+
+
+def _started(library: Library, save_dir: Path, state: dict[str, Any], **changes: Any) -> tuple[str, dict[str, Any]]:
+    """Returns the store that a resumed writer opens, and its state."""
+    writer = VISBACKENDS.build({"type": "MLflowVisBackend", "save_dir": str(save_dir), **changes})
+    writer.load_state_dict(state)
+    library.calls.clear()
+    writer.add_scalar("loss", 1.0, 1)
+    return library.calls[0][1], writer.state_dict()
+
+
+def test_a_resumed_run_continues_in_the_store_of_its_earlier_start(library: Library, tmp_path: Path) -> None:
+    first, second = (tmp_path / start / "vis_data" for start in ("20260101_000000", "20260102_000000"))
+    store, state = _started(library, first, {})
+    assert (store, state) == (f"sqlite:///{first}/mlflow.db", {"run_id": "abc", "start": "20260101_000000"})
+    (first / "mlflow.db").touch()
+    earlier = {"run_id": "abc", "tracking_uri": store, "experiment": "e"}
+    for each in (state, earlier):
+        assert _started(library, second, each) == (store, state)
+        assert ("create_experiment", "footplate", f"{first}/mlartifacts") in library.calls
+
+
+def test_a_checkpoint_does_not_say_which_store_is_written_to(library: Library, tmp_path: Path) -> None:
+    own = tmp_path / "work/20260102_000000/vis_data"
+    (tmp_path / "mlflow.db").touch()
+    linked = tmp_path / "work/20260101_000000/vis_data"
+    linked.mkdir(parents=True)
+    (linked / "mlflow.db").symlink_to(tmp_path / "mlflow.db")
+    places: list[dict[str, Any]] = [
+        *({"tracking_uri": uri} for uri in ("http://evil", f"sqlite:///{tmp_path}/mlflow.db", 7)),
+        *({"start": start} for start in ("..", "20260101_000000", f"{tmp_path}", None)),
+    ]
+    for place in places:
+        store, state = _started(library, own, {"run_id": "abc", **place, "experiment": "theirs"})
+        assert (store, state["start"]) == (f"sqlite:///{own}/mlflow.db", "20260102_000000"), place
+        store, _ = _started(library, own, {"run_id": "abc", **place}, tracking_uri="http://there")
+        assert store == "http://there"
+        assert ("set_experiment", "Default") in library.calls
 
 
 def test_names_that_the_store_refuses_are_written_otherwise(library: Library, tmp_path: Path) -> None:

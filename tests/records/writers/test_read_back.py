@@ -92,7 +92,7 @@ def run_to(end: int, kind: str, work_dir: Path, store: Path, **changes: Any) -> 
         by_epoch=False,
         train_cfg={"by_epoch": False, "max_iters": end, "val_interval": 4},
         default_hooks={"checkpoint": {"by_epoch": False, "interval": 4}, "logger": {"interval": 2}},
-        visualizer={"vis_backends": [settings_of(kind, store)]},
+        visualizer={"vis_backends": [settings_of(kind, store.relative_to(work_dir))]},
     )
     runner = Runner.from_cfg(Config({**cfg, **changes}))
     runner.train()
@@ -100,7 +100,7 @@ def run_to(end: int, kind: str, work_dir: Path, store: Path, **changes: Any) -> 
 
 
 def test_a_resumed_run_continues_the_same_run(kind: str, tmp_path: Path) -> None:
-    store = tmp_path / f"resumed-{kind}"
+    store = tmp_path / "work" / f"resumed-{kind}"
     run_to(8, kind, tmp_path / "work", store)
     before = READERS[kind](store)
     run_to(14, kind, tmp_path / "work", store, resume=True)

@@ -64,7 +64,7 @@ def test_a_resumed_run_names_the_one_it_continues(library: Library, tmp_path: Pa
     writer = VISBACKENDS.build(cfg)
     writer.load_state_dict({"id": "old"})
     writer.add_scalar("loss", 1.0, 1)
-    assert library.told[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": "mine"})
+    assert library.told[0] == ("init", {"id": "old", "resume": "allow", "mode": "local", "logdir": f"{tmp_path}/mine"})
     assert writer.state_dict() == {"id": "abc"}
 
 

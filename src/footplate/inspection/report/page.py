@@ -9,10 +9,11 @@ from importlib.resources import files
 from string import Template
 from typing import Any
 
-from footplate.inspection.analysis import config_of, summarize
+from footplate.inspection.analysis import summarize
 from footplate.inspection.diff import compare, describe
 from footplate.inspection.report.pictures import embed_pictures
 from footplate.inspection.runs import Point, Run
+from footplate.printable import printable
 from footplate.storage import commit_bytes
 
 _logger = logging.getLogger("footplate.inspection")
@@ -46,15 +47,21 @@ def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), t
         "differences": _differences(runs, names),
     }
     page = Template(_asset("page.html")).substitute(
-        title=html.escape("footplate: " + (title or ", ".join(names))),
+        title=html.escape(printable("footplate: " + (title or ", ".join(names)))),
         style=_asset("uplot.min.css") + _asset("page.css"),
         charts=_asset("uplot.min.js"),
         script=_asset("page.js"),
-        data=json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("</", "<\\/"),
+        data=_for_script(data),
     )
-    written = page.encode(errors="backslashreplace")  # names of scalars may be half of a letter
+    written = page.encode()
     commit_bytes(path, written)
     return len(written)
+
+
+def _for_script(data: Any) -> str:
+    """Returns data as JSON for a script element: a browser looks for `<!--`, `<script` and `</script` within it."""
+    text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def _asset(name: str) -> str:
@@ -75,7 +82,7 @@ def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
     return {
         "name": name,
         "summary": summarize(run),
-        "config": run.explained or run.config,
+        "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
         "environment": run.environment,
         "warnings": [*run.warnings, *unread],
         "classes": run.classes,
@@ -117,19 +124,21 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}") if value != int(value) else int(value)
 
 
-def _finite(value: Any) -> Any:
-    """Puts None in place of what is not finite: JSON has no word for it, and one such number would blank the page."""
+def _shown(value: Any) -> Any:
+    """Puts None in place of what is not finite, which JSON has no word for, and cleans every text of the page."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return printable(value)
     if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    return [_finite(each) for each in value] if isinstance(value, (list, tuple)) else value
+        return {printable(str(key)): _shown(each) for key, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
     """What each run's config has otherwise than the first one's."""
     found = []
-    configs = [config_of(run) for run in runs]
+    configs = [run.config for run in runs]
     for name, config in list(zip(names, configs, strict=True))[1:]:
         if configs[0] is not None and config is not None:
             text = describe(compare(configs[0], config)) or "no difference\n"

@@ -12,6 +12,7 @@ from footplate.inspection.runs import Picture, Run
 _MOST_FRAMES = 24
 _LONGEST_SIDE = 640
 _QUALITY = 82
+_MOST_PIXELS = 50_000_000
 
 
 class Embedded(NamedTuple):
@@ -72,7 +73,10 @@ def _spread(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _as_uri(picture: Picture) -> str:
-    with Image.open(picture.path) as image:
+    # By its name it is a PNG: of other kinds, Pillow hands some to programs, PostScript to Ghostscript.
+    with Image.open(picture.path, formats=("PNG",)) as image:
+        if image.width * image.height > _MOST_PIXELS:
+            raise ValueError(f"it has {image.width} x {image.height} pixels")
         small = image.convert("RGB")
         small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE))
     out = io.BytesIO()

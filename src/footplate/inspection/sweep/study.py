@@ -6,20 +6,23 @@ import itertools
 import json
 import logging
 import os
+import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal, NamedTuple
 
 from footplate.config import Config, apply_overrides, without_effect
 from footplate.config.python_form import write_value
 from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
 from footplate.engine.lock import locked
-from footplate.errors import ArgumentError, DataError, MissingExtraError
+from footplate.engine.state import seed_of_resumed
+from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.hooks.comparing import rule_of, saved_best, saved_rules
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
-from footplate.inspection.sweep.trial import Request, in_a_process
+from footplate.inspection.sweep.trial import OUTPUT, Request, in_a_process
 from footplate.migration import is_first_generation
 
 try:
@@ -30,7 +33,10 @@ except ImportError as error:
 
 _logger = logging.getLogger("footplate.inspection")
 _ANOTHER = "--out DIR begins another one"
+_STUDY = "study.db"  # SQLite writes files next to it whose names begin with this one
+_TRIAL = re.compile(r"[0-9a-f]{12}")  # the name of a trial's folder, see `digest_of`
 _KNOWN = frozenset({"error", "infeasible"})  # what a trial that went wrong of its own has
+_SEEDS = 1 << 31
 _IGNORED = ("work_dir", "resume", "load_from", "preflight")  # they change nothing in how good a run becomes
 
 
@@ -136,10 +142,45 @@ def sweep(
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with locked(settings.folder):
-        study = _study_of(settings, direction)
-        _check_same(study, cfg, parameters, settings)
-        _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
+        _check_links(settings.folder)
+        with _reading(settings.folder):
+            study = _study_of(settings, direction)
+            _check_attributes(study, settings.folder)
+            _check_same(study, cfg, parameters, settings)
+            describe_trials(study, parameters, settings.folder)  # before a trial is run, all of it can be read
+        try:
+            _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
+        except SQLAlchemyError as error:
+            raise _damaged(settings.folder) from error
     return describe_trials(study, parameters, settings.folder)
+
+
+def _check_links(folder: str) -> None:
+    """Refuses links in place of what a sweep writes: the folder may be someone else's, and they lead out of it.
+
+    Raises:
+        DataError: The study, the folder of a trial or the output of a trial is a link.
+    """
+    for name in filter(lambda name: name.startswith(_STUDY) or _TRIAL.fullmatch(name), os.listdir(folder)):
+        written = os.path.join(folder, name), os.path.join(folder, name, OUTPUT)
+        link = next((path for path in written if os.path.islink(path)), None)
+        if link is not None:
+            raise DataError(f"the sweep would write through the link '{link}'", notes=["Remove the link.", _ANOTHER])
+
+
+@contextmanager
+def _reading(folder: str) -> Iterator[None]:
+    """Reports whatever optuna raises on a study that it cannot read as one error."""
+    try:
+        yield
+    except FootplateError:
+        raise
+    except Exception as error:
+        raise _damaged(folder) from error
+
+
+def _damaged(folder: str) -> DataError:
+    return DataError(f"the {_STUDY} in '{folder}' is damaged", notes=[_ANOTHER])
 
 
 def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
@@ -160,17 +201,14 @@ def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
 def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
     """Returns the study in the folder of a sweep, which is made where none is there."""
     prune = settings.prune
-    try:
-        return optuna.create_study(
-            storage=f"sqlite:///{os.path.join(settings.folder, 'study.db')}",
-            study_name="sweep",
-            direction=direction,
-            load_if_exists=True,
-            sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
-            pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if prune else optuna.pruners.NopPruner(),
-        )
-    except SQLAlchemyError as error:
-        raise DataError(f"the study.db in '{settings.folder}' is damaged", notes=[_ANOTHER]) from error
+    return optuna.create_study(
+        storage=f"sqlite:///{os.path.join(settings.folder, _STUDY)}",
+        study_name="sweep",
+        direction=direction,
+        load_if_exists=True,
+        sampler=optuna.samplers.TPESampler(seed=settings.seed + _count(settings), multivariate=False),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=4) if prune else optuna.pruners.NopPruner(),
+    )
 
 
 def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
@@ -204,6 +242,7 @@ class _Sweep:
         self.study, self.cfg, self.parameters, self.settings = study, cfg, parameters, settings
         self.prepare, self.say, self.watch = prepare, say, watch
         self.leash = Leash()
+        self.seed = _seed_of(study)
 
     def run(self) -> None:
         again = self._left_over()
@@ -272,6 +311,8 @@ class _Sweep:
         os.makedirs(folder, exist_ok=True)
         self.watch(news)
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
+        before = seed_of_resumed(folder, None, cfg["resume"])  # of a trial that began when each drew its own
+        _set_seed(cfg, self.seed if before is None else before)
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
         tell = lambda **known: self.watch(news._replace(**known))  # noqa: E731
@@ -327,7 +368,8 @@ def _info(trial: Any, known: Mapping[str, Parameter], folder: str) -> TrialInfo:
         state, note = "repeated", f"as trial {attributes['same_as']}"
     score = trial.value if trial.value is not None else next(reversed(trial.intermediate_values.values()), None)
     values = {key: known[key].value_of(value) if key in known else value for key, value in trial.params.items()}
-    return TrialInfo(trial.number, values, state, score, os.path.join(folder, attributes.get("config", "")), note)
+    place = os.path.join(folder, os.path.basename(str(attributes.get("config", ""))))  # a study may be someone else's
+    return TrialInfo(trial.number, values, state, score, place, note)
 
 
 def first_of(cfg: Config, parameters: Sequence[Parameter]) -> Config:
@@ -361,9 +403,46 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
     study.set_user_attr("asked", asked)
 
 
+def _check_attributes(study: Any, folder: str) -> None:
+    """Refuses attributes that no sweep writes.
+
+    Raises:
+        DataError: An attribute has another type or range.
+    """
+    seed, begun = study.user_attrs.get("run_seed", 0), study.user_attrs.get("begun_anew", [])
+    if type(seed) is not int or not 0 <= seed < _SEEDS:
+        raise _damaged(folder)
+    if not isinstance(begun, list) or any(type(number) is not int for number in begun):
+        raise _damaged(folder)
+    for trial in study.get_trials(deepcopy=False):
+        if any(not isinstance(trial.user_attrs.get(key, ""), str) for key in ("config", *_KNOWN)):
+            raise _damaged(folder)
+
+
+def _seed_of(study: Any) -> int:
+    """Returns the seed that the trials of a study share; it is drawn when the study begins."""
+    seed = study.user_attrs.get("run_seed")
+    if seed is None:
+        seed = int.from_bytes(os.urandom(4), "little") % _SEEDS
+        study.set_user_attr("run_seed", seed)
+    return int(seed)
+
+
+def _set_seed(cfg: Config, seed: int) -> None:
+    """Sets the seed of a trial whose config has none: with a seed each, trials would differ by more than settings.
+
+    The identity of a trial, the hash of its config, does not contain this seed.
+    """
+    if is_first_generation(cfg):
+        if cfg.get("seed") is None:
+            cfg["seed"] = seed
+    elif (cfg.get("randomness") or {}).get("seed") is None:
+        cfg["randomness"] = {**(cfg.get("randomness") or {}), "seed": seed}
+
+
 def _count(settings: SweepSettings) -> int:
     """How often the study was begun before, so that a sweep that goes on does not choose the same again."""
-    path = os.path.join(settings.folder, "study.db")
+    path = os.path.join(settings.folder, _STUDY)
     if not os.path.exists(path):
         return 0
     try:

@@ -10,6 +10,7 @@ from footplate.errors import check_count, counted, every, located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.inspection.topics.hooks import order_of_hooks
 from footplate.inspection.topics.parts import epoch_length, prepare
+from footplate.optim.schedules.checks import check_number
 
 _SHOWN = 6
 _LONGEST = 10_000_000  # epochs or iterations of which each is looked at
@@ -79,7 +80,8 @@ def _train(cfg: Config, length_of_epoch: int | None) -> dict[str, Any] | None:
     per_epoch = epoch_length(cfg, length_of_epoch) if by_epoch else None
     key = "max_epochs" if by_epoch else "max_iters"
     length = check_count(key, section.get(key), key=f"train_cfg.{key}")
-    loader = cfg.get("train_dataloader") or {}
+    given = cfg.get("train_dataloader")
+    loader = given if isinstance(given, Mapping) else {}
     return {
         "type": section.get("type", "EpochBasedTrainLoop" if by_epoch else "IterBasedTrainLoop"),
         "unit": "epoch" if by_epoch else "iteration",
@@ -95,9 +97,8 @@ def _evaluation(cfg: Config, name: str) -> dict[str, Any] | None:
     section, evaluator = cfg.get(f"{name}_cfg"), cfg.get(f"{name}_evaluator")
     if not isinstance(section, Mapping):
         return None
-    metrics = evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
     kind = section.get("type", "ValLoop" if name == "val" else "TestLoop")
-    return {"type": kind, "metrics": [_name_of(metric) for metric in metrics]}
+    return {"type": kind, "metrics": _metric_names(evaluator)}
 
 
 def _checkpoint(hook: CheckpointHook) -> dict[str, Any]:
@@ -113,6 +114,8 @@ def _checkpoint(hook: CheckpointHook) -> dict[str, Any]:
 def _schedules(section: Any) -> Iterator[dict[str, Any]]:
     for each in section if isinstance(section, (list, tuple)) else [section]:
         if isinstance(each, Mapping) and "type" in each:
+            with located(each):
+                check_number("end", each.get("end"))
             yield {
                 "type": _name_of(each),
                 "begin": each.get("begin", 0),
@@ -171,6 +174,17 @@ def _checkpoint_words(found: Mapping[str, Any]) -> str:
     if found["kept"] > 0:
         words += f", the last {found['kept']} are kept"
     return words + (f", best by {', '.join(found['best'])}" if found["best"] else "")
+
+
+def _metric_names(evaluator: Any) -> list[str]:
+    """Returns the types of the metrics of an evaluator; of several sets, each with the name of its set."""
+    if isinstance(evaluator, (list, tuple)):
+        return [_name_of(metric) for metric in evaluator]
+    if isinstance(evaluator, Mapping) and "type" not in evaluator:
+        if "metrics" in evaluator:
+            return _metric_names(evaluator["metrics"])
+        return [f"{name} {metric}" for name, each in evaluator.items() for metric in _metric_names(each)]
+    return [_name_of(evaluator)]
 
 
 def _name_of(section: Any) -> str:

@@ -4,7 +4,7 @@ from footplate.records.writers.base import BaseVisBackend, numbers_in
 from footplate.records.writers.clearml import ClearMLVisBackend
 from footplate.records.writers.dvclive import DVCLiveVisBackend
 from footplate.records.writers.guard import GuardedWriters
-from footplate.records.writers.local import LocalVisBackend, write_config
+from footplate.records.writers.local import LocalVisBackend, is_written_config, write_config
 from footplate.records.writers.mlflow import MLflowVisBackend
 from footplate.records.writers.refused import AimVisBackend, NeptuneVisBackend, Refused
 from footplate.records.writers.swanlab import SwanlabVisBackend
@@ -27,5 +27,6 @@ __all__ = [
     "TrackioVisBackend",
     "WandbVisBackend",
     "numbers_in",
+    "is_written_config",
     "write_config",
 ]

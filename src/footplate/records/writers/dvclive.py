@@ -1,6 +1,5 @@
 """The writer for DVCLive."""
 
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -18,7 +17,7 @@ _QUIET = {"save_dvc_exp": False, "dvcyaml": None}
 class DVCLiveVisBackend(InitTracker):
     """Writes scalars, pictures and the config as DVCLive's files.
 
-    A resumed run goes on in the folder of the run that it continues.
+    A resumed run continues in the folder of the earlier start, if that lies in the same work_dir.
 
     Args:
         save_dir: The folder for its files.
@@ -55,10 +54,11 @@ class DVCLiveVisBackend(InitTracker):
 
     def _start(self) -> Any:
         settings = {**_QUIET, "dir": self.folder, **self._init_kwargs}
-        continued = self.identity.get("dir")
-        if continued is not None and os.path.isdir(continued):
+        continued = self._continued(settings["dir"])
+        if continued is None:
+            self.identity = {"start": self.start}
+        else:
             settings = {**settings, "dir": continued, "resume": True}
-        self.identity = {"dir": os.path.abspath(settings["dir"])}
         return self._library.Live(**settings)
 
     def _write(self, values: dict[str, float], step: int) -> None:

@@ -1,9 +1,11 @@
 """The writer that needs nothing but a folder."""
 
 import errno
+import hashlib
 import json
 import logging
 import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,21 +14,24 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from footplate.config import write_recorded
 from footplate.errors import ArgumentError, ConfigError
 from footplate.records.writers.base import BaseVisBackend
 from footplate.registry import VISBACKENDS
+from footplate.storage import check_output_path, commit_bytes, output_path
 
 _logger = logging.getLogger("footplate.records")
+_MARK = "# Written by a run, which replaces this file only while it is unchanged: "
 
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
-    """Writes scalars as lines of JSON, pictures as PNG and the config as Python, under `save_dir`.
+    """Writes scalars as lines of JSON, pictures as PNG and the config as Python and as JSON, under `save_dir`.
 
     Args:
         save_dir: The folder, `work_dir/<timestamp>/vis_data` in a run.
         img_save_dir: Where pictures go, inside `save_dir`.
-        config_save_file: The name of the config.
+        config_save_file: The name of the config; its JSON form ends with .json instead.
         scalar_save_file: The name of the scalars.
     """
 
@@ -38,8 +43,9 @@ class LocalVisBackend(BaseVisBackend):
         scalar_save_file: str = "scalars.json",
     ) -> None:
         super().__init__(save_dir)
+        check_output_path(img_save_dir, key="img_save_dir")
         for name, suffix in ((config_save_file, ".py"), (scalar_save_file, ".json")):
-            if not name.endswith(suffix):
+            if not check_output_path(name).endswith(suffix):
                 raise ArgumentError(f"a file that LocalVisBackend writes must end with '{suffix}'", found=name)
         self._folder: Path | None = None
         self._images = img_save_dir
@@ -55,12 +61,15 @@ class LocalVisBackend(BaseVisBackend):
         return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as a file that reads back equal."""
-        write_config(config, str(self.folder / self._config))
+        """Writes the config as a file that reads back equal, and as data, which is read without executing anything."""
+        path = self.folder / self._config
+        write_config(config, str(path))
+        if path.with_suffix(".json").name != self._scalars:
+            write_recorded(config, path.with_suffix(".json"))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
-        path = self.folder / self._images / f"{name}_{step}.png"
+        path = Path(output_path(str(self.folder), f"{self._images}/{name}_{step}.png"))
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(np.ascontiguousarray(image)).save(path)
 
@@ -83,7 +92,7 @@ class LocalVisBackend(BaseVisBackend):
     def _append(self, name: str, line: dict[str, Any]) -> None:
         # One write of a whole line: a run that is killed leaves no half line before a later one.
         data = (json.dumps(line) + "\n").encode()
-        path = f"{self.folder}{os.sep}{name}"
+        path = output_path(str(self.folder), name)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             written = os.write(descriptor, data)
@@ -94,13 +103,38 @@ class LocalVisBackend(BaseVisBackend):
             os.close(descriptor)
 
 
-def write_config(config: Any, path: str) -> None:
-    """Writes a config as Python; one with objects in it, which no file can hold, is written for people to read."""
+def write_config(config: Any, path: str, *, signed: bool = False) -> None:
+    """Writes a config as Python, whole or not at all; one with objects, which no file can hold, for people to read.
+
+    Args:
+        config: The config.
+        path: Where to.
+        signed: Whether a first line is added, by which `is_written_config` knows the file.
+    """
     try:
-        config.dump(path)
+        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
+            draft = Path(folder, "config.py")
+            config.dump(str(draft))
+            text = draft.read_text(encoding="utf-8")
     except ConfigError as error:
         _logger.warning("%s is written for reading only, since %s at %s", path, error.message, error.key)
-        Path(path).write_text(config.pretty_text, encoding="utf-8")
+        text = config.pretty_text
+    commit_bytes(path, (_signed(text) if signed else text).encode())
+
+
+def is_written_config(path: str) -> bool:
+    """Returns whether `write_config` wrote the file at `path` and nobody has changed it since."""
+    if os.path.islink(path) or not os.path.isfile(path):
+        return False
+    try:
+        first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return first.startswith(_MARK) and f"{first}\n{text}" == _signed(text)
+
+
+def _signed(text: str) -> str:
+    return f"{_MARK}{hashlib.sha256(text.encode()).hexdigest()[:16]}\n{text}"
 
 
 def _plain(value: Any) -> Any:

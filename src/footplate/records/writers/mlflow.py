@@ -71,27 +71,27 @@ class MLflowVisBackend(Tracker):
 
     def _start(self) -> Any:
         library = self._library
-        uri = self.identity.get("tracking_uri") or self._tracking_uri
-        store = uri or f"sqlite:///{os.path.join(self.folder, 'mlflow.db')}"
-        library.set_tracking_uri(store)
-        experiment = self._choose_experiment(own_store=uri is None)
+        store = os.path.join(self.folder, "mlflow.db")
+        continued = self._continued(store) if self._tracking_uri is None else None
+        start = self.identity["start"] if continued is not None and self.start else self.start
+        library.set_tracking_uri(self._tracking_uri or f"sqlite:///{continued or store}")
+        self._choose_experiment(os.path.dirname(continued or store))
         run = library.start_run(run_id=self.identity.get("run_id"), run_name=self._run_name, tags=self._tags or None)
-        self.identity = {"run_id": run.info.run_id, "tracking_uri": store, "experiment": experiment}
+        self.identity = {"run_id": run.info.run_id, "start": start}
         self._known_params = set(run.data.params)
         self._add_params(self._params)
         return library
 
-    def _choose_experiment(self, *, own_store: bool) -> str:
-        library = self._library
+    def _choose_experiment(self, folder: str) -> None:
+        library, own_store = self._library, self._tracking_uri is None
         location = self._artifact_location
         # The "Default" of a new store keeps pictures and texts in the current folder, as does any without a location.
-        name = self.identity.get("experiment") or self._exp_name or ("footplate" if own_store else "Default")
+        name = self._exp_name or ("footplate" if own_store else "Default")
         if location is None and own_store:
-            location = os.path.join(self.folder, "mlartifacts")
+            location = os.path.join(folder, "mlartifacts")
         if location is not None and library.get_experiment_by_name(name) is None:
             library.create_experiment(name, location)
         library.set_experiment(name)
-        return name
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
         # A store refuses another value for a parameter that it has, which a continued run may well bring.

@@ -4,6 +4,7 @@ import importlib
 import inspect
 import logging
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from operator import attrgetter
 from pathlib import Path
@@ -14,7 +15,11 @@ import numpy.typing as npt
 
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError, nearest
 from footplate.records.writers.base import BaseVisBackend, numbers_in
+from footplate.storage import output_path
 
+_FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
+_PLACES = frozenset({"dir", "tracking_uri"})
+_START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # what `work_dir/<timestamp>` is called
 _logger = logging.getLogger("footplate.records")
 
 
@@ -40,6 +45,12 @@ class Tracker(BaseVisBackend):
         folder = os.path.abspath(self._save_dir or "vis_data")
         os.makedirs(folder, exist_ok=True)
         return folder
+
+    @property
+    def start(self) -> str:
+        """The name of `work_dir/<timestamp>`, which goes into `identity`; empty where `save_dir` is another folder."""
+        name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
+        return name if _START.fullmatch(name) else ""
 
     @property
     def experiment(self) -> Any:
@@ -84,6 +95,25 @@ class Tracker(BaseVisBackend):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues the run that `state` names."""
         self.identity = dict(state)
+        for key in _PLACES & self.identity.keys():  # of an earlier version: the start is all that is taken from them
+            found = _START.findall(str(self.identity.pop(key)))
+            self.identity.setdefault("start", found[-1] if found else "")
+
+    def _continued(self, path: str) -> str | None:
+        """Returns where `path`, in `folder`, lies for the run to continue; None if nothing is there.
+
+        The identity comes from a checkpoint, which may come from anywhere. Nothing but the time of an earlier start is
+        taken from it, and the result lies in the same work_dir.
+        """
+        if self.identity and self.start:
+            start = str(self.identity.get("start"))
+            log_dir = os.path.dirname(self.folder)
+            inside = os.path.join(start, os.path.relpath(path, log_dir))
+            path = os.path.join(os.path.dirname(log_dir), inside)
+            expected = os.path.join(os.path.realpath(os.path.dirname(log_dir)), inside)
+            if not _START.fullmatch(start) or os.path.realpath(path) != expected:  # a link leads elsewhere
+                return None
+        return path if self.identity and os.path.exists(path) else None
 
     def _start_or_continue(self) -> Any:
         try:
@@ -121,11 +151,11 @@ class InitTracker(Tracker):
 
     Args:
         save_dir: The folder for its files.
-        init_kwargs: Arguments of that call.
+        init_kwargs: Arguments of that call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
 
     Raises:
         MissingExtraError: The library is not installed.
-        ArgumentError: The call takes no such argument.
+        ArgumentError: The call takes no such argument, or a folder leads out of `save_dir`.
     """
 
     package: ClassVar[str] = ""
@@ -137,6 +167,9 @@ class InitTracker(Tracker):
         super().__init__(save_dir)
         self._library = import_library(self.package, extra=self.package, why=type(self).__name__)
         self._init_kwargs = check_init_kwargs(attrgetter(self.starter)(self._library), init_kwargs)
+        for key in _FOLDER_KEYS & self._init_kwargs.keys():
+            folder = os.path.abspath(save_dir or "vis_data")
+            self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")
 
 
 class LoggingTracker(InitTracker):

@@ -1,6 +1,8 @@
 "use strict";
 (() => {
-  const data = JSON.parse(document.getElementById("data").textContent);
+  // Without a prototype, a scalar called "constructor" is found only where a run has it.
+  const bare = (_, value) => (value && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value);
+  const data = JSON.parse(document.getElementById("data").textContent, bare);
   const root = document.documentElement;
   // Okabe and Ito's colours, which also those see apart who see few colours; a second set for dark paper.
   const colors = {
@@ -60,7 +62,7 @@
       const values = each((s) => s.best[name]);
       const sign = values.some((v) => v && v.small) ? -1 : 1;
       const known = values.map((v) => (v ? sign * v.value : -Infinity));
-      const best = data.runs.length > 1 && new Set(known).size > 1 ? known.indexOf(Math.max(...known)) : -1;
+      const best = values.filter(Boolean).length > 1 && new Set(known).size > 1 ? known.indexOf(Math.max(...known)) : -1;
       row(`best ${name}`, values.map((v) => v && `${short(v.value)} at ${v.iteration}`), best);
     }
     row("seconds an iteration", each((s) => s.time && short(s.time.mean)));
@@ -176,16 +178,16 @@
   };
 
   // Classes.
-  const classTable = (run, number) => {
+  const classTable = (run, number, classes) => {
     const table = make("table");
-    const rows = run.classes.rows.map((row) => [...row]);
+    const rows = classes.rows.map((row) => [...row]);
     const body = make("tbody");
     const decimals = Math.max(0, ...rows.flatMap(([, ...values]) => values.map((value) => (String(value ?? "").split(".")[1] ?? "").length)));
     const figure = (value) => (value == null ? "–" : value.toFixed(decimals));
     const fill = () => body.replaceChildren(...rows.map(([name, ...values]) => make("tr", {}, make("th", { scope: "row" }, name), ...values.map((value) => make("td", { class: "number" }, figure(value))))));
     const order = (a, b) => (a == null || b == null ? (a == null) - (b == null) : sign * (typeof a === "string" ? a.localeCompare(b) : a - b));
     let sortedBy = -1, sign = 1;
-    const heads = run.classes.columns.map((name, column) => {
+    const heads = classes.columns.map((name, column) => {
       const cell = make("th", { class: column ? "number" : "", scope: "col", "aria-sort": "none" });
       cell.append(make("button", { type: "button", onclick: () => {
         sign = sortedBy === column ? -sign : column ? -1 : 1; sortedBy = column;
@@ -197,12 +199,13 @@
       return cell;
     });
     fill();
-    const at = run.classes.test ? ", in a test" : run.classes.iteration == null ? "" : ` at iteration ${run.classes.iteration}`;
+    const of = classes.set ? `, ${classes.set}` : "";
+    const at = classes.test ? ", in a test" : classes.iteration == null ? "" : ` at iteration ${classes.iteration}`;
     table.append(make("thead", {}, make("tr", {}, ...heads)), body);
-    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), run.name, at), table);
+    return make("div", { class: "scroll" }, make("h3", {}, swatch(number), run.name, of, at), table);
   };
   const classes = () => {
-    const known = data.runs.map((run, number) => run.classes && classTable(run, number)).filter(Boolean);
+    const known = data.runs.flatMap((run, number) => run.classes.map((classes) => classTable(run, number, classes)));
     document.getElementById("class-tables").append(...known);
     if (!known.length) nothing("class-tables", "No table of classes was logged.");
   };

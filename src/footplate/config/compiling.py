@@ -1,0 +1,116 @@
+"""What a config may pass to `torch.compile`.
+
+The compiler starts programs and writes files that its options name (`cpp.cxx`, `cuda.cuda_cxx`, `trace.debug_dir`), and
+a backend may be any installed entry point. A config sets what tunes a graph and nothing else.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.errors import ArgumentError, nearest
+
+_BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
+_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+_FLAGS = ("fullgraph", "dynamic", "disable")
+_ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
+# Flags and numbers that choose among kernels; none names a file, a program or a function.
+_OPTIONS = (
+    "aggressive_fusion",
+    "allow_buffer_reuse",
+    "batch_fusion",
+    "combo_kernels",
+    "comprehensive_padding",
+    "conv_1x1_as_mm",
+    "coordinate_descent_check_all_directions",
+    "coordinate_descent_tuning",
+    "cpp.dynamic_threads",
+    "cpp.enable_loop_tail_vec",
+    "cpp.enable_tiling_heuristics",
+    "cpp.min_chunk_size",
+    "cpp.simdlen",
+    "cpp.threads",
+    "emulate_precision_casts",
+    "epilogue_fusion",
+    "fallback_random",
+    "force_shape_pad",
+    "fx_graph_cache",
+    "group_fusion",
+    "inplace_buffers",
+    "keep_output_stride",
+    "layout_optimization",
+    "max_autotune",
+    "max_autotune_gemm",
+    "max_autotune_pointwise",
+    "max_fusion_size",
+    "nan_asserts",
+    "permute_fusion",
+    "reorder_for_locality",
+    "shape_padding",
+    "size_asserts",
+    "split_reductions",
+    "triton.cudagraph_skip_dynamic_graphs",
+    "triton.cudagraph_trees",
+    "triton.cudagraphs",
+    "triton.dense_indexing",
+    "triton.max_tiles",
+    "triton.multi_kernel",
+    "triton.persistent_reductions",
+    "use_fast_math",
+)
+
+
+def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Returns the arguments of `torch.compile` that a config asks for, None where nothing is compiled.
+
+    Args:
+        given: The value of a key `compile`.
+
+    Raises:
+        ArgumentError: The value is neither a flag nor a dict, or the dict holds something that a config may not set.
+    """
+    if given is None or given is False:
+        return None
+    if given is not True and not isinstance(given, Mapping):
+        raise ArgumentError("`compile` must be True, False or a dict", key="compile", found=given)
+    arguments = {} if given is True else dict(given)
+    for name, value in arguments.items():
+        _check_argument(name, value)
+    options = arguments.get("options")
+    if options is not None:
+        if arguments.get("mode") is not None:
+            raise ArgumentError("torch.compile takes either a mode or options", key="compile.mode")
+        arguments["options"] = _checked_options(options)
+    return arguments
+
+
+def _check_argument(name: object, value: object) -> None:
+    key = f"compile.{name}"
+    if name not in _ARGUMENTS:
+        raise ArgumentError(
+            f"a config cannot set '{name}' of torch.compile", key=key, suggestion=nearest(name, _ARGUMENTS)
+        )
+    if name in _FLAGS and value is not None and not isinstance(value, bool):
+        raise ArgumentError(f"`{name}` must be True or False", key=key, found=value)
+    if name == "mode" and value is not None and value not in _MODES:
+        raise ArgumentError(f"the mode must be one of {', '.join(_MODES)}", key=key, found=value)
+    # Only Python code holds a function, and Python code is trusted.
+    if name == "backend" and not callable(value) and value not in _BACKENDS:
+        raise ArgumentError(f"the backend must be one of {', '.join(_BACKENDS)}", key=key, found=value)
+
+
+def _checked_options(options: object) -> dict[str, Any]:
+    if not isinstance(options, Mapping):
+        raise ArgumentError("the options of the compiler must be a dict", key="compile.options", found=options)
+    for name, value in options.items():
+        key = f"compile.options.{name}"
+        if name not in _OPTIONS:
+            raise ArgumentError(
+                f"a config cannot set the compiler's option '{name}'",
+                key=key,
+                found=value,
+                suggestion=nearest(name, _OPTIONS),
+                notes=["Options that name programs, files or functions are refused. Remove the option."],
+            )
+        if value is not None and not isinstance(value, (bool, int, float)):
+            raise ArgumentError("an option of the compiler must be a flag or a number", key=key, found=value)
+    return dict(options)

@@ -1,0 +1,98 @@
+"""The files of a run folder, which may be someone else's: only regular files inside of it are read, up to a size."""
+
+import logging
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from footplate.config import Config, read_recorded
+from footplate.errors import ConfigError, DataError
+
+_logger = logging.getLogger("footplate.inspection")
+MOST_BYTES = 256 << 20
+_LONGEST_LINE = 1 << 20
+
+
+def is_safe(file: Path, folder: Path) -> bool:
+    """Checks whether a file is a regular one that lies inside a folder, after its links are followed.
+
+    A report is handed on: a link in a run folder must not put other files of this machine into it.
+    """
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+        regular = stat.S_ISREG(os.stat(file).st_mode)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    if regular and not inside:
+        _logger.warning("'%s' is not read: it is a link to a file outside of the run's folder", file)
+    return regular and inside
+
+
+def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Returns the files that can be read."""
+    return [file for file in files if is_safe(file, folder)]
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Yields the lines of a text, each with its end; what is not UTF-8 is replaced.
+
+    Raises:
+        DataError: The file cannot be read, is too large, or holds a line that is too long.
+    """
+    try:
+        size = os.stat(file).st_size
+        if size > MOST_BYTES:
+            raise DataError(f"'{file}' is too large: {size >> 20} MB, and the most is {MOST_BYTES >> 20} MB")
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+            while line := stream.readline(_LONGEST_LINE):
+                if len(line) == _LONGEST_LINE:
+                    raise DataError(f"'{file}' holds a line of more than {_LONGEST_LINE} characters")
+                yield line
+    except OSError as error:
+        raise DataError(f"cannot read '{file}': {error.strerror}") from error
+
+
+def read_log(file: Path) -> list[str]:
+    """Returns the lines of a log, without their ends; one that cannot be read counts as empty, after a warning."""
+    try:
+        return [line.rstrip("\r\n") for line in read_lines(file)]
+    except DataError as error:
+        _logger.warning("%s", error.message)
+        return []
+
+
+def read_small(file: Path, most: int = 4 << 20) -> str:
+    """Returns the beginning of a text, as much as a page or a screen has room for."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(most)
+    except OSError:
+        return ""
+
+
+def config_of(folder: Path) -> Config | None:
+    """Returns the newest config that a run folder holds, read as data; nothing in the folder is executed.
+
+    A config that cannot be read is skipped, with a warning if no other can be read.
+
+    Args:
+        folder: A work_dir, the folder of one start, or the folder of a start's records.
+    """
+    reason = ""
+    for file in _configs(folder):
+        try:
+            return read_recorded(file)
+        except ConfigError as error:
+            reason = reason or f"{error.message} ({file})"
+    if reason:
+        _logger.warning("going on without the run's config: %s", reason)
+    return None
+
+
+def _configs(folder: Path) -> Iterator[Path]:
+    """Yields the configs of a run, the newest first; a start's JSON form before its Python form."""
+    for records in (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder):
+        yield from safe_files((records / "config.json", records / "config.py"), folder)
+    others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)
+    yield from sorted(others, key=lambda file: file.stat().st_mtime, reverse=True)

@@ -1,0 +1,111 @@
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config, LazyObject, as_plain, read_recorded, write_recorded
+from footplate.errors import ConfigError
+
+VALUES: list[dict[str, Any]] = [
+    {"a": 1, "b": [1.5, "x\n\x1b", None, True], "c": {"d": {"e": (1, -2)}}},
+    {"a": {1: "int key", ("t",): 2}},
+    {"a-b": {"class": 1}, "lambda": float("inf"), "c": {"x y": -3}},
+    {"a": {1, 2}, "b": frozenset({3}), "c": set(), "d": b"bytes", "e": 1 + 2j},
+    {"words": "{{ fileDirname }} {{$HOME:x}}", "nested": [{"a": [{"b": ()}]}]},
+]
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_what_dump_writes_is_read_as_data(tmp_path: Path, values: dict[str, Any]) -> None:
+    Config(values).dump(tmp_path / "config.py")
+    assert read_recorded(tmp_path / "config.py").to_dict() == values
+
+
+@pytest.mark.parametrize("values", [VALUES[0], VALUES[4]])
+def test_json_holds_the_same_with_lists_for_tuples(tmp_path: Path, values: dict[str, Any]) -> None:
+    write_recorded(Config(values), tmp_path / "config.json")
+    found = read_recorded(tmp_path / "config.json").to_dict()
+    assert repr(found) == repr(values).replace("(1, -2)", "[1, -2]").replace("()", "[]")
+
+
+def test_names_that_are_imported_lazily_are_dotted_strings(tmp_path: Path) -> None:
+    write_recorded(Config({"type": LazyObject("torch.nn.ReLU"), "nan": math.nan}), tmp_path / "config.json")
+    assert read_recorded(tmp_path / "config.json").type == "torch.nn.ReLU"
+
+
+@pytest.mark.parametrize("values", [VALUES[1], VALUES[3], {"hook": object()}])
+def test_what_json_cannot_hold_leaves_no_file_of_an_earlier_config(tmp_path: Path, values: dict[str, Any]) -> None:
+    write_recorded(Config({"a": 1}), tmp_path / "config.json")
+    write_recorded(Config(values), tmp_path / "config.json")
+    assert not (tmp_path / "config.json").exists()
+
+
+def test_keys_know_their_lines(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text('"""Said."""\nmodel = dict(\n    depth=50,\n    neck={"a": 1})\n')
+    model = read_recorded(tmp_path / "a.py").model
+    assert (model._origins["depth"].line, model.neck._origins["a"].line) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("import os\n", "more than assignments"),
+        ("a = open('mark', 'w')\n", "no plain value"),
+        ("a = __import__('os').system('touch mark')\n", "no plain value"),
+        ("a = [b for b in (1,)]\n", "no plain value"),
+        ("a = dict(**{'b': 1})\n", "no plain value"),
+        ("a = {[]: 1}\n", "no plain value"),
+        ("a = f'{1}'\n", "no plain value"),
+        ("a.b = 1\n", "more than assignments"),
+        ("globals()[1] = 1\n", "more than assignments"),
+        ("_base_ = 'a.py'\nwith open('mark', 'w'): pass\n", "more than assignments"),
+        ("a = " + "[" * 90 + "]" * 90, "nested too deeply"),
+        ("a = " + "-" * 100_000 + "1", "nested too deeply"),
+        ("a = " + "(" * 1000, "not valid Python"),
+        ("a = 0x" + "f" * 5000, "too long"),
+        ("a = " + "9" * 5000, "not valid Python"),
+        ("1\n" * 200_000, "too large"),
+        ("a = (", "not valid Python"),
+        ("a = '\0'", "not valid Python"),
+    ],
+)
+def test_what_is_more_than_data_is_refused_and_not_executed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, reason: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("config.py").write_text(text)
+    with pytest.raises(ConfigError, match=reason):
+        read_recorded("config.py")
+    assert not Path("mark").exists()
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 5000, "{", '{"a": ' + "9" * 5000 + "}", "[1]", '{"a": ' + "[" * 90 + "]" * 90 + "}"]
+)
+def test_json_that_is_no_config_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.json").write_text(text)
+    with pytest.raises(ConfigError):
+        read_recorded(tmp_path / "config.json")
+
+
+def test_bases_of_a_recorded_config_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "evil.py").write_text("open('mark', 'w')\n")
+    (tmp_path / "config.json").write_text('{"_base_": "evil.py", "a": "{{ _base_.b }}"}')
+    assert read_recorded(tmp_path / "config.json").to_dict() == {"_base_": "evil.py", "a": "{{ _base_.b }}"}
+
+
+class Silent:
+    def __repr__(self) -> str:
+        raise RuntimeError("not yet")
+
+
+def test_objects_are_recorded_as_text_that_is_the_same_in_every_run() -> None:
+    values = {"a": (1, 2.5, None), 3: object(), "kind": Path, "bad": Silent(), "lazy": LazyObject("torch.nn")}
+    assert as_plain(values) == {
+        "a": [1, 2.5, None],
+        3: "<builtins.object>",
+        "kind": f"{Path.__module__}.Path",
+        "bad": "<tests.config.test_recorded.Silent>",
+        "lazy": "torch.nn",
+    }

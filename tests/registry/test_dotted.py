@@ -1,0 +1,126 @@
+"""What a dotted path may name: registered classes, the user's own, and those of torch that are listed."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Config, Runner
+from footplate.engine.static import check_config
+from footplate.errors import BuildError
+from footplate.registry import DATA_SAMPLERS, DATASETS, HOOKS, METRICS, MODELS, OPTIMIZERS, Registry
+from tests.docs.pages import DOCS
+from tests.support import settings
+
+DECODER = "torch.utils.data.datapipes.iter.RoutedDecoder"
+
+
+def test_a_yaml_config_runs_no_pickle(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    pickled = f"cposix\nsystem\n(S'touch {mark}'\ntR."
+    dataset = {"type": DECODER, "datapipe": [["a.pkl", pickled.encode()]], "handlers": []}
+    cfg = settings(tmp_path / "work", train_dataloader={"dataset": dataset, "batch_size": 1})
+    path = tmp_path / "config.yaml"
+    Config({**cfg, "default_hooks": {}}).dump(path)
+    for act in (check_config, lambda read: Runner.from_cfg(read).train()):
+        with pytest.raises(BuildError, match="takes only") as caught:
+            act(Config.fromfile(path))
+    assert caught.value.found == DECODER
+    assert len(str(caught.value).splitlines()) <= 6
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("registry", "path"),
+    [
+        (DATASETS, DECODER),
+        (DATASETS, "torch.utils.data.TensorDataset"),
+        (MODELS, "torch.fx.GraphModule"),
+        (MODELS, "torch.jit.ScriptModule"),
+        (MODELS, "torch.nn.parallel.DistributedDataParallel"),
+        (MODELS, "torch.nn.modules.utils.OrderedDict"),
+        (MODELS, "transformers.PreTrainedModel"),
+        (METRICS, "footplate.hooks.CheckpointHook"),
+        (HOOKS, "footplate.engine.Hook"),
+    ],
+)
+def test_classes_of_libraries_are_refused(registry: Registry, path: str) -> None:
+    with pytest.raises(BuildError, match="takes only"):
+        registry.get(path)
+
+
+@pytest.mark.parametrize(
+    "path", ["wcwidth.wcwidth.Nope", "optuna.study.Study", "torch.utils.cpp_extension.CppExtension"]
+)
+@pytest.mark.parametrize("registry", [DATASETS, MODELS, HOOKS], ids=["dataset", "model", "hook"])
+def test_what_is_refused_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = path.rpartition(".")[0]
+    for name in [each for each in sys.modules if f"{each}.".startswith(f"{module}.")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(BuildError, match="takes only"):
+        registry.get(path)
+    assert module not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("registry", "path", "name"),
+    [
+        (MODELS, "torch.nn.Linear", "Linear"),
+        (MODELS, "torch.nn.modules.loss.CrossEntropyLoss", "CrossEntropyLoss"),
+        (OPTIMIZERS, "torch.optim.AdamW", "AdamW"),
+        (OPTIMIZERS, "torch.optim.adamw.AdamW", "AdamW"),
+        (DATA_SAMPLERS, "torch.utils.data.DistributedSampler", "DistributedSampler"),
+        (DATA_SAMPLERS, "torch.utils.data.sampler.BatchSampler", "BatchSampler"),
+        (HOOKS, "footplate.hooks.CheckpointHook", "CheckpointHook"),
+        (HOOKS, "footplate.hooks.checkpoint.CheckpointHook", "CheckpointHook"),
+    ],
+)
+def test_registered_and_listed_classes_have_their_paths(registry: Registry, path: str, name: str) -> None:
+    assert registry.get(path).__name__ == name
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    (tmp_path / "own_parts.py").write_text(
+        "from torch.nn import Module\n"
+        f"from {DECODER.rpartition('.')[0]} import RoutedDecoder\n"
+        "from torch.fx import GraphModule\n"
+        "class Net(Module): pass\n"
+        "def make(): pass\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "own_parts", raising=False)
+    return "own_parts"
+
+
+def test_a_class_of_the_users_module_needs_no_registration(own: str) -> None:
+    assert MODELS.get(f"{own}.Net").__module__ == own
+
+
+@pytest.mark.parametrize(("registry", "name"), [(DATASETS, "RoutedDecoder"), (MODELS, "GraphModule"), (MODELS, "make")])
+def test_what_the_users_module_only_imports_or_does_not_fit_is_refused(own: str, registry: Any, name: str) -> None:
+    with pytest.raises(BuildError, match="takes only"):
+        registry.get(f"{own}.{name}")
+
+
+def test_a_package_that_pip_put_elsewhere_is_not_the_users(own: str, tmp_path: Path) -> None:
+    (tmp_path / "vendored-1.0.dist-info").mkdir()
+    with pytest.raises(BuildError, match="takes only"):
+        MODELS.get(f"{own}.Net")
+
+
+def test_python_passes_any_class_that_fits() -> None:
+    from torch.utils.data import TensorDataset
+
+    assert DATASETS.resolve(TensorDataset) is TensorDataset
+
+
+@pytest.mark.parametrize("language", ["", ".zh"])
+def test_the_docs_list_what_is_allowed(language: str) -> None:
+    from footplate.registry.dotted import TORCH_CLASSES
+
+    text = (DOCS / f"security{language}.md").read_text(encoding="utf-8")
+    for home, names in TORCH_CLASSES.values():
+        assert f"`{home}" in text
+        assert all(f"`{name}`" in text for name in names or ())
