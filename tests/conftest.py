@@ -3,7 +3,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -13,6 +13,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Nobody's terminal: readline, which pytest imports, tells the processes that it starts of one.
 for each in ("COLUMNS", "LINES"):
     os.environ.pop(each, None)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Escapes surrogates in captured output: xdist cannot send them from a worker."""
+    report = yield
+    report.sections = [(name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections]
+    return report
 
 
 @pytest.fixture(autouse=True)

@@ -105,6 +105,7 @@ class KillForTest(Hook):
     """Ends the process without a word, after an iteration or at the end of the epoch that it ends."""
 
     priority = "LOWEST"
+    acts_last = True  # after the CheckpointHook, which is the reason that it is there
 
     def __init__(self, iteration: int, by_epoch: bool = False) -> None:
         self.iteration, self.by_epoch = iteration, by_epoch

@@ -27,9 +27,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
+from footplate.printable import printable
+
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
 _SHORT_WORD = 4
 LONGEST_RUN = 10**12
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
@@ -98,12 +99,11 @@ class FootplateError(Exception):
         if place:
             lines.append("  " + ", ".join(place))
         if self.found is not _Missing:
-            lines.append(f"  found: {_shortened(repr(self.found))}")
+            lines.append(f"  found: {_shortened(_shown(self.found))}")
         if self.suggestion:
             lines.append(f"  did you mean '{self.suggestion}'?")
         lines += [f"  {note}" for note in self.notes]
-        # A name may hold what ends a line, or what a terminal obeys.
-        return _CONTROL.sub(lambda found: repr(found[0])[1:-1], "\n".join(lines[:_MOST_LINES]))
+        return printable("\n".join(lines[:_MOST_LINES]))
 
     def __reduce__(self) -> tuple[object, ...]:
         # Exceptions pickle by their positional arguments; workers send ours to the main process.
@@ -174,6 +174,12 @@ class NonFiniteError(FootplateError):
     def __init__(self, message: str, *, iteration: int | None = None, notes: Sequence[str] = ()) -> None:
         super().__init__(message, notes=notes)
         self.iteration = iteration
+
+
+class ExitError(FootplateError):
+    """Code of the user's own tried to end the process within a run."""
+
+    exit_code = 1
 
 
 class RankError(FootplateError):
@@ -262,15 +268,39 @@ def check_count(name: str, value: object, *, least: int = 1, most: int | None = 
     return value
 
 
-def check_flag(name: str, value: object) -> bool:
+def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
     """Returns `value` if it is True or False: any other text would count as true, "no" too.
+
+    Args:
+        name: What the flag is called, in the message.
+        value: The flag.
+        key: Its key path, `name` by default.
 
     Raises:
         ArgumentError: It is something else.
     """
     if not isinstance(value, bool):
-        raise ArgumentError(f"{name} is True or False", key=name, found=value)
+        raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
     return value
+
+
+def check_score(name: str, value: object, *, key: str) -> float:
+    """Returns the value of a metric as a number.
+
+    Args:
+        name: The metric.
+        value: What the metric gave.
+        key: The key of the config that asks for it.
+
+    Raises:
+        ArgumentError: It is no number, and no tensor or array of one number.
+    """
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]  # what is no number is refused below
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"the metric '{name}' is no single number", key=key, found=value) from error
 
 
 def origin_of(mapping: object, key: object = None) -> Origin | None:
@@ -338,6 +368,13 @@ def origin_at(source: object, path: str) -> Origin | None:
         except (KeyError, IndexError, TypeError):
             break
     return origin
+
+
+def _shown(value: object) -> str:
+    try:
+        return repr(value)
+    except Exception as error:  # noqa: BLE001 - of a user's class, or an integer with too many digits for Python
+        return f"a {type(value).__name__} that cannot be shown: {type(error).__name__}"
 
 
 def _shortened(text: str) -> str:

@@ -16,7 +16,10 @@ def test_a_run_is_analyzed(tiny: Path, footplate: Callable[..., tuple[int, str, 
 def test_a_picture_without_a_format_is_refused(tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]) -> None:
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", tmp_path, "--plot", tmp_path / "curves.foo")
-    assert (code, errors.splitlines()[0]) == (2, "error: the name of a picture ends with .png, .jpg, .webp or .pdf")
+    assert (code, errors.splitlines()[0]) == (
+        2,
+        "error: the name of the output must end in .png, .jpg, .jpeg, .webp or .pdf",
+    )
     assert not (tmp_path / "curves.foo").exists()
 
 
@@ -24,3 +27,17 @@ def test_a_full_disk_is_told(tmp_path: Path, footplate: Callable[..., tuple[int,
     (tmp_path / "scalars.json").write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", tmp_path, "--csv", "/dev/full")
     assert (code, errors) == (2, "error: cannot write: No space left on device\n")
+
+
+def test_only_tables_are_written_and_no_input_is_replaced(
+    tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
+    scalars = tmp_path / "scalars.json"
+    scalars.write_text('{"loss": 1, "step": 1}\n')
+    code, _, errors = footplate("analyze", scalars, "--csv", scalars)
+    assert (code, errors.splitlines()[0]) == (2, "error: the name of the output must end in .csv or .txt")
+    for option, name in (("--csv", "curves.csv"), ("--plot", "curves.png")):
+        (tmp_path / name).symlink_to(scalars)
+        code, _, errors = footplate("analyze", scalars, option, tmp_path / name)
+        assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+    assert scalars.read_text() == '{"loss": 1, "step": 1}\n'

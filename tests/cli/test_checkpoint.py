@@ -1,4 +1,5 @@
 import argparse
+import os
 from pathlib import Path
 
 import pytest
@@ -6,7 +7,7 @@ import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
 from footplate.cli import checkpoint
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, CheckpointError
 
 
 def run(*words: str) -> int:
@@ -115,3 +116,88 @@ def test_a_damaged_part_is_told(files: list[str], tmp_path: Path, capsys: pytest
     capsys.readouterr()
     assert run("verify", str(folder)) == 1
     assert f"checkpoint '{folder}' is damaged: {part.name} is not what was written" in capsys.readouterr().out
+
+
+def _names_of(path: Path, tmp_path: Path) -> list[str]:
+    """Returns several names of one file: its own, a relative one, a link, a hard link and a way through a link."""
+    (tmp_path / "link.pth").symlink_to(path)
+    (tmp_path / "hard.pth").hardlink_to(path)
+    (tmp_path / "way").symlink_to(path.parent)
+    return [
+        str(path),
+        os.path.relpath(path),
+        str(tmp_path / "link.pth"),
+        str(tmp_path / "hard.pth"),
+        f"{tmp_path}/way/{path.name}",
+    ]
+
+
+@pytest.mark.parametrize("place", range(5))
+@pytest.mark.parametrize("command", ["average", "export"])
+def test_an_output_never_replaces_an_input(files: list[str], tmp_path: Path, command: str, place: int) -> None:
+    (tmp_path / "names").mkdir()
+    output = _names_of(Path(files[0]), tmp_path / "names")[place]
+    before = Path(files[0]).read_bytes()
+    inputs = files if command == "average" else files[:1]
+    with pytest.raises(ArgumentError, match="would replace what is read"):
+        run(command, *inputs, "-o", output)
+    assert Path(files[0]).read_bytes() == before
+
+
+def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "iter_8.sharded"
+    run("shard", files[0], "-o", str(folder), "--parts", "2")
+    before = {each.name: each.read_bytes() for each in folder.iterdir()}
+    (state,) = folder.glob("state-*.pth")
+    for arguments in (("consolidate", folder), ("average", folder), ("export", folder)):
+        with pytest.raises(ArgumentError, match="would replace what is read"):
+            run(*map(str, arguments), "-o", str(state))
+    (tmp_path / "way.pth").symlink_to(state)
+    with pytest.raises(ArgumentError, match="would replace what is read"):
+        run("shard", str(tmp_path / "way.pth"), "-o", str(folder))
+    assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("name", ["w.onnx", "w.bin.gz", "w", "w.PTH", "w.py"])
+@pytest.mark.parametrize("command", ["average", "export", "consolidate"])
+def test_only_suffixes_of_formats_that_are_written_are_taken(
+    files: list[str], tmp_path: Path, command: str, name: str
+) -> None:
+    source = files[0]
+    if command == "consolidate":
+        source = str(tmp_path / "iter_8.sharded")
+        run("shard", files[0], "-o", source)
+    with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt(,| or) \.ckpt"):
+        run(command, source, "-o", str(tmp_path / name))
+    assert not (tmp_path / name).exists()
+
+
+def test_an_average_is_no_safetensors_file(files: list[str], tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match=r"must end in \.pth, \.pt or \.ckpt"):
+        run("average", *files, "-o", str(tmp_path / "w.safetensors"))
+    with pytest.raises(ArgumentError, match=r"ends in \.sharded"):
+        run("shard", files[0], "-o", str(tmp_path / "w.foo"))
+
+
+def test_a_folder_of_other_files_is_not_taken_for_shards(files: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "thesis.sharded"
+    (folder / "chapters").mkdir(parents=True)
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(CheckpointError, match=r"files that footplate did not write: chapters, notes\.txt"):
+        run("shard", files[0], "-o", str(folder))
+    assert sorted(each.name for each in folder.iterdir()) == ["chapters", "notes.txt"]
+    (tmp_path / "a.sharded").write_text("mine")
+    with pytest.raises(CheckpointError, match="it is a file, not a folder"):
+        run("shard", files[0], "-o", str(tmp_path / "a.sharded"))
+    assert (tmp_path / "a.sharded").read_text() == "mine"
+
+
+def test_a_sharded_checkpoint_is_replaced_and_files_beside_it_stay(files: list[str], tmp_path: Path) -> None:
+    folder = tmp_path / "iter_8.sharded"
+    run("shard", files[0], "-o", str(folder), "--parts", "2")
+    (folder / "notes.txt").write_text("mine")
+    old = {each.name for each in folder.glob("*-*")}
+    run("shard", files[1], "-o", str(folder), "--parts", "2")
+    assert (folder / "notes.txt").read_text() == "mine"
+    assert not old & {each.name for each in folder.iterdir()}
+    assert run("verify", str(folder)) == 0

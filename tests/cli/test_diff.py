@@ -2,7 +2,10 @@ from pathlib import Path
 
 import pytest
 
+from footplate import Runner
 from footplate.cli.main import main
+from footplate.config import Config
+from tests.support import ToyModel, settings
 
 
 def test_differences_are_printed_and_told_by_the_exit_code(
@@ -56,3 +59,29 @@ def test_a_checkpoint_is_no_config(
         f"error: '{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
         "  `footplate checkpoint show` tells what is in it",
     ]
+
+
+def test_a_run_from_python_records_its_arguments(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, epochs in (("a", 1), ("b", 2)):
+        length = {"by_epoch": True, "max_epochs": epochs}
+        Runner(**settings(name, model=ToyModel(), train_cfg=length, default_hooks={"checkpoint": None})).train()
+    recorded = Config.fromfile(str(next(Path("a").glob("2*/vis_data/config.py"))))
+    assert recorded.train_cfg.to_dict() == {"by_epoch": True, "max_epochs": 1}
+    assert recorded.model.startswith("ToyModel(")
+    assert "param_scheduler" in recorded
+    assert "custom_hooks" not in recorded
+    assert main(["diff", "a", "b"]) == 1
+    assert "train_cfg.max_epochs" in capsys.readouterr().out.splitlines()
+
+
+def test_a_folder_without_a_recorded_config_is_no_side_of_a_comparison(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "run/20260101_000000/vis_data"
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text("{}\n")
+    assert main(["diff", str(tmp_path / "run"), str(tmp_path / "run")]) == 2
+    assert "holds no config of a run" in capsys.readouterr().err

@@ -129,7 +129,7 @@ def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footp
     assert error.splitlines() == warned
 
 
-@pytest.mark.parametrize(("is_seen", "widest"), [(True, 56), (False, 209)])
+@pytest.mark.parametrize(("is_seen", "widest"), [(True, 56), (False, 205)])
 def test_a_topic_fits_the_terminal_and_is_stable_where_it_is_kept(
     footplate: Footplate, monkeypatch: pytest.MonkeyPatch, is_seen: bool, widest: int
 ) -> None:
@@ -138,3 +138,18 @@ def test_a_topic_fits_the_terminal_and_is_stable_where_it_is_kept(
     code, text, _ = footplate("explain", "fashion-seg", "hooks")
     assert code == 0
     assert max(map(len, text.splitlines())) == widest
+
+
+def test_a_dump_replaces_neither_the_config_nor_its_bases(
+    tiny: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
+    child, text = tiny.with_name("child.py"), tiny.read_text()
+    child.write_text("_base_ = 'tiny.py'\n")
+    for name in ("child.py", "tiny.py", "./tiny.py"):
+        code, _, errors = footplate("explain", child, "--dump", name)
+        assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+    assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
+    code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")
+    assert (code, errors.splitlines()[0]) == (
+        *(2, "error: the name of the output must end in .png, .jpg, .jpeg, .webp or .pdf"),
+    )

@@ -28,8 +28,8 @@ evaluation = dict(interval=4, metric="mIoU")
         ("train_cfg.val_interval=4", "evaluation.interval"),
         ("train_dataloader.batch_size=2", "data.samples_per_gpu"),
         ("train_dataloader.dataset.size=2", "data.train.size"),
-        ("param_scheduler.0.power=1", "lr_config"),
-        ("param_scheduler[0].power=1", "lr_config"),
+        ("param_scheduler.0.power=1", "lr_config.power"),
+        ("param_scheduler[0].gamma=1", "lr_config"),
         ("default_hooks.checkpoint.interval=2", "checkpoint_config.interval"),
     ],
 )

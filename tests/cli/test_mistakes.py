@@ -120,7 +120,7 @@ def test_a_flag_in_words_of_the_first_generation_is_told(tmp_path: Path, footpla
     text = "model = dict(type='ToyModel')\noptimizer = dict(type='SGD', lr=0.1)\ntotal_epochs = 2\n"
     (tmp_path / "old.py").write_text(text + "lr_config = dict(policy='poly', by_epoch='no')\n")
     _, _, errors = footplate("train", tmp_path / "old.py", "--work-dir", tmp_path / "work")
-    assert errors.startswith("error: by_epoch is True or False\n")
+    assert errors.startswith("error: by_epoch must be True or False\n")
     assert "old.py:4, key lr_config.by_epoch\n  found: 'no'\n" in errors
 
 

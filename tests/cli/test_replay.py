@@ -210,3 +210,14 @@ def test_what_cannot_be_replayed(arguments: list[object], says: str, tiny: Path,
     code, _, error = footplate("replay", *arguments)
     assert code == 2
     assert error.startswith(says)
+
+
+def test_the_config_that_a_run_left_is_read_and_not_executed(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    (left,) = (tiny.parent / "work").glob("nonfinite_iter_*.py")
+    left.write_text(left.read_text() + "__import__('os').mkdir('mark')\n")
+    status, _, errors = footplate("replay", "work")
+    assert (status, Path("mark").exists()) == (2, False)
+    assert "the recorded config cannot be read as data" in errors
+    footplate("replay", "work", "--config", left)
+    assert Path("mark").exists()  # a config that the user names is code

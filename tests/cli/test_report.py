@@ -21,3 +21,16 @@ def test_what_is_no_run_is_told_from_one_that_is(tiny: Path, footplate: Callable
         2,
         ["error: 'runs' is not a run but holds one", "  give one of them, or several: runs/first"],
     )
+
+
+def test_only_pages_are_written_and_no_input_is_replaced(
+    tmp_path: Path, footplate: Callable[..., tuple[int, str, str]]
+) -> None:
+    scalars = tmp_path / "scalars.json"
+    scalars.write_text('{"loss": 1, "step": 1}\n')
+    code, _, errors = footplate("report", tmp_path, "-o", tmp_path / "page.pdf")
+    assert (code, errors.splitlines()[0]) == (2, "error: the name of the output must end in .html or .htm")
+    (tmp_path / "page.html").hardlink_to(scalars)
+    code, _, errors = footplate("report", scalars, "-o", tmp_path / "page.html")
+    assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+    assert scalars.read_text() == '{"loss": 1, "step": 1}\n'

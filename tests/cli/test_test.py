@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 import torch
 
 Command = Callable[..., tuple[int, str, str]]
@@ -34,21 +35,38 @@ def test_bare_weights_are_tested_too(tiny: Path, footplate: Command) -> None:
     assert (tiny.parent / "work_dirs/tiny").is_dir()
 
 
-def test_weights_that_are_missing_are_named_in_the_log_too(tiny: Path, footplate: Command) -> None:
+@pytest.mark.parametrize("shape", [None, (5,)])
+def test_a_checkpoint_that_does_not_fill_the_model_is_refused(
+    tiny: Path, footplate: Command, shape: tuple[int, ...] | None
+) -> None:
     footplate("train", "tiny.py", "--work-dir", "work")
     weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
     bias = weights.pop("layers.3.bias")
+    if shape is not None:
+        weights["layers.3.bias"] = torch.zeros(shape)
     torch.save(weights, tiny.parent / "bare.pth")
-    code, said, _ = footplate("test", "tiny.py", "bare.pth", "--work-dir", "tested")
-    assert code == 0
-    log = next((tiny.parent / "tested").rglob("*.log")).read_text()
-    for text in (said, log):
-        assert "WARNING - loaded 3 of 4 tensors from 'bare.pth'" in text
-        assert "layers.3.bias" in text
+    code, said, errors = footplate("test", "tiny.py", "bare.pth", "--work-dir", "tested")
+    assert (code, "accuracy" in said) == (2, False)
+    first = "error: 'bare.pth' does not fill the model: 1 of 4 tensors would keep their initial values"
+    assert errors.splitlines()[0] == first
+    assert "layers.3.bias" in errors
+    assert not (tiny.parent / "tested").exists()
     torch.save({"other": bias}, tiny.parent / "none.pth")
     code, _, errors = footplate("test", "tiny.py", "none.pth", "--work-dir", "nowhere")
     assert (code, errors.splitlines()[0]) == (2, "error: no weight in 'none.pth' fits the model")
     assert not (tiny.parent / "nowhere").exists()
+
+
+def test_tensors_that_the_model_lacks_are_named_in_the_log_too(tiny: Path, footplate: Command) -> None:
+    footplate("train", "tiny.py", "--work-dir", "work")
+    weights = torch.load(tiny.parent / "work/iter_8.pth", weights_only=True)["state_dict"]
+    torch.save({**weights, "auxiliary.bias": torch.zeros(2)}, tiny.parent / "more.pth")
+    code, said, _ = footplate("test", "tiny.py", "more.pth", "--work-dir", "tested")
+    assert code == 0
+    log = next((tiny.parent / "tested").rglob("*.log")).read_text()
+    for text in (said, log):
+        assert "WARNING - loaded 4 of 4 tensors from 'more.pth'" in text
+        assert "auxiliary.bias" in text
 
 
 def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command) -> None:

@@ -1,5 +1,6 @@
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,7 +100,7 @@ def test_resuming_a_finished_run_changes_nothing(tiny: Path, footplate: Command,
     before, names = tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))
     code, said, errors = footplate("train", "tiny.py", "--work-dir", "work", *resume)
     assert (code, errors) == (0, "")
-    assert "the run is finished: 8 of 8 iterations are done" in said
+    assert "the run has finished: 8 of 8 iterations are done. To train further, raise max_iters" in said
     assert (tree(tiny.parent / "work"), sorted((tiny.parent / "work").rglob("*"))) == (before, names)
 
 
@@ -284,8 +285,8 @@ def test_a_set_that_is_not_given_again_when_resuming_is_named(tiny: Path, footpl
     assert "another config" not in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     warning = (
-        "WARNING - the run was begun with another config: nothing gives train_cfg.max_iters, "
-        "optim_wrapper.optimizer.lr as then: a --set of the start is given again when resuming\n"
+        "WARNING - the run was begun with another config: these keys have other values than then: train_cfg.max_iters, "
+        "optim_wrapper.optimizer.lr. Repeat each --set of the start when you resume\n"
     )
     assert warning in said
     assert sum(each.read_text().count(warning) for each in Path("work").glob("*/*.log")) == 1
@@ -302,7 +303,10 @@ def test_a_value_that_is_given_anew_when_resuming_is_told_from_one_that_is_missi
     begin = "the run was begun with another config: other values are given now for train_cfg.max_iters"
     assert f"WARNING - {begin}\n" in said
     said = footplate("train", "tiny.py", "--work-dir", "work", "--resume", flag, "train_cfg.max_iters=8")[1]
-    missing = "nothing gives optim_wrapper.optimizer.lr as then: a --set of the start is given again when resuming"
+    missing = (
+        "these keys have other values than then: optim_wrapper.optimizer.lr. "
+        "Repeat each --set of the start when you resume"
+    )
     assert f"WARNING - {begin}; {missing}\n" in said
 
 
@@ -359,3 +363,18 @@ def test_a_run_whose_data_fail_says_how_to_go_on(
         f"resumed from {path} at epoch 0, iteration 2"
         in footplate("train", "tiny.py", "--work-dir", "work", "--resume")[1]
     )
+
+
+def test_a_finished_run_in_a_copied_folder_names_the_files_of_the_copy(tiny: Path, footplate: Command) -> None:
+    with tiny.open("a") as file:
+        file.write("default_hooks['checkpoint']['save_best'] = 'accuracy'\n")
+    footplate("train", "tiny.py", "--work-dir", "work")
+    shutil.copytree(tiny.parent / "work", tiny.parent / "copy")
+    said = footplate("train", "tiny.py", "--work-dir", "copy", "--resume")[1]
+    told = [line.split(":", 1)[1].strip() for line in said.splitlines() if " checkpoint: " in line]
+    assert [Path(path).parent for path in told] == [tiny.parent / "copy"] * 2
+
+
+def test_a_resume_without_a_run_is_a_warning(tiny: Path, footplate: Command) -> None:
+    said = footplate("train", "tiny.py", "--work-dir", "mistyped", "--resume")[1]
+    assert f"WARNING - nothing to resume in {tiny.parent / 'mistyped'}: the run starts anew" in said

@@ -66,6 +66,37 @@ def test_a_late_start_gives_the_tail(size: int, batch_size: int, start: int, epo
     assert len(found) == len(whole)
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("kind", ["default", "torch", "batch"])
+def test_each_pass_by_hand_is_the_next_epoch(workers: int, kind: str) -> None:
+    def built(workers: int) -> SampleLoader:
+        if kind == "torch":
+            return loader(workers, sampler=RandomSampler(Noise()))
+        if kind == "batch":
+            batch_sampler = BatchSampler(DefaultSampler(Noise(), seed=3), 2, drop_last=False)
+            return loader(workers, batch_sampler=batch_sampler, batch_size=1, shuffle=False)
+        return loader(workers)
+
+    found, other = built(workers), built(0)
+    passes = [list(found) for _ in range(3)]
+    assert passes == [list(batches(other, epoch=epoch)) for epoch in range(3)]
+    assert passes[0] != passes[1]
+
+
+def test_a_pass_that_is_left_early_counts_as_one() -> None:
+    found = loader()
+    first, second = next(iter(found)), next(iter(found))
+    assert [first, second] == [next(batches(loader(), epoch=epoch)) for epoch in (0, 1)]
+
+
+def test_an_epoch_that_is_set_is_the_one_that_comes() -> None:
+    found = loader()
+    for epoch in (5, 5, 0):
+        found.sampler.set_epoch(epoch)  # type: ignore[attr-defined]
+        assert list(found) == list(batches(loader(), epoch=epoch))
+    assert list(batches(found, epoch=7, start=1)) == list(batches(loader(), epoch=7, start=1))
+
+
 def test_a_late_start_reads_nothing_that_it_skips() -> None:
     dataset = Noise()
     order = list(DefaultSampler(dataset, seed=3))

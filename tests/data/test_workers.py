@@ -46,8 +46,9 @@ class Fatal(Dataset[Any]):
                 os._exit(0)
             if self.deed in ENDS:
                 raise ENDS[self.deed]
+            named = [getattr(signal, self.deed)] if self.deed.startswith("SIG") else []
             numbers = {"kill": [signal.SIGKILL], "tell": TOLD}
-            for number in numbers.get(self.deed, []):
+            for number in numbers.get(self.deed, named):
                 os.kill(os.getpid(), number)
         return {"inputs": torch.zeros(4), "labels": index % 2}
 
@@ -97,6 +98,27 @@ def test_a_worker_that_dies_is_named_with_its_sample(tmp_path: Path, way: str) -
     lines = (tmp_path / "told").read_text().splitlines()
     assert lines[0] == "a worker of the data loader died while it read sample 5"
     assert lines[1].startswith("  process ")
+
+
+@pytest.mark.parametrize(
+    ("name", "hint"),
+    [
+        ("SIGSEGV", "compiled code crashed: "),
+        ("SIGABRT", "compiled code crashed: "),
+        ("SIGBUS", "shared memory (/dev/shm) may be full: "),
+        ("SIGKILL", "if the kernel killed it "),
+        ("SIGXCPU", None),
+    ],
+)
+def test_the_signal_that_killed_a_worker_is_named(tmp_path: Path, name: str, hint: str | None) -> None:
+    loader = make(name)
+    process = multiprocessing.get_context("fork").Process(target=tell, args=(tmp_path / "told", lambda: read(loader)))
+    process.start()
+    process.join()
+    first, second, *more = (tmp_path / "told").read_text().splitlines()
+    assert first == "a worker of the data loader died while it read sample 5"
+    assert f": killed by {name} ({signal.strsignal(signal.Signals[name])})" in second
+    assert [line.strip().startswith(hint or "") for line in more] == ([True] if hint else [])
 
 
 @pytest.mark.parametrize("options", [{"timeout": 600}, {}, {"timeout": 600, "persistent_workers": True}])

@@ -210,7 +210,7 @@ def test_a_crash_is_told_whole_though_messages_are_unread(tmp_path: Path) -> Non
 def test_a_rank_that_leaves(tmp_path: Path) -> None:
     assert _await(_start(tmp_path, 2, _fault("leaves")))[1] == [1, 1]
     assert "rank 1" in _said(tmp_path)[0]
-    assert "SystemExit: 0" in _said(tmp_path)[0]
+    assert "SystemExit(0)" in _said(tmp_path)[0]
 
 
 def test_a_rank_that_hangs(tmp_path: Path) -> None:

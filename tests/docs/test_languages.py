@@ -23,6 +23,7 @@ GUIDES = (
     "slurm",
     "kubernetes",
     "reliability",
+    "security",
     "migration",
     "tasks/segmentation",
     "tasks/detection",

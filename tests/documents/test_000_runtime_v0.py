@@ -301,12 +301,12 @@ def test_hooks_of_the_list_are_the_configs(tmp_path: Path) -> None:
     table = runner.hooks.describe()
     line = next(line for line in table.splitlines() if line.strip().startswith("after_train_iter"))
     names = [word.strip() for word in line.split("after_train_iter")[1].split(",")]
-    # The document says NORMAL for all but the loggers; these are what the reference really has.
+    # The document says NORMAL for all but the loggers; these are what the reference really has. Checkpoints come last.
     expected = [
         "ParamSchedulerHook (VERY_HIGH)",
-        "CheckpointHook (NORMAL)",
         "StopForTest (NORMAL)",
         "IterTimerHook (LOW)",
         "LoggerHook (VERY_LOW)",
+        "CheckpointHook (last)",
     ]
     assert [name for name in names if name in expected] == expected

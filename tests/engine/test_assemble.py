@@ -116,11 +116,11 @@ def test_the_visualizer_writes_into_the_folder_of_the_run(tmp_path: Path) -> Non
     runner = Runner(**settings(tmp_path, visualizer={"vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
     assert Path(runner.log_dir, "vis_data/scalars.json").exists()
-    elsewhere = {"type": "Visualizer", "name": "own", "save_dir": str(tmp_path / "elsewhere")}
+    elsewhere = {"type": "Visualizer", "name": "own", "save_dir": "elsewhere"}
     runner = Runner(**settings(tmp_path, visualizer={**elsewhere, "vis_backends": [{"type": "LocalVisBackend"}]}))
     runner.visualizer.add_scalar("loss", 1.0)
     assert runner.visualizer.instance_name == "own"
-    assert (tmp_path / "elsewhere/vis_data/scalars.json").exists()
+    assert Path(runner.work_dir, "elsewhere/vis_data/scalars.json").exists()
 
 
 def test_the_preprocessor_beside_the_model_goes_into_it(tmp_path: Path) -> None:

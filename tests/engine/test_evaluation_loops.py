@@ -176,7 +176,7 @@ def test_a_loop_of_the_users_own_predicts_as_it_says(half: bool) -> None:
 
 
 def test_inference_mode_is_a_choice(tmp_path: Path) -> None:
-    with pytest.raises(ArgumentError, match="inference_mode is True or False"):
+    with pytest.raises(ArgumentError, match="inference_mode must be True or False"):
         run(tmp_path, val_cfg={"inference_mode": "no"})
 
 

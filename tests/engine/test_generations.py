@@ -38,7 +38,7 @@ def test_one_of_the_first_is_translated_and_says_so(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize("leftover", ["runner", "fp16", "data", "evaluation", "total_iters"])
 def test_a_leftover_is_one_warning(leftover: str, caplog: pytest.LogCaptureFixture) -> None:
     in_second_generation(Config({**SECOND, leftover: {"a": 1}}))
-    assert warnings_of(caplog) == [f"keys of the first generation beside the second, without effect: {leftover}"]
+    assert warnings_of(caplog) == [f"first-generation keys in a second-generation config have no effect: {leftover}"]
 
 
 def test_all_leftovers_together_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
@@ -68,4 +68,25 @@ def test_what_cannot_be_kept_is_one_warning_each(
     in_second_generation(Config({**FIRST, "fp16": {"loss_scale": 512.0}, "device": "cuda", "gpu_ids": [0]}))
     found = warnings_of(caplog)
     assert [text.partition(": ")[0] for text in found] == ["device", "gpu_ids", "fp16"]
-    assert found[2] == "fp16: mixed precision in float16 is for accelerators: on this CPU it is bfloat16"
+    assert found[2] == "fp16: float16 needs an accelerator: on this CPU mixed precision uses bfloat16"
+
+
+@pytest.mark.parametrize(
+    ("section", "value", "wrong", "right"),
+    [
+        ("optimizer_config", {"gradclip": {"max_norm": 5}}, "gradclip", "grad_clip"),
+        ("data", {"samples_per_gpus": 8, "train": {"type": "D"}}, "samples_per_gpus", "samples_per_gpu"),
+        ("evaluation", {"intervall": 2}, "intervall", "interval"),
+        ("log_config", {"intervall": 2}, "intervall", "interval"),
+        ("runner", {"max_epochs": 2, "typ": "EpochBasedRunner"}, "typ", "type"),
+    ],
+)
+def test_a_misspelt_key_of_a_section_is_an_error(section: str, value: dict[str, Any], wrong: str, right: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        in_second_generation(Config({**FIRST, "data": {"val": {"type": "D"}}, section: value}))
+    assert (caught.value.key, caught.value.suggestion) == (f"{section}.{wrong}", right)
+
+
+def test_a_key_of_another_code_base_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    in_second_generation(Config({**FIRST, "data": {"samples_per_epoch": 8, "train": {"type": "D"}}}))
+    assert any("data.samples_per_epoch" in each for each in warnings_of(caplog))

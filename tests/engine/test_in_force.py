@@ -1,11 +1,14 @@
 import copy
 import logging
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Config, Runner
+from footplate.engine.in_force import settings_of
 from footplate.errors import origin_of
 from tests.support import loader, settings
 
@@ -69,3 +72,71 @@ def test_what_no_number_says_stays_with_its_warning(tmp_path: Path, caplog: pyte
         "the config's lr 0.05 does not count",
         "the config's lr 0.1 does not count",
     ]
+
+
+def adam(**more: Any) -> dict[str, Any]:
+    return {"optimizer": {"type": "AdamW", "lr": 0.1, **more}}
+
+
+CHANGED = [
+    (adam, {"betas": (0.9, 0.99)}, {"betas": [0.8, 0.99]}, "betas (0.8, 0.99)", "(0.9, 0.99)"),
+    (adam, {}, {"eps": 1e-4}, "eps 0.0001", "1e-08"),
+    (adam, {"amsgrad": True}, {"amsgrad": False}, "amsgrad False", "True"),
+    (adam, {}, {"foreach": False}, "foreach False", "None"),
+    (adam, {}, {"maximize": True}, "maximize True", "False"),
+    (adam, {"weight_decay": 0.5}, {"weight_decay": 0}, "weight_decay 0", "0.5"),
+    (sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, {"lr": 0.1, "momentum": 0.9}, "nesterov False", "True"),
+    (sgd, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, "dampening 0.5", "0"),
+]
+
+
+@pytest.mark.parametrize(("build", "first", "second", "now", "then"), CHANGED)
+def test_each_setting_that_does_not_count_is_named_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, build: Any, first: Any, second: Any, now: str, then: str
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        _, runner = resumed(tmp_path, build(**first), build(**second))
+
+    said = [each for each in caplog.messages if "does not count" in each]
+    assert len(said) == 1
+    assert said[0].startswith(f"the config's {now} does not count: the run goes on with {then}, as it was saved")
+    field = now.partition(" ")[0]
+    kept = runner.cfg.optim_wrapper.optimizer.get(field)
+    assert kept == runner.optim_wrapper.param_groups[0][field]
+
+
+@pytest.mark.parametrize("wrapper", [adam(betas=[0.9, 0.99]), adam(lr=1, fused=None), sgd(1, momentum=0.9)])
+@pytest.mark.parametrize(
+    "schedule",
+    [None, [{"type": "LinearLR", "by_epoch": False}, {"type": "PolyMomentum", "by_epoch": False, "eta_min": 0.5}]],
+)
+def test_settings_that_did_not_change_are_not_named(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, wrapper: Any, schedule: Any
+) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        resumed(tmp_path, wrapper, wrapper, param_scheduler=schedule)
+
+    assert not [each for each in caplog.messages if "does not count" in each]
+
+
+def test_the_state_that_an_optimizer_keeps_in_its_groups_is_no_setting(tmp_path: Path) -> None:
+    class Counting(torch.optim.SGD):
+        def __init__(self, params: Any, lr: float = 0.1) -> None:
+            super().__init__(params, lr=lr)
+            self.param_groups[0]["steps"] = 0
+
+    fields = dict(settings_of_group(Counting([torch.nn.Parameter(torch.zeros(1))])))
+    assert "steps" not in fields
+    assert fields["lr"] == 0.1
+
+
+def settings_of_group(optimizer: torch.optim.Optimizer) -> Any:
+    part = SimpleNamespace(optimizer=optimizer)
+    runner: Any = SimpleNamespace(optim_wrapper=SimpleNamespace(parts={"": part}))
+    return settings_of(runner)[""][0].items()
+
+
+def test_settings_that_hold_none_are_compared(tmp_path: Path) -> None:
+    adafactor = {"optimizer": {"type": "Adafactor", "lr": 0.01}}  # its eps is (None, 0.001)
+    _, runner = resumed(tmp_path, adafactor, adafactor)
+    assert runner.iter == 12

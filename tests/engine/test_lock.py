@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner
+from footplate import Hook, Runner
 from footplate.engine.lock import locked
 from footplate.errors import ArgumentError
 from tests.support import settings
@@ -122,3 +122,20 @@ def test_a_process_that_is_forked_within_does_not_unlock(tmp_path: Path) -> None
     if os.getpid() != here:
         os._exit(0)
     assert not (tmp_path / ".lock").exists()
+
+
+def test_a_run_whose_folder_became_another_ones_saves_nothing_there(tmp_path: Path) -> None:
+    """The folder is moved after the first epoch, and another run locks a new one of that name."""
+    place = tmp_path / "run"
+
+    class Mover(Hook):
+        def after_train_epoch(self, runner: Runner) -> None:
+            if runner.epoch == 1:
+                place.rename(tmp_path / "run_old")
+                place.mkdir()
+                (place / ".lock").write_text("another")
+
+    Runner(**settings(place, custom_hooks=[Mover()])).train()
+    assert not list(place.glob("*.pth"))
+    assert not (place / "last_checkpoint").exists()
+    assert (place / ".lock").read_text() == "another"

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch.utils.data import Dataset
+from torch.utils.data import Dataset, IterableDataset, get_worker_info
 
 from footplate import Hook, Runner
 from footplate.data import InfiniteSampler, SampleLoader
@@ -27,6 +27,17 @@ class Numbered(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         return {"inputs": torch.full((4,), float(index)), "labels": index % 2}
+
+
+@DATASETS.register_module()
+class NoisyStream(IterableDataset[Any]):
+    """Samples with noise, shared out among the workers."""
+
+    def __iter__(self) -> Any:
+        info = get_worker_info()
+        first, step = (0, 1) if info is None else (info.id, info.num_workers)
+        for index in range(first, 12, step):
+            yield {"inputs": index + torch.randn(4), "labels": index % 2}
 
 
 class Seen(Hook):
@@ -65,6 +76,36 @@ def run(
     )
     runner.train()
     return runner, seen.samples, seen.first
+
+
+def streamed(work_dir: Path, iterations: int, *, workers: int, **changes: Any) -> Runner:
+    cfg = settings(
+        work_dir,
+        train_dataloader={
+            "batch_size": 3,
+            "num_workers": workers,
+            "dataset": {"type": "NoisyStream"},
+            "collate_fn": {"type": "default_collate"},
+        },
+        train_cfg={"by_epoch": False, "max_iters": iterations, "val_interval": 99},
+        default_hooks={"checkpoint": {"by_epoch": False, "interval": 3}, "logger": None},
+        param_scheduler=None,
+        **changes,
+    )
+    runner = Runner(**cfg)
+    runner.train()
+    return runner
+
+
+def test_a_stream_read_by_workers_resumes_bit_for_bit(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    whole = streamed(tmp_path / "whole", 8, workers=2)
+    streamed(tmp_path / "parts", 6, workers=2)
+    resumed = streamed(tmp_path / "parts", 8, workers=2, resume=True)
+    for name, value in whole.model.state_dict().items():
+        assert torch.equal(value, resumed.model.state_dict()[name])
+    assert not [each for each in caplog.messages if "not bit-equal" in each]
+    streamed(tmp_path / "parts", 9, workers=1, resume=True)
+    assert any("1 workers instead of 2" in each or "workers 1 instead of 2" in each for each in caplog.messages)
 
 
 EPOCHS = {"by_epoch": True, "max_epochs": 3, "val_interval": 9}
@@ -173,3 +214,20 @@ def test_another_number_of_processes_goes_on_at_the_same_sample(
     assert here.state_dict(done, 1)["sample"] == sample
     assert (done, here.batch_at(done, 1)) == (length + batch, batch)
     assert "is not bit-equal" in caplog.messages[0]
+
+
+def test_passes_of_an_endless_sampler_that_are_limited_resume_bit_for_bit(tmp_path: Path) -> None:
+    def trained(folder: str, **changes: Any) -> Any:
+        limited = loader(11, sampler={"type": "InfiniteSampler", "shuffle": True}, num_batch_per_epoch=2)
+        saving = {"checkpoint": {"by_epoch": False, "interval": 3}}
+        cfg = settings(tmp_path / folder, by_epoch=False, train_dataloader=limited, default_hooks=saving)
+        runner = Runner(**{**cfg, "randomness": {"seed": 3}, **changes})
+        runner.train()
+        return runner
+
+    whole = trained("a")
+    for name in ("iter_6.pth", "iter_9.pth", "iter_12.pth"):
+        (tmp_path / "a" / name).unlink()
+    weights = [each.clone() for each in whole.model.parameters()]
+    resumed = trained("a", resume=True)
+    assert all(torch.equal(*pair) for pair in zip(weights, resumed.model.parameters(), strict=True))

@@ -13,7 +13,7 @@ from footplate import Hook, Runner, storage
 from footplate.checkpoint import load_checkpoint
 from footplate.cli.main import main
 from footplate.data.annotations import load_data_file
-from footplate.engine.preflight import state_to_come
+from footplate.engine.preflight import _check_folder, state_to_come
 from footplate.errors import CheckpointError, DataError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.optim import OptimWrapper
@@ -206,7 +206,7 @@ def test_the_command_looks_first(
     ],
 )
 def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
-    tmp_path: Path, changes: dict[str, Any], key: str
+    tmp_path: Path, changes: dict[str, Any], key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     witness = Witness()
     changes["custom_hooks"] = [*changes.get("custom_hooks", ()), witness]
@@ -214,6 +214,7 @@ def test_a_metric_that_nobody_gives_is_found_before_the_first_step(
         run(tmp_path, "typo", preflight=True, **changes)
     assert (caught.value.key, caught.value.suggestion) == (key, "accuracy")
     assert caught.value.notes == ("metrics: accuracy",)
+    assert "--no-preflight" not in caplog.text
     assert witness.when("before_train_iter") == []
 
 
@@ -245,3 +246,11 @@ def test_every_set_is_looked_at_with_its_losses(tmp_path: Path) -> None:
     with pytest.raises(FootplateError, match="'clear/loss', which no metric gives") as caught:
         run(tmp_path, "bad", **both, default_hooks=best)
     assert caught.value.notes == ("metrics: clean/loss, clean/accuracy, noisy/loss, noisy/accuracy",)
+
+
+def test_a_file_of_the_users_own_outlives_the_probe(tmp_path: Path) -> None:
+    mine = tmp_path / ".preflight"
+    mine.write_text("mine")
+    _check_folder(str(tmp_path), 0, "work_dir")
+    assert mine.read_text() == "mine"
+    assert list(tmp_path.iterdir()) == [mine]

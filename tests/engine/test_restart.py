@@ -32,7 +32,36 @@ def test_a_run_that_is_not_started_again_begins_as_it_says(tmp_path: Path, monke
     restart = Restart(str(tmp_path), str(tmp_path))
     assert restart.begins_with("weights.pth", False) == ("weights.pth", False)
     restart.note()
-    assert [each.name for each in tmp_path.iterdir()] == ["last_checkpoint"]
+    assert restart.begins_with("weights.pth", False) == ("weights.pth", False)
+
+
+@pytest.mark.parametrize(("resume", "load_from"), [(True, None), ("auto", "weights.pth")])
+def test_a_resume_says_that_a_later_start_saved_nothing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, resume: bool | str, load_from: str | None
+) -> None:
+    _point(tmp_path, "epoch_6.pth", 1.0)
+    Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume)
+    assert caplog.messages == []
+    anew = Restart(str(tmp_path), str(tmp_path))
+    anew.begins_with(None, False)
+    anew.note()
+    assert Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume) == (load_from, resume)
+    assert caplog.messages == [
+        f"{tmp_path}: the latest run in this folder started over and saved no checkpoint. An earlier run is resumed. "
+        "To start over, leave out resume."
+    ]
+    caplog.clear()
+    Restart(str(tmp_path), str(tmp_path)).begins_with("other.pth", True)
+    _point(tmp_path, "epoch_1.pth", 2.0)
+    Restart(str(tmp_path), str(tmp_path)).begins_with(load_from, resume)
+    assert caplog.messages == []
+
+
+def test_a_run_in_a_new_folder_leaves_no_mark(tmp_path: Path) -> None:
+    restart = Restart(str(tmp_path), str(tmp_path))
+    restart.begins_with(None, False)
+    restart.note()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_was_committed_since_is_gone_on_from(tmp_path: Path, elastic: pytest.MonkeyPatch) -> None:

@@ -113,7 +113,7 @@ def test_what_a_run_leaves(tmp_path: Path) -> None:
     assert sorted(str(each.relative_to(tmp_path / "work")) for each in (tmp_path / "work").rglob("*.*")) == sorted(
         [
             *["epoch_1.pth", "epoch_2.pth", "epoch_3.pth", "tiny.py", f"{stamp}/{stamp}.json", f"{stamp}/{stamp}.log"],
-            *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.py", "scalars.json")],
+            *[f"{stamp}/vis_data/{name}" for name in (f"{stamp}.json", "config.json", "config.py", "scalars.json")],
             f"{stamp}/environment.json",
         ]
     )
@@ -362,3 +362,20 @@ def test_a_run_leaves_its_log_file_when_it_ends(tmp_path: Path) -> None:
     runner.logger.info("after the run")
     assert "Saving checkpoint" in before
     assert log.read_text() == before
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_second_training_says_one_true_thing(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, by_epoch: bool
+) -> None:
+    runner = Runner(**settings(tmp_path, by_epoch=by_epoch, log_level="INFO"))
+    runner.train()
+    before = weights(runner)
+    caplog.clear()
+    assert runner.train() is runner.model
+    raised = "max_epochs" if by_epoch else "max_iters"
+    assert caplog.messages == [
+        f"the run has finished: 12 of 12 iterations are done. To train further, raise {raised}; to start over, use a "
+        "new work_dir"
+    ]
+    assert weights(runner) == before

@@ -69,8 +69,10 @@ def test_the_first_save_that_fails_says_that_there_is_none(
 def test_a_state_that_cannot_be_saved_is_a_failed_save(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    states = iter([{"kept": object()}, {"kept": [], "best": {}}, *[{"kept": object()}] * 9])
-    monkeypatch.setattr(CheckpointHook, "state_dict", lambda self: next(states))
+    def state_dict(hook: CheckpointHook) -> dict[str, Any]:
+        return {"kept": [] if hook._saved_at == 2 else object(), "best": {}}
+
+    monkeypatch.setattr(CheckpointHook, "state_dict", state_dict)
     runner = run(tmp_path)
     assert (names(tmp_path), runner.epoch) == (["epoch_2"], 5)
     assert len([each for each in caplog.messages if each.startswith("not saved: an object of type")]) == 4

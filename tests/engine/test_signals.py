@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 
 from footplate import DATASETS, Hook
 from footplate.data import handle_deaths_of_workers
-from footplate.engine import loops
+from footplate.engine import base_train_loop
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
@@ -380,7 +380,9 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
     run(cfg)
 
 
-@pytest.mark.parametrize(("place", "name", "call"), [(loops, "capture_rng", 3), (np.random, "set_bit_generator", 6)])
+@pytest.mark.parametrize(
+    ("place", "name", "call"), [(base_train_loop, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
+)
 def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
     """The third state is kept where the second epoch begins; the sixth exchange ends the reading of the third batch."""
     whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3))

@@ -17,7 +17,7 @@ from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.engine.simulation import simulate
 from footplate.errors import ArgumentError
-from footplate.migration.optimization import translate_optimization
+from footplate.migration import translate
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 from tests.modules import load_module
@@ -83,7 +83,7 @@ def test_the_reference_figures(vector: dict[str, Any], caplog: pytest.LogCapture
 def test_one_group_for_each_distinct_setting(vector: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.ERROR, "footplate")
     config = vector["config"]
-    section = config if "optim_wrapper" in config else translate_optimization(config).section
+    section = translate(config)
     settings = section["optim_wrapper"]
     keys = (settings.get("paramwise_cfg") or {}).get("custom_keys") or {}
 

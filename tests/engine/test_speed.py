@@ -110,3 +110,70 @@ def test_mistakes_are_named(tmp_path: Path, option: dict[str, Any], key: str) ->
     with pytest.raises(ArgumentError) as caught:
         Runner(**settings(tmp_path / "work", model={"type": "Convolving"}, **option))
     assert caught.value.key == key
+
+
+def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, size, stride, groups=groups))
+
+
+# oneDNN's kernel for the gradient of these weights writes past its workspace, see `fragile_convolution`.
+FRAGILE = [shortcut(4), shortcut(15), shortcut(32, groups=4), shortcut(8, stride=3)]
+SAFE = [shortcut(16), shortcut(64, groups=4), shortcut(4, stride=1), shortcut(4, size=3)]
+REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16 channels channels last"
+
+
+@pytest.mark.parametrize("model", FRAGILE)
+@pytest.mark.parametrize("compile", [False, True, {"options": {"max_autotune": False}}])
+def test_what_corrupts_memory_on_a_cpu_is_refused(model: nn.Module, compile: Any) -> None:
+    with pytest.raises(ArgumentError, match=REFUSED) as caught:
+        made_fast(model, compile=compile, channels_last=compile is False)
+    assert caught.value.key == ("compile" if compile else "channels_last")
+    assert model[0].weight.is_contiguous()  # type: ignore[index]
+
+
+@pytest.fixture
+def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Saves the import of the compiler, which warns of torch's own code."""
+    monkeypatch.setattr(torch, "compile", lambda call, **_: call)
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize("model", SAFE)
+def test_other_models_are_laid_out_on_a_cpu(model: nn.Module) -> None:
+    laid_out = made_fast(copy.deepcopy(model), compile=True, channels_last=True)
+    assert laid_out[0].weight.is_contiguous(memory_format=torch.channels_last)  # type: ignore[index]
+
+
+@pytest.mark.usefixtures("without_compiler")
+@pytest.mark.parametrize("compile", [COMPILED, {"options": {"layout_optimization": False}}, {"target": "0"}])
+def test_a_compiler_that_keeps_the_layout_is_not_refused(compile: Any) -> None:
+    assert made_fast(shortcut(4), compile=compile, channels_last=False)
+
+
+@pytest.mark.usefixtures("without_compiler")
+def test_a_device_other_than_a_cpu_is_not_concerned() -> None:
+    assert made_fast(shortcut(4).to("meta"), compile=True, channels_last=True)
+
+
+@pytest.mark.parametrize(("channels", "warnings"), [(4, 1), (16, 0)])
+def test_a_model_that_chose_the_layout_itself_is_warned_of(
+    channels: int, warnings: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = shortcut(channels).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    made_fast(model, compile=False, channels_last=False)
+    assert caplog.text.count("The model lays its weights out channels last and has the convolution '1'.") == warnings
+
+
+def test_the_refusal_reaches_the_command_line(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentError, match="a CPU cannot train") as caught:
+        Runner(**settings(tmp_path / "work", model={"type": "Shortened"}, channels_last=True))
+    assert (caught.value.key, caught.value.exit_code) == ("channels_last", 2)
+
+
+@MODELS.register_module()
+class Shortened(Convolving):
+    """A model whose shortcut has few channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shortcut = nn.Conv2d(4, 8, 1, 2)

@@ -271,7 +271,7 @@ def test_settings_that_do_not_count_in_a_resumed_run_are_named(
         run(changed, resume=True)
     assert [each for each in caplog.messages if "does not count" in each] == [
         f"the config's lr 7.5 does not count: the run goes on with {saved:g}, as it was saved; "
-        "load_from without resume begins anew with the saved weights and the config's lr"
+        "load_from without resume starts over with the saved weights and the config's lr"
     ]
     caplog.clear()
     (tmp_path / "epoch_3.pth").unlink()
@@ -304,7 +304,17 @@ def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_pa
         ("param_schedulers", [{"last_step": "x"}, {}]),
         ("message_hub", {"log_scalars": 3}),
         ("run.loop", {"epoch": 1}),
-        ("run.hooks.CheckpointHook", {"kept": 3}),
+        ("run.hooks.CheckpointHook", 3),
+        ("run", None),
+        ("run.hooks", None),
+        ("run.loop", 3),
+        ("run.loop.iter", -1),
+        ("run.loop.data.batch_size", "x"),
+        ("run.random", None),
+        ("run.random.numpy", {}),
+        ("run.random.numpy.position", 10**9),
+        ("run.random_of_ranks", [None]),
+        ("optimizer.state", {0: {"step": torch.tensor(1.0), "exp_avg": torch.zeros(3, 3)}}),
     ],
 )
 def test_a_part_that_makes_no_sense_is_named(tmp_path: Path, part: str, value: Any) -> None:
@@ -319,7 +329,64 @@ def test_a_part_that_makes_no_sense_is_named(tmp_path: Path, part: str, value: A
     save_checkpoint(checkpoint, tmp_path / "broken.pth")
     with pytest.raises(CheckpointError) as caught:
         run(cfg, resume=True, load_from=str(tmp_path / "broken.pth"))
-    assert f"'{part}'" in caught.value.message or "optimizer" in caught.value.message
+    named = ".".join(part.split(".")[:2]) if part.startswith("run.") else part.split(".")[0]
+    assert named in caught.value.message
+
+
+_STEPS = {"type": "StepLR", "step_size": 3, "gamma": 0.5, "by_epoch": False}
+_WARMUP = {"type": "LinearLR", "start_factor": 0.1, "end": 8, "by_epoch": False}
+_MOMENTUM = {"type": "StepMomentum", "step_size": 2, "gamma": 0.9, "by_epoch": False}
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        ([], [_STEPS, _WARMUP]),
+        ([_STEPS], [_STEPS, _WARMUP]),
+        ([_STEPS, _WARMUP], [_WARMUP, _STEPS]),
+        ([_STEPS, _WARMUP], [_WARMUP]),
+        ([_STEPS, _MOMENTUM], [_MOMENTUM, _STEPS]),
+        ([_WARMUP], [{**_WARMUP, "begin": 2}]),
+    ],
+)
+def test_other_schedules_go_on_from_the_position(
+    tmp_path: Path, before: Any, after: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg = config(tmp_path / "run", by_epoch=False, by_iteration=5)
+    whole = run(cfg, work_dir=str(tmp_path / "whole"), param_scheduler=after)
+    run(cfg, param_scheduler=before)
+    for late in ("iter_10.pth", "iter_12.pth"):
+        (tmp_path / "run" / late).unlink()
+    resumed = run(cfg, param_scheduler=after, resume=True)
+    assert any(each.startswith("The schedules of the config") for each in caplog.messages)
+    read = [each.message_hub.state_dict()["log_scalars"]["train/lr"]["values"].tolist() for each in (resumed, whole)]
+    assert read[0][5:] == read[1][5:]
+    found = [[{**group, "params": 0} for group in each.optim_wrapper.param_groups] for each in (resumed, whole)]
+    assert found[0] == found[1]
+
+
+_BY_EPOCH = {"type": "ExponentialLR", "gamma": 0.7}
+
+
+@pytest.mark.parametrize(
+    "schedules",
+    [
+        [{"type": "MultiStepLR", "milestones": [1, 2], "gamma": 0.3}],
+        [{"type": "StepLR", "step_size": 1, "gamma": 0.3}],
+        [{"type": "CosineAnnealingLR", "T_max": 5, "eta_min": 0.001}],
+        [{"type": "CosineAnnealingLR", "T_max": 5, "eta_min": 0.001, "convert_to_iter_based": True}],
+        [{"type": "CosineAnnealingLR", "T_max": 19, "eta_min": 0.001, "by_epoch": False}],
+        [_BY_EPOCH, _STEPS, {"type": "ExponentialMomentum", "gamma": 0.9, "by_epoch": False}],
+    ],
+)
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_a_run_that_goes_on_past_its_end_equals_a_straight_one(tmp_path: Path, schedules: Any, epochs: int) -> None:
+    cfg = config(tmp_path / "run", by_epoch=True)
+    run(cfg, work_dir=str(tmp_path / "whole"), param_scheduler=schedules)
+    short = {**cfg["train_cfg"], "max_epochs": epochs}
+    run(cfg, param_scheduler=schedules, train_cfg=short)
+    run(cfg, param_scheduler=schedules, resume=True)
+    assert_same(state(tmp_path / "run/epoch_3.pth"), state(tmp_path / "whole/epoch_3.pth"))
 
 
 def test_a_checkpoint_of_another_engine_gives_what_it_has(tmp_path: Path) -> None:
@@ -339,3 +406,34 @@ def test_a_checkpoint_that_a_user_saves_between_runs_holds_the_position(tmp_path
     runner = run(config(tmp_path, by_epoch=True))
     path = runner.save_checkpoint(str(tmp_path), "now.pth")
     assert_same(state(path)["position"], state(tmp_path / "epoch_3.pth")["position"] | {"validated_at": 3})
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"type": "MultiStepLR", "milestones": [2, 3], "gamma": 0.1},
+        {"type": "ExponentialLR", "gamma": 0.5},
+        {"type": "CosineAnnealingLR", "T_max": 8},
+        {"type": "CosineAnnealingLR", "T_max": 8, "convert_to_iter_based": True},
+        {"type": "StepLR", "step_size": 2},
+    ],
+)
+def test_a_finished_run_that_is_extended_has_the_rates_of_a_straight_one(
+    tmp_path: Path, schedule: dict[str, Any]
+) -> None:
+    class Rates(Hook):
+        def __init__(self) -> None:
+            self.seen: list[float] = []
+
+        def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+            self.seen.append(runner.optim_wrapper.get_lr()["lr"][0])
+
+    def trained(folder: str, epochs: int, **changes: Any) -> list[float]:
+        rates = Rates()
+        length = {"by_epoch": True, "max_epochs": epochs, "val_interval": 1}
+        cfg = settings(tmp_path / folder, train_cfg=length, param_scheduler=[schedule], custom_hooks=[rates])
+        Runner(**{**cfg, **changes}).train()
+        return rates.seen
+
+    straight = trained("a", 4)
+    assert trained("b", 2) + trained("b", 4, resume=True) == straight

@@ -138,8 +138,9 @@ def test_processes_together_see_every_sample_once_and_in_order(world: int, tmp_p
 
 
 def test_predictions_are_dumped(tmp_path: Path) -> None:
-    path = tmp_path / "found.pkl"
-    metric = DumpResults(str(path))
+    path = tmp_path / "deep" / "found.pkl"
+    metric = DumpResults("deep/found.pkl")
+    metric.output_folder = str(tmp_path)
     batch = torch.tensor([1.0, 2.0])
     for each in batch:
         metric.process(None, [{"scores": each[None]}])

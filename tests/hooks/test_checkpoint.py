@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from footplate import Runner
+from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.errors import ArgumentError
 from footplate.hooks import CheckpointHook
@@ -330,7 +330,7 @@ def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path:
     """What is saved at the end knows of the last validation; the checkpoint that it came from is another's."""
     _told(tmp_path / "one", 2, 1.0, 2.0)
     loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
-    loaded["run"]["loop"]["validated_at"] = 1
+    loaded["run"]["loop"] |= {"validated_at": 1, "ended": False}
     torch.save(loaded, tmp_path / "one/epoch_2.pth")
     before = _held(tmp_path / "one")
     again: dict[str, Any] = {"load_from": str(tmp_path / "one/epoch_2.pth"), "resume": True}
@@ -338,3 +338,33 @@ def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path:
     assert _held(tmp_path / "one") == before
     assert (tmp_path / "two/last_checkpoint").read_text() == str(tmp_path / "two/epoch_2.pth")
     assert torch.load(tmp_path / "two/epoch_2.pth", weights_only=True)["run"]["loop"]["validated_at"] == 2
+
+
+def test_metrics_whose_best_checkpoints_have_one_name_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="'a/b' and 'a_b' would have the same name"):
+        CheckpointHook(save_best=["a/b", "c", "a_b"], rule="greater")
+
+
+def test_the_best_score_outlives_a_change_of_the_template(tmp_path: Path) -> None:
+    hook = CheckpointHook(save_best="acc", filename_tmpl="model_{}.pth")
+    runner = Runner(**settings(tmp_path, default_hooks={"checkpoint": {"save_best": "accuracy"}}))
+    runner.train()
+    path = next(tmp_path.glob("best_*.pth"))
+    before = path.name.removeprefix("best_").split("_epoch_")[0]
+    hook._folder, runner.saver.last = str(tmp_path), str(tmp_path / "epoch_3.pth")
+    hook.load_state_dict({"best": {before: [{"score": 0.9, "path": str(path)}]}})
+    hook._keep_own(runner)
+    assert hook._best[before] == [{"score": 0.9, "path": str(path)}]
+
+
+def test_the_end_of_a_run_that_is_stopped_early_is_saved(tmp_path: Path) -> None:
+    class StopEarly(Hook):
+        def after_train_epoch(self, runner: Any) -> None:
+            runner.train_loop.stop_training = runner.epoch == 1
+
+    saving = {"checkpoint": {"interval": 3}}
+    Runner(**settings(tmp_path, default_hooks=saving, custom_hooks=[StopEarly()])).train()
+    assert [path.name for path in tmp_path.glob("*.pth")] == ["epoch_2.pth"]
+    resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
+    resumed.train()
+    assert resumed.epoch == 3

@@ -92,3 +92,8 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
 )
 def test_the_rules_that_a_config_states(cfg: dict[str, Any], rules: dict[str, str]) -> None:
     assert saved_rules(cfg) == rules
+
+
+def test_a_count_of_samples_is_no_metric_to_show() -> None:
+    names = ["single-label/support", "single-label/support.cat", "single-label/f1-score"]
+    assert as_shown(names) == ["single-label/f1-score"]

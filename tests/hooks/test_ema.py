@@ -7,7 +7,7 @@ import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
-from footplate.errors import FootplateError
+from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.hooks import EMAHook
 from footplate.models import BaseModel
 from tests.support import settings
@@ -113,6 +113,20 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(tmp_path: Path) -> None:
         }
 
 
+def test_without_the_hook_a_resumed_run_goes_on_with_the_training_weights(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run(tmp_path, epochs=2)
+    cfg = settings(tmp_path / "work", model=Counter(), param_scheduler=None, resume=True)
+    cfg["train_dataloader"]["dataset"]["size"] = 12
+    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 1.0}}
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": 3}})
+    runner.train()
+    assert runner.model.weight.item() == 9.0
+    assert any("training weights of the checkpoint" in each for each in caplog.messages)
+
+
 class Normed(BaseModel):
     """Layers with noise, and with statistics of batches."""
 
@@ -207,7 +221,7 @@ def test_every_kind_of_average_is_built_with_its_settings(
 ) -> None:
     given = {key: value for key, value in {"momentum": 0.1, **ema}.items() if value is not None}
     hook = EMAHook(**given)
-    runner: Any = SimpleNamespace(model=Counter(), iter=0, epoch=0)
+    runner: Any = SimpleNamespace(hooks=[], model=Counter(), iter=0, epoch=0)
     hook.before_run(runner)
     seen = []
     for value in (1.0, 2.0, 3.0):
@@ -221,7 +235,7 @@ def test_every_kind_of_average_is_built_with_its_settings(
 @pytest.mark.parametrize("update_buffers", [False, True])
 def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -> None:
     hook = EMAHook(momentum=0.5, update_buffers=update_buffers)
-    runner: Any = SimpleNamespace(model=torch.nn.BatchNorm1d(1), iter=0, epoch=0)
+    runner: Any = SimpleNamespace(hooks=[], model=torch.nn.BatchNorm1d(1), iter=0, epoch=0)
     hook.before_run(runner)
     for value in (1.0, 2.0):
         runner.model.running_mean.fill_(value)
@@ -232,7 +246,7 @@ def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None:
-    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), should_resume=True)
+    runner: Any = SimpleNamespace(hooks=[], model=torch.nn.Linear(1, 1), should_resume=True)
     hook = EMAHook(strict_load=strict)
     checkpoint = {
         "state_dict": {"weight": torch.full((1, 1), 5.0)},
@@ -241,9 +255,15 @@ def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None
     hook.after_load_checkpoint(runner, checkpoint)
     assert checkpoint["state_dict"]["weight"].item() == 4.0  # what training goes on with
     if strict:
-        with pytest.raises(RuntimeError, match=r"Missing key.*module.bias"):
+        with pytest.raises(CheckpointError, match=r"(?s)Missing key.*module.bias"):
             hook.before_run(runner)
     else:
         hook.before_run(runner)
         assert hook.ema_model is not None
         assert hook.ema_model.module.weight.item() == 5.0
+
+
+def test_a_second_average_is_refused(tmp_path: Path) -> None:
+    hooks = [{"type": "EMAHook"}, {"type": "EMAHook", "momentum": 0.2}]
+    with pytest.raises(ArgumentError, match="A run takes one EMAHook"):
+        Runner(**settings(tmp_path, custom_hooks=hooks)).train()

@@ -237,3 +237,10 @@ def test_without_colours_there_are_none(monkeypatch: pytest.MonkeyPatch, wanted:
     with opened() as (screen, live):
         live.show([Text("best", style="green")])
         assert ("\x1b[32m" in screen.taken()) is coloured
+
+
+def test_a_name_cannot_move_the_cursor() -> None:
+    with opened() as (screen, live):
+        live.show([Text("loss\x1b[2J 1")])
+        assert "\x1b[2J" not in screen.getvalue()
+        assert r"loss\x1b[2J 1" in screen.getvalue()

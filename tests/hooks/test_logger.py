@@ -91,7 +91,7 @@ def test_logs_are_handed_over(tmp_path: Path, keep_local: bool) -> None:
     runner = Runner(**settings(tmp_path / "work", default_hooks={"logger": hook, "checkpoint": None}))
     runner.train()
     stamp = runner.timestamp
-    names = {f"{stamp}/vis_data/{name}" for name in ("config.py", "scalars.json", f"{stamp}.json")}
+    names = {f"{stamp}/vis_data/{name}" for name in ("config.json", "config.py", "scalars.json", f"{stamp}.json")}
     names.add(f"{stamp}/environment.json")
     found = {str(each.relative_to(tmp_path / "out/work")) for each in (tmp_path / "out").rglob("*.*")}
     assert found == names
@@ -140,3 +140,50 @@ def test_samples_that_were_skipped_are_counted_at_the_end(tmp_path: Path, caplog
     train = loader(dataset=Broken())
     Runner(**settings(tmp_path, train_dataloader=train)).train()
     assert "3 samples could not be read and were skipped, each named above" in caplog.messages
+
+
+def test_a_file_that_no_run_wrote_is_not_replaced_by_the_config(tmp_path: Path) -> None:
+    (tmp_path / "exp.py").write_text("mine = 1\n")
+    cfg = settings(tmp_path, default_hooks={"checkpoint": None})
+    Config(cfg).dump(tmp_path / "exp.json")
+    runner = Runner.from_cfg(Config.fromfile(tmp_path / "exp.json"))
+    runner.train()
+    assert (tmp_path / "exp.py").read_text() == "mine = 1\n"
+    assert Config.fromfile(Path(runner.log_dir, "exp.py")).work_dir == str(tmp_path)
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_the_config_of_an_earlier_run_is_replaced_unless_it_was_edited(tmp_path: Path, edited: bool) -> None:
+    cfg = settings(tmp_path / "work", default_hooks={"checkpoint": None})
+    written = tmp_path / "work/exp.py"
+    for seed in (1, 2):
+        Config({**cfg, "randomness": {"seed": seed}}).dump(tmp_path / "exp.json")
+        Runner.from_cfg(Config.fromfile(tmp_path / "exp.json")).train()
+        if edited and seed == 1:
+            written.write_text(written.read_text() + "mine = 1\n")
+    assert Config.fromfile(written).randomness.seed == (1 if edited else 2)
+
+
+def test_a_config_in_the_work_dir_is_not_replaced_by_its_own_run(tmp_path: Path) -> None:
+    path = tmp_path / "exp.py"
+    Config(settings(tmp_path, default_hooks={"checkpoint": None})).dump(path)
+    before = "# mine\n" + path.read_text()
+    path.write_text(before)
+    Runner.from_cfg(Config.fromfile(path)).train()
+    assert path.read_text() == before
+
+
+@pytest.mark.parametrize("keep_local", [True, False])
+def test_logs_stay_where_out_dir_holds_the_work_dir(tmp_path: Path, keep_local: bool) -> None:
+    hook = {"out_dir": str(tmp_path), "keep_local": keep_local}
+    runner = Runner(**settings(tmp_path / "work", default_hooks={"checkpoint": None, "logger": hook}))
+    runner.train()
+    assert Path(runner.log_dir, f"{runner.timestamp}.log").is_file()
+
+
+def test_two_starts_within_a_second_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.strftime", lambda *_: "20260101_000000")
+    for _ in range(2):
+        Runner(**settings(tmp_path)).test()
+    for stamp in ("20260101_000000", "20260101_000000_2"):
+        assert (tmp_path / stamp / f"{stamp}.json").is_file()

@@ -1,3 +1,5 @@
+import json
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +9,7 @@ import torch
 
 from footplate import BaseModel, Hook, Runner
 from footplate.evaluation import BaseMetric
+from footplate.registry import MODELS
 from tests.support import ToyModel, settings
 
 QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
@@ -127,3 +130,65 @@ def test_an_epochs_window_begins_with_the_epoch(tmp_path: Path, by_epoch: bool, 
     history = hub.get_scalar("train/loss")
     assert history.mean("epoch") == pytest.approx(history.mean(count))
     assert history.mean("global") == pytest.approx(history.mean(12))
+
+
+@MODELS.register_module()
+class NamesItsLossesAsTheLogDoes(ToyModel):
+    """Returns losses under names that the log uses itself."""
+
+    NAMES = ("lr", "base_lr", "time", "data_time", "step", "iter", "epoch", "memory", "eta", "grad_norm", "mode", "at")
+
+    def forward(self, inputs: torch.Tensor, labels: torch.Tensor, mode: str = "tensor") -> Any:
+        found = super().forward(inputs, labels, mode)
+        return {**found, **{name: torch.tensor(-99.0) for name in self.NAMES}} if mode == "loss" else found
+
+
+def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING, "footplate"):
+        hub = trained(
+            tmp_path,
+            model={"type": "NamesItsLossesAsTheLogDoes"},
+            optim_wrapper={"optimizer": {"type": "SGD", "lr": 0.5}, "clip_grad": {"max_norm": 10}},
+            param_scheduler=None,
+            default_hooks={"checkpoint": None, "logger": {"interval": 1}},
+        )
+
+    assert set(values(hub, "train/lr")) == {0.5}
+    assert min(values(hub, "train/time")) > 0
+    assert min(values(hub, "train/grad_norm")) > 0
+    for name in NamesItsLossesAsTheLogDoes.NAMES:
+        assert set(values(hub, f"train/{name}_of_model")) == {-99.0}
+        said = [each for each in caplog.messages if each.startswith(f"the loss '{name}' has a name that the log uses")]
+        assert len(said) == 1
+    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
+    trained_lines = [line for line in lines if "loss" in line]
+    assert [line["step"] for line in trained_lines] == [*range(1, 13)]
+    assert [line["iter"] for line in trained_lines] == [*range(1, 13)]
+    assert {line["epoch"] for line in trained_lines} == {1, 2, 3}
+    assert all(line["lr"] == 0.5 and line["time"] > 0 and line["memory"] >= 0 for line in trained_lines)
+
+
+class Timed(BaseMetric[float]):
+    """Measures under the names of the log."""
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.results.append(0.0)
+
+    def compute_metrics(self, results: list[float]) -> dict[str, float]:
+        return {"time": -99.0, "step": -99.0}
+
+
+def test_metrics_do_not_replace_the_scalars_of_the_engine(tmp_path: Path) -> None:
+    hub = trained(
+        tmp_path,
+        val_evaluator=Timed(),
+        default_hooks={"checkpoint": {"save_best": "step", "rule": "less"}, "logger": {}},
+    )
+
+    assert min(values(hub, "val/time")) > 0
+    assert set(values(hub, "val/time_of_model")) == {-99.0}
+    lines = [json.loads(line) for line in next(tmp_path.glob("*/vis_data/scalars.json")).read_text().splitlines()]
+    validated = [line for line in lines if "time_of_model" in line]
+    assert [line["step"] for line in validated] == [1, 2, 3]
+    assert {line["step_of_model"] for line in validated} == {-99.0}
+    assert list(tmp_path.glob("best_step_*.pth"))

@@ -168,8 +168,8 @@ def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path:
     assert log == ["1", "2", "3", "4", "5"]
     line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("after_train_iter"))
     assert (
-        "New (HIGH), CheckpointHook (NORMAL), New (NORMAL), Old (NORMAL), "
-        "IterTimerHook (LOW), NonFiniteHook (LOW), Old (LOW), New (71)"
+        "New (HIGH), New (NORMAL), Old (NORMAL), "
+        "IterTimerHook (LOW), NonFiniteHook (LOW), Old (LOW), New (71), LoggerHook (VERY_LOW), CheckpointHook (last)"
     ) in line
 
 

@@ -53,7 +53,7 @@ def test_metrics_are_logged_alone_with_their_epoch(tmp_path: Path) -> None:
         (epoch, {"val/accuracy"}) for epoch in (1, 2, 3)
     ]
     assert [set(tags) - rates for _, tags in found if "val/loss" in tags] == [
-        {"val/loss_cls", "val/acc", "val/loss"}
+        {"val/loss_cls", "val/acc_of_workflow", "val/loss"}
     ] * 3
 
 

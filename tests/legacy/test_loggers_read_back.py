@@ -62,10 +62,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def logger(kind: str, folder: Path, **changes: Any) -> dict[str, Any]:
-    return {
-        name: str(folder / "store") if value == "{store}" else value
-        for name, value in {**LOGGERS[kind], **changes}.items()
-    }
+    return {name: "store" if value == "{store}" else value for name, value in {**LOGGERS[kind], **changes}.items()}
 
 
 def train(folder: Path, end: int, *, by_epoch: bool, **changes: Any) -> None:
@@ -82,7 +79,7 @@ def read(kind: str, folder: Path) -> Found:
     if kind in marks:
         (mark,) = folder.rglob(marks[kind])
         return READERS[kind](mark.parent)
-    return READERS[kind](folder / "store" if kind == "TensorboardVisBackend" else folder)
+    return READERS[kind](folder / "work" / "store" if kind == "TensorboardVisBackend" else folder)
 
 
 def steps(found: Found, name: str) -> list[int]:

@@ -127,6 +127,27 @@ def test_evaluation_goes_on_as_without(tmp_path: Path) -> None:
     assert len(runner.val_dataloader.dataset.asked) == 3
 
 
+@pytest.mark.parametrize(
+    ("by_epoch", "workflow", "looked_at", "evaluated_at"),
+    [
+        (True, [("train", 1), ("val", 1)], [1, 2, 3], [1, 2, 3]),
+        (True, [("val", 1), ("train", 1)], [0, 1, 2], [1, 2, 3]),
+        (False, [("train", 3), ("val", 2)], [3, 6, 9, 12], [4, 8, 12]),
+    ],
+)
+def test_the_line_of_an_evaluation_holds_what_was_measured_in_it(
+    tmp_path: Path, by_epoch: bool, workflow: Any, looked_at: list[int], evaluated_at: list[int]
+) -> None:
+    runner = Runner.from_cfg({**evaluated(tmp_path, by_epoch=by_epoch), "workflow": workflow})
+    runner.train()
+    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step"}
+    assert [line["step"] for line in lines if set(line) == losses] == looked_at
+    metrics = {"accuracy", "val/time", "val/data_time", "step"}
+    assert [line["step"] for line in lines if set(line) == metrics] == evaluated_at
+    assert len(lines) == len(looked_at) + len(evaluated_at) + 6
+
+
 def test_losses_are_written_with_their_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner, _ = train(tmp_path, [("train", 1), ("val", 1)], log_level="INFO")
     lines = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
@@ -148,3 +169,12 @@ def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> No
 def test_a_workflow_that_does_not_train_is_refused() -> None:
     with pytest.raises(ArgumentError, match="does not train"):
         WorkflowHook([("val", 1)], None)
+
+
+def test_an_evaluation_keeps_its_values_apart_from_those_of_the_workflow(tmp_path: Path) -> None:
+    made = {**evaluated(tmp_path), "workflow": [("train", 1), ("val", 1)]}
+    runner = Runner.from_cfg(made)
+    runner.train()
+    lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
+    assert len([line for line in lines if "val/acc_of_workflow" in line]) == 3
+    assert not [line for line in lines if "val/acc" in line]

@@ -49,6 +49,20 @@ def test_losses_metrics_and_rates_have_panels_of_their_own(tmp_path: Path, monke
     }
 
 
+def test_each_validation_set_has_panels_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names = [f"{each}/m{number}" for each in ("day", "night") for number in range(9)]
+    lines: list[dict[str, Any]] = [TRAIN[0], {**dict.fromkeys(names, 50.0), "step": 10}]
+    found = [name for name in panels_of(tmp_path, lines, monkeypatch) if name.startswith("validation")]
+    assert found[0] == "validation: day (8 of 9): day/m0"
+    assert found[8:] == [f"validation: night (8 of 9): night/m{number}" for number in range(8)]
+
+
+@pytest.mark.parametrize("name", ["loss\n\x1b[31m", "loss" * 100_000, "loss\ud800"])
+def test_any_name_can_be_drawn(tmp_path: Path, name: str) -> None:
+    draw_curves(written(tmp_path, [{"lr": 0.1, name: 1.0, "step": 1}]), str(tmp_path / "out.png"))
+    assert (tmp_path / "out.png").stat().st_size > 0
+
+
 def test_values_that_are_no_numbers_leave_a_gap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[dict[str, Any]] = [{**TRAIN[0], "loss": float("nan")}, {**TRAIN[1], "mode": "train", "flag": True}]
     found = panels_of(tmp_path, lines, monkeypatch)

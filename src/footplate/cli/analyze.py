@@ -1,11 +1,11 @@
 """`footplate analyze`."""
 
 import argparse
-import sys
 from typing import Any
 
 from footplate.cli.fitting import fitted_to_screen
-from footplate.cli.options import save_picture
+from footplate.cli.options import PICTURE_SUFFIXES
+from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -28,23 +28,30 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Shows figures, writes curves."""
     import json
+    import os
 
     from footplate.inspection import analysis
     from footplate.inspection.runs import read_run
+    from footplate.storage import check_output
 
+    files = [path for path in arguments.runs if os.path.isfile(path)]
+    if arguments.csv and arguments.csv != "-":
+        check_output(arguments.csv, suffixes=(".csv", ".txt"), inputs=files)
+    if arguments.plot:
+        check_output(arguments.plot, suffixes=PICTURE_SUFFIXES, inputs=files)
     runs = [read_run(path) for path in arguments.runs]
     if arguments.plot:
-        save_picture(analysis.plot_curves(runs, arguments.keys), arguments.plot)
+        analysis.plot_curves(runs, arguments.keys).save(arguments.plot)
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
-            sys.stdout.write(table)
+            say(table)
             return 0
         with open(arguments.csv, "w", encoding="utf-8", errors="backslashreplace") as file:
             file.write(table)
     if arguments.json:
         figures = {str(each.folder): analysis.summarize(each) for each in runs}
-        sys.stdout.write(json.dumps(figures, indent=2) + "\n")
+        say(json.dumps(figures, indent=2) + "\n")
     else:
-        sys.stdout.write(fitted_to_screen(analysis.explain_runs(runs)))
+        say(fitted_to_screen(analysis.explain_runs(runs)))
     return 0

@@ -1,12 +1,12 @@
 """`footplate check`."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.fitting import fitted
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, choose_work_dir, read_config
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
         return start_processes(arguments, cfg)
     told = _check(cfg, arguments)
     if not rank_of_environment():
-        sys.stdout.write(fitted(told))
+        say(fitted(told))
     return 0
 
 
@@ -60,4 +60,4 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
             raise
         finally:
             if not rank_of_environment():
-                sys.stdout.writelines(fitted(f"{'warning':<11} {each}\n") for each in warnings)
+                say("".join(fitted(f"{'warning':<11} {each}\n") for each in warnings))

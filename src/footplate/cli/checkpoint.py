@@ -1,14 +1,13 @@
 """`footplate checkpoint show|verify|average|export|consolidate|shard`."""
 
 import argparse
-import os
 import re
-import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import add_trust
 from footplate.cli.parsing import Parser
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
@@ -128,24 +127,27 @@ def verify(arguments: argparse.Namespace) -> int:
             digest = verify_file(path).digest
         except CheckpointError as error:
             worst = 1
-            sys.stdout.write(f"{error}\n")
+            say(f"{error}\n")
         else:
             detail = f"sha256 {digest}" if digest else "no digest in it; what it has of checksums agrees"
-            sys.stdout.write(f"{path}: whole, {detail}\n")
+            say(f"{path}: whole, {detail}\n")
     return worst
 
 
 def average(arguments: argparse.Namespace) -> int:
     """Writes the mean of the weights."""
     from footplate.checkpoint import average_weights, save_checkpoint, trusted_files, trusting
+    from footplate.checkpoint.naming import SUFFIXES
+    from footplate.storage import check_output
 
+    check_output(arguments.output, suffixes=SUFFIXES, inputs=arguments.files)
     meta = {"averaged": arguments.files, "shares": arguments.shares}
     with trusting(arguments.trust):
         weights = average_weights(arguments.files, arguments.shares)
         if trusted := trusted_files():
             meta["trusted"] = trusted
     save_checkpoint({"meta": meta, "state_dict": weights}, arguments.output)
-    sys.stdout.write(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
+    say(f"{len(weights)} weights of {len(arguments.files)} checkpoints: {arguments.output}\n")
     return 0
 
 
@@ -154,8 +156,6 @@ def export(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import export_weights, trusting
     from footplate.errors import ArgumentError, counted
 
-    if os.path.exists(arguments.output) and os.path.samefile(arguments.file, arguments.output):
-        raise ArgumentError("the weights alone would take the place of the checkpoint", found=arguments.output)
     try:
         with trusting(arguments.trust):
             count = export_weights(
@@ -169,7 +169,7 @@ def export(arguments: argparse.Namespace) -> int:
             )
     except re.error as error:
         raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
-    sys.stdout.write(f"{counted(count, 'weight')}: {arguments.output}\n")
+    say(f"{counted(count, 'weight')}: {arguments.output}\n")
     return 0
 
 
@@ -178,7 +178,7 @@ def consolidate(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import consolidate as join
 
     count = join(arguments.folder, arguments.output)
-    sys.stdout.write(f"{count} tensors in parts joined: {arguments.output}\n")
+    say(f"{count} tensors in parts joined: {arguments.output}\n")
     return 0
 
 
@@ -187,7 +187,7 @@ def shard(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import shard as cut
 
     count = cut(arguments.file, arguments.output, arguments.parts)
-    sys.stdout.write(f"{count} tensors cut into {arguments.parts} parts: {arguments.output}\n")
+    say(f"{count} tensors cut into {arguments.parts} parts: {arguments.output}\n")
     return 0
 
 
@@ -219,7 +219,7 @@ def _print_contents(found: "Contents", *, most: int | None) -> None:
     lines += [f"    {name:<{width}}  {list(shape)} {dtype}" for name, shape, dtype in found.weights[:most]]
     if most is not None and len(found.weights) > most:
         lines.append(f"    ... and {len(found.weights) - most} more; --all lists them")
-    sys.stdout.write(fitted_to_screen("\n".join(lines) + "\n"))
+    say(fitted_to_screen("\n".join(lines) + "\n"))
 
 
 def _told_files(found: "Contents", most: int | None) -> list[str]:

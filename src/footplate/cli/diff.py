@@ -2,8 +2,9 @@
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING, Any
+
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -15,7 +16,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "diff",
         help="compare two resolved configs",
         description="Compare two resolved configs by meaning: files, recipes, or the configs inside two work_dirs. "
-        "Exits 1 if they differ. Nothing that the configs name is imported.",
+        "Exits 1 if they differ. Nothing that the configs name is imported, and nothing in a work_dir is executed.",
     )
     parser.add_argument("first", metavar="A", help="a config file, the name of a recipe, or a work_dir")
     parser.add_argument("second", metavar="B", help="what it is compared with")
@@ -25,17 +26,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the keys that differ, each with both values and their places."""
-    from footplate.config import Config
-    from footplate.inspection.diff import OF_A_START, compare, describe, locate
+    from footplate.inspection.diff import OF_A_START, compare, describe, read_either
 
-    first, second = (
-        Config.fromfile(locate(name), import_custom_modules=False) for name in (arguments.first, arguments.second)
-    )
+    first, second = (read_either(name) for name in (arguments.first, arguments.second))
     differences = compare(*_of_one_generation(first, second))
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
         # Of a run: where it lies and how it was started is no difference of what it does.
         differences = [each for each in differences if each.path not in OF_A_START]
-    sys.stdout.write(describe(differences) if differences else "the configs mean the same\n")
+    say(describe(differences) if differences else "the configs mean the same\n")
     return 1 if differences else 0
 
 

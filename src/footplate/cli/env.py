@@ -1,8 +1,9 @@
 """`footplate env`."""
 
 import argparse
-import sys
 from typing import Any
+
+from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -26,9 +27,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     facts = describe_environment()
     if arguments.json:
-        sys.stdout.write(json.dumps(facts, indent=2) + "\n")
+        say(json.dumps(facts, indent=2) + "\n")
         return 0
     words = {name: value for name, value in facts.items() if isinstance(value, str)}
     width = max(map(len, words))
-    sys.stdout.write("".join(f"{name:<{width}}  {value}\n" for name, value in words.items()))
+    say("".join(f"{name:<{width}}  {value}\n" for name, value in words.items()))
     return 0

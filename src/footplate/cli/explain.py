@@ -6,7 +6,8 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.fitting import fitted
-from footplate.cli.options import add_config, save_picture
+from footplate.cli.options import PICTURE_SUFFIXES, add_config
+from footplate.cli.streams import say, say_error
 from footplate.errors import ArgumentError, ConfigKeyError, nearest
 
 if TYPE_CHECKING:
@@ -54,16 +55,22 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Explains, or writes the one-file form."""
     from footplate.cli.options import read_config
+    from footplate.storage import check_output
 
     topic = arguments.key if arguments.key in TOPICS else None
     _check_options(topic, arguments)
+    if arguments.plot:
+        check_output(arguments.plot, suffixes=PICTURE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
+        from footplate.inspection.explain import files_of
+
+        check_output(arguments.dump, inputs=files_of(cfg))
         cfg.dump(arguments.dump)
     elif topic is not None:
         _say_topic(topic, cfg, arguments)
     else:
-        sys.stdout.write(_explain(cfg, arguments.key))
+        say(_explain(cfg, arguments.key))
     return 0
 
 
@@ -107,9 +114,9 @@ def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None
     with collected_warnings() as warnings:
         text = _explain_topic(topic, cfg, arguments)
     is_seen = sys.stdout.isatty() and not arguments.json
-    sys.stdout.write(fitted(text) if is_seen else text)
-    told = sys.stderr if arguments.json else sys.stdout
-    told.writelines(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings))
+    say(fitted(text) if is_seen else text)
+    tell = say_error if arguments.json else say
+    tell("".join(f"{'warning':<11} {each}\n" for each in dict.fromkeys(warnings)))
 
 
 def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> str:
@@ -133,7 +140,7 @@ def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
 
     schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
     if arguments.plot:
-        save_picture(plot_schedule(schedule), arguments.plot)
+        plot_schedule(schedule).save(arguments.plot)
     return _json(schedule_as_data(schedule)) if arguments.json else explain_schedule(schedule)
 
 

@@ -2,9 +2,10 @@
 
 import argparse
 import shlex
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
+
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -14,7 +15,7 @@ COLUMN = 17  # where what is told begins
 
 def tell(name: str, what: str) -> None:
     """Prints a line of what a command has to say at its end."""
-    sys.stdout.write(f"{name + ':':<{COLUMN}}{what}\n")
+    say(f"{name + ':':<{COLUMN}}{what}\n")
 
 
 def tell_how_to_look(runner: "Runner") -> None:

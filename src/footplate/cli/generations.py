@@ -7,38 +7,12 @@ from footplate.errors import OverrideError
 if TYPE_CHECKING:
     from footplate.config import Config
 
-# The second generation's word and the first's; what lies below one lies below the other.
-_WORDS = (
-    ("optim_wrapper.optimizer", "optimizer"),
-    ("optim_wrapper.paramwise_cfg", "optimizer.paramwise_cfg"),
-    ("optim_wrapper.clip_grad", "optimizer_config.grad_clip"),
-    ("optim_wrapper.accumulative_counts", "optimizer_config.cumulative_iters"),
-    ("optim_wrapper.loss_scale", "fp16.loss_scale"),
-    ("train_cfg.max_epochs", "runner.max_epochs"),
-    ("train_cfg.max_epochs", "total_epochs"),
-    ("train_cfg.max_iters", "runner.max_iters"),
-    ("train_cfg.max_iters", "total_iters"),
-    ("train_cfg.val_interval", "evaluation.interval"),
-    ("train_dataloader.batch_size", "data.samples_per_gpu"),
-    ("train_dataloader.num_workers", "data.workers_per_gpu"),
-    ("train_dataloader.dataset", "data.train"),
-    ("val_dataloader.dataset", "data.val"),
-    ("test_dataloader.dataset", "data.test"),
-    ("val_evaluator.metric", "evaluation.metric"),
-    ("default_hooks.checkpoint.save_best", "evaluation.save_best"),
-    ("default_hooks.checkpoint", "checkpoint_config"),
-    ("default_hooks.logger", "log_config"),
-    ("env_cfg.cudnn_benchmark", "cudnn_benchmark"),
-    ("env_cfg.dist_cfg", "dist_params"),
-    ("randomness.seed", "seed"),
-)
 # Keys of which a config has one or the other.
 _INSTEAD = (
     ("train_cfg.max_epochs", "train_cfg.max_iters"),
     ("runner.max_epochs", "runner.max_iters"),
     ("total_epochs", "total_iters"),
 )
-_BY_POLICY = ("param_scheduler", "lr_config")  # what lies below them has nothing in common
 
 
 def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
@@ -75,15 +49,12 @@ def word_of_own(cfg: "Config", path: str) -> str | None:
 
 
 def _word(cfg: "Config", path: str, *, first: bool) -> str | None:
-    """The word of the config's own generation, if the config has it."""
-    for second_word, first_word in (*_WORDS, _BY_POLICY):
-        foreign, own = (second_word, first_word) if first else (first_word, second_word)
-        if path != foreign and not path.startswith((f"{foreign}.", f"{foreign}[")):
-            continue
-        found = own if own in _BY_POLICY else own + path[len(foreign) :]
-        if _is_there(cfg, found):
-            return found
-    return None
+    """Returns the key of the config's own generation, if the config has it."""
+    from footplate.migration.key_map import counterparts
+
+    parts = tuple(path.replace("[", ".").replace("]", "").split("."))
+    words = (".".join(each) for each in counterparts(parts, of_first=first))
+    return next((word for word in words if _is_there(cfg, word)), None)
 
 
 def _is_there(cfg: "Config", path: str) -> bool:

@@ -8,6 +8,8 @@ import uuid
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.streams import say_error
+
 if TYPE_CHECKING:
     from footplate.config import Config
 
@@ -35,7 +37,7 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Tells whether this command is to start others in its place."""
+    """Checks whether this command is to start others in its place."""
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
@@ -129,5 +131,5 @@ def _code_of(error: Any) -> int:
     if first.exitcode > 0:
         return int(first.exitcode)
     if _DIED - first.exitcode not in codes:
-        sys.stderr.write(f"error: rank {rank} (process {first.pid}) was ended by {first.signal_name()}\n")
+        say_error(f"error: rank {rank} (process {first.pid}) was ended by {first.signal_name()}\n")
     return _DIED - int(first.exitcode)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from footplate import __version__
 from footplate.cli.parsing import Parser
 from footplate.cli.ranks import with_others
-from footplate.cli.streams import open_streams, output_has_reader, settle_output
+from footplate.cli.streams import clean_errors, open_streams, output_has_reader, say_error, settle_output
 from footplate.cli.unknown import refuse_unknown
 
 # In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
@@ -73,6 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         save it; 129, 130 or 143 when a signal ended it.
     """
     open_streams()
+    clean_errors()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
     arguments, unknown = build_parser().parse_known_args(argv)
@@ -103,6 +104,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
         if told is None:
             raise
-        sys.stderr.write(fitted(told[0]) if sys.stderr.isatty() else told[0])
+        say_error(fitted(told[0]) if sys.stderr.isatty() else told[0])
         return told[1]
     return code

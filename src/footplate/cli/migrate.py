@@ -2,9 +2,10 @@
 
 import argparse
 import os
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.migration import Note
@@ -41,15 +42,15 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.migration.rewriting import store
 
     if arguments.rules:
-        sys.stdout.write("\n".join(rule.as_text() for rule in RULES))
+        say("\n".join(rule.as_text() for rule in RULES))
         return 0
     if (arguments.config is None) == (arguments.tree is None):
         raise ArgumentError("migrate takes one config, or --tree and a folder")
     found = _migrated(arguments)
     if arguments.lint:
-        sys.stdout.writelines(f"{line}\n" for line in _report(found))
+        say("".join(f"{line}\n" for line in _report(found)))
     elif arguments.diff:
-        sys.stdout.writelines(each.diff() for each in found if each.changed)
+        say("".join(each.diff() for each in found if each.changed))
     else:
         store(found, replace=arguments.force)
         _say(found, arguments)
@@ -111,7 +112,7 @@ def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
         lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
     else:
         lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in found]
-    sys.stdout.writelines(f"{line}\n" for line in lines)
+    say("".join(f"{line}\n" for line in lines))
 
 
 def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:

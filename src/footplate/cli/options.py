@@ -6,9 +6,9 @@ import sys
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
-
     from footplate.config import Config
+
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -39,10 +39,17 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Returns the config that the arguments name, with their overrides."""
-    from footplate.config import Config, apply_overrides
+    from footplate.config import Config
     from footplate.recipes.catalog import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    return override(cfg, arguments, import_custom_modules=import_custom_modules)
+
+
+def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
+    """Applies the overrides of the command line to a config, and returns it."""
+    from footplate.config import apply_overrides
+
     apply_overrides(cfg, arguments.cfg_options, strict=False)
     for text in arguments.set:
         _set(cfg, text)
@@ -94,17 +101,3 @@ def choose_work_dir(cfg: "Config", given: str | None) -> None:
         cfg["work_dir"] = given
     elif cfg.get("work_dir") is None:
         cfg["work_dir"] = str(Path("work_dirs") / Path(str(cfg.filename)).stem)
-
-
-def save_picture(picture: "Image", path: str) -> None:
-    """Writes a picture.
-
-    Raises:
-        ArgumentError: The end of its name tells no format.
-    """
-    from footplate.errors import ArgumentError
-
-    try:
-        picture.save(path)
-    except ValueError as error:
-        raise ArgumentError("the name of a picture ends with .png, .jpg, .webp or .pdf", found=path) from error

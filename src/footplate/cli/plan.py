@@ -3,10 +3,10 @@
 import argparse
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_overrides, choose_work_dir, read_config
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.inspection.plan.parts import Cluster, Parts
@@ -51,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.formulas:
         from footplate.inspection.plan.formulas import describe_formulas
 
-        sys.stdout.write(describe_formulas())
+        say(describe_formulas())
         return 0
     from footplate.inspection.plan.prediction import predict_growth
 
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             "cluster": dataclasses.asdict(cluster),
             "predictions": [each._asdict() for each in predictions],
         }
-        sys.stdout.write(json.dumps(data, indent=1) + "\n")
+        say(json.dumps(data, indent=1) + "\n")
     else:
-        sys.stdout.write(_told(parts, cluster, predictions))
+        say(_told(parts, cluster, predictions))
     return 0
 
 

@@ -1,10 +1,10 @@
 """`footplate recipes`."""
 
 import argparse
-import sys
 from typing import Any
 
 from footplate.cli.fitting import fitted_to_screen
+from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -26,5 +26,5 @@ def run(arguments: argparse.Namespace) -> int:
     found = recipes()
     width = max(len(recipe.name) for recipe in found) + 2
     for recipe in found:
-        sys.stdout.write(fitted_to_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
+        say(fitted_to_screen(f"{recipe.name:<{width}}{recipe.summary}\n{'':<{width}}{recipe.path}\n"))
     return 0

@@ -2,11 +2,11 @@
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.cli.options import add_overrides, read_config
+from footplate.cli.options import add_overrides, override, read_config
+from footplate.cli.streams import say
 
 if TYPE_CHECKING:
     from footplate.inspection.layers import Reading
@@ -37,15 +37,18 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints a table of the layers, and which was the first that was not finite."""
+    from footplate.config import read_recorded
     from footplate.inspection.replay import config_beside, find_capture, read_facts, replay
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
-    if arguments.config is None:
-        arguments.config = config_beside(arguments.capture)
-    sys.stdout.write(f"the run stopped: {facts['message']}\n")
-    found = replay(read_config(arguments), arguments.capture, iteration=arguments.iteration)
-    sys.stdout.write(describe(found, whole=arguments.all))
+    say(f"the run stopped: {facts['message']}\n")
+    if arguments.config is None:  # what a run left is data; a config that the user names may be code
+        cfg = override(read_recorded(config_beside(arguments.capture)), arguments)
+    else:
+        cfg = read_config(arguments)
+    found = replay(cfg, arguments.capture, iteration=arguments.iteration)
+    say(describe(found, whole=arguments.all))
     return 0 if found.failed else 1
 
 

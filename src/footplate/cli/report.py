@@ -1,8 +1,9 @@
 """`footplate report`."""
 
 import argparse
-import sys
 from typing import Any
+
+from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -26,10 +27,12 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.checkpoint import readable_size
     from footplate.inspection.report import write_report
     from footplate.inspection.runs import read_run
+    from footplate.storage import check_output
 
-    runs = [read_run(path) for path in arguments.runs]
-    alone = len(runs) == 1 and os.path.isdir(arguments.runs[0])
+    alone = len(arguments.runs) == 1 and os.path.isdir(arguments.runs[0])
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")
+    check_output(path, suffixes=(".html", ".htm"), inputs=filter(os.path.isfile, arguments.runs))
+    runs = [read_run(each) for each in arguments.runs]
     size = write_report(runs, path)
-    sys.stdout.write(f"{path}, {readable_size(size)}\n")
+    say(f"{path}, {readable_size(size)}\n")
     return 0

@@ -1,11 +1,32 @@
 """The streams of a command: open from the beginning, and flushed before its exit code is decided."""
 
 import contextlib
+import logging
 import os
 import select
 import sys
+import traceback
+
+from footplate.printable import PrintableFormatter, printable
 
 _STANDARD = 2  # the highest number of a standard stream
+
+
+def say(text: str) -> None:
+    """Writes what a command has to say to standard output, without control characters, see `printable`."""
+    sys.stdout.write(printable(text))
+
+
+def say_error(text: str) -> None:
+    """Writes to standard error as `say` does to standard output."""
+    sys.stderr.write(printable(text))
+
+
+def clean_errors() -> None:
+    """Removes control characters from tracebacks, and from warnings of commands that open no log."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
+    sys.excepthook = lambda *error: say_error("".join(traceback.format_exception(*error)))
 
 
 def open_streams() -> None:
@@ -21,7 +42,7 @@ def open_streams() -> None:
 
 
 def output_has_reader() -> bool:
-    """Tells whether what is printed can be read: False where it goes to a pipe whose reader has gone, `| head`."""
+    """Checks whether what is printed can be read: False where it goes to a pipe whose reader has gone, `| head`."""
     if not hasattr(select, "poll"):
         return False
     try:

@@ -1,10 +1,10 @@
 """`footplate sweep`."""
 
 import argparse
-import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_config, import_what_it_names, read_config
+from footplate.cli.streams import say
 from footplate.cli.sweep_display import SweepDisplay, settings_of
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
         with SweepDisplay(settings.metric, lambda trial: _words(trial, settings.metric)) as shown:
             trials = sweep(cfg, parameters, settings, prepare=import_what_it_names, say=shown.say, watch=shown.watch)
     except KeyboardInterrupt:
-        sys.stdout.write("the same command goes on with the sweep\n")
+        say("the same command goes on with the sweep\n")
         raise
     _say_best(trials, settings.metric)
     _write_report(trials, settings.folder)
@@ -108,9 +108,9 @@ def _words(trial: "TrialInfo", metric: str) -> str:
 
 
 def _say_best(trials: "list[TrialInfo]", metric: str) -> None:
-    sys.stdout.write("\nbest first:\n")
+    say("\nbest first:\n")
     for trial in trials[:_SHOWN]:
-        sys.stdout.write(f"  {trial.number:>3}  {_words(trial, metric)}\n       {trial.folder}\n")
+        say(f"  {trial.number:>3}  {_words(trial, metric)}\n       {trial.folder}\n")
 
 
 def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
@@ -130,4 +130,4 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
         path, shown = os.path.join(folder, "report.html"), list(runs)[:_COMPARED]
         title = f"the sweep {os.path.basename(folder)}"
         write_report([runs[name] for name in shown], path, names=shown, title=title)
-        sys.stdout.write(f"\ncompared in {path}\n")
+        say(f"\ncompared in {path}\n")

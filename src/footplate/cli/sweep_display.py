@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.streams import say
+
 if TYPE_CHECKING:
     from rich.text import Text
 
@@ -62,7 +64,7 @@ class SweepDisplay:
             self._write(f"trial {trial.number}: {self._describe(trial)}")
 
     def _write(self, line: str) -> None:
-        sys.stdout.write(f"{line}\n")
+        say(f"{line}\n")
         sys.stdout.flush()
 
     def _draw(self) -> None:

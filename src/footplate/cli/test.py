@@ -2,11 +2,11 @@
 
 import argparse
 import os
-import sys
 from typing import Any
 
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
+from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -38,5 +38,5 @@ def run(arguments: argparse.Namespace) -> int:
     with trusting(arguments.trust):
         runner.test()
     if not runner.rank:
-        sys.stdout.write(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
+        say(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
     return 0

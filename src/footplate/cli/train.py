@@ -3,12 +3,12 @@
 import argparse
 import os
 import signal
-import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.following import tell, tell_how_to_go_on, tell_how_to_look
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
+from footplate.cli.streams import say_error
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -94,7 +94,7 @@ def _tell_whether_saved(runner: "Runner") -> int:
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
-    sys.stderr.write(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
+    say_error(f"error: trained to the end, but the last save failed: {runner.saver.lost}; {last}\n")
     return NOT_SAVED
 
 
@@ -108,15 +108,15 @@ def _explained(cfg: "Config", runner: "Runner") -> str:
 
 def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     """Says which keys differ from those that the run in the work_dir began with, by a `--set` of then or of now."""
-    from footplate.config import Config
-    from footplate.errors import FootplateError
-    from footplate.inspection.diff import OF_A_START, compare, locate
+    from pathlib import Path
+
+    from footplate.inspection.diff import OF_A_START, compare
+    from footplate.inspection.run_files import config_of
     from footplate.records import remembered
 
-    try:
-        before = Config.fromfile(locate(runner.work_dir), import_custom_modules=False)
-    except (FootplateError, OSError):
-        return  # nothing lies there, or what was written is for reading only
+    before = config_of(Path(runner.work_dir))
+    if before is None:
+        return
     changed = [each for each in compare(before, runner.cfg) if each.path not in OF_A_START]
     if not changed:
         return
@@ -126,7 +126,9 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     others = [each.path for each in changed if each.path not in given]
     told = [f"other values are given now for {_named(given)}"] if given else []
     if others:
-        told.append(f"nothing gives {_named(others)} as then: a --set of the start is given again when resuming")
+        told.append(
+            f"these keys have other values than then: {_named(others)}. Repeat each --set of the start when you resume"
+        )
     with remembered() as said:
         runner.logger.warning("the run was begun with another config: %s", "; ".join(told))
     runner.begin_log_with(said)
@@ -191,16 +193,21 @@ def _say_where(runner: "Runner") -> None:
     if runner.rank:
         return
     from footplate import storage
+    from footplate.hooks import CheckpointHook
 
     info = runner.message_hub.get_info
-    places = {
-        "log": f"{os.path.join(runner.log_dir, runner.timestamp)}.log",
-        "last checkpoint": info("last_ckpt"),
-        "best checkpoint": info("best_ckpt"),
-        "curves": os.path.join(runner.log_dir, "curves.png"),
-        "pictures": os.path.join(runner.log_dir, "vis_data", "vis_image"),
-    }
-    for name, path in places.items():
+    best = [path for hook in runner.hooks if isinstance(hook, CheckpointHook) for path in hook.best_checkpoints]
+    places = [
+        ("log", f"{os.path.join(runner.log_dir, runner.timestamp)}.log"),
+        ("last checkpoint", info("last_ckpt")),
+        *(("best checkpoint", path) for path in best or [info("best_ckpt")]),
+        ("curves", os.path.join(runner.log_dir, "curves.png")),
+        ("pictures", os.path.join(runner.log_dir, "vis_data", "vis_image")),
+    ]
+    for name, path in places:
+        # A finished run may lie in a copy of its folder, whose checkpoints name the original's files.
+        here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
+        path = here if here and storage.exists(here) else path
         if path and storage.exists(path):
             tell(name, path)
     tell_how_to_look(runner)

@@ -96,7 +96,7 @@ def uninstall() -> None:
 
 
 def _is_complete(package: str) -> bool:
-    """Tells whether a package is installed and has what first- or second-generation code wants of it."""
+    """Checks whether a package is installed and has what first- or second-generation code wants of it."""
     for distribution in DISTRIBUTIONS[package]:
         try:
             version = importlib.metadata.version(distribution)

@@ -2,6 +2,9 @@
 
 import inspect
 import logging
+import math
+import multiprocessing
+import multiprocessing.context
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
@@ -12,8 +15,8 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
-from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, nearest, origin_of
-from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS
+from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, check_flag, nearest, origin_of
+from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
 
 _logger = logging.getLogger("footplate.data")
 _TORCH_KEYS = tuple(inspect.signature(DataLoader.__init__).parameters)[1:]
@@ -161,13 +164,49 @@ def _keep(dataset: Any, settings: dict[str, Any]) -> None:
 
 def _check_numbers(cfg: Mapping[str, Any]) -> None:
     read_cache(cfg.get("cache"))
-    for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1)):
+    check_flags(SampleLoader, cfg, source=cfg)
+    check_flag("diff_rank_seed", cfg.get("diff_rank_seed", False))
+    for key, least in (("batch_size", 1), ("num_workers", 0), ("num_batch_per_epoch", 1), ("prefetch_factor", 1)):
         value = cfg.get(key)
         if value is not None:
             check_count(key, value, least=least)
+    _check_order(cfg)
     timeout = cfg.get("timeout")
-    if timeout is not None and (isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or timeout < 0):
+    if timeout is not None and (
+        isinstance(timeout, bool) or not isinstance(timeout, (int, float)) or not 0 <= timeout < math.inf
+    ):
         raise ArgumentError("timeout is a number of seconds, 0 without an end", key="timeout", found=timeout)
+    context, known = cfg.get("multiprocessing_context"), multiprocessing.get_all_start_methods()
+    if context is not None and context not in known and not isinstance(context, multiprocessing.context.BaseContext):
+        raise ArgumentError(
+            f"multiprocessing_context must be one of {', '.join(known)}",
+            key="multiprocessing_context",
+            found=context,
+            suggestion=nearest(context, known),
+        )
+    first = cfg.get("worker_init_fn")
+    if first is not None and not callable(first) and not isinstance(first, Mapping):
+        raise ArgumentError(
+            "worker_init_fn must be a function, or a dict with its 'type'", key="worker_init_fn", found=first
+        )
+
+
+def _check_order(cfg: Mapping[str, Any]) -> None:
+    """Refuses two sections that both decide on the order of samples, or on the batches: one would not count."""
+    for key, decider in (
+        ("shuffle", "sampler"),
+        ("shuffle", "batch_sampler"),
+        ("drop_last", "batch_sampler"),
+    ):
+        if cfg.get(key) and cfg.get(decider) is not None:
+            raise ArgumentError(
+                f"'{key}' has no effect with a '{decider}', which decides on it",
+                key=key,
+                found=cfg[key],
+                notes=[f"Remove '{key}', and set it in '{decider}' where it takes it."],
+            )
+    if cfg.get("sampler") is not None and not isinstance(cfg.get("batch_sampler"), (Mapping, type(None))):
+        raise ArgumentError("'sampler' has no effect with a batch sampler that is built already", key="sampler")
 
 
 def _build_dataset(cfg: Any) -> Any:
@@ -231,6 +270,8 @@ def _build_worker_init(cfg: Any, **known: int) -> Any:
     """The function that a worker begins with; of what is `known` it is told what it has arguments for."""
     if not isinstance(cfg, Mapping):
         return cfg
+    # MMEngine's function silences warnings of workers by it; there are none to silence here.
+    cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     with at_key("worker_init_fn"):
         found = _bound(cfg)
     told = inspect.signature(found).parameters
@@ -253,8 +294,11 @@ def _without_idle_keys(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def _build_iterable(dataset: Any, settings: dict[str, Any], seed: int) -> DataLoader[Any]:
-    for key in ("sampler", "batch_sampler", "shuffle", "num_batch_per_epoch"):
-        settings.pop(key, None)
+    if settings.pop("shuffle", False):
+        raise ArgumentError("an IterableDataset cannot be shuffled by its loader", key="shuffle", found=True)
+    idle = [key for key in ("sampler", "batch_sampler", "num_batch_per_epoch") if settings.pop(key, None)]
+    if idle:
+        _logger.warning("%s: without effect, since an IterableDataset decides on its samples", ", ".join(idle))
     return DataLoader(dataset, generator=torch.Generator().manual_seed(seed), **settings)
 
 

@@ -219,7 +219,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Tells whether two samples are equal bit by bit; what cannot be compared is taken to be."""
+    """Checks whether two samples are equal bit by bit; what cannot be compared is taken to be."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):

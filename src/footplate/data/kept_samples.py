@@ -63,7 +63,7 @@ class KeptSamples:
 
 
 def says(transform: Any, flag: str) -> bool:
-    """Tells whether a transform says something of itself; one that overrides `transform` has to say it anew."""
+    """Checks whether a transform says something of itself; one that overrides `transform` has to say it anew."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])

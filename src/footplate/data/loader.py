@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, Sampler
 
+from footplate.data.own_samplers import KeptGenerators, OwnSamplers, begins_anywhere, is_known, warn_of_length
 from footplate.data.reading import BatchKey, BatchReader, ReadFailure
 from footplate.data.samplers import DefaultSampler
 from footplate.data.seeding import kept_random_state, mixed_seed
@@ -24,7 +25,8 @@ class SampleLoader(DataLoader[Any]):
 
     Every sample is read with random state of its own, a function of seed, epoch and its position in the
     global order (see `BatchReader`): neither the number of workers nor a resumed run changes it. Iterating
-    draws nothing from the global generators.
+    draws nothing from the global generators. Each `for batch in loader` is the next epoch; `batches` and a sampler's
+    `set_epoch` choose one.
 
     Args:
         dataset: A data set with length and index.
@@ -66,8 +68,10 @@ class SampleLoader(DataLoader[Any]):
             super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
         self.seed = seed
         self._unseeded = [each for each in _samplers(self) if getattr(each, "generator", self) is None]
+        self.own_samplers = OwnSamplers([each for each in _samplers(self) if not is_known(each)])
         self._plan = _Plan(self, limit=num_batch_per_epoch)
         self._reader = self._build_reader(options)
+        self._next_epoch = 0
         self.share = 1.0
 
     @property
@@ -76,20 +80,27 @@ class SampleLoader(DataLoader[Any]):
         return self._plan.tail is not None
 
     @property
+    def is_limited(self) -> bool:
+        """Whether `num_batch_per_epoch` ends each pass."""
+        return self._plan.limit is not None
+
+    @property
     def endless(self) -> bool:
         """Whether a pass has no end."""
-        return self._plan.limit is None and any(getattr(each, "endless", False) for each in _samplers(self))
+        ends = self.is_limited or bool(self.own_samplers)
+        return not ends and any(getattr(each, "endless", False) for each in _samplers(self))
 
-    def batches(self, *, epoch: int = 0, start: int = 0, sample: int | None = None) -> Iterator[Any]:
+    def batches(
+        self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
+    ) -> Iterator[Any]:
         """Yields the batches of one pass from number `start` on; see the function `batches`.
 
         Raises:
             DataError: A sample cannot be read, or samples cannot be put into a batch.
         """
-        _set_epoch(self, epoch)
-        for sampler in self._unseeded:
-            sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
-        self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
+        self._plan.most = most
+        self.own_samplers.begin(epoch, self._begun)
+        self._begun(epoch, start, sample)
         shares = self._plan.shares()
         for batch in self._read():
             self.share = next(shares)
@@ -97,6 +108,14 @@ class SampleLoader(DataLoader[Any]):
                 batch.throw()
             yield batch
             del batch  # given back before the next is asked for, which wakes other processes: decision 025
+
+    def _begun(self, epoch: int, start: int = 0, sample: int | None = None) -> "_Plan":
+        """Returns the plan of a pass."""
+        _set_epoch(self, epoch)
+        for sampler in self._unseeded:
+            sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+        self._plan.epoch, self._plan.start, self._plan.sample = epoch, start, sample
+        return self._plan
 
     def batches_from(self, sample: int) -> int:
         """Returns how many batches of a pass are left when a rank has had so many of its samples."""
@@ -123,7 +142,15 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        return self.batches(epoch=getattr(self.sampler, "epoch", 0))
+        """Yields the batches of the next pass: the first one is epoch 0, or the one that a sampler was told."""
+        told = [each.epoch for each in _samplers(self) if isinstance(getattr(each, "epoch", None), int)]
+        epoch = told[0] if told else self._next_epoch
+        try:
+            yield from self.batches(epoch=epoch)
+        finally:
+            if self._plan.epoch == epoch:  # no other pass has begun since
+                self._next_epoch = epoch + 1
+                _set_epoch(self, epoch + 1)
 
     def __len__(self) -> int:
         return len(self._plan)
@@ -163,6 +190,9 @@ class _Plan(Sampler[BatchKey]):
             self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
         self.limit = limit
+        self.most: int | None = None
+        self.own = [each for each in _samplers(loader) if not is_known(each)]
+        self.seed = loader.seed
         self.epoch = 0
         self.start = 0
         self.sample: int | None = None
@@ -173,9 +203,22 @@ class _Plan(Sampler[BatchKey]):
     def __iter__(self) -> Iterator[BatchKey]:
         self._number += 1
         # The numbers are bound here, so that passes that overlap do not disturb each other.
-        stop = None if self.limit is None else max(self.limit - self.start, 0)
+        ends = [each for each in (self.limit, self.most) if each is not None]
+        warns = bool(self.own) and self.epoch == 0 and self.limit is None
+        if self.own and ends and self.start >= min(ends) > 0:
+            # The pass is over. Its samplers have still to be gone through, since they may draw for the next one.
+            whole = self._keys(self.epoch, 0, None, self._number)
+            return islice(self._limited(whole, min(ends), 0, warns=warns), min(ends), None)
         keys = self._keys(self.epoch, self.start, self.sample, self._number)
-        return islice(keys if self.tail is None else self._evened(keys, self.tail, self.epoch, self._first), stop)
+        if self.tail is not None:
+            keys = self._evened(keys, self.tail, self.epoch, self._first)
+        return self._limited(keys, min(ends), self.start, warns=warns) if ends else keys
+
+    def _limited(self, keys: Iterator[BatchKey], end: int, start: int, *, warns: bool) -> Iterator[BatchKey]:
+        """Ends a pass as its length says, and warns where the samplers go on."""
+        yield from islice(keys, max(end - start, 0))
+        if warns and next(keys, None) is not None:
+            warn_of_length(self.own, end)
 
     def shares(self) -> Iterator[float]:
         """Yields the share of each batch of the present pass, see `SampleLoader`, and 1 behind the last one."""
@@ -206,7 +249,7 @@ class _Plan(Sampler[BatchKey]):
     def _uneven_tail(self) -> Tail | None:
         sampler = self.sampler
         plain = self.batch_sampler is None or type(self.batch_sampler) is BatchSampler
-        if not plain or not isinstance(sampler, DefaultSampler) or sampler.round_up:
+        if not plain or not isinstance(sampler, DefaultSampler) or sampler.round_up or not begins_anywhere(sampler):
             return None
         return Tail(sampler.size, self._rank, self._world_size) if sampler.size % self._world_size else None
 
@@ -231,7 +274,13 @@ class _Plan(Sampler[BatchKey]):
 
     def _keys(self, epoch: int, start: int, sample: int | None, number: int) -> Iterator[BatchKey]:
         alone = self.batch_sampler is None
-        done, groups = self._from(start, sample)
+        if self.own:
+            generators = KeptGenerators(mixed_seed(self.seed, epoch))
+            with generators.lent():
+                done, groups = self._from(start, sample)
+            groups = generators.around(groups)
+        else:
+            done, groups = self._from(start, sample)
         for indices in groups:
             stop = done + len(indices)
             positions = range(
@@ -246,14 +295,14 @@ class _Plan(Sampler[BatchKey]):
             groups: Iterator[Sequence[Any]] = iter(self.batch_sampler)
             return sum(len(skipped) for skipped in islice(groups, start)), groups
         first = start * self.batch_size if sample is None else sample
-        if hasattr(self.sampler, "iterate_from"):
-            indices = self.sampler.iterate_from(first)
-        else:
-            indices = islice(iter(self.sampler), first, None)
+        sampler: Any = self.sampler
+        indices = sampler.iterate_from(first) if begins_anywhere(sampler) else islice(iter(sampler), first, None)
         return first, _grouped(indices, self.batch_size, drop_last=self.drop_last)
 
 
-def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None) -> Iterator[Any]:
+def batches(
+    loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
+) -> Iterator[Any]:
     """Yields the batches of one pass over a loader from number `start` on.
 
     Beginning late costs nothing where the loader is a `SampleLoader`; other loaders read what is skipped.
@@ -264,14 +313,16 @@ def batches(loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: in
         start: The number of the first batch.
         sample: How many of this rank's samples lie before it, where earlier batches were of another size; only a
             `SampleLoader` can tell.
+        most: How many batches the pass has at most, those before `start` included.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
     """
     if isinstance(loader, SampleLoader):
-        return loader.batches(epoch=epoch, start=start, sample=sample)
+        return loader.batches(epoch=epoch, start=start, sample=sample, most=most)
     _set_epoch(loader, epoch)
-    return _skipped(iter(loader), start)
+    found = _skipped(iter(loader), start)
+    return found if most is None else islice(found, max(most - start, 0))
 
 
 def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:

@@ -199,7 +199,7 @@ def blamed(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Tells whether a tensor is nothing but its numbers, in the memory of the processor."""
+    """Checks whether a tensor is nothing but its numbers, in the memory of the processor."""
     dense = value.layout is torch.strided and not value.is_nested and value.device.type == "cpu"
     return dense and not value.is_quantized and not value.requires_grad
 

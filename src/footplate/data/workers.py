@@ -26,14 +26,13 @@ from footplate.errors import DataError, add_note
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")
-_HINTS = (
-    ("killed by signal: Killed", "if the kernel killed it for lack of memory, fewer workers help"),
-    (
-        "killed by signal: Bus error",
-        "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help",
-    ),
-    ("exited unexpectedly", "it left without an error: os._exit does that, or exit in foreign code"),
-)
+_SIGNAL, _EXIT_CODE = re.compile(r"killed by signal: ([^.\n]+)"), re.compile(r"with exit code (\d+)")
+_CRASHED = "compiled code crashed: read the sample with num_workers=0 and `python -X faulthandler` to see where"
+_HINTS = {
+    "SIGKILL": "if the kernel killed it for lack of memory, fewer workers help",
+    "SIGBUS": "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help",
+    **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
+}
 _LOOK = 1.0  # seconds between two looks at workers that are waited for
 _MOMENT = 2.0  # seconds that a process may take to die
 _AT_ONCE = 0.5  # seconds in which a signal that comes again is the same: some send each twice
@@ -152,7 +151,10 @@ class _Watching(_MultiProcessingDataLoaderIter):
         until = time.monotonic() + (self._timeout or math.inf)
         while True:
             asked = time.monotonic()
-            is_there, data = self._try_get_data(min(_LOOK, self._timeout or _LOOK))  # type: ignore[no-untyped-call]
+            try:
+                is_there, data = self._try_get_data(min(_LOOK, self._timeout or _LOOK))  # type: ignore[no-untyped-call]
+            except RuntimeError as error:
+                raise self._with_status(error) from error
             if is_there:
                 return data
             if self._pin_memory and not self._pin_memory_thread.is_alive():
@@ -160,6 +162,15 @@ class _Watching(_MultiProcessingDataLoaderIter):
             until += max(0.0, time.monotonic() - asked - 2 * _LOOK)
             if time.monotonic() >= until:
                 raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
+
+    def _with_status(self, error: RuntimeError) -> RuntimeError:
+        """Returns torch's error about a worker that is gone with its signal or exit code, which torch may omit."""
+        if _SIGNAL.search(str(error)) or _EXIT_CODE.search(str(error)):
+            return error
+        gone = [worker for worker in self._workers if worker.exitcode and str(worker.pid) in str(error)]
+        if not gone:
+            return error
+        return RuntimeError(_of_worker(gone[0].pid, gone[0].exitcode or 0))
 
 
 @contextlib.contextmanager
@@ -198,7 +209,7 @@ def handle_deaths_of_workers() -> None:
 
 
 def tells_of_lost_worker(error: RuntimeError) -> bool:
-    """Tells whether an error is torch's word of a worker that died."""
+    """Checks whether an error is torch's word of a worker that died."""
     return _PIDS.search(str(error)) is not None
 
 
@@ -212,12 +223,7 @@ def _death_among(processes: list[int]) -> str | None:
                     found = os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT | os.WNOHANG)
                     if found:
                         left = found.si_code == os.CLD_EXITED
-                        how = (
-                            "exited unexpectedly"
-                            if left
-                            else f"is killed by signal: {signal.strsignal(found.si_status)}"
-                        )
-                        return f"DataLoader worker (pid {process}) {how}"
+                        return _of_worker(process, found.si_status if left else -found.si_status)
             time.sleep(0.01)
     except RuntimeError as error:  # torch's own word, which comes whatever is being done
         return str(error)
@@ -245,9 +251,27 @@ def _explained(message: str, found: list[Whereabouts]) -> DataError | None:
     return None
 
 
+def _of_worker(process: int | None, status: int) -> str:
+    """Returns what torch says of a worker that ended with an exit code, or was killed by a signal, a negative one."""
+    how = f"exited unexpectedly with exit code {status}" if status >= 0 else f"is killed by signal: {_word(-status)}"
+    return f"DataLoader worker (pid {process}) {how}"
+
+
+def _word(number: int) -> str:
+    return signal.strsignal(number) or f"signal {number}"
+
+
 def _reasons(process: int, message: str) -> list[str]:
-    reason = message.split("\n", 1)[0].strip()
-    return [f"process {process}: {reason}", *(hint for sign, hint in _HINTS if sign in message)]
+    killed, left = _SIGNAL.search(message), _EXIT_CODE.search(message)
+    if killed:
+        word = killed[1].strip()
+        name = next((each.name for each in signal.Signals if _word(each) == word), word)
+        hint = _HINTS.get(name)
+        return [f"process {process}: killed by {name} ({word})", *([hint] if hint else [])]
+    return [
+        f"process {process}: exited with code {left[1] if left else 0}",
+        "it left without an error: os._exit does that, or exit in foreign code",
+    ]
 
 
 def _end(processes: Iterable[int]) -> None:

@@ -15,7 +15,7 @@ from footplate.distributed.collectives import (
     share_of,
     told_by_first,
 )
-from footplate.distributed.launch import initialize
+from footplate.distributed.launch import check_dist_cfg, initialize
 from footplate.distributed.launchers import LAUNCHERS, rank_of_environment
 from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
 
@@ -23,6 +23,7 @@ __all__ = [
     "LAUNCHERS",
     "barrier",
     "broadcast_object",
+    "check_dist_cfg",
     "check_same_parameters",
     "check_same_weights",
     "collect_results",

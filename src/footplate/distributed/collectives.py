@@ -17,7 +17,7 @@ _PIECE = 1024  # results that travel at a time
 
 
 def is_distributed() -> bool:
-    """Tells whether several processes train together."""
+    """Checks whether several processes train together."""
     return dist.is_available() and dist.is_initialized()
 
 
@@ -32,7 +32,7 @@ def get_world_size() -> int:
 
 
 def is_main_process() -> bool:
-    """Tells whether this process is the one that writes."""
+    """Checks whether this process is the one that writes."""
     return get_rank() == 0
 
 

@@ -128,7 +128,7 @@ def line_of(words: str) -> str:
 
 
 def tells_of_loss(error: BaseException) -> bool:
-    """Tells whether an error, or one behind it, may only say that another process is gone."""
+    """Checks whether an error, or one behind it, may only say that another process is gone."""
     seen: list[BaseException] = []
     while error not in seen:
         if isinstance(error, (dist.DistError, ConnectionError)) or (

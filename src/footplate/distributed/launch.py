@@ -31,7 +31,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
         ArgumentError: The launcher is unknown or did not start this process, or a setting makes no sense.
         RankError: The others did not come.
     """
-    settings = _checked(dist_cfg or {})
+    settings = check_dist_cfg(dist_cfg or {})
     if launcher != "none" and dist.is_available() and dist.is_initialized():
         return
     seat = find_seat(launcher, settings.get("port"))
@@ -46,12 +46,16 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
 
 def timeout_of(dist_cfg: Mapping[str, Any] | None) -> float | None:
     """Returns how many seconds a collective may wait, None where the config leaves that to PyTorch."""
-    timeout = _checked(dist_cfg or {}).get("timeout")
+    timeout = check_dist_cfg(dist_cfg or {}).get("timeout")
     return None if timeout is None else timeout.total_seconds()
 
 
-def _checked(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the settings with their timeout as a span of time."""
+def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the settings with their timeout as a span of time.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
     settings = dict(dist_cfg)
     for key in settings:
         if key not in _SETTINGS:

@@ -16,12 +16,12 @@ _T = TypeVar("_T")
 
 
 def is_part(tensor: Tensor) -> bool:
-    """Tells whether `tensor` is this process' part of one that lies on several."""
+    """Checks whether `tensor` is this process' part of one that lies on several."""
     return hasattr(tensor, "device_mesh")
 
 
 def is_sharded(model: nn.Module) -> bool:
-    """Tells whether the parameters of `model` lie in parts on several processes, as `fully_shard` leaves them."""
+    """Checks whether the parameters of `model` lie in parts on several processes, as `fully_shard` leaves them."""
     return hasattr(model, "set_requires_gradient_sync")
 
 

@@ -28,6 +28,7 @@ from footplate.distributed.hub import Hub, hosts_of
 from footplate.distributed.lines import Line
 from footplate.distributed.verdicts import MOST_LINES, Failure, Lost, Place, Verdict, on_death, on_silence
 from footplate.errors import RankError
+from footplate.printable import printable
 
 _TO_JOIN = 10.0
 _TO_LEAVE = 2.0  # seconds that the main thread has to come to its end by itself
@@ -79,7 +80,7 @@ class Watch(threading.Thread):
 
     @property
     def at_work(self) -> bool:
-        """Tells whether the others wait for this rank."""
+        """Checks whether the others wait for this rank."""
         return self._at_work
 
     def begin(self) -> None:
@@ -248,7 +249,7 @@ class Watch(threading.Thread):
         self._write(text)
         if self.rank in verdict.speakers:
             with contextlib.suppress(OSError):  # nobody reads it any more: the process has to end all the same
-                words = self.fold(f"error: {text}")
+                words = printable(self.fold(f"error: {text}"))
                 os.write(2, f"{_off_the_screen()}{words}\n".encode())
         self._judged.set()
         if not self._left.wait(_TO_LEAVE):
@@ -268,7 +269,7 @@ def _off_the_screen() -> str:
 def _append(path: str, text: str) -> bool:
     with contextlib.suppress(OSError):
         with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(printable(text))
         return True
     return False
 

@@ -102,7 +102,7 @@ class ModelDistributedDataParallel(DistributedDataParallel):
 
 
 def is_model_wrapper(model: nn.Module) -> bool:
-    """Tells whether `model` only wraps another one, found as its `module`."""
+    """Checks whether `model` only wraps another one, found as its `module`."""
     registered = tuple(each for each in MODEL_WRAPPERS.module_dict.values() if isinstance(each, type))
     return isinstance(model, (DistributedDataParallel, DataParallel, *registered))
 

@@ -1,10 +1,11 @@
 """The run: its state, loops, hooks and the order in which its parts are built."""
 
 from footplate.engine.base_loop import BaseLoop
+from footplate.engine.base_train_loop import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
 from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
 from footplate.engine.hook_list import HookList
-from footplate.engine.loops import BaseTrainLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from footplate.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.engine.runner import Runner
 from footplate.engine.simulation import simulate
 

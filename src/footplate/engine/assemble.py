@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from footplate import storage
 from footplate.data import build_dataloader
 from footplate.distributed import check_same_parameters, wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
@@ -17,10 +18,11 @@ from footplate.errors import ArgumentError, BuildError, DataError, at_key, check
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS
+from footplate.storage import output_path
 from footplate.visualization import Visualizer
 
 if TYPE_CHECKING:
-    from footplate.engine.loops import BaseTrainLoop
+    from footplate.engine.base_train_loop import BaseTrainLoop
     from footplate.engine.runner import Runner
 
 
@@ -47,6 +49,8 @@ _KINDS: tuple[tuple[tuple[type, ...], str, tuple[str, ...]], ...] = (
     ((Mapping, LogProcessor), "a dict or a LogProcessor", ("log_processor",)),
     ((Mapping, Visualizer), "a dict or a Visualizer", ("visualizer",)),
     ((Sequence,), "a list of hooks", ("custom_hooks",)),
+    ((bool,), "True or False", ("preflight", "find_unused_parameters", "channels_last")),
+    ((bool, Mapping), "True, False or a dict", ("compile",)),
     ((str,), "a string", ("work_dir", "load_from", "launcher", "experiment_name", "default_scope")),
 )
 DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
@@ -73,6 +77,8 @@ def check_kinds(sections: Mapping[str, Any]) -> None:
             value = sections.get(name)
             if value is not None and (not isinstance(value, kinds) or (isinstance(value, str) and str not in kinds)):
                 raise ArgumentError(f"'{name}' must be {what}", key=name, found=value)
+    with at_key("work_dir"):
+        _check_place(sections.get("work_dir"))
     if not any(sections.get("resume") is each for each in (None, True, False)) and sections.get("resume") != "auto":
         raise ArgumentError(
             "'resume' is True, False or 'auto'",
@@ -86,6 +92,13 @@ def check_kinds(sections: Mapping[str, Any]) -> None:
             check_flag("by_epoch", train_cfg["by_epoch"])
     for name in ("train_dataloader", "val_dataloader", "test_dataloader"):
         _check_loader(name, sections.get(name))
+
+
+def _check_place(folder: str | None) -> None:
+    if folder and "\0" in folder:
+        raise ArgumentError("a path holds no null byte", found=folder)
+    if folder and not storage.is_local(folder):
+        storage.check_protocol(folder)
 
 
 def _check_loader(name: str, loader: Any) -> None:
@@ -146,7 +159,7 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
     return wrap_model(
         model,
         sections["model_wrapper_cfg"],
-        find_unused_parameters=bool(sections["find_unused_parameters"]),
+        find_unused_parameters=sections["find_unused_parameters"] is True,
         sync_bn=sections["sync_bn"],
     )
 
@@ -157,9 +170,22 @@ def build_visualizer(runner: "Runner", visualizer: Any) -> Visualizer:
         return visualizer
     cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
     with at_key("visualizer"):
-        settings = {"type": "Visualizer", "name": runner.experiment_name, "save_dir": runner.log_dir, **cfg}
+        given = _in_work_dir(cfg, runner.work_dir)
+        settings = {"type": "Visualizer", "name": runner.experiment_name, "save_dir": runner.log_dir, **given}
+        backends = list(settings.get("vis_backends") or ())
+        for position, each in enumerate(backends):
+            with at_key(f"vis_backends[{position}]"):
+                backends[position] = _in_work_dir(each, runner.work_dir)
+        settings["vis_backends"] = backends
         built: Visualizer = VISUALIZERS.build(with_origins(settings, cfg))
     return built
+
+
+def _in_work_dir(cfg: Any, work_dir: str) -> Any:
+    """Returns a copy of a section whose `save_dir`, if it has one, lies in the work_dir; objects are left alone."""
+    if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
+        return cfg
+    return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
 
 
 def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
@@ -197,11 +223,11 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
     for key, cfg in named:
         with at_key(key):
-            add_hook(hooks, cfg)
+            add_hook(hooks, cfg, key=key)
     return hooks
 
 
-def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None) -> Hook:
+def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
     """Registers a hook, or builds it from its dict first, whose `priority` counts where none is given."""
     if isinstance(hook, Mapping):
         cfg = dict(hook)
@@ -210,12 +236,12 @@ def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None) -> H
         hook = HOOKS.build(with_origins(cfg, hook))
     if not isinstance(hook, Hook):
         raise BuildError("a hook must be a Hook or the dict of one", found=hook)
-    hooks.register(hook, priority)
+    hooks.register(hook, priority, key=key)
     return hook
 
 
 def counts_epochs(train_cfg: Any) -> bool:
-    """Tells whether a training loop, or the dict of one, counts epochs rather than iterations."""
+    """Checks whether a training loop, or the dict of one, counts epochs rather than iterations."""
     if isinstance(train_cfg, Mapping):
         return bool(train_cfg.get("by_epoch", "max_iters" not in train_cfg))
     return bool(getattr(train_cfg, "by_epoch", True))

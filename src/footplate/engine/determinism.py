@@ -35,7 +35,7 @@ def name_settings(
 
 
 def _tunes_itself(compiled: bool | Mapping[str, Any] | None) -> bool:
-    """Tells whether `compile` lets the compiler choose by what was fast at that moment."""
+    """Checks whether `compile` lets the compiler choose by what was fast at that moment."""
     if not isinstance(compiled, Mapping):
         return False
     options = compiled.get("options")

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator, Mapping, Sized
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
@@ -19,6 +19,7 @@ from footplate.engine.evaluation_sets import (
     build_loaders,
     put_together,
 )
+from footplate.engine.snapshot import Buffers
 from footplate.errors import ArgumentError, check_flag
 from footplate.evaluation import Evaluator
 from footplate.records import length_of
@@ -53,6 +54,7 @@ class _EvaluationLoop(BaseLoop):
     """
 
     mode = ""
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {"run": (), "run_iter": ("idx", "data_batch")}
 
     def __init__(
         self,
@@ -67,6 +69,8 @@ class _EvaluationLoop(BaseLoop):
     ) -> None:
         loaders = build_loaders(dataloader, runner.seed)
         self.sets = put_together(loaders, build_evaluators(evaluator, loaders), intervals)
+        for each in self.sets:
+            each.evaluator.write_to(runner.log_dir)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)
@@ -78,10 +82,12 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
+        self.buffers: Buffers | None = None  # before the present validation, which a stop may leave
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
         self.loss = loss
+        self._predicts = False  # whether gradients are off and the precision is set
         self._step = f"{self.mode}_step"
         self._before_iter = runner.hooks.at(f"before_{self.mode}_iter")
         self._after_iter = runner.hooks.at(f"after_{self.mode}_iter")
@@ -97,7 +103,10 @@ class _EvaluationLoop(BaseLoop):
         runner, mode = self.runner, self.mode
         due = [each for each in self.sets if self._is_due(each)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
-        runner.requests.patient = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
+        altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
+        # A loop of the user's own that validates by itself does not answer requests within the validation.
+        runner.requests.patient = altered or not getattr(runner.__dict__.get("train_loop"), "validating", False)
+        self.buffers = Buffers(runner.model)  # those of the weights that hooks have put in, if any have
         runner.model.eval()
         share_buffers(runner.model)  # what is measured is the model that is saved, on every rank
         metrics: dict[str, float] = {}
@@ -108,14 +117,18 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
         runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
         runner.call_hook(f"after_{mode}")
-        runner.requests.patient = False
+        runner.requests.patient, self.buffers = False, None
         return metrics
 
-    def run_iter(self, batch_idx: int, data_batch: Any) -> None:
-        """Predicts on one batch and hands predictions to the evaluator."""
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Predicts on one batch and hands predictions to the evaluator; a loop that overrides it decides how."""
         runner = self._runner
+        if not self._predicts:  # called by a `run` of the user's own
+            with self._predicting():
+                _EvaluationLoop.run_iter(self, idx, data_batch)
+            return
         for method in self._before_iter:
-            method(runner, batch_idx=batch_idx, data_batch=data_batch)
+            method(runner, batch_idx=idx, data_batch=data_batch)
         model = runner.model if self.predictor is None else self.predictor
         outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
@@ -124,16 +137,26 @@ class _EvaluationLoop(BaseLoop):
             self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         for method in self._after_iter:
-            method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+            method(runner, batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    @contextmanager
+    def _predicting(self) -> Iterator[None]:
+        """Turns gradients off and sets the precision for the duration of the block."""
+        self._predicts = True
+        try:
+            with predicting(self, self.runner.device):
+                yield
+        finally:
+            self._predicts = False
 
     def _evaluate(self) -> dict[str, Any]:
         """Goes through the chosen set."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         within = runner.during(f"{self.mode}_iter")
-        with predicting(self, runner.device), within:
-            for batch_idx, data_batch in enumerate(batches(self.dataloader)):
-                self.run_iter(batch_idx, data_batch)
+        with self._predicting(), within:
+            for idx, data_batch in enumerate(batches(self.dataloader)):
+                self.run_iter(idx, data_batch)
                 if runner.requests.patient:
                     continue
                 if runner.requests.stop is not None:

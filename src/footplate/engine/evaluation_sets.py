@@ -106,11 +106,13 @@ def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | N
     sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
     for each in sets:
         each.evaluator.attach(getattr(each.dataloader, "dataset", None))
+        for metric in each.evaluator.metrics:
+            metric.set_name = each.name
     return sets
 
 
 def holds_several(cfg: Any) -> bool:
-    """Tells whether a section of loaders is a dict of such by name."""
+    """Checks whether a section of loaders is a dict of such by name."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
     return all(

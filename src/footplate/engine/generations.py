@@ -1,20 +1,25 @@
 """Bringing a config of the first generation into the words of the second, before anything is built."""
 
+import difflib
 import logging
 
 from footplate.config import Config
 from footplate.engine.setup import pick_device
+from footplate.errors import ConfigError
 from footplate.migration import Kind, in_place_of, is_first_generation, translate_sections, warn_of_leftovers
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
+# `samples_per_epoch`, a key of some code bases, is 0.8 like `samples_per_gpu`; one wrong letter in ten is 0.9.
+_MISSPELT = 0.85
 
 
 def in_second_generation(cfg: Config) -> Config:
     """Returns a config as the Runner takes it, and says in one line each what of it cannot be kept.
 
     Raises:
-        ConfigError: The config steps or schedules in both generations at once, or a key cannot be understood.
+        ConfigError: The config steps or schedules in both generations at once, a key cannot be understood, or an
+            unknown key resembles a known one.
     """
     if not is_first_generation(cfg):
         warn_of_leftovers(cfg)
@@ -22,6 +27,17 @@ def in_second_generation(cfg: Config) -> Config:
     translation = translate_sections(cfg, device=pick_device().type, knows_hook=HOOKS.__contains__)
     _logger.info("a config of the first generation, translated; `footplate migrate` writes what it became")
     for note in translation.notes:
+        if note.near is not None and _is_misspelt(note.key, note.near):
+            raise ConfigError(
+                f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
+                key=note.key,
+                origin=note.origin,
+                suggestion=note.near,
+            )
         if note.kind is not Kind.BECAME:
             _logger.warning("%s", note)
     return in_place_of(cfg, translation.sections)
+
+
+def _is_misspelt(key: str, near: str) -> bool:
+    return difflib.SequenceMatcher(None, key.rpartition(".")[2], near).ratio() >= _MISSPELT

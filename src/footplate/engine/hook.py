@@ -113,6 +113,8 @@ class Hook:
     """
 
     priority: int | str = "NORMAL"
+    # Whether the hook acts after all hooks that do not say so, whatever its priority: what saves the run has to.
+    acts_last = False
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, before anything else."""
@@ -230,29 +232,29 @@ class Hook:
         """Called after each batch of any mode."""
 
     def every_n_epochs(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Tells whether this is epoch `start`, counted from 1, or every n-th one after it."""
+        """Checks whether this is epoch `start`, counted from 1, or every n-th one after it."""
         done = runner.epoch + 1
         return n > 0 and done >= start and (done - start) % n == 0
 
     def every_n_inner_iters(self, batch_idx: int, n: int) -> bool:
-        """Tells whether this is every n-th batch of its epoch."""
+        """Checks whether this is every n-th batch of its epoch."""
         return n > 0 and (batch_idx + 1) % n == 0
 
     def every_n_train_iters(self, runner: "Runner", n: int, start: int = 0) -> bool:
-        """Tells whether this is training iteration `start`, counted from 1, or every n-th one after it."""
+        """Checks whether this is training iteration `start`, counted from 1, or every n-th one after it."""
         done = runner.iter + 1
         return n > 0 and done >= start and (done - start) % n == 0
 
     def end_of_epoch(self, dataloader: Any, batch_idx: int) -> bool:
-        """Tells whether this is the last batch of the loader."""
+        """Checks whether this is the last batch of the loader."""
         return bool(batch_idx + 1 == len(dataloader))
 
     def is_last_train_epoch(self, runner: "Runner") -> bool:
-        """Tells whether this is the last epoch."""
+        """Checks whether this is the last epoch."""
         return runner.epoch + 1 == runner.max_epochs
 
     def is_last_train_iter(self, runner: "Runner") -> bool:
-        """Tells whether this is the last iteration."""
+        """Checks whether this is the last iteration."""
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
@@ -280,7 +282,7 @@ class Hook:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Tells whether a hook overrides an event's method, or the one that it shares with other modes."""
+    """Checks whether a hook overrides an event's method, or the one that it shares with other modes."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     when, _, rest = event.partition("_")
@@ -333,10 +335,36 @@ def _check_names(hook: Hook, event: str) -> None:
 
 
 def _check_arguments(hook: Hook, method: str, given: Sequence[str], expected: Sequence[str]) -> None:
+    signature = f"{method}({', '.join(['self', 'runner', *expected])})"
+    check_accepts(hook, method, ("runner",), signature, caller="of its event", keywords=given)
+
+
+def check_accepts(
+    owner: object,
+    method: str,
+    arguments: Sequence[str],
+    signature: str,
+    *,
+    caller: str,
+    keywords: Sequence[str] = (),
+) -> None:
+    """Checks that an overridden method takes what the engine calls it with.
+
+    Args:
+        owner: The object with the method.
+        method: The name of the method.
+        arguments: The arguments that are passed by position.
+        signature: How the method should be declared, for the message.
+        caller: Whose arguments they are, for the message.
+        keywords: The names of the arguments that are passed by keyword.
+
+    Raises:
+        ArgumentError: It does not take them.
+    """
     try:
-        inspect.signature(getattr(hook, method)).bind(None, **dict.fromkeys(given))
+        inspect.signature(getattr(owner, method)).bind(*arguments, **dict.fromkeys(keywords))
     except TypeError as error:
         raise ArgumentError(
-            f"{type(hook).__name__}.{method} does not take the arguments of its event",
-            notes=[f"expected: {method}({', '.join(['self', 'runner', *expected])})"],
+            f"{type(owner).__name__}.{method} does not take the arguments {caller}",
+            notes=[f"expected: {signature}"],
         ) from error

@@ -15,6 +15,7 @@ class HookList(Sequence[Hook]):
 
     def __init__(self) -> None:
         self._hooks: list[Hook] = []
+        self._keys: dict[int, str] = {}
         self._listeners: list[dict[str, Callable[..., Any]]] = []  # of each hook
         self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
@@ -27,23 +28,33 @@ class HookList(Sequence[Hook]):
     def __iter__(self) -> Iterator[Hook]:
         return iter(self._hooks)
 
-    def register(self, hook: Hook, priority: int | str | None = None) -> None:
-        """Adds a hook behind those of equal priority.
+    def register(self, hook: Hook, priority: int | str | None = None, *, key: str = "") -> None:
+        """Adds a hook after those of equal priority; one that `acts_last` comes after all that do not.
+
+        Args:
+            hook: The hook.
+            priority: Where it acts; by default its own.
+            key: The key path of its section in the config.
 
         Raises:
             ArgumentError: The priority is none, or a method does not take the arguments of its event.
         """
         if priority is not None:
             hook.priority = priority
-        number = get_priority(hook.priority)
+        own_rank = _rank(hook)
         listeners = hook.listeners()
-        behind = [place for place, each in enumerate(self._hooks) if get_priority(each.priority) > number]
+        self._keys[id(hook)] = key or type(hook).__name__
+        behind = [place for place, each in enumerate(self._hooks) if _rank(each) > own_rank]
         place = behind[0] if behind else len(self._hooks)
         self._hooks.insert(place, hook)
         self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
             # In place: a running loop holds these lists.
             methods[:] = [each[event] for each in self._listeners if event in each]
+
+    def key_of(self, hook: Hook) -> str:
+        """Returns the key path of a hook's section in the config, or the name of its class if it has none."""
+        return self._keys[id(hook)]
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the methods that act at `event`, a list that later registrations change in place."""
@@ -66,6 +77,13 @@ class HookList(Sequence[Hook]):
         return "\n".join(lines)
 
 
+def _rank(hook: Hook) -> tuple[bool, int]:
+    """Returns what hooks are sorted by."""
+    return bool(hook.acts_last), get_priority(hook.priority)
+
+
 def _priority_name(hook: Hook) -> str:
+    if hook.acts_last:
+        return "last"
     number = get_priority(hook.priority)
     return Priority(number).name if number in Priority._value2member_map_ else str(number)

@@ -1,8 +1,11 @@
 """Which settings of the optimizer a resumed run goes on with, where the config says otherwise."""
 
+import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from footplate.config import Config
 from footplate.config.merging import merge_options
@@ -15,22 +18,50 @@ _logger = logging.getLogger("footplate.engine")
 _FIELDS = ("lr", "weight_decay", "momentum")
 _DIGITS = 12  # of a rate that is reckoned, where a difference of the last bit would be one of the config
 
-Settings = Mapping[str, Sequence[Mapping[str, float]]]
+Value = float | bool | str | None | tuple[Any, ...]
+Settings = Mapping[str, Sequence[Mapping[str, Value]]]
 
 
 def settings_of(runner: "Runner") -> Settings:
-    """Returns by optimizer what the groups are given before schedules move it."""
+    """Returns by optimizer what the groups are given before schedules move it.
+
+    These are the arguments that the optimizer's class takes: what else it keeps in its groups is state of its own.
+    """
     return {
-        name: [
-            {field: float(group.get(f"initial_{field}", group[field])) for field in _FIELDS if _is_set(group, field)}
-            for group in part.optimizer.param_groups
-        ]
+        name: [dict(_settings_in(group, _fields_of(part.optimizer))) for group in part.optimizer.param_groups]
         for name, part in runner.optim_wrapper.parts.items()
     }
 
 
+def _fields_of(optimizer: torch.optim.Optimizer) -> list[str]:
+    try:
+        taken = list(inspect.signature(type(optimizer)).parameters)
+    except (TypeError, ValueError):  # no signature
+        taken = []
+    return list(dict.fromkeys([*_FIELDS, *taken]))
+
+
+def _settings_in(group: Mapping[str, Any], fields: Sequence[str]) -> Iterator[tuple[str, Value]]:
+    for field in fields:
+        if field == "params" or field not in group:
+            continue
+        value = group.get(f"initial_{field}", group[field])
+        if field == "betas" and "initial_momentum" in group:
+            value = (group["initial_momentum"], *value[1:])
+        yield field, _plain(value)
+
+
+def _plain(value: Any) -> Value:
+    """Returns a setting in a form that can be compared: 1 as 1.0, a list as a tuple, a tensor as a number."""
+    if isinstance(value, (list, tuple)):
+        return tuple(map(_plain, value))
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    return float(value) if isinstance(value, (int, float, torch.Tensor)) else repr(value)
+
+
 def keep_in_force(runner: "Runner", before: Settings) -> None:
-    """Says which settings of the config do not count, since the run goes on with those that were saved.
+    """Names each setting of the optimizer in the config that does not count, since the run resumes with the saved one.
 
     The config that the run keeps for the record gets those in their place; the user's own stays as it is.
 
@@ -38,21 +69,21 @@ def keep_in_force(runner: "Runner", before: Settings) -> None:
         runner: The runner, whose optimizer has just taken its state back.
         before: What `settings_of` gave before that.
     """
-    found = {}
+    found: dict[str, set[tuple[Value, Value]]] = {}
     for name, groups in settings_of(runner).items():
-        for field in _FIELDS:
+        for field in dict.fromkeys(field for group in groups for field in group):
             pairs = {
                 (now[field], then[field])
                 for now, then in zip(before[name], groups, strict=False)
                 if field in now and field in then
             }
-            for now, then in sorted(pair for pair in pairs if pair[0] != pair[1]):
+            for now, then in sorted((pair for pair in pairs if pair[0] != pair[1]), key=str):
                 _logger.warning(
-                    "the config's %s %g does not count: the run goes on with %g, as it was saved; "
-                    "load_from without resume begins anew with the saved weights and the config's %s",
+                    "the config's %s %s does not count: the run goes on with %s, as it was saved; "
+                    "load_from without resume starts over with the saved weights and the config's %s",
                     field,
-                    now,
-                    then,
+                    _shown(now),
+                    _shown(then),
                     field,
                 )
             path = ".".join(["optim_wrapper", *filter(None, [name]), "optimizer", field])
@@ -62,11 +93,13 @@ def keep_in_force(runner: "Runner", before: Settings) -> None:
         runner.cfg = _amended(runner.cfg, found)
 
 
-def _is_set(group: Mapping[str, Any], field: str) -> bool:
-    return group.get(field) is not None
+def _shown(value: Value) -> str:
+    if isinstance(value, tuple):
+        return f"({', '.join(f'{each:g}' for each in value)})"
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _amended(cfg: Config, found: Mapping[str, set[tuple[float, float]]]) -> Config:
+def _amended(cfg: Config, found: Mapping[str, set[tuple[Value, Value]]]) -> Config:
     """Returns a copy of the config that says what is in force, as far as one number can."""
     cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
     scales = bool((cfg.get("auto_scale_lr") or {}).get("enable"))
@@ -77,22 +110,21 @@ def _amended(cfg: Config, found: Mapping[str, set[tuple[float, float]]]) -> Conf
             section = section.get(parent) if isinstance(section, Mapping | Config) else None
         if not isinstance(section, Mapping):
             continue
-        value = _in_force(section.get(field), pairs, scales=scales and field == "lr")
-        if value is not None:
+        for value in _in_force(section.get(field), pairs, scales=scales and field == "lr"):
             merge_options(cfg._cfg_dict, {path: value}, origin=Place("the resumed checkpoint", 0))
     return cfg
 
 
-def _in_force(written: object, pairs: set[tuple[float, float]], *, scales: bool = False) -> float | None:
-    """The number that gives the groups what was saved, None where no number does.
+def _in_force(written: Any, pairs: set[tuple[Value, Value]], *, scales: bool = False) -> set[Value]:
+    """Returns the one value that gives the groups what was saved, nothing where no single value does.
 
     >>> _in_force(0.3, {(0.3, 0.1), (0.03, 0.01)}), _in_force(None, {(0.0, 0.5)}), _in_force(0.3, {(0.6, 0.2)})
-    (0.1, 0.5, None)
-    >>> _in_force(0.3, {(0.6, 0.2)}, scales=True)
-    0.1
+    ({0.1}, {0.5}, set())
+    >>> _in_force(0.3, {(0.6, 0.2)}, scales=True), _in_force([0.9, 0.99], {((0.9, 0.99), (0.9, 0.999))})
+    ({0.1}, {(0.9, 0.999)})
     """
-    own = {then for now, then in pairs if written is None or now == written}
-    if own or not scales or not isinstance(written, (int, float)):
-        return own.pop() if len(own) == 1 else None
-    found = {float(f"{written * then / now:.{_DIGITS}g}") if now else None for now, then in pairs}
-    return found.pop() if len(found) == 1 else None
+    found = {then for now, then in pairs if written is None or now == _plain(written)}
+    if not found and scales and isinstance(written, (int, float)):
+        rates = ((now, then) for now, then in pairs if isinstance(now, float) and isinstance(then, float) and now)
+        found = {float(f"{written * then / now:.{_DIGITS}g}") for now, then in rates}
+    return found if len(found) == 1 else set()

@@ -5,11 +5,11 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from footplate import storage
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -25,8 +25,10 @@ _OWN = {"work_dir": "a work_dir", "default_hooks.checkpoint.out_dir": "a work_di
 
 
 @contextlib.contextmanager
-def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
+def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     """Holds the lock of a folder while the block runs; the operating system drops it when this process dies.
+
+    Yields a function that raises a CheckpointError once another run has locked a new folder under this name.
 
     Args:
         folder: A local folder; it is made if it is not there.
@@ -36,13 +38,21 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[None]:
         ArgumentError: Another process holds it; names that process.
     """
     if fcntl is None:
-        yield
+        yield lambda: None
         return
     os.makedirs(folder, exist_ok=True)
     path = os.path.join(folder, _NAME)
     descriptor, process = _opened(path, folder, key), os.getpid()
+
+    def check() -> None:
+        if os.path.exists(path) and not _is_at(path, descriptor):
+            raise CheckpointError(
+                f"folder '{folder}' was moved or removed, and another run has made it anew; nothing is saved there",
+                key=key,
+            )
+
     try:
-        yield
+        yield check
     finally:
         if os.getpid() == process:  # else a process that was forked within the block ends
             with contextlib.suppress(OSError):
@@ -59,11 +69,12 @@ def locked_for(runner: "Runner") -> Iterator[None]:
         ArgumentError: Another process holds one; names that process.
     """
     with contextlib.ExitStack() as stack:
-        stack.enter_context(locked(runner.work_dir))
+        checks = [stack.enter_context(locked(runner.work_dir))]
         places = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
         for folder in {storage.absolute(each) for each in places if storage.is_local(each)} - {runner.work_dir}:
             with contextlib.suppress(OSError):  # one that takes no file: its saves will say so
-                stack.enter_context(locked(folder, "default_hooks.checkpoint.out_dir"))
+                checks.append(stack.enter_context(locked(folder, "default_hooks.checkpoint.out_dir")))
+        runner.saver.checks = checks
         yield
 
 
@@ -71,7 +82,8 @@ def _opened(path: str, folder: str, key: str) -> int:
     """Opens and locks the file that is at `path` when it is locked: a run that ends removes its own."""
     while True:
         # A lock of the process, not of the open file: workers that outlive it do not inherit this one.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        # A link is not followed: the file it leads to would be overwritten.
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _take(descriptor, folder, key)
             if _is_at(path, descriptor):

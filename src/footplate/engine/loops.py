@@ -1,247 +1,17 @@
 """The loops that train: by epoch and by iteration."""
 
-from collections.abc import Generator, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from footplate.checkpoint import capture_rng, restore_rng
-from footplate.data import end_workers
-from footplate.engine.base_loop import BaseLoop, ValidationLeftError
-from footplate.engine.heap import keep_freed_memory
-from footplate.engine.position import DataPosition
-from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
-from footplate.engine.signals import WaitEndedError, answer_requests
-from footplate.engine.validation_points import checked_intervals, interval_at, is_due
+from footplate.engine.base_train_loop import BaseTrainLoop
+from footplate.engine.own_data import CountedBatches, check_not_skipped, warn_of_new_epoch, warn_of_new_pass
 from footplate.errors import LONGEST_RUN, ArgumentError, DataError, check_count
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
-
-
-class BaseTrainLoop(BaseLoop):
-    """Trains: one body for all ways of counting. A way of counting is the generator `batches`.
-
-    A hook that sets `validation_requested` after an iteration or an epoch has the loop validate behind it.
-
-    Args:
-        runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one.
-        val_begin: The first epoch or iteration after which to validate.
-        val_interval: How many epochs or iterations lie between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
-
-    Raises:
-        ArgumentError: A number is not positive.
-    """
-
-    by_epoch = True
-
-    def __init__(
-        self,
-        runner: "Runner",
-        dataloader: Any,
-        *,
-        val_begin: int = 1,
-        val_interval: int = 1,
-        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
-    ) -> None:
-        super().__init__(runner, dataloader)
-        self.val_begin = check_count("val_begin", val_begin, least=0)
-        self.val_interval = check_count("val_interval", val_interval)
-        changes = checked_intervals(dynamic_intervals or ())
-        self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
-        self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
-        self.stop_training = False
-        self.validation_requested = False
-        self.in_progress = False
-        self._data = DataPosition(self.dataloader)
-        self._iter = self._began_at = 0
-        self._epoch = 0
-        self._validated_at = 0
-        self._before_epoch: dict[str, Any] | None = None
-        self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
-
-    @property
-    def iter(self) -> int:
-        """How many iterations are done."""
-        return self._iter
-
-    @property
-    def epoch(self) -> int:
-        """How many epochs are done."""
-        return self._epoch
-
-    @property
-    def max_iters(self) -> int:
-        """How many iterations the run has."""
-        raise NotImplementedError
-
-    @property
-    def max_epochs(self) -> int:
-        """How many epochs the run has."""
-        raise NotImplementedError
-
-    @property
-    def at_epoch_start(self) -> bool:
-        """Tells whether the coming epoch begins, rather than goes on after a resume."""
-        return self._iter == 0
-
-    @property
-    def finished(self) -> bool:
-        """Tells whether nothing is left to do, validation included."""
-        return self._position >= self._end and not self._validation_is_due()
-
-    def run(self) -> Any:
-        """Trains from the present position to the end.
-
-        Returns:
-            The model.
-        """
-        runner = self.runner
-        keep_freed_memory(runner.device)
-        runner.call_hook("before_train")
-        before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
-        train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
-        runner.restore_random_state()
-        self.in_progress, self._began_at = True, self._iter
-        runner.saver.ends = False  # a run before, which was stopped, did
-        own_iter = self.run_iter if type(self).run_iter is not BaseTrainLoop.run_iter else None
-        requests = runner.requests
-        stream = self.batches()
-        try:
-            for batch_idx, data_batch in stream:
-                if own_iter is not None:
-                    own_iter(batch_idx, data_batch)
-                else:
-                    # As in run_iter, but without its frame: four of ours stand above backward().
-                    for method in before:
-                        method(runner, batch_idx=batch_idx, data_batch=data_batch)
-                    outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
-                    for method in after:
-                        method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-                    self._iter += 1
-                del data_batch  # before the next is asked for: decision 025
-                if requests.pending:
-                    self._answer_requests(stream)
-        except WaitEndedError:
-            self._as_before_wait()
-            self._answer_and_end_workers()
-        except Exception as error:
-            self._save_unless_half_done(error)
-            raise
-        self.in_progress = False
-        runner.call_hook("after_train")
-        return runner.model
-
-    def run_iter(self, batch_idx: int, data_batch: Any) -> None:
-        """Trains on one batch; a loop that overrides it decides what an iteration is."""
-        self.runner.call_hook("before_train_iter", batch_idx=batch_idx, data_batch=data_batch)
-        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
-        self.runner.call_hook("after_train_iter", batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
-        self._iter += 1
-
-    def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields number and batch of every iteration that is left; between them it validates where that is due."""
-        raise NotImplementedError
-
-    def state_dict(self) -> dict[str, Any]:
-        """Returns the position in the run."""
-        return {
-            "iter": self._iter,
-            "epoch": self._epoch,
-            "validated_at": self._validated_at,
-            "validation_requested": self.validation_requested,
-        }
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a position; training goes on behind it."""
-        self._iter, self._epoch = state["iter"], state["epoch"]
-        # A checkpoint of another engine does not tell: it is taken to have been validated.
-        self._validated_at = state.get("validated_at", self._position)
-        self.validation_requested = state.get("validation_requested", False)
-        if "data" in state:
-            done = self._data.load_state_dict(state["data"], self._iter)
-            self._iter = done if self.by_epoch else self._iter
-
-    def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
-        """Returns the place in the data at which a run stands after so many iterations and epochs."""
-        return self._data.state_dict(iteration, epoch if self.by_epoch else None)
-
-    def save_within_validation(self) -> None:
-        """Saves the run as it stood before the validation that is at work, and lets that go on."""
-        here, random = (self._validated_at, self.validation_requested), capture_rng()
-        (self._validated_at, self.validation_requested), before = self._before_validation
-        restore_rng(before)
-        try:
-            answer_requests(self.runner)
-        finally:
-            self._validated_at, self.validation_requested = here
-            restore_rng(random)
-
-    @property
-    def _position(self) -> int:
-        return self._epoch if self.by_epoch else self._iter
-
-    @property
-    def _end(self) -> int:
-        return self.max_epochs if self.by_epoch else self.max_iters
-
-    def _answer_requests(self, stream: Iterator[Any]) -> None:
-        try:
-            answer_requests(self.runner)
-        except BaseException:
-            if isinstance(stream, Generator):
-                stream.close()  # and with it the workers, which a traceback would keep
-            raise
-
-    def _save_unless_half_done(self, error: Exception) -> None:
-        """Saves what was trained here, where it is data that failed: no iteration is at work then."""
-        asked_by = who_asked_for_data(error)
-        if asked_by and self._iter > self._began_at and may_rescue(self.runner):
-            self._as_before_validation() if asked_by == "_evaluate" else self._as_before_wait()
-            rescue(self.runner, error)
-
-    def _as_before_wait(self) -> None:
-        """Stands where no iteration is at work: before the wait, and before the hooks of an epoch that begins."""
-        if self._before_epoch is not None and self.at_epoch_start:
-            restore_rng(self._before_epoch)
-
-    def _as_before_validation(self) -> None:
-        (self._validated_at, self.validation_requested), random = self._before_validation
-        restore_rng(random)
-
-    def _answer_and_end_workers(self) -> None:
-        try:
-            answer_requests(self.runner)
-        finally:  # they may hang, and would be waited for
-            end_workers([self.dataloader, self.runner.val_dataloader])
-
-    def _go_on_within(self) -> None:
-        """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
-        self.runner.restore_random_state()
-        if self._validation_is_due():
-            self._validate()
-
-    def _validation_is_due(self) -> bool:
-        if self._runner.val_loop is None:
-            return False
-        if self.validation_requested:
-            return True
-        done = self._position
-        self.val_interval = interval_at(done, self.dynamic_milestones, self.dynamic_intervals)
-        return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
-
-    def _validate(self) -> None:
-        self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
-        # Before it runs: the best checkpoint that it may save is behind the validation.
-        self._validated_at, self.validation_requested = self._position, False
-        try:
-            self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
-        except (ValidationLeftError, WaitEndedError):
-            self._as_before_validation()
-            self._answer_and_end_workers()
-        self.runner.model.train()
 
 
 @LOOPS.register_module()
@@ -256,6 +26,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         val_interval: How many epochs lie between two validations.
         dynamic_intervals: `[(epoch, interval), ...]`: other intervals from those epochs on.
     """
+
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
 
     def __init__(
         self,
@@ -283,6 +55,8 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 suggestion="IterBasedTrainLoop",
                 notes=["or take DefaultSampler for train_dataloader.sampler"],
             )
+        self._max_iters = self._max_epochs * len(self.dataloader)
+        self._reading = False  # whether an epoch of the base class is at work
 
     @property
     def max_epochs(self) -> int:
@@ -292,44 +66,76 @@ class EpochBasedTrainLoop(BaseTrainLoop):
     @property
     def max_iters(self) -> int:
         """How many iterations the run has."""
-        return self._max_epochs * len(self.dataloader)
+        return self._max_iters
 
     @property
     def at_epoch_start(self) -> bool:
-        """Tells whether the coming epoch begins, rather than goes on after a resume."""
+        """Checks whether the coming epoch begins, rather than goes on after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yields the batches epoch by epoch, each with its number in the epoch."""
+        for _ in self._epochs():
+            yield from self._one_epoch()
+
+    def run_epoch(self) -> None:
+        """Trains one epoch, or what a resumed run has left of it.
+
+        Called only where a subclass overrides it, or `run`; otherwise `run` does the same with fewer frames.
+        """
+        if not self.in_progress:
+            self._begin()
+        with closing(self._one_epoch()) as stream, self._guarded():
+            for idx, data_batch in stream:
+                self.run_iter(idx, data_batch)
+                del data_batch
+
+    def _own_epochs(self) -> Iterator[tuple[int, Any]]:
+        """Calls the overridden `run_epoch` for each epoch; yields no batch."""
+        for _ in self._epochs():
+            self.run_epoch()
+            if self.runner.requests.pending:
+                self._answer_requests(iter(()))
+        yield from ()
+
+    def _epochs(self) -> Iterator[None]:
+        """Yields before each epoch that is left; between them it validates where that is due."""
+        if self.at_epoch_start and self._validation_is_due():
+            self._validate()
+        while self._epoch < self._max_epochs and not self.stop_training:
+            yield
+            if self._validation_is_due():
+                self._validate()
+
+    def _one_epoch(self) -> Generator[tuple[int, Any]]:
+        """Yields the batches that are left of one epoch, and tells hooks where it begins and ends."""
         runner, length = self.runner, len(self.dataloader)
         if length == 0:
             raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
         within = not self.at_epoch_start
-        if not within and self._validation_is_due():
-            self._validate()
-        while self._epoch < self._max_epochs and not self.stop_training:
-            self._before_epoch = capture_rng()
-            runner.call_hook("before_train_epoch")
-            runner.model.train()
-            if within:
-                self._go_on_within()
-            within, start = False, self._iter - self._epoch * length
-            count = start
-            for batch in self._data.one_pass(self._epoch, start):
-                yield count, batch
-                del batch
-                count += 1
-                if self.validation_requested and self._validation_is_due():
-                    self._validate()
-            if count < length:
-                raise DataError(
-                    f"epoch {self._epoch + 1} had {count} batches, where the length of the loader is {length}",
-                    notes=["a loader without a length of its own trains by iterations: IterBasedTrainLoop"],
-                )
-            runner.call_hook("after_train_epoch")
-            self._epoch += 1
-            if self._validation_is_due():
+        self.move_epoch_start()
+        runner.call_hook("before_train_epoch")
+        runner.model.train()
+        if within:
+            self._go_on_within()
+        count = self._iter - self._epoch * length
+        self._reading = True
+        for batch in self._data.one_pass(self._epoch, count):
+            yield count, batch
+            del batch
+            count += 1
+            if self.validation_requested and self._validation_is_due():
                 self._validate()
+        self._reading = False
+        self._data.check_pass(self._epoch, count, length)
+        runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+    def _check_own_data(self) -> None:
+        done = self._iter - self._epoch * len(self.dataloader)
+        if not self._reading and self._iter == self._began_at and done > 0:
+            warn_of_new_epoch(self, done)
+            self._iter = self._began_at = self._epoch * len(self.dataloader)
 
 
 @LOOPS.register_module()
@@ -346,6 +152,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
     """
 
     by_epoch = False
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_iter": ("data_batch",)}
 
     def __init__(
         self,
@@ -364,6 +171,9 @@ class IterBasedTrainLoop(BaseTrainLoop):
             dynamic_intervals=dynamic_intervals,
         )
         self._max_iters = check_count("max_iters", max_iters, most=LONGEST_RUN)
+        self._max_epochs = 1
+        self._stream: Iterator[Any] | None = None
+        self._own_stream: Iterator[Any] | None = None
 
     @property
     def epoch(self) -> int:
@@ -373,12 +183,35 @@ class IterBasedTrainLoop(BaseTrainLoop):
     @property
     def max_epochs(self) -> int:
         """One: the run counts iterations."""
-        return 1
+        return self._max_epochs
 
     @property
     def max_iters(self) -> int:
         """How many iterations the run has."""
         return self._max_iters
+
+    @property
+    def dataloader_iterator(self) -> Iterator[Any]:
+        """The batches from the run's position on, without end; what a subclass draws is not drawn again."""
+        if self._own_stream is not None:
+            return self._own_stream
+        if self._stream is None:
+            stream = self._data.endless(self._iter)
+            self._stream = CountedBatches(stream) if self._own_run else stream
+        return self._stream
+
+    @dataloader_iterator.setter
+    def dataloader_iterator(self, stream: Iterator[Any]) -> None:
+        self._own_stream = stream
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a position; training goes on behind it."""
+        super().load_state_dict(state)
+        self._stream = None
+
+    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # as the field's subclasses have it
+        """Trains on one batch; a loop that overrides it decides what an iteration is."""
+        super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
         """Yields the batches, each with the number of its iteration."""
@@ -386,9 +219,23 @@ class IterBasedTrainLoop(BaseTrainLoop):
         runner.call_hook("before_train_epoch")
         runner.model.train()
         self._go_on_within()
-        stream = self._data.endless(self._iter)
-        while self._iter < self._max_iters and not self.stop_training:
-            yield self._iter, next(stream)
-            if self._validation_is_due():
-                self._validate()
+        stream = self.dataloader_iterator
+        try:
+            while self._iter < self._max_iters and not self.stop_training:
+                yield self._iter, next(stream)
+                if self._validation_is_due():
+                    self._validate()
+        finally:
+            self._stream = None  # and with it the workers
         runner.call_hook("after_train_epoch")
+
+    def _called_with_both(self) -> Callable[[int, Any], None]:
+        own = self.run_iter
+        return lambda _, data_batch: own(data_batch)
+
+    def _check_own_data(self) -> None:
+        if self._own_run and self._iter == self._began_at > 0:
+            drawn = getattr(self._stream, "drawn", 0)
+            check_not_skipped(self, drawn)
+            if not drawn:
+                warn_of_new_pass(self)

@@ -13,6 +13,7 @@ from footplate.config import Config, without_effect
 from footplate.distributed import is_main_process
 from footplate.engine.keys import READ_KEYS
 from footplate.engine.signals import LeavingError
+from footplate.engine.unsupported import unsupported_conveniences
 from footplate.errors import FootplateError
 from footplate.records import NOT_SHOWN, describe_environment, errors_to, logging_to, surviving_streams
 from footplate.storage import commit_bytes
@@ -75,8 +76,8 @@ def _noting_the_end() -> Iterator[None]:
 
 
 def name_idle_variables(cfg: Config) -> None:
-    """Says which variables of a config were changed when the lines that read them had been run."""
-    for sentence in without_effect(cfg, READ_KEYS):
+    """Warns of what has no effect: variables changed after the lines that read them, and keys of other engines."""
+    for sentence in [*without_effect(cfg, READ_KEYS), *unsupported_conveniences(cfg)]:
         _logger.warning("%s", sentence)
 
 

@@ -4,8 +4,8 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 from footplate.engine import assemble
+from footplate.engine.base_train_loop import BaseTrainLoop
 from footplate.engine.evaluation_loops import TestLoop, ValLoop
-from footplate.engine.loops import BaseTrainLoop
 from footplate.errors import ArgumentError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Parts:
 
     @property
     def by_epoch(self) -> bool:
-        """Tells whether training counts epochs rather than iterations."""
+        """Checks whether training counts epochs rather than iterations."""
         return assemble.counts_epochs(self._sections["train_cfg"])
 
     @property

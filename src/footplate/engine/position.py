@@ -2,11 +2,17 @@
 
 import logging
 from collections.abc import Iterator, Mapping
+from itertools import count
 from typing import Any, NamedTuple
 
-from footplate.data import batches, endless_batches
+import torch
+
+from footplate.checkpoint import checked_generator_state
+from footplate.data import SampleLoader, batches, endless_batches
 from footplate.distributed import get_rank, get_world_size
+from footplate.errors import DataError
 from footplate.records import length_of
+from footplate.saved import saved_count
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -29,14 +35,25 @@ class DataPosition:
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._rank, self._world_size = get_rank(), get_world_size()
-        sampler = getattr(loader, "sampler", None)
-        self._endless = bool(getattr(sampler, "endless", False))
+        is_ours = isinstance(loader, SampleLoader)
+        # A pass that is limited ends, even if its sampler does not.
+        is_limited = is_ours and loader.is_limited
+        self._endless = bool(getattr(getattr(loader, "sampler", None), "endless", False)) and not is_limited
         self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
         self._anchor = _Anchor()
+        # Passes are counted as they happen, where no length says when they end. Streams are read again from the start.
+        self._counts = bool(loader.own_samplers) if is_ours else length_of(loader) is not None
+        self._passes = self._pass_began = 0
+        self._generator = None if is_ours else getattr(loader, "generator", None)  # of a torch DataLoader
+        self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # with the number of the pass
+        is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
+        self._workers: int | None = getattr(loader, "num_workers", None) if is_stream else None  # they change its order
         self._ahead = 0  # how many batches iteration 0 would be into the data, had all been of today's size
 
     def epoch_at(self, iteration: int) -> int:
         """Returns how many whole passes lie before an iteration, where iterations run through; 0 without an end."""
+        if self._counts:
+            return self._passes
         length = length_of(self._loader)
         return 0 if self._endless or not length else (iteration + self._ahead) // length
 
@@ -45,17 +62,44 @@ class DataPosition:
         length = length_of(self._loader)
         if epoch is not None:
             return iteration - epoch * (length or 0)
+        if self._counts:
+            return iteration - self._pass_began
         number = iteration + self._ahead
         return number if self._endless or not length else number % length
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
         """Yields the batches of one pass from number `start` on."""
-        return batches(self._loader, epoch=epoch, start=start, sample=self._own_sample(epoch, start))
+        most = length_of(self._loader)
+        self._note_begin(epoch)
+        return batches(self._loader, epoch=epoch, start=start, sample=self._own_sample(epoch, start), most=most)
 
     def endless(self, iteration: int) -> Iterator[Any]:
         """Yields the batches from an iteration's on, pass after pass."""
+        if self._counts:
+            return self._counted(iteration)
+        if isinstance(self._generator, torch.Generator):  # a stream is read again from where it began
+            if self._generator_at_begin is not None:
+                self._generator.set_state(self._generator_at_begin[1])
+            self._note_begin(0)
         sample = self._own_sample(self.epoch_at(iteration), self.batch_at(iteration))
         return endless_batches(self._loader, start=iteration + self._ahead, sample=sample)
+
+    def _counted(self, iteration: int) -> Iterator[Any]:
+        """Yields the batches from an iteration's on, and notes where each pass begins."""
+        start = self.batch_at(iteration)
+        for epoch in count(self._passes):
+            self._passes, self._pass_began = epoch, iteration - start
+            self._note_begin(epoch)
+            empty = start == 0
+            sample = self._own_sample(epoch, start) if start else None
+            for batch in batches(self._loader, epoch=epoch, start=start, sample=sample):
+                empty = False
+                iteration += 1
+                yield batch
+                del batch
+            if empty:
+                raise DataError("the loader holds no batch")
+            start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
         """Returns the place of an iteration in the data.
@@ -66,13 +110,17 @@ class DataPosition:
         """
         passes = self.epoch_at(iteration) if epoch is None else epoch
         batch = self.batch_at(iteration, epoch)
+        own = getattr(self._loader, "own_samplers", None)
+        begins = {"samplers": own.state_dict(passes) if own else None, "generator": self._generator_state(passes)}
         return {
+            **{key: state for key, state in begins.items() if state is not None},
             "epoch": passes,
             "batch": batch,
             "sample": self._sample(passes, batch),
             "batch_size": self._batch_size,
             "world_size": self._world_size,
             "length": length_of(self._loader),
+            "num_workers": self._workers,
         }
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
@@ -86,7 +134,13 @@ class DataPosition:
             How many batches of today's size lie before it.
         """
         here = {"batch_size": self._batch_size, "world_size": self._world_size, "length": length_of(self._loader)}
-        epoch, batch, sample = state["epoch"], state["batch"], state["sample"]
+        here["num_workers"] = self._workers
+        state = {"num_workers": self._workers, **state}  # older checkpoints do not say
+        epoch, batch = saved_count(state, "epoch"), saved_count(state, "batch")
+        for key, least in (("sample", 0), ("batch_size", 1), ("length", 0), ("world_size", 1), ("num_workers", 0)):
+            if state[key] is not None or key == "world_size":
+                saved_count(state, key, least=least)
+        sample = state["sample"]
         if any(state[key] != here[key] for key in ("batch_size", "world_size")) and None not in (
             sample,
             self._batch_size,
@@ -96,15 +150,48 @@ class DataPosition:
             batch = self._batch_before(sample)
         if any(state[key] != here[key] for key in here):
             _tell(state, here, sample)
+        self._passes, self._pass_began = epoch, iteration - batch
+        if state.get("samplers") is not None:
+            self._loader.own_samplers.load_state_dict(state["samplers"], epoch)
+        if state.get("generator") is not None and self._generator is not None:
+            device = self._generator.device
+            self._generator.set_state(checked_generator_state(state["generator"], "run.loop.data.generator", device))
         self._anchor = _Anchor(epoch, batch, 0 if sample is None else sample)
         done = batch if self._endless else epoch * (here["length"] or 0) + batch
         self._ahead = done - iteration
         return int(done)
 
+    def check_pass(self, epoch: int, found: int, expected: int) -> None:
+        """Refuses a pass whose length is not that of all others, since the position in a run by epochs counts on it.
+
+        Raises:
+            DataError: It had fewer batches, or the length of the loader has changed.
+        """
+        notes = ["a loader without a length of its own trains by iterations: IterBasedTrainLoop"]
+        if found < expected:
+            raise DataError(
+                f"epoch {epoch + 1} had {found} batches, where the length of the loader is {expected}", notes=notes
+            )
+        now = length_of(self._loader)
+        if now != expected:
+            raise DataError(
+                f"the length of the loader changed in epoch {epoch + 1}: {now}, not {expected}", notes=notes
+            )
+
+    def _note_begin(self, epoch: int) -> None:
+        if isinstance(self._generator, torch.Generator):
+            self._generator_at_begin = epoch, self._generator.get_state()
+
+    def _generator_state(self, epoch: int) -> torch.Tensor | None:
+        """Returns the state of a torch DataLoader's generator at the beginning of a pass that may not have begun."""
+        if self._generator_at_begin is not None and self._generator_at_begin[0] == epoch:
+            return self._generator_at_begin[1]
+        return self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
+
     def _batch_before(self, sample: int) -> int:
         """Returns which batch of today's size begins at a sample, counted from the end of the pass."""
         size = self._batch_size or 1
-        if self._endless:
+        if self._endless or self._counts:
             return sample // (size * self._world_size)
         return max(len(self._loader) - int(self._loader.batches_from(sample // self._world_size)), 0)
 
@@ -125,7 +212,12 @@ class DataPosition:
 def _tell(before: Mapping[str, Any], here: Mapping[str, Any], sample: int | None) -> None:
     changes = [
         f"{name} {here[key]} instead of {before[key]}"
-        for key, name in (("batch_size", "batch size"), ("world_size", "processes"), ("length", "batches an epoch"))
+        for key, name in (
+            ("batch_size", "batch size"),
+            ("world_size", "processes"),
+            ("length", "batches an epoch"),
+            ("num_workers", "workers"),
+        )
         if before[key] != here[key]
     ]
     where = f"sample {sample}" if sample is not None else f"batch {before['batch']}"

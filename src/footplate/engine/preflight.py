@@ -3,6 +3,7 @@
 import copy
 import logging
 import math
+import secrets
 from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from footplate.distributed import is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
+from footplate.engine.snapshot import Snapshot
 from footplate.errors import ArgumentError, CheckpointError, at_key
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 def preflight(runner: "Runner") -> None:
     """Saves and loads the run once in memory, validates one batch, and looks at space and permissions.
 
-    Nothing moves by it: no file stays, no metric counts, random generators stand where they stood.
+    No file stays and no metric counts. Random generators, buffers and attributes are put back; see `Snapshot`.
 
     Raises:
         FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
@@ -53,7 +55,7 @@ def preflight(runner: "Runner") -> None:
 
 
 def _has_state(optim_wrapper: Any) -> bool:
-    """Tells whether an optimizer has one already, as in a run that goes on."""
+    """Checks whether an optimizer has one already, as in a run that goes on."""
     return any(part.optimizer.state for part in optim_wrapper.parts.values())
 
 
@@ -102,14 +104,28 @@ def _size(state: Mapping[str, Any]) -> int:
 @contextmanager
 def _unmoved(runner: "Runner") -> Iterator[None]:
     random, training = capture_rng(), runner.model.training
+    before = Snapshot(_tried(runner))
     try:
         yield
+    except ArgumentError:
+        raise  # A wrong setting has to be corrected; running without the preflight would only fail later.
     except Exception:
         _logger.error("preflight: the run would have failed later; --no-preflight begins it all the same")
         raise
     finally:
+        before.restore()
         runner.model.train(training)
         restore_rng(random)
+
+
+def _tried(runner: "Runner") -> list[Any]:
+    """Returns what code of the user's own may change in a preflight."""
+    hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
+    loaders = [each.dataloader for each in sets]
+    names = ("dataset", "sampler", "batch_sampler", "collate_fn")
+    parts = [getattr(each, name, None) for each in loaders for name in names]
+    evaluators = [each.evaluator for each in sets]
+    return [runner.model, *runner.hooks, *evaluators, *parts, hub.runtime_info, hub.log_scalars]
 
 
 def _save_and_load(runner: "Runner") -> int:
@@ -131,7 +147,7 @@ def _save_and_load(runner: "Runner") -> int:
 
 
 def _check_folder(folder: str, size: int, key: str) -> None:
-    probe = storage.join(folder, ".preflight")
+    probe = storage.join(folder, f".preflight.{secrets.token_hex(8)}")  # no name of anybody's file
     try:
         storage.commit_bytes(probe, b"footplate")
         storage.remove(probe)
@@ -150,9 +166,11 @@ def _validate(runner: "Runner") -> bool:
     found = [(each, _validated(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
     metrics = [name for each, names in found for name in each.named(dict.fromkeys(names or ()))]
     if all(names for _, names in found):
-        for hook in runner.hooks:
-            if hasattr(hook, "check_metrics"):
-                hook.check_metrics(metrics)
+        found_schedules = runner.param_schedulers
+        several = found_schedules.values() if isinstance(found_schedules, Mapping) else [found_schedules]
+        for part in [*runner.hooks, *(schedule for each in several for schedule in each or ())]:
+            if hasattr(part, "check_metrics"):
+                part.check_metrics(metrics)
     return any(names is not None for _, names in found)
 
 

@@ -39,7 +39,7 @@ def who_asked_for_data(error: Exception) -> str:
 
 
 def may_rescue(runner: "Runner") -> bool:
-    """Tells whether a run may be saved at an error of its data.
+    """Checks whether a run may be saved at an error of its data.
 
     Several processes may not: the others are within the next iteration, or wait there for this one. Nor may one with
     weights that a hook has put in for a validation.

@@ -1,4 +1,4 @@
-"""Runs that torchrun has started again, after a process of theirs had failed."""
+"""Runs that are started again in their folder, by torchrun or by hand."""
 
 import contextlib
 import logging
@@ -9,6 +9,7 @@ from footplate.distributed import broadcast_object, is_main_process
 
 _logger = logging.getLogger("footplate.engine")
 _MARK = ".began_with"
+_LONGEST = 1 << 16  # bytes of a pointer
 
 
 class Restart:
@@ -31,6 +32,8 @@ class Restart:
         """Returns `load_from` and `resume` as they count; each rank calls it."""
         self._resumes = bool(resume)
         if not self._count:
+            if resume and (load_from is None or resume == "auto"):
+                self._warn_of_later_start()
             return load_from, resume
         pointer = broadcast_object(self._pointer())
         if not pointer or (not resume and broadcast_object(self._noted()) == pointer):
@@ -41,14 +44,26 @@ class Restart:
         return None, True
 
     def note(self) -> None:
-        """Notes where the pointer stands when a run begins that may be started again."""
-        if self._most and not self._count and not self._resumes and is_main_process():
+        """Notes where the pointer stands when a run begins from the start in a folder that an earlier run has used."""
+        if self._count or self._resumes or not is_main_process():
+            return
+        pointer = self._pointer()
+        if pointer or self._most:
             with contextlib.suppress(OSError):
-                storage.commit_bytes(self._mark, self._pointer().encode())
+                storage.commit_bytes(self._mark, os.fsencode(pointer))
+
+    def _warn_of_later_start(self) -> None:
+        noted = self._noted() if is_main_process() else ""
+        if noted and noted == self._pointer():
+            _logger.warning(
+                "%s: the latest run in this folder started over and saved no checkpoint. An earlier run is resumed. "
+                "To start over, leave out resume.",
+                self._home,
+            )
 
     def _noted(self) -> str:
         try:
-            return storage.read_bytes(self._mark).decode()
+            return os.fsdecode(storage.read_bytes(self._mark, _LONGEST))
         except OSError:
             return ""
 
@@ -56,7 +71,7 @@ class Restart:
         """What the pointer says and since when: a checkpoint of the same name may come again."""
         path = storage.join(self._home, "last_checkpoint")
         try:
-            told = storage.read_bytes(path).decode()
+            told = os.fsdecode(storage.read_bytes(path, _LONGEST))
         except OSError:
             return ""
         return f"{told} {storage.status(path).modified}"

@@ -1,17 +1,18 @@
 """The runner: a run's state, and what drives it."""
 
+import inspect
 import logging
 import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from functools import cached_property
 from typing import Any
 
 from torch import nn
 
 from footplate import storage
-from footplate.checkpoint import load_checkpoint, load_weights, restore_rng, trusted_in
-from footplate.config import Config, check_keys
+from footplate.checkpoint import LoadReport, load_checkpoint, load_weights, restore_rng, trusted_in
+from footplate.config import Config, as_plain, check_keys
 from footplate.data import naming_lost_workers
 from footplate.distributed import (
     broadcast_object,
@@ -32,10 +33,13 @@ from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.opening import name_idle_variables, opened
 from footplate.engine.parts import Parts
 from footplate.engine.preflight import preflight as look_ahead
+from footplate.engine.reach import name_idle_settings, reach_of
 from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests
 from footplate.engine.together import name_run, together
+from footplate.engine.unsupported import refuse_unsupported
+from footplate.engine.whereabouts import refusing_exits
 from footplate.errors import ArgumentError, at_key, located
 from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
@@ -148,7 +152,7 @@ class Runner(Parts):
         self.cfg = cfg if cfg is not None else Config({})
         self.device = setup.pick_device()
         self.home, self.work_dir = setup.places_of(work_dir)
-        self.timestamp = broadcast_object(time.strftime("%Y%m%d_%H%M%S"))
+        self.timestamp = broadcast_object(setup.unused_start(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
@@ -162,7 +166,8 @@ class Runner(Parts):
         self.seed = setup.seed_everything(randomness or {}, resumed=lambda: state.seed_of_resumed(*begins_with))
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self._events: list[str] = []
-        self._loaded = False
+        self._loaded = self._trained = False
+        self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
         self._said_before: list[logging.LogRecord] = []  # before there was a file for it
         self._random: dict[str, Any] | None = None
@@ -189,9 +194,10 @@ class Runner(Parts):
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
         check_keys(cfg, KNOWN_KEYS)
+        refuse_unsupported(cfg)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}
-        with located(cfg), remembered() as said:
+        with located(cfg), remembered() as said, refusing_exits():
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
@@ -200,13 +206,22 @@ class Runner(Parts):
         runner.begin_log_with(said)
         return runner
 
+    @cached_property
+    def recorded_cfg(self) -> Any:
+        """The config that is recorded: of a runner that was built by arguments, these, with objects as text."""
+        if self._sections["cfg"] is not None:
+            return self.cfg
+        defaults = {name: each.default for name, each in inspect.signature(Runner.__init__).parameters.items()}
+        given = {name: value for name, value in self._sections.items() if value is not defaults[name]}
+        return Config(as_plain(given))
+
     def begin_log_with(self, said: Iterable[logging.LogRecord]) -> None:
         """Has the file of the log hold what was logged before there was one."""
         self._said_before += said
 
     @property
     def distributed(self) -> bool:
-        """Tells whether several processes train together."""
+        """Checks whether several processes train together."""
         return self.world_size > 1
 
     @property
@@ -214,24 +229,39 @@ class Runner(Parts):
         """The event that is being called, or None."""
         return self._events[-1] if self._events else None
 
+    @property
+    def outer_event(self) -> str | None:
+        """The event that was called first where events are called within each other, or None."""
+        return self._events[0] if self._events else None
+
     def train(self) -> Any:
         """Trains to the end, from the start or from where a checkpoint left off.
 
         Returns:
             The model.
         """
-        with located(self.cfg), remembered() as said:
+        with located(self.cfg), remembered() as said, refusing_exits():
             name_idle_variables(self.cfg)
-            if not self.should_resume and storage.exists(storage.join(self.home, "last_checkpoint")):
+            begins = not self.should_resume and self.saver.last is None  # else this runner trained, or resumed, before
+            if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
             loop = self.train_loop
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
-            initialize_weights(self.model)
+            name_idle_settings(self.cfg, self.hooks, self._sections["param_scheduler"], reach_of(self))
+            if not self._trained:
+                initialize_weights(self.model)
+                self._trained = True
         self.begin_log_with(said)
         self.load_or_resume()
         if loop.finished:
             self.restore_random_state()
-            _logger.info("the run is finished: %d of %d iterations are done", loop.iter, loop.max_iters)
+            _logger.info(
+                "the run has finished: %d of %d iterations are done. To train further, raise %s; to start over, use a "
+                "new work_dir",
+                loop.iter,
+                loop.max_iters,
+                "max_epochs" if self.by_epoch else "max_iters",
+            )
             return self.model
         with ExitStack() as stack:  # no function of its own: each frame here stands above backward()
             stack.enter_context(located(self.cfg))
@@ -240,6 +270,7 @@ class Runner(Parts):
             stack.enter_context(self._opened())
             stack.callback(self.saver.settle)
             stack.enter_context(together())
+            stack.enter_context(refusing_exits())
             self._restart.note()
             check_same_weights(self.model)
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
@@ -250,8 +281,9 @@ class Runner(Parts):
                 look_ahead(self)
             with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
                 loop.run()
+            loop.in_progress = False  # where the user's own `run` began, but did not end it
             self.call_hook("after_run")
-        self._random = None
+        loop.ended, self._random = True, None
         return self.model
 
     def val(self) -> dict[str, float]:
@@ -259,7 +291,11 @@ class Runner(Parts):
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Tests once and returns the metrics."""
+        """Tests once and returns the metrics.
+
+        Raises:
+            CheckpointError: `load_from` lacks a tensor of the model, or has it with another shape.
+        """
         return self._evaluate("test")
 
     def call_hook(self, event: str, **arguments: Any) -> None:
@@ -343,19 +379,25 @@ class Runner(Parts):
         checkpoint = load_checkpoint(filename, map_location, like=unwrap_model(self.model))
         self.trusted = trusted_in(checkpoint)
         self.call_hook("after_load_checkpoint", checkpoint=checkpoint)
-        load_weights(unwrap_model(self.model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
+        model = unwrap_model(self.model)
+        self._load_report = load_weights(model, checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
         return checkpoint
 
     def resume(self, filename: str) -> None:
         """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
         checkpoint = self.load_checkpoint(filename, strict=True)
+        state.leave_average(self, checkpoint)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
         self.saver.last = filename
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
-    def load_or_resume(self) -> None:
-        """Does what `load_from` and `resume` ask for, once: what was trained since is kept."""
+    def load_or_resume(self, *, whole_model: bool = False) -> None:
+        """Does what `load_from` and `resume` ask for, once: what was trained since is kept.
+
+        Args:
+            whole_model: Whether it is an error that the checkpoint lacks a tensor of the model.
+        """
         if self._loaded:
             return
         self._loaded = True
@@ -364,6 +406,8 @@ class Runner(Parts):
             where = at_key("load_from") if path == self.load_from else nullcontext()
             with located(self.cfg), where, remembered() as said:
                 (self.resume if resumes else self.load_checkpoint)(path)
+                if whole_model and self._load_report is not None:
+                    self._load_report.require_whole_model()
             self.begin_log_with(said)
 
     def restore_random_state(self) -> None:
@@ -380,8 +424,8 @@ class Runner(Parts):
             loop = getattr(self, f"{mode}_loop")
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
-        self.load_or_resume()
-        with self._opened(), together():
+        self.load_or_resume(whole_model=mode == "test")
+        with self._opened(), together(), refusing_exits():
             self.call_hook("before_run")
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()

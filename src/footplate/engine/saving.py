@@ -1,7 +1,7 @@
 """Saving a run beside its training, and what happens when that fails."""
 
 import logging
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
@@ -47,6 +47,7 @@ class RunSaver:
         self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
         self.lost: str | None = None  # what became of the newest save, where it failed
         self.ends = False  # whether the run ends with the present save, whatever becomes of it
+        self.checks: Sequence[Callable[[], None]] = ()  # each raises where the run's folder is another run's by now
         self.in_parts = False  # whether each rank writes what it holds, to a folder
 
     def name_of(self, name: str) -> str:
@@ -83,6 +84,9 @@ class RunSaver:
                 then()
 
         try:
+            if not self.in_parts:  # else the other ranks would wait for this one's part
+                for check in self.checks:
+                    check()
             self._saver.save(checkpoint, path, then=committed, otherwise=self._say, replicated=replicated)
         except Exception as error:  # noqa: BLE001 - raised again where the policy says so
             self._say(error)

@@ -27,13 +27,9 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
 
     Source: the linear scaling rule of Goyal et al., "Accurate, Large Minibatch SGD", arXiv:1706.02677, section 2.1.
     """
-    for key in cfg or ():
-        if key not in _KEYS:
-            near = nearest(str(key), _KEYS)
-            raise ArgumentError(f"auto_scale_lr has no '{key}'", key=str(key), suggestion=near, origin=origin_of(cfg))
-    if cfg is None or not check_flag("enable", cfg.get("enable", False)):
+    base = base_batch_size(cfg)
+    if base is None:
         return
-    base = check_count("base_batch_size", cfg.get("base_batch_size"))
     batch, processes = _batch_size(loader), get_world_size()
     factor = batch * processes / base
     words = [_scaled(part.optimizer, name, factor) for name, part in optim_wrapper.parts.items()]
@@ -47,6 +43,24 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
         factor,
         "; ".join(words),
     )
+
+
+def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
+    """Returns the batch size that the learning rates are written for, None where they are not to be scaled.
+
+    Args:
+        cfg: `auto_scale_lr`, see `scale_learning_rates`.
+
+    Raises:
+        ArgumentError: A key is unknown, or a value makes no sense.
+    """
+    for key in cfg or ():
+        if key not in _KEYS:
+            near = nearest(str(key), _KEYS)
+            raise ArgumentError(f"auto_scale_lr has no '{key}'", key=str(key), suggestion=near, origin=origin_of(cfg))
+    if cfg is None or not check_flag("enable", cfg.get("enable", False)):
+        return None
+    return check_count("base_batch_size", cfg.get("base_batch_size"))
 
 
 def _scaled(optimizer: Any, name: str, factor: float) -> str:

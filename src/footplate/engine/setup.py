@@ -1,23 +1,26 @@
 """The process a run lives in: ranks, random generators, device, worker start method."""
 
+import itertools
 import logging
 import multiprocessing
 import os
 import random
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
 from footplate import storage
-from footplate.distributed import broadcast_object, get_rank, initialize, told_by_first
+from footplate.distributed import broadcast_object, check_dist_cfg, get_rank, initialize, told_by_first
 from footplate.engine.together import begin_watch
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, check_count, check_flag, nearest
 
 _logger = logging.getLogger("footplate.engine")
 _RANDOMNESS = ("seed", "deterministic", "diff_rank_seed")
 _ENVIRONMENT = ("cudnn_benchmark", "mp_cfg", "dist_cfg", "resource_limit")
+_WORKERS = ("mp_start_method", "opencv_num_threads")
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
@@ -31,9 +34,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     Raises:
         ArgumentError: A key or value is unknown.
     """
-    for key in env_cfg:
-        if key not in _ENVIRONMENT:
-            raise ArgumentError(f"env_cfg has no '{key}'", key=f"env_cfg.{key}", suggestion=nearest(key, _ENVIRONMENT))
+    check_environment(env_cfg)
     initialize(launcher, env_cfg.get("dist_cfg"))
     begin_watch(env_cfg.get("dist_cfg"))
     if env_cfg.get("cudnn_benchmark"):
@@ -43,11 +44,42 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
     workers = env_cfg.get("mp_cfg") or {}
     method = workers.get("mp_start_method")
     if method is not None:
-        if method not in multiprocessing.get_all_start_methods():
-            raise ArgumentError("unknown start method of worker processes", key="env_cfg.mp_cfg", found=method)
         multiprocessing.set_start_method(method, force=True)
     if "opencv_num_threads" in workers:
         _limit_opencv(workers["opencv_num_threads"])
+
+
+def check_environment(env_cfg: Mapping[str, Any]) -> None:
+    """Refuses keys and values of `env_cfg` that `prepare` cannot apply; see there.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+    _check_known(env_cfg, _ENVIRONMENT, "env_cfg")
+    _check_flags(env_cfg, ("cudnn_benchmark",), "env_cfg")
+    check_dist_cfg(env_cfg.get("dist_cfg") or {})
+    workers = env_cfg.get("mp_cfg") or {}
+    _check_known(workers, _WORKERS, "env_cfg.mp_cfg")
+    method, threads = workers.get("mp_start_method"), workers.get("opencv_num_threads")
+    if method is not None and method not in multiprocessing.get_all_start_methods():
+        raise ArgumentError("unknown start method of worker processes", key="env_cfg.mp_cfg", found=method)
+    if threads is not None:
+        check_count("opencv_num_threads", threads, least=0, key="env_cfg.mp_cfg.opencv_num_threads")
+    if env_cfg.get("resource_limit") is not None:
+        check_count("resource_limit", env_cfg["resource_limit"], key="env_cfg.resource_limit")
+
+
+def check_randomness(randomness: Mapping[str, Any]) -> None:
+    """Refuses keys and values of `randomness` that `seed_everything` cannot apply; see there.
+
+    Raises:
+        ArgumentError: A key or value is unknown.
+    """
+    _check_known(randomness, _RANDOMNESS, "randomness")
+    _check_flags(randomness, ("deterministic", "diff_rank_seed"), "randomness")
+    seed = randomness.get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32):
+        raise ArgumentError("a seed is a whole number from 0 to 2**32 - 1", key="randomness.seed", found=seed)
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
@@ -61,18 +93,13 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     Returns:
         The seed that all processes share.
     """
-    for key in randomness:
-        if key not in _RANDOMNESS:
-            raise ArgumentError(
-                f"randomness has no '{key}'", key=f"randomness.{key}", suggestion=nearest(key, _RANDOMNESS)
-            )
+    check_randomness(randomness)
     seed = randomness.get("seed")
     if seed is None:
         seed = told_by_first(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
-    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 1 << 32:
-        raise ArgumentError("a seed is a whole number from 0 to 2**32 - 1", key="randomness.seed", found=seed)
+    check_randomness({"seed": seed})  # a resumed one, too
     own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(own)
     np.random.seed(own)
@@ -97,6 +124,27 @@ def places_of(work_dir: str) -> tuple[str, str]:
     if storage.is_local(work_dir):
         return home, home
     return home.rstrip("/"), os.path.abspath(os.path.join("work_dirs", storage.base_name(home.rstrip("/"))))
+
+
+def unused_start(work_dir: str) -> str:
+    """Returns the present time as the name of a folder that no earlier start has made in `work_dir`."""
+    now = time.strftime("%Y%m%d_%H%M%S")
+    names = itertools.chain([now], (f"{now}_{number}" for number in itertools.count(2)))
+    return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))
+
+
+def _check_known(section: Mapping[str, Any], known: Sequence[str], name: str) -> None:
+    if not isinstance(section, Mapping):
+        raise ArgumentError(f"{name} must be a dict", key=name, found=section)
+    for key in section:
+        if key not in known:
+            raise ArgumentError(f"{name} has no '{key}'", key=f"{name}.{key}", suggestion=nearest(key, known))
+
+
+def _check_flags(section: Mapping[str, Any], flags: Sequence[str], name: str) -> None:
+    for key in flags:
+        if section.get(key) is not None:
+            check_flag(key, section[key], key=f"{name}.{key}")
 
 
 def _allow_open_files(number: int) -> None:

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -35,7 +35,7 @@ _READING = (
     ("torch.utils.data.dataloader", "_get_data"),
 )
 # Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
-_ASKING = (("batches",), ("_evaluate", "run", "_validate"))
+_ASKING = (("batches",), ("_one_epoch",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
@@ -82,6 +82,7 @@ class Requests:
         self.save = False
         self.stop: int | None = None
         self.rescued = False
+        self._saves: list[Callable[[], None]] = []
         self._lost: Exception | None = None
         self._when_child_ends: Any = None
         self._together = False
@@ -98,6 +99,17 @@ class Requests:
         """Has the loop look around; called from any thread."""
         self.pending = True
 
+    def save_after_iteration(self, save: Callable[[], None]) -> None:
+        """Calls `save` when the present iteration is over and all of its hooks have acted."""
+        self._saves.append(save)
+        self.pending = True
+
+    def make_saves(self) -> None:
+        """Makes the saves that hooks have put off."""
+        saves, self._saves = self._saves, []
+        for save in saves:
+            save()
+
     @contextmanager
     def from_signals(self) -> Iterator[None]:
         """Takes SIGINT, SIGTERM and SIGHUP for a wish to stop, SIGUSR1 for one to save, while the block runs.
@@ -109,6 +121,7 @@ class Requests:
         self.pending, self.save, self.patient, self.rescued = False, False, False, False
         self.stop, self._asked, self._asked_at = None, None, None
         self._process, self._together, self._lost = os.getpid(), is_distributed(), None
+        self._saves = []
         if threading.current_thread() is not threading.main_thread():
             yield
             return
@@ -220,19 +233,19 @@ class AgreementHook(Hook):
 
 
 def _waits_for_data(frame: FrameType | None) -> bool:
-    """Tells whether a loop of the engine asks for a batch, and data are being read: they may take their time."""
+    """Checks whether a loop of the engine asks for a batch, and data are being read: they may take their time."""
     within, asks = asking(_outwards(frame))
     return bool(asks) and are_reading(within)
 
 
 def _is_in_iteration(frame: FrameType | None) -> bool:
-    """Tells whether a step of the loop that trains is at work, or a save between two, and reads no data of its own."""
+    """Checks whether a step of the loop that trains is at work, or a save between two, and reads no data of its own."""
     stack = list(_outwards(frame))
     called = ""
     for each in reversed(stack):
         if called == "run":
             return each.f_code.co_name not in _BETWEEN and not are_reading(stack)
-        called = each.f_code.co_name if _module_of(each) == "footplate.engine.loops" else ""
+        called = each.f_code.co_name if _module_of(each) == "footplate.engine.base_train_loop" else ""
     return False
 
 
@@ -253,7 +266,7 @@ def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
 
 
 def are_reading(frames: Iterable[FrameType]) -> bool:
-    """Tells whether a sample is being read, or a worker waited for."""
+    """Checks whether a sample is being read, or a worker waited for."""
     return any((_module_of(frame), frame.f_code.co_name) in _READING for frame in frames)
 
 
@@ -279,6 +292,8 @@ def answer_requests(runner: "Runner") -> None:
     requests = runner.requests
     requests.pending = False
     requests.raise_lost()
+    with runner.during("request"):
+        requests.make_saves()
     if requests.stop is None and not requests.save:
         runner.saver.settle()
         return

@@ -2,17 +2,27 @@
 
 import datetime
 import logging
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from footplate.checkpoint import candidates, capture_rng, find_latest, read_contents, trusted_files
+from footplate.checkpoint import (
+    Inert,
+    candidates,
+    capture_rng,
+    check_rng,
+    find_latest,
+    load_weights,
+    read_contents,
+    trusted_files,
+)
 from footplate.distributed import gather_objects, is_distributed, told_by_first, unwrap_model
 from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
 from footplate.distributed.sharding import is_part
+from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
@@ -23,8 +33,10 @@ if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
+_ADVICE = "load_from without resume begins with the weights alone"
 _ROUND = "accumulated_gradients"
 _OF_RANKS = "gradients_of_ranks"
+_OF_VALIDATION = frozenset(event for event in EVENTS if "_val" in event)
 _MOST_RANKS = 16  # whose own gradients are saved: they take as much as the weights, each time
 
 
@@ -50,7 +62,7 @@ def capture(
         "message_hub": runner.message_hub.state_dict(),
         "run": {
             "loop": at,
-            "hooks": {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())},
+            "hooks": hook_states(runner),
             "random": capture_rng(),
             "writers": runner.visualizer.state_dict(),
         },
@@ -90,7 +102,9 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
-        if held.pop(_ROUND, None) is None or not together:
+        is_left = held.pop(_ROUND, None) is not None
+        # Every rank joins the exchange if one has gradients: another loss may reach a parameter on some ranks only.
+        if not together or not any(gather_objects(is_left)):
             continue
         parameters = _parameters_of(wrapper)
         if runner.world_size > _MOST_RANKS:
@@ -134,10 +148,10 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
     A checkpoint of another engine gives what it has: position, optimizer and schedules.
     """
-    run = checkpoint.get("run", {})
-    meta = checkpoint.get("meta", {})
-    with _understood("run.loop" if run.get("loop") else "meta"):
-        runner.train_loop.load_state_dict(run.get("loop") or {"iter": meta["iter"], "epoch": meta["epoch"]})
+    loop = part_of(checkpoint, "run", "loop")
+    with _understood("run.loop" if loop else "meta"):
+        at = loop or {key: part_of(checkpoint, "meta")[key] for key in ("iter", "epoch")}
+        runner.train_loop.load_state_dict(dict(at))
     settings = settings_of(runner)
     if "optimizer" in checkpoint:
         with _understood("optimizer"):
@@ -146,16 +160,19 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     keep_in_force(runner, settings)
     if "param_schedulers" in checkpoint:
         with _understood("param_schedulers"):
-            _load_schedules(runner.param_schedulers, checkpoint["param_schedulers"])
+            _load_schedules(runner, runner.param_schedulers, checkpoint["param_schedulers"])
     else:
-        _move_schedules(runner)
-    hub = checkpoint.get("message_hub")
-    if isinstance(hub, Mapping):
+        found = runner.param_schedulers
+        _move_schedules(
+            runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
+        )
+        _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", runner.train_loop.iter)
+    if not isinstance(checkpoint.get("message_hub", {}), Inert):  # another engine's object, which was not built
         with _understood("message_hub"):
-            runner.message_hub.load_state_dict(hub)
+            runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
     with _understood("run.writers"):
-        runner.visualizer.load_state_dict(run.get("writers", {}))
-    states = run.get("hooks", {})
+        runner.visualizer.load_state_dict(part_of(checkpoint, "run", "writers"))
+    states = part_of(checkpoint, "run", "hooks")
     for key, hook in _keyed(runner):
         if key in states:
             with _understood(f"run.hooks.{key}"):
@@ -164,17 +181,53 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
         _logger.warning("the checkpoint holds no 'optimizer': it begins anew, and the run is not bit-equal")
 
 
+def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
+    """Returns the dict at a key path of a checkpoint, an empty one where there is none.
+
+    Raises:
+        CheckpointError: Something else than a dict is there.
+    """
+    found: Any = checkpoint
+    for depth, key in enumerate(keys, 1):
+        found = found.get(key, {})
+        if not isinstance(found, Mapping):
+            raise _unfit(".".join(keys[:depth]), "it must be a dict", found)
+    return dict(found)
+
+
+def _unfit(part: str, reason: str, found: object) -> CheckpointError:
+    return CheckpointError(
+        f"the '{part}' of the checkpoint is not what this run can go on from: {reason}",
+        found=found,
+        notes=[_ADVICE],
+    )
+
+
+def leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
+    """Loads the training weights of a checkpoint whose average no hook of this run goes on with."""
+    held = checkpoint.get("ema_state_dict")
+    if not isinstance(held, Mapping):
+        return
+    prefix = "module."
+    weights = {name.removeprefix(prefix): value for name, value in held.items() if name.startswith(prefix)}
+    load_weights(unwrap_model(runner.model), {"state_dict": weights}, strict=True, name="ema_state_dict")
+    _logger.warning(
+        "The checkpoint holds averaged weights, but the config has no EMAHook. The run resumes with the training "
+        "weights of the checkpoint and keeps no average."
+    )
+
+
 @contextmanager
 def _understood(part: str) -> Iterator[None]:
     """Says which part of a checkpoint it is that what should take it cannot make sense of."""
     try:
         yield
-    except (KeyError, IndexError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        if isinstance(error, FootplateError):
-            raise
+    except FootplateError:
+        raise
+    except Exception as error:
         raise CheckpointError(
             f"the '{part}' of the checkpoint is not what this run can go on from: {type(error).__name__}: {error}",
-            notes=["load_from without resume begins with the weights alone"],
+            notes=[_ADVICE],
         ) from error
 
 
@@ -191,7 +244,9 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
         return load_from, bool(resume)
     found = told_by_first(lambda: find_latest(work_dir))
     if found is None:
-        _logger.info("nothing to resume in %s: the run starts anew", work_dir)
+        # "auto" is for jobs that start with the command they are resumed with; True expects a run.
+        level = logging.INFO if resume == "auto" else logging.WARNING
+        _logger.log(level, "nothing to resume in %s: the run starts anew", work_dir)
     return found or load_from, found is not None
 
 
@@ -214,25 +269,57 @@ def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) ->
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
-    """Returns the state of a rank's random generators, or None where the checkpoint holds none."""
-    run = checkpoint.get("run", {})
-    ranks = run.get("random_of_ranks") or [run.get("random")]
-    state: dict[str, Any] | None = ranks[rank % len(ranks)]
-    return state
+    """Returns the state of a rank's random generators, or None where the checkpoint holds none.
+
+    Raises:
+        CheckpointError: No generators can have such a state; names which one.
+    """
+    run = part_of(checkpoint, "run")
+    path: str = "run.random"
+    state: Any = run.get("random")
+    ranks = run.get("random_of_ranks")
+    if ranks is not None and not (isinstance(ranks, (list, tuple)) and ranks):
+        raise _unfit("run.random_of_ranks", "it must be a list with the state of each process", ranks)
+    if ranks:
+        number = rank % len(ranks)
+        path, state = f"run.random_of_ranks[{number}]", ranks[number]
+    elif "random" not in run:
+        return None
+    check_rng(state, path)
+    return dict(state)
 
 
 def position(runner: "Runner") -> dict[str, Any]:
     """Counts what is done when the checkpoint is made, which an event may be ahead of the loop's own count by one."""
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
-    event = runner.event
-    if event == "after_train_epoch" and loop.by_epoch:
+    if runner.outer_event == "after_train_epoch" and loop.by_epoch:
         state["epoch"] += 1
-    elif event == "after_train_iter" or (event is None and loop.in_progress):
+    elif is_after_step(runner):
         state["iter"] += 1
     if hasattr(loop, "data_state"):
         state["data"] = loop.data_state(state["iter"], state["epoch"])
     return state
+
+
+def is_after_step(runner: "Runner") -> bool:
+    """Checks whether hooks act after the step of an iteration that the loop does not count yet.
+
+    A loop calls the hooks of an iteration without noting the event. A validation is within the iteration if a hook of
+    it has begun the validation; those of the loop itself are noted.
+    """
+    event = runner.outer_event
+    if event is None or event in _OF_VALIDATION:
+        return bool(runner.train_loop.in_progress)
+    return event == "after_train_iter"
+
+
+def hook_states(runner: "Runner") -> dict[str, Any]:
+    """Returns the states of hooks by key: as they are, or as they were before a validation that is being left."""
+    kept: dict[str, Any] | None = getattr(runner.train_loop, "hooks_to_save", None)
+    if kept is not None:
+        return kept
+    return {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())}
 
 
 def _keyed(runner: "Runner") -> Iterator[tuple[str, "Hook"]]:
@@ -250,13 +337,11 @@ def _schedule_states(schedules: Any) -> Any:
     return [schedule.state_dict() for schedule in schedules]
 
 
-def _move_schedules(runner: "Runner") -> None:
-    """Moves the schedules to where the run stands, for checkpoints of the first generation, which hold none."""
-    found = runner.param_schedulers
-    schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
+def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: bool = False) -> None:
+    """Moves schedules to where the run stands, if the checkpoint holds none or others."""
     moving = [each for each in schedules if not each.takes_metrics]
     for schedule in moving:
-        schedule.rewind()
+        schedule.rewind(from_groups=from_groups)
     for schedule in moving:
         schedule.start()
     loop, moves = runner.train_loop, moves_of(moving)
@@ -267,20 +352,25 @@ def _move_schedules(runner: "Runner") -> None:
         if length and done % length == 0:
             for step in moves.by_epoch:
                 step()
-    _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", loop.iter)
 
 
-def _load_schedules(schedules: Any, states: Any) -> None:
+def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
     if isinstance(schedules, Mapping):
         for name, each in schedules.items():
-            _load_schedules(each, states[name])
+            _load_schedules(runner, each, states[name])
         return
-    if len(schedules) != len(states):
+    if len(schedules) != len(states) or not all(
+        schedule.matches(state) for schedule, state in zip(schedules, states, strict=True)
+    ):
         _logger.warning(
-            "the checkpoint holds %d schedules, the config has %d: they go on from the config's",
-            len(states),
-            len(schedules),
+            "The schedules of the config (%s) are not those of the checkpoint (%s). "
+            "The config's count and are moved to iteration %d.",
+            ", ".join(type(each).__name__ for each in schedules) or "none",
+            ", ".join(str(each.get("type", each.get("param_name"))) for each in states) or "none",
+            runner.train_loop.iter,
         )
+        _move_schedules(runner, schedules, from_groups=True)
         return
-    for schedule, state in zip(schedules, states, strict=True):
+    # In the order in which a run steps them, since one that was saved at its end may take a step.
+    for schedule, state in sorted(zip(schedules, states, strict=True), key=lambda each: bool(each[0].by_epoch)):
         schedule.load_state_dict(state)

@@ -11,9 +11,12 @@ from torch import nn
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
 from footplate.distributed import LAUNCHERS
-from footplate.engine import assemble
+from footplate.engine import assemble, setup
 from footplate.engine.generations import in_second_generation
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.reach import name_idle_settings, reach_in
+from footplate.engine.scaling import base_batch_size
+from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.validation_points import validation_points
 from footplate.errors import (
     LONGEST_RUN,
@@ -27,13 +30,15 @@ from footplate.errors import (
     nearest,
 )
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import BaseVisBackend
+from footplate.records import BaseVisBackend, check_log_file
 from footplate.registry import (
     LOOPS,
     METRICS,
+    MODEL_WRAPPERS,
     MODELS,
     OPTIM_WRAPPER_CONSTRUCTORS,
     OPTIMIZER_BUILDERS,
+    RUNNERS,
     VISBACKENDS,
     VISUALIZERS,
     set_default_scope,
@@ -56,6 +61,7 @@ def check_config(cfg: Config) -> Config:
         FootplateError: The first of them, with its key path and its place.
     """
     check_keys(cfg, KNOWN_KEYS)
+    refuse_unsupported(cfg)
     cfg = in_second_generation(cfg)
     sections = {key: cfg.get(key) for key in RUNNER_KEYS}
     set_default_scope(cfg.get("default_scope"))
@@ -63,12 +69,32 @@ def check_config(cfg: Config) -> Config:
         for key in ("model", "work_dir"):
             if sections[key] is None:
                 raise ArgumentError(f"the config has no '{key}'", key=key)
+        if "runner_type" in cfg:
+            with at_key("runner_type"):
+                RUNNERS.get(cfg["runner_type"])
         assemble.check_kinds(sections)
         assemble.check_phases(sections)
         assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
         assemble.build_log_processor(sections["log_processor"], sections["train_cfg"])
+        setup.check_environment(sections["env_cfg"] or {})
+        setup.check_randomness(sections["randomness"] or {})
+        with at_key("auto_scale_lr"):
+            base_batch_size(sections["auto_scale_lr"])
+        with at_key("log_file"):
+            check_log_file(sections["log_file"] or {})
         _check_sections(sections)
     return cfg
+
+
+def name_idle_in_config(cfg: Config) -> None:
+    """Warns of settings that can never take effect, as far as the config alone tells; a run that begins does so, too.
+
+    Args:
+        cfg: What `check_config` returned.
+    """
+    sections = {key: cfg.get(key) for key in RUNNER_KEYS}
+    hooks = assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
+    name_idle_settings(cfg, hooks, sections["param_scheduler"], reach_in(sections, hooks))
 
 
 @contextmanager
@@ -104,6 +130,9 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
         MODELS.check(sections["data_preprocessor"])
     with at_key("visualizer"):
         _check_visualizer(sections["visualizer"])
+    if sections["model_wrapper_cfg"] is not None:
+        with at_key("model_wrapper_cfg"):
+            MODEL_WRAPPERS.check({"type": "MMDistributedDataParallel", **sections["model_wrapper_cfg"]}, module=None)
     if sections["launcher"] not in (None, *LAUNCHERS):
         near = nearest(sections["launcher"], LAUNCHERS)
         raise ArgumentError(f"unknown launcher '{sections['launcher']}'", key="launcher", suggestion=near)

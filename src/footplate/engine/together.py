@@ -19,6 +19,7 @@ from footplate.distributed.launch import timeout_of
 from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.whereabouts import look
 from footplate.errors import FootplateError, RankError
+from footplate.printable import printable
 from footplate.records.folding import columns_of, folded
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _append(path: str, text: str) -> None:
     with contextlib.suppress(OSError):
         os.makedirs(os.path.dirname(path), exist_ok=True)
         with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+            file.write(printable(text))
 
 
 def _at_the_end(before: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:

@@ -34,7 +34,7 @@ def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) 
 
 
 def is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Tells whether a run validates when so many epochs or iterations are done."""
+    """Checks whether a run validates when so many epochs or iterations are done."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 

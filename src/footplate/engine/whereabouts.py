@@ -2,12 +2,17 @@
 
 import os
 import sysconfig
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 import torch
 
 import footplate
 from footplate.engine.hook import EVENTS
+from footplate.engine.signals import Interrupted
+from footplate.errors import ExitError
 
 _OURS = os.path.dirname(os.path.abspath(footplate.__file__)) + os.sep
 _NOT_USERS = (_OURS, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
@@ -64,6 +69,25 @@ def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
     return phase, phase == "backward pass" or _device_waits(phase), _short(line)
 
 
+@contextmanager
+def refusing_exits() -> Iterator[None]:
+    """Raises an error in the place of an exit that code of the user's own asks for: a run ended by it is not done.
+
+    Raises:
+        ExitError: The block raised SystemExit, other than for a signal.
+    """
+    try:
+        yield
+    except Interrupted:
+        raise
+    except SystemExit as error:
+        _, _, line = look([*traceback.walk_tb(error.__traceback__)])
+        raise ExitError(
+            f"The run was left by SystemExit({error.code!r}), raised at {line}",
+            notes=["Raise an error there, or set `runner.train_loop.stop_training = True` in a hook."],
+        ) from error
+
+
 def _phase_of(frame: FrameType, file: str) -> str:
     name = frame.f_code.co_name
     if name in EVENTS and not file.endswith("engine/runner.py"):
@@ -83,7 +107,7 @@ def _collective_of(frame: FrameType, file: str) -> str:
 
 
 def _is_nothing(frame: FrameType) -> bool:
-    """Tells whether a frame only asks who it is, or wraps another."""
+    """Checks whether a frame only asks who it is, or wraps another."""
     return frame.f_code.co_name in ("wrapper", "inner", "get_rank", "get_world_size", "is_initialized")
 
 

@@ -46,6 +46,11 @@ class Evaluator:
         for metric in self.metrics:
             metric.attach(dataset)
 
+    def write_to(self, folder: str) -> None:
+        """Sets the folder in which metrics write their files."""
+        for metric in self.metrics:
+            metric.output_folder = folder
+
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
         """Shows every metric one batch.
 

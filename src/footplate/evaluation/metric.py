@@ -15,6 +15,7 @@ from footplate.distributed import broadcast_object, collect_results, get_rank, g
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
+from footplate.storage import check_output_path, output_path
 
 _Result = TypeVar("_Result")
 _PLAIN = (int, float, str, bool, type(None))
@@ -48,6 +49,9 @@ class BaseMetric(ABC, Generic[_Result]):
     """
 
     default_prefix: str | None = None
+    output_folder: str = ""
+    """Where the metric writes files: the run's folder, or the current one outside of a run."""
+    set_name = ""  # of several validation or test sets, the one that this metric is of
 
     def __init__(
         self,
@@ -62,6 +66,11 @@ class BaseMetric(ABC, Generic[_Result]):
         self.prefix = prefix or self.default_prefix
         self.results: list[_Result] = [] if type(self).added is BaseMetric.added else RunningSum(self.added)
         self._dataset_meta: Mapping[str, Any] | None = None
+
+    @property
+    def title(self) -> str:
+        """What stands before the title of a table: "night: " for the set `night`, "" for the only set."""
+        return f"{self.set_name}: " if self.set_name else ""
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
@@ -140,6 +149,30 @@ class BaseMetric(ABC, Generic[_Result]):
         return f"{self.prefix}/{name}" if self.prefix else name
 
 
+def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
+    """Checks that predictions hold what a metric reads.
+
+    Args:
+        metric: The metric.
+        samples: What the model predicted, one entry a sample.
+        needed: The keys that each must have.
+
+    Raises:
+        ArgumentError: A sample is no data element or dict, or lacks a key.
+    """
+    name = type(metric).__name__
+    for sample in samples:
+        if not isinstance(sample, Mapping):
+            raise ArgumentError(
+                f"the metric '{name}' needs a data element or a dict for each sample",
+                found=type(sample).__name__,
+                notes=["Return one from the model in mode 'predict'."],
+            )
+        missing = next((key for key in needed if key not in sample), None)
+        if missing is not None:
+            raise ArgumentError(f"the metric '{name}' needs '{missing}' of each sample", found=sorted(map(str, sample)))
+
+
 class _Failure(NamedTuple):
     """What the other processes are told of an error in the first one."""
 
@@ -156,7 +189,7 @@ class DumpResults(BaseMetric[Any]):
     """Writes what the model predicted to a file, a pickle of one entry a sample; gives no value.
 
     Args:
-        out_file_path: Where, a path that ends in `.pkl` or `.pickle`.
+        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the run's folder, `work_dir/<timestamp>`.
         collect_device: As of every metric.
         collect_dir: As of every metric.
     """
@@ -168,7 +201,7 @@ class DumpResults(BaseMetric[Any]):
         collect_dir: str | None = None,
     ) -> None:
         super().__init__(collect_device=collect_device, collect_dir=collect_dir)
-        if not out_file_path.endswith((".pkl", ".pickle")):
+        if not check_output_path(out_file_path, key="out_file_path").endswith((".pkl", ".pickle")):
             raise ArgumentError("predictions are dumped as a pickle", key="out_file_path", found=out_file_path)
         self.out_file_path = out_file_path
 
@@ -178,7 +211,9 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the file."""
-        Path(self.out_file_path).write_bytes(pickle.dumps(results))
+        path = Path(output_path(self.output_folder, self.out_file_path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(pickle.dumps(results))
         return {}
 
 

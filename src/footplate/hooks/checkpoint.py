@@ -2,22 +2,27 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate import storage
 from footplate.checkpoint import (
     is_committed,
+    is_written_here,
     load_checkpoint,
     remove_checkpoint,
     save_checkpoint,
     verify,
     write_pointer,
 )
-from footplate.distributed import is_main_process
+from footplate.checkpoint.naming import BEST, checked_template, number_in
+from footplate.distributed import is_main_process, told_by_first
 from footplate.distributed.sharding import is_sharded
-from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count, check_flag
+from footplate.engine import Hook, ValLoop
+from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.engine.state import is_after_step
+from footplate.errors import ArgumentError, check_count, check_flag, check_score
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
@@ -25,12 +30,15 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _SAVE_BEST = "default_hooks.checkpoint.save_best"
-_LONGEST_NAME = 200  # bytes: most file systems take 255, and the name of a metric stands before that of a best one
+_SHOWN_FILES = 3
 
 
 @HOOKS.register_module()
 class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
+
+    It acts after all other hooks, whatever its priority, so that a checkpoint holds what they have done. The best
+    checkpoints are saved when the validation and its hooks are done.
 
     An older one is removed only after the new one is whole on the disk and `last_checkpoint` names it.
 
@@ -46,7 +54,7 @@ class CheckpointHook(Hook):
         rule: "greater" or "less", one or one for each metric; by default the metric's name decides.
         greater_keys: Parts of names of metrics that should be great.
         less_keys: Parts of names of metrics that should be small.
-        filename_tmpl: The name, with `{}` for epoch or iteration.
+        filename_tmpl: The name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
         published_keys: At the end, the last and best checkpoints are also written with these keys alone.
         save_begin: The epoch or iteration from which on to save.
         max_keep_best: How many of the best checkpoints of each metric are kept.
@@ -58,6 +66,7 @@ class CheckpointHook(Hook):
     """
 
     priority = "VERY_LOW"
+    acts_last = True
 
     def __init__(
         self,
@@ -90,16 +99,31 @@ class CheckpointHook(Hook):
         if out_dir is not None and not isinstance(out_dir, str):
             raise ArgumentError("out_dir is the name of a folder", key="out_dir", found=out_dir)
         self.out_dir = out_dir
-        self.filename_tmpl = _template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
+        self.filename_tmpl = checked_template(filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth"))
         self.published_keys = None if published_keys is None else _names("published_keys", published_keys)
         self.greater_keys = _names("greater_keys", greater_keys or GREATER)
         self.less_keys = _names("less_keys", less_keys or LESS)
         self.save_best = _names("save_best", save_best)
+        _check_distinct(self.save_best)
         self.rules = self._rules(_names("rule", rule))
         self._kept: list[str] = []
         self._best: dict[str, list[dict[str, Any]]] = {}  # of each metric, the best one first
-        self._saved_at, self._validated_since = 0, False
+        self._saved_at = 0
+        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are to be saved
         self._last: int | None = None  # the iteration whose end is saved in any case
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields settings that save nothing in a run of this length."""
+        if self.save_best and not reach.validates:
+            yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
+        length, unit = reach.length(by_epoch=self.by_epoch), "epochs" if self.by_epoch else "iterations"
+        if length is None or self.interval <= 0:
+            return
+        only = "so only its end is saved" if self.save_last else "so nothing is saved at intervals"
+        if self.save_begin > length:
+            yield "save_begin", f"the run ends after {length} {unit}, {only}"
+        elif not self.save_begin and self.interval > length and not self.save_last:
+            yield "interval", f"the run ends after {length} {unit}, {only}"
 
     def before_train(self, runner: "Runner") -> None:
         """Decides where checkpoints go."""
@@ -111,7 +135,7 @@ class CheckpointHook(Hook):
             self.by_epoch, self.interval = False, -1
             self.filename_tmpl = "iter_{}.pth" if self.filename_tmpl == "epoch_{}.pth" else self.filename_tmpl
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
-        self._keep_own()
+        self._keep_own(runner)
         runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
         self._last = runner.max_iters if self.save_last else None
 
@@ -123,6 +147,7 @@ class CheckpointHook(Hook):
 
     def after_train_epoch(self, runner: "Runner") -> None:
         """Saves at the interval and at the end, when counting epochs."""
+        self._save_bests(runner)  # of a validation that a hook has begun at this event
         if not self.by_epoch:
             return
         last = self.save_last and self.is_last_train_epoch(runner)
@@ -141,18 +166,36 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Saves the run as the best so far, if it is."""
-        self._validated_since = True
+        """Saves the run as the best so far, if it is, once the hooks of `after_val` have acted."""
         if not self.save_best or not hasattr(self, "_folder"):
+            return
+        self._metrics = dict(metrics or {})
+        if (
+            getattr(type(runner.val_loop), "run", None) is not ValLoop.run
+        ):  # a loop of the user's own need not call after_val
+            self.after_val(runner)
+
+    def after_val(self, runner: "Runner") -> None:
+        """Saves the best checkpoints, or puts that off until the hooks have acted that this validation is within."""
+        if self._metrics is None or runner.outer_event == "after_train_epoch":
+            return
+        if is_after_step(runner):
+            runner.requests.save_after_iteration(lambda: self._save_bests(runner))
+        else:
+            self._save_bests(runner)
+
+    def _save_bests(self, runner: "Runner") -> None:
+        metrics, self._metrics = self._metrics, None
+        if metrics is None:
             return
         runner.saver.settle()  # what was best may have failed
         for place, name in enumerate(self.save_best):
             if is_left_out(runner, name):
                 continue
-            self.check_metrics(tuple(metrics or ()), name)
-            key = next(iter(metrics or ())) if name == "auto" else name
+            self.check_metrics(tuple(metrics), name)
+            key = next(iter(metrics)) if name == "auto" else name
             rule = self.rules[place] or self._rule_of(key)
-            score = float((metrics or {})[key])
+            score = check_score(key, metrics[key], key=_SAVE_BEST)
             if self._belongs_to_best(key, score, rule):
                 self._save_best(runner, key, score, rule)
 
@@ -171,51 +214,81 @@ class CheckpointHook(Hook):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: "Runner") -> None:
-        """Writes the last checkpoint anew, so that it knows of the last validation, and the published forms."""
+        """Writes the last checkpoint again, which then says that the run has ended, and the published forms.
+
+        All other hooks have acted. A run that is killed before this does once more what follows its last iteration.
+        """
         runner.saver.settle()
-        if self._validated_since and self._saved_at == (runner.max_epochs if self.by_epoch else runner.max_iters):
-            if self._kept:
-                self._write(runner, self._kept[-1])
-            else:  # the run goes on from a checkpoint in another folder, which is left alone
-                self._save(runner, self._saved_at)
-            runner.saver.settle()
-        if self.published_keys and is_main_process():
-            for path in [*self._kept[-1:], *(best[0]["path"] for best in self._best.values() if best)]:
-                if self._is_own(path):
-                    self._publish(runner, path)
+        end = runner.max_epochs if self.by_epoch else runner.max_iters
+        done = runner.epoch if self.by_epoch else runner.iter
+        if self.save_last and done < end and done != self._saved_at:  # stopped early
+            self._save(runner, done)
+        is_at_end = told_by_first(lambda: self._saved_at == end)  # a save fails on the first rank alone
+        if self.published_keys:
+            if is_at_end:
+                self._save_again(runner, end)
+            self._publish_all(runner)
+        if is_at_end:
+            runner.train_loop.ended = True
+            self._save_again(runner, end)
 
     def state_dict(self) -> dict[str, Any]:
         """Returns which checkpoints are kept, the best, and where the last one was saved."""
         best = {key: [dict(each) for each in several] for key, several in self._best.items()}
-        since = {"saved_at": self._saved_at, "validated_since": self._validated_since}
-        return {"kept": list(self._kept), "best": best, **since}
+        return {"kept": list(self._kept), "best": best, "saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        self._kept = list(state["kept"])
-        # One alone where the checkpoint is of a time when no more were kept.
-        several = {key: [best] if isinstance(best, Mapping) else best for key, best in state["best"].items()}
-        self._best = {key: [dict(each) for each in best] for key, best in several.items()}
-        self._saved_at = state.get("saved_at", self._saved_at)
-        self._validated_since = state.get("validated_since", self._validated_since)
+        """Takes back what `state_dict` gave; entries of another form are left out."""
+        kept, best = state.get("kept"), state.get("best")
+        self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
+        self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}
+        saved_at = state.get("saved_at")
+        self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
-    def _keep_own(self) -> None:
-        """Counts only what lies in the folder of this run, which may be a copy of the one that was saved in."""
-        self._kept = [here for each in self._kept if self._is_own(here := self._moved(each))]
-        for best in self._best.values():
-            for each in best:
+    def _keep_own(self, runner: "Runner") -> None:
+        """Forgets files that this run did not write: a checkpoint lists them, and it may come from anywhere.
+
+        A run goes on in the folder of the checkpoint that it resumes, which may be a copy of the one it was saved in.
+        What the checkpoint of another folder lists is not of this one.
+        """
+        origin = runner.saver.last
+        is_here = origin is not None and _folder_of(origin) == storage.canonical(self._folder)
+        foreign = []
+        if is_here:
+            self._kept = [self._moved(each) for each in self._kept]
+            foreign = [each for each in self._kept if not (self._is_own(each) and is_written_here(each))]
+        self._kept = [each for each in self._kept if is_here and each not in foreign]
+        for key, best in self._best.items():
+            for each in best if is_here else ():
                 each["path"] = self._moved(each["path"])
+                if self._is_in_folder(each["path"]) and not self._is_own_best(key, each["path"]):
+                    foreign.append(each["path"])
+            self._best[key] = [each for each in best if each["path"] not in foreign]
+        if there := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
+            told = ", ".join(map(repr, there[:_SHOWN_FILES])) + (", ..." if len(there) > _SHOWN_FILES else "")
+            runner.logger.warning("'%s' lists files that this run did not write; they stay: %s", origin, told)
 
     def _moved(self, path: str) -> str:
         here = storage.join(self._folder, storage.base_name(path))
         return here if here != path and storage.exists(here) else path
 
-    def _is_own(self, path: str) -> bool:
+    def _is_in_folder(self, path: str) -> bool:
         return storage.parent(path) == self._folder.rstrip("/")
+
+    def _is_own(self, path: str, prefix: str = "") -> bool:
+        """Returns whether `path` is one that this run may write: a name by the template in its folder."""
+        name = storage.base_name(path)
+        is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
+        return is_named and self._is_in_folder(path)
+
+    def _is_own_best(self, key: str, path: str) -> bool:
+        """Returns whether `path` is a best checkpoint of this run; its template may have been another before."""
+        is_named = storage.base_name(path).startswith(_best_prefix(key)) and self._is_in_folder(path)
+        return is_named and (is_written_here(path) or not storage.exists(path))
 
     def _save(self, runner: "Runner", number: int) -> None:
         runner.saver.settle()  # the save before may have failed
-        path = os.path.join(self._folder, runner.saver.name_of(self.filename_tmpl.format(number)))
+        path = self._path_of(runner, number)
         # Before saving: the checkpoint itself knows that it is one of those to remove some day.
         if path not in self._kept:
             self._kept.append(path)
@@ -233,11 +306,27 @@ class CheckpointHook(Hook):
             runner.message_hub.update_info("last_ckpt", before)
 
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
-        self._saved_at, self._validated_since = number, False
+        self._saved_at = number
         self._write(runner, path, then, undo)
         if self._saved_at == number:  # else it has failed already
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
+
+    def _path_of(self, runner: "Runner", number: int) -> str:
+        return os.path.join(self._folder, runner.saver.name_of(self.filename_tmpl.format(number)))
+
+    def _save_again(self, runner: "Runner", number: int) -> None:
+        path = self._path_of(runner, number)
+        if told_by_first(lambda: path in self._kept[-1:]):
+            self._write(runner, path, then=lambda: write_pointer(runner.home, path))
+        else:  # the run was resumed from a checkpoint in another folder, which stays as it is
+            self._save(runner, number)
+        runner.saver.settle()
+
+    @property
+    def best_checkpoints(self) -> list[str]:
+        """The best checkpoint of each metric of `save_best`, in their order."""
+        return [best[0]["path"] for best in self._best.values() if best]
 
     def _belongs_to_best(self, key: str, score: float, rule: str) -> bool:
         best = self._best.get(key, [])
@@ -247,18 +336,21 @@ class CheckpointHook(Hook):
 
     def _save_best(self, runner: "Runner", key: str, score: float, rule: str) -> None:
         number = runner.epoch if self.by_epoch else runner.iter
-        name = runner.saver.name_of(f"best_{key.replace('/', '_')}_{self.filename_tmpl.format(number)}")
+        name = runner.saver.name_of(f"{_best_prefix(key)}{self.filename_tmpl.format(number)}")
         path, before = os.path.join(self._folder, name), self._best.get(key, [])
         infos = {each: runner.message_hub.get_info(each) for each in ("best_score", "best_ckpt")}
         others = [each for each in before if each["path"] != path]
         place = sum(not is_better(score, each["score"], rule) for each in others)
         ranked = [*others[:place], {"score": score, "path": path}, *others[place:]]
         kept = ranked[: self.max_keep_best]
+        which = "best" if place == 0 else f"{place + 1}. best"
 
         def then() -> None:
+            held = {each["path"] for several in self._best.values() for each in several}
             for each in ranked[self.max_keep_best :]:
-                if self._is_own(each["path"]):
+                if each["path"] not in held and self._is_own(each["path"], _best_prefix(key)):
                     remove_checkpoint(each["path"])
+            runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
 
         def undo() -> None:
             self._best[key] = before
@@ -267,8 +359,6 @@ class CheckpointHook(Hook):
         self._best[key] = kept
         runner.message_hub.update_info_dict({"best_score": kept[0]["score"], "best_ckpt": kept[0]["path"]})
         self._write(runner, path, then, undo)
-        which = "best" if place == 0 else f"{place + 1}. best"
-        runner.logger.info("The %s checkpoint with %.4f %s is saved to %s", which, score, key, name)
 
     def _write(
         self,
@@ -288,13 +378,20 @@ class CheckpointHook(Hook):
             undo=undo,
         )
 
+    def _publish_all(self, runner: "Runner") -> None:
+        if is_main_process():
+            for path in [*self._kept[-1:], *self.best_checkpoints]:
+                if self._is_in_folder(path):
+                    self._publish(runner, path)
+
     def _publish(self, runner: "Runner", path: str) -> None:
         checkpoint = load_checkpoint(path)
         missing = [key for key in self.published_keys or () if key not in checkpoint]
         if missing:
             runner.logger.warning("%s holds no '%s' to publish", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
-        draft = f"{stem}-published.pth"
+        folder, name = os.path.split(stem)
+        draft = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")  # no name that anything else has
         save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
         final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
         storage.commit_bytes(final, storage.read_bytes(draft))
@@ -324,23 +421,38 @@ def _names(key: str, value: Any) -> list[str]:
     return list(names)
 
 
-def _template(value: Any) -> str:
-    """Returns the name of checkpoints, if the number has its place in it and no reader passes it over."""
-    try:
-        known = value.format(1) != value.format(2) and value.endswith((".pth", ".pt", ".ckpt")) and "/" not in value
-        known = known and len(os.fsencode(value)) <= _LONGEST_NAME
-    except (AttributeError, IndexError, KeyError, ValueError):
-        known = False
-    if not known:
-        raise ArgumentError(
-            "filename_tmpl is a file name with '{}' for the number, which ends in .pth",
-            key="filename_tmpl",
-            found=value,
-            notes=[f"and has at most {_LONGEST_NAME} bytes"],
-        )
-    return str(value)
-
-
 def _check_count_or_none(name: str, value: Any) -> None:
     if value != -1:
         check_count(name, value)
+
+
+def _best_prefix(key: str) -> str:
+    return f"{BEST}{key.replace('/', '_')}_"
+
+
+def _check_distinct(metrics: Sequence[str]) -> None:
+    """Refuses metrics whose best checkpoints would have the same name: one would remove those of the other."""
+    named: dict[str, str] = {}
+    for key in metrics:
+        other = named.setdefault(_best_prefix(key), key)
+        if other != key:
+            raise ArgumentError(
+                f"the best checkpoints of '{other}' and '{key}' would have the same name, '{_best_prefix(key)}...'",
+                key=_SAVE_BEST,
+                found=list(metrics),
+                notes=["rename one of the metrics, for instance by the `prefix` of its evaluator"],
+            )
+
+
+def _ranked(best: Any) -> list[dict[str, Any]]:
+    """Returns the best checkpoints of a metric; one alone where the checkpoint is of a time when no more were kept."""
+    several = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
+    return [dict(each) for each in several if isinstance(each, Mapping) and _is_ranked(each)]
+
+
+def _is_ranked(best: Mapping[str, Any]) -> bool:
+    return isinstance(best.get("path"), str) and type(best.get("score")) in (int, float)
+
+
+def _folder_of(path: str) -> str:
+    return storage.canonical(storage.parent(storage.absolute(path)))

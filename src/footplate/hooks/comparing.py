@@ -61,7 +61,7 @@ def checked_rule(rule: str) -> Rule:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Tells whether a value is better than another by more than `by`; NaN never is."""
+    """Checks whether a value is better than another by more than `by`; NaN never is."""
     return value - than > by if rule == "greater" else than - value > by
 
 
@@ -82,7 +82,7 @@ def saved_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
 
 
 def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
-    """Returns metrics in the order to show them: those that count first, and none of a single class.
+    """Returns metrics in the order to show them: those that count first, none of a single class, and no `support`.
 
     Args:
         names: All there are; `IoU.shoe` is of a single class where there is the mean `mIoU`, and `shoe_precision` or
@@ -91,12 +91,14 @@ def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
     """
     there = dict.fromkeys(names)
     first = [name for name in dict.fromkeys(counting) if name in there]
-    return first + [name for name in there if name not in first and not _is_of_a_class(name, there)]
+    return first + [name for name in there if name not in first and not _is_left_aside(name, there)]
 
 
-def _is_of_a_class(name: str, there: Container[str]) -> bool:
+def _is_left_aside(name: str, there: Container[str]) -> bool:
     whole, dot, _ = name.partition(".")  # names of classes hold slashes, too
     before, slash, stem = whole.rpartition("/")
+    if stem == "support":  # a count of samples, which is neither better nor worse
+        return True
     if dot and f"{before}{slash}m{stem}" in there:
         return True
     sets = ["", *(name[: each.end()] for each in re.finditer("/", name))] if name.endswith("_precision") else []
@@ -122,5 +124,5 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
 
 
 def is_left_out(runner: "Runner", name: str) -> bool:
-    """Tells whether a metric is of a validation set that this validation did not have; see `ValLoop`."""
+    """Checks whether a metric is of a validation set that this validation did not have; see `ValLoop`."""
     return name.partition("/")[0] in getattr(runner.val_loop, "left_out", ())

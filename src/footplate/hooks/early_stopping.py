@@ -2,13 +2,15 @@
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, nearest
+from footplate.engine.reach import NEVER_VALIDATES, Reach
+from footplate.errors import ArgumentError, check_score, nearest
 from footplate.hooks.comparing import checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
+from footplate.saved import saved_count, saved_number
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -71,10 +73,15 @@ class EarlyStoppingHook(Hook):
                 "early stopping waits for '%s', which no metric gives: %s", self.monitor, ", ".join(metrics)
             )
             return
-        reason = self._reason_to_stop(float(metrics[self.monitor]))
+        reason = self._reason_to_stop(check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor"))
         if reason:
             runner.train_loop.stop_training = True
             runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields the metric if there will be none."""
+        if not reach.validates:
+            yield "monitor", f"early stopping waits for '{self.monitor}', and {NEVER_VALIDATES}"
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
         """Names a metric that is not among those a validation gives, for which it would wait in vain.
@@ -96,7 +103,10 @@ class EarlyStoppingHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self.wait_count, self.best_score = state["wait_count"], state["best_score"]
+        self.wait_count, self.best_score = (
+            saved_count(state, "wait_count"),
+            saved_number(state, "best_score", finite=False),
+        )
 
     def _reason_to_stop(self, score: float) -> str:
         if self.check_finite and not math.isfinite(score):

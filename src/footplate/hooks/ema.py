@@ -1,13 +1,14 @@
 """Averages the weights while training, and validates, tests and saves with the averages."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, UnknownNameError, check_count
+from footplate.engine.reach import Reach
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError, check_count
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS
 
@@ -62,14 +63,34 @@ class EMAHook(Hook):
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
 
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields the beginning if the run ends before it."""
+        for name, begin, length in (
+            ("begin_iter", self.begin_iter, reach.iters),
+            ("begin_epoch", self.begin_epoch, reach.epochs),
+        ):
+            if length is not None and begin >= length:
+                unit = "iterations" if name == "begin_iter" else "epochs"
+                yield name, f"the run ends after {length} {unit}, so nothing is averaged"
+
     def before_run(self, runner: "Runner") -> None:
         """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
+        if any(isinstance(hook, EMAHook) and hook is not self for hook in runner.hooks):
+            raise ArgumentError(
+                "A run takes one EMAHook: two would exchange each other's weights",
+                notes=["Remove the others from custom_hooks."],
+            )
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
         average = self._averaged(self._model)
         if self._loaded is not None:
-            average.load_state_dict(self._loaded, strict=self.strict_load)
+            try:
+                average.load_state_dict(self._loaded, strict=self.strict_load)
+            except FootplateError:
+                raise
+            except Exception as error:  # a state may hold anything
+                raise CheckpointError(f"the '{_STATE}' of the checkpoint does not fit the model: {error}") from error
             self._loaded = None
         self.ema_model = average
 
@@ -118,9 +139,14 @@ class EMAHook(Hook):
         held = checkpoint.get(_STATE)
         if held is None or not runner.should_resume:
             return
-        average = checkpoint["state_dict"]
+        average = checkpoint.get("state_dict")
+        if not isinstance(held, Mapping) or not isinstance(average, Mapping):
+            raise CheckpointError(f"'{_STATE}' and 'state_dict' of the checkpoint must be dicts")
+        if missing := [name for name in average if f"module.{name}" not in held]:
+            raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks weights", found=missing[0])
         self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
         checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
+        del checkpoint[_STATE]  # taken: what is left there, no hook goes on with
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:

@@ -1,7 +1,7 @@
 """Records how large the gradients of each part of a model are."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.distributed.sharding import is_part, norms_of_parts
 from footplate.engine import Hook
+from footplate.engine.reach import Reach
 from footplate.errors import ArgumentError, check_count
 from footplate.registry import HOOKS
 
@@ -49,6 +50,11 @@ class GradientNormHook(Hook):
         self._members: dict[str, list[Tensor]] = {}
         self._handles: list[Any] = []
         self._squares: dict[str, Tensor] = {}
+
+    def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
+        """Yields the interval if the run ends before it."""
+        if reach.iters is not None and self.interval > reach.iters:
+            yield "interval", f"the run ends after {reach.iters} iterations, so no norm is measured"
 
     def before_train(self, runner: "Runner") -> None:
         """Sorts the parameters."""

@@ -10,7 +10,7 @@ from footplate.data.shared_count import skipped_in
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count
-from footplate.records import OF_ITERATION, length_of, numbers_in, write_config
+from footplate.records import OF_ITERATION, is_written_config, length_of, numbers_in, write_config
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -69,10 +69,10 @@ class LoggerHook(Hook):
         """Writes the config."""
         self._json_name = f"{runner.timestamp}.json"
         if is_main_process():
-            runner.visualizer.add_config(runner.cfg)
+            runner.visualizer.add_config(runner.recorded_cfg)
             filename = getattr(runner.cfg, "filename", None)
             if filename:
-                write_config(runner.cfg, os.path.join(runner.work_dir, f"{_stem(filename)}.py"))
+                write_config(runner.cfg, _place_of_config(runner, filename), signed=True)
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Notes how far the loaded weights were trained."""
@@ -160,8 +160,11 @@ class LoggerHook(Hook):
         return done or int(self._loaded.get(unit, 0))
 
     def _hand_over(self, path: str, inside: str, target: str) -> None:
-        os.makedirs(os.path.join(target, inside), exist_ok=True)
-        shutil.copy2(path, os.path.join(target, inside))
+        folder = os.path.join(target, inside)
+        if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):
+            return  # out_dir holds the work_dir: the file is there already, and stays
+        os.makedirs(folder, exist_ok=True)
+        shutil.copy2(path, folder)
         if not self.keep_local:
             os.remove(path)
 
@@ -175,6 +178,18 @@ def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
     """Tells a test's metrics from those of a validation, which have the same names."""
     found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
     return {f"test/{name}": value for name, value in found.items() if name not in _TIMES}
+
+
+def _place_of_config(runner: "Runner", filename: str) -> str:
+    """Returns where the resolved config goes: into the work_dir, unless a file that no run wrote has its name there."""
+    name = f"{_stem(filename)}.py"
+    path = os.path.join(runner.work_dir, name)
+    is_free = not os.path.lexists(path)
+    if is_free or (is_written_config(path) and os.path.realpath(path) != os.path.realpath(filename)):
+        return path
+    inside = os.path.join(runner.log_dir, name)
+    runner.logger.warning("'%s' is not a file that a run wrote; it stays, and the config goes to '%s'", path, inside)
+    return inside
 
 
 def _stem(path: str) -> str:

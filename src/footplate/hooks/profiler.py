@@ -12,6 +12,7 @@ from footplate.distributed import is_main_process
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, check_count, nearest
 from footplate.registry import HOOKS
+from footplate.storage import check_output_path, output_path
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -71,8 +72,8 @@ class ProfilerHook(Hook):
         self.by_epoch, self.profile_times = by_epoch, check_count("profile_times", profile_times)
         self.schedule = None if schedule is None else _schedule(schedule)
         self._handler = _checked_handler(on_trace_ready)
-        if json_trace_path is not None and not isinstance(json_trace_path, str):
-            raise ArgumentError("json_trace_path is a path", key="json_trace_path", found=json_trace_path)
+        if json_trace_path is not None:
+            check_output_path(json_trace_path, key="json_trace_path")
         self.json_trace_path = json_trace_path
         self._activities = [profiler.ProfilerActivity.CPU] if activity_with_cpu else []
         if activity_with_cuda and torch.cuda.is_available():
@@ -139,15 +140,15 @@ class ProfilerHook(Hook):
         if kind == "log_trace":
             return lambda found: runner.logger.info("%s", found.key_averages().table(**{"row_limit": 100, **settings}))
         if kind == "json_trace":
-            path = _in_run(runner, settings.get("path", "trace_{}.json"))
-            return lambda found: found.export_chrome_trace(path.format(found.step_num))
+            path = settings.get("path", "trace_{}.json")
+            return lambda found: found.export_chrome_trace(_in_run(runner, path.format(found.step_num)))
         folder = _in_run(runner, settings.pop("dir_name", "tb_trace"))
         handler: _Handler = profiler.tensorboard_trace_handler(folder, **settings)
         return handler
 
 
 def _in_run(runner: "Runner", path: str) -> str:
-    joined = os.path.join(runner.log_dir, path)
+    joined = output_path(runner.log_dir, path)
     os.makedirs(os.path.dirname(joined), exist_ok=True)
     return joined
 
@@ -179,6 +180,9 @@ def _checked_handler(cfg: Any) -> Any:
             suggestion=near,
         )
     _checked(cfg, ("type", *_HANDLERS[kind]), "on_trace_ready")
+    for name in ("path", "dir_name"):
+        if name in cfg:
+            check_output_path(cfg[name], key=f"on_trace_ready.{name}")
     _check_table(cfg)
     return cfg
 

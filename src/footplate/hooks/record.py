@@ -1,13 +1,13 @@
 """Leaves a text beside the records of a run."""
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
+from footplate.printable import printable
 from footplate.registry import HOOKS
-from footplate.storage import commit_bytes
+from footplate.storage import check_output_path, commit_bytes, output_path
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -23,10 +23,10 @@ class RecordHook(Hook):
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
-        self.filename, self.text = filename, text
+        self.filename, self.text = check_output_path(filename, key="filename"), text
 
     def before_run(self, runner: "Runner") -> None:
         """Writes it."""
         if is_main_process():
             text = self.text() if callable(self.text) else self.text
-            commit_bytes(os.path.join(runner.log_dir, self.filename), text.encode())
+            commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())

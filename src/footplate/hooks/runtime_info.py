@@ -1,12 +1,14 @@
 """Keeps the message hub up to date with where the run is."""
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from torch import Tensor
 
 from footplate.engine import Hook
+from footplate.records import ScalarNames
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -19,10 +21,15 @@ class RuntimeInfoHook(Hook):
     """Records position, learning rates, losses and metrics in the message hub.
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and its kin, `train/<loss>`, `val/<metric>`, `test/<metric>`.
+    `train/lr` and its kin, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the log
+    uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`.
     """
 
     priority = "VERY_HIGH"
+
+    @cached_property
+    def _names(self) -> ScalarNames:
+        return ScalarNames()
 
     def before_run(self, runner: "Runner") -> None:
         """Records what does not change."""
@@ -51,9 +58,9 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._infos, self._loop = hub.runtime_info, runner.train_loop
-        self._rates = [
-            (hub.history(f"train/{name}"), values, key) for name, values, key in _rate_sources(runner.optim_wrapper)
-        ]
+        sources = _rate_sources(runner.optim_wrapper)
+        self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
+        self._rate_names = [name for name, _, _ in sources]
         self._losses: dict[str, HistoryBuffer] = {}
 
     def before_train_epoch(self, runner: "Runner") -> None:
@@ -77,12 +84,13 @@ class RuntimeInfoHook(Hook):
         histories = self._losses
         for name, value in (outputs or {}).items():
             if name not in histories:
-                histories[name] = runner.message_hub.history(f"train/{name}")
+                recorded = self._names.name_of("train", name, self._rate_names)
+                histories[name] = runner.message_hub.history(f"train/{recorded}")
             histories[name].append(value)
 
     def before_val(self, runner: "Runner") -> None:
-        """Records the stage."""
-        runner.message_hub.update_info("loop_stage", "val")
+        """Records the stage, and marks where its scalars begin."""
+        _begin(runner, "val")
 
     def after_val(self, runner: "Runner") -> None:
         """Records the stage."""
@@ -90,23 +98,30 @@ class RuntimeInfoHook(Hook):
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Records the metrics."""
-        _record(runner, "val", metrics)
+        self._record(runner, "val", metrics)
 
     def before_test(self, runner: "Runner") -> None:
-        """Records the stage."""
-        runner.message_hub.update_info("loop_stage", "test")
+        """Records the stage, and marks where its scalars begin."""
+        _begin(runner, "test")
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
         """Records the metrics."""
-        _record(runner, "test", metrics)
+        self._record(runner, "test", metrics)
+
+    def _record(self, runner: "Runner", mode: str, metrics: Mapping[str, Any] | None) -> None:
+        for name, value in (metrics or {}).items():
+            key = f"{mode}/{self._names.name_of(mode, name)}"
+            if _is_scalar(value):
+                runner.message_hub.update_scalar(key, value)
+            else:
+                runner.message_hub.update_info(key, value)
 
 
-def _record(runner: "Runner", mode: str, metrics: Mapping[str, Any] | None) -> None:
-    for name, value in (metrics or {}).items():
-        if _is_scalar(value):
-            runner.message_hub.update_scalar(f"{mode}/{name}", value)
-        else:
-            runner.message_hub.update_info(f"{mode}/{name}", value)
+def _begin(runner: "Runner", mode: str) -> None:
+    runner.message_hub.update_info("loop_stage", mode)
+    for key, history in runner.message_hub.log_scalars.items():
+        if key.startswith(f"{mode}/"):
+            history.mark()
 
 
 def _is_scalar(value: Any) -> bool:

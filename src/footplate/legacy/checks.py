@@ -13,23 +13,23 @@ __all__ = ["BatchNorm", "InstanceNorm", "get_model", "is_list_of", "is_seq_of", 
 
 
 def is_seq_of(seq: Any, expected_type: Any, seq_type: type | None = None) -> bool:
-    """Tells whether `seq` is a sequence, or a `seq_type`, of which every item is an `expected_type`."""
+    """Checks whether `seq` is a sequence, or a `seq_type`, of which every item is an `expected_type`."""
     container: type[Any] = seq_type or Sequence
     return isinstance(seq, container) and all(isinstance(item, expected_type) for item in seq)
 
 
 def is_list_of(seq: Any, expected_type: Any) -> bool:
-    """Tells whether `seq` is a list of which every item is an `expected_type`."""
+    """Checks whether `seq` is a list of which every item is an `expected_type`."""
     return is_seq_of(seq, expected_type, list)
 
 
 def is_tuple_of(seq: Any, expected_type: Any) -> bool:
-    """Tells whether `seq` is a tuple of which every item is an `expected_type`."""
+    """Checks whether `seq` is a tuple of which every item is an `expected_type`."""
     return is_seq_of(seq, expected_type, tuple)
 
 
 def is_str(value: Any) -> bool:
-    """Tells whether `value` is a string."""
+    """Checks whether `value` is a string."""
     return isinstance(value, str)
 
 

@@ -46,7 +46,7 @@ def _in_test_mode(cfg: Any) -> Any:
 
 
 def _knows_test_mode(kind: Any) -> bool:
-    """Tells whether a class takes `test_mode`, itself or where its further arguments go to."""
+    """Checks whether a class takes `test_mode`, itself or where its further arguments go to."""
     if not inspect.isclass(kind):
         return "test_mode" in inspect.signature(kind).parameters
     for each in kind.__mro__:

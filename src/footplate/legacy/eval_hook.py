@@ -40,6 +40,7 @@ class EvalHook(Hook):
     """
 
     priority = "LOW"
+    asks_for_validation = True
 
     def __init__(
         self,

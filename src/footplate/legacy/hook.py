@@ -109,27 +109,27 @@ class Hook(EngineHook):
         self.after_iter(runner)
 
     def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
-        """Tells whether this is every n-th epoch."""
+        """Checks whether this is every n-th epoch."""
         return n > 0 and bool((runner.epoch + 1) % n == 0)
 
     def every_n_inner_iters(self, runner: Any, n: int) -> bool:
-        """Tells whether this is every n-th iteration of its epoch."""
+        """Checks whether this is every n-th iteration of its epoch."""
         return n > 0 and bool((runner.inner_iter + 1) % n == 0)
 
     def every_n_iters(self, runner: Any, n: int) -> bool:
-        """Tells whether this is every n-th iteration of the run."""
+        """Checks whether this is every n-th iteration of the run."""
         return n > 0 and bool((runner.iter + 1) % n == 0)
 
     def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
-        """Tells whether this is the last iteration of its epoch."""
+        """Checks whether this is the last iteration of its epoch."""
         return bool(runner.inner_iter + 1 == len(runner.data_loader))
 
     def is_last_epoch(self, runner: Any) -> bool:
-        """Tells whether this is the last epoch."""
+        """Checks whether this is the last epoch."""
         return bool(runner.epoch + 1 == runner.max_epochs)
 
     def is_last_iter(self, runner: Any) -> bool:
-        """Tells whether this is the last iteration."""
+        """Checks whether this is the last iteration."""
         return bool(runner.iter + 1 == runner.max_iters)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:

@@ -58,6 +58,7 @@ class LegacyMetric(BaseMetric[Any]):
             return
         self._metrics = self._build_named()
         for each in self._metrics:
+            each.output_folder = self.output_folder
             each.attach(dataset)
             each.dataset_meta = self.dataset_meta
 

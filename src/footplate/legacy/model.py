@@ -178,6 +178,6 @@ def _names_itself(function: Callable[..., Any] | None, argument: str) -> bool:
 
 
 def _names(function: Callable[..., Any], argument: str) -> bool:
-    """Tells whether a function takes an argument, by name or among others."""
+    """Checks whether a function takes an argument, by name or among others."""
     parameters = _parameters(function)
     return argument in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

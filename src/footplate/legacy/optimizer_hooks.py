@@ -11,6 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.errors import ArgumentError, check_count
 from footplate.legacy.hook import Hook
 from footplate.legacy.wrappers import SteppedByHook
+from footplate.optim.wrappers.base import warn_of_long_round
 from footplate.registry import HOOKS
 
 
@@ -108,6 +109,11 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
     def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
         super().__init__(**settings)
         self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
+
+    def before_run(self, runner: Any) -> None:
+        """Checks that nobody else steps, and that the round fits into the run."""
+        super().before_run(runner)
+        warn_of_long_round("cumulative_iters", self.cumulative_iters, runner.max_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Adds the gradients of an iteration, and makes the step when the round is full."""

@@ -12,6 +12,7 @@ from footplate.errors import ArgumentError
 from footplate.legacy.hook import call_hooks
 from footplate.legacy.model import LegacyModel
 from footplate.legacy.runner_view import RunnerView, view_of
+from footplate.records import ScalarNames
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ class WorkflowHook(Hook):
 
     Counts are epochs in a run by epochs, and iterations in a run by iterations, where a validation reads as many
     batches. First-generation hooks are called at their validation events. Nothing is learned; there are no metrics.
+    Losses are recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
 
     Args:
         workflow: `[("train", n), ("val", m), ...]`, gone through again and again.
@@ -50,16 +52,18 @@ class WorkflowHook(Hook):
         if self._round < 1:
             raise ArgumentError("workflow does not train", key="workflow", found=self.workflow)
         self._cfg = dataloader
+        self._names = ScalarNames()
+        self._looked_at = -1  # how much training was done before the latest validation
 
     def before_train(self, runner: "Runner") -> None:
         """Builds the loader."""
         self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
-        self._looked_at = -1
 
     def before_train_epoch(self, runner: "Runner") -> None:
         """Looks, if the epochs before ended a stretch."""
         if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
             self._look_if_due(runner, runner.epoch)
+            runner.train_loop.move_epoch_start()  # the state says that the validation is done
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
         """Looks, if the iterations before ended a stretch."""
@@ -70,6 +74,14 @@ class WorkflowHook(Hook):
         """Looks once more, if the run ends with a stretch."""
         loop = runner.train_loop
         self._look_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns how much training was done before the latest validation, which a resumed run does not repeat."""
+        return {"looked_at": self._looked_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes back what `state_dict` returned."""
+        self._looked_at = state["looked_at"]
 
     def due_after(self, done: int, *, last: bool = False) -> int:
         """Returns how many passes, or batches, follow after `done` epochs, or iterations, of training.
@@ -92,7 +104,6 @@ class WorkflowHook(Hook):
         due = self.due_after(done, last=last)
         if not due or done == self._looked_at:
             return
-        self._looked_at = done
         runner.model.eval()
         view = view_of(runner)
         if runner.train_loop.by_epoch:
@@ -102,6 +113,7 @@ class WorkflowHook(Hook):
             self._look_at_some(runner, view, sum(map(self.due_after, range(done))), due)
         runner.model.train()
         view.mode = "train"
+        self._looked_at = done
 
     def _look_through(self, runner: "Runner", view: RunnerView) -> None:
         view.follow_validation(self.dataloader)
@@ -128,7 +140,11 @@ class WorkflowHook(Hook):
         return outputs
 
     def _record(self, runner: "Runner", totals: "_Totals") -> None:
-        means = totals.means()
+        # An evaluation may have the same name, an accuracy for example, and count it in another way.
+        told_apart = {
+            name if "loss" in name else f"{name}_of_workflow": value for name, value in totals.means().items()
+        }
+        means = {self._names.name_of("val", name): value for name, value in told_apart.items()}
         for name, value in means.items():
             runner.message_hub.update_scalar(f"val/{name}", value)
         done = runner.epoch if runner.train_loop.by_epoch else runner.iter

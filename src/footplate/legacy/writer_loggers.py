@@ -9,6 +9,7 @@ from footplate.legacy.loggers import LoggerHook
 from footplate.records import BaseVisBackend, GuardedWriters
 from footplate.records.writers import Refused
 from footplate.registry import HOOKS, VISBACKENDS
+from footplate.storage import check_output_path, output_path
 
 _Settings = Mapping[str, Any] | None
 
@@ -41,7 +42,7 @@ class WriterLoggerHook(LoggerHook):
                 {"type": self.backend, "save_dir": self.folder(runner), **self._settings}
             )
             self._guard.load_state_dict(self._state)
-            self._guard.tell("add_config", runner.cfg)
+            self._guard.tell("add_config", runner.recorded_cfg)
 
     def folder(self, runner: Any) -> str:
         """Returns where the writer writes."""
@@ -69,18 +70,19 @@ class TensorboardLoggerHook(WriterLoggerHook):
     """Writes TensorBoard's events.
 
     Args:
-        log_dir: The folder; by default `work_dir/tf_logs`.
+        log_dir: A folder in the work_dir, by default `tf_logs`.
         interval: As of LoggerHook, and so are the others.
     """
 
     backend = "TensorboardVisBackend"
 
     def __init__(self, log_dir: str | None = None, interval: int = 10, **logging: Any) -> None:
-        super().__init__({"save_dir": log_dir}, interval=interval, **logging)
+        super().__init__(interval=interval, **logging)
+        self.log_dir = check_output_path("tf_logs" if log_dir is None else log_dir, key="log_dir")
 
     def folder(self, runner: Any) -> str:
-        """Returns `work_dir/tf_logs`."""
-        return os.path.join(runner.work_dir, "tf_logs")
+        """Returns where the events go."""
+        return output_path(runner.work_dir, self.log_dir)
 
 
 @HOOKS.register_module()

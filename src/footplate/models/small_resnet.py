@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError
@@ -56,12 +55,10 @@ class SmallResNet(BaseModule):
             )
             for number, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
-        # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
         """Returns the feature maps of all stages, ``(N, width, H, W)`` each, for pictures ``(N, C, H, W)``."""
-        features = self.stem(inputs.contiguous(memory_format=torch.channels_last))
+        features = self.stem(inputs)
         found: list[Tensor] = []
         for stage in self.stages:
             features = stage(features)

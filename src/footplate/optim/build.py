@@ -10,7 +10,7 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.errors import BuildError, FootplateError, at_key, origin_of
 from footplate.optim.constructors import MultiOptimWrapperConstructor
-from footplate.optim.wrappers import OptimWrapper
+from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
 _DEFAULT = "DefaultOptimWrapperConstructor"
@@ -66,8 +66,15 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     section = settings.pop("optimizer", None) if takes_optimizer else settings
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)
     made = constructor(model)
+    if isinstance(made, OptimWrapper):
+        return made if isinstance(made, OptimWrapperDict) else _named(made, model)
     if not isinstance(made, Optimizer):
-        return made  # type: ignore[no-any-return]
+        raise BuildError(
+            "a constructor must return an optimizer or its wrapper",
+            key="constructor",
+            found=made,
+            origin=origin_of(cfg),
+        )
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
     wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
     wrapper.reasons = getattr(constructor, "reasons", {})

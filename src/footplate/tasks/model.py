@@ -75,7 +75,7 @@ class TaskModel(BaseModel):
 
 
 def _is_one_by_one(inputs: Any) -> bool:
-    """Tells whether pictures are a list of ``(C, H, W)``, or of lists of views, as a loader gives them."""
+    """Checks whether pictures are a list of ``(C, H, W)``, or of lists of views, as a loader gives them."""
     return isinstance(inputs, list) and bool(inputs) and getattr(inputs[0], "ndim", 0) < 4
 
 

@@ -15,12 +15,14 @@ _MOST_CURVES = 8
 _Scalars = Sequence[Mapping[str, Any]]
 
 
-def draw_curves(scalars_path: str, out_path: str) -> None:
+def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
     """Draws losses, metrics and learning rate as a PNG; a last line that was not finished is left out.
 
     Args:
         scalars_path: A file with one JSON object a line, `vis_data/scalars.json`.
         out_path: Where the picture goes.
+        epoch_length: The iterations between two steps of a validation: those of an epoch if validations are written
+            with the epoch as their step.
 
     Raises:
         DataError: The file holds no scalar to draw.
@@ -28,15 +30,14 @@ def draw_curves(scalars_path: str, out_path: str) -> None:
     scalars = _read(scalars_path)
     # A line of training knows the learning rate; the others are of a validation.
     trained = [line for line in scalars if "lr" in line]
-    validated = [line for line in scalars if "lr" not in line]
+    validated = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
     curves, rates = _curves(trained), _curves(trained, names=["lr"])
     losses = [curve for curve in curves if "loss" in curve.label]
     others = [curve for curve in curves if "loss" not in curve.label and curve.label not in ("lr", "base_lr")]
-    metrics = _curves(validated)
     panels = [
         Panel("loss", losses),
         *_by_magnitude("training", [curve for curve in others if curve.label != "grad_norm"]),
-        *_by_magnitude("validation", metrics),
+        *(panel for name, metrics in _by_prefix(_curves(validated)) for panel in _by_magnitude(name, metrics)),
         Panel("gradient norm", [curve for curve in others if curve.label == "grad_norm"], small=True),
         Panel("learning rate", rates, small=True),
     ]
@@ -78,11 +79,25 @@ def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
     return [Curve(name, points) for name, points in found.items()]
 
 
+def _by_prefix(curves: list[Curve]) -> list[tuple[str, list[Curve]]]:
+    """Groups metrics by what stands before the first slash, the name of a validation set or a metric's prefix."""
+    groups: dict[str, list[Curve]] = {}
+    for curve in curves:
+        whole = curve.label.partition(".")[0]  # names of classes hold slashes, too
+        prefix, slash, _ = whole.partition("/")
+        groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve)
+    return list(groups.items())
+
+
 def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
     """Shares and percentages are told apart: each gets a panel of its own."""
     shares = [curve for curve in curves if max(abs(y) for _, y in curve.points) <= 1]
     larger = [curve for curve in curves if curve not in shares]
-    return [Panel(title, group[:_MOST_CURVES]) for group in (larger, shares)]
+    return [Panel(title + _left_out(group), group[:_MOST_CURVES]) for group in (larger, shares)]
+
+
+def _left_out(group: list[Curve]) -> str:
+    return f" ({_MOST_CURVES} of {len(group)})" if len(group) > _MOST_CURVES else ""
 
 
 def _is_number(value: object) -> bool:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
+from footplate.printable import printable
 from footplate.visualization.colors import RGB
 from footplate.visualization.drawing import text_font
 
@@ -16,6 +17,7 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 150, 34, 14
 _AXIS_HEIGHT = 46
 _HEIGHT, _SMALL_HEIGHT = 250, 110
 _MOST = sys.float_info.max
+_LONGEST_TEXT = 200  # letters of a label
 _INK, _FAINT, _PAPER = (50, 50, 50), (226, 226, 226), (255, 255, 255)
 # Okabe and Ito's colours, which also those see apart who see few colours.
 _COLORS: tuple[RGB, ...] = (
@@ -139,7 +141,8 @@ def _write(
     color: RGB = _INK,
     anchor: str = "lm",
 ) -> None:
-    draw.text(_zoomed(*place), text, fill=color, font=text_font(size * _ZOOM), anchor=anchor)
+    line = printable(text[:_LONGEST_TEXT]).replace("\n", "\\n")
+    draw.text(_zoomed(*place), line, fill=color, font=text_font(size * _ZOOM), anchor=anchor)
 
 
 def _padded(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:

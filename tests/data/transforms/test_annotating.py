@@ -101,3 +101,17 @@ def test_a_damaged_label_map_is_named(tmp_path: Path) -> None:
     path.write_bytes(b"no picture")
     with pytest.raises(DataError, match=r"labels\.png' cannot be read: its format is not known"):
         loaded({"seg_map_path": str(path)})
+
+
+def test_a_label_map_of_another_size_than_its_picture_is_refused(tmp_path: Path) -> None:
+    path = label_map(tmp_path, np.zeros((30, 20), np.uint8))
+    record = {"img_path": "a.jpg", "seg_map_path": path, "ori_shape": (78, 108), "img": np.zeros((30, 20, 3), np.uint8)}
+    with pytest.raises(DataError, match=r"has another size than its picture 'a\.jpg'") as caught:
+        loaded(record)
+    assert "20x30, and the picture is 108x78" in str(caught.value)
+
+
+def test_a_label_map_may_be_loaded_after_its_picture_was_resized(tmp_path: Path) -> None:
+    path = label_map(tmp_path, np.zeros((30, 20), np.uint8))
+    record = {"seg_map_path": path, "ori_shape": (30, 20), "img": np.zeros((60, 40, 3), np.uint8)}
+    assert loaded(record)["gt_seg_map"].shape == (30, 20)

@@ -8,7 +8,17 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.curves import ENDLESS, Constant, CosineRestart, Exponential, Linear, OneCycle, Step
+from footplate.optim.schedules.curves import (
+    ENDLESS,
+    Constant,
+    CosineAnnealing,
+    CosineRestart,
+    Exponential,
+    Family,
+    Linear,
+    OneCycle,
+    Step,
+)
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.optim.wrappers import OptimWrapper
 
@@ -135,9 +145,29 @@ def test_the_length_stays_that_of_the_config_when_resumed() -> None:
     assert long.end == 30
 
 
+@pytest.mark.parametrize("family", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
+@pytest.mark.parametrize("end", [1, 2, 3, 4])
+def test_a_run_that_goes_on_past_its_end_misses_no_position(family: Family, end: int) -> None:
+    straight, short, longer = sgd(0.3), sgd(0.3), sgd(0.3)
+    whole = ParamSchedule(straight, family, end=9)
+    ended = ParamSchedule(short, family, end=end)
+    for _ in range(end):
+        whole.step()
+        ended.step()
+    resumed = ParamSchedule(longer, family, end=9)
+    longer.load_state_dict(short.state_dict())
+    resumed.load_state_dict(ended.state_dict())
+    for _ in range(4):
+        assert rates(longer) == rates(straight)
+        assert resumed.state_dict() == whole.state_dict()
+        whole.step()
+        resumed.step()
+
+
 def test_the_state_is_plain_numbers() -> None:
     state = ParamSchedule(sgd(0.5), Constant(0.5), end=5).state_dict()
     assert state == {
+        "type": "ParamSchedule",
         "param_name": "lr",
         "begin": 0,
         "end": 5,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import SGD, AdamW
 
-from footplate.errors import ArgumentError, FootplateError
+from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import StepLR
 from footplate.optim.wrappers import OptimWrapper
 from footplate.records import MessageHub
@@ -81,6 +81,32 @@ def test_resumed_within_a_round_it_goes_on_to_the_last_bit(stop: int) -> None:
     resumed = OptimWrapper(AdamW(again.parameters()), 4)
     resumed.load_state_dict(wrapper.state_dict())
     assert torch.equal(train(again, resumed, batches[stop:], start=stop, end=6), right)
+
+
+def test_gradients_that_another_loss_left_are_saved() -> None:
+    def step(model: nn.Module, wrapper: OptimWrapper) -> None:
+        wrapper.update_params(model(data(4)).pow(2).mean())
+        model(data(2)).sum().backward()  # as a generator's loss reaches the discriminator
+
+    whole, stopped, resumed = net(), net(), net(1)
+    wrappers = [OptimWrapper(AdamW(each.parameters(), lr=0.1)) for each in (whole, stopped, resumed)]
+    for _ in range(4):
+        step(whole, wrappers[0])
+    for _ in range(2):
+        step(stopped, wrappers[1])
+    resumed.load_state_dict(stopped.state_dict())
+    wrappers[2].load_state_dict(wrappers[1].state_dict())
+    for _ in range(2):
+        step(resumed, wrappers[2])
+    assert torch.equal(weights(resumed), weights(whole))
+
+
+def test_the_state_of_another_optimizer_is_refused() -> None:
+    saved = OptimWrapper(AdamW(net().parameters(), lr=0.1)).state_dict()
+    wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
+    with pytest.raises(CheckpointError, match="optimizer AdamW, but the config has SGD"):
+        wrapper.load_state_dict(saved)
+    wrapper.load_state_dict({key: value for key, value in saved.items() if key != "optimizer_type"})
 
 
 def test_a_round_that_lost_its_gradients_says_so(caplog: pytest.LogCaptureFixture) -> None:
@@ -230,3 +256,19 @@ def test_a_wrapper_is_not_wrapped_again() -> None:
     wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
     with pytest.raises(ArgumentError, match="wraps a torch optimizer"):
         OptimWrapper(wrapper)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("count", "warns"), [(12, False), (13, True)])
+def test_a_round_longer_than_the_run_says_so(count: int, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+    layer = nn.Linear(1, 1)
+    wrapper = OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1), accumulative_counts=count)
+    wrapper.initialize_count_status(layer, 0, 12)
+    said = "accumulative_counts=13 is longer than the run of 12 iterations. The optimizer makes one step, at the end."
+    assert (said in caplog.text) is warns
+
+
+def test_a_complex_parameter_takes_a_step() -> None:
+    weight = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
+    wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.5))
+    wrapper.update_params((weight * weight.conj()).real.sum())
+    assert torch.equal(weight.detach(), torch.zeros(2, dtype=torch.complex64))

@@ -1,6 +1,7 @@
 """Optimizer state across groupings."""
 
 import copy
+import math
 from typing import Any
 
 import pytest
@@ -131,7 +132,7 @@ def test_the_state_is_readable_without_this_engine() -> None:
     wrapper = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
     trained(model, wrapper)
     state = wrapper.state_dict()
-    assert set(state) == {"state", "param_groups"}
+    assert set(state) == {"state", "param_groups", "optimizer_type"}
     plain = AdamW(model.parameters())
     plain.load_state_dict(state)
     assert plain.param_groups[0]["lr"] == 0.1
@@ -161,3 +162,63 @@ def test_names_that_a_state_lacks_are_named() -> None:
     state["param_groups"][0]["param_names"][0] = "renamed"
     with pytest.raises(CheckpointError, match=r"nothing of 1 parameters, '0\.weight'"):
         build_optim_wrapper(model, SECTION).load_state_dict(state)
+
+
+def _stepped(kind: str = "AdamW", **settings: Any) -> tuple[OptimWrapper, dict[str, Any]]:
+    layer = nn.Linear(3, 2)
+    wrapper = OptimWrapper(getattr(torch.optim, kind)(layer.parameters(), lr=0.1, **settings))
+    wrapper.name_parameters(layer)
+    wrapper.update_params(layer(torch.ones(1, 3)).sum())
+    return wrapper, copy.deepcopy(wrapper.state_dict())
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("AdamW", {}),
+        ("AdamW", {"amsgrad": True}),
+        ("SGD", {"momentum": 0.9}),
+        ("RMSprop", {}),
+        ("Adafactor", {}),
+        ("NAdam", {}),
+        ("ASGD", {}),
+        ("Rprop", {}),
+    ],
+)
+def test_a_state_of_each_optimizer_is_taken_back(kind: str, settings: dict[str, Any]) -> None:
+    wrapper, state = _stepped(kind, **settings)
+    wrapper.load_state_dict(state)
+    assert wrapper.state_dict()["state"].keys() == state["state"].keys()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("exp_avg", torch.zeros(2, 4)),
+        ("exp_avg", torch.zeros(2, 3, dtype=torch.complex64)),
+        ("exp_avg_sq", torch.zeros(3)),
+        ("exp_avg", None),
+        ("exp_avg", "x"),
+        ("step", torch.tensor(-1.0)),
+        ("step", math.nan),
+        ("step", 10**400),
+    ],
+)
+def test_a_state_that_does_not_fit_its_parameter_is_refused(key: str, value: Any) -> None:
+    wrapper, state = _stepped()
+    state["state"][0][key] = value
+    before = copy.deepcopy(wrapper.state_dict())
+    with pytest.raises(CheckpointError, match="the saved state of parameter 0"):
+        wrapper.load_state_dict(state)
+    assert torch.equal(wrapper.state_dict()["state"][0]["exp_avg"], before["state"][0]["exp_avg"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("lr", -1), ("lr", None), ("lr", math.nan), ("betas", {}), ("betas", (0.9, 2.0)), ("amsgrad", "no"), ("eps", "x")],
+)
+def test_a_saved_setting_that_no_optimizer_takes_is_refused(key: str, value: Any) -> None:
+    wrapper, state = _stepped()
+    state["param_groups"][0][key] = value
+    with pytest.raises(CheckpointError, match="the saved settings? "):
+        wrapper.load_state_dict(state)

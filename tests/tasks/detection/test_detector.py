@@ -61,7 +61,7 @@ def test_losses_are_in_full_precision_under_autocast() -> None:
 def test_it_learns_what_it_is_shown() -> None:
     detector, inputs = model().train(), pictures()
     optimizer = build_optim_wrapper(detector, {"optimizer": {"type": "AdamW", "lr": 0.02}})
-    for _ in range(40):
+    for _ in range(80):
         detector.train_step({"inputs": inputs, "data_samples": samples()}, optimizer)
     detector.eval()
     for found, true in zip(detector(inputs, samples(), mode="predict"), samples(), strict=True):

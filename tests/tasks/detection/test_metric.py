@@ -112,8 +112,11 @@ def reference(samples: list[DetDataSample], kind: str, numbers: tuple[int, ...])
     return dict(zip(names, evaluation.stats.tolist(), strict=True))
 
 
-def values(samples: list[DetDataSample], classes: tuple[str, ...] = CLASSES, **arguments: Any) -> dict[str, Any]:
+def values(
+    samples: list[DetDataSample], classes: tuple[str, ...] = CLASSES, folder: Path | str = "", **arguments: Any
+) -> dict[str, Any]:
     metric = METRICS.build({"type": "CocoMetric", **arguments})
+    metric.output_folder = str(folder)
     metric.dataset_meta = {"classes": classes}
     metric.process(None, [sample.to_dict() for sample in samples])
     found: dict[str, Any] = metric.evaluate(len(samples))
@@ -253,7 +256,7 @@ def test_the_file_is_that_of_the_data_set_where_none_is_given(tmp_path: Path) ->
 
 def test_predictions_and_truth_are_written(tmp_path: Path) -> None:
     prefix = str(tmp_path / "out" / "test")
-    values([sample(7, found=[(1, 2, 1)], true=[(0, 0, 1)])], outfile_prefix=prefix)
+    values([sample(7, found=[(1, 2, 1)], true=[(0, 0, 1)])], folder=tmp_path, outfile_prefix="out/test")
     found = json.loads(Path(prefix + ".bbox.json").read_text())
     assert found == [{"image_id": 7, "bbox": [1, 2, 10, 10], "category_id": 1, "score": pytest.approx(0.9)}]
     truth = COCO(prefix + ".gt.json")
@@ -264,7 +267,8 @@ def test_only_writing_needs_no_truth(tmp_path: Path) -> None:
     alone = sample(3, found=[(1, 2, 1)])
     del alone.gt_instances
     prefix = str(tmp_path / "test")
-    assert values([alone], ann_file=coco_file(tmp_path), format_only=True, outfile_prefix=prefix) == {}
+    arguments: dict[str, Any] = {"ann_file": coco_file(tmp_path), "format_only": True, "outfile_prefix": "test"}
+    assert values([alone], folder=tmp_path, **arguments) == {}
     assert json.loads(Path(prefix + ".bbox.json").read_text())[0]["category_id"] == 20
     assert not Path(prefix + ".gt.json").exists()
 

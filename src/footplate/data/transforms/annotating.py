@@ -36,7 +36,7 @@ class LoadAnnotations(BaseTransform):
         backend_args: The same; a URL says where a file lies.
 
     Raises:
-        DataError: Something asked for is not there or cannot be read.
+        DataError: Something asked for is not there or cannot be read, or a label map has another size than its picture.
     """
 
     keepable: ClassVar[bool] = True
@@ -86,6 +86,13 @@ class LoadAnnotations(BaseTransform):
             raise DataError(f"the label map '{path}' cannot be read: {why_unreadable(error)}") from error
         if labels.ndim != 2:
             raise DataError(f"the label map '{path}' is a picture of {labels.shape[-1]} channels, not of labels")
+        shape = results.get("ori_shape")  # what loading the picture found; it may have been resized since
+        if shape is not None and labels.shape != tuple(shape)[:2]:
+            raise DataError(
+                f"the label map '{path}' has another size than its picture '{results.get('img_path', '')}'",
+                found=f"{labels.shape[1]}x{labels.shape[0]}, and the picture is {shape[1]}x{shape[0]}",
+                notes=["Give each picture a label map of its own size."],
+            )
         if labels.size and not 0 <= int(labels.min()) <= int(labels.max()) <= _IGNORED:
             raise DataError(f"the label map '{path}' holds labels outside of 0 to {_IGNORED}", found=int(labels.max()))
         reduce = results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label

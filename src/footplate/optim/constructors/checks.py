@@ -1,12 +1,13 @@
 """What is wrong with a `paramwise_cfg`, or has no effect."""
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
-from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.errors import ArgumentError, check_flag, nearest, origin_of
 from footplate.optim.constructors.rules import Rules
 
 _logger = logging.getLogger("footplate.optim")
@@ -14,6 +15,7 @@ _logger = logging.getLogger("footplate.optim")
 DECAY_MULTIPLIERS = ("norm_decay_mult", "bias_decay_mult", "dwconv_decay_mult", "flat_decay_mult")
 LR_MULTIPLIERS = ("bias_lr_mult", "dcn_offset_lr_mult")
 _MULTIPLIERS = ("lr_mult", "decay_mult")
+_FIELDS = ("lr", "weight_decay", "momentum")
 _KNOWN = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate")
 
 
@@ -26,17 +28,26 @@ def check_paramwise(cfg: Any) -> None:
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)
     for key in (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS):
-        if not isinstance(cfg.get(key), (int, float, type(None))):
-            _refuse(f'"{key}" must be a number', cfg, key)
+        _check_amount(cfg, key)
+    if "bypass_duplicate" in cfg:
+        check_flag("bypass_duplicate", cfg["bypass_duplicate"], key="paramwise_cfg.bypass_duplicate")
     custom_keys = cfg.get("custom_keys") or {}
     if not isinstance(custom_keys, Mapping):
         _refuse("custom_keys must be a dict", cfg, "custom_keys")
     for key, value in custom_keys.items():
         if not isinstance(value, Mapping):
             _refuse("the settings of a custom key must be a dict", custom_keys, key, within="custom_keys.")
-        for name in _MULTIPLIERS:
-            if not isinstance(value.get(name), (int, float, type(None))):
-                _refuse(f'"{name}" must be a number', value, name, within=f"custom_keys.{key}.")
+        for name in (*_MULTIPLIERS, *_FIELDS):
+            _check_amount(value, name, within=f"custom_keys.{key}.")
+
+
+def _check_amount(cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
+    """Refuses a multiplier or a setting of a group that is not a finite number of at least 0."""
+    value = cfg.get(key)
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < math.inf:
+        _refuse(f'"{key}" must be a finite number of at least 0', cfg, key, within=within)
 
 
 def _refuse(message: str, cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:

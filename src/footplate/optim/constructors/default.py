@@ -1,10 +1,12 @@
 """The default constructor: settings per parameter, merged into groups, wrapped."""
 
+import copy
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
@@ -35,7 +37,9 @@ class DefaultOptimWrapperConstructor:
     first in the alphabet. Parameters with equal settings share one group. Frozen parameters keep the optimizer's own
     settings, ready for the day they are thawed.
 
-    A subclass may override `add_params` to decide differently.
+    A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
+    and `base_wd` at any time, in `__call__` too: they are read when the groups are made. As in the other engines,
+    `base_lr` and `base_wd` are what multipliers multiply; parameters without one keep the optimizer's own settings.
 
     Args:
         optim_wrapper_cfg: The wrapper's section, with `optimizer` in it.
@@ -68,8 +72,26 @@ class DefaultOptimWrapperConstructor:
         with at_key("optimizer"):
             self.base_lr = default_of(self.optimizer_cfg, "lr")
             self.base_wd = default_of(self.optimizer_cfg, "weight_decay")
-        self.rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
+            for key, value in (("lr", self.base_lr), ("weight_decay", self.base_wd)):
+                if value is not None and not isinstance(value, (Real, Tensor)):
+                    raise ArgumentError(f"'{key}' must be a number", key=key, found=value)
+        self._make_rules()
         self.reasons: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def rules(self) -> Rules:
+        """The rules that follow from `paramwise_cfg`, `base_lr` and `base_wd` as they are now."""
+        if self._rules_of != (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg):
+            self._validate_cfg()
+            self._make_rules()
+        return self._rules
+
+    def _make_rules(self) -> None:
+        given = (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg)
+        self._rules_of = copy.deepcopy(given)  # a subclass may change them in place
+        self._rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
+        own = {field: default_of(self.optimizer_cfg, field) for field in ("lr", "weight_decay")}
+        self._own: Group = {field: value for field, value in own.items() if value is not None}
 
     def __call__(self, model: nn.Module) -> Any:
         """Returns the wrapper of an optimizer over the parameters of `model`."""
@@ -103,16 +125,29 @@ class DefaultOptimWrapperConstructor:
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """
         for name, parameter in module.named_parameters(recurse=False):
-            settings: Group = {"lr": self.base_lr, "weight_decay": self.base_wd}
+            rules = self.rules
+            group: Group = {"params": [parameter], **self._own}
+            if self._skips_duplicates() and self._is_in(group, params):
+                continue
             if parameter.requires_grad:
                 place = Place(name, prefix, module, parameter.ndim, bool(is_dcn_module))
-                settings.update(self.rules.settings(place))
-                self.reasons[place.path.lstrip(".")] = self.rules.reasons(place)
-            given = {key: value for key, value in settings.items() if value is not None}
-            params.append({"params": [parameter], **given})
+                settings = rules.settings(place)
+                group.update({key: value for key, value in settings.items() if value is not None})
+                self.reasons[place.path.lstrip(".")] = rules.reasons(place)
+            params.append(group)
         for name, child in module.named_children():
             path = f"{prefix}.{name}" if prefix else name
             self.add_params(params, child, path, is_deformable(module))
+
+    def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
+        """Checks whether a parameter of `param_group` is in one of the groups already."""
+        wanted = {id(each) for each in _parameters(param_group)}
+        return any(id(each) in wanted for group in param_group_list for each in _parameters(group))
+
+    def _skips_duplicates(self) -> bool:
+        """Checks whether a subclass decides by `_is_in` what is a duplicate; otherwise they are dropped at the end."""
+        is_overridden = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
+        return is_overridden and bool(self.paramwise_cfg.get("bypass_duplicate"))
 
     def _validate_cfg(self) -> None:
         """Refuses settings that cannot be read; a subclass with settings of its own overrides this."""
@@ -121,8 +156,14 @@ class DefaultOptimWrapperConstructor:
 
     def _warn(self, model: nn.Module) -> None:
         """Names settings that had no effect; called after `add_params`."""
-        warn_of_missing_fields(self.rules)
-        warn_of_unmet_keys(self.rules, model)
+        if self.rules.asked:  # a subclass may have rules of its own
+            warn_of_missing_fields(self.rules)
+            warn_of_unmet_keys(self.rules, model)
+
+
+def _parameters(group: Group) -> Sequence[nn.Parameter]:
+    params = group["params"]
+    return params if isinstance(params, (list, tuple)) else [params]
 
 
 def _each_parameter_once(groups: list[Group], *, quiet: bool) -> Iterator[Group]:
@@ -131,8 +172,9 @@ def _each_parameter_once(groups: list[Group], *, quiet: bool) -> Iterator[Group]
     differing = 0
     for group in groups:
         settings = {key: value for key, value in group.items() if key != "params"}
-        fresh = [each for each in group["params"] if id(each) not in settings_of]
-        differing += sum(settings_of.get(id(each), settings) != settings for each in group["params"])
+        params = _parameters(group)
+        fresh = [each for each in params if id(each) not in settings_of]
+        differing += sum(settings_of.get(id(each), settings) != settings for each in params)
         settings_of.update((id(each), settings) for each in fresh)
         if fresh:
             yield {**settings, "params": fresh}

@@ -86,6 +86,8 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if field == key:
                 settings[key] = value
             elif field in self.optimizer_cfg:
+                if not isinstance(value, (int, float)) or value < 0:
+                    raise ArgumentError(f'"{key}" must be a number of at least 0', key="paramwise_cfg", found=value)
                 settings[field] = self.optimizer_cfg[field] * value
             else:
                 raise ArgumentError(f'"{key}" needs "{field}" in the optimizer', key=f"optimizer.{field}")

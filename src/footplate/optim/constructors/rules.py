@@ -47,7 +47,7 @@ class Place:
 
 
 def is_deformable(module: nn.Module) -> bool:
-    """Tells whether `module` is a deformable convolution, by the name of its class or of a base of it."""
+    """Checks whether `module` is a deformable convolution, by the name of its class or of a base of it."""
     return any(base.__name__ in _DEFORMABLE for base in type(module).__mro__)
 
 
@@ -69,9 +69,11 @@ class Rules:
         self.custom_keys: Mapping[str, Mapping[str, Any]] = paramwise_cfg.get("custom_keys") or {}
         self._sorted_keys = sorted(sorted(self.custom_keys), key=len, reverse=True)
         self.met: set[str] = set()
+        self.asked = False
 
     def settings(self, place: Place) -> dict[str, Any]:
         """Returns the fields in which the parameter at `place` differs from the optimizer's own."""
+        self.asked = True
         key = self._custom_key(place)
         if key is None:
             return self._scaled(self._multiplier(self.lr_rule(place)), self._multiplier(self.decay_rule(place)))

@@ -52,12 +52,14 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     """
     kind = optimizer_class(cfg)
     for key in _NUMBERS:
-        if key in cfg and not isinstance(cfg[key], (Number, Tensor, type(None))):
+        if key in cfg and not _is_amount(cfg[key]):
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), float) and not math.isfinite(cfg[key]):
             raise ArgumentError(f'"{key}" must be finite', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), (int, float)) and cfg[key] < 0:
             raise ArgumentError(f'"{key}" must be at least 0', key=key, found=cfg[key], origin=origin_of(cfg, key))
+        if key == "momentum" and isinstance(cfg.get(key), (int, float)) and cfg[key] > 1:
+            raise ArgumentError('"momentum" must be at most 1', key=key, found=cfg[key], origin=origin_of(cfg, key))
     betas = cfg.get("betas", ())
     if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Number, Tensor)) for beta in betas):
         raise ArgumentError('"betas" is a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas"))
@@ -69,6 +71,10 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     except (ValueError, TypeError, LookupError) as error:  # of torch, over a value
         raise _refused(cfg, error) from error
     return built
+
+
+def _is_amount(value: object) -> bool:
+    return isinstance(value, (Number, Tensor, type(None))) and not isinstance(value, bool)
 
 
 def _refused(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:

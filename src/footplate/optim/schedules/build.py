@@ -5,7 +5,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from footplate.errors import ArgumentError, BuildError, at_key
-from footplate.optim.schedules.curves import _is_number
+from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.lengths import warn_of_lengths
 from footplate.optim.schedules.schedule import ParamSchedule
@@ -17,6 +17,7 @@ _NUMBERS = (
     *("begin", "end", "last_step", "gamma", "power", "eta_min", "eta_min_ratio", "T_max", "step_size"),
     *("eta_max", "total_steps", "pct_start", "div_factor", "final_div_factor"),
 )
+_ALWAYS = ("begin", "last_step")  # None means nothing there
 
 
 def build_param_schedulers(
@@ -89,8 +90,9 @@ def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> Pa
     if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
         return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
     for key in _NUMBERS:
-        if cfg.get(key) is not None and not _is_number(cfg[key]):
-            raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key])
+        if key in cfg and key in _ALWAYS and cfg[key] is None:
+            raise ArgumentError(f'"{key}" must be a number', key=key, found=None)
+        check_number(key, cfg.get(key))
     defaults: dict[str, Any] = {}
     end = lengths["max_epochs" if cfg.get("by_epoch", True) else "max_iters"]
     if end is not None and end > cfg.get("begin", 0):

@@ -11,10 +11,10 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
-from numbers import Real
 from typing import TypeVar
 
 from footplate.errors import ArgumentError
+from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval, is_number
 
 Curve = Callable[[float, float, int], float]
 
@@ -45,32 +45,28 @@ class Family:
         return base
 
     def settles(self) -> bool:
-        """Tells whether the curve leaves the base value in force when it ends, as a warm-up does."""
+        """Checks whether the curve leaves the base value in force when it ends, as a warm-up does."""
         return False
 
 
 def _floor(eta_min: float | None, eta_min_ratio: float | None) -> Callable[[float], float]:
     """Returns the function from a base value to the lowest value."""
-    if eta_min is not None and eta_min_ratio is not None:
-        raise ArgumentError('give "eta_min" or "eta_min_ratio", not both', key="eta_min_ratio")
     if eta_min_ratio is not None:
         return lambda base: base * eta_min_ratio
     lowest = 0.0 if eta_min is None else eta_min
     return lambda base: lowest
 
 
+def _check_floor(eta_min: float | None, eta_min_ratio: float | None) -> None:
+    if eta_min is not None and eta_min_ratio is not None:
+        raise ArgumentError('give "eta_min" or "eta_min_ratio", not both', key="eta_min_ratio")
+    check_number("eta_min", eta_min, least=0)
+    check_number("eta_min_ratio", eta_min_ratio, least=0)
+
+
 def _cosine_share(step: int, half: int) -> float:
     """Returns by what the distance to the lowest value is multiplied in step `step` of a fall in `half` steps."""
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool)  # those of numpy, too
-
-
-def _check_unit_interval(name: str, value: float, *, zero: bool) -> None:
-    if not _is_number(value) or not (0 <= value <= 1) or (value == 0 and not zero):
-        raise ArgumentError(f'"{name}" lies between 0 and 1', key=name, found=value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +76,7 @@ class Constant(Family):
     factor: float = 1.0 / 3
 
     def __post_init__(self) -> None:
-        _check_unit_interval("factor", self.factor, zero=False)
+        check_unit_interval("factor", self.factor, zero=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve that divides again at the last of `span` positions."""
@@ -106,8 +102,8 @@ class Linear(Family):
     end_factor: float = 1.0
 
     def __post_init__(self) -> None:
-        _check_unit_interval("start_factor", self.start_factor, zero=False)
-        _check_unit_interval("end_factor", self.end_factor, zero=True)
+        check_unit_interval("start_factor", self.start_factor, zero=False)
+        check_unit_interval("end_factor", self.end_factor, zero=True)
 
     def over(self, span: int) -> Curve:
         """Returns the curve that reaches `end_factor` at the last of `span` positions."""
@@ -154,6 +150,9 @@ class Exponential(Family):
 
     gamma: float
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0)
+
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
         gamma = self.gamma
@@ -168,8 +167,8 @@ class Step(Family):
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        if self.step_size <= 0:
-            raise ArgumentError('"step_size" is a positive number', key="step_size", found=self.step_size)
+        check_positions("step_size", self.step_size, least=1)
+        check_number("gamma", self.gamma, least=0)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
@@ -190,8 +189,10 @@ class MultiStep(Family):
 
     def __post_init__(self) -> None:
         marks = self.milestones
-        if isinstance(marks, str) or not isinstance(marks, Collection) or not all(map(_is_number, marks)):
+        if isinstance(marks, str) or not isinstance(marks, Collection) or not all(map(is_number, marks)):
             raise ArgumentError('"milestones" is a list of numbers', key="milestones", found=marks)
+        check_positions("milestones", marks, least=0)
+        check_number("gamma", self.gamma, least=0)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
@@ -212,6 +213,10 @@ class Poly(Family):
 
     power: float = 1.0
     eta_min: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_number("power", self.power, least=0, optional=False)
+        check_number("eta_min", self.eta_min, least=0)
 
     def over(self, span: int) -> Curve:
         """Returns the curve that reaches `eta_min` at the last of `span` positions."""
@@ -237,9 +242,13 @@ class CosineAnnealing(Family):
     eta_min: float | None = None
     eta_min_ratio: float | None = None
 
+    def __post_init__(self) -> None:
+        check_number("T_max", self.T_max, above=0)
+        _check_floor(self.eta_min, self.eta_min_ratio)
+
     def over(self, span: int) -> Curve:
         """Returns the curve that swings once in `T_max` positions, by default in `span`."""
-        half = self.T_max or span
+        half = span if self.T_max is None else self.T_max
         floor = _floor(self.eta_min, self.eta_min_ratio)
         rise = (1 - math.cos(math.pi / half)) / 2
         share = functools.lru_cache(maxsize=1)(_cosine_share)  # the groups of one step ask for the same one
@@ -279,6 +288,10 @@ class CosineRestart(Family):
                 key="restart_weights",
                 found=counts,
             )
+        check_positions("periods", self.periods, least=1)
+        for weight in self.restart_weights:
+            check_number("restart_weights", weight, least=0)
+        _check_floor(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which stands still after its periods."""
@@ -323,6 +336,8 @@ class OneCycle(Family):
     three_phase: bool = False
 
     def __post_init__(self) -> None:
+        for name in ("eta_max", "div_factor", "final_div_factor"):
+            check_number(name, getattr(self, name), above=0)
         self.over(0)
 
     def over(self, span: int) -> Curve:
@@ -372,7 +387,7 @@ def cycle(
     """
     if anneal_strategy not in ANNEALINGS:
         raise ArgumentError('"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=anneal_strategy)
-    _check_unit_interval("pct_start", pct_start, zero=True)
+    check_unit_interval("pct_start", pct_start, zero=True)
     if total <= 0:
         raise ArgumentError('"total_steps" is a positive number', key="total_steps", found=total)
     anneal, (first, peak, last), rise = ANNEALINGS[anneal_strategy], values, pct_start * total

@@ -2,14 +2,16 @@
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError, check_count, check_score, nearest
+from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
+from footplate.saved import saved_count, saved_number
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -65,6 +67,10 @@ class ReduceOnPlateau(ParamSchedule):
         _check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         if not 0 < factor < 1:
             raise ArgumentError('"factor" lies between 0 and 1', key="factor", found=factor)
+        for name, value in (("patience", patience), ("cooldown", cooldown)):
+            check_count(name, value, least=0)
+        for name, amount in (("threshold", threshold), ("eps", eps)):
+            check_number(name, amount, least=0)
         self.monitor, self.rule = monitor, rule
         self.factor, self.patience, self.cooldown = factor, patience, cooldown
         self.threshold, self.threshold_rule, self.eps = threshold, threshold_rule, eps
@@ -107,10 +113,19 @@ class ReduceOnPlateau(ParamSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         super().load_state_dict(state_dict)
-        for name in ("best", "num_bad_epochs", "cooldown_counter"):
-            setattr(self, name, state_dict[name])
+        self.best = saved_number(state_dict, "best", finite=False)
+        self.num_bad_epochs = saved_count(state_dict, "num_bad_epochs")
+        self.cooldown_counter = saved_count(state_dict, "cooldown_counter")
 
-    def _value_in(self, metrics: Mapping[str, Any]) -> float:
+    def check_metrics(self, metrics: Collection[str]) -> None:
+        """Refuses to watch a metric that a validation does not give.
+
+        Args:
+            metrics: The names of those that it gives.
+
+        Raises:
+            ArgumentError: The watched one is not among them.
+        """
         if self.monitor not in metrics:
             raise ArgumentError(
                 f'no metric "{self.monitor}" to watch among those of the validation',
@@ -118,7 +133,10 @@ class ReduceOnPlateau(ParamSchedule):
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
             )
-        return float(metrics[self.monitor])
+
+    def _value_in(self, metrics: Mapping[str, Any]) -> float:
+        self.check_metrics(metrics)
+        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
 
     def _watch(self, value: float) -> None:
         if self._is_better(value):
@@ -168,6 +186,8 @@ def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
 
 
 def _one_each(value: float | list[float], count: int) -> list[float]:
+    for each in value if isinstance(value, (list, tuple)) else [value]:
+        check_number("min_value", each, least=0)
     values = list(value) if isinstance(value, (list, tuple)) else [value] * count
     if len(values) != count:
         raise ArgumentError(

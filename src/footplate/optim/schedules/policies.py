@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, check_count
+from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval
 from footplate.optim.schedules.curves import ANNEALINGS, cosine_between, cycle, line_between
 
 
@@ -69,6 +70,8 @@ class Floored(Policy):
     minimum_ratio: float | None = None
 
     def __post_init__(self) -> None:
+        check_number("minimum", self.minimum, least=0)
+        check_number("minimum_ratio", self.minimum_ratio, least=0)
         if (self.minimum is None) == (self.minimum_ratio is None):
             raise ArgumentError("this policy needs a lowest value or its ratio, and not both", key="policy")
 
@@ -98,6 +101,8 @@ class Steps(Policy):
         marks = self.step if isinstance(self.step, (list, tuple)) else [self.step]
         if any(not isinstance(mark, int) or mark < 0 for mark in marks) or self.step == 0:
             raise ArgumentError('"step" is a positive number or a list of such', key="step", found=self.step)
+        check_number("gamma", self.gamma, least=0)
+        check_number("minimum", self.minimum, least=0)
 
     def over(self, run: Run) -> Regular:
         """Returns the value after the steps passed."""
@@ -125,6 +130,9 @@ class Exp(Policy):
 
     gamma: float
 
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0)
+
     def over(self, run: Run) -> Regular:
         """Returns base * gamma ** progress."""
         gamma = self.gamma
@@ -138,6 +146,10 @@ class Polynomial(Policy):
     power: float = 1.0
     minimum: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_number("power", self.power, least=0, optional=False)
+        check_number("minimum", self.minimum, least=0)
+
     def over(self, run: Run) -> Regular:
         """Returns the value after the share of the run."""
         power, low, full = self.power, self.minimum, run.full
@@ -150,6 +162,10 @@ class Inv(Policy):
 
     gamma: float
     power: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_number("gamma", self.gamma, least=0)
+        check_number("power", self.power, least=0, optional=False)
 
     def over(self, run: Run) -> Regular:
         """Returns base * (1 + gamma * progress) ** -power."""
@@ -183,6 +199,10 @@ class FlatCosine(Floored):
 
     start_percent: float = 0.75
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_unit_interval("start_percent", self.start_percent, zero=True)
+
     def over(self, run: Run) -> Regular:
         """Returns the value after the share of the run."""
         target, start = self.target, round(run.full * self.start_percent)
@@ -208,6 +228,9 @@ class RestartedCosine(Floored):
             raise ArgumentError(
                 '"periods" and "restart_weights" have one entry each per period', key="periods", found=self.periods
             )
+        check_positions("periods", self.periods, least=1)
+        for weight in self.restart_weights:
+            check_number("restart_weights", weight, least=0)
 
     def over(self, run: Run) -> Regular:
         """Returns the value within the period."""
@@ -244,6 +267,11 @@ class Cyclic(Policy):
             raise ArgumentError(
                 '"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=self.anneal_strategy
             )
+        check_count("cyclic_times", self.cyclic_times)
+        check_unit_interval("step_ratio_up", self.step_ratio_up, zero=False)
+        check_number("gamma", self.gamma, least=0)
+        for each in self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]:
+            check_number("target_ratio", each, least=0)
 
     def over(self, run: Run) -> Regular:
         """Returns the value within the cycle."""

@@ -3,7 +3,8 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, BuildError, check_flag, nearest
+from footplate.errors import ArgumentError, BuildError, check_count, nearest
+from footplate.optim.schedules.checks import check_number, check_unit_interval
 from footplate.optim.schedules.curves import Curve, Family
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.host_policies import CooledCosine, StepFixedCosine, YoloxCosine
@@ -64,12 +65,8 @@ class Warmup:
                 found=self.warmup,
                 suggestion=nearest(str(self.warmup), _WARMUPS),
             )
-        if self.warmup_iters <= 0:
-            raise ArgumentError('"warmup_iters" is a positive number', key="warmup_iters", found=self.warmup_iters)
-        if not 0 < self.warmup_ratio <= 1:
-            raise ArgumentError(
-                '"warmup_ratio" lies above 0 and at most at 1', key="warmup_ratio", found=self.warmup_ratio
-            )
+        check_count("warmup_iters", self.warmup_iters)
+        check_unit_interval("warmup_ratio", self.warmup_ratio, zero=False)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,7 +142,7 @@ class PolicySchedule(ParamSchedule):
     ) -> None:
         made = make_policy(policy, settings, self.field)
         name = type(self).__name__
-        by_epoch = check_flag("by_epoch", by_epoch) and _known_name(policy) not in _BY_ITERATION
+        by_epoch = by_epoch and _known_name(policy) not in _BY_ITERATION
         if max_iters is None:
             max_iters = _given(name, "max_epochs", max_epochs) * _given(name, "epoch_length", epoch_length)
         unit = _given(name, "epoch_length", epoch_length) if by_epoch else 1
@@ -214,8 +211,11 @@ def _cycle(settings: dict[str, Any], field: str) -> Policy:
     peak = settings.pop("max_lr", None)
     if not isinstance(peak, (int, float)):
         raise ArgumentError('"max_lr" of the policy OneCycle is a number', key="max_lr", found=peak)
-    first = peak / settings.pop("div_factor", 25)
-    last = first / settings.pop("final_div_factor", 1e4)
+    div_factor, final_div_factor = settings.pop("div_factor", 25), settings.pop("final_div_factor", 1e4)
+    for name, value in (("max_lr", peak), ("div_factor", div_factor), ("final_div_factor", final_div_factor)):
+        check_number(name, value, above=0)
+    first = peak / div_factor
+    last = first / final_div_factor
     return _checked("OneCycle", Cycle, {"first": first, "peak": peak, "last": last, **settings})
 
 
@@ -231,7 +231,12 @@ def _checked(name: str, policy: type[Policy], settings: dict[str, Any], words: d
     for key, each in fields.items():
         if each.default is dataclasses.MISSING and key not in settings:
             raise BuildError(f"the policy '{name}' needs the argument '{key}'", key=key)
-    return policy(**settings)
+    try:
+        return policy(**settings)
+    except ArgumentError as error:
+        word = spoken.get(error.key, error.key)
+        error.message, error.key = error.message.replace(f'"{error.key}"', f'"{word}"'), word
+        raise
 
 
 def _given(name: str, key: str, value: int | None) -> int:

@@ -3,9 +3,11 @@
 import logging
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, check_flag
+from footplate.errors import ArgumentError
+from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.fields import HasGroups, slots_of
+from footplate.saved import checked_number, saved_count
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -51,7 +53,9 @@ class ParamSchedule:
         self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
         self.family = family
         self.param_name = param_name
-        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), check_flag("by_epoch", by_epoch)
+        if last_step < -1:
+            raise ArgumentError('"last_step" must be -1 or a position', key="last_step", found=last_step)
+        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
         curve = family.over(self.end - begin)
@@ -79,12 +83,18 @@ class ParamSchedule:
             group[f"initial_{self.param_name}"] = base
         self._bind(bases)
 
-    def rewind(self) -> None:
+    def rewind(self, *, from_groups: bool = False) -> None:
         """Puts itself before its first position, and the field of each group back to its base value.
 
         That is the group's `initial_<field>`, which it may have been loaded with. When all schedules of an optimizer
         are put back, `start` lets them begin again in their order.
+
+        Args:
+            from_groups: Whether a group without `initial_<field>` has not been scheduled yet, so that its present value
+                is the base value.
         """
+        if from_groups:
+            self._bind([])
         self.last_step = self._global_step = -1
         groups, note = self.optimizer.param_groups, f"initial_{self.param_name}"
         self._bind([group.get(note, base) for group, base in zip(groups, self.base_values, strict=True)])
@@ -120,6 +130,7 @@ class ParamSchedule:
     def state_dict(self) -> dict[str, Any]:
         """Returns the position, base values and values, all plain numbers."""
         return {
+            "type": type(self).__name__,
             "param_name": self.param_name,
             "begin": self.begin,
             "end": self.end,
@@ -130,23 +141,42 @@ class ParamSchedule:
             "_last_value": [float(value) for value in self.get_last_value()],
         }
 
+    def matches(self, state_dict: dict[str, Any]) -> bool:
+        """Checks whether a saved state belongs to such a schedule, as far as the state says."""
+        own = {
+            "type": type(self).__name__,
+            "param_name": self.param_name,
+            "begin": self.begin,
+            "by_epoch": self.by_epoch,
+        }
+        return all(state_dict.get(key, value) == value for key, value in own.items())
+
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Goes on at the position of `state_dict`; its length and settings stay those of the config.
 
         Load the optimizer's state first: the values themselves are its fields. Base values saved for another number of
         groups are taken from there, too.
+
+        A run that ended saved its schedules at their `end`, where the last step does nothing. If the run goes on to a
+        later end, that step is taken now.
         """
-        self.last_step = state_dict["last_step"]
-        self._global_step = state_dict["_global_step"]
-        self._bind(list(state_dict.get("base_values", ())))
+        self.last_step = saved_count(state_dict, "last_step", least=-1)
+        self._global_step = saved_count(state_dict, "_global_step", least=-1)
+        bases = state_dict.get("base_values", ())
+        if not isinstance(bases, (list, tuple)):
+            raise ValueError("'base_values' must be a list of numbers")
+        self._bind([checked_number(base, "base_values", least=0) for base in bases])
+        is_at_end = self._global_step == state_dict.get("end")
+        if is_at_end and self._global_step < self.end and not self.takes_metrics:
+            self._global_step -= 1
+            self.step()
 
 
 def _end_of(family: Family, begin: int, end: int | None) -> int:
     if end is None:
         length = family.length()
         end = ENDLESS if length is None else begin + length
-    if begin < 0:
-        raise ArgumentError('"begin" is at least 0', key="begin", found=begin)
+    check_number("begin", begin, least=0)
     if begin >= end:
         raise ArgumentError('"begin" must lie before "end"', key="end", found=f"begin {begin}, end {end}")
     return end

@@ -11,9 +11,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from footplate.config.compiling import compile_arguments
 from footplate.distributed.sharding import placed_like
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError, CheckpointError, check_count
 from footplate.optim.wrappers import state as states
+from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.clipping import Clip, make_clip
 from footplate.optim.wrappers.nonfinite import GradientGuard
 from footplate.optim.wrappers.stepping import step_of
@@ -75,8 +77,9 @@ class OptimWrapper:
         self._own_policy = on_nonfinite
         self.guard(None)
         self._compiled: Callable[..., Any] | None = None
-        if compile:
-            self._compiled = torch.compile(optimizer.step, **(compile if isinstance(compile, Mapping) else {}))
+        arguments = compile_arguments(compile)
+        if arguments is not None:
+            self._compiled = torch.compile(optimizer.step, **arguments)
             self._make_rates_tensors()
         self.keeps_gradients = False
         self._has_spent_gradients = False
@@ -166,12 +169,12 @@ class OptimWrapper:
         return loss / (self._short_round if in_short_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Tells whether the round is full, or the last one of the run is as full as it gets."""
+        """Checks whether the round is full, or the last one of the run is as full as it gets."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
-        """Tells whether ranks need each other's gradients of the next loss."""
+        """Checks whether ranks need each other's gradients of the next loss."""
         after, count = self._inner_count + 1, self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
@@ -204,6 +207,7 @@ class OptimWrapper:
         self._short_round = remainder or count
         if count > 1:
             self._warn_of_accumulation(model)
+        warn_of_long_round("accumulative_counts", count, max_counts)
 
     def guard(self, policy: str | None) -> None:
         """Sets what happens to a step whose gradients are not finite: "skip", "stop", "warn", or None.
@@ -242,7 +246,9 @@ class OptimWrapper:
             self._names.setdefault(id(parameter), name)
 
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
-        """Returns the optimizer's state and, within a round of accumulation, the gradients so far.
+        """Returns the optimizer's state and the gradients that the next step will use.
+
+        These are there within a round of accumulation, or where the loss of another optimizer reaches the parameters.
 
         Args:
             per_parameter: Store one group for each parameter, as other engines do.
@@ -252,23 +258,35 @@ class OptimWrapper:
             state = states.per_parameter(state, self._layout())
         elif self._names:
             state = states.name_groups(state, self._layout().names)
-        if not self.should_update():
-            gradients: list[Any] = [each.grad for each in self._parameters()]
+        gradients: list[Any] = [each.grad for each in self._parameters()]
+        is_left = not self._has_spent_gradients and any(each is not None for each in gradients)
+        if is_left or not self.should_update():
             if per_parameter:
                 gradients = states.in_order(gradients, self._layout().names, self._layout().known())
             state["accumulated_gradients"] = gradients
+        state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave, here or in another engine, in this grouping or another.
 
         Raises:
-            CheckpointError: The state belongs to other parameters.
+            CheckpointError: The state belongs to other parameters, or to an optimizer of another class.
         """
+        name = type(self.optimizer).__name__
+        saved_name = state_dict.get("optimizer_type", name)  # other engines and older checkpoints have none
+        if saved_name != name:
+            raise CheckpointError(
+                f"The checkpoint holds the state of the optimizer {saved_name}, but the config has {name}.",
+                notes=[
+                    f"Set the optimizer to {saved_name}, or use load_from without resume to start over with {name}."
+                ],
+            )
         if self._names:
             arranged = states.regrouped(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
             arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
+        check_state(self.optimizer, arranged)
         self.optimizer.load_state_dict(states.placed(arranged, self.param_groups))
         if self._compiled is not None:
             self._make_rates_tensors()
@@ -317,6 +335,20 @@ class OptimWrapper:
                 self._inner_count,
                 self._accumulative_counts,
             )
+
+
+def warn_of_long_round(name: str, count: int, length: int) -> None:
+    """Warns of a round of accumulation that is longer than the run, of `length` iterations; -1 is not known."""
+    if 0 < length < count:
+        _logger.warning(
+            "%s=%d is longer than the run of %d iterations. The optimizer makes one step, at the end. "
+            "Set %s to at most %d.",
+            name,
+            count,
+            length,
+            name,
+            length,
+        )
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:

@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
 from footplate.distributed.sharding import is_part, local_part, norms_of_parts
-from footplate.errors import ArgumentError, NonFiniteError, nearest, origin_of
+from footplate.errors import ArgumentError, NonFiniteError, check_flag, nearest, origin_of
 
 _SMALL = 1e-6  # what torch adds to the norm
 _KEYS = {
@@ -76,7 +76,7 @@ class Clip:
 
 
 def at_hand(tensor: Tensor) -> bool:
-    """Tells whether a tensor can be read at once; one on an accelerator would be waited for."""
+    """Checks whether a tensor can be read at once; one on an accelerator would be waited for."""
     return tensor.device.type == "cpu"
 
 
@@ -109,8 +109,11 @@ def _checked(cfg: Any) -> tuple[str, dict[str, Any]]:
         raise ArgumentError(
             f'gradient clipping by {kind} needs "{first}"', key=f"clip_grad.{first}", origin=origin_of(cfg)
         )
-    if not isinstance(settings[first], (int, float)) or settings[first] < 0:
-        _refuse(f'"{first}" must be a number of at least 0', cfg, first)
+    if isinstance(settings[first], bool) or not isinstance(settings[first], (int, float)) or not settings[first] > 0:
+        _refuse(f'"{first}" must be a number above 0', cfg, first)
+    for key in ("error_if_nonfinite", "foreach"):
+        if settings.get(key) is not None:
+            check_flag(key, settings[key], key=f"clip_grad.{key}")
     if "norm_type" in settings:
         settings["norm_type"] = _norm_type(cfg)
     return kind, settings

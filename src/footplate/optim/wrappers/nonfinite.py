@@ -47,7 +47,7 @@ class GradientGuard:
     def allows_step(
         self, optimizer: Optimizer, iteration: int, norm: Tensor | None = None, *, skipped: bool = False
     ) -> bool:
-        """Tells whether the optimizer may step.
+        """Checks whether the optimizer may step.
 
         Args:
             optimizer: The optimizer.
@@ -80,7 +80,7 @@ class GradientGuard:
         return self._decide(iteration, skipped=skipped or self.policy == "skip")
 
     def _read_elsewhere(self, optimizer: Optimizer, gradients: list[Tensor]) -> bool:
-        """Tells whether a gradient is not finite; on an accelerator the optimizer is left to find out if it can."""
+        """Checks whether a gradient is not finite; on an accelerator the optimizer is left to find out if it can."""
         if not gradients:
             return False
         flag = self._alike.flag(gradients) if self._alike else _flag_of(gradients)
@@ -116,7 +116,7 @@ class _AlikeGradients:
     def of(cls, gradients: list[Tensor]) -> "_AlikeGradients | None":
         """Returns the judge of these gradients, None where they are not alike."""
         kinds = {(each.device, each.dtype) for each in gradients}
-        special = any(each.is_sparse or hasattr(each, "to_local") for each in gradients)
+        special = any(each.is_sparse or each.is_complex() or hasattr(each, "to_local") for each in gradients)
         return None if special or len(kinds) != 1 else cls(gradients[0].device)
 
     def flag(self, gradients: list[Tensor]) -> Tensor:
@@ -133,6 +133,7 @@ def _flag_of(gradients: list[Tensor]) -> Tensor:
     for gradient in gradients:
         local = _local(gradient)
         plain = local.coalesce().values() if local.is_sparse else local
+        plain = torch.view_as_real(plain) if plain.is_complex() else plain
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)
     for (device, _), group in kinds.items():
         found = torch.zeros(1, device=device)
@@ -151,6 +152,6 @@ def _local(gradient: Tensor) -> Tensor:
 
 
 def skips_by_itself(optimizer: Optimizer) -> bool:
-    """Tells whether the optimizer's kernel leaves a step out where a flag on the device says so."""
+    """Checks whether the optimizer's kernel leaves a step out where a flag on the device says so."""
     fused = all(group.get("fused") for group in optimizer.param_groups)  # a state that is loaded may change it
     return fused and bool(getattr(optimizer, "_step_supports_amp_scaling", False))

@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 
 from footplate.errors import ArgumentError, DataError
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
-from footplate.tasks.classification.outcomes import check_thresholds, threshold_suffix, true_label
+from footplate.tasks.classification.outcomes import check_thresholds, predicted_labels, threshold_suffix, true_label
 from footplate.tasks.classification.ranking import rank_of_truth
 from footplate.visualization import as_array
 
@@ -63,6 +63,7 @@ class Accuracy(BaseMetric[Ranked]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keeps where the true class of each sample came."""
+        check_samples(self, data_samples)
         for sample in data_samples:
             truth = true_label(sample)
             if truth == self.ignore_index:
@@ -95,4 +96,4 @@ class Accuracy(BaseMetric[Ranked]):
     def _compared(self, sample: Any, truth: int) -> Ranked:
         if max(self.topk) > 1:
             raise DataError(f"top{max(self.topk)} needs 'pred_score', the samples hold 'pred_label'", key="topk")
-        return Ranked(int(truth not in as_array(sample["pred_label"]).reshape(-1)[:1]), np.inf)
+        return Ranked(int(truth not in predicted_labels(sample)[:1]), np.inf)

@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.classification.matrix_picture import draw_matrix
 from footplate.tasks.classification.outcomes import check_classes, class_count, predicted_label, true_label
@@ -46,6 +46,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keeps truth and prediction of each sample."""
+        check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
 

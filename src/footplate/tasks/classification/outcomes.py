@@ -30,12 +30,27 @@ def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -
     """Returns the class of the highest score, of equal ones the lowest; -1 where it is not above the threshold.
 
     Without `pred_score` it is `pred_label`.
+
+    Raises:
+        DataError: It has neither.
     """
     if "pred_score" not in sample:
-        return int(as_array(sample["pred_label"]).reshape(-1)[0])
+        return int(predicted_labels(sample)[0])
     scores = as_array(sample["pred_score"])
     label = int(scores.argmax())
     return label if threshold is None or scores[label] > threshold else -1
+
+
+def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
+    """Returns `pred_label`, `(N,)`.
+
+    Raises:
+        DataError: It is not there.
+    """
+    if "pred_label" not in sample:
+        where = sample.get("img_path", "a picture")
+        raise DataError(f"the model predicted no class for '{where}'", found=sorted(map(str, sample)))
+    return as_array(sample["pred_label"]).reshape(-1)
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from footplate.errors import ArgumentError, nearest
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.classification.outcomes import (
     check_classes,
@@ -79,6 +79,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keeps truth and prediction of each sample."""
+        check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         for sample in data_samples:
             predicted = tuple(predicted_label(sample, threshold) for threshold in self.thrs)

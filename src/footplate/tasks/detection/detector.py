@@ -58,14 +58,12 @@ class SmallDetector(BaseDetector):
     ) -> None:
         super().__init__(num_classes, test_cfg=test_cfg, data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.network = PyramidDetector(num_classes, widths=widths, depths=depths, levels=levels, head_width=head_width)
-        # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
         self.box_weight = box_weight
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Grid:
         """Returns what is said at every position of pictures ``(N, 3, H, W)``."""
-        grid: Grid = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        grid: Grid = self.network(inputs)
         return grid
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:

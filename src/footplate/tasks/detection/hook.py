@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
+from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.visualizer import DetLocalVisualizer
 from footplate.tasks.picture_hook import BaseVisualizationHook
 
@@ -46,13 +47,15 @@ class DetVisualizationHook(BaseVisualizationHook):
         if not 0 <= score_thr <= 1:
             raise ArgumentError("score_thr lies between 0 and 1", key="score_thr", found=score_thr)
         self.score_thr = score_thr
+        if test_out_dir is not None:
+            check_output_path(test_out_dir, key="test_out_dir")
         self.test_out_dir = test_out_dir
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
         """Returns how sure a prediction has to be, and where the picture of a test goes."""
         found: dict[str, Any] = {"out_file": None}
         if self.test_out_dir is not None and mode == "test":
-            found["out_file"] = os.path.join(runner.log_dir, self.test_out_dir, f"{name}.png")
+            found["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")
         if isinstance(self._visualizer, DetLocalVisualizer):
             found["pred_score_thr"] = self.score_thr
         return found

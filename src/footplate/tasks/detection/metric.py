@@ -10,8 +10,9 @@ import numpy as np
 
 from footplate.data.annotations import load_data_file
 from footplate.errors import ArgumentError, DataError, at_key, nearest
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
+from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of
 from footplate.tasks.detection.coco_values import measure, named_values, values_by_category
 
@@ -36,8 +37,8 @@ class CocoMetric(BaseMetric[Picture]):
         metric_items: Which values; by default `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l`, of "proposal" the
             recalls `AR@100` and so on.
         format_only: Write predictions and compute nothing.
-        outfile_prefix: Where predictions are written: `<prefix>.bbox.json`, `<prefix>.segm.json`, and where no file
-            holds the truth `<prefix>.gt.json`.
+        outfile_prefix: Where predictions are written, relative to the run's folder, `work_dir/<timestamp>`:
+            `<prefix>.bbox.json`, `<prefix>.segm.json`, and where no file holds the truth `<prefix>.gt.json`.
         collect_device: As of every metric.
         prefix: As of every metric, "coco" by default.
         file_client_args: Accepted for configs that set it; a URL says where a file lies.
@@ -84,6 +85,8 @@ class CocoMetric(BaseMetric[Picture]):
         self.iou_thrs = _thresholds(iou_thrs)
         self.metric_items = None if metric_items is None else tuple(metric_items)
         self.format_only = format_only
+        if outfile_prefix is not None:
+            check_output_path(outfile_prefix, key="outfile_prefix")
         self.outfile_prefix = outfile_prefix
         self._own_ann_file = ann_file
         _check_items(self.metric_items or (), self.proposal_nums)
@@ -99,6 +102,7 @@ class CocoMetric(BaseMetric[Picture]):
         Raises:
             DataError: Predictions or truth are not there.
         """
+        check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
         masks = "segm" in self.metrics
         self.results += [picture_of(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
@@ -148,7 +152,7 @@ class CocoMetric(BaseMetric[Picture]):
             width = max(map(len, ["class", *by_class]))
             lines = [f"{'class'.ljust(width)}  {before}AP"]
             lines += [f"{name.ljust(width)}  {value:.3f}" for name, value in by_class.items()]
-            _logger.info("%s, average precision per class:\n%s", kind, "\n".join(lines))
+            _logger.info("%s%s, average precision per class:\n%s", self.title, kind, "\n".join(lines))
             values |= {f"{before}{name}_precision": value for name, value in by_class.items()}
         return values
 
@@ -186,14 +190,15 @@ class CocoMetric(BaseMetric[Picture]):
     def _write(self, found: list[dict[str, Any]], truth: dict[str, Any]) -> None:
         if self.outfile_prefix is None:
             return
-        os.makedirs(os.path.dirname(os.path.abspath(self.outfile_prefix)), exist_ok=True)
+        prefix = output_path(self.output_folder, self.outfile_prefix)
+        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
         boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
         masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
         for kind, entries in (("bbox", boxes), ("segm", masks)):
             if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
-                _write_json(f"{self.outfile_prefix}.{kind}.json", entries)
+                _write_json(f"{prefix}.{kind}.json", entries)
         if self.ann_file is None and not self.format_only:
-            _write_json(f"{self.outfile_prefix}.gt.json", truth)
+            _write_json(f"{prefix}.gt.json", truth)
 
 
 def _whole(annotation: dict[str, Any]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from footplate.registry import MODELS
 from footplate.structures import InstanceData
 from footplate.tasks.detection.base import BaseDetector
 from footplate.tasks.detection.boxes import from_centers, to_centers
+from footplate.tasks.transformers_config import check_offline
 
 
 @MODELS.register_module()
@@ -78,13 +79,14 @@ def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
     _imported("scipy")  # matches predictions with the truth, which shows only at the first loss
     settings = {key: _plain(value) for key, value in config.items()}
     name = settings.pop("model_type", None)
+    check_offline(settings)
     known = transformers.models.auto.modeling_auto.MODEL_FOR_OBJECT_DETECTION_MAPPING_NAMES
     if name not in known:
         near = nearest(str(name), known)
         raise ArgumentError(
             "transformers has no such detection model", key="config.model_type", found=name, suggestion=near
         )
-    # Nothing is fetched: a backbone is made from its config, too.
+    # A backbone is made from its config, too.
     offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
     try:
         made = transformers.AutoConfig.for_model(name, **{**offline, **settings, "num_labels": num_classes})

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from footplate.errors import ArgumentError, DataError, nearest
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array
@@ -82,6 +82,7 @@ class IoUMetric(BaseMetric[Areas]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Counts the pixels of each sample."""
+        check_samples(self, data_samples, "pred_sem_seg", *([] if self.format_only else ["gt_sem_seg"]))
         for sample in data_samples:
             predicted = as_array(sample["pred_sem_seg"]["data"]).squeeze(0)
             if self.output_dir is not None:
@@ -103,7 +104,7 @@ class IoUMetric(BaseMetric[Areas]):
         """Returns the means by name and logs the table of classes."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns = self._columns(areas)
-        _logger.info("per class, in percent:\n%s", format_table("class", self._classes, columns))
+        _logger.info("%sper class, in percent:\n%s", self.title, format_table("class", self._classes, columns))
         with np.errstate(invalid="ignore"):
             accuracy = float(np.divide(areas.intersect.sum(), areas.true.sum()))
         values = {"aAcc": 100 * accuracy}

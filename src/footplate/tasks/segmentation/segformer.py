@@ -8,6 +8,7 @@ from torch import Tensor
 from footplate.errors import ArgumentError, MissingExtraError, nearest
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.base import BaseSegmentor
+from footplate.tasks.transformers_config import check_offline
 
 
 @MODELS.register_module()
@@ -42,6 +43,7 @@ def _build(num_classes: int, config: dict[str, Any]) -> Any:
     except ImportError as error:
         why = "SegFormer is a model of that package"
         raise MissingExtraError("transformers", extra="transformers", why=why) from error
+    check_offline(config)
     known = SegformerConfig().to_dict()
     for key in config:
         if key not in known:

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from footplate.registry import MODELS
@@ -40,10 +39,8 @@ class SmallSegmentor(BaseSegmentor):
     ) -> None:
         super().__init__(num_classes, **settings)
         self.network = EncoderDecoder(num_classes, widths=widths, depths=depths)
-        # Convolutions of a processor are half as fast again with the channels of a pixel side by side.
-        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
 
     def score(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``."""
-        scores: Tensor = self.network(inputs.contiguous(memory_format=torch.channels_last))
+        scores: Tensor = self.network(inputs)
         return scores.float()  # losses are summed up in full precision also under autocast

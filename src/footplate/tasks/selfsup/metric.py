@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError, DataError, check_count
-from footplate.evaluation import BaseMetric
+from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.selfsup.probes import knn_predict, linear_predict
 from footplate.visualization import as_array
@@ -50,6 +50,7 @@ class _Probe(BaseMetric[Seen]):
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Keeps features, class and part of each sample."""
+        check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
             where = sample.get("img_path", "a picture")
             if "gt_label" not in sample or sample.get("part") not in ("train", "test"):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.engine import Hook
 from footplate.errors import ArgumentError, nearest
 from footplate.registry import HOOKS
+from footplate.saved import checked_number
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -59,7 +60,7 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self._start = dict(state["start"])
+        self._start = {key: checked_number(value, key, finite=False) for key, value in state["start"].items()}
 
     def _chosen(self, numbers: dict[str, float]) -> dict[str, float]:
         for key in self.keys or ():

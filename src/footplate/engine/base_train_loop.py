@@ -1,0 +1,319 @@
+"""The training loop: what is the same for all ways of counting."""
+
+import copy
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from footplate.checkpoint import capture_rng, restore_rng
+from footplate.data import end_workers
+from footplate.engine.base_loop import BaseLoop, ValidationLeftError, overrides
+from footplate.engine.heap import keep_freed_memory
+from footplate.engine.position import DataPosition
+from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
+from footplate.engine.signals import WaitEndedError, answer_requests
+from footplate.engine.snapshot import Buffers
+from footplate.engine.state import hook_states
+from footplate.engine.validation_points import checked_intervals, interval_at, is_due
+from footplate.errors import check_count
+from footplate.saved import saved_count, saved_flag
+
+if TYPE_CHECKING:
+    from footplate.engine.runner import Runner
+
+
+class BaseTrainLoop(BaseLoop):
+    """Trains: one body for all ways of counting. A way of counting is the generator `batches`.
+
+    A hook that sets `validation_requested` after an iteration or an epoch has the loop validate behind it.
+
+    Args:
+        runner: The runner that drives the loop.
+        dataloader: A loader, any iterable of batches, or the dict of one.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: How many epochs or iterations lie between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+
+    Raises:
+        ArgumentError: A number is not positive.
+    """
+
+    by_epoch = True
+    calls: ClassVar[dict[str, tuple[str, ...]]] = {
+        "run": (),
+        "run_iter": ("idx", "data_batch"),
+        "_decide_current_val_interval": (),
+    }
+
+    def __init__(
+        self,
+        runner: "Runner",
+        dataloader: Any,
+        *,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+    ) -> None:
+        super().__init__(runner, dataloader)
+        self.val_begin = check_count("val_begin", val_begin, least=0)
+        self.val_interval = check_count("val_interval", val_interval)
+        changes = checked_intervals(dynamic_intervals or ())
+        self.dynamic_milestones = [0, *(milestone for milestone, _ in changes)]
+        self.dynamic_intervals = [val_interval, *(interval for _, interval in changes)]
+        self.stop_training = False
+        self.validation_requested = False
+        self.validating = False
+        self._data = DataPosition(self.dataloader)
+        self._iter = self._began_at = 0
+        self._epoch = 0
+        self._validated_at = 0
+        # Whether all that follows the last iteration is done too; None of a checkpoint that does not say.
+        self.ended: bool | None = False
+        self._before_epoch: dict[str, Any] | None = None
+        self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
+        self._hooks_before_validation: dict[str, Any] = {}
+        self.hooks_to_save: dict[str, Any] | None = None  # their states, where a save does not take the present ones
+        self._own_iter = self._called_with_both() if overrides(self, "run_iter") else None
+        self._own_run, self._own_epoch = overrides(self, "run"), overrides(self, "run_epoch")
+        if self._own_run or self._own_epoch:
+            self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
+
+    @property
+    def iter(self) -> int:
+        """How many iterations are done."""
+        return self._iter
+
+    @property
+    def epoch(self) -> int:
+        """How many epochs are done."""
+        return self._epoch
+
+    @property
+    def max_iters(self) -> int:
+        """How many iterations the run has."""
+        raise NotImplementedError
+
+    @property
+    def max_epochs(self) -> int:
+        """How many epochs the run has."""
+        raise NotImplementedError
+
+    @property
+    def at_epoch_start(self) -> bool:
+        """Checks whether the coming epoch begins, rather than goes on after a resume."""
+        return self._iter == 0
+
+    @property
+    def finished(self) -> bool:
+        """Returns whether nothing is left to do: no iteration, and nothing of what follows the last one."""
+        if self._position < self._end:
+            return False
+        return not self._validation_is_due() if self.ended is None else self.ended
+
+    def run(self) -> Any:
+        """Trains from the present position to the end.
+
+        Returns:
+            The model.
+        """
+        runner = self.runner
+        keep_freed_memory(runner.device)
+        runner.call_hook("before_train")
+        before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
+        train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
+        self._begin()
+        own_iter = self._own_iter
+        requests = runner.requests
+        stream = self.batches() if not self._own_epoch else self._own_epochs()
+        with self._guarded():
+            for batch_idx, data_batch in stream:
+                if own_iter is not None:
+                    own_iter(batch_idx, data_batch)
+                else:
+                    # As in run_iter, but without its frame: four of ours stand above backward().
+                    for method in before:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch)
+                    outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
+                    for method in after:
+                        method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
+                    self._iter += 1
+                del data_batch  # before the next is asked for: decision 025
+                if requests.pending:
+                    self._answer_requests(stream)
+        self.in_progress = False
+        runner.call_hook("after_train")
+        return runner.model
+
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        """Trains on one batch; a loop that overrides it decides what an iteration is."""
+        self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
+        self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+    def batches(self) -> Iterator[tuple[int, Any]]:
+        """Yields number and batch of every iteration that is left; between them it validates where that is due."""
+        raise NotImplementedError
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the position in the run."""
+        return {
+            "iter": self._iter,
+            "epoch": self._epoch,
+            "validated_at": self._validated_at,
+            "validation_requested": self.validation_requested,
+            "ended": self.ended is True,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a position; training goes on behind it."""
+        self._iter, self._epoch = saved_count(state, "iter"), saved_count(state, "epoch")
+        # A checkpoint of another engine does not tell: it is taken to have been validated.
+        state = {"validated_at": self._position, "validation_requested": False, **state}
+        self._validated_at = saved_count(state, "validated_at")
+        self.validation_requested = saved_flag(state, "validation_requested")
+        self.ended = saved_flag(state, "ended") if "ended" in state else None
+        if "data" in state:
+            if self.by_epoch and state["data"]["epoch"] != self._epoch:
+                raise ValueError(f"the data stands in epoch {state['data']['epoch']}, the run in {self._epoch}")
+            done = self._data.load_state_dict(state["data"], self._iter)
+            self._iter = done if self.by_epoch else self._iter
+
+    def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
+        """Returns the place in the data at which a run stands after so many iterations and epochs."""
+        return self._data.state_dict(iteration, epoch if self.by_epoch else None)
+
+    def save_within_validation(self) -> None:
+        """Saves the run as it stood before the validation that is at work, and lets that go on."""
+        here, random = (self._validated_at, self.validation_requested), capture_rng()
+        buffers = Buffers(self.runner.model)
+        self._as_before_validation()
+        try:
+            answer_requests(self.runner)
+        finally:
+            self._validated_at, self.validation_requested = here
+            self.hooks_to_save = None
+            buffers.restore()
+            restore_rng(random)
+
+    def move_epoch_start(self) -> None:
+        """Has a run that is stopped before the first batch of this epoch be resumed with the present random state."""
+        self._before_epoch = capture_rng()
+
+    @property
+    def _position(self) -> int:
+        return self._epoch if self.by_epoch else self._iter
+
+    @property
+    def _end(self) -> int:
+        return self.max_epochs if self.by_epoch else self.max_iters
+
+    def _begin(self) -> None:
+        """Notes where the run begins, after the hooks were told and before the first batch."""
+        self.runner.restore_random_state()
+        self.in_progress, self.ended, self._began_at = True, False, self._iter
+        self.runner.saver.ends = False  # a run before, which was stopped, did
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """Saves the run when the block is asked to stop while it waits for data, or when reading data fails."""
+        try:
+            yield
+        except WaitEndedError:
+            self._as_before_wait()
+            self._answer_and_end_workers()
+        except Exception as error:
+            self._save_unless_half_done(error)
+            raise
+
+    def _called_with_both(self) -> Callable[[int, Any], None]:
+        """Returns the overridden `run_iter` as a function of number and batch."""
+        return self.run_iter
+
+    def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
+        """Wraps the `run_iter` of a loop that overrides `run` or `run_epoch`, which answer no request."""
+
+        def call(*args: Any, **kwargs: Any) -> None:
+            if not self.in_progress:
+                self._begin()
+            self._check_own_data()
+            run_iter(*args, **kwargs)
+            if self.runner.requests.pending:
+                self._answer_requests(iter(()))
+
+        return call
+
+    def _check_own_data(self) -> None:
+        """Checks, before an iteration of an overridden loop, that a resumed run reads the data that come next."""
+
+    def _own_epochs(self) -> Iterator[tuple[int, Any]]:
+        raise NotImplementedError
+
+    def _answer_requests(self, stream: Iterator[Any]) -> None:
+        try:
+            answer_requests(self.runner)
+        except BaseException:
+            if isinstance(stream, Generator):
+                stream.close()  # and with it the workers, which a traceback would keep
+            raise
+
+    def _save_unless_half_done(self, error: Exception) -> None:
+        """Saves what was trained here, where it is data that failed: no iteration is at work then."""
+        asked_by = who_asked_for_data(error)
+        if asked_by and self._iter > self._began_at and may_rescue(self.runner) and not self.runner.requests.rescued:
+            self._as_before_validation() if asked_by == "_evaluate" else self._as_before_wait()
+            rescue(self.runner, error)
+
+    def _as_before_wait(self) -> None:
+        """Stands where no iteration is at work: before the wait, and before the hooks of an epoch that begins."""
+        if self._before_epoch is not None and self.at_epoch_start:
+            restore_rng(self._before_epoch)
+
+    def _as_before_validation(self) -> None:
+        (self._validated_at, self.validation_requested), random = self._before_validation
+        self.hooks_to_save = self._hooks_before_validation
+        buffers = getattr(self.runner.val_loop, "buffers", None)
+        if buffers is not None:
+            buffers.restore()
+        restore_rng(random)
+
+    def _answer_and_end_workers(self) -> None:
+        try:
+            answer_requests(self.runner)
+        finally:  # they may hang, and would be waited for
+            end_workers([self.dataloader, self.runner.val_dataloader])
+
+    def _go_on_within(self) -> None:
+        """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
+        self.runner.restore_random_state()
+        if self._validation_is_due():
+            self._validate()
+
+    def _validation_is_due(self) -> bool:
+        if self._runner.val_loop is None:
+            return False
+        if self.validation_requested:
+            return True
+        done = self._position
+        self._decide_current_val_interval()
+        return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
+
+    def _decide_current_val_interval(self) -> None:
+        """Sets `val_interval` to the one in force; a loop that overrides it decides when to validate."""
+        self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
+
+    def _validate(self) -> None:
+        self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
+        self._hooks_before_validation = copy.deepcopy(hook_states(self.runner))
+        # Before it runs: the best checkpoint that it may save is behind the validation.
+        self._validated_at, self.validation_requested = self._position, False
+        self.validating = True
+        try:
+            with self.runner.during("validation"):
+                self.runner.val_loop.run()  # type: ignore[union-attr]  # due only where there is one
+        except (ValidationLeftError, WaitEndedError):
+            self._as_before_validation()
+            self._answer_and_end_workers()
+        finally:
+            self.validating = False
+        self.runner.model.train()

@@ -1,0 +1,144 @@
+"""Whether an optimizer can go on with a saved state: found out before the first step, and without touching a weight."""
+
+import inspect
+import math
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from footplate.errors import CheckpointError
+from footplate.saved import checked_number
+
+
+def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    """Refuses a state that the optimizer cannot go on with: other shapes, other types, settings out of bounds.
+
+    Optimizers of torch make a trial step with shapes alone, on the device "meta"; of others only the settings are
+    checked.
+
+    Args:
+        optimizer: The optimizer.
+        state: `state` and `param_groups`, grouped as the optimizer is.
+
+    Raises:
+        CheckpointError: It cannot; says why.
+    """
+    for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
+        for key, value in saved.items():
+            if key.startswith("initial_"):
+                _check_setting(f"param_groups[{number}].{key}", value, 0.0)
+            elif key in own and key not in ("params", "param_names"):
+                _check_setting(f"param_groups[{number}].{key}", value, own[key])
+    if type(optimizer).__module__.startswith("torch.optim"):
+        _check_values(optimizer, state["param_groups"])
+        _try_steps(optimizer, state)
+
+
+def _check_setting(name: str, value: Any, own: Any) -> None:
+    """Compares the kind of a saved setting with that of the one in use."""
+    if isinstance(own, (tuple, list)) and isinstance(value, (tuple, list)) and len(value) == len(own):
+        for each, other in zip(value, own, strict=True):
+            _check_setting(name, each, other)
+    elif own is None or isinstance(own, bool):
+        if not (value is None or isinstance(value, bool) or (own is None and isinstance(value, (int, float)))):
+            raise _unfit(name, value)
+    elif isinstance(own, (int, float, torch.Tensor)):
+        is_one = isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point()
+        try:
+            checked_number(value.item() if is_one else value, name)
+        except ValueError as error:
+            raise _unfit(name, value) from error
+    elif isinstance(own, (tuple, list)) or (isinstance(own, str) and not isinstance(value, str)):
+        raise _unfit(name, value)
+
+
+def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
+    """Lets the constructor of the optimizer refuse settings, as it does those of a config."""
+    known = inspect.signature(type(optimizer)).parameters
+    for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
+        for settings, is_own in ((own, True), (group, False)):
+            chosen = {key: settings[key] for key in known if key in settings and key not in ("params", "lr")}
+            rate = settings.get("lr", 0.0)
+            try:
+                type(optimizer)([torch.nn.Parameter(torch.zeros(1, 1))], lr=float(rate), **chosen)  # type: ignore[call-arg]
+            except Exception as error:
+                if is_own:  # this class cannot be asked
+                    return
+                raise CheckpointError(
+                    f"the saved settings of group {number} of the optimizer are wrong: {error}"
+                ) from error
+
+
+def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
+    for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
+        if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # not every setting works there
+            continue
+        for name, parameter in zip(saved["params"], own["params"], strict=True):
+            held = state["state"].get(name)
+            if held is None:
+                continue
+            where = f"the saved state of parameter {name} of the optimizer, in group {number},"
+            if not isinstance(held, Mapping):
+                raise CheckpointError(f"{where} is no dict", found=type(held).__name__)
+            _check_kinds(where, held, parameter)
+            settings = {**own, **saved}
+            if not _steps(optimizer, settings, parameter, {key: _without_content(each) for key, each in held.items()}):
+                shapes = {key: list(each.shape) for key, each in held.items() if isinstance(each, torch.Tensor)}
+                raise CheckpointError(
+                    f"{where} does not fit a parameter of shape {list(parameter.shape)}", found=shapes or list(held)
+                )
+
+
+def _check_kinds(where: str, held: Mapping[str, Any], parameter: torch.Tensor) -> None:
+    for key, value in held.items():
+        if isinstance(value, torch.Tensor) and value.numel() == 1 and not value.is_complex():
+            number = value.item()
+        elif isinstance(value, torch.Tensor):
+            if value.is_complex() != parameter.is_complex() or not (value.is_complex() or value.is_floating_point()):
+                raise CheckpointError(f"{where} has a tensor of another dtype: '{key}'", found=value.dtype)
+            continue
+        else:
+            number = value
+        if isinstance(number, (int, float)) and (not _is_finite(number) or (key == "step" and number < 0)):
+            raise CheckpointError(f"{where} has a number out of bounds: '{key}'", found=number)
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # an int may have any number of digits
+        return False
+
+
+def _without_content(value: Any) -> Any:
+    """Returns a tensor's shape as a tensor without content; a single number is kept, since steps are counted in one."""
+    if not isinstance(value, torch.Tensor):
+        return value
+    if not value.dim():
+        return value.detach().cpu().clone()
+    return torch.empty(value.shape, dtype=value.dtype, device="meta")
+
+
+def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, state: dict[str, Any]) -> bool:
+    """Returns whether a step succeeds on a parameter without content."""
+    stand_in = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"))
+    stand_in.grad = torch.empty_like(stand_in)
+    trial = object.__new__(type(optimizer))
+    vars(trial).update(vars(optimizer))
+    trial._optimizer_step_pre_hooks, trial._optimizer_step_post_hooks = OrderedDict(), OrderedDict()
+    trial.state = defaultdict(dict, {stand_in: state} if state else {})
+    trial.param_groups = [{**group, "params": [stand_in]}]
+    try:
+        type(trial).step(trial)
+    except Exception:  # whatever it is, a step of the run would end in it
+        return False
+    return True
+
+
+def _unfit(name: str, value: Any) -> CheckpointError:
+    return CheckpointError(
+        f"the saved setting '{name}' of the optimizer has another type or is out of bounds", found=value
+    )

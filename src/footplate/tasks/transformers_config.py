@@ -1,0 +1,35 @@
+"""Keeping transformers from fetching or executing anything for a model that is made from a config."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.errors import ArgumentError
+
+# What makes transformers fetch weights, code or kernels of others.
+_FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
+_BUILT_IN_ATTENTION = ("eager", "sdpa")
+
+
+def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
+    """Refuses settings that make transformers fetch weights or execute code from elsewhere.
+
+    Args:
+        settings: The arguments of a model's config, nested ones included.
+        key: The key that holds them.
+
+    Raises:
+        ArgumentError: A setting names something to fetch.
+    """
+    for name, value in settings.items():
+        place = f"{key}.{name}"
+        is_foreign_kernel = "implementation" in str(name) and value not in (None, *_BUILT_IN_ATTENTION)
+        if (name in _FETCHING and value) or is_foreign_kernel:
+            raise ArgumentError(
+                "a model of transformers is made from its config alone, and nothing is fetched for it",
+                key=place,
+                found=value,
+                notes=["load_from loads weights"],
+            )
+        for each in value if isinstance(value, (list, tuple)) else [value]:
+            if isinstance(each, Mapping):
+                check_offline(each, place)

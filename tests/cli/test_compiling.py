@@ -1,0 +1,27 @@
+import json
+import runpy
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+@pytest.mark.parametrize("place", ["compile", "optim_wrapper.compile"])
+@pytest.mark.parametrize("command", ["check", "train"])
+def test_a_data_config_starts_no_program(
+    tiny: Path, footplate: Command, place: str, command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tiny.parent / "cache"))  # where nothing is compiled yet
+    program = tiny.parent / "program"
+    program.write_text('#!/bin/sh\ntouch "$(dirname "$0")/ran"\nexit 1\n')
+    program.chmod(0o755)
+    config = {key: value for key, value in runpy.run_path(str(tiny)).items() if not key.startswith("_")}
+    section = config["optim_wrapper"] if place.startswith("optim_wrapper") else config
+    section["compile"] = {"options": {"cpp.cxx": [str(program)], "fx_graph_cache": False}}
+    (tiny.parent / "tiny.json").write_text(json.dumps(config))
+    code, _, errors = footplate(command, "tiny.json", *(["--work-dir", "work"] if command == "train" else []))
+    assert not (tiny.parent / "ran").exists()
+    assert (code, f"key {place}.options.cpp.cxx" in errors) == (2, True)

@@ -1,0 +1,104 @@
+"""Each sentence of the page on security has tests that hold it."""
+
+import re
+
+import pytest
+
+from tests.docs.pages import DOCS, ROOT
+
+# The first words of each item of the page, and the tests that hold it.
+TESTS: dict[str, tuple[str, ...]] = {
+    "A `.py` config is a program.": (
+        "tests/config/test_execute.py::test_assignments_note_their_lines_and_what_they_replaced",
+    ),
+    "A dotted `type` that is written": (
+        "tests/config/test_trusted_paths.py::test_a_python_config_may_name_any_class_that_fits",
+        "tests/config/test_trusted_paths.py::test_a_class_that_does_not_fit_is_refused_in_a_python_config_too",
+    ),
+    "Commands that build something": (
+        "tests/config/test_custom_imports.py::test_modules_are_imported_from_the_current_folder",
+    ),
+    "They also import `<package>.registry`": (
+        "tests/registry/test_registry.py::test_the_registry_of_an_installed_package_is_found",
+        "tests/registry/test_dotted.py::test_a_class_of_the_users_module_needs_no_registration",
+        "tests/registry/test_dotted.py::test_what_is_refused_is_not_imported",
+    ),
+    "`--trust FILE` lets": ("tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",),
+    "Paths on the command line": (
+        "tests/config/test_values.py::test_values_that_cannot_be_read",
+        "tests/faults/malice.py::_overridden",
+    ),
+    "Reading one executes nothing": (
+        "tests/config/test_yaml_form.py::test_wrong_texts_name_the_line",
+        "tests/faults/malice.py::_tagged",
+    ),
+    "It inherits from data only.": (
+        "tests/config/test_data_bases.py::test_no_base_is_executed",
+        "tests/config/test_data_bases.py::test_a_recipe_that_ships_is_a_base",
+    ),
+    "`explain` without a topic": ("tests/config/test_data_bases.py::test_looking_at_a_config_imports_nothing",),
+    "Every `type` names": (
+        "tests/registry/test_dotted.py::test_a_yaml_config_runs_no_pickle",
+        "tests/registry/test_dotted.py::test_classes_of_libraries_are_refused",
+        "tests/registry/test_dotted.py::test_the_docs_list_what_is_allowed",
+        "tests/config/test_trusted_paths.py::test_a_data_config_may_not_even_on_top_of_a_recipe",
+        "tests/config/test_trusted_paths.py::test_an_override_may_not",
+        "tests/faults/gadgets.py::begin_gadgets",
+    ),
+    "`compile` takes": (
+        "tests/cli/test_compiling.py::test_a_data_config_starts_no_program",
+        "tests/config/test_compiling.py::test_every_other_option_of_the_compiler_is_refused",
+    ),
+    "Models of transformers": ("tests/tasks/test_transformers_config.py::test_a_detector_fetches_nothing",),
+    "What a hook, metric or writer": (
+        "tests/engine/test_outputs.py::test_no_output_leaves_the_work_dir",
+        "tests/engine/test_outputs.py::test_the_name_of_a_picture_does_not_lead_out",
+    ),
+    "`CheckpointHook.out_dir` and": (
+        "tests/hooks/test_checkpoint.py::test_checkpoints_may_lie_elsewhere",
+        "tests/hooks/test_logger.py::test_logs_are_handed_over",
+    ),
+    "Loading, showing, verifying": ("tests/checkpoint/inert/test_malicious.py::test_nothing_is_executed",),
+    "The names inside an archive": ("tests/checkpoint/inert/test_malicious.py::test_names_of_members_lead_nowhere",),
+    "Reading a file takes at most": (
+        "tests/checkpoint/inert/test_hostile.py::test_hostile_files_are_refused",
+        "tests/faults/peak.py::begin_memory",
+    ),
+    "A resumed run removes only": (
+        "tests/hooks/test_kept.py::test_foreign_files_that_a_checkpoint_lists_are_kept",
+        "tests/hooks/test_kept.py::test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one",
+    ),
+    "The pointer `last_checkpoint`": (
+        "tests/checkpoint/test_finding.py::test_a_pointer_to_another_storage_is_ignored",
+    ),
+    "Inspecting a run": (
+        "tests/cli/test_foreign_runs.py::test_looking_at_a_run_executes_nothing",
+        "tests/cli/test_foreign_runs.py::test_diff_executes_nothing_in_a_run",
+        "tests/cli/test_foreign_runs.py::test_a_resumed_run_executes_nothing_in_its_work_dir",
+        "tests/config/test_trusted_paths.py::test_a_recorded_config_may_not_since_it_is_read_as_data",
+        "tests/faults/folders.py::begin_folders",
+    ),
+    "Links that lead out": (
+        "tests/cli/test_foreign_runs.py::test_links_out_of_a_run_are_not_followed",
+        "tests/cli/test_foreign_runs.py::test_a_picture_of_another_kind_starts_no_program",
+        "tests/cli/test_foreign_runs.py::test_what_is_no_regular_file_is_passed_over",
+    ),
+    "Control characters": (
+        "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
+        "tests/test_printable.py::test_commands_print_through_one_function",
+    ),
+    "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
+}
+
+
+def test_every_item_of_the_page_has_tests() -> None:
+    items = re.findall(r"^- (.*)$", (DOCS / "security.md").read_text(), re.MULTILINE)
+    without = [item for item in items if not any(item.startswith(begin) for begin in TESTS)]
+    idle = [begin for begin in TESTS if not any(item.startswith(begin) for item in items)]
+    assert (without, idle) == ([], [])
+
+
+@pytest.mark.parametrize("name", sorted({name for names in TESTS.values() for name in names}))
+def test_the_tests_exist(name: str) -> None:
+    path, _, function = name.partition("::")
+    assert re.search(rf"^def {function}\(", (ROOT / path).read_text(), re.MULTILINE)

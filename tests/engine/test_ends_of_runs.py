@@ -1,0 +1,124 @@
+"""A resumed run does what a stopped run still owed after its last iteration: validation, events of hooks, saves."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint, save_checkpoint
+from footplate.engine.signals import Interrupted
+from tests.engine.test_saved_after_hooks import Counter
+from tests.engine.test_state import assert_same, config, run, state
+from tests.faults.runs import first_difference, outcome
+from tests.support import Witness
+
+COUNTED = ("after_train_iter", "after_train_epoch", "before_val", "after_val_iter", "after_val", "after_train")
+NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}
+LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
+
+
+class KilledError(BaseException):
+    """Stands for a kill: nothing of the run handles it."""
+
+
+class StopAt(Hook):
+    """Stops a run at an event after, or in, its last iteration."""
+
+    priority = "LOWEST"
+
+    def __init__(self, event: str, stop: Callable[[], None]) -> None:
+        setattr(self, event, lambda runner, **arguments: stop() if runner.iter >= 11 else None)
+
+
+def kill() -> None:
+    raise KilledError
+
+
+def ask() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def section(work_dir: Path, by_epoch: bool, validates: bool, **checkpoint: Any) -> dict[str, Any]:
+    cfg = config(work_dir, by_epoch=by_epoch, by_iteration=0 if by_epoch else 4)
+    cfg["default_hooks"]["checkpoint"] |= {"save_best": "accuracy" if validates else None, **checkpoint}
+    return cfg if validates else {**cfg, **NO_VALIDATION}
+
+
+STOPS = [
+    *[("after_train_iter", ask), ("after_train_iter", kill), ("after_train_epoch", kill), ("before_val", kill)],
+    *[("after_val_iter", ask), ("after_val_iter", kill), ("after_val", kill), ("after_train", kill)],
+]
+CASES = [(*each, validates) for validates in (True, False) for each in STOPS if validates or "val" not in each[0]]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize(("event", "stop", "validates"), CASES)
+def test_what_a_run_owes_at_its_end_is_done_when_it_is_resumed(
+    tmp_path: Path, event: str, stop: Callable[[], None], validates: bool, by_epoch: bool
+) -> None:
+    whole = run(section(tmp_path / "whole", by_epoch, validates), Counter(*COUNTED))
+    cfg = section(tmp_path / "stopped", by_epoch, validates)
+    with pytest.raises(Interrupted if stop is ask else KilledError):
+        run(cfg, Counter(*COUNTED), StopAt(event, stop))
+    resumed = run(cfg, Counter(*COUNTED), resume=True)
+    assert first_difference(outcome(whole), outcome(resumed)) == ""
+    assert_same(state(tmp_path / "stopped" / LAST[by_epoch]), state(tmp_path / "whole" / LAST[by_epoch]))
+    assert (tmp_path / "stopped/last_checkpoint").read_text() == str(tmp_path / "stopped" / LAST[by_epoch])
+    again = Witness()
+    run(cfg, Counter(*COUNTED), again, resume=True)
+    assert [event for event, _, _ in again.seen] == ["after_load_checkpoint"]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_what_is_published_at_the_end_is_published_by_the_resumed_run(
+    tmp_path: Path, by_epoch: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cfg = section(tmp_path, by_epoch, True, published_keys=["meta", "state_dict"], save_best=None)
+    with monkeypatch.context() as patch:
+        patch.setattr("footplate.hooks.checkpoint.CheckpointHook._publish", lambda *arguments: kill())
+        with pytest.raises(KilledError):
+            run(cfg)
+    run(cfg, resume=True)
+    published = [each for each in tmp_path.glob("*.pth") if "-" in each.name]
+    assert [each.name.split("-")[0] for each in published] == [LAST[by_epoch].removesuffix(".pth")]
+    assert set(load_checkpoint(published[0])) == {"meta", "state_dict"}
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_run_that_has_ended_goes_on_with_a_greater_length(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = section(tmp_path / "run", by_epoch, False)
+    length = {"by_epoch": True, "max_epochs": 2} if by_epoch else {"by_epoch": False, "max_iters": 8}
+    run({**cfg, "train_cfg": length})
+    with pytest.raises(KilledError):
+        run(cfg, StopAt("after_train", kill), resume=True)
+    assert not load_checkpoint(tmp_path / "run" / LAST[by_epoch])["run"]["loop"]["ended"]
+    run(cfg, resume=True)
+    assert load_checkpoint(tmp_path / "run" / LAST[by_epoch])["run"]["loop"]["ended"]
+
+
+@pytest.mark.parametrize("validated", [True, False])
+def test_a_checkpoint_of_an_earlier_version_has_ended_where_its_validation_was_done(
+    tmp_path: Path, validated: bool
+) -> None:
+    cfg = section(tmp_path, True, True)
+    run(cfg)
+    content = load_checkpoint(tmp_path / "epoch_3.pth")
+    del content["run"]["loop"]["ended"]
+    content["run"]["loop"]["validated_at"] -= not validated
+    save_checkpoint(content, tmp_path / "epoch_3.pth")
+    witness = Witness()
+    run(cfg, witness, resume=True)
+    assert len(witness.when("before_val")) == len(witness.when("after_train")) == int(not validated)
+
+
+def test_a_runner_that_has_trained_to_the_end_does_not_end_again(tmp_path: Path) -> None:
+    witness = Witness()
+    runner = Runner.from_cfg(section(tmp_path, True, True, save_last=False, interval=-1))
+    runner.register_hook(witness)
+    runner.train()
+    runner.train()
+    assert len(witness.when("after_train")) == 1

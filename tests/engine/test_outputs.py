@@ -1,0 +1,60 @@
+"""A run writes inside its work_dir, whatever paths its config gives."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError, FootplateError
+from footplate.records import LocalVisBackend
+from tests.support import settings
+
+OUTSIDE = ["/tmp/x.json", "../x.json", "a/../../x.json", "..", "~/x.json", "file:///tmp/x", "s3://bucket/x", "", "a\0b"]
+LOCAL = {"type": "LocalVisBackend"}
+PLACES: dict[str, Any] = {
+    "json_trace_path": lambda path: {"custom_hooks": [{"type": "ProfilerHook", "json_trace_path": path}]},
+    "trace path": lambda path: {
+        "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "json_trace", "path": path}}]
+    },
+    "trace folder": lambda path: {
+        "custom_hooks": [{"type": "ProfilerHook", "on_trace_ready": {"type": "tb_trace", "dir_name": path}}]
+    },
+    "curves": lambda path: {"custom_hooks": [{"type": "CurveHook", "filename": path}]},
+    "record": lambda path: {"custom_hooks": [{"type": "RecordHook", "filename": path, "text": "x"}]},
+    "test pictures": lambda path: {"custom_hooks": [{"type": "DetVisualizationHook", "test_out_dir": path}]},
+    "predictions": lambda path: {"val_evaluator": {"type": "DumpResults", "out_file_path": f"{path}.pkl"}},
+    "coco": lambda path: {"val_evaluator": {"type": "CocoMetric", "outfile_prefix": path}},
+    "visualizer": lambda path: {"visualizer": {"save_dir": path, "vis_backends": [LOCAL]}},
+    "writer": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "save_dir": path}]}},
+    "pictures": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "img_save_dir": path}]}},
+    "scalars": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "scalar_save_file": f"{path}.json"}]}},
+    "config": lambda path: {"visualizer": {"vis_backends": [{**LOCAL, "config_save_file": f"{path}.py"}]}},
+}
+
+
+@pytest.mark.parametrize("path", [each for each in OUTSIDE if each and "\0" not in each and each != ".."])
+@pytest.mark.parametrize("place", PLACES)
+def test_no_output_leaves_the_work_dir(tmp_path: Path, place: str, path: str) -> None:
+    (tmp_path / "x.json").write_text("mine")
+    with pytest.raises(FootplateError, match="leads out of the run's folder"):
+        Runner(**settings(tmp_path / "work", **PLACES[place](path))).train()
+    assert (tmp_path / "x.json").read_text() == "mine"
+    assert sorted(each.name for each in tmp_path.iterdir() if each.name != "work") == ["x.json"]
+
+
+def test_predictions_lie_in_the_folder_of_the_run(tmp_path: Path) -> None:
+    evaluator = [{"type": "DumpResults", "out_file_path": "out/found.pkl"}]
+    runner = Runner(**settings(tmp_path, val_evaluator=evaluator))
+    runner.train()
+    assert Path(runner.log_dir, "out/found.pkl").exists()
+
+
+def test_the_name_of_a_picture_does_not_lead_out(tmp_path: Path) -> None:
+    writer = LocalVisBackend(str(tmp_path / "deep" / "run"))
+    picture = np.zeros((2, 2, 3), np.uint8)
+    writer.add_image("val_a/x", picture, 1)
+    with pytest.raises(ArgumentError, match="leads out of the run's folder"):
+        writer.add_image("val_/../../../../out", picture, 1)
+    assert [each.name for each in tmp_path.rglob("*.png")] == ["x_1.png"]

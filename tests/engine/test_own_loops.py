@@ -1,0 +1,355 @@
+"""Loops whose methods a user overrides, with the signatures that the field's loops have."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import LOOPS, Config, Hook, Runner
+from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
+from footplate.engine.signals import Interrupted
+from footplate.errors import ArgumentError
+from footplate.inspection.check import check
+from tests.engine.test_runner import weights
+from tests.support import TINY, Witness, settings
+
+
+class WholeIteration(EpochBasedTrainLoop):
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
+class NamedIteration(EpochBasedTrainLoop):
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        super().run_iter(idx=idx, data_batch=data_batch)
+
+
+class WholeEpoch(EpochBasedTrainLoop):
+    def run_epoch(self) -> None:
+        self.runner.call_hook("before_train_epoch")
+        self.runner.model.train()
+        for idx, data_batch in enumerate(self.dataloader):
+            self.run_iter(idx, data_batch)
+        self.runner.call_hook("after_train_epoch")
+        self._epoch += 1
+
+
+class AroundEpoch(EpochBasedTrainLoop):
+    def run_epoch(self) -> None:
+        self.runner.message_hub.update_info("began", self._epoch)
+        super().run_epoch()
+        self.runner.message_hub.update_info("ended", self._epoch)
+
+
+class AroundBoth(AroundEpoch):
+    def run_iter(self, idx: int, data_batch: Any) -> None:
+        super().run_iter(idx, data_batch)
+
+
+class WholeRun(EpochBasedTrainLoop):
+    def run(self) -> Any:
+        self.runner.call_hook("before_train")
+        while self._epoch < self._max_epochs and not self.stop_training:
+            self.run_epoch()
+            self._decide_current_val_interval()
+            val_loop = self.runner.val_loop
+            if val_loop is not None and self._epoch >= self.val_begin and self._epoch % self.val_interval == 0:
+                val_loop.run()
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+
+class AroundRun(EpochBasedTrainLoop):
+    def run(self) -> Any:
+        return super().run()
+
+
+class WholeIterationByIteration(IterBasedTrainLoop):
+    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
+        runner = self.runner
+        runner.call_hook("before_train_iter", batch_idx=self._iter, data_batch=data_batch)
+        outputs = runner.model.train_step(data_batch, optim_wrapper=runner.optim_wrapper)
+        runner.call_hook("after_train_iter", batch_idx=self._iter, data_batch=data_batch, outputs=outputs)
+        self._iter += 1
+
+
+class NamedByIteration(IterBasedTrainLoop):
+    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
+        super().run_iter(data_batch=data_batch)
+
+
+class WholeRunByIteration(IterBasedTrainLoop):
+    def run(self) -> Any:
+        self.runner.call_hook("before_train")
+        self.runner.call_hook("before_train_epoch")
+        while self._iter < self._max_iters and not self.stop_training:
+            self.runner.model.train()
+            data_batch = next(self.dataloader_iterator)
+            self.run_iter(data_batch)
+            self._decide_current_val_interval()
+            val_loop = self.runner.val_loop
+            if val_loop is not None and self._iter >= self.val_begin and self._iter % self.val_interval == 0:
+                val_loop.run()
+        self.runner.call_hook("after_train_epoch")
+        self.runner.call_hook("after_train")
+        return self.runner.model
+
+
+class AroundRunByIteration(IterBasedTrainLoop):
+    def run(self) -> Any:
+        return super().run()
+
+
+class SkippingRun(WholeRunByIteration):
+    def run(self) -> Any:
+        for _ in range(self._iter):
+            next(self.dataloader_iterator)
+        return super().run()
+
+
+class UnseenDataRun(WholeRunByIteration):
+    def run(self) -> Any:
+        self.runner.call_hook("before_train")
+        taken = iter(list(self.dataloader) * 9)
+        while self._iter < self._max_iters:
+            self.run_iter(next(taken))
+        return self.runner.model
+
+
+BY_EPOCH = [WholeIteration, NamedIteration, WholeEpoch, AroundEpoch, AroundBoth, WholeRun, AroundRun]
+BY_ITERATION = [WholeIterationByIteration, NamedByIteration, WholeRunByIteration, AroundRunByIteration]
+for _kind in (*BY_EPOCH, *BY_ITERATION, SkippingRun, UnseenDataRun):
+    LOOPS.register_module(module=_kind, force=True)
+
+
+class StoppedError(Exception):
+    pass
+
+
+class StopAt(Hook):
+    """Ends the run after an iteration, when what was saved is there."""
+
+    priority = "LOWEST"
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter + 1 == self.at:
+            runner.saver.settle()
+            raise StoppedError
+
+
+class TermAt(Hook):
+    """Sends SIGTERM to the run within an iteration."""
+
+    def __init__(self, at: int) -> None:
+        self.at = at
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        if runner.iter + 1 == self.at:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def runner_with(folder: Path, kind: type | None, *, by_epoch: bool, **changes: Any) -> Runner:
+    cfg = settings(folder, by_epoch=by_epoch, model={"type": "ToyModel", "dropout": 0.3})
+    cfg["default_hooks"] = {"checkpoint": {"by_epoch": False, "interval": 3}}
+    if kind is not None:
+        cfg["train_cfg"] = {**cfg["train_cfg"], "type": kind.__name__}
+        cfg["train_cfg"].pop("by_epoch")
+    return Runner(**{**cfg, **changes})
+
+
+def trained(folder: Path, kind: type | None, *, by_epoch: bool, **changes: Any) -> list[Any]:
+    """Trains, and returns the weights and the order of the events."""
+    witness = Witness()
+    runner = runner_with(folder, kind, by_epoch=by_epoch, **changes)
+    runner.register_hook(witness)
+    runner.train()
+    return [weights(runner), [each for each in witness.seen if each[0] != "before_save_checkpoint"]]
+
+
+CASES = [*[(kind, True) for kind in BY_EPOCH], *[(kind, False) for kind in BY_ITERATION]]
+NAMES = [kind.__name__ for kind, _ in CASES]
+
+
+@pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
+def test_an_overridden_loop_trains_as_the_one_it_derives_from(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+    own = trained(tmp_path / "own", kind, by_epoch=by_epoch)
+    assert own == trained(tmp_path / "plain", None, by_epoch=by_epoch)
+
+
+def test_an_overridden_epoch_is_called(tmp_path: Path) -> None:
+    runner = runner_with(tmp_path, AroundEpoch, by_epoch=True)
+    runner.train()
+    assert (runner.message_hub.get_info("began"), runner.message_hub.get_info("ended")) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_epoch"),
+    [case for case in CASES if case[0] is not WholeEpoch],
+    ids=[n for n in NAMES if n != "WholeEpoch"],
+)
+def test_it_resumes_bit_equal_within_an_epoch(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+    with pytest.raises(StoppedError):
+        trained(tmp_path / "own", kind, by_epoch=by_epoch, custom_hooks=[StopAt(7)])
+    resumed = runner_with(tmp_path / "own", kind, by_epoch=by_epoch, resume=True)
+    resumed.train()
+    plain = runner_with(tmp_path / "plain", None, by_epoch=by_epoch)
+    plain.train()
+    assert weights(resumed) == weights(plain)
+
+
+@pytest.mark.parametrize(
+    ("kind", "by_epoch", "says"),
+    [(WholeEpoch, True, "saved after 2 batches of epoch 2"), (UnseenDataRun, False, "they may start over")],
+)
+def test_a_resume_that_cannot_be_exact_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: type, by_epoch: bool, says: str
+) -> None:
+    with pytest.raises(StoppedError):
+        trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[StopAt(7)])
+    resumed = runner_with(tmp_path, kind, by_epoch=by_epoch, resume=True)
+    with caplog.at_level(logging.WARNING):
+        resumed.train()
+    assert says in caplog.text
+    assert resumed.iter == 12
+
+
+def test_data_that_would_be_skipped_twice_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(StoppedError):
+        trained(tmp_path, SkippingRun, by_epoch=False, custom_hooks=[StopAt(7)])
+    with pytest.raises(ArgumentError, match=r"SkippingRun.run skips the 6 batches"):
+        runner_with(tmp_path, SkippingRun, by_epoch=False, resume=True).train()
+
+
+@pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
+def test_a_request_to_stop_is_answered_after_the_iteration(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+    with pytest.raises(Interrupted):
+        trained(tmp_path, kind, by_epoch=by_epoch, custom_hooks=[TermAt(6)])
+    resumed = runner_with(tmp_path, None, by_epoch=by_epoch, resume=True)
+    resumed.load_or_resume()
+    assert resumed.iter == 6
+
+
+def test_a_loop_decides_when_it_validates(tmp_path: Path) -> None:
+    class EveryThird(IterBasedTrainLoop):
+        def _decide_current_val_interval(self) -> None:
+            self.val_interval = 3
+
+    LOOPS.register_module(module=EveryThird, force=True)
+    witness = Witness()
+    runner = runner_with(tmp_path, EveryThird, by_epoch=False, custom_hooks=[witness])
+    runner.train()
+    assert [at for at, _ in witness.when("before_val")] == [3, 6, 9, 12]
+
+
+def test_an_iteration_may_draw_batches_of_its_own(tmp_path: Path) -> None:
+    class Pairs(IterBasedTrainLoop):
+        def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]
+            other = next(self.dataloader_iterator)
+            assert not torch.equal(other["inputs"], data_batch["inputs"])
+            super().run_iter(other)
+
+    LOOPS.register_module(module=Pairs, force=True)
+    runner = runner_with(tmp_path, Pairs, by_epoch=False)
+    runner.train()
+    assert runner.iter == 12
+
+
+def in_evaluation(kind: Any) -> tuple[type, type]:
+    """Returns two loops, of which one overrides `run_iter` and the other `run`."""
+    mode = kind.mode
+
+    class OwnIteration(kind):  # type: ignore[misc]
+        @torch.no_grad()
+        def run_iter(self, idx: int, data_batch: Any) -> None:
+            self.runner.call_hook(f"before_{mode}_iter", batch_idx=idx, data_batch=data_batch)
+            with torch.autocast("cpu", enabled=self.fp16):
+                outputs = getattr(self.runner.model, f"{mode}_step")(data_batch)
+            self.evaluator.process(data_samples=outputs, data_batch=data_batch)
+            self.runner.call_hook(f"after_{mode}_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
+
+    class OwnRun(kind):  # type: ignore[misc]
+        def run(self) -> Any:
+            self.runner.call_hook(f"before_{mode}")
+            self.runner.call_hook(f"before_{mode}_epoch")
+            self.runner.model.eval()
+            for idx, data_batch in enumerate(self.dataloader):
+                self.run_iter(idx, data_batch)
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+            self.runner.call_hook(f"after_{mode}_epoch", metrics=metrics)
+            self.runner.call_hook(f"after_{mode}")
+            return metrics
+
+    return OwnIteration, OwnRun
+
+
+@pytest.mark.parametrize("fp16", [False, True])
+@pytest.mark.parametrize("place", [0, 1], ids=["run_iter", "run"])
+@pytest.mark.parametrize("base", [ValLoop, TestLoop])
+def test_an_overridden_evaluation_measures_the_same(tmp_path: Path, base: Any, place: int, fp16: bool) -> None:
+    seen: list[tuple[bool, torch.dtype]] = []
+
+    class Notes(Hook):
+        def _after_iter(self, runner: Any, *_: Any, mode: str = "train", **__: Any) -> None:
+            if mode != "train":
+                seen.append((torch.is_grad_enabled(), torch.get_autocast_dtype("cpu")))
+
+    kind = in_evaluation(base)[place]
+    LOOPS.register_module(module=kind, force=True)
+    found = []
+    for name in (kind.__name__, base.__name__):
+        witness = Witness()
+        cfg = settings(tmp_path / name, custom_hooks=[witness, Notes()])
+        cfg[f"{base.mode}_cfg"] = {"type": name, "fp16": fp16}
+        runner = Runner(**cfg)
+        metrics = runner.val() if base is ValLoop else runner.test()
+        found.append((metrics, witness.seen))
+    assert found[0] == found[1]
+    assert {enabled for enabled, _ in seen} == {False}
+
+
+WRONG: list[tuple[Any, str, Callable[..., Any], str]] = [
+    (EpochBasedTrainLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
+    (EpochBasedTrainLoop, "run_epoch", lambda self, epoch: None, "run_epoch(self)"),
+    (EpochBasedTrainLoop, "run", lambda self, epochs: None, "run(self)"),
+    (IterBasedTrainLoop, "run_iter", lambda self, idx, data_batch: None, "run_iter(self, data_batch)"),
+    (ValLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
+    (TestLoop, "run_iter", lambda self, data_batch: None, "run_iter(self, idx, data_batch)"),
+]
+
+
+@pytest.mark.parametrize(("base", "method", "body", "expected"), WRONG, ids=[f"{w[0].__name__}.{w[1]}" for w in WRONG])
+def test_signatures_are_checked_when_a_loop_is_built(
+    tmp_path: Path, base: Any, method: str, body: Callable[..., Any], expected: str
+) -> None:
+    LOOPS.register_module(module=type("Wrong", (base,), {method: body}), force=True)
+    key = {"ValLoop": "val_cfg", "TestLoop": "test_cfg"}.get(base.__name__, "train_cfg")
+    cfg = settings(tmp_path, by_epoch=base is not IterBasedTrainLoop)
+    cfg[key] = {**cfg[key], "type": "Wrong"}
+    cfg[key].pop("by_epoch", None)
+    runner = Runner(**cfg)
+    with pytest.raises(ArgumentError, match=rf"Wrong.{method} does not take the arguments") as caught:
+        runner.test() if key == "test_cfg" else runner.train()
+    assert caught.value.key == key
+    assert caught.value.notes == (f"expected: {expected}",)
+
+
+@pytest.mark.parametrize("kind", BY_ITERATION)
+def test_check_tries_an_overridden_loop(tmp_path: Path, kind: type) -> None:
+    file = tmp_path / "own.py"
+    train_cfg = f'dict(type="{kind.__name__}", max_iters=8, val_interval=4)'
+    file.write_text(TINY.replace("dict(by_epoch=False, max_iters=8, val_interval=4)", train_cfg))
+    cfg = Config.fromfile(file)
+    cfg["work_dir"] = str(tmp_path / "run")
+    assert "nothing stands in its way" in check(cfg)

@@ -1,0 +1,143 @@
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from footplate import Hook, Runner
+from footplate.errors import DataError
+from tests.engine.test_runner import weights
+from tests.support import Points, loader, settings
+from tests.support_samplers import BY_EPOCH, KINDS, Stateful, section
+
+
+class Stop(Hook):
+    """Keeps the samples and asks for a stop, which saves."""
+
+    acts_last = True
+
+    def __init__(self, after: int = -1) -> None:
+        self.after = after
+        self.seen: list[list[float]] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.seen.append(data_batch["inputs"][:, 0].tolist())
+        if runner.iter + 1 == self.after:
+            runner.requests.stop, runner.requests.pending = 15, True
+
+
+def run(work_dir: Path, name: str, *, by_epoch: bool, stop: int = -1, workers: int = 0) -> tuple[Runner, Stop]:
+    watch = Stop(stop)
+    data = loader(num_workers=workers, **section(name))
+    if "Batches" in name:
+        del data["sampler"], data["batch_size"]
+    hooks = {"logger": None, "checkpoint": None}
+    model = {"type": "ToyModel", "dropout": 0.3}
+    cfg = settings(
+        work_dir, by_epoch=by_epoch, model=model, train_dataloader=data, default_hooks=hooks, custom_hooks=[watch]
+    )
+    runner = Runner(**cfg, resume=stop < 0)
+    with pytest.raises(SystemExit) if stop > 0 else nullcontext():
+        runner.train()
+    return runner, watch
+
+
+def goes_on(tmp_path: Path, name: str, stop: int, *, by_epoch: bool, workers: int) -> None:
+    whole, seen = run(tmp_path / "whole", name, by_epoch=by_epoch, workers=workers)
+    _, before = run(tmp_path / "cut", name, by_epoch=by_epoch, stop=stop, workers=workers)
+    resumed, after = run(tmp_path / "cut", name, by_epoch=by_epoch, workers=workers)
+    assert len(seen.seen) == 12
+    assert len(before.seen) == stop
+    assert [*before.seen, *after.seen] == seen.seen
+    assert weights(resumed) == weights(whole)
+
+
+@pytest.mark.parametrize("stop", [4, 7])
+@pytest.mark.parametrize("name", KINDS)
+def test_a_run_by_iterations_goes_on_where_its_sampler_was(tmp_path: Path, name: str, stop: int) -> None:
+    goes_on(tmp_path, name, stop, by_epoch=False, workers=0)
+
+
+@pytest.mark.parametrize("stop", [4, 7, 8])
+@pytest.mark.parametrize("name", BY_EPOCH)
+def test_a_run_by_epochs_goes_on_where_its_sampler_was(tmp_path: Path, name: str, stop: int) -> None:
+    goes_on(tmp_path, name, stop, by_epoch=True, workers=0)
+
+
+class Watch(Hook):
+    """Keeps the samples."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[float]] = []
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.seen.append(data_batch["inputs"][:, 0].tolist())
+
+
+def train(work_dir: Path, data: Any, **changes: Any) -> list[list[float]]:
+    watch = Watch()
+    Runner(**settings(work_dir, train_dataloader=data, custom_hooks=[watch], **changes)).train()
+    return watch.seen
+
+
+@pytest.mark.parametrize("name", BY_EPOCH)
+def test_a_run_goes_on_from_the_end_of_an_epoch(tmp_path: Path, name: str) -> None:
+    def data() -> dict[str, Any]:
+        found = loader(**section(name))
+        for key in ("sampler", "batch_size") if "Batches" in name else ():
+            del found[key]
+        return found
+
+    whole = train(tmp_path / "whole", data())
+    for epoch in (1, 2):
+        saved = str(tmp_path / f"whole/epoch_{epoch}.pth")
+        assert train(tmp_path / str(epoch), data(), load_from=saved, resume=True) == whole[4 * epoch :]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_loader_of_torch_with_a_generator_goes_on_in_its_order(tmp_path: Path, by_epoch: bool) -> None:
+    def data() -> DataLoader[Any]:
+        generator = torch.Generator().manual_seed(5)
+        return DataLoader(Points(noise=0.0), batch_size=4, shuffle=True, generator=generator)
+
+    saves = {"checkpoint": {"by_epoch": False, "interval": 1}}
+    whole = train(tmp_path / "whole", data(), by_epoch=by_epoch, default_hooks=saves)
+    for done in (3, 4, 6, 8):
+        saved = str(tmp_path / f"whole/iter_{done}.pth")
+        found = train(tmp_path / str(done), data(), by_epoch=by_epoch, load_from=saved, resume=True)
+        assert found == whole[done:]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize("name", ["Endless", "Stateful", "Drawing"])
+def test_workers_that_read_ahead_change_nothing(tmp_path: Path, name: str, by_epoch: bool) -> None:
+    goes_on(tmp_path, name, 7, by_epoch=by_epoch, workers=2)
+    _, seen = run(tmp_path / "none", name, by_epoch=by_epoch)
+    _, with_workers = run(tmp_path / "two", name, by_epoch=by_epoch, workers=2)
+    assert seen.seen == with_workers.seen
+
+
+def test_a_sampler_with_state_is_not_gone_through_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    before = Stateful.loaded
+    goes_on(tmp_path, "Stateful", 7, by_epoch=True, workers=0)
+    assert Stateful.loaded == before + 1
+    assert "repeated without reading data" not in caplog.text
+
+
+def test_an_epoch_ends_as_the_length_says(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, "Longer", by_epoch=True)
+    assert caplog.text.count("Longer yields more samples than its length says. Each epoch ends after 4 batches.") == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("Shorter", "epoch 1 had 3 batches, where the length of the loader is 4"),
+        ("Growing", "the length of the loader changed in epoch 2: 2, not 1"),
+    ],
+)
+def test_an_epoch_of_another_length_is_refused(tmp_path: Path, name: str, message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        run(tmp_path, name, by_epoch=True)

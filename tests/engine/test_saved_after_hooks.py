@@ -1,0 +1,148 @@
+"""A checkpoint holds what all hooks of its iteration, epoch or validation have done."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Hook, Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.engine import ValLoop
+from footplate.registry import LOOPS
+from tests.engine.test_state import assert_same, run_until_killed, state
+from tests.legacy.support import first
+from tests.support import KillForTest, settings
+
+
+class Counter(Hook):
+    """Counts the events at which it acts, each by its name."""
+
+    def __init__(self, *events: str) -> None:
+        self.counts = dict.fromkeys(events, 0)
+        for event in events:
+            setattr(self, event, lambda runner, event=event, **arguments: self.count(event))
+
+    def count(self, event: str) -> None:
+        self.counts[event] += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        return dict(self.counts)
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.counts = dict(state)
+
+
+def train(work_dir: Path, *hooks: Hook, by_epoch: bool = True, priority: Any = None, **changes: Any) -> Runner:
+    saves = {"by_epoch": by_epoch, "interval": 1 if by_epoch else 4, "save_best": "accuracy"}
+    cfg = settings(work_dir, by_epoch=by_epoch, default_hooks={"logger": None, "checkpoint": saves}, **changes)
+    runner = Runner(**cfg)
+    for hook in hooks:
+        runner.register_hook(hook, priority)
+    runner.train()
+    return runner
+
+
+def counts(path: Path) -> dict[str, int]:
+    found: dict[str, int] = load_checkpoint(str(path))["run"]["hooks"]["Counter"]
+    return found
+
+
+@pytest.mark.parametrize("priority", ["HIGHEST", "VERY_LOW", "LOWEST"])
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_what_hooks_do_at_the_event_of_a_save_is_in_the_file(tmp_path: Path, by_epoch: bool, priority: str) -> None:
+    events = ("after_train_iter", "after_train_epoch", "after_val_epoch", "after_val")
+    train(tmp_path, Counter(*events), by_epoch=by_epoch, priority=priority)
+    regular = tmp_path / ("epoch_2.pth" if by_epoch else "iter_8.pth")
+    assert list(counts(regular).values()) == [8, 2 if by_epoch else 0, 1, 1]
+    best = next(tmp_path.glob("best_accuracy_*.pth"))
+    place = int(best.stem.rpartition("_")[2])
+    number = place if by_epoch else place // 4
+    assert list(counts(best).values()) == [4 * number, number if by_epoch else 0, number, number]
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_an_average_of_the_lowest_priority_goes_on_bit_for_bit(tmp_path: Path, by_epoch: bool) -> None:
+    cfg = settings(tmp_path / "killed", by_epoch=by_epoch, model={"type": "ToyModel", "dropout": 0.2})
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1, "priority": "LOWEST"}]
+    run_until_killed(cfg, KillForTest(8, by_epoch))
+    Runner(**cfg, resume=True).train()
+    Runner(**{**cfg, "work_dir": str(tmp_path / "whole")}).train()
+    name = "epoch_3.pth" if by_epoch else "iter_12.pth"
+    assert_same(state(tmp_path / "killed" / name), state(tmp_path / "whole" / name))
+
+
+def test_a_request_of_the_first_generations_evaluation_is_in_the_file(tmp_path: Path) -> None:
+    evaluation = {"interval": 4, "by_epoch": False}
+    cfg = first(tmp_path, checkpoint_config={"interval": 4, "by_epoch": False}, evaluation=evaluation)
+    Runner.from_cfg(cfg).train()
+    assert load_checkpoint(str(tmp_path / "iter_8.pth"))["run"]["loop"]["validation_requested"]
+
+
+class Validating(Hook):
+    """Begins a validation of its own within an iteration, or at the end of an epoch."""
+
+    priority = "HIGHEST"
+
+    def __init__(self, event: str) -> None:
+        setattr(self, event, self.act)
+
+    def act(self, runner: Any, **arguments: Any) -> None:
+        if runner.iter in (5, 8):
+            runner.val_loop.run()
+            runner.model.train()
+
+
+@pytest.mark.parametrize(
+    ("event", "done", "epoch", "counted"), [("after_train_iter", 6, 1, 6), ("after_train_epoch", 8, 2, 2)]
+)
+def test_the_best_of_a_validation_within_hooks_is_saved_after_them(
+    tmp_path: Path, event: str, done: int, epoch: int, counted: int
+) -> None:
+    train_cfg = {"by_epoch": True, "max_epochs": 3, "val_begin": 9}
+    train(tmp_path, Validating(event), Counter(event), train_cfg=train_cfg)
+    best = load_checkpoint(str(next(tmp_path.glob("best_accuracy_*.pth"))))
+    assert (best["run"]["loop"]["iter"], best["run"]["loop"]["epoch"]) == (done, epoch)
+    assert best["run"]["hooks"]["Counter"] == {event: counted}
+
+
+@LOOPS.register_module()
+class CurtValLoop(ValLoop):
+    """Calls only one event at its end."""
+
+    def run(self) -> dict[str, float]:
+        self.runner.call_hook("after_val_epoch", metrics={"accuracy": 1.0})
+        return {}
+
+
+def test_a_validation_loop_of_ones_own_need_not_call_the_last_event(tmp_path: Path) -> None:
+    train(tmp_path, val_cfg={"type": "CurtValLoop"})
+    assert [each.name for each in tmp_path.glob("best_*.pth")] == ["best_accuracy_epoch_1.pth"]
+
+
+class Saver(Hook):
+    """Saves by itself, in its own event."""
+
+    def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        if runner.iter == 1:
+            runner.save_checkpoint(runner.work_dir, "own.pth")
+            assert (Path(runner.work_dir) / "own.pth").exists()
+
+
+def test_a_hook_that_saves_by_itself_saves_at_once(tmp_path: Path) -> None:
+    train(tmp_path, Saver(), Counter("after_train_iter"))
+    assert counts(tmp_path / "own.pth") == {"after_train_iter": 1}
+    assert load_checkpoint(str(tmp_path / "own.pth"))["run"]["loop"]["iter"] == 2
+
+
+def test_a_hook_that_acts_last_is_told_as_last(tmp_path: Path) -> None:
+    class Late(Hook):
+        acts_last = True
+        priority = "HIGHEST"
+
+        def after_train(self, runner: Any) -> None:
+            pass
+
+    runner = Runner(**settings(tmp_path))
+    runner.register_hook(Late())
+    line = next(each for each in runner.hooks.describe().splitlines() if each.split()[0] == "after_train")
+    assert line.endswith("Late (last), CheckpointHook (last)")

@@ -1,0 +1,192 @@
+"""What a preflight tries out leaves no trace in buffers and attributes."""
+
+import os
+import random
+import signal
+from collections import deque
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from footplate import Hook, Runner
+from footplate.engine.snapshot import Snapshot
+from tests.support import PointAccuracy, Points, ToyModel, loader, settings
+from tests.support_samplers import Remembering
+
+PASSES = 0
+
+
+class Helper:
+    """An object of the user's own."""
+
+    made = 0
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.seen: list[int] = []
+        self.random = random.Random(3)
+
+
+class Counting(ToyModel):
+    """Counts its passes in every way."""
+
+    total = 0
+    passes: Tensor
+    replaced: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("passes", torch.zeros((), dtype=torch.long))
+        self.register_buffer("replaced", torch.zeros(()), persistent=False)
+        self.count, self.largest, self.shapes = 0, torch.zeros(()), {"batches": [0]}
+        self.helper = Helper()
+
+    def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
+        global PASSES
+        PASSES += 1
+        type(self).total += 1
+        self.passes += 1
+        self.replaced = self.replaced + 1
+        self.count += 1
+        self.largest += 1
+        self.shapes["batches"][0] += 1
+        self.helper.count += 1
+        self.helper.seen.append(int(self.helper.random.random() * 1000))
+        return super().forward(inputs, labels, mode)
+
+    def traces(self) -> tuple[Any, ...]:
+        buffers = int(self.passes), int(self.replaced)
+        return *buffers, self.count, int(self.largest), self.shapes, self.helper.count, self.helper.seen, self.total
+
+
+class CountingMetric(PointAccuracy):
+    asked = 0
+
+    def __deepcopy__(self, memo: Any) -> "CountingMetric":
+        return self
+
+    def process(self, data_batch: Any, data_samples: Any) -> None:
+        self.asked += 1
+        super().process(data_batch, data_samples)
+
+
+class CountingHook(Hook):
+    def __init__(self) -> None:
+        self.saves = 0
+
+    def before_save_checkpoint(self, runner: Any, checkpoint: dict[str, Any]) -> None:
+        self.saves += 1
+
+
+class CountingPoints(Points):
+    reads = 0
+
+    def __getitem__(self, index: int) -> Any:
+        self.reads += 1
+        return super().__getitem__(index)
+
+
+def traces(work_dir: Path, *, preflight: bool) -> tuple[Any, ...]:
+    global PASSES
+    PASSES = Counting.total = 0
+    torch.manual_seed(0)
+    model, metric, hook, data, order = Counting(), CountingMetric(), CountingHook(), CountingPoints(8), Remembering()
+    order.size = 8
+    changes: dict[str, Any] = {"model": model, "custom_hooks": [hook], "val_evaluator": metric, "preflight": preflight}
+    Runner(**settings(work_dir, val_dataloader=loader(dataset=data, sampler=order), **changes)).train()
+    return model.traces(), metric.asked, hook.saves, data.reads, PASSES, order.random.randint(1 << 30)
+
+
+def test_a_preflight_leaves_no_count_behind(tmp_path: Path) -> None:
+    found, expected = traces(tmp_path / "with", preflight=True), traces(tmp_path / "without", preflight=False)
+    assert found == expected
+    assert expected[0][0] == expected[0][2] == expected[4] == 12 + 3 * 2
+
+
+def test_a_snapshot_puts_values_of_every_kind_back() -> None:
+    class Held:
+        pass
+
+    held: Any = Held()
+    held.number, held.text, held.nothing = 1, "a", None
+    held.list, held.dict, held.set, held.deque = [1, [2]], {"a": {"b": 1}}, {1}, deque([1], maxlen=3)
+    held.tensor, held.array = torch.zeros(2), np.zeros(2)
+    held.random, held.state, held.new = random.Random(1), np.random.RandomState(1), np.random.default_rng(1)
+    held.generator = torch.Generator().manual_seed(1)
+    held.loop = held
+    aliases = dict(vars(held))
+    snapshot = Snapshot([held])
+    expected = [random.Random(1).random(), np.random.RandomState(1).rand(), np.random.default_rng(1).random()]
+    held.random.random(), held.state.rand(), held.new.random(), torch.rand((), generator=held.generator)
+    held.list[1].append(3), held.dict["a"].clear(), held.set.add(2), held.deque.append(2)
+    held.tensor.add_(1)
+    held.array += 1
+    held.number, held.text, held.nothing, held.added = 2, "b", object(), True
+    snapshot.restore()
+    assert (held.number, held.text, held.nothing, hasattr(held, "added")) == (1, "a", None, False)
+    assert (held.list, held.dict, held.set, held.deque) == ([1, [2]], {"a": {"b": 1}}, {1}, deque([1]))
+    assert not held.tensor.any()
+    assert not held.array.any()
+    assert [held.random.random(), held.state.rand(), held.new.random()] == expected
+    assert torch.equal(
+        torch.rand((), generator=held.generator), torch.rand((), generator=torch.Generator().manual_seed(1))
+    )
+    assert all(vars(held)[name] is value for name, value in aliases.items())
+
+
+@pytest.mark.parametrize("size", [1, 20_000_000])
+def test_a_large_tensor_that_is_no_buffer_is_left_alone(size: int) -> None:
+    held = Helper()
+    held.seen = torch.zeros(size, dtype=torch.uint8)  # type: ignore[assignment]
+    snapshot = Snapshot([held])
+    held.seen.add_(1)  # type: ignore[attr-defined]
+    snapshot.restore()
+    assert bool(held.seen[0]) == (size > 1)
+
+
+class CountingInValidation(Hook):
+    """Has state that validations change, and asks for a save or a stop within the second."""
+
+    acts_last = True
+
+    def __init__(self, number: int = 0) -> None:
+        self.count, self.number = 0, number
+
+    def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+        self.count += 1
+        if self.number and self.count == 3:
+            os.kill(os.getpid(), self.number)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"count": self.count}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.count = state["count"]
+
+
+@pytest.mark.parametrize("ema", [False, True])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_what_a_validation_counts_is_not_saved_before_it_is_over(tmp_path: Path, number: int, ema: bool) -> None:
+    average = [{"type": "EMAHook", "momentum": 0.1, "update_buffers": True}] if ema else []
+
+    def run(folder: str, hook: Hook, **changes: Any) -> dict[str, Any]:
+        torch.manual_seed(0)
+        runner = Runner(**settings(tmp_path / folder, model=Counting(), custom_hooks=[*average, hook], **changes))
+        with nullcontext() if number == signal.SIGUSR1 or folder == "whole" or changes else pytest.raises(SystemExit):
+            runner.train()
+        return dict(runner.model.state_dict())
+
+    whole = CountingInValidation()
+    expected = run("whole", whole)
+    first = run("cut", CountingInValidation(number))
+    if number == signal.SIGUSR1:
+        assert all(torch.equal(first[name], value) for name, value in expected.items())
+    again = CountingInValidation()
+    found = run("cut", again, load_from=str(tmp_path / "cut/on_signal.pth"), resume=True)
+    assert again.count == whole.count == 6
+    assert all(torch.equal(found[name], value) for name, value in expected.items())

@@ -1,0 +1,155 @@
+"""What a checkpoint lists as kept is removed only if this run wrote it, under a name that it would write."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint, save_checkpoint, verify
+from footplate.hooks import CheckpointHook
+from tests.support import settings
+
+
+def _run(folder: Path, epochs: int, hook: dict[str, Any] | None = None, **changes: Any) -> Runner:
+    checkpoint = {"interval": 1, "max_keep_ckpts": 1, "save_best": "acc", "rule": "greater", **(hook or {})}
+    cfg = settings(
+        folder,
+        train_cfg={"by_epoch": True, "max_epochs": epochs},
+        default_hooks={"logger": None, "checkpoint": checkpoint},
+        val_evaluator={"type": "Told", "values": {"acc": list(range(10 * epochs, 10 * epochs + 9))}},
+    )
+    runner = Runner(**{**cfg, **changes})
+    runner.train()
+    return runner
+
+
+def _rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    content = load_checkpoint(path)
+    content["run"]["loop"] |= {"validated_at": 1, "ended": False}  # of two epochs: the last validation is owed
+    change(content["run"]["hooks"]["CheckpointHook"])
+    save_checkpoint(content, path)
+
+
+def _files(folder: Path) -> dict[str, bytes]:
+    return {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+
+
+def _plant(work: Path) -> dict[str, bytes]:
+    """Puts files of the user into a work_dir, some under names that a checkpoint has."""
+    (work / "epoch_90.sharded").mkdir(parents=True)
+    (work / "epoch_90.sharded/notes.txt").write_text("mine")
+    (work / "epoch_91.pth").mkdir()
+    for name in ("precious.pth", "thesis.txt", "epoch_92.pth", "best_acc_epoch_93.pth", "best_acc_notes.pth"):
+        (work / name).write_text("mine")
+    save_checkpoint({"state_dict": {"a": torch.ones(1)}}, work / "model_final.pth")
+    save_checkpoint({"state_dict": {"a": torch.ones(1)}}, work / "best_of_all.pth")
+    (work / "epoch_94.pth").symlink_to(work / "thesis.txt")
+    return _files(work)
+
+
+_NAMES = [
+    *("precious.pth", "thesis.txt", "epoch_92.pth", "best_acc_epoch_93.pth", "best_acc_notes.pth", "model_final.pth"),
+    *("best_of_all.pth", "epoch_90.sharded", "epoch_91.pth", "epoch_94.pth", "last_checkpoint", ".", "..", ""),
+]
+
+
+@pytest.mark.parametrize("odd", [[], [3, None, ["a"], {"a": 1}, "\0", "x" * 5000]])
+def test_foreign_files_that_a_checkpoint_lists_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, odd: list[Any]
+) -> None:
+    work = tmp_path / "work"
+    planted = _plant(work)
+    _run(work, 2)
+    (tmp_path / "outside.pth").write_text("mine")
+    outside = [str(tmp_path / "outside.pth"), f"{work}/../outside.pth"]
+
+    def change(state: dict[str, Any]) -> None:
+        state["kept"] = [*(f"{work}/{name}" for name in _NAMES), *outside, *odd, *state["kept"]]
+        listed = [{"path": each, "score": -1.0} for each in state["kept"] if isinstance(each, str)]
+        state["best"] = {
+            "acc": [*state["best"]["acc"], *listed, *odd, *({"path": each, "score": each} for each in odd)]
+        }
+
+    _rewritten(work / "epoch_2.pth", change)
+    _run(work, 4, resume=True)
+    left = _files(work)
+    assert {name: left.get(name) for name in planted} == planted
+    assert (work / "epoch_91.pth").is_dir()
+    assert (work / "epoch_94.pth").is_symlink()
+    assert (tmp_path / "outside.pth").read_text() == "mine"
+    assert not (work / "epoch_2.pth").exists()  # what the run did write is turned over
+    assert not (work / "best_acc_epoch_2.pth").exists()
+    told = [each for each in caplog.messages if "lists files that this run did not write; they stay" in each]
+    assert len(told) == 1
+    assert "precious.pth" in told[0]
+
+
+@pytest.mark.parametrize("state", [{}, {"kept": None, "best": None}, {"kept": "abc", "best": [1], "saved_at": "x"}])
+def test_a_state_of_another_form_lists_nothing(state: dict[str, Any]) -> None:
+    hook = CheckpointHook(save_best="acc")
+    hook.load_state_dict(state)
+    assert hook.state_dict() == {"kept": [], "best": {}, "saved_at": 0}
+
+
+def test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one(tmp_path: Path) -> None:
+    """Files of one name in both folders: those of this folder were written by an earlier run."""
+    _run(tmp_path / "work", 2, {"max_keep_ckpts": 5})
+    _run(tmp_path / "other/work", 2, {"max_keep_ckpts": 5})
+    before = _files(tmp_path / "work")
+    origin = tmp_path / "other/work/epoch_2.pth"
+    _run(tmp_path / "work", 3, load_from=str(origin), resume=True)
+    after = _files(tmp_path / "work")
+    assert {each: after.get(each) for each in before if each.endswith(".pth")} == {
+        each: held for each, held in before.items() if each.endswith(".pth")
+    }
+
+
+def test_a_last_checkpoint_is_never_written_to_a_name_that_a_checkpoint_lists(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    _run(work, 2)
+    (work / "epoch_1.pth").write_text("mine")
+
+    def change(state: dict[str, Any]) -> None:
+        state["kept"] = [f"{work}/epoch_1.pth", f"{work}/notes.pth"]
+
+    (work / "notes.pth").write_text("mine")
+    _rewritten(work / "epoch_2.pth", change)
+    _run(work, 2, {"published_keys": ["state_dict"]}, resume=True)
+    assert {(work / name).read_text() for name in ("epoch_1.pth", "notes.pth")} == {"mine"}
+    verify(work / "epoch_2.pth")
+    assert not list(work.glob("notes-*"))
+
+
+def test_published_files_replace_no_draft_of_that_name(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    work.mkdir()
+    (work / "epoch_1-published.pth").write_text("mine")
+    _run(work, 1, {"published_keys": ["state_dict"]})
+    assert (work / "epoch_1-published.pth").read_text() == "mine"
+    assert len(list(work.glob("epoch_1-????????.pth"))) == 1
+    assert not list(work.glob(".*.partial"))
+
+
+def test_a_work_dir_that_is_reached_through_a_link_is_the_same_one(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "work").symlink_to(tmp_path / "disk")
+    _run(tmp_path / "work", 2)
+    _run(tmp_path / "disk", 3, resume=True)
+    assert sorted(each.name for each in (tmp_path / "disk").glob("*.pth")) == ["best_acc_epoch_3.pth", "epoch_3.pth"]
+
+
+def test_a_checkpoint_that_was_moved_and_linked_back_is_turned_over_as_a_link(tmp_path: Path) -> None:
+    work, disk = tmp_path / "work", tmp_path / "disk"
+    disk.mkdir()
+    for each, hook in (("pth", {}), ("sharded", {"sharded": True})):
+        _run(work / each, 1, hook)
+        shutil.move(work / each / f"epoch_1.{each}", disk / f"epoch_1.{each}")
+        (work / each / f"epoch_1.{each}").symlink_to(disk / f"epoch_1.{each}")
+        before = verify(disk / f"epoch_1.{each}")
+        _run(work / each, 3, hook, resume=True)
+        assert verify(disk / f"epoch_1.{each}") == before
+        assert sorted(path.name for path in (work / each).glob("epoch_*")) == [f"epoch_3.{each}"]

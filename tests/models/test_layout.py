@@ -1,0 +1,65 @@
+"""Models leave the memory layout to the config, and so survive on every processor."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import footplate
+from footplate.models import SmallResNet
+from footplate.tasks.detection import SmallDetector
+from footplate.tasks.segmentation import SmallSegmentor
+
+MADE: dict[str, Callable[[], nn.Module]] = {
+    "resnet": lambda: SmallResNet(3, widths=(4, 8), depths=(1, 1)),
+    "segmentor": lambda: SmallSegmentor(3, widths=(4, 8), depths=(1, 1)),
+    "detector": lambda: SmallDetector(3, widths=(4, 8), depths=(1, 1), levels=1, head_width=8),
+}
+# The gradients of shortcuts of few channels, whose kernel in oneDNN writes past its workspace channels last.
+TRAINS = """
+import torch
+from footplate.models import SmallResNet
+torch.manual_seed(0)
+for size in (7, 8, 14, 28):
+    network = SmallResNet(1, widths=(4, 8, 16), depths=(1, 1, 1), stem_stride=1)
+    for _ in range(5):
+        network(torch.randn(4, 1, size, size))[-1].sum().backward()
+print("done")
+"""
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_model_chooses_no_memory_layout(name: str) -> None:
+    model: Any = MADE[name]()
+    seen: list[bool] = []
+
+    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        seen.append(inputs[0].is_contiguous())
+
+    for module in model.modules():
+        if isinstance(module, nn.Conv2d):
+            module.register_forward_pre_hook(look)
+    model(torch.randn(2, 3, 32, 32))
+    assert all(parameter.is_contiguous() for parameter in model.parameters())
+    assert seen
+    assert all(seen)
+
+
+@pytest.mark.parametrize(("isa", "threads"), [("AVX2_VNNI", 1), ("AVX2", 1), ("AVX2", 2), ("", 2)])
+def test_a_small_network_trains_on_every_instruction_set(isa: str, threads: int) -> None:
+    environment = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "PYTHONPATH": str(Path(footplate.__file__).parents[1]),
+    }
+    environment.pop("ONEDNN_MAX_CPU_ISA", None)
+    if isa:
+        environment["ONEDNN_MAX_CPU_ISA"] = isa
+    found = subprocess.run([sys.executable, "-c", TRAINS], env=environment, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout) == (0, "done\n"), found.stderr
