@@ -251,7 +251,10 @@ _NAMED = {
 def _order(
     custom_hooks: list[Mapping[str, Any]], step: Mapping[str, Any], schedule: Mapping[str, Any]
 ) -> list[tuple[str, Any]]:
-    """The hooks as mmcv orders them: by priority, those of equal priority in the order of their registration."""
+    """The hooks as mmcv orders them: by priority, those of equal priority in the order of their registration.
+
+    The CheckpointHook alone comes after all others here, so that a checkpoint holds what they did.
+    """
     from footplate.engine import get_priority
 
     hooks = [(name, priority) for name, priority in _NAMED.items() if name != "NumClassCheckHook"]
@@ -261,7 +264,7 @@ def _order(
     policy = str(schedule.get("policy"))
     if schedule and policy.casefold() not in _POLICIES:
         hooks.append((f"{policy}LrUpdaterHook", "VERY_HIGH"))
-    return sorted(hooks, key=lambda each: get_priority(each[1]))
+    return sorted(hooks, key=lambda each: (each[0] == "CheckpointHook", get_priority(each[1])))
 
 
 _STEPS = ("OptimizerHook", "Fp16OptimizerHook", "DistOptimizerHook")
