@@ -8,6 +8,7 @@ import os
 import random
 import sys
 import sysconfig
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -374,14 +375,14 @@ def _evaluate() -> None:
 def _unpack() -> None:
     from footplate.checkpoint.inert.archive import Archive
 
-    whole = Archive.__init__
+    checked = Archive.__init__
 
     def unpack(self: Any, stream: Any, **settings: Any) -> None:
-        whole(self, stream, **settings)
-        for name in self.members:
-            path = os.path.join(os.path.dirname(stream.name), name)
+        for member in zipfile.ZipFile(stream).infolist():
+            path = os.path.join(os.path.dirname(stream.name), member.orig_filename)
             os.makedirs(os.path.dirname(path), exist_ok=True)
             with open(path, "wb") as file:
                 file.write(b"x")
+        checked(self, stream, **settings)
 
     Archive.__init__ = unpack  # type: ignore[method-assign]

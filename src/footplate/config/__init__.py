@@ -9,7 +9,7 @@ from footplate.config.mapping import ConfigDict
 from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import apply_overrides
 from footplate.config.pure import read_base
-from footplate.config.recorded import as_plain, read_recorded, write_recorded
+from footplate.config.recorded import as_plain, as_python, read_recorded, write_recorded
 from footplate.config.variables import without_effect
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "LazyObject",
     "apply_overrides",
     "as_plain",
+    "as_python",
     "check_keys",
     "import_custom",
     "read_base",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from footplate.config.config import Config
-from footplate.config.forms import read_form
+from footplate.config.forms import read_form, write_form
 from footplate.config.origins import Place
 from footplate.config.python_form import dotted_name
 from footplate.config.sources import absolute, read_text, suffix_of
@@ -43,6 +43,15 @@ def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
         Path(path).unlink(missing_ok=True)
     else:
         Path(path).write_text(text + "\n", encoding="utf-8")
+
+
+def as_python(config: Config) -> str:
+    """Returns a config as the text of one .py file that reads back equal.
+
+    Raises:
+        ConfigError: A value is an object, which no file can hold.
+    """
+    return write_form(config._cfg_dict, ".py")
 
 
 def read_recorded(path: str | os.PathLike[str]) -> Config:

@@ -7,14 +7,10 @@ import pytest
 import torch
 from PIL import Image
 
-from footplate.errors import ArgumentError, ConfigError
+from footplate.config import Config
+from footplate.errors import ArgumentError
 from footplate.records import LocalVisBackend, write_config
 from footplate.registry import VISBACKENDS
-
-
-class Settings:
-    def dump(self, path: str) -> None:
-        Path(path).write_text("lr = 0.1\n")
 
 
 def lines(path: Path) -> list[dict[str, Any]]:
@@ -51,23 +47,21 @@ def test_pictures_are_png(tmp_path: Path, shape: tuple[int, ...]) -> None:
 
 
 def test_the_config_is_dumped(tmp_path: Path) -> None:
-    LocalVisBackend(str(tmp_path), config_save_file="settings.py").add_config(Settings())
+    LocalVisBackend(str(tmp_path), config_save_file="settings.py").add_config(Config({"lr": 0.1}))
     assert (tmp_path / "settings.py").read_text() == "lr = 0.1\n"
 
 
 def test_a_config_that_no_file_can_hold_is_written_for_reading(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    class Objects:
-        pretty_text = "hook = <Hook>\n"
+    class Warmup:
+        def __repr__(self) -> str:
+            return "<Warmup>"
 
-        def dump(self, path: str) -> None:
-            raise ConfigError("Python cannot hold a Hook", key="hook")
-
-    write_config(Objects(), str(tmp_path / "config.py"))
-    assert (tmp_path / "config.py").read_text() == "hook = <Hook>\n"
+    write_config(Config({"hook": Warmup()}), str(tmp_path / "config.py"))
+    assert (tmp_path / "config.py").read_text() == "hook = <Warmup>\n"
     assert caplog.messages == [
-        f"{tmp_path / 'config.py'} is written for reading only, since Python cannot hold a Hook at hook"
+        f"{tmp_path / 'config.py'} is written for reading only, since Python cannot hold a Warmup at hook"
     ]
 
 

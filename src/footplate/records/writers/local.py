@@ -5,7 +5,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.config import write_recorded
+from footplate.config import Config, as_python, write_recorded
 from footplate.errors import ArgumentError, ConfigError
 from footplate.records.writers.base import BaseVisBackend
 from footplate.registry import VISBACKENDS
@@ -103,7 +102,7 @@ class LocalVisBackend(BaseVisBackend):
             os.close(descriptor)
 
 
-def write_config(config: Any, path: str, *, signed: bool = False) -> None:
+def write_config(config: Config, path: str, *, signed: bool = False) -> None:
     """Writes a config as Python, whole or not at all; one with objects, which no file can hold, for people to read.
 
     Args:
@@ -112,10 +111,7 @@ def write_config(config: Any, path: str, *, signed: bool = False) -> None:
         signed: Whether a first line is added, by which `is_written_config` knows the file.
     """
     try:
-        with tempfile.TemporaryDirectory(dir=os.path.dirname(path)) as folder:
-            draft = Path(folder, "config.py")
-            config.dump(str(draft))
-            text = draft.read_text(encoding="utf-8")
+        text = as_python(config)
     except ConfigError as error:
         _logger.warning("%s is written for reading only, since %s at %s", path, error.message, error.key)
         text = config.pretty_text
