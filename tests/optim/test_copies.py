@@ -36,7 +36,7 @@ class _Readings(TorchDispatchMode):  # type: ignore[no-untyped-call]
 def test_a_step_reads_nothing(optimizer: str, further: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     # A history, and clipping by norm, read what lies on a CPU, and only that.
     monkeypatch.setattr(HistoryBuffer, "append", lambda self, value: None)
-    monkeypatch.setattr("footplate.optim.wrappers.clipping.at_hand", lambda tensor: False)
+    monkeypatch.setattr("footplate.optim.wrappers.gradient_clipping.at_hand", lambda tensor: False)
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     section = {"optimizer": {"type": optimizer, "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0}, **further}
     wrapper = build_optim_wrapper(model, section)

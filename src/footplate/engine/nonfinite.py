@@ -16,7 +16,7 @@ from footplate.distributed.sharding import is_sharded, local_part
 from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
-from footplate.optim.wrappers.nonfinite import skips_by_itself
+from footplate.optim.wrappers.gradient_guard import skips_by_itself
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -26,7 +26,7 @@ from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
-from footplate.optim.wrappers.state import in_order
+from footplate.optim.wrappers.optimizer_state import in_order
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook

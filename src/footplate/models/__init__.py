@@ -1,6 +1,6 @@
 """The contract between the engine and a model, and the parts that models share."""
 
-from footplate.models.averaging import (
+from footplate.models.averaged_models import (
     BaseAveragedModel,
     ExponentialMovingAverage,
     MomentumAnnealingEMA,
@@ -25,7 +25,7 @@ from footplate.models.initializers import (
 from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
 from footplate.models.small_resnet import SmallResNet
-from footplate.models.test_time import BaseTTAModel
+from footplate.models.tta_model import BaseTTAModel
 
 __all__ = [
     "BaseAveragedModel",

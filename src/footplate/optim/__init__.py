@@ -1,9 +1,9 @@
 """Optimizers, the wrappers that step them, the constructors of their groups, and schedules."""
 
-from footplate.optim.build import build_optim_wrapper
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.optimizers import build_optimizer
 from footplate.optim.schedules import ParamSchedule, build_param_schedulers
+from footplate.optim.wrapper_builder import build_optim_wrapper
 from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper, OptimWrapperDict
 
 __all__ = [

@@ -45,7 +45,10 @@ TASK_UTILS = _root("task util", "footplate.tasks")
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
-    "optimizer wrapper", "footplate.optim", "footplate.legacy", base="footplate.optim.wrappers.base:OptimWrapper"
+    "optimizer wrapper",
+    "footplate.optim",
+    "footplate.legacy",
+    base="footplate.optim.wrappers.optim_wrapper:OptimWrapper",
 )
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
 OPTIMIZER_BUILDERS = _root("optimizer constructor", "footplate.optim")

@@ -1,6 +1,6 @@
 """Data elements that models, metrics and pictures share: annotations and predictions."""
 
-from footplate.structures.element import BaseDataElement
+from footplate.structures.data_element import BaseDataElement
 from footplate.structures.instance_data import InstanceData
 from footplate.structures.label_data import LabelData
 from footplate.structures.pixel_data import PixelData

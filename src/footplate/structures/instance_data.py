@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from footplate.errors import ArgumentError
-from footplate.structures.element import BaseDataElement
-from footplate.structures.fields import FieldKind, FieldType
+from footplate.structures.data_element import BaseDataElement
+from footplate.structures.element_fields import FieldKind, FieldType
 
 Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError
-from footplate.structures.element import BaseDataElement
+from footplate.structures.data_element import BaseDataElement
 
 
 class LabelData(BaseDataElement):

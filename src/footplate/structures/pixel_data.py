@@ -7,8 +7,8 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError
-from footplate.structures.element import BaseDataElement
-from footplate.structures.fields import FieldKind, FieldType
+from footplate.structures.data_element import BaseDataElement
+from footplate.structures.element_fields import FieldKind, FieldType
 
 
 class PixelData(BaseDataElement):

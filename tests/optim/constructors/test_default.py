@@ -9,7 +9,7 @@ from torch import nn
 
 from footplate.errors import ArgumentError, BuildError
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
-from footplate.optim.constructors.merging import Group
+from footplate.optim.constructors.param_groups import Group
 from footplate.optim.wrappers import AmpOptimWrapper
 
 SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}

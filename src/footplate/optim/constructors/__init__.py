@@ -10,9 +10,9 @@ from footplate.optim.constructors.layer_decay import (
     LayerDecayOptimizerConstructor,
     LearningRateDecayOptimizerConstructor,
 )
-from footplate.optim.constructors.merging import merge_groups
-from footplate.optim.constructors.parts import MultiOptimWrapperConstructor
-from footplate.optim.constructors.rules import Place, Rules
+from footplate.optim.constructors.multi_optimizer import MultiOptimWrapperConstructor
+from footplate.optim.constructors.param_groups import merge_groups
+from footplate.optim.constructors.paramwise_rules import Place, Rules
 
 __all__ = [
     "DefaultOptimWrapperConstructor",

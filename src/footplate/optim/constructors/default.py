@@ -11,16 +11,16 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, at_key, origin_of
-from footplate.optim.constructors.checks import (
+from footplate.optim.constructors.param_groups import Group, merge_groups
+from footplate.optim.constructors.paramwise_checks import (
     check_paramwise,
     warn_of_missing_fields,
     warn_of_unknown_keys,
     warn_of_unmet_keys,
 )
-from footplate.optim.constructors.merging import Group, merge_groups
-from footplate.optim.constructors.rules import Place, Rules, is_deformable
+from footplate.optim.constructors.paramwise_rules import Place, Rules, is_deformable
 from footplate.optim.optimizers import build_optimizer, default_of
-from footplate.optim.wrappers.base import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 _logger = logging.getLogger("footplate.optim")

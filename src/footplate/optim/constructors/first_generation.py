@@ -10,8 +10,8 @@ from torch.optim import Optimizer
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
-from footplate.optim.constructors.merging import Group
-from footplate.optim.constructors.rules import Place, Rules
+from footplate.optim.constructors.param_groups import Group
+from footplate.optim.constructors.paramwise_rules import Place, Rules
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
 

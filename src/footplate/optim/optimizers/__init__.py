@@ -1,8 +1,8 @@
 """Optimizers: all of torch by name, LARS and LAMB, and those of `pytorch_optimizer` where it is installed."""
 
-from footplate.optim.optimizers.build import build_optimizer, default_of, optimizer_class
 from footplate.optim.optimizers.lamb import LAMB
 from footplate.optim.optimizers.lars import LARS
+from footplate.optim.optimizers.optimizer_builder import build_optimizer, default_of, optimizer_class
 from footplate.optim.optimizers.registration import register_extra_optimizers, register_torch_optimizers
 
 __all__ = [

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from footplate.errors import ArgumentError
-from footplate.optim.optimizers.trust import LayerwiseOptimizer, norms_of, scale_each
+from footplate.optim.optimizers.trust_ratio import LayerwiseOptimizer, norms_of, scale_each
 from footplate.registry import OPTIMIZERS
 
 

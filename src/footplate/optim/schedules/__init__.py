@@ -1,6 +1,5 @@
 """Schedules: pure curves, and the fields of parameter groups that they move."""
 
-from footplate.optim.schedules.build import build_param_schedulers
 from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,
@@ -15,9 +14,8 @@ from footplate.optim.schedules.curves import (
     QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.fields import LiveField, key_of, slot_of, slots_of
 from footplate.optim.schedules.moves import Moves, moves_of
-from footplate.optim.schedules.names import (
+from footplate.optim.schedules.named_schedules import (
     ConstantLR,
     ConstantMomentum,
     ConstantParamScheduler,
@@ -50,13 +48,15 @@ from footplate.optim.schedules.names import (
     StepParamScheduler,
     schedule_type,
 )
+from footplate.optim.schedules.param_group_fields import LiveField, key_of, slot_of, slots_of
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.optim.schedules.plateau import (
     ReduceOnPlateau,
     ReduceOnPlateauLR,
     ReduceOnPlateauMomentum,
 )
 from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.schedule_builder import build_param_schedulers
 
 __all__ = [
     "Constant",

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import ParamSchedule
 
 
 class Moves(NamedTuple):

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 from footplate.errors import ArgumentError, check_count, check_score, nearest
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.fields import HasGroups
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.saved import saved_count, saved_number
 

@@ -6,9 +6,8 @@ from typing import Any, ClassVar
 from footplate.errors import ArgumentError, BuildError, check_count, nearest
 from footplate.optim.schedules.checks import check_number, check_unit_interval
 from footplate.optim.schedules.curves import Curve, Family
-from footplate.optim.schedules.fields import HasGroups
-from footplate.optim.schedules.host_policies import CooledCosine, StepFixedCosine, YoloxCosine
-from footplate.optim.schedules.policies import (
+from footplate.optim.schedules.downstream_policies import CooledCosine, StepFixedCosine, YoloxCosine
+from footplate.optim.schedules.first_generation_policies import (
     Cosine,
     Cycle,
     Cyclic,
@@ -24,7 +23,8 @@ from footplate.optim.schedules.policies import (
     Steps,
     warmup_factor,
 )
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 POLICIES: dict[str, type[Policy]] = {

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.policies import (
+from footplate.optim.schedules.first_generation_policies import (
     Cosine,
     Cycle,
     Cyclic,

@@ -8,7 +8,7 @@ from typing import Any
 from torch import nn
 
 from footplate.errors import ArgumentError, check_flag, nearest, origin_of
-from footplate.optim.constructors.rules import Rules
+from footplate.optim.constructors.paramwise_rules import Rules
 
 _logger = logging.getLogger("footplate.optim")
 

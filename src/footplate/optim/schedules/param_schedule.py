@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
-from footplate.optim.schedules.fields import HasGroups, slots_of
+from footplate.optim.schedules.param_group_fields import HasGroups, slots_of
 from footplate.saved import checked_number, saved_count
 
 _logger = logging.getLogger("footplate.optim")

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from footplate.errors import ArgumentError, CheckpointError
-from footplate.optim.wrappers.base import OptimWrapper
+from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
 class OptimWrapperDict(OptimWrapper):

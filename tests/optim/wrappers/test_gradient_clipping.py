@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError
-from footplate.optim.wrappers.clipping import make_clip
+from footplate.optim.wrappers.gradient_clipping import make_clip
 
 
 def parameter(*gradient: float) -> nn.Parameter:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from footplate.optim.schedules.curves import ENDLESS, MultiStep
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import ParamSchedule
 
 _logger = logging.getLogger("footplate.optim")
 

@@ -6,9 +6,9 @@ from typing import Any
 
 from footplate.errors import ArgumentError, BuildError, at_key
 from footplate.optim.schedules.checks import check_number
-from footplate.optim.schedules.fields import HasGroups
-from footplate.optim.schedules.lengths import warn_of_lengths
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.length_warnings import warn_of_lengths
+from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 Schedules = list[ParamSchedule]

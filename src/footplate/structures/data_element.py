@@ -9,7 +9,7 @@ from torch import Tensor
 from typing_extensions import Self
 
 from footplate.errors import ArgumentError
-from footplate.structures.fields import Fields
+from footplate.structures.element_fields import Fields
 
 
 class BaseDataElement(Fields):

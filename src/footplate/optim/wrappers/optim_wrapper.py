@@ -14,12 +14,12 @@ from torch.optim import Optimizer
 from footplate.config.compiling import compile_arguments
 from footplate.distributed.sharding import placed_like
 from footplate.errors import ArgumentError, CheckpointError, check_count
-from footplate.optim.wrappers import state as states
+from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.checking import check_state
-from footplate.optim.wrappers.clipping import Clip, make_clip
-from footplate.optim.wrappers.nonfinite import GradientGuard
-from footplate.optim.wrappers.stepping import step_of
-from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
+from footplate.optim.wrappers.gradient_clipping import Clip, make_clip
+from footplate.optim.wrappers.gradient_guard import GradientGuard
+from footplate.optim.wrappers.gradient_sync import NOTHING, Context, syncing_of
+from footplate.optim.wrappers.unprofiled_step import step_of
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 
@@ -255,14 +255,14 @@ class OptimWrapper:
         """
         state = self.optimizer.state_dict()
         if per_parameter:
-            state = states.per_parameter(state, self._layout())
+            state = optimizer_state.per_parameter(state, self._layout())
         elif self._names:
-            state = states.name_groups(state, self._layout().names)
+            state = optimizer_state.name_groups(state, self._layout().names)
         gradients: list[Any] = [each.grad for each in self._parameters()]
         is_left = not self._has_spent_gradients and any(each is not None for each in gradients)
         if is_left or not self.should_update():
             if per_parameter:
-                gradients = states.in_order(gradients, self._layout().names, self._layout().known())
+                gradients = optimizer_state.in_order(gradients, self._layout().names, self._layout().known())
             state["accumulated_gradients"] = gradients
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
@@ -283,19 +283,23 @@ class OptimWrapper:
                 ],
             )
         if self._names:
-            arranged = states.regrouped(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
+            arranged = optimizer_state.regrouped(
+                state_dict, self.optimizer.state_dict()["param_groups"], self._layout()
+            )
         else:
             arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
         check_state(self.optimizer, arranged)
-        self.optimizer.load_state_dict(states.placed(arranged, self.param_groups))
+        self.optimizer.load_state_dict(optimizer_state.placed(arranged, self.param_groups))
         if self._compiled is not None:
             self._make_rates_tensors()
         gradients = state_dict.get("accumulated_gradients")
         self._holds_gradients = gradients is not None
         if gradients is not None and self._names:
             layout = self._layout()
-            gradients = states.in_order(
-                gradients, states.names_of(state_dict["param_groups"], layout), chain.from_iterable(layout.names)
+            gradients = optimizer_state.in_order(
+                gradients,
+                optimizer_state.names_of(state_dict["param_groups"], layout),
+                chain.from_iterable(layout.names),
             )
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = (
@@ -318,10 +322,10 @@ class OptimWrapper:
     def _parameters(self) -> list[Tensor]:
         return [parameter for group in self.param_groups for parameter in group["params"]]
 
-    def _layout(self) -> states.Layout:
+    def _layout(self) -> optimizer_state.Layout:
         names = [[self._names[id(each)] for each in group["params"]] for group in self.param_groups]
         frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
-        return states.Layout(names, list(self._names.values()), frozenset(frozen))
+        return optimizer_state.Layout(names, list(self._names.values()), frozenset(frozen))
 
     def _warn_of_accumulation(self, model: nn.Module) -> None:
         if any(isinstance(module, _BatchNorm) for module in model.modules()):

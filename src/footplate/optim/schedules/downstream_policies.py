@@ -4,7 +4,7 @@ import dataclasses
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.curves import cosine_between
-from footplate.optim.schedules.policies import Floored, Regular, Run, warmup_factor
+from footplate.optim.schedules.first_generation_policies import Floored, Regular, Run, warmup_factor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -8,7 +8,7 @@ from torch import nn
 
 from footplate.optim import build_optim_wrapper
 from footplate.optim.constructors import FirstGenerationRules, Place, Rules
-from footplate.optim.constructors.rules import is_deformable
+from footplate.optim.constructors.paramwise_rules import is_deformable
 
 NORM, DEPTHWISE, DENSE = nn.BatchNorm2d(4), nn.Conv2d(4, 4, 3, groups=4), nn.Conv2d(4, 4, 3)
 ALL = {

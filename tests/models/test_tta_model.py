@@ -4,7 +4,7 @@ import pytest
 
 from footplate.errors import DataError
 from footplate.models import BaseModel, BaseTTAModel
-from footplate.models.test_time import split_views
+from footplate.models.tta_model import split_views
 from footplate.registry import MODELS
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.optim.wrappers.syncing import syncing_of
+from footplate.optim.wrappers.gradient_sync import syncing_of
 
 
 def test_models_without_others_have_nothing_to_hold_back() -> None:

@@ -18,8 +18,8 @@ from footplate.optim.schedules.curves import (
     QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.fields import HasGroups
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
 _SHARED = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}

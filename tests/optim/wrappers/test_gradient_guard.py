@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.optim.wrappers.nonfinite import GradientGuard, skips_by_itself
+from footplate.optim.wrappers.gradient_guard import GradientGuard, skips_by_itself
 
 
 def parameters(*gradients: float, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:

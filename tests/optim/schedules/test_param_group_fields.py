@@ -6,7 +6,7 @@ from torch import nn
 from torch.optim import SGD, AdamW
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.fields import LiveField, key_of, slots_of
+from footplate.optim.schedules.param_group_fields import LiveField, key_of, slots_of
 
 PARAMETER = nn.Parameter(torch.zeros(1))
 

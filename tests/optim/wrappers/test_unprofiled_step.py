@@ -9,7 +9,7 @@ from torch.autograd.profiler import record_function
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from footplate.optim.wrappers.stepping import step_of
+from footplate.optim.wrappers.unprofiled_step import step_of
 
 
 def optimizer_of(kind: type[Optimizer] = SGD) -> Optimizer:

@@ -2,7 +2,7 @@
 
 import torch
 
-from footplate.optim.optimizers.trust import norms_of, scale_each
+from footplate.optim.optimizers.trust_ratio import norms_of, scale_each
 
 
 def test_norms() -> None:

@@ -19,7 +19,7 @@ from footplate.optim.schedules.curves import (
     OneCycle,
     Step,
 )
-from footplate.optim.schedules.schedule import ParamSchedule
+from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.optim.wrappers import OptimWrapper
 
 

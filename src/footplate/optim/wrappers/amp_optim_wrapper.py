@@ -10,8 +10,8 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError, nearest
-from footplate.optim.wrappers.base import OptimWrapper
-from footplate.optim.wrappers.syncing import NOTHING
+from footplate.optim.wrappers.gradient_sync import NOTHING
+from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.saved import saved_count, saved_number
 
