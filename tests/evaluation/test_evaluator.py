@@ -33,14 +33,14 @@ def _registered() -> None:
     EVALUATOR.register_module(name="OwnEvaluatorForTest", module=OwnEvaluator, force=True)
 
 
-def test_several_metrics_see_one_batch() -> None:
+def test_each_metric_receives_each_batch() -> None:
     evaluator = Evaluator([Counting("a"), Counting("b", prefix="p")])
     evaluator.process([1, 2], data_batch="batch")
     assert evaluator.evaluate(2) == {"a": 2, "p/b": 2}
     assert [vars(metric)["batches"] for metric in evaluator.metrics] == [["batch"], ["batch"]]
 
 
-def test_metrics_see_data_elements_as_dicts() -> None:
+def test_metrics_receive_data_elements_as_dicts() -> None:
     metric = Counting()
     inner = BaseDataElement(label=3)
     Evaluator(metric).process([BaseDataElement(metainfo={"img_path": "a"}, pred=inner), {"plain": 1}])
@@ -48,19 +48,19 @@ def test_metrics_see_data_elements_as_dicts() -> None:
 
 
 @pytest.mark.parametrize("predicted", [None, 3])
-def test_predictions_that_are_no_list_are_refused(predicted: Any) -> None:
-    with pytest.raises(ArgumentError, match="a model in mode 'predict' returns a list"):
+def test_predictions_that_are_not_iterable_are_refused(predicted: Any) -> None:
+    with pytest.raises(ArgumentError, match="a model in mode 'predict' must return a list"):
         Evaluator(Counting()).process(predicted)
 
 
-def test_two_values_of_one_name_are_refused() -> None:
+def test_two_values_with_one_name_are_refused() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.process([1])
-    with pytest.raises(ArgumentError, match="two metrics give a value named 'count'\n.*prefix"):
+    with pytest.raises(ArgumentError, match="two metrics return a value named 'count'\n.*prefix"):
         evaluator.evaluate(1)
 
 
-def test_every_metric_is_told_of_the_data_set() -> None:
+def test_dataset_meta_is_passed_to_all_metrics() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.dataset_meta = {"classes": ("cat",)}
     assert [metric.dataset_meta for metric in evaluator.metrics] == [{"classes": ("cat",)}] * 2
@@ -68,7 +68,7 @@ def test_every_metric_is_told_of_the_data_set() -> None:
 
 
 @pytest.mark.parametrize(("chunk_size", "batches"), [(1, [[5], [6], [7]]), (2, [[5, 6], [7]])])
-def test_predictions_made_before(chunk_size: int, batches: list[Any]) -> None:
+def test_offline_evaluate_passes_chunks_to_metrics(chunk_size: int, batches: list[Any]) -> None:
     metric = Counting()
     assert Evaluator(metric).offline_evaluate([1, 2, 3], [5, 6, 7], chunk_size) == {"count": 3}
     assert metric.batches == batches
@@ -76,8 +76,8 @@ def test_predictions_made_before(chunk_size: int, batches: list[Any]) -> None:
     assert metric.batches[-2:] == [None, None]
 
 
-def test_predictions_and_samples_are_equally_many() -> None:
-    with pytest.raises(ArgumentError, match="2 predictions cannot belong to 1 samples"):
+def test_offline_evaluate_refuses_data_of_another_length() -> None:
+    with pytest.raises(ArgumentError, match="must have one length, but have 2 and 1"):
         Evaluator(Counting()).offline_evaluate([1, 2], [1])
 
 
@@ -94,13 +94,13 @@ def test_predictions_and_samples_are_equally_many() -> None:
         ({"type": "Evaluator", "metrics": []}, Evaluator, 0),
     ],
 )
-def test_the_forms_of_a_section(cfg: Any, kind: type, number: int) -> None:
+def test_all_forms_of_an_evaluator_config_are_built(cfg: Any, kind: type, number: int) -> None:
     evaluator = build_evaluator(cfg)
     assert type(evaluator) is kind
     assert len(evaluator.metrics) == number
 
 
-def test_an_evaluator_is_returned_as_it_is() -> None:
+def test_evaluator_object_is_returned_unchanged() -> None:
     evaluator = Evaluator(Counting())
     assert build_evaluator(evaluator) is evaluator
 
@@ -115,6 +115,6 @@ def test_an_evaluator_is_returned_as_it_is() -> None:
         ("CountingForTest", ArgumentError, "a metric, a list of metrics, or an Evaluator"),
     ],
 )
-def test_unfit_sections_are_refused(cfg: Any, kind: type[Exception], message: str) -> None:
+def test_invalid_evaluator_configs_are_refused(cfg: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         build_evaluator(cfg)

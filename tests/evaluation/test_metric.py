@@ -22,7 +22,7 @@ class Sample(NamedTuple):
 
 
 class Seen(BaseMetric[Any]):
-    """Which samples were seen, in which order."""
+    """Returns the samples in the order in which they were gathered."""
 
     default_prefix: str | None = "seen"
 
@@ -33,7 +33,7 @@ class Seen(BaseMetric[Any]):
         return {"all": [int(result) for result in results], "sum": float(sum(results))}
 
 
-def test_values_get_the_prefix_and_results_are_used_once() -> None:
+def test_values_have_the_prefix_and_results_are_cleared() -> None:
     metric = Seen()
     metric.process(None, [torch.tensor(3), torch.tensor(4)])
     assert metric.evaluate(2) == {"seen/all": [3, 4], "seen/sum": 7.0}
@@ -42,7 +42,7 @@ def test_values_get_the_prefix_and_results_are_used_once() -> None:
 
 
 @pytest.mark.parametrize("found", [None, [1.0], {None: 1.0}])
-def test_values_without_names_are_refused(found: Any) -> None:
+def test_values_that_are_not_a_dict_by_name_are_refused(found: Any) -> None:
     class Nameless(Seen):
         def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
             values: dict[str, Any] = found
@@ -50,18 +50,18 @@ def test_values_without_names_are_refused(found: Any) -> None:
 
     metric = Nameless()
     metric.process(None, [1])
-    with pytest.raises(ArgumentError, match="compute_metrics of 'Nameless' returns a dict of values by name"):
+    with pytest.raises(ArgumentError, match="compute_metrics of 'Nameless' must return a dict of values by name"):
         metric.evaluate(1)
 
 
 @pytest.mark.parametrize(("prefix", "name"), [("mine", "mine/sum"), (None, "seen/sum")])
-def test_a_prefix_replaces_the_class_s_own(prefix: str | None, name: str) -> None:
+def test_prefix_argument_replaces_default_prefix(prefix: str | None, name: str) -> None:
     metric = Seen(prefix=prefix)
     metric.process(None, [1])
     assert name in metric.evaluate(1)
 
 
-def test_without_a_prefix_names_stay_as_they_are() -> None:
+def test_names_are_unchanged_without_a_prefix() -> None:
     class Plain(Seen):
         default_prefix = None
 
@@ -70,18 +70,18 @@ def test_without_a_prefix_names_stay_as_they_are() -> None:
     assert list(metric.evaluate(1)) == ["all", "sum"]
 
 
-def test_results_beyond_the_data_set_are_dropped() -> None:
+def test_results_beyond_the_size_of_the_dataset_are_dropped() -> None:
     metric = Seen()
     metric.process(None, [1, 2, 3])
     assert metric.evaluate(2)["seen/all"] == [1, 2]
 
 
-def test_no_sample_is_an_error() -> None:
-    with pytest.raises(DataError, match="the metric 'Seen' has seen no sample"):
+def test_evaluation_without_results_is_an_error() -> None:
+    with pytest.raises(DataError, match="the metric 'Seen' has no results"):
         Seen().evaluate(3)
 
 
-def test_results_arrive_in_main_memory() -> None:
+def test_results_are_moved_to_the_cpu() -> None:
     class Devices(Seen):
         def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
             assert isinstance(results[0], Sample)
@@ -93,7 +93,7 @@ def test_results_arrive_in_main_memory() -> None:
     assert metric.evaluate(1) == {"seen/devices": ["cpu", "cpu", "cpu"]}
 
 
-def test_a_device_that_is_none_is_refused() -> None:
+def test_unknown_collect_device_is_refused() -> None:
     with pytest.raises(ArgumentError, match="'cpu' or 'gpu'"):
         Seen(collect_device="cuda")  # type: ignore[arg-type]
 
@@ -122,7 +122,7 @@ def evaluate_all(dataset: list[int], sampler: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("world", [2, 5])
-def test_processes_together_see_every_sample_once_and_in_order(world: int, tmp_path: Path) -> None:
+def test_ranks_gather_each_sample_once_and_in_order(world: int, tmp_path: Path) -> None:
     sizes = [1, 2, 3, 7, 10, 11]
     context = multiprocessing.get_context("fork")
     ranks = [context.Process(target=evaluate_on_rank, args=(rank, world, sizes, tmp_path)) for rank in range(world)]
@@ -137,7 +137,7 @@ def test_processes_together_see_every_sample_once_and_in_order(world: int, tmp_p
         assert [each["seen/all"] for each in found] == expected
 
 
-def test_predictions_are_dumped(tmp_path: Path) -> None:
+def test_dump_results_writes_copies_of_predictions(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "found.pkl"
     metric = DumpResults("deep/found.pkl")
     metric.output_folder = str(tmp_path)
@@ -147,5 +147,5 @@ def test_predictions_are_dumped(tmp_path: Path) -> None:
     batch.zero_()
     assert metric.evaluate(2) == {}
     assert [each["scores"].item() for each in pickle.loads(path.read_bytes())] == [1.0, 2.0]
-    with pytest.raises(ArgumentError, match="as a pickle"):
+    with pytest.raises(ArgumentError, match="must end in .pkl or .pickle"):
         DumpResults("found.json")

@@ -28,7 +28,7 @@ def element() -> BaseDataElement:
     return BaseDataElement(metainfo={"img_path": "a.png", "scale": (2, 3)}, scores=torch.arange(3.0), note="x")
 
 
-def test_fields_of_both_kinds_are_attributes() -> None:
+def test_data_and_metainfo_are_read_as_attributes() -> None:
     found = element()
     assert (found.img_path, found.note, found.scores.tolist()) == ("a.png", "x", [0.0, 1.0, 2.0])
     assert found.keys() == ["scores", "note"]
@@ -41,13 +41,13 @@ def test_fields_of_both_kinds_are_attributes() -> None:
     assert "labels" not in found
 
 
-def test_metainfo_is_a_copy() -> None:
+def test_metainfo_property_returns_a_copy() -> None:
     found = element()
     found.metainfo["img_path"] = "b.png"
     assert found.img_path == "a.png"
 
 
-def test_an_attribute_that_is_set_is_data() -> None:
+def test_setting_an_attribute_sets_a_data_field() -> None:
     found = element()
     found.labels = [1]
     found.set_metainfo({"img_path": "b.png"})
@@ -56,17 +56,17 @@ def test_an_attribute_that_is_set_is_data() -> None:
 
 
 @pytest.mark.parametrize(
-    ("act", "message"),
+    ("assign", "message"),
     [
-        (lambda found: setattr(found, "img_path", "b.png"), "'img_path' is a field of metainfo"),
-        (lambda found: found.set_metainfo({"scores": 1}), "'scores' is a field of data"),
-        (lambda found: found.set_metainfo(3), "metainfo of a data element is a dict"),
-        (lambda found: found.set_field(3, "labels", dtype=(str, list)), "holds str or list, not int"),
+        (lambda found: setattr(found, "img_path", "b.png"), "'img_path' is already a metainfo field"),
+        (lambda found: found.set_metainfo({"scores": 1}), "'scores' is already a data field"),
+        (lambda found: found.set_metainfo(3), "the metainfo of a data element must be a dict"),
+        (lambda found: found.set_field(3, "labels", dtype=(str, list)), "must be of type str or list, not int"),
     ],
 )
-def test_a_name_belongs_to_one_kind(act: Any, message: str) -> None:
+def test_invalid_fields_are_refused(assign: Any, message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
-        act(element())
+        assign(element())
 
 
 def test_get_and_pop() -> None:
@@ -83,19 +83,19 @@ def test_get_and_pop() -> None:
         _ = found.note
 
 
-def test_a_property_keeps_its_value_under_another_name() -> None:
+def test_property_stores_its_value_under_a_private_name() -> None:
     found = Sample(metainfo={"a": 1})
     found.truth = PixelData(data=torch.zeros(2, 2))
     assert found.keys() == ["truth"]
     assert "truth" in found
     assert found.new().truth.shape == (2, 2)
-    with pytest.raises(ArgumentError, match="'_truth' holds PixelData, not int"):
+    with pytest.raises(ArgumentError, match="'_truth' must be of type PixelData, not int"):
         found.truth = 3  # type: ignore[assignment]
     del found.truth
     assert found.keys() == []
 
 
-def test_to_reaches_nested_elements_and_leaves_the_original() -> None:
+def test_to_converts_nested_elements_and_leaves_the_original() -> None:
     found = Sample(metainfo={"a": 1}, scores=torch.zeros(3), name="n")
     found.truth = PixelData(data=torch.zeros(2, 2))
     moved = found.to(torch.float64)
@@ -105,7 +105,7 @@ def test_to_reaches_nested_elements_and_leaves_the_original() -> None:
     assert moved.cpu().scores.device.type == "cpu"
 
 
-def test_numpy_and_back() -> None:
+def test_conversion_to_numpy_and_back() -> None:
     found = BaseDataElement(scores=torch.zeros(3, requires_grad=True), inner=PixelData(data=torch.ones(2, 2)))
     arrays = found.numpy()
     assert isinstance(arrays.scores, np.ndarray)
@@ -115,7 +115,7 @@ def test_numpy_and_back() -> None:
     assert not found.detach().scores.requires_grad
 
 
-def test_new_takes_over_what_is_not_given() -> None:
+def test_new_copies_fields_that_are_not_given() -> None:
     found = element()
     assert found.new().to_dict().keys() == found.to_dict().keys()
     other = found.new(metainfo={"img_path": "c.png"}, labels=[1])
@@ -131,13 +131,13 @@ def test_clone_is_independent() -> None:
     assert other.scores is found.scores
 
 
-def test_update_takes_over_both_kinds() -> None:
+def test_update_copies_data_and_metainfo() -> None:
     found = element()
     found.update(BaseDataElement(metainfo={"img_path": "z.png"}, note="z"))
     assert (found.img_path, found.note) == ("z.png", "z")
 
 
-def test_to_dict_is_nested() -> None:
+def test_to_dict_converts_nested_elements() -> None:
     found = BaseDataElement(metainfo={"a": 1}, inner=BaseDataElement(b=2))
     assert found.to_dict() == {"a": 1, "inner": {"b": 2}}
 
@@ -149,7 +149,7 @@ def test_copies_and_pickles_are_equal(copied: Any) -> None:
     assert found.scores.tolist() == [0.0, 1.0, 2.0]
 
 
-def test_it_prints_shapes_in_place_of_values() -> None:
+def test_repr_shows_shapes_instead_of_values() -> None:
     found = BaseDataElement(metainfo={"a": 1}, scores=torch.zeros(3), inner=BaseDataElement(b="c"))
     assert repr(found) == (
         "BaseDataElement(\n  a (meta): 1\n  scores: Tensor (3,) float32\n  inner: BaseDataElement(\n    b: 'c'\n  )\n)"

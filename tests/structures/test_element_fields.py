@@ -9,7 +9,7 @@ from footplate.structures import BaseDataElement
 
 
 class Named(BaseDataElement):
-    """Keeps `boxes` under a name of its own, as a property that checks its type does."""
+    """Stores `boxes` as `_boxes`, behind a property that checks its type."""
 
     @property
     def boxes(self) -> Any:
@@ -24,29 +24,29 @@ class Named(BaseDataElement):
         del self._boxes
 
 
-def test_a_name_is_of_one_kind() -> None:
+def test_a_name_is_either_data_or_metainfo() -> None:
     element = BaseDataElement(metainfo={"path": "a.png"})
     element.score = 0.5
-    with pytest.raises(ArgumentError, match="'path' is a field of metainfo"):
+    with pytest.raises(ArgumentError, match="'path' is already a metainfo field"):
         element.path = "b.png"
-    with pytest.raises(ArgumentError, match="'score' is a field of data"):
+    with pytest.raises(ArgumentError, match="'score' is already a data field"):
         element.set_metainfo({"score": 0.5})
     assert (element.keys(), element.metainfo_keys()) == (["score"], ["path"])
     assert (element.values(), element.metainfo_values()) == ([0.5], ["a.png"])
     assert (list(element.items()), list(element.metainfo_items())) == ([("score", 0.5)], [("path", "a.png")])
 
 
-def test_a_property_names_its_field_and_checks_it() -> None:
+def test_property_names_its_field_and_checks_the_type() -> None:
     element = Named()
     element.boxes = [1, 2]
     assert (element.keys(), element.get("boxes"), "boxes" in element) == (["boxes"], [1, 2], True)
-    with pytest.raises(ArgumentError, match="the field '_boxes' holds list or tuple, not int"):
+    with pytest.raises(ArgumentError, match="the field '_boxes' must be of type list or tuple, not int"):
         element.boxes = 3
     assert element.pop("boxes") == [1, 2]
     assert "boxes" not in element
 
 
-def test_fields_of_either_kind_are_read_and_removed() -> None:
+def test_get_and_pop_work_for_data_and_metainfo() -> None:
     element = BaseDataElement(metainfo={"path": "a.png"})
     element.score = 0.5
     assert (element.get("path"), element.get("score"), element.get("absent", 3)) == ("a.png", 0.5, 3)
@@ -58,17 +58,17 @@ def test_fields_of_either_kind_are_read_and_removed() -> None:
         _ = element.score
 
 
-def test_what_is_known_is_handed_out_as_a_copy() -> None:
+def test_metainfo_is_returned_as_a_copy() -> None:
     element = BaseDataElement(metainfo={"path": "a.png"})
     element.metainfo["path"] = "b.png"
     assert element.path == "a.png"
 
 
-@pytest.mark.parametrize("again", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
-def test_copies_have_both_kinds_of_their_own(again: Any) -> None:
+@pytest.mark.parametrize("make_copy", [copy.copy, copy.deepcopy, lambda each: pickle.loads(pickle.dumps(each))])
+def test_copies_do_not_share_fields_with_the_original(make_copy: Any) -> None:
     element = BaseDataElement(metainfo={"path": "a.png"})
     element.scores = [0.5]
-    made = again(element)
+    made = make_copy(element)
     assert (made.metainfo, made.scores) == ({"path": "a.png"}, [0.5])
     made.set_metainfo({"path": "b.png"})
     made.score = 1

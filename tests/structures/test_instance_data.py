@@ -34,7 +34,7 @@ def instances() -> InstanceData:
         ([], []),
     ],
 )
-def test_every_field_is_indexed_at_once(index: Any, kept: list[int]) -> None:
+def test_indexing_selects_from_all_fields(index: Any, kept: list[int]) -> None:
     found = instances()[index]
     assert torch.equal(found.bboxes, torch.arange(12.0).view(3, 4)[kept])
     assert found.labels.tolist() == [7 + at for at in kept]
@@ -43,33 +43,33 @@ def test_every_field_is_indexed_at_once(index: Any, kept: list[int]) -> None:
     assert (len(found), found.img_path) == (len(kept), "a.png")
 
 
-def test_a_string_asks_for_a_field() -> None:
+def test_indexing_by_name_returns_the_field() -> None:
     assert instances()["names"] == ["x", "y", "z"]
 
 
-def test_positions_outside_are_refused() -> None:
-    with pytest.raises(IndexError, match="3 instances"):
+def test_index_out_of_range_is_refused() -> None:
+    with pytest.raises(IndexError, match="index 3 is out of range for 3 instances"):
         _ = instances()[3]
 
 
 @pytest.mark.parametrize("index", [[True, False], torch.zeros(2, 2)])
-def test_unfit_choices_are_refused(index: Any) -> None:
+def test_index_of_another_shape_is_refused(index: Any) -> None:
     with pytest.raises(ArgumentError):
         _ = instances()[index]
 
 
-def test_fields_have_one_length() -> None:
+def test_fields_must_have_one_length() -> None:
     found = instances()
-    with pytest.raises(ArgumentError, match="the field 'scores' has length 2, 'bboxes' has 3"):
+    with pytest.raises(ArgumentError, match="but 'scores' has 2 and 'bboxes' has 3"):
         found.scores = torch.zeros(2)
-    with pytest.raises(ArgumentError, match="has no length"):
+    with pytest.raises(ArgumentError, match="'scores' of InstanceData must have a length"):
         found.scores = 3
     only = InstanceData(scores=torch.zeros(2))
     only.scores = torch.zeros(5)
     assert len(only) == 5
 
 
-def test_cat_joins_every_kind_of_field() -> None:
+def test_cat_concatenates_tensors_arrays_lists_and_strings() -> None:
     found = InstanceData.cat([instances(), instances()[:1]])
     assert len(found) == 4
     assert found.bboxes[3].tolist() == [0.0, 1.0, 2.0, 3.0]
@@ -77,7 +77,7 @@ def test_cat_joins_every_kind_of_field() -> None:
     assert (found.names, found.word, found.img_path) == (["x", "y", "z", "x"], "abca", "a.png")
 
 
-def test_cat_joins_fields_that_can_join_themselves() -> None:
+def test_cat_uses_the_cat_method_of_nested_fields() -> None:
     inner = [InstanceData(inner=InstanceData(a=[1])), InstanceData(inner=InstanceData(a=[2]))]
     assert InstanceData.cat(inner).inner.a == [1, 2]
 
@@ -85,16 +85,16 @@ def test_cat_joins_fields_that_can_join_themselves() -> None:
 @pytest.mark.parametrize(
     ("several", "message"),
     [
-        ([], "no instances"),
+        ([], "empty list of instances"),
         ([InstanceData(a=[1]), InstanceData(b=[1])], "different fields"),
-        ([InstanceData(a={1}), InstanceData(a={2})], "of type set cannot be joined"),
+        ([InstanceData(a={1}), InstanceData(a={2})], "cannot concatenate fields of type set"),
     ],
 )
-def test_cat_refuses(several: list[InstanceData], message: str) -> None:
+def test_cat_refuses_invalid_input(several: list[InstanceData], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         InstanceData.cat(several)
 
 
-def test_no_instances() -> None:
+def test_empty_instances_have_length_zero() -> None:
     assert len(InstanceData()) == 0
     assert len(InstanceData(bboxes=torch.zeros(0, 4), names=[])[[]]) == 0

@@ -1,4 +1,4 @@
-"""Metrics over a data set, and the evaluator that feeds them."""
+"""Metrics, and the evaluator that runs them over a dataset."""
 
 from footplate.evaluation.evaluator import Evaluator, build_evaluator
 from footplate.evaluation.metric import BaseMetric, DumpResults, check_samples

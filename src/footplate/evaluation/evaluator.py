@@ -1,4 +1,4 @@
-"""The evaluator: several metrics over one pass."""
+"""The evaluator, which computes several metrics in one pass over a dataset."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
@@ -11,25 +11,25 @@ from footplate.structures import BaseDataElement
 
 
 class Evaluator:
-    """Feeds metrics with what a model made of each batch, and puts their values together.
+    """Passes the predictions for each batch to all metrics and merges their values.
 
     Args:
-        metrics: A metric, or several; each an object or a dict for METRICS.
+        metrics: A metric or a sequence of metrics; each one an object or a dict for METRICS.
     """
 
     def __init__(
         self, metrics: BaseMetric[Any] | Mapping[str, Any] | Sequence[BaseMetric[Any] | Mapping[str, Any]]
     ) -> None:
-        several = list(metrics) if isinstance(metrics, Sequence) else [metrics]
+        configs = list(metrics) if isinstance(metrics, Sequence) else [metrics]
         self.metrics: list[BaseMetric[Any]] = [
-            _build_metric(each, f"[{place}]" if isinstance(metrics, Sequence) else "")
-            for place, each in enumerate(several)
+            _build_metric(each, key=f"[{index}]" if isinstance(metrics, Sequence) else "")
+            for index, each in enumerate(configs)
         ]
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """What is known about the data set; setting it tells every metric."""
+        """The metainfo of the dataset; setting it also sets it on all metrics."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -39,7 +39,7 @@ class Evaluator:
             metric.dataset_meta = dataset_meta
 
     def attach(self, dataset: Any) -> None:
-        """Tells every metric which data set is evaluated, and what is known about it."""
+        """Passes the dataset and its metainfo to all metrics."""
         metainfo = getattr(dataset, "metainfo", None)
         if metainfo is not None:
             self.dataset_meta = metainfo
@@ -47,23 +47,23 @@ class Evaluator:
             metric.attach(dataset)
 
     def write_to(self, folder: str) -> None:
-        """Sets the folder in which metrics write their files."""
+        """Sets the folder in which metrics write files."""
         for metric in self.metrics:
             metric.output_folder = folder
 
     def process(self, data_samples: Sequence[Any], data_batch: Any = None) -> None:
-        """Shows every metric one batch.
+        """Passes one batch to all metrics.
 
         Args:
-            data_samples: What the model made of the batch; metrics see data elements as dicts.
-            data_batch: What the loader gave.
+            data_samples: The predictions of the model, one per sample. Metrics receive data elements as dicts.
+            data_batch: The batch of the data loader.
 
         Raises:
-            ArgumentError: They are nothing to go through.
+            ArgumentError: `data_samples` is not iterable.
         """
         if not isinstance(data_samples, Iterable):
             raise ArgumentError(
-                "a model in mode 'predict' returns a list, one prediction a sample", found=type(data_samples)
+                "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
             )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
         for metric in self.metrics:
@@ -73,18 +73,18 @@ class Evaluator:
         """Returns the values of all metrics by name.
 
         Args:
-            size: The number of samples in the data set.
+            size: The number of samples in the dataset.
 
         Raises:
-            ArgumentError: Two metrics give a value of the same name.
+            ArgumentError: Two metrics return a value with the same name.
         """
         values: dict[str, Any] = {}
         for metric in self.metrics:
             for name, value in metric.evaluate(size).items():
                 if name in values:
                     raise ArgumentError(
-                        f"two metrics give a value named '{name}'",
-                        notes=["prefix='...' keeps the values of metrics of one kind apart"],
+                        f"two metrics return a value named '{name}'",
+                        notes=["Give each of them another prefix: prefix='...'."],
                     )
                 values[name] = value
         return values
@@ -92,58 +92,60 @@ class Evaluator:
     def offline_evaluate(
         self, data_samples: Sequence[Any], data: Sequence[Any] | None = None, chunk_size: int = 1
     ) -> dict[str, Any]:
-        """Returns the values for predictions that were made before.
+        """Returns the values of all metrics for predictions that were computed earlier.
 
         Args:
-            data_samples: One prediction a sample.
-            data: What the model had seen, one entry a sample.
-            chunk_size: How many samples are shown to the metrics at a time.
+            data_samples: The predictions, one per sample.
+            data: The inputs, one per sample.
+            chunk_size: The number of samples to pass to the metrics at once.
 
         Raises:
-            ArgumentError: The two differ in length.
+            ArgumentError: `data_samples` and `data` differ in length.
         """
         if data is not None and len(data) != len(data_samples):
-            raise ArgumentError(f"{len(data_samples)} predictions cannot belong to {len(data)} samples")
-        given = _chunks(data if data is not None else [None] * len(data_samples), chunk_size)
-        for samples, batch in zip(_chunks(data_samples, chunk_size), given, strict=True):
+            raise ArgumentError(
+                f"data_samples and data must have one length, but have {len(data_samples)} and {len(data)}"
+            )
+        batches = _chunks(data if data is not None else [None] * len(data_samples), chunk_size)
+        for samples, batch in zip(_chunks(data_samples, chunk_size), batches, strict=True):
             self.process(samples, batch if data is not None else None)
         return self.evaluate(len(data_samples))
 
 
-EVALUATOR.register_module(module=Evaluator)  # not as a decorator: the registry takes subclasses of Evaluator
+EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator
 
 
 def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evaluator:
-    """Returns the evaluator that `val_evaluator` or `test_evaluator` describes.
+    """Builds the evaluator of a `val_evaluator` or `test_evaluator` section.
 
     Args:
-        cfg: An Evaluator; a dict for METRICS or a list of them; or `dict(metrics=[...])`, with the `type` of
-            an evaluator where it is not the usual one.
+        cfg: An Evaluator; a dict for METRICS or a list of such dicts; or `dict(metrics=[...])`, with the `type` of
+            the evaluator if it is not `Evaluator`.
 
     Raises:
-        ArgumentError: It is none of these.
+        ArgumentError: `cfg` has another form.
     """
     if isinstance(cfg, Mapping) and "metrics" in cfg:
         built: Evaluator = EVALUATOR.build(cfg, default_args={"type": Evaluator})
         return built
     if isinstance(cfg, Mapping) and "type" not in cfg:
-        raise ArgumentError("an evaluator needs the 'type' of a metric", found=dict(cfg))
+        raise ArgumentError("the config of an evaluator needs the 'type' of a metric", found=dict(cfg))
     if isinstance(cfg, (Mapping, BaseMetric)) or (isinstance(cfg, Sequence) and not isinstance(cfg, str)):
         return Evaluator(cfg)
     if isinstance(cfg, Evaluator):
         return cfg
-    raise ArgumentError("an evaluator is a metric, a list of metrics, or an Evaluator", found=cfg)
+    raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
 
 
-def _build_metric(cfg: BaseMetric[Any] | Mapping[str, Any], place: str) -> BaseMetric[Any]:
+def _build_metric(cfg: BaseMetric[Any] | Mapping[str, Any], *, key: str) -> BaseMetric[Any]:
     if isinstance(cfg, BaseMetric):
         return cfg
-    with at_key(place):
-        found: BaseMetric[Any] = METRICS.build(cfg)
-    return found
+    with at_key(key):
+        metric: BaseMetric[Any] = METRICS.build(cfg)
+    return metric
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:
-    rest = iter(values)
-    while chunk := list(islice(rest, size)):
+    remaining = iter(values)
+    while chunk := list(islice(remaining, size)):
         yield chunk

@@ -1,4 +1,4 @@
-"""The base class of metrics."""
+"""The base class of metrics, and a metric that dumps predictions."""
 
 import copy
 import pickle
@@ -22,19 +22,19 @@ _PLAIN = (int, float, str, bool, type(None))
 
 
 class BaseMetric(ABC, Generic[_Result]):
-    """Keeps one result a sample and turns them into named values when all are there.
+    """The base class of metrics: collects one result per sample and computes named values from all of them.
 
-    A subclass overrides `process`, which appends to `self.results` one entry for each sample, and
-    `compute_metrics`. In a run of several processes the entries of all are put together in data-set order,
-    and those of samples that a sampler repeated are dropped.
+    A subclass overrides `process`, which appends one entry per sample to `self.results`, and `compute_metrics`.
+    In a distributed run the results of all ranks are gathered in dataset order, without the samples that a sampler
+    repeated.
 
-    A metric that needs only the sum of its entries overrides `added` too. Then no more than the sum is kept, whatever
-    the size of the data set, and `compute_metrics` is given one entry for each process.
+    A metric that needs only the sum of its results also overrides `added`. Memory use is then independent of the size
+    of the dataset, and `compute_metrics` receives one entry per rank.
 
     Args:
-        collect_device: Through which memory results of other processes travel, "cpu" or "gpu".
-        prefix: Put before the names of the values: `prefix/name`; by default the class's `default_prefix`.
-        collect_dir: Accepted for configs that set it; results travel through the process group.
+        collect_device: The device on which results are gathered, "cpu" or "gpu".
+        prefix: The prefix of the names of the values, as in `prefix/name`; by default `default_prefix` of the class.
+        collect_dir: Ignored; accepted for compatibility. Results are gathered through the process group.
 
     Example:
         >>> class Accuracy(BaseMetric[bool]):
@@ -50,8 +50,8 @@ class BaseMetric(ABC, Generic[_Result]):
 
     default_prefix: str | None = None
     output_folder: str = ""
-    """Where the metric writes files: the run's folder, or the current one outside of a run."""
-    set_name = ""  # of several validation or test sets, the one that this metric is of
+    """The folder in which the metric writes files: the folder of the run, or else the current one."""
+    set_name = ""  # the name of the validation or test set, if there are several
 
     def __init__(
         self,
@@ -60,7 +60,7 @@ class BaseMetric(ABC, Generic[_Result]):
         collect_dir: str | None = None,
     ) -> None:
         if collect_device not in ("cpu", "gpu"):
-            raise ArgumentError("results are collected on 'cpu' or 'gpu'", key="collect_device", found=collect_device)
+            raise ArgumentError("collect_device must be 'cpu' or 'gpu'", key="collect_device", found=collect_device)
         self.collect_device = collect_device
         self.collect_dir = collect_dir
         self.prefix = prefix or self.default_prefix
@@ -69,12 +69,12 @@ class BaseMetric(ABC, Generic[_Result]):
 
     @property
     def title(self) -> str:
-        """What stands before the title of a table: "night: " for the set `night`, "" for the only set."""
+        """The prefix for titles of tables: "night: " for the set `night`, "" if there is only one set."""
         return f"{self.set_name}: " if self.set_name else ""
 
     @property
     def dataset_meta(self) -> Mapping[str, Any] | None:
-        """What is known about the data set: its classes, its palette ..."""
+        """The metainfo of the dataset, such as its classes and palette."""
         return self._dataset_meta
 
     @dataset_meta.setter
@@ -82,83 +82,86 @@ class BaseMetric(ABC, Generic[_Result]):
         self._dataset_meta = dataset_meta
 
     def attach(self, dataset: Any) -> None:
-        """Learns which data set is evaluated; `dataset_meta` tells most metrics enough."""
+        """Receives the dataset before an evaluation, for metrics that need more than `dataset_meta`."""
 
     @abstractmethod
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
         """Appends the results of one batch to `self.results`.
 
         Args:
-            data_batch: What the loader gave.
-            data_samples: What the model made of it, data elements as dicts.
+            data_batch: The batch of the data loader.
+            data_samples: The predictions of the model, with data elements converted to dicts.
         """
 
     @abstractmethod
     def compute_metrics(self, results: list[_Result]) -> dict[str, Any]:
-        """Returns the values by name; called in the main process with the results of all."""
+        """Computes the values by name; called on rank 0 with the results of all ranks."""
 
     def added(self, one: _Result, other: _Result) -> _Result:
-        """Returns the sum of two entries, where a metric needs no more; of whole numbers it is always the same."""
-        raise NotImplementedError(f"the entries of {type(self).__name__} are kept one by one")
+        """Returns the sum of two results.
+
+        Override this if `compute_metrics` needs only the sum. Use integers if the sum must not depend on the number
+        of ranks.
+        """
+        raise NotImplementedError(f"{type(self).__name__} does not sum its results")
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values of all results since the last call, the same in every process.
+        """Computes the values from all results since the last call, and clears the results.
+
+        All ranks return the same values.
 
         Args:
-            size: The number of samples in the data set.
+            size: The number of samples in the dataset.
 
         Raises:
-            DataError: No process has a result, or the first one could not compute the values.
-            ArgumentError: `compute_metrics` gives no dict of values by name.
+            DataError: No rank has a result, or computing the values failed on rank 0.
+            ArgumentError: `compute_metrics` does not return a dict of values by name.
         """
-        results = self._collected(size)
+        results = self._gather_results(size)
         self.results.clear()
-        outcome = None if results is None else self._outcome(results)
-        told: Any = broadcast_object(_Failure.of(outcome) if isinstance(outcome, Exception) else outcome)
+        outcome = None if results is None else self._values_or_error(results)
+        received: Any = broadcast_object(_Failure.of(outcome) if isinstance(outcome, Exception) else outcome)
         if isinstance(outcome, Exception):
             raise outcome
-        if isinstance(told, _Failure):
-            raise DataError(f"the metric '{type(self).__name__}' failed on the first rank: {told.words}")
-        values: dict[str, Any] = told
+        if isinstance(received, _Failure):
+            raise DataError(f"the metric '{type(self).__name__}' failed on rank 0: {received.message}")
+        values: dict[str, Any] = received
         return values
 
-    def _collected(self, size: int) -> list[_Result] | None:
-        """The results of all processes, in the first one."""
+    def _gather_results(self, size: int) -> list[_Result] | None:
+        """Returns the results of all ranks on rank 0, None on other ranks."""
         if not isinstance(self.results, RunningSum):
-            return collect_results(_on_cpu(self.results), size, self.collect_device)
-        own = self.results.of_first(share_of(size, get_rank(), get_world_size()))
-        return collect_results(_on_cpu(own), sys.maxsize, self.collect_device)
+            return collect_results(_to_cpu(self.results), size, self.collect_device)
+        own = self.results.sum_of_first(share_of(size, get_rank(), get_world_size()))
+        return collect_results(_to_cpu(own), sys.maxsize, self.collect_device)
 
-    def _outcome(self, results: list[_Result]) -> dict[str, Any] | Exception:
-        """The values by name, or what kept them from being computed, which all processes are to learn."""
+    def _values_or_error(self, results: list[_Result]) -> dict[str, Any] | Exception:
+        """Returns the values by name, or the exception, so that it can be sent to the other ranks."""
         name = type(self).__name__
         if not results:
             return DataError(
-                f"the metric '{name}' has seen no sample",
-                notes=["is the data set empty, or does process() append nothing to self.results?"],
+                f"the metric '{name}' has no results",
+                notes=["Check that the dataset is not empty and that process() appends to self.results."],
             )
         try:
-            found = self.compute_metrics(results)
+            values = self.compute_metrics(results)
         except Exception as error:
             return error
-        if not isinstance(found, Mapping) or not all(isinstance(each, str) for each in found):
-            return ArgumentError(f"compute_metrics of '{name}' returns a dict of values by name", found=found)
-        return {self._named(each): value for each, value in found.items()}
-
-    def _named(self, name: str) -> str:
-        return f"{self.prefix}/{name}" if self.prefix else name
+        if not isinstance(values, Mapping) or not all(isinstance(each, str) for each in values):
+            return ArgumentError(f"compute_metrics of '{name}' must return a dict of values by name", found=values)
+        return {f"{self.prefix}/{each}" if self.prefix else each: value for each, value in values.items()}
 
 
 def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str) -> None:
-    """Checks that predictions hold what a metric reads.
+    """Checks that predictions contain the keys that a metric reads.
 
     Args:
         metric: The metric.
-        samples: What the model predicted, one entry a sample.
-        needed: The keys that each must have.
+        samples: The predictions of the model, one per sample.
+        needed: The required keys.
 
     Raises:
-        ArgumentError: A sample is no data element or dict, or lacks a key.
+        ArgumentError: A sample is not a dict, or lacks a key.
     """
     name = type(metric).__name__
     for sample in samples:
@@ -166,17 +169,19 @@ def check_samples(metric: BaseMetric[Any], samples: Sequence[Any], *needed: str)
             raise ArgumentError(
                 f"the metric '{name}' needs a data element or a dict for each sample",
                 found=type(sample).__name__,
-                notes=["Return one from the model in mode 'predict'."],
+                notes=["Return a list of these from the model in mode 'predict'."],
             )
         missing = next((key for key in needed if key not in sample), None)
         if missing is not None:
-            raise ArgumentError(f"the metric '{name}' needs '{missing}' of each sample", found=sorted(map(str, sample)))
+            raise ArgumentError(
+                f"the metric '{name}' needs the key '{missing}' in each sample", found=sorted(map(str, sample))
+            )
 
 
 class _Failure(NamedTuple):
-    """What the other processes are told of an error in the first one."""
+    """The first line of an error on rank 0, to be sent to the other ranks."""
 
-    words: str
+    message: str
 
     @staticmethod
     def of(error: Exception) -> "_Failure":
@@ -186,12 +191,13 @@ class _Failure(NamedTuple):
 
 @METRICS.register_module()
 class DumpResults(BaseMetric[Any]):
-    """Writes what the model predicted to a file, a pickle of one entry a sample; gives no value.
+    """Writes the predictions to a pickle file with one entry per sample; returns no values.
 
     Args:
-        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the run's folder, `work_dir/<timestamp>`.
-        collect_device: As of every metric.
-        collect_dir: As of every metric.
+        out_file_path: A path that ends in `.pkl` or `.pickle`, relative to the folder of the run,
+            `work_dir/<timestamp>`.
+        collect_device: See `BaseMetric`.
+        collect_dir: See `BaseMetric`.
     """
 
     def __init__(
@@ -202,33 +208,35 @@ class DumpResults(BaseMetric[Any]):
     ) -> None:
         super().__init__(collect_device=collect_device, collect_dir=collect_dir)
         if not check_output_path(out_file_path, key="out_file_path").endswith((".pkl", ".pickle")):
-            raise ArgumentError("predictions are dumped as a pickle", key="out_file_path", found=out_file_path)
+            raise ArgumentError(
+                "the file of DumpResults must end in .pkl or .pickle", key="out_file_path", found=out_file_path
+            )
         self.out_file_path = out_file_path
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps copies of the predictions, in main memory: what came with the batch would keep all of it there."""
-        self.results.extend(copy.deepcopy(_on_cpu(list(data_samples))))
+        """Appends copies of the predictions on the CPU; views into the batch would keep the whole batch alive."""
+        self.results.extend(copy.deepcopy(_to_cpu(list(data_samples))))
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Writes the file."""
+        """Writes the file and returns no values."""
         path = Path(output_path(self.output_folder, self.out_file_path))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(pickle.dumps(results))
         return {}
 
 
-def _on_cpu(data: Any) -> Any:
-    """Copies tensors, at any depth of dicts, lists and tuples, to main memory."""
-    if type(data) in _PLAIN:  # most of what metrics keep
+def _to_cpu(data: Any) -> Any:
+    """Moves all tensors in nested dicts, lists and tuples to the CPU."""
+    if type(data) in _PLAIN:  # first, since most results are plain numbers
         return data
     if isinstance(data, Tensor):
         return data.detach().to(torch.device("cpu"))
     if hasattr(data, "to") and not isinstance(data, type):
         return data.to("cpu")
     if isinstance(data, tuple) and hasattr(data, "_fields"):
-        return type(data)(*map(_on_cpu, data))
+        return type(data)(*map(_to_cpu, data))
     if isinstance(data, (list, tuple)):
-        return type(data)(map(_on_cpu, data))
+        return type(data)(map(_to_cpu, data))
     if isinstance(data, dict):
-        return type(data)({key: _on_cpu(value) for key, value in data.items()})
+        return type(data)({key: _to_cpu(value) for key, value in data.items()})
     return data

@@ -1,4 +1,4 @@
-"""Results of which only the sum is kept."""
+"""A list of results that stores only their sum."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -9,37 +9,39 @@ from typing_extensions import Self
 from footplate.errors import DataError
 
 _T = TypeVar("_T")
-_WAITING = 64
+_PENDING = 64  # results that are not yet summed, so that they can still be dropped
 
 
 class RunningSum(list[_T]):
-    """Stands where a list of results stands, and keeps their sum: what is appended is added.
+    """A replacement for a list of results that adds each result to a sum instead of storing it.
 
-    The last results wait, so that those of samples that a sampler repeated at its end can be left out.
+    Samplers may repeat samples at the end so that all ranks have equally many. The last results are therefore held
+    back, so that `sum_of_first` can leave them out.
 
     Args:
         added: Returns the sum of two results.
 
     Example:
-        >>> found = RunningSum(lambda one, other: one + other)
-        >>> found += [1, 2, 3, 3]
-        >>> len(found), found.of_first(3)
+        >>> results = RunningSum(lambda one, other: one + other)
+        >>> results += [1, 2, 3, 3]
+        >>> len(results), results.sum_of_first(3)
         (4, [6])
     """
 
     def __init__(self, added: Callable[[_T, _T], _T]) -> None:
         super().__init__()
         self._added = added
-        self._waiting: deque[_T] = deque()
+        self._pending: deque[_T] = deque()
         self._sum: list[_T] = []
         self._count = 0
 
     def append(self, result: _T, /) -> None:
         """Adds one result."""
         self._count += 1
-        self._waiting.append(result)
-        if len(self._waiting) > _WAITING:
-            self._sum = [self._with(self._waiting.popleft())]
+        self._pending.append(result)
+        if len(self._pending) > _PENDING:
+            oldest = self._pending.popleft()
+            self._sum = [self._added(self._sum[0], oldest) if self._sum else oldest]
 
     def extend(self, results: Iterable[_T], /) -> None:
         """Adds several results."""
@@ -47,30 +49,28 @@ class RunningSum(list[_T]):
             self.append(result)
 
     def clear(self) -> None:
-        """Forgets everything."""
-        self._waiting.clear()
+        """Removes all results."""
+        self._pending.clear()
         self._sum, self._count = [], 0
 
-    def of_first(self, number: int) -> list[_T]:
-        """Returns the sum of the first so many results, or of all if there are fewer: one entry, or none.
+    def sum_of_first(self, number: int) -> list[_T]:
+        """Returns a list with the sum of the first `number` results, or of all if there are fewer.
+
+        The list is empty if there are no results.
 
         Raises:
-            DataError: More than a few came behind them.
+            DataError: More results would have to be left out than are held back.
         """
-        beyond = max(self._count - number, 0)
-        if beyond > len(self._waiting):
+        excess = max(self._count - number, 0)
+        if excess > len(self._pending):
             raise DataError(
-                f"a process has seen {self._count} samples, {number} are its share",
-                notes=["a sampler that gives each process its share is DefaultSampler"],
+                f"a rank has seen {self._count} samples, but its share of the dataset is {number}",
+                notes=["Use DefaultSampler, which gives each rank its share."],
             )
-        last = list(self._waiting)[: len(self._waiting) - beyond]
-        found = list(self._sum)
-        for result in last:
-            found = [self._added(found[0], result)] if found else [result]
-        return found
-
-    def _with(self, result: _T) -> _T:
-        return self._added(self._sum[0], result) if self._sum else result
+        total = list(self._sum)
+        for result in list(self._pending)[: len(self._pending) - excess]:
+            total = [self._added(total[0], result)] if total else [result]
+        return total
 
     def __iadd__(self, results: Iterable[_T]) -> Self:  # type: ignore[misc, override]
         self.extend(results)
@@ -83,7 +83,7 @@ class RunningSum(list[_T]):
         return self._count > 0
 
     def __iter__(self) -> Any:
-        return iter(self.of_first(self._count))
+        return iter(self.sum_of_first(self._count))
 
     def __getitem__(self, index: SupportsIndex | slice) -> Any:
-        return self.of_first(self._count)[index]
+        return self.sum_of_first(self._count)[index]

@@ -1,4 +1,4 @@
-"""Data elements that models, metrics and pictures share: annotations and predictions."""
+"""Data elements that hold annotations and predictions for models, metrics and visualizers."""
 
 from footplate.structures.data_element import BaseDataElement
 from footplate.structures.instance_data import InstanceData

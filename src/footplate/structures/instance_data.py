@@ -1,4 +1,4 @@
-"""Instances in a picture: boxes, labels, scores, masks, one of each per instance."""
+"""A data element for the instances in an image: one box, label, score or mask per instance."""
 
 import itertools
 from collections.abc import Sequence, Sized
@@ -17,9 +17,10 @@ Index: TypeAlias = int | slice | list[int] | list[bool] | Tensor | NDArray[Any]
 
 
 class InstanceData(BaseDataElement):
-    """Fields of one length N, the number of instances; indexing takes a part of every field at once.
+    """A data element whose fields have a common length N, the number of instances.
 
     Fields may be tensors ``(N, ...)``, arrays ``(N, ...)``, lists, tuples, strings, or other sequences.
+    Indexing selects the same instances from all fields.
 
     Example:
         >>> import torch
@@ -36,10 +37,10 @@ class InstanceData(BaseDataElement):
         dtype: FieldType = None,
         field_type: FieldKind = "data",
     ) -> None:
-        """Sets one field, as `BaseDataElement.set_field` does.
+        """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: It has no length, or another one than the fields that are there.
+            ArgumentError: The value has no length, or another length than the existing fields.
         """
         if field_type == "data":
             self._check_length(value, name)
@@ -47,22 +48,22 @@ class InstanceData(BaseDataElement):
 
     @staticmethod
     def cat(instances: Sequence["InstanceData"]) -> "InstanceData":
-        """Joins the instances of several elements; the metainfo is that of the first.
+        """Concatenates several elements; the result has the metainfo of the first one.
 
         Raises:
-            ArgumentError: There is nothing to join, or the fields differ.
+            ArgumentError: `instances` is empty, or the elements have different fields.
         """
         if not instances:
-            raise ArgumentError("there are no instances to join")
+            raise ArgumentError("cannot concatenate an empty list of instances")
         first = instances[0]
         for other in instances:
             if set(other.keys()) != set(first.keys()):
                 raise ArgumentError(
-                    "instances with different fields cannot be joined",
+                    "cannot concatenate instances with different fields",
                     notes=[", ".join(first.keys()), ", ".join(other.keys())],
                 )
         names = first.keys()
-        return first.new(**{name: _joined([each.get(name) for each in instances]) for name in names})
+        return first.new(**{name: _concatenate([each.get(name) for each in instances]) for name in names})
 
     def __len__(self) -> int:
         return next((len(value) for value in self.__dict__.values()), 0)
@@ -74,33 +75,36 @@ class InstanceData(BaseDataElement):
             index = self._as_slice(int(index))
         elif not isinstance(index, slice):
             index = self._as_positions(index)
-        return self._mapped(lambda value: _part(value, index))
+        return self._map_data(lambda value: _select(value, index))
 
     def _as_slice(self, index: int) -> slice:
         length = len(self)
         if not -length <= index < length:
-            raise IndexError(f"there are {length} instances, so there is none at {index}")
+            raise IndexError(f"index {index} is out of range for {length} instances")
         return slice(index % length, index % length + 1)
 
     def _as_positions(self, index: list[int] | list[bool] | Tensor | NDArray[Any]) -> Tensor:
         chosen = torch.as_tensor(index)
         if chosen.dim() != 1:
-            raise ArgumentError("instances are chosen by one row of numbers or of booleans", found=chosen.shape)
+            raise ArgumentError("an index of instances must be one-dimensional", found=chosen.shape)
         if chosen.dtype == torch.bool:
             if len(chosen) != len(self):
-                raise ArgumentError(f"{len(chosen)} booleans cannot choose among {len(self)} instances")
+                raise ArgumentError(f"a boolean index of length {len(chosen)} does not fit {len(self)} instances")
             return chosen.nonzero().flatten()
         return chosen.long()
 
     def _check_length(self, value: Any, name: str) -> None:
         if not isinstance(value, Sized):
-            raise ArgumentError(f"the field '{name}' of instances has no length", found=value)
+            raise ArgumentError(f"the field '{name}' of InstanceData must have a length", found=value)
         for other, present in self.__dict__.items():
             if other not in (name, "_" + name) and len(present) != len(value):
-                raise ArgumentError(f"the field '{name}' has length {len(value)}, '{other}' has {len(present)}")
+                raise ArgumentError(
+                    f"the fields of InstanceData must have one length, but '{name}' has {len(value)} "
+                    f"and '{other}' has {len(present)}"
+                )
 
 
-def _part(value: Any, index: slice | Tensor) -> Any:
+def _select(value: Any, index: slice | Tensor) -> Any:
     if isinstance(value, Tensor):
         return value[index if isinstance(index, slice) else index.to(value.device)]
     if isinstance(value, np.ndarray):
@@ -112,7 +116,7 @@ def _part(value: Any, index: slice | Tensor) -> Any:
     return value[index]
 
 
-def _joined(values: Sequence[Any]) -> Any:
+def _concatenate(values: Sequence[Any]) -> Any:
     first = values[0]
     if isinstance(first, Tensor):
         return torch.cat(list(values))
@@ -124,4 +128,4 @@ def _joined(values: Sequence[Any]) -> Any:
         return "".join(values)
     if hasattr(first, "cat"):
         return first.cat(values)
-    raise ArgumentError(f"fields of type {type(first).__name__} cannot be joined")
+    raise ArgumentError(f"cannot concatenate fields of type {type(first).__name__}")

@@ -1,4 +1,4 @@
-"""Maps over a picture: masks, heat maps, feature maps of one height and width."""
+"""A data element for per-pixel data such as masks, heat maps and feature maps."""
 
 from typing import Any
 
@@ -12,9 +12,9 @@ from footplate.structures.element_fields import FieldKind, FieldType
 
 
 class PixelData(BaseDataElement):
-    """Tensors or arrays ``(C, H, W)`` of one height and width; one of ``(H, W)`` becomes ``(1, H, W)``.
+    """A data element whose fields are tensors or arrays ``(C, H, W)`` with a common height and width.
 
-    Indexing by rows and columns crops every field at once.
+    A field of shape ``(H, W)`` is stored as ``(1, H, W)``. Indexing by rows and columns crops all fields.
 
     Example:
         >>> import torch
@@ -30,37 +30,40 @@ class PixelData(BaseDataElement):
         dtype: FieldType = None,
         field_type: FieldKind = "data",
     ) -> None:
-        """Sets one field, as `BaseDataElement.set_field` does.
+        """Sets one field; see `BaseDataElement.set_field`.
 
         Raises:
-            ArgumentError: It is no map, or its height and width are not those of the fields that are there.
+            ArgumentError: The value has another shape, or another height and width than the existing fields.
         """
         if field_type == "data":
-            value = self._as_map(value, name)
+            value = self._with_channels(value, name)
         super().set_field(value, name, dtype, field_type)
 
     @property
     def shape(self) -> tuple[int, int] | None:
-        """Height and width, or None when there is no field."""
+        """The common height and width, or None if the element has no fields."""
         return next((tuple(value.shape[-2:]) for value in self.__dict__.values()), None)
 
     def __getitem__(self, index: tuple[int | slice, int | slice]) -> Self:
         if not isinstance(index, tuple) or len(index) != 2:
-            raise ArgumentError("maps are cropped by rows and columns, as in element[0:8, 4:12]", found=index)
+            raise ArgumentError("PixelData must be indexed by rows and columns, as in element[0:8, 4:12]", found=index)
         height, width = self.shape or (0, 0)
         rows, columns = _as_slice(index[0], height), _as_slice(index[1], width)
-        return self._mapped(lambda value: value[:, rows, columns])
+        return self._map_data(lambda value: value[:, rows, columns])
 
-    def _as_map(self, value: Any, name: str) -> Any:
+    def _with_channels(self, value: Any, name: str) -> Any:
         if not isinstance(value, (Tensor, np.ndarray)) or value.ndim not in (2, 3):
             raise ArgumentError(
-                f"the field '{name}' of maps is a tensor or an array (C, H, W) or (H, W)",
+                f"the field '{name}' of PixelData must be a tensor or array of shape (C, H, W) or (H, W)",
                 found=tuple(value.shape) if hasattr(value, "shape") else value,
             )
         size = tuple(value.shape[-2:])
         for other, present in self.__dict__.items():
             if other not in (name, "_" + name) and tuple(present.shape[-2:]) != size:
-                raise ArgumentError(f"the field '{name}' is {size}, '{other}' is {tuple(present.shape[-2:])}")
+                raise ArgumentError(
+                    f"the fields of PixelData must have one height and width, but '{name}' has {size} "
+                    f"and '{other}' has {tuple(present.shape[-2:])}"
+                )
         return value[None] if value.ndim == 2 else value
 
 
@@ -68,5 +71,5 @@ def _as_slice(index: int | slice, length: int) -> slice:
     if isinstance(index, slice):
         return index
     if not -length <= index < length:
-        raise IndexError(f"the map has {length} rows or columns there, so there is none at {index}")
+        raise IndexError(f"index {index} is out of range for a dimension of size {length}")
     return slice(index % length, index % length + 1)
