@@ -18,8 +18,8 @@ from footplate.models import (
 from footplate.registry import MODELS
 
 
-def followed(kind: type[BaseAveragedModel], **settings: Any) -> list[tuple[float, float, int]]:
-    """Lets an average follow the values 1 to 6 and returns weight, running mean and count after each."""
+def averages_of_1_to_6(kind: type[BaseAveragedModel], **settings: Any) -> list[tuple[float, float, int]]:
+    """Averages the values 1 to 6 and returns weight, running mean and batch count after each update."""
     model = nn.BatchNorm1d(1)
     average, seen = kind(model, **settings), []
     for value in range(1, 7):
@@ -36,7 +36,7 @@ def followed(kind: type[BaseAveragedModel], **settings: Any) -> list[tuple[float
     return seen
 
 
-# The reference's figures.
+# The figures of the reference implementation, except for WarmUpEMA.
 WEIGHTS: list[tuple[type[BaseAveragedModel], dict[str, Any], list[float]]] = [
     (ExponentialMovingAverage, {"momentum": 0.1}, [1.0, 1.1, 1.29, 1.561, 1.9049, 2.31441]),
     (ExponentialMovingAverage, {"momentum": 0.1, "interval": 2}, [1.0, 1.0, 1.2, 1.2, 1.58, 1.58]),
@@ -44,7 +44,7 @@ WEIGHTS: list[tuple[type[BaseAveragedModel], dict[str, Any], list[float]]] = [
     (StochasticWeightAverage, {"interval": 2}, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]),
     (MomentumAnnealingEMA, {"momentum": 0.1, "gamma": 2}, [1.0, 1.666667, 2.333333, 3.0, 3.666667, 4.333333]),
     (MomentumAnnealingEMA, {"momentum": 0.1, "gamma": 2, "interval": 2}, [1.0, 1.0, 2.0, 2.0, 3.0, 3.0]),
-    # By hand: shares of 1/10, 2/11, 0.2 ..., beginning with the model's own value, 1.
+    # Computed by hand: the weights of the new values are 1/10, 2/11, then 0.2; the initial average is 1.
     (WarmUpEMA, {"momentum": 0.2, "warm_up": 10}, [1.0, 1.181818, 1.545455, 2.036364, 2.629091, 3.303273]),
 ]
 
@@ -53,19 +53,19 @@ WEIGHTS: list[tuple[type[BaseAveragedModel], dict[str, Any], list[float]]] = [
 def test_parameters_are_averaged_and_buffers_copied(
     kind: type[BaseAveragedModel], settings: dict[str, Any], expected: list[float]
 ) -> None:
-    seen = followed(kind, **settings)
+    seen = averages_of_1_to_6(kind, **settings)
     assert [weight for weight, _, _ in seen] == expected
     assert [mean for _, mean, _ in seen] == [1, 2, 3, 4, 5, 6]
     assert [count for _, _, count in seen] == [1, 2, 3, 4, 5, 6]
 
 
-def test_buffers_of_floating_point_are_averaged_on_demand() -> None:
-    seen = followed(ExponentialMovingAverage, momentum=0.1, update_buffers=True)
+def test_update_buffers_averages_floating_point_buffers() -> None:
+    seen = averages_of_1_to_6(ExponentialMovingAverage, momentum=0.1, update_buffers=True)
     assert [mean for _, mean, _ in seen] == [1.0, 1.1, 1.29, 1.561, 1.9049, 2.31441]
     assert [count for _, _, count in seen] == [1] * 6
 
 
-def test_parameters_of_whole_numbers_are_those_of_the_first_update() -> None:
+def test_integer_parameters_keep_the_values_of_the_first_update() -> None:
     model = nn.Linear(1, 1, bias=False)
     model.places = nn.Parameter(torch.tensor([3]), requires_grad=False)
     average = ExponentialMovingAverage(model, momentum=0.5)
@@ -76,7 +76,7 @@ def test_parameters_of_whole_numbers_are_those_of_the_first_update() -> None:
     assert (average.module.weight.item(), average.module.places.item()) == (5.0, 4)
 
 
-def test_the_state_goes_on_where_it_was() -> None:
+def test_averaging_continues_from_a_loaded_state() -> None:
     source, average = nn.Linear(2, 2), ExponentialMovingAverage(nn.Linear(2, 2), momentum=0.1)
     for _ in range(3):
         average.update_parameters(source)
@@ -91,7 +91,7 @@ def test_the_state_goes_on_where_it_was() -> None:
     assert torch.equal(again.module.weight, average.module.weight)
 
 
-def test_values_are_exchanged() -> None:
+def test_swap_with_exchanges_the_values() -> None:
     model = nn.Linear(1, 1)
     average = ExponentialMovingAverage(model)
     nn.init.constant_(model.weight, 5.0)
@@ -111,19 +111,19 @@ def test_values_are_exchanged() -> None:
         ("WarmUpEMA", {"warm_up": -1}, "warm_up"),
     ],
 )
-def test_a_value_out_of_its_range_is_refused(name: str, settings: dict[str, Any], key: str) -> None:
+def test_arguments_out_of_range_are_refused(name: str, settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         MODELS.build({"type": name, **settings}, model=nn.Linear(1, 1))
     assert caught.value.key == key
 
 
-def test_a_large_momentum_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+def test_large_momentum_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     ExponentialMovingAverage(nn.Linear(1, 1), momentum=0.9)
-    assert "a small number" in caplog.text
+    assert "momentum=0.9 of an averaged model is large" in caplog.text
 
 
 @pytest.mark.parametrize("buffers", [False, True])
-def test_the_average_equals_torch_s_own(buffers: bool) -> None:
+def test_average_is_bit_equal_to_that_of_torch(buffers: bool) -> None:
     model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.Linear(2, 2))
     ours = ExponentialMovingAverage(model, momentum=0.0002, update_buffers=buffers)
     average = get_ema_multi_avg_fn(1 - 0.0002)  # type: ignore[no-untyped-call]
@@ -141,7 +141,7 @@ def test_the_average_equals_torch_s_own(buffers: bool) -> None:
 
 
 @pytest.mark.parametrize("buffers", [False, True])
-def test_a_buffer_that_takes_the_place_of_another_is_found(buffers: bool) -> None:
+def test_replaced_buffers_are_averaged(buffers: bool) -> None:
     model = nn.BatchNorm1d(2)
     average = ExponentialMovingAverage(model, momentum=0.5, update_buffers=buffers)
     average.update_parameters(model)
@@ -150,7 +150,7 @@ def test_a_buffer_that_takes_the_place_of_another_is_found(buffers: bool) -> Non
     assert average.module.running_mean.tolist() == ([2.0, 2.0] if buffers else [4.0, 4.0])
 
 
-def test_tensors_of_a_copy_that_was_converted_or_loaded_are_found() -> None:
+def test_averaging_continues_after_conversion_and_loading() -> None:
     model = nn.BatchNorm1d(2).double()
     average = ExponentialMovingAverage(model, momentum=0.5)
     average.update_parameters(model)
@@ -164,18 +164,18 @@ def test_tensors_of_a_copy_that_was_converted_or_loaded_are_found() -> None:
     assert average.module.running_mean.tolist() == [4.0, 4.0]
 
 
-def test_parameters_that_took_the_place_of_others_are_found_behind_a_swap_or_a_save() -> None:
+def test_replaced_parameters_are_averaged_after_a_swap_or_a_save() -> None:
     model = nn.Linear(1, 1, bias=False)
     average = ExponentialMovingAverage(model, momentum=0.5)
-    for value, look in ((1.0, average.state_dict), (3.0, lambda: average.swap_with(model)), (5.0, average.state_dict)):
+    for value, act in ((1.0, average.state_dict), (3.0, lambda: average.swap_with(model)), (5.0, average.state_dict)):
         model.weight = nn.Parameter(torch.full((1, 1), value))
         average.update_parameters(model)
-        look()
+        act()
     assert average.module.weight.item() == 4.0
 
 
 class Student(nn.Module):
-    """A model that an average of its own is a part of."""
+    """A model with an averaged model as a submodule."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -190,20 +190,20 @@ class Student(nn.Module):
 
 
 @pytest.mark.parametrize("assign", [False, True])
-@pytest.mark.parametrize("learnt", [[], [7.0]])
-def test_an_average_within_a_model_goes_on_when_the_model_is_loaded(learnt: list[float], assign: bool) -> None:
+@pytest.mark.parametrize("earlier", [[], [7.0]])
+def test_averaged_submodule_continues_after_the_model_is_loaded(earlier: list[float], assign: bool) -> None:
     before, after = Student(), Student()
     before.learn(1.0)
-    for value in learnt:
+    for value in earlier:
         after.learn(value)
     after.load_state_dict(before.state_dict(), assign=assign)
     assert after.learn(3.0) == 2.0
 
 
-def test_an_average_is_copied_and_pickled_without_the_model_that_it_follows() -> None:
+def test_copies_and_pickles_do_not_contain_the_source_model() -> None:
     class Uncopied(nn.Linear):
         def __deepcopy__(self, memo: Any) -> Any:
-            raise AssertionError("a model in parts is not copied")
+            raise AssertionError("a sharded model cannot be copied")
 
     average, model = ExponentialMovingAverage(nn.Linear(1, 1, bias=False), momentum=0.5), Uncopied(1, 1, bias=False)
     nn.init.constant_(model.weight, 1.0)

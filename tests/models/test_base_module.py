@@ -27,7 +27,7 @@ class Net(BaseModule):
 
 
 def weights(init_cfg: Any, part_cfg: Any = None) -> list[float]:
-    """Weights of linear, score, part and the two parts in containers; 1 where nothing initialized them."""
+    """Returns the weights of linear, score, part and the two parts in containers; 1 means not initialized."""
     net = Net(init_cfg, part_cfg)
     for parameter in net.parameters():
         nn.init.ones_(parameter)
@@ -48,7 +48,7 @@ def weights(init_cfg: Any, part_cfg: Any = None) -> list[float]:
         ({"type": "Constant", "val": 2, "override": [{"name": "part"}, {"name": "score"}]}, None, [1, 2, 2, 1, 1]),
     ],
 )
-def test_whose_words_count(init_cfg: Any, part_cfg: Any, expected: list[float]) -> None:
+def test_precedence_of_init_cfg_of_modules_and_submodules(init_cfg: Any, part_cfg: Any, expected: list[float]) -> None:
     assert weights(init_cfg, part_cfg) == expected
 
 
@@ -64,13 +64,13 @@ def checkpoint(tmp_path: Path) -> str:
     return str(tmp_path / "a.pth")
 
 
-def test_a_checkpoint_alone_has_the_last_word(checkpoint: str) -> None:
+def test_pretrained_weights_are_loaded_last(checkpoint: str) -> None:
     loaded = {"type": "Pretrained", "checkpoint": checkpoint}
     assert weights(loaded, {**LINEAR, "val": 3}) == [9] * 5
     assert weights([{**LINEAR, "val": 2}, loaded], {**LINEAR, "val": 3}) == [9] * 5
 
 
-def test_beside_a_checkpoint_alone_no_part_is_initialized(tmp_path: Path) -> None:
+def test_children_are_not_initialized_if_init_cfg_is_a_single_pretrained_dict(tmp_path: Path) -> None:
     torch.save({"linear.weight": torch.full((1, 1), 9.0)}, tmp_path / "b.pth")
     loaded = {"type": "Pretrained", "checkpoint": str(tmp_path / "b.pth")}
     assert weights(loaded, {**LINEAR, "val": 3}) == [9, 1, 1, 1, 1]
@@ -78,14 +78,12 @@ def test_beside_a_checkpoint_alone_no_part_is_initialized(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("prefix", ["backbone", "backbone."])
-def test_a_part_takes_what_lies_under_a_prefix(checkpoint: str, prefix: str) -> None:
+def test_pretrained_loads_keys_with_a_prefix(checkpoint: str, prefix: str) -> None:
     part_cfg = {"type": "Pretrained", "checkpoint": checkpoint, "prefix": prefix}
     assert weights({**LINEAR, "val": 2}, part_cfg) == [2, 2, 8, 8, 8]
 
 
-def test_keys_of_a_checkpoint_are_revised_and_what_matched_is_told(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_revise_keys_are_applied_and_matches_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     state = {"module.old.linear.weight": torch.full((1, 1), 7.0), "module.old.extra": torch.zeros(1)}
     torch.save({"state_dict": state}, tmp_path / "c.pth")
     revise_keys = [(r"^module\.", ""), (r"^old\.", "backbone.")]
@@ -98,37 +96,37 @@ def test_keys_of_a_checkpoint_are_revised_and_what_matched_is_told(
     part = Part(cfg)
     part.init_weights()
     assert part.linear.weight.item() == 7.0
-    told = next(each for each in caplog.messages if each.startswith("loaded "))
-    assert told.splitlines()[0] == f"loaded 1 of 2 tensors from '{tmp_path}/c.pth'"
-    assert "missing in the file" in told
-    assert "linear.bias" in told
-    assert "extra" in told
+    message = next(each for each in caplog.messages if each.startswith("loaded "))
+    assert message.splitlines()[0] == f"loaded 1 of 2 tensors from '{tmp_path}/c.pth'"
+    assert "missing in the file" in message
+    assert "linear.bias" in message
+    assert "extra" in message
 
 
-def test_weights_are_initialized_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_second_init_weights_is_ignored_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     part = Part({**LINEAR, "val": 2})
     assert not part.is_init
     part.init_weights()
     nn.init.ones_(part.linear.weight)
     part.init_weights()
     assert (part.linear.weight.item(), part.is_init) == (1.0, True)
-    assert "the weights of Part are initialized already" in caplog.text
+    assert "init_weights() of Part was called more than once; the call is ignored" in caplog.text
 
 
-def test_a_part_of_the_user_with_init_weights_is_asked() -> None:
+def test_init_weights_of_plain_modules_is_called() -> None:
     class Own(nn.Module):
-        asked = 0
+        calls = 0
 
         def init_weights(self) -> None:
-            self.asked += 1
+            self.calls += 1
 
     net = Net()
     net.own = Own()
     net.init_weights()
-    assert net.own.asked == 1
+    assert net.own.calls == 1
 
 
-def test_containers_are_torch_s_own() -> None:
+def test_containers_behave_like_those_of_torch() -> None:
     part = Part()
     assert Sequential(part, nn.ReLU())[1](torch.tensor(-1.0)).item() == 0.0
     assert ModuleList([part])[0] is part
@@ -136,17 +134,17 @@ def test_containers_are_torch_s_own() -> None:
     assert len(Sequential()) == len(ModuleList()) == len(ModuleDict()) == 0
 
 
-def test_an_initializer_without_layer_says_that_it_does_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_initializer_without_layer_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     initialize(nn.Linear(1, 1), {"type": "Constant", "val": 3})
-    assert "the initializer Constant names no layer, so it does nothing" in caplog.text
+    assert "the initializer Constant has neither 'layer' nor 'override', so it has no effect" in caplog.text
 
 
 @pytest.mark.parametrize(
     ("init_cfg", "kind", "message"),
     [
         ({**LINEAR, "val": 1, "override": {"name": "scor"}}, ArgumentError, "override.name\n.*'scor'\n.*'score'"),
-        ({**LINEAR, "val": 1, "override": {"type": "Constant", "val": 1}}, ArgumentError, "a part of Net by 'name'"),
-        ({**LINEAR, "val": 1, "override": {"name": "score", "val": 1}}, ArgumentError, "has a 'type'"),
+        ({**LINEAR, "val": 1, "override": {"type": "Constant", "val": 1}}, ArgumentError, "must be a submodule of Net"),
+        ({**LINEAR, "val": 1, "override": {"name": "score", "val": 1}}, ArgumentError, "needs a 'type'"),
         (3, ArgumentError, "a dict or a list of dicts"),
         (
             {"type": "Pretrained", "checkpoint": "/nowhere/a.pth"},
@@ -155,6 +153,6 @@ def test_an_initializer_without_layer_says_that_it_does_nothing(caplog: pytest.L
         ),
     ],
 )
-def test_unfit_configs_are_named(init_cfg: Any, kind: type[Exception], message: str) -> None:
+def test_invalid_init_cfg_is_refused(init_cfg: Any, kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         Net(init_cfg).init_weights()

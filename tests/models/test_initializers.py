@@ -36,13 +36,13 @@ def drawn(shape: tuple[int, ...], draw: Any) -> Tensor:
         ({"type": "Caffe2Xavier"}, lambda weight: weight.uniform_(-math.sqrt(3 / 18), math.sqrt(3 / 18))),
     ],
 )
-def test_what_is_drawn(cfg: dict[str, Any], draw: Any) -> None:
+def test_weights_are_drawn_from_the_distribution(cfg: dict[str, Any], draw: Any) -> None:
     layer = initialized(nn.Conv2d(2, 3, 3), layer="Conv2d", bias=0.5, **cfg)
     assert torch.allclose(layer.weight, drawn((3, 2, 3, 3), draw), rtol=0, atol=1e-7)
     assert (layer.bias == 0.5).all()
 
 
-def test_a_truncated_normal_keeps_its_bounds() -> None:
+def test_truncated_normal_stays_within_its_bounds() -> None:
     layer = initialized(nn.Linear(100, 100), type="TruncNormal", layer="Linear", mean=1, std=2, a=0, b=2)
     assert 0 <= layer.weight.min() < 0.1
     assert 1.9 < layer.weight.max() <= 2
@@ -50,7 +50,7 @@ def test_a_truncated_normal_keeps_its_bounds() -> None:
 
 
 @pytest.mark.parametrize("name", ["Xavier", "Kaiming"])
-def test_weights_of_one_dimension_have_no_fan(name: str) -> None:
+def test_one_dimensional_weights_are_left_unchanged(name: str) -> None:
     layer = initialized(nn.BatchNorm2d(3), type=name, layer="_BatchNorm", bias=2)
     assert (layer.weight.tolist(), layer.bias.tolist()) == ([1.0] * 3, [2.0] * 3)
 
@@ -73,19 +73,19 @@ class Further(Own):
         (None, [False] * 4),
     ],
 )
-def test_layers_are_chosen_by_their_class_or_its_direct_bases(layer: Any, chosen: list[bool]) -> None:
+def test_layers_are_selected_by_class_or_direct_base_class(layer: Any, chosen: list[bool]) -> None:
     layers: Any = nn.Sequential(nn.Conv2d(1, 1, 1), Own(1, 1, 1), Further(1, 1, 1), nn.Linear(1, 1))
     initialized(layers, type="Constant", val=7, layer=layer)
     assert [each.weight.flatten().tolist() == [7] for each in layers] == chosen
 
 
-def test_a_bias_from_a_probability() -> None:
+def test_bias_prob_sets_the_sigmoid_of_the_bias() -> None:
     layer = initialized(nn.Linear(1, 1), type="Constant", val=0, layer="Linear", bias_prob=0.25)
     assert torch.sigmoid(layer.bias).item() == pytest.approx(0.25)
     assert bias_from_probability(0.5) == 0.0
 
 
-def test_a_layer_without_bias() -> None:
+def test_layer_without_bias_is_initialized() -> None:
     assert initialized(nn.Linear(1, 1, bias=False), type="Constant", val=3, layer="Linear").weight.item() == 3.0
 
 
@@ -94,12 +94,12 @@ def test_a_layer_without_bias() -> None:
     [
         ({"type": "Constnt", "val": 1}, UnknownNameError, "'Constant'"),
         ({"type": "Constant", "vall": 1}, BuildError, "'val'"),
-        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, "bias is a number"),
-        ({"type": "Constant", "val": 1, "bias_prob": 1.5}, ArgumentError, "a probability"),
+        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, "bias must be a number"),
+        ({"type": "Constant", "val": 1, "bias_prob": 1.5}, ArgumentError, "bias_prob must be a number between 0 and 1"),
         ({"type": "Constant", "val": 1, "layer": 3}, ArgumentError, "the name of a class"),
         ({"type": "Xavier", "distribution": "norml"}, ArgumentError, "did you mean 'normal'"),
     ],
 )
-def test_unfit_arguments_are_named(cfg: dict[str, Any], kind: type[Exception], message: str) -> None:
+def test_invalid_arguments_are_refused(cfg: dict[str, Any], kind: type[Exception], message: str) -> None:
     with pytest.raises(kind, match=message):
         WEIGHT_INITIALIZERS.build(cfg)

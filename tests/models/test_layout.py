@@ -1,4 +1,4 @@
-"""Models leave the memory layout to the config, and so survive on every processor."""
+"""Built-in models do not choose a memory layout, since channels_last corrupts memory with some oneDNN kernels."""
 
 import os
 import subprocess
@@ -16,13 +16,13 @@ from footplate.models import SmallResNet
 from footplate.tasks.detection import SmallDetector
 from footplate.tasks.segmentation import SmallSegmentor
 
-MADE: dict[str, Callable[[], nn.Module]] = {
+BUILDERS: dict[str, Callable[[], nn.Module]] = {
     "resnet": lambda: SmallResNet(3, widths=(4, 8), depths=(1, 1)),
     "segmentor": lambda: SmallSegmentor(3, widths=(4, 8), depths=(1, 1)),
     "detector": lambda: SmallDetector(3, widths=(4, 8), depths=(1, 1), levels=1, head_width=8),
 }
-# The gradients of shortcuts of few channels, whose kernel in oneDNN writes past its workspace channels last.
-TRAINS = """
+# Trains with the layers whose backward kernel in oneDNN writes past its workspace in channels_last.
+TRAINING_SCRIPT = """
 import torch
 from footplate.models import SmallResNet
 torch.manual_seed(0)
@@ -34,17 +34,17 @@ print("done")
 """
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_a_model_chooses_no_memory_layout(name: str) -> None:
-    model: Any = MADE[name]()
+@pytest.mark.parametrize("name", BUILDERS)
+def test_models_do_not_choose_a_memory_layout(name: str) -> None:
+    model: Any = BUILDERS[name]()
     seen: list[bool] = []
 
-    def look(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def record(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         seen.append(inputs[0].is_contiguous())
 
     for module in model.modules():
         if isinstance(module, nn.Conv2d):
-            module.register_forward_pre_hook(look)
+            module.register_forward_pre_hook(record)
     model(torch.randn(2, 3, 32, 32))
     assert all(parameter.is_contiguous() for parameter in model.parameters())
     assert seen
@@ -52,7 +52,7 @@ def test_a_model_chooses_no_memory_layout(name: str) -> None:
 
 
 @pytest.mark.parametrize(("isa", "threads"), [("AVX2_VNNI", 1), ("AVX2", 1), ("AVX2", 2), ("", 2)])
-def test_a_small_network_trains_on_every_instruction_set(isa: str, threads: int) -> None:
+def test_small_resnet_trains_with_each_instruction_set(isa: str, threads: int) -> None:
     environment = {
         **os.environ,
         "OMP_NUM_THREADS": str(threads),
@@ -61,5 +61,7 @@ def test_a_small_network_trains_on_every_instruction_set(isa: str, threads: int)
     environment.pop("ONEDNN_MAX_CPU_ISA", None)
     if isa:
         environment["ONEDNN_MAX_CPU_ISA"] = isa
-    found = subprocess.run([sys.executable, "-c", TRAINS], env=environment, capture_output=True, text=True, check=False)
+    found = subprocess.run(
+        [sys.executable, "-c", TRAINING_SCRIPT], env=environment, capture_output=True, text=True, check=False
+    )
     assert (found.returncode, found.stdout) == (0, "done\n"), found.stderr

@@ -22,14 +22,16 @@ from footplate.models import parse_losses
         ({"loss": torch.tensor(1.0), "aux_loss": torch.tensor(2.0)}, 3.0, {"loss": 3.0, "aux_loss": 2.0}),
     ],
 )
-def test_what_is_minimised_and_what_is_logged(losses: dict[str, Any], total: float, log_vars: dict[str, float]) -> None:
+def test_losses_are_summed_and_all_values_are_logged(
+    losses: dict[str, Any], total: float, log_vars: dict[str, float]
+) -> None:
     found, logged = parse_losses(losses)
     assert found.item() == total
     assert {name: value.item() for name, value in logged.items()} == log_vars
     assert next(iter(logged)) == "loss"
 
 
-def test_the_sum_has_a_gradient_and_the_logged_values_have_none() -> None:
+def test_total_has_a_gradient_and_logged_values_are_detached() -> None:
     weight = torch.tensor(3.0, requires_grad=True)
     total, logged = parse_losses({"loss_a": weight * 2, "loss_b": weight * weight, "acc": weight * 7})
     total.backward()  # type: ignore[no-untyped-call]
@@ -41,16 +43,16 @@ def test_the_sum_has_a_gradient_and_the_logged_values_have_none() -> None:
 @pytest.mark.parametrize(
     ("losses", "message"),
     [
-        ({"acc": torch.tensor(1.0)}, "none of the model's losses has 'loss' in its name"),
-        ({}, "none of the model's losses"),
-        ({"loss": 3.0}, "the loss 'loss' is neither a tensor nor a list of tensors"),
-        ({"loss": []}, "neither a tensor"),
-        ({"loss": ["a"]}, "neither a tensor"),
-        ({3: torch.tensor(1.0)}, "the name of a loss is a word"),
-        (None, "returns a dict of losses"),
-        (torch.tensor(1.0), "returns a dict of losses"),
+        ({"acc": torch.tensor(1.0)}, "no loss of the model has 'loss' in its name"),
+        ({}, "no loss of the model has 'loss' in its name"),
+        ({"loss": 3.0}, "the loss 'loss' must be a tensor or a list of tensors"),
+        ({"loss": []}, "must be a tensor or a list of tensors"),
+        ({"loss": ["a"]}, "must be a tensor or a list of tensors"),
+        ({3: torch.tensor(1.0)}, "the name of a loss must be a string"),
+        (None, "must return a dict of losses"),
+        (torch.tensor(1.0), "must return a dict of losses"),
     ],
 )
-def test_unfit_losses_are_named(losses: dict[str, Tensor], message: str) -> None:
+def test_invalid_losses_are_refused(losses: dict[str, Tensor], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         parse_losses(losses)

@@ -14,12 +14,12 @@ class Pair(NamedTuple):
     second: Any
 
 
-def picture(height: int, width: int, value: int = 0) -> Tensor:
-    """Channels hold value, value + 1 and value + 2."""
+def image(height: int, width: int, value: int = 0) -> Tensor:
+    """Returns an image whose channels are filled with value, value + 1 and value + 2."""
     return torch.arange(value, value + 3, dtype=torch.uint8).view(3, 1, 1).expand(3, height, width)
 
 
-def test_everything_is_moved_at_any_depth() -> None:
+def test_nested_tensors_are_moved() -> None:
     data = {"a": [torch.zeros(1), "word"], "b": (torch.zeros(1), None, 3), "c": Pair(torch.zeros(1), b"x")}
     data["d"] = [BaseDataElement(x=torch.zeros(1))]
     moved = BaseDataPreprocessor().to("meta")(data)
@@ -29,16 +29,16 @@ def test_everything_is_moved_at_any_depth() -> None:
     assert moved["d"][0].x.device.type == "meta"
 
 
-def test_what_lies_there_already_is_not_copied() -> None:
+def test_tensors_on_the_device_are_not_copied() -> None:
     data = torch.zeros(1)
     assert BaseDataPreprocessor().cast_data(data) is data
 
 
 @pytest.mark.parametrize("as_list", [True, False])
-def test_pictures_are_swapped_normalised_and_padded(as_list: bool) -> None:
+def test_images_are_swapped_normalized_and_padded(as_list: bool) -> None:
     preprocessor = ImgDataPreprocessor([1.0, 2.0, 3.0], [2.0, 4.0, 8.0], 4, pad_value=-1, bgr_to_rgb=True)
-    pictures = [picture(2, 3, 10), picture(2, 3, 20)]
-    batch = preprocessor({"inputs": pictures if as_list else torch.stack(pictures), "name": "n"})
+    images = [image(2, 3, 10), image(2, 3, 20)]
+    batch = preprocessor({"inputs": images if as_list else torch.stack(images), "name": "n"})
     assert (batch["inputs"].shape, batch["inputs"].dtype) == ((2, 3, 4, 4), torch.float32)
     assert batch["inputs"][0, :, 0, 0].tolist() == [(12 - 1) / 2, (11 - 2) / 4, (10 - 3) / 8]
     assert batch["inputs"][1, :, 1, 2].tolist() == [(22 - 1) / 2, (21 - 2) / 4, (20 - 3) / 8]
@@ -47,26 +47,26 @@ def test_pictures_are_swapped_normalised_and_padded(as_list: bool) -> None:
     assert (batch["data_samples"], batch["name"]) == (None, "n")
 
 
-def test_pictures_of_unequal_size_get_the_largest() -> None:
-    batch = ImgDataPreprocessor(pad_size_divisor=2)({"inputs": [picture(2, 5, 1), picture(3, 4, 1)]})
+def test_images_are_padded_to_the_largest_size() -> None:
+    batch = ImgDataPreprocessor(pad_size_divisor=2)({"inputs": [image(2, 5, 1), image(3, 4, 1)]})
     assert batch["inputs"].shape == (2, 3, 4, 6)
     assert batch["inputs"][0, 0].sum().item() == 10.0
     assert batch["inputs"][1, 0].sum().item() == 12.0
 
 
-def test_one_mean_serves_any_number_of_channels() -> None:
+def test_single_mean_applies_to_all_channels() -> None:
     batch = ImgDataPreprocessor([10.0], [2.0])({"inputs": torch.full((1, 5, 2, 2), 12)})
     assert (batch["inputs"] == 1.0).all()
 
 
-def test_the_batch_of_the_loader_stays_as_it_is() -> None:
-    data = {"inputs": [picture(2, 2)]}
+def test_batch_of_the_loader_is_not_modified() -> None:
+    data = {"inputs": [image(2, 2)]}
     ImgDataPreprocessor()(data)
     assert list(data) == ["inputs"]
     assert isinstance(data["inputs"], list)
 
 
-def test_batch_augments_act_in_training_only() -> None:
+def test_batch_augments_are_applied_only_in_training() -> None:
     def doubled(inputs: Tensor, data_samples: Any) -> tuple[Tensor, Any]:
         return inputs * 2, "changed"
 
@@ -77,7 +77,7 @@ def test_batch_augments_act_in_training_only() -> None:
     assert (trained["inputs"].max().item(), trained["data_samples"]) == (4.0, "changed")
 
 
-def test_mean_and_std_move_with_it_and_are_not_saved() -> None:
+def test_mean_and_std_are_moved_but_not_saved() -> None:
     preprocessor = ImgDataPreprocessor([1.0], [2.0])
     assert preprocessor.state_dict() == {}
     assert preprocessor.to("meta").mean.device.type == "meta"
@@ -86,13 +86,13 @@ def test_mean_and_std_move_with_it_and_are_not_saved() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"mean": [1.0]}, "belong together"),
-        ({"std": [1.0]}, "belong together"),
-        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean has one value, or three"),
-        ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "swapped once"),
+        ({"mean": [1.0]}, "must be given together"),
+        ({"std": [1.0]}, "must be given together"),
+        ({"mean": [1.0, 2.0], "std": [1.0]}, "mean must have one value, or one for each of 3 channels"),
+        ({"bgr_to_rgb": True, "rgb_to_bgr": True}, "cannot both be set"),
     ],
 )
-def test_unfit_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         ImgDataPreprocessor(**arguments)
 
@@ -100,26 +100,26 @@ def test_unfit_arguments_are_refused(arguments: dict[str, Any], message: str) ->
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ((torch.zeros(1, 3, 2, 2),), "a dict with the key 'inputs'"),
-        ({"images": 1}, "a dict with the key 'inputs'"),
+        ((torch.zeros(1, 3, 2, 2),), "must be a dict with the key 'inputs'"),
+        ({"images": 1}, "must be a dict with the key 'inputs'"),
         ({"inputs": torch.zeros(3, 2, 2)}, "a list of tensors"),
         ({"inputs": [1]}, "a list of tensors"),
-        ({"inputs": torch.zeros(1, 4, 2, 2)}, "pictures of 3 channels"),
-        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "3 channels"),
+        ({"inputs": torch.zeros(1, 4, 2, 2)}, "images with 3 channels"),
+        ({"inputs": [torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)]}, "images with 3 channels"),
     ],
 )
-def test_unfit_batches_are_refused(data: Any, message: str) -> None:
+def test_invalid_batches_are_refused(data: Any, message: str) -> None:
     with pytest.raises(DataError, match=message):
         ImgDataPreprocessor(bgr_to_rgb=True)(data)
 
 
-def test_the_number_of_channels_must_fit_the_mean() -> None:
-    with pytest.raises(DataError, match="mean has 3 channels"):
+def test_mean_must_have_one_value_per_channel() -> None:
+    with pytest.raises(DataError, match="mean has 3 values, but the images have 4 channels"):
         ImgDataPreprocessor([1.0] * 3, [1.0] * 3)({"inputs": torch.zeros(1, 4, 2, 2)})
 
 
-def test_pictures_of_different_channels_do_not_stack() -> None:
-    with pytest.raises(DataError, match="one number of channels"):
+def test_stack_batch_refuses_images_with_different_channels() -> None:
+    with pytest.raises(DataError, match="the same number of channels"):
         stack_batch([torch.zeros(3, 2, 2), torch.zeros(4, 2, 2)])
-    with pytest.raises(DataError, match="one number of channels"):
+    with pytest.raises(DataError, match="the same number of channels"):
         stack_batch([])

@@ -17,12 +17,12 @@ def test_each_stage_halves_the_resolution(stem_stride: int, size: int, expected:
     assert [tuple(each.shape) for each in network(torch.zeros(3, 1, size, size))] == expected
 
 
-def test_depths_are_numbers_of_blocks() -> None:
+def test_depths_set_the_number_of_blocks() -> None:
     network = MODELS.build({"type": "SmallResNet", "in_channels": 1, "widths": (4, 4), "depths": (3, 2)})
     assert [len(stage) for stage in network.stages] == [3, 2]
 
 
-def test_what_a_block_adds_is_added_to_its_input() -> None:
+def test_blocks_with_zero_weights_return_their_input() -> None:
     network = SmallResNet(1, widths=(4,), depths=(2,)).eval()
     stage: Any = network.stages[0]
     for block in stage:
@@ -31,13 +31,13 @@ def test_what_a_block_adds_is_added_to_its_input() -> None:
     assert torch.equal(network(inputs)[0], network.stem(inputs))
 
 
-def test_every_parameter_is_reached() -> None:
+def test_every_parameter_has_a_gradient() -> None:
     network = SmallResNet(1, widths=(4, 6, 8), depths=(1, 2, 1))
     network(torch.randn(2, 1, 28, 28))[-1].sum().backward()
     assert all(parameter.grad is not None for parameter in network.parameters())
 
 
 @pytest.mark.parametrize(("widths", "depths"), [((8, 8), (1,)), ((), ())])
-def test_every_stage_has_a_width_and_a_depth(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
-    with pytest.raises(ArgumentError, match="each with a width and a depth"):
+def test_widths_and_depths_must_have_one_length(widths: tuple[int, ...], depths: tuple[int, ...]) -> None:
+    with pytest.raises(ArgumentError, match="widths and depths must have one length"):
         SmallResNet(1, widths=widths, depths=depths)

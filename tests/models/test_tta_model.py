@@ -21,7 +21,7 @@ class Largest(BaseTTAModel):
 
 @pytest.mark.parametrize("step", ["test_step", "val_step"])
 @pytest.mark.parametrize("data", [{"inputs": [[1, 5], [4, 2], [3, 3]]}, [[[1, 5], [4, 2], [3, 3]]]])
-def test_each_view_is_predicted_and_all_are_merged(step: str, data: Any) -> None:
+def test_predictions_of_all_views_are_merged(step: str, data: Any) -> None:
     model = Largest({"type": "Doubling"})
     assert getattr(model, step)(data) == [8, 10]
     assert model(None, mode="tensor") == "tensor"
@@ -30,8 +30,8 @@ def test_each_view_is_predicted_and_all_are_merged(step: str, data: Any) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        ({"inputs": [1, 2]}, "the batch holds no views"),
-        ({}, "the batch holds no views"),
+        ({"inputs": [1, 2]}, "does not contain several views"),
+        ({}, "does not contain several views"),
         ({"inputs": [[1], [2]], "data_samples": [[1]]}, "different numbers of views"),
     ],
 )

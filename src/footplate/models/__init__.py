@@ -1,4 +1,4 @@
-"""The contract between the engine and a model, and the parts that models share."""
+"""Base classes for models, and building blocks that models share."""
 
 from footplate.models.averaged_models import (
     BaseAveragedModel,

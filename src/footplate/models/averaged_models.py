@@ -1,4 +1,4 @@
-"""Models whose weights are averages of another model's weights over training."""
+"""Models that hold averages of the weights of another model over training."""
 
 import copy
 import itertools
@@ -18,18 +18,19 @@ _LARGE_MOMENTUM = 0.5
 
 
 class BaseAveragedModel(nn.Module):
-    """A copy of a model that follows it slowly; a subclass says how slowly.
+    """The base class of averaged models: a copy of a model whose parameters are running averages.
 
-    The first update copies. Parameters are averaged all at once, by torch's multi-tensor kernels.
+    The first update copies the values. Later updates average all parameters with one multi-tensor kernel. A subclass
+    overrides `weight`.
 
     Args:
-        model: The model to follow.
-        interval: Updates between two that average; those between do nothing to parameters.
-        device: Where the copy is kept; by default where the model is.
-        update_buffers: Whether buffers of floating point are averaged too, rather than copied at each update.
+        model: The model to average.
+        interval: Parameters are averaged at every `interval`-th update.
+        device: The device of the averages; by default that of the model.
+        update_buffers: Whether floating-point buffers are averaged too, instead of being copied at each update.
 
     Raises:
-        ArgumentError: The interval is no positive number.
+        ArgumentError: `interval` is not a positive integer.
     """
 
     def __init__(
@@ -41,103 +42,109 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
-        self.module: Any = (_Likeness(fold(model)) if is_sharded(model) else copy.deepcopy(model)).requires_grad_(False)
+        module = _StateCopy(fold(model)) if is_sharded(model) else copy.deepcopy(model)
+        self.module: Any = module.requires_grad_(False)
         if device is not None:
             self.module = self.module.to(device)
         self.interval = interval
         self.update_buffers = update_buffers
         self.steps: Tensor
         self.register_buffer("steps", torch.tensor(0, dtype=torch.long))
-        self._count = 0  # of updates; read from the buffer only when that was loaded
-        self._followed: tuple[nn.Module, _Places] | None = None  # in a tuple, or it would be a part of this module
-        self._mine: _Tensors | None = None
+        self._count = 0  # the value of `steps` on the host; reading the buffer would wait for the device
+        # In a tuple, since nn.Module would register the model as a submodule.
+        self._source: tuple[nn.Module, _TensorLocations] | None = None
+        self._own_tensors: _Tensors | None = None
 
     def weight(self, steps: int) -> float:
-        """Returns the share of the model's values in an average; `steps` updates were made before."""
+        """Returns the weight of the new values in the average, 0 to 1.
+
+        Args:
+            steps: The number of earlier updates.
+        """
         raise NotImplementedError
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the copy."""
+        """Calls the averaged model."""
         return self.module(*args, **kwargs)
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Takes in the weights of `model`, which has those of the model that was copied."""
-        mine, theirs = self._tensors_of(model)
+        """Updates the averages with the current weights of `model`."""
+        own, source = self._tensor_pairs(model)
         if self._count == 0:
-            _copy(mine.averaged, theirs.averaged)
+            _copy(own.averaged, source.averaged)
         elif self._count % self.interval == 0:
-            _mix(mine.averaged, theirs.averaged, self.weight(self._count), mine.whole)
+            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
         if not self.update_buffers or self._count == 0:
-            _copy(mine.copied, theirs.copied)
+            _copy(own.copied, source.copied)
         self._count += 1
 
     @torch.no_grad()
     def copy_from(self, model: nn.Module) -> None:
-        """Takes over all values of `model`, as if averaging had not begun."""
-        mine, theirs = self._tensors_of(model)
-        _copy(mine.averaged, theirs.averaged)
-        _copy(mine.copied, theirs.copied)
+        """Replaces the averages by the values of `model`; the count of updates is unchanged."""
+        own, source = self._tensor_pairs(model)
+        _copy(own.averaged, source.averaged)
+        _copy(own.copied, source.copied)
 
     @torch.no_grad()
     def swap_with(self, model: nn.Module) -> None:
-        """Exchanges all values with `model`."""
-        self._followed = None
-        mine, theirs = self._tensors_of(model)
-        for ours, others in ((mine.averaged, theirs.averaged), (mine.copied, theirs.copied)):
-            kept = [each.clone() for each in ours]
-            _copy(ours, others)
-            _copy(others, kept)
-        self._followed = None
+        """Swaps all values with those of `model`."""
+        self._source = None
+        own, source = self._tensor_pairs(model)
+        for ours, theirs in ((own.averaged, source.averaged), (own.copied, source.copied)):
+            backup = [each.clone() for each in ours]
+            _copy(ours, theirs)
+            _copy(theirs, backup)
+        self._source = None
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the averages, under `module.`, and how many updates they are of."""
+        """Returns the averages, with the prefix `module.`, and the number of updates as `steps`."""
         self.steps.fill_(self._count)
-        self._followed = None
+        self._source = None
         return super().state_dict(*args, **kwargs)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
-        """Takes back what `state_dict` gave."""
+        """Loads the averages and the number of updates."""
         own = self.state_dict()
         placed = {name: placed_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        """Takes the count too; of a model that the average is a part of, torch loads each part by this alone."""
+        """Loads this module and updates the count; torch calls only this if the average is a submodule."""
         super()._load_from_state_dict(*args, **kwargs)
         self._count = int(self.steps)
-        self._mine = self._followed = None
+        self._own_tensors = self._source = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Returns what is copied or pickled: not the model that is followed, which may be none that can be."""
-        return {**self.__dict__, "_mine": None, "_followed": None}
+        """Returns the state to copy or pickle, without the source model, which may support neither."""
+        return {**self.__dict__, "_own_tensors": None, "_source": None}
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
-        """Moves or converts the copy, which may give it other tensors."""
-        self._mine = self._followed = None
+        """Moves or converts the averages, which may replace their tensors."""
+        self._own_tensors = self._source = None
         return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
-    def _tensors_of(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
-        """Returns what the copy holds and what `model` holds, each process of tensors in parts its own."""
+    def _tensor_pairs(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
+        """Returns the tensors of the averages and of `model`; of sharded tensors, the local shards."""
         fold(model)
-        if self._followed is None or self._followed[0] is not model:
-            self._followed = model, _Places(model, self.update_buffers)
-        if self._mine is None:
-            self._mine = _Places(self.module, self.update_buffers).tensors()
-        return self._mine, self._followed[1].tensors()
+        if self._source is None or self._source[0] is not model:
+            self._source = model, _TensorLocations(model, self.update_buffers)
+        if self._own_tensors is None:
+            self._own_tensors = _TensorLocations(self.module, self.update_buffers).tensors()
+        return self._own_tensors, self._source[1].tensors()
 
 
 @MODELS.register_module()
 class ExponentialMovingAverage(BaseAveragedModel):
-    """average = (1 - momentum) * average + momentum * value.
+    """An exponential moving average: `average = (1 - momentum) * average + momentum * value`.
 
     Args:
-        model: The model to follow.
-        momentum: The share of the model's values, above 0 and below 1; a small number.
-        settings: Those of `BaseAveragedModel`.
+        model: The model to average.
+        momentum: The weight of the new values, above 0 and below 1; usually a small number.
+        settings: The arguments of `BaseAveragedModel`.
 
     Raises:
-        ArgumentError: The momentum is out of its range.
+        ArgumentError: `momentum` is out of range.
 
     Example:
         >>> from torch import nn
@@ -152,9 +159,13 @@ class ExponentialMovingAverage(BaseAveragedModel):
     def __init__(self, model: nn.Module, momentum: float = 0.0002, **settings: Any) -> None:
         super().__init__(model, **settings)
         if isinstance(momentum, bool) or not isinstance(momentum, (int, float)) or not 0 < momentum < 1:
-            raise ArgumentError("momentum lies above 0 and below 1", key="momentum", found=momentum)
+            raise ArgumentError("momentum must be above 0 and below 1", key="momentum", found=momentum)
         if momentum > _LARGE_MOMENTUM:
-            _logger.warning("momentum=%g of an average is the share of the new values, a small number", momentum)
+            _logger.warning(
+                "momentum=%g of an averaged model is large: it is the weight of the new values. Set it to at most %g.",
+                momentum,
+                _LARGE_MOMENTUM,
+            )
         self.momentum = momentum
 
     def weight(self, steps: int) -> float:
@@ -164,53 +175,55 @@ class ExponentialMovingAverage(BaseAveragedModel):
 
 @MODELS.register_module()
 class StochasticWeightAverage(BaseAveragedModel):
-    """The mean of all values so far.
+    """The mean of all values so far (SWA).
 
     Source: Averaging Weights Leads to Wider Optima and Better Generalization (Izmailov et al., 2018).
     """
 
     def weight(self, steps: int) -> float:
-        """Returns one part of all that are in the mean."""
+        """Returns 1 / n for the n-th value of the mean."""
         return 1 / (steps // self.interval + 1)
 
 
 @MODELS.register_module()
 class MomentumAnnealingEMA(ExponentialMovingAverage):
-    """An exponential average that follows faster at first: its share is gamma / (gamma + steps) or the momentum.
+    """An exponential moving average whose momentum decays: `max(momentum, gamma / (gamma + steps))`.
 
     Args:
-        model: The model to follow.
-        momentum: The least share of the model's values.
-        gamma: How slowly the share falls.
-        settings: Those of `BaseAveragedModel`.
+        model: The model to average.
+        momentum: The final weight of the new values.
+        gamma: The decay constant; a larger value makes the momentum decay more slowly.
+        settings: The arguments of `BaseAveragedModel`.
 
     Raises:
-        ArgumentError: `gamma` or the momentum is out of its range.
+        ArgumentError: `gamma` or `momentum` is out of range.
     """
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
         if gamma <= 0:
-            raise ArgumentError("gamma is a positive number", key="gamma", found=gamma)
+            raise ArgumentError("gamma must be a positive number", key="gamma", found=gamma)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:
-        """Returns the share of the model's values."""
+        """Returns the decayed momentum."""
         return max(self.momentum, self.gamma / (self.gamma + steps))
 
 
 @MODELS.register_module()
 class WarmUpEMA(ExponentialMovingAverage):
-    """The first generation's exponential average, whose share grows to momentum ** interval while it warms up.
+    """The exponential moving average of the first generation's EMA hook, with a warm-up.
+
+    The weight of the new values is `min(momentum ** interval, (1 + steps) / (warm_up + steps))`.
 
     Args:
-        model: The model to follow; its values at first are those of the average.
-        momentum: The share of the model's values after the warm-up, for an interval of 1.
-        warm_up: How slowly the share grows: it is at most (1 + steps) / (warm_up + steps).
-        settings: Those of `BaseAveragedModel`.
+        model: The model to average; its initial values are the initial averages.
+        momentum: The weight of the new values after the warm-up, for an interval of 1.
+        warm_up: The warm-up constant; a larger value makes the weight grow more slowly.
+        settings: The arguments of `BaseAveragedModel`.
 
     Raises:
-        ArgumentError: `warm_up` or the momentum is out of its range.
+        ArgumentError: `warm_up` or `momentum` is out of range.
     """
 
     def __init__(self, model: nn.Module, momentum: float = 0.0002, warm_up: int = 100, **settings: Any) -> None:
@@ -218,77 +231,82 @@ class WarmUpEMA(ExponentialMovingAverage):
         self.warm_up = check_count("warm_up", warm_up)
 
     def weight(self, steps: int) -> float:
-        """Returns the share of the model's values."""
+        """Returns the weight of the new values."""
         return min(self.momentum**self.interval, (1 + steps) / (self.warm_up + steps))
 
     @torch.no_grad()
     def update_parameters(self, model: nn.Module) -> None:
-        """Takes in the weights of `model`; unlike the others it averages at the first update too."""
-        mine, theirs = self._tensors_of(model)
+        """Updates the averages with the current weights of `model`; already the first update averages."""
+        own, source = self._tensor_pairs(model)
         if self._count % self.interval == 0:
-            _mix(mine.averaged, theirs.averaged, self.weight(self._count), mine.whole)
-        _copy(mine.copied, theirs.copied)
+            _average(own.averaged, source.averaged, self.weight(self._count), own.integers)
+        _copy(own.copied, source.copied)
         self._count += 1
 
 
-class _Likeness(nn.Module):
-    """A model's parameters and buffers under its names, without what it computes: sharded models cannot be copied."""
+class _StateCopy(nn.Module):
+    """A copy of the parameters and buffers of a sharded model, which does not support `deepcopy`.
+
+    It has the names of the model but no `forward`.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         for name, parameter in model._parameters.items():
             self.register_parameter(name, None if parameter is None else nn.Parameter(parameter.detach().clone()))
         for name, buffer in model._buffers.items():
-            kept = name not in model._non_persistent_buffers_set
-            self.register_buffer(name, None if buffer is None else buffer.detach().clone(), persistent=kept)
+            is_persistent = name not in model._non_persistent_buffers_set
+            self.register_buffer(name, None if buffer is None else buffer.detach().clone(), persistent=is_persistent)
         for name, child in model.named_children():
-            self.add_module(name, _Likeness(child))
+            self.add_module(name, _StateCopy(child))
 
 
 class _Tensors(NamedTuple):
-    """The tensors of a model; `whole` tells which of the averaged hold whole numbers, which have no average."""
+    """The tensors of a model, sorted by how they are updated."""
 
     averaged: list[Tensor]
     copied: list[Tensor]
-    whole: list[int]
+    integers: list[int]
+    """The indices of the integer tensors among `averaged`; these keep their values."""
 
 
-class _Places:
-    """Where the modules of a model keep their tensors.
+class _TensorLocations:
+    """The dicts in which the modules of a model store their tensors.
 
-    Walking through the modules of a model takes longer than averaging its weights, so that it is done once. Buffers
-    that take the place of others are found all the same. Parameters are those that the optimizer steps, the same
-    throughout: looking them up in a hundred cold dicts would take half as long as the averaging.
+    Iterating over the modules takes longer than averaging their weights, so it is done once. Buffers are looked up
+    again at each update, since a module may replace them. Parameters are not, since the optimizer does not replace
+    them: looking up a hundred of them would take half as long as averaging.
 
     Args:
         model: The model.
-        update_buffers: Whether buffers of floating point are averaged.
+        update_buffers: Whether floating-point buffers are averaged.
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
-        buffers = _places(model, "_buffers")
-        floats = [update_buffers and held[name].is_floating_point() for held, name in buffers]
-        self._parameters: list[Tensor] = [held[name] for held, name in _places(model, "_parameters")]
-        self._averaged = list(itertools.compress(buffers, floats))
-        self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
-        self._whole = [at for at, each in enumerate(self._parameters) if not each.is_floating_point()]
-        held_buffers = [held[name] for held, name in buffers]
-        self._in_parts = any(map(is_part, [*self._parameters, *held_buffers]))
+        buffers = _locate_tensors(model, "_buffers")
+        is_averaged = [update_buffers and owner[name].is_floating_point() for owner, name in buffers]
+        self._parameters: list[Tensor] = [owner[name] for owner, name in _locate_tensors(model, "_parameters")]
+        self._averaged = list(itertools.compress(buffers, is_averaged))
+        self._copied = [each for each, averaged in zip(buffers, is_averaged, strict=True) if not averaged]
+        self._integers = [index for index, each in enumerate(self._parameters) if not each.is_floating_point()]
+        self._is_sharded = any(map(is_part, [*self._parameters, *(owner[name] for owner, name in buffers)]))
 
     def tensors(self) -> _Tensors:
-        """Returns the tensors that are there now."""
-        copied = [held[name] for held, name in self._copied]
+        """Returns the current tensors."""
+        copied = [owner[name] for owner, name in self._copied]
         averaged = self._parameters
         if self._averaged:
-            averaged = [*averaged, *(held[name] for held, name in self._averaged)]
-        if self._in_parts:
+            averaged = [*averaged, *(owner[name] for owner, name in self._averaged)]
+        if self._is_sharded:
             averaged, copied = [local_part(each) for each in averaged], [local_part(each) for each in copied]
-        return _Tensors(averaged, copied, self._whole)
+        return _Tensors(averaged, copied, self._integers)
 
 
-def _mix(averages: list[Tensor], values: list[Tensor], weight: float, left_out: list[int]) -> None:
-    if left_out:
-        averages, values = ([each for at, each in enumerate(all_) if at not in left_out] for all_ in (averages, values))
+def _average(averages: list[Tensor], values: list[Tensor], weight: float, skipped: list[int]) -> None:
+    """Sets averages to `(1 - weight) * average + weight * value`, except those with an index in `skipped`."""
+    if skipped:
+        averages = [each for index, each in enumerate(averages) if index not in skipped]
+        values = [each for index, each in enumerate(values) if index not in skipped]
     if not averages:
         return
     if averages[0].device != values[0].device:
@@ -301,12 +319,17 @@ def _copy(targets: list[Tensor], values: list[Tensor]) -> None:
         torch._foreach_copy_(targets, values)
 
 
-def _places(model: nn.Module, kind: str) -> list[tuple[dict[str, Any], str]]:
-    """Returns the dicts of modules with the names of the parameters or buffers in them, each tensor once."""
-    found: dict[int, tuple[dict[str, Any], str]] = {}
+def _locate_tensors(model: nn.Module, attribute: str) -> list[tuple[dict[str, Any], str]]:
+    """Returns the dict and the name of each parameter or buffer; tensors with several names are listed once.
+
+    Args:
+        model: The model.
+        attribute: "_parameters" or "_buffers".
+    """
+    locations: dict[int, tuple[dict[str, Any], str]] = {}
     for module in model.modules():
-        held: dict[str, Any] = getattr(module, kind)
-        for name, tensor in held.items():
+        owner: dict[str, Any] = getattr(module, attribute)
+        for name, tensor in owner.items():
             if tensor is not None:
-                found.setdefault(id(tensor), (held, name))
-    return list(found.values())
+                locations.setdefault(id(tensor), (owner, name))
+    return list(locations.values())

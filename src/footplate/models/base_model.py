@@ -1,4 +1,4 @@
-"""The model that the engine drives."""
+"""The base class of models."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,22 +17,22 @@ from footplate.registry import MODELS
 
 
 class Updater(Protocol):
-    """What a train step asks of an optimizer wrapper."""
+    """The methods of an optimizer wrapper that `train_step` calls."""
 
     def optim_context(self, model: nn.Module, /) -> AbstractContextManager[None]:
-        """Surrounds the forward pass."""
+        """Returns the context for the forward pass."""
 
     def update_params(self, loss: Tensor, /) -> None:
-        """Runs the backward pass and steps when it is time."""
+        """Runs the backward pass, and steps the optimizer when gradient accumulation is complete."""
 
 
 class BaseModel(BaseModule, ABC):
-    """A network with its losses and its predictions, which the loops ask for by `mode`.
+    """A network that returns its losses, predictions or raw output, depending on `mode`.
 
     Args:
-        data_preprocessor: Moves a batch to the model's device and makes it what `forward` takes: a module, a
-            dict for MODELS, or None, which only moves.
-        init_cfg: How the weights are initialized, see `BaseModule`.
+        data_preprocessor: A module, or a dict for MODELS, that moves a batch to the device of the model and converts
+            it to the arguments of `forward`. By default the batch is only moved.
+        init_cfg: See `BaseModule`.
 
     Example:
         >>> import torch
@@ -59,24 +59,24 @@ class BaseModel(BaseModule, ABC):
 
     @abstractmethod
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns what its argument `mode`, "tensor" by default, asks for.
+        """Runs the network; the keyword argument `mode` selects the result.
 
         - "loss": a dict of losses, see `parse_losses`.
-        - "predict": a list of predictions, one a sample.
-        - "tensor": the network's output.
+        - "predict": a list of predictions, one per sample.
+        - "tensor" (the default): the raw output of the network.
 
-        A batch that is a dict arrives by keyword, one that is a list or tuple by position.
+        A batch that is a dict is passed as keyword arguments, a list or tuple as positional arguments.
         """
 
     def train_step(self, data: Any, optim_wrapper: Updater) -> dict[str, Tensor]:
-        """Trains on one batch.
+        """Runs one training step.
 
         Args:
-            data: What the loader gave.
-            optim_wrapper: Steps on the loss.
+            data: The batch of the data loader.
+            optim_wrapper: The optimizer wrapper that minimizes the loss.
 
         Returns:
-            The values to log, ``()`` each, detached, on their device.
+            The values to log, ``()`` each, detached and on their device.
         """
         with optim_wrapper.optim_context(self):
             losses = self._run_forward(self.data_preprocessor(data, True), "loss")
@@ -93,16 +93,16 @@ class BaseModel(BaseModule, ABC):
         return self._run_forward(self.data_preprocessor(data, False), "predict")
 
     def val_loss(self, data: Any) -> dict[str, Tensor]:
-        """Returns the losses on one batch of a validation set, ``()`` each, "loss" their sum; nothing is trained."""
+        """Returns the losses on one batch of a validation set, ``()`` each, with their sum as "loss"."""
         return self.parse_losses(self._run_forward(self.data_preprocessor(data, False), "loss"))[1]
 
     def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Returns the sum to minimise and the values to log, see `footplate.models.parse_losses`."""
+        """Returns the total loss and the values to log; see `footplate.models.parse_losses`."""
         return parse_losses(losses)
 
     @property
     def device(self) -> torch.device:
-        """Where the model lies."""
+        """The device of the first parameter or buffer."""
         tensor: Tensor | None = next(chain(self.parameters(), self.buffers()), None)
         return torch.device("cpu") if tensor is None else tensor.device
 
@@ -112,7 +112,7 @@ class BaseModel(BaseModule, ABC):
         if isinstance(data, (list, tuple)):
             return self(*data, mode=mode)
         raise ArgumentError(
-            "a data preprocessor returns a dict, a list or a tuple, which are the arguments of forward()",
+            "a data preprocessor must return a dict, list or tuple with the arguments of forward()",
             found=type(data),
         )
 

@@ -1,4 +1,4 @@
-"""A module that knows how its weights are initialized."""
+"""Modules whose weights are initialized from their config."""
 
 import copy
 import logging
@@ -17,11 +17,11 @@ _PRETRAINED = ("Pretrained", PretrainedInit)
 
 
 class BaseModule(nn.Module):
-    """A module whose config may say how its weights are initialized.
+    """A module that initializes its weights according to `init_cfg`.
 
     Args:
-        init_cfg: One initializer or several, dicts for WEIGHT_INITIALIZERS: `type`, the classes of `layer`
-            that it is for, its arguments, and `override`, one dict or several for parts by `name`.
+        init_cfg: A dict for WEIGHT_INITIALIZERS or a list of such dicts. `layer` holds the names of the layer classes
+            to initialize. `override` holds a dict, or a list of dicts, with other settings for the submodule `name`.
 
     Example:
         >>> from torch import nn
@@ -46,43 +46,40 @@ class BaseModule(nn.Module):
         return self._is_init
 
     def init_weights(self) -> None:
-        """Initializes the weights: first as this module's `init_cfg` says, then the parts that have their own.
+        """Initializes the weights of this module, then those of its children.
 
-        Weights of a checkpoint come last, and parts are left alone when the checkpoint is all that
-        `init_cfg` names.
+        Pretrained weights are loaded last. If `init_cfg` is a single dict with pretrained weights, the children are
+        not initialized.
 
         Raises:
-            UnknownNameError: No initializer has the name.
-            BuildError: It does not take an argument.
-            ArgumentError: An override names a part that is not there.
+            UnknownNameError: The `type` of an initializer is unknown.
+            BuildError: An initializer does not accept an argument.
+            ArgumentError: An override names a submodule that does not exist.
         """
         if self._is_init:
-            _logger.warning("the weights of %s are initialized already", type(self).__name__)
+            _logger.warning("init_weights() of %s was called more than once; the call is ignored", type(self).__name__)
             return
-        several = _as_list(self.init_cfg)
-        drawn = [cfg for cfg in several if cfg.get("type") not in _PRETRAINED]
-        loaded = [cfg for cfg in several if cfg.get("type") in _PRETRAINED]
-        for cfg in drawn:
+        configs = _as_list(self.init_cfg)
+        random = [cfg for cfg in configs if cfg.get("type") not in _PRETRAINED]
+        pretrained = [cfg for cfg in configs if cfg.get("type") in _PRETRAINED]
+        for cfg in random:
             initialize(self, cfg)
-        if drawn or not loaded or isinstance(self.init_cfg, Sequence):
-            self._init_children()
-        for cfg in loaded:
+        if random or not pretrained or isinstance(self.init_cfg, Sequence):
+            child: Any
+            for child in self.children():
+                if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
+                    child.init_weights()
+        for cfg in pretrained:
             initialize(self, cfg)
         self._is_init = True
 
-    def _init_children(self) -> None:
-        child: Any
-        for child in self.children():
-            if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
-                child.init_weights()
-
 
 class Sequential(BaseModule, nn.Sequential):
-    """torch's Sequential, whose modules initialize their weights.
+    """A `torch.nn.Sequential` with `init_cfg`.
 
     Args:
-        modules: In their order.
-        init_cfg: As of BaseModule.
+        modules: The modules, in the order in which they are called.
+        init_cfg: See `BaseModule`.
     """
 
     def __init__(self, *modules: Any, init_cfg: InitCfg = None) -> None:
@@ -91,11 +88,11 @@ class Sequential(BaseModule, nn.Sequential):
 
 
 class ModuleList(BaseModule, nn.ModuleList):
-    """torch's ModuleList, whose modules initialize their weights.
+    """A `torch.nn.ModuleList` with `init_cfg`.
 
     Args:
-        modules: In their order.
-        init_cfg: As of BaseModule.
+        modules: The modules.
+        init_cfg: See `BaseModule`.
     """
 
     def __init__(self, modules: Iterable[nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
@@ -104,11 +101,11 @@ class ModuleList(BaseModule, nn.ModuleList):
 
 
 class ModuleDict(BaseModule, nn.ModuleDict):
-    """torch's ModuleDict, whose modules initialize their weights.
+    """A `torch.nn.ModuleDict` with `init_cfg`.
 
     Args:
-        modules: By name.
-        init_cfg: As of BaseModule.
+        modules: The modules by name.
+        init_cfg: See `BaseModule`.
     """
 
     def __init__(self, modules: Mapping[str, nn.Module] | None = None, init_cfg: InitCfg = None) -> None:
@@ -121,47 +118,49 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
 
     Args:
         module: The module.
-        init_cfg: As of BaseModule.
+        init_cfg: See `BaseModule`.
 
     Raises:
-        UnknownNameError: No initializer has the name.
-        BuildError: It does not take an argument.
-        ArgumentError: An override names a part that is not there, or nothing is chosen.
+        UnknownNameError: The `type` of an initializer is unknown.
+        BuildError: An initializer does not accept an argument.
+        ArgumentError: An override names a submodule that does not exist.
     """
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
         built = WEIGHT_INITIALIZERS.build(settings)
         if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
-            _logger.warning("the initializer %s names no layer, so it does nothing", settings.get("type"))
+            _logger.warning(
+                "the initializer %s has neither 'layer' nor 'override', so it has no effect", settings.get("type")
+            )
         with at_key("init_cfg"), located(cfg):
             built.initialize(module, everything=False)
         for override in overrides:
-            _initialize_part(module, settings, override)
+            _initialize_override(module, settings, override)
 
 
-def _initialize_part(module: nn.Module, settings: Mapping[str, Any], override: Mapping[str, Any]) -> None:
+def _initialize_override(module: nn.Module, settings: Mapping[str, Any], override: Mapping[str, Any]) -> None:
     own = dict(override)
     name = own.pop("name", None)
-    part = getattr(module, name, None) if isinstance(name, str) else None
-    if not isinstance(part, nn.Module):
+    submodule = getattr(module, name, None) if isinstance(name, str) else None
+    if not isinstance(submodule, nn.Module):
         names = [child for child, _ in module.named_children()]
         raise ArgumentError(
-            f"an override names a part of {type(module).__name__} by 'name'",
+            f"the 'name' of an override must be a submodule of {type(module).__name__}",
             key="override.name",
             found=name,
             suggestion=nearest(str(name), names),
         )
     if "type" not in own and own:
-        raise ArgumentError("an override with arguments of its own has a 'type'", key="override", found=dict(override))
+        raise ArgumentError("an override with arguments needs a 'type'", key="override", found=dict(override))
     with at_key("override"):
-        WEIGHT_INITIALIZERS.build(own or dict(settings)).initialize(part, everything=True)
+        WEIGHT_INITIALIZERS.build(own or dict(settings)).initialize(submodule, everything=True)
 
 
 def _as_list(cfg: InitCfg) -> list[Mapping[str, Any]]:
     if cfg is None:
         return []
-    several = [cfg] if isinstance(cfg, Mapping) else cfg
-    if isinstance(several, (str, bytes)) or not isinstance(several, Sequence):
-        raise ArgumentError("init_cfg is a dict or a list of dicts", key="init_cfg", found=cfg)
-    return list(several)
+    configs = [cfg] if isinstance(cfg, Mapping) else cfg
+    if isinstance(configs, (str, bytes)) or not isinstance(configs, Sequence):
+        raise ArgumentError("init_cfg must be a dict or a list of dicts", key="init_cfg", found=cfg)
+    return list(configs)

@@ -1,17 +1,17 @@
-"""Blocks of which the small networks of the house are made."""
+"""Convolutional blocks of the small built-in networks."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 
 class Convolution(nn.Sequential):
-    """Convolution, batch normalisation, ReLU.
+    """A convolution followed by batch normalization and ReLU.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the result.
-        size: Of the kernel, odd.
-        stride: Step of the kernel.
+        in_channels: The number of input channels.
+        channels: The number of output channels.
+        size: The kernel size, an odd number.
+        stride: The stride of the convolution.
     """
 
     def __init__(self, in_channels: int, channels: int, *, size: int = 3, stride: int = 1) -> None:
@@ -23,12 +23,14 @@ class Convolution(nn.Sequential):
 
 
 class Residual(nn.Module):
-    """Two convolutions around which the input also passes, through a third one where the result has another form.
+    """A residual block of two convolutions.
+
+    The shortcut is a third convolution if the input and the output differ in shape, or else the identity.
 
     Args:
-        in_channels: Channels of the input.
-        channels: Channels of the result; by default those of the input.
-        stride: Step of the first convolution.
+        in_channels: The number of input channels.
+        channels: The number of output channels; by default `in_channels`.
+        stride: The stride of the first convolution.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
     """
@@ -45,5 +47,5 @@ class Residual(nn.Module):
             self.shortcut.append(nn.BatchNorm2d(channels))
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns features ``(N, channels, H / stride, W / stride)`` for ``(N, in_channels, H, W)``."""
+        """Maps features ``(N, in_channels, H, W)`` to ``(N, channels, H / stride, W / stride)``."""
         return F.relu(self.shortcut(inputs) + self.norm(self.second(self.first(inputs))))

@@ -1,4 +1,4 @@
-"""How weights are initialized, by name."""
+"""Weight initializers by name."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,13 +15,13 @@ Distribution = Literal["normal", "uniform"]
 
 
 class BaseInit:
-    """Initializes the layers of some classes in a module.
+    """The base class of initializers: initializes the layers of given classes in a module.
 
     Args:
-        bias: Value of the biases.
-        bias_prob: In place of `bias`: the probability that the sigmoid of the bias shall be.
-        layer: Names of the classes, or of their direct bases; without it only parts that an override names are
-            initialized.
+        bias: The value of biases.
+        bias_prob: A probability that replaces `bias`: the bias is set so that its sigmoid is this value.
+        layer: The names of the layer classes, or of their direct base classes. Without it, only submodules named by
+            an override are initialized.
 
     Raises:
         ArgumentError: An argument is of the wrong type.
@@ -29,20 +29,20 @@ class BaseInit:
 
     def __init__(self, *, bias: float = 0, bias_prob: float | None = None, layer: Layers = None) -> None:
         if not isinstance(bias, (int, float)):
-            raise ArgumentError("bias is a number", key="bias", found=bias)
+            raise ArgumentError("bias must be a number", key="bias", found=bias)
         if bias_prob is not None and not 0 < bias_prob < 1:
-            raise ArgumentError("bias_prob is a probability", key="bias_prob", found=bias_prob)
+            raise ArgumentError("bias_prob must be a number between 0 and 1", key="bias_prob", found=bias_prob)
         self.bias = bias if bias_prob is None else bias_from_probability(bias_prob)
         if layer is not None and not isinstance(layer, (str, list, tuple)):
-            raise ArgumentError("layer is the name of a class, or a list of names", key="layer", found=layer)
+            raise ArgumentError("layer must be the name of a class or a list of names", key="layer", found=layer)
         self.layers = (layer,) if isinstance(layer, str) else tuple(layer or ())
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
-        """Initializes the chosen layers of `module`, children first.
+        """Initializes the layers of `module` that are instances of the chosen classes, children first.
 
         Args:
-            module: The module itself included.
-            everything: Whether all layers are chosen, whatever their class.
+            module: The module; it may itself be one of these layers.
+            everything: Whether to initialize all layers regardless of their class.
         """
         for each in _children_first(module):
             names = {type(each).__name__, *(base.__name__ for base in type(each).__bases__)}
@@ -62,13 +62,13 @@ class BaseInit:
 
 @WEIGHT_INITIALIZERS.register_module(name="Constant")
 class ConstantInit(BaseInit):
-    """Sets weights to one value.
+    """Sets weights to a constant.
 
     Args:
-        val: The value.
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
+        val: The constant.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
     """
 
     def __init__(self, val: float, *, bias: float = 0, bias_prob: float | None = None, layer: Layers = None) -> None:
@@ -82,17 +82,17 @@ class ConstantInit(BaseInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Xavier")
 class XavierInit(BaseInit):
-    """Keeps the variance of signals and gradients.
+    """Draws weights such that layers preserve the variance of activations and gradients (Xavier/Glorot).
 
     Source: Glorot, Bengio, "Understanding the difficulty of training deep feedforward neural networks"
     (AISTATS 2010).
 
     Args:
-        gain: Scales the weights.
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
-        distribution: "normal" or "uniform".
+        gain: The factor that scales the weights.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
+        distribution: The distribution of the weights, "normal" or "uniform".
     """
 
     def __init__(
@@ -106,10 +106,10 @@ class XavierInit(BaseInit):
     ) -> None:
         super().__init__(bias=bias, bias_prob=bias_prob, layer=layer)
         self.gain = gain
-        self.distribution = _checked(distribution)
+        self.distribution = _check_distribution(distribution)
 
     def fill(self, weight: Tensor) -> None:
-        """Initializes one weight; those of norm layers stay."""
+        """Initializes one weight; one-dimensional weights, as of normalization layers, are left unchanged."""
         if weight.dim() < 2:
             return
         fill = nn.init.xavier_uniform_ if self.distribution == "uniform" else nn.init.xavier_normal_
@@ -121,11 +121,11 @@ class NormalInit(BaseInit):
     """Draws weights from a normal distribution.
 
     Args:
-        mean: Its mean.
-        std: Its standard deviation.
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
+        mean: The mean.
+        std: The standard deviation.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
     """
 
     def __init__(
@@ -148,16 +148,16 @@ class NormalInit(BaseInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="TruncNormal")
 class TruncNormalInit(NormalInit):
-    """Draws weights from a normal distribution within bounds.
+    """Draws weights from a truncated normal distribution.
 
     Args:
-        mean: Its mean.
-        std: Its standard deviation.
-        a: The least value.
-        b: The largest value.
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
+        mean: The mean before truncation.
+        std: The standard deviation before truncation.
+        a: The lower bound.
+        b: The upper bound.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
     """
 
     def __init__(
@@ -182,14 +182,14 @@ class TruncNormalInit(NormalInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Uniform")
 class UniformInit(BaseInit):
-    """Draws weights evenly between two values.
+    """Draws weights from a uniform distribution.
 
     Args:
-        a: The least value.
-        b: The largest value.
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
+        a: The lower bound.
+        b: The upper bound.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
     """
 
     def __init__(
@@ -212,18 +212,18 @@ class UniformInit(BaseInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Kaiming")
 class KaimingInit(BaseInit):
-    """Keeps the variance of signals through rectifiers.
+    """Draws weights such that layers followed by ReLU preserve the variance (Kaiming/He).
 
     Source: He, Zhang, Ren, Sun, "Delving Deep into Rectifiers" (ICCV 2015).
 
     Args:
-        a: Slope of a leaky rectifier on its negative side.
-        mode: "fan_out" keeps the variance of gradients, "fan_in" that of signals.
-        nonlinearity: "relu" or "leaky_relu".
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
-        distribution: "normal" or "uniform".
+        a: The negative slope of a leaky ReLU.
+        mode: "fan_in" preserves the variance of activations, "fan_out" that of gradients.
+        nonlinearity: The activation after the layer, "relu" or "leaky_relu".
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
+        distribution: The distribution of the weights, "normal" or "uniform".
     """
 
     def __init__(
@@ -241,10 +241,10 @@ class KaimingInit(BaseInit):
         self.a = a
         self.mode = mode
         self.nonlinearity = nonlinearity
-        self.distribution = _checked(distribution)
+        self.distribution = _check_distribution(distribution)
 
     def fill(self, weight: Tensor) -> None:
-        """Initializes one weight; those of norm layers stay."""
+        """Initializes one weight; one-dimensional weights, as of normalization layers, are left unchanged."""
         if weight.dim() < 2:
             return
         fill = nn.init.kaiming_uniform_ if self.distribution == "uniform" else nn.init.kaiming_normal_
@@ -253,12 +253,12 @@ class KaimingInit(BaseInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Caffe2Xavier")
 class Caffe2XavierInit(KaimingInit):
-    """What Caffe2 calls Xavier: even between bounds that the number of inputs alone decides.
+    """Draws weights as Caffe2's XavierFill does: uniformly, with bounds that depend only on the fan-in.
 
     Args:
-        bias: As of BaseInit.
-        bias_prob: As of BaseInit.
-        layer: As of BaseInit.
+        bias: See `BaseInit`.
+        bias_prob: See `BaseInit`.
+        layer: See `BaseInit`.
     """
 
     def __init__(self, *, bias: float = 0, bias_prob: float | None = None, layer: Layers = None) -> None:
@@ -267,16 +267,16 @@ class Caffe2XavierInit(KaimingInit):
 
 @WEIGHT_INITIALIZERS.register_module(name="Pretrained")
 class PretrainedInit:
-    """Takes the weights from a checkpoint, as far as they fit.
+    """Loads all matching weights from a checkpoint.
 
     Args:
-        checkpoint: Its path.
-        prefix: Take only what lies under it: "backbone".
-        revise_keys: Pairs (regular expression, replacement) for the checkpoint's keys, before `prefix` is taken off.
-        map_location: Accepted for configs that set it; weights go where the module lies.
+        checkpoint: The path of the checkpoint.
+        prefix: The prefix of the keys to load, such as "backbone"; it is removed from the keys.
+        revise_keys: Pairs (regular expression, replacement), applied to the keys of the checkpoint before `prefix`.
+        map_location: Accepted for compatibility; weights are loaded to the device of the module.
 
     Raises:
-        CheckpointError: While initializing: it cannot be read, or nothing in it fits.
+        CheckpointError: During initialization, if the checkpoint cannot be read or has no matching weights.
     """
 
     def __init__(
@@ -292,13 +292,13 @@ class PretrainedInit:
         self.prefix = prefix.removesuffix(".") + "." if prefix else None
 
     def initialize(self, module: nn.Module, *, everything: bool) -> None:
-        """Fills `module`; `everything` makes no difference."""
+        """Loads the weights into `module`; `everything` has no effect."""
         with at_key("checkpoint"):
             load_weights(module, self.checkpoint, prefix=self.prefix, revise_keys=self.revise_keys)
 
 
 def bias_from_probability(probability: float) -> float:
-    """Returns the bias whose sigmoid is `probability`.
+    """Returns the bias for which the sigmoid is `probability`.
 
     Example:
         >>> round(bias_from_probability(0.01), 4)
@@ -307,7 +307,7 @@ def bias_from_probability(probability: float) -> float:
     return -math.log((1 - probability) / probability)
 
 
-def _checked(distribution: str) -> Distribution:
+def _check_distribution(distribution: str) -> Distribution:
     if distribution == "normal" or distribution == "uniform":
         return "normal" if distribution == "normal" else "uniform"
     raise ArgumentError(

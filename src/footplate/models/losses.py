@@ -1,4 +1,4 @@
-"""From what a model calls its losses to the one that is minimised."""
+"""Combines the losses of a model into one scalar to minimize."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,22 +10,22 @@ from footplate.errors import ArgumentError
 def parse_losses(
     losses: Mapping[str, Tensor | Sequence[Tensor]],
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Sums the losses and prepares all values for the log.
+    """Sums the losses and prepares all values for logging.
 
     Args:
-        losses: Tensors of any shape, which are averaged, or lists of them, whose averages are summed.
-            Entries whose name holds "loss" are minimised; the others are only logged.
+        losses: Values by name. A tensor of any shape is averaged; a list of tensors is averaged one by one and
+            summed. Entries with "loss" in their name are summed up and minimized; all others are only logged.
 
     Returns:
-        The sum to minimise, ``()``, and the values to log by name, ``()`` each, detached, on their device:
-        "loss" is the sum.
+        The total loss, ``()``, and the values to log by name, ``()`` each, detached and on their device. The total
+        is logged as "loss".
 
     Raises:
-        ArgumentError: An entry is no tensor, a name is no word, or none holds "loss".
+        ArgumentError: A value is not a tensor, a name is not a string, or no name contains "loss".
     """
-    if not isinstance(losses, (dict, Mapping)):  # a dict is told apart at once, which a train step asks each time
+    if not isinstance(losses, (dict, Mapping)):  # the check for dict is fast and almost always enough
         raise ArgumentError(
-            "a model in mode 'loss' returns a dict of losses",
+            "a model in mode 'loss' must return a dict of losses",
             found=losses if losses is None else type(losses),
         )
     total: Tensor | None = None
@@ -38,24 +38,20 @@ def parse_losses(
             others[name] = scalar.detach()
     if total is None:
         raise ArgumentError(
-            "none of the model's losses has 'loss' in its name, so there is nothing to minimise",
+            "no loss of the model has 'loss' in its name, so there is nothing to minimize",
             found=list(losses),
         )
     return total, {"loss": total.detach(), **others}
 
 
-def _sum(values: Sequence[Tensor]) -> Tensor:
-    total = values[0]  # not sum(), which launches one more kernel to add zero
-    for value in values[1:]:
-        total = total + value
-    return total
-
-
 def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if not isinstance(name, str):
-        raise ArgumentError("the name of a loss is a word", found=name)
+        raise ArgumentError("the name of a loss must be a string", found=name)
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
-        return _sum([each.mean() for each in value])
-    raise ArgumentError(f"the loss '{name}' is neither a tensor nor a list of tensors", found=value)
+        total = value[0].mean()
+        for each in value[1:]:  # not sum(), which launches one more kernel to add zero
+            total = total + each.mean()
+        return total
+    raise ArgumentError(f"the loss '{name}' must be a tensor or a list of tensors", found=value)

@@ -1,4 +1,4 @@
-"""From a batch of the loader to what a model takes: on its device, normalised, in one tensor."""
+"""Data preprocessors: move batches to the device, normalize images and stack them into one tensor."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -15,10 +15,10 @@ from footplate.registry import MODELS
 
 @MODELS.register_module()
 class BaseDataPreprocessor(nn.Module):
-    """Moves a batch to the device that the model was moved to.
+    """Moves batches to the device of the model.
 
     Args:
-        non_blocking: Copy while the host goes on; of use for batches in pinned memory.
+        non_blocking: Whether to copy asynchronously; this needs batches in pinned memory.
     """
 
     def __init__(self, non_blocking: bool | None = False) -> None:
@@ -28,23 +28,23 @@ class BaseDataPreprocessor(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where batches are moved to."""
+        """The device that batches are moved to."""
         return self._device
 
     def forward(self, data: Any, training: bool = False) -> Any:
-        """Returns the batch that `BaseModel.forward` takes.
+        """Returns the batch that is passed to `BaseModel.forward`.
 
         Args:
-            data: What the loader gave.
-            training: Whether augmentations act.
+            data: The batch of the data loader.
+            training: Whether the batch is used for training.
         """
         return self.cast_data(data)
 
     def cast_data(self, data: Any) -> Any:
-        """Returns the batch with its tensors and data elements, at any depth, on the device."""
+        """Returns the batch with all nested tensors and data elements moved to the device."""
         if isinstance(data, Tensor):
-            there = data.device == self._device  # asking costs a tenth of a copy that does nothing
-            return data if there else data.to(self._device, non_blocking=self._non_blocking)
+            is_there = data.device == self._device  # the comparison takes a tenth of the time of a no-op `to`
+            return data if is_there else data.to(self._device, non_blocking=self._non_blocking)
         if isinstance(data, dict):
             return {key: self.cast_data(value) for key, value in data.items()}
         if isinstance(data, (str, bytes)) or data is None:
@@ -56,7 +56,7 @@ class BaseDataPreprocessor(nn.Module):
         return data.to(self._device, non_blocking=self._non_blocking) if hasattr(data, "to") else data
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        # The only way of torch's `to`, `cuda`, `cpu` ... that also comes by when the model around is moved.
+        # torch calls only this method on submodules when `to`, `cuda` or `cpu` of the model is called.
         self._device = fn(torch.empty(0, device=self._device)).device
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return self
@@ -64,21 +64,22 @@ class BaseDataPreprocessor(nn.Module):
 
 @MODELS.register_module()
 class ImgDataPreprocessor(BaseDataPreprocessor):
-    """Makes one normalised tensor of pictures.
+    """Normalizes images and stacks them into one tensor.
 
-    Takes a batch with the key `inputs`: pictures ``(C, H, W)`` in a list, of any sizes, or ``(N, C, H, W)``
-    in one tensor. Values are 0 to 255 as a rule. Smaller pictures are padded at the right and at the bottom.
+    The batch is a dict whose `inputs` are a list of images ``(C, H, W)`` of any sizes, or one tensor
+    ``(N, C, H, W)``, usually with values from 0 to 255. Smaller images are padded at the right and at the bottom.
 
     Args:
-        mean: Subtracted from each channel, after the channels were swapped.
-        std: Divides each channel.
-        pad_size_divisor: Height and width become multiples of it.
-        pad_value: What is padded, after normalisation.
-        bgr_to_rgb: Swap the first and the third channel.
-        rgb_to_bgr: The same.
-        non_blocking: As of BaseDataPreprocessor.
-        batch_augments: In training, applied one after the other as `augment(inputs, data_samples)`, which
-            returns both; callables or dicts for MODELS.
+        mean: The values to subtract from the channels, after `bgr_to_rgb` or `rgb_to_bgr`: one per channel, or one
+            for all channels.
+        std: The values to divide the channels by, like `mean`.
+        pad_size_divisor: Height and width are padded to a multiple of this number.
+        pad_value: The value of padded pixels, after normalization.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: The same as `bgr_to_rgb`; at most one of them may be set.
+        non_blocking: See `BaseDataPreprocessor`.
+        batch_augments: Callables, or dicts for MODELS, that are applied in training, one after the other. Each takes
+            and returns `(inputs, data_samples)`.
     """
 
     def __init__(
@@ -95,15 +96,15 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking)
         if bgr_to_rgb and rgb_to_bgr:
-            raise ArgumentError("channels are swapped once: bgr_to_rgb or rgb_to_bgr", key="rgb_to_bgr")
+            raise ArgumentError("bgr_to_rgb and rgb_to_bgr cannot both be set", key="rgb_to_bgr")
         if (mean is None) != (std is None):
-            raise ArgumentError("mean and std belong together", key="mean" if mean is None else "std")
-        self._normalised = mean is not None
+            raise ArgumentError("mean and std must be given together", key="mean" if mean is None else "std")
+        self._normalizes = mean is not None
         self.mean: Tensor
         self.std: Tensor
         if mean is not None and std is not None:
-            self.register_buffer("mean", _channels("mean", mean), persistent=False)
-            self.register_buffer("std", _channels("std", std), persistent=False)
+            self.register_buffer("mean", _channel_values("mean", mean), persistent=False)
+            self.register_buffer("std", _channel_values("std", std), persistent=False)
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
@@ -115,92 +116,93 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
 
         Args:
-            data: A dict with `inputs` and, if there are any, `data_samples`.
-            training: Whether `batch_augments` act.
+            data: A dict with `inputs` and optionally `data_samples`.
+            training: Whether to apply `batch_augments`.
 
         Raises:
-            DataError: `inputs` is missing or holds no pictures.
+            DataError: `inputs` is missing or does not hold images.
         """
         if not isinstance(data, Mapping) or "inputs" not in data:
-            raise DataError("a batch of pictures is a dict with the key 'inputs'", found=_kind(data))
+            raise DataError("a batch of images must be a dict with the key 'inputs'", found=_keys_or_type(data))
         batch = self.cast_data(dict(data))
-        batch["inputs"] = self._stacked(batch["inputs"])
+        batch["inputs"] = self._stack(batch["inputs"])
         batch.setdefault("data_samples", None)
         if training:
             for augment in self.batch_augments:
                 batch["inputs"], batch["data_samples"] = augment(batch["inputs"], batch["data_samples"])
         return batch
 
-    def _stacked(self, inputs: Any) -> Tensor:
+    def _stack(self, inputs: Any) -> Tensor:
         if isinstance(inputs, Tensor) and inputs.dim() == 4:
-            return _padded_to_multiple(self._normalise(inputs), self.pad_size_divisor, self.pad_value)
+            return _pad_to_multiple(self._normalize(inputs), self.pad_size_divisor, self.pad_value)
         if not isinstance(inputs, (list, tuple)) or not all(isinstance(each, Tensor) for each in inputs):
             raise DataError(
-                "the inputs are a list of tensors (C, H, W) or one tensor (N, C, H, W)", found=_kind(inputs)
+                "inputs must be a list of tensors (C, H, W) or one tensor (N, C, H, W)", found=_keys_or_type(inputs)
             )
         if len({each.shape for each in inputs}) == 1:
-            return _padded_to_multiple(
-                self._normalise(torch.stack(list(inputs))), self.pad_size_divisor, self.pad_value
-            )
-        return stack_batch([self._normalise(each) for each in inputs], self.pad_size_divisor, self.pad_value)
+            return _pad_to_multiple(self._normalize(torch.stack(list(inputs))), self.pad_size_divisor, self.pad_value)
+        return stack_batch([self._normalize(each) for each in inputs], self.pad_size_divisor, self.pad_value)
 
-    def _normalise(self, pictures: Tensor) -> Tensor:
-        """Swaps and normalises the channels, the third dimension from the end."""
-        channels = pictures.shape[-3] if pictures.dim() >= 3 else 0
+    def _normalize(self, images: Tensor) -> Tensor:
+        """Swaps and normalizes the channels of images ``(..., C, H, W)``."""
+        channels = images.shape[-3] if images.dim() >= 3 else 0
         if self.swap_channels:
             if channels != 3:
-                raise DataError("channels are swapped in pictures of 3 channels", found=tuple(pictures.shape))
-            pictures = pictures.flip(-3)
-        pictures = pictures.float()
-        if not self._normalised:
-            return pictures
+                raise DataError("bgr_to_rgb and rgb_to_bgr need images with 3 channels", found=tuple(images.shape))
+            images = images.flip(-3)
+        images = images.float()
+        if not self._normalizes:
+            return images
         if len(self.mean) not in (1, channels):
-            raise DataError(f"mean has {len(self.mean)} channels, the pictures differ", found=tuple(pictures.shape))
-        return (pictures - self.mean) / self.std
+            raise DataError(
+                f"mean has {len(self.mean)} values, but the images have {channels} channels", found=tuple(images.shape)
+            )
+        return (images - self.mean) / self.std
 
 
 def stack_batch(tensors: Sequence[Tensor], pad_size_divisor: int = 1, pad_value: float = 0) -> Tensor:
-    """Pads pictures at the right and at the bottom to one size and puts them into one tensor.
+    """Pads images at the right and at the bottom to a common size and stacks them.
 
     Args:
-        tensors: ``(C, H, W)`` each; C is the same.
-        pad_size_divisor: Height and width of the result are multiples of it.
-        pad_value: What is padded.
+        tensors: The images, ``(C, H, W)`` each, with one number of channels.
+        pad_size_divisor: Height and width of the result are multiples of this number.
+        pad_value: The value of padded pixels.
 
     Returns:
         ``(N, C, H, W)``.
 
     Raises:
-        DataError: There are no pictures, or they differ in dimensions or channels.
+        DataError: `tensors` is empty, or the images differ in dimensions or channels.
     """
     if not tensors or len({(tensor.dim(), *tensor.shape[:-2]) for tensor in tensors}) != 1:
         raise DataError(
-            "pictures of one batch have one number of channels", found=[tuple(each.shape) for each in tensors]
+            "the images of a batch must have the same number of channels", found=[tuple(each.shape) for each in tensors]
         )
     height = max(tensor.shape[-2] for tensor in tensors)
     width = max(tensor.shape[-1] for tensor in tensors)
-    height, width = _multiple(height, pad_size_divisor), _multiple(width, pad_size_divisor)
+    height, width = _round_up(height, pad_size_divisor), _round_up(width, pad_size_divisor)
     batch = tensors[0].new_full((len(tensors), *tensors[0].shape[:-2], height, width), pad_value)
-    for place, tensor in enumerate(tensors):
-        batch[place, ..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
+    for index, tensor in enumerate(tensors):
+        batch[index, ..., : tensor.shape[-2], : tensor.shape[-1]] = tensor
     return batch
 
 
-def _padded_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
+def _pad_to_multiple(batch: Tensor, divisor: int, value: float) -> Tensor:
     height, width = batch.shape[-2:]
-    right, bottom = _multiple(width, divisor) - width, _multiple(height, divisor) - height
+    right, bottom = _round_up(width, divisor) - width, _round_up(height, divisor) - height
     return F.pad(batch, (0, right, 0, bottom), value=value) if right or bottom else batch
 
 
-def _multiple(length: int, divisor: int) -> int:
+def _round_up(length: int, divisor: int) -> int:
     return math.ceil(length / divisor) * divisor
 
 
-def _channels(name: str, values: Sequence[float]) -> Tensor:
+def _channel_values(name: str, values: Sequence[float]) -> Tensor:
+    """Returns `values` as a tensor ``(C, 1, 1)``."""
     if len(values) not in (1, 3):
-        raise ArgumentError(f"{name} has one value, or three for three channels", key=name, found=values)
+        raise ArgumentError(f"{name} must have one value, or one for each of 3 channels", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 
-def _kind(value: object) -> object:
+def _keys_or_type(value: object) -> object:
     return list(value) if isinstance(value, Mapping) else type(value)

@@ -1,4 +1,4 @@
-"""A residual network for small pictures, which trains in minutes without an accelerator."""
+"""A residual network for small images that trains in minutes on a CPU."""
 
 from collections.abc import Sequence
 
@@ -12,17 +12,19 @@ from footplate.registry import MODELS
 
 @MODELS.register_module()
 class SmallResNet(BaseModule):
-    """A convolution and stages of residual blocks; each stage halves the resolution of the one before.
+    """A backbone of one convolution and several stages of residual blocks.
+
+    Each stage after the first one halves the resolution.
 
     Args:
-        in_channels: Channels of the pictures.
-        widths: Channels of the stages.
-        depths: Residual blocks of each stage.
-        stem_stride: By how much the first convolution lowers the resolution.
-        init_cfg: As of BaseModule.
+        in_channels: The number of channels of the images.
+        widths: The number of channels of each stage.
+        depths: The number of residual blocks of each stage.
+        stem_stride: The stride of the first convolution.
+        init_cfg: See `BaseModule`.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in number, or are empty.
+        ArgumentError: `widths` and `depths` differ in length, or are empty.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
 
@@ -44,23 +46,30 @@ class SmallResNet(BaseModule):
         super().__init__(init_cfg)
         if len(widths) != len(depths) or not widths:
             raise ArgumentError(
-                "one stage or more, each with a width and a depth", key="depths", found=(widths, depths)
+                "widths and depths must have one length and must not be empty", key="depths", found=(widths, depths)
             )
         self.stem = Convolution(in_channels, widths[0], stride=stem_stride)
-        before = [widths[0], *widths]
+        in_widths = [widths[0], *widths]
         self.stages = nn.ModuleList(
             nn.Sequential(
-                Residual(before[number], width, stride=2 if number else 1),
+                Residual(in_widths[number], width, stride=2 if number else 1),
                 *(Residual(width) for _ in range(depth - 1)),
             )
             for number, (width, depth) in enumerate(zip(widths, depths, strict=True))
         )
 
     def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        """Returns the feature maps of all stages, ``(N, width, H, W)`` each, for pictures ``(N, C, H, W)``."""
+        """Returns the feature maps of all stages.
+
+        Args:
+            inputs: Images ``(N, C, H, W)``.
+
+        Returns:
+            One tensor ``(N, width, H', W')`` per stage.
+        """
         features = self.stem(inputs)
-        found: list[Tensor] = []
+        outputs: list[Tensor] = []
         for stage in self.stages:
             features = stage(features)
-            found.append(features)
-        return tuple(found)
+            outputs.append(features)
+        return tuple(outputs)

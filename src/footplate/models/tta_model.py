@@ -1,4 +1,4 @@
-"""Predictions from several views of each sample."""
+"""Test-time augmentation: merges the predictions for several views of each sample."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,13 +12,13 @@ from footplate.registry import MODELS
 
 
 class BaseTTAModel(BaseModel):
-    """Lets a model predict on every view that `TestTimeAug` made of a sample, and merges the predictions.
+    """Runs a model on each view that `TestTimeAug` created of a sample, and merges the predictions.
 
     A subclass overrides `merge_preds`.
 
     Args:
-        module: The model that predicts, or its dict for MODELS.
-        data_preprocessor: Accepted for configs that set it; the model's own acts on each view.
+        module: The model, or its dict for MODELS.
+        data_preprocessor: Accepted for compatibility; the data preprocessor of `module` is applied to each view.
     """
 
     def __init__(
@@ -32,50 +32,54 @@ class BaseTTAModel(BaseModel):
         """Returns one prediction for each sample.
 
         Args:
-            data_samples_list: For each sample its predictions, one a view.
+            data_samples_list: The predictions of each sample, one per view.
         """
 
     def val_step(self, data: Any) -> list[Any]:
-        """Returns the merged predictions for one batch of a validation set."""
+        """Returns the merged predictions for one batch of a validation set; see `test_step`."""
         return self.test_step(data)
 
     def test_step(self, data: Any) -> list[Any]:
         """Returns the merged predictions for one batch.
 
         Args:
-            data: As `pseudo_collate` makes it of what `TestTimeAug` gives: for each key a list of views, each a list
-                of samples.
+            data: The output of `TestTimeAug`, collated by `pseudo_collate`: for each key a list of views, each of
+                them a list of samples.
 
         Raises:
-            DataError: The batch holds no views.
+            DataError: The batch contains no views.
         """
         views = [self.module.test_step(view) for view in split_views(data)]
         return self.merge_preds([list(predictions) for predictions in zip(*views, strict=True)])
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Calls the model inside."""
+        """Calls the wrapped model."""
         return self.module(*args, **kwargs)
 
 
 def split_views(data: Any) -> list[Any]:
-    """Returns a batch for each view.
+    """Splits a batch of several views into one batch per view.
 
     Raises:
-        DataError: The batch holds no views, or its parts differ in how many.
+        DataError: The batch contains no views, or its entries have different numbers of views.
 
     Example:
         >>> split_views({"inputs": [["a1", "b1"], ["a2", "b2"]]})
         [{'inputs': ['a1', 'b1']}, {'inputs': ['a2', 'b2']}]
     """
-    parts = list(data.values()) if isinstance(data, Mapping) else data
-    if not parts or not all(isinstance(part, Sequence) and part and isinstance(part[0], Sequence) for part in parts):
+    entries = list(data.values()) if isinstance(data, Mapping) else data
+    if not entries or not all(
+        isinstance(entry, Sequence) and entry and isinstance(entry[0], Sequence) for entry in entries
+    ):
         raise DataError(
-            "the batch holds no views of its samples",
+            "the batch does not contain several views of each sample",
             found=type(data),
-            notes=["the pipeline has to end with TestTimeAug, and collate_fn to be pseudo_collate"],
+            notes=["End the pipeline with TestTimeAug, and set collate_fn to pseudo_collate."],
         )
-    if len({len(part) for part in parts}) > 1:
-        raise DataError("the parts of a batch hold different numbers of views", found=[len(part) for part in parts])
+    if len({len(entry) for entry in entries}) > 1:
+        raise DataError(
+            "the entries of a batch have different numbers of views", found=[len(entry) for entry in entries]
+        )
     if isinstance(data, Mapping):
-        return [{key: part[place] for key, part in data.items()} for place in range(len(parts[0]))]
-    return [tuple(part[place] for part in parts) for place in range(len(parts[0]))]
+        return [{key: entry[view] for key, entry in data.items()} for view in range(len(entries[0]))]
+    return [tuple(entry[view] for entry in entries) for view in range(len(entries[0]))]
