@@ -130,11 +130,13 @@ KINDS = [
     Mistake(_LR, "        lr=None", '"lr" must be a number', "optim_wrapper.optimizer.lr"),
     Mistake(_LR, "        lr=-0.1", '"lr" must be at least 0', "optim_wrapper.optimizer.lr"),
     Mistake('type="SGD"', 'type="AdamW", betas=(0.9,)', "optimizer 'AdamW'", "optim_wrapper.optimizer.betas"),
-    Mistake('type="SGD"', 'type="Adam", betas=0.9', '"betas" is a list of numbers', "optim_wrapper.optimizer.betas"),
+    Mistake(
+        'type="SGD"', 'type="Adam", betas=0.9', '"betas" must be a list of numbers', "optim_wrapper.optimizer.betas"
+    ),
     Mistake(
         '    optimizer=dict(\n        type="SGD",\n        lr=0.1,\n    ),',
         "    optimizer=None,",
-        "an optimizer is built from a dict with the key 'type'",
+        "an optimizer must be a dict with the key 'type'",
         "optim_wrapper.optimizer",
     ),
     Mistake(

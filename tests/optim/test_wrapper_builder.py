@@ -1,4 +1,4 @@
-"""From `optim_wrapper` to what steps a model."""
+"""Building optimizer wrappers."""
 
 from typing import Any
 
@@ -13,13 +13,13 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 SECTION = {"type": "SGD", "lr": 0.1}
 
 
-def test_the_type_is_optim_wrapper_by_default() -> None:
+def test_default_type_is_optim_wrapper() -> None:
     wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": SECTION})
     assert type(wrapper) is OptimWrapper
     assert wrapper.defaults["lr"] == 0.1
 
 
-def test_objects_pass_and_optimizers_are_wrapped() -> None:
+def test_wrappers_are_returned_unchanged_and_optimizers_are_wrapped() -> None:
     model = nn.Linear(1, 1)
     optimizer = SGD(model.parameters(), lr=0.1)
     wrapper = OptimWrapper(optimizer)
@@ -31,7 +31,7 @@ def test_objects_pass_and_optimizers_are_wrapped() -> None:
     assert built.state_dict()["param_groups"][0]["param_names"] == ["weight", "bias"]
 
 
-def test_settings_per_parameter_and_of_the_wrapper() -> None:
+def test_paramwise_cfg_is_applied() -> None:
     section = {
         "type": "AmpOptimWrapper",
         "loss_scale": "dynamic",
@@ -42,7 +42,7 @@ def test_settings_per_parameter_and_of_the_wrapper() -> None:
     assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [0.1, 0.2]}
 
 
-def test_an_own_constructor_by_name() -> None:
+def test_registered_constructor_is_used_by_name() -> None:
     @OPTIM_WRAPPER_CONSTRUCTORS.register_module(force=True)
     class ForThisTest:
         def __init__(self, optim_wrapper_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
@@ -58,7 +58,7 @@ def test_an_own_constructor_by_name() -> None:
     assert build_optim_wrapper(nn.Linear(1, 1), section).get_lr() == {"lr": [7.0]}
 
 
-def test_several_sections_are_several_wrappers() -> None:
+def test_several_sections_build_an_optim_wrapper_dict() -> None:
     model = nn.ModuleDict({"g": nn.Linear(1, 1)})
     assert type(build_optim_wrapper(model, {"g": {"optimizer": SECTION}})) is OptimWrapperDict
 
@@ -80,7 +80,9 @@ def test_several_sections_are_several_wrappers() -> None:
         ),
     ],
 )
-def test_what_cannot_be_built_names_its_key(cfg: Any, error: type[FootplateError], key: str, suggestion: Any) -> None:
+def test_invalid_sections_are_refused_with_their_key(
+    cfg: Any, error: type[FootplateError], key: str, suggestion: Any
+) -> None:
     with pytest.raises(error) as caught:
         build_optim_wrapper(nn.Linear(1, 1), cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)

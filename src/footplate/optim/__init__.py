@@ -1,4 +1,4 @@
-"""Optimizers, the wrappers that step them, the constructors of their groups, and schedules."""
+"""Optimizers, optimizer wrappers, constructors of parameter groups, and schedules."""
 
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 from footplate.optim.optimizers import build_optimizer

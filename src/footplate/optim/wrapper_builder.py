@@ -1,4 +1,4 @@
-"""From the section `optim_wrapper` to what steps the model's parameters."""
+"""Builds the optimizer wrapper of the section `optim_wrapper`."""
 
 import inspect
 from collections.abc import Mapping
@@ -13,20 +13,18 @@ from footplate.optim.constructors import MultiOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
 
-_DEFAULT = "DefaultOptimWrapperConstructor"
-
 
 def build_optim_wrapper(model: nn.Module, cfg: Any) -> OptimWrapper:
-    """Builds the wrapper, or wrappers, that step the parameters of `model`.
+    """Builds the optimizer wrapper, or wrappers, for the parameters of `model`.
 
     Args:
-        model: The model, wrapped for several devices or not.
-        cfg: A section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, where all
-            but `optimizer` may be absent; a dict of such sections or of wrappers by the name of the part of the model
-            that each steps; an optimizer; or a wrapper.
+        model: The model; it may be wrapped for distributed training.
+        cfg: A section `dict(type="OptimWrapper", optimizer=dict(...), paramwise_cfg=..., constructor=...)`, in which
+            only `optimizer` is required; a dict of such sections, or of wrappers, by submodule name; an optimizer; or
+            a wrapper.
 
     Raises:
-        FootplateError: Something in the section cannot be built; the error names its key under `optim_wrapper`.
+        FootplateError: The section cannot be built. The error contains the key below `optim_wrapper`.
     """
     with at_key("optim_wrapper"):
         return _build(model, cfg)
@@ -36,51 +34,53 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
     if isinstance(cfg, OptimWrapper):
         return cfg
     if isinstance(cfg, Optimizer):
-        return _named(OptimWrapper(cfg), model)
+        return _with_parameter_names(OptimWrapper(cfg), model)
     if not isinstance(cfg, Mapping):
         raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **cfg})
-        return _named(wrapper, model)
+        return _with_parameter_names(wrapper, model)
     if "optimizer" in cfg or "constructor" in cfg:
         return _construct(model, cfg)
-    parts = [part for name, part in cfg.items() if name != "type"]
-    if parts and all(isinstance(part, (Mapping, OptimWrapper)) for part in parts):
+    sections = [section for name, section in cfg.items() if name != "type"]
+    if sections and all(isinstance(section, (Mapping, OptimWrapper)) for section in sections):
         return MultiOptimWrapperConstructor(cfg)(model)
-    raise BuildError('optim_wrapper needs an "optimizer"', key="optimizer", origin=origin_of(cfg))
+    raise BuildError('optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(cfg))
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
     settings = dict(cfg)
-    kind = settings.pop("constructor", _DEFAULT)
+    kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
-    # Constructors of the first generation have a registry of their own.
-    of_first = isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
+    # Constructors of the first generation have their own registry.
+    is_first_generation = (
+        isinstance(kind, str) and kind not in OPTIM_WRAPPER_CONSTRUCTORS and kind in OPTIMIZER_BUILDERS
+    )
     try:
-        entry = (OPTIMIZER_BUILDERS if of_first else OPTIM_WRAPPER_CONSTRUCTORS).resolve(kind)
+        entry = (OPTIMIZER_BUILDERS if is_first_generation else OPTIM_WRAPPER_CONSTRUCTORS).resolve(kind)
     except FootplateError as error:
         error.key, error.origin = "constructor", origin_of(cfg, "constructor")
         raise
-    # They take the optimizer's section alone, and return an optimizer.
-    takes_optimizer = of_first or "optimizer_cfg" in inspect.signature(entry).parameters
+    # They take only the section `optimizer`, and return an optimizer.
+    takes_optimizer = is_first_generation or "optimizer_cfg" in inspect.signature(entry).parameters
     section = settings.pop("optimizer", None) if takes_optimizer else settings
     constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": entry}, section, paramwise_cfg)
-    made = constructor(model)
-    if isinstance(made, OptimWrapper):
-        return made if isinstance(made, OptimWrapperDict) else _named(made, model)
-    if not isinstance(made, Optimizer):
+    built = constructor(model)
+    if isinstance(built, OptimWrapper):
+        return built if isinstance(built, OptimWrapperDict) else _with_parameter_names(built, model)
+    if not isinstance(built, Optimizer):
         raise BuildError(
-            "a constructor must return an optimizer or its wrapper",
+            "a constructor must return an optimizer or an optimizer wrapper",
             key="constructor",
-            found=made,
+            found=built,
             origin=origin_of(cfg),
         )
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
-    wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
+    wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=built)
     wrapper.reasons = getattr(constructor, "reasons", {})
-    return _named(wrapper, model)
+    return _with_parameter_names(wrapper, model)
 
 
-def _named(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
+def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
     wrapper.name_parameters(unwrap_model(model))
     return wrapper

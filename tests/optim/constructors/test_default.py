@@ -31,13 +31,13 @@ def groups(model: nn.Module, paramwise_cfg: Any = None, **optimizer: Any) -> dic
 
 
 @pytest.mark.parametrize("paramwise_cfg", [None, {}, {"custom_keys": {}}, {"custom_keys": None}])
-def test_no_settings_make_one_group(paramwise_cfg: Any) -> None:
+def test_parameters_share_one_group_without_paramwise_settings(paramwise_cfg: Any) -> None:
     found = groups(Net(), paramwise_cfg)
     assert len({id(group) for group in found.values()}) == 1
     assert list(found) == [name for name, _ in Net().named_parameters()]
 
 
-def test_settings_make_as_many_groups_as_there_are_distinct_ones() -> None:
+def test_there_is_one_group_per_distinct_settings() -> None:
     found = groups(Net(), {"norm_decay_mult": 0.0, "bias_decay_mult": 0.0, "custom_keys": {"head": {"lr_mult": 1.0}}})
     assert {name: group["weight_decay"] for name, group in found.items()} == {
         "conv.weight": 0.5,
@@ -50,22 +50,22 @@ def test_settings_make_as_many_groups_as_there_are_distinct_ones() -> None:
     assert len({id(group) for group in found.values()}) == 2
 
 
-def test_a_setting_that_says_the_default_makes_no_group() -> None:
+def test_setting_equal_to_the_default_does_not_create_a_group() -> None:
     found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.9}}}, momentum=0.9)
     assert len({id(group) for group in found.values()}) == 1
 
 
-def test_further_entries_go_into_the_group() -> None:
+def test_custom_keys_may_set_any_field() -> None:
     found = groups(Net(), {"custom_keys": {"head": {"momentum": 0.0}}}, momentum=0.9)
     assert (found["head.bias"]["momentum"], found["conv.bias"]["momentum"]) == (0.0, 0.9)
 
 
-def test_defaults_of_the_class_are_multiplied_too() -> None:
+def test_defaults_of_the_optimizer_class_are_multiplied() -> None:
     found = DefaultOptimWrapperConstructor({"optimizer": {"type": "AdamW"}}, {"bias_decay_mult": 0.5})(nn.Linear(1, 1))
     assert [group["weight_decay"] for group in found.param_groups] == [0.01, 0.005]
 
 
-def test_frozen_parameters_keep_the_settings_of_the_optimizer() -> None:
+def test_frozen_parameters_have_the_settings_of_the_optimizer() -> None:
     model = Net()
     model.head.requires_grad_(False)
     found = groups(model, {"custom_keys": {"head": {"lr_mult": 0.1}}})
@@ -73,7 +73,7 @@ def test_frozen_parameters_keep_the_settings_of_the_optimizer() -> None:
 
 
 @pytest.mark.parametrize(("bypass", "lines"), [(False, 1), (True, 0)])
-def test_shared_parameters_count_once(bypass: bool, lines: int, caplog: pytest.LogCaptureFixture) -> None:
+def test_shared_parameters_are_added_once(bypass: bool, lines: int, caplog: pytest.LogCaptureFixture) -> None:
     model = Net()
     model.tail = nn.Linear(2, 1)
     model.tail.weight = model.head.weight
@@ -83,7 +83,7 @@ def test_shared_parameters_count_once(bypass: bool, lines: int, caplog: pytest.L
     assert len(caplog.records) == lines
 
 
-def test_deformable_convolutions() -> None:
+def test_offsets_of_deformable_convolutions_have_their_own_lr() -> None:
     deformable = type("DeformConv2d", (nn.Module,), {})()
     deformable.conv_offset = nn.Conv2d(1, 1, 1)
     model = nn.Sequential()
@@ -95,18 +95,18 @@ def test_deformable_convolutions() -> None:
     }
 
 
-def test_a_wrapped_model_is_unwrapped() -> None:
+def test_wrapped_model_is_unwrapped() -> None:
     wrapped = nn.DataParallel(Net())
     found = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"custom_keys": {"module": {"lr_mult": 2.0}}})(wrapped)
     assert [group["lr"] for group in found.param_groups] == [1.0]
 
 
-def test_the_wrapper_is_the_one_of_the_section() -> None:
+def test_type_of_the_wrapper_is_that_of_the_section() -> None:
     section = {"type": "AmpOptimWrapper", "dtype": "bfloat16", "optimizer": SGD}
     assert type(DefaultOptimWrapperConstructor(section)(Net())) is AmpOptimWrapper
 
 
-def test_a_subclass_may_decide_by_itself() -> None:
+def test_subclass_may_override_add_params() -> None:
     class ByDepth(DefaultOptimWrapperConstructor):
         def add_params(self, params: list[Group], module: nn.Module, *args: Any, **kwargs: Any) -> None:
             for name, parameter in module.named_parameters():
@@ -126,18 +126,18 @@ def test_a_subclass_may_decide_by_itself() -> None:
         ({"optimizer": SGD, "acumulative_counts": 2}, BuildError, "acumulative_counts"),
     ],
 )
-def test_a_section_that_cannot_be_built(section: Any, error: type[Any], key: str) -> None:
+def test_invalid_sections_are_refused(section: Any, error: type[Any], key: str) -> None:
     with pytest.raises(error) as caught:
         DefaultOptimWrapperConstructor(section)(Net())
     assert caught.value.key == key
 
 
-def test_a_model_without_parameters() -> None:
+def test_model_without_parameters_is_refused() -> None:
     with pytest.raises(ArgumentError, match="empty parameter list"):
         DefaultOptimWrapperConstructor({"optimizer": SGD})(nn.ReLU())
 
 
-def test_equal_settings_and_the_order_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
+def test_groups_keep_the_order_of_the_model(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     torch.manual_seed(0)
     wrapper = DefaultOptimWrapperConstructor({"optimizer": SGD}, {"bias_lr_mult": 2.0})(Net())

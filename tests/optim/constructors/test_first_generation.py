@@ -14,13 +14,13 @@ from footplate.registry import OPTIMIZER_BUILDERS
 SGD = {"type": "SGD", "lr": 1.0, "weight_decay": 0.5}
 
 
-def test_it_returns_the_optimizer_itself() -> None:
+def test_constructor_returns_an_optimizer() -> None:
     optimizer = DefaultOptimizerConstructor(SGD, {"bias_lr_mult": 2.0})(nn.Linear(1, 1))
     assert isinstance(optimizer, Optimizer)
     assert [group["lr"] for group in optimizer.param_groups] == [1.0, 2.0]
 
 
-def test_by_name_in_a_section_it_is_wrapped() -> None:
+def test_optimizer_is_wrapped_if_the_section_names_the_constructor() -> None:
     section = {
         "constructor": "DefaultOptimizerConstructor",
         "optimizer": SGD,
@@ -33,7 +33,7 @@ def test_by_name_in_a_section_it_is_wrapped() -> None:
     assert not wrapper.should_sync()
 
 
-def test_an_own_constructor_as_the_documents_write_it() -> None:
+def test_custom_constructor_of_the_first_generation() -> None:
     @OPTIMIZER_BUILDERS.register_module(force=True)
     class MyOptimizerConstructor:
         def __init__(self, optimizer_cfg: dict[str, Any], paramwise_cfg: Any = None) -> None:
@@ -54,7 +54,7 @@ class Net(nn.Module):
         self.fc = nn.Linear(1, 1)
 
 
-def test_patterns_set_fields_in_their_order() -> None:
+def test_patterns_are_applied_in_their_order() -> None:
     options = {
         r"(bn|gn)(\d+)?.(weight|bias)": {"weight_decay": 0.0, "lars_exclude": True},
         "bias": {"weight_decay": 0.25, "lr_mult": 2.0},
@@ -75,7 +75,7 @@ def test_patterns_set_fields_in_their_order() -> None:
     }
 
 
-def test_patterns_leave_frozen_parameters_alone() -> None:
+def test_patterns_do_not_apply_to_frozen_parameters() -> None:
     model = Net()
     model.fc.requires_grad_(False)
     wrapper = PatternOptimWrapperConstructor({"optimizer": SGD}, {"fc": {"lr": 9.0}})(model)
@@ -90,7 +90,7 @@ def test_patterns_leave_frozen_parameters_alone() -> None:
         ({"bias(": {"lr": 0.0}}, "paramwise_cfg"),
     ],
 )
-def test_patterns_that_cannot_be_read(options: Any, key: str) -> None:
+def test_invalid_patterns_are_refused(options: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         PatternOptimWrapperConstructor({"optimizer": SGD}, options)(Net())
     assert caught.value.key == key

@@ -1,4 +1,4 @@
-"""Learning rates that fall from the head to the stem."""
+"""Layer-wise learning rate decay."""
 
 import math
 from typing import Any
@@ -49,7 +49,7 @@ class Net(nn.Module):
 
 
 def settings(backbone: nn.Module, name: str = "LearningRateDecayOptimizerConstructor", **paramwise: Any) -> Any:
-    """Returns by parameter name the power of the decay rate, and the weight decay; and the number of groups."""
+    """Returns the exponent of the decay rate and the weight decay by parameter name, and the number of groups."""
     model = Net(backbone)
     section = {
         "constructor": name,
@@ -100,16 +100,16 @@ VIT = {
 
 
 @pytest.mark.parametrize(
-    ("backbone", "kind", "powers"),
+    ("backbone", "kind", "exponents"),
     [(ConvNeXt, "layer_wise", LAYERS), (ConvNeXt, "stage_wise", STAGES), (BEiT, "layer_wise", VIT)],
 )
-def test_the_power_of_the_decay(backbone: type[nn.Module], kind: str, powers: dict[str, int]) -> None:
+def test_exponents_of_the_decay_rate(backbone: type[nn.Module], kind: str, exponents: dict[str, int]) -> None:
     found, groups = settings(backbone(), decay_rate=0.9, decay_type=kind, num_layers=6)
-    assert {name: found[name][0] for name in powers} == powers
+    assert {name: found[name][0] for name in exponents} == exponents
     assert groups == len(set(found.values()))
 
 
-def test_flat_parameters_and_biases_do_not_decay() -> None:
+def test_one_dimensional_parameters_and_biases_have_no_weight_decay() -> None:
     found, _ = settings(BEiT(), decay_rate=0.9, num_layers=12)
     assert found["backbone.layers.0.norm.weight"][1] == found["backbone.layers.0.conv.bias"][1] == 0.0
     assert found["pos_embed"] == (0.0, 0.0)
@@ -117,7 +117,7 @@ def test_flat_parameters_and_biases_do_not_decay() -> None:
     assert not [name for name in found if "frozen" in name]
 
 
-def test_the_old_alias_is_layer_wise() -> None:
+def test_layer_decay_optimizer_constructor_is_layer_wise() -> None:
     old, _ = settings(BEiT(), "LayerDecayOptimizerConstructor", layer_decay_rate=0.9, num_layers=6)
     new, _ = settings(BEiT(), decay_rate=0.9, decay_type="layer_wise", num_layers=6)
     assert old == new
@@ -137,13 +137,13 @@ def test_the_old_alias_is_layer_wise() -> None:
         (nn.Identity, {"decay_rate": 0.9, "num_layers": 6}, "decay_type"),
     ],
 )
-def test_settings_without_sense(backbone: type[nn.Module], paramwise: dict[str, Any], key: str) -> None:
+def test_invalid_settings_are_refused(backbone: type[nn.Module], paramwise: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         settings(backbone(), **paramwise)
     assert caught.value.key == f"optim_wrapper.paramwise_cfg.{key}"
 
 
-def test_a_word_that_is_not_known_is_named(caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_key_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     settings(BEiT(), decay_rate=0.9, num_layers=6, decay_typ="layer_wise")
-    expected = "paramwise_cfg has an entry \"decay_typ\" that is not known; did you mean 'decay_type'?"
+    expected = "paramwise_cfg has the unknown key \"decay_typ\"; did you mean 'decay_type'?"
     assert [record.getMessage() for record in caplog.records] == [expected]

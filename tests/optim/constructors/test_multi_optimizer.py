@@ -1,4 +1,4 @@
-"""One optimizer for each of several parts of a model."""
+"""The constructor for several optimizers."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ def model() -> nn.Module:
     return nn.ModuleDict({"generator": nn.Sequential(nn.Linear(1, 1)), "discriminator": nn.Linear(1, 1)})
 
 
-def test_each_part_has_its_wrapper() -> None:
+def test_each_submodule_has_its_wrapper() -> None:
     section = {
         "constructor": "MultiOptimWrapperConstructor",
         "generator": {"type": "OptimWrapper", "optimizer": SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}},
@@ -26,15 +26,15 @@ def test_each_part_has_its_wrapper() -> None:
     assert wrappers.get_lr() == {"generator.lr": [1.0, 2.0], "discriminator.lr": [3.0]}
 
 
-def test_a_part_deep_in_the_model() -> None:
+def test_nested_submodule_is_found_by_its_path() -> None:
     wrappers: Any = build_optim_wrapper(model(), {"generator.0": {"optimizer": SGD}})
     assert [len(group["params"]) for group in wrappers["generator.0"].param_groups] == [2]
 
 
-def test_wrappers_pass_as_they_are() -> None:
-    part = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": SGD})
-    wrappers: Any = build_optim_wrapper(model(), {"generator": part, "discriminator": {"optimizer": SGD}})
-    assert wrappers["generator"] is part
+def test_wrapper_objects_are_used_unchanged() -> None:
+    wrapper = build_optim_wrapper(nn.Linear(1, 1), {"optimizer": SGD})
+    wrappers: Any = build_optim_wrapper(model(), {"generator": wrapper, "discriminator": {"optimizer": SGD}})
+    assert wrappers["generator"] is wrapper
 
 
 @pytest.mark.parametrize(
@@ -45,7 +45,7 @@ def test_wrappers_pass_as_they_are() -> None:
         ({"generator": {"optimizer": {**SGD, "lr": ""}}}, ArgumentError, "optim_wrapper.generator.optimizer.lr"),
     ],
 )
-def test_a_part_that_cannot_be_built(section: Any, error: type[Any], key: str) -> None:
+def test_invalid_sections_are_refused(section: Any, error: type[Any], key: str) -> None:
     with pytest.raises(error) as caught:
         build_optim_wrapper(model(), section)
     assert caught.value.key == key

@@ -1,4 +1,4 @@
-"""Groups with equal settings."""
+"""Merging of parameter groups."""
 
 from typing import Any
 
@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from footplate.optim.constructors import merge_groups
 
 
-def test_equal_settings_share_a_group_in_order_of_appearance() -> None:
+def test_groups_with_equal_settings_are_merged_in_order() -> None:
     groups = [{"params": [1], "lr": 0.1}, {"params": [2], "lr": 0.2}, {"params": [3], "lr": 0.1}]
     assert merge_groups(groups) == [{"params": [1, 3], "lr": 0.1}, {"params": [2], "lr": 0.2}]
 
@@ -19,18 +19,18 @@ def test_the_order_of_settings_does_not_matter() -> None:
     assert [group["params"] for group in merge_groups(groups)] == [[1, 2]]
 
 
-def test_lists_and_tuples_are_compared_by_what_they_hold() -> None:
+def test_lists_and_tuples_are_compared_by_their_items() -> None:
     groups: list[dict[str, Any]] = [{"params": [1], "betas": (0.9, 0.99)}, {"params": [2], "betas": [0.9, 0.99]}]
     assert len(merge_groups(groups)) == 1
 
 
-def test_tensors_are_equal_only_to_themselves() -> None:
+def test_tensors_are_compared_by_identity() -> None:
     rate, other = torch.tensor(0.1), torch.tensor(0.1)
     groups = [{"params": [n], "lr": lr} for n, lr in enumerate((rate, rate, other))]
     assert [group["params"] for group in merge_groups(groups)] == [[0, 1], [2]]
 
 
-def test_groups_without_parameters_are_left_out() -> None:
+def test_empty_groups_are_dropped() -> None:
     assert merge_groups([{"params": [], "lr": 0.1}, {"params": 7, "lr": 0.1}]) == [{"params": [7], "lr": 0.1}]
 
 

@@ -1,4 +1,4 @@
-"""What is wrong with a `paramwise_cfg`, or has no effect."""
+"""Checks and warnings of `paramwise_cfg`."""
 
 from typing import Any
 
@@ -9,7 +9,9 @@ from footplate.errors import ArgumentError
 from footplate.optim.constructors import DefaultOptimWrapperConstructor
 
 
-def said(caplog: pytest.LogCaptureFixture, paramwise_cfg: dict[str, Any], optimizer: dict[str, Any]) -> list[str]:
+def warnings_of(
+    caplog: pytest.LogCaptureFixture, paramwise_cfg: dict[str, Any], optimizer: dict[str, Any]
+) -> list[str]:
     model = nn.Sequential()
     model.add_module("backbone", nn.Linear(1, 1))
     DefaultOptimWrapperConstructor({"optimizer": optimizer}, paramwise_cfg)(model)
@@ -46,19 +48,19 @@ RPROP = {"type": "Rprop", "lr": 0.1}
         (
             {"norm_decay_mul": 0.0},
             SGD,
-            "paramwise_cfg has an entry \"norm_decay_mul\" that is not known; did you mean 'norm_decay_mult'?",
+            "paramwise_cfg has the unknown key \"norm_decay_mul\"; did you mean 'norm_decay_mult'?",
         ),
     ],
 )
-def test_one_line(
+def test_entries_without_effect_are_warned_about(
     paramwise_cfg: dict[str, Any], optimizer: dict[str, Any], line: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert said(caplog, paramwise_cfg, optimizer) == [line]
+    assert warnings_of(caplog, paramwise_cfg, optimizer) == [line]
 
 
-def test_a_longer_key_does_not_hide_a_shorter_one(caplog: pytest.LogCaptureFixture) -> None:
+def test_no_warning_about_a_key_that_longer_keys_override(caplog: pytest.LogCaptureFixture) -> None:
     keys = {"backbone": {"lr_mult": 2.0}, "backbone.weight": {"lr_mult": 3.0}, "backbone.bias": {"lr_mult": 4.0}}
-    assert said(caplog, {"custom_keys": keys}, SGD) == []
+    assert warnings_of(caplog, {"custom_keys": keys}, SGD) == []
 
 
 @pytest.mark.parametrize(
@@ -71,7 +73,7 @@ def test_a_longer_key_does_not_hide_a_shorter_one(caplog: pytest.LogCaptureFixtu
         ({"norm_decay_mult": "0"}, "paramwise_cfg.norm_decay_mult"),
     ],
 )
-def test_what_cannot_be_read_names_its_key(paramwise_cfg: Any, key: str) -> None:
+def test_invalid_entries_are_refused_with_their_key(paramwise_cfg: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         DefaultOptimWrapperConstructor({"optimizer": SGD}, paramwise_cfg)
     assert caught.value.key == key

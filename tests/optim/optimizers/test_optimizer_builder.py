@@ -1,4 +1,4 @@
-"""From the section `optimizer` to an optimizer."""
+"""Building optimizers."""
 
 import subprocess
 import sys
@@ -18,14 +18,14 @@ def params() -> list[nn.Parameter]:
     return [nn.Parameter(torch.ones(2))]
 
 
-def test_by_name_by_class_and_by_path() -> None:
+def test_type_may_be_a_name_a_class_or_a_path() -> None:
     for kind in ("SGD", SGD, "torch.optim.SGD", "torch.optim.sgd.SGD"):
         built = build_optimizer({"type": kind, "lr": 0.5, "momentum": 0.9}, params())
         assert type(built) is SGD
         assert built.defaults["momentum"] == 0.9
 
 
-def test_an_own_optimizer_by_decorator() -> None:
+def test_registered_optimizer_is_built_by_name() -> None:
     class Signed(SGD):
         pass
 
@@ -33,7 +33,7 @@ def test_an_own_optimizer_by_decorator() -> None:
     assert type(build_optimizer({"type": "SignedForTest", "lr": 0.1}, params())) is Signed
 
 
-def test_an_optimizer_of_the_extra_steps() -> None:
+def test_optimizer_of_pytorch_optimizer_steps() -> None:
     pytest.importorskip("pytorch_optimizer", reason="the extra is not installed")
     parameter = nn.Parameter(torch.ones(2))
     optimizer = build_optimizer({"type": "AdaBelief", "lr": 0.1}, [parameter])
@@ -57,21 +57,21 @@ def test_an_optimizer_of_the_extra_steps() -> None:
         ({"type": "torch.nn.Linear"}, BuildError, "type", None),
     ],
 )
-def test_what_cannot_be_built(cfg: Any, error: type[FootplateError], key: str, suggestion: str | None) -> None:
+def test_invalid_sections_are_refused(cfg: Any, error: type[FootplateError], key: str, suggestion: str | None) -> None:
     with pytest.raises(error) as caught:
         build_optimizer(cfg, params())
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
-def test_an_unknown_name_tells_of_the_extra_where_it_is_missing() -> None:
+def test_unknown_name_suggests_the_extra_if_it_is_not_installed() -> None:
     code = (
         "import sys; sys.modules['pytorch_optimizer'] = None\n"
         "from footplate.optim.optimizers import optimizer_class\n"
         "try: optimizer_class({'type': 'Nothing'})\n"
         "except KeyError as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert "footplate[optimizers]" in said
+    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert "footplate[optimizers]" in output
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_an_unknown_name_tells_of_the_extra_where_it_is_missing() -> None:
         ({"type": "Rprop"}, "weight_decay", None),
     ],
 )
-def test_what_an_optimizer_starts_from(cfg: dict[str, Any], field: str, value: float | None) -> None:
+def test_default_of_reads_the_config_or_the_signature(cfg: dict[str, Any], field: str, value: float | None) -> None:
     assert default_of(cfg, field) == value
 
 

@@ -1,4 +1,4 @@
-"""Optimizers by name."""
+"""Registration of optimizers."""
 
 import inspect
 
@@ -9,19 +9,19 @@ from torch.optim import Optimizer
 from footplate.optim.optimizers import LARS, register_extra_optimizers
 from footplate.registry import OPTIMIZERS
 
-OF_TORCH = [
+TORCH_OPTIMIZERS = [
     name
     for name, found in vars(torch.optim).items()
     if inspect.isclass(found) and issubclass(found, Optimizer) and found is not Optimizer
 ]
 
 
-@pytest.mark.parametrize("name", OF_TORCH)
-def test_every_optimizer_of_torch(name: str) -> None:
+@pytest.mark.parametrize("name", TORCH_OPTIMIZERS)
+def test_torch_optimizers_are_registered(name: str) -> None:
     assert OPTIMIZERS.get(name) is getattr(torch.optim, name)
 
 
-def test_every_optimizer_of_the_extra() -> None:
+def test_optimizers_of_pytorch_optimizer_are_registered() -> None:
     extra = pytest.importorskip("pytorch_optimizer", reason="the extra is not installed")
     assert register_extra_optimizers()
     names = [
@@ -33,7 +33,7 @@ def test_every_optimizer_of_the_extra() -> None:
     assert [name for name in names if name not in OPTIMIZERS] == []
 
 
-def test_a_name_that_is_taken_stays() -> None:
+def test_existing_names_are_not_replaced() -> None:
     register_extra_optimizers()
     assert OPTIMIZERS.get("LARS") is LARS
     assert OPTIMIZERS.get("Adafactor") is torch.optim.Adafactor

@@ -1,4 +1,4 @@
-"""Constructors: which settings each parameter gets, and the groups that follow."""
+"""Constructors: build optimizers and their parameter groups from `optim_wrapper` sections."""
 
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.first_generation import (
@@ -12,7 +12,7 @@ from footplate.optim.constructors.layer_decay import (
 )
 from footplate.optim.constructors.multi_optimizer import MultiOptimWrapperConstructor
 from footplate.optim.constructors.param_groups import merge_groups
-from footplate.optim.constructors.paramwise_rules import Place, Rules
+from footplate.optim.constructors.paramwise_rules import ParamLocation, ParamwiseRules
 
 __all__ = [
     "DefaultOptimWrapperConstructor",
@@ -21,8 +21,8 @@ __all__ = [
     "LayerDecayOptimizerConstructor",
     "LearningRateDecayOptimizerConstructor",
     "MultiOptimWrapperConstructor",
+    "ParamLocation",
+    "ParamwiseRules",
     "PatternOptimWrapperConstructor",
-    "Place",
-    "Rules",
     "merge_groups",
 ]

@@ -1,8 +1,7 @@
-"""The default constructor: settings per parameter, merged into groups, wrapped."""
+"""The default constructor of optimizer wrappers."""
 
 import copy
-import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from typing import Any
 
@@ -11,42 +10,45 @@ from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, at_key, origin_of
-from footplate.optim.constructors.param_groups import Group, merge_groups
+from footplate.optim.constructors.param_groups import Group, drop_duplicates, merge_groups, parameters_of
 from footplate.optim.constructors.paramwise_checks import (
     check_paramwise,
     warn_of_missing_fields,
     warn_of_unknown_keys,
-    warn_of_unmet_keys,
+    warn_of_unmatched_keys,
 )
-from footplate.optim.constructors.paramwise_rules import Place, Rules, is_deformable
+from footplate.optim.constructors.paramwise_rules import ParamLocation, ParamwiseRules, is_deformable
 from footplate.optim.optimizers import build_optimizer, default_of
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
-_logger = logging.getLogger("footplate.optim")
-
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class DefaultOptimWrapperConstructor:
-    """Builds an optimizer over the parameters of a model, and its wrapper.
+    """Builds an optimizer for the parameters of a model, and its wrapper.
 
-    `paramwise_cfg` may hold `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (one-dimensional
-    parameters), `dwconv_decay_mult`, `dcn_offset_lr_mult`, `bypass_duplicate` (say nothing about parameters met under
-    a second name) and `custom_keys`: settings by a part of the parameter's path, `lr_mult`, `decay_mult` and any
-    further field of a group. A matching custom key decides alone; the longest one counts, of equally long ones the
-    first in the alphabet. Parameters with equal settings share one group. Frozen parameters keep the optimizer's own
-    settings, ready for the day they are thawed.
+    Keys of `paramwise_cfg`:
+
+    - `bias_lr_mult`, `bias_decay_mult`, `norm_decay_mult`, `flat_decay_mult` (for one-dimensional parameters),
+      `dwconv_decay_mult` and `dcn_offset_lr_mult` multiply the learning rate or weight decay of a kind of parameter.
+    - `custom_keys` maps parts of parameter paths to `lr_mult`, `decay_mult` and any other field of a parameter group.
+      If a key matches, only its settings apply. Of several matching keys the longest one is used, of equally long keys
+      the alphabetically first.
+    - `bypass_duplicate` turns off the warning about shared parameters.
+
+    Parameters with equal settings share one group. Frozen parameters have the settings of the optimizer, in case they
+    are unfrozen later.
 
     A subclass may override any method. It may also set `paramwise_cfg`, `optimizer_cfg`, `optim_wrapper_cfg`, `base_lr`
-    and `base_wd` at any time, in `__call__` too: they are read when the groups are made. As in the other engines,
-    `base_lr` and `base_wd` are what multipliers multiply; parameters without one keep the optimizer's own settings.
+    and `base_wd` at any time, even in `__call__`, since they are read when the groups are built. Multipliers apply to
+    `base_lr` and `base_wd`; parameters without a multiplier have the settings of the optimizer.
 
     Args:
-        optim_wrapper_cfg: The wrapper's section, with `optimizer` in it.
+        optim_wrapper_cfg: The section of the wrapper, including `optimizer`.
         paramwise_cfg: The settings per parameter.
 
     Raises:
-        ArgumentError: A setting is of the wrong type.
+        ArgumentError: A setting has the wrong type.
 
     Example:
         >>> from torch import nn
@@ -56,14 +58,14 @@ class DefaultOptimWrapperConstructor:
         [(1, 0.0001), (1, 0.0)]
     """
 
-    rules_type: type[Rules] = Rules
+    rules_type: type[ParamwiseRules] = ParamwiseRules
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
         if not isinstance(optim_wrapper_cfg, Mapping):
             raise ArgumentError("optim_wrapper must be a dict", found=optim_wrapper_cfg)
         if "optimizer" not in optim_wrapper_cfg:
             raise ArgumentError(
-                'optim_wrapper needs an "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
+                'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
             )
         self.optim_wrapper_cfg = {"type": "OptimWrapper", **optim_wrapper_cfg}
         self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")
@@ -79,22 +81,22 @@ class DefaultOptimWrapperConstructor:
         self.reasons: dict[str, tuple[str, ...]] = {}
 
     @property
-    def rules(self) -> Rules:
-        """The rules that follow from `paramwise_cfg`, `base_lr` and `base_wd` as they are now."""
-        if self._rules_of != (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg):
+    def rules(self) -> ParamwiseRules:
+        """The rules for the current values of `paramwise_cfg`, `base_lr` and `base_wd`."""
+        if self._rules_inputs != (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg):
             self._validate_cfg()
             self._make_rules()
         return self._rules
 
     def _make_rules(self) -> None:
-        given = (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg)
-        self._rules_of = copy.deepcopy(given)  # a subclass may change them in place
+        inputs = (self.paramwise_cfg, self.base_lr, self.base_wd, self.optimizer_cfg)
+        self._rules_inputs = copy.deepcopy(inputs)  # a subclass may modify them in place
         self._rules = self.rules_type(self.paramwise_cfg, self.base_lr, self.base_wd)
-        own = {field: default_of(self.optimizer_cfg, field) for field in ("lr", "weight_decay")}
-        self._own: Group = {field: value for field, value in own.items() if value is not None}
+        defaults = {field: default_of(self.optimizer_cfg, field) for field in ("lr", "weight_decay")}
+        self._optimizer_settings: Group = {field: value for field, value in defaults.items() if value is not None}
 
     def __call__(self, model: nn.Module) -> Any:
-        """Returns the wrapper of an optimizer over the parameters of `model`."""
+        """Returns the wrapper of an optimizer for the parameters of `model`."""
         model = unwrap_model(model)
         wrapper: OptimWrapper = OPTIM_WRAPPERS.build(self.optim_wrapper_cfg, optimizer=self.make_optimizer(model))
         wrapper.name_parameters(model)
@@ -102,83 +104,61 @@ class DefaultOptimWrapperConstructor:
         return wrapper
 
     def make_optimizer(self, model: nn.Module) -> Optimizer:
-        """Returns the optimizer over the parameters of `model`, with a group for each distinct setting."""
+        """Returns an optimizer for the parameters of `model`, with one group for each distinct set of settings."""
         groups: list[Group] = []
         self.add_params(groups, model)
         self._warn(model)
-        once = list(_each_parameter_once(groups, quiet=bool(self.paramwise_cfg.get("bypass_duplicate"))))
+        unique = drop_duplicates(groups, warn=not self.paramwise_cfg.get("bypass_duplicate"))
+        merged = merge_groups(unique)
         with at_key("optimizer"):
-            optimizer = build_optimizer(self.optimizer_cfg, merge_groups(once))
-        # Once more, now that the optimizer has filled in its own defaults.
+            optimizer = build_optimizer(self.optimizer_cfg, merged)
+        # Merge again, now that the optimizer has added its defaults to the groups.
         optimizer.param_groups[:] = merge_groups(optimizer.param_groups)
         return optimizer
 
     def add_params(
         self, params: list[Group], module: nn.Module, prefix: str = "", is_dcn_module: bool | None = None
     ) -> None:
-        """Appends one group for each parameter of `module` and of the modules in it, in their order.
+        """Appends one group for each parameter of `module` and its submodules, in their order.
 
         Args:
-            params: The groups so far.
-            module: Where the parameters are.
+            params: The list of groups to extend.
+            module: The module with the parameters.
             prefix: The path of `module` in the model.
             is_dcn_module: Whether `module` is part of a deformable convolution.
         """
         for name, parameter in module.named_parameters(recurse=False):
             rules = self.rules
-            group: Group = {"params": [parameter], **self._own}
-            if self._skips_duplicates() and self._is_in(group, params):
+            group: Group = {"params": [parameter], **self._optimizer_settings}
+            if self._uses_is_in() and self._is_in(group, params):
                 continue
             if parameter.requires_grad:
-                place = Place(name, prefix, module, parameter.ndim, bool(is_dcn_module))
-                settings = rules.settings(place)
+                location = ParamLocation(name, prefix, module, parameter.ndim, bool(is_dcn_module))
+                settings = rules.settings(location)
                 group.update({key: value for key, value in settings.items() if value is not None})
-                self.reasons[place.path.lstrip(".")] = rules.reasons(place)
+                self.reasons[location.path.lstrip(".")] = rules.reasons(location)
             params.append(group)
         for name, child in module.named_children():
             path = f"{prefix}.{name}" if prefix else name
             self.add_params(params, child, path, is_deformable(module))
 
     def _is_in(self, param_group: Group, param_group_list: Sequence[Group]) -> bool:
-        """Checks whether a parameter of `param_group` is in one of the groups already."""
-        wanted = {id(each) for each in _parameters(param_group)}
-        return any(id(each) in wanted for group in param_group_list for each in _parameters(group))
+        """Checks whether one of the groups contains a parameter of `param_group`."""
+        wanted = {id(each) for each in parameters_of(param_group)}
+        return any(id(each) in wanted for group in param_group_list for each in parameters_of(group))
 
-    def _skips_duplicates(self) -> bool:
-        """Checks whether a subclass decides by `_is_in` what is a duplicate; otherwise they are dropped at the end."""
+    def _uses_is_in(self) -> bool:
+        """Checks whether a subclass overrides `_is_in` to find duplicates; otherwise `make_optimizer` drops them."""
         is_overridden = type(self)._is_in is not DefaultOptimWrapperConstructor._is_in
         return is_overridden and bool(self.paramwise_cfg.get("bypass_duplicate"))
 
     def _validate_cfg(self) -> None:
-        """Refuses settings that cannot be read; a subclass with settings of its own overrides this."""
+        """Checks `paramwise_cfg`; a subclass with its own settings overrides this."""
         check_paramwise(self.paramwise_cfg)
         warn_of_unknown_keys(self.paramwise_cfg)
 
     def _warn(self, model: nn.Module) -> None:
-        """Names settings that had no effect; called after `add_params`."""
-        if self.rules.asked:  # a subclass may have rules of its own
+        """Warns about settings without effect; called after `add_params`."""
+        if self.rules.was_used:  # a subclass may not use the rules
             warn_of_missing_fields(self.rules)
-            warn_of_unmet_keys(self.rules, model)
-
-
-def _parameters(group: Group) -> Sequence[nn.Parameter]:
-    params = group["params"]
-    return params if isinstance(params, (list, tuple)) else [params]
-
-
-def _each_parameter_once(groups: list[Group], *, quiet: bool) -> Iterator[Group]:
-    """Drops parameters that a group before already holds; the settings under the first name count."""
-    settings_of: dict[int, Group] = {}
-    differing = 0
-    for group in groups:
-        settings = {key: value for key, value in group.items() if key != "params"}
-        params = _parameters(group)
-        fresh = [each for each in params if id(each) not in settings_of]
-        differing += sum(settings_of.get(id(each), settings) != settings for each in params)
-        settings_of.update((id(each), settings) for each in fresh)
-        if fresh:
-            yield {**settings, "params": fresh}
-    if differing and not quiet:
-        _logger.warning(
-            "%d parameters are shared under names with different settings; the first name decides", differing
-        )
+            warn_of_unmatched_keys(self.rules, model)

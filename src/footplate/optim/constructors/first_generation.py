@@ -1,4 +1,4 @@
-"""Constructors as the first generation has them: from the section `optimizer` to an optimizer."""
+"""Constructors of the first generation, which build an optimizer from the section `optimizer`."""
 
 import re
 from collections.abc import Mapping
@@ -11,34 +11,35 @@ from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.default import DefaultOptimWrapperConstructor
 from footplate.optim.constructors.param_groups import Group
-from footplate.optim.constructors.paramwise_rules import Place, Rules
+from footplate.optim.constructors.paramwise_rules import ParamLocation, ParamwiseRules
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS
 
 
-class FirstGenerationRules(Rules):
-    """The first generation's rules: a depthwise convolution comes before its bias, and each multiplier is 1 by default.
+class FirstGenerationRules(ParamwiseRules):
+    """The rules of the first generation.
 
-    So `bias_decay_mult` means neither the biases of normalization layers nor those of depthwise convolutions.
+    `bias_decay_mult` applies neither to biases of normalization layers nor to those of depthwise convolutions, even
+    if `norm_decay_mult` or `dwconv_decay_mult` is not set.
     """
 
-    def decay_rule(self, place: Place) -> str | None:
-        """Returns the key of the weight decay multiplier where no custom key matches."""
-        if place.is_norm:
+    def decay_rule(self, location: ParamLocation) -> str | None:
+        """Returns the key of the weight decay multiplier for a parameter without a custom key."""
+        if location.is_norm:
             return "norm_decay_mult"
-        if place.is_depthwise:
+        if location.is_depthwise:
             return "dwconv_decay_mult"
-        if place.name == "bias" and not place.in_deformable:
+        if location.name == "bias" and not location.in_deformable:
             return "bias_decay_mult"
         return None
 
 
 @OPTIMIZER_BUILDERS.register_module()
 class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
-    """The first generation's default constructor, which returns the optimizer itself.
+    """The default constructor of the first generation, which returns the optimizer without a wrapper.
 
     Args:
         optimizer_cfg: The section `optimizer`.
-        paramwise_cfg: The settings per parameter.
+        paramwise_cfg: See `DefaultOptimWrapperConstructor`.
     """
 
     rules_type = FirstGenerationRules
@@ -47,16 +48,16 @@ class DefaultOptimizerConstructor(DefaultOptimWrapperConstructor):
         super().__init__({"optimizer": optimizer_cfg}, paramwise_cfg)
 
     def __call__(self, model: nn.Module) -> Optimizer:
-        """Returns the optimizer over the parameters of `model`."""
+        """Returns an optimizer for the parameters of `model`."""
         return self.make_optimizer(unwrap_model(model))
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
-    """Settings by regular expression: the older `paramwise_options`.
+    """Sets fields of parameters by regular expressions, as the older `paramwise_options` do.
 
-    `paramwise_cfg` maps patterns to settings. Each pattern that is found in a parameter's name sets what it says, in
-    their order; `<field>_mult` multiplies what the optimizer's section gives for the field.
+    `paramwise_cfg` maps patterns to settings. All patterns that are found in the name of a parameter apply, in their
+    order. `<field>_mult` multiplies the value of the field in the section `optimizer`.
 
     Example:
         >>> from torch import nn
@@ -90,7 +91,7 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
                     raise ArgumentError(f'"{key}" must be a number of at least 0', key="paramwise_cfg", found=value)
                 settings[field] = self.optimizer_cfg[field] * value
             else:
-                raise ArgumentError(f'"{key}" needs "{field}" in the optimizer', key=f"optimizer.{field}")
+                raise ArgumentError(f'"{key}" needs "{field}" in the section optimizer', key=f"optimizer.{field}")
         return settings
 
     def _validate_cfg(self) -> None:
@@ -102,8 +103,8 @@ class PatternOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             try:
                 re.compile(pattern)
             except re.error as error:
-                message = f"'{pattern}' is no pattern: {error}"
+                message = f"'{pattern}' is not a valid regular expression: {error}"
                 raise ArgumentError(message, key="paramwise_cfg", found=pattern) from error
 
     def _warn(self, model: nn.Module) -> None:
-        """Says nothing: a pattern that meets no parameter is common in these configs."""
+        """Does nothing, since patterns without a matching parameter are common in these configs."""

@@ -1,4 +1,4 @@
-"""One optimizer for each of several parts of a model."""
+"""The constructor that builds one optimizer for each of several submodules."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,40 +13,39 @@ from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()
 class MultiOptimWrapperConstructor:
-    """Builds a wrapper for each part of the model that the section names.
+    """Builds one optimizer wrapper for each submodule in the section.
 
     Args:
-        optim_wrapper_cfg: Sections `dict(optimizer=..., ...)`, or wrappers, by the dotted path of a part.
-        paramwise_cfg: Settings per parameter, for sections without their own.
+        optim_wrapper_cfg: Sections `dict(optimizer=..., ...)`, or wrappers, by the dotted path of a submodule.
+        paramwise_cfg: The default `paramwise_cfg` of the sections.
 
     Raises:
-        ArgumentError: An entry is neither a section nor a wrapper.
+        ArgumentError: An entry is neither a dict nor a wrapper.
     """
 
     def __init__(self, optim_wrapper_cfg: Mapping[str, Any], paramwise_cfg: Mapping[str, Any] | None = None) -> None:
-        self.parts = {name: part for name, part in optim_wrapper_cfg.items() if name != "type"}
+        self.sections = {name: section for name, section in optim_wrapper_cfg.items() if name != "type"}
         self.paramwise_cfg = paramwise_cfg
-        for name, part in self.parts.items():
-            if not isinstance(part, (Mapping, OptimWrapper)):
-                raise ArgumentError("the optimizers of a model's parts are dicts or wrappers", key=name, found=part)
+        for name, section in self.sections.items():
+            if not isinstance(section, (Mapping, OptimWrapper)):
+                raise ArgumentError(
+                    "the optimizer of a submodule must be a dict or an optimizer wrapper", key=name, found=section
+                )
 
     def __call__(self, model: nn.Module) -> OptimWrapperDict:
-        """Returns the wrappers of the parts of `model`."""
-        return OptimWrapperDict(**{name: self._build(model, name, part) for name, part in self.parts.items()})
+        """Returns the wrappers of the submodules of `model`."""
+        return OptimWrapperDict(**{name: self._build(model, name, section) for name, section in self.sections.items()})
 
-    def _build(self, model: nn.Module, name: str, part: Any) -> OptimWrapper:
-        if isinstance(part, OptimWrapper):
-            return part
+    def _build(self, model: nn.Module, name: str, section: Any) -> OptimWrapper:
+        if isinstance(section, OptimWrapper):
+            return section
         with at_key(name):
-            settings = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg, **part}
+            settings = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg, **section}
             kind, paramwise = settings.pop("constructor"), settings.pop("paramwise_cfg")
             constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": kind}, settings, paramwise)
-            built: OptimWrapper = constructor(_part_of(unwrap_model(model), name, part))
-            return built
-
-
-def _part_of(model: nn.Module, path: str, source: Any) -> nn.Module:
-    try:
-        return model.get_submodule(path)
-    except AttributeError as error:
-        raise BuildError(f"the model has no part '{path}' to optimize", origin=origin_of(source)) from error
+            try:
+                submodule = unwrap_model(model).get_submodule(name)
+            except AttributeError as error:
+                raise BuildError(f"the model has no submodule '{name}'", origin=origin_of(section)) from error
+            wrapper: OptimWrapper = constructor(submodule)
+            return wrapper

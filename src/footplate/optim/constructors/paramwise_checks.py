@@ -1,14 +1,14 @@
-"""What is wrong with a `paramwise_cfg`, or has no effect."""
+"""Checks a `paramwise_cfg`, and warns about entries without effect."""
 
 import logging
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import nn
 
 from footplate.errors import ArgumentError, check_flag, nearest, origin_of
-from footplate.optim.constructors.paramwise_rules import Rules
+from footplate.optim.constructors.paramwise_rules import ParamwiseRules
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -20,15 +20,15 @@ _KNOWN = (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS, "custom_keys", "bypass_duplicate"
 
 
 def check_paramwise(cfg: Any) -> None:
-    """Refuses a `paramwise_cfg` that cannot be read.
+    """Checks the types and ranges of a `paramwise_cfg`.
 
     Raises:
-        ArgumentError: It is no dict, or an entry in it is not of the right type; the error names the key.
+        ArgumentError: It is not a dict, or an entry has another type or is out of range.
     """
     if not isinstance(cfg, Mapping):
         raise ArgumentError("paramwise_cfg must be a dict", key="paramwise_cfg", found=cfg)
     for key in (*DECAY_MULTIPLIERS, *LR_MULTIPLIERS):
-        _check_amount(cfg, key)
+        _check_number(cfg, key)
     if "bypass_duplicate" in cfg:
         check_flag("bypass_duplicate", cfg["bypass_duplicate"], key="paramwise_cfg.bypass_duplicate")
     custom_keys = cfg.get("custom_keys") or {}
@@ -38,11 +38,11 @@ def check_paramwise(cfg: Any) -> None:
         if not isinstance(value, Mapping):
             _refuse("the settings of a custom key must be a dict", custom_keys, key, within="custom_keys.")
         for name in (*_MULTIPLIERS, *_FIELDS):
-            _check_amount(value, name, within=f"custom_keys.{key}.")
+            _check_number(value, name, within=f"custom_keys.{key}.")
 
 
-def _check_amount(cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
-    """Refuses a multiplier or a setting of a group that is not a finite number of at least 0."""
+def _check_number(cfg: Mapping[str, Any], key: str, *, within: str = "") -> None:
+    """Raises an error unless the entry is missing, None, or a finite number of at least 0."""
     value = cfg.get(key)
     if value is None:
         return
@@ -56,29 +56,34 @@ def _refuse(message: str, cfg: Mapping[str, Any], key: str, *, within: str = "")
 
 
 def warn_of_unknown_keys(cfg: Mapping[str, Any], known: Sequence[str] = _KNOWN) -> None:
-    """Names keys of `paramwise_cfg` that a constructor, by default the default one, does not know."""
+    """Warns about unknown keys of `paramwise_cfg`.
+
+    Args:
+        cfg: The `paramwise_cfg`.
+        known: The known keys; by default those of the default constructor.
+    """
     for key in cfg:
         if key not in known:
-            _warn(f'paramwise_cfg has an entry "{key}" that is not known', nearest(key, known))
+            _warn(f'paramwise_cfg has the unknown key "{key}"', nearest(key, known))
     for key, settings in (cfg.get("custom_keys") or {}).items():
         for name in settings:
-            # Any other word may be a field of the optimizer's groups.
+            # Other names may be fields of the parameter groups.
             if name not in _MULTIPLIERS and (near := nearest(name, _MULTIPLIERS)):
-                _warn(f'the custom key "{key}" of paramwise_cfg has an entry "{name}" that is not known', near)
+                _warn(f'the custom key "{key}" of paramwise_cfg has the unknown key "{name}"', near)
 
 
-def warn_of_unmet_keys(rules: Rules, model: nn.Module) -> None:
-    """Names custom keys that matched no parameter, with the nearest name in the model."""
-    unmet = [key for key in rules.custom_keys if key not in rules.met]
-    if not unmet:
+def warn_of_unmatched_keys(rules: ParamwiseRules, model: nn.Module) -> None:
+    """Warns about custom keys that match no parameter."""
+    unmatched = [key for key in rules.custom_keys if key not in rules.matched_keys]
+    if not unmatched:
         return
     names = sorted({part for name, _ in model.named_parameters() for part in [name, *name.split(".")]})
-    for key in unmet:
+    for key in unmatched:
         _warn(f'the custom key "{key}" of paramwise_cfg matches no parameter', nearest(key.strip("."), names))
 
 
-def warn_of_missing_fields(rules: Rules) -> None:
-    """Names multipliers of a field that the optimizer does not have."""
+def warn_of_missing_fields(rules: ParamwiseRules) -> None:
+    """Warns about multipliers of a field that the optimizer does not have."""
     custom = [set(settings) for settings in rules.custom_keys.values()]
     for field, base, keys in (
         ("weight_decay", rules.base_wd, (*DECAY_MULTIPLIERS, "decay_mult")),
@@ -86,11 +91,8 @@ def warn_of_missing_fields(rules: Rules) -> None:
     ):
         used = [key for key in keys if rules.cfg.get(key) is not None or any(key in names for names in custom)]
         if base is None and used:
-            _warn(f'{_listed(used)} of paramwise_cfg has no effect: the optimizer has no "{field}"')
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(f'"{word}"' for word in words)
+            keys_text = ", ".join(f'"{key}"' for key in used)
+            _warn(f'{keys_text} of paramwise_cfg has no effect: the optimizer has no "{field}"')
 
 
 def _warn(message: str, suggestion: str | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Optimizers: all of torch by name, LARS and LAMB, and those of `pytorch_optimizer` where it is installed."""
+"""Optimizers: all of torch, LARS and LAMB, and those of `pytorch_optimizer` if it is installed."""
 
 from footplate.optim.optimizers.lamb import LAMB
 from footplate.optim.optimizers.lars import LARS

@@ -1,4 +1,4 @@
-"""LAMB: Adam with a rate of its own for each layer."""
+"""LAMB: Adam with layer-wise learning rates."""
 
 from typing import Any
 
@@ -14,22 +14,22 @@ from footplate.registry import OPTIMIZERS
 class LAMB(LayerwiseOptimizer):
     """Layer-wise adaptive moments for large batches.
 
-    The update of a layer is `u = m / (sqrt(v) + eps) + weight_decay * w` with Adam's bias-corrected moments; it moves
-    by `lr * |w| / |u| * u`, plainly by `lr * u` where `|w|` or `|u|` is 0.
+    The update of a layer is `u = m / (sqrt(v) + eps) + weight_decay * w` with the bias-corrected moments of Adam.
+    The step is `lr * |w| / |u| * u`, or `lr * u` if `|w|` or `|u|` is 0.
 
     Source: Large Batch Optimization for Deep Learning: Training BERT in 76 Minutes (You et al., 2020), algorithm 2.
 
     Args:
-        params: Parameters or groups.
+        params: Parameters or parameter groups.
         lr: The learning rate.
-        betas: How much of the first and second moment is kept.
-        eps: Keeps the update finite.
+        betas: The decay rates of the first and second moment.
+        eps: A term that is added to the denominator for numerical stability.
         weight_decay: The decoupled weight decay.
-        bias_correction: Make up for moments that begin at 0.
-        trust_clip: The most that a layer's rate may be multiplied by; None for no limit.
+        bias_correction: Whether to correct the bias of the moments, which start at 0.
+        trust_clip: The upper limit of the trust ratio `|w| / |u|`; None for no limit.
 
     Raises:
-        ArgumentError: An argument is out of its range.
+        ArgumentError: An argument is out of range.
     """
 
     def __init__(
@@ -45,9 +45,9 @@ class LAMB(LayerwiseOptimizer):
     ) -> None:
         for name, value in {"lr": lr, "eps": eps, "weight_decay": weight_decay}.items():
             if value < 0:
-                raise ArgumentError(f'"{name}" of LAMB is at least 0', key=name, found=value)
+                raise ArgumentError(f'"{name}" of LAMB must be at least 0', key=name, found=value)
         if not all(0 <= beta < 1 for beta in betas):
-            raise ArgumentError("betas lie between 0 and 1", key="betas", found=betas)
+            raise ArgumentError('"betas" of LAMB must be at least 0 and below 1', key="betas", found=betas)
         settings = {
             "lr": lr,
             "betas": tuple(betas),
@@ -59,19 +59,19 @@ class LAMB(LayerwiseOptimizer):
         super().__init__(params, settings)
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        updates = self._adam(group, params, grads)
+        updates = self._adam_updates(group, params, grads)
         if group["weight_decay"]:
             torch._foreach_add_(updates, params, alpha=group["weight_decay"])
-        weights, lengths = norms_of(params), norms_of(updates)
-        trust = torch.where((weights > 0) & (lengths > 0), weights / lengths, 1.0)
+        weight_norms, update_norms = norms_of(params), norms_of(updates)
+        ratios = torch.where((weight_norms > 0) & (update_norms > 0), weight_norms / update_norms, 1.0)
         if group["trust_clip"] is not None:
-            trust = trust.clamp(max=group["trust_clip"])
-        scale_each(updates, trust)
+            ratios = ratios.clamp(max=group["trust_clip"])
+        scale_each(updates, ratios)
         torch._foreach_mul_(updates, group["lr"])
         torch._foreach_sub_(params, updates)
 
-    def _adam(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
-        """Moves the moments and returns the updates of Adam."""
+    def _adam_updates(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
+        """Updates the moments and returns the updates of Adam."""
         states = [self._state_of(each) for each in params]
         means = [state["exp_avg"] for state in states]
         squares = [state["exp_avg_sq"] for state in states]
@@ -83,7 +83,7 @@ class LAMB(LayerwiseOptimizer):
         torch._foreach_addcmul_(squares, grads, grads, 1 - second)
         roots = torch._foreach_sqrt(squares)
         if group["bias_correction"]:
-            # The step is a number on the host, so that nothing is read back from the device.
+            # `step` is a number on the host, so that this does not wait for the device.
             torch._foreach_div_(roots, [(1 - second ** state["step"]) ** 0.5 for state in states])
         torch._foreach_add_(roots, group["eps"])
         updates = list(torch._foreach_div(means, roots))

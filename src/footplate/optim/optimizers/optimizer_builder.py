@@ -1,4 +1,4 @@
-"""From the section `optimizer` to an optimizer."""
+"""Builds the optimizer of the section `optimizer`."""
 
 import inspect
 import math
@@ -20,14 +20,14 @@ _NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
 
 
 def optimizer_class(cfg: Mapping[str, Any]) -> Any:
-    """Returns the class or function that `cfg["type"]` names.
+    """Returns the class or function of `cfg["type"]`.
 
     Raises:
-        BuildError: `cfg` is no dict with a `type`.
-        UnknownNameError: No optimizer has that name.
+        BuildError: `cfg` is not a dict with the key `type`.
+        UnknownNameError: No optimizer with this name is registered.
     """
     if not isinstance(cfg, Mapping) or "type" not in cfg:
-        raise BuildError("an optimizer is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
+        raise BuildError("an optimizer must be a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
     kind = cfg["type"]
     installed = True
     if isinstance(kind, str) and kind not in OPTIMIZERS:
@@ -36,23 +36,24 @@ def optimizer_class(cfg: Mapping[str, Any]) -> Any:
         return OPTIMIZERS.resolve(kind, cfg)
     except UnknownNameError as error:
         if not installed:
-            error.notes = (*error.notes, "more optimizers by name: pip install 'footplate[optimizers]'")
+            error.notes = (*error.notes, "For more optimizers, run: pip install 'footplate[optimizers]'")
         raise
 
 
 def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
-    """Builds the optimizer `cfg` over `params`.
+    """Builds an optimizer for `params`.
 
     Args:
-        cfg: `type` is a registered name, a class or its dotted path; the rest are constructor arguments.
-        params: Parameters or groups.
+        cfg: A dict whose `type` is a registered name, a class or its dotted path; all other keys are constructor
+            arguments.
+        params: Parameters or parameter groups.
 
     Raises:
-        ArgumentError: A number is missing its sense: an lr that is a string, a negative weight decay.
+        ArgumentError: A value has another type or is out of range, such as a negative weight decay.
     """
     kind = optimizer_class(cfg)
     for key in _NUMBERS:
-        if key in cfg and not _is_amount(cfg[key]):
+        if key in cfg and not _is_number(cfg[key]):
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), float) and not math.isfinite(cfg[key]):
             raise ArgumentError(f'"{key}" must be finite', key=key, found=cfg[key], origin=origin_of(cfg, key))
@@ -62,23 +63,25 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
             raise ArgumentError('"momentum" must be at most 1', key=key, found=cfg[key], origin=origin_of(cfg, key))
     betas = cfg.get("betas", ())
     if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Number, Tensor)) for beta in betas):
-        raise ArgumentError('"betas" is a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas"))
+        raise ArgumentError(
+            '"betas" must be a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas")
+        )
     try:
         built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
     except FootplateError as error:
         error.origin = error.origin or origin_at(cfg, error.key or "type")
         raise
-    except (ValueError, TypeError, LookupError) as error:  # of torch, over a value
-        raise _refused(cfg, error) from error
+    except (ValueError, TypeError, LookupError) as error:  # the constructor refuses a value
+        raise _argument_error(cfg, error) from error
     return built
 
 
-def _is_amount(value: object) -> bool:
+def _is_number(value: object) -> bool:
     return isinstance(value, (Number, Tensor, type(None))) and not isinstance(value, bool)
 
 
-def _refused(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
-    """Returns an error that names the value which torch most likely stumbled over."""
+def _argument_error(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
+    """Converts an exception of a constructor to an error with the key that most likely caused it."""
     unset = [key for key in _NUMBERS if key in cfg and cfg[key] is None]
     if unset:
         return ArgumentError(
@@ -92,10 +95,10 @@ def _refused(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:
 
 
 def default_of(cfg: Mapping[str, Any], field: str) -> float | None:
-    """Returns what `cfg` or else its class's signature gives for `field`, None where there is no number."""
+    """Returns the value of `field` in `cfg`, or else its default in the signature of the class if that is a number."""
     if isinstance(cfg, Mapping) and field in cfg:
-        given: float | None = cfg[field]
-        return given
+        value: float | None = cfg[field]
+        return value
     try:
         parameter = inspect.signature(optimizer_class(cfg)).parameters.get(field)
     except (TypeError, ValueError):

@@ -1,4 +1,4 @@
-"""Every optimizer of torch under its own name, and those of `pytorch_optimizer` where it is installed."""
+"""Registers the optimizers of torch, and those of `pytorch_optimizer` if it is installed."""
 
 import importlib
 import inspect
@@ -11,12 +11,12 @@ from footplate.registry import OPTIMIZERS
 
 
 def register_torch_optimizers() -> list[str]:
-    """Registers all optimizers of `torch.optim` and returns their names."""
+    """Registers all optimizers of `torch.optim` and returns the new names."""
     return _register_from(torch.optim)
 
 
 def register_extra_optimizers() -> bool:
-    """Registers the optimizers of `pytorch_optimizer` that no one else has registered.
+    """Registers the optimizers of `pytorch_optimizer` whose names are not registered yet.
 
     Returns:
         Whether the package is installed.

@@ -1,4 +1,4 @@
-"""Trust ratios: how far a layer may move, by the norm of its weights and of its update."""
+"""The base class and helpers of optimizers with layer-wise trust ratios, LARS and LAMB."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
@@ -12,11 +12,15 @@ from footplate.distributed.sharding import is_part, norms_of_parts
 
 
 class LayerwiseOptimizer(Optimizer):
-    """An optimizer that steps the parameters of a group that have gradients together."""
+    """An optimizer that steps all parameters of a group at once; parameters without gradients are skipped."""
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Takes one step; `closure`, if given, computes the loss again and returns it."""
+        """Runs one optimization step.
+
+        Args:
+            closure: Recomputes and returns the loss, if given.
+        """
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -29,17 +33,17 @@ class LayerwiseOptimizer(Optimizer):
 
     @abstractmethod
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
-        """Moves parameters of one group by their gradients."""
+        """Updates the parameters of one group in place."""
 
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
-    """Returns the 2-norms of `tensors`, `(N,)` on their device; of the whole tensors where these are sharded."""
+    """Returns the 2-norms of `tensors`, ``(N,)`` on their device; of sharded tensors, those of the full tensors."""
     if any(is_part(each) for each in tensors):
         return norms_of_parts(tensors)
     return torch.stack(torch._foreach_norm(list(tensors)))
 
 
 def scale_each(tensors: Sequence[Tensor], factors: Tensor) -> None:
-    """Multiplies each tensor in place by its entry of `factors`, `(N,)`, without a copy to the host."""
+    """Multiplies each tensor in place by its entry of `factors`, ``(N,)``, without a copy to the host."""
     for tensor, factor in zip(tensors, factors.unbind(), strict=True):
         tensor.mul_(factor)

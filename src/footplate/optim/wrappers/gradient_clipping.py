@@ -70,12 +70,12 @@ class Clip:
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the norm of the gradients is not finite, and clip_grad has error_if_nonfinite")
         factor = (self._settings["max_norm"] / (total + _SMALL)).clamp(max=1.0)
-        if not at_hand(factor) or factor != 1:
+        if not is_on_cpu(factor) or factor != 1:
             torch._foreach_mul_(held, factor)
         return total
 
 
-def at_hand(tensor: Tensor) -> bool:
+def is_on_cpu(tensor: Tensor) -> bool:
     """Checks whether a tensor can be read at once; one on an accelerator would be waited for."""
     return tensor.device.type == "cpu"
 

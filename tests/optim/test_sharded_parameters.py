@@ -1,4 +1,4 @@
-"""Sharded parameters: two processes step as one does."""
+"""Optimizer wrappers with sharded parameters."""
 
 import os
 import socket
@@ -34,7 +34,7 @@ def _net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)).double()
 
 
-def _sharded(model: nn.Sequential) -> nn.Module:
+def _shard(model: nn.Sequential) -> nn.Module:
     for layer in (model[0], model[2]):
         fully_shard(layer)
     fully_shard(model)
@@ -45,33 +45,31 @@ def _work(rank: int, port: int, kind: str, counts: int, folder: str) -> None:
     os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
     torch.set_num_threads(1)
     dist.init_process_group("gloo", rank=rank, world_size=WORLD)
-    single, model = _net(), _sharded(_net())
-    whole, parts = (
-        build_optim_wrapper(single, _section(kind, counts)),
-        build_optim_wrapper(model, _section(kind, counts)),
-    )
+    single, sharded = _net(), _shard(_net())
+    single_wrapper = build_optim_wrapper(single, _section(kind, counts))
+    sharded_wrapper = build_optim_wrapper(sharded, _section(kind, counts))
     generator = torch.Generator().manual_seed(1)
-    for wrapper in (whole, parts):
-        wrapper.initialize_count_status(model, 0, 7)
+    for wrapper in (single_wrapper, sharded_wrapper):
+        wrapper.initialize_count_status(sharded, 0, 7)
     for number in range(7):
         batch = torch.randn(8, 6, generator=generator, dtype=torch.float64)
-        # One sample of one rank makes the gradients of one shard infinite.
+        # One sample on rank 0 makes the gradients non-finite.
         batch[0] *= float("inf") if number == 2 and counts == 1 else 1
-        whole.update_params(single(batch).pow(2).mean())
-        with parts.optim_context(model):
-            loss = model(batch.chunk(WORLD)[rank]).pow(2).mean()
-        parts.update_params(loss)
-    for part, right in zip(model.parameters(), single.parameters(), strict=True):
-        torch.testing.assert_close(part.full_tensor(), right.detach(), rtol=1e-12, atol=1e-15)  # type: ignore[attr-defined]
+        single_wrapper.update_params(single(batch).pow(2).mean())
+        with sharded_wrapper.optim_context(sharded):
+            loss = sharded(batch.chunk(WORLD)[rank]).pow(2).mean()
+        sharded_wrapper.update_params(loss)
+    for shard, expected in zip(sharded.parameters(), single.parameters(), strict=True):
+        torch.testing.assert_close(shard.full_tensor(), expected.detach(), rtol=1e-12, atol=1e-15)  # type: ignore[attr-defined]
     Path(folder, f"rank{rank}").touch()
     dist.barrier()
-    # Past the interpreter's own end, which threads of the process group that still run abort now and then.
+    # Skips the shutdown of the interpreter, which running threads of the process group sometimes abort.
     os._exit(0)
 
 
 @pytest.mark.parametrize("counts", [1, 3])
 @pytest.mark.parametrize("kind", ["SGD", "AdamW", "LARS", "LAMB"])
-def test_two_processes_step_as_one(kind: str, counts: int, tmp_path: Path) -> None:
+def test_two_ranks_step_like_one_process(kind: str, counts: int, tmp_path: Path) -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""What subclasses of the known constructors set and override, as code written for the other engines does."""
+"""Subclasses of the constructors that set attributes and override methods, as code written for MMEngine does."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -25,7 +25,7 @@ class Net(nn.Module):
 
 
 def built(base: type, before: Any = None, paramwise_cfg: Any = None, **members: Any) -> dict[str, tuple[float, float]]:
-    """Returns lr and weight decay by parameter, from a subclass whose `__call__` runs `before` first."""
+    """Returns lr and weight decay by parameter name, for a subclass whose `__call__` first calls `before`."""
 
     def call(self: Any, model: nn.Module) -> Any:
         if before is not None:
@@ -45,7 +45,7 @@ def built(base: type, before: Any = None, paramwise_cfg: Any = None, **members: 
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_paramwise_cfg_set_when_called_counts(base: type) -> None:
+def test_paramwise_cfg_set_in_call_is_used(base: type) -> None:
     def before(self: Any, model: nn.Module) -> None:
         self.paramwise_cfg = {"custom_keys": {"body": {"lr_mult": 0.1}}, "bias_decay_mult": 0.0}
 
@@ -57,7 +57,7 @@ def test_paramwise_cfg_set_when_called_counts(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_paramwise_cfg_changed_in_place_counts(base: type) -> None:
+def test_paramwise_cfg_modified_in_call_is_used(base: type) -> None:
     def before(self: Any, model: nn.Module) -> None:
         self.paramwise_cfg["custom_keys"]["body"] = {"lr_mult": 0.1}
 
@@ -68,7 +68,7 @@ def test_paramwise_cfg_changed_in_place_counts(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_paramwise_cfg_set_when_called_is_checked(base: type) -> None:
+def test_paramwise_cfg_set_in_call_is_checked(base: type) -> None:
     def before(self: Any, model: nn.Module) -> None:
         self.paramwise_cfg = {"bias_lr_mult": "a half"}
 
@@ -77,7 +77,7 @@ def test_paramwise_cfg_set_when_called_is_checked(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_base_values_are_what_multipliers_multiply(base: type) -> None:
+def test_multipliers_apply_to_base_lr_and_base_wd(base: type) -> None:
     def before(self: Any, model: nn.Module) -> None:
         self.base_lr, self.base_wd = 10.0, 0.2
 
@@ -88,14 +88,14 @@ def test_base_values_are_what_multipliers_multiply(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_optimizer_cfg_set_when_called_counts(base: type) -> None:
+def test_optimizer_cfg_set_in_call_is_used(base: type) -> None:
     def before(self: Any, model: nn.Module) -> None:
         self.optimizer_cfg = {**self.optimizer_cfg, "lr": 2.0, "weight_decay": 0.25}
 
     assert set(built(base, before).values()) == {(2.0, 0.25)}
 
 
-def test_optim_wrapper_cfg_set_when_called_counts() -> None:
+def test_optim_wrapper_cfg_set_in_call_is_used() -> None:
     class Own(DefaultOptimWrapperConstructor):
         def __call__(self, model: nn.Module) -> Any:
             self.optim_wrapper_cfg = {**self.optim_wrapper_cfg, "type": "AmpOptimWrapper", "dtype": "bfloat16"}
@@ -105,7 +105,7 @@ def test_optim_wrapper_cfg_set_when_called_counts() -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_is_in_decides_what_is_a_duplicate(base: type) -> None:
+def test_overridden_is_in_finds_duplicates(base: type) -> None:
     def is_in(self: Any, param_group: Mapping[str, Any], param_group_list: Sequence[Any]) -> bool:
         return len(param_group_list) >= 2
 
@@ -113,7 +113,7 @@ def test_is_in_decides_what_is_a_duplicate(base: type) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_is_in_can_be_called(base: Any) -> None:
+def test_is_in_compares_parameters_by_identity(base: Any) -> None:
     first, second = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
     constructor = base({"optimizer": SGD} if base is DefaultOptimWrapperConstructor else SGD)
 
@@ -122,14 +122,14 @@ def test_is_in_can_be_called(base: Any) -> None:
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_a_check_of_its_own_replaces_ours(base: type) -> None:
+def test_overridden_validate_cfg_replaces_the_checks(base: type) -> None:
     found = built(base, None, {"num_layers": "twelve"}, _validate_cfg=lambda self: None)
 
     assert set(found.values()) == {(1.0, 0.5)}
 
 
 @pytest.mark.parametrize("base", GENERATIONS)
-def test_groups_of_its_own_are_not_said_to_have_no_effect(base: type, caplog: pytest.LogCaptureFixture) -> None:
+def test_no_warnings_for_overridden_add_params(base: type, caplog: pytest.LogCaptureFixture) -> None:
     def add_params(self: Any, params: list[Any], module: nn.Module, **kwargs: Any) -> None:
         for name, parameter in module.named_parameters():
             mult = next(
@@ -147,7 +147,7 @@ def test_groups_of_its_own_are_not_said_to_have_no_effect(base: type, caplog: py
     assert not caplog.records
 
 
-def test_a_wrapper_that_it_builds_itself_knows_the_names() -> None:
+def test_wrapper_built_by_a_subclass_has_parameter_names() -> None:
     class Own(DefaultOptimWrapperConstructor):
         def __call__(self, model: nn.Module) -> OptimWrapper:
             params: list[Any] = []
@@ -161,10 +161,10 @@ def test_a_wrapper_that_it_builds_itself_knows_the_names() -> None:
     assert sorted(wrapper._names.values()) == ["body.bias", "body.weight", "head.bias", "head.weight"]
 
 
-def test_what_is_no_optimizer_is_refused() -> None:
+def test_constructor_must_return_an_optimizer_or_a_wrapper() -> None:
     class Own(DefaultOptimWrapperConstructor):
         def __call__(self, model: nn.Module) -> Any:
             return None
 
-    with pytest.raises(BuildError, match="must return an optimizer or its wrapper"):
+    with pytest.raises(BuildError, match="must return an optimizer or an optimizer wrapper"):
         build_optim_wrapper(Net(), {"optimizer": SGD, "constructor": Own})

@@ -1,4 +1,4 @@
-"""Per iteration nothing is read back from the tensors: on an accelerator each reading would wait for it."""
+"""An iteration does not copy values to the host, which would wait for the accelerator."""
 
 from typing import Any
 
@@ -11,8 +11,8 @@ from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import HistoryBuffer
 
 
-class _Readings(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Counts how often the value of a tensor is asked for."""
+class _HostReads(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts how often the value of a tensor is read on the host."""
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -25,7 +25,7 @@ class _Readings(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 @pytest.mark.parametrize("optimizer", ["SGD", "LARS", "LAMB"])
 @pytest.mark.parametrize(
-    "further",
+    "settings",
     [
         {},
         {"clip_grad": {"max_norm": 1.0}},
@@ -33,24 +33,26 @@ class _Readings(TorchDispatchMode):  # type: ignore[no-untyped-call]
         {"accumulative_counts": 2},
     ],
 )
-def test_a_step_reads_nothing(optimizer: str, further: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    # A history, and clipping by norm, read what lies on a CPU, and only that.
+def test_training_step_reads_no_tensor(
+    optimizer: str, settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Histories and clipping by norm read tensors only if these are on the CPU.
     monkeypatch.setattr(HistoryBuffer, "append", lambda self, value: None)
-    monkeypatch.setattr("footplate.optim.wrappers.gradient_clipping.at_hand", lambda tensor: False)
+    monkeypatch.setattr("footplate.optim.wrappers.gradient_clipping.is_on_cpu", lambda tensor: False)
     model = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
-    section = {"optimizer": {"type": optimizer, "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0}, **further}
+    section = {"optimizer": {"type": optimizer, "lr": 0.1}, "paramwise_cfg": {"norm_decay_mult": 0.0}, **settings}
     wrapper = build_optim_wrapper(model, section)
     schedules: Any = build_param_schedulers({"type": "PolyLR", "by_epoch": False, "end": 9}, wrapper)
-    with _Readings() as readings:
+    with _HostReads() as reads:
         for _ in range(4):
             with wrapper.optim_context(model):
                 loss = model(torch.ones(1, 2)).sum()
             wrapper.update_params(loss)
             schedules[0].step()
-    assert readings.count == 0
+    assert reads.count == 0
 
 
-def test_the_count_counts() -> None:
-    with _Readings() as readings:
+def test_reads_are_counted() -> None:
+    with _HostReads() as reads:
         torch.ones(1).item()
-    assert readings.count == 1
+    assert reads.count == 1
