@@ -16,7 +16,7 @@ from footplate.distributed.sharding import is_sharded, local_part
 from footplate.engine import state
 from footplate.engine.hook import Hook
 from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
-from footplate.optim.wrappers.gradient_guard import skips_by_itself
+from footplate.optim.wrappers.gradient_guard import can_skip_on_device
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -67,7 +67,7 @@ class NonFiniteHook(Hook):
         self._left = self.interval - runner.iter % self.interval
         unseen = False
         for wrapper in runner.optim_wrapper.parts.values():
-            if self._asked or runner.device.type == "cpu" or skips_by_itself(wrapper.optimizer):
+            if self._asked or runner.device.type == "cpu" or can_skip_on_device(wrapper.optimizer):
                 wrapper.guard("skip" if self.loss == "skip" else self.grad)
             else:
                 unseen = True

@@ -26,7 +26,7 @@ from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
-from footplate.optim.wrappers.optimizer_state import in_order
+from footplate.optim.wrappers.optimizer_state import reorder_by_name
 
 if TYPE_CHECKING:
     from footplate.engine.hook import Hook
@@ -127,7 +127,7 @@ def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
         parameters = _parameters_of(wrapper)
         written = [group.get("param_names", ()) for group in held["param_groups"]]
         if any(written):
-            saved = in_order(saved, written, [names[id(each)] for each in parameters])
+            saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
         take_gradients(model, parameters, saved)
 
 

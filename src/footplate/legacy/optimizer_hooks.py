@@ -11,7 +11,7 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.errors import ArgumentError, check_count
 from footplate.legacy.hook import Hook
 from footplate.legacy.wrappers import SteppedByHook
-from footplate.optim.wrappers.optim_wrapper import warn_of_long_round
+from footplate.optim.wrappers.optim_wrapper import warn_about_long_accumulation
 from footplate.registry import HOOKS
 
 
@@ -113,7 +113,7 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
     def before_run(self, runner: Any) -> None:
         """Checks that nobody else steps, and that the round fits into the run."""
         super().before_run(runner)
-        warn_of_long_round("cumulative_iters", self.cumulative_iters, runner.max_iters)
+        warn_about_long_accumulation("cumulative_iters", self.cumulative_iters, runner.max_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         """Adds the gradients of an iteration, and makes the step when the round is full."""

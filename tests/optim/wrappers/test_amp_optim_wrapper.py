@@ -39,7 +39,7 @@ def step(model: Net, wrapper: AmpOptimWrapper, scale: float = 1.0) -> None:
         ("float16", torch.float16, True),
     ],
 )
-def test_on_a_cpu(dtype: Any, computed: torch.dtype, scales: bool) -> None:
+def test_forward_pass_runs_in_the_dtype_on_a_cpu(dtype: Any, computed: torch.dtype, scales: bool) -> None:
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype=dtype)
     before = model.layer.weight.detach().clone()
@@ -54,7 +54,9 @@ def test_on_a_cpu(dtype: Any, computed: torch.dtype, scales: bool) -> None:
     ("loss_scale", "first", "after_overflow"),
     [("dynamic", 65536.0, 32768.0), (512.0, 512.0, 512.0), (512, 512.0, 512.0), ({"init_scale": 64.0}, 64.0, 32.0)],
 )
-def test_loss_scales(loss_scale: Any, first: float, after_overflow: float) -> None:
+def test_overflow_skips_the_step_and_lowers_a_dynamic_scale(
+    loss_scale: Any, first: float, after_overflow: float
+) -> None:
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=loss_scale, dtype="float16")
     step(model, wrapper)
@@ -65,15 +67,16 @@ def test_loss_scales(loss_scale: Any, first: float, after_overflow: float) -> No
     assert wrapper.loss_scaler.get_scale() == after_overflow
 
 
-def test_gradients_are_clipped_as_they_are_without_the_scale() -> None:
-    model, twin = Net(), Net()
+def test_gradients_are_clipped_after_unscaling() -> None:
+    model, reference = Net(), Net()
     step(model, AmpOptimWrapper(SGD(model.parameters(), lr=1.0), dtype="float16", clip_grad={"max_norm": 1e-3}))
-    step(twin, AmpOptimWrapper(SGD(twin.parameters(), lr=1.0), dtype="bfloat16", clip_grad={"max_norm": 1e-3}))
+    optimizer = SGD(reference.parameters(), lr=1.0)
+    step(reference, AmpOptimWrapper(optimizer, dtype="bfloat16", clip_grad={"max_norm": 1e-3}))
     start = Net().layer.weight
-    torch.testing.assert_close(model.layer.weight - start, twin.layer.weight - start, rtol=1e-2, atol=1e-6)
+    torch.testing.assert_close(model.layer.weight - start, reference.layer.weight - start, rtol=1e-2, atol=1e-6)
 
 
-def test_the_scale_is_state() -> None:
+def test_loss_scale_is_saved_and_loaded() -> None:
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), dtype="float16")
     step(model, wrapper, scale=float("inf"))
@@ -86,13 +89,13 @@ def test_the_scale_is_state() -> None:
     assert "loss_scaler" not in plain.state_dict()
 
 
-def test_accumulation_in_mixed_precision() -> None:
-    class Silent(Net):
+def test_gradient_accumulation_in_mixed_precision() -> None:
+    class Parallel(Net):
         def no_sync(self) -> Any:
             self.seen.append(torch.int8)
             return torch.enable_grad()
 
-    model = Silent()
+    model = Parallel()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), accumulative_counts=2, use_fsdp=True)
     before = model.layer.weight.detach().clone()
     step(model, wrapper)
@@ -106,7 +109,7 @@ def test_accumulation_in_mixed_precision() -> None:
     ("settings", "key"),
     [({"dtype": "float8"}, "dtype"), ({"loss_scale": "static"}, "loss_scale"), ({"loss_scale": None}, "loss_scale")],
 )
-def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
+def test_invalid_arguments_are_refused(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         AmpOptimWrapper(SGD(Net().parameters(), lr=0.1), **settings)
     assert caught.value.key == key
@@ -114,7 +117,7 @@ def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
 
 @pytest.mark.parametrize(("loss_scale", "stops"), [("dynamic", False), ({"init_scale": 1.0}, True), (512.0, True)])
 @pytest.mark.parametrize("clip", [None, {"max_norm": 1.0}, {"type": "value", "clip_value": 1.0}])
-def test_a_stop_is_for_what_no_scale_helps(loss_scale: Any, stops: bool, clip: Any) -> None:
+def test_stop_applies_only_if_a_lower_scale_does_not_help(loss_scale: Any, stops: bool, clip: Any) -> None:
     model = Net()
     wrapper = AmpOptimWrapper(
         SGD(model.parameters(), lr=0.01), loss_scale=loss_scale, dtype="float16", clip_grad=clip, on_nonfinite="stop"
@@ -129,7 +132,7 @@ def test_a_stop_is_for_what_no_scale_helps(loss_scale: Any, stops: bool, clip: A
     assert torch.equal(model.layer.weight, before)
 
 
-def test_a_warning_says_that_the_scaler_skips(caplog: pytest.LogCaptureFixture) -> None:
+def test_warning_says_that_the_scaler_skips_the_step(caplog: pytest.LogCaptureFixture) -> None:
     model = Net()
     wrapper = AmpOptimWrapper(SGD(model.parameters(), lr=0.01), loss_scale=512, dtype="float16", on_nonfinite="warn")
     step(model, wrapper, scale=float("nan"))

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from footplate.errors import ArgumentError
-from footplate.optim.wrappers.gradient_clipping import make_clip
+from footplate.optim.wrappers.gradient_clipping import build_clipper
 
 
 def parameter(*gradient: float) -> nn.Parameter:
@@ -26,15 +26,17 @@ def parameter(*gradient: float) -> nn.Parameter:
         ({"type": "value", "clip_value": 3.5}, [3.0, 3.5], None),
     ],
 )
-def test_clips(cfg: dict[str, Any], gradient: list[float], norm: float | None) -> None:
+def test_gradients_are_clipped_and_the_norm_is_returned(
+    cfg: dict[str, Any], gradient: list[float], norm: float | None
+) -> None:
     each = parameter(3.0, 4.0)
-    found = make_clip(cfg)([each])
+    found = build_clipper(cfg)([each])
     assert each.grad is not None
     assert each.grad.tolist() == pytest.approx(gradient, rel=1e-5)
     assert found is None if norm is None else float(found) == pytest.approx(norm)  # type: ignore[arg-type]
 
 
-def several(*dtypes: torch.dtype) -> list[torch.Tensor]:
+def parameters_with_gradients(*dtypes: torch.dtype) -> list[torch.Tensor]:
     torch.manual_seed(0)
     made = [torch.zeros(5, 3, dtype=dtypes[at % len(dtypes)], requires_grad=True) for at in range(7)]
     for each in made[:-1]:
@@ -49,35 +51,35 @@ def gradients(parameters: list[torch.Tensor]) -> list[torch.Tensor]:
 @pytest.mark.parametrize("max_norm", [0.5, 1e9])
 @pytest.mark.parametrize("norm_type", [1, 2, 3.5, "inf"])
 @pytest.mark.parametrize("dtypes", [(torch.float32,), (torch.float64, torch.float32), (torch.bfloat16,)])
-def test_gradients_and_norm_are_torch_s_to_the_last_bit(
+def test_gradients_and_norm_are_bit_equal_to_those_of_torch(
     max_norm: float, norm_type: Any, dtypes: tuple[torch.dtype, ...]
 ) -> None:
-    ours, torchs = several(*dtypes), several(*dtypes)
-    found = make_clip({"max_norm": max_norm, "norm_type": norm_type})(ours)
+    ours, torchs = parameters_with_gradients(*dtypes), parameters_with_gradients(*dtypes)
+    found = build_clipper({"max_norm": max_norm, "norm_type": norm_type})(ours)
     norm = nn.utils.clip_grad_norm_(torchs, max_norm, float(norm_type))
     assert found is not None
     assert torch.equal(found, norm)
     assert all(map(torch.equal, gradients(ours), gradients(torchs)))
 
 
-def test_gradients_within_the_bound_are_not_written_to() -> None:
-    ours = several(torch.float32)
+def test_gradients_within_the_limit_are_not_modified() -> None:
+    ours = parameters_with_gradients(torch.float32)
     before = [each._version for each in gradients(ours)]
-    make_clip({"max_norm": 1e9})(ours)
+    build_clipper({"max_norm": 1e9})(ours)
     assert [each._version for each in gradients(ours)] == before
 
 
-def test_other_gradients_than_at_the_last_step() -> None:
-    clip, both = make_clip({"max_norm": 1.0}), (torch.float64, torch.bfloat16)
-    clip(several(torch.float32))
-    ours, torchs = several(*both)[:3], several(*both)[:3]
+def test_kind_of_gradients_may_change_between_steps() -> None:
+    clip, both = build_clipper({"max_norm": 1.0}), (torch.float64, torch.bfloat16)
+    clip(parameters_with_gradients(torch.float32))
+    ours, torchs = parameters_with_gradients(*both)[:3], parameters_with_gradients(*both)[:3]
     found = clip(ours)
     assert found is not None
     assert torch.equal(found, nn.utils.clip_grad_norm_(torchs, 1.0))
 
 
-def test_no_gradients_have_the_norm_of_nothing() -> None:
-    norm = make_clip({"max_norm": 1.0})(several(torch.float32)[-1:])
+def test_norm_without_gradients_is_zero() -> None:
+    norm = build_clipper({"max_norm": 1.0})(parameters_with_gradients(torch.float32)[-1:])
     assert norm is not None
     assert norm.item() == 0
 
@@ -96,7 +98,7 @@ def test_no_gradients_have_the_norm_of_nothing() -> None:
         (1.0, "clip_grad", None),
     ],
 )
-def test_settings_without_sense(cfg: Any, key: str, suggestion: str | None) -> None:
+def test_invalid_settings_are_refused(cfg: Any, key: str, suggestion: str | None) -> None:
     with pytest.raises(ArgumentError) as caught:
-        make_clip(cfg)
+        build_clipper(cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)

@@ -1,4 +1,4 @@
-"""Gradients that are not finite."""
+"""Checks for non-finite gradients."""
 
 import logging
 import math
@@ -9,7 +9,7 @@ from torch import nn
 from torch.optim import SGD
 
 from footplate.errors import ArgumentError, NonFiniteError
-from footplate.optim.wrappers.gradient_guard import GradientGuard, skips_by_itself
+from footplate.optim.wrappers.gradient_guard import GradientGuard, can_skip_on_device
 
 
 def parameters(*gradients: float, dtype: torch.dtype = torch.float32) -> list[nn.Parameter]:
@@ -24,26 +24,26 @@ def parameters(*gradients: float, dtype: torch.dtype = torch.float32) -> list[nn
 @pytest.mark.parametrize(
     ("gradients", "allowed"), [((1.0, -5.0), True), ((1.0, float("nan")), False), ((float("inf"), 1.0), False)]
 )
-def test_it_looks_at_every_gradient(gradients: tuple[float, ...], allowed: bool) -> None:
+def test_all_gradients_are_checked(gradients: tuple[float, ...], allowed: bool) -> None:
     params = parameters(*gradients)
     assert GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0) is allowed
 
 
-def test_it_leaves_the_gradients_as_they_are() -> None:
+def test_gradients_are_not_modified() -> None:
     params = parameters(1e30, -1e-30)
     before = [each.grad.clone() for each in params if each.grad is not None]
     GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0)
-    for each, right in zip(params, before, strict=True):
+    for each, expected in zip(params, before, strict=True):
         assert each.grad is not None
-        assert torch.equal(each.grad, right)
+        assert torch.equal(each.grad, expected)
 
 
-def test_several_precisions_at_once() -> None:
+def test_gradients_of_several_dtypes_are_checked() -> None:
     params = parameters(1.0) + parameters(float("nan"), dtype=torch.float64)
     assert not GradientGuard("skip").allows_step(SGD(params, lr=0.1), 0)
 
 
-def test_without_gradients_there_is_nothing_to_say() -> None:
+def test_step_without_gradients_is_allowed() -> None:
     params = [nn.Parameter(torch.zeros(1))]
     assert GradientGuard("stop").allows_step(SGD(params, lr=0.1), 0)
 
@@ -51,27 +51,27 @@ def test_without_gradients_there_is_nothing_to_say() -> None:
 @pytest.mark.parametrize(
     ("gradient", "norm", "allowed"), [(0.5, 1.0, True), (0.0, math.inf, True), (math.nan, math.nan, False)]
 )
-def test_a_norm_that_is_finite_answers_for_the_gradients(gradient: float, norm: float, allowed: bool) -> None:
-    """One that is not asks them: finite ones may be too great for the sum of their squares."""
+def test_gradients_are_checked_only_if_the_norm_is_non_finite(gradient: float, norm: float, allowed: bool) -> None:
+    """The norm of finite gradients may overflow, so a non-finite norm does not suffice."""
     optimizer = SGD(parameters(gradient), lr=0.1)
     assert GradientGuard("skip").allows_step(optimizer, 0, torch.tensor(norm)) is allowed
 
 
-def test_a_stop_says_in_which_iteration() -> None:
+def test_stop_raises_an_error_with_the_iteration() -> None:
     with pytest.raises(NonFiniteError, match="the gradients of iteration 7 are not finite") as caught:
         GradientGuard("stop").allows_step(SGD(parameters(math.nan), lr=0.1), 7)
     assert (caught.value.iteration, caught.value.exit_code) == (7, 3)
 
 
-def test_only_an_optimizer_whose_groups_are_fused_skips_by_itself() -> None:
+def test_only_fused_optimizers_can_skip_on_the_device() -> None:
     fused = SGD(parameters(1.0), lr=0.1, fused=True)
-    assert skips_by_itself(fused)
-    fused.param_groups[0]["fused"] = None  # as a state that is loaded may have it
-    assert not skips_by_itself(fused)
-    assert not skips_by_itself(SGD(parameters(1.0), lr=0.1))
+    assert can_skip_on_device(fused)
+    fused.param_groups[0]["fused"] = None  # as after loading a state
+    assert not can_skip_on_device(fused)
+    assert not can_skip_on_device(SGD(parameters(1.0), lr=0.1))
 
 
-def test_one_line_at_first_and_then_ever_fewer(caplog: pytest.LogCaptureFixture) -> None:
+def test_warnings_are_logged_at_powers_of_two(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     guard, params = GradientGuard("skip"), parameters(float("nan"))
     for iteration in range(10):
@@ -81,7 +81,7 @@ def test_one_line_at_first_and_then_ever_fewer(caplog: pytest.LogCaptureFixture)
     assert [line.split()[4] for line in lines] == ["0", "1", "3", "7"]
 
 
-def test_an_unknown_policy() -> None:
+def test_unknown_policy_is_refused() -> None:
     with pytest.raises(ArgumentError) as caught:
         GradientGuard("skipp")
     assert caught.value.suggestion == "skip"

@@ -1,4 +1,4 @@
-"""Holding back the exchange of gradients."""
+"""Turning gradient synchronization off and on."""
 
 from contextlib import nullcontext
 from typing import Any
@@ -6,41 +6,41 @@ from typing import Any
 import torch
 from torch import nn
 
-from footplate.optim.wrappers.gradient_sync import syncing_of
+from footplate.optim.wrappers.gradient_sync import gradient_sync_switches
 
 
-def test_models_without_others_have_nothing_to_hold_back() -> None:
+def test_plain_models_need_no_context() -> None:
     model = nn.Linear(1, 1, bias=False)
-    with syncing_of(model)[0]() as held:
+    with gradient_sync_switches(model)[0]() as entered:
         model(torch.ones(1, 1)).sum().backward()
-    assert held is None
-    assert isinstance(syncing_of(model)[0](), nullcontext)
-    assert syncing_of(model)[1] is None
+    assert entered is None
+    assert isinstance(gradient_sync_switches(model)[0](), nullcontext)
+    assert gradient_sync_switches(model)[1] is None
     assert model.weight.grad is not None
     assert model.weight.grad.item() == 1.0
 
 
-def test_the_context_of_a_data_parallel_model() -> None:
-    held: Any = nullcontext("held")
+def test_no_sync_of_data_parallel_models_is_used() -> None:
+    context: Any = nullcontext("context")
 
     class Parallel(nn.Module):
         def no_sync(self) -> Any:
-            return held
+            return context
 
-    assert syncing_of(Parallel())[0]() is held
+    assert gradient_sync_switches(Parallel())[0]() is context
 
 
-def test_sharded_models_are_told_and_told_back() -> None:
-    told = []
+def test_sharded_models_stay_off_until_turned_on() -> None:
+    calls = []
 
     class Sharded(nn.Module):
         def set_requires_gradient_sync(self, on: bool) -> None:
-            told.append(on)
+            calls.append(on)
 
-    begin, end = syncing_of(Sharded())
-    with begin():
+    turn_off, turn_on = gradient_sync_switches(Sharded())
+    with turn_off():
         pass
-    assert told == [False]  # the backward pass is still to come
-    assert end is not None
-    end()
-    assert told == [False, True]
+    assert calls == [False]  # the backward pass comes after the context
+    assert turn_on is not None
+    turn_on()
+    assert calls == [False, True]

@@ -1,4 +1,4 @@
-"""The wrapper: steps, accumulation, clipping, contexts."""
+"""The optimizer wrapper: steps, gradient accumulation, clipping and contexts."""
 
 import logging
 from typing import Any
@@ -39,29 +39,29 @@ def train(model: nn.Module, wrapper: OptimWrapper, batches: list[Tensor], *, sta
     return weights(model)
 
 
-def test_without_options_it_is_the_plain_loop() -> None:
-    model, twin = net(), net()
+def test_training_without_options_is_bit_equal_to_a_plain_loop() -> None:
+    model, reference = net(), net()
     found = train(model, OptimWrapper(AdamW(model.parameters())), split(data(12), 4))
-    optimizer = AdamW(twin.parameters())
+    optimizer = AdamW(reference.parameters())
     for batch in split(data(12), 4):
-        twin(batch).pow(2).mean().backward()
+        reference(batch).pow(2).mean().backward()
         optimizer.step()
         optimizer.zero_grad()
-    assert torch.equal(found, weights(twin))
+    assert torch.equal(found, weights(reference))
     assert all(each.grad is None for each in model.parameters())
 
 
 @pytest.mark.parametrize("kind", [SGD, AdamW])
 @pytest.mark.parametrize(("small", "large"), [([2] * 4, [8]), ([2] * 7, [8, 6]), ([2] * 5, [8, 2])])
-def test_accumulation_is_one_large_batch(kind: Any, small: list[int], large: list[int]) -> None:
-    model, twin = net(), net()
+def test_accumulation_is_equivalent_to_one_large_batch(kind: Any, small: list[int], large: list[int]) -> None:
+    model, reference = net(), net()
     batches = split(data(sum(small)), small)
     found = train(model, OptimWrapper(kind(model.parameters(), lr=0.1), 4), batches, end=len(small))
-    right = train(twin, OptimWrapper(kind(twin.parameters(), lr=0.1)), split(data(sum(large)), large))
+    right = train(reference, OptimWrapper(kind(reference.parameters(), lr=0.1)), split(data(sum(large)), large))
     torch.testing.assert_close(found, right, rtol=1e-13, atol=1e-15)
 
 
-def test_a_round_that_nobody_ends_waits() -> None:
+def test_no_step_before_accumulation_is_complete() -> None:
     model = net()
     before = weights(model)
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=2)
@@ -69,7 +69,7 @@ def test_a_round_that_nobody_ends_waits() -> None:
 
 
 @pytest.mark.parametrize("stop", [1, 2, 3, 4, 5])
-def test_resumed_within_a_round_it_goes_on_to_the_last_bit(stop: int) -> None:
+def test_resume_during_accumulation_is_bit_equal(stop: int) -> None:
     batches = split(data(12), 2)
     whole = net()
     right = train(whole, OptimWrapper(AdamW(whole.parameters()), 4), batches, end=6)
@@ -83,10 +83,10 @@ def test_resumed_within_a_round_it_goes_on_to_the_last_bit(stop: int) -> None:
     assert torch.equal(train(again, resumed, batches[stop:], start=stop, end=6), right)
 
 
-def test_gradients_that_another_loss_left_are_saved() -> None:
+def test_gradients_of_another_loss_are_saved() -> None:
     def step(model: nn.Module, wrapper: OptimWrapper) -> None:
         wrapper.update_params(model(data(4)).pow(2).mean())
-        model(data(2)).sum().backward()  # as a generator's loss reaches the discriminator
+        model(data(2)).sum().backward()  # as the loss of a generator does for the discriminator
 
     whole, stopped, resumed = net(), net(), net(1)
     wrappers = [OptimWrapper(AdamW(each.parameters(), lr=0.1)) for each in (whole, stopped, resumed)]
@@ -101,7 +101,7 @@ def test_gradients_that_another_loss_left_are_saved() -> None:
     assert torch.equal(weights(resumed), weights(whole))
 
 
-def test_the_state_of_another_optimizer_is_refused() -> None:
+def test_state_of_another_optimizer_class_is_refused() -> None:
     saved = OptimWrapper(AdamW(net().parameters(), lr=0.1)).state_dict()
     wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
     with pytest.raises(CheckpointError, match="optimizer AdamW, but the config has SGD"):
@@ -109,84 +109,85 @@ def test_the_state_of_another_optimizer_is_refused() -> None:
     wrapper.load_state_dict({key: value for key, value in saved.items() if key != "optimizer_type"})
 
 
-def test_a_round_that_lost_its_gradients_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_resume_without_accumulated_gradients_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     model = net()
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 6, 100)
     assert [record.getMessage() for record in caplog.records] == [
-        "resumed at iteration 6 within a round of 4 without its gradients so far: the first step sees fewer"
+        "resumed at iteration 6 during gradient accumulation (accumulative_counts=4), but the checkpoint has "
+        "no accumulated gradients: the first step uses fewer gradients"
     ]
 
 
-def test_accumulation_beside_batch_statistics_says_so(caplog: pytest.LogCaptureFixture) -> None:
+def test_accumulation_with_batch_normalization_is_warned_about(caplog: pytest.LogCaptureFixture) -> None:
     model = nn.BatchNorm1d(1)
     OptimWrapper(SGD(model.parameters(), lr=0.1), 4).initialize_count_status(model, 0, 100)
     assert len(caplog.records) == 1
 
 
-@pytest.mark.parametrize("word", ["clip_grad", "grad_clip"])
-def test_clipping_by_norm_is_torch_s_and_records_the_norm(word: str) -> None:
-    model, twin = net(), net()
-    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), **{word: {"max_norm": 0.01}})  # type: ignore[arg-type]
+@pytest.mark.parametrize("key", ["clip_grad", "grad_clip"])
+def test_clipping_by_norm_is_bit_equal_to_torch_and_records_the_norm(key: str) -> None:
+    model, reference = net(), net()
+    wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), **{key: {"max_norm": 0.01}})  # type: ignore[arg-type]
     found = train(model, wrapper, [data(4)])
-    twin(data(4)).pow(2).mean().backward()
-    norm = nn.utils.clip_grad_norm_(twin.parameters(), 0.01)
-    SGD(twin.parameters(), lr=0.1).step()
-    assert torch.equal(found, weights(twin))
+    reference(data(4)).pow(2).mean().backward()
+    norm = nn.utils.clip_grad_norm_(reference.parameters(), 0.01)
+    SGD(reference.parameters(), lr=0.1).step()
+    assert torch.equal(found, weights(reference))
     assert MessageHub.get_current_instance().history("train/grad_norm").current() == pytest.approx(float(norm))
 
 
-def test_clipping_by_value() -> None:
+def test_clipping_by_value_limits_the_step() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=1.0), clip_grad={"type": "value", "clip_value": 1e-3})
     before = weights(model)
     assert (before - train(model, wrapper, [data(4)])).abs().max() == pytest.approx(1e-3)
 
 
-def test_the_context_does_nothing_and_is_shared() -> None:
+def test_context_is_shared_without_accumulation() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))
     assert wrapper.optim_context(model) is OptimWrapper(SGD(model.parameters(), lr=0.1)).optim_context(model)
 
 
-def test_gradients_are_exchanged_once_a_round() -> None:
+def test_gradients_are_synchronized_once_per_accumulation() -> None:
     class Parallel(nn.Module):
-        silent = 0
+        no_sync_calls = 0
 
         def no_sync(self) -> Any:
-            Parallel.silent += 1
+            Parallel.no_sync_calls += 1
             return torch.no_grad()
 
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), accumulative_counts=3)
     wrapper.initialize_count_status(model, 0, 8)
-    silent = []
+    is_off = []
     for _ in range(8):
-        before = Parallel.silent
+        before = Parallel.no_sync_calls
         with wrapper.optim_context(Parallel()):
             pass
-        silent.append(Parallel.silent > before)
+        is_off.append(Parallel.no_sync_calls > before)
         wrapper.update_params(model(data(2)).sum())
-    assert silent == [True, True, False, True, True, False, True, False]
+    assert is_off == [True, True, False, True, True, False, True, False]
 
 
-def test_an_own_backward_is_called() -> None:
+def test_overridden_backward_is_called() -> None:
     class Doubled(OptimWrapper):
         def backward(self, loss: Tensor, **kwargs: Any) -> None:
             super().backward(2 * loss, **kwargs)
 
-    model, twin = net(), net()
+    model, reference = net(), net()
     found = train(model, Doubled(SGD(model.parameters(), lr=0.1)), [data(4)])
-    torch.testing.assert_close(found, train(twin, OptimWrapper(SGD(twin.parameters(), lr=0.2)), [data(4)]))
+    torch.testing.assert_close(found, train(reference, OptimWrapper(SGD(reference.parameters(), lr=0.2)), [data(4)]))
 
 
-def test_arguments_of_step_and_zero_grad_are_passed_on() -> None:
+def test_arguments_of_zero_grad_are_passed_on() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1))
     wrapper.update_params(model(data(2)).sum(), zero_kwargs={"set_to_none": False})
     assert all(each.grad is not None and not each.grad.any() for each in model.parameters())
 
 
-def test_rates_and_momenta() -> None:
+def test_get_lr_and_get_momentum() -> None:
     parameter = nn.Parameter(torch.zeros(1))
     assert OptimWrapper(SGD([parameter], lr=0.1, momentum=0.9)).get_lr() == {"lr": [0.1]}
     assert OptimWrapper(SGD([parameter], lr=0.1, momentum=0.9)).get_momentum() == {"momentum": [0.9]}
@@ -195,22 +196,22 @@ def test_rates_and_momenta() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
-def test_a_compiled_step_follows_its_schedule() -> None:
-    model, twin = net(), net()
+def test_schedule_changes_the_lr_of_a_compiled_step() -> None:
+    model, reference = net(), net()
     compiled = OptimWrapper(SGD(model.parameters(), lr=0.1), compile={"backend": "eager"})
-    plain = OptimWrapper(SGD(twin.parameters(), lr=0.1))
+    plain = OptimWrapper(SGD(reference.parameters(), lr=0.1))
     schedules = [StepLR(wrapper, step_size=1, gamma=0.5) for wrapper in (compiled, plain)]
     for batch in split(data(6), 2):
-        for each, wrapper in ((model, compiled), (twin, plain)):
+        for each, wrapper in ((model, compiled), (reference, plain)):
             wrapper.update_params(each(batch).pow(2).mean())
         for schedule in schedules:
             schedule.step()
-    torch.testing.assert_close(weights(model), weights(twin), rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(weights(model), weights(reference), rtol=1e-6, atol=1e-9)
     assert float(compiled.get_lr()["lr"][0]) == pytest.approx(0.0125)
 
 
 @pytest.mark.parametrize(("policy", "moves"), [("skip", False), ("warn", True), (None, True)])
-def test_gradients_that_are_not_finite(policy: str | None, moves: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_policy_for_non_finite_gradients(policy: str | None, moves: bool, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
     model = net()
     before = weights(model)
@@ -221,7 +222,7 @@ def test_gradients_that_are_not_finite(policy: str | None, moves: bool, caplog: 
     assert all(each.grad is None for each in model.parameters())
 
 
-def test_gradients_that_are_not_finite_can_stop_the_run() -> None:
+def test_non_finite_gradients_can_stop_the_run() -> None:
     model = net()
     wrapper = OptimWrapper(SGD(model.parameters(), lr=0.1), on_nonfinite="stop")
     wrapper.update_params(model(data(2)).sum())
@@ -240,34 +241,36 @@ def test_gradients_that_are_not_finite_can_stop_the_run() -> None:
         ({"on_nonfinite": "ignore"}, "on_nonfinite"),
     ],
 )
-def test_arguments_without_sense(arguments: dict[str, Any], key: str) -> None:
+def test_invalid_arguments_are_refused(arguments: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         OptimWrapper(**{"optimizer": SGD(net().parameters(), lr=0.1), **arguments})
     assert caught.value.key == key
 
 
-def test_a_loss_of_nothing_that_is_trained_is_refused() -> None:
+def test_loss_without_trainable_parameters_is_refused() -> None:
     model = net()
-    with pytest.raises(ArgumentError, match="the loss depends on no parameter that is trained"):
+    with pytest.raises(ArgumentError, match="the loss does not depend on any trainable parameter"):
         OptimWrapper(SGD(model.parameters(), lr=0.1)).update_params(model(data(2)).detach().mean())
 
 
-def test_a_wrapper_is_not_wrapped_again() -> None:
+def test_wrapping_a_wrapper_is_refused() -> None:
     wrapper = OptimWrapper(SGD(net().parameters(), lr=0.1))
-    with pytest.raises(ArgumentError, match="wraps a torch optimizer"):
+    with pytest.raises(ArgumentError, match="must be a torch optimizer"):
         OptimWrapper(wrapper)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("count", "warns"), [(12, False), (13, True)])
-def test_a_round_longer_than_the_run_says_so(count: int, warns: bool, caplog: pytest.LogCaptureFixture) -> None:
+def test_accumulation_longer_than_the_run_is_warned_about(
+    count: int, warns: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     layer = nn.Linear(1, 1)
     wrapper = OptimWrapper(torch.optim.SGD(layer.parameters(), lr=0.1), accumulative_counts=count)
     wrapper.initialize_count_status(layer, 0, 12)
-    said = "accumulative_counts=13 is longer than the run of 12 iterations. The optimizer makes one step, at the end."
-    assert (said in caplog.text) is warns
+    message = "accumulative_counts=13 is longer than the run of 12 iterations. The optimizer takes only one step"
+    assert (message in caplog.text) is warns
 
 
-def test_a_complex_parameter_takes_a_step() -> None:
+def test_complex_parameters_are_stepped() -> None:
     weight = torch.nn.Parameter(torch.ones(2, dtype=torch.complex64))
     wrapper = OptimWrapper(torch.optim.SGD([weight], lr=0.5))
     wrapper.update_params((weight * weight.conj()).real.sum())

@@ -22,7 +22,7 @@ def wrappers(parts: Any, **settings: Any) -> OptimWrapperDict:
     )
 
 
-def test_it_is_a_mapping() -> None:
+def test_wrapper_dict_behaves_like_a_mapping() -> None:
     found = wrappers(model())
     assert (list(found), list(found.keys()), len(found)) == (["g", "d"], ["g", "d"], 2)
     assert dict(found.items()) == {"g": found["g"], "d": found["d"]}
@@ -31,7 +31,7 @@ def test_it_is_a_mapping() -> None:
     assert "x" not in found
 
 
-def test_each_steps_its_part() -> None:
+def test_each_wrapper_steps_only_its_parameters() -> None:
     parts = model()
     found = wrappers(parts)
     before = {name: part.weight.detach().clone() for name, part in parts.items()}
@@ -41,14 +41,14 @@ def test_each_steps_its_part() -> None:
     assert not torch.equal(parts["d"].weight, before["d"])
 
 
-def test_rates_and_momenta_by_name() -> None:
+def test_get_lr_and_get_momentum_have_the_names_of_wrappers() -> None:
     found = wrappers(model())
     assert found.get_lr() == {"g.lr": [0.1], "d.lr": [0.2]}
     assert found.get_momentum() == {"g.momentum": [0.5], "d.momentum": [0.5]}
     assert set(found.param_groups) == {"g", "d"}
 
 
-def test_states_by_name() -> None:
+def test_states_are_saved_and_loaded_by_name() -> None:
     parts = model()
     found = wrappers(parts)
     found.name_parameters(parts)
@@ -63,14 +63,14 @@ def test_states_by_name() -> None:
         again.load_state_dict({"x": state["g"]})
 
 
-def test_each_knows_where_the_run_stands() -> None:
+def test_position_in_the_run_is_passed_to_all_wrappers() -> None:
     parts = model()
     found = wrappers(parts, accumulative_counts=2)
     found.initialize_count_status(parts, 2, 3)
     assert found["g"].should_sync()
 
 
-def test_each_guards_its_gradients() -> None:
+def test_policy_for_non_finite_gradients_is_passed_to_all_wrappers() -> None:
     parts = model()
     found = wrappers(parts)
     found.guard("skip")
@@ -79,7 +79,7 @@ def test_each_guards_its_gradients() -> None:
     assert torch.equal(parts["d"].weight, before)
 
 
-def test_the_context_is_that_of_all() -> None:
+def test_context_combines_those_of_all_wrappers() -> None:
     parts = model()
     found = OptimWrapperDict(
         g=AmpOptimWrapper(SGD(parts["g"].parameters(), lr=0.1)), d=OptimWrapper(SGD(parts["d"].parameters(), lr=0.1))
@@ -88,19 +88,19 @@ def test_the_context_is_that_of_all() -> None:
         assert parts["d"](torch.ones(1, 1)).dtype is torch.bfloat16
 
 
-def test_which_one_is_meant_only_the_model_knows() -> None:
+def test_update_params_without_a_name_is_refused() -> None:
     with pytest.raises(ArgumentError, match='one of "g", "d"'):
         wrappers(model()).update_params(torch.zeros(()))
 
 
-def test_an_optimizer_given_twice() -> None:
+def test_same_optimizer_in_two_wrappers_is_refused() -> None:
     optimizer = SGD(model().parameters(), lr=0.1)
-    with pytest.raises(ArgumentError, match="the optimizer of 'd' is that of 'g'") as caught:
+    with pytest.raises(ArgumentError, match="'g' and 'd' have the same optimizer") as caught:
         OptimWrapperDict(g=OptimWrapper(optimizer), d=OptimWrapper(optimizer))
     assert caught.value.key == "d"
 
 
-def test_only_wrappers_are_taken() -> None:
+def test_values_must_be_optimizer_wrappers() -> None:
     with pytest.raises(ArgumentError) as caught:
         OptimWrapperDict(g=SGD(model().parameters(), lr=0.1))  # type: ignore[arg-type]
     assert caught.value.key == "g"

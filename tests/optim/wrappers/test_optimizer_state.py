@@ -1,4 +1,4 @@
-"""Optimizer state across groupings."""
+"""Loading optimizer states with other parameter groups."""
 
 import copy
 import math
@@ -20,13 +20,13 @@ def net() -> nn.Sequential:
     return nn.Sequential(nn.Linear(2, 3), nn.LayerNorm(3), nn.Linear(3, 1))
 
 
-def trained(model: nn.Module, wrapper: OptimWrapper, steps: int = 2) -> None:
+def train(model: nn.Module, wrapper: OptimWrapper, steps: int = 2) -> None:
     for step in range(steps):
         wrapper.update_params(model(torch.ones(2, 2) + step).pow(2).sum())
 
 
 def one_group_each(model: nn.Module) -> AdamW:
-    """An optimizer grouped as other engines do it."""
+    """Returns an optimizer with one group per parameter, as other engines create it."""
     groups = []
     for name, parameter in model.named_parameters():
         decay, rate = (0.0 if name.startswith("1") else 0.01), (0.2 if name in ("0.bias", "2.bias") else 0.1)
@@ -34,10 +34,10 @@ def one_group_each(model: nn.Module) -> AdamW:
     return AdamW(groups, lr=0.1)
 
 
-def test_a_state_of_one_group_for_each_parameter_loads_and_is_written_back() -> None:
+def test_state_with_one_group_per_parameter_is_loaded_and_saved() -> None:
     model = net()
     other = one_group_each(model)
-    trained(model, OptimWrapper(other))
+    train(model, OptimWrapper(other))
     saved = copy.deepcopy(other.state_dict())
     wrapper = build_optim_wrapper(model, SECTION)
     assert len(wrapper.param_groups) == 3
@@ -52,23 +52,23 @@ def test_a_state_of_one_group_for_each_parameter_loads_and_is_written_back() -> 
             assert torch.equal(wrapper.optimizer.state[parameter][key], value)
 
 
-def test_training_goes_on_as_with_one_group_for_each_parameter() -> None:
+def test_training_continues_from_a_state_with_one_group_per_parameter() -> None:
     model, twin = net(), net()
     first = OptimWrapper(one_group_each(model))
-    trained(model, first)
+    train(model, first)
     twin.load_state_dict(model.state_dict())
     second = build_optim_wrapper(twin, SECTION)
     second.load_state_dict(copy.deepcopy(first.state_dict()))
-    trained(model, first)
-    trained(twin, second)
+    train(model, first)
+    train(twin, second)
     for one, other in zip(model.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(one, other)
 
 
-def test_rates_of_the_saved_groups_come_along_and_unknown_fields_do_not() -> None:
+def test_known_fields_of_saved_groups_are_loaded() -> None:
     model = net()
     other = one_group_each(model)
-    trained(model, OptimWrapper(other))
+    train(model, OptimWrapper(other))
     for group in other.param_groups:
         group["initial_lr"] = group["lr"]
         group["lr"] *= 0.5
@@ -79,10 +79,10 @@ def test_rates_of_the_saved_groups_come_along_and_unknown_fields_do_not() -> Non
     assert all("lr_mult" not in group and "param_names" not in group for group in wrapper.param_groups)
 
 
-def test_own_states_find_their_parameters_in_another_grouping() -> None:
+def test_states_are_matched_by_name_after_regrouping() -> None:
     model = net()
     wrapper = build_optim_wrapper(model, SECTION)
-    trained(model, wrapper)
+    train(model, wrapper)
     merged = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
     merged.load_state_dict(wrapper.state_dict())
     for parameter in model.parameters():
@@ -91,10 +91,10 @@ def test_own_states_find_their_parameters_in_another_grouping() -> None:
 
 
 @pytest.mark.parametrize("per_parameter", [False, True])
-def test_gradients_of_a_round_find_their_parameters_in_another_grouping(per_parameter: bool) -> None:
+def test_accumulated_gradients_are_matched_by_name_after_regrouping(per_parameter: bool) -> None:
     model = net()
     wrapper = build_optim_wrapper(model, {**SECTION, "accumulative_counts": 3})
-    trained(model, wrapper)
+    train(model, wrapper)
     expected = {name: each.grad.clone() for name, each in model.named_parameters() if each.grad is not None}
     assert len(expected) == 6
     saved = copy.deepcopy(wrapper.state_dict(per_parameter=per_parameter))
@@ -104,22 +104,22 @@ def test_gradients_of_a_round_find_their_parameters_in_another_grouping(per_para
         assert all(torch.equal(each.grad, expected[name]) for name, each in model.named_parameters())  # type: ignore[arg-type]
 
 
-def test_one_group_of_all_loads_too() -> None:
+def test_state_with_a_single_group_is_loaded() -> None:
     model = net()
     other = AdamW(model.parameters(), lr=0.1)
-    trained(model, OptimWrapper(other))
+    train(model, OptimWrapper(other))
     wrapper = build_optim_wrapper(model, SECTION)
     wrapper.load_state_dict(other.state_dict())
     for parameter in model.parameters():
         assert torch.equal(wrapper.optimizer.state[parameter]["exp_avg"], other.state[parameter]["exp_avg"])
 
 
-def test_states_without_the_frozen_parameters_load() -> None:
+def test_state_without_frozen_parameters_is_loaded() -> None:
     model = net()
     model[0].requires_grad_(False)
     groups = [{"params": [each]} for each in model.parameters() if each.requires_grad]
     other = AdamW(groups, lr=0.1)
-    trained(model, OptimWrapper(other))
+    train(model, OptimWrapper(other))
     wrapper = build_optim_wrapper(model, SECTION)
     wrapper.load_state_dict(other.state_dict())
     frozen, trained_one = list(model.parameters())[0], list(model.parameters())[4]
@@ -127,10 +127,10 @@ def test_states_without_the_frozen_parameters_load() -> None:
     assert frozen not in wrapper.optimizer.state
 
 
-def test_the_state_is_readable_without_this_engine() -> None:
+def test_state_is_loaded_by_a_plain_torch_optimizer() -> None:
     model = net()
     wrapper = build_optim_wrapper(model, {"optimizer": SECTION["optimizer"]})
-    trained(model, wrapper)
+    train(model, wrapper)
     state = wrapper.state_dict()
     assert set(state) == {"state", "param_groups", "optimizer_type"}
     plain = AdamW(model.parameters())
@@ -149,18 +149,18 @@ def _uneven(state: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("change", [_shrunk, _uneven])
-def test_a_state_of_other_parameters_is_refused(change: Any) -> None:
+def test_state_of_other_parameters_is_refused(change: Any) -> None:
     model = net()
     wrapper = build_optim_wrapper(model, SECTION)
-    with pytest.raises(CheckpointError, match="holds [56] parameters in 5 groups"):
+    with pytest.raises(CheckpointError, match="has [56] parameters in 5 groups"):
         wrapper.load_state_dict(change(one_group_each(model).state_dict()))
 
 
-def test_names_that_a_state_lacks_are_named() -> None:
+def test_missing_parameters_are_named() -> None:
     model = net()
     state = build_optim_wrapper(model, SECTION).state_dict()
     state["param_groups"][0]["param_names"][0] = "renamed"
-    with pytest.raises(CheckpointError, match=r"nothing of 1 parameters, '0\.weight'"):
+    with pytest.raises(CheckpointError, match=r"lacks 1 parameter, such as '0\.weight'"):
         build_optim_wrapper(model, SECTION).load_state_dict(state)
 
 
@@ -185,7 +185,7 @@ def _stepped(kind: str = "AdamW", **settings: Any) -> tuple[OptimWrapper, dict[s
         ("Rprop", {}),
     ],
 )
-def test_a_state_of_each_optimizer_is_taken_back(kind: str, settings: dict[str, Any]) -> None:
+def test_state_of_each_torch_optimizer_is_loaded(kind: str, settings: dict[str, Any]) -> None:
     wrapper, state = _stepped(kind, **settings)
     wrapper.load_state_dict(state)
     assert wrapper.state_dict()["state"].keys() == state["state"].keys()
@@ -204,7 +204,7 @@ def test_a_state_of_each_optimizer_is_taken_back(kind: str, settings: dict[str, 
         ("step", 10**400),
     ],
 )
-def test_a_state_that_does_not_fit_its_parameter_is_refused(key: str, value: Any) -> None:
+def test_state_that_does_not_fit_the_parameter_is_refused(key: str, value: Any) -> None:
     wrapper, state = _stepped()
     state["state"][0][key] = value
     before = copy.deepcopy(wrapper.state_dict())
@@ -217,7 +217,7 @@ def test_a_state_that_does_not_fit_its_parameter_is_refused(key: str, value: Any
     ("key", "value"),
     [("lr", -1), ("lr", None), ("lr", math.nan), ("betas", {}), ("betas", (0.9, 2.0)), ("amsgrad", "no"), ("eps", "x")],
 )
-def test_a_saved_setting_that_no_optimizer_takes_is_refused(key: str, value: Any) -> None:
+def test_invalid_saved_settings_are_refused(key: str, value: Any) -> None:
     wrapper, state = _stepped()
     state["param_groups"][0][key] = value
     with pytest.raises(CheckpointError, match="the saved settings? "):

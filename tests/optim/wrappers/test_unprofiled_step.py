@@ -9,7 +9,7 @@ from torch.autograd.profiler import record_function
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
-from footplate.optim.wrappers.unprofiled_step import step_of
+from footplate.optim.wrappers.unprofiled_step import unprofiled_step
 
 
 def optimizer_of(kind: type[Optimizer] = SGD) -> Optimizer:
@@ -24,20 +24,20 @@ def weights(optimizer: Optimizer) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", [SGD, AdamW])
-def test_the_step_is_the_optimizers_without_an_entry(kind: type[Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_step_is_bit_equal_and_has_no_profiler_entry(kind: type[Optimizer], monkeypatch: pytest.MonkeyPatch) -> None:
     one, other = optimizer_of(kind), optimizer_of(kind)
     one.step()
     entries: list[str] = []
     monkeypatch.setattr(record_function, "__enter__", lambda entry: entries.append(entry.name))
-    step_of(other)()
+    unprofiled_step(other)()
     assert entries == []
     assert torch.equal(weights(one), weights(other))
     assert not torch.equal(weights(one), torch.ones(3))
 
 
-def test_a_profiler_finds_the_entry() -> None:
+def test_step_has_an_entry_if_a_profiler_is_active() -> None:
     with torch.autograd.profiler.profile() as profile:
-        step_of(optimizer_of())()
+        unprofiled_step(optimizer_of())()
     assert "Optimizer.step#SGD.step" in [event.key for event in profile.key_averages()]
 
 
@@ -53,9 +53,9 @@ def test_a_profiler_finds_the_entry() -> None:
 def test_hooks_are_called(register: Callable[..., Any]) -> None:
     optimizer, called = optimizer_of(), []
     handle = register(optimizer, lambda *given: called.append(given[0]))
-    step_of(optimizer)()
+    unprofiled_step(optimizer)()
     handle.remove()
-    step_of(optimizer)()
+    unprofiled_step(optimizer)()
     assert called == [optimizer]
 
 
@@ -68,17 +68,17 @@ def counted(step: Callable[..., Any], calls: list[str]) -> Callable[..., Any]:
     return counting
 
 
-def test_what_somebody_put_around_a_step_stays(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wrappers copy the marks that torch leaves on its own."""
+def test_other_wrappers_of_step_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """functools.wraps copies the attributes that torch sets on its wrapper."""
     optimizer, calls = optimizer_of(), list[str]()
     optimizer.step = counted(optimizer.step, calls)  # type: ignore[method-assign]
-    step_of(optimizer)()
+    unprofiled_step(optimizer)()
     assert len(calls) == 1
     monkeypatch.setattr(SGD, "step", counted(SGD.step, calls))
-    step_of(optimizer_of())()
+    unprofiled_step(optimizer_of())()
     assert len(calls) == 2
 
 
-def test_arguments_and_result_are_those_of_the_step() -> None:
+def test_arguments_and_result_are_passed_through() -> None:
     optimizer = optimizer_of()
-    assert step_of(optimizer)(closure=lambda: 2.5) == 2.5
+    assert unprofiled_step(optimizer)(closure=lambda: 2.5) == 2.5

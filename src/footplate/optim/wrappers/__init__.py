@@ -1,4 +1,4 @@
-"""Wrappers: what stands between a loss and an optimizer's step."""
+"""Optimizer wrappers: backward pass, gradient accumulation, clipping and mixed precision."""
 
 from footplate.optim.wrappers.amp_optim_wrapper import AmpOptimWrapper
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper, momentum_of

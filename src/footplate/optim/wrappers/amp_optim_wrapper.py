@@ -1,4 +1,4 @@
-"""Mixed precision."""
+"""The optimizer wrapper for automatic mixed precision."""
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -10,32 +10,32 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from footplate.errors import ArgumentError, nearest
-from footplate.optim.wrappers.gradient_sync import NOTHING
+from footplate.optim.wrappers.gradient_sync import NO_CONTEXT
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.saved import saved_count, saved_number
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
-_MOST_STEPS = (1 << 31) - 1  # of which torch keeps count
+_MOST_STEPS = (1 << 31) - 1  # the counters of GradScaler are int32
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
 @OPTIM_WRAPPERS.register_module()
 class AmpOptimWrapper(OptimWrapper):
-    """Runs forward passes in mixed precision, and scales the loss where gradients in float16 would vanish.
+    """Runs forward passes in mixed precision, and scales the loss so that float16 gradients do not underflow.
 
     Source: Mixed Precision Training (Micikevicius et al., 2018).
 
     Args:
         optimizer: The optimizer.
-        loss_scale: "dynamic", a fixed number, or arguments of torch's `GradScaler`. It acts with float16 alone:
-            bfloat16 has the range of float32.
+        loss_scale: "dynamic", a fixed number, or a dict with arguments of `torch.amp.GradScaler`. It is used only
+            with float16, since bfloat16 has the range of float32.
         dtype: "float16" or "bfloat16"; by default float16 on an accelerator and bfloat16 on a CPU.
-        use_fsdp: Taken for the configs that say it; torch's scaler serves sharded gradients as well.
-        settings: Arguments of `OptimWrapper`.
+        use_fsdp: Ignored; accepted for compatibility. GradScaler supports sharded gradients.
+        settings: The arguments of `OptimWrapper`.
 
     Raises:
-        ArgumentError: The precision or the loss scale is unknown.
+        ArgumentError: `dtype` or `loss_scale` is invalid.
     """
 
     def __init__(
@@ -57,57 +57,57 @@ class AmpOptimWrapper(OptimWrapper):
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` divided by the length of the round, times the loss scale."""
+        """Returns `loss` scaled for gradient accumulation and multiplied by the loss scale."""
         return self.loss_scaler.scale(super().scale_loss(loss))
 
     def step(self, **kwargs: Any) -> None:
-        """Unscales and clips the gradients, and steps the optimizer unless they are not finite.
+        """Unscales and clips the gradients, and steps the optimizer if they are finite.
 
-        Steps that overflow are the scaler's business, which skips them and scales less. Those that would with any
-        scale are a matter of `on_nonfinite`, which may say to stop.
+        If gradients overflow, the scaler skips the step and lowers the scale. `on_nonfinite` applies only if a lower
+        scale would not help: with a fixed scale, or if the scale is at most 1.
         """
         if not self.loss_scaler.is_enabled():
             super().step(**kwargs)
             return
-        clip, norm = self._clip, None
+        clipper, norm = self._clipper, None
         guard = self._guard if self._guard and self._guard.policy != "skip" else None
-        if clip is not None or guard is not None:
+        if clipper is not None or guard is not None:
             self.loss_scaler.unscale_(self.optimizer)
-        if clip is not None and clip.gives_norm:
-            norm, clip = self._clip_gradients(clip), None
+        if clipper is not None and clipper.gives_norm:
+            norm, clipper = self._clip_gradients(clipper), None
         if guard is not None and (self._fixed_scale is not None or self.loss_scaler.get_scale() <= 1):
             guard.allows_step(self.optimizer, self._inner_count, norm, skipped=True)
-        if clip is not None:
-            self._clip_gradients(clip)
+        if clipper is not None:
+            self._clip_gradients(clipper)
         self.loss_scaler.step(self.optimizer, **kwargs)
         self.loss_scaler.update(self._fixed_scale)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns what the forward and backward pass run in: mixed precision, and see `OptimWrapper`."""
-        held = super().optim_context(model)
-        if held is NOTHING:
+        """Returns the context for the forward pass: mixed precision, and that of `OptimWrapper`."""
+        context = super().optim_context(model)
+        if context is NO_CONTEXT:
             return self._autocast
         stack = ExitStack()
-        stack.enter_context(held)
+        stack.enter_context(context)
         stack.enter_context(self._autocast)
         return stack
 
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
-        """Returns the state of optimizer and loss scaler; see `OptimWrapper`."""
+        """Returns the state of `OptimWrapper` and of the loss scaler."""
         state = super().state_dict(per_parameter=per_parameter)
-        scale = self.loss_scaler.state_dict()
-        return {**state, "loss_scaler": scale} if scale else state
+        scaler_state = self.loss_scaler.state_dict()
+        return {**state, "loss_scaler": scaler_state} if scaler_state else state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
-        scale = state_dict.get("loss_scaler")
-        if scale and self.loss_scaler.is_enabled():
+        """Loads the state of `OptimWrapper` and of the loss scaler."""
+        saved = state_dict.get("loss_scaler")
+        if saved and self.loss_scaler.is_enabled():
             checked = {
-                "scale": float(saved_number(scale, "scale", least=0, most=_LARGEST_SCALE)),
-                "growth_factor": saved_number(scale, "growth_factor", least=1),
-                "backoff_factor": saved_number(scale, "backoff_factor", least=0, most=1),
-                "growth_interval": saved_count(scale, "growth_interval", least=1, most=_MOST_STEPS),
-                "_growth_tracker": saved_count(scale, "_growth_tracker", most=_MOST_STEPS),
+                "scale": float(saved_number(saved, "scale", least=0, most=_LARGEST_SCALE)),
+                "growth_factor": saved_number(saved, "growth_factor", least=1),
+                "backoff_factor": saved_number(saved, "backoff_factor", least=0, most=1),
+                "growth_interval": saved_count(saved, "growth_interval", least=1, most=_MOST_STEPS),
+                "_growth_tracker": saved_count(saved, "_growth_tracker", most=_MOST_STEPS),
             }
             self.loss_scaler.load_state_dict(checked)
         super().load_state_dict(state_dict)
@@ -120,7 +120,7 @@ def _dtype(name: str | torch.dtype | None, device: str) -> torch.dtype:
         return name
     if name not in _DTYPES:
         raise ArgumentError(
-            'dtype is "float16" or "bfloat16"', key="dtype", found=name, suggestion=nearest(str(name), _DTYPES)
+            '"dtype" must be "float16" or "bfloat16"', key="dtype", found=name, suggestion=nearest(str(name), _DTYPES)
         )
     return _DTYPES[name]
 
@@ -132,4 +132,4 @@ def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
         return dict(loss_scale)
     if isinstance(loss_scale, (int, float)):
         return {"init_scale": float(loss_scale)}
-    raise ArgumentError('loss_scale is "dynamic", a number or a dict', key="loss_scale", found=loss_scale)
+    raise ArgumentError('"loss_scale" must be "dynamic", a number or a dict', key="loss_scale", found=loss_scale)

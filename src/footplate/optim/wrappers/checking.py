@@ -1,4 +1,4 @@
-"""Whether an optimizer can go on with a saved state: found out before the first step, and without touching a weight."""
+"""Checks that an optimizer can use a saved state, before the first step and without changing a weight."""
 
 import inspect
 import math
@@ -14,17 +14,17 @@ from footplate.saved import checked_number
 
 
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
-    """Refuses a state that the optimizer cannot go on with: other shapes, other types, settings out of bounds.
+    """Raises an error if a saved state has wrong shapes or types, or settings out of range.
 
-    Optimizers of torch make a trial step with shapes alone, on the device "meta"; of others only the settings are
-    checked.
+    For optimizers of torch, each parameter takes a trial step on the device "meta". For other optimizers only the
+    settings are checked.
 
     Args:
         optimizer: The optimizer.
-        state: `state` and `param_groups`, grouped as the optimizer is.
+        state: `state` and `param_groups`, in the grouping of the optimizer.
 
     Raises:
-        CheckpointError: It cannot; says why.
+        CheckpointError: The optimizer cannot use the state.
     """
     for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
         for key, value in saved.items():
@@ -38,7 +38,7 @@ def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
 
 
 def _check_setting(name: str, value: Any, own: Any) -> None:
-    """Compares the kind of a saved setting with that of the one in use."""
+    """Compares the type of a saved setting with that of the current one."""
     if isinstance(own, (tuple, list)) and isinstance(value, (tuple, list)) and len(value) == len(own):
         for each, other in zip(value, own, strict=True):
             _check_setting(name, each, other)
@@ -56,7 +56,7 @@ def _check_setting(name: str, value: Any, own: Any) -> None:
 
 
 def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> None:
-    """Lets the constructor of the optimizer refuse settings, as it does those of a config."""
+    """Checks saved settings by passing them to the constructor of the optimizer."""
     known = inspect.signature(type(optimizer)).parameters
     for number, (group, own) in enumerate(zip(groups, optimizer.param_groups, strict=True)):
         for settings, is_own in ((own, True), (group, False)):
@@ -65,7 +65,7 @@ def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> 
             try:
                 type(optimizer)([torch.nn.Parameter(torch.zeros(1, 1))], lr=float(rate), **chosen)  # type: ignore[call-arg]
             except Exception as error:
-                if is_own:  # this class cannot be asked
+                if is_own:  # the constructor does not accept even the current settings, so it cannot be used for checks
                     return
                 raise CheckpointError(
                     f"the saved settings of group {number} of the optimizer are wrong: {error}"
@@ -74,7 +74,7 @@ def _check_values(optimizer: Optimizer, groups: Sequence[Mapping[str, Any]]) -> 
 
 def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     for number, (saved, own) in enumerate(zip(state["param_groups"], optimizer.param_groups, strict=True)):
-        if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # not every setting works there
+        if not own["params"] or not _steps(optimizer, own, own["params"][0], {}):  # some settings do not support "meta"
             continue
         for name, parameter in zip(saved["params"], own["params"], strict=True):
             held = state["state"].get(name)
@@ -114,7 +114,7 @@ def _is_finite(number: float) -> bool:
 
 
 def _without_content(value: Any) -> Any:
-    """Returns a tensor's shape as a tensor without content; a single number is kept, since steps are counted in one."""
+    """Returns a tensor on the device "meta"; 0-d tensors are copied with their value, since `step` may be one."""
     if not isinstance(value, torch.Tensor):
         return value
     if not value.dim():
@@ -123,7 +123,7 @@ def _without_content(value: Any) -> Any:
 
 
 def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tensor, state: dict[str, Any]) -> bool:
-    """Returns whether a step succeeds on a parameter without content."""
+    """Checks whether a step of the optimizer succeeds on the device "meta"."""
     stand_in = torch.nn.Parameter(torch.empty(parameter.shape, dtype=parameter.dtype, device="meta"))
     stand_in.grad = torch.empty_like(stand_in)
     trial = object.__new__(type(optimizer))
@@ -133,7 +133,7 @@ def _steps(optimizer: Optimizer, group: Mapping[str, Any], parameter: torch.Tens
     trial.param_groups = [{**group, "params": [stand_in]}]
     try:
         type(trial).step(trial)
-    except Exception:  # whatever it is, a step of the run would end in it
+    except Exception:  # whatever the reason, a real step would fail too
         return False
     return True
 

@@ -10,104 +10,107 @@ from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from footplate.distributed.sharding import is_part, local_part, norms_of_parts
 from footplate.errors import ArgumentError, NonFiniteError, check_flag, nearest, origin_of
 
-_SMALL = 1e-6  # what torch adds to the norm
+_EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 _KEYS = {
     "norm": ("max_norm", "norm_type", "error_if_nonfinite", "foreach"),
     "value": ("clip_value", "foreach"),
 }
 
 
-class Clip:
-    """Clips the gradients of parameters in place and returns their total norm from before, where it is known.
+class GradientClipper:
+    """Clips gradients in place, by norm or by value.
 
     Args:
-        function: One of torch's.
-        settings: Its arguments.
+        function: `clip_grad_norm_` or `clip_grad_value_` of torch.
+        settings: The arguments of `function`.
 
     Attributes:
-        gives_norm: Whether the norm is known; a norm tells of gradients that are not finite, values clipped do not.
+        gives_norm: Whether the total norm before clipping is returned; it is for clipping by norm.
     """
 
     def __init__(self, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
         self._function, self._settings = function, settings
         self.gives_norm = function is clip_grad_norm_
-        self._judged = -1
-        self._in_parts = self._alike = False
+        self._inspected_count = -1
+        self._is_sharded = self._is_uniform = False
 
     def __call__(self, params: list[Tensor]) -> Tensor | None:
-        """Clips."""
+        """Clips the gradients of `params` and returns their norm before clipping, or None if it was not computed."""
         gradients = [gradient for each in params if (gradient := each.grad) is not None]
-        if len(gradients) != self._judged:
-            self._judge(gradients)
-        if self._in_parts or self._alike:
+        if len(gradients) != self._inspected_count:  # the kind of gradients rarely changes between steps
+            self._inspect(gradients)
+        if self._is_sharded or self._is_uniform:
             return self._clip(gradients)
         norm: Tensor | None = self._function(params, **self._settings)
         return norm
 
-    def _judge(self, gradients: list[Tensor]) -> None:
-        """Finds out what kind of gradients there are: as a rule it is the same at each step."""
-        self._judged = len(gradients)
-        self._in_parts = any(map(is_part, gradients))
+    def _inspect(self, gradients: list[Tensor]) -> None:
+        """Checks whether gradients are sharded, and whether all have the same device and dtype."""
+        self._inspected_count = len(gradients)
+        self._is_sharded = any(map(is_part, gradients))
         kinds = {(each.device, each.dtype) for each in gradients}
-        self._alike = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
+        self._is_uniform = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
 
     @torch.no_grad()
     def _clip(self, gradients: list[Tensor]) -> Tensor | None:
-        """Clips gradients of one kind, or ones in parts on several processes, which tell each other their norms.
+        """Clips gradients that are sharded, or have the same device and dtype.
 
-        The result is torch's to the last bit. Torch sorts the gradients by kind, twice, and multiplies by 1 where they
-        are within the bound.
+        The result is bit-equal to that of torch. It is faster, since torch groups the gradients by device and dtype
+        twice, and multiplies by 1 if the norm is within the limit.
         """
-        held = [local_part(each) for each in gradients] if self._in_parts else gradients
+        held = [local_part(each) for each in gradients] if self._is_sharded else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
             torch._foreach_clamp_min_(held, -limit)
             torch._foreach_clamp_max_(held, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        norms = norms_of_parts(gradients, order) if self._in_parts else torch.stack(torch._foreach_norm(held, order))
+        norms = norms_of_parts(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(held, order))
         total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
-            raise NonFiniteError("the norm of the gradients is not finite, and clip_grad has error_if_nonfinite")
-        factor = (self._settings["max_norm"] / (total + _SMALL)).clamp(max=1.0)
+            raise NonFiniteError("the norm of the gradients is not finite, and clip_grad sets error_if_nonfinite")
+        factor = (self._settings["max_norm"] / (total + _EPS)).clamp(max=1.0)
         if not is_on_cpu(factor) or factor != 1:
             torch._foreach_mul_(held, factor)
         return total
 
 
 def is_on_cpu(tensor: Tensor) -> bool:
-    """Checks whether a tensor can be read at once; one on an accelerator would be waited for."""
+    """Checks whether the value of a tensor can be read without waiting for an accelerator."""
     return tensor.device.type == "cpu"
 
 
-def make_clip(cfg: Mapping[str, Any]) -> Clip:
-    """Returns what clips as `clip_grad=dict(...)` says.
+def build_clipper(cfg: Mapping[str, Any]) -> GradientClipper:
+    """Builds the gradient clipper for `clip_grad=dict(...)`.
 
     Args:
-        cfg: `type`, "norm" (the default) or "value", and the arguments of torch's `clip_grad_norm_` or
-            `clip_grad_value_`.
+        cfg: `type`, "norm" (the default) or "value", and the arguments of `clip_grad_norm_` or `clip_grad_value_` of
+            torch.
 
     Raises:
-        ArgumentError: The type, a key or the norm's type is unknown.
+        ArgumentError: A key or the type is unknown, or a value is out of range.
     """
-    kind, settings = _checked(cfg)
-    return Clip(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
+    kind, settings = _check_settings(cfg)
+    return GradientClipper(clip_grad_value_ if kind == "value" else clip_grad_norm_, settings)
 
 
-def _checked(cfg: Any) -> tuple[str, dict[str, Any]]:
+def _check_settings(cfg: Any) -> tuple[str, dict[str, Any]]:
+    """Returns the type and the arguments of `clip_grad`."""
     if not isinstance(cfg, Mapping):
         raise ArgumentError("clip_grad must be a dict", key="clip_grad", found=cfg)
     settings = dict(cfg)
     kind = settings.pop("type", "norm")
     if kind not in _KEYS:
-        _refuse('the type of gradient clipping is "norm" or "value"', cfg, "type")
+        _refuse('the type of clip_grad must be "norm" or "value"', cfg, "type")
     for key in settings:
         if key not in _KEYS[kind]:
-            _refuse(f'gradient clipping by {kind} takes no "{key}"', cfg, key, nearest(key, _KEYS[kind]))
+            _refuse(f'gradient clipping by {kind} has no argument "{key}"', cfg, key, nearest(key, _KEYS[kind]))
     first = _KEYS[kind][0]
     if first not in settings:
         raise ArgumentError(
-            f'gradient clipping by {kind} needs "{first}"', key=f"clip_grad.{first}", origin=origin_of(cfg)
+            f'gradient clipping by {kind} needs the argument "{first}"',
+            key=f"clip_grad.{first}",
+            origin=origin_of(cfg),
         )
     if isinstance(settings[first], bool) or not isinstance(settings[first], (int, float)) or not settings[first] > 0:
         _refuse(f'"{first}" must be a number above 0', cfg, first)
@@ -125,7 +128,7 @@ def _norm_type(cfg: Mapping[str, Any]) -> float:
     except (TypeError, ValueError):
         order = -1.0
     if not order > 0:
-        _refuse('the norm of gradient clipping is a number above 0, or "inf"', cfg, "norm_type")
+        _refuse('"norm_type" must be a number above 0, or "inf"', cfg, "norm_type")
     return order
 
 

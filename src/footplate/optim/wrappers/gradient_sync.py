@@ -1,4 +1,4 @@
-"""Holding back the exchange of gradients between ranks."""
+"""Turns the gradient synchronization between ranks off during gradient accumulation."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -7,26 +7,27 @@ from typing import Any
 from torch import nn
 
 Context = AbstractContextManager[Any]
-NOTHING: Context = nullcontext()
+NO_CONTEXT: Context = nullcontext()
 
 
-def syncing_of(model: nn.Module) -> tuple[Callable[[], Context], Callable[[], None] | None]:
-    """Returns what has `model` keep its gradients to itself, and what ends that.
+def gradient_sync_switches(model: nn.Module) -> tuple[Callable[[], Context], Callable[[], None] | None]:
+    """Returns two functions that turn the gradient synchronization of `model` off and on.
 
-    The first gives the context of the forward pass; NOTHING where there is no one to tell, or where what it did holds
-    until the second is called, since the backward pass lies behind that context. None where there is nothing to end.
+    The first one returns a context for the forward pass. DistributedDataParallel synchronizes again after a forward
+    pass outside of this context. A sharded model does not synchronize until the second function is called. For other
+    models the second one is None.
 
-    A wrapper asks once: that a model has no such method takes as long to find out as a small layer to compute.
+    Call this once per model: looking up a missing attribute of a module takes as long as running a small layer.
     """
     no_sync: Callable[[], Context] | None = getattr(model, "no_sync", None)
     if no_sync is not None:
         return no_sync, None
     toggle: Callable[[bool], None] | None = getattr(model, "set_requires_gradient_sync", None)
     if toggle is None:
-        return (lambda: NOTHING), None
+        return (lambda: NO_CONTEXT), None
 
-    def begin() -> Context:
+    def turn_off() -> Context:
         toggle(False)
-        return NOTHING
+        return NO_CONTEXT
 
-    return begin, lambda: toggle(True)
+    return turn_off, lambda: toggle(True)

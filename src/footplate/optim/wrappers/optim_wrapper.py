@@ -1,4 +1,4 @@
-"""The wrapper that steps an optimizer: accumulation, clipping, and the state of both."""
+"""The optimizer wrapper: backward pass, gradient accumulation, clipping, and their state."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -16,10 +16,10 @@ from footplate.distributed.sharding import placed_like
 from footplate.errors import ArgumentError, CheckpointError, check_count
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.checking import check_state
-from footplate.optim.wrappers.gradient_clipping import Clip, make_clip
+from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
 from footplate.optim.wrappers.gradient_guard import GradientGuard
-from footplate.optim.wrappers.gradient_sync import NOTHING, Context, syncing_of
-from footplate.optim.wrappers.unprofiled_step import step_of
+from footplate.optim.wrappers.gradient_sync import NO_CONTEXT, Context, gradient_sync_switches
+from footplate.optim.wrappers.unprofiled_step import unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 
@@ -28,25 +28,26 @@ _logger = logging.getLogger("footplate.optim")
 
 @OPTIM_WRAPPERS.register_module()
 class OptimWrapper:
-    """Steps an optimizer: `update_params(loss)` is all that a train step calls.
+    """Wraps an optimizer: `update_params(loss)` runs the backward pass and steps the optimizer.
 
     Args:
         optimizer: The optimizer.
-        accumulative_counts: Over how many losses gradients are summed before a step. The loss is divided by the length
-            of the round, also of a last round cut short, so that equally large batches act as one large batch.
-        clip_grad: `dict(max_norm=..., norm_type=2)`, or `dict(type="value", clip_value=...)`. The norm before clipping
+        accumulative_counts: The number of losses whose gradients are accumulated before a step. Each loss is divided
+            by this number, or by the number of remaining losses at the end of the run. Batches of equal size are
+            therefore equivalent to one large batch.
+        clip_grad: `dict(max_norm=..., norm_type=2)` or `dict(type="value", clip_value=...)`. The norm before clipping
             is recorded as `train/grad_norm`.
-        grad_clip: Another spelling of `clip_grad`.
-        on_nonfinite: What happens to a step whose gradients are not finite: "skip", "stop" or "warn"; None leaves it
-            to the run, and does not look outside of one.
-        compile: Compile the optimizer's step; a dict holds arguments of `torch.compile`. Learning rates then become
-            tensors, so that a schedule does not compile anew.
+        grad_clip: An alias of `clip_grad`.
+        on_nonfinite: What to do if the gradients of a step are non-finite: "skip", "stop" or "warn". By default the
+            run decides; without a run, gradients are not checked.
+        compile: Whether to compile the step of the optimizer; a dict holds arguments of `torch.compile`. Learning
+            rates then become tensors, so that changing them does not cause a recompilation.
 
     Attributes:
-        keeps_gradients: Leaves the gradients of a step where they are until the next loss, for those who look at them.
+        keeps_gradients: Whether gradients are kept after a step, until the next loss.
 
     Raises:
-        ArgumentError: An argument makes no sense.
+        ArgumentError: An argument is invalid.
 
     Example:
         >>> import torch
@@ -66,33 +67,35 @@ class OptimWrapper:
         compile: bool | Mapping[str, Any] = False,
     ) -> None:
         if not isinstance(optimizer, Optimizer):
-            raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
+            raise ArgumentError(
+                "the optimizer of an optimizer wrapper must be a torch optimizer", key="optimizer", found=optimizer
+            )
         if clip_grad and grad_clip:
-            raise ArgumentError('"clip_grad" and "grad_clip" mean the same: give one', key="grad_clip")
+            raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
         settings = clip_grad or grad_clip
-        self._clip = make_clip(settings) if settings else None
-        self._norms: Any = None
+        self._clipper = build_clipper(settings) if settings else None
+        self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
-        self._compiled: Callable[..., Any] | None = None
+        self._compiled_step: Callable[..., Any] | None = None
         arguments = compile_arguments(compile)
         if arguments is not None:
-            self._compiled = torch.compile(optimizer.step, **arguments)
-            self._make_rates_tensors()
+            self._compiled_step = torch.compile(optimizer.step, **arguments)
+            self._convert_lr_to_tensors()
         self.keeps_gradients = False
-        self._has_spent_gradients = False
-        self.loss_share = 1.0  # how much the next loss weighs beside those of other ranks
-        self._inner_count = 0
-        self._max_counts = -1
-        self._short_round_begin, self._short_round = -1, accumulative_counts
-        self._names: dict[int, str] = {}
-        self.reasons: Mapping[str, tuple[str, ...]] = {}  # what a constructor went by, by the name of the parameter
-        self._holds_gradients = False
-        self._unsynced_model: nn.Module | None = None
-        self._unsynced: Callable[[], Context] = lambda: NOTHING
-        self._resync: Callable[[], None] | None = None
+        self._has_used_gradients = False  # kept after a step, to be cleared at the next loss
+        self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
+        self._inner_count = 0  # losses so far
+        self._max_counts = -1  # losses of the whole run, -1 if unknown
+        self._last_round_start, self._last_round_length = -1, accumulative_counts
+        self._names: dict[int, str] = {}  # by id of the parameter
+        self.reasons: Mapping[str, tuple[str, ...]] = {}  # the keys of `paramwise_cfg` that applied, by parameter name
+        self._has_loaded_gradients = False
+        self._sync_model: nn.Module | None = None  # the model of the two functions below
+        self._turn_sync_off: Callable[[], Context] = lambda: NO_CONTEXT
+        self._turn_sync_on: Callable[[], None] | None = None
         self._overrides_backward = type(self).backward is not OptimWrapper.backward
 
     def update_params(
@@ -101,26 +104,26 @@ class OptimWrapper:
         step_kwargs: dict[str, Any] | None = None,
         zero_kwargs: dict[str, Any] | None = None,
     ) -> None:
-        """Computes gradients of `loss`, a 0-d tensor, and steps when the round of accumulation is full.
+        """Runs the backward pass, and steps the optimizer when gradient accumulation is complete.
 
         Args:
-            loss: What to minimize.
-            step_kwargs: Arguments of the optimizer's `step`.
-            zero_kwargs: Arguments of the optimizer's `zero_grad`.
+            loss: The loss to minimize, 0-d.
+            step_kwargs: Arguments of `step` of the optimizer.
+            zero_kwargs: Arguments of `zero_grad` of the optimizer.
 
         Raises:
-            ArgumentError: The loss depends on nothing that is trained.
+            ArgumentError: The loss does not depend on any trainable parameter.
         """
-        if self._has_spent_gradients:
-            self._has_spent_gradients = False
+        if self._has_used_gradients:
+            self._has_used_gradients = False
             self.zero_grad(**(zero_kwargs or {}))
         if self._overrides_backward:
             self.backward(loss)
         else:
             if not loss.requires_grad:
                 raise ArgumentError(
-                    "the loss depends on no parameter that is trained",
-                    notes=["it was computed from a detached tensor or without gradients, or everything is frozen"],
+                    "the loss does not depend on any trainable parameter",
+                    notes=["Check for detached tensors, torch.no_grad() and frozen parameters in the model."],
                 )
             loss = self.scale_loss(loss)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -128,153 +131,155 @@ class OptimWrapper:
         if self.should_update():
             self.step(**(step_kwargs or {}))
             if self.keeps_gradients:
-                self._has_spent_gradients = True
+                self._has_used_gradients = True
             else:
                 self.zero_grad(**(zero_kwargs or {}))
 
     def backward(self, loss: Tensor, **kwargs: Any) -> None:
-        """Computes gradients of `loss`, a 0-d tensor, and counts one more of the round."""
+        """Runs the backward pass of `loss`, 0-d, and counts it for gradient accumulation."""
         self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
 
     def step(self, **kwargs: Any) -> None:
-        """Clips, and steps the optimizer unless the gradients are not finite and that is to be skipped."""
-        clip, norm = self._clip, None
-        if clip is not None and clip.gives_norm:
-            norm, clip = self._clip_gradients(clip), None
+        """Clips the gradients and steps the optimizer, unless non-finite gradients are to be skipped."""
+        clipper, norm = self._clipper, None
+        if clipper is not None and clipper.gives_norm:
+            norm, clipper = self._clip_gradients(clipper), None
         if self._guard and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
             return
-        if clip is not None:
-            self._clip_gradients(clip)
-        (self._compiled or step_of(self.optimizer))(**kwargs)
+        if clipper is not None:
+            self._clip_gradients(clipper)
+        (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
 
     def zero_grad(self, **kwargs: Any) -> None:
-        """Drops the gradients."""
-        own = getattr(self.optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad
-        if kwargs or own:
+        """Clears the gradients."""
+        is_overridden = getattr(self.optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad
+        if kwargs or is_overridden:
             self.optimizer.zero_grad(**kwargs)
             return
-        # What torch's own does, without its entry in a profile, which costs as much as the kernel of a small layer.
+        # The same as Optimizer.zero_grad without its profiler entry, which takes as long as a small kernel.
         for group in self.optimizer.param_groups:
             for parameter in group["params"]:
                 parameter.grad = None
 
     def scale_loss(self, loss: Tensor) -> Tensor:
-        """Returns `loss` as its gradients are to be summed: times its share, divided by the length of the round."""
+        """Returns `loss` multiplied by `loss_share` and divided by the number of accumulated losses."""
         if self.loss_share != 1:
             loss = loss * self.loss_share
         if self._accumulative_counts == 1:
             return loss
-        in_short_round = 0 <= self._short_round_begin <= self._inner_count
-        return loss / (self._short_round if in_short_round else self._accumulative_counts)
+        is_last_round = 0 <= self._last_round_start <= self._inner_count
+        return loss / (self._last_round_length if is_last_round else self._accumulative_counts)
 
     def should_update(self) -> bool:
-        """Checks whether the round is full, or the last one of the run is as full as it gets."""
+        """Checks whether gradient accumulation is complete, or the last loss of the run was reached."""
         count = self._accumulative_counts
         return count == 1 or self._inner_count % count == 0 or self._inner_count == self._max_counts
 
     def should_sync(self) -> bool:
-        """Checks whether ranks need each other's gradients of the next loss."""
+        """Checks whether the gradients of the next loss must be synchronized between ranks."""
         after, count = self._inner_count + 1, self._accumulative_counts
         return after % count == 0 or after == self._max_counts
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns what the forward and backward pass run in: without gradient exchange while a round fills.
+        """Returns the context for the forward pass; it turns gradient synchronization off during accumulation.
 
         Args:
-            model: The model, wrapped as it is trained.
+            model: The model, including its wrapper for distributed training.
         """
         if self.should_sync():
-            if self._resync is not None:
-                self._resync()
-            return NOTHING
-        if model is not self._unsynced_model:
-            self._unsynced_model, (self._unsynced, self._resync) = model, syncing_of(model)
-        return self._unsynced()
+            if self._turn_sync_on is not None:
+                self._turn_sync_on()
+            return NO_CONTEXT
+        if model is not self._sync_model:
+            self._sync_model, (self._turn_sync_off, self._turn_sync_on) = model, gradient_sync_switches(model)
+        return self._turn_sync_off()
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Tells where in the run the wrapper stands, so that the last round may be short.
+        """Sets the position in the run, so that the last accumulation may be shorter.
 
         Args:
-            model: The model, for a word on batch statistics.
-            init_counts: The losses before.
-            max_counts: The losses of the whole run, -1 where nobody knows.
+            model: The model; gradient accumulation with batch normalization is warned about.
+            init_counts: The number of losses so far.
+            max_counts: The number of losses of the whole run, -1 if unknown.
         """
         count = self._accumulative_counts
         self._inner_count, self._max_counts = init_counts, max_counts
         remainder = max_counts % count if max_counts > 0 else 0
-        self._short_round_begin = max_counts - remainder if remainder else -1
-        self._short_round = remainder or count
+        self._last_round_start = max_counts - remainder if remainder else -1
+        self._last_round_length = remainder or count
         if count > 1:
-            self._warn_of_accumulation(model)
-        warn_of_long_round("accumulative_counts", count, max_counts)
+            self._warn_about_accumulation(model)
+        warn_about_long_accumulation("accumulative_counts", count, max_counts)
 
     def guard(self, policy: str | None) -> None:
-        """Sets what happens to a step whose gradients are not finite: "skip", "stop", "warn", or None.
+        """Sets the policy for non-finite gradients, unless the wrapper was created with `on_nonfinite`.
 
-        What the wrapper's own `on_nonfinite` says stays.
+        Args:
+            policy: "skip", "stop", "warn", or None to not check gradients.
         """
         policy = self._own_policy or policy
         self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
-        """Returns `{"lr": [...]}`, one value for each group."""
+        """Returns `{"lr": [...]}` with one value per parameter group."""
         return {"lr": [group["lr"] for group in self.param_groups]}
 
     def get_momentum(self) -> dict[str, list[float]]:
-        """Returns `{"momentum": [...]}`: the momentum or first beta of each group, 0 where it has neither."""
+        """Returns `{"momentum": [...]}` with the momentum or first beta of each group, or 0 if it has neither."""
         return {"momentum": [momentum_of(group) or 0 for group in self.param_groups]}
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The optimizer's groups."""
+        """The parameter groups of the optimizer."""
         return self.optimizer.param_groups
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The optimizer's default settings."""
+        """The default settings of the optimizer."""
         return self.optimizer.defaults
 
     @property
     def parts(self) -> Mapping[str, "OptimWrapper"]:
-        """The wrappers of single optimizers by name: this one, without a name, or several."""
+        """The wrappers of single optimizers by name: only this one, with an empty name."""
         return {"": self}
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Learns what the parameters are called, so that states saved under another grouping find them."""
+        """Stores the names of the parameters, so that states with other parameter groups can be loaded."""
         for name, parameter in model.named_parameters():
             self._names.setdefault(id(parameter), name)
 
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
-        """Returns the optimizer's state and the gradients that the next step will use.
+        """Returns the state of the optimizer, and accumulated gradients if there are any.
 
-        These are there within a round of accumulation, or where the loss of another optimizer reaches the parameters.
+        There are gradients during accumulation, or if the loss of another optimizer depends on the parameters.
 
         Args:
-            per_parameter: Store one group for each parameter, as other engines do.
+            per_parameter: Whether to store one group per parameter, as other engines do.
         """
         state = self.optimizer.state_dict()
         if per_parameter:
-            state = optimizer_state.per_parameter(state, self._layout())
+            state = optimizer_state.split_groups(state, self._layout())
         elif self._names:
             state = optimizer_state.name_groups(state, self._layout().names)
         gradients: list[Any] = [each.grad for each in self._parameters()]
-        is_left = not self._has_spent_gradients and any(each is not None for each in gradients)
-        if is_left or not self.should_update():
+        has_gradients = not self._has_used_gradients and any(each is not None for each in gradients)
+        if has_gradients or not self.should_update():
             if per_parameter:
-                gradients = optimizer_state.in_order(gradients, self._layout().names, self._layout().known())
+                layout = self._layout()
+                gradients = optimizer_state.reorder_by_name(gradients, layout.names, layout.parameter_names())
             state["accumulated_gradients"] = gradients
         state["optimizer_type"] = type(self.optimizer).__name__
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave, here or in another engine, in this grouping or another.
+        """Loads a state of this or another engine, also if its parameter groups differ.
 
         Raises:
             CheckpointError: The state belongs to other parameters, or to an optimizer of another class.
         """
         name = type(self.optimizer).__name__
-        saved_name = state_dict.get("optimizer_type", name)  # other engines and older checkpoints have none
+        saved_name = state_dict.get("optimizer_type", name)  # missing in checkpoints of other engines and older ones
         if saved_name != name:
             raise CheckpointError(
                 f"The checkpoint holds the state of the optimizer {saved_name}, but the config has {name}.",
@@ -283,22 +288,20 @@ class OptimWrapper:
                 ],
             )
         if self._names:
-            arranged = optimizer_state.regrouped(
-                state_dict, self.optimizer.state_dict()["param_groups"], self._layout()
-            )
+            state = optimizer_state.regroup(state_dict, self.optimizer.state_dict()["param_groups"], self._layout())
         else:
-            arranged = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
-        check_state(self.optimizer, arranged)
-        self.optimizer.load_state_dict(optimizer_state.placed(arranged, self.param_groups))
-        if self._compiled is not None:
-            self._make_rates_tensors()
+            state = {"state": state_dict["state"], "param_groups": state_dict["param_groups"]}
+        check_state(self.optimizer, state)
+        self.optimizer.load_state_dict(optimizer_state.shard_like_parameters(state, self.param_groups))
+        if self._compiled_step is not None:
+            self._convert_lr_to_tensors()
         gradients = state_dict.get("accumulated_gradients")
-        self._holds_gradients = gradients is not None
+        self._has_loaded_gradients = gradients is not None
         if gradients is not None and self._names:
             layout = self._layout()
-            gradients = optimizer_state.in_order(
+            gradients = optimizer_state.reorder_by_name(
                 gradients,
-                optimizer_state.names_of(state_dict["param_groups"], layout),
+                optimizer_state.saved_names(state_dict["param_groups"], layout),
                 chain.from_iterable(layout.names),
             )
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
@@ -306,16 +309,17 @@ class OptimWrapper:
                 None if gradient is None else placed_like(gradient.to(parameter.device, parameter.dtype), parameter)
             )
 
-    def _clip_gradients(self, clip: Clip) -> Tensor | None:
-        norm = clip(self._parameters())
+    def _clip_gradients(self, clipper: GradientClipper) -> Tensor | None:
+        """Clips the gradients, and records and returns their norm if it is known."""
+        norm = clipper(self._parameters())
         if norm is None:
             return None
-        if self._norms is None:
-            self._norms = MessageHub.get_current_instance().history("train/grad_norm")
-        self._norms.append(norm)
+        if self._norm_history is None:
+            self._norm_history = MessageHub.get_current_instance().history("train/grad_norm")
+        self._norm_history.append(norm)
         return norm
 
-    def _make_rates_tensors(self) -> None:
+    def _convert_lr_to_tensors(self) -> None:
         for group in self.param_groups:
             group["lr"] = torch.as_tensor(group["lr"])
 
@@ -327,25 +331,33 @@ class OptimWrapper:
         frozen = {self._names[id(each)] for each in self._parameters() if not each.requires_grad}
         return optimizer_state.Layout(names, list(self._names.values()), frozenset(frozen))
 
-    def _warn_of_accumulation(self, model: nn.Module) -> None:
+    def _warn_about_accumulation(self, model: nn.Module) -> None:
         if any(isinstance(module, _BatchNorm) for module in model.modules()):
             _logger.warning(
-                "accumulative_counts=%d with batch normalization: its statistics are those of the small batches",
+                "accumulative_counts=%d does not accumulate the statistics of batch normalization layers: "
+                "they are computed from each batch",
                 self._accumulative_counts,
             )
-        if self._inner_count % self._accumulative_counts and not self._holds_gradients:
+        if self._inner_count % self._accumulative_counts and not self._has_loaded_gradients:
             _logger.warning(
-                "resumed at iteration %d within a round of %d without its gradients so far: the first step sees fewer",
+                "resumed at iteration %d during gradient accumulation (accumulative_counts=%d), but the checkpoint has "
+                "no accumulated gradients: the first step uses fewer gradients",
                 self._inner_count,
                 self._accumulative_counts,
             )
 
 
-def warn_of_long_round(name: str, count: int, length: int) -> None:
-    """Warns of a round of accumulation that is longer than the run, of `length` iterations; -1 is not known."""
+def warn_about_long_accumulation(name: str, count: int, length: int) -> None:
+    """Warns if gradient accumulation never completes within the run.
+
+    Args:
+        name: The setting, for the message.
+        count: The number of accumulated losses.
+        length: The iterations of the run, -1 if unknown.
+    """
     if 0 < length < count:
         _logger.warning(
-            "%s=%d is longer than the run of %d iterations. The optimizer makes one step, at the end. "
+            "%s=%d is longer than the run of %d iterations. The optimizer takes only one step, at the end. "
             "Set %s to at most %d.",
             name,
             count,
@@ -356,7 +368,7 @@ def warn_of_long_round(name: str, count: int, length: int) -> None:
 
 
 def momentum_of(group: Mapping[str, Any]) -> float | None:
-    """Returns the momentum of a group, its first beta where it has betas, None where it has neither."""
+    """Returns the momentum or the first beta of a group, or None if it has neither."""
     if "momentum" in group:
         momentum: float = group["momentum"]
         return momentum

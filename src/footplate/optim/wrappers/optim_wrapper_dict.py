@@ -1,4 +1,4 @@
-"""Several optimizers of one model."""
+"""The optimizer wrapper for models with several optimizers."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack
@@ -11,30 +11,30 @@ from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 
 
 class OptimWrapperDict(OptimWrapper):
-    """Several wrappers by name, for models that step several optimizers, as a generator and a discriminator.
+    """Optimizer wrappers by name, for models with several optimizers such as GANs.
 
-    The model's `train_step` picks a wrapper by name and steps it.
+    `train_step` of the model selects a wrapper by name and calls its `update_params`.
 
     Args:
-        wrappers: The wrappers.
+        wrappers: The wrappers by name.
 
     Raises:
-        ArgumentError: A value is no wrapper, or two of them step the same optimizer.
+        ArgumentError: A value is not an optimizer wrapper, or two wrappers have the same optimizer.
     """
 
     def __init__(self, **wrappers: OptimWrapper) -> None:
         owners: dict[int, str] = {}
         for name, wrapper in wrappers.items():
             if not isinstance(wrapper, OptimWrapper):
-                raise ArgumentError("several optimizers are given as wrappers", key=name, found=wrapper)
+                raise ArgumentError("OptimWrapperDict needs optimizer wrappers", key=name, found=wrapper)
             other = owners.setdefault(id(getattr(wrapper, "optimizer", wrapper)), name)
             if other != name:
-                raise ArgumentError(f"the optimizer of '{name}' is that of '{other}'", key=name)
+                raise ArgumentError(f"'{other}' and '{name}' have the same optimizer", key=name)
         self.optim_wrappers = wrappers
 
     @property
     def parts(self) -> Mapping[str, OptimWrapper]:
-        """The wrappers of single optimizers by name."""
+        """The wrappers by name."""
         return self.optim_wrappers
 
     def __getitem__(self, name: str) -> OptimWrapper:
@@ -58,37 +58,40 @@ class OptimWrapperDict(OptimWrapper):
         return iter(self.optim_wrappers.values())
 
     def items(self) -> Iterator[tuple[str, OptimWrapper]]:
-        """Returns names and wrappers."""
+        """Returns the names and wrappers."""
         return iter(self.optim_wrappers.items())
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Refuses: which optimizer is meant, only the model knows.
+        """Raises an error, since the optimizer to step is ambiguous.
 
         Raises:
             ArgumentError: Always.
         """
         names = ", ".join(f'"{name}"' for name in self.optim_wrappers)
-        raise ArgumentError(f"the model has several optimizers: update_params of one of {names}")
+        raise ArgumentError(
+            "update_params cannot tell which of several optimizers to step",
+            notes=[f"Call update_params of one of {names}: optim_wrapper[name].update_params(loss)."],
+        )
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns the contexts of all wrappers in one."""
+        """Returns the combined contexts of all wrappers."""
         stack = ExitStack()
         for wrapper in self.values():
             stack.enter_context(wrapper.optim_context(model))
         return stack
 
     def initialize_count_status(self, model: nn.Module, init_counts: int, max_counts: int) -> None:
-        """Tells each wrapper where in the run it stands."""
+        """Sets the position in the run for all wrappers."""
         for wrapper in self.values():
             wrapper.initialize_count_status(model, init_counts, max_counts)
 
     def name_parameters(self, model: nn.Module) -> None:
-        """Tells each wrapper what the parameters are called."""
+        """Passes the names of the parameters to all wrappers."""
         for wrapper in self.values():
             wrapper.name_parameters(model)
 
     def guard(self, policy: str | None) -> None:
-        """Sets for each wrapper what happens to a step whose gradients are not finite."""
+        """Sets the policy for non-finite gradients for all wrappers."""
         for wrapper in self.values():
             wrapper.guard(policy)
 
@@ -102,7 +105,7 @@ class OptimWrapperDict(OptimWrapper):
 
     @property
     def param_groups(self) -> Any:
-        """The groups of each wrapper by its name."""
+        """The parameter groups of each wrapper by its name."""
         return {name: wrapper.param_groups for name, wrapper in self.items()}
 
     def state_dict(self, *, per_parameter: bool = False) -> dict[str, Any]:
@@ -110,12 +113,15 @@ class OptimWrapperDict(OptimWrapper):
         return {name: wrapper.state_dict(per_parameter=per_parameter) for name, wrapper in self.items()}
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave.
+        """Loads the states of the wrappers.
 
         Raises:
-            CheckpointError: A name is not that of a wrapper.
+            CheckpointError: There is no wrapper for a name.
         """
         for name, state in state_dict.items():
             if name not in self.optim_wrappers:
-                raise CheckpointError(f"the saved state of optimizer '{name}' belongs to no optimizer of this run")
+                raise CheckpointError(
+                    f"the checkpoint has a state of the optimizer '{name}', but the config has no such optimizer",
+                    found=list(state_dict),
+                )
             self.optim_wrappers[name].load_state_dict(state)

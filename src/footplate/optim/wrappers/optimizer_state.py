@@ -1,4 +1,4 @@
-"""An optimizer's state, whichever way it was grouped when it was saved."""
+"""Converts optimizer states between different groupings of the parameters."""
 
 import dataclasses
 import itertools
@@ -14,7 +14,7 @@ State = dict[str, Any]
 
 
 def name_groups(state: State, names: Sequence[Sequence[str]]) -> State:
-    """Notes in each group of `state` what its parameters are called."""
+    """Adds the names of its parameters to each group of `state` as `param_names`."""
     for group, each in zip(state["param_groups"], names, strict=True):
         group["param_names"] = list(each)
     return state
@@ -22,89 +22,89 @@ def name_groups(state: State, names: Sequence[Sequence[str]]) -> State:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-    """How a running optimizer is grouped."""
+    """The grouping of the parameters of an optimizer."""
 
     names: list[list[str]]
     """The names of the parameters of each group."""
     order: list[str]
-    """The names of all parameters in the order of the model."""
+    """The names of all parameters of the model, in its order."""
     frozen: frozenset[str] = frozenset()
-    """Those that are not trained; other engines leave them out at times."""
+    """The names of frozen parameters; states of other engines may not contain them."""
 
-    def known(self, *, with_frozen: bool = True) -> list[str]:
-        """Returns the names of the optimizer's parameters in the order of the model."""
-        held = set(itertools.chain.from_iterable(self.names))
-        return [name for name in self.order if name in held and (with_frozen or name not in self.frozen)]
+    def parameter_names(self, *, with_frozen: bool = True) -> list[str]:
+        """Returns the names of the parameters of the optimizer, in the order of the model."""
+        grouped = set(itertools.chain.from_iterable(self.names))
+        return [name for name in self.order if name in grouped and (with_frozen or name not in self.frozen)]
 
 
-def regrouped(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -> State:
-    """Returns `saved` in the grouping of a running optimizer.
+def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -> State:
+    """Converts a saved state to the grouping of an optimizer.
 
-    States are matched by the names that they hold. One without names that is grouped as the optimizer is, is taken as
-    it stands; else its parameters count as in the order of the model, as a group per parameter or one group for all
-    gives it.
+    Parameters are matched by `param_names`. A state without names is used as it is if it has the grouping of the
+    optimizer. Otherwise it must have one group per parameter or a single group, in the order of the model.
 
     Args:
-        saved: `state` and `param_groups` of some optimizer.
-        groups: The running optimizer's groups.
-        layout: Its layout.
+        saved: `state` and `param_groups` of the saved state.
+        groups: The groups of the optimizer.
+        layout: The layout of the optimizer.
 
     Raises:
         CheckpointError: The state belongs to other parameters.
     """
-    places = _places(saved["param_groups"], layout)
-    missing = [name for name in layout.known(with_frozen=False) if name not in places]
+    locations = _locate_parameters(saved["param_groups"], layout)
+    missing = [name for name in layout.parameter_names(with_frozen=False) if name not in locations]
     if missing:
         raise CheckpointError(
-            f"the saved optimizer state knows nothing of {len(missing)} parameters, '{missing[0]}' among them"
+            f"the saved optimizer state lacks {counted(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
-    arranged = []
+    regrouped = []
     for group, members in zip(groups, layout.names, strict=True):
-        first = next((places[name] for name in members if name in places), None)
+        first = next((locations[name] for name in members if name in locations), None)
         source = {} if first is None else saved["param_groups"][first[0]]
-        kept = {key: value for key, value in source.items() if key in group or key.startswith("initial_")}
-        numbers = [places[name][1] if name in places else f"no state of {name}" for name in members]
-        arranged.append({**group, **kept, "params": numbers})
-    return {"state": saved["state"], "param_groups": arranged}
+        settings = {key: value for key, value in source.items() if key in group or key.startswith("initial_")}
+        keys = [locations[name][1] if name in locations else f"no state of {name}" for name in members]
+        regrouped.append({**group, **settings, "params": keys})
+    return {"state": saved["state"], "param_groups": regrouped}
 
 
-def placed(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
-    """Returns `state` with its tensors as the parameters that they belong to: whole, or in the same parts.
+def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
+    """Returns `state` with each tensor sharded like its parameter, or whole if its parameter is.
 
     Args:
-        state: `state` and `param_groups`, grouped as the optimizer is.
-        groups: The optimizer's groups.
+        state: `state` and `param_groups`, in the grouping of the optimizer.
+        groups: The groups of the optimizer.
     """
     pairs = zip(state["param_groups"], groups, strict=True)
     owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
-    held = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
-    if not any(isinstance(each, torch.Tensor) and is_part(each) for each in held):
+    tensors = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
+    if not any(isinstance(each, torch.Tensor) and is_part(each) for each in tensors):
         return state
+    # Sorted, since sharding is a collective operation, which all ranks must call in the same order.
     values = {
-        key: {name: _placed_value(value, owners.get(key)) for name, value in values.items()}
+        key: {name: _shard_like(value, owners.get(key)) for name, value in values.items()}
         for key, values in sorted(state["state"].items(), key=lambda item: str(item[0]))
     }
     return {**state, "state": values}
 
 
-def _placed_value(value: Any, owner: torch.Tensor | None) -> Any:
+def _shard_like(value: Any, owner: torch.Tensor | None) -> Any:
     if owner is None or not isinstance(value, torch.Tensor) or not value.dim():
         return value
     return placed_like(value, owner)
 
 
-def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:
-    """Returns `state` with one group for each parameter, in the order of the model, as other engines store it.
+def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
+    """Returns `state` with one group per parameter in the order of the model, as other engines store it.
 
     Args:
         state: `state` and `param_groups` of the optimizer.
-        layout: Its layout.
+        layout: The layout of the optimizer.
     """
-    places = _places(state["param_groups"], layout)
+    locations = _locate_parameters(state["param_groups"], layout)
     groups: list[State] = []
     values = {}
-    for name in layout.known():
-        source, index = places[name]
+    for name in layout.parameter_names():
+        source, index = locations[name]
         fields = {k: v for k, v in state["param_groups"][source].items() if k not in ("params", "param_names")}
         if index in state["state"]:
             values[len(groups)] = state["state"][index]
@@ -112,40 +112,44 @@ def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:
     return {"state": values, "param_groups": groups}
 
 
-def in_order(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
-    """Returns what belongs to saved parameters in another order of their names; None where one was not saved.
+def reorder_by_name(values: Sequence[Any], saved: Sequence[Sequence[str]], order: Iterable[str]) -> list[Any]:
+    """Returns the values of parameters in another order, with None for parameters that were not saved.
 
     Args:
-        values: One a parameter.
-        saved: The names of these parameters, in groups.
-        order: The names in the order wanted.
+        values: One value per saved parameter.
+        saved: The names of the saved parameters, in groups.
+        order: The names in the new order.
     """
     by_name = dict(zip(itertools.chain.from_iterable(saved), values, strict=False))
     return [by_name.get(name) for name in order]
 
 
-def _places(groups: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, tuple[int, Any]]:
-    """Returns for each parameter's name the number of its saved group, and its number in the saved state."""
+def _locate_parameters(groups: Sequence[Mapping[str, Any]], layout: Layout) -> dict[str, tuple[int, Any]]:
+    """Returns the index of the saved group and the key in the saved state by parameter name."""
     return {
         name: (number, index)
-        for number, (group, each) in enumerate(zip(groups, names_of(groups, layout), strict=True))
-        for name, index in zip(each, group["params"], strict=True)
+        for number, (group, names) in enumerate(zip(groups, saved_names(groups, layout), strict=True))
+        for name, index in zip(names, group["params"], strict=True)
     }
 
 
-def names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
-    """Returns the names of the parameters of saved groups."""
+def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Sequence[str]]:
+    """Returns the names of the parameters of each saved group.
+
+    Raises:
+        CheckpointError: The groups have no names, and another number of parameters than the optimizer.
+    """
     sizes = [len(group["params"]) for group in groups]
     if all(len(group.get("param_names", ())) == size for group, size in zip(groups, sizes, strict=True)):
         return [group["param_names"] for group in groups]
     if sizes == [len(each) for each in layout.names]:
         return layout.names
     even = len(sizes) == 1 or set(sizes) == {1}
-    for candidates in (layout.known(), layout.known(with_frozen=False)):
+    for candidates in (layout.parameter_names(), layout.parameter_names(with_frozen=False)):
         if even and sum(sizes) == len(candidates):
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
-        f"the saved optimizer state holds {counted(sum(sizes), 'parameter')} in {counted(len(sizes), 'group')}, "
-        f"the optimizer {len(layout.known())} in {len(layout.names)}"
+        f"the saved optimizer state has {counted(sum(sizes), 'parameter')} in {counted(len(sizes), 'group')}, "
+        f"but the optimizer has {len(layout.parameter_names())} in {len(layout.names)}"
     )
