@@ -142,7 +142,7 @@ KINDS = [
     Mistake(
         _LINEAR,
         'dict(type="MultiStepLR", milestones="4", by_epoch=False)',
-        '"milestones" is a list of numbers',
+        '"milestones" must be a list of numbers',
         "param_scheduler[0].milestones",
     ),
     Mistake(

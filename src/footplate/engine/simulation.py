@@ -12,7 +12,7 @@ from footplate.distributed import unwrap_model
 from footplate.errors import ArgumentError, origin_of
 from footplate.migration import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.optim.schedules import LiveField, Moves, key_of, moves_of, slot_of
+from footplate.optim.schedules import LiveField, ScheduleSteps, collect_steps, field_key, field_slot
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -68,7 +68,7 @@ def simulate(
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
     notes = _Notes(wrapper, moved, names)
     # A run by iterations never ends an epoch, whatever length these would have.
-    _drive(moves_of(schedules), notes, order, epoch_length if _counts_epochs(section) else None)
+    _drive(collect_steps(schedules), notes, order, epoch_length if _counts_epochs(section) else None)
     return notes.trajectories(order, wanted)
 
 
@@ -129,10 +129,10 @@ class _Notes:
                 self._groups.append((members, fields))
 
     def _note(self, optimizer: Any, number: int, field: str, moves: bool) -> Any:
-        group, key = optimizer.param_groups[number], key_of(optimizer, field)
+        group, key = optimizer.param_groups[number], field_key(optimizer, field)
         if key not in group:
             return None
-        slot = LiveField(group) if isinstance(group[key], Tensor) else slot_of(group, key, first=key != field)
+        slot = LiveField(group) if isinstance(group[key], Tensor) else field_slot(group, key, first=key != field)
         if not moves:
             return slot[key]
         column = _Column(slot, key, [])
@@ -155,7 +155,7 @@ def _spread(noted: Any, places: list[int] | None, count: int) -> list[Any]:
     return noted.values if places is None else [noted.values[place] for place in places]
 
 
-def _drive(moves: Moves, notes: _Notes, order: Sequence[int], epoch_length: int | None) -> None:
+def _drive(moves: ScheduleSteps, notes: _Notes, order: Sequence[int], epoch_length: int | None) -> None:
     """Steps the schedules to the last iteration of `order`, and notes down the values at each."""
     read: list[tuple[Callable[[Any], None], Mapping[str, Any], str]] = [
         (column.values.append, column.slot, column.key) for column in notes.columns

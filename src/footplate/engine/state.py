@@ -25,7 +25,7 @@ from footplate.distributed.sharding import is_part
 from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import CheckpointError, FootplateError
-from footplate.optim.schedules import moves_of
+from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
 
 if TYPE_CHECKING:
@@ -344,7 +344,7 @@ def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: 
         schedule.rewind(from_groups=from_groups)
     for schedule in moving:
         schedule.start()
-    loop, moves = runner.train_loop, moves_of(moving)
+    loop, moves = runner.train_loop, collect_steps(moving)
     length = loop.max_iters // loop.max_epochs if loop.by_epoch else 0
     for done in range(1, loop.iter + 1):
         for step in moves.by_iter:

@@ -1,4 +1,4 @@
-"""Curves, position by position."""
+"""Curve families."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ from footplate.optim.schedules.curves import (
 
 
 def walk(family: Family, span: int, base: float = 1.0, steps: int | None = None) -> list[float]:
-    """Returns the values at each position, each from the one before."""
+    """Returns the values at each position, each computed from the previous one."""
     curve, value, values = family.over(span), base, []
     for position in range(span if steps is None else steps):
         value = curve(value, base, position)
@@ -55,7 +55,7 @@ def walk(family: Family, span: int, base: float = 1.0, steps: int | None = None)
         (OneCycle(eta_max=1.0, total_steps=10, pct_start=0.5, div_factor=4.0, anneal_strategy="linear"), 1, [0.25]),
     ],
 )
-def test_values(family: Family, span: int, values: list[float]) -> None:
+def test_values_at_each_position(family: Family, span: int, values: list[float]) -> None:
     assert walk(family, span) == pytest.approx(values, rel=1e-12, abs=1e-12)
 
 
@@ -72,25 +72,25 @@ def test_values(family: Family, span: int, values: list[float]) -> None:
         (Linear(0.5), Linear(0.5)),
     ],
 )
-def test_epochs_counted_in_iterations(family: Family, in_iterations: Family) -> None:
+def test_settings_are_converted_to_iterations(family: Family, in_iterations: Family) -> None:
     assert family.in_iterations(10) == in_iterations
 
 
 @pytest.mark.parametrize(
     ("family", "length"), [(CosineRestart([2, 3], [1, 1]), 5), (OneCycle(1.0, 7), 7), (Poly(), None)]
 )
-def test_own_length(family: Family, length: int | None) -> None:
+def test_length_of_a_curve(family: Family, length: int | None) -> None:
     assert family.length() == length
 
 
 @pytest.mark.parametrize(
     ("family", "settles"), [(Constant(), True), (Linear(), True), (Linear(1.0, 0.5), False), (Poly(), False)]
 )
-def test_what_ends_on_the_base_value(family: Family, settles: bool) -> None:
+def test_curves_that_end_at_the_base_value(family: Family, settles: bool) -> None:
     assert family.settles() is settles
 
 
-def test_a_cycle_in_three_phases_returns_before_it_falls() -> None:
+def test_three_phase_cycle_returns_to_the_first_value() -> None:
     at = cycle((1.0, 3.0, 0.0), 11, pct_start=0.4, anneal_strategy="linear", three_phase=True)
     phases = [(0, 1.0), (3.4, 3.0), (6.8, 1.0), (10, 0.0)]
     expected = []
@@ -103,7 +103,7 @@ def test_a_cycle_in_three_phases_returns_before_it_falls() -> None:
     assert at(50) == 0.0
 
 
-def test_a_cosine_cycle_passes_the_middle_half_way() -> None:
+def test_cosine_cycle_has_the_mean_half_way_to_the_peak() -> None:
     at = cycle((0.0, 2.0, 0.0), 21, pct_start=11 / 21)
     assert at(5) == pytest.approx(1.0)
     assert at(10) == pytest.approx(2.0)
@@ -124,27 +124,27 @@ def test_a_cosine_cycle_passes_the_middle_half_way() -> None:
         (lambda: OneCycle(1.0, 5, anneal_strategy="cosine"), "anneal_strategy"),
     ],
 )
-def test_settings_without_sense(make: Any, key: str) -> None:
+def test_invalid_settings_are_refused(make: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         make()
     assert caught.value.key == key
 
 
 @given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009), st.floats(0.1, 3))
-def test_poly_is_its_formula(last: int, base: float, low: float, power: float) -> None:
+def test_poly_matches_its_formula(last: int, base: float, low: float, power: float) -> None:
     values = walk(Poly(power, low), last + 1, base)
     for position, value in enumerate(values):
         assert math.isclose(value, low + (base - low) * (1 - position / last) ** power, rel_tol=1e-9, abs_tol=1e-12)
 
 
 @given(st.integers(2, 200), st.floats(0.01, 10), st.floats(0.0, 0.009))
-def test_cosine_is_its_formula(half: int, base: float, low: float) -> None:
+def test_cosine_matches_its_formula(half: int, base: float, low: float) -> None:
     for position, value in enumerate(walk(CosineAnnealing(half, low), half + 1, base)):
         formula = low + (base - low) * (1 + math.cos(math.pi * position / half)) / 2
         assert math.isclose(value, formula, rel_tol=1e-9, abs_tol=1e-12)
 
 
 @given(st.integers(2, 200), st.floats(0.001, 1), st.floats(0, 1))
-def test_linear_is_its_formula(last: int, start: float, end: float) -> None:
+def test_linear_matches_its_formula(last: int, start: float, end: float) -> None:
     for position, value in enumerate(walk(Linear(start, end), last + 1)):
         assert math.isclose(value, start + (end - start) * position / last, rel_tol=1e-9, abs_tol=1e-12)

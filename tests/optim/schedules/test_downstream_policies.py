@@ -1,4 +1,4 @@
-"""Policies of code bases, against what these packages do."""
+"""Policies of code bases, compared with recorded values of these packages."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ LINES = (Path(__file__).parents[2] / "data" / "vectors" / "host.jsonl").read_tex
 
 
 @pytest.mark.parametrize("vector", [json.loads(line) for line in LINES])
-def test_the_reference_figures(vector: dict[str, Any]) -> None:
+def test_simulated_rates_match_recorded_values(vector: dict[str, Any]) -> None:
     length = {key: vector[key] for key in ("max_epochs", "max_iters") if key in vector}
     kind = "EpochBasedRunner" if "max_epochs" in length else "IterBasedRunner"
     cfg: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""The first generation's policies, against their formulas."""
+"""The policies of the first generation, compared with their formulas."""
 
 import math
 from typing import Any
@@ -18,12 +18,12 @@ from footplate.optim.schedules.first_generation_policies import (
     Policy,
     Polynomial,
     RestartedCosine,
-    Run,
+    RunInfo,
     Steps,
     warmup_factor,
 )
 
-RUN = Run(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_ratio=0.1)
+RUN = RunInfo(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_ratio=0.1)
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ RUN = Run(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_r
         (Fixed(), {0: 2.0, 9: 2.0}),
         (Steps(4, 0.5), {3: 2.0, 4: 1.0, 8: 0.5}),
         (Steps([2, 5], 0.5), {1: 2.0, 2: 1.0, 5: 0.5}),
-        (Steps([5, 2], 0.5), {2: 2.0, 4: 2.0, 5: 0.5}),  # a mark counts only after those before it
+        (Steps([5, 2], 0.5), {2: 2.0, 4: 2.0, 5: 0.5}),  # a step takes effect only after those before it
         (Steps([], 0.5), {9: 2.0}),
         (Steps(1, 0.5, minimum=0.5), {1: 1.0, 9: 0.5}),
         (Exp(0.5), {0: 2.0, 3: 0.25}),
@@ -51,7 +51,7 @@ RUN = Run(full=10, unit=1, epoch_length=5, warmup=None, warmup_iters=0, warmup_r
         (Cycle(1.0, 3.0, 0.0, 11, 4 / 11, "linear"), {0: 1.0, 3: 3.0, 10: 0.0}),
     ],
 )
-def test_values(policy: Policy, values: dict[int, float]) -> None:
+def test_regular_values(policy: Policy, values: dict[int, float]) -> None:
     regular = policy.over(RUN)
     assert {done: regular(2.0, done) for done in values} == pytest.approx(values)
 
@@ -60,11 +60,11 @@ def test_values(policy: Policy, values: dict[int, float]) -> None:
     ("kind", "values"),
     [("constant", [0.25, 0.25]), ("linear", [0.25, 0.625]), ("exp", [0.25, 0.5])],
 )
-def test_warm_ups(kind: str, values: list[float]) -> None:
+def test_warmup_factors(kind: str, values: list[float]) -> None:
     assert [warmup_factor(kind, 0.25, done) for done in (0.0, 0.5)] == pytest.approx(values)
 
 
-def test_a_warm_up_scales_the_regular_value() -> None:
+def test_warm_up_scales_the_regular_value() -> None:
     run = RUN._replace(warmup="linear", warmup_iters=4, warmup_ratio=0.5)
     assert Fixed().warm(run, 9.0, 2.0, 2) == 1.5
 
@@ -83,13 +83,13 @@ def test_a_warm_up_scales_the_regular_value() -> None:
         (lambda: Cycle(1.0, 2.0, 0.0, total_steps=5).over(RUN), "total_steps"),
     ],
 )
-def test_settings_without_sense(make: Any, key: str) -> None:
+def test_invalid_settings_are_refused(make: Any, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         make()
     assert caught.value.key == key
 
 
-def test_the_cosine_is_that_of_the_first_generation() -> None:
+def test_cosine_matches_its_formula() -> None:
     regular = Cosine(minimum_ratio=1e-5).over(RUN._replace(full=160000))
     for done in (1, 1000, 159999):
         formula = 1e-6 + 0.5 * (0.1 - 1e-6) * (math.cos(math.pi * done / 160000) + 1)

@@ -1,4 +1,4 @@
-"""Schedules that end elsewhere than the training does."""
+"""Warnings about schedules that do not end together with training."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +11,7 @@ from torch.optim import SGD
 from footplate.optim.schedules import build_param_schedulers
 
 
-def said(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: int) -> list[str]:
+def warnings_of(caplog: pytest.LogCaptureFixture, cfg: Any, **lengths: int) -> list[str]:
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=1.0, momentum=0.9)
     build_param_schedulers(cfg, optimizer, **{"max_epochs": 12, "max_iters": 120, "epoch_length": 10, **lengths})
     return [record.getMessage() for record in caplog.records]
@@ -26,40 +26,45 @@ def entry(family: str, **settings: Any) -> dict[str, Any]:
     [
         (
             entry("Poly", end=200),
-            "PolyLR (by iteration) ends at 200, past the end of training at 120; "
-            "its end: --set param_scheduler.end=120",
+            "PolyLR (by iteration) ends at 200, after the end of training at 120; "
+            "to end with training, use --set param_scheduler.end=120",
         ),
         (
             entry("Poly", end=100),
-            "PolyLR (by iteration) ends at 100, short of the end of training at 120; "
-            "its end: --set param_scheduler.end=120",
+            "PolyLR (by iteration) ends at 100, before the end of training at 120; "
+            "to end with training, use --set param_scheduler.end=120",
         ),
         (
             entry("Poly", by_epoch=True, end=24),
-            "PolyLR (by epoch) ends at 24, past the end of training at 12; its end: --set param_scheduler.end=12",
+            "PolyLR (by epoch) ends at 24, after the end of training at 12; "
+            "to end with training, use --set param_scheduler.end=12",
         ),
         (
             entry("Poly", by_epoch=True, end=24, convert_to_iter_based=True),
-            "PolyLR (by iteration) ends at 240, past the end of training at 120",
+            "PolyLR (by iteration) ends at 240, after the end of training at 120",
         ),
         (
             entry("MultiStep", milestones=[80, 130]),
-            "MultiStepLR (by iteration) has a milestone at 130, past the end of training at 120",
+            "MultiStepLR (by iteration) has a milestone at 130, after the end of training at 120",
         ),
-        (entry("Step", step_size=1, begin=120), "StepLR (by iteration) begins at 120, past the end of training at 120"),
+        (
+            entry("Step", step_size=1, begin=120),
+            "StepLR (by iteration) begins at 120, after the end of training at 120",
+        ),
         (
             [entry("Poly", end=50), entry("CosineAnnealing", begin=50, end=110)],
-            "CosineAnnealingLR (by iteration) ends at 110, short of the end of training at 120; "
-            "its end: --set param_scheduler.1.end=120",
+            "CosineAnnealingLR (by iteration) ends at 110, before the end of training at 120; "
+            "to end with training, use --set param_scheduler.1.end=120",
         ),
         (
             [entry("Poly", end=50), entry("Poly", by_epoch=True, begin=5, end=11)],
-            "PolyLR (by epoch) ends at 11, short of the end of training at 12; its end: --set param_scheduler.1.end=12",
+            "PolyLR (by epoch) ends at 11, before the end of training at 12; "
+            "to end with training, use --set param_scheduler.1.end=12",
         ),
     ],
 )
-def test_one_line_with_both_numbers(caplog: pytest.LogCaptureFixture, cfg: Any, line: str) -> None:
-    assert said(caplog, cfg) == [line]
+def test_schedules_with_another_end_are_warned_about(caplog: pytest.LogCaptureFixture, cfg: Any, line: str) -> None:
+    assert warnings_of(caplog, cfg) == [line]
 
 
 @pytest.mark.parametrize(
@@ -74,14 +79,14 @@ def test_one_line_with_both_numbers(caplog: pytest.LogCaptureFixture, cfg: Any, 
         {"type": "ReduceOnPlateauLR", "end": 300},
     ],
 )
-def test_usual_schedules_need_no_word(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
-    assert said(caplog, cfg) == []
+def test_no_warning_about_usual_schedules(caplog: pytest.LogCaptureFixture, cfg: Any) -> None:
+    assert warnings_of(caplog, cfg) == []
 
 
-def test_the_way_out_names_the_optimizer(caplog: pytest.LogCaptureFixture) -> None:
+def test_advice_contains_the_name_of_the_optimizer(caplog: pytest.LogCaptureFixture) -> None:
     parts = {name: SGD([nn.Parameter(torch.zeros(1))], lr=1.0) for name in ("left", "right")}
     cfg = {"left": [entry("Poly", end=120), entry("Poly", end=200)], "right": entry("Poly", end=121)}
     build_param_schedulers(cfg, SimpleNamespace(optim_wrappers=parts), max_iters=120)
     assert [record.getMessage().rpartition("; ")[2] for record in caplog.records] == [
-        "its end: --set param_scheduler.left.1.end=120"
+        "to end with training, use --set param_scheduler.left.1.end=120"
     ]

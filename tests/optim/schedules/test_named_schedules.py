@@ -1,4 +1,4 @@
-"""The names of schedules in configs."""
+"""The registered schedule classes."""
 
 import inspect
 import itertools
@@ -34,14 +34,14 @@ def sgd() -> SGD:
 
 
 @pytest.mark.parametrize(("family", "kind"), list(itertools.product(FAMILIES, ("LR", "Momentum", "ParamScheduler"))))
-def test_every_family_serves_every_field(family: str, kind: str) -> None:
+def test_each_family_is_registered_for_each_field(family: str, kind: str) -> None:
     entry = PARAM_SCHEDULERS.get(family + kind)
     assert inspect.isclass(entry)
     assert issubclass(entry, ParamSchedule)
     assert entry.__name__ == family + kind or family == "ReduceOnPlateau"
 
 
-def test_the_name_gives_the_field() -> None:
+def test_name_of_the_class_selects_the_field() -> None:
     optimizer = sgd()
     MultiStepMomentum(optimizer, milestones=[0], gamma=0.5)
     PolyParamScheduler(optimizer, param_name="weight_decay", end=3).step()
@@ -49,12 +49,12 @@ def test_the_name_gives_the_field() -> None:
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (1.0, 0.45, 0.05)
 
 
-def test_conversion_counts_in_iterations() -> None:
+def test_begin_and_end_are_converted_to_iterations() -> None:
     schedule = LinearLR(sgd(), start_factor=0.5, begin=1, end=3, convert_to_iter_based=True, epoch_length=10)
     assert (schedule.begin, schedule.end, schedule.by_epoch) == (10, 30, False)
 
 
-def test_an_open_end_stays_open_when_converted() -> None:
+def test_missing_end_is_not_converted() -> None:
     schedule = schedules.StepLR(sgd(), step_size=2, convert_to_iter_based=True, epoch_length=10)
     assert schedule.end == schedules.curves.ENDLESS
 
@@ -66,13 +66,13 @@ def test_an_open_end_stays_open_when_converted() -> None:
         ({}, "convert_to_iter_based"),
     ],
 )
-def test_conversions_that_cannot_be(settings: dict[str, Any], key: str) -> None:
+def test_invalid_conversions_are_refused(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         LinearLR(sgd(), end=3, convert_to_iter_based=True, **settings)
     assert caught.value.key == key
 
 
-def test_an_unknown_argument_names_the_near_one() -> None:
+def test_unknown_argument_is_refused_with_a_suggestion() -> None:
     with pytest.raises(BuildError) as caught:
         LinearLR(sgd(), start_facto=0.5)
     assert (caught.value.key, caught.value.suggestion) == ("start_facto", "start_factor")
@@ -85,11 +85,11 @@ def test_an_unknown_argument_names_the_near_one() -> None:
         (PolyParamScheduler, {"optimizer", "param_name", "power", "eta_min"}),
     ],
 )
-def test_the_signature_shows_what_is_taken(name: type[ParamSchedule], arguments: set[str]) -> None:
+def test_signature_lists_all_arguments(name: type[ParamSchedule], arguments: set[str]) -> None:
     shared = {"begin", "end", "by_epoch", "last_step", "verbose", "convert_to_iter_based", "epoch_length"}
     assert set(inspect.signature(name).parameters) == arguments | shared
 
 
-def test_a_field_must_be_named_where_the_name_does_not() -> None:
+def test_param_schedulers_need_param_name() -> None:
     with pytest.raises(BuildError, match="param_name"):
         PARAM_SCHEDULERS.build({"type": "PolyParamScheduler"}, sgd())

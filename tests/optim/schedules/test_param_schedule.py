@@ -1,4 +1,4 @@
-"""Schedules: where they act, on what, and how they go on."""
+"""The base class of schedules."""
 
 import logging
 
@@ -8,6 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError
+from footplate.optim.schedules import ReduceOnPlateauLR, StepLR, collect_steps
 from footplate.optim.schedules.curves import (
     ENDLESS,
     Constant,
@@ -32,7 +33,7 @@ def rates(optimizer: Optimizer) -> list[float]:
     return [group["lr"] for group in optimizer.param_groups]
 
 
-def test_it_acts_between_begin_and_end_alone() -> None:
+def test_schedule_acts_only_between_begin_and_end() -> None:
     optimizer = sgd()
     schedule = ParamSchedule(optimizer, Exponential(0.5), begin=2, end=4, by_epoch=False)
     seen = [rates(optimizer)[0]]
@@ -43,13 +44,13 @@ def test_it_acts_between_begin_and_end_alone() -> None:
     assert schedule.last_step == 1
 
 
-def test_it_acts_at_once_where_it_begins_at_0() -> None:
+def test_schedule_with_begin_0_acts_when_created() -> None:
     optimizer = sgd()
     ParamSchedule(optimizer, Constant(0.5), end=3)
     assert rates(optimizer) == [0.5]
 
 
-def test_schedules_act_in_turn_each_on_what_the_other_left() -> None:
+def test_schedules_of_one_field_are_combined() -> None:
     optimizer = sgd()
     schedules = [ParamSchedule(optimizer, Linear(0.5), end=3), ParamSchedule(optimizer, Step(1, 0.5))]
     seen = [rates(optimizer)[0]]
@@ -60,7 +61,7 @@ def test_schedules_act_in_turn_each_on_what_the_other_left() -> None:
     assert seen == [0.5, 0.375, 0.25]
 
 
-def test_each_group_has_its_own_base() -> None:
+def test_each_group_has_its_own_base_value() -> None:
     optimizer = sgd(1.0, 0.1)
     schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
     schedule.step()
@@ -69,32 +70,32 @@ def test_each_group_has_its_own_base() -> None:
     assert [group["initial_lr"] for group in optimizer.param_groups] == [1.0, 0.1]
 
 
-def test_a_cycle_sets_the_base_of_those_behind_it() -> None:
+def test_one_cycle_sets_the_base_value_of_later_schedules() -> None:
     optimizer = sgd()
     before = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
     ParamSchedule(optimizer, OneCycle(eta_max=5.0, total_steps=9, div_factor=10.0))
-    behind = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
-    assert (before.base_values, behind.base_values) == ([1.0], [0.5])
+    after = ParamSchedule(optimizer, CosineRestart([2, 1], [1, 1]))
+    assert (before.base_values, after.base_values) == ([1.0], [0.5])
     assert rates(optimizer) == [0.5]
 
 
 @pytest.mark.parametrize(
     ("field", "key", "value"), [("momentum", "betas", (0.45, 0.999)), ("weight_decay", "weight_decay", 0.005)]
 )
-def test_fields_of_adam(field: str, key: str, value: object) -> None:
+def test_momentum_and_weight_decay_of_adam_are_scheduled(field: str, key: str, value: object) -> None:
     optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.9, 0.999), weight_decay=0.01)
     schedule = ParamSchedule(optimizer, Constant(0.5), param_name=field, end=2)
     assert optimizer.param_groups[0][key] == value
     assert schedule.get_last_value() == [value[0] if isinstance(value, tuple) else value]
 
 
-def test_a_wrapper_will_do() -> None:
+def test_optimizer_may_be_a_wrapper() -> None:
     optimizer = sgd()
     ParamSchedule(OptimWrapper(optimizer), Constant(0.5), end=2)
     assert rates(optimizer) == [0.5]
 
 
-def test_it_goes_on_after_the_optimizer_loaded_its_state() -> None:
+def test_schedule_continues_after_the_optimizer_loaded_a_state() -> None:
     optimizer = sgd()
     schedule = ParamSchedule(optimizer, Step(1, 0.5))
     optimizer.load_state_dict(optimizer.state_dict())
@@ -102,7 +103,7 @@ def test_it_goes_on_after_the_optimizer_loaded_its_state() -> None:
     assert rates(optimizer) == [0.5]
 
 
-def test_it_keeps_its_base_where_a_loaded_state_holds_none() -> None:
+def test_base_value_is_kept_if_the_loaded_state_has_none() -> None:
     optimizer = sgd()
     schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
     state = optimizer.state_dict()
@@ -113,7 +114,7 @@ def test_it_keeps_its_base_where_a_loaded_state_holds_none() -> None:
     assert rates(optimizer) == [0.5]
 
 
-def test_resumed_it_goes_on_to_the_last_bit() -> None:
+def test_resumed_schedule_is_bit_equal() -> None:
     straight, again = sgd(0.3), sgd(0.3)
     first = ParamSchedule(straight, Linear(0.1), end=9, by_epoch=False)
     second = ParamSchedule(again, Linear(0.1), end=9, by_epoch=False)
@@ -127,7 +128,7 @@ def test_resumed_it_goes_on_to_the_last_bit() -> None:
         assert rates(straight) == rates(again)
 
 
-def test_base_values_saved_for_another_grouping_come_from_the_optimizer() -> None:
+def test_base_values_are_taken_from_the_groups_if_their_number_differs() -> None:
     optimizer = sgd()
     schedule = ParamSchedule(optimizer, CosineRestart([1, 1], [1, 0.5]))
     optimizer.param_groups[0]["initial_lr"] = 3.0
@@ -137,7 +138,7 @@ def test_base_values_saved_for_another_grouping_come_from_the_optimizer() -> Non
     assert schedule.base_values == [7.0]
 
 
-def test_the_length_stays_that_of_the_config_when_resumed() -> None:
+def test_end_is_not_loaded_from_a_state() -> None:
     optimizer = sgd()
     short = ParamSchedule(optimizer, Linear(0.5), end=3)
     long = ParamSchedule(optimizer, Linear(0.5), end=30)
@@ -147,7 +148,7 @@ def test_the_length_stays_that_of_the_config_when_resumed() -> None:
 
 @pytest.mark.parametrize("family", [Exponential(0.7), Step(2, 0.5), CosineAnnealing(T_max=7, eta_min=0.01)])
 @pytest.mark.parametrize("end", [1, 2, 3, 4])
-def test_a_run_that_goes_on_past_its_end_misses_no_position(family: Family, end: int) -> None:
+def test_extended_run_has_the_values_of_an_uninterrupted_run(family: Family, end: int) -> None:
     straight, short, longer = sgd(0.3), sgd(0.3), sgd(0.3)
     whole = ParamSchedule(straight, family, end=9)
     ended = ParamSchedule(short, family, end=end)
@@ -164,7 +165,7 @@ def test_a_run_that_goes_on_past_its_end_misses_no_position(family: Family, end:
         resumed.step()
 
 
-def test_the_state_is_plain_numbers() -> None:
+def test_state_contains_only_plain_numbers() -> None:
     state = ParamSchedule(sgd(0.5), Constant(0.5), end=5).state_dict()
     assert state == {
         "type": "ParamSchedule",
@@ -179,7 +180,7 @@ def test_the_state_is_plain_numbers() -> None:
     }
 
 
-def test_a_late_start_does_not_touch_the_groups() -> None:
+def test_last_step_does_not_change_the_groups() -> None:
     optimizer = sgd()
     optimizer.param_groups[0]["initial_lr"] = 2.0
     schedule = ParamSchedule(optimizer, Step(1, 0.5), last_step=4)
@@ -188,19 +189,19 @@ def test_a_late_start_does_not_touch_the_groups() -> None:
     assert (rates(optimizer), schedule.last_step) == ([0.5], 5)
 
 
-def test_the_curve_gives_the_end_where_nobody_does() -> None:
+def test_default_end_is_the_length_of_the_curve() -> None:
     assert ParamSchedule(sgd(), CosineRestart([2, 3], [1, 1]), begin=1).end == 6
     assert ParamSchedule(sgd(), Step(1)).end == ENDLESS
 
 
 @pytest.mark.parametrize(("begin", "end", "key"), [(3, 3, "end"), (4, 3, "end"), (-1, 3, "begin")])
-def test_begin_comes_before_end(begin: int, end: int, key: str) -> None:
+def test_begin_must_be_less_than_end(begin: int, end: int, key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         ParamSchedule(sgd(), Constant(), begin=begin, end=end)
     assert caught.value.key == key
 
 
-def test_verbose_says_what_changes(caplog: pytest.LogCaptureFixture) -> None:
+def test_verbose_logs_changes(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "footplate")
     schedule = ParamSchedule(sgd(), Step(2, 0.5), verbose=True)
     schedule.step()
@@ -208,22 +209,32 @@ def test_verbose_says_what_changes(caplog: pytest.LogCaptureFixture) -> None:
     assert [record.getMessage() for record in caplog.records] == ["lr: 0.5"]
 
 
-def test_put_back_schedules_begin_again_with_the_base_values_that_a_group_was_loaded_with() -> None:
+def test_rewound_schedules_start_from_loaded_base_values() -> None:
     optimizer = sgd(0.1, 0.2)
     several = [
         ParamSchedule(optimizer, Linear(start_factor=0.5), end=4, by_epoch=False),
         ParamSchedule(optimizer, Step(step_size=2, gamma=0.1)),
     ]
-    begun = rates(optimizer)
+    initial = rates(optimizer)
     for schedule in several:
         for _ in range(3):
             schedule.step()
     optimizer.param_groups[0]["initial_lr"] = 0.3
-    del optimizer.param_groups[1]["initial_lr"]  # as an engine saves it that keeps none
+    del optimizer.param_groups[1]["initial_lr"]  # as in states of engines that do not store it
     for schedule in several:
         schedule.rewind()
     assert rates(optimizer) == [0.3, 0.2]
     for schedule in several:
         schedule.start()
-    assert rates(optimizer) == pytest.approx([3 * begun[0], begun[1]])
+    assert rates(optimizer) == pytest.approx([3 * initial[0], initial[1]])
     assert [schedule.last_step for schedule in several] == [0, 0]
+
+
+def test_steps_are_sorted_by_trigger() -> None:
+    optimizer = sgd()
+    by_iter = [StepLR(optimizer, step_size=1, by_epoch=False) for _ in range(2)]
+    by_epoch = StepLR(optimizer, step_size=1)
+    plateau = ReduceOnPlateauLR(optimizer)
+    steps = collect_steps([by_iter[0], plateau, by_epoch, by_iter[1]])
+    assert steps == ([each.step for each in by_iter], [by_epoch.step], [plateau.step])
+    assert collect_steps({"a": [by_epoch], "b": [by_iter[0]]}) == ([by_iter[0].step], [by_epoch.step], [])

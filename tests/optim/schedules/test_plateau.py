@@ -1,4 +1,4 @@
-"""A schedule that listens to a metric."""
+"""Reducing a field when a metric stops improving."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def sgd(groups: int = 1) -> SGD:
     return SGD([{"params": [nn.Parameter(torch.zeros(1))]} for _ in range(groups)], lr=1.0, momentum=0.8)
 
 
-def watch(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: list[float]) -> list[float]:
+def step_with_losses(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: list[float]) -> list[float]:
     values = []
     for loss in losses:
         schedule.step({"loss": loss})
@@ -39,33 +39,36 @@ def watch(schedule: ReduceOnPlateau, optimizer: Optimizer, losses: list[float]) 
         ({"patience": 0, "begin": 3}, [1, 1, 1, 1, 1, 0.5, 0.25, 0.125]),
     ],
 )
-def test_when_it_reduces(settings: dict[str, Any], values: list[float]) -> None:
+def test_values_after_each_validation(settings: dict[str, Any], values: list[float]) -> None:
     optimizer = sgd()
-    assert watch(ReduceOnPlateauLR(optimizer, factor=0.5, **settings), optimizer, LOSSES) == values
+    assert step_with_losses(ReduceOnPlateauLR(optimizer, factor=0.5, **settings), optimizer, LOSSES) == values
 
 
-def test_momentum() -> None:
+def test_momentum_is_reduced() -> None:
     optimizer = sgd()
-    assert watch(ReduceOnPlateauMomentum(optimizer, factor=0.5, patience=0), optimizer, [1.0, 1.0]) == [0.8, 0.4]
+    assert step_with_losses(ReduceOnPlateauMomentum(optimizer, factor=0.5, patience=0), optimizer, [1.0, 1.0]) == [
+        0.8,
+        0.4,
+    ]
 
 
-def test_resumed_it_remembers_what_it_saw() -> None:
+def test_resumed_schedule_is_bit_equal() -> None:
     straight, again = sgd(), sgd()
     first, second = ReduceOnPlateauLR(straight, patience=1), ReduceOnPlateauLR(again, patience=1)
-    watch(first, straight, LOSSES[:4])
+    step_with_losses(first, straight, LOSSES[:4])
     again.load_state_dict(straight.state_dict())
     second.load_state_dict(first.state_dict())
-    assert watch(second, again, LOSSES[4:]) == watch(first, straight, LOSSES[4:])
+    assert step_with_losses(second, again, LOSSES[4:]) == step_with_losses(first, straight, LOSSES[4:])
 
 
-def test_lowest_values_one_for_each_group() -> None:
+def test_min_value_may_differ_between_groups() -> None:
     optimizer = sgd(2)
     schedule = ReduceOnPlateauLR(optimizer, patience=0, min_value=[0.5, 0.2])
-    watch(schedule, optimizer, [1.0, 1.0, 1.0])
+    step_with_losses(schedule, optimizer, [1.0, 1.0, 1.0])
     assert [group["lr"] for group in optimizer.param_groups] == [0.5, 0.2]
 
 
-def test_without_metrics_nothing_happens() -> None:
+def test_step_without_metrics_has_no_effect() -> None:
     optimizer = sgd()
     schedule = ReduceOnPlateauLR(optimizer, patience=0)
     schedule.step(None)
@@ -81,13 +84,13 @@ def test_without_metrics_nothing_happens() -> None:
         ({"min_value": [0.1, 0.2]}, "min_value"),
     ],
 )
-def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
+def test_invalid_settings_are_refused(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         ReduceOnPlateauLR(sgd(), **settings)
     assert caught.value.key == key
 
 
-def test_a_metric_that_is_not_there() -> None:
+def test_missing_metric_is_refused_with_a_suggestion() -> None:
     with pytest.raises(ArgumentError) as caught:
         ReduceOnPlateauLR(sgd(), monitor="val/los").step({"val/loss": 1.0})
     assert caught.value.suggestion == "val/loss"

@@ -1,4 +1,4 @@
-"""`lr_config` and `momentum_config` as schedules."""
+"""Schedules of first-generation configs."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 
 from footplate.errors import ArgumentError, BuildError
-from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum, make_policy
+from footplate.optim.schedules.policy_schedule import PolicyLR, PolicyMomentum, build_policy
 
 
 def sgd(momentum: float = 0.8) -> SGD:
@@ -23,7 +23,7 @@ def walk(optimizer: Optimizer, schedule: Any, field: str, steps: int) -> list[An
     return values
 
 
-def test_a_policy_by_epoch_under_a_warm_up_by_iteration() -> None:
+def test_policy_by_epoch_with_warm_up_by_iteration() -> None:
     optimizer = sgd()
     schedule = PolicyLR(
         optimizer,
@@ -40,7 +40,7 @@ def test_a_policy_by_epoch_under_a_warm_up_by_iteration() -> None:
     assert walk(optimizer, schedule, "lr", 6) == pytest.approx([0.25, 0.5, 0.375, 0.5, 0.5, 0.5])
 
 
-def test_a_warm_up_by_epoch() -> None:
+def test_warm_up_by_epoch() -> None:
     optimizer = sgd()
     schedule = PolicyLR(
         optimizer,
@@ -56,7 +56,7 @@ def test_a_warm_up_by_epoch() -> None:
     assert walk(optimizer, schedule, "lr", 4) == [0.5, 0.5, 1.0, 1.0]
 
 
-def test_the_warm_up_of_momentum_divides() -> None:
+def test_warm_up_divides_the_momentum() -> None:
     optimizer = sgd(0.5)
     schedule = PolicyMomentum(
         optimizer, policy="fixed", warmup="constant", warmup_iters=1, warmup_ratio=0.625, max_iters=3, by_epoch=False
@@ -64,7 +64,7 @@ def test_the_warm_up_of_momentum_divides() -> None:
     assert walk(optimizer, schedule, "momentum", 3) == [0.8, 0.5, 0.5]
 
 
-def test_the_momentum_of_adam() -> None:
+def test_momentum_of_adam_is_the_first_beta() -> None:
     optimizer = AdamW([nn.Parameter(torch.zeros(1))], betas=(0.8, 0.999))
     schedule = PolicyMomentum(
         optimizer, policy="step", step=1, gamma=0.5, min_momentum=0.3, max_iters=3, by_epoch=False
@@ -72,11 +72,11 @@ def test_the_momentum_of_adam() -> None:
     assert walk(optimizer, schedule, "betas", 3) == [(0.8, 0.999), (0.4, 0.999), (0.3, 0.999)]
 
 
-def test_the_steps_of_momentum_halve_by_default() -> None:
-    assert make_policy("step", {"step": 1}, "momentum") == make_policy("step", {"step": 1, "gamma": 0.5}, "momentum")
+def test_default_gamma_of_momentum_steps_is_one_half() -> None:
+    assert build_policy("step", {"step": 1}, "momentum") == build_policy("step", {"step": 1, "gamma": 0.5}, "momentum")
 
 
-def test_one_cycle_of_rate_and_momentum() -> None:
+def test_one_cycle_of_lr_and_momentum() -> None:
     optimizer = sgd()
     shared: dict[str, Any] = {"policy": "OneCycle", "max_iters": 11, "pct_start": 4 / 11, "anneal_strategy": "linear"}
     rate = PolicyLR(optimizer, max_lr=1.0, div_factor=4, final_div_factor=1, **shared)
@@ -89,19 +89,19 @@ def test_one_cycle_of_rate_and_momentum() -> None:
 
 
 @pytest.mark.parametrize("policy", ["cyclic", "OneCycle"])
-def test_policies_that_count_iterations_always(policy: str) -> None:
+def test_cyclic_policies_ignore_by_epoch(policy: str) -> None:
     settings: dict[str, Any] = {"max_lr": 1.0} if policy == "OneCycle" else {}
-    told, own = sgd(), sgd()
-    schedule = PolicyLR(told, policy=policy, by_epoch=True, max_iters=10, **settings)
+    by_epoch, by_iter = sgd(), sgd()
+    schedule = PolicyLR(by_epoch, policy=policy, by_epoch=True, max_iters=10, **settings)
     assert not schedule.by_epoch
-    rates = walk(told, schedule, "lr", 10)
+    rates = walk(by_epoch, schedule, "lr", 10)
     assert len(set(rates)) > 2
-    assert rates == walk(own, PolicyLR(own, policy=policy, by_epoch=False, max_iters=10, **settings), "lr", 10)
+    assert rates == walk(by_iter, PolicyLR(by_iter, policy=policy, by_epoch=False, max_iters=10, **settings), "lr", 10)
 
 
 @pytest.mark.parametrize("name", ["step", "Step"])
-def test_a_policy_in_lower_case_or_as_a_title(name: str) -> None:
-    assert make_policy(name, {"step": 1}, "lr") == make_policy("step", {"step": 1}, "lr")
+def test_name_of_a_policy_may_be_capitalized(name: str) -> None:
+    assert build_policy(name, {"step": 1}, "lr") == build_policy("step", {"step": 1}, "lr")
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,14 @@ def test_a_policy_in_lower_case_or_as_a_title(name: str) -> None:
         ({"policy": "YOLOX", "min_lr": 0, "num_last_epochs": 2}, ArgumentError, "epoch_length", None),
     ],
 )
-def test_settings_without_sense(settings: dict[str, Any], error: type[Any], key: str, suggestion: str | None) -> None:
+def test_invalid_settings_are_refused(
+    settings: dict[str, Any], error: type[Any], key: str, suggestion: str | None
+) -> None:
     with pytest.raises(error) as caught:
         PolicyLR(sgd(), **{"max_iters": 10, "by_epoch": False, **settings})
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
-def test_a_length_must_be_known() -> None:
+def test_length_of_the_run_is_required() -> None:
     with pytest.raises(ArgumentError, match="max_epochs"):
         PolicyLR(sgd(), policy="fixed")

@@ -1,4 +1,4 @@
-"""From `param_scheduler` to schedules."""
+"""Building schedules."""
 
 from typing import Any
 
@@ -25,11 +25,11 @@ def build(cfg: Any, **lengths: int | None) -> Any:
 
 
 @pytest.mark.parametrize(("cfg", "count"), [(None, 0), ([], 0), (STEP, 1), ([STEP, STEP], 2)])
-def test_one_several_or_none(cfg: Any, count: int) -> None:
+def test_config_may_be_none_a_dict_or_a_list(cfg: Any, count: int) -> None:
     assert len(build(cfg)) == count
 
 
-def test_an_object_passes_as_it_is() -> None:
+def test_schedule_object_is_returned_unchanged() -> None:
     schedule = LinearLR(sgd(), end=3)
     assert build(schedule) == [schedule]
 
@@ -37,22 +37,22 @@ def test_an_object_passes_as_it_is() -> None:
 @pytest.mark.parametrize(
     ("settings", "end"), [({}, 3), ({"by_epoch": False}, 12), ({"end": 2}, 2), ({"begin": 5}, ENDLESS)]
 )
-def test_the_end_is_that_of_the_run_by_default(settings: dict[str, Any], end: int) -> None:
+def test_default_end_is_that_of_the_run(settings: dict[str, Any], end: int) -> None:
     (schedule,) = build({**STEP, **settings}, max_epochs=3, max_iters=12)
     assert schedule.end == end
 
 
-def test_conversion_knows_the_length_of_an_epoch() -> None:
+def test_epoch_length_is_passed_to_converted_schedules() -> None:
     (schedule,) = build({**STEP, "convert_to_iter_based": True}, max_epochs=3, max_iters=12, epoch_length=4)
     assert (schedule.end, schedule.by_epoch, schedule.family.step_size) == (12, False, 4)
 
 
-def test_a_policy_knows_the_run() -> None:
+def test_lengths_of_the_run_are_passed_to_policies() -> None:
     (schedule,) = build({"type": "PolicyLR", "policy": "poly"}, max_epochs=3, max_iters=12, epoch_length=4)
     assert isinstance(schedule, PolicyLR)
 
 
-def test_several_optimizers_by_name() -> None:
+def test_schedules_of_several_optimizers_by_name() -> None:
     wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
     built = build_param_schedulers({"first": STEP}, wrapper)
     assert isinstance(built, dict)
@@ -60,7 +60,7 @@ def test_several_optimizers_by_name() -> None:
     assert built["first"][0].optimizer is wrapper["first"].optimizer
 
 
-def test_several_optimizers_alike() -> None:
+def test_one_config_applies_to_all_optimizers() -> None:
     wrapper = OptimWrapperDict(first=OptimWrapper(sgd()), second=OptimWrapper(sgd()))
     built = build_param_schedulers([STEP], wrapper)
     assert isinstance(built, dict)
@@ -80,14 +80,14 @@ def test_several_optimizers_alike() -> None:
         ([3], BuildError, "param_scheduler[0]"),
     ],
 )
-def test_what_cannot_be_built_names_its_place(cfg: Any, error: type[FootplateError], key: str) -> None:
+def test_invalid_schedules_are_refused_with_their_key(cfg: Any, error: type[FootplateError], key: str) -> None:
     with pytest.raises(error) as caught:
         build(cfg, max_epochs=3, max_iters=12, epoch_length=4)
     assert caught.value.key == key
 
 
 @pytest.mark.parametrize(
-    ("of_numpy", "plain"),
+    ("numpy_cfg", "plain_cfg"),
     [
         ({"type": "MultiStepLR", "milestones": np.array([2, 3])}, {"type": "MultiStepLR", "milestones": [2, 3]}),
         ({"type": "StepLR", "step_size": np.int64(2)}, {"type": "StepLR", "step_size": 2}),
@@ -97,9 +97,9 @@ def test_what_cannot_be_built_names_its_place(cfg: Any, error: type[FootplateErr
         ),
     ],
 )
-def test_numbers_of_numpy_are_numbers(of_numpy: dict[str, Any], plain: dict[str, Any]) -> None:
+def test_numpy_numbers_are_accepted(numpy_cfg: dict[str, Any], plain_cfg: dict[str, Any]) -> None:
     values = []
-    for cfg in (of_numpy, plain):
+    for cfg in (numpy_cfg, plain_cfg):
         optimizer = sgd()
         built: Any = build_param_schedulers(cfg, optimizer)
         values.append([optimizer.param_groups[0]["lr"]])

@@ -1,4 +1,4 @@
-"""Schedules: pure curves, and the fields of parameter groups that they move."""
+"""Parameter schedules: curves, and the schedules that apply them to fields of parameter groups."""
 
 from footplate.optim.schedules.curves import (
     Constant,
@@ -14,7 +14,6 @@ from footplate.optim.schedules.curves import (
     QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.moves import Moves, moves_of
 from footplate.optim.schedules.named_schedules import (
     ConstantLR,
     ConstantMomentum,
@@ -48,8 +47,8 @@ from footplate.optim.schedules.named_schedules import (
     StepParamScheduler,
     schedule_type,
 )
-from footplate.optim.schedules.param_group_fields import LiveField, key_of, slot_of, slots_of
-from footplate.optim.schedules.param_schedule import ParamSchedule
+from footplate.optim.schedules.param_group_fields import LiveField, field_key, field_slot, field_slots
+from footplate.optim.schedules.param_schedule import ParamSchedule, ScheduleSteps, collect_steps
 from footplate.optim.schedules.plateau import (
     ReduceOnPlateau,
     ReduceOnPlateauLR,
@@ -82,7 +81,6 @@ __all__ = [
     "LinearMomentum",
     "LinearParamScheduler",
     "LiveField",
-    "Moves",
     "MultiStep",
     "MultiStepLR",
     "MultiStepMomentum",
@@ -105,14 +103,15 @@ __all__ = [
     "ReduceOnPlateau",
     "ReduceOnPlateauLR",
     "ReduceOnPlateauMomentum",
+    "ScheduleSteps",
     "Step",
     "StepLR",
     "StepMomentum",
     "StepParamScheduler",
     "build_param_schedulers",
-    "key_of",
-    "moves_of",
+    "collect_steps",
+    "field_key",
+    "field_slot",
+    "field_slots",
     "schedule_type",
-    "slot_of",
-    "slots_of",
 ]

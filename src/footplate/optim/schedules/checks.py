@@ -1,4 +1,4 @@
-"""Ranges that the settings of schedules must lie in."""
+"""Checks the ranges of schedule settings."""
 
 import math
 from collections.abc import Collection
@@ -9,24 +9,24 @@ from footplate.errors import ArgumentError
 
 
 def is_number(value: object) -> bool:
-    """Checks whether `value` is a real number, one of numpy included, and no bool."""
+    """Checks whether `value` is a real number, including numpy numbers and excluding bools."""
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def check_number(
     name: str, value: Any, *, above: float | None = None, least: float | None = None, optional: bool = True
 ) -> None:
-    """Refuses a setting that is not a finite number, or is too small.
+    """Raises an error unless a setting is a finite number in a range.
 
     Args:
-        name: The setting.
-        value: Its value.
-        above: The number that it must be greater than.
-        least: The smallest number that it may be.
-        optional: Whether None passes.
+        name: The name of the setting.
+        value: The value of the setting.
+        above: The exclusive lower bound.
+        least: The inclusive lower bound.
+        optional: Whether None is allowed.
 
     Raises:
-        ArgumentError: It is something else.
+        ArgumentError: `value` is not a finite number, or is out of range.
     """
     if value is None and optional:
         return
@@ -40,15 +40,15 @@ def check_number(
 
 
 def check_positions(name: str, values: Any, *, least: int) -> None:
-    """Refuses positions that are not whole numbers of at least `least`: no step of a schedule would ever meet them.
+    """Raises an error unless all positions are integers, since a schedule would never reach others.
 
     Args:
-        name: The setting.
-        values: One position, or several.
-        least: The smallest one that makes sense.
+        name: The name of the setting.
+        values: One position or a collection of positions.
+        least: The inclusive lower bound.
 
     Raises:
-        ArgumentError: One is something else.
+        ArgumentError: A position is not an integer, or is below `least`.
     """
     several = values if isinstance(values, Collection) and not isinstance(values, str) else [values]
     if not all(is_number(each) and each >= least and each % 1 == 0 for each in several):
@@ -56,15 +56,15 @@ def check_positions(name: str, values: Any, *, least: int) -> None:
 
 
 def check_unit_interval(name: str, value: Any, *, zero: bool) -> None:
-    """Refuses a setting that does not lie between 0 and 1.
+    """Raises an error unless a setting is a number between 0 and 1.
 
     Args:
-        name: The setting.
-        value: Its value.
-        zero: Whether it may be 0.
+        name: The name of the setting.
+        value: The value of the setting.
+        zero: Whether 0 is allowed.
 
     Raises:
-        ArgumentError: It is something else.
+        ArgumentError: `value` is not a number, or is out of range.
     """
     if not is_number(value) or not 0 <= value <= 1 or (value == 0 and not zero):
         raise ArgumentError(f'"{name}" must lie between 0 and 1', key=name, found=value)

@@ -1,7 +1,7 @@
-"""The families of schedules: each turns its settings into a pure curve.
+"""Curve families: dataclasses with the settings of a curve.
 
-A curve maps (value the previous schedule left, base value, position) to the next value. Positions count
-from 0 at the schedule's `begin`. Every family serves any field of a parameter group.
+A curve is a pure function (current value, base value, position) -> next value. Position 0 is `begin` of the schedule.
+Each family can be used for any field of a parameter group.
 """
 
 import bisect
@@ -21,57 +21,57 @@ Curve = Callable[[float, float, int], float]
 _Self = TypeVar("_Self", bound="Family")
 
 ENDLESS = 1_000_000_000
-"""The `end` of a schedule that nobody ended."""
+"""The `end` of a schedule without an end."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Family:
-    """The settings of one kind of curve, in the words of a config."""
+    """The base class of curve families; the fields are the keys of a config."""
 
     def over(self, span: int) -> Curve:
-        """Returns the curve of a schedule that acts for `span` positions."""
+        """Returns the curve for a schedule that acts at `span` positions."""
         raise NotImplementedError
 
     def in_iterations(self: _Self, epoch_length: int) -> _Self:
-        """Returns the same family with every setting that counts epochs counted in iterations."""
+        """Returns the family with all settings in epochs converted to iterations."""
         return self
 
     def length(self) -> int | None:
-        """Returns the positions after which the curve has no more to say, None where `end` decides."""
+        """Returns the number of positions of the curve, None if it depends on `end` of the schedule."""
         return None
 
     def rebased(self, base: float) -> float:
-        """Returns the base value that the curve and those behind it go by, given the one of the optimizer."""
+        """Returns the base value for this schedule and those created later, given the current base value."""
         return base
 
     def settles(self) -> bool:
-        """Checks whether the curve leaves the base value in force when it ends, as a warm-up does."""
+        """Checks whether the curve ends at the base value, as a warm-up does."""
         return False
 
 
-def _floor(eta_min: float | None, eta_min_ratio: float | None) -> Callable[[float], float]:
-    """Returns the function from a base value to the lowest value."""
+def _minimum(eta_min: float | None, eta_min_ratio: float | None) -> Callable[[float], float]:
+    """Returns a function that computes the minimum from the base value."""
     if eta_min_ratio is not None:
         return lambda base: base * eta_min_ratio
-    lowest = 0.0 if eta_min is None else eta_min
-    return lambda base: lowest
+    minimum = 0.0 if eta_min is None else eta_min
+    return lambda base: minimum
 
 
-def _check_floor(eta_min: float | None, eta_min_ratio: float | None) -> None:
+def _check_minimum(eta_min: float | None, eta_min_ratio: float | None) -> None:
     if eta_min is not None and eta_min_ratio is not None:
-        raise ArgumentError('give "eta_min" or "eta_min_ratio", not both', key="eta_min_ratio")
+        raise ArgumentError('"eta_min" and "eta_min_ratio" cannot both be set', key="eta_min_ratio")
     check_number("eta_min", eta_min, least=0)
     check_number("eta_min_ratio", eta_min_ratio, least=0)
 
 
 def _cosine_share(step: int, half: int) -> float:
-    """Returns by what the distance to the lowest value is multiplied in step `step` of a fall in `half` steps."""
+    """Returns the factor of the distance to the minimum in step `step` of a cosine decay with `half` steps."""
     return (1 + math.cos(math.pi * step / half)) / (1 + math.cos(math.pi * (step - 1) / half))
 
 
 @dataclasses.dataclass(frozen=True)
 class Constant(Family):
-    """Multiplies by `factor` at first and takes that back at the last position."""
+    """Multiplies the value by `factor` until the last position, at which the value is restored."""
 
     factor: float = 1.0 / 3
 
@@ -79,7 +79,7 @@ class Constant(Family):
         check_unit_interval("factor", self.factor, zero=False)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve that divides again at the last of `span` positions."""
+        """Returns the curve that restores the value at the last of `span` positions."""
         factor, last = self.factor, span - 1
 
         def curve(value: float, base: float, position: int) -> float:
@@ -90,13 +90,13 @@ class Constant(Family):
         return curve
 
     def settles(self) -> bool:
-        """Says yes: the factor is taken back."""
+        """Returns True, since the value is restored."""
         return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Linear(Family):
-    """Multiplies by a factor that moves from `start_factor` to `end_factor` in a straight line."""
+    """Multiplies the value by a factor that changes linearly from `start_factor` to `end_factor`."""
 
     start_factor: float = 1.0 / 3
     end_factor: float = 1.0
@@ -118,19 +118,19 @@ class Linear(Family):
         return curve
 
     def settles(self) -> bool:
-        """Says whether the last factor is 1."""
+        """Checks whether the last factor is 1."""
         return self.end_factor == 1.0
 
 
 @dataclasses.dataclass(frozen=True)
 class QuadraticWarmup(Family):
-    """Grows to the base value as the square of the positions done.
+    """Increases quadratically from near 0 to the base value.
 
     Source: the warm-up of YOLOX: Exceeding YOLO Series in 2021 (Ge et al., 2021).
     """
 
     def over(self, span: int) -> Curve:
-        """Returns the curve that arrives at the last of `span` positions."""
+        """Returns the curve that reaches the base value at the last of `span` positions."""
         share = 1 / span**2
 
         def curve(value: float, base: float, position: int) -> float:
@@ -140,13 +140,13 @@ class QuadraticWarmup(Family):
         return curve
 
     def settles(self) -> bool:
-        """Says yes: it ends at the base value."""
+        """Returns True, since the curve ends at the base value."""
         return True
 
 
 @dataclasses.dataclass(frozen=True)
 class Exponential(Family):
-    """Multiplies by `gamma` at every position but the first."""
+    """Multiplies the value by `gamma` at each position except the first."""
 
     gamma: float
 
@@ -154,14 +154,14 @@ class Exponential(Family):
         check_number("gamma", self.gamma, least=0)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve, which no span bends."""
+        """Returns the curve, which does not depend on `span`."""
         gamma = self.gamma
         return lambda value, base, position: value * gamma if position else value
 
 
 @dataclasses.dataclass(frozen=True)
 class Step(Family):
-    """Multiplies by `gamma` every `step_size` positions."""
+    """Multiplies the value by `gamma` every `step_size` positions."""
 
     step_size: int
     gamma: float = 0.1
@@ -171,42 +171,42 @@ class Step(Family):
         check_number("gamma", self.gamma, least=0)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve, which no span bends."""
+        """Returns the curve, which does not depend on `span`."""
         size, gamma = self.step_size, self.gamma
         return lambda value, base, position: value if position % size or not position else value * gamma
 
     def in_iterations(self, epoch_length: int) -> "Step":
-        """Counts `step_size` in iterations."""
+        """Converts `step_size` to iterations."""
         return dataclasses.replace(self, step_size=self.step_size * epoch_length)
 
 
 @dataclasses.dataclass(frozen=True)
 class MultiStep(Family):
-    """Multiplies by `gamma` at each milestone, as often as the milestone is listed."""
+    """Multiplies the value by `gamma` at each milestone; milestones may be repeated."""
 
     milestones: Sequence[int]
     gamma: float = 0.1
 
     def __post_init__(self) -> None:
-        marks = self.milestones
-        if isinstance(marks, str) or not isinstance(marks, Collection) or not all(map(is_number, marks)):
-            raise ArgumentError('"milestones" is a list of numbers', key="milestones", found=marks)
-        check_positions("milestones", marks, least=0)
+        milestones = self.milestones
+        if isinstance(milestones, str) or not isinstance(milestones, Collection) or not all(map(is_number, milestones)):
+            raise ArgumentError('"milestones" must be a list of numbers', key="milestones", found=milestones)
+        check_positions("milestones", milestones, least=0)
         check_number("gamma", self.gamma, least=0)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve, which no span bends."""
+        """Returns the curve, which does not depend on `span`."""
         factors = {position: self.gamma**count for position, count in Counter(self.milestones).items()}
         return lambda value, base, position: value * factors[position] if position in factors else value
 
     def in_iterations(self, epoch_length: int) -> "MultiStep":
-        """Counts `milestones` in iterations."""
-        return dataclasses.replace(self, milestones=[mark * epoch_length for mark in self.milestones])
+        """Converts `milestones` to iterations."""
+        return dataclasses.replace(self, milestones=[each * epoch_length for each in self.milestones])
 
 
 @dataclasses.dataclass(frozen=True)
 class Poly(Family):
-    """Falls to `eta_min` as (1 - position / last) ** power.
+    """Decays to `eta_min` as `(1 - position / last) ** power`.
 
     Source: ParseNet (Liu et al., 2015), the "poly" policy.
     """
@@ -233,7 +233,7 @@ class Poly(Family):
 
 @dataclasses.dataclass(frozen=True)
 class CosineAnnealing(Family):
-    """Swings between the base value and the lowest value, half a cosine period in `T_max` positions.
+    """Follows a cosine between the base value and the minimum, with a half period of `T_max` positions.
 
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
     """
@@ -244,19 +244,19 @@ class CosineAnnealing(Family):
 
     def __post_init__(self) -> None:
         check_number("T_max", self.T_max, above=0)
-        _check_floor(self.eta_min, self.eta_min_ratio)
+        _check_minimum(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve that swings once in `T_max` positions, by default in `span`."""
+        """Returns the curve with a half period of `T_max` positions, by default `span`."""
         half = span if self.T_max is None else self.T_max
-        floor = _floor(self.eta_min, self.eta_min_ratio)
+        minimum = _minimum(self.eta_min, self.eta_min_ratio)
         rise = (1 - math.cos(math.pi / half)) / 2
-        share = functools.lru_cache(maxsize=1)(_cosine_share)  # the groups of one step ask for the same one
+        share = functools.lru_cache(maxsize=1)(_cosine_share)  # all groups use the same value
 
         def curve(value: float, base: float, position: int) -> float:
             if position == 0:
                 return value
-            low = floor(base)
+            low = minimum(base)
             if (position - 1 - half) % (2 * half) == 0:
                 return value + (base - low) * rise
             return low + (value - low) * share(position, half)
@@ -264,13 +264,13 @@ class CosineAnnealing(Family):
         return curve
 
     def in_iterations(self, epoch_length: int) -> "CosineAnnealing":
-        """Counts `T_max` in iterations."""
+        """Converts `T_max` to iterations."""
         return dataclasses.replace(self, T_max=self.T_max * epoch_length) if self.T_max else self
 
 
 @dataclasses.dataclass(frozen=True)
 class CosineRestart(Family):
-    """Falls along a cosine in each period and starts the next one at its weight times the base value.
+    """Decays along a half cosine in each period; each period starts at the base value times its restart weight.
 
     Source: SGDR (Loshchilov and Hutter, 2017).
     """
@@ -284,19 +284,19 @@ class CosineRestart(Family):
         if len(self.periods) != len(self.restart_weights):
             counts = f"{len(self.periods)} periods, {len(self.restart_weights)} weights"
             raise ArgumentError(
-                '"periods" and "restart_weights" have one entry each per period',
+                '"periods" and "restart_weights" must have one length',
                 key="restart_weights",
                 found=counts,
             )
         check_positions("periods", self.periods, least=1)
         for weight in self.restart_weights:
             check_number("restart_weights", weight, least=0)
-        _check_floor(self.eta_min, self.eta_min_ratio)
+        _check_minimum(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve, which stands still after its periods."""
+        """Returns the curve, which is constant after the last period."""
         ends = list(itertools.accumulate(self.periods))
-        floor = _floor(self.eta_min, self.eta_min_ratio)
+        minimum = _minimum(self.eta_min, self.eta_min_ratio)
 
         def curve(value: float, base: float, position: int) -> float:
             index = bisect.bisect_right(ends, position)
@@ -306,13 +306,13 @@ class CosineRestart(Family):
             step = position - ends[index] + length
             if step == 0:
                 return base * self.restart_weights[index]
-            low = floor(base)
+            low = minimum(base)
             return low + (value - low) * _cosine_share(step, length)
 
         return curve
 
     def in_iterations(self, epoch_length: int) -> "CosineRestart":
-        """Counts `periods` in iterations."""
+        """Converts `periods` to iterations."""
         return dataclasses.replace(self, periods=[length * epoch_length for length in self.periods])
 
     def length(self) -> int | None:
@@ -322,7 +322,9 @@ class CosineRestart(Family):
 
 @dataclasses.dataclass(frozen=True)
 class OneCycle(Family):
-    """Rises from `eta_max / div_factor` to `eta_max`, then falls below where it began; the base value plays no part.
+    """Increases from `eta_max / div_factor` to `eta_max`, then decays to `eta_max / div_factor / final_div_factor`.
+
+    The curve does not depend on the base value.
 
     Source: Super-Convergence (Smith and Topin, 2019).
     """
@@ -341,7 +343,7 @@ class OneCycle(Family):
         self.over(0)
 
     def over(self, span: int) -> Curve:
-        """Returns the curve, which stands still after its cycle."""
+        """Returns the curve, which is constant after `total_steps`."""
         first = self.eta_max / self.div_factor
         at = cycle(
             (first, self.eta_max, first / self.final_div_factor),
@@ -353,11 +355,11 @@ class OneCycle(Family):
         return lambda value, base, position: at(position)
 
     def in_iterations(self, epoch_length: int) -> "OneCycle":
-        """Counts `total_steps` in iterations."""
+        """Converts `total_steps` to iterations."""
         return dataclasses.replace(self, total_steps=self.total_steps * epoch_length)
 
     def rebased(self, base: float) -> float:
-        """Returns the value that the cycle begins with."""
+        """Returns the first value of the cycle."""
         return self.eta_max / self.div_factor
 
     def length(self) -> int | None:
@@ -373,27 +375,27 @@ def cycle(
     anneal_strategy: str = "cos",
     three_phase: bool = False,
 ) -> Callable[[int], float]:
-    """Returns the function from a position to the value in a cycle of `total` positions.
+    """Returns a function that computes the value at a position of a one-cycle schedule.
 
     Args:
-        values: The first value, the one in the middle and the last one.
-        total: The length of the cycle.
-        pct_start: The share of the way to the value in the middle, 0 to 1.
+        values: The first value, the peak, and the last value.
+        total: The number of positions of the cycle.
+        pct_start: The fraction of positions before the peak, 0 to 1.
         anneal_strategy: "cos" or "linear".
-        three_phase: Take the same way back to the first value before going to the last.
+        three_phase: Whether to return to the first value, in as many positions as to the peak, before the last phase.
 
     Raises:
-        ArgumentError: An argument is out of its range.
+        ArgumentError: An argument is out of range.
     """
     if anneal_strategy not in ANNEALINGS:
-        raise ArgumentError('"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=anneal_strategy)
+        raise ArgumentError('"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=anneal_strategy)
     check_unit_interval("pct_start", pct_start, zero=True)
     if total <= 0:
-        raise ArgumentError('"total_steps" is a positive number', key="total_steps", found=total)
+        raise ArgumentError('"total_steps" must be a positive number', key="total_steps", found=total)
     anneal, (first, peak, last), rise = ANNEALINGS[anneal_strategy], values, pct_start * total
     ends: list[float] = [rise - 1, 2 * rise - 2, total - 1] if three_phase else [rise - 1, total - 1]
-    marks = [first, peak, first, last] if three_phase else [first, peak, last]
-    phases = list(zip(ends, [0.0, *ends], marks, marks[1:], strict=False))
+    targets = [first, peak, first, last] if three_phase else [first, peak, last]
+    phases = list(zip(ends, [0.0, *ends], targets, targets[1:], strict=False))
 
     def at(position: int) -> float:
         end, start, before, after = next((each for each in phases if position <= each[0]), phases[-1])
@@ -403,12 +405,12 @@ def cycle(
 
 
 def cosine_between(start: float, end: float, done: float) -> float:
-    """Returns the value after the share `done` (0 to 1) of half a cosine period from `start` to `end`."""
+    """Returns the value at the fraction `done`, 0 to 1, of a half cosine from `start` to `end`."""
     return end + 0.5 * (start - end) * (math.cos(math.pi * done) + 1)
 
 
 def line_between(start: float, end: float, done: float) -> float:
-    """Returns the value after the share `done` (0 to 1) of a straight line from `start` to `end`."""
+    """Returns the value at the fraction `done`, 0 to 1, of a line from `start` to `end`."""
     return start + (end - start) * done
 
 

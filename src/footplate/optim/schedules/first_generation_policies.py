@@ -1,7 +1,7 @@
-"""The first generation's policies: a value for each progress, and a warm-up over it.
+"""The policies of the first generation's `lr_config` and `momentum_config`.
 
-Each policy turns a base value and the progress of the run into the regular value; the warm-up scales that for the first
-iterations. Unlike the other curves these do not look at the value before.
+A policy computes the regular value from the base value and the progress of the run. During the warm-up the regular
+value is scaled. Unlike other curves, policies do not depend on the current value.
 """
 
 import bisect
@@ -15,45 +15,49 @@ from footplate.optim.schedules.checks import check_number, check_positions, chec
 from footplate.optim.schedules.curves import ANNEALINGS, cosine_between, cycle, line_between
 
 
-class Run(NamedTuple):
-    """The lengths that a policy refers to."""
+class RunInfo(NamedTuple):
+    """The lengths of a run and the settings of its warm-up."""
 
     full: int
-    """The progress at the end of the run, epochs or iterations as the policy counts."""
+    """The progress at the end of the run, in epochs or iterations depending on the policy."""
     unit: int
-    """The iterations in one unit of progress."""
+    """The number of iterations per unit of progress."""
     epoch_length: int | None
-    """The iterations of an epoch, None where epochs have no length."""
+    """The iterations of an epoch, None if unknown."""
     warmup: str | None
     warmup_iters: int
-    """The length of the warm-up in iterations, 0 without one."""
+    """The length of the warm-up in iterations, 0 for no warm-up."""
     warmup_ratio: float
 
 
-Regular = Callable[[float, int], float]
-"""From base value and progress to the regular value."""
+RegularValue = Callable[[float, int], float]
+"""A function (base value, progress) -> regular value."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Policy:
-    """A policy's settings, in the words of `lr_config`; `minimum` stands for `min_lr` and `min_momentum`."""
+    """The base class of policies.
 
-    def over(self, run: Run) -> Regular:
-        """Returns the regular value as a function of base value and progress."""
+    The fields are the keys of `lr_config` and `momentum_config`, except that `minimum` replaces `min_lr` and
+    `min_momentum`.
+    """
+
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         raise NotImplementedError
 
-    def warm(self, run: Run, base: float, regular: float, iteration: int) -> float:
+    def warm(self, run: RunInfo, base: float, regular: float, iteration: int) -> float:
         """Returns the value at an iteration of the warm-up."""
         return regular * warmup_factor(run.warmup, run.warmup_ratio, iteration / run.warmup_iters)
 
 
 def warmup_factor(kind: str | None, ratio: float, done: float) -> float:
-    """Returns what the regular value is multiplied by after the share `done` of a warm-up.
+    """Returns the factor of the regular value during a warm-up.
 
     Args:
         kind: "constant", "linear" or "exp".
-        ratio: The factor at first.
-        done: 0 to 1.
+        ratio: The factor at the start of the warm-up.
+        done: The completed fraction of the warm-up, 0 to 1.
     """
     if kind == "constant":
         return ratio
@@ -63,8 +67,8 @@ def warmup_factor(kind: str | None, ratio: float, done: float) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Floored(Policy):
-    """A policy that falls to `minimum`, or to `minimum_ratio` times the base value."""
+class PolicyWithMinimum(Policy):
+    """The base class of policies that decay to `minimum`, or to `minimum_ratio` times the base value."""
 
     minimum: float | None = None
     minimum_ratio: float | None = None
@@ -73,75 +77,80 @@ class Floored(Policy):
         check_number("minimum", self.minimum, least=0)
         check_number("minimum_ratio", self.minimum_ratio, least=0)
         if (self.minimum is None) == (self.minimum_ratio is None):
-            raise ArgumentError("this policy needs a lowest value or its ratio, and not both", key="policy")
+            raise ArgumentError(
+                "this policy needs either a minimum or a minimum ratio",
+                key="policy",
+                notes=["Set exactly one of them: min_lr or min_lr_ratio, min_momentum or min_momentum_ratio."],
+            )
 
     def target(self, base: float) -> float:
-        """Returns the value that the policy falls to."""
+        """Returns the final value for a base value."""
         return base * self.minimum_ratio if self.minimum_ratio is not None else float(self.minimum or 0)
 
 
 @dataclasses.dataclass(frozen=True)
 class Fixed(Policy):
-    """The base value throughout."""
+    """Keeps the base value."""
 
-    def over(self, run: Run) -> Regular:
-        """Returns the base value."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns a function that returns the base value."""
         return lambda base, done: base
 
 
 @dataclasses.dataclass(frozen=True)
 class Steps(Policy):
-    """The base value times `gamma` for each `step` passed: every so often for a number, at these marks for a list."""
+    """Multiplies the base value by `gamma` every `step` epochs or iterations, or at each of a list of steps."""
 
     step: int | Sequence[int]
     gamma: float = 0.1
     minimum: float | None = None
 
     def __post_init__(self) -> None:
-        marks = self.step if isinstance(self.step, (list, tuple)) else [self.step]
-        if any(not isinstance(mark, int) or mark < 0 for mark in marks) or self.step == 0:
-            raise ArgumentError('"step" is a positive number or a list of such', key="step", found=self.step)
+        steps = self.step if isinstance(self.step, (list, tuple)) else [self.step]
+        if any(not isinstance(each, int) or each < 0 for each in steps) or self.step == 0:
+            raise ArgumentError('"step" must be a positive integer or a list of integers', key="step", found=self.step)
         check_number("gamma", self.gamma, least=0)
         check_number("minimum", self.minimum, least=0)
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value after the steps passed."""
-        passed = self._passed()
-        gamma, lowest = self.gamma, self.minimum
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
+        steps_done = self._steps_done()
+        gamma, minimum = self.gamma, self.minimum
 
         def regular(base: float, done: int) -> float:
-            value = base * float(gamma ** passed(done))
-            return value if lowest is None else max(value, lowest)
+            value = base * float(gamma ** steps_done(done))
+            return value if minimum is None else max(value, minimum)
 
         return regular
 
-    def _passed(self) -> Callable[[int], int]:
+    def _steps_done(self) -> Callable[[int], int]:
+        """Returns a function that computes the number of completed steps from the progress."""
         step = self.step
         if isinstance(step, int):
             return lambda done: done // step
-        # A mark counts only as far as all before it were passed.
-        marks = list(itertools.accumulate(step, max))
-        return lambda done: bisect.bisect_right(marks, done)
+        # In an unsorted list a step takes effect only after all steps before it.
+        steps = list(itertools.accumulate(step, max))
+        return lambda done: bisect.bisect_right(steps, done)
 
 
 @dataclasses.dataclass(frozen=True)
 class Exp(Policy):
-    """The base value times `gamma` to the power of the progress."""
+    """Decays exponentially: `base * gamma ** progress`."""
 
     gamma: float
 
     def __post_init__(self) -> None:
         check_number("gamma", self.gamma, least=0)
 
-    def over(self, run: Run) -> Regular:
-        """Returns base * gamma ** progress."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         gamma = self.gamma
         return lambda base, done: base * float(gamma**done)
 
 
 @dataclasses.dataclass(frozen=True)
 class Polynomial(Policy):
-    """Falls to the minimum as (1 - progress) ** power."""
+    """Decays to the minimum as `(1 - progress / full) ** power`."""
 
     power: float = 1.0
     minimum: float = 0.0
@@ -150,15 +159,15 @@ class Polynomial(Policy):
         check_number("power", self.power, least=0, optional=False)
         check_number("minimum", self.minimum, least=0)
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value after the share of the run."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         power, low, full = self.power, self.minimum, run.full
         return lambda base, done: (base - low) * float((1 - done / full) ** power) + low
 
 
 @dataclasses.dataclass(frozen=True)
 class Inv(Policy):
-    """The base value times (1 + gamma * progress) ** -power."""
+    """Decays as `base * (1 + gamma * progress) ** -power`."""
 
     gamma: float
     power: float = 1.0
@@ -167,35 +176,35 @@ class Inv(Policy):
         check_number("gamma", self.gamma, least=0)
         check_number("power", self.power, least=0, optional=False)
 
-    def over(self, run: Run) -> Regular:
-        """Returns base * (1 + gamma * progress) ** -power."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         gamma, power = self.gamma, self.power
         return lambda base, done: base * float((1 + gamma * done) ** -power)
 
 
 @dataclasses.dataclass(frozen=True)
-class Cosine(Floored):
-    """Falls to the minimum along half a cosine period."""
+class Cosine(PolicyWithMinimum):
+    """Decays to the minimum along a half cosine."""
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value after the share of the run."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         target, full = self.target, run.full
         return lambda base, done: cosine_between(base, target(base), done / full)
 
 
 @dataclasses.dataclass(frozen=True)
-class Line(Floored):
-    """Falls to the minimum in a straight line."""
+class Line(PolicyWithMinimum):
+    """Decays linearly to the minimum."""
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value after the share of the run."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         target, full = self.target, run.full
         return lambda base, done: line_between(base, target(base), done / full)
 
 
 @dataclasses.dataclass(frozen=True)
-class FlatCosine(Floored):
-    """Stays at the base value for `start_percent` (0 to 1) of the run, then falls along half a cosine period."""
+class FlatCosine(PolicyWithMinimum):
+    """Keeps the base value for the fraction `start_percent`, 0 to 1, of the run, then decays along a half cosine."""
 
     start_percent: float = 0.75
 
@@ -203,8 +212,8 @@ class FlatCosine(Floored):
         super().__post_init__()
         check_unit_interval("start_percent", self.start_percent, zero=True)
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value after the share of the run."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         target, start = self.target, round(run.full * self.start_percent)
 
         def regular(base: float, done: int) -> float:
@@ -216,8 +225,8 @@ class FlatCosine(Floored):
 
 
 @dataclasses.dataclass(frozen=True)
-class RestartedCosine(Floored):
-    """Falls along half a cosine period in each of `periods`, from its weight on."""
+class RestartedCosine(PolicyWithMinimum):
+    """Decays along a half cosine in each of `periods`, scaled by its restart weight."""
 
     periods: Sequence[int] = ()
     restart_weights: Sequence[float] = (1,)
@@ -226,18 +235,22 @@ class RestartedCosine(Floored):
         super().__post_init__()
         if not self.periods or len(self.periods) != len(self.restart_weights):
             raise ArgumentError(
-                '"periods" and "restart_weights" have one entry each per period', key="periods", found=self.periods
+                '"periods" and "restart_weights" must have one length and must not be empty',
+                key="periods",
+                found=self.periods,
             )
         check_positions("periods", self.periods, least=1)
         for weight in self.restart_weights:
             check_number("restart_weights", weight, least=0)
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value within the period."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         ends = list(itertools.accumulate(self.periods))
         if ends[-1] < run.full:
             raise ArgumentError(
-                f"the periods end at {ends[-1]}, the run at {run.full}", key="periods", found=list(self.periods)
+                f"the periods end at {ends[-1]}, before the end of the run at {run.full}",
+                key="periods",
+                found=list(self.periods),
             )
 
         def regular(base: float, done: int) -> float:
@@ -251,7 +264,7 @@ class RestartedCosine(Floored):
 
 @dataclasses.dataclass(frozen=True)
 class Cyclic(Policy):
-    """Goes to `target_ratio[0]` times the base value and on to `target_ratio[1]` times it, `cyclic_times` times.
+    """Runs `cyclic_times` cycles to `target_ratio[0]` and then to `target_ratio[1]` times the base value.
 
     Source: Cyclical Learning Rates for Training Neural Networks (Smith, 2017).
     """
@@ -265,7 +278,7 @@ class Cyclic(Policy):
     def __post_init__(self) -> None:
         if self.anneal_strategy not in ANNEALINGS:
             raise ArgumentError(
-                '"anneal_strategy" is "cos" or "linear"', key="anneal_strategy", found=self.anneal_strategy
+                '"anneal_strategy" must be "cos" or "linear"', key="anneal_strategy", found=self.anneal_strategy
             )
         check_count("cyclic_times", self.cyclic_times)
         check_unit_interval("step_ratio_up", self.step_ratio_up, zero=False)
@@ -273,27 +286,31 @@ class Cyclic(Policy):
         for each in self.target_ratio if isinstance(self.target_ratio, (list, tuple)) else [self.target_ratio]:
             check_number("target_ratio", each, least=0)
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value within the cycle."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         anneal = ANNEALINGS[self.anneal_strategy]
         ratio = self.target_ratio
-        top, end = ratio if isinstance(ratio, (list, tuple)) and len(ratio) == 2 else _spread(ratio)
+        if isinstance(ratio, (list, tuple)) and len(ratio) == 2:
+            top, end = ratio
+        else:
+            top = ratio[0] if isinstance(ratio, (list, tuple)) else ratio
+            end = top / 1e5
         length = run.full // self.cyclic_times
         up = int(self.step_ratio_up * length)
 
         def regular(base: float, done: int) -> float:
-            cycle, place = divmod(done, length)
+            cycle, position = divmod(done, length)
             peak = 1 + (top - 1) * self.gamma**cycle
-            if place < up:
-                return anneal(base, base * peak, place / up)
-            return anneal(base * peak, base * end, (place - up) / (length - up))
+            if position < up:
+                return anneal(base, base * peak, position / up)
+            return anneal(base * peak, base * end, (position - up) / (length - up))
 
         return regular
 
 
 @dataclasses.dataclass(frozen=True)
 class Cycle(Policy):
-    """Goes from `first` to `peak` and on to `last`, whatever the base value.
+    """Runs one cycle from `first` to `peak` and then to `last`, regardless of the base value.
 
     Source: Super-Convergence (Smith and Topin, 2019).
     """
@@ -306,12 +323,14 @@ class Cycle(Policy):
     anneal_strategy: str = "cos"
     three_phase: bool = False
 
-    def over(self, run: Run) -> Regular:
-        """Returns the value within the cycle."""
+    def over(self, run: RunInfo) -> RegularValue:
+        """Returns the function that computes the regular value."""
         total = run.full if self.total_steps is None else self.total_steps
         if total < run.full:
             raise ArgumentError(
-                f"the cycle ends after {total} iterations, the run after {run.full}", key="total_steps", found=total
+                f"the cycle ends after {total} iterations, before the end of the run after {run.full}",
+                key="total_steps",
+                found=total,
             )
         value = cycle(
             (self.first, self.peak, self.last),
@@ -321,8 +340,3 @@ class Cycle(Policy):
             three_phase=self.three_phase,
         )
         return lambda base, done: value(done)
-
-
-def _spread(ratio: Any) -> tuple[float, float]:
-    value = ratio[0] if isinstance(ratio, (list, tuple)) else ratio
-    return value, value / 1e5

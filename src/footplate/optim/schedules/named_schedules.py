@@ -1,4 +1,4 @@
-"""The names under which configs know the schedules: one curve family serves every field."""
+"""The registered schedule classes: one per curve family and field."""
 
 import dataclasses
 import inspect
@@ -18,52 +18,52 @@ from footplate.optim.schedules.curves import (
     QuadraticWarmup,
     Step,
 )
-from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_group_fields import HasParamGroups
 from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
-_SHARED = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}
-_CONVERSION = {"convert_to_iter_based": False, "epoch_length": None}
+_COMMON_DEFAULTS = {"begin": 0, "end": None, "by_epoch": True, "last_step": -1, "verbose": False}
+_CONVERSION_DEFAULTS = {"convert_to_iter_based": False, "epoch_length": None}
 
 
 class NamedSchedule(ParamSchedule):
-    """A schedule that takes its curve's settings as plain keyword arguments.
+    """The base class of schedules that accept the settings of their curve as keyword arguments.
 
     Args:
-        optimizer: An optimizer or wrapper.
-        settings: The arguments of the curve's family, those of `ParamSchedule`, and `convert_to_iter_based` with
-            `epoch_length`: settings that count epochs are then counted in iterations.
+        optimizer: An optimizer or optimizer wrapper.
+        settings: The arguments of the curve family and of `ParamSchedule`. With `convert_to_iter_based` and
+            `epoch_length`, settings in epochs are converted to iterations.
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: A value makes no sense.
+        ArgumentError: A value is out of range.
     """
 
     family_type: ClassVar[type[Family]]
     field: ClassVar[str | None]
 
-    def __init__(self, optimizer: HasGroups, **settings: Any) -> None:
+    def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         name = type(self).__name__
-        shared = {key: settings.pop(key, default) for key, default in _SHARED.items()}
+        shared = {key: settings.pop(key, default) for key, default in _COMMON_DEFAULTS.items()}
         converts = settings.pop("convert_to_iter_based", False)
         epoch_length = settings.pop("epoch_length", None)
         param_name = self.field or settings.pop("param_name")
         _check_settings(name, self.family_type, settings)
         family = self.family_type(**settings)
         if converts:
-            _convert(name, shared, epoch_length)
+            _convert_to_iterations(name, shared, epoch_length)
             family = family.in_iterations(epoch_length)
         super().__init__(optimizer, family, param_name=param_name, **shared)
 
 
-def _convert(name: str, shared: dict[str, Any], epoch_length: int | None) -> None:
+def _convert_to_iterations(name: str, shared: dict[str, Any], epoch_length: int | None) -> None:
     if not shared["by_epoch"]:
         raise ArgumentError(
-            f"{name}: convert_to_iter_based needs by_epoch=True", key="convert_to_iter_based", found=True
+            f"convert_to_iter_based of {name} needs by_epoch=True", key="convert_to_iter_based", found=True
         )
     if not epoch_length:
         raise ArgumentError(
-            f"{name}: convert_to_iter_based needs the length of an epoch", key="convert_to_iter_based", found=True
+            f"convert_to_iter_based of {name} needs epoch_length", key="convert_to_iter_based", found=True
         )
     shared["by_epoch"] = False
     shared["begin"] = int(shared["begin"] * epoch_length)
@@ -79,38 +79,41 @@ def _check_settings(name: str, family: type[Family], settings: dict[str, Any]) -
                 f"schedule '{name}' takes no argument '{key}'",
                 key=key,
                 found=value,
-                suggestion=nearest(key, [*known, *_SHARED]),
+                suggestion=nearest(key, [*known, *_COMMON_DEFAULTS]),
             )
 
 
 def _signature(family: type[Family], field: str | None) -> inspect.Signature:
-    """Returns what the constructor takes, for help, and for checks before it is called."""
+    """Returns the signature of a schedule class, for help texts and for checks before it is called."""
     kind = inspect.Parameter.KEYWORD_ONLY
-    named = [inspect.Parameter("param_name", kind, annotation=str)] if field is None else []
+    param_name = [inspect.Parameter("param_name", kind, annotation=str)] if field is None else []
     own = [each.replace(kind=kind) for each in inspect.signature(family).parameters.values()]
-    shared = [inspect.Parameter(key, kind, default=value) for key, value in {**_SHARED, **_CONVERSION}.items()]
+    shared = [
+        inspect.Parameter(key, kind, default=value)
+        for key, value in {**_COMMON_DEFAULTS, **_CONVERSION_DEFAULTS}.items()
+    ]
     first = inspect.Parameter("optimizer", inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return inspect.Signature([first, *named, *own, *shared])
+    return inspect.Signature([first, *param_name, *own, *shared])
 
 
 def schedule_type(name: str, family: type[Family], field: str | None) -> type[NamedSchedule]:
-    """Makes and registers the class that configs know as `name`.
+    """Creates and registers a schedule class.
 
     Args:
-        name: The registered name.
-        family: The curve it follows.
-        field: The field it moves; None takes it from the argument `param_name`.
+        name: The name of the class in the registry.
+        family: The curve family of the schedule.
+        field: The scheduled field; None to take it from the argument `param_name`.
     """
     members = {
         "__module__": __name__,
-        "__doc__": f"{family.__doc__}\n\nMoves {field or 'the field `param_name`'}; see `ParamSchedule`.",
+        "__doc__": f"{family.__doc__}\n\nSchedules {field or 'the field `param_name`'}; see `ParamSchedule`.",
         "__signature__": _signature(family, field),
         "family_type": family,
         "field": field,
     }
-    made = type(name, (NamedSchedule,), members)
-    PARAM_SCHEDULERS.register_module(module=made)
-    return made
+    created = type(name, (NamedSchedule,), members)
+    PARAM_SCHEDULERS.register_module(module=created)
+    return created
 
 
 ConstantLR = schedule_type("ConstantLR", Constant, "lr")

@@ -1,4 +1,4 @@
-"""Reading and writing one field of a parameter group, whatever shape the optimizer gives it."""
+"""Access to fields of parameter groups, which may be numbers, tensors, or the first of two betas."""
 
 from collections.abc import MutableMapping
 from typing import Any, Protocol
@@ -8,19 +8,19 @@ from torch import Tensor
 from footplate.errors import ArgumentError, nearest
 
 Slot = MutableMapping[str, Any]
-"""Anything with `slot[name]`: a parameter group itself where the field is a plain number."""
+"""A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""
 
 
-class HasGroups(Protocol):
-    """An optimizer, or a wrapper around one."""
+class HasParamGroups(Protocol):
+    """An optimizer or an optimizer wrapper."""
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:
-        """The parameter groups, whose fields are scheduled."""
+        """The parameter groups."""
 
 
 class LiveField(dict[str, Any]):
-    """Shows a field that an optimizer keeps as a tensor as the number it is now, for those who only read it."""
+    """A read-only view of a group that returns the current value of a tensor field as a number."""
 
     def __init__(self, group: dict[str, Any]) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ class LiveField(dict[str, Any]):
 
 
 class _FirstBeta(dict[str, Any]):
-    """Shows the first beta of a group as if it were a field of its own."""
+    """A view of a group that reads and writes only the first value of `betas`."""
 
     def __init__(self, group: dict[str, Any]) -> None:
         super().__init__()
@@ -45,10 +45,10 @@ class _FirstBeta(dict[str, Any]):
 
 
 class _TensorField(dict[str, Any]):
-    """Shows a field that an optimizer keeps as a tensor (compiled, captured) as a number.
+    """A view of a group with a tensor field, as in compiled or captured optimizers, as a number.
 
-    Writing fills the tensor in place, so that a captured graph sees the new value; the number itself is kept here, in
-    double precision and without reading anything back from the device.
+    Writing fills the tensor in place, so that a captured graph uses the new value. Reading returns the last number
+    that was written, in double precision and without a copy from the device.
     """
 
     def __init__(self, group: dict[str, Any], name: str) -> None:
@@ -61,33 +61,39 @@ class _TensorField(dict[str, Any]):
         self._group[name].fill_(value)
 
 
-def key_of(optimizer: HasGroups, field: str) -> str:
-    """Returns under which key an optimizer keeps `field`; its `betas` are the momentum where it has no other."""
+def field_key(optimizer: HasParamGroups, field: str) -> str:
+    """Returns the key of `field` in parameter groups: "betas" for the momentum of optimizers with betas."""
     defaults = getattr(optimizer, "defaults", {})
     return "betas" if field == "momentum" and field not in defaults and "betas" in defaults else field
 
 
-def slots_of(optimizer: HasGroups, field: str) -> tuple[str, list[Slot]]:
-    """Returns the key of `field` and, for each group of an optimizer, what to read and write it with.
+def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]:
+    """Returns the key of `field`, and the slot of each parameter group.
 
     Raises:
-        ArgumentError: A group has no such field.
+        ArgumentError: A group does not have the field.
     """
-    groups, key = optimizer.param_groups, key_of(optimizer, field)
+    groups, key = optimizer.param_groups, field_key(optimizer, field)
     for group in groups:
         if key not in group:
             known = [name for name in group if name != "params" and not name.startswith("initial_")]
             raise ArgumentError(
-                f'the optimizer has no field "{field}" to schedule',
+                f'the parameter groups of the optimizer have no field "{field}"',
                 key="param_name",
                 found=field,
                 suggestion=nearest(field, known),
             )
-    return key, [slot_of(group, key, first=key != field) for group in groups]
+    return key, [field_slot(group, key, first=key != field) for group in groups]
 
 
-def slot_of(group: dict[str, Any], key: str, *, first: bool) -> Slot:
-    """Returns what to read and write `group[key]` with; `first` means the first number of a pair."""
+def field_slot(group: dict[str, Any], key: str, *, first: bool) -> Slot:
+    """Returns the slot for `group[key]`.
+
+    Args:
+        group: The parameter group.
+        key: The key of the field.
+        first: Whether to access the first value of a tuple, as in `betas`.
+    """
     if first:
         return _FirstBeta(group)
     return _TensorField(group, key) if isinstance(group[key], Tensor) else group

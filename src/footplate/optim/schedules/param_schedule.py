@@ -1,45 +1,48 @@
-"""A schedule: a pure curve and the name of the field it moves."""
+"""The base class of schedules, which applies a curve to a field of parameter groups."""
 
 import logging
-from typing import Any, ClassVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 from footplate.errors import ArgumentError
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
-from footplate.optim.schedules.param_group_fields import HasGroups, slots_of
+from footplate.optim.schedules.param_group_fields import HasParamGroups, field_slots
 from footplate.saved import checked_number, saved_count
 
 _logger = logging.getLogger("footplate.optim")
 
 
 class ParamSchedule:
-    """Moves one field of all parameter groups along a curve, between `begin` and `end`.
+    """Applies a curve to one field of all parameter groups, between `begin` and `end`.
 
-    Each `step` moves one position on. Between `begin` and `end` the field of each group becomes
-    `curve(value before, base value, position)`; elsewhere the schedule leaves it alone. Several schedules of one
-    field therefore act in turn, each on the value that the one before left. The base value is the one that the
-    constructor of the optimizer set; a group keeps it as `initial_<field>`.
+    Each `step` moves one position on. From `begin` to `end` the field of each group is set to
+    `curve(current value, base value, position)`; outside of this range the schedule does not change it. Several
+    schedules of one field can therefore be combined; each continues from the value of the previous one. The base
+    value is the initial value of the field, stored in the group as `initial_<field>`.
 
     Args:
-        optimizer: An optimizer or wrapper.
-        family: The curve's settings.
-        param_name: The field: `lr`, `momentum` (the first beta where an optimizer has betas), `weight_decay`, ...
-        begin: The first position at which the curve acts.
-        end: The position at which it stops acting; by default the curve's own length, or never.
-        by_epoch: Whether positions are epochs or iterations.
-        last_step: -1 starts anew; anything else goes on after that position without touching the groups.
-        verbose: Log every change.
+        optimizer: An optimizer or optimizer wrapper.
+        family: The settings of the curve.
+        param_name: The field to schedule, such as `lr`, `weight_decay` or `momentum` (the first beta of optimizers
+            with betas).
+        begin: The first position at which the schedule acts.
+        end: The position from which it no longer acts; by default the length of the curve, or never.
+        by_epoch: Whether positions are epochs instead of iterations.
+        last_step: The last completed position, after which the schedule continues without changing the groups; -1 to
+            start from the beginning.
+        verbose: Whether to log each change.
 
     Raises:
-        ArgumentError: `begin` is not before `end`, or the groups have no such field.
+        ArgumentError: `begin` is not before `end`, or a group does not have the field.
     """
 
     takes_metrics: ClassVar[bool] = False
-    """Whether `step` takes the metrics of a validation."""
+    """Whether `step` needs the metrics of a validation."""
 
     def __init__(
         self,
-        optimizer: HasGroups,
+        optimizer: HasParamGroups,
         family: Family,
         *,
         param_name: str = "lr",
@@ -49,67 +52,71 @@ class ParamSchedule:
         last_step: int = -1,
         verbose: bool = False,
     ) -> None:
-        # The optimizer itself, past a wrapper, since each step looks at its groups.
-        self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
+        # Not the wrapper: its property `param_groups` would slow down each step.
+        self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
         self.family = family
         self.param_name = param_name
         if last_step < -1:
-            raise ArgumentError('"last_step" must be -1 or a position', key="last_step", found=last_step)
-        self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
+            raise ArgumentError('"last_step" must be at least -1', key="last_step", found=last_step)
+        self.begin, self.end, self.by_epoch = begin, _resolve_end(family, begin, end), by_epoch
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
         curve = family.over(self.end - begin)
-        self._curve = _logged(curve, param_name) if verbose else curve
+        self._curve = _with_logging(curve, param_name) if verbose else curve
         self._bind([])
         if last_step < 0:
             self.start()
 
     def _bind(self, bases: list[float]) -> None:
-        """Finds the field in each group, whose base values are `bases` where these are as many as the groups."""
+        """Binds the schedule to the current parameter groups of the optimizer.
+
+        Args:
+            bases: The base value of each group. If their number is not that of the groups, the base values are taken
+                from the groups.
+        """
         self._groups = self.optimizer.param_groups
-        self._key, slots = slots_of(self.optimizer, self.param_name)
-        note = f"initial_{self.param_name}"
+        self._key, slots = field_slots(self.optimizer, self.param_name)
+        initial = f"initial_{self.param_name}"
         if len(bases) != len(slots):
             values = [slot[self._key] for slot in slots]
-            bases = [group.get(note, value) for group, value in zip(self._groups, values, strict=True)]
+            bases = [group.get(initial, value) for group, value in zip(self._groups, values, strict=True)]
         for group, base in zip(self._groups, bases, strict=True):
-            group.setdefault(note, base)
+            group.setdefault(initial, base)
         self._slots = list(zip(slots, bases, strict=True))
 
     def _rebase(self) -> None:
-        """Lets the curve set base values of its own, also for the schedules behind this one."""
+        """Sets the base values of the curve, which also apply to schedules created later."""
         bases = [self.family.rebased(base) for base in self.base_values]
         for group, base in zip(self._groups, bases, strict=True):
             group[f"initial_{self.param_name}"] = base
         self._bind(bases)
 
     def rewind(self, *, from_groups: bool = False) -> None:
-        """Puts itself before its first position, and the field of each group back to its base value.
+        """Resets the schedule to before its first position, and the field of each group to its base value.
 
-        That is the group's `initial_<field>`, which it may have been loaded with. When all schedules of an optimizer
-        are put back, `start` lets them begin again in their order.
+        The base value is `initial_<field>` of the group, which may have been loaded. After all schedules of an
+        optimizer were reset, call `start` of each of them in their order.
 
         Args:
-            from_groups: Whether a group without `initial_<field>` has not been scheduled yet, so that its present value
-                is the base value.
+            from_groups: Whether to use the current value of groups without `initial_<field>` as their base value.
         """
         if from_groups:
             self._bind([])
         self.last_step = self._global_step = -1
-        groups, note = self.optimizer.param_groups, f"initial_{self.param_name}"
-        self._bind([group.get(note, base) for group, base in zip(groups, self.base_values, strict=True)])
+        groups, initial = self.optimizer.param_groups, f"initial_{self.param_name}"
+        self._bind([group.get(initial, base) for group, base in zip(groups, self.base_values, strict=True)])
         for slot, base in self._slots:
             slot[self._key] = base
 
     def start(self) -> None:
-        """Takes its first position."""
+        """Moves to the first position."""
         self._rebase()
         if not self.takes_metrics:
             self.step()
 
     @property
     def base_values(self) -> list[float]:
-        """The field of each group as the constructor of the optimizer set it."""
+        """The base value of each group."""
         return [base for _, base in self._slots]
 
     def step(self) -> None:
@@ -117,18 +124,18 @@ class ParamSchedule:
         self._global_step += 1
         if self.begin <= self._global_step < self.end:
             self.last_step += 1
-            if self.optimizer.param_groups is not self._groups:  # the optimizer loaded its state
+            if self.optimizer.param_groups is not self._groups:  # loading a state replaces the groups
                 self._bind(self.base_values)
             curve, key, position = self._curve, self._key, self.last_step
             for slot, base in self._slots:
                 slot[key] = curve(slot[key], base, position)
 
     def get_last_value(self) -> list[float]:
-        """Returns the field's value in each group."""
+        """Returns the current value of the field in each group."""
         return [slot[self._key] for slot, _ in self._slots]
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the position, base values and values, all plain numbers."""
+        """Returns the settings, position, base values and current values as plain numbers."""
         return {
             "type": type(self).__name__,
             "param_name": self.param_name,
@@ -142,7 +149,7 @@ class ParamSchedule:
         }
 
     def matches(self, state_dict: dict[str, Any]) -> bool:
-        """Checks whether a saved state belongs to such a schedule, as far as the state says."""
+        """Checks whether the type and settings in a saved state, if any, are those of this schedule."""
         own = {
             "type": type(self).__name__,
             "param_name": self.param_name,
@@ -152,13 +159,13 @@ class ParamSchedule:
         return all(state_dict.get(key, value) == value for key, value in own.items())
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Goes on at the position of `state_dict`; its length and settings stay those of the config.
+        """Loads the position and base values; the length and other settings are not loaded.
 
-        Load the optimizer's state first: the values themselves are its fields. Base values saved for another number of
-        groups are taken from there, too.
+        Load the state of the optimizer first, since it contains the current values. It is also the source of the base
+        values if `state_dict` has another number of groups.
 
-        A run that ended saved its schedules at their `end`, where the last step does nothing. If the run goes on to a
-        later end, that step is taken now.
+        The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
+        that step is taken now.
         """
         self.last_step = saved_count(state_dict, "last_step", least=-1)
         self._global_step = saved_count(state_dict, "_global_step", least=-1)
@@ -172,23 +179,50 @@ class ParamSchedule:
             self.step()
 
 
-def _end_of(family: Family, begin: int, end: int | None) -> int:
+class ScheduleSteps(NamedTuple):
+    """The `step` methods of the schedules of a run by trigger, in the order in which they are called."""
+
+    by_iter: list[Callable[[], None]]
+    """To be called after each training iteration."""
+    by_epoch: list[Callable[[], None]]
+    """To be called after each training epoch."""
+    by_metrics: list[Callable[..., None]]
+    """To be called after each validation, with its metrics."""
+
+
+def collect_steps(schedules: Iterable[ParamSchedule] | Mapping[str, Iterable[ParamSchedule]]) -> ScheduleSteps:
+    """Returns the `step` methods of schedules, sorted by when they are to be called.
+
+    Args:
+        schedules: Schedules, or lists of schedules by the name of an optimizer.
+    """
+    lists = schedules.values() if isinstance(schedules, Mapping) else [schedules]
+    steps = ScheduleSteps([], [], [])
+    for schedule in (each for one in lists for each in one):
+        if schedule.takes_metrics:
+            steps.by_metrics.append(schedule.step)
+        else:
+            (steps.by_epoch if schedule.by_epoch else steps.by_iter).append(schedule.step)
+    return steps
+
+
+def _resolve_end(family: Family, begin: int, end: int | None) -> int:
     if end is None:
         length = family.length()
         end = ENDLESS if length is None else begin + length
     check_number("begin", begin, least=0)
     if begin >= end:
-        raise ArgumentError('"begin" must lie before "end"', key="end", found=f"begin {begin}, end {end}")
+        raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
     return end
 
 
-def _logged(curve: Curve, param_name: str) -> Curve:
-    """Returns `curve`, with a line in the log for each value that it changes."""
+def _with_logging(curve: Curve, param_name: str) -> Curve:
+    """Returns a curve that logs each change of the value."""
 
-    def speaking(value: float, base: float, position: int) -> float:
-        changed = curve(value, base, position)
-        if changed != value:
-            _logger.info("%s: %g", param_name, changed)
-        return changed
+    def logged_curve(value: float, base: float, position: int) -> float:
+        new_value = curve(value, base, position)
+        if new_value != value:
+            _logger.info("%s: %g", param_name, new_value)
+        return new_value
 
-    return speaking
+    return logged_curve

@@ -1,6 +1,5 @@
-"""A schedule that listens to a metric."""
+"""A schedule that reduces a field when a metric stops improving."""
 
-import logging
 import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
@@ -8,37 +7,35 @@ from typing import Any, ClassVar
 from footplate.errors import ArgumentError, check_count, check_score, nearest
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import Constant
-from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.param_group_fields import HasParamGroups
 from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 from footplate.saved import saved_count, saved_number
 
-_logger = logging.getLogger("footplate.optim")
-
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
 class ReduceOnPlateau(ParamSchedule):
-    """Multiplies a field by `factor` when a metric has stopped getting better.
+    """Multiplies a field by `factor` when a metric has stopped improving.
 
     Args:
-        optimizer: An optimizer or wrapper.
-        param_name: The field.
-        monitor: The metric, by its name among those of a validation.
-        rule: "less" or "greater": what is better.
-        factor: Below 1.
-        patience: How many validations without a better value are borne.
-        threshold: By how much a value must be better.
-        threshold_rule: "rel" for a share of the best value, "abs" for an amount.
-        cooldown: How many validations are ignored after a change.
-        min_value: The lowest value, one for all groups or one for each.
-        eps: Changes smaller than this are left out.
-        begin: The first validation that counts.
-        end: The first one that no longer does.
-        by_epoch: Kept for what other schedules say; it moves after validations.
-        last_step: As in `ParamSchedule`.
+        optimizer: An optimizer or optimizer wrapper.
+        param_name: The field to schedule.
+        monitor: The name of the validation metric to monitor.
+        rule: "less" if lower values of the metric are better, "greater" if higher values are.
+        factor: The factor, above 0 and below 1.
+        patience: The number of validations without improvement before the field is reduced.
+        threshold: The minimum improvement.
+        threshold_rule: "rel" if `threshold` is relative to the best value, "abs" if it is absolute.
+        cooldown: The number of validations after a reduction that do not count as without improvement.
+        min_value: The lower bound of the field, one for all groups or one per group.
+        eps: The minimum change; smaller reductions are skipped.
+        begin: The first validation at which the schedule acts.
+        end: The validation from which it no longer acts.
+        by_epoch: Accepted for compatibility; the schedule is stepped after validations.
+        last_step: See `ParamSchedule`.
 
     Raises:
-        ArgumentError: An argument is out of its range.
+        ArgumentError: An argument is out of range.
     """
 
     takes_metrics: ClassVar[bool] = True
@@ -46,7 +43,7 @@ class ReduceOnPlateau(ParamSchedule):
 
     def __init__(
         self,
-        optimizer: HasGroups,
+        optimizer: HasParamGroups,
         param_name: str,
         *,
         monitor: str = "loss",
@@ -66,7 +63,7 @@ class ReduceOnPlateau(ParamSchedule):
         _check_choice("rule", rule, ("less", "greater"))
         _check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
         if not 0 < factor < 1:
-            raise ArgumentError('"factor" lies between 0 and 1', key="factor", found=factor)
+            raise ArgumentError('"factor" must be above 0 and below 1', key="factor", found=factor)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
             check_count(name, value, least=0)
         for name, amount in (("threshold", threshold), ("eps", eps)):
@@ -86,13 +83,16 @@ class ReduceOnPlateau(ParamSchedule):
             by_epoch=by_epoch,
             last_step=last_step,
         )
-        self.min_values = _one_each(min_value, len(self._slots))
+        self.min_values = _expand_min_value(min_value, len(self._slots))
 
     def step(self, metrics: Mapping[str, Any] | None = None) -> None:
-        """Takes the metrics of a validation; without any, nothing happens but the count.
+        """Moves one validation on, and reduces the field if the metric has not improved for long enough.
+
+        Args:
+            metrics: The metrics of a validation; None only moves the position.
 
         Raises:
-            ArgumentError: The watched metric is not among them.
+            ArgumentError: `metrics` does not contain the monitored metric.
         """
         self._global_step += 1
         if not self.begin <= self._global_step < self.end:
@@ -100,45 +100,42 @@ class ReduceOnPlateau(ParamSchedule):
         self.last_step += 1
         if metrics is None:
             return
-        self._watch(self._value_in(metrics))
+        self.check_metrics(metrics)
+        self._update_counters(check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor"))
         if self.num_bad_epochs > self.patience:
             self.cooldown_counter, self.num_bad_epochs = self.cooldown, 0
             self._reduce()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns position, best value and counts."""
+        """Returns the position, the best value and the counters."""
         own = {name: getattr(self, name) for name in ("best", "num_bad_epochs", "cooldown_counter")}
         return {**super().state_dict(), **own}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Loads the position, the best value and the counters."""
         super().load_state_dict(state_dict)
         self.best = saved_number(state_dict, "best", finite=False)
         self.num_bad_epochs = saved_count(state_dict, "num_bad_epochs")
         self.cooldown_counter = saved_count(state_dict, "cooldown_counter")
 
     def check_metrics(self, metrics: Collection[str]) -> None:
-        """Refuses to watch a metric that a validation does not give.
+        """Checks that the validation provides the monitored metric.
 
         Args:
-            metrics: The names of those that it gives.
+            metrics: The names of the validation metrics.
 
         Raises:
-            ArgumentError: The watched one is not among them.
+            ArgumentError: The monitored metric is missing.
         """
         if self.monitor not in metrics:
             raise ArgumentError(
-                f'no metric "{self.monitor}" to watch among those of the validation',
+                f'the validation has no metric "{self.monitor}" to monitor',
                 key="param_scheduler.monitor",
                 found=sorted(metrics),
                 suggestion=nearest(self.monitor, metrics),
             )
 
-    def _value_in(self, metrics: Mapping[str, Any]) -> float:
-        self.check_metrics(metrics)
-        return check_score(self.monitor, metrics[self.monitor], key="param_scheduler.monitor")
-
-    def _watch(self, value: float) -> None:
+    def _update_counters(self, value: float) -> None:
         if self._is_better(value):
             self.best, self.num_bad_epochs = value, 0
         else:
@@ -155,9 +152,9 @@ class ReduceOnPlateau(ParamSchedule):
         return value < self.best - margin if self.rule == "less" else value > self.best + margin
 
     def _reduce(self) -> None:
-        for (slot, _), lowest in zip(self._slots, self.min_values, strict=True):
+        for (slot, _), min_value in zip(self._slots, self.min_values, strict=True):
             value = slot[self._key]
-            reduced = max(value * self.factor, lowest)
+            reduced = max(value * self.factor, min_value)
             if value - reduced > self.eps:
                 slot[self._key] = reduced
 
@@ -166,7 +163,7 @@ class ReduceOnPlateau(ParamSchedule):
 class ReduceOnPlateauLR(ReduceOnPlateau):
     """`ReduceOnPlateau` of the learning rate."""
 
-    def __init__(self, optimizer: HasGroups, **settings: Any) -> None:
+    def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "lr", **settings)
 
 
@@ -174,18 +171,19 @@ class ReduceOnPlateauLR(ReduceOnPlateau):
 class ReduceOnPlateauMomentum(ReduceOnPlateau):
     """`ReduceOnPlateau` of the momentum."""
 
-    def __init__(self, optimizer: HasGroups, **settings: Any) -> None:
+    def __init__(self, optimizer: HasParamGroups, **settings: Any) -> None:
         super().__init__(optimizer, "momentum", **settings)
 
 
 def _check_choice(name: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise ArgumentError(
-            f'"{name}" is one of {", ".join(known)}', key=name, found=value, suggestion=nearest(str(value), known)
+            f'"{name}" must be one of {", ".join(known)}', key=name, found=value, suggestion=nearest(str(value), known)
         )
 
 
-def _one_each(value: float | list[float], count: int) -> list[float]:
+def _expand_min_value(value: float | list[float], count: int) -> list[float]:
+    """Returns one minimum per parameter group."""
     for each in value if isinstance(value, (list, tuple)) else [value]:
         check_number("min_value", each, least=0)
     values = list(value) if isinstance(value, (list, tuple)) else [value] * count

@@ -1,4 +1,4 @@
-"""From `param_scheduler` in a config to the objects that training steps."""
+"""Builds the schedules of the section `param_scheduler`."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -6,8 +6,8 @@ from typing import Any
 
 from footplate.errors import ArgumentError, BuildError, at_key
 from footplate.optim.schedules.checks import check_number
-from footplate.optim.schedules.length_warnings import warn_of_lengths
-from footplate.optim.schedules.param_group_fields import HasGroups
+from footplate.optim.schedules.length_warnings import warn_about_lengths
+from footplate.optim.schedules.param_group_fields import HasParamGroups
 from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
 
@@ -17,7 +17,7 @@ _NUMBERS = (
     *("begin", "end", "last_step", "gamma", "power", "eta_min", "eta_min_ratio", "T_max", "step_size"),
     *("eta_max", "total_steps", "pct_start", "div_factor", "final_div_factor"),
 )
-_ALWAYS = ("begin", "last_step")  # None means nothing there
+_REQUIRED = ("begin", "last_step")  # may not be None
 
 
 def build_param_schedulers(
@@ -28,48 +28,44 @@ def build_param_schedulers(
     max_epochs: int | None = None,
     max_iters: int | None = None,
 ) -> Schedules | dict[str, Schedules]:
-    """Builds the schedules of a run.
+    """Builds the parameter schedules of a run.
 
     Args:
-        cfg: A dict with `type`, a schedule, a list of these, or None. Where the wrapper holds several optimizers: that
-            for all of them, or a dict of it by the optimizer's name.
-        optim_wrapper: The wrapper, or the optimizer, whose groups are scheduled.
-        epoch_length: The iterations of an epoch, None where epochs have no length.
+        cfg: A dict with `type`, a schedule, a list of these, or None. If there are several optimizers, this applies
+            to all of them; or give a dict with one such config per optimizer name.
+        optim_wrapper: The optimizer wrapper or optimizer.
+        epoch_length: The iterations of an epoch, None if unknown.
         max_epochs: The default `end` of schedules by epoch.
         max_iters: The default `end` of schedules by iteration.
 
     Returns:
-        The schedules in the order in which they act, or a dict of such lists by optimizer name.
+        The schedules in the order in which they are stepped, or a dict of such lists by optimizer name.
 
     Raises:
-        FootplateError: An entry cannot be built; the error names its place under `param_scheduler`.
+        FootplateError: A schedule cannot be built. The error contains the key below `param_scheduler`.
     """
     lengths = {"epoch_length": epoch_length, "max_epochs": max_epochs, "max_iters": max_iters}
-    parts = getattr(optim_wrapper, "optim_wrappers", None)
+    wrappers = getattr(optim_wrapper, "optim_wrappers", None)
     with at_key("param_scheduler"):
-        if parts is None:
+        if wrappers is None:
             return _build_list(cfg, optim_wrapper, lengths)
         if isinstance(cfg, Mapping) and "type" not in cfg:
-            return {name: _build_list(each, parts[name], lengths, below=f"{name}.") for name, each in cfg.items()}
-        return {name: _build_list(cfg, part, lengths) for name, part in parts.items()}
+            return {name: _build_list(each, wrappers[name], lengths, prefix=f"{name}.") for name, each in cfg.items()}
+        return {name: _build_list(cfg, wrapper, lengths) for name, wrapper in wrappers.items()}
 
 
-def _build_list(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None], *, below: str = "") -> Schedules:
-    built = []
-    for index, each in enumerate(_entries(cfg)):
+def _build_list(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None], *, prefix: str = "") -> Schedules:
+    entries = _entries(cfg)
+    built, end_keys = [], []
+    for index, entry in enumerate(entries):
         with at_key(f"[{index}]") if isinstance(cfg, Sequence) else nullcontext():
-            built.append(_build(each, optimizer, lengths))
-    prefixes = [
-        f"param_scheduler.{below}{f'{place}.' if isinstance(cfg, Sequence) else ''}" for place in range(len(built))
-    ]
-    warn_of_lengths(built, ends=[_key_of_end(*each) for each in zip(prefixes, _entries(cfg), strict=True)], **lengths)
+            built.append(_build(entry, optimizer, lengths))
+        # Not for converted schedules, whose `end` in the config counts epochs while they count iterations.
+        has_end = isinstance(entry, Mapping) and "end" in entry and not entry.get("convert_to_iter_based")
+        position = f"{index}." if isinstance(cfg, Sequence) else ""
+        end_keys.append(f"param_scheduler.{prefix}{position}end" if has_end else "")
+    warn_about_lengths(built, end_keys=end_keys, **lengths)
     return built
-
-
-def _key_of_end(prefix: str, cfg: Any) -> str:
-    """The key that says where a schedule ends, as it counts itself; "" where there is none."""
-    says = isinstance(cfg, Mapping) and "end" in cfg and not cfg.get("convert_to_iter_based")
-    return f"{prefix}end" if says else ""
 
 
 def _entries(cfg: Any) -> Sequence[Any]:
@@ -78,19 +74,19 @@ def _entries(cfg: Any) -> Sequence[Any]:
     if isinstance(cfg, (Mapping, ParamSchedule)):
         return [cfg]
     if isinstance(cfg, str) or not isinstance(cfg, Sequence):
-        raise BuildError("a schedule is a dict with the key 'type', or a list of such", found=cfg)
+        raise BuildError("param_scheduler must be a dict with the key 'type' or a list of such dicts", found=cfg)
     return cfg
 
 
-def _build(cfg: Any, optimizer: HasGroups, lengths: dict[str, int | None]) -> ParamSchedule:
+def _build(cfg: Any, optimizer: HasParamGroups, lengths: dict[str, int | None]) -> ParamSchedule:
     if isinstance(cfg, ParamSchedule):
         return cfg
     if not isinstance(cfg, Mapping):
-        raise BuildError("a schedule is built from a dict with the key 'type'", found=cfg)
+        raise BuildError("a schedule must be a dict with the key 'type'", found=cfg)
     if "type" in cfg and getattr(PARAM_SCHEDULERS.resolve(cfg["type"], cfg), "needs_run", False):
         return PARAM_SCHEDULERS.build(cfg, optimizer, **lengths)  # type: ignore[no-any-return]
     for key in _NUMBERS:
-        if key in cfg and key in _ALWAYS and cfg[key] is None:
+        if key in cfg and key in _REQUIRED and cfg[key] is None:
             raise ArgumentError(f'"{key}" must be a number', key=key, found=None)
         check_number(key, cfg.get(key))
     defaults: dict[str, Any] = {}
