@@ -24,7 +24,7 @@ class Named(BaseDataElement):
         del self._boxes
 
 
-def test_a_name_is_either_data_or_metainfo() -> None:
+def test_names_are_either_data_or_metainfo() -> None:
     element = BaseDataElement(metainfo={"path": "a.png"})
     element.score = 0.5
     with pytest.raises(ArgumentError, match="'path' is already a metainfo field"):

@@ -50,7 +50,7 @@ def _scalar(name: object, value: Tensor | Sequence[Tensor]) -> Tensor:
     if isinstance(value, Tensor):
         return value if value.dim() == 0 else value.mean()
     if isinstance(value, (list, tuple)) and value and all(isinstance(each, Tensor) for each in value):
-        total = value[0].mean()
+        total: Tensor = value[0].mean()
         for each in value[1:]:  # not sum(), which launches one more kernel to add zero
             total = total + each.mean()
         return total

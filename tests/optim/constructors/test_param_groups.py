@@ -14,7 +14,7 @@ def test_groups_with_equal_settings_are_merged_in_order() -> None:
     assert merge_groups(groups) == [{"params": [1, 3], "lr": 0.1}, {"params": [2], "lr": 0.2}]
 
 
-def test_the_order_of_settings_does_not_matter() -> None:
+def test_order_of_settings_does_not_matter() -> None:
     groups = [{"params": [1], "lr": 0.1, "eps": 1.0}, {"params": [2], "eps": 1.0, "lr": 0.1}]
     assert [group["params"] for group in merge_groups(groups)] == [[1, 2]]
 
