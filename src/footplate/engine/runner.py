@@ -167,6 +167,7 @@ class Runner(Parts):
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self._events: list[str] = []
         self._loaded = self._trained = False
+        self.resuming = False  # while a checkpoint is loaded: whether the run resumes from it, or takes its weights
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
         self._said_before: list[logging.LogRecord] = []  # before there was a file for it
@@ -385,7 +386,11 @@ class Runner(Parts):
 
     def resume(self, filename: str) -> None:
         """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
-        checkpoint = self.load_checkpoint(filename, strict=True)
+        self.resuming = True
+        try:
+            checkpoint = self.load_checkpoint(filename, strict=True)
+        finally:
+            self.resuming = False
         state.leave_average(self, checkpoint)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
