@@ -277,6 +277,7 @@ class Runner(Parts):
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
+            loop.stop_training = False  # of an earlier call
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)

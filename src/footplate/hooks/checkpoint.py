@@ -221,8 +221,8 @@ class CheckpointHook(Hook):
         runner.saver.settle()
         end = runner.max_epochs if self.by_epoch else runner.max_iters
         done = runner.epoch if self.by_epoch else runner.iter
-        if self.save_last and done < end and done != self._saved_at:  # stopped early
-            self._save(runner, done)
+        if self.save_last and done < end:  # stopped early, maybe by a validation of what was saved before it
+            self._save(runner, done) if done != self._saved_at else self._save_again(runner, done)
         is_at_end = told_by_first(lambda: self._saved_at == end)  # a save fails on the first rank alone
         if self.published_keys:
             if is_at_end:
