@@ -185,7 +185,8 @@ class _Watch(Hook):
             return
         model = unwrap_model(runner.model)
         self.found = Replay(self.iteration, weights_before=nonfinite_weights(model))
-        self.found.learning_rate = float(next(iter(runner.optim_wrapper.get_lr().values()))[0])
+        rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
+        self.found.learning_rate = math.nan if rate is None else float(rate)  # the optimizer sets it by itself
         self._trace = LayerTrace(model)
 
     def after_train_iter(

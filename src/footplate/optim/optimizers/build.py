@@ -74,6 +74,9 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
 
 
 def _is_amount(value: object) -> bool:
+    """Checks for a number; Adafactor has a pair of them as its `eps`, of which one may be None."""
+    if isinstance(value, (list, tuple)):
+        return all(isinstance(each, (Number, Tensor, type(None))) and not isinstance(each, bool) for each in value)
     return isinstance(value, (Number, Tensor, type(None))) and not isinstance(value, bool)
 
 

@@ -18,7 +18,7 @@ from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.clipping import Clip, make_clip
 from footplate.optim.wrappers.nonfinite import GradientGuard
-from footplate.optim.wrappers.stepping import step_of
+from footplate.optim.wrappers.stepping import refuse_step, step_of
 from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -146,7 +146,11 @@ class OptimWrapper:
             return
         if clip is not None:
             self._clip_gradients(clip)
-        (self._compiled or step_of(self.optimizer))(**kwargs)
+        try:
+            (self._compiled or step_of(self.optimizer))(**kwargs)
+        except (TypeError, RuntimeError) as error:
+            refuse_step(self.optimizer, error, kwargs)
+            raise
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Drops the gradients."""
