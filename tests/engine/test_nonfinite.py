@@ -244,4 +244,4 @@ def test_complex_weights_are_looked_at(value: complex) -> None:
     assert nonfinite_weights(model) == []
     model.weight.data[1, 0] = value
     model.seen[0] = value
-    assert nonfinite_weights(model) == ["weight", "seen"] if math.isnan(value.real) else ["weight"]
+    assert nonfinite_weights(model) == (["weight", "seen"] if math.isnan(value.real) else ["weight"])

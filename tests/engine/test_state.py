@@ -506,7 +506,9 @@ class OddModel(ToyModel):
 
 
 @pytest.mark.parametrize(
-    ("name", "changes"), [("Odd", {"custom_hooks": [Odd()]}), ("OddModel", {"model": OddModel()})], ids=["hook", "model"]
+    ("name", "changes"),
+    [("Odd", {"custom_hooks": [Odd()]}), ("OddModel", {"model": OddModel()})],
+    ids=["hook", "model"],
 )
 def test_a_state_that_is_no_dict_is_refused_when_it_is_saved(tmp_path: Path, name: str, changes: Any) -> None:
     with pytest.raises(ArgumentError, match=f"^{name}.state_dict must return a dict") as caught:

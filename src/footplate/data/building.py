@@ -127,6 +127,8 @@ def _check_parts(cfg: Mapping[str, Any]) -> None:
     for key, noun in (("dataset", "data set"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
             raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
+        if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
+            raise BuildError(f"a {noun} must be a dict, or yield numbers", key=key, found=cfg[key])
 
 
 def _check_samples(dataset: Any) -> None:
@@ -184,11 +186,28 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
             found=context,
             suggestion=nearest(context, known),
         )
+    _check_device(cfg.get("pin_memory_device"))
+    if not isinstance(cfg.get("generator"), (torch.Generator, type(None))):
+        raise ArgumentError("generator must be a torch.Generator", key="generator", found=cfg["generator"])
     first = cfg.get("worker_init_fn")
     if first is not None and not callable(first) and not isinstance(first, Mapping):
         raise ArgumentError(
             "worker_init_fn must be a function, or a dict with its 'type'", key="worker_init_fn", found=first
         )
+
+
+def _check_device(name: Any) -> None:
+    """Refuses a `pin_memory_device` that torch does not know; "" stands for the present one."""
+    if name is None or name == "":
+        return
+    try:
+        if not isinstance(name, str):
+            raise TypeError
+        torch.device(name)
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentError(
+            "pin_memory_device must be the name of a device", key="pin_memory_device", found=name
+        ) from error
 
 
 def _check_order(cfg: Mapping[str, Any]) -> None:

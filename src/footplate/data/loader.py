@@ -87,7 +87,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def passes_continue(self) -> bool:
-        """Whether each pass continues where the one before it ended, since `num_batch_per_epoch` cuts an endless one."""
+        """Whether each pass continues where the one before it ended: `num_batch_per_epoch` cuts an endless one."""
         return self._plan.passes_continue
 
     @property

@@ -54,7 +54,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 "training by epochs needs a sampler that ends",
                 key="type",
                 suggestion="IterBasedTrainLoop",
-                notes=["Or set train_dataloader.num_batch_per_epoch, or take DefaultSampler for train_dataloader.sampler."],
+                notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._reading = False  # whether an epoch of the base class is at work

@@ -146,7 +146,8 @@ class DataPosition:
             sample,
             self._batch_size,
         ):
-            if not self._endless and not self._passes_continue:  # ranks have as many batches each as all others in what is left of a pass
+            # In what is left of a pass that ends, ranks have as many batches each as all others.
+            if not self._endless and not self._passes_continue:
                 sample -= sample % self._world_size
             batch = batch if self._passes_continue else self._batch_before(sample)
         if any(state[key] != here[key] for key in here):

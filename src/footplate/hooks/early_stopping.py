@@ -51,10 +51,13 @@ class EarlyStoppingHook(Hook):
     ) -> None:
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
-        if not isinstance(min_delta, (int, float)) or not min_delta >= 0:
-            raise ArgumentError("min_delta is a number of at least 0", key="min_delta", found=min_delta)
-        if stopping_threshold is not None and not isinstance(stopping_threshold, (int, float)):
-            raise ArgumentError("stopping_threshold is a number", key="stopping_threshold", found=stopping_threshold)
+        if not isinstance(monitor, str):
+            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
+        if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+            raise ArgumentError("min_delta must be a finite number of at least 0", key="min_delta", found=min_delta)
+        limit = 0.0 if stopping_threshold is None else stopping_threshold
+        if not isinstance(limit, (int, float)) or not math.isfinite(limit):
+            raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
         self.monitor = monitor
         self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
         self.min_delta, self.patience = min_delta, patience

@@ -116,7 +116,7 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors of real or complex numbers in what a module took or gave, each with its place in it: `[0]`, `.loss`."""
+    """Yields the real and complex tensors in what a module took or gave, each with its place in it: `[0]`, `.loss`."""
     if isinstance(found, Tensor):
         if (found.is_floating_point() or found.is_complex()) and not found.is_sparse:
             yield key, found

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -188,10 +189,10 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         ArgumentError: `gamma` or the momentum is out of its range.
     """
 
-    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 100, **settings: Any) -> None:
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
-        if gamma <= 0:
-            raise ArgumentError("gamma is a positive number", key="gamma", found=gamma)
+        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
+            raise ArgumentError("gamma must be a finite number above 0", key="gamma", found=gamma)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:

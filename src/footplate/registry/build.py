@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from footplate.errors import BuildError, FootplateError, nearest, origin_at, origin_of
-from footplate.registry.flags import check_flags
+from footplate.registry.flags import check_flags, check_numbers
 from footplate.registry.handing_on import accepted, keywords_of
 
 # Words of the first generation whose letters lead to none of the second.
@@ -80,6 +80,7 @@ def check_arguments(
         what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
         _check_arguments(what, parameters, keywords_of(entry, parameters), args=args, settings=settings, source=source)
     check_flags(entry, settings, source=source)
+    check_numbers(entry, settings, source=source)
 
 
 def _first_line(error: Exception) -> str:

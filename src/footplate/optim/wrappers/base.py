@@ -67,12 +67,12 @@ class OptimWrapper:
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
-        if clip_grad and grad_clip:
+        if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" mean the same: give one', key="grad_clip")
         self.optimizer = optimizer
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
-        settings = clip_grad or grad_clip
-        self._clip = make_clip(settings) if settings else None
+        settings = clip_grad if clip_grad is not None else grad_clip
+        self._clip = make_clip(settings) if settings is not None else None
         self._norms: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
@@ -218,7 +218,7 @@ class OptimWrapper:
 
         What the wrapper's own `on_nonfinite` says stays.
         """
-        policy = self._own_policy or policy
+        policy = policy if self._own_policy is None else self._own_policy
         self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:
