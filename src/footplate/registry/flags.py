@@ -74,8 +74,9 @@ def check_numbers(entry: Callable[..., Any], settings: Mapping[str, Any], *, sou
         is_text = isinstance(value, str) and str not in kinds
         is_odd = isinstance(value, float) and (math.isnan(value) or (float not in kinds and value % 1 != 0))
         if isinstance(value, bool) or is_text or is_odd:
-            what = "a number" if float in kinds else "a whole number"
-            raise ArgumentError(f'"{key}" must be {what}', key=key, found=value, origin=origin_of(source, key))
+            raise ArgumentError(
+                f'"{key}" must be {_described(kinds)}', key=key, found=value, origin=origin_of(source, key)
+            )
 
 
 def wrong_kind(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -93,8 +94,12 @@ def wrong_kind(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[
         return None
     for key, kinds in known.items():
         if key in settings and kinds and not _fits(settings[key], kinds):
-            return key, " or ".join(dict.fromkeys(_WORDS.get(kind, kind.__name__) for kind in kinds))
+            return key, _described(kinds)
     return None
+
+
+def _described(kinds: tuple[type, ...]) -> str:
+    return " or ".join(dict.fromkeys(_WORDS.get(kind, kind.__name__) for kind in kinds))
 
 
 def _fits(value: Any, kinds: tuple[type, ...]) -> bool:

@@ -52,7 +52,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     """
     kind = optimizer_class(cfg)
     for key in _NUMBERS:
-        several = cfg.get(key) if key == "eps" and isinstance(cfg.get(key), (list, tuple)) else [cfg.get(key)]
+        several: Any = cfg.get(key) if key == "eps" and isinstance(cfg.get(key), (list, tuple)) else [cfg.get(key)]
         if not all(map(_is_amount, several)):  # Adafactor has two numbers as its eps, of which one may be None
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), (int, float)) and cfg[key] < 0:
