@@ -223,6 +223,7 @@ def test_complex_values_are_averaged_as_pairs_of_real_ones(kind: type[BaseAverag
             values = torch.tensor([1 + 2j, 3 - 1j])
             values = values if dtype.is_complex else torch.view_as_real(values).clone()
             self.weight = nn.Parameter(values.clone())
+            self.seen: torch.Tensor
             self.register_buffer("seen", values.clone())
 
     models = [Paired(torch.complex64), Paired(torch.float32)]

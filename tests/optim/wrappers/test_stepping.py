@@ -95,8 +95,8 @@ def test_an_optimizer_that_needs_a_closure_is_refused_by_name() -> None:
 
     def closure() -> Tensor:
         wrapper.zero_grad()
-        loss = layer(torch.ones(3, 2)).pow(2).sum()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss: Tensor = layer(torch.ones(3, 2)).pow(2).sum()
+        loss.backward()
         return loss
 
     before = closure().item()
