@@ -96,7 +96,7 @@ def test_an_optimizer_that_needs_a_closure_is_refused_by_name() -> None:
     def closure() -> Tensor:
         wrapper.zero_grad()
         loss: Tensor = layer(torch.ones(3, 2)).pow(2).sum()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         return loss
 
     before = closure().item()
