@@ -105,10 +105,12 @@ def _is_ours(path: Path) -> bool:
 
 
 def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
+    from footplate.storage import commit_bytes
+
     lines = _report(found)
     if arguments.tree is not None:
         folder = _folder(arguments)
-        (folder / _REPORT).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        commit_bytes(folder / _REPORT, "".join(f"{line}\n" for line in lines).encode())
         lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
     else:
         lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in found]

@@ -310,7 +310,7 @@ def is_after_step(runner: "Runner") -> bool:
     """
     event = runner.outer_event
     if event is None or event in _OF_VALIDATION:
-        return bool(runner.train_loop.in_progress)
+        return runner.train_loop.within_iteration
     return event == "after_train_iter"
 
 

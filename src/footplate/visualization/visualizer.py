@@ -13,6 +13,7 @@ from PIL import Image
 from footplate.errors import ArgumentError, at_key, with_origins
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
+from footplate.storage import commit_picture
 from footplate.visualization.drawing import Drawing, Picture
 from footplate.visualization.heatmap import draw_featmap
 
@@ -121,8 +122,7 @@ class Visualizer(Drawing, Instances):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
-            Image.fromarray(drawn).save(out_file)
+            commit_picture(out_file, Image.fromarray(drawn))
         else:
             self.add_image(name, drawn, step)
 
