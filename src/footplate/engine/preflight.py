@@ -19,7 +19,7 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.snapshot import Snapshot
-from footplate.errors import ArgumentError, CheckpointError, at_key
+from footplate.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -188,7 +188,7 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     if runner.world_size > 1:
         return []
     try:
-        with _unsaid(), at_key("val_evaluator"):
+        with _unsaid():
             found = evaluator.evaluate(len(samples))
     except ArgumentError:  # what it gives is wrong for any number of batches
         raise

@@ -425,7 +425,7 @@ class Runner(Parts):
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with self._opened(), together(), refusing_exits():
+        with located(self.cfg), self._opened(), together(), refusing_exits():
             self.call_hook("before_run")
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()

@@ -21,8 +21,16 @@ _LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme p
 _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
 
 
-def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule:
+def rule_of(
+    key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS, *, named_by: str = "rule"
+) -> Rule:
     """Returns the rule of a metric: by its whole name, then by what it contains, then by a word that the field knows.
+
+    Args:
+        key: The metric.
+        greater: Names, or parts of names, of metrics that should be great.
+        less: Those of metrics that should be small.
+        named_by: The key of the config that names the metric, for the error.
 
     Raises:
         ArgumentError: Neither tells.
@@ -44,7 +52,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         return "less"
     raise ArgumentError(
         f"whether '{key}' should be great or small is not known",
-        key="rule",
+        key=named_by,
         notes=["say rule='greater' or rule='less'"],
     )
 

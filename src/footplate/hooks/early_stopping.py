@@ -54,7 +54,7 @@ class EarlyStoppingHook(Hook):
         if stopping_threshold is not None and not isinstance(stopping_threshold, (int, float)):
             raise ArgumentError("stopping_threshold is a number", key="stopping_threshold", found=stopping_threshold)
         self.monitor = monitor
-        self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else checked_rule(rule)
         self.min_delta, self.patience = min_delta, patience
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold = stopping_threshold

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import MODELS
 
 
@@ -107,9 +107,10 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.batch_augments = [
-            augment if callable(augment) else MODELS.build(augment) for augment in batch_augments or ()
-        ]
+        self.batch_augments = []
+        for place, augment in enumerate(batch_augments or ()):
+            with at_key(f"batch_augments[{place}]"):
+                self.batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.

@@ -137,7 +137,7 @@ def sweep(
         DataError: What lies in the folder is no study.
     """
     _check_parameters(cfg, parameters)  # before anything is made
-    rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric)
+    rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
     direction: Literal["maximize", "minimize"] = "maximize" if rule == "greater" else "minimize"
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
