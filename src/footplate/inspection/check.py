@@ -33,6 +33,7 @@ from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config, name_idle_in_config
 from footplate.errors import CheckpointError, FootplateError, located
 from footplate.evaluation import Evaluator
+from footplate.inspection.failing_module import TrialError, module_error
 from footplate.inspection.largest import Largest, largest_batch
 from footplate.inspection.topics.hooks import explain_hooks
 from footplate.inspection.topics.loops import explain_loops, loops_as_data
@@ -43,21 +44,6 @@ from footplate.records.logger import collected_warnings, remembered
 _logger = logging.getLogger("footplate.inspection")
 _ITERATIONS = 2
 _SHOWN_RANKS = 8
-
-
-class TrialError(FootplateError):
-    """What code of a model, a hook or a data set raised while a run was tried; `__cause__` is that.
-
-    Args:
-        stage: What the trial was at.
-        error: What was raised.
-        key: The section of the config that it most likely belongs to.
-    """
-
-    def __init__(self, stage: str, error: Exception, *, key: str) -> None:
-        first = str(error).strip().partition("\n")[0]
-        super().__init__(f"{stage} fails: {type(error).__name__}: {first}", key=key, notes=["--debug shows where"])
-        self.stage = stage
 
 
 class Trial(NamedTuple):
@@ -268,7 +254,7 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
             raise
         except Exception as error:
             stage, key = watch.stage
-            raise TrialError(stage, error, key=key) from error
+            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
 
 
 def _check_target(folder: str, size: int) -> None:

@@ -13,6 +13,9 @@ from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import MODELS
 
 
+_SECTION = "model.data_preprocessor"
+
+
 @MODELS.register_module()
 class BaseDataPreprocessor(nn.Module):
     """Moves a batch to the device that the model was moved to.
@@ -150,13 +153,19 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         channels = pictures.shape[-3] if pictures.dim() >= 3 else 0
         if self.swap_channels:
             if channels != 3:
-                raise DataError("channels are swapped in pictures of 3 channels", found=tuple(pictures.shape))
+                raise DataError(
+                    "channels are swapped in pictures of 3 channels", key=_SECTION, found=tuple(pictures.shape)
+                )
             pictures = pictures.flip(-3)
         pictures = pictures.float()
         if not self._normalised:
             return pictures
         if len(self.mean) not in (1, channels):
-            raise DataError(f"mean has {len(self.mean)} channels, the pictures differ", found=tuple(pictures.shape))
+            raise DataError(
+                f"mean has {len(self.mean)} channels, the pictures differ",
+                key=f"{_SECTION}.mean",
+                found=tuple(pictures.shape),
+            )
         return (pictures - self.mean) / self.std
 
 
