@@ -234,3 +234,15 @@ def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
     with pytest.raises(ArgumentError):
         command._check(Config({}), argparse.Namespace(no_run=False))
     assert capsys.readouterr().out == told
+
+
+@pytest.mark.parametrize("save_optimizer", [True, False])
+def test_the_size_of_a_checkpoint_is_that_of_the_file(tiny: Path, footplate: Command, save_optimizer: bool) -> None:
+    keep = ["--set", f"+default_hooks.checkpoint.save_optimizer={save_optimizer}"]
+    code, told, errors = footplate("check", "tiny.py", "--work-dir", "work", *keep)
+    assert code == 0, errors
+    size = next(line.split()[1:3] for line in told.splitlines() if line.startswith("size"))
+    footplate("train", "tiny.py", "--work-dir", "work", *keep)
+    files = [path for path in (tiny.parent / "work").glob("*.pth") if not path.name.startswith("best")]
+    assert size[1] == "kB"  # most of it is no tensor: the history of the run grows, by the iterations of this one
+    assert float(size[0]) * 1e3 == pytest.approx(max(path.stat().st_size for path in files), abs=8e3)

@@ -249,7 +249,8 @@ class Runner(Parts):
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
             name_idle_settings(self.cfg, self.hooks, self._sections["param_scheduler"], reach_of(self))
             if not self._trained:
-                initialize_weights(self.model)
+                with at_key("model"):
+                    initialize_weights(self.model)
                 self._trained = True
         self.begin_log_with(said)
         self.load_or_resume()

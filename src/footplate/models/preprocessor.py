@@ -12,7 +12,6 @@ from typing_extensions import Self
 from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import MODELS
 
-
 _SECTION = "model.data_preprocessor"
 
 
@@ -126,7 +125,11 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             DataError: `inputs` is missing or holds no pictures.
         """
         if not isinstance(data, Mapping) or "inputs" not in data:
-            raise DataError("a batch of pictures is a dict with the key 'inputs'", found=_kind(data))
+            raise DataError(
+                "a batch of pictures is a dict with the key 'inputs'",
+                found=_kind(data),
+                notes=["End the pipeline of the data set with a transform that packs, such as PackInputs."],
+            )
         batch = self.cast_data(dict(data))
         batch["inputs"] = self._stacked(batch["inputs"])
         batch.setdefault("data_samples", None)
@@ -209,6 +212,8 @@ def _multiple(length: int, divisor: int) -> int:
 def _channels(name: str, values: Sequence[float]) -> Tensor:
     if len(values) not in (1, 3):
         raise ArgumentError(f"{name} has one value, or three for three channels", key=name, found=values)
+    if name == "std" and 0 in values:
+        raise ArgumentError("std must not be 0, which divides the pictures", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

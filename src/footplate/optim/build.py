@@ -76,9 +76,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
             origin=origin_of(cfg),
         )
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
-    wrapper: OptimWrapper = OPTIM_WRAPPERS.build(
-        with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=made
-    )
+    wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=made)
     wrapper.reasons = getattr(constructor, "reasons", {})
     return _named(wrapper, model)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.errors import BuildError, FootplateError, describe_changes, nearest, origin_at, origin_of
+from footplate.errors import BuildError, FootplateError, changes_in, describe_changes, nearest, origin_at, origin_of
 from footplate.registry.flags import check_flags, wrong_kind
 from footplate.registry.handing_on import accepted, keywords_of
 
@@ -45,7 +45,10 @@ def build_object(
     try:
         return entry(*args, **settings)
     except FootplateError as error:
-        error.origin = error.origin or origin_at(source, error.key or "type")
+        if error.origin is None:
+            error.origin = origin_at(source, error.key or "type")
+            if error.key not in changes_in(source):  # the base alone is sound: what changes it may be at fault
+                error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         # An argument that **kwargs let through to a base class.
@@ -89,10 +92,12 @@ def _stumbled(
         key, due = wrong
         message = f"{key} of {what} must be {due}"
     else:
-        key = _named_in(first, settings)
+        changes = list(changes_in(source))
+        key = _named_in(first, settings) or (changes[0] if len(changes) == 1 else "")
         message = f"{what} cannot be built: {type(error).__name__}: {first}"
     if key:
-        return BuildError(message, origin=origin_of(source, key), key=key, found=settings[key], notes=[_DEBUG])
+        found = {"found": settings[key]} if key in settings else {}
+        return BuildError(message, origin=origin_at(source, key), key=key, notes=[_DEBUG], **found)
     return BuildError(message, origin=origin_of(source, "type"), notes=[*describe_changes(source), _DEBUG])
 
 
