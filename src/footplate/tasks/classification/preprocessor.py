@@ -71,11 +71,11 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
         """How much each class is true, ``(N, num_classes)``."""
         scores = inputs.new_zeros(len(samples), self.num_classes or 0)
-        for row, sample in zip(scores, samples, strict=True):
-            if "gt_score" in sample:
-                row += sample.gt_score
-            else:
-                with at_key("model.data_preprocessor.num_classes"):
+        with at_key("model.data_preprocessor.num_classes"):
+            for row, sample in zip(scores, samples, strict=True):
+                if "gt_score" in sample:
+                    row += sample.gt_score
+                else:
                     row[labels_of(sample, self.num_classes)] = 1
         return scores
 
