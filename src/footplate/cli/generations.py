@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING
 
-from footplate.errors import FootplateError, OverrideError, origin_of
+from footplate.errors import ConfigError, FootplateError, OverrideError, origin_of
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -53,7 +53,12 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
     from footplate.config.merging import find, paths_ending
     from footplate.migration import is_first_generation
 
-    if not isinstance(error, FootplateError) or cfg is None or error.origin is None or not is_first_generation(cfg):
+    if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
+        return
+    try:
+        if not is_first_generation(cfg):
+            return
+    except ConfigError:  # of both generations at once, which is the error that was raised
         return
     name = error.key.rpartition(".")[2]
     found = []
