@@ -130,7 +130,7 @@ def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFix
         ({"min_delta": -1}, "min_delta"),
         ({"stopping_threshold": "90"}, "stopping_threshold"),
         ({"rule": "more"}, "rule"),
-        ({"monitor": "speed"}, "rule"),
+        ({"monitor": "speed"}, "monitor"),
     ],
 )
 def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:

@@ -15,7 +15,18 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
-from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_count, check_flag, nearest, origin_of
+from footplate.errors import (
+    ArgumentError,
+    BuildError,
+    DataError,
+    at_key,
+    check_count,
+    check_flag,
+    describe_changes,
+    located,
+    nearest,
+    origin_of,
+)
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
 
 _logger = logging.getLogger("footplate.data")
@@ -230,13 +241,20 @@ def _check_order(cfg: Mapping[str, Any]) -> None:
 
 def _build_dataset(cfg: Any) -> Any:
     dataset = cfg
-    if isinstance(cfg, Mapping):
-        with at_key("dataset"):
+    with at_key("dataset"):
+        if isinstance(cfg, Mapping):
             dataset = DATASETS.build(cfg)
-    if hasattr(dataset, "full_init"):
-        dataset.full_init()
+        if hasattr(dataset, "full_init"):
+            with located(cfg):
+                dataset.full_init()
     if not isinstance(dataset, IterableDataset) and _length(dataset) == 0:
-        raise DataError(f"the data set '{type(dataset).__name__}' is empty", key="dataset", origin=origin_of(cfg))
+        chosen = isinstance(cfg, Mapping) and cfg.get("indices") in (0, [], ())
+        raise DataError(
+            f"the data set '{type(dataset).__name__}' is empty",
+            key="dataset.indices" if chosen else "dataset",
+            origin=origin_of(cfg, "indices" if chosen else None),
+            notes=() if chosen else describe_changes(cfg, "dataset"),
+        )
     return dataset
 
 

@@ -300,6 +300,8 @@ def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, An
         loader = build_loaders(sections[f"{mode}_dataloader"], runner.seed)
     with at_key(f"{mode}_evaluator"):
         evaluator = build_evaluators(sections[f"{mode}_evaluator"], loader)
+    for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
+        each.key = f"{mode}_evaluator.{name}".rstrip(".")
     with at_key(f"{mode}_cfg"):
         settings = {"type": "ValLoop" if mode == "val" else "TestLoop", **cfg}
         return LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader, evaluator=evaluator)

@@ -250,7 +250,8 @@ class Runner(Parts):
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
             name_idle_settings(self.cfg, self.hooks, self._sections["param_scheduler"], reach_of(self))
             if not self._trained:
-                initialize_weights(self.model)
+                with at_key("model"):
+                    initialize_weights(self.model)
                 self._trained = True
         self.begin_log_with(said)
         self.load_or_resume()
@@ -431,7 +432,7 @@ class Runner(Parts):
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with self._opened(), together(), refusing_exits():
+        with located(self.cfg), self._opened(), together(), refusing_exits():
             self.call_hook("before_run")
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()

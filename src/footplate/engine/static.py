@@ -32,6 +32,7 @@ from footplate.errors import (
     check_count,
     located,
     nearest,
+    with_origins,
 )
 from footplate.evaluation import BaseMetric, Evaluator
 from footplate.optim import build_optim_wrapper, build_param_schedulers
@@ -124,8 +125,9 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
     with at_key("model"):
         preprocessor = {} if sections["data_preprocessor"] is None else {"data_preprocessor": None}
         MODELS.check(sections["model"], **preprocessor)
-        with at_key("data_preprocessor"):
-            MODELS.check(sections["model"].get("data_preprocessor") if isinstance(sections["model"], Mapping) else None)
+        if isinstance(sections["model"], Mapping):
+            own = sections["model"].get("data_preprocessor")
+            _check_preprocessor(own, sections["model"])
     for mode in ("train", "val", "test"):
         for key, loader in _each(f"{mode}_dataloader", sections[f"{mode}_dataloader"], "dataset"):
             with at_key(key):
@@ -147,8 +149,7 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
             _check_evaluation_loop(sections[f"{mode}_cfg"], mode)
     with at_key("train_cfg"):
         epochs, iters = _check_train_loop(sections["train_cfg"])
-    with at_key("data_preprocessor"):
-        MODELS.check(sections["data_preprocessor"])
+    _check_preprocessor(sections["data_preprocessor"], sections["model"])
     with at_key("visualizer"):
         _check_visualizer(sections["visualizer"])
     if sections["model_wrapper_cfg"] is not None:
@@ -158,6 +159,17 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
         near = nearest(sections["launcher"], LAUNCHERS)
         raise ArgumentError(f"unknown launcher '{sections['launcher']}'", key="launcher", suggestion=near)
     _check_optimization(sections["optim_wrapper"], sections["param_scheduler"], epochs, iters)
+
+
+def _check_preprocessor(cfg: Any, model: Any) -> None:
+    """Looks at the dict of a data preprocessor; one without `type` is of the class that the model decides on."""
+    if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
+        usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
+        if usual is None:
+            return
+        cfg = with_origins({"type": usual, **cfg}, cfg)
+    with at_key("data_preprocessor"):
+        MODELS.check(cfg)
 
 
 def _each(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:

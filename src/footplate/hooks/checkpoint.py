@@ -411,7 +411,7 @@ class CheckpointHook(Hook):
         return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
 
     def _rule_of(self, key: str) -> str:
-        return rule_of(key, self.greater_keys, self.less_keys)
+        return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
 
 
 def _names(key: str, value: Any) -> list[str]:

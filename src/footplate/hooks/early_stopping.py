@@ -59,7 +59,7 @@ class EarlyStoppingHook(Hook):
         if not isinstance(limit, (int, float)) or not math.isfinite(limit):
             raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
         self.monitor = monitor
-        self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else checked_rule(rule)
         self.min_delta, self.patience = min_delta, patience
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold = stopping_threshold

@@ -119,7 +119,9 @@ def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
 def _place(sections: ConfigDict, key: str, draft: Draft) -> None:
     """Sets the origin of a translated section to that of the key that it comes from."""
     for path, source in draft.sources.items():
-        origin = draft.origin(source)
+        section = draft.given.get(source)
+        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
+        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
         if path[0] != key or origin is None:
             continue
         place = KeyOrigin(*origin)

@@ -56,7 +56,9 @@ def load_items(split: Split) -> Items:
     Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT licence, beside the picture).
     """
     if split not in ("train", "test"):
-        raise ArgumentError("unknown split", found=split, suggestion=nearest(str(split), ("train", "test")))
+        raise ArgumentError(
+            "unknown split", key="split", found=split, suggestion=nearest(str(split), ("train", "test"))
+        )
     chosen = slice(None, TRAIN_ITEMS_PER_CLASS) if split == "train" else slice(TRAIN_ITEMS_PER_CLASS, None)
     grey = np.ascontiguousarray(_read_sheet()[:, chosen])
     outline = _outlines(grey)

@@ -148,5 +148,6 @@ def _kinds_of(parameter: inspect.Parameter) -> tuple[type, ...]:
     if get_origin(annotation) in (Union, types.UnionType):
         members = [get_origin(each) or each for each in get_args(annotation)]
     else:
-        members = [annotation]
-    return tuple(members) if all(isinstance(each, type) for each in members) else ()
+        members = [get_origin(annotation) or annotation]
+    is_known = all(isinstance(each, type) and each is not Any and each is not parameter.empty for each in members)
+    return tuple(members) if is_known else ()

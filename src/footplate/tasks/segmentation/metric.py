@@ -68,6 +68,8 @@ class IoUMetric(BaseMetric[Areas]):
         classwise: bool = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        if isinstance(iou_metrics, str):
+            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
             if name not in _KINDS:
                 raise ArgumentError("unknown value", key="iou_metrics", found=name, suggestion=nearest(name, _KINDS))
