@@ -21,6 +21,7 @@ from footplate.distributed import (
     get_world_size,
     initialize_weights,
     is_main_process,
+    told_by_first,
     unwrap_model,
 )
 from footplate.engine import assemble, determinism, setup, state
@@ -154,6 +155,7 @@ class Runner(Parts):
         self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(setup.unused_start(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
+        self._has_folder = False  # whether this start has made its `log_dir`
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
         name_run(self)
@@ -439,7 +441,18 @@ class Runner(Parts):
             self.call_hook("after_run")
         return metrics
 
+    def _make_folder(self) -> None:
+        """Makes `log_dir`, which is this start's alone."""
+        before, self._has_folder = self.log_dir, True
+        self.timestamp = told_by_first(lambda: setup.make_start(self.work_dir, self.timestamp))
+        self.log_dir = os.path.join(self.work_dir, self.timestamp)
+        if self.log_dir != before:
+            name_run(self)
+            self.visualizer.move(before, self.log_dir)
+
     def _opened(self) -> AbstractContextManager[None]:
+        if not self._has_folder:
+            self._make_folder()
         said, self._said_before = self._said_before, []
         return opened(self, said, self._sections["log_file"])
 

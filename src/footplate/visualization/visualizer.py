@@ -154,6 +154,12 @@ class Visualizer(Drawing, Instances):
         """Takes back what `state_dict` gave, before anything is written."""
         self._writers.load_state_dict(state)
 
+    def move(self, before: str, now: str) -> None:
+        """Has writers write below the folder `now` what would go below `before`; called before they write anything."""
+        for backend in self._vis_backends.values():
+            if isinstance(backend, BaseVisBackend):
+                backend.move(before, now)
+
     def _add_backend(self, cfg: Any, save_dir: str | None) -> None:
         if isinstance(cfg, Mapping):
             settings = dict(cfg)

@@ -12,6 +12,7 @@ from footplate.errors import ArgumentError, DataError, at_key, nearest
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.tasks.detection.coco_dataset import check_mask
 from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of
 from footplate.tasks.detection.coco_values import measure, named_values, values_by_category
 
@@ -175,6 +176,10 @@ class CocoMetric(BaseMetric[Picture]):
             if number not in pictures:
                 raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
         annotations = [_whole(each) for each in content.get("annotations", ())]
+        if "segm" in self.metrics:
+            for each in annotations:
+                if each.get("segmentation") and each.get("image_id") in pictures:
+                    check_mask(each, pictures[each["image_id"]], self.ann_file)
         truth = {**content, "images": [pictures[number] for number in numbers], "annotations": annotations}
         return truth, self._category_ids(content["categories"])
 
