@@ -57,7 +57,7 @@ def test_what_is_taken_is_no_longer_there_and_the_config_stays_as_it_was() -> No
     taken = draft.take("evaluation")
     taken["interval"] = 5
     assert (draft.take("evaluation"), draft.take("seed"), draft.take("absent", 7)) == (None, 3, 7)
-    assert draft.rest == {}
+    assert draft.remaining == {}
     assert given == {"evaluation": {"interval": 2}, "seed": 3}
 
 
@@ -67,7 +67,7 @@ def test_what_is_written_knows_the_key_that_it_comes_from() -> None:
     draft.write_all("default_hooks.checkpoint", {"interval": 3, "rule": "less"}, "checkpoint_config")
     draft.append("custom_hooks", {"type": "A"}, "custom_hooks")
     draft.append("custom_hooks", {"type": "B"}, "workflow")
-    assert draft.made == {
+    assert draft.translated == {
         "train_cfg": {"val_interval": 2},
         "default_hooks": {"checkpoint": {"interval": 3, "rule": "less"}},
         "custom_hooks": [{"type": "A"}, {"type": "B"}],

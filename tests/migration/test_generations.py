@@ -6,7 +6,7 @@ import pytest
 
 from footplate import Config
 from footplate.errors import ConfigError
-from footplate.migration import is_first_generation, warn_of_leftovers
+from footplate.migration import is_first_generation, warn_about_leftovers
 from tests.modules import load_benchmark
 
 DIGESTS = Path(__file__).parents[1] / "data" / "corpus"
@@ -56,13 +56,13 @@ def test_a_section_that_deletes_nothing_is_a_leftover(caplog: pytest.LogCaptureF
     text = "optim_wrapper = dict()\noptimizer_config = dict(_delete_=True, grad_clip=dict(max_norm=35))"
     cfg = Config.fromstring(text, ".py")
     assert not is_first_generation(cfg)
-    warn_of_leftovers(cfg)
+    warn_about_leftovers(cfg)
     assert "have no effect: optimizer_config" in caplog.text
 
 
 def test_leftovers_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.WARNING, "footplate")
-    warn_of_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
+    warn_about_leftovers({"optim_wrapper": WRAPPER, "runner": {}, "fp16": {}, "data": {}, "evaluation": {}})
     assert [record.message for record in caplog.records] == [
         "first-generation keys in a second-generation config have no effect: runner, evaluation, data, fp16"
     ]
@@ -70,7 +70,7 @@ def test_leftovers_are_one_warning(caplog: pytest.LogCaptureFixture) -> None:
 
 def test_variables_that_other_lines_read_are_no_leftovers(caplog: pytest.LogCaptureFixture) -> None:
     text = "total_iters = 8\noptim_wrapper = dict()\ntrain_cfg = dict(max_iters=total_iters)"
-    warn_of_leftovers(Config.fromstring(text, ".py"))
+    warn_about_leftovers(Config.fromstring(text, ".py"))
     assert not caplog.records
 
 

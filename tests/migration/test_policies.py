@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from footplate.migration.policies import Length, policy_name, translate_policy
+from footplate.migration.policies import RunLength, policy_name, translate_policy
 
-EPOCHS, ITERS = Length(12, None), Length(None, 1000)
+EPOCHS, ITERS = RunLength(12, None), RunLength(None, 1000)
 BY_EPOCH = {"by_epoch": True, "begin": 0, "end": 12}
 BY_ITER = {"by_epoch": False, "begin": 0, "end": 1000}
 WARM = {"warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
@@ -72,7 +72,7 @@ LINEAR = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin":
         ),
     ],
 )
-def test_what_the_second_generation_can_say(cfg: dict[str, Any], length: Length, made: list[dict[str, Any]]) -> None:
+def test_what_the_second_generation_can_say(cfg: dict[str, Any], length: RunLength, made: list[dict[str, Any]]) -> None:
     assert translate_policy(cfg, length, "lr") == made
 
 
@@ -110,7 +110,7 @@ def test_momentum() -> None:
 
 
 def test_a_length_that_nobody_knows_is_left_to_the_run() -> None:
-    (made,) = translate_policy({"policy": "poly"}, Length(None, None), "lr")
+    (made,) = translate_policy({"policy": "poly"}, RunLength(None, None), "lr")
     assert made["type"] == "PolicyLR"
 
 

@@ -7,7 +7,7 @@ from footplate.config import ConfigDict, KeyOrigin
 from footplate.errors import ConfigError, Origin, origin_of
 from footplate.migration.key_map import Path
 from footplate.migration.notes import Kind, Note
-from footplate.migration.policies import Length
+from footplate.migration.policies import RunLength
 
 _ABSENT = object()
 # What the engine names itself: a config of a package that is another's base says there whose names they are.
@@ -23,7 +23,7 @@ class Draft:
     Args:
         given: The first-generation config.
         device: The type of device that the run will have, None where nobody knows: "cpu", "cuda".
-        knows_hook: Tells whether a hook of some name is registered; None where nobody knows.
+        is_hook_registered: Tells whether a hook of some name is registered; None where nobody knows.
 
     Attributes:
         given: The config as it was given.
@@ -34,23 +34,23 @@ class Draft:
     """
 
     def __init__(
-        self, given: Mapping[str, Any], *, device: str | None = None, knows_hook: Callable[[str], bool] | None = None
+        self, given: Mapping[str, Any], *, device: str | None = None, is_hook_registered: Callable[[str], bool] | None = None
     ) -> None:
-        self.given = given
+        self.original = given
         self.device = device
-        self.knows_hook = knows_hook
-        self.rest: dict[str, Any] = dict(given)
-        self.made: dict[str, Any] = {}
+        self.is_hook_registered = is_hook_registered
+        self.remaining: dict[str, Any] = dict(given)
+        self.translated: dict[str, Any] = {}
         self.notes: list[Note] = []
         self.sources: dict[Path, str] = {}
 
     @property
     def by_epoch(self) -> bool:
         """Whether the run counts epochs, which is the default."""
-        runner = self.given.get("runner")
+        runner = self.original.get("runner")
         if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
             return not str(runner.get("type", "")).startswith("Iter")
-        return run_length(self.given).by_epoch
+        return run_length(self.original).by_epoch
 
     @property
     def length(self) -> int | None:
@@ -59,10 +59,10 @@ class Draft:
         Raises:
             ConfigError: It is not a positive number.
         """
-        runner = self.given.get("runner")
+        runner = self.original.get("runner")
         if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
             return None
-        found = run_length(self.given)
+        found = run_length(self.original)
         length: Any = found.epochs if found.iters is None else found.iters
         if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
             within = "runner." if runner is not None else "total_"
@@ -75,7 +75,7 @@ class Draft:
 
     def take(self, key: str, default: Any = None) -> Any:
         """Removes a key of the old config and returns its value; a dict arrives as a copy."""
-        value = self.rest.pop(key, default)
+        value = self.remaining.pop(key, default)
         if not isinstance(value, Mapping):
             return value
         return _without_scope(value) if key in _ENGINE else ConfigDict(value)
@@ -89,7 +89,7 @@ class Draft:
             source: The first-generation key that it comes from.
         """
         *above, last = path.split(".")
-        holder = self.made
+        holder = self.translated
         for part in above:
             holder = holder.setdefault(part, {})
         holder[last] = value
@@ -102,7 +102,7 @@ class Draft:
 
     def append(self, path: str, value: Any, source: str) -> None:
         """Adds an entry to a list of the new config."""
-        held = self.made.setdefault(path, [])
+        held = self.translated.setdefault(path, [])
         held.append(value)
         self.sources[(path, str(len(held) - 1))] = source
 
@@ -120,7 +120,7 @@ class Draft:
 
     def origin(self, key: str) -> Origin | None:
         """Returns the origin of a key path of the old config, or of its nearest parent."""
-        holder: Any = self.given
+        holder: Any = self.original
         found: Origin | None = None
         for part in key.split("."):
             if not isinstance(holder, Mapping):
@@ -134,7 +134,7 @@ class Draft:
         self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
 
 
-def run_length(cfg: Mapping[str, Any]) -> Length:
+def run_length(cfg: Mapping[str, Any]) -> RunLength:
     """Returns how long a first-generation config trains: so many epochs, or so many iterations.
 
     Raises:
@@ -142,7 +142,7 @@ def run_length(cfg: Mapping[str, Any]) -> Length:
     """
     runner = cfg.get("runner")
     if runner is None:
-        return Length(cfg.get("total_epochs"), None if cfg.get("total_epochs") else cfg.get("total_iters"))
+        return RunLength(cfg.get("total_epochs"), None if cfg.get("total_epochs") else cfg.get("total_iters"))
     if not isinstance(runner, Mapping):
         raise ConfigError("runner must be a dict", key="runner", found=runner)
     epochs, iters = runner.get("max_epochs"), runner.get("max_iters")
@@ -150,7 +150,7 @@ def run_length(cfg: Mapping[str, Any]) -> Length:
         raise ConfigError(
             'runner has one of "max_epochs" and "max_iters"', key="runner", found=dict(runner), origin=origin_of(runner)
         )
-    return Length(epochs, iters)
+    return RunLength(epochs, iters)
 
 
 def section(values: Mapping[str, Any], source: object, words: Mapping[str, str] | None = None) -> ConfigDict:

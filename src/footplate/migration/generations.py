@@ -74,7 +74,7 @@ def is_first_generation(cfg: AnyConfig) -> bool:
     return any(_is_there(cfg, key) for key in (*_LEFTOVERS, "optimizer"))
 
 
-def warn_of_leftovers(cfg: AnyConfig) -> None:
+def warn_about_leftovers(cfg: AnyConfig) -> None:
     """Warns of first-generation keys that have no effect in a second-generation config."""
     keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SETTINGS_OF_BOTH) if _is_there(cfg, key)]
     if keys:

@@ -27,7 +27,7 @@ _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
-class Length(NamedTuple):
+class RunLength(NamedTuple):
     """The length of a run in epochs or in iterations; the other one is None."""
 
     epochs: int | None
@@ -68,7 +68,7 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
-def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list[Entry]:
+def translate_policy(cfg: Mapping[str, Any], length: RunLength, field: str) -> list[Entry]:
     """Returns the schedules that act as `cfg` does.
 
     Args:
@@ -112,7 +112,7 @@ def _warmup_idiom(warmup: Entry, field: str) -> list[Entry] | None:
 
 
 def _idiom(
-    policy: str, settings: Entry, length: Length, *, by_epoch: bool, field: str, alone: bool
+    policy: str, settings: Entry, length: RunLength, *, by_epoch: bool, field: str, alone: bool
 ) -> list[Entry] | None:
     """Returns the second generation's schedules for a policy, or None if it has no equal ones.
 
@@ -145,7 +145,7 @@ def _idiom(
     return None
 
 
-def _whole(length: Length, by_epoch: bool) -> Entry:
+def _whole(length: RunLength, by_epoch: bool) -> Entry:
     """Returns the first and the last position, where the config says how long it trains."""
     end = length.epochs if by_epoch else length.iters
     return {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
@@ -161,7 +161,7 @@ def _steps(settings: Entry, kind: str, whole: Entry) -> list[Entry] | None:
     return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **whole}] if step else []
 
 
-def _cosine(kind: str, lowest: Any, ratio: Any, length: Length, *, by_epoch: bool) -> list[Entry] | None:
+def _cosine(kind: str, lowest: Any, ratio: Any, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
     span = length.epochs if length.by_epoch else length.iters
     if span is None or (lowest is None) == (ratio is None):
         return None
@@ -172,7 +172,7 @@ def _cosine(kind: str, lowest: Any, ratio: Any, length: Length, *, by_epoch: boo
     return [{"type": f"CosineAnnealing{kind}", "T_max": span, **floor, **where}]
 
 
-def _poly(kind: str, power: float, lowest: float, length: Length, *, by_epoch: bool) -> list[Entry] | None:
+def _poly(kind: str, power: float, lowest: float, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
     span = length.epochs if by_epoch else length.iters
     if span is None:
         return None
@@ -182,7 +182,7 @@ def _poly(kind: str, power: float, lowest: float, length: Length, *, by_epoch: b
     ]
 
 
-def _one_cycle(settings: Entry, length: Length) -> list[Entry] | None:
+def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:
     """Translates the policy OneCycle of the learning rate; only a single `max_lr` has a counterpart."""
     rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
     if not isinstance(settings.get("max_lr"), (int, float)):

@@ -21,7 +21,7 @@ class Comment(NamedTuple):
     alone: bool
 
 
-class Beside(NamedTuple):
+class EntryComments(NamedTuple):
     """The comments of an entry of a dict, a call or a list.
 
     Attributes:
@@ -64,9 +64,9 @@ class Comments:
         end = (place.end.line, place.end.column)
         return [each for each in self.on_lines(place.start.line, place.end.line) if (each.line, each.column) < end]
 
-    def beside(self, node: Any) -> Beside:
+    def beside(self, node: Any) -> EntryComments:
         """Returns the comments on the entry whose value is `node`."""
-        return self._beside.get(id(node), Beside())
+        return self._beside.get(id(node), EntryComments())
 
     @functools.cached_property
     def _all(self) -> list[Comment]:
@@ -78,16 +78,16 @@ class Comments:
         return sorted(found)
 
     @functools.cached_property
-    def _beside(self) -> dict[int, Beside]:
+    def _beside(self) -> dict[int, EntryComments]:
         cst = self._cst
-        found: dict[int, Beside] = {}
+        found: dict[int, EntryComments] = {}
         for holder in nodes(self._module, (cst.Call, cst.Dict, cst.List, cst.Tuple)):
             entries = holder.args if isinstance(holder, cst.Call) else holder.elements
             if entries:
                 self._add(found, holder, entries)
         return found
 
-    def _add(self, found: dict[int, Beside], holder: Any, entries: Any) -> None:
+    def _add(self, found: dict[int, EntryComments], holder: Any, entries: Any) -> None:
         places = [self._positions[each] for each in entries]
         ends = [self._positions[holder].start.line, *(each.end.line for each in places)]
         starts = [*(each.start.line for each in places), self._positions[holder].end.line]
@@ -96,7 +96,7 @@ class Comments:
             above = tuple(each for each in self.on_lines(before + 1, first - 1) if each.alone)
             behind = [each for each in self.on_lines(last, last) if not each.alone] if after > last else []
             if above or behind:
-                found[id(entry.value)] = Beside(above, behind[0] if behind else None)
+                found[id(entry.value)] = EntryComments(above, behind[0] if behind else None)
 
 
 def nodes(node: Any, kind: Any) -> Iterator[Any]:

@@ -7,12 +7,12 @@ DELETE = "_delete_"
 _ABSENT = object()
 
 KeyPath = tuple[str, ...]
-Says = Callable[[KeyPath], bool]
+IsWritten = Callable[[KeyPath], bool]
 """Checks whether a file itself writes the value at a key path, even if it inherits the same value."""
 
 
 def difference(
-    inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str], says: Says | None = None
+    inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str], says: IsWritten | None = None
 ) -> dict[str, Any]:
     """Returns what to write on top of what is inherited.
 
@@ -41,20 +41,20 @@ def _nothing(path: KeyPath) -> bool:
     return False
 
 
-def _is_written(inherited: Mapping[str, Any], wanted: Mapping[str, Any], key: str, above: KeyPath, says: Says) -> bool:
+def _is_written(inherited: Mapping[str, Any], wanted: Mapping[str, Any], key: str, above: KeyPath, says: IsWritten) -> bool:
     if key not in inherited or not same(inherited[key], wanted[key]):
         return True
     return _says_within(wanted[key], (*above, key), says)
 
 
-def _says_within(value: Any, path: KeyPath, says: Says) -> bool:
+def _says_within(value: Any, path: KeyPath, says: IsWritten) -> bool:
     """Checks whether a file writes a value or an entry of it."""
     if says(path) or (isinstance(value, Mapping) and says((*path, DELETE))):
         return True
     return isinstance(value, Mapping) and any(_says_within(value[key], (*path, str(key)), says) for key in value)
 
 
-def _on_top(inherited: Any, wanted: Any, path: KeyPath, says: Says) -> Any:
+def _on_top(inherited: Any, wanted: Any, path: KeyPath, says: IsWritten) -> Any:
     if inherited is _ABSENT or not isinstance(wanted, Mapping):
         return wanted
     if not isinstance(inherited, Mapping) or any(key not in wanted for key in inherited) or says((*path, DELETE)):

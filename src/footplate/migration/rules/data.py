@@ -7,8 +7,8 @@ from footplate.config import ConfigDict
 from footplate.errors import ConfigError, check_flag, nearest
 from footplate.migration.draft import Draft, section
 from footplate.migration.key_map import LOADER_KEYS, SPLITS
-from footplate.migration.rules.evaluating import METRIC
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules.evaluation import METRIC
+from footplate.migration.rules.rule import Rule
 
 DATASET = "LegacyDataset"
 COLLATE = "legacy_collate"
@@ -31,8 +31,8 @@ def _data(draft: Draft) -> None:
     if not isinstance(data, ConfigDict):
         raise ConfigError("'data' must be a dict", key="data", found=data, origin=draft.origin("data"))
     common = {key: value for key, value in data.items() if key in LOADER_KEYS or key in _SAMPLING}
-    if draft.rest.get("persistent_workers") is not None:
-        check_flag("persistent_workers", draft.rest["persistent_workers"])
+    if draft.remaining.get("persistent_workers") is not None:
+        check_flag("persistent_workers", draft.remaining["persistent_workers"])
         common["persistent_workers"] = draft.take("persistent_workers")
         draft.became("persistent_workers", "persistent_workers of each loader")
     made = [split for split in SPLITS if data.get(split) and _split(draft, data, split, common)]
@@ -43,7 +43,7 @@ def _data(draft: Draft) -> None:
 
 def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> bool:
     """Writes the loader of a split; returns whether all its settings found a place."""
-    evaluates = draft.given.get("evaluation") is not None
+    evaluates = draft.original.get("evaluation") is not None
     if split == "val" and not evaluates:
         if _validates_losses(draft):
             of_no_use = {key for key in data.get("val_dataloader") or {} if key not in LOADER_KEYS} | {"drop_last"}
@@ -62,7 +62,7 @@ def _split(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]
 
 
 def _validates_losses(draft: Draft) -> bool:
-    return any(mode == "val" for mode, _ in draft.given.get("workflow") or ())
+    return any(mode == "val" for mode, _ in draft.original.get("workflow") or ())
 
 
 def _loader(draft: Draft, data: ConfigDict, split: str, common: Mapping[str, Any]) -> ConfigDict:
@@ -161,7 +161,7 @@ def _workflow(draft: Draft) -> None:
     if all(mode == "train" for mode, _ in phases):
         draft.became("workflow", "nothing: training is what a run does")
         return
-    data = draft.given.get("data") or {}
+    data = draft.original.get("data") or {}
     if not data.get("val"):
         raise ConfigError(
             "workflow validates, and there is no data.val", key="workflow", origin=draft.origin("workflow")

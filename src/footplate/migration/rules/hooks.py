@@ -6,7 +6,7 @@ from typing import Any
 from footplate.config import ConfigDict
 from footplate.errors import check_flag, every, nearest
 from footplate.migration.draft import Draft, section
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules.rule import Rule
 
 _CHECKPOINT_KEYS_WITHOUT_MEANING = ("meta", "create_symlink", "file_client_args")
 _TEXT_LOGGERS = ("TextLoggerHook",)
@@ -37,7 +37,7 @@ def _checkpoints(draft: Draft) -> None:
     """Translates when checkpoints are saved."""
     cfg = draft.take("checkpoint_config")
     if cfg is None:
-        if not draft.made.get("default_hooks", {}).get("checkpoint"):
+        if not draft.translated.get("default_hooks", {}).get("checkpoint"):
             draft.write("default_hooks.checkpoint", None, "checkpoint_config")
         draft.became("checkpoint_config", "None: nothing is saved at intervals")
         return
@@ -172,7 +172,7 @@ def _priorities(draft: Draft) -> None:
     """Keeps the order of the default hooks."""
     for name, priority in (("timer", "LOW"), ("logger", "VERY_LOW"), ("param_scheduler", "VERY_HIGH")):
         draft.write(f"default_hooks.{name}.priority", priority, "default hooks")
-    if draft.made["default_hooks"].get("checkpoint", {}) is not None:
+    if draft.translated["default_hooks"].get("checkpoint", {}) is not None:
         draft.write("default_hooks.checkpoint.priority", "NORMAL", "default hooks")
 
 

@@ -33,7 +33,7 @@ def test_hooks_of_the_users_own_take_their_place() -> None:
 
 def test_a_registered_hook_is_no_misspelling() -> None:
     cfg = {**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, "optimizer_config": {"type": "OptimizersHook"}}
-    assert sections(cfg, knows_hook=lambda name: True)["optim_wrapper"]["type"] == "SteppedByHook"
+    assert sections(cfg, is_hook_registered=lambda name: True)["optim_wrapper"]["type"] == "SteppedByHook"
 
 
 def test_several_optimizers_without_a_hook_are_the_models_affair() -> None:

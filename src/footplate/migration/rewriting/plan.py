@@ -13,7 +13,7 @@ from footplate.migration.key_map import OWNERS, owners_of
 from footplate.migration.notes import Note
 from footplate.migration.rewriting.source import SourceFile
 from footplate.migration.rules import RULES
-from footplate.migration.translating import translate_sections
+from footplate.migration.translation import translate_sections
 
 Values = dict[str, Any]
 
@@ -23,7 +23,7 @@ OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys or () if key not
 _LENGTHS = ("runner", "total_epochs", "total_iters")
 
 
-class Member(NamedTuple):
+class ConfigFile(NamedTuple):
     """A file of a tree.
 
     Attributes:
@@ -39,7 +39,7 @@ class Member(NamedTuple):
     foreign: tuple[str, ...]
 
 
-class Plan(NamedTuple):
+class FilePlan(NamedTuple):
     """What a file has to write.
 
     Attributes:
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
     is_whole: bool
 
 
-class Tree:
+class ConfigTree:
     """Files that inherit from each other.
 
     Args:
@@ -73,7 +73,7 @@ class Tree:
     """
 
     def __init__(self, paths: Iterable[Path], *, with_bases: bool = False) -> None:
-        self.members: dict[Path, Member] = {}
+        self.members: dict[Path, ConfigFile] = {}
         self.broken: dict[Path, FootplateError] = {}
         self._paths = set(paths)
         self._with_bases = with_bases
@@ -82,7 +82,7 @@ class Tree:
         self._users = self._find_users()
         self._withheld: set[tuple[Path, str]] = set()
 
-    def plan(self, path: Path) -> Plan | None:
+    def plan(self, path: Path) -> FilePlan | None:
         """Returns what a file has to write, or None if it needs no translation.
 
         Raises:
@@ -102,7 +102,7 @@ class Tree:
         keys += [key for key in wanted if key in made and key not in OWNERS]
         if not is_whole:
             keys = [key for key in keys if (path, key) not in self._withheld and self._hosts(member, key, context)]
-        return Plan(wanted, tuple(keys), translation.notes, translation.taken, is_whole)
+        return FilePlan(wanted, tuple(keys), translation.notes, translation.taken, is_whole)
 
     def withhold(self, path: Path, key: str) -> bool:
         """Removes a section from a file that is a part of a config, and from its bases; returns whether one had it."""
@@ -135,7 +135,7 @@ class Tree:
                 bases.append(base)
             else:
                 foreign.append(name)
-        self.members[path] = Member(source, config, tuple(bases), tuple(foreign))
+        self.members[path] = ConfigFile(source, config, tuple(bases), tuple(foreign))
 
     def _find_users(self) -> dict[Path, list[Path]]:
         """Finds the runs that inherit from each file, directly or indirectly."""
@@ -164,7 +164,7 @@ class Tree:
                 context[key] = next(value for value in said if repr(value) == text)
         return context
 
-    def _hosts(self, member: Member, key: str, context: Mapping[str, Any]) -> bool:
+    def _hosts(self, member: ConfigFile, key: str, context: Mapping[str, Any]) -> bool:
         """Checks whether a section belongs in this part of a config, since it writes the section's first owner."""
         owner = next((each for each in owners_of(key) if each in context), None)
         return owner is not None and any(each.name == owner for each in member.source.statements)

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from footplate.migration.rewriting.rewriting import rewritten
+from footplate.migration.rewriting.rewrite import rewritten
 from footplate.migration.rewriting.source import SourceFile
 
 GONE = {"runner", "evaluation", "data", "optimizer", "seed"}

@@ -46,10 +46,10 @@ def translate(cfg: _Config) -> _Config:
     """
     if not is_first_generation(cfg):
         return cfg
-    return in_place_of(cfg, translate_sections(cfg).sections)
+    return with_sections(cfg, translate_sections(cfg).sections)
 
 
-def in_place_of(cfg: _Config, sections: ConfigDict) -> _Config:
+def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
     """Returns a config like `cfg` with other sections; a plain mapping becomes one that knows its origins."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
@@ -60,41 +60,41 @@ def translate_sections(
     cfg: AnyConfig,
     *,
     device: str | None = None,
-    knows_hook: Callable[[str], bool] | None = None,
+    is_hook_registered: Callable[[str], bool] | None = None,
 ) -> Translation:
     """Translates a first-generation config, or a part of one.
 
     Args:
         cfg: The config; it is left as it is.
         device: The type of device that the run will have, "cpu" or "cuda", None where nobody knows.
-        knows_hook: Tells whether a hook of some name is registered; None where nobody knows.
+        is_hook_registered: Tells whether a hook of some name is registered; None where nobody knows.
 
     Raises:
         ConfigError: A key cannot be understood, or two contradict each other.
     """
     given = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
-    draft = Draft(given, device=device, knows_hook=knows_hook)
+    draft = Draft(given, device=device, is_hook_registered=is_hook_registered)
     _ = draft.length  # refused first where it is none, since schedules reckon with it
     for rule in RULES:
         if rule.acts_on(draft):
             _apply(rule, draft)
     sections = _joined(given, draft)
-    return Translation(sections, tuple(draft.notes), draft.sources, frozenset(set(given) - set(draft.rest)))
+    return Translation(sections, tuple(draft.notes), draft.sources, frozenset(set(given) - set(draft.remaining)))
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
     try:
         rule.apply(draft)
     except FootplateError as error:
-        error.origin = error.origin or origin_at(draft.given, error.key)
+        error.origin = error.origin or origin_at(draft.original, error.key)
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         # A rule stumbles over a value of the wrong kind, most often a number or a word where a dict is due.
-        key = next((each for each in rule.keys or () if each in draft.given), "")
+        key = next((each for each in rule.keys or () if each in draft.original), "")
         raise ConfigError(
             f"'{key or rule.id}' of the first generation cannot be understood: {type(error).__name__}: {error}",
             key=key,
-            found=draft.given.get(key),
+            found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
             notes=["--debug shows where"],
         ) from error
@@ -102,9 +102,9 @@ def _apply(rule: Rule, draft: Draft) -> None:
 
 def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
     """Joins the translated and the remaining sections; existing sections win."""
-    sections = ConfigDict(draft.rest)
-    sections._origins.update({key: origin for key, origin in given._origins.items() if key in draft.rest})
-    for key, value in draft.made.items():
+    sections = ConfigDict(draft.remaining)
+    sections._origins.update({key: origin for key, origin in given._origins.items() if key in draft.remaining})
+    for key, value in draft.translated.items():
         held = sections.get(key)
         if isinstance(held, ConfigDict) and isinstance(value, Mapping):
             merged = ConfigDict(value)

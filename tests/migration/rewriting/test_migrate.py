@@ -7,7 +7,7 @@ import pytest
 from footplate import Config
 from footplate.errors import ConfigError
 from footplate.migration import Kind, translate
-from footplate.migration.rewriting import Migrated, migrate_file, migrate_tree, store
+from footplate.migration.rewriting import MigratedFile, migrate_file, migrate_tree, write_files
 from footplate.migration.rewriting.differences import differing_keys
 
 FILES = {
@@ -69,8 +69,8 @@ def tree(folder: Path, files: dict[str, str] = FILES) -> Path:
     return folder
 
 
-def written(found: list[Migrated]) -> list[Migrated]:
-    store(found, replace=False)
+def written(found: list[MigratedFile]) -> list[MigratedFile]:
+    write_files(found, replace=False)
     return found
 
 

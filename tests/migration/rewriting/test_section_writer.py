@@ -4,8 +4,8 @@ import pytest
 
 from footplate import Config
 from footplate.migration.key_map import Path
-from footplate.migration.rewriting.quoting import Quoted
-from footplate.migration.rewriting.writing import Writer
+from footplate.migration.rewriting.expressions import OldExpression
+from footplate.migration.rewriting.section_writer import Writer
 
 LONG = {"type": "A" * 30, "pipeline": [{"type": "Load" * 8}, {"type": "Flip", "prob": 0.5}], "size": (1,), "e": {}}
 VALUES: list[Any] = [
@@ -46,16 +46,16 @@ def test_texts_have_the_marks_of_the_file() -> None:
 
 
 def test_expressions_of_the_old_file_move_with_their_indentation() -> None:
-    def quote(path: Path) -> Quoted | None:
-        return Quoted("dict(\n        a=1,  # one\n        b=2)", 4, 10) if path == ("x", "inner") else None
+    def quote(path: Path) -> OldExpression | None:
+        return OldExpression("dict(\n        a=1,  # one\n        b=2)", 4, 10) if path == ("x", "inner") else None
 
     text = Writer(quote, double=False).statement("x", {"inner": 0, "c": 3}).text
     assert text == "x = dict(\n    inner=dict(\n        a=1,  # one\n        b=2),\n    c=3,\n)\n"
 
 
 def test_texts_of_several_lines_are_not_moved() -> None:
-    def quote(path: Path) -> Quoted | None:
-        return Quoted('"""one\n  two"""', 8) if path == ("x", "text") else None
+    def quote(path: Path) -> OldExpression | None:
+        return OldExpression('"""one\n  two"""', 8) if path == ("x", "text") else None
 
     assert '"""one\n  two"""' in Writer(quote, double=False).statement("x", {"text": ""}).text
 
@@ -64,11 +64,11 @@ def test_a_dict_that_would_be_too_wide_is_taken_apart() -> None:
     words = {"type": "A" * 30, "root": "B" * 30}
     codes = {"type": "kind", "root": f"'{'B' * 30}'"}
 
-    def quote(path: Path) -> Quoted | None:
+    def quote(path: Path) -> OldExpression | None:
         if path == ("x", "inner"):
             code = f"dict(type=kind, root='{'B' * 30}')"
-            return Quoted(code, keys=frozenset(words))
-        return Quoted(codes[path[-1]]) if path[-1] in codes else None
+            return OldExpression(code, keys=frozenset(words))
+        return OldExpression(codes[path[-1]]) if path[-1] in codes else None
 
     text = Writer(quote, double=False).statement("x", {"inner": words}).text
     assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
@@ -76,9 +76,9 @@ def test_a_dict_that_would_be_too_wide_is_taken_apart() -> None:
     assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
     codes["type"] = "kind_of_" + "k" * 30
 
-    def wide(path: Path) -> Quoted | None:
+    def wide(path: Path) -> OldExpression | None:
         code = f"dict(type={codes['type']}, root='{'B' * 30}')"
-        return Quoted(code, keys=frozenset(words)) if path[-1] == "inner" else quote(path)
+        return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else quote(path)
 
     text = Writer(wide, double=False).statement("x", {"inner": words}).text
     assert text.splitlines()[1:4] == [

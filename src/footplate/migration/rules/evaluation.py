@@ -6,7 +6,7 @@ from typing import Any
 from footplate.config import ConfigDict
 from footplate.errors import every, nearest
 from footplate.migration.draft import Draft, section
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules.rule import Rule
 
 METRIC = "LegacyMetric"
 _BEST = ("save_best", "rule", "greater_keys", "less_keys")
@@ -37,8 +37,8 @@ def _evaluation(draft: Draft) -> None:
 
 
 def _has_validation_data(draft: Draft) -> bool:
-    data = draft.given.get("data")
-    return (isinstance(data, Mapping) and bool(data.get("val"))) or "val_dataloader" in draft.given
+    data = draft.original.get("data")
+    return (isinstance(data, Mapping) and bool(data.get("val"))) or "val_dataloader" in draft.original
 
 
 def _timing(draft: Draft, hook: dict[str, Any]) -> None:
@@ -87,7 +87,7 @@ def _metric(draft: Draft, cfg: ConfigDict) -> None:
 
 
 def _has_test_data(draft: Draft) -> bool:
-    data = draft.given.get("data")
+    data = draft.original.get("data")
     return isinstance(data, Mapping) and bool(data.get("test"))
 
 
@@ -100,7 +100,7 @@ def _best(draft: Draft, hook: dict[str, Any]) -> None:
                     f"evaluation.{key}", "nothing: it speaks of the best checkpoint, and save_best asks for none"
                 )
         return
-    hooks = draft.made.get("default_hooks", {})
+    hooks = draft.translated.get("default_hooks", {})
     if hooks.get("checkpoint", {}) is None:
         del hooks["checkpoint"]
         draft.write_all("default_hooks.checkpoint", {"interval": -1, "save_last": False}, "evaluation")

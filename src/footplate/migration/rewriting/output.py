@@ -6,10 +6,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from footplate.errors import ArgumentError, nearest
-from footplate.migration.rewriting.migrating import Migrated
+from footplate.migration.rewriting.migrate import MigratedFile
 
 
-def check_file(source: Path, output: Path | None) -> None:
+def check_output_file(source: Path, output: Path | None) -> None:
     """Refuses a path that is not a config, and an output that cannot be written there.
 
     Args:
@@ -35,7 +35,7 @@ def check_file(source: Path, output: Path | None) -> None:
         raise ArgumentError(f"'{output}' is the old config itself", notes=["name another file: the old one stays"])
 
 
-def check_folder(folder: Path, output: Path) -> None:
+def check_output_folder(folder: Path, output: Path) -> None:
     """Refuses a path that is not a folder, and an output that cannot be written there.
 
     Raises:
@@ -53,7 +53,7 @@ def check_folder(folder: Path, output: Path) -> None:
         raise ArgumentError(f"'{output}' lies in the old tree", notes=["name a folder beside it: the old one stays"])
 
 
-def store(found: Iterable[Migrated], *, replace: bool) -> None:
+def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
     """Writes the new files, or none of them.
 
     Args:
@@ -96,7 +96,7 @@ def _made(folder: Path) -> list[Path]:
     return missing
 
 
-def _staged(each: Migrated) -> str:
+def _staged(each: MigratedFile) -> str:
     """Writes a file under another name in its folder, with the line ends of the old one."""
     newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
     handle, name = tempfile.mkstemp(prefix=f".{each.target.name}.", dir=each.target.parent)

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.migration.rewriting.quoting import Quoter
+from footplate.migration.rewriting.expressions import ExpressionFinder
 from footplate.migration.rewriting.source import SourceFile
 
 TEXT = """\
@@ -20,13 +20,13 @@ optimizer = dict(type='SGD', **common)
 
 
 @pytest.fixture
-def quoter(tmp_path: Path) -> Quoter:
+def quoter(tmp_path: Path) -> ExpressionFinder:
     path = tmp_path / "config.py"
     path.write_text(TEXT)
-    return Quoter(SourceFile(path), {"data", "lr_config", "runner", "optimizer"}, ["randomness"])
+    return ExpressionFinder(SourceFile(path), {"data", "lr_config", "runner", "optimizer"}, ["randomness"])
 
 
-def test_an_expression_comes_with_what_it_reads_and_its_comments(quoter: Quoter) -> None:
+def test_an_expression_comes_with_what_it_reads_and_its_comments(quoter: ExpressionFinder) -> None:
     found = quoter.quote(("train_dataloader", "batch_size"))
     assert found is not None
     assert (found.code, found.reads, found.keys) == ("size * 2", frozenset({"size"}), None)
@@ -34,7 +34,7 @@ def test_an_expression_comes_with_what_it_reads_and_its_comments(quoter: Quoter)
     assert found.beside.behind.text == "# twice"
 
 
-def test_the_keys_of_a_dict_are_known(quoter: Quoter) -> None:
+def test_the_keys_of_a_dict_are_known(quoter: ExpressionFinder) -> None:
     train = quoter.quote(("train_dataloader", "dataset", "dataset"))
     assert train is not None
     assert train.keys == frozenset({"type", "pipeline"})
@@ -43,19 +43,19 @@ def test_the_keys_of_a_dict_are_known(quoter: Quoter) -> None:
     assert optimizer.keys is None
 
 
-def test_an_item_of_what_gives_way_is_what_it_stands_for(quoter: Quoter) -> None:
+def test_an_item_of_what_gives_way_is_what_it_stands_for(quoter: ExpressionFinder) -> None:
     found = quoter.quote(("test_dataloader", "dataset", "dataset"))
     assert found is not None
     assert found.code == "dict(type='A', pipeline=[])"
 
 
-def test_what_reads_an_old_key_of_a_base_cannot_stand(quoter: Quoter) -> None:
+def test_what_reads_an_old_key_of_a_base_cannot_stand(quoter: ExpressionFinder) -> None:
     found = quoter.quote(("train_cfg", "max_epochs"))
     assert found is not None
     assert found.code is None
 
 
-def test_sections_that_are_written_out_are_not_quoted(quoter: Quoter) -> None:
+def test_sections_that_are_written_out_are_not_quoted(quoter: ExpressionFinder) -> None:
     assert quoter.quote(("randomness", "seed")) is None
     assert quoter.quote(("work_dir",)) is None
 
@@ -73,5 +73,5 @@ def test_sections_that_are_written_out_are_not_quoted(quoter: Quoter) -> None:
         (("optim_wrapper", "optimizer", "_delete_"), False),
     ],
 )
-def test_what_a_file_says_itself(quoter: Quoter, path: tuple[str, ...], says: bool) -> None:
+def test_what_a_file_says_itself(quoter: ExpressionFinder, path: tuple[str, ...], says: bool) -> None:
     assert quoter.says(path) is says

@@ -4,12 +4,12 @@ from collections.abc import Container, Iterable
 from typing import Any, NamedTuple
 
 from footplate.migration.key_map import Path, is_first_use, old_paths, same_meaning
-from footplate.migration.rewriting.comments import Beside, Comment
+from footplate.migration.rewriting.comments import EntryComments, Comment
 from footplate.migration.rewriting.differences import DELETE
 from footplate.migration.rewriting.source import SourceFile
 
 
-class Quoted(NamedTuple):
+class OldExpression(NamedTuple):
     """An expression of the old file.
 
     Attributes:
@@ -29,11 +29,11 @@ class Quoted(NamedTuple):
     keys: frozenset[str] | None = None
     is_list: bool | None = None
     reads: frozenset[str] = frozenset()
-    beside: Beside = Beside()
+    beside: EntryComments = EntryComments()
     within: tuple[Comment, ...] = ()
 
 
-class Quoter:
+class ExpressionFinder:
     """Finds old expressions.
 
     Args:
@@ -46,9 +46,9 @@ class Quoter:
         self._source = source
         self._removed = removed
         self._by_value = frozenset(by_value)
-        self._found: dict[Path, Quoted | None] = {}
+        self._found: dict[Path, OldExpression | None] = {}
 
-    def quote(self, path: Path) -> Quoted | None:
+    def quote(self, path: Path) -> OldExpression | None:
         """Returns the old expression for a path of the new config, if there is one."""
         if path[0] in self._by_value:
             return None
@@ -56,17 +56,17 @@ class Quoter:
             self._found[path] = self._quote(path)
         return self._found[path]
 
-    def _quote(self, path: Path) -> Quoted | None:
+    def _quote(self, path: Path) -> OldExpression | None:
         source = self._source
         old, node = next(((old, node) for old in old_paths(path) if (node := source.expression(old))), ((), None))
         if node is None:
             return None
-        beside = source.comments_of.beside(node) if is_first_use(path, old) else Beside()
+        beside = source.comments_of.beside(node) if is_first_use(path, old) else EntryComments()
         if self._depends(node):
             node = source.resolved(node)
             if node is None or self._depends(node):
-                return Quoted(None, beside=beside)
-        return Quoted(
+                return OldExpression(None, beside=beside)
+        return OldExpression(
             source.code(node),
             source.indentation(node),
             source.column(node),

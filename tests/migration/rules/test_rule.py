@@ -16,8 +16,8 @@ def said(rule: Rule) -> dict[str, Any]:
     given = read(rule.given)
     draft = Draft(read(f"{rule.given}\n{rule.before}"))
     rule.apply(draft)
-    left = {key: value for key, value in draft.rest.items() if given.get(key) != value}
-    return dict(Config({**left, **draft.made}).to_dict())
+    left = {key: value for key, value in draft.remaining.items() if given.get(key) != value}
+    return dict(Config({**left, **draft.translated}).to_dict())
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

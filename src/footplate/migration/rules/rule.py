@@ -39,7 +39,7 @@ class Rule(NamedTuple):
 
     def acts_on(self, draft: Draft) -> bool:
         """Checks whether the rule applies to a draft."""
-        return self.keys is None or any(key in draft.rest for key in self.keys)
+        return self.keys is None or any(key in draft.remaining for key in self.keys)
 
 
 def _code(text: str) -> str:

@@ -5,10 +5,10 @@ from typing import Any
 
 from footplate.migration.key_map import owners_of
 from footplate.migration.rewriting.comments import Comment
-from footplate.migration.rewriting.planning import OLD_KEYS
-from footplate.migration.rewriting.quoting import Quoter
+from footplate.migration.rewriting.plan import OLD_KEYS
+from footplate.migration.rewriting.expressions import ExpressionFinder
 from footplate.migration.rewriting.source import SourceFile, Statement
-from footplate.migration.rewriting.writing import Writer, Written
+from footplate.migration.rewriting.section_writer import Writer, Written
 
 # Sections that stand together.
 _LOOPS = ("train_cfg", "val_cfg", "test_cfg")
@@ -59,9 +59,9 @@ def giving_way_in(source: SourceFile, gone: Container[str]) -> list[Statement]:
     return [each for each in source.statements if each.name is not None and each.name in gone]
 
 
-def quoter(source: SourceFile, gone: Container[str], by_value: Iterable[str] = ()) -> Quoter:
+def quoter(source: SourceFile, gone: Container[str], by_value: Iterable[str] = ()) -> ExpressionFinder:
     """Returns a finder of old expressions that do not depend on removed statements, here or in bases."""
-    return Quoter(source, OLD_KEYS | {str(each.name) for each in giving_way_in(source, gone)}, by_value)
+    return ExpressionFinder(source, OLD_KEYS | {str(each.name) for each in giving_way_in(source, gone)}, by_value)
 
 
 def _section(source: SourceFile, writer: Writer, key: str, value: Any) -> Written:

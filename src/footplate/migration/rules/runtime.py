@@ -6,7 +6,7 @@ from typing import Any
 from footplate.errors import check_flag
 from footplate.migration.draft import Draft, section
 from footplate.migration.key_map import RENAMED
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules.rule import Rule
 
 MODEL = "LegacyModel"
 _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
@@ -34,16 +34,16 @@ def _backend(draft: Draft) -> None:
 
 def _beginning(draft: Draft) -> None:
     """Translates which checkpoint a run resumes from."""
-    keys = [key for key in ("resume_from", "auto_resume") if key in draft.rest]
+    keys = [key for key in ("resume_from", "auto_resume") if key in draft.remaining]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)
     told: dict[str, str] = {}
     other = "nothing: the run starts anew"
-    if draft.rest.get("resume"):
+    if draft.remaining.get("resume"):
         other = "nothing: resume says it already"
     elif path:
-        if draft.rest.pop("load_from", None) is not None:
+        if draft.remaining.pop("load_from", None) is not None:
             draft.became("load_from", "nothing: a run that goes on has the weights of resume_from")
         draft.write("load_from", path, "resume_from")
         draft.write("resume", True, "resume_from")
@@ -79,13 +79,13 @@ def _device(draft: Draft) -> None:
 def _model_settings(draft: Draft) -> None:
     """Moves settings of the model from the top level into the model."""
     for key in ("train_cfg", "test_cfg"):
-        given = draft.rest.get(key)
-        if key not in draft.rest or (isinstance(given, Mapping) and _is_loop(given)):
+        given = draft.remaining.get(key)
+        if key not in draft.remaining or (isinstance(given, Mapping) and _is_loop(given)):
             continue
         draft.take(key)
-        model = draft.rest.get("model")
+        model = draft.remaining.get("model")
         if given and isinstance(model, Mapping):
-            draft.rest["model"] = section({key: given, **model}, model)
+            draft.remaining["model"] = section({key: given, **model}, model)
             draft.became(key, f"model.{key}")
 
 
@@ -95,7 +95,7 @@ def _is_loop(cfg: Mapping[str, Any]) -> bool:
 
 def _model(draft: Draft) -> None:
     """Adds the adapter, which leaves a second-generation model unchanged."""
-    if "model" in draft.rest:
+    if "model" in draft.remaining:
         draft.write("model_adapter", {"type": MODEL}, "model")
         draft.became("model", f"itself: {MODEL} gives first-generation code the steps that the loops call")
 

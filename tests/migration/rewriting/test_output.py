@@ -4,31 +4,31 @@ from pathlib import Path
 import pytest
 
 from footplate.errors import ArgumentError
-from footplate.migration.rewriting import Migrated, check_file, check_folder, store
+from footplate.migration.rewriting import MigratedFile, check_output_file, check_output_folder, write_files
 
 
-def made(folder: Path, name: str, text: str | None = "b = 1\n", old: bytes = b"a = 1\n") -> Migrated:
+def made(folder: Path, name: str, text: str | None = "b = 1\n", old: bytes = b"a = 1\n") -> MigratedFile:
     source = folder / f"old_{Path(name).name}"
     source.write_bytes(old)
-    return Migrated(source, folder / name, text, True, ())
+    return MigratedFile(source, folder / name, text, True, ())
 
 
 def test_files_are_written_in_folders_that_are_made(tmp_path: Path) -> None:
-    store([made(tmp_path, "x/y/a.py"), made(tmp_path, "b.py"), made(tmp_path, "c.py", None)], replace=False)
+    write_files([made(tmp_path, "x/y/a.py"), made(tmp_path, "b.py"), made(tmp_path, "c.py", None)], replace=False)
     assert (tmp_path / "x/y/a.py").read_text() == (tmp_path / "b.py").read_text() == "b = 1\n"
     assert {each.name for each in tmp_path.iterdir()} == {"x", "b.py", "old_a.py", "old_b.py", "old_c.py"}
 
 
 @pytest.mark.parametrize(("old", "new"), [(b"a = 1\r\n", b"b = 1\r\n"), (b"a = 1\n", b"b = 1\n")])
 def test_lines_end_as_they_did(tmp_path: Path, old: bytes, new: bytes) -> None:
-    store([made(tmp_path, "a.py", old=old)], replace=False)
+    write_files([made(tmp_path, "a.py", old=old)], replace=False)
     assert (tmp_path / "a.py").read_bytes() == new
 
 
 def test_who_could_read_the_old_one_reads_the_new_one(tmp_path: Path) -> None:
     each = made(tmp_path, "a.py")
     each.source.chmod(0o644)
-    store([each], replace=False)
+    write_files([each], replace=False)
     assert (tmp_path / "a.py").stat().st_mode & 0o777 == 0o644
 
 
@@ -36,9 +36,9 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     (tmp_path / "b.py").write_text("mine")
     found = [made(tmp_path, "a.py"), made(tmp_path, "b.py")]
     with pytest.raises(ArgumentError, match=r"b.py' is there already"):
-        store(found, replace=False)
+        write_files(found, replace=False)
     assert not (tmp_path / "a.py").exists()
-    store(found, replace=True)
+    write_files(found, replace=True)
     assert (tmp_path / "b.py").read_text() == "b = 1\n"
 
 
@@ -59,7 +59,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
         before.add("new")
         monkeypatch.setattr("tempfile.mkstemp", full)
     with pytest.raises(OSError, match="No space left"):
-        store(found, replace=False)
+        write_files(found, replace=False)
     assert calls
     assert {each.name for each in tmp_path.iterdir()} == before
     assert not [each for each in tmp_path.rglob("*") if each.name.startswith(".") or each.parent.name == "sub"]
@@ -68,7 +68,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.M
 def test_a_file_is_no_folder(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ArgumentError, match="'.*file' is a file, not a folder"):
-        store([made(tmp_path, "file/a.py")], replace=False)
+        write_files([made(tmp_path, "file/a.py")], replace=False)
 
 
 def test_where_a_twin_may_not_be(tmp_path: Path) -> None:
@@ -84,10 +84,10 @@ def test_where_a_twin_may_not_be(tmp_path: Path) -> None:
         (tmp_path / "link.py", "is the old config itself"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            check_file(old, output)
+            check_output_file(old, output)
     with pytest.raises(ArgumentError, match="a symbolic link that leads to no file"):
-        check_file(tmp_path / "circle.py", None)
-    check_file(old, tmp_path / "new.py")
+        check_output_file(tmp_path / "circle.py", None)
+    check_output_file(old, tmp_path / "new.py")
 
 
 def test_where_the_twin_of_a_tree_may_not_be(tmp_path: Path) -> None:
@@ -101,5 +101,5 @@ def test_where_the_twin_of_a_tree_may_not_be(tmp_path: Path) -> None:
         ("tree", "tree/new", "lies in the old tree"),
     ):
         with pytest.raises(ArgumentError, match=message):
-            check_folder(tmp_path / folder, tmp_path / output)
-    check_folder(tmp_path / "tree", tmp_path / "tree_new")
+            check_output_folder(tmp_path / folder, tmp_path / output)
+    check_output_folder(tmp_path / "tree", tmp_path / "tree_new")

@@ -8,7 +8,7 @@ from footplate.config import ConfigDict
 from footplate.errors import ConfigError, nearest
 from footplate.migration.draft import Draft, run_length, section
 from footplate.migration.policies import policy_name, translate_policy
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules.rule import Rule
 
 STEPPED_BY_HOOK = "SteppedByHook"
 STEPPED_BY_MODEL = "SteppedByModel"
@@ -34,7 +34,7 @@ _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
 
 def _optimizer(draft: Draft) -> None:
     """Wraps the optimizer, or each of several."""
-    source = "optimizer" if draft.rest.get("optimizer") is not None else "optimizers"
+    source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
     cfg = draft.take(source)
     if cfg is None:
         draft.take("optimizer")
@@ -47,7 +47,7 @@ def _optimizer(draft: Draft) -> None:
         return
     draft.write("optim_wrapper", section({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
     draft.became(source, "optim_wrapper, one for each optimizer")
-    if draft.given.get("optimizer_config") is None:
+    if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
         _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
         draft.became("optimizer_config", "nothing: the model steps its optimizers itself")
@@ -103,7 +103,7 @@ def _own_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> No
     near = nearest(kind, _OPTIMIZER_HOOKS)
     similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
     # A name of its own, such as SiameseRPNOptimizerHook, is less similar than a typo.
-    if near is not None and similarity > _TYPO_SIMILARITY and not (draft.knows_hook and draft.knows_hook(kind)):
+    if near is not None and similarity > _TYPO_SIMILARITY and not (draft.is_hook_registered and draft.is_hook_registered(kind)):
         raise ConfigError(
             f"unknown optimizer hook '{kind}'",
             key="optimizer_config.type",
@@ -112,7 +112,7 @@ def _own_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> No
             origin=draft.origin("optimizer_config.type"),
         )
     _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
-    hook = section({**given, "priority": "ABOVE_NORMAL"}, draft.given["optimizer_config"])
+    hook = section({**given, "priority": "ABOVE_NORMAL"}, draft.original["optimizer_config"])
     draft.append("custom_hooks", hook, "optimizer_config")
     draft.became("optimizer_config", f"the hook {kind}, which makes the steps itself")
 
@@ -122,7 +122,7 @@ def _precision(draft: Draft) -> None:
     given = draft.take("fp16")
     if given is None:
         return
-    wrapper = draft.made.get("optim_wrapper", {})
+    wrapper = draft.translated.get("optim_wrapper", {})
     if any(each.get("type") == STEPPED_BY_HOOK for each in _wrappers(wrapper)):
         _precision_of_hook(draft, given)
         return
@@ -135,11 +135,11 @@ def _precision(draft: Draft) -> None:
 
 def _precision_of_hook(draft: Draft, given: ConfigDict) -> None:
     """Leaves mixed precision to a hook that makes the steps itself."""
-    kind = draft.given["optimizer_config"]["type"]
+    kind = draft.original["optimizer_config"]["type"]
     if "Fp16" not in kind:
         draft.ask("fp16", f"{dict(given)} is left out: the hook {kind} makes the steps and sets their precision")
         return
-    hook = next(each for each in draft.made["custom_hooks"] if each["type"] == kind)
+    hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
     hook.update({key: value for key, value in given.items() if key not in hook})
     draft.became("fp16", f"settings of the hook {kind}, which makes the steps itself")
 
@@ -167,7 +167,7 @@ def _wrappers(found: Mapping[str, Any]) -> list[Any]:
 
 
 def _update_wrappers(draft: Draft, step: Mapping[str, Any], source: str) -> None:
-    wrapper = draft.made.get("optim_wrapper", {})
+    wrapper = draft.translated.get("optim_wrapper", {})
     names = [""] if "optimizer" in wrapper or "type" in wrapper or not wrapper else [f".{name}" for name in wrapper]
     for name in names:
         draft.write_all(f"optim_wrapper{name}", step, source)
@@ -188,9 +188,9 @@ def _schedule(field: str) -> Callable[[Draft], None]:
             draft.append("custom_hooks", hook, key)
             names = hook["type"]
         else:
-            made = [section(each, cfg) for each in translate_policy(cfg, run_length(draft.given), field)]
+            made = [section(each, cfg) for each in translate_policy(cfg, run_length(draft.original), field)]
             names = ", ".join(each["type"] for each in made)
-        draft.write("param_scheduler", [*draft.made.get("param_scheduler", []), *made], key)
+        draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
         draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule: the value stays'}")
 
     return apply
@@ -209,7 +209,7 @@ def _updater_hook(cfg: Mapping[str, Any], field: str, *, by_epoch: bool) -> Conf
 def _length(draft: Draft) -> None:
     """Translates the kind and length of the run."""
     runner = draft.take("runner")
-    totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.rest}
+    totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.remaining}
     totals = {key: value for key, value in totals.items() if value is not None}
     source = "runner" if runner is not None else next(iter(totals), "runner")
     settings: dict[str, Any] = dict(runner or {})

@@ -12,13 +12,13 @@ from footplate.errors import ConfigError, FootplateError, origin_of
 from footplate.migration.generations import SECOND_GENERATION_KEYS, is_first_generation
 from footplate.migration.notes import Kind, Note
 from footplate.migration.rewriting.differences import difference, differing_keys
-from footplate.migration.rewriting.planning import Member, Plan, Tree
-from footplate.migration.rewriting.rewriting import quoter, rewritten
+from footplate.migration.rewriting.plan import ConfigFile, FilePlan, ConfigTree
+from footplate.migration.rewriting.rewrite import quoter, rewritten
 
 _SUFFIX = "_migrated"
 
 
-class Migrated(NamedTuple):
+class MigratedFile(NamedTuple):
     """What became of a file.
 
     Attributes:
@@ -45,7 +45,7 @@ class Migrated(NamedTuple):
         return "".join(difflib.unified_diff(before, after, str(self.source), str(self.target)))
 
 
-def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
+def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
     """Migrates a config and the files it inherits from, and writes nothing.
 
     The bases stay files of their own, as far from the new config as the old ones are from the old. Where another
@@ -65,7 +65,7 @@ def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
     path = _real(path)
     if path.suffix != ".py":
         return [_migrate_data(path, output)]
-    tree = Tree([path], with_bases=True)
+    tree = ConfigTree([path], with_bases=True)
     for error in tree.broken.values():
         raise error
     _check_generation(tree.members[path].config)
@@ -78,7 +78,7 @@ def migrate_file(path: Path, output: Path | None = None) -> list[Migrated]:
     return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
 
 
-def migrate_tree(folder: Path, output: Path) -> list[Migrated]:
+def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
     """Migrates all .py configs below a folder, and writes nothing.
 
     Args:
@@ -92,7 +92,7 @@ def migrate_tree(folder: Path, output: Path) -> list[Migrated]:
     paths = sorted(_within(folder, each) for each in folder.rglob("*.py") if not each.is_dir())
     if not paths:
         raise ConfigError("there is no .py file below this folder", found=str(folder))
-    tree = Tree(paths)
+    tree = ConfigTree(paths)
     found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.members}).run()
     return found + [_unread(path, output / path.relative_to(folder), error) for path, error in tree.broken.items()]
 
@@ -108,13 +108,13 @@ def _within(folder: Path, path: Path) -> Path:
     return place if place.is_relative_to(folder) and place.exists() else path
 
 
-def _unread(path: Path, target: Path, error: FootplateError) -> Migrated:
+def _unread(path: Path, target: Path, error: FootplateError) -> MigratedFile:
     note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or KeyOrigin(str(path), 1))
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError):
-        return Migrated(path, target, None, False, (note,))
-    return Migrated(path, target, text, False, (note,))
+        return MigratedFile(path, target, None, False, (note,))
+    return MigratedFile(path, target, text, False, (note,))
 
 
 def _check_generation(config: Config) -> None:
@@ -138,13 +138,13 @@ class _CollisionError(Exception):
 class _Migration:
     """Rewrites the files of a tree, each behind those it inherits from, and checks that they resolve as wanted."""
 
-    def __init__(self, tree: Tree, targets: Mapping[Path, Path], *, strict: bool = False) -> None:
+    def __init__(self, tree: ConfigTree, targets: Mapping[Path, Path], *, strict: bool = False) -> None:
         self._tree = tree
         self._targets = targets
         self._strict = strict
         self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
 
-    def run(self) -> list[Migrated]:
+    def run(self) -> list[MigratedFile]:
         """Returns what becomes of each file; a section that two bases would say is left to one of them."""
         while True:
             with tempfile.TemporaryDirectory() as folder:
@@ -156,7 +156,7 @@ class _Migration:
                     if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
                         raise ConfigError("two bases say the same section", key=found.key) from found
 
-    def _migrate(self, path: Path, member: Member) -> Migrated:
+    def _migrate(self, path: Path, member: ConfigFile) -> MigratedFile:
         target = self._targets[path]
         try:
             plan = self._tree.plan(path)
@@ -169,15 +169,15 @@ class _Migration:
             return self._left(path, member, ())
         text, notes = self._written(path, member, plan, self._renamed(path, member, flattened=True))
         self._try(path, text)
-        return Migrated(path, target, text, text != member.source.text, tuple(notes))
+        return MigratedFile(path, target, text, text != member.source.text, tuple(notes))
 
-    def _left(self, path: Path, member: Member, notes: tuple[Note, ...]) -> Migrated:
+    def _left(self, path: Path, member: ConfigFile, notes: tuple[Note, ...]) -> MigratedFile:
         renamed = self._renamed(path, member, flattened=False)
         text = rewritten(member.source, {}, renamed=renamed) if renamed else member.source.text
         self._try(path, text)
-        return Migrated(path, self._targets[path], text, text != member.source.text, notes)
+        return MigratedFile(path, self._targets[path], text, text != member.source.text, notes)
 
-    def _renamed(self, path: Path, member: Member, *, flattened: bool) -> dict[str, str | None]:
+    def _renamed(self, path: Path, member: ConfigFile, *, flattened: bool) -> dict[str, str | None]:
         """Other names for bases: where they lie now, and none for those of other packages, which are written out."""
         renamed: dict[str, str | None] = dict.fromkeys(member.foreign if flattened else ())
         for name in member.source.bases:
@@ -189,7 +189,7 @@ class _Migration:
         return renamed
 
     def _written(
-        self, path: Path, member: Member, plan: Plan, renamed: dict[str, str | None]
+        self, path: Path, member: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
     ) -> tuple[str, list[Note]]:
         """Writes with the old file's expressions, then with values in place of those that came out otherwise."""
         inherited = self._inherited(member)
@@ -209,7 +209,7 @@ class _Migration:
         doubts = [Note(Kind.PERSON, key, "does not read back as it should") for key in (*wrong, *left)]
         return text, [*notes, *doubts]
 
-    def _inherited(self, member: Member) -> dict[str, Any]:
+    def _inherited(self, member: ConfigFile) -> dict[str, Any]:
         merged: dict[str, Any] = {}
         for base in member.bases:
             found = Config.fromfile(self._place(base), import_custom_modules=False).to_dict()
@@ -219,7 +219,7 @@ class _Migration:
             merged.update(found)
         return merged
 
-    def _wrong(self, path: Path, text: str, plan: Plan) -> tuple[list[str], list[str]]:
+    def _wrong(self, path: Path, text: str, plan: FilePlan) -> tuple[list[str], list[str]]:
         """Returns the keys that do not come out as wanted, and old keys that are left."""
         self._try(path, text)
         try:
@@ -239,7 +239,7 @@ class _Migration:
         place.write_text(text, encoding="utf-8")
 
 
-def _notes_of(member: Member, plan: Plan, said: Mapping[str, Any]) -> list[Note]:
+def _notes_of(member: ConfigFile, plan: FilePlan, said: Mapping[str, Any]) -> list[Note]:
     """Returns the notes on what the file itself writes; that on the model where its adapter is named."""
     own, path = {each.name for each in member.source.statements}, str(member.source.path)
     found = []
@@ -256,20 +256,20 @@ def _mirrored(base: Path, path: Path, target: Path) -> Path:
     return target if base == path else _real(target.parent / os.path.relpath(base, path.parent))
 
 
-def _free(made: Migrated, is_base: bool) -> Path:
+def _free(made: MigratedFile, is_base: bool) -> Path:
     target = made.target
     if is_base and target.exists() and target.read_text(encoding="utf-8") != made.text:
         return target.with_name(f"{target.stem}{_SUFFIX}{target.suffix}")
     return target
 
 
-def _migrate_data(path: Path, output: Path | None) -> Migrated:
+def _migrate_data(path: Path, output: Path | None) -> MigratedFile:
     """Migrates a .json, .yaml or .toml config into one file, without comments."""
-    from footplate.migration.translating import translate
+    from footplate.migration.translation import translate
 
     config = Config.fromfile(path, import_custom_modules=False)
     _check_generation(config)
     new: Any = translate(config)
     target = _real(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
     note = Note(Kind.PERSON, "the file", "is written in whole, with what it inherited and without comments")
-    return Migrated(path, target, str(new.dump()), True, (note,))
+    return MigratedFile(path, target, str(new.dump()), True, (note,))

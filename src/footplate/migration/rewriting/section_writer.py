@@ -6,14 +6,14 @@ from typing import Any, NamedTuple
 
 from footplate.config import Config
 from footplate.migration.key_map import Path
-from footplate.migration.rewriting.comments import Beside, Comment
+from footplate.migration.rewriting.comments import EntryComments, Comment
 from footplate.migration.rewriting.differences import DELETE
-from footplate.migration.rewriting.quoting import Quoted
+from footplate.migration.rewriting.expressions import OldExpression
 
 _WIDTH = 79
 _INDENT = 4
 
-Quote = Callable[[Path], Quoted | None]
+Quote = Callable[[Path], OldExpression | None]
 """Returns the old expression for a path of the new config, if there is one."""
 
 
@@ -23,15 +23,15 @@ class _Entry(NamedTuple):
     prefix: str
     value: Any
     path: Path
-    quoted: Quoted | None
+    quoted: OldExpression | None
 
     @property
-    def beside(self) -> Beside:
+    def beside(self) -> EntryComments:
         """Its comments."""
-        return Beside() if self.quoted is None else self.quoted.beside
+        return EntryComments() if self.quoted is None else self.quoted.beside
 
     @property
-    def standing(self) -> Quoted | None:
+    def standing(self) -> OldExpression | None:
         """The old expression, if it can be reused as it is."""
         quoted = self.quoted
         if quoted is None or quoted.code is None:
@@ -72,7 +72,7 @@ class Writer:
         self._quote = quote
         self._mark = '"' if double else "'"
         self._told: set[Comment] = set()
-        self._used: list[Quoted] = []
+        self._used: list[OldExpression] = []
 
     def statement(self, name: str, value: Any) -> Written:
         """Writes `name = value`; a comment that was written before is not written again."""
@@ -99,7 +99,7 @@ class Writer:
         entries = self._entries(entry)
         if not entries:
             return self._atom(entry.value)
-        used: list[Quoted] = []
+        used: list[OldExpression] = []
         line = self._flat(entry, used)
         if line is not None and column + len(line) + after <= _WIDTH:
             self._used += used
@@ -117,7 +117,7 @@ class Writer:
         behind = [f"  {each.text}" for each in new if each == entry.beside.behind]
         return [*above, f"{space}{entry.prefix}{self._written(entry, indent, after=1)},{''.join(behind)}"]
 
-    def _flat(self, entry: _Entry, used: list[Quoted]) -> str | None:
+    def _flat(self, entry: _Entry, used: list[OldExpression]) -> str | None:
         """Writes a value on one line, or returns None if an old expression or a comment needs more lines."""
         quoted = entry.standing
         if quoted is not None:
@@ -166,13 +166,13 @@ def _brackets(value: Any) -> tuple[str, str]:
     return ("[", "]") if isinstance(value, list) else ("(", ")")
 
 
-def _is_too_wide(quoted: Quoted, column: int) -> bool:
+def _is_too_wide(quoted: OldExpression, column: int) -> bool:
     """Checks whether a dict is too long for one line."""
     code = str(quoted.code)
     return bool(quoted.keys) and "\n" not in code and column + len(code) > _WIDTH
 
 
-def _shifted(quoted: Quoted, indent: int, column: int) -> str:
+def _shifted(quoted: OldExpression, indent: int, column: int) -> str:
     """Indents the further lines of an expression as far as its new place asks for; texts of several lines stay.
 
     Args:
