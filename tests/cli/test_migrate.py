@@ -32,16 +32,16 @@ def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.C
     assert "# tuned" in Path("new.py").read_text()
     assert capsys.readouterr().out.splitlines() == [
         "what each key became:",
-        "  old.py:1: model: itself: LegacyModel gives first-generation code the steps that the loops call",
+        "  old.py:1: model: unchanged; the adapter LegacyModel adds the step methods that the loops call",
         "  old.py:2: optimizer: optim_wrapper.optimizer",
         "  old.py:3: runner: train_cfg: EpochBasedTrainLoop, max_epochs=2",
-        "  old.py:4: data.train: train_dataloader.dataset, adapted by LegacyDataset",
+        "  old.py:4: data.train: train_dataloader.dataset, in the adapter LegacyDataset",
         "what cannot be kept:",
-        "  old.py:3: runner.turns: 3 has no counterpart",
+        "  old.py:3: runner.turns: 3 has no counterpart and was removed",
         "what needs a person:",
-        "  old.py:3: runner.type: 'MyRunner' is a runner of its own: what it does beside counting is not kept; "
+        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept; "
         "did you mean 'Runner'?",
-        "  old.py:4: data.val: evaluation does not say by which metric: kept as val_dataset, which nothing reads",
+        "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which nothing reads",
         "1 file, 1 of them changes; 2 notes need a person",
         f"written: {old.parent / 'new.py'}",
     ]

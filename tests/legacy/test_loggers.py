@@ -139,13 +139,13 @@ def test_a_loggers_arguments_arrive_at_the_writer_that_takes_its_place(hook: Any
 @pytest.mark.parametrize(
     ("hook", "says"),
     [
-        ({"type": "WandbLoggerHook", "log_artifact": False}, "WandbVisBackend has nothing for log_artifact=False"),
+        ({"type": "WandbLoggerHook", "log_artifact": False}, "WandbVisBackend has no counterpart for log_artifact=False"),
         (
             {"type": "MMDetWandbHook", "log_checkpoint": True, "num_eval_images": 100},
-            "WandbVisBackend has nothing for log_checkpoint=True, num_eval_images=100",
+            "WandbVisBackend has no counterpart for log_checkpoint=True, num_eval_images=100",
         ),
-        ({"type": "DvcliveLoggerHook", "model_file": "m"}, "DVCLiveVisBackend has nothing for model_file='m'"),
-        ({"type": "SegmindLoggerHook"}, "SegmindLoggerHook has no counterpart and was left out"),
+        ({"type": "DvcliveLoggerHook", "model_file": "m"}, "DVCLiveVisBackend has no counterpart for model_file='m'"),
+        ({"type": "SegmindLoggerHook"}, "SegmindLoggerHook has no counterpart and was removed"),
     ],
     ids=lambda value: value["type"] if isinstance(value, dict) else "",
 )

@@ -153,7 +153,7 @@ IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
     }
 )
 @settings(max_examples=200, deadline=None)
-def test_every_value_is_kept_or_named(cfg: dict[str, Any]) -> None:
+def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)
     except ConfigError:
@@ -171,7 +171,7 @@ def test_every_value_is_kept_or_named(cfg: dict[str, Any]) -> None:
 
 @given(CONFIGS)
 @settings(max_examples=100, deadline=None)
-def test_every_old_key_is_named_where_it_was(cfg: dict[str, Any]) -> None:
+def test_every_translated_key_has_a_note(cfg: dict[str, Any]) -> None:
     try:
         found = translate_sections(cfg)
     except ConfigError:

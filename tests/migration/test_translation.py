@@ -10,14 +10,14 @@ from footplate.migration import is_first_generation as is_first
 from tests.migration.support import DATA, EPOCHS, ITERS, notes, sections
 
 
-def test_the_config_itself_is_left_as_it_is() -> None:
+def test_translation_does_not_modify_its_input() -> None:
     cfg = {**ITERS, **DATA, "lr_config": {"policy": "poly", "power": 0.9}, "custom_hooks": [{"type": "EMAHook"}]}
     before = copy.deepcopy(cfg)
     translate(cfg)
     assert cfg == before
 
 
-def test_whose_names_a_package_means_is_nothing_to_report_of_the_engines_own() -> None:
+def test_scope_of_engine_sections_is_dropped_without_a_note() -> None:
     scope = {"_scope_": "mmseg"}
     text = {"type": "TextLoggerHook", **scope}
     cfg = {
@@ -31,18 +31,18 @@ def test_whose_names_a_package_means_is_nothing_to_report_of_the_engines_own() -
     assert "_scope_" not in str({key: value for key, value in made.items() if key != "optim_wrapper"})
 
 
-def test_a_config_of_the_second_generation_is_returned_itself() -> None:
+def test_second_generation_config_is_returned_unchanged() -> None:
     cfg = Config({"optim_wrapper": {"optimizer": {"type": "SGD"}}})
     assert translate(cfg) is cfg
 
 
-def test_what_comes_out_is_of_the_second_generation() -> None:
+def test_result_is_a_second_generation_config() -> None:
     cfg = translate({**EPOCHS, **DATA, "optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}})
     assert not is_first(cfg)
     assert translate(cfg) is cfg
 
 
-def test_sections_know_where_they_were_written() -> None:
+def test_sections_keep_the_origins_of_their_keys() -> None:
     text = "runner = dict(max_epochs=1)\ndata = dict(\n    train=dict(type='A'))\ncheckpoint_config = dict(interval=1)"
     cfg = translate(Config.fromstring(text, ".py"))
     assert [
@@ -52,36 +52,36 @@ def test_sections_know_where_they_were_written() -> None:
     ] == [1, 3, 4]
 
 
-def test_sections_that_are_there_already_are_merged_over() -> None:
+def test_existing_sections_take_precedence() -> None:
     found = sections({**EPOCHS, "cudnn_benchmark": True, "env_cfg": {"cudnn_benchmark": False, "dist_cfg": {}}})
     assert found["env_cfg"] == {"cudnn_benchmark": False, "dist_cfg": {}}
 
 
-def test_keys_of_ones_own_stay() -> None:
+def test_user_defined_keys_are_kept() -> None:
     found = sections({**EPOCHS, "img_norm_cfg": {"mean": [0.0]}, "model": {"type": "M"}, "work_dir": "w"})
     assert (found["img_norm_cfg"], found["model"], found["work_dir"]) == ({"mean": [0.0]}, {"type": "M"}, "w")
 
 
 WARNED: list[tuple[dict[str, Any], str, str]] = [
-    ({"device": "cuda"}, "cpu", "device: 'cuda' is asked for: the run is on 'cpu', which the machine decides"),
-    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: [0, 1] are not here: the run is on 'cpu'"),
-    ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: 2 devices take torchrun --nproc-per-node 2"),
+    ({"device": "cuda"}, "cpu", "device: 'cuda' is not used; the run is on 'cpu', the device of this machine"),
+    ({"gpu_ids": [0, 1]}, "cpu", "gpu_ids: [0, 1] is not used; the run is on 'cpu'"),
+    ({"gpu_ids": [0, 1]}, "cuda", "gpu_ids: to train on 2 devices, use torchrun --nproc-per-node 2"),
     (
         {"optimizer": {"type": "SGD"}, "fp16": {"loss_scale": 512.0}},
         "cpu",
-        "fp16: float16 needs an accelerator: on this CPU mixed precision uses bfloat16",
+        "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16",
     ),
-    ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner, which counts: 12"),
+    ({"total_epochs": 3}, "cpu", "total_epochs: 3 contradicts runner, whose length 12 is used"),
     ({"runner": {"max_epochs": 1, "max_loops": 2}}, "cpu", "runner.max_loops: 2 has no counterpart"),
-    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is not understood; did you mean 'interval'?"),
+    ({"log_config": {"intervall": 5}}, "cpu", "log_config.intervall: is an unknown key; did you mean 'interval'?"),
     ({"log_config": {"hooks": [{"type": "PaviLoggerHook"}]}}, "cpu", "log_config.hooks[0]: PaviLoggerHook has no"),
-    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: goes to evaluate() of the data set; did"),
-    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: the launcher of the processes"),
+    ({**DATA, "evaluation": {"intervall": 5}}, "cpu", "evaluation.intervall: is passed to evaluate() of the"),
+    ({"dist_params": {"init_method": "env://"}}, "cpu", "dist_params.init_method: has no effect; the launcher"),
 ]
 
 
 @pytest.mark.parametrize(("cfg", "device", "warning"), WARNED)
-def test_a_meaning_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device: str, warning: str) -> None:
+def test_setting_that_cannot_be_kept_is_one_warning(cfg: dict[str, Any], device: str, warning: str) -> None:
     found = [note for note in notes({**EPOCHS, **cfg}, Kind.WARNING, device=device) if note.startswith(warning)]
     assert len(found) == 1
 
@@ -92,9 +92,9 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
         "the length of a run must be a positive number",
     ),
     ({"runner": None, "total_epochs": 0}, "the length of a run must be a positive number"),
-    ({"workflow": [("val", 1)]}, "workflow does not train"),
-    ({"workflow": [("train", 1), ("valid", 1)]}, "a phase of workflow is"),
-    ({"workflow": [("train", 0)]}, "a phase of workflow is"),
+    ({"workflow": [("val", 1)]}, "workflow has no training phase"),
+    ({"workflow": [("train", 1), ("valid", 1)]}, "a workflow phase must be"),
+    ({"workflow": [("train", 0)]}, "a workflow phase must be"),
     ({"workflow": [("train", 1), ("val", 1)]}, "there is no data.val"),
     ({"data": [1]}, "'data' must be a dict"),
     ({"optimizer_config": {"type": "OptimizrHook"}}, "unknown optimizer hook 'OptimizrHook'"),
@@ -103,7 +103,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("cfg", "message"), REFUSED)
-def test_what_makes_no_sense_is_refused(cfg: dict[str, Any], message: str) -> None:
+def test_invalid_setting_raises(cfg: dict[str, Any], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         translate({**EPOCHS, **cfg})
 
@@ -112,8 +112,8 @@ def test_what_makes_no_sense_is_refused(cfg: dict[str, Any], message: str) -> No
     ("key", "value"),
     [("optimizer_config", 5), ("optimizer_config", "x"), ("optimizer", {"a": 1}), ("optimizer", {1: 2})],
 )
-def test_a_value_of_the_wrong_kind_is_named_with_its_key(key: str, value: Any) -> None:
-    with pytest.raises(ConfigError, match=f"'{key}' of the first generation cannot be understood") as caught:
+def test_value_of_wrong_type_raises_with_its_key(key: str, value: Any) -> None:
+    with pytest.raises(ConfigError, match=f"the first-generation key '{key}' cannot be translated") as caught:
         translate({**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, key: value})
     assert (caught.value.key, caught.value.found) == (key, value)
     assert len(str(caught.value).splitlines()) <= 5

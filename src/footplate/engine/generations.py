@@ -6,7 +6,7 @@ import logging
 from footplate.config import Config
 from footplate.engine.setup import pick_device
 from footplate.errors import ConfigError
-from footplate.migration import Kind, with_sections, is_first_generation, translate_sections, warn_about_leftovers
+from footplate.migration import Kind, is_first_generation, translate_sections, warn_about_leftovers, with_sections
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")

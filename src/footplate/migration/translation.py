@@ -1,4 +1,4 @@
-"""Translates a first-generation config into a second-generation one."""
+"""Translates a first-generation config into a second-generation config."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
@@ -15,13 +15,13 @@ _Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
 
 
 class Translation(NamedTuple):
-    """A translated config.
+    """The result of a translation.
 
     Attributes:
         sections: The second-generation config.
-        notes: What there is to say about the keys that were read.
-        sources: For each path that was written, the first-generation key that it comes from.
-        taken: The keys of the old config that are no longer what they were.
+        notes: Notes about the first-generation keys.
+        sources: The first-generation key behind each written path.
+        taken: The first-generation keys that were translated.
     """
 
     sections: ConfigDict
@@ -31,13 +31,13 @@ class Translation(NamedTuple):
 
 
 def translate(cfg: _Config) -> _Config:
-    """Returns an equivalent second-generation config; a second-generation one is returned unchanged.
+    """Returns an equivalent second-generation config; a second-generation config is returned unchanged.
 
     Args:
-        cfg: A config, or its mapping; it is left as it is.
+        cfg: A config or a mapping. It is not modified.
 
     Raises:
-        ConfigError: A key cannot be understood, or two contradict each other.
+        ConfigError: A key cannot be translated, or two keys contradict each other.
 
     Example:
         >>> cfg = translate(dict(optimizer=dict(type="SGD", lr=0.1), lr_config=dict(policy="fixed"), total_epochs=2))
@@ -50,7 +50,7 @@ def translate(cfg: _Config) -> _Config:
 
 
 def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
-    """Returns a config like `cfg` with other sections; a plain mapping becomes one that knows its origins."""
+    """Returns `cfg` with its sections replaced; for a plain mapping, returns the sections themselves."""
     if isinstance(cfg, Config):
         return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
     return sections  # type: ignore[return-value]
@@ -65,21 +65,21 @@ def translate_sections(
     """Translates a first-generation config, or a part of one.
 
     Args:
-        cfg: The config; it is left as it is.
-        device: The type of device that the run will have, "cpu" or "cuda", None where nobody knows.
-        is_hook_registered: Tells whether a hook of some name is registered; None where nobody knows.
+        cfg: The config. It is not modified.
+        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        is_hook_registered: Checks whether a hook name is registered; None if unknown.
 
     Raises:
-        ConfigError: A key cannot be understood, or two contradict each other.
+        ConfigError: A key cannot be translated, or two keys contradict each other.
     """
-    given = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
-    draft = Draft(given, device=device, is_hook_registered=is_hook_registered)
-    _ = draft.length  # refused first where it is none, since schedules reckon with it
+    original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
+    draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
+    _ = draft.length  # raises for an invalid length before schedules compute with it
     for rule in RULES:
         if rule.acts_on(draft):
             _apply(rule, draft)
-    sections = _joined(given, draft)
-    return Translation(sections, tuple(draft.notes), draft.sources, frozenset(set(given) - set(draft.remaining)))
+    taken = frozenset(set(original) - set(draft.remaining))
+    return Translation(_merged_sections(draft), tuple(draft.notes), draft.sources, taken)
 
 
 def _apply(rule: Rule, draft: Draft) -> None:
@@ -89,10 +89,10 @@ def _apply(rule: Rule, draft: Draft) -> None:
         error.origin = error.origin or origin_at(draft.original, error.key)
         raise
     except (AttributeError, LookupError, TypeError, ValueError) as error:
-        # A rule stumbles over a value of the wrong kind, most often a number or a word where a dict is due.
+        # A value has the wrong type, most often a number or a string instead of a dict.
         key = next((each for each in rule.keys or () if each in draft.original), "")
         raise ConfigError(
-            f"'{key or rule.id}' of the first generation cannot be understood: {type(error).__name__}: {error}",
+            f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
             key=key,
             found=draft.original.get(key),
             origin=draft.origin(key) if key else None,
@@ -100,35 +100,36 @@ def _apply(rule: Rule, draft: Draft) -> None:
         ) from error
 
 
-def _joined(given: ConfigDict, draft: Draft) -> ConfigDict:
-    """Joins the translated and the remaining sections; existing sections win."""
+def _merged_sections(draft: Draft) -> ConfigDict:
+    """Merges the translated and the remaining sections; existing sections take precedence."""
     sections = ConfigDict(draft.remaining)
-    sections._origins.update({key: origin for key, origin in given._origins.items() if key in draft.remaining})
+    origins: Mapping[Any, Any] = getattr(draft.original, "_origins", {})
+    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
     for key, value in draft.translated.items():
-        held = sections.get(key)
-        if isinstance(held, ConfigDict) and isinstance(value, Mapping):
+        existing = sections.get(key)
+        if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
             merged = ConfigDict(value)
-            merged.merge(held)
+            merged.merge(existing)
             dict.__setitem__(sections, key, merged)
-        elif key not in sections or held is None:
+        elif key not in sections or existing is None:
             dict.__setitem__(sections, key, ConfigDict({key: value})[key])
-            _place(sections, key, draft)
+            _set_origins(sections, key, draft)
     return sections
 
 
-def _place(sections: ConfigDict, key: str, draft: Draft) -> None:
-    """Sets the origin of a translated section to that of the key that it comes from."""
+def _set_origins(sections: ConfigDict, key: str, draft: Draft) -> None:
+    """Sets the origins of a translated section to those of the first-generation keys that it comes from."""
     for path, source in draft.sources.items():
         origin = draft.origin(source)
         if path[0] != key or origin is None:
             continue
-        place = KeyOrigin(*origin)
-        holder: Any = sections
+        key_origin = KeyOrigin(*origin)
+        value: Any = sections
         for part in path:
-            if isinstance(holder, list):
-                holder = holder[int(part)]
+            if isinstance(value, list):
+                value = value[int(part)]
             else:
-                holder._origins.setdefault(part, place)
-                holder = holder[part]
-        if isinstance(holder, ConfigDict):
-            holder._origins.setdefault(None, place)
+                value._origins.setdefault(part, key_origin)
+                value = value[part]
+        if isinstance(value, ConfigDict):
+            value._origins.setdefault(None, key_origin)

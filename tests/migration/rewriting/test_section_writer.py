@@ -5,7 +5,7 @@ import pytest
 from footplate import Config
 from footplate.migration.key_map import Path
 from footplate.migration.rewriting.expressions import OldExpression
-from footplate.migration.rewriting.section_writer import Writer
+from footplate.migration.rewriting.section_writer import SectionWriter
 
 LONG = {"type": "A" * 30, "pipeline": [{"type": "Load" * 8}, {"type": "Flip", "prob": 0.5}], "size": (1,), "e": {}}
 VALUES: list[Any] = [
@@ -28,59 +28,62 @@ VALUES: list[Any] = [
 ]
 
 
-def nothing(path: Path) -> None:
+def find_nothing(path: Path) -> None:
     return None
 
 
 @pytest.mark.parametrize("double", [True, False])
 @pytest.mark.parametrize("value", VALUES, ids=repr)
-def test_what_is_written_reads_back(value: Any, double: bool) -> None:
-    text = Writer(nothing, double=double).statement("x", value).text
+def test_written_text_reads_back(value: Any, double: bool) -> None:
+    text = SectionWriter(find_nothing, double_quotes=double).statement("x", value).text
     assert Config.fromstring(text, ".py").to_dict() == {"x": value}
     assert all(len(line) < 80 for line in text.splitlines())
 
 
-def test_texts_have_the_marks_of_the_file() -> None:
-    assert Writer(nothing, double=True).statement("x", ["a", "it's", 'b"']).text == 'x = ["a", "it\'s", \'b"\']\n'
-    assert Writer(nothing, double=False).statement("x", {"a": "b"}).text == "x = dict(a='b')\n"
+def test_strings_use_the_quotes_of_the_file() -> None:
+    assert (
+        SectionWriter(find_nothing, double_quotes=True).statement("x", ["a", "it's", 'b"']).text
+        == 'x = ["a", "it\'s", \'b"\']\n'
+    )
+    assert SectionWriter(find_nothing, double_quotes=False).statement("x", {"a": "b"}).text == "x = dict(a='b')\n"
 
 
-def test_expressions_of_the_old_file_move_with_their_indentation() -> None:
-    def quote(path: Path) -> OldExpression | None:
+def test_reused_expression_is_reindented() -> None:
+    def find(path: Path) -> OldExpression | None:
         return OldExpression("dict(\n        a=1,  # one\n        b=2)", 4, 10) if path == ("x", "inner") else None
 
-    text = Writer(quote, double=False).statement("x", {"inner": 0, "c": 3}).text
+    text = SectionWriter(find, double_quotes=False).statement("x", {"inner": 0, "c": 3}).text
     assert text == "x = dict(\n    inner=dict(\n        a=1,  # one\n        b=2),\n    c=3,\n)\n"
 
 
-def test_texts_of_several_lines_are_not_moved() -> None:
-    def quote(path: Path) -> OldExpression | None:
+def test_multi_line_string_is_not_reindented() -> None:
+    def find(path: Path) -> OldExpression | None:
         return OldExpression('"""one\n  two"""', 8) if path == ("x", "text") else None
 
-    assert '"""one\n  two"""' in Writer(quote, double=False).statement("x", {"text": ""}).text
+    assert '"""one\n  two"""' in SectionWriter(find, double_quotes=False).statement("x", {"text": ""}).text
 
 
-def test_a_dict_that_would_be_too_wide_is_taken_apart() -> None:
+def test_dict_that_is_too_wide_is_split() -> None:
     words = {"type": "A" * 30, "root": "B" * 30}
     codes = {"type": "kind", "root": f"'{'B' * 30}'"}
 
-    def quote(path: Path) -> OldExpression | None:
+    def find(path: Path) -> OldExpression | None:
         if path == ("x", "inner"):
             code = f"dict(type=kind, root='{'B' * 30}')"
             return OldExpression(code, keys=frozenset(words))
         return OldExpression(codes[path[-1]]) if path[-1] in codes else None
 
-    text = Writer(quote, double=False).statement("x", {"inner": words}).text
+    text = SectionWriter(find, double_quotes=False).statement("x", {"inner": words}).text
     assert text == f"x = dict(inner=dict(type=kind, root='{'B' * 30}'))\n"
-    text = Writer(quote, double=False).statement("x" * 30, {"inner": words, "long": "C" * 30}).text
+    text = SectionWriter(find, double_quotes=False).statement("x" * 30, {"inner": words, "long": "C" * 30}).text
     assert f"    inner=dict(type=kind, root='{'B' * 30}'),\n" in text
     codes["type"] = "kind_of_" + "k" * 30
 
-    def wide(path: Path) -> OldExpression | None:
+    def find_wide(path: Path) -> OldExpression | None:
         code = f"dict(type={codes['type']}, root='{'B' * 30}')"
-        return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else quote(path)
+        return OldExpression(code, keys=frozenset(words)) if path[-1] == "inner" else find(path)
 
-    text = Writer(wide, double=False).statement("x", {"inner": words}).text
+    text = SectionWriter(find_wide, double_quotes=False).statement("x", {"inner": words}).text
     assert text.splitlines()[1:4] == [
         "    inner=dict(",
         f"        type={codes['type']},",

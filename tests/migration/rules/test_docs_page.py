@@ -9,13 +9,13 @@ from footplate.migration import RULES
 PAGE = (Path(__file__).parents[3] / "docs/migration.md").read_text(encoding="utf-8")
 
 
-def test_the_page_shows_every_rule_as_it_is() -> None:
+def test_docs_page_lists_all_rules() -> None:
     _, _, shown = PAGE.partition("with an example that a test runs.\n\n")
     # `footplate migrate --rules` writes this part.
     assert shown == "\n".join(rule.as_text() for rule in RULES)
 
 
-def test_the_example_is_what_the_command_writes(
+def test_docs_example_is_the_output_of_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)

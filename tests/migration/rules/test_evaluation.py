@@ -14,21 +14,21 @@ TIMES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("evaluation", "expected"), TIMES)
-def test_the_loop_validates_when_the_hook_did(evaluation: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_interval_becomes_settings_of_the_training_loop(evaluation: dict[str, Any], expected: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
     assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12, **expected}
     assert found["val_cfg"] == {"type": "ValLoop"}
 
 
 @pytest.mark.parametrize("evaluation", [{"start": 3, "interval": 2}, {"start": 0}, {"by_epoch": False, "interval": 50}])
-def test_times_that_the_loop_cannot_say_are_a_hooks(evaluation: dict[str, Any]) -> None:
+def test_interval_unsupported_by_the_loop_becomes_eval_hook(evaluation: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
     assert found["train_cfg"]["val_begin"] == 13
     expected = {"type": "EvalHook", "interval": 1, "by_epoch": True, "priority": "LOW", **evaluation}
     assert found["custom_hooks"] == [expected]
 
 
-def test_evaluate_gets_what_evaluation_says_beside() -> None:
+def test_other_keys_become_arguments_of_the_metric() -> None:
     evaluation = {
         "interval": 1,
         "metric": ["bbox", "segm"],
@@ -42,7 +42,7 @@ def test_evaluate_gets_what_evaluation_says_beside() -> None:
     assert found["default_hooks"]["checkpoint"] == {"save_best": "bbox_mAP", "rule": "greater", "priority": "NORMAL"}
 
 
-def test_the_best_is_kept_where_nothing_else_is_saved() -> None:
+def test_save_best_without_checkpoint_config_saves_only_the_best() -> None:
     cfg = {**ITERS, **DATA, "checkpoint_config": None, "evaluation": {"interval": 10, "save_best": "auto"}}
     saved = {"interval": -1, "save_last": False, "by_epoch": False, "save_best": "auto", "priority": "NORMAL"}
     assert sections(cfg)["default_hooks"]["checkpoint"] == saved

@@ -1,4 +1,4 @@
-"""The first generation's optimization keys in the words of the second."""
+"""Translation of the first generation's optimization keys."""
 
 import copy
 from typing import Any
@@ -52,11 +52,11 @@ def wrapper(**cfg: Any) -> Any:
         ),
     ],
 )
-def test_how_a_step_is_made(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+def test_optimizer_hook_settings_become_wrapper_settings(cfg: dict[str, Any], made: dict[str, Any]) -> None:
     assert wrapper(**cfg) == {**made, "optimizer": SGD}
 
 
-def test_settings_per_parameter_move_beside_the_optimizer() -> None:
+def test_paramwise_cfg_moves_out_of_the_optimizer() -> None:
     made = wrapper(optimizer={**SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}})
     assert made == {"type": "OptimWrapper", "optimizer": SGD, "paramwise_cfg": {"norm_decay_mult": 0.0}}
 
@@ -74,14 +74,14 @@ def test_settings_per_parameter_move_beside_the_optimizer() -> None:
         ({"paramwise_options": {r"\Ahead.": {"momentum": 0.0}}}, "PatternOptimWrapperConstructor"),
     ],
 )
-def test_who_constructs(settings: dict[str, Any], constructor: str | None) -> None:
+def test_optimizer_constructor(settings: dict[str, Any], constructor: str | None) -> None:
     made = wrapper(optimizer={**SGD, **settings})
     assert made.get("constructor") == constructor
     assert made["paramwise_cfg"] == settings.get("paramwise_cfg", settings.get("paramwise_options"))
     assert made["optimizer"] == SGD
 
 
-def test_several_optimizers() -> None:
+def test_each_optimizer_gets_a_wrapper() -> None:
     made = wrapper(optimizer={"generator": SGD, "discriminator": SGD}, optimizer_config={"grad_clip": {"max_norm": 1}})
     one = {"type": "OptimWrapper", "clip_grad": {"max_norm": 1}, "optimizer": SGD}
     assert made == {"generator": one, "discriminator": one}
@@ -100,11 +100,11 @@ def test_several_optimizers() -> None:
         ({"runner": EPOCHS, "total_epochs": 3}, {"type": "EpochBasedTrainLoop", "max_epochs": 12}),
     ],
 )
-def test_length_becomes_the_training_loop(cfg: dict[str, Any], made: dict[str, Any]) -> None:
+def test_run_length_becomes_train_cfg(cfg: dict[str, Any], made: dict[str, Any]) -> None:
     assert sections(cfg)["train_cfg"] == made
 
 
-def test_translation_leaves_its_input_unchanged() -> None:
+def test_translation_of_optimization_keys_does_not_modify_its_input() -> None:
     cfg = {
         "optimizer": {**SGD, "paramwise_cfg": {}},
         "optimizer_config": {"type": "OptimizerHook", "grad_clip": None},
@@ -123,12 +123,12 @@ def test_fp16_keeps_the_loss_scale_of_the_optimizer_hook() -> None:
     assert wrapper(optimizer_config=hook, fp16={"loss_scale": 8.0})["loss_scale"] == 8.0
 
 
-def test_a_misspelt_setting_of_the_step_names_the_nearest_one() -> None:
+def test_misspelt_optimizer_hook_setting_suggests_the_nearest_key() -> None:
     found = notes({"optimizer": SGD, "optimizer_config": {"grad_clipp": None}}, Kind.PERSON)
-    assert found == ["optimizer_config.grad_clipp: None has no counterpart and was left out; did you mean 'grad_clip'?"]
+    assert found == ["optimizer_config.grad_clipp: None has no counterpart and was removed; did you mean 'grad_clip'?"]
 
 
-def test_a_policy_of_the_users_own_becomes_a_hook() -> None:
+def test_user_defined_policy_becomes_a_hook() -> None:
     found = sections({"lr_config": {"policy": "MyWave", "amplitude": 2}, "runner": EPOCHS})
     assert found["custom_hooks"] == [{"type": "MyWaveLrUpdaterHook", "amplitude": 2, "priority": "VERY_HIGH"}]
     assert found["param_scheduler"] == []
@@ -152,13 +152,13 @@ def test_a_policy_of_the_users_own_becomes_a_hook() -> None:
         ),
     ],
 )
-def test_what_cannot_be_understood_names_its_key(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:
+def test_invalid_value_raises_with_key_and_suggestion(cfg: dict[str, Any], key: str, suggestion: str | None) -> None:
     with pytest.raises(ConfigError) as caught:
         translate_sections(cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
 
 
-def test_the_length_of_a_run() -> None:
+def test_run_length() -> None:
     assert run_length({"runner": EPOCHS}) == (12, None)
     assert run_length({"total_iters": 5}) == (None, 5)
     assert run_length({}) == (None, None)

@@ -6,15 +6,15 @@ from footplate.migration import Kind
 from tests.migration.support import EPOCHS, ITERS, notes, sections
 
 
-def test_a_runner_of_ones_own_is_asked_about() -> None:
+def test_user_defined_runner_needs_a_manual_check() -> None:
     cfg = {"runner": {"type": "EpochBasedRuner", "max_epochs": 1}}
     assert notes(cfg, Kind.PERSON) == [
-        "runner.type: 'EpochBasedRuner' is a runner of its own: what it does beside counting is not kept; "
+        "runner.type: 'EpochBasedRuner' is not a built-in runner; only its length is kept; "
         "did you mean 'EpochBasedRunner'?"
     ]
 
 
-def test_hooks_of_the_users_own_take_their_place() -> None:
+def test_user_defined_hooks_become_custom_hooks() -> None:
     cfg = {
         **ITERS,
         "optimizer": {"type": "SGD", "lr": 0.1},
@@ -31,12 +31,12 @@ def test_hooks_of_the_users_own_take_their_place() -> None:
     ]
 
 
-def test_a_registered_hook_is_no_misspelling() -> None:
+def test_registered_hook_is_not_taken_for_a_typo() -> None:
     cfg = {**EPOCHS, "optimizer": {"type": "SGD", "lr": 0.1}, "optimizer_config": {"type": "OptimizersHook"}}
     assert sections(cfg, is_hook_registered=lambda name: True)["optim_wrapper"]["type"] == "SteppedByHook"
 
 
-def test_several_optimizers_without_a_hook_are_the_models_affair() -> None:
+def test_several_optimizers_without_a_hook_are_stepped_by_the_model() -> None:
     optimizer = {"generator": {"type": "Adam", "lr": 1e-4}, "discriminator": {"type": "Adam", "lr": 1e-3}}
     found = sections({**ITERS, "optimizer": optimizer, "optimizer_config": None})
     assert {name: each["type"] for name, each in found["optim_wrapper"].items()} == {
@@ -46,7 +46,7 @@ def test_several_optimizers_without_a_hook_are_the_models_affair() -> None:
 
 
 @pytest.mark.parametrize(("kind", "scale"), [("SiameseRPNFp16OptimizerHook", 128.0), ("SiameseRPNOptimizerHook", None)])
-def test_precision_is_the_affair_of_a_hook_that_steps(kind: str, scale: float | None) -> None:
+def test_precision_settings_move_into_the_stepping_hook(kind: str, scale: float | None) -> None:
     cfg = {
         **EPOCHS,
         "optimizer": {"type": "SGD", "lr": 0.1},
@@ -66,19 +66,19 @@ def test_precision_is_the_affair_of_a_hook_that_steps(kind: str, scale: float | 
         ({"fp16": {"accum_type": "half"}}, "fp16.accum_type: 'half' has no counterpart"),
     ],
 )
-def test_a_step_that_cannot_be_made_needs_a_person(cfg: dict[str, Any], named: str) -> None:
+def test_unsupported_step_setting_needs_a_manual_check(cfg: dict[str, Any], named: str) -> None:
     found = notes({**EPOCHS, "optimizer": {"type": "SGD"}, **cfg}, Kind.PERSON)
     assert [note for note in found if note.startswith(named)]
 
 
 @pytest.mark.parametrize("key", ["coalesce", "bucket_size_mb"])
-def test_what_reduces_gradients_is_named(key: str) -> None:
+def test_all_reduce_settings_are_noted(key: str) -> None:
     cfg = {**EPOCHS, "optimizer": {"type": "SGD"}, "optimizer_config": {key: 1}}
-    assert f"optimizer_config.{key}: nothing: the model's own wrapper reduces gradients" in notes(cfg, Kind.BECAME)
+    assert f"optimizer_config.{key}: removed: DistributedDataParallel reduces the gradients" in notes(cfg, Kind.BECAME)
 
 
 @pytest.mark.parametrize(
-    ("total", "kind", "text"), [(12, Kind.BECAME, "nothing: runner says it"), (9, Kind.WARNING, "9 contradicts")]
+    ("total", "kind", "text"), [(12, Kind.BECAME, "removed: runner already"), (9, Kind.WARNING, "9 contradicts")]
 )
-def test_a_length_said_twice_is_named(total: int, kind: Kind, text: str) -> None:
+def test_duplicate_run_length_is_noted(total: int, kind: Kind, text: str) -> None:
     assert [note for note in notes({**EPOCHS, "total_epochs": total}, kind) if note.startswith(f"total_epochs: {text}")]

@@ -21,16 +21,16 @@ def said(rule: Rule) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_the_example_becomes_what_the_record_shows(rule: Rule) -> None:
+def test_rule_translates_its_example(rule: Rule) -> None:
     assert said(rule) == read(rule.after)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
-def test_a_record_is_whole(rule: Rule) -> None:
+def test_rule_is_complete(rule: Rule) -> None:
     assert rule.summary.endswith(".")
     assert len(rule.summary) < 120
     assert rule.keys is None or set(rule.keys) & {*read(rule.before), *read(rule.given)}
 
 
-def test_every_id_is_there_once() -> None:
+def test_rule_ids_are_unique() -> None:
     assert len({rule.id for rule in RULES}) == len(RULES)

@@ -5,7 +5,7 @@ import pytest
 from tests.migration.support import EPOCHS, sections
 
 
-def test_settings_of_the_model_beside_it_are_the_models() -> None:
+def test_top_level_model_settings_move_into_the_model() -> None:
     found = sections({**EPOCHS, "model": {"type": "M"}, "train_cfg": {"rpn": 1}, "test_cfg": None})
     assert found["model"] == {"train_cfg": {"rpn": 1}, "type": "M"}
     assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12}
@@ -20,6 +20,6 @@ def test_settings_of_the_model_beside_it_are_the_models() -> None:
         ({"resume_from": "a.pth", "resume": True, "load_from": None}, {"load_from": None, "resume": True}),
     ],
 )
-def test_where_a_run_goes_on(resume: dict[str, Any], expected: dict[str, Any]) -> None:
+def test_resume(resume: dict[str, Any], expected: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **resume})
     assert {key: found[key] for key in ("load_from", "resume") if key in found} == expected

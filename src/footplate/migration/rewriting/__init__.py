@@ -1,4 +1,4 @@
-"""Rewrites first-generation config files; keeps their bases and comments."""
+"""Rewrites first-generation config files; keeps their base files, expressions and comments."""
 
 from footplate.migration.rewriting.migrate import MigratedFile, migrate_file, migrate_tree
 from footplate.migration.rewriting.output import check_output_file, check_output_folder, write_files

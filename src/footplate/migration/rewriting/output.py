@@ -1,4 +1,4 @@
-"""Stores migrated files: all of them or none."""
+"""Writes migrated files: all of them or none."""
 
 import os
 import tempfile
@@ -10,70 +10,72 @@ from footplate.migration.rewriting.migrate import MigratedFile
 
 
 def check_output_file(source: Path, output: Path | None) -> None:
-    """Refuses a path that is not a config, and an output that cannot be written there.
+    """Checks the input and output paths of the migration of one config.
 
     Args:
         source: The old config.
-        output: Where the new one belongs; None where nobody says.
+        output: The path of the new config, or None for the default.
 
     Raises:
-        ArgumentError: Either cannot be.
+        ArgumentError: `source` is a broken link, or `output` is a folder, has another suffix or is `source` itself.
     """
     if source.is_symlink() and not source.exists():
-        raise ArgumentError(f"'{source}' is a symbolic link that leads to no file", found=os.readlink(source))
+        raise ArgumentError(f"'{source}' is a symbolic link to a file that does not exist", found=os.readlink(source))
     if output is None:
         return
     if output.is_dir():
-        raise ArgumentError(f"'{output}' is a folder", notes=[f"name the file: {output / source.name}"])
+        raise ArgumentError(f"'{output}' is a folder", notes=[f"give the path of a file: {output / source.name}"])
     if output.suffix != source.suffix:
         raise ArgumentError(
-            f"the twin of a {source.suffix} config is one too",
+            "the output file needs the same suffix as the input",
             found=str(output),
             suggestion=f"{output.stem}{source.suffix}",
         )
     if output.exists() and output.samefile(source):
-        raise ArgumentError(f"'{output}' is the old config itself", notes=["name another file: the old one stays"])
+        raise ArgumentError(f"'{output}' is the old config itself", notes=["give the path of another file"])
 
 
 def check_output_folder(folder: Path, output: Path) -> None:
-    """Refuses a path that is not a folder, and an output that cannot be written there.
+    """Checks the input and output folders of the migration of a tree.
 
     Raises:
-        ArgumentError: Either cannot be.
+        ArgumentError: `folder` is not a folder, or `output` is a file or inside `folder`.
     """
     if not folder.exists():
         neighbours = [str(each) for each in folder.parent.iterdir()] if folder.parent.is_dir() else []
         raise ArgumentError(f"there is no folder '{folder}'", suggestion=nearest(str(folder), neighbours))
     if not folder.is_dir():
-        raise ArgumentError(f"'{folder}' is a file", notes=[f"without --tree: footplate migrate {folder}"])
+        raise ArgumentError(
+            f"'{folder}' is a file, not a folder", notes=[f"omit --tree to migrate a file: footplate migrate {folder}"]
+        )
     if output.exists() and not output.is_dir():
-        raise ArgumentError(f"'{output}' is a file, and a tree needs a folder")
+        raise ArgumentError(f"'{output}' is a file, but --tree needs an output folder")
     old, new = Path(os.path.realpath(folder)), Path(os.path.realpath(output))
     if old in (new, *new.parents):
-        raise ArgumentError(f"'{output}' lies in the old tree", notes=["name a folder beside it: the old one stays"])
+        raise ArgumentError(f"'{output}' is inside the old tree", notes=["give a folder outside of it"])
 
 
 def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
-    """Writes the new files, or none of them.
+    """Writes all new files, or none of them if one fails.
 
     Args:
-        found: What is to be written; a file that could not be read is left out.
-        replace: Whether files that are there already may be replaced.
+        found: The migrated files. Files without text, which could not be read, are skipped.
+        replace: Whether to replace existing files.
 
     Raises:
-        ArgumentError: A file is there already, or its folder is a file.
-        OSError: A folder takes no file.
+        ArgumentError: A file already exists, or its folder is a file.
+        OSError: A file cannot be written.
     """
     found = [each for each in found if each.text is not None]
-    there = [str(each.target) for each in found if os.path.lexists(each.target)]
-    if there and not replace:
-        raise ArgumentError(f"'{there[0]}' is there already", notes=["--force replaces it"])
+    existing = [str(each.target) for each in found if os.path.lexists(each.target)]
+    if existing and not replace:
+        raise ArgumentError(f"'{existing[0]}' already exists", notes=["use --force to replace it"])
     staged: list[tuple[str, Path]] = []
     folders: list[Path] = []
     try:
         for each in found:
-            folders += _made(each.target.parent)
-            staged.append((_staged(each), each.target))
+            folders += _create_folder(each.target.parent)
+            staged.append((_stage(each), each.target))
         while staged:
             os.replace(*staged[0])
             del staged[0]
@@ -86,22 +88,22 @@ def write_files(found: Iterable[MigratedFile], *, replace: bool) -> None:
         raise
 
 
-def _made(folder: Path) -> list[Path]:
-    """Creates a folder and its parents; returns the ones that were created, the topmost first."""
+def _create_folder(folder: Path) -> list[Path]:
+    """Creates a folder and its parents; returns the created folders, the topmost first."""
     missing = [each for each in (folder, *folder.parents) if not each.exists()][::-1]
-    above = missing[0].parent if missing else folder
-    if not above.is_dir():
-        raise ArgumentError(f"'{above}' is a file, not a folder")
+    parent = missing[0].parent if missing else folder
+    if not parent.is_dir():
+        raise ArgumentError(f"'{parent}' is a file, not a folder")
     folder.mkdir(parents=True, exist_ok=True)
     return missing
 
 
-def _staged(each: MigratedFile) -> str:
-    """Writes a file under another name in its folder, with the line ends of the old one."""
+def _stage(each: MigratedFile) -> str:
+    """Writes a file under a temporary name in its folder, with the line endings of the old file."""
     newline = "\r\n" if b"\r\n" in each.source.read_bytes() else "\n"
     handle, name = tempfile.mkstemp(prefix=f".{each.target.name}.", dir=each.target.parent)
     with os.fdopen(handle, "w", encoding="utf-8", newline=newline) as stream:
         stream.write(str(each.text))
-    # Readable for whom the old one is.
+    # mkstemp creates private files; use the permissions of the old file.
     os.chmod(name, each.source.stat().st_mode & 0o666 | 0o200)
     return name

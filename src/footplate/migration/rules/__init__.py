@@ -1,4 +1,4 @@
-"""The translation rules, one record each."""
+"""The translation rules, in the order in which they are applied."""
 
 from footplate.migration.rules import data, evaluation, hooks, optimization, runtime
 from footplate.migration.rules.rule import Rule

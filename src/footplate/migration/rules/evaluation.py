@@ -1,39 +1,39 @@
-"""Translates `evaluation`: when to validate, by which metric, and the best checkpoint."""
+"""Translates `evaluation`: the validation interval, the metric and the best checkpoint."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
 from footplate.errors import every, nearest
-from footplate.migration.draft import Draft, section
+from footplate.migration.draft import Draft, with_origins
 from footplate.migration.rules.rule import Rule
 
 METRIC = "LegacyMetric"
 _BEST = ("save_best", "rule", "greater_keys", "less_keys")
 _HOOK_KEYS = ("interval", "by_epoch", "start", "dynamic_intervals", "out_dir", *_BEST)
-_GONE = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
+_OBSOLETE_KEYS = ("gpu_collect", "tmpdir", "broadcast_bn_buffer", "file_client_args", "efficient_test", "use_ema")
 _DEFAULT_INTERVAL = 1
 
 
 def _evaluation(draft: Draft) -> None:
-    """Translates when to validate and what the metric computes."""
+    """Translates the validation interval, the metric and the best checkpoint."""
     cfg = draft.take("evaluation")
     if cfg is None:
         return
-    for key in _GONE:
+    for key in _OBSOLETE_KEYS:
         if cfg.pop(key, None) is not None:
-            draft.became(f"evaluation.{key}", "nothing: no evaluation needs it any more")
+            draft.became(f"evaluation.{key}", "removed: no longer needed")
     hook = {key: cfg.pop(key) for key in _HOOK_KEYS if key in cfg}
     kind = cfg.pop("type", None)
     if kind not in (None, "EvalHook", "DistEvalHook"):
-        draft.ask("evaluation.type", f"'{kind}' is a hook of its own: what it does beside evaluating is not kept")
+        draft.ask("evaluation.type", f"'{kind}' is not a built-in hook; only its evaluation settings are kept")
     if not _has_validation_data(draft):
-        words = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
-        draft.became("evaluation", f"nothing: there is no data.val to evaluate on ({words})")
+        settings = ", ".join(f"{key}={value!r}" for key, value in {**hook, **cfg}.items())
+        draft.became("evaluation", f"removed: there is no data.val to evaluate ({settings})")
         return
-    _timing(draft, hook)
+    _interval(draft, hook)
     _metric(draft, cfg)
-    _best(draft, hook)
+    _best_checkpoint(draft, hook)
 
 
 def _has_validation_data(draft: Draft) -> bool:
@@ -41,28 +41,28 @@ def _has_validation_data(draft: Draft) -> bool:
     return (isinstance(data, Mapping) and bool(data.get("val"))) or "val_dataloader" in draft.original
 
 
-def _timing(draft: Draft, hook: dict[str, Any]) -> None:
+def _interval(draft: Draft, hook: dict[str, Any]) -> None:
     interval, start = hook.get("interval", _DEFAULT_INTERVAL), hook.get("start")
     by_epoch = hook.get("by_epoch", draft.by_epoch)
     often = every(interval, "epoch" if by_epoch else "iteration")
-    fits = by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0))
-    if not fits:
-        _by_hook(draft, hook, interval=interval, by_epoch=by_epoch)
-        draft.became("evaluation", f"the hook EvalHook, {often}, which the loop's own counting cannot say")
+    fits_loop = by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0))
+    if not fits_loop:
+        _eval_hook(draft, hook, interval=interval, by_epoch=by_epoch)
+        draft.became("evaluation", f"the hook EvalHook, {often}; the training loop cannot express this schedule")
         return
     draft.write("train_cfg.val_interval", interval, "evaluation")
     if start is not None:
         draft.write("train_cfg.val_begin", start, "evaluation")
     if hook.get("dynamic_intervals"):
-        # The loop looks at the epoch that comes, the hook looked at the one that ended.
+        # The loop compares milestones with the number of the next epoch, EvalHook with that of the last one.
         shifted = [(mark + 1, each) for mark, each in hook["dynamic_intervals"]]
         draft.write("train_cfg.dynamic_intervals", shifted, "evaluation")
-    draft.became("evaluation", f"train_cfg.val_interval: {often}, and once more at the end")
+    draft.became("evaluation", f"train_cfg.val_interval: {often}, and at the end of training")
 
 
-def _by_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: bool) -> None:
+def _eval_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: bool) -> None:
     if by_epoch and not draft.by_epoch:
-        draft.warn("evaluation.by_epoch", "a run by iterations has no epochs to evaluate after: it never evaluates")
+        draft.warn("evaluation.by_epoch", "an iteration-based run has no epochs, so it never evaluates")
     if draft.length is not None:
         draft.write("train_cfg.val_begin", draft.length + 1, "evaluation")
     entry = {"type": "EvalHook", "interval": interval, "by_epoch": by_epoch, "priority": "LOW"}
@@ -71,19 +71,19 @@ def _by_hook(draft: Draft, hook: dict[str, Any], *, interval: int, by_epoch: boo
 
 
 def _metric(draft: Draft, cfg: ConfigDict) -> None:
-    """Translates the remaining keys: arguments of the data set's `evaluate`."""
+    """Translates the remaining keys, which are arguments of the dataset's `evaluate`."""
     for key in cfg:
         near = nearest(key, _HOOK_KEYS) if key not in ("metric", "metrics", "pre_eval") else None
         if near:
-            draft.warn(f"evaluation.{key}", "goes to evaluate() of the data set", near=near)
-    metric = section({"type": METRIC, **cfg}, cfg)
+            draft.warn(f"evaluation.{key}", "is passed to evaluate() of the dataset", near=near)
+    metric = with_origins({"type": METRIC, **cfg}, cfg)
     for mode, loop in (("val", "ValLoop"), ("test", "TestLoop")):
         if mode == "test" and not _has_test_data(draft):
             continue
         draft.write(f"{mode}_cfg", {"type": loop}, "evaluation")
         draft.write(f"{mode}_evaluator", metric, "evaluation")
-    told = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
-    draft.became("evaluation", f"val_evaluator: evaluate({told}) of the data set, or the metrics of these names")
+    arguments = ", ".join(f"{key}={value!r}" for key, value in cfg.items())
+    draft.became("evaluation", f"val_evaluator: evaluate({arguments}) of the dataset, or metrics of these names")
 
 
 def _has_test_data(draft: Draft) -> bool:
@@ -91,14 +91,12 @@ def _has_test_data(draft: Draft) -> bool:
     return isinstance(data, Mapping) and bool(data.get("test"))
 
 
-def _best(draft: Draft, hook: dict[str, Any]) -> None:
+def _best_checkpoint(draft: Draft, hook: dict[str, Any]) -> None:
     best = {key: hook[key] for key in _BEST if hook.get(key) is not None}
     if not best.get("save_best"):
         for key in ("rule", "greater_keys", "less_keys", "out_dir"):
             if hook.get(key) is not None:
-                draft.became(
-                    f"evaluation.{key}", "nothing: it speaks of the best checkpoint, and save_best asks for none"
-                )
+                draft.became(f"evaluation.{key}", "removed: save_best is not set")
         return
     hooks = draft.translated.get("default_hooks", {})
     if hooks.get("checkpoint", {}) is None:
@@ -107,14 +105,14 @@ def _best(draft: Draft, hook: dict[str, Any]) -> None:
         draft.write("default_hooks.checkpoint.by_epoch", draft.by_epoch, "evaluation")
     draft.write_all("default_hooks.checkpoint", best, "evaluation")
     if hook.get("out_dir"):
-        draft.warn("evaluation.out_dir", "the best checkpoint lies beside the others, in checkpoint_config.out_dir")
+        draft.warn("evaluation.out_dir", "the best checkpoint is saved with the others, in checkpoint_config.out_dir")
     draft.became("evaluation.save_best", f"default_hooks.checkpoint.save_best={best['save_best']!r}")
 
 
 RULES = (
     Rule(
         "evaluation",
-        "The loop validates at the interval; further words go to the data set's evaluate().",
+        "The training loop validates at the interval; other settings are passed to the dataset's evaluate().",
         ("evaluation",),
         _evaluation,
         given="""

@@ -1,4 +1,4 @@
-"""Translates the optimizer, the optimizer step, the schedules and the length of a run."""
+"""Translates the optimizer, the optimizer hook, mixed precision, schedules and the run length."""
 
 import difflib
 from collections.abc import Callable, Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from footplate.config import ConfigDict
 from footplate.errors import ConfigError, nearest
-from footplate.migration.draft import Draft, run_length, section
+from footplate.migration.draft import Draft, run_length, with_origins
 from footplate.migration.policies import policy_name, translate_policy
 from footplate.migration.rules.rule import Rule
 
@@ -14,8 +14,8 @@ STEPPED_BY_HOOK = "SteppedByHook"
 STEPPED_BY_MODEL = "SteppedByModel"
 _AMP_HOOKS = ("Fp16OptimizerHook", "GradientCumulativeFp16OptimizerHook")
 _OPTIMIZER_HOOKS = ("OptimizerHook", "GradientCumulativeOptimizerHook", "DistOptimizerHook", *_AMP_HOOKS)
-# DistributedDataParallel reduces gradients itself, in buckets of its own.
-_REDUCING = ("distributed", "coalesce", "bucket_size_mb")
+# Settings of the gradient all-reduce, which DistributedDataParallel performs now.
+_ALL_REDUCE_KEYS = ("distributed", "coalesce", "bucket_size_mb")
 _STEP_KEYS = ("grad_clip", "cumulative_iters", "update_interval", "loss_scale")
 _PARAMWISE_KEYS = {
     "bias_lr_mult",
@@ -33,7 +33,7 @@ _RUNNERS = ("EpochBasedRunner", "IterBasedRunner", "Runner")
 
 
 def _optimizer(draft: Draft) -> None:
-    """Wraps the optimizer, or each of several."""
+    """Wraps the optimizer, or each of several optimizers."""
     source = "optimizer" if draft.remaining.get("optimizer") is not None else "optimizers"
     cfg = draft.take(source)
     if cfg is None:
@@ -42,20 +42,20 @@ def _optimizer(draft: Draft) -> None:
     if not isinstance(cfg, Mapping):
         raise ConfigError(f"'{source}' must be a dict", key=source, found=cfg, origin=draft.origin(source))
     if "type" in cfg:
-        draft.write("optim_wrapper", section(_wrapper(cfg), cfg), source)
+        draft.write("optim_wrapper", with_origins(_wrapper(cfg), cfg), source)
         draft.became(source, "optim_wrapper.optimizer")
         return
-    draft.write("optim_wrapper", section({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
+    draft.write("optim_wrapper", with_origins({name: _wrapper(each) for name, each in cfg.items()}, cfg), source)
     draft.became(source, "optim_wrapper, one for each optimizer")
     if draft.original.get("optimizer_config") is None:
         draft.take("optimizer_config")
         _update_wrappers(draft, {"type": STEPPED_BY_MODEL}, source)
-        draft.became("optimizer_config", "nothing: the model steps its optimizers itself")
+        draft.became("optimizer_config", "removed: the model steps its optimizers itself")
 
 
 def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the wrapper of one optimizer."""
-    optimizer = section(dict(cfg), cfg)
+    optimizer = with_origins(dict(cfg), cfg)
     constructor = optimizer.pop("constructor", None)
     paramwise = optimizer.pop("paramwise_cfg", None)
     options = optimizer.pop("paramwise_options", None)
@@ -64,9 +64,9 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
         if not set(options) <= _PARAMWISE_KEYS:
             constructor = constructor or "PatternOptimWrapperConstructor"
     if constructor in (None, "DefaultOptimizerConstructor"):
-        # The two generations differ in one rule only: which biases `bias_decay_mult` applies to.
-        differs = paramwise and paramwise.get("bias_decay_mult") is not None
-        constructor = "DefaultOptimizerConstructor" if differs else None
+        # The generations differ only in which biases `bias_decay_mult` applies to.
+        is_different = paramwise and paramwise.get("bias_decay_mult") is not None
+        constructor = "DefaultOptimizerConstructor" if is_different else None
     wrapper = {"type": "OptimWrapper", "optimizer": optimizer}
     if constructor is not None:
         wrapper["constructor"] = constructor
@@ -76,13 +76,13 @@ def _wrapper(cfg: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _step(draft: Draft) -> None:
-    """Translates clipping, accumulation and the precision that the optimizer hook asks for."""
+    """Translates the gradient clipping, accumulation and precision settings of the optimizer hook."""
     given = draft.take("optimizer_config")
     if given is None:
         return
     kind = given.pop("type", "OptimizerHook")
     if kind not in _OPTIMIZER_HOOKS:
-        _own_optimizer_hook(draft, {"type": kind, **given}, kind)
+        _custom_optimizer_hook(draft, {"type": kind, **given}, kind)
         return
     step: dict[str, Any] = {}
     scale = given.pop("loss_scale", 512.0)
@@ -93,17 +93,18 @@ def _step(draft: Draft) -> None:
     counts = given.pop("cumulative_iters", given.pop("update_interval", 1))
     if counts != 1:
         step["accumulative_counts"] = counts
-    _name_untranslated(draft, "optimizer_config", given)
+    _note_untranslated(draft, "optimizer_config", given)
     _update_wrappers(draft, step, "optimizer_config")
     text = ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items())
-    draft.became("optimizer_config", text or "what an OptimWrapper does anyway")
+    draft.became("optimizer_config", text or "removed: OptimWrapper does the same by default")
 
 
-def _own_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> None:
+def _custom_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> None:
     near = nearest(kind, _OPTIMIZER_HOOKS)
     similarity = difflib.SequenceMatcher(None, kind.casefold(), (near or "").casefold()).ratio()
-    # A name of its own, such as SiameseRPNOptimizerHook, is less similar than a typo.
-    if near is not None and similarity > _TYPO_SIMILARITY and not (draft.is_hook_registered and draft.is_hook_registered(kind)):
+    # The name of a user-defined hook, such as SiameseRPNOptimizerHook, is less similar than a typo.
+    is_registered = draft.is_hook_registered is not None and draft.is_hook_registered(kind)
+    if near is not None and similarity > _TYPO_SIMILARITY and not is_registered:
         raise ConfigError(
             f"unknown optimizer hook '{kind}'",
             key="optimizer_config.type",
@@ -112,9 +113,9 @@ def _own_optimizer_hook(draft: Draft, given: Mapping[str, Any], kind: str) -> No
             origin=draft.origin("optimizer_config.type"),
         )
     _update_wrappers(draft, {"type": STEPPED_BY_HOOK}, "optimizer_config")
-    hook = section({**given, "priority": "ABOVE_NORMAL"}, draft.original["optimizer_config"])
+    hook = with_origins({**given, "priority": "ABOVE_NORMAL"}, draft.original["optimizer_config"])
     draft.append("custom_hooks", hook, "optimizer_config")
-    draft.became("optimizer_config", f"the hook {kind}, which makes the steps itself")
+    draft.became("optimizer_config", f"the custom hook {kind}, which steps the optimizer itself")
 
 
 def _precision(draft: Draft) -> None:
@@ -128,36 +129,36 @@ def _precision(draft: Draft) -> None:
         return
     scale = next((each["loss_scale"] for each in _wrappers(wrapper) if "loss_scale" in each), 512.0)
     step = _mixed_precision(draft, given.pop("loss_scale", scale), "fp16")
-    _name_untranslated(draft, "fp16", given)
+    _note_untranslated(draft, "fp16", given)
     _update_wrappers(draft, step, "fp16")
     draft.became("fp16", ", ".join(f"optim_wrapper.{key}={value!r}" for key, value in step.items()))
 
 
 def _precision_of_hook(draft: Draft, given: ConfigDict) -> None:
-    """Leaves mixed precision to a hook that makes the steps itself."""
+    """Moves mixed precision settings into a hook that steps the optimizer itself."""
     kind = draft.original["optimizer_config"]["type"]
     if "Fp16" not in kind:
-        draft.ask("fp16", f"{dict(given)} is left out: the hook {kind} makes the steps and sets their precision")
+        draft.ask("fp16", f"{dict(given)} was removed: the hook {kind} steps the optimizer and sets the precision")
         return
     hook = next(each for each in draft.translated["custom_hooks"] if each["type"] == kind)
     hook.update({key: value for key, value in given.items() if key not in hook})
-    draft.became("fp16", f"settings of the hook {kind}, which makes the steps itself")
+    draft.became("fp16", f"settings of the custom hook {kind}, which steps the optimizer itself")
 
 
 def _mixed_precision(draft: Draft, scale: Any, source: str) -> dict[str, Any]:
     if draft.device == "cpu":
-        draft.warn(source, "float16 needs an accelerator: on this CPU mixed precision uses bfloat16")
+        draft.warn(source, "float16 needs an accelerator; on this CPU, mixed precision uses bfloat16")
     dtype = "bfloat16" if draft.device == "cpu" else "float16"
     return {"type": "AmpOptimWrapper", "loss_scale": scale, "dtype": dtype}
 
 
-def _name_untranslated(draft: Draft, source: str, settings: Mapping[str, Any]) -> None:
+def _note_untranslated(draft: Draft, source: str, settings: Mapping[str, Any]) -> None:
     for key, value in settings.items():
-        if key not in _REDUCING:
-            near = nearest(key, (*_STEP_KEYS, *_REDUCING))
-            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was left out", near=near)
+        if key not in _ALL_REDUCE_KEYS:
+            near = nearest(key, (*_STEP_KEYS, *_ALL_REDUCE_KEYS))
+            draft.ask(f"{source}.{key}", f"{value!r} has no counterpart and was removed", near=near)
         elif value is not None:
-            draft.became(f"{source}.{key}", "nothing: the model's own wrapper reduces gradients")
+            draft.became(f"{source}.{key}", "removed: DistributedDataParallel reduces the gradients")
 
 
 def _wrappers(found: Mapping[str, Any]) -> list[Any]:
@@ -188,26 +189,26 @@ def _schedule(field: str) -> Callable[[Draft], None]:
             draft.append("custom_hooks", hook, key)
             names = hook["type"]
         else:
-            made = [section(each, cfg) for each in translate_policy(cfg, run_length(draft.original), field)]
+            made = [with_origins(each, cfg) for each in translate_policy(cfg, run_length(draft.original), field)]
             names = ", ".join(each["type"] for each in made)
         draft.write("param_scheduler", [*draft.translated.get("param_scheduler", []), *made], key)
-        draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule: the value stays'}")
+        draft.became(key, f"{cfg.get('policy')}: {names or 'no schedule, the value is constant'}")
 
     return apply
 
 
 def _updater_hook(cfg: Mapping[str, Any], field: str, *, by_epoch: bool) -> ConfigDict:
-    """Returns the hook of a policy of the user's own."""
+    """Returns the config of the hook that implements a user-defined policy."""
     policy, stem, priority = (cfg["policy"], *(("Lr", "VERY_HIGH") if field == "lr" else ("Momentum", "HIGH")))
     settings = {name: value for name, value in cfg.items() if name != "policy"}
-    # A run by iterations sets this for learning rates alone.
-    counted = {"by_epoch": False} if field == "lr" and not by_epoch else {}
+    # In an iteration-based run, MMCV changes this default for the learning rate only.
+    by_iter = {"by_epoch": False} if field == "lr" and not by_epoch else {}
     kind = f"{policy.title() if policy.islower() else policy}{stem}UpdaterHook"
-    return section({**counted, "type": kind, **settings, "priority": priority}, cfg, {"type": "policy"})
+    return with_origins({**by_iter, "type": kind, **settings, "priority": priority}, cfg, {"type": "policy"})
 
 
 def _length(draft: Draft) -> None:
-    """Translates the kind and length of the run."""
+    """Translates the type and length of the run."""
     runner = draft.take("runner")
     totals = {key: draft.take(key) for key in ("total_epochs", "total_iters") if key in draft.remaining}
     totals = {key: value for key, value in totals.items() if value is not None}
@@ -216,35 +217,36 @@ def _length(draft: Draft) -> None:
     kind = settings.pop("type", None)
     for key in ("max_epochs", "max_iters"):
         settings.pop(key, None)
-    loop, word = _LOOPS[draft.by_epoch]
+    loop, length_key = _LOOPS[draft.by_epoch]
     draft.write("train_cfg.type", loop, source)
     if draft.length is not None:
-        draft.write(f"train_cfg.{word}", draft.length, source)
-    draft.became(source, f"train_cfg: {loop}" + (f", {word}={draft.length}" if draft.length is not None else ""))
+        draft.write(f"train_cfg.{length_key}", draft.length, source)
+    length = f", {length_key}={draft.length}" if draft.length is not None else ""
+    draft.became(source, f"train_cfg: {loop}{length}")
     _check_runner(draft, kind, settings)
     for key, value in totals.items():
         if key == source:
             continue
         if value == draft.length:
-            draft.became(key, f"nothing: {source} says it already")
+            draft.became(key, f"removed: {source} already sets it")
         else:
-            draft.warn(key, f"{value} contradicts {source}, which counts: {draft.length}")
+            draft.warn(key, f"{value} contradicts {source}, whose length {draft.length} is used")
 
 
 def _check_runner(draft: Draft, kind: str | None, settings: Mapping[str, Any]) -> None:
     if kind is not None and kind not in _RUNNERS:
         near = nearest(kind, _RUNNERS)
         hint = f"; did you mean '{near}'?" if near else ""
-        draft.ask("runner.type", f"'{kind}' is a runner of its own: what it does beside counting is not kept{hint}")
+        draft.ask("runner.type", f"'{kind}' is not a built-in runner; only its length is kept{hint}")
     for key, value in settings.items():
         near = nearest(key, ("type", "max_epochs", "max_iters"))
-        draft.warn(f"runner.{key}", f"{value!r} has no counterpart", near=near)
+        draft.warn(f"runner.{key}", f"{value!r} has no counterpart and was removed", near=near)
 
 
 RULES = (
     Rule(
         "optimizer",
-        "The optimizer goes into a wrapper, with its constructor and its settings per parameter.",
+        "The optimizer moves into `optim_wrapper`, with its constructor and parameter-wise settings.",
         ("optimizer", "optimizers"),
         _optimizer,
         before="optimizer = dict(type='SGD', lr=0.01, paramwise_cfg=dict(norm_decay_mult=0.0))",
@@ -257,7 +259,7 @@ optim_wrapper = dict(
     ),
     Rule(
         "optimizer-config",
-        "The optimizer hook's settings become the wrapper's: clipping, accumulation.",
+        "Gradient clipping and accumulation become settings of `optim_wrapper`.",
         ("optimizer_config",),
         _step,
         before="""
@@ -268,7 +270,7 @@ optimizer_config = dict(
     ),
     Rule(
         "fp16",
-        "Mixed precision is the wrapper's own type.",
+        "Mixed precision becomes the wrapper type `AmpOptimWrapper`.",
         ("fp16",),
         _precision,
         before="fp16 = dict(loss_scale=512.0)",
@@ -276,7 +278,7 @@ optimizer_config = dict(
     ),
     Rule(
         "lr-config",
-        "A policy becomes schedules, its warm-up one of them; a policy without a counterpart keeps its words.",
+        "A learning rate policy and its warm-up become schedules; a policy without a counterpart becomes `PolicyLR`.",
         ("lr_config",),
         _schedule("lr"),
         given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
@@ -290,7 +292,7 @@ param_scheduler = [
     ),
     Rule(
         "momentum-config",
-        "A policy of the momentum becomes a schedule behind those of the learning rate.",
+        "A momentum policy becomes schedules after those of the learning rate.",
         ("momentum_config",),
         _schedule("momentum"),
         given="runner = dict(type='EpochBasedRunner', max_epochs=12)",
@@ -306,7 +308,7 @@ param_scheduler = [
     ),
     Rule(
         "runner",
-        "The runner's kind and length are those of the training loop.",
+        "The type and length of the runner become those of the training loop.",
         _LENGTH,
         _length,
         before="runner = dict(type='IterBasedRunner', max_iters=80000)",

@@ -1,4 +1,4 @@
-"""The record of a translation rule."""
+"""The definition of a translation rule."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -7,16 +7,16 @@ from footplate.migration.draft import Draft
 
 
 class Rule(NamedTuple):
-    """Translates some keys of the first generation.
+    """A rule that translates some first-generation keys, with an example for docs and tests.
 
     Attributes:
-        id: Its name in reports and docs.
-        summary: What it does, in one line.
-        keys: The top-level keys that it reads; it acts where one of them is there. None: it acts always.
-        apply: What it does to a draft.
-        before: An example, as a config; `given` lines count too.
-        after: What the example becomes.
-        given: Further lines of the example that the rule looks at and leaves alone.
+        id: The name of the rule in the docs.
+        summary: What the rule does, in one line.
+        keys: The top-level keys that trigger the rule; None applies it always.
+        apply: Applies the rule to a draft.
+        before: The example, as config source.
+        after: The result for the example, as config source.
+        given: Further lines of the example that the rule reads but does not translate.
     """
 
     id: str
@@ -34,7 +34,7 @@ class Rule(NamedTuple):
             parts += [_code(self.before), "becomes"]
         parts.append(_code(self.after) if self.after.strip() else "nothing.")
         if self.given.strip():
-            parts += ["where the config has", _code(self.given)]
+            parts += ["in a config with", _code(self.given)]
         return "\n\n".join(parts) + "\n"
 
     def acts_on(self, draft: Draft) -> bool:

@@ -1,10 +1,10 @@
-"""Translates the process, the seed, the start of a run, and the adapter of the model."""
+"""Translates runtime settings, resuming, devices and the model adapter."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.errors import check_flag
-from footplate.migration.draft import Draft, section
+from footplate.migration.draft import Draft, with_origins
 from footplate.migration.key_map import RENAMED
 from footplate.migration.rules.rule import Rule
 
@@ -13,7 +13,7 @@ _LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin"
 
 
 def _rename(draft: Draft) -> None:
-    """Moves keys that only have another name now."""
+    """Moves keys that were only renamed."""
     for key, path in RENAMED.items():
         if (value := draft.take(key)) is not None:
             draft.write(path, value, key)
@@ -21,63 +21,63 @@ def _rename(draft: Draft) -> None:
 
 
 def _backend(draft: Draft) -> None:
-    """Translates how processes talk to each other."""
+    """Translates the settings of the process group."""
     given = draft.take("dist_params")
     if given:
         kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
-        draft.write("env_cfg.dist_cfg", section(kept, given), "dist_params")
+        draft.write("env_cfg.dist_cfg", with_origins(kept, given), "dist_params")
         draft.became("dist_params", "env_cfg.dist_cfg")
         for key in given:
             if key not in kept:
-                draft.warn(f"dist_params.{key}", "the launcher of the processes decides this")
+                draft.warn(f"dist_params.{key}", "has no effect; the launcher decides this")
 
 
-def _beginning(draft: Draft) -> None:
-    """Translates which checkpoint a run resumes from."""
+def _resume(draft: Draft) -> None:
+    """Translates which checkpoint the run resumes from."""
     keys = [key for key in ("resume_from", "auto_resume") if key in draft.remaining]
     path, auto = draft.take("resume_from"), draft.take("auto_resume")
     if auto is not None:
         check_flag("auto_resume", auto)
-    told: dict[str, str] = {}
-    other = "nothing: the run starts anew"
+    texts: dict[str, str] = {}
+    default = "removed: the run does not resume"
     if draft.remaining.get("resume"):
-        other = "nothing: resume says it already"
+        default = "removed: resume is already set"
     elif path:
         if draft.remaining.pop("load_from", None) is not None:
-            draft.became("load_from", "nothing: a run that goes on has the weights of resume_from")
+            draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
         draft.write("load_from", path, "resume_from")
         draft.write("resume", True, "resume_from")
-        told, other = {"resume_from": "load_from with resume=True"}, "nothing: resume_from says where"
+        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from names the checkpoint"
     elif auto:
         draft.write("resume", "auto", "auto_resume")
-        told = {"auto_resume": "resume='auto': from the newest checkpoint of the work_dir, if there is one"}
-        other = "nothing: auto_resume finds the checkpoint"
+        texts = {"auto_resume": "resume='auto', which resumes from the newest checkpoint in work_dir, if any"}
+        default = "removed: auto_resume finds the checkpoint"
     for key in keys:
-        draft.became(key, told.get(key, other))
+        draft.became(key, texts.get(key, default))
 
 
 def _device(draft: Draft) -> None:
-    """Notes the settings that the machine and torchrun decide now."""
+    """Removes device settings, which depend on the machine and torchrun now."""
     kind, gpus = draft.take("device"), draft.take("gpu_ids")
     if kind is not None:
         wanted = str(kind).partition(":")[0]
         if draft.device is not None and wanted != draft.device:
-            draft.warn("device", f"'{kind}' is asked for: the run is on '{draft.device}', which the machine decides")
+            draft.warn("device", f"'{kind}' is not used; the run is on '{draft.device}', the device of this machine")
         else:
-            draft.became("device", "nothing: a run takes the accelerator that it finds")
+            draft.became("device", "removed: a run uses the available accelerator")
     if gpus is None:
         return
     count = len(gpus) if isinstance(gpus, (list, tuple, range)) else 1
     if draft.device == "cpu" and count:
-        draft.warn("gpu_ids", f"{list(gpus) if count > 1 else gpus} are not here: the run is on 'cpu'")
+        draft.warn("gpu_ids", f"{list(gpus) if count > 1 else gpus} is not used; the run is on 'cpu'")
     elif count > 1:
-        draft.warn("gpu_ids", f"{count} devices take torchrun --nproc-per-node {count}")
+        draft.warn("gpu_ids", f"to train on {count} devices, use torchrun --nproc-per-node {count}")
     else:
-        draft.became("gpu_ids", "nothing: a run takes the accelerator that it finds")
+        draft.became("gpu_ids", "removed: a run uses the available accelerator")
 
 
 def _model_settings(draft: Draft) -> None:
-    """Moves settings of the model from the top level into the model."""
+    """Moves top-level model settings into the model."""
     for key in ("train_cfg", "test_cfg"):
         given = draft.remaining.get(key)
         if key not in draft.remaining or (isinstance(given, Mapping) and _is_loop(given)):
@@ -85,7 +85,7 @@ def _model_settings(draft: Draft) -> None:
         draft.take(key)
         model = draft.remaining.get("model")
         if given and isinstance(model, Mapping):
-            draft.remaining["model"] = section({key: given, **model}, model)
+            draft.remaining["model"] = with_origins({key: given, **model}, model)
             draft.became(key, f"model.{key}")
 
 
@@ -94,16 +94,16 @@ def _is_loop(cfg: Mapping[str, Any]) -> bool:
 
 
 def _model(draft: Draft) -> None:
-    """Adds the adapter, which leaves a second-generation model unchanged."""
+    """Adds the model adapter, which returns a second-generation model unchanged."""
     if "model" in draft.remaining:
         draft.write("model_adapter", {"type": MODEL}, "model")
-        draft.became("model", f"itself: {MODEL} gives first-generation code the steps that the loops call")
+        draft.became("model", f"unchanged; the adapter {MODEL} adds the step methods that the loops call")
 
 
 RULES = (
     Rule(
         "renamed",
-        "Settings of the process and of its random generators have sections of their own: env_cfg, randomness.",
+        "Settings of the process and the random seed move into `env_cfg` and `randomness`.",
         tuple(RENAMED),
         _rename,
         before="""
@@ -120,7 +120,7 @@ randomness = dict(seed=0, deterministic=True)
     ),
     Rule(
         "dist-params",
-        "The backend of distributed training stands in env_cfg.",
+        "The backend of distributed training moves into `env_cfg`.",
         ("dist_params",),
         _backend,
         before="dist_params = dict(backend='nccl')",
@@ -128,15 +128,15 @@ randomness = dict(seed=0, deterministic=True)
     ),
     Rule(
         "resume",
-        "A run goes on from load_from where resume is True, and from its own newest checkpoint where it is 'auto'.",
+        "`resume=True` resumes from `load_from`; `resume='auto'` resumes from the newest checkpoint in the work_dir.",
         ("resume_from", "auto_resume"),
-        _beginning,
+        _resume,
         before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
         after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
     ),
     Rule(
         "device",
-        "The machine and torchrun decide on devices.",
+        "Device settings are removed; the machine and torchrun determine the devices.",
         ("device", "gpu_ids"),
         _device,
         before="device = 'cuda'\ngpu_ids = range(0, 1)",
@@ -144,7 +144,7 @@ randomness = dict(seed=0, deterministic=True)
     ),
     Rule(
         "model-settings",
-        "Settings of the model that stood beside it are the model's.",
+        "Top-level `train_cfg` and `test_cfg` of the model move into the model.",
         ("train_cfg", "test_cfg"),
         _model_settings,
         given="",
@@ -153,7 +153,7 @@ randomness = dict(seed=0, deterministic=True)
     ),
     Rule(
         "model-adapter",
-        "The model stays as it is; an adapter gives it the steps that the loops call.",
+        "The model is unchanged; an adapter adds the step methods that the loops call.",
         ("model",),
         _model,
         given="model = dict(type='EncoderDecoder')",
