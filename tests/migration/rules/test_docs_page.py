@@ -10,7 +10,7 @@ PAGE = (Path(__file__).parents[3] / "docs/migration.md").read_text(encoding="utf
 
 
 def test_docs_page_lists_all_rules() -> None:
-    _, _, shown = PAGE.partition("with an example that a test runs.\n\n")
+    _, _, shown = PAGE.partition("each with an example that is tested.\n\n")
     # `footplate migrate --rules` writes this part.
     assert shown == "\n".join(rule.as_text() for rule in RULES)
 
