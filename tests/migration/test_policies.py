@@ -1,4 +1,4 @@
-"""`lr_config` and `momentum_config` as entries of `param_scheduler`."""
+"""Translation of `lr_config` and `momentum_config` into entries of `param_scheduler`."""
 
 from typing import Any
 
@@ -79,7 +79,7 @@ def test_policy_becomes_native_schedules(cfg: dict[str, Any], length: RunLength,
 @pytest.mark.parametrize(
     "cfg",
     [
-        {"policy": "poly", "min_lr": 1e-4, **WARM},  # a floor under a warm-up is not a product
+        {"policy": "poly", "min_lr": 1e-4, **WARM},  # a minimum is not multiplicative
         {"policy": "CosineAnnealing", "min_lr": 1e-4, **WARM},
         {"policy": "step", "step": [8], "min_lr": 1e-4},
         {"policy": "step", "step": [11, 8]},

@@ -4,8 +4,8 @@ import pytest
 
 from tests.migration.support import DATA, EPOCHS, ITERS, sections
 
-# What `evaluation` says about the time of a validation.
-TIMES: list[tuple[dict[str, Any], dict[str, Any]]] = [
+# The settings of `evaluation` for the validation interval, and the expected settings of the loop.
+INTERVALS: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({}, {"val_interval": 1}),
     ({"interval": 5}, {"val_interval": 5}),
     ({"interval": 2, "start": 4}, {"val_interval": 2, "val_begin": 4}),
@@ -13,7 +13,7 @@ TIMES: list[tuple[dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("evaluation", "expected"), TIMES)
+@pytest.mark.parametrize(("evaluation", "expected"), INTERVALS)
 def test_interval_becomes_settings_of_the_training_loop(evaluation: dict[str, Any], expected: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **DATA, "evaluation": evaluation})
     assert found["train_cfg"] == {"type": "EpochBasedTrainLoop", "max_epochs": 12, **expected}

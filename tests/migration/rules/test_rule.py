@@ -11,8 +11,8 @@ def read(text: str) -> dict[str, Any]:
     return dict(Config.fromstring(text, ".py").to_dict())
 
 
-def said(rule: Rule) -> dict[str, Any]:
-    """Lets one rule act on its example, and returns what it wrote and changed."""
+def translated_example(rule: Rule) -> dict[str, Any]:
+    """Applies a rule to its example, and returns what it wrote and changed."""
     given = read(rule.given)
     draft = Draft(read(f"{rule.given}\n{rule.before}"))
     rule.apply(draft)
@@ -22,7 +22,7 @@ def said(rule: Rule) -> dict[str, Any]:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)
 def test_rule_translates_its_example(rule: Rule) -> None:
-    assert said(rule) == read(rule.after)
+    assert translated_example(rule) == read(rule.after)
 
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.id)

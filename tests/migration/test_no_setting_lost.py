@@ -1,4 +1,4 @@
-"""A law of every translation: what a config says is in what comes out, or the report names it."""
+"""Checks that a translation keeps every setting or reports it in a note."""
 
 import itertools
 from collections.abc import Iterator
@@ -12,20 +12,24 @@ from footplate.migration import translate_sections
 
 Path = tuple[str, ...]
 
-# `marked` puts a value in their place that stands nowhere else, so that it is found again.
+# `with_unique_values` replaces these types by values that occur only once.
 NUMBERS = st.just(int)
 TEXTS = st.just(str)
 FLAGS = st.booleans()
-OWN = st.fixed_dictionaries({}, optional={"word_a": NUMBERS, "word_b": TEXTS, "word_c": st.lists(NUMBERS, min_size=1)})
+UNKNUNKNOWN_KEYS_KEYS = st.fixed_dictionaries(
+    {}, optional={"word_a": NUMBERS, "word_b": TEXTS, "word_c": st.lists(NUMBERS, min_size=1)}
+)
 
 
-def some(**words: Any) -> st.SearchStrategy[dict[str, Any]]:
-    """A section with some of these words, and some that nobody knows."""
-    return st.tuples(st.fixed_dictionaries({}, optional=words), OWN).map(lambda both: {**both[0], **both[1]})
+def some(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
+    """Generates sections with some of the given keys and some unknown keys."""
+    return st.tuples(st.fixed_dictionaries({}, optional=keys), UNKNUNKNOWN_KEYS_KEYS).map(
+        lambda both: {**both[0], **both[1]}
+    )
 
 
-def typed(kinds: list[str], **words: Any) -> st.SearchStrategy[dict[str, Any]]:
-    return st.tuples(st.sampled_from(kinds), some(**words)).map(lambda both: {"type": both[0], **both[1]})
+def typed(kinds: list[str], **keys: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.tuples(st.sampled_from(kinds), some(**keys)).map(lambda both: {"type": both[0], **both[1]})
 
 
 OPTIMIZER = typed(
@@ -64,7 +68,12 @@ DATA = some(
     test_dataloader=LOADER,
 )
 SAVING = some(
-    interval=NUMBERS, max_keep_ckpts=NUMBERS, out_dir=TEXTS, filename_tmpl=TEXTS, meta=OWN, create_symlink=FLAGS
+    interval=NUMBERS,
+    max_keep_ckpts=NUMBERS,
+    out_dir=TEXTS,
+    filename_tmpl=TEXTS,
+    meta=UNKNOWN_KEYS,
+    create_symlink=FLAGS,
 )
 LOGGING = some(interval=NUMBERS, hooks=st.lists(LOGGER, max_size=3))
 WARM_UP = {"warmup": st.just("linear"), "warmup_ratio": st.just(0.1)}
@@ -86,7 +95,7 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "data": DATA,
     "custom_hooks": st.lists(typed(["EMAHook", "MyHook"], momentum=NUMBERS, resume_from=TEXTS), min_size=1, max_size=2),
     "workflow": st.sampled_from([[("train", 1)], [("train", 1), ("val", 1)]]),
-    "model": some(backbone=OWN),
+    "model": some(backbone=UNKNOWN_KEYS),
     "dist_params": some(backend=TEXTS, port=NUMBERS),
     "seed": NUMBERS,
     "deterministic": FLAGS,
@@ -101,21 +110,21 @@ SECTIONS: dict[str, st.SearchStrategy[Any]] = {
     "persistent_workers": FLAGS,
     "find_unused_parameters": FLAGS,
     "work_dir": TEXTS,
-    "my_setting": OWN,
+    "my_setting": UNKNOWN_KEYS,
 }
 
 
-def marked(value: Any, count: Iterator[int]) -> Any:
+def with_unique_values(value: Any, count: Iterator[int]) -> Any:
     if isinstance(value, dict):
-        return {key: marked(item, count) for key, item in value.items()}
+        return {key: with_unique_values(item, count) for key, item in value.items()}
     if isinstance(value, list):
-        return [marked(item, count) for item in value]
+        return [with_unique_values(item, count) for item in value]
     return 1_000_000 + next(count) if value is int else f"text{next(count)}." if value is str else value
 
 
 def config(keys: set[str]) -> st.SearchStrategy[dict[str, Any]]:
     found = st.fixed_dictionaries({"runner": RUNNER, **{key: SECTIONS[key] for key in sorted(keys)}})
-    return found.map(lambda cfg: marked(cfg, itertools.count()))
+    return found.map(lambda cfg: with_unique_values(cfg, itertools.count()))
 
 
 CONFIGS = st.sets(st.sampled_from(sorted(SECTIONS)), min_size=1, max_size=4).flatmap(config)
@@ -133,14 +142,15 @@ def leaves(value: Any, path: Path = ()) -> Iterator[tuple[Path, Any]]:
 
 
 def is_overridden(cfg: dict[str, Any], path: Path) -> bool:
-    """Tells whether every split says otherwise what `data` says for all of them."""
+    """Checks whether every split overrides a setting that `data` has for all splits."""
     loaded = ("train", "val", "test") if "evaluation" in cfg else ("train", "test")
     splits = [split for split in loaded if split in cfg.get("data", {})]
-    said = [path[1] in cfg["data"].get(f"{split}_dataloader", {}) for split in splits]
-    return path[0] == "data" and len(path) == 2 and any(said) and (all(said) or path[1] == "samples_per_gpu")
+    overrides = [path[1] in cfg["data"].get(f"{split}_dataloader", {}) for split in splits]
+    is_overridden = any(overrides) and (all(overrides) or path[1] == "samples_per_gpu")
+    return path[0] == "data" and len(path) == 2 and is_overridden
 
 
-# Said by the hook or the loop that a section became.
+# Settings that are implied by the type of the translated hook, schedule or loop.
 IMPLIED = {"type", "policy", "by_epoch", "warmup", "ignore_last"}
 
 
@@ -159,14 +169,14 @@ def test_every_value_is_kept_or_noted(cfg: dict[str, Any]) -> None:
     except ConfigError:
         assume(False)
     kept = {str(value) for _, value in leaves(found.sections.to_dict())}
-    told = " ".join(f"{note.key} {note.text}" for note in found.notes)
+    notes = " ".join(f"{note.key} {note.text}" for note in found.notes)
     for path, value in leaves(cfg):
-        word = next(part for part in reversed(path) if not part.isdigit())
-        is_marked = len(str(value)) > 4 and any(mark in str(value) for mark in ("text", "1000"))
-        if is_marked:
-            assert str(value) in kept or str(value) in told or word in told or is_overridden(cfg, path), (path, value)
-        elif word not in IMPLIED:
-            assert word in told or word in str(found.sections.to_dict()) or path[0] in ("lr_config", "runner"), path
+        key = next(part for part in reversed(path) if not part.isdigit())
+        is_unique = len(str(value)) > 4 and any(mark in str(value) for mark in ("text", "1000"))
+        if is_unique:
+            assert str(value) in kept or str(value) in notes or key in notes or is_overridden(cfg, path), (path, value)
+        elif key not in IMPLIED:
+            assert key in notes or key in str(found.sections.to_dict()) or path[0] in ("lr_config", "runner"), path
 
 
 @given(CONFIGS)
@@ -176,5 +186,5 @@ def test_every_translated_key_has_a_note(cfg: dict[str, Any]) -> None:
         found = translate_sections(cfg)
     except ConfigError:
         assume(False)
-    told = {note.key.partition(".")[0].partition("[")[0] for note in found.notes}
-    assert {key for key in found.taken if cfg.get(key)} <= told
+    noted = {note.key.partition(".")[0].partition("[")[0] for note in found.notes}
+    assert {key for key in found.taken if cfg.get(key)} <= noted
