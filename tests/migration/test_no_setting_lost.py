@@ -16,16 +16,14 @@ Path = tuple[str, ...]
 NUMBERS = st.just(int)
 TEXTS = st.just(str)
 FLAGS = st.booleans()
-UNKNUNKNOWN_KEYS_KEYS = st.fixed_dictionaries(
+UNKNOWN_KEYS = st.fixed_dictionaries(
     {}, optional={"word_a": NUMBERS, "word_b": TEXTS, "word_c": st.lists(NUMBERS, min_size=1)}
 )
 
 
 def some(**keys: Any) -> st.SearchStrategy[dict[str, Any]]:
     """Generates sections with some of the given keys and some unknown keys."""
-    return st.tuples(st.fixed_dictionaries({}, optional=keys), UNKNUNKNOWN_KEYS_KEYS).map(
-        lambda both: {**both[0], **both[1]}
-    )
+    return st.tuples(st.fixed_dictionaries({}, optional=keys), UNKNOWN_KEYS).map(lambda both: {**both[0], **both[1]})
 
 
 def typed(kinds: list[str], **keys: Any) -> st.SearchStrategy[dict[str, Any]]:
@@ -146,8 +144,8 @@ def is_overridden(cfg: dict[str, Any], path: Path) -> bool:
     loaded = ("train", "val", "test") if "evaluation" in cfg else ("train", "test")
     splits = [split for split in loaded if split in cfg.get("data", {})]
     overrides = [path[1] in cfg["data"].get(f"{split}_dataloader", {}) for split in splits]
-    is_overridden = any(overrides) and (all(overrides) or path[1] == "samples_per_gpu")
-    return path[0] == "data" and len(path) == 2 and is_overridden
+    has_override = any(overrides) and (all(overrides) or path[1] == "samples_per_gpu")
+    return path[0] == "data" and len(path) == 2 and has_override
 
 
 # Settings that are implied by the type of the translated hook, schedule or loop.

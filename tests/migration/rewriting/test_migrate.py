@@ -166,7 +166,7 @@ ODD: dict[str, str] = {
     "braces": "optimizer = {'type': 'SGD', 'lr': 0.1, 'paramwise_cfg': {'custom_keys': {'a.b': {'lr_mult': 0.5}}}}",
     "made in a loop": "log_config = dict(interval=1, hooks=[dict(type=f'{name}LoggerHook') for name in ('Text',)])",
     "several targets": "seed, device = 3, 'cpu'",
-    "multi-line string": 'lr_config = dict(policy="fixed")\nfp16 = dict(loss_scale=512.)\nnote = """\noptimizer = 1\n"""',
+    "multi-line string": 'lr_config = dict(policy="fixed")\nfp16 = dict(loss_scale=8.)\nnote = """\noptimizer = 1\n"""',
     "model settings": "shift = 3\ntrain_cfg = dict(rpn=dict(a=shift))\ntest_cfg = dict(rpn=dict(b=1))",
     "double quotes": 'optimizer = dict(type="SGD", lr=0.1, betas=(1, 2))\nresume_from = "it\'s.pth"',
 }
