@@ -53,3 +53,16 @@ def test_strictly_keys_have_to_agree() -> None:
     assert target.bias.item() == 1.0
     with pytest.raises(CheckpointError, match="more"):
         load_state_dict(target, state, strict=True)
+
+
+def test_weights_are_written_and_read(tmp_path: Path) -> None:
+    model, path = nn.Linear(2, 2), str(tmp_path / "a.pth")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    save_checkpoint(MMDataParallel(model), path, {"a": optimizer}, {"epoch": 2})
+    other = nn.Linear(2, 2)
+    assert load_checkpoint(other, path)["meta"]["epoch"] == 2
+    assert torch.equal(other.weight, model.weight)
+    save_checkpoint(model, path, optimizer)
+    third = nn.Linear(2, 2)
+    load_state_dict(third, {f"module.{key}": value for key, value in model.state_dict().items()})
+    assert torch.equal(third.weight, model.weight)

@@ -139,7 +139,10 @@ def test_a_loggers_arguments_arrive_at_the_writer_that_takes_its_place(hook: Any
 @pytest.mark.parametrize(
     ("hook", "says"),
     [
-        ({"type": "WandbLoggerHook", "log_artifact": False}, "WandbVisBackend has no counterpart for log_artifact=False"),
+        (
+            {"type": "WandbLoggerHook", "log_artifact": False},
+            "WandbVisBackend has no counterpart for log_artifact=False",
+        ),
         (
             {"type": "MMDetWandbHook", "log_checkpoint": True, "num_eval_images": 100},
             "WandbVisBackend has no counterpart for log_checkpoint=True, num_eval_images=100",

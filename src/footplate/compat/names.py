@@ -17,7 +17,7 @@ _REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
 _BUILDING = _from("footplate.legacy", "build_from_cfg")
 _CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
 _CHECKS = _from(
-    "footplate.legacy.checks",
+    "footplate.legacy.utils",
     "is_list_of",
     "is_seq_of",
     "is_str",
@@ -27,12 +27,12 @@ _CHECKS = _from(
 )
 _FILES = _from("footplate.legacy.files", "FileClient", "mkdir_or_exist")
 _IMAGES = _from("footplate.legacy.files", "imfrombytes", "imread")
-_LOGS = {**_from("footplate.legacy.logs", "get_logger"), **_from("footplate.records", "print_log")}
+_LOGS = {**_from("footplate.legacy.utils", "get_logger"), **_from("footplate.records", "print_log")}
 _RANKS = {
     **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
     **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
 }
-_DIST_INFO = _from("footplate.legacy.ranks", "get_dist_info", "init_dist")
+_DIST_INFO = _from("footplate.legacy.utils", "get_dist_info", "init_dist")
 _MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
 _PRIORITY = _from("footplate.engine", "Priority", "get_priority")
 
@@ -151,7 +151,7 @@ def _models(*words: str) -> Names:
 
 def _code_base(package: str, *words: str) -> dict[str, Names]:
     """The names of a code base that was written on top: registries and small helpers, of both generations."""
-    utils = {**_from("footplate.legacy.checks", "get_model"), **_from("footplate.legacy.logs", "get_root_logger")}
+    utils = _from("footplate.legacy.utils", "get_model", "get_root_logger")
     hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
     return {
         package: {},
@@ -212,7 +212,7 @@ SECOND_GENERATION: dict[str, Names] = {
         **_from("footplate.engine", "Runner"),
         **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
         **_from("footplate.records", "MessageHub"),
-        **_from("footplate.legacy.checks", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+        **_from("footplate.legacy.utils", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
         **_from("footplate.legacy.files", "mkdir_or_exist"),
     },
     "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},

@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, nearest
+from footplate.legacy.optim_wrappers import SteppedByHook
 from footplate.legacy.runner_view import RunnerView, view_of
-from footplate.legacy.wrappers import SteppedByHook
+from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -150,6 +151,29 @@ class Hook(EngineHook):
     def get_triggered_stages(cls) -> list[str]:
         """Returns the first generation's events at which the hook acts, in the order of a run."""
         return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
+
+
+@HOOKS.register_module()
+class ClosureHook(Hook):
+    """A hook that calls a function at one event.
+
+    Args:
+        fn_name: The event, such as `after_train_iter`.
+        fn: The function. It is called with the runner.
+
+    Raises:
+        ArgumentError: The event is unknown, or `fn` is not callable.
+    """
+
+    def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
+        known = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
+        if fn_name not in known:
+            raise ArgumentError(
+                f"unknown event '{fn_name}'", key="fn_name", found=fn_name, suggestion=nearest(fn_name, known)
+            )
+        if not callable(fn):
+            raise ArgumentError("fn must be callable with the runner", key="fn", found=fn)
+        setattr(self, fn_name, fn)
 
 
 def _overrides(kind: "type[Hook]", name: str | None) -> bool:

@@ -10,7 +10,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from footplate.errors import ArgumentError, check_count
 from footplate.legacy.hook import Hook
-from footplate.legacy.wrappers import SteppedByHook
+from footplate.legacy.optim_wrappers import SteppedByHook
 from footplate.optim.wrappers.base import warn_of_long_round
 from footplate.registry import HOOKS
 

@@ -15,11 +15,11 @@ from footplate.engine.generations import in_second_generation
 from footplate.errors import ArgumentError
 from footplate.legacy.checkpoints import load_checkpoint
 from footplate.legacy.model import adapt_model
+from footplate.legacy.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.legacy.optimizer_hooks import OptimizerHook
 from footplate.legacy.parallel import MMDataParallel
 from footplate.legacy.runner_view import view_of
 from footplate.legacy.workflow import WorkflowHook
-from footplate.legacy.wrappers import SteppedByHook, SteppedByModel
 from footplate.optim import OptimWrapper, OptimWrapperDict
 from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
 
