@@ -10,13 +10,13 @@ from footplate.registry import MODELS, OPTIMIZERS, Registry
 from tests.legacy.support import OldModel
 
 
-def test_objects_are_built_from_dicts() -> None:
+def test_build_from_cfg() -> None:
     assert type(build_from_cfg({"type": "OldModel"}, MODELS)) is OldModel
-    with pytest.raises(BuildError, match="takes a Registry"):
+    with pytest.raises(BuildError, match="must be a Registry"):
         build_from_cfg({"type": "OldModel"}, {"OldModel": OldModel})  # type: ignore[arg-type]
 
 
-def test_default_arguments_give_way() -> None:
+def test_cfg_overrides_default_args() -> None:
     shapes = Registry("shape", scope="test")
 
     @shapes.register_module()
@@ -27,7 +27,7 @@ def test_default_arguments_give_way() -> None:
     assert build_from_cfg({"type": "Box", "width": 1}, shapes, {"width": 5, "height": 6}).size == (1, 6)
 
 
-def test_optimizers_are_built_over_their_parameters() -> None:
+def test_build_optimizer() -> None:
     model = nn.Linear(2, 2)
     built = build_from_cfg({"type": "SGD", "lr": 0.5, "params": model.parameters()}, OPTIMIZERS)
     assert (type(built), built.param_groups[0]["lr"]) == (torch.optim.SGD, 0.5)
@@ -36,13 +36,13 @@ def test_optimizers_are_built_over_their_parameters() -> None:
     assert rates == [0.5, 1.0]
 
 
-def test_objects_of_a_module() -> None:
+def test_obj_from_dict() -> None:
     assert type(obj_from_dict({"type": "ReLU"}, nn)) is nn.ReLU
     assert obj_from_dict({"type": dict}, default_args={"a": 1}) == {"a": 1}
     with pytest.raises(BuildError, match="there is no 'ReLUU'"):
         obj_from_dict({"type": "ReLUU"}, nn)
 
 
-def test_data_sets_in_a_list_become_one() -> None:
+def test_build_dataset_concatenates_a_list() -> None:
     assert len(build_dataset([{"type": "OldPoints", "size": 3}, {"type": "OldPoints", "size": 4}])) == 7
     assert build_dataset({"type": "OldPoints", "size": 3}, {"test_mode": True}).test_mode is True

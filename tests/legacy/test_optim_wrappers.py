@@ -9,7 +9,7 @@ def layer_and(kind: type[SteppedByHook] | type[SteppedByModel]) -> tuple[nn.Line
     return layer, kind(torch.optim.SGD(layer.parameters(), lr=0.5))
 
 
-def test_the_loss_is_kept_for_the_hook_and_nothing_steps() -> None:
+def test_stepped_by_hook_keeps_the_loss_and_does_not_step() -> None:
     layer, wrapper = layer_and(SteppedByHook)
     before = layer.weight.item()
     loss = layer(torch.ones(1, 1)).sum()
@@ -18,19 +18,19 @@ def test_the_loss_is_kept_for_the_hook_and_nothing_steps() -> None:
     assert (layer.weight.grad, layer.weight.item()) == (None, before)
 
 
-def test_the_settings_of_the_loss_are_in_force_meanwhile() -> None:
+def test_iteration_settings_are_restored_within_the_block() -> None:
     layer, wrapper = layer_and(SteppedByHook)
     assert isinstance(wrapper, SteppedByHook)
     group = wrapper.param_groups[0]
     wrapper.update_params(layer(torch.ones(1, 1)).sum())
     group["lr"], group["mark"] = 0.25, 1
-    with wrapper.settings_in_force():
+    with wrapper.iteration_settings():
         assert (group["lr"], group["mark"]) == (0.5, 1)
         group["mark"] = 2
     assert (group["lr"], group["mark"]) == (0.25, 2)
 
 
-def test_the_forward_pass_runs_in_the_hooks_precision() -> None:
+def test_forward_pass_uses_the_precision_of_the_hook() -> None:
     layer, wrapper = layer_and(SteppedByHook)
     assert isinstance(wrapper, SteppedByHook)
     with wrapper.optim_context(layer):
@@ -40,7 +40,7 @@ def test_the_forward_pass_runs_in_the_hooks_precision() -> None:
         assert layer(torch.ones(1, 1)).dtype is torch.bfloat16
 
 
-def test_a_model_that_steps_is_left_alone() -> None:
+def test_stepped_by_model_does_not_step() -> None:
     layer, wrapper = layer_and(SteppedByModel)
     wrapper.update_params(layer(torch.ones(1, 1)).sum())
     assert layer.weight.grad is None

@@ -23,7 +23,7 @@ from footplate.legacy.utils import (
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restored_loggers() -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("footplate", "footplate.mine")]
     before = [(list(logger.handlers), logger.level) for logger in loggers]
     yield
@@ -47,36 +47,36 @@ def _as_before() -> Iterator[None]:
         (is_list_of, [], dict, True),
     ],
 )
-def test_sequences_of_one_kind(check: Any, value: Any, kind: Any, expected: bool) -> None:
+def test_sequence_type_checks(check: Any, value: Any, kind: Any, expected: bool) -> None:
     assert check(value, kind) is expected
 
 
-def test_a_string() -> None:
+def test_is_str() -> None:
     assert is_str("a")
     assert not is_str(b"a")
 
 
 @pytest.mark.parametrize("kind", [nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm])
-def test_norms_over_a_batch(kind: Any) -> None:
+def test_batch_norm_base_class(kind: Any) -> None:
     assert issubclass(kind, BatchNorm)
     assert not issubclass(kind, InstanceNorm)
 
 
 @pytest.mark.parametrize("kind", [nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d])
-def test_norms_over_a_sample(kind: Any) -> None:
+def test_instance_norm_base_class(kind: Any) -> None:
     assert issubclass(kind, InstanceNorm)
 
 
-def test_the_model_inside_all_wrappers() -> None:
+def test_get_model_unwraps() -> None:
     model = nn.Linear(1, 1)
     assert get_model(MMDataParallel(model)) is get_model(model) is model
 
 
-def test_one_process_is_the_first_of_one() -> None:
+def test_get_dist_info_of_a_single_process() -> None:
     assert get_dist_info() == (0, 1)
 
 
-def test_the_backend_arrives_where_processes_join(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_init_dist_passes_backend_timeout_and_port(monkeypatch: pytest.MonkeyPatch) -> None:
     joined: list[object] = []
     monkeypatch.setattr("footplate.legacy.utils.initialize", lambda *given: joined.append(given))
     init_dist("pytorch", backend="gloo", port=29500, rank=3)
@@ -84,7 +84,7 @@ def test_the_backend_arrives_where_processes_join(monkeypatch: pytest.MonkeyPatc
     assert joined == [("pytorch", {"backend": "gloo", "port": 29500}), ("none", None)]
 
 
-def test_a_logger_of_ones_own_stands_below_footplates(tmp_path: Path) -> None:
+def test_get_logger_returns_a_child_of_footplates_logger(tmp_path: Path) -> None:
     logger = get_logger("mine", str(tmp_path / "mine.log"), logging.WARNING)
     logger.info("not this")
     logger.warning("this")
@@ -94,14 +94,14 @@ def test_a_logger_of_ones_own_stands_below_footplates(tmp_path: Path) -> None:
     assert "not this" not in text
 
 
-def test_the_root_logger_is_footplates(tmp_path: Path) -> None:
+def test_get_root_logger_returns_footplates_logger(tmp_path: Path) -> None:
     logger = get_root_logger(str(tmp_path / "run.log"))
     assert logger is logging.getLogger("footplate")
     logger.info("a line")
     assert "a line" in (tmp_path / "run.log").read_text()
 
 
-def test_asking_again_adds_no_file_twice(tmp_path: Path) -> None:
+def test_same_log_file_is_added_once(tmp_path: Path) -> None:
     path = str(tmp_path / "run.log")
     for _ in range(3):
         logger = get_root_logger(path)
@@ -109,7 +109,7 @@ def test_asking_again_adds_no_file_twice(tmp_path: Path) -> None:
     assert (tmp_path / "run.log").read_text().count("once") == 1
 
 
-def test_without_a_file_nothing_is_written(tmp_path: Path) -> None:
+def test_no_log_file_by_default(tmp_path: Path) -> None:
     before = list(logging.getLogger("footplate").handlers)
     assert get_root_logger().handlers == before
     assert list(tmp_path.iterdir()) == []

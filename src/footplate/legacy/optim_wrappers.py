@@ -1,4 +1,4 @@
-"""Optimizer wrappers for code that steps by itself."""
+"""Optimizer wrappers for hooks and models that step the optimizer themselves."""
 
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -13,41 +13,44 @@ from footplate.registry import OPTIM_WRAPPERS
 
 @OPTIM_WRAPPERS.register_module()
 class SteppedByHook(OptimWrapper):
-    """Leaves the step to a hook: keeps the loss, for an optimizer hook of the user's own to go on with.
+    """An optimizer wrapper that leaves the step to a user-defined optimizer hook, and keeps the loss for it.
 
     Attributes:
-        pending_loss: The loss of this iteration, with its graph; hooks see it as `runner.outputs["loss"]`.
-        precision: What the forward pass computes in, None for the model's own.
+        pending_loss: The loss of this iteration, with its graph; hooks read it as `runner.outputs["loss"]`.
+        precision: The autocast dtype of the forward pass; None leaves the precision to the model.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.pending_loss: Tensor | None = None
         self.precision: torch.dtype | None = None
-        self._in_force: list[dict[str, Any]] = []
+        self._iteration_groups: list[dict[str, Any]] = []
 
     def update_params(self, loss: Tensor, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
-        """Keeps the loss, and the settings of this iteration."""
+        """Keeps the loss and the parameter group settings of this iteration."""
         self.pending_loss = loss
-        self._in_force = [dict(group) for group in self.param_groups]
+        self._iteration_groups = [dict(group) for group in self.param_groups]
 
     @contextmanager
-    def settings_in_force(self) -> Iterator[None]:
-        """Gives the optimizer back what schedules have moved on from since the loss was computed, meanwhile."""
-        moved = [
+    def iteration_settings(self) -> Iterator[None]:
+        """Restores the parameter group settings of this iteration for the duration of the block.
+
+        Schedules change the settings right after the loss is computed, but the hook steps later.
+        """
+        changed = [
             {name: value for name, value in group.items() if name in before and value is not before[name]}
-            for group, before in zip(self.param_groups, self._in_force, strict=True)
+            for group, before in zip(self.param_groups, self._iteration_groups, strict=True)
         ]
-        for group, before, changes in zip(self.param_groups, self._in_force, moved, strict=True):
+        for group, before, changes in zip(self.param_groups, self._iteration_groups, changed, strict=True):
             group.update({name: before[name] for name in changes})
         try:
             yield
         finally:
-            for group, changes in zip(self.param_groups, moved, strict=True):
+            for group, changes in zip(self.param_groups, changed, strict=True):
                 group.update(changes)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
-        """Returns what the forward pass runs in."""
+        """Returns the context manager for the forward pass."""
         if self.precision is None:
             return super().optim_context(model)
         return torch.autocast(next(model.parameters()).device.type, self.precision)
@@ -55,7 +58,7 @@ class SteppedByHook(OptimWrapper):
 
 @OPTIM_WRAPPERS.register_module()
 class SteppedByModel(OptimWrapper):
-    """Leaves the step to the model, whose train step makes it."""
+    """An optimizer wrapper for a model whose `train_step` steps the optimizer."""
 
     def update_params(self, loss: Tensor | None, step_kwargs: Any = None, zero_kwargs: Any = None) -> None:
         """Does nothing."""

@@ -74,7 +74,7 @@ def get_logger(
         name: The name of the child.
         log_file: An additional file to write to.
         log_level: The log level.
-        file_mode: The mode in which the file is opened.
+        file_mode: The mode in which the file is unpack_containers.
     """
     return _configured(_get_logger(f"footplate.{name}"), log_file, log_level, file_mode)
 

@@ -1,4 +1,4 @@
-"""Each runtime key of the first generation in a run: what it changes there."""
+"""Checks the effect of every first-generation key on a run."""
 
 import logging
 import multiprocessing
@@ -18,20 +18,20 @@ from footplate.legacy import Hook
 from footplate.migration.generations import FIRST_GENERATION_KEYS
 from footplate.optim import AmpOptimWrapper
 from footplate.registry import HOOKS
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 
 CYCLIC = {"policy": "cyclic", "cyclic_times": 1, "step_ratio_up": 0.4}
 RISE, FALL = {**CYCLIC, "target_ratio": (10, 1e-4)}, {**CYCLIC, "target_ratio": (0.85 / 0.95, 1)}
-# Learning rate and momentum of the twelve iterations in the first generation's own runner.
+# Learning rates and momenta of twelve iterations with mmcv 1.7.2.
 ADAM = {"type": "Adam", "lr": 0.01, "betas": (0.8, 0.9)}
-OF_ADAM = [0.8, 0.787668, 0.757895, 0.728122, 0.715789, 0.718995, 0.728122, 0.741782, 0.757895, 0.774008, 0.787668]
-OF_SGD = [0.9, 0.886126, 0.852632, 0.819137, 0.805263, 0.808869, 0.819137, 0.834504, 0.852632, 0.870759, 0.886126]
+ADAM_MOMENTA = [0.8, 0.787668, 0.757895, 0.728122, 0.715789, 0.718995, 0.728122, 0.741782, 0.757895, 0.774008, 0.787668]
+SGD_MOMENTA = [0.9, 0.886126, 0.852632, 0.819137, 0.805263, 0.808869, 0.819137, 0.834504, 0.852632, 0.870759, 0.886126]
 RATES = [0.1, 0.231802, 0.55, 0.868198, 1.0, 0.96194, 0.853555, 0.691345, 0.500005, 0.308665, 0.146455, 0.03807]
 
 
 @HOOKS.register_module()
 class RatesOfKeys(Hook):
-    """Keeps learning rate and momentum of each iteration."""
+    """Records the learning rate and momentum of each iteration."""
 
     def __init__(self) -> None:
         self.rates: list[float] = []
@@ -43,12 +43,12 @@ class RatesOfKeys(Hook):
 
 
 class Key(NamedTuple):
-    """A key with a value, and what is true of a run with it."""
+    """A key with a value, a check of a run with it, and further keys."""
 
     name: str
     value: Any
     holds: Callable[[Runner], Any]
-    beside: dict[str, Any] = {}
+    context: dict[str, Any] = {}
 
 
 def hook(runner: Runner, name: str) -> Any:
@@ -67,13 +67,14 @@ def momenta(expected: list[float]) -> Callable[[Runner], bool]:
     return lambda runner: hook(runner, "RatesOfKeys").momenta[:11] == pytest.approx(expected, abs=1e-6)
 
 
-def asked(runner: Runner) -> list[dict[str, Any]]:
+def evaluations(runner: Runner) -> list[dict[str, Any]]:
     return [
-        {key: value for key, value in each.items() if key != "logger"} for each in runner.val_dataloader.dataset.asked
+        {key: value for key, value in each.items() if key != "logger"}
+        for each in runner.val_dataloader.dataset.evaluations
     ]
 
 
-DATA = first("")["data"]
+DATA = old_config("")["data"]
 TWO_EPOCHS = {"runner": None, "lr_config": {"policy": "fixed"}}
 KEYS = [
     Key("optimizer", ADAM, lambda runner: type(runner.optim_wrapper.optimizer) is torch.optim.Adam),
@@ -93,8 +94,8 @@ KEYS = [
     ),
     Key("fp16", {"loss_scale": 512.0}, lambda runner: type(runner.optim_wrapper) is AmpOptimWrapper),
     Key("lr_config", RISE, lambda runner: hook(runner, "RatesOfKeys").rates == pytest.approx(RATES, abs=1e-5)),
-    Key("momentum_config", FALL, momenta(OF_SGD)),
-    Key("momentum_config", FALL, momenta(OF_ADAM), {"optimizer": ADAM}),
+    Key("momentum_config", FALL, momenta(SGD_MOMENTA)),
+    Key("momentum_config", FALL, momenta(ADAM_MOMENTA), {"optimizer": ADAM}),
     Key("momentum_config", {"policy": "step", "step": [1]}, momenta([0.9] * 4 + [0.45] * 7)),
     Key(
         "runner",
@@ -124,18 +125,18 @@ KEYS = [
     Key(
         "evaluation",
         {"interval": 2, "start": 2, "metric": "mIoU", "classwise": True},
-        lambda runner: asked(runner) == [{"results": 8, "metric": "mIoU", "classwise": True}] * 2,
+        lambda runner: evaluations(runner) == [{"results": 8, "metric": "mIoU", "classwise": True}] * 2,
     ),
     Key(
         "evaluation",
         {"interval": 1, "save_best": "accuracy", "rule": "greater"},
         lambda runner: len([name for name in saved(runner) if name.startswith("best_accuracy_epoch_")]) == 1,
     ),
-    Key("evaluation", {"interval": 5, "by_epoch": False}, lambda runner: len(asked(runner)) == 2),
+    Key("evaluation", {"interval": 5, "by_epoch": False}, lambda runner: len(evaluations(runner)) == 2),
     Key(
         "evaluation",
         {"interval": 2, "dynamic_intervals": [(2, 1)]},
-        lambda runner: len(asked(runner)) == 2,
+        lambda runner: len(evaluations(runner)) == 2,
     ),
     Key(
         "custom_hooks",
@@ -170,7 +171,7 @@ KEYS = [
 
 
 @pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
+def _restored_global_state() -> Iterator[None]:
     benchmark, level = torch.backends.cudnn.benchmark, logging.getLogger("footplate").level
     yield
     torch.backends.cudnn.benchmark = benchmark
@@ -178,18 +179,18 @@ def _as_before() -> Iterator[None]:
 
 
 def trained(tmp_path: Path, **changes: Any) -> Runner:
-    cfg = first(tmp_path, custom_hooks=[{"type": "RatesOfKeys"}])
+    cfg = old_config(tmp_path, custom_hooks=[{"type": "RatesOfKeys"}])
     runner = Runner.from_cfg({key: value for key, value in {**cfg, **changes}.items() if value is not None})
     runner.train()
     return runner
 
 
 @pytest.mark.parametrize("key", KEYS, ids=lambda key: key.name)
-def test_a_key_acts_in_a_run(tmp_path: Path, key: Key) -> None:
-    assert key.holds(trained(tmp_path, **{**key.beside, key.name: key.value}))
+def test_effect_of_key(tmp_path: Path, key: Key) -> None:
+    assert key.holds(trained(tmp_path, **{**key.context, key.name: key.value}))
 
 
-def test_where_a_run_goes_on(tmp_path: Path) -> None:
+def test_resume_from_and_load_from(tmp_path: Path) -> None:
     whole = trained(tmp_path / "whole")
     weights = torch.cat([each.detach().flatten() for each in whole.model.parameters()])
     middle = str(tmp_path / "whole/epoch_2.pth")
@@ -200,34 +201,34 @@ def test_where_a_run_goes_on(tmp_path: Path) -> None:
     assert len(hook(loaded, "RatesOfKeys").rates) == 12
 
 
-def test_a_run_resumes_from_its_newest_checkpoint(tmp_path: Path) -> None:
+def test_auto_resume_uses_the_newest_checkpoint(tmp_path: Path) -> None:
     trained(tmp_path, runner={"type": "EpochBasedRunner", "max_epochs": 2})
     again = trained(tmp_path, auto_resume=True)
     assert (again.iter, len(hook(again, "RatesOfKeys").rates)) == (12, 4)
 
 
-def test_what_is_set_before_a_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[Any] = []
-    monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: said.append((method, force)))
-    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=said.append))
+def test_process_settings_are_applied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(multiprocessing, "set_start_method", lambda method, force: calls.append((method, force)))
+    monkeypatch.setitem(sys.modules, "cv2", SimpleNamespace(setNumThreads=calls.append))
     trained(tmp_path, mp_start_method="spawn", opencv_num_threads=3)
-    assert said == [("spawn", True), 3]
+    assert calls == [("spawn", True), 3]
 
 
-def test_unused_parameters_are_told_to_the_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    told: list[Any] = []
+def test_find_unused_parameters_is_passed_to_the_model_wrapper(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    values: list[Any] = []
 
     def keep(model: Any, cfg: Any, *, find_unused_parameters: bool, **settings: Any) -> Any:
-        told.append(find_unused_parameters)
+        values.append(find_unused_parameters)
         return model
 
     monkeypatch.setattr("footplate.engine.assemble.wrap_model", keep)
-    Runner.from_cfg(first(tmp_path, find_unused_parameters=True))
-    Runner.from_cfg(first(tmp_path))
-    assert told == [True, False]
+    Runner.from_cfg(old_config(tmp_path, find_unused_parameters=True))
+    Runner.from_cfg(old_config(tmp_path))
+    assert values == [True, False]
 
 
-def test_modules_of_ones_own_are_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_custom_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "imported_by_a_key.py").write_text("value = 1\n")
     (tmp_path / "config.py").write_text("custom_imports = dict(imports=['imported_by_a_key'])\ntotal_epochs = 1\n")
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -236,8 +237,8 @@ def test_modules_of_ones_own_are_imported(tmp_path: Path, monkeypatch: pytest.Mo
 
 
 @pytest.mark.parametrize("by_file", [True, False])
-def test_a_length_alone_is_a_config(tmp_path: Path, by_file: bool) -> None:
-    cfg = Config({**first(tmp_path, lr_config={"policy": "fixed"}), "total_iters": 5})
+def test_total_iters_without_runner(tmp_path: Path, by_file: bool) -> None:
+    cfg = Config({**old_config(tmp_path, lr_config={"policy": "fixed"}), "total_iters": 5})
     del cfg["runner"]
     if by_file:
         cfg.dump(tmp_path / "config.py")
@@ -246,17 +247,17 @@ def test_a_length_alone_is_a_config(tmp_path: Path, by_file: bool) -> None:
     assert (type(runner.train_loop), runner.max_iters) == (IterBasedTrainLoop, 5)
 
 
-def test_no_key_is_without_its_run() -> None:
-    elsewhere = {"resume_from", "mp_start_method", "opencv_num_threads"}
-    assert {key.name for key in KEYS} | elsewhere >= set(FIRST_GENERATION_KEYS)
+def test_every_key_is_tested() -> None:
+    tested_elsewhere = {"resume_from", "mp_start_method", "opencv_num_threads"}
+    assert {key.name for key in KEYS} | tested_elsewhere >= set(FIRST_GENERATION_KEYS)
 
 
-def test_a_key_that_nobody_understands_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_unknown_key_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     trained(tmp_path, log_config={"interval": 5, "colour": 1})
     assert "log_config.colour: " in caplog.text
 
 
-def test_a_key_that_is_nearly_known_is_refused(tmp_path: Path) -> None:
+def test_misspelt_key_raises(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="'data.samples_for_gpu' is not a key") as caught:
         trained(tmp_path, data={**DATA, "samples_for_gpu": 3})
     assert caught.value.suggestion == "samples_per_gpu"

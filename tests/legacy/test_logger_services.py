@@ -1,5 +1,4 @@
-"""First-generation loggers against the real libraries: what a run wrote is read back. Without a library its rows are
-skipped."""
+"""Reads back what first-generation loggers wrote with the real libraries; skipped for libraries that are missing."""
 
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,14 @@ import pytest
 
 from footplate import Hook, Runner
 from footplate.registry import HOOKS
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 from tests.records.writers.seclusion import needed
 from tests.records.writers.stores import READERS, Found
 
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300), pytest.mark.usefixtures("secluded")]
 
-PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
-# By writer the logger that it stands behind, with the arguments that such a logger had.
+IMAGE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+# By writer, the first-generation logger that it replaces, with typical arguments.
 LOGGERS: dict[str, dict[str, Any]] = {
     "TensorboardVisBackend": {"type": "TensorboardLoggerHook", "log_dir": "{store}"},
     "WandbVisBackend": {
@@ -41,19 +40,19 @@ LOGGERS: dict[str, dict[str, Any]] = {
     },
     "DVCLiveVisBackend": {"type": "DvcliveLoggerHook", "model_file": "model.pth", "path": "{store}", "report": None},
 }
-OWN = {kind: f"Own{settings['type']}" for kind, settings in LOGGERS.items()}
+CUSTOM = {kind: f"Custom{settings['type']}" for kind, settings in LOGGERS.items()}
 for _kind, _settings in LOGGERS.items():
     _base: Any = HOOKS.get(_settings["type"])
-    HOOKS.register_module(module=type(OWN[_kind], (_base,), {}), force=True)
+    HOOKS.register_module(module=type(CUSTOM[_kind], (_base,), {}), force=True)
 
 
 @HOOKS.register_module(force=True)
-class PaintsOnce(Hook):
-    """Hands the visualizer a picture in the fourth iteration."""
+class ImageHook(Hook):
+    """Adds an image to the visualizer in the fourth iteration."""
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter == 3:
-            runner.visualizer.add_image("scene", PICTURE, step=4)
+            runner.visualizer.add_image("scene", IMAGE, step=4)
 
 
 @pytest.fixture(params=LOGGERS)
@@ -66,15 +65,17 @@ def logger(kind: str, folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def train(folder: Path, end: int, *, by_epoch: bool, **changes: Any) -> None:
-    """Trains to the end of epoch or iteration `end`, from the newest checkpoint on; evaluates every four iterations."""
+    """Resumes from the newest checkpoint and trains until epoch or iteration `end`; evaluates every four iterations."""
     length = {"max_epochs": end} if by_epoch else {"max_iters": end}
     runner = {"type": "EpochBasedRunner" if by_epoch else "IterBasedRunner", **length}
-    cfg = first(folder / "work", by_epoch=by_epoch, evaluation={"interval": 1 if by_epoch else 4}, auto_resume=True)
+    cfg = old_config(
+        folder / "work", by_epoch=by_epoch, evaluation={"interval": 1 if by_epoch else 4}, auto_resume=True
+    )
     Runner.from_cfg({**cfg, "runner": runner, "lr_config": {"policy": "fixed"}, **changes}).train()
 
 
 def read(kind: str, folder: Path) -> Found:
-    """Reads the only store that the runs below a folder have left."""
+    """Reads the only store that the runs wrote below a folder."""
     marks = {"MLflowVisBackend": "mlflow.db", "DVCLiveVisBackend": "params.yaml"}
     if kind in marks:
         (mark,) = folder.rglob(marks[kind])
@@ -87,7 +88,7 @@ def steps(found: Found, name: str) -> list[int]:
 
 
 def check_config(kind: str, found: Found) -> None:
-    """Asserts that the config, as it was translated, is there, and what the logger itself was given."""
+    """Asserts that the translated config and the logger's own settings were written."""
     if kind == "MLflowVisBackend":
         values = {"optim_wrapper.optimizer.lr": "0.1", "depth": "3"}
         assert {key: found.config[key] for key in values} == values
@@ -107,11 +108,11 @@ def check_config(kind: str, found: Found) -> None:
     ],
     ids=["iterations", "epochs"],
 )
-def test_loggers_of_a_config(
+def test_loggers_in_log_config(
     kind: str, tmp_path: Path, by_epoch: bool, ends: tuple[int, int], trained: list[int], evaluated: list[int]
 ) -> None:
     log = {"interval": 2, "hooks": [{"type": "TextLoggerHook"}, logger(kind, tmp_path)]}
-    changes = {"log_config": log, "custom_hooks": [{"type": "PaintsOnce"}]}
+    changes = {"log_config": log, "custom_hooks": [{"type": "ImageHook"}]}
     train(tmp_path, ends[0], by_epoch=by_epoch, **changes)
     before = read(kind, tmp_path)
     train(tmp_path, ends[1], by_epoch=by_epoch, **changes)
@@ -134,10 +135,10 @@ def test_loggers_of_a_config(
     ],
     ids=["iterations", "epochs"],
 )
-def test_a_logger_of_ones_own(
+def test_user_defined_logger(
     kind: str, tmp_path: Path, by_epoch: bool, ends: tuple[int, int], trained: list[int], evaluated: list[int]
 ) -> None:
-    hook = logger(kind, tmp_path, type=OWN[kind], interval=2, by_epoch=by_epoch)
+    hook = logger(kind, tmp_path, type=CUSTOM[kind], interval=2, by_epoch=by_epoch)
     for end in ends:
         train(tmp_path, end, by_epoch=by_epoch, custom_hooks=[hook])
     found = read(kind, tmp_path)

@@ -1,4 +1,4 @@
-"""A resumed first-generation run does what a stopped one still owed: passes of its workflow, and evaluations."""
+"""A resumed first-generation run catches up on workflow phases and evaluations that were pending when it stopped."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from tests.engine.test_ends_of_runs import KilledError, ask, kill
 from tests.engine.test_state import assert_same, state
 from tests.faults.own import OldCountingModel
 from tests.faults.runs import first_difference, outcome
-from tests.legacy.support import OldPoints, first
+from tests.legacy.support import OldPoints, old_config
 from tests.support import settings
 
 LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
@@ -26,7 +26,7 @@ LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
 
 @DATASETS.register_module()
 class StoppingPoints(OldPoints):
-    """Tells its run to stop while one of its samples is read, as long as a file is there."""
+    """Sends a stop signal to the run while a sample is read, if the file `stop` exists."""
 
     def __init__(self, stop: str, at: int, **options: Any) -> None:
         super().__init__(**options)
@@ -40,8 +40,8 @@ class StoppingPoints(OldPoints):
         return super().__getitem__(index)
 
 
-class Passing(Hook):
-    """Counts the batches of a workflow's passes, draws at random in each, and stops the run once."""
+class ValidationCounter(Hook):
+    """Counts the validation batches of a workflow, uses random numbers in each, and can stop the run once."""
 
     def __init__(self, event: str = "", at: int = 0, stop: Callable[[], None] = kill) -> None:
         self.at, self.stop, self.batches = at, stop, 0
@@ -62,7 +62,7 @@ class Passing(Hook):
 def train(work_dir: Path, by_epoch: bool, hook: EngineHook, **changes: Any) -> Runner:
     workflow = [("train", 1 if by_epoch else 4), ("val", 1)]
     saves = {"interval": 1 if by_epoch else 4}
-    cfg = first(work_dir, by_epoch=by_epoch, workflow=workflow, checkpoint_config=saves, auto_resume=True)
+    cfg = old_config(work_dir, by_epoch=by_epoch, workflow=workflow, checkpoint_config=saves, auto_resume=True)
     cfg |= {"model": {"type": OldCountingModel.__name__}, "custom_hooks": [hook], **changes}
     runner = Runner.from_cfg(cfg)
     runner.train()
@@ -70,44 +70,44 @@ def train(work_dir: Path, by_epoch: bool, hook: EngineHook, **changes: Any) -> R
 
 
 def assert_same_end(work_dir: Path, by_epoch: bool, hook: Callable[[], EngineHook], **changes: Any) -> None:
-    """Checks that the run in `work_dir`, resumed, ends as one that was left alone, and has ended then."""
+    """Checks that the run in `work_dir`, once resumed, has the same result as an uninterrupted run."""
     whole = train(work_dir.parent / "whole", by_epoch, hook(), **changes)
     resumed = train(work_dir, by_epoch, hook(), **changes)
     assert first_difference(outcome(whole), outcome(resumed)) == ""
     assert_same(state(work_dir / LAST[by_epoch]), state(work_dir.parent / "whole" / LAST[by_epoch]))
-    train(work_dir, by_epoch, Passing("before_run", resumed.iter), **changes)
+    train(work_dir, by_epoch, ValidationCounter("before_run", resumed.iter), **changes)
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 @pytest.mark.parametrize(
     ("event", "at", "stop"),
     [
-        pytest.param("after_train_iter", 11, ask, id="told to stop before the last pass"),
-        pytest.param("after_train_iter", 7, ask, id="told to stop before an earlier pass"),
+        pytest.param("after_train_iter", 11, ask, id="stopped before the last pass"),
+        pytest.param("after_train_iter", 7, ask, id="stopped before an earlier pass"),
         pytest.param("before_val_iter", 12, kill, id="killed in the last pass"),
         pytest.param("before_val_iter", 8, kill, id="killed in an earlier pass"),
     ],
 )
-def test_a_pass_that_a_stopped_run_owes_is_made_when_it_is_resumed(
+def test_resumed_run_makes_up_for_pending_workflow_validation(
     tmp_path: Path, by_epoch: bool, event: str, at: int, stop: Callable[[], None]
 ) -> None:
     with pytest.raises((Interrupted, KilledError)):
-        train(tmp_path / "stopped", by_epoch, Passing(event, at, stop))
-    assert_same_end(tmp_path / "stopped", by_epoch, Passing)
+        train(tmp_path / "stopped", by_epoch, ValidationCounter(event, at, stop))
+    assert_same_end(tmp_path / "stopped", by_epoch, ValidationCounter)
 
 
-def test_a_pass_before_an_epoch_is_not_repeated_where_the_run_is_stopped_at_its_first_batch(tmp_path: Path) -> None:
+def test_completed_validation_is_not_repeated_after_stop_at_first_batch(tmp_path: Path) -> None:
     train_set = {"type": "StoppingPoints", "size": 16, "stop": str(tmp_path / "stop"), "at": 17}
-    data = {**first(tmp_path)["data"], "train": train_set, "val": {"type": "OldPoints", "size": 8}}
+    data = {**old_config(tmp_path)["data"], "train": train_set, "val": {"type": "OldPoints", "size": 8}}
     (tmp_path / "stop").touch()
     with pytest.raises(Interrupted):
-        train(tmp_path / "stopped", True, Passing(), data=data)
+        train(tmp_path / "stopped", True, ValidationCounter(), data=data)
     assert (tmp_path / "stopped/on_signal.pth").exists()
-    assert_same_end(tmp_path / "stopped", True, Passing, data=data)
+    assert_same_end(tmp_path / "stopped", True, ValidationCounter, data=data)
 
 
-class Evaluations(EngineHook):
-    """Counts evaluations, and kills the run at the last one, if it is to."""
+class EvaluationCounter(EngineHook):
+    """Counts evaluations, and optionally kills the run in the last one."""
 
     def __init__(self, kills: bool = False) -> None:
         self.kills, self.count = kills, 0
@@ -125,9 +125,7 @@ class Evaluations(EngineHook):
 
 
 @pytest.mark.parametrize("by_epoch", [True, False])
-def test_an_evaluation_of_a_hooks_own_data_that_is_owed_comes_when_the_run_is_resumed(
-    tmp_path: Path, by_epoch: bool
-) -> None:
+def test_resumed_run_makes_up_for_pending_evaluation_of_eval_hook(tmp_path: Path, by_epoch: bool) -> None:
     def hooks(kills: bool = False) -> list[Any]:
         loader = {
             "dataset": {"type": "OldPoints", "size": 8},
@@ -136,18 +134,18 @@ def test_an_evaluation_of_a_hooks_own_data_that_is_owed_comes_when_the_run_is_re
             "collate_fn": {"type": "legacy_collate"},
         }
         hook = {"type": "EvalHook", "dataloader": loader, "interval": 1 if by_epoch else 4, "by_epoch": by_epoch}
-        return [hook, Evaluations(kills)]
+        return [hook, EvaluationCounter(kills)]
 
     changes: dict[str, Any] = {"workflow": [("train", 1)]}
     with pytest.raises(KilledError):
-        train(tmp_path / "stopped", by_epoch, Evaluations(), **changes, custom_hooks=hooks(kills=True))
-    resumed = train(tmp_path / "stopped", by_epoch, Evaluations(), **changes, custom_hooks=hooks())
-    assert [each.count for each in resumed.hooks if isinstance(each, Evaluations)] == [3]
+        train(tmp_path / "stopped", by_epoch, EvaluationCounter(), **changes, custom_hooks=hooks(kills=True))
+    resumed = train(tmp_path / "stopped", by_epoch, EvaluationCounter(), **changes, custom_hooks=hooks())
+    assert [each.count for each in resumed.hooks if isinstance(each, EvaluationCounter)] == [3]
 
 
-def test_a_run_whose_hook_evaluates_before_its_end_has_ended(tmp_path: Path) -> None:
+def test_completed_run_with_eval_hook_does_not_train_again(tmp_path: Path) -> None:
     cfg = settings(tmp_path, custom_hooks=[{"type": "EvalHook", "interval": 2}], resume=True)
     Runner(**cfg).train()
     again = Runner(**cfg)
-    again.register_hook(Passing("before_run", 12))
+    again.register_hook(ValidationCounter("before_run", 12))
     again.train()

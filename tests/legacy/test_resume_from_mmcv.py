@@ -1,4 +1,4 @@
-"""A run goes on from a checkpoint of mmcv 1.7.2, with the rates that mmcv itself goes on with."""
+"""Runs resumed from mmcv 1.7.2 checkpoints have the same learning rates and momenta as in mmcv."""
 
 import json
 from pathlib import Path
@@ -9,14 +9,14 @@ import pytest
 from footplate import Config, Runner
 from footplate.checkpoint import save_checkpoint
 from footplate.legacy import Hook
-from tests.legacy.support import OldModelWithSteps, first
+from tests.legacy.support import OldModelWithSteps, old_config
 
 VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "resumed.jsonl"
 REFERENCE = [json.loads(line) for line in VECTORS.read_text().splitlines()]
 
 
-class Rates(Hook):
-    """Keeps the rates of each iteration; groups of equal settings are one."""
+class RateRecorder(Hook):
+    """Records the distinct learning rates and momenta of each iteration."""
 
     def __init__(self) -> None:
         self.rates: list[list[float]] = []
@@ -28,25 +28,25 @@ class Rates(Hook):
 
 
 @pytest.mark.parametrize("vector", REFERENCE, ids=lambda vector: vector["name"])
-def test_the_rates_are_those_of_the_reference(tmp_path: Path, vector: dict[str, Any]) -> None:
+def test_rates_equal_those_of_mmcv(tmp_path: Path, vector: dict[str, Any]) -> None:
     saved = tmp_path / "saved.pth"
     optimizer = {"state": {}, "param_groups": vector["param_groups"]}
     save_checkpoint(
         {"meta": vector["meta"], "state_dict": OldModelWithSteps().state_dict(), "optimizer": optimizer}, saved
     )
-    watch = Rates()
+    rates = RateRecorder()
     keys = ("runner", "optimizer", "lr_config", "momentum_config")
     changes = {key: vector[key] for key in keys if key in vector}
-    runner = Runner.from_cfg(Config(first(tmp_path, resume_from=str(saved), custom_hooks=[watch], **changes)))
+    runner = Runner.from_cfg(Config(old_config(tmp_path, resume_from=str(saved), custom_hooks=[rates], **changes)))
     runner.train()
-    assert len(watch.rates) == runner.max_iters - vector["meta"]["iter"]
-    for found, expected in zip(watch.rates, vector["rates"], strict=True):
+    assert len(rates.rates) == runner.max_iters - vector["meta"]["iter"]
+    for found, expected in zip(rates.rates, vector["rates"], strict=True):
         assert found == pytest.approx(expected, rel=1e-12, abs=1e-15)
-    for found, expected in zip(watch.momenta, vector["momenta"], strict=True):
+    for found, expected in zip(rates.momenta, vector["momenta"], strict=True):
         assert found == pytest.approx(expected, rel=1e-12)
 
 
-def test_the_vectors_hold_policies_and_configs_that_were_changed() -> None:
+def test_reference_vectors_are_complete() -> None:
     names = [vector["name"] for vector in REFERENCE]
     assert len(names) == 29
     assert sum(name.endswith("@changed") for name in names) == 3
