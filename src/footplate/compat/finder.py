@@ -1,4 +1,4 @@
-"""Import names that resolve here where nothing else offers them."""
+"""An import finder for OpenMMLab packages that are not installed."""
 
 import importlib
 import os
@@ -14,13 +14,13 @@ from footplate.errors import nearest
 
 
 def resolve(target: str) -> Any:
-    """Returns what `"module:attribute"` stands for."""
+    """Returns the object at `"module:attribute"`."""
     module, _, attribute = target.partition(":")
     return getattr(importlib.import_module(module), attribute)
 
 
 class _NamesLoader(Loader):
-    """Makes a module whose names are looked up when they are first used."""
+    """Creates a module whose attributes are imported on first access."""
 
     def __init__(self, names: Names) -> None:
         self._names = names
@@ -30,7 +30,7 @@ class _NamesLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         names, title = self._names, module.__name__
-        module.__doc__ = f"Names of '{title}' over footplate."
+        module.__doc__ = f"The names of '{title}' that footplate provides."
         module.__dict__["__all__"] = sorted(names)
 
         def look_up(name: str) -> Any:
@@ -41,7 +41,7 @@ class _NamesLoader(Loader):
             else:
                 near = nearest(name, names)
                 hint = f": did you mean '{near}'?" if near else ""
-                raise AttributeError(f"footplate has nothing for '{title}.{name}'{hint}")
+                raise AttributeError(f"footplate has no counterpart for '{title}.{name}'{hint}")
             module.__dict__[name] = found
             return found
 
@@ -50,26 +50,26 @@ class _NamesLoader(Loader):
 
 
 class NamesFinder(MetaPathFinder):
-    """Finds the modules of the old packages that no other finder has found; it stands last.
+    """Finds modules of OpenMMLab packages that no other finder finds. It must be the last finder.
 
     Args:
-        packages: Which packages.
+        packages: The names of the packages.
     """
 
     def __init__(self, packages: Sequence[str]) -> None:
         self.packages = frozenset(packages)
 
     def find_spec(self, fullname: str, path: Any = None, target: ModuleType | None = None) -> ModuleSpec | None:
-        """Returns the spec of a module with names, or None."""
+        """Returns the spec of a module that footplate provides, or None."""
         if fullname.partition(".")[0] not in self.packages:
             return None
         names = names_of(fullname)
         if names is None:
             return None
         spec = ModuleSpec(fullname, _NamesLoader(names), is_package=True)
-        # Folders of that name that users have on their path hold further modules.
-        below = fullname.split(".")
+        # Folders of the same name on the path may contain further modules of the user.
+        parts = fullname.split(".")
         spec.submodule_search_locations = [
-            folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *below))
+            folder for entry in sys.path if os.path.isdir(folder := os.path.join(entry or os.curdir, *parts))
         ]
         return spec

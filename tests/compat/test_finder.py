@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.compat.finding import NamesFinder, resolve
+from footplate.compat.finder import NamesFinder, resolve
 from footplate.registry import HOOKS
 
 
@@ -19,16 +19,16 @@ def finder() -> Iterator[NamesFinder]:
         del sys.modules[title]
 
 
-def test_a_target_is_what_its_module_has_under_its_name() -> None:
+def test_resolve() -> None:
     assert resolve("footplate.registry:HOOKS") is HOOKS
 
 
 @pytest.mark.parametrize("title", ["mmengine", "mmengine.hooks", "mmcv.ops", "json"])
-def test_others_are_left_to_others(finder: NamesFinder, title: str) -> None:
+def test_other_modules_are_not_found(finder: NamesFinder, title: str) -> None:
     assert finder.find_spec(title) is None
 
 
-def test_a_module_is_made_and_its_names_are_looked_up_when_used(finder: NamesFinder) -> None:
+def test_names_are_imported_on_first_access(finder: NamesFinder) -> None:
     module = importlib.import_module("mmcv.runner")
     assert "HOOKS" not in vars(module)
     assert module.HOOKS is HOOKS
@@ -37,13 +37,13 @@ def test_a_module_is_made_and_its_names_are_looked_up_when_used(finder: NamesFin
     assert "HOOKS" in module.__all__
 
 
-def test_what_there_is_not_is_said_with_the_nearest_name(finder: NamesFinder) -> None:
+def test_unknown_name_suggests_the_nearest(finder: NamesFinder) -> None:
     module = importlib.import_module("mmcv.runner")
-    with pytest.raises(AttributeError, match="footplate has nothing for 'mmcv.runner.HOOK'"):
+    with pytest.raises(AttributeError, match="footplate has no counterpart for 'mmcv.runner.HOOK'"):
         _ = module.HOOK
 
 
-def test_folders_of_that_name_on_the_path_hold_further_modules(
+def test_user_modules_in_folders_of_the_same_name_are_found(
     finder: NamesFinder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "mmcv/runner").mkdir(parents=True)

@@ -17,7 +17,7 @@ from footplate.registry import HOOKS, MODELS, TRANSFORMS
 
 
 @pytest.fixture(autouse=True)
-def _taken_back() -> Iterator[None]:
+def _uninstalled() -> Iterator[None]:
     yield
     compat.uninstall()
     for title in [title for title in sys.modules if title.partition(".")[0] in ("mmcv", "mmseg")]:
@@ -28,7 +28,7 @@ def imported(title: str, name: str) -> object:
     return getattr(importlib.import_module(title), name)
 
 
-def test_names_resolve_while_installed_and_not_after() -> None:
+def test_names_resolve_only_while_installed() -> None:
     with pytest.raises(ImportError):
         importlib.import_module("mmcv.runner")
     report = compat.install()
@@ -43,7 +43,7 @@ def test_names_resolve_while_installed_and_not_after() -> None:
         importlib.import_module("mmcv.runner")
 
 
-def test_it_says_what_it_did_and_twice_is_once(caplog: pytest.LogCaptureFixture) -> None:
+def test_install_reports_and_is_idempotent(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "footplate")
     before = len(sys.meta_path)
     assert str(compat.install()) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
@@ -55,7 +55,7 @@ def test_it_says_what_it_did_and_twice_is_once(caplog: pytest.LogCaptureFixture)
     assert len(sys.meta_path) == before
 
 
-def test_submodules_are_attributes_and_unknown_names_have_near_misses() -> None:
+def test_submodules_and_suggestions_for_unknown_names() -> None:
     compat.install()
     mmcv = importlib.import_module("mmcv")
     assert mmcv.runner.hooks.Hook is Hook
@@ -66,7 +66,7 @@ def test_submodules_are_attributes_and_unknown_names_have_near_misses() -> None:
 
 
 @pytest.mark.parametrize("distribution", ["mmcv", "mmcv-lite"])
-def test_an_installed_mmcv_2_gets_what_it_lacks(
+def test_missing_names_are_added_to_installed_mmcv_2(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str
 ) -> None:
     (tmp_path / "mmcv/utils").mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_an_installed_mmcv_2_gets_what_it_lacks(
         importlib.import_module("mmcv.runner")
 
 
-def test_the_command_line_installs_them_before_custom_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line_installs_before_custom_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "hook_of_a_user.py").write_text(
         "from mmcv.runner import HOOKS, Hook\n@HOOKS.register_module(force=True)\nclass HookOfAUser(Hook):\n    a = 1\n"
     )
@@ -104,16 +104,16 @@ def test_the_command_line_installs_them_before_custom_imports(tmp_path: Path, mo
     del sys.modules["hook_of_a_user"]
 
 
-def test_a_complete_package_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_complete_packages_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmengine": "0.10.7"}))
     report = compat.install()
     assert report.left == ("mmcv", "mmengine")
-    assert "installed and left alone: mmcv, mmengine" in str(report)
+    assert "installed and not changed: mmcv, mmengine" in str(report)
     with pytest.raises(ImportError):
         importlib.import_module("mmcv.runner")
 
 
-def test_folders_of_users_hold_further_modules(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_user_modules_can_import_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "mmseg/core/optimizer"
     folder.mkdir(parents=True)
     (folder / "mine.py").write_text("from .registry import OPTIMIZERS\nfrom mmseg.utils import get_root_logger\n")

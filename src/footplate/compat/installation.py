@@ -1,4 +1,4 @@
-"""Putting the import names in place, and taking them away again."""
+"""Installs and uninstalls the import names of OpenMMLab packages."""
 
 import importlib
 import importlib.metadata
@@ -7,21 +7,21 @@ import logging
 import sys
 from typing import Any, NamedTuple
 
-from footplate.compat.finding import NamesFinder, resolve
+from footplate.compat.finder import NamesFinder, resolve
 from footplate.compat.names import DISTRIBUTIONS, NAMES
 
 _logger = logging.getLogger("footplate.compat")
-# From this version on mmcv is without what trained.
-_WITHOUT_RUNNER = 2
+# The major version of mmcv that removed the training code.
+_MMCV_WITHOUT_RUNNER = 2
 
 
 class Report(NamedTuple):
-    """What `install` did.
+    """The result of `install`.
 
     Attributes:
-        resolved: Packages whose import names resolve to footplate where nothing else has them.
-        completed: Names that were added to modules that are there: `mmcv.utils.Registry`.
-        left: Packages that are installed, and were left alone.
+        resolved: The packages whose missing names resolve to footplate.
+        completed: Names that were added to installed modules, such as `mmcv.utils.Registry`.
+        left: Installed packages that were not changed.
     """
 
     resolved: tuple[str, ...]
@@ -35,7 +35,7 @@ class Report(NamedTuple):
         if self.completed:
             parts.append(f"added {', '.join(self.completed)}")
         if self.left:
-            parts.append(f"installed and left alone: {', '.join(self.left)}")
+            parts.append(f"installed and not changed: {', '.join(self.left)}")
         return "import names: " + "; ".join(parts)
 
 
@@ -49,13 +49,13 @@ _installed: list[_Installed] = []
 
 
 def install() -> Report:
-    """Makes the import names of the old packages resolve to footplate where no such package is installed.
+    """Makes imports from OpenMMLab packages that are not installed resolve to footplate.
 
-    An installed mmcv 2.x gets the names that it lacks, `mmcv.runner` among them; other packages that are installed
-    are left alone. Doing it twice changes nothing.
+    Missing names, such as `mmcv.runner`, are added to an installed mmcv 2.x. Other installed packages are not changed.
+    A second call has no effect.
 
     Returns:
-        What was done, also as one line in the log.
+        A report, which is also logged.
 
     Example:
         >>> report = install()
@@ -66,8 +66,8 @@ def install() -> Report:
         return _installed[0].report
     left = tuple(package for package in DISTRIBUTIONS if _is_complete(package))
     ours = [package for package in DISTRIBUTIONS if package not in left]
-    there = {package for package in ours if importlib.util.find_spec(package) is not None}
-    added = [pair for package in there for pair in _complete(package)]
+    installed = {package for package in ours if importlib.util.find_spec(package) is not None}
+    added = [pair for package in installed for pair in _add_missing_names(package)]
     finder = NamesFinder(ours)
     sys.meta_path.append(finder)
     completed = tuple(sorted(f"{module.__name__}.{name}" for module, name in added))
@@ -78,7 +78,7 @@ def install() -> Report:
 
 
 def uninstall() -> None:
-    """Takes back what `install` did; modules that were imported through it are forgotten."""
+    """Reverts `install` and removes the modules imported through it from `sys.modules`."""
     if not _installed:
         return
     finder, _, added = _installed.pop()
@@ -92,25 +92,25 @@ def uninstall() -> None:
             parent, _, child = title.rpartition(".")
             if parent in sys.modules:
                 vars(sys.modules[parent]).pop(child, None)
-    _logger.info("import names: taken back")
+    _logger.info("import names: uninstalled")
 
 
 def _is_complete(package: str) -> bool:
-    """Checks whether a package is installed and has what first- or second-generation code wants of it."""
+    """Checks whether a package is installed and provides all names that training code needs."""
     for distribution in DISTRIBUTIONS[package]:
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
             continue
-        return package != "mmcv" or int(version.partition(".")[0]) < _WITHOUT_RUNNER
+        return package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER
     return False
 
 
-def _complete(package: str) -> list[tuple[Any, str]]:
-    """Adds the names that modules of a package lack, and returns them."""
+def _add_missing_names(package: str) -> list[tuple[Any, str]]:
+    """Adds missing names to the installed modules of a package; returns the modules and names."""
     added = []
     for title, names in NAMES.items():
-        if title.partition(".")[0] != package or not _is_there(title):
+        if title.partition(".")[0] != package or not _is_installed(title):
             continue
         module = importlib.import_module(title)
         for name, target in names.items():
@@ -120,7 +120,7 @@ def _complete(package: str) -> list[tuple[Any, str]]:
     return added
 
 
-def _is_there(title: str) -> bool:
+def _is_installed(title: str) -> bool:
     try:
         return importlib.util.find_spec(title) is not None
     except ImportError:
