@@ -233,7 +233,7 @@ class Boxes(OldPoints):
     """Evaluates as a detection data set does, under the name of its metric."""
 
     def evaluate(self, results: list[Any], metric: Any = "mAP", logger: Any = None, **options: Any) -> Any:
-        self.asked.append({"metric": metric})
+        self.evaluations.append({"metric": metric})
         return {f"{metric}_mAP": 0.5}
 
 

@@ -23,7 +23,7 @@ def test_save_and_load_weights_of_a_wrapped_model(tmp_path: Path) -> None:
     target = MMDataParallel(filled(0.0))
     found = load_checkpoint(target, path)
     assert found["meta"]["epoch"] == 4
-    assert target.module.weight.tolist() == [[3.0, 3.0]]  # type: ignore[operator]
+    assert target.module.weight.tolist() == [[3.0, 3.0]]
     assert "optimizer" not in found
 
 

@@ -59,12 +59,12 @@ def check_runs_are_bit_equal(name: str, folder: Path, overrides: Sequence[str]) 
 
 
 def images_in(folder: Path) -> set[str]:
-    """Returns the names of the pictures that a run drew."""
+    """Returns the names of the images that a run wrote."""
     return {path.name for path in folder.glob("*/vis_data/vis_image/*.png")}
 
 
 def check_split_uses_its_own_items(name: str, split: str) -> None:
-    """Checks that scenes to train on show items of their own, and that the others are the same for everybody."""
+    """Checks the split of a data loader, and that validation and test scenes have the default style and length."""
     dataset = recipe(name)[f"{split}_dataloader"].dataset
     assert dataset.split == ("train" if split == "train" else "test")
     if split != "train":

@@ -48,7 +48,7 @@ def test_two_runs_are_bit_equal(tmp_path: Path) -> None:
     assert len(list((tmp_path / "a").glob("best_accuracy_top1_iter_*.pth"))) == 1
 
 
-def test_a_resumed_run_mixes_the_same_pictures(tmp_path: Path) -> None:
+def test_resume_with_mixup_is_bit_equal(tmp_path: Path) -> None:
     always = {"model.data_preprocessor.batch_augments.probs": 1.0}
     weights, _ = trained("fashion-cls", tmp_path / "whole", SHORT, **always)
     middle = str(tmp_path / "whole" / "iter_2.pth")
