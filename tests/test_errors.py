@@ -208,15 +208,15 @@ class Placed(dict[str, Any]):
         ("hooks[1]", 3),
         ("model.layers[0]", 2),
         ("model", 2),
-        ("nothing", 1),
+        ("nothing", None),  # not even a section: the first line of the first base says nothing about it
     ],
 )
-def test_an_error_finds_its_place_in_the_config(key: str, line: int) -> None:
+def test_an_error_finds_its_place_in_the_config(key: str, line: int | None) -> None:
     hook = Placed({None: 6, "interval": 7}, interval=-1)
     source = Placed({None: 1, "model": 2, "hooks": 3}, model={"layers": [1]}, hooks=[{}, hook])
     with pytest.raises(ArgumentError) as caught, located(source):
         raise ArgumentError("wrong", key=key)
-    assert caught.value.origin == Origin("a.py", line)
+    assert caught.value.origin == (None if line is None else Origin("a.py", line))
 
 
 def test_a_place_that_is_known_already_is_kept() -> None:

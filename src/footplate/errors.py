@@ -32,6 +32,7 @@ from footplate.printable import printable
 _LONGEST_VALUE = 160
 _MOST_LINES = 5
 _SHORT_WORD = 4
+_MOST_CHANGES = 3
 LONGEST_RUN = 10**12
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
 
@@ -353,7 +354,10 @@ def located(source: object) -> Iterator[None]:
     try:
         yield
     except FootplateError as error:
-        error.origin = error.origin or origin_at(source, error.key)
+        first = next((name for name, _ in _STEP.findall(error.key)), None)
+        # A key that the config does not have was written nowhere: its origin would be that of the first base.
+        if error.origin is None and first is not None and hasattr(source, "__contains__") and first in source:
+            error.origin = origin_at(source, error.key)
         raise
 
 
@@ -368,6 +372,37 @@ def origin_at(source: object, path: str) -> Origin | None:
         except (KeyError, IndexError, TypeError):
             break
     return origin
+
+
+def changes_in(section: object, key: str = "") -> dict[str, Origin]:
+    """Returns the key paths in a section that another file, or `--set`, wrote than the section itself.
+
+    Args:
+        section: A mapping of a config.
+        key: Its own key path, which the others begin with.
+    """
+    found: dict[str, Origin] = {}
+    for name, value in section.items() if isinstance(section, Mapping) else ():
+        path = f"{key}.{name}" if key else str(name)
+        own, origin = origin_of(section), origin_of(section, name)
+        inner = origin_of(value)
+        if isinstance(value, Mapping) and own and inner and inner.file == own.file:
+            found |= changes_in(value, path)
+        elif own and origin and origin.file != own.file:
+            found[path] = origin
+    return found
+
+
+def describe_changes(section: object, key: str = "") -> list[str]:
+    """Returns one note, for an error, of what changes a section of a base; none where nothing does.
+
+    Args:
+        section: A mapping of a config.
+        key: Its own key path.
+    """
+    changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
+    more = f" and {len(changes) - _MOST_CHANGES} more" if len(changes) > _MOST_CHANGES else ""
+    return [f"changed from the base: {', '.join(changes[:_MOST_CHANGES])}{more}"] if changes else []
 
 
 def _shown(value: object) -> str:

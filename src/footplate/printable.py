@@ -19,6 +19,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def one_line(text: str) -> str:
+    r"""Returns a name or message of others for one line: as `printable` does, with line ends and tabs as escapes too.
+
+    >>> one_line("loss\n2026 - ERROR")
+    'loss\\n2026 - ERROR'
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 class PrintableFormatter(logging.Formatter):
     """Formats records of a log without control characters."""
 

@@ -13,6 +13,18 @@ import torch
 from footplate.errors import LONGEST_RUN
 
 
+def saved_entry(state: Any, key: str) -> Any:
+    """Returns what a state holds under `key`.
+
+    Raises:
+        KeyError: There is none.
+        ValueError: The state is no dict.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"the state with '{key}' must be a dict, not {_shown(state)}")
+    return state[key]
+
+
 def saved_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = LONGEST_RUN) -> int:
     """Returns the whole number under `key`.
 
@@ -20,7 +32,7 @@ def saved_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int
         KeyError: There is none.
         ValueError: It is something else, or out of bounds.
     """
-    value = state[key]
+    value = saved_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
         raise ValueError(f"'{key}' must be a whole number from {least} to {most:,}, not {_shown(value)}")
     return int(value)
@@ -42,7 +54,7 @@ def saved_number(
         KeyError: There is none.
         ValueError: It is something else, or out of bounds.
     """
-    return checked_number(state[key], key, least=least, most=most, finite=finite)
+    return checked_number(saved_entry(state, key), key, least=least, most=most, finite=finite)
 
 
 def checked_number(
@@ -62,7 +74,7 @@ def saved_flag(state: Mapping[str, Any], key: str) -> bool:
         KeyError: There is none.
         ValueError: It is something else.
     """
-    value = state[key]
+    value = saved_entry(state, key)
     if not isinstance(value, bool):
         raise ValueError(f"'{key}' must be True or False, not {_shown(value)}")
     return value
@@ -80,7 +92,7 @@ def saved_tensor(state: Mapping[str, Any], key: str, dim: int) -> torch.Tensor:
         KeyError: There is none.
         ValueError: It is something else.
     """
-    value = state[key]
+    value = saved_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
         raise ValueError(f"'{key}' must be a tensor of real numbers with {dim} dimensions, not {_shown(value)}")
     return value

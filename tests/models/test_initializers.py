@@ -94,7 +94,7 @@ def test_layer_without_bias_is_initialized() -> None:
     [
         ({"type": "Constnt", "val": 1}, UnknownNameError, "'Constant'"),
         ({"type": "Constant", "vall": 1}, BuildError, "'val'"),
-        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, "bias must be a number"),
+        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, '"bias" must be a number'),
         ({"type": "Constant", "val": 1, "bias_prob": 1.5}, ArgumentError, "bias_prob must be a number between 0 and 1"),
         ({"type": "Constant", "val": 1, "layer": 3}, ArgumentError, "the name of a class"),
         ({"type": "Xavier", "distribution": "norml"}, ArgumentError, "did you mean 'normal'"),

@@ -1,15 +1,16 @@
 """Every argument of a registered class that is annotated bool refuses other values."""
 
 import inspect
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from footplate.errors import FootplateError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import ROOT_REGISTRIES, Registry
 from footplate.registry.build import build_object, check_arguments
-from footplate.registry.flags import flags_of
+from footplate.registry.flags import check_numbers, flags_of
 
 
 def flags() -> Iterator[Any]:
@@ -81,3 +82,38 @@ def test_a_flag_that_may_be_more_takes_that_too() -> None:
     from footplate.optim import OptimWrapper
 
     check_arguments(OptimWrapper, "wrapper", {"optimizer": None, "compile": {"mode": "default"}})
+
+
+class Measured:
+    """Takes numbers of several kinds."""
+
+    def __init__(self, count: int = 1, share: float = 0.5, limit: float | None = None, size: int | str = 1) -> None:
+        """Does nothing."""
+
+
+Measured.__module__ = "footplate.made_for_this_test"
+
+NUMBERS = [
+    ("count", True, '"count" must be a whole number'),
+    ("count", 1.5, '"count" must be a whole number'),
+    ("count", math.inf, '"count" must be a whole number'),
+    ("share", math.nan, '"share" must be a number'),
+    ("share", "0.5", '"share" must be a number'),
+    ("limit", False, '"limit" must be a number or None'),
+    ("size", True, '"size" must be a whole number or a string'),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), NUMBERS)
+def test_what_no_number_can_be_is_refused(key: str, value: Any, message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        check_numbers(Measured, {key: value})
+    assert (caught.value.message, caught.value.key) == (message, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("count", 2.0), ("count", [1]), ("share", 1), ("share", math.inf), ("limit", None), ("size", "large")],
+)
+def test_a_number_and_what_is_none_at_all_pass(key: str, value: Any) -> None:
+    check_numbers(Measured, {key: value})

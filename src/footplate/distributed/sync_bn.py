@@ -15,6 +15,16 @@ _logger = logging.getLogger("footplate.distributed")
 _KINDS = ("torch", "mmcv")
 
 
+def check_sync_bn(kind: object) -> None:
+    """Refuses a value of `sync_bn` that there is not.
+
+    Raises:
+        ArgumentError: There is no such kind.
+    """
+    if kind is not None and kind not in _KINDS:
+        raise ArgumentError("sync_bn is 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+
+
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Returns `model` with the batch normalization that its processes need.
 
@@ -28,8 +38,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     Raises:
         ArgumentError: There is no such kind.
     """
-    if kind and kind not in _KINDS:
-        raise ArgumentError("sync_bn is 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+    check_sync_bn(kind)
     if get_world_size() == 1:
         count = _become(model, PlainBatchNorm)
         if count or kind:

@@ -17,14 +17,18 @@ class Evaluator:
         metrics: A metric or a sequence of metrics; each one an object or a dict for METRICS.
     """
 
+    key = ""  # the config section of the evaluator, for error messages
+    _is_list = False
+
     def __init__(
         self, metrics: BaseMetric[Any] | Mapping[str, Any] | Sequence[BaseMetric[Any] | Mapping[str, Any]]
     ) -> None:
         configs = list(metrics) if isinstance(metrics, Sequence) else [metrics]
-        self.metrics: list[BaseMetric[Any]] = [
-            _build_metric(each, key=f"[{index}]" if isinstance(metrics, Sequence) else "")
-            for index, each in enumerate(configs)
-        ]
+        self._is_list = isinstance(metrics, Sequence)
+        self.metrics: list[BaseMetric[Any]] = []
+        for index, each in enumerate(configs):
+            with at_key(self._metric_key(index)):
+                self.metrics.append(each if isinstance(each, BaseMetric) else METRICS.build(each))
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -66,8 +70,9 @@ class Evaluator:
                 "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
             )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
-        for metric in self.metrics:
-            metric.process(data_batch, samples)
+        for index, metric in enumerate(self.metrics):
+            with at_key(self._metric_key(index)):
+                metric.process(data_batch, samples)
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values of all metrics by name.
@@ -79,11 +84,14 @@ class Evaluator:
             ArgumentError: Two metrics return a value with the same name.
         """
         values: dict[str, Any] = {}
-        for metric in self.metrics:
-            for name, value in metric.evaluate(size).items():
+        for index, metric in enumerate(self.metrics):
+            with at_key(self._metric_key(index)):
+                found = metric.evaluate(size)
+            for name, value in found.items():
                 if name in values:
                     raise ArgumentError(
                         f"two metrics return a value named '{name}'",
+                        key=self._metric_key(index),
                         notes=["Give each of them another prefix: prefix='...'."],
                     )
                 values[name] = value
@@ -111,6 +119,9 @@ class Evaluator:
             self.process(samples, batch if data is not None else None)
         return self.evaluate(len(data_samples))
 
+    def _metric_key(self, index: int) -> str:
+        return f"{self.key}[{index}]" if self._is_list else self.key
+
 
 EVALUATOR.register_module(module=Evaluator)  # not a decorator: the registry checks for subclasses of Evaluator
 
@@ -135,14 +146,6 @@ def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evalu
     if isinstance(cfg, Evaluator):
         return cfg
     raise ArgumentError("an evaluator must be a metric, a list of metrics, or an Evaluator", found=cfg)
-
-
-def _build_metric(cfg: BaseMetric[Any] | Mapping[str, Any], *, key: str) -> BaseMetric[Any]:
-    if isinstance(cfg, BaseMetric):
-        return cfg
-    with at_key(key):
-        metric: BaseMetric[Any] = METRICS.build(cfg)
-    return metric
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:

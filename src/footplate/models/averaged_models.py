@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -199,10 +200,10 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         ArgumentError: `gamma` or `momentum` is out of range.
     """
 
-    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 100, **settings: Any) -> None:
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
-        if gamma <= 0:
-            raise ArgumentError("gamma must be a positive number", key="gamma", found=gamma)
+        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
+            raise ArgumentError("gamma must be a finite number above 0", key="gamma", found=gamma)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:
@@ -279,16 +280,16 @@ class _TensorLocations:
 
     Args:
         model: The model.
-        update_buffers: Whether floating-point buffers are averaged.
+        update_buffers: Whether real and complex buffers are averaged.
     """
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
         buffers = _locate_tensors(model, "_buffers")
-        is_averaged = [update_buffers and owner[name].is_floating_point() for owner, name in buffers]
+        is_averaged = [update_buffers and _has_average(owner[name]) for owner, name in buffers]
         self._parameters: list[Tensor] = [owner[name] for owner, name in _locate_tensors(model, "_parameters")]
         self._averaged = list(itertools.compress(buffers, is_averaged))
         self._copied = [each for each, averaged in zip(buffers, is_averaged, strict=True) if not averaged]
-        self._integers = [index for index, each in enumerate(self._parameters) if not each.is_floating_point()]
+        self._integers = [index for index, each in enumerate(self._parameters) if not _has_average(each)]
         self._is_sharded = any(map(is_part, [*self._parameters, *(owner[name] for owner, name in buffers)]))
 
     def tensors(self) -> _Tensors:
@@ -312,6 +313,11 @@ def _average(averages: list[Tensor], values: list[Tensor], weight: float, skippe
     if averages[0].device != values[0].device:
         values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
     torch._foreach_lerp_(averages, values, weight)
+
+
+def _has_average(tensor: Tensor) -> bool:
+    """Checks whether a tensor can be averaged: it holds real or complex numbers, not integers."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:

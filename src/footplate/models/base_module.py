@@ -66,9 +66,10 @@ class BaseModule(nn.Module):
             initialize(self, cfg)
         if random or not pretrained or isinstance(self.init_cfg, Sequence):
             child: Any
-            for child in self.children():
+            for name, child in self.named_children():
                 if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
-                    child.init_weights()
+                    with at_key(name):
+                        child.init_weights()
         for cfg in pretrained:
             initialize(self, cfg)
         self._is_init = True
@@ -128,7 +129,8 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
-        built = WEIGHT_INITIALIZERS.build(settings)
+        with at_key("init_cfg"), located(cfg):
+            built = WEIGHT_INITIALIZERS.build(settings)
         if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
             _logger.warning(
                 "the initializer %s has neither 'layer' nor 'override', so it has no effect", settings.get("type")

@@ -9,8 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from footplate.errors import ArgumentError, DataError
+from footplate.errors import ArgumentError, DataError, at_key
 from footplate.registry import MODELS
+
+_SECTION = "model.data_preprocessor"
 
 
 @MODELS.register_module()
@@ -108,9 +110,10 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.batch_augments = [
-            augment if callable(augment) else MODELS.build(augment) for augment in batch_augments or ()
-        ]
+        self.batch_augments = []
+        for index, augment in enumerate(batch_augments or ()):
+            with at_key(f"batch_augments[{index}]"):
+                self.batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
@@ -123,7 +126,11 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             DataError: `inputs` is missing or does not hold images.
         """
         if not isinstance(data, Mapping) or "inputs" not in data:
-            raise DataError("a batch of images must be a dict with the key 'inputs'", found=_keys_or_type(data))
+            raise DataError(
+                "a batch of images must be a dict with the key 'inputs'",
+                found=_keys_or_type(data),
+                notes=["End the pipeline of the dataset with a transform that packs samples, such as PackInputs."],
+            )
         batch = self.cast_data(dict(data))
         batch["inputs"] = self._stack(batch["inputs"])
         batch.setdefault("data_samples", None)
@@ -148,14 +155,18 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         channels = images.shape[-3] if images.dim() >= 3 else 0
         if self.swap_channels:
             if channels != 3:
-                raise DataError("bgr_to_rgb and rgb_to_bgr need images with 3 channels", found=tuple(images.shape))
+                raise DataError(
+                    "bgr_to_rgb and rgb_to_bgr need images with 3 channels", key=_SECTION, found=tuple(images.shape)
+                )
             images = images.flip(-3)
         images = images.float()
         if not self._normalizes:
             return images
         if len(self.mean) not in (1, channels):
             raise DataError(
-                f"mean has {len(self.mean)} values, but the images have {channels} channels", found=tuple(images.shape)
+                f"mean has {len(self.mean)} values, but the images have {channels} channels",
+                key=f"{_SECTION}.mean",
+                found=tuple(images.shape),
             )
         return (images - self.mean) / self.std
 
@@ -201,6 +212,8 @@ def _channel_values(name: str, values: Sequence[float]) -> Tensor:
     """Returns `values` as a tensor ``(C, 1, 1)``."""
     if len(values) not in (1, 3):
         raise ArgumentError(f"{name} must have one value, or one for each of 3 channels", key=name, found=values)
+    if name == "std" and 0 in values:
+        raise ArgumentError("std must not be 0: images are divided by it", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

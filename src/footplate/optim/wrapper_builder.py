@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import BuildError, FootplateError, at_key, origin_of
+from footplate.errors import BuildError, FootplateError, at_key, origin_of, with_origins
 from footplate.optim.constructors import MultiOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS
@@ -38,7 +38,7 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
     if not isinstance(cfg, Mapping):
         raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **cfg})
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
         return _with_parameter_names(wrapper, model)
     if "optimizer" in cfg or "constructor" in cfg:
         return _construct(model, cfg)
@@ -49,7 +49,7 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
-    settings = dict(cfg)
+    settings = with_origins(cfg, cfg)
     kind = settings.pop("constructor", "DefaultOptimWrapperConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
     # Constructors of the first generation have their own registry.
@@ -76,7 +76,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
             origin=origin_of(cfg),
         )
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
-    wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=built)
+    wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=built)
     wrapper.reasons = getattr(constructor, "reasons", {})
     return _with_parameter_names(wrapper, model)
 

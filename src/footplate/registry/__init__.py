@@ -1,6 +1,6 @@
 """Names to classes, in scopes, with the nearest right word when a name is not there."""
 
-from footplate.registry.flags import check_flags
+from footplate.registry.flags import check_flags, wrong_kind
 from footplate.registry.registry import Registry
 from footplate.registry.root import (
     DATA_SAMPLERS,
@@ -59,6 +59,7 @@ __all__ = [
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
     "check_flags",
+    "wrong_kind",
     "default_scope",
     "set_default_scope",
     "using_scope",

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.errors import BuildError, FootplateError, nearest, origin_at, origin_of
-from footplate.registry.flags import check_flags
+from footplate.errors import BuildError, FootplateError, changes_in, describe_changes, nearest, origin_at, origin_of
+from footplate.registry.flags import check_flags, check_numbers, wrong_kind
 from footplate.registry.handing_on import accepted, keywords_of
 
 # Words of the first generation whose letters lead to none of the second.
@@ -15,6 +15,7 @@ _SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
 _LABEL_MAPS = "pictures and label maps: type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
 _IN_A_DICT = {"img_dir": _LABEL_MAPS, "ann_dir": _LABEL_MAPS}
 _IN_ANOTHER = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
+_DEBUG = "--debug shows where"
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -44,7 +45,10 @@ def build_object(
     try:
         return entry(*args, **settings)
     except FootplateError as error:
-        error.origin = error.origin or origin_at(source, error.key or "type")
+        if error.origin is None:
+            error.origin = origin_at(source, error.key or "type")
+            if error.key not in changes_in(source):  # the base alone is sound: what changes it may be at fault
+                error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         # An argument that **kwargs let through to a base class.
@@ -54,11 +58,7 @@ def build_object(
         if origin_of(source, "type") is None:
             raise
         # A value of a config file that the constructor stumbles over: its user wants the place, not our frames.
-        raise BuildError(
-            f"{noun} '{name}' cannot be built: {type(error).__name__}: {_first_line(error)}",
-            origin=origin_of(source, "type"),
-            notes=["--debug shows where"],
-        ) from error
+        raise _stumbled(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
 def check_arguments(
@@ -80,10 +80,38 @@ def check_arguments(
         what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
         _check_arguments(what, parameters, keywords_of(entry, parameters), args=args, settings=settings, source=source)
     check_flags(entry, settings, source=source)
+    check_numbers(entry, settings, source=source)
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
+def _stumbled(
+    entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
+) -> BuildError:
+    """Returns the error of a constructor that raised one, at the argument that it is about where that can be told."""
+    first = str(error).strip().partition("\n")[0]
+    wrong = wrong_kind(entry, settings)
+    if wrong is not None:
+        key, due = wrong
+        message = f"{key} of {what} must be {due}"
+    else:
+        changes = list(changes_in(source))
+        key = _named_in(first, settings) or (changes[0] if len(changes) == 1 else "")
+        message = f"{what} cannot be built: {type(error).__name__}: {first}"
+    if key:
+        found = {"found": settings[key]} if key in settings else {}
+        return BuildError(message, origin=origin_at(source, key), key=key, notes=[_DEBUG], **found)
+    return BuildError(message, origin=origin_of(source, "type"), notes=[*describe_changes(source), _DEBUG])
+
+
+def _named_in(text: str, settings: Mapping[str, Any]) -> str:
+    """Returns the one argument whose name or, if it is unmistakable, whose value is in an error's text; else ""."""
+    words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
+    named = [key for key in settings if key in words]
+    shown = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
+    held = [key for key, value in shown.items() if not value.isdecimal() and len(value) > 1 and value in words]
+    for found in (named, held):
+        if len(found) == 1:
+            return found[0]
+    return ""
 
 
 def _check_arguments(

@@ -1,13 +1,17 @@
 """One set of operations for local and remote files."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.storage import local, remote
 from footplate.storage.paths import Path, is_local, local_path
 from footplate.storage.sink import Sink
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class FileStatus(NamedTuple):
@@ -52,6 +56,21 @@ def commit_bytes(path: Path, data: bytes) -> None:
         sink.write(data)
 
     commit_file(path, write)
+
+
+def commit_picture(path: Path, picture: "Image") -> None:
+    """Writes a picture under `path` whole, or not at all, in the format that the suffix names; see `commit_file`.
+
+    Raises:
+        OSError: It failed; what was there before is untouched.
+        ValueError: No format has this suffix.
+    """
+    from PIL.Image import registered_extensions
+
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    encoded = io.BytesIO()
+    picture.save(encoded, registered_extensions().get(suffix))
+    commit_bytes(path, encoded.getvalue())
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:

@@ -84,3 +84,8 @@ def test_arguments_out_of_range_are_refused(settings: dict[str, Any], key: str) 
     with pytest.raises(ArgumentError) as caught:
         LAMB([nn.Parameter(torch.ones(1))], **settings)
     assert caught.value.key == key
+
+
+def test_complex_parameters_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="^LAMB does not support complex parameters"):
+        LAMB([torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))])

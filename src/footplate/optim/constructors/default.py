@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, at_key, origin_of
+from footplate.errors import ArgumentError, at_key, origin_of, with_origins
 from footplate.optim.constructors.param_groups import Group, drop_duplicates, merge_groups, parameters_of
 from footplate.optim.constructors.paramwise_checks import (
     check_paramwise,
@@ -67,7 +67,7 @@ class DefaultOptimWrapperConstructor:
             raise ArgumentError(
                 'optim_wrapper needs the key "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
             )
-        self.optim_wrapper_cfg = {"type": "OptimWrapper", **optim_wrapper_cfg}
+        self.optim_wrapper_cfg = with_origins({"type": "OptimWrapper", **optim_wrapper_cfg}, optim_wrapper_cfg)
         self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")
         self.paramwise_cfg: Mapping[str, Any] = {} if paramwise_cfg is None else paramwise_cfg
         self._validate_cfg()

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, BuildError, at_key, origin_of
+from footplate.errors import ArgumentError, BuildError, at_key, origin_of, with_origins
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 
@@ -40,7 +40,8 @@ class MultiOptimWrapperConstructor:
         if isinstance(section, OptimWrapper):
             return section
         with at_key(name):
-            settings = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg, **section}
+            defaults = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg}
+            settings = with_origins({**defaults, **section}, section)
             kind, paramwise = settings.pop("constructor"), settings.pop("paramwise_cfg")
             constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": kind}, settings, paramwise)
             try:

@@ -151,7 +151,7 @@ class Exponential(Family):
     gamma: float
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which does not depend on `span`."""
@@ -168,7 +168,7 @@ class Step(Family):
 
     def __post_init__(self) -> None:
         check_positions("step_size", self.step_size, least=1)
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which does not depend on `span`."""
@@ -192,7 +192,7 @@ class MultiStep(Family):
         if isinstance(milestones, str) or not isinstance(milestones, Collection) or not all(map(is_number, milestones)):
             raise ArgumentError('"milestones" must be a list of numbers', key="milestones", found=milestones)
         check_positions("milestones", milestones, least=0)
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which does not depend on `span`."""
@@ -243,7 +243,8 @@ class CosineAnnealing(Family):
     eta_min_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("T_max", self.T_max, above=0)
+        if self.T_max is not None:
+            check_positions("T_max", self.T_max, least=1)
         _check_minimum(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
@@ -340,6 +341,7 @@ class OneCycle(Family):
     def __post_init__(self) -> None:
         for name in ("eta_max", "div_factor", "final_div_factor"):
             check_number(name, getattr(self, name), above=0)
+        check_positions("total_steps", self.total_steps, least=1)
         self.over(0)
 
     def over(self, span: int) -> Curve:

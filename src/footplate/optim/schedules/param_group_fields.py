@@ -71,7 +71,7 @@ def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]
     """Returns the key of `field`, and the slot of each parameter group.
 
     Raises:
-        ArgumentError: A group does not have the field.
+        ArgumentError: A group does not have the field, or its value is None.
     """
     groups, key = optimizer.param_groups, field_key(optimizer, field)
     for group in groups:
@@ -82,6 +82,10 @@ def field_slots(optimizer: HasParamGroups, field: str) -> tuple[str, list[Slot]]
                 key="param_name",
                 found=field,
                 suggestion=nearest(field, known),
+            )
+        if group[key] is None:
+            raise ArgumentError(
+                f'"{field}" is None: the optimizer sets it itself, so it cannot be scheduled', key="param_name"
             )
     return key, [field_slot(group, key, first=key != field) for group in groups]
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.checks import check_number
+from footplate.optim.schedules.checks import check_positions
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.param_group_fields import HasParamGroups, field_slots
 from footplate.saved import checked_number, saved_count
@@ -56,8 +56,7 @@ class ParamSchedule:
         self.optimizer: HasParamGroups = getattr(optimizer, "optimizer", optimizer)
         self.family = family
         self.param_name = param_name
-        if last_step < -1:
-            raise ArgumentError('"last_step" must be at least -1', key="last_step", found=last_step)
+        check_positions("last_step", last_step, least=-1)
         self.begin, self.end, self.by_epoch = begin, _resolve_end(family, begin, end), by_epoch
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
@@ -210,7 +209,9 @@ def _resolve_end(family: Family, begin: int, end: int | None) -> int:
     if end is None:
         length = family.length()
         end = ENDLESS if length is None else begin + length
-    check_number("begin", begin, least=0)
+    check_positions("begin", begin, least=0)
+    if end < ENDLESS:
+        check_positions("end", end, least=0)
     if begin >= end:
         raise ArgumentError('"begin" must be less than "end"', key="end", found=f"begin {begin}, end {end}")
     return end

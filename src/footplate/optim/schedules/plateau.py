@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
 from footplate.errors import ArgumentError, check_count, check_score, nearest
-from footplate.optim.schedules.checks import check_number
+from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_group_fields import HasParamGroups
 from footplate.optim.schedules.param_schedule import ParamSchedule
@@ -62,7 +62,7 @@ class ReduceOnPlateau(ParamSchedule):
     ) -> None:
         _check_choice("rule", rule, ("less", "greater"))
         _check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
-        if not 0 < factor < 1:
+        if not is_number(factor) or not 0 < factor < 1:
             raise ArgumentError('"factor" must be above 0 and below 1', key="factor", found=factor)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
             check_count(name, value, least=0)

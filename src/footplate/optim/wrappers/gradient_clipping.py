@@ -45,7 +45,15 @@ class GradientClipper:
         return norm
 
     def _inspect(self, gradients: list[Tensor]) -> None:
-        """Checks whether gradients are sharded, and whether all have the same device and dtype."""
+        """Checks whether gradients are supported and sharded, and whether all have the same device and dtype."""
+        if any(each.is_sparse for each in gradients):
+            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
+        if not self.gives_norm and any(each.is_complex() for each in gradients):
+            raise ArgumentError(
+                "clip_grad by value does not support complex gradients",
+                key="optim_wrapper.clip_grad.type",
+                notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
+            )
         self._inspected_count = len(gradients)
         self._is_sharded = any(map(is_part, gradients))
         kinds = {(each.device, each.dtype) for each in gradients}

@@ -19,7 +19,7 @@ from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
 from footplate.optim.wrappers.gradient_guard import GradientGuard
 from footplate.optim.wrappers.gradient_sync import NO_CONTEXT, Context, gradient_sync_switches
-from footplate.optim.wrappers.unprofiled_step import unprofiled_step
+from footplate.optim.wrappers.unprofiled_step import raise_if_unusable, unprofiled_step
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
 
@@ -70,12 +70,12 @@ class OptimWrapper:
             raise ArgumentError(
                 "the optimizer of an optimizer wrapper must be a torch optimizer", key="optimizer", found=optimizer
             )
-        if clip_grad and grad_clip:
+        if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" cannot both be set: they are aliases', key="grad_clip")
         self.optimizer = optimizer
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
-        settings = clip_grad or grad_clip
-        self._clipper = build_clipper(settings) if settings else None
+        settings = clip_grad if clip_grad is not None else grad_clip
+        self._clipper = build_clipper(settings) if settings is not None else None
         self._norm_history: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
@@ -149,7 +149,11 @@ class OptimWrapper:
             return
         if clipper is not None:
             self._clip_gradients(clipper)
-        (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
+        try:
+            (self._compiled_step or unprofiled_step(self.optimizer))(**kwargs)
+        except (TypeError, RuntimeError) as error:
+            raise_if_unusable(self.optimizer, error, kwargs)
+            raise
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
@@ -218,7 +222,7 @@ class OptimWrapper:
         Args:
             policy: "skip", "stop", "warn", or None to not check gradients.
         """
-        policy = self._own_policy or policy
+        policy = policy if self._own_policy is None else self._own_policy
         self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:

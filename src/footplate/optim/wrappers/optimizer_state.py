@@ -61,7 +61,12 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
     for group, members in zip(groups, layout.names, strict=True):
         first = next((locations[name] for name in members if name in locations), None)
         source = {} if first is None else saved["param_groups"][first[0]]
-        settings = {key: value for key, value in source.items() if key in group or key.startswith("initial_")}
+        # Some optimizers add settings to a group at their first step. Other engines add some that are meaningless here.
+        is_ours = "param_names" in source
+        settings = {
+            key: value for key, value in source.items() if is_ours or key in group or key.startswith("initial_")
+        }
+        settings.pop("param_names", None)
         keys = [locations[name][1] if name in locations else f"no state of {name}" for name in members]
         regrouped.append({**group, **settings, "params": keys})
     return {"state": saved["state"], "param_groups": regrouped}

@@ -1,12 +1,15 @@
 """Steps an optimizer without the profiler entry of torch, if no profiler is active."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from types import MethodType
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 from torch.optim.optimizer import _global_optimizer_post_hooks, _global_optimizer_pre_hooks
+
+from footplate.errors import ArgumentError
 
 # The code of the function that torch wraps around `step` of each optimizer class, for profiling and hooks.
 _PROFILE_WRAPPER = Optimizer.profile_hook_step(lambda optimizer: None).__code__
@@ -27,3 +30,27 @@ def unprofiled_step(optimizer: Optimizer) -> Callable[..., Any]:
     if is_observed or getattr(function, "__code__", None) is not _PROFILE_WRAPPER:
         return step  # type: ignore[no-any-return]
     return MethodType(function.__wrapped__, optimizer)
+
+
+def raise_if_unusable(optimizer: Optimizer, error: Exception, arguments: Mapping[str, Any]) -> None:
+    """Raises a clear error if a failed step means that the optimizer cannot train this model.
+
+    Args:
+        optimizer: The optimizer.
+        error: The exception that its step raised.
+        arguments: The arguments of the step.
+
+    Raises:
+        ArgumentError: The optimizer needs a closure, or does not support the kind of gradients or parameters.
+    """
+    name = type(optimizer).__name__
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is closure.empty and "closure" not in arguments:
+        raise ArgumentError(
+            f"the optimizer {name} needs a closure that recomputes the loss, but training does not pass one",
+            key="optim_wrapper.optimizer.type",
+            found=name,
+            notes=["Use another optimizer, or pass step_kwargs=dict(closure=...) in your own train_step."],
+        ) from error
+    if "does not support" in str(error):  # sparse or dense gradients, complex parameters
+        raise ArgumentError(str(error), key="optim_wrapper.optimizer.type", found=name) from error

@@ -13,6 +13,7 @@ from PIL import Image
 from footplate.errors import ArgumentError, DataError, nearest
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
+from footplate.storage import commit_picture
 from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array
 
@@ -67,6 +68,8 @@ class IoUMetric(BaseMetric[Areas]):
         classwise: bool = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        if isinstance(iou_metrics, str):
+            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
             if name not in _KINDS:
                 raise ArgumentError("unknown value", key="iou_metrics", found=name, suggestion=nearest(name, _KINDS))
@@ -196,6 +199,5 @@ def _mean(values: _Values) -> float:
 
 
 def _write_classes(classes: npt.NDArray[Any], folder: str, img_path: str) -> None:
-    os.makedirs(folder, exist_ok=True)
     name = os.path.splitext(os.path.basename(img_path))[0] + ".png"
-    Image.fromarray(classes.astype(np.uint8)).save(os.path.join(folder, name))
+    commit_picture(os.path.join(folder, name), Image.fromarray(classes.astype(np.uint8)))
