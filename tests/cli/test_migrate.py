@@ -39,8 +39,7 @@ def test_the_twin_is_written_and_the_report_says_why(old: Path, capsys: pytest.C
         "what cannot be kept:",
         "  old.py:3: runner.turns: 3 has no counterpart and was removed",
         "what needs a person:",
-        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept; "
-        "did you mean 'Runner'?",
+        "  old.py:3: runner.type: 'MyRunner' is not a built-in runner; only its length is kept; did you mean 'Runner'?",
         "  old.py:4: data.val: there is no evaluation section; kept as val_dataset, which nothing reads",
         "1 file, 1 of them changes; 2 notes need a person",
         f"written: {old.parent / 'new.py'}",
