@@ -198,6 +198,16 @@ def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Comm
         assert not any(each in said + errors for each in "\x1b\x07\u202e"), command
 
 
+def test_a_name_with_line_ends_stays_on_its_line(tmp_path: Path, footplate: Command) -> None:
+    records = make_run(tmp_path / "run") / "20260101_000000/vis_data"
+    lines = [{"loss\nepochs 99": 2.0, "step": 1}, {"mIoU\r\n": 4.0, "step": 1}]
+    (records / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert footplate("analyze", str(tmp_path / "run"))[1].splitlines()[1:] == [
+        r"  best        loss\nepochs 99 2 at iteration 1",
+        r"  best        mIoU\r\n 4 at iteration 1",
+    ]
+
+
 @pytest.mark.parametrize("kind", ["model", "metric"])
 def test_an_error_of_a_model_or_metric_is_cleaned(
     tiny: Path, footplate: Command, kind: str, monkeypatch: pytest.MonkeyPatch

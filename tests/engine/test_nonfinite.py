@@ -239,9 +239,9 @@ def test_the_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[
 @pytest.mark.parametrize("value", [complex(math.nan, 0), complex(0, math.inf)], ids=str)
 def test_complex_weights_are_looked_at(value: complex) -> None:
     model = nn.Module()
-    model.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
-    model.register_buffer("seen", torch.zeros(2, dtype=torch.complex64))
+    weight = model.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
+    seen = torch.zeros(2, dtype=torch.complex64)
+    model.register_buffer("seen", seen)
     assert nonfinite_weights(model) == []
-    model.weight.data[1, 0] = value
-    model.seen[0] = value
+    weight.data[1, 0] = seen[0] = torch.tensor(value)
     assert nonfinite_weights(model) == (["weight", "seen"] if math.isnan(value.real) else ["weight"])

@@ -146,7 +146,7 @@ def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: 
 
 def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both have chosen a name before either has made a folder, as two `footplate test` of one work_dir may."""
-    monkeypatch.setattr(setup.time, "strftime", lambda form, *_: "20260101_000000")
+    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
     backends = [{"type": "LocalVisBackend"}]
     first, second = (Runner(**settings(tmp_path, visualizer={"vis_backends": backends})) for _ in range(2))
     assert first.timestamp == second.timestamp == "20260101_000000"
@@ -168,7 +168,7 @@ def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, mon
 
 
 def test_starts_that_race_make_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(setup.time, "strftime", lambda form, *_: "20260101_000000")
+    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
     with ThreadPoolExecutor(8) as pool:
         names = list(pool.map(lambda _: setup.make_start(str(tmp_path / "work"), "20260101_000000"), range(40)))
     assert len(set(names)) == 40

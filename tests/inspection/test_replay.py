@@ -41,6 +41,10 @@ def test_a_fact_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
     assert str(caught.value) == f"the capture '{path}' lacks the fact '{key}'\n  key capture.{key}"
 
 
+NO_TEXTS: list[object] = [None, 3, [[]], "x" * 70_000]
+NO_PATHS: list[object] = [3, {"a": {"b": 1}}, "x" * 70_000]
+
+
 @pytest.mark.parametrize(
     ("key", "value", "wanted"),
     [
@@ -48,8 +52,8 @@ def test_a_fact_that_is_missing_is_named(tmp_path: Path, key: str) -> None:
         *(("seed", value, f"a whole number from 0 to {2**32 - 1}") for value in (None, -1, 2**32, {"a": 1})),
         *(("threads", value, "a whole number from 1 to 1024") for value in (0, 10**9, "2", None)),
         ("world_size", "two", f"a whole number from 1 to {2**20}"),
-        *((key, value, A_TEXT) for key in ("message", "device", "torch") for value in (None, 3, [[]], "x" * 70_000)),
-        *((key, value, A_TEXT) for key in ("origin", "load_from") for value in (3, {"a": {"b": 1}}, "x" * 70_000)),
+        *((key, value, A_TEXT) for key in ("message", "device", "torch") for value in NO_TEXTS),
+        *((key, value, A_TEXT) for key in ("origin", "load_from") for value in NO_PATHS),
     ],
 )
 def test_a_fact_of_another_kind_is_named(tmp_path: Path, key: str, value: object, wanted: str) -> None:

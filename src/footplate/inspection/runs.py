@@ -6,12 +6,14 @@ import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config
 from footplate.errors import LONGEST_RUN, DataError, nearest
 from footplate.inspection.run_files import config_of, read_lines, read_logs, read_small, safe_files
+from footplate.printable import one_line
 
 _logger = logging.getLogger("footplate.inspection")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
@@ -162,6 +164,9 @@ def _scalar_files(folder: Path) -> list[Path]:
     return []
 
 
+_name_in_line = lru_cache(maxsize=2048)(one_line)  # the names of scalars, which a table shows on one line
+
+
 def _weight(line: Mapping[str, Any]) -> int:
     return len(line) + 4  # a line takes as much memory as some values
 
@@ -178,7 +183,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             _check_place(line, f"line {number} of '{file}'")
-            line = {key: value for key, value in line.items() if key == "mode" or _is_number(value)}
+            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
             left -= _weight(line)
             if left < 0:
                 _logger.warning("'%s' is very long: it is read up to line %d", file, number - 1)

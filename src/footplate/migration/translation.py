@@ -120,7 +120,7 @@ def _merged_sections(draft: Draft) -> ConfigDict:
 def _set_origins(sections: ConfigDict, key: str, draft: Draft) -> None:
     """Sets the origins of a translated section to those of the first-generation keys that it comes from."""
     for path, source in draft.sources.items():
-        section = draft.given.get(source)
+        section = draft.original.get(source)
         is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
         origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
         if path[0] != key or origin is None:
