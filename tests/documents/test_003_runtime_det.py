@@ -250,7 +250,7 @@ def test_evaluation_asks_the_data_set(tmp_path: Path) -> None:
     cfg["data"]["val"]["type"] = "Boxes"
     runner = Runner.from_cfg(cfg)
     runner.train()
-    assert runner.val_dataloader.dataset.asked == [{"metric": "bbox"}] * 3
+    assert runner.val_dataloader.dataset.evaluations == [{"metric": "bbox"}] * 3
     assert runner.message_hub.get_scalar("val/bbox_mAP").current() == 0.5
 
 

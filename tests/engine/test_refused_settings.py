@@ -250,7 +250,6 @@ SECTIONS = [
             ("gamma", "type='StepLR', step_size=1, gamma=None"),
             ("gamma", "type='MultiStepLR', milestones=[1], gamma=None"),
             ("last_step", "type='PolyLR', last_step=1.5"),
-            ("T_max", "type='CosineAnnealingLR', T_max=2.5"),
             ("total_steps", "type='OneCycleLR', eta_max=0.1, total_steps=2.5"),
         )
     ),

@@ -4,7 +4,6 @@ import argparse
 import os
 from typing import Any
 
-from footplate.cli.failures import raise_of_module
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 from footplate.cli.streams import say
@@ -40,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         with trusting(arguments.trust):
             runner.test()
     except Exception as error:
+        from footplate.cli.failures import raise_of_module
+
         raise_of_module("the test", error, runner)
         raise
     if not runner.rank:

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
-from footplate.errors import ArgumentError, at_key
+from footplate.errors import ArgumentError, FootplateError, at_key
 from footplate.evaluation.metric import BaseMetric
 from footplate.registry import EVALUATOR, METRICS
 from footplate.structures import BaseDataElement
@@ -70,9 +70,13 @@ class Evaluator:
                 "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
             )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
-        for index, metric in enumerate(self.metrics):
-            with at_key(self._metric_key(index)):
+        index = 0
+        try:
+            for index, metric in enumerate(self.metrics):
                 metric.process(data_batch, samples)
+        except FootplateError:  # the key is only put together where it is needed: this runs for each batch
+            with at_key(self._metric_key(index)):
+                raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values of all metrics by name.

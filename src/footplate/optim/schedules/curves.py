@@ -238,13 +238,12 @@ class CosineAnnealing(Family):
     Source: SGDR (Loshchilov and Hutter, 2017), without restarts.
     """
 
-    T_max: int | None = None
+    T_max: float | None = None
     eta_min: float | None = None
     eta_min_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        if self.T_max is not None:
-            check_positions("T_max", self.T_max, least=1)
+        check_number("T_max", self.T_max, above=0)
         _check_minimum(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
