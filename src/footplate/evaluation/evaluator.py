@@ -70,12 +70,11 @@ class Evaluator:
                 "a model in mode 'predict' must return a list with one prediction per sample", found=type(data_samples)
             )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
-        index = 0
         try:
-            for index, metric in enumerate(self.metrics):
+            for metric in self.metrics:
                 metric.process(data_batch, samples)
         except FootplateError:  # the key is only put together where it is needed: this runs for each batch
-            with at_key(self._metric_key(index)):
+            with at_key(self._metric_key(self.metrics.index(metric))):
                 raise
 
     def evaluate(self, size: int) -> dict[str, Any]:
