@@ -138,3 +138,17 @@ def test_warning_says_that_the_scaler_skips_the_step(caplog: pytest.LogCaptureFi
     step(model, wrapper, scale=float("nan"))
     assert caplog.messages == ["the gradients of iteration 1 are not finite: the step is skipped (1 so far)"]
     assert torch.equal(model.layer.weight, Net().layer.weight)
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        (torch.optim.LBFGS, "the optimizer LBFGS needs a closure"),
+        (torch.optim.SparseAdam, "SparseAdam does not support dense gradients"),
+    ],
+)
+def test_optimizer_that_cannot_step_is_rejected_with_a_loss_scaler(kind: Any, message: str) -> None:
+    layer = nn.Linear(2, 1)
+    wrapper = AmpOptimWrapper(kind(layer.parameters(), lr=0.1), dtype="float16")
+    with pytest.raises(ArgumentError, match=f"^{message}"):
+        wrapper.update_params(layer(torch.ones(3, 2)).sum())

@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from footplate.errors import ArgumentError, check_count, nearest
 from footplate.optim.wrappers.gradient_sync import NO_CONTEXT
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
+from footplate.optim.wrappers.unprofiled_step import raise_if_unusable
 from footplate.registry import OPTIM_WRAPPERS
 from footplate.saved import saved_count, saved_number
 
@@ -84,7 +85,11 @@ class AmpOptimWrapper(OptimWrapper):
             guard.allows_step(self.optimizer, self._inner_count, norm, skipped=True)
         if clipper is not None:
             self._clip_gradients(clipper)
-        self.loss_scaler.step(self.optimizer, **kwargs)
+        try:
+            self.loss_scaler.step(self.optimizer, **kwargs)
+        except (RuntimeError, TypeError) as error:
+            raise_if_unusable(self.optimizer, error, kwargs)
+            raise
         self.loss_scaler.update(self._fixed_scale)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:
