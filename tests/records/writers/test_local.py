@@ -10,6 +10,7 @@ from PIL import Image
 from footplate.config import Config
 from footplate.errors import ArgumentError
 from footplate.records import LocalVisBackend, write_config
+from footplate.records.writers.local import is_written_config
 from footplate.registry import VISBACKENDS
 
 
@@ -79,3 +80,10 @@ def test_the_file_of_all_scalars_is_not_written_twice(tmp_path: Path) -> None:
 def test_it_is_built_by_name(tmp_path: Path) -> None:
     writer = VISBACKENDS.build({"type": "LocalVisBackend", "save_dir": str(tmp_path)})
     assert (type(writer), writer.experiment, writer.folder) == (LocalVisBackend, writer, tmp_path)
+
+
+def test_a_huge_file_is_no_config_that_a_run_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    with path.open("wb") as file:
+        file.truncate(1 << 40)  # a sparse file: reading it whole takes a terabyte
+    assert not is_written_config(str(path))

@@ -20,6 +20,7 @@ from footplate.registry import VISBACKENDS
 from footplate.storage import check_output_path, commit_bytes, commit_picture, output_path
 
 _logger = logging.getLogger("footplate.records")
+_LARGEST_CONFIG = 16 << 20  # bytes
 _MARK = "# Written by a run, which replaces this file only while it is unchanged: "
 
 
@@ -119,7 +120,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 def is_written_config(path: str) -> bool:
     """Returns whether `write_config` wrote the file at `path` and nobody has changed it since."""
-    if os.path.islink(path) or not os.path.isfile(path):
+    if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_CONFIG:
         return False
     try:
         first, _, text = Path(path).read_text(encoding="utf-8").partition("\n")
