@@ -8,6 +8,7 @@ from torch import nn
 
 from footplate.distributed import (
     barrier,
+    broadcast_buffers,
     broadcast_object,
     collect_results,
     collectives,
@@ -17,7 +18,6 @@ from footplate.distributed import (
     is_distributed,
     is_main_process,
     master_only,
-    share_buffers,
 )
 
 
@@ -134,7 +134,7 @@ def buffers_after_sharing() -> list[Any]:
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
     for buffer in model.buffers():
         buffer.fill_(get_rank() + 1)
-    share_buffers(model)
+    broadcast_buffers(model)
     return [buffer.tolist() for buffer in model.buffers()]
 
 

@@ -16,8 +16,8 @@ from torch import nn
 
 from footplate import Hook
 from footplate.cli.main import main
-from footplate.distributed import get_rank, watch
-from footplate.distributed.verdicts import Place
+from footplate.distributed import get_rank, rank_monitor
+from footplate.distributed.failure_report import RankStatus
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import end, fork
@@ -63,7 +63,7 @@ class AbortUnheardForTest(GoWrongForTest):
 
     def _go_wrong(self) -> None:
         if get_rank():
-            watch._current._line.send("seen", place=list(Place(get_rank(), "a")))  # type: ignore[union-attr]
+            rank_monitor._current._line.send("seen", place=list(RankStatus(get_rank(), "a")))  # type: ignore[union-attr]
             return
         sys.setswitchinterval(10.0)  # no other thread of this process comes to read it
         until = time.monotonic() + 0.3

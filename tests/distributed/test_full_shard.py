@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
 from footplate.distributed import wrap_model
-from footplate.distributed.sharding import is_part, is_sharded, local_part
+from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
@@ -41,11 +41,11 @@ class Stack(BaseModel):
 
 def shard(cfg: dict[str, Any]) -> tuple[list[str], list[int]]:
     model = wrap_model(Stack(), {"type": "FullyShard", **cfg})
-    assert all(is_part(each) for each in model.parameters())
+    assert all(is_dtensor(each) for each in model.parameters())
     assert isinstance(model, Stack)
     groups = [name for name, module in model.named_modules() if is_sharded(module)]
     model(torch.ones(2, 4), mode="loss")["loss"].backward()
-    return groups, [local_part(each).numel() for each in model.parameters()]
+    return groups, [local_tensor(each).numel() for each in model.parameters()]
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def gathers(policy: Any) -> list[int]:
         loss.backward()
     for counted in (forward, backward):
         found.append(sum(n for kind, n in counted.get_comm_counts().items() if "gather" in str(kind)))
-    return [*found, local_part(kept).numel()]
+    return [*found, local_tensor(kept).numel()]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def without_gradients() -> list[bool]:
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             model(torch.ones(2, 4))
-        found.append(is_part(model.head.weight))  # type: ignore[arg-type, union-attr]
+        found.append(is_dtensor(model.head.weight))  # type: ignore[arg-type, union-attr]
     return found
 
 

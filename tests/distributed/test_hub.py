@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
+from footplate.distributed.channel import Channel
+from footplate.distributed.failure_report import Failure, FailureReport, RankStatus
 from footplate.distributed.hub import Hub
-from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Place, Verdict
 
 
 class Meeting:
@@ -42,9 +42,9 @@ class Meeting:
                 "processes": {str(each): [40 + each, "7"] for each in range(world)},
             }
 
-    def connect(self) -> Line:
+    def connect(self) -> Channel:
         connection = socket.create_connection(self.server.getsockname(), timeout=10)
-        return Line(connection)
+        return Channel(connection)
 
     def hear(self, rank: int, kind: str) -> dict[str, Any]:
         """Returns the first message of a kind; what comes before it is passed over."""
@@ -61,15 +61,15 @@ class Meeting:
             line.close()
             crashes.close()
 
-    def verdict(self, rank: int) -> Verdict:
-        return Verdict(*self.hear(rank, "verdict")["verdict"])
+    def verdict(self, rank: int) -> FailureReport:
+        return FailureReport(*self.hear(rank, "verdict")["verdict"])
 
     def fail(self, rank: int, text: str, *, follows: bool = False) -> None:
-        failure = Failure(Place(rank, "a", "forward pass", 4), text, 2, follows)
+        failure = Failure(RankStatus(rank, "a", "forward pass", 4), text, 2, follows)
         self.lines[rank].send("failed", **{**failure._asdict(), "place": list(failure.place)})
 
     def place(self, rank: int, phase: str, *, waits: bool = False, seconds: float = 0.0) -> list[Any]:
-        return list(Place(rank, "a", phase, 4, waits, seconds))
+        return list(RankStatus(rank, "a", phase, 4, waits, seconds))
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from footplate import Runner
 from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.sharded import folder as folders
 from footplate.distributed import get_rank, unwrap_model
-from footplate.distributed.sharding import gather_whole
+from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
 from footplate.errors import CheckpointError
 from tests.distributed.conftest import OnRanks
@@ -157,7 +157,9 @@ def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
     cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 0.0}}
     runner = Runner(**{**cfg, "param_scheduler": None})
     runner.train()
-    return {name: each.clone() for name, each in gather_whole(dict(unwrap_model(runner.model).state_dict())).items()}
+    return {
+        name: each.clone() for name, each in gather_full_state(dict(unwrap_model(runner.model).state_dict())).items()
+    }
 
 
 def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
@@ -183,7 +185,7 @@ def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
     runner = Runner(**cfg)
     runner.train()
     norms = runner.message_hub.history("train/grad_norm/layers").current()
-    return gather_whole({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
+    return gather_full_state({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
 
 
 def test_validations_averages_and_the_best(tmp_path: Path, on_ranks: OnRanks) -> None:

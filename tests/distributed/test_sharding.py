@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
-from footplate.distributed import get_rank, get_world_size, told_by_first, wrap_model
+from footplate.distributed import compute_on_main, get_rank, get_world_size, wrap_model
 from footplate.distributed.sharding import (
-    fold,
-    gather_whole,
-    is_part,
+    distribute_like,
+    full_tensor,
+    gather_full_state,
+    is_dtensor,
     is_sharded,
-    local_part,
-    norms_of_parts,
-    placed_like,
-    whole,
+    local_tensor,
+    reshard,
+    tensor_norms,
 )
 from footplate.errors import CheckpointError
 from footplate.models import BaseModel, ExponentialMovingAverage
@@ -43,17 +43,17 @@ def forms() -> None:
     assert is_sharded(model)
     assert not is_sharded(plain)
     part, value = model.first.weight.detach(), plain.first.weight.detach()
-    assert is_part(part)
-    assert not is_part(value)
-    assert torch.equal(local_part(part), value.chunk(get_world_size())[get_rank()])
-    assert torch.equal(whole(part), value)
-    assert whole(value) is local_part(value) is value
-    placed = placed_like(value, part)
-    assert is_part(placed)
-    assert torch.equal(local_part(placed), local_part(part))
-    assert torch.equal(placed_like(part, value), value)
-    assert placed_like(torch.zeros(2), part).shape == (2,)
-    gathered = gather_whole({"a": [part, 3], "b": part})
+    assert is_dtensor(part)
+    assert not is_dtensor(value)
+    assert torch.equal(local_tensor(part), value.chunk(get_world_size())[get_rank()])
+    assert torch.equal(full_tensor(part), value)
+    assert full_tensor(value) is local_tensor(value) is value
+    placed = distribute_like(value, part)
+    assert is_dtensor(placed)
+    assert torch.equal(local_tensor(placed), local_tensor(part))
+    assert torch.equal(distribute_like(part, value), value)
+    assert distribute_like(torch.zeros(2), part).shape == (2,)
+    gathered = gather_full_state({"a": [part, 3], "b": part})
     assert gathered["a"][1] == 3
     if get_rank() == 0:
         assert torch.equal(gathered["a"][0], value)
@@ -70,7 +70,7 @@ def norms() -> list[float]:
     found = []
     for order in (2.0, 1.0, float("inf")):
         with CommDebugMode() as counted:  # type: ignore[no-untyped-call]
-            values = norms_of_parts(several, order)
+            values = tensor_norms(several, order)
         assert counted.get_total_counts() == 1
         found += values.tolist()
     return found
@@ -121,12 +121,12 @@ def overflow() -> list[Any]:
     model = sharded()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optim = AmpOptimWrapper(optimizer, dtype="float16", loss_scale={"init_scale": 8.0}, clip_grad={"max_norm": 1.0})
-    before = whole(model.first.weight.detach()).clone()
+    before = full_tensor(model.first.weight.detach()).clone()
     found = []
     for scale in (float("inf") if get_rank() else 1.0, 1.0):
         loss = model(torch.ones(2, 3, dtype=torch.float64))["loss"]
         optim.update_params(loss * scale)
-        found.append([optim.loss_scaler.get_scale(), bool((whole(model.first.weight.detach()) == before).all())])
+        found.append([optim.loss_scaler.get_scale(), bool((full_tensor(model.first.weight.detach()) == before).all())])
     return found
 
 
@@ -142,8 +142,8 @@ def averaged() -> None:
             with torch.no_grad():
                 one(torch.ones(1, 3, dtype=torch.float64))  # leaves whole parameters in the outermost module
         with torch.no_grad():
-            for each in (*fold(model).parameters(), *plain.parameters()):
-                local_part(each).mul_(1.5 - step)
+            for each in (*reshard(model).parameters(), *plain.parameters()):
+                local_tensor(each).mul_(1.5 - step)
         for average, one in ((mine, model), (theirs, plain)):
             average.update_parameters(one)
     model(torch.ones(1, 3, dtype=torch.float64))
@@ -153,11 +153,11 @@ def averaged() -> None:
     assert list(found) == list(expected)
     for pairs in (
         zip(found.values(), expected.values(), strict=True),
-        zip(fold(model).parameters(), plain.parameters(), strict=True),
+        zip(reshard(model).parameters(), plain.parameters(), strict=True),
     ):
-        assert all(torch.equal(whole(each.detach()), other.detach()) for each, other in pairs)
+        assert all(torch.equal(full_tensor(each.detach()), other.detach()) for each, other in pairs)
     mine.load_state_dict(Net().state_dict(prefix="module.") | {"steps": torch.tensor(2)})
-    assert torch.equal(whole(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
+    assert torch.equal(full_tensor(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
 
 
 def test_averages_in_parts(on_ranks: Callable[..., list[Any]]) -> None:
@@ -171,7 +171,7 @@ def asked(fails: bool) -> str:
         return f"told by {get_rank()}"
 
     try:
-        return told_by_first(ask)
+        return compute_on_main(ask)
     except CheckpointError as error:
         return f"{error.message}: {error.notes[0]}"
 

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
-from footplate.distributed.sharding import whole
+from footplate.distributed.sharding import full_tensor
 from footplate.distributed.wrappers import initialize_weights
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
@@ -231,7 +231,7 @@ def drawn(cfg: dict[str, Any] | None) -> list[float]:
     torch.manual_seed(get_rank())  # as with diff_rank_seed
     model = wrap_model(Drawn(), cfg)
     initialize_weights(model)
-    return [float(each) for each in whole(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
+    return [float(each) for each in full_tensor(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cfg", [None, {"type": "FullyShard"}])

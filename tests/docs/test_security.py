@@ -85,7 +85,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Control characters": (
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
-        "tests/test_printable.py::test_commands_print_through_one_function",
+        "tests/test_messages.py::test_commands_print_through_one_function",
     ),
     "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }

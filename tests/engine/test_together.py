@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from footplate.distributed import watch
-from footplate.distributed.verdicts import Verdict
+from footplate.distributed import rank_monitor
+from footplate.distributed.failure_report import FailureReport
 from footplate.engine import together as module
 from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.together import begin_watch, fail, name_run, together
@@ -23,7 +23,7 @@ class Others:
     def __init__(self, path: str) -> None:
         self.rank, self.path, self.at_work = 1, path, True
         self.told: list[Any] = []
-        self.verdict: Verdict | None = None
+        self.verdict: FailureReport | None = None
         self.iteration: Any = None
         self.warn: Any = None
         self.saved: Any = None
@@ -34,15 +34,15 @@ class Others:
     def done(self) -> None:
         self.told.append("done")
 
-    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> Verdict:
+    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
         self.told.append((text, code, log))
-        return self.verdict or Verdict(text, code, [1], [1])
+        return self.verdict or FailureReport(text, code, [1], [1])
 
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     found = Others(str(tmp_path / "log" / "rank_1.log"))
-    monkeypatch.setattr(watch, "current", lambda: found)
+    monkeypatch.setattr(rank_monitor, "current", lambda: found)
     monkeypatch.setattr(module, "_BEHIND_FIRST", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     yield found
@@ -95,7 +95,7 @@ def test_what_is_told_of_an_error(others: Others, error: BaseException, text: st
 
 
 def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others: Others) -> None:
-    others.verdict = Verdict("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
+    others.verdict = FailureReport("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
     with pytest.raises(RankError, match="^rank 0 on a failed$") as caught, together():
         raise RuntimeError("connection reset")
     assert caught.value.exit_code == 5
@@ -169,7 +169,7 @@ def test_what_the_watch_says_is_as_wide_as_the_screen(
     monkeypatch: pytest.MonkeyPatch, columns: int | None, shown: str
 ) -> None:
     found: Any = SimpleNamespace()
-    monkeypatch.setattr(watch, "start", lambda **_: found)
+    monkeypatch.setattr(rank_monitor, "start", lambda **_: found)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(module, "columns_of", lambda stream: columns)
     begin_watch(None)

@@ -351,11 +351,11 @@ def _unpickle() -> None:
 
 
 def _call_anything() -> None:
-    from footplate.registry import dotted, registry
+    from footplate.registry import dotted_paths, registry
 
     def named(path: str, name: str, entries: Any) -> Any:
         module, _, attribute = path.rpartition(".")
-        return dotted._imported(module, attribute)
+        return dotted_paths._imported(module, attribute)
 
     vars(registry)["known_class"] = named
 

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from footplate import storage
+from footplate.storage import missing_path_notes
 
 
 @pytest.mark.parametrize(
@@ -37,3 +38,22 @@ def test_absolute_leaves_remote_targets_alone() -> None:
     assert storage.absolute("memory://run/a.pth") == "memory://run/a.pth"
     assert storage.absolute("a.pth") == os.path.join(os.getcwd(), "a.pth")
     assert storage.local_path("~/a") == os.path.expanduser("~/a")
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("data/ann/a.json", ["tried {here}/data/ann/a.json: {why}", "'{here}/data' has no 'ann'"]),
+        ("data/b.json", ["tried {here}/data/b.json: {why}", "'{here}/data' has no 'b.json'"]),
+        ("file://{here}/none/c/d", ["'{here}' has no 'none'"]),
+        ("{here}/data/", []),
+        ("memory://none/a.json", []),
+    ],
+)
+def test_the_path_that_was_tried_and_where_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]
+) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    words = {"here": str(tmp_path), "why": "a relative path begins at the current folder"}
+    assert missing_path_notes(path.format(**words)) == [line.format(**words) for line in lines]

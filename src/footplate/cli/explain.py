@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from footplate.cli.fitting import fitted
 from footplate.cli.options import PICTURE_SUFFIXES, add_config
 from footplate.cli.streams import say, say_error
-from footplate.errors import ArgumentError, ConfigKeyError, nearest
+from footplate.errors import ArgumentError, ConfigKeyError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config import Config

@@ -61,7 +61,7 @@ def broadcast_object(value: _T, source: int = 0) -> _T:
     return box[0]
 
 
-def told_by_first(ask: Callable[[], _T]) -> _T:
+def compute_on_main(ask: Callable[[], _T]) -> _T:
     """Returns on every rank what `ask` returned, or raises what it raised, on the first.
 
     Only the first calls it: the others might find another answer, as in a folder that is being written to.
@@ -79,7 +79,7 @@ def told_by_first(ask: Callable[[], _T]) -> _T:
     return answer  # type: ignore[return-value]
 
 
-def share_buffers(model: nn.Module) -> None:
+def broadcast_buffers(model: nn.Module) -> None:
     """Gives every rank the buffers that the first one holds and saves, such as the means of batch norms."""
     if not is_distributed():
         return
@@ -110,7 +110,7 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     if not is_distributed():
         return list(results[:size])
     rank, world = get_rank(), get_world_size()
-    own = results[: share_of(size, rank, world)]
+    own = results[: local_sample_count(size, rank, world)]
     way = _way(device)
     lengths = _all_lengths(len(own), way)
     ordered: list[Any] = []
@@ -122,11 +122,11 @@ def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gp
     return ordered if rank == 0 else None
 
 
-def share_of(size: int, rank: int, world: int) -> int:
+def local_sample_count(size: int, rank: int, world: int) -> int:
     """Returns how many of `size` samples are a rank's, of which each takes every `world`-th.
 
     Example:
-        >>> [share_of(7, rank, 3) for rank in range(3)]
+        >>> [local_sample_count(7, rank, 3) for rank in range(3)]
         [3, 2, 2]
     """
     return len(range(rank, size, world))

@@ -6,7 +6,9 @@ from typing import Any
 
 from torch.nn.parallel import DistributedDataParallel
 
-from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _KEY = "gradient_compression"
 _PLAIN = {"fp16": "fp16_compress_hook", "bf16": "bf16_compress_hook"}

@@ -10,7 +10,9 @@ from torch import nn
 
 from footplate.distributed.collectives import get_world_size, is_distributed
 from footplate.distributed.sharding import broadcast_values
-from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import MODEL_WRAPPERS
 
 _logger = logging.getLogger("footplate.distributed")

@@ -10,9 +10,18 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from footplate.distributed.endings import line_of, say_last_to, say_no_more
-from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Lost, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
+from footplate.distributed.channel import Channel
+from footplate.distributed.exit_status import disable_crash_dump, enable_crash_dump, innermost_user_line
+from footplate.distributed.failure_report import (
+    Failure,
+    FailureReport,
+    LostRank,
+    RankStatus,
+    describe_waiting,
+    report_death,
+    report_failure,
+    report_timeout,
+)
 
 _TO_BE_ALIKE = 0.3  # seconds in which others may say the same
 _TO_DIE = 0.5  # seconds for others to tell where they are, and how it ended
@@ -46,15 +55,15 @@ class Hub(threading.Thread):
         self._server, self._token, self._world, self._limit = server, token, world, limit
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
-        self._lines: dict[int, Line] = {}
-        self._crashes: dict[int, Line] = {}  # where ranks write their stack, and nobody anything else
+        self._lines: dict[int, Channel] = {}
+        self._crashes: dict[int, Channel] = {}  # where ranks write their stack, and nobody anything else
         self._hosts: dict[int, str] = {}
         self._processes: dict[int, tuple[int, str]] = {}
-        self._seen: dict[int, tuple[Place, float]] = {}
+        self._seen: dict[int, tuple[RankStatus, float]] = {}
         self._at_work: set[int] = set()
         self._failures: list[Failure] = []
-        self._dead: dict[int, Lost] = {}
-        self._places: dict[int, Place] = {}
+        self._dead: dict[int, LostRank] = {}
+        self._places: dict[int, RankStatus] = {}
         self._until: float | None = None
         self._stuck = False
         self._quiet_until = 0.0
@@ -79,13 +88,13 @@ class Hub(threading.Thread):
 
     def _accept(self) -> None:
         try:
-            self._selector.register(Line(self._server.accept()[0]), selectors.EVENT_READ)
+            self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # else it is gone again
                 self._selector.unregister(self._server)
                 _logger.warning("ranks are not watched: too many open files for all of them; ulimit -n raises how many")
 
-    def _hear(self, line: Line, rank: int | None) -> None:
+    def _hear(self, line: Channel, rank: int | None) -> None:
         messages = line.receive()
         if messages is None:
             self._selector.unregister(line)
@@ -110,7 +119,7 @@ class Hub(threading.Thread):
     def _is_known(self, token: Any) -> bool:
         return hmac.compare_digest(str(token).encode(errors="replace"), self._token.encode())
 
-    def _welcome(self, line: Line, rank: int, host: str, process: int, began: str) -> int:
+    def _welcome(self, line: Channel, rank: int, host: str, process: int, began: str) -> int:
         self._selector.modify(line, selectors.EVENT_READ, rank)
         self._lines[rank], self._hosts[rank], self._processes[rank] = line, host, (process, began)
         self._at_work.add(rank)
@@ -120,7 +129,7 @@ class Hub(threading.Thread):
     def _begin(self) -> None:
         if len(self._lines) == len(self._crashes) == self._world:
             self._tell("hosts", hosts=self._hosts, processes=self._processes)
-            say_last_to(self._crashes[1].fileno())  # of the one that tells of this process when it is gone
+            enable_crash_dump(self._crashes[1].fileno())  # of the one that tells of this process when it is gone
 
     def _on_begin(self, rank: int) -> None:
         self._at_work.add(rank)
@@ -131,7 +140,7 @@ class Hub(threading.Thread):
             self._tell("leaving")
 
     def _on_failed(self, rank: int, place: Any, **content: Any) -> None:
-        failure = Failure(place=Place(*place), **content)
+        failure = Failure(place=RankStatus(*place), **content)
         if self._dead:
             failure = failure._replace(follows=True)
         self._failures.append(failure)
@@ -141,14 +150,14 @@ class Hub(threading.Thread):
     def _on_stuck(self, rank: int, place: Any, over: bool) -> None:
         self._stuck = self._stuck or over
         self._lines[rank].send("heard")  # where all wait at one place nothing else may come
-        self._places[rank] = Place(*place)
+        self._places[rank] = RankStatus(*place)
         self._decide_within(_TO_ANSWER)
 
     def _on_place(self, rank: int, place: Any) -> None:
-        self._places[rank] = Place(*place)
+        self._places[rank] = RankStatus(*place)
 
     def _on_seen(self, rank: int, place: Any) -> None:
-        self._seen[rank] = Place(*place), time.monotonic()
+        self._seen[rank] = RankStatus(*place), time.monotonic()
 
     def _on_exit(self, rank: int, of: int, code: int) -> None:
         if of in self._dead:
@@ -159,7 +168,7 @@ class Hub(threading.Thread):
         if line is None:
             return ""
         words = line.last_words(_TO_SAY)
-        say_no_more(line.fileno())
+        disable_crash_dump(line.fileno())
         line.close()
         return words
 
@@ -171,13 +180,13 @@ class Hub(threading.Thread):
             return
         death = self._lost(rank, host)
         if words:
-            death = death._replace(line=line_of(words), log=self.keep(rank, words))
+            death = death._replace(line=innermost_user_line(words), log=self.keep(rank, words))
         self._dead[rank] = death
         self._tell("gone", rank=rank)
         self._decide_within(_TO_DIE)
 
-    def _lost(self, rank: int, host: str = "") -> Lost:
-        lost = Lost(rank, host or self._hosts[rank], self._processes[rank][0])
+    def _lost(self, rank: int, host: str = "") -> LostRank:
+        lost = LostRank(rank, host or self._hosts[rank], self._processes[rank][0])
         if rank in self._seen:
             place, when = self._seen[rank]
             lost = lost._replace(seen=place, ago=time.monotonic() - when)
@@ -211,29 +220,29 @@ class Hub(threading.Thread):
             self._tell("verdict", verdict=verdict)
         else:
             waited = max((each.seconds for each in places), default=0.0)
-            line, now = of_waiting(places, waited), time.monotonic()
+            line, now = describe_waiting(places, waited), time.monotonic()
             if line and now >= self._quiet_until and 0 in self._lines:
                 self._lines[0].send("warning", line=line)
                 self._quiet_until = now + waited / 2  # each of those that wait has asked
         self._stuck = False
 
-    def _verdict(self, places: list[Place]) -> Verdict | None:
+    def _verdict(self, places: list[RankStatus]) -> FailureReport | None:
         first = next((each for each in self._failures if not each.follows), None)
         if first is not None:
             alike = [each.place.rank for each in self._failures if each.text == first.text]
-            return on_failure(first, alike, self._world, self._hosts)
+            return report_failure(first, alike, self._world, self._hosts)
         if self._dead:
-            return on_death([*self._dead.values()], places, self._hosts)
+            return report_death([*self._dead.values()], places, self._hosts)
         silent = [self._lost(rank) for rank in sorted(self._lines) if rank not in self._places]
         waited = max((each.seconds for each in places if each.waits), default=0.0)
         late = [each for each in places if not each.waits]
         apart = bool(late or silent) or len({str(each) for each in places}) > 1
         if apart and (self._stuck or (self._failures and waited > self._limit / 2)):
-            return on_waiting(places, waited, silent, self._hosts)
+            return report_timeout(places, waited, silent, self._hosts)
         if self._failures:
             first = self._failures[0]
             alike = [each.place.rank for each in self._failures if each.text == first.text]
-            return on_failure(first, alike, self._world, self._hosts)
+            return report_failure(first, alike, self._world, self._hosts)
         return None
 
     def _tell(self, kind: str, **content: Any) -> None:
@@ -242,6 +251,6 @@ class Hub(threading.Thread):
             self._lines[rank].send(kind, **content)
 
 
-def hosts_of(told: Mapping[str, str]) -> dict[int, str]:
+def parse_hosts(told: Mapping[str, str]) -> dict[int, str]:
     """Returns machines by rank from what came as JSON."""
     return {int(rank): host for rank, host in told.items()}

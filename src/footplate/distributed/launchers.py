@@ -7,14 +7,15 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _FIRST_PORT, _PORTS = 15000, 15000  # below the ports that Linux hands out by itself
 _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
-class Seat(NamedTuple):
+class RankInfo(NamedTuple):
     """The place of a process among those that train together.
 
     Attributes:
@@ -37,7 +38,7 @@ class Seat(NamedTuple):
         os.environ.update({name: str(value) for name, value in zip(names, self, strict=True)})
 
 
-def find_seat(launcher: str, port: int | None = None) -> Seat | None:
+def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
     """Returns the place of this process as `launcher` tells it; None with "none".
 
     Args:
@@ -52,7 +53,7 @@ def find_seat(launcher: str, port: int | None = None) -> Seat | None:
     return _FINDERS[launcher](port) if launcher in _FINDERS else None
 
 
-def rank_of_environment() -> int:
+def rank_from_environment() -> int:
     """Returns the rank that any launcher gave this process, 0 without one; nothing has to be joined yet."""
     for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
         if os.environ.get(name, "").isdigit():
@@ -86,16 +87,16 @@ def _split(nodes: str) -> list[str]:
     return re.split(r",(?![^\[]*\])", nodes.strip())
 
 
-def _pytorch(port: int | None) -> Seat:
+def _pytorch(port: int | None) -> RankInfo:
     env = os.environ
     if "RANK" not in env:
         raise ArgumentError("launcher 'pytorch' needs torchrun to start the processes", key="launcher")
     found = {name: _number(env, name, "pytorch") for name in ("RANK", "WORLD_SIZE")}
     address, meeting = env.get("MASTER_ADDR", "127.0.0.1"), _number(env, "MASTER_PORT", "pytorch", port or 29500)
-    return Seat(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, meeting)
+    return RankInfo(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, meeting)
 
 
-def _slurm(port: int | None) -> Seat:
+def _slurm(port: int | None) -> RankInfo:
     env = os.environ
     if "SLURM_PROCID" not in env:
         raise ArgumentError("launcher 'slurm' needs srun to start the processes", key="launcher")
@@ -107,7 +108,7 @@ def _slurm(port: int | None) -> Seat:
         )
     job = _number(env, "SLURM_JOB_ID", "slurm", 0) + 97 * _number(env, "SLURM_STEP_ID", "slurm", 0)
     meeting = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
-    return Seat(
+    return RankInfo(
         _number(env, "SLURM_PROCID", "slurm"), size, _number(env, "SLURM_LOCALID", "slurm", 0), address, meeting
     )
 
@@ -119,7 +120,7 @@ _LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RAN
 _LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
 
 
-def _mpi(port: int | None) -> Seat:
+def _mpi(port: int | None) -> RankInfo:
     env = os.environ
     if not any(name in env for name in _RANKS):
         raise ArgumentError("launcher 'mpi' needs mpirun or mpiexec to start the processes", key="launcher")
@@ -131,10 +132,10 @@ def _mpi(port: int | None) -> Seat:
         raise ArgumentError(
             "launcher 'mpi' does not tell where the first process is", key="launcher", notes=[f"{_ADDRESS}: mpirun -x"]
         )
-    return Seat(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
+    return RankInfo(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
 
 
-_FINDERS: Mapping[str, Callable[[int | None], Seat]] = {"pytorch": _pytorch, "slurm": _slurm, "mpi": _mpi}
+_FINDERS: Mapping[str, Callable[[int | None], RankInfo]] = {"pytorch": _pytorch, "slurm": _slurm, "mpi": _mpi}
 
 
 def _first_of(env: Mapping[str, str], names: Sequence[str], launcher: str) -> str:

@@ -15,7 +15,7 @@ from footplate.distributed.collectives import is_distributed, is_main_process
 _T = TypeVar("_T")
 
 
-def is_part(tensor: Tensor) -> bool:
+def is_dtensor(tensor: Tensor) -> bool:
     """Checks whether `tensor` is this process' part of one that lies on several."""
     return hasattr(tensor, "device_mesh")
 
@@ -25,19 +25,19 @@ def is_sharded(model: nn.Module) -> bool:
     return hasattr(model, "set_requires_gradient_sync")
 
 
-def local_part(tensor: Tensor) -> Tensor:
+def local_tensor(tensor: Tensor) -> Tensor:
     """Returns what this process holds of `tensor`: the same memory, all of it where it is no part."""
     to_local = getattr(tensor, "to_local", None)
     return tensor if to_local is None else torch.as_tensor(to_local())
 
 
-def whole(tensor: Tensor) -> Tensor:
+def full_tensor(tensor: Tensor) -> Tensor:
     """Returns all of `tensor`; where it is a part, every process that holds one calls this."""
     full_tensor = getattr(tensor, "full_tensor", None)
     return tensor if full_tensor is None else torch.as_tensor(full_tensor())
 
 
-def fold(model: nn.Module) -> nn.Module:
+def reshard(model: nn.Module) -> nn.Module:
     """Has `model` hold its parts again where a forward pass left whole parameters, and returns it."""
     for module in model.modules() if is_sharded(model) else ():
         if is_sharded(module):
@@ -45,17 +45,17 @@ def fold(model: nn.Module) -> nn.Module:
     return model
 
 
-def placed_like(value: Tensor, like: Tensor) -> Tensor:
+def distribute_like(value: Tensor, like: Tensor) -> Tensor:
     """Returns `value` in the form of `like`: whole, or in the same parts.
 
     Every process calls this, with the same whole `value` where it is no part. One of another shape comes back as it is.
     """
-    if not is_part(like):
-        return whole(value)
+    if not is_dtensor(like):
+        return full_tensor(value)
     if value.shape != like.shape:
         return value
     mesh, placements = like.device_mesh, like.placements  # type: ignore[attr-defined]
-    if is_part(value):
+    if is_dtensor(value):
         return torch.as_tensor(value.redistribute(mesh, placements))  # type: ignore[attr-defined]
     from torch.distributed.tensor import distribute_tensor
 
@@ -63,7 +63,7 @@ def placed_like(value: Tensor, like: Tensor) -> Tensor:
     return placed
 
 
-def gather_whole(state: _T) -> _T:
+def gather_full_state(state: _T) -> _T:
     """Returns a state whose tensors are whole, on the CPU of the first process; every process calls this.
 
     One tensor after the other is put together. The other processes are left without them.
@@ -71,7 +71,7 @@ def gather_whole(state: _T) -> _T:
     return _gathered(state, {})  # type: ignore[no-any-return]
 
 
-def norms_of_parts(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
+def tensor_norms(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
     """Returns the norm of each whole tensor, `(N,)`, all ranks told with one exchange.
 
     Args:
@@ -79,7 +79,7 @@ def norms_of_parts(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
         order: The order of the norm.
     """
     tensors = list(parts)
-    held = [local_part(each) for each in tensors]
+    held = [local_tensor(each) for each in tensors]
     # A process may hold nothing of a tensor, which has no greatest value.
     norms = torch.stack(torch._foreach_norm([each if each.numel() else each.new_zeros(1) for each in held], order))
     powers = norms if order == float("inf") else norms**order
@@ -89,7 +89,7 @@ def norms_of_parts(parts: Iterable[Tensor], order: float = 2.0) -> Tensor:
     return powers if order == float("inf") else powers ** (1 / order)
 
 
-def own_group() -> Any:
+def new_cpu_group() -> Any:
     """Makes a group of all processes for messages between CPUs; None for one process alone. All call this together."""
     return dist.new_group(backend="gloo") if is_distributed() else None
 
@@ -114,10 +114,10 @@ def _reduced(powers: Tensor, concerned: list[bool], mesh: Any, order: float) -> 
 
 
 def _gathered(value: Any, done: dict[int, Any]) -> Any:
-    if isinstance(value, Tensor) and is_part(value):
-        key = local_part(value).data_ptr() or id(value)
+    if isinstance(value, Tensor) and is_dtensor(value):
+        key = local_tensor(value).data_ptr() or id(value)
         if key not in done:
-            full = whole(value.detach())
+            full = full_tensor(value.detach())
             done[key] = full.cpu() if is_main_process() else torch.empty(0)
         return done[key]
     if isinstance(value, Mapping):

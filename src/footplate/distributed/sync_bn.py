@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.distributed.collectives import get_world_size
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.distributed")
 _KINDS = ("torch", "mmcv")

@@ -16,7 +16,8 @@ from footplate.distributed.compression import compress_gradients
 from footplate.distributed.full_shard import FullyShard
 from footplate.distributed.sharding import broadcast_values, is_sharded
 from footplate.distributed.sync_bn import synchronize_batch_norm
-from footplate.errors import ArgumentError, at_key, with_origins
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError
 from footplate.registry import MODEL_WRAPPERS
 
 _logger = logging.getLogger("footplate.distributed")

@@ -19,7 +19,8 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.snapshot import Snapshot
-from footplate.errors import ArgumentError, CheckpointError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -40,7 +40,8 @@ from footplate.engine.signals import AgreementHook, Requests
 from footplate.engine.together import name_run, together
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.whereabouts import refusing_exits
-from footplate.errors import ArgumentError, at_key, located
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
 from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
 

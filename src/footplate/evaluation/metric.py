@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, share_of
+from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, local_sample_count
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
@@ -126,7 +126,7 @@ class BaseMetric(ABC, Generic[_Result]):
         """The results of all processes, in the first one."""
         if not isinstance(self.results, RunningSum):
             return collect_results(_on_cpu(self.results), size, self.collect_device)
-        own = self.results.of_first(share_of(size, get_rank(), get_world_size()))
+        own = self.results.of_first(local_sample_count(size, get_rank(), get_world_size()))
         return collect_results(_on_cpu(own), sys.maxsize, self.collect_device)
 
     def _outcome(self, results: list[_Result]) -> dict[str, Any] | Exception:

@@ -17,12 +17,13 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.naming import BEST, checked_template, number_in
-from footplate.distributed import is_main_process, told_by_first
+from footplate.checks import check_count, check_flag, check_score
+from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, ValLoop
 from footplate.engine.reach import NEVER_VALIDATES, Reach
 from footplate.engine.state import is_after_step
-from footplate.errors import ArgumentError, check_count, check_flag, check_score
+from footplate.errors import ArgumentError
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
 from footplate.registry import HOOKS
 
@@ -223,7 +224,7 @@ class CheckpointHook(Hook):
         done = runner.epoch if self.by_epoch else runner.iter
         if self.save_last and done < end and done != self._saved_at:  # stopped early
             self._save(runner, done)
-        is_at_end = told_by_first(lambda: self._saved_at == end)  # a save fails on the first rank alone
+        is_at_end = compute_on_main(lambda: self._saved_at == end)  # a save fails on the first rank alone
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
@@ -317,7 +318,7 @@ class CheckpointHook(Hook):
 
     def _save_again(self, runner: "Runner", number: int) -> None:
         path = self._path_of(runner, number)
-        if told_by_first(lambda: path in self._kept[-1:]):
+        if compute_on_main(lambda: path in self._kept[-1:]):
             self._write(runner, path, then=lambda: write_pointer(runner.home, path))
         else:  # the run was resumed from a checkpoint in another folder, which stays as it is
             self._save(runner, number)

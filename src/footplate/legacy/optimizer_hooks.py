@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
 from footplate.legacy.hook import Hook
 from footplate.legacy.wrappers import SteppedByHook
 from footplate.optim.wrappers.base import warn_of_long_round

@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.distributed.sharding import fold, is_part, is_sharded, local_part, placed_like
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor, reshard
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -41,7 +42,9 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
-        self.module: Any = (_Likeness(fold(model)) if is_sharded(model) else copy.deepcopy(model)).requires_grad_(False)
+        self.module: Any = (_Likeness(reshard(model)) if is_sharded(model) else copy.deepcopy(model)).requires_grad_(
+            False
+        )
         if device is not None:
             self.module = self.module.to(device)
         self.interval = interval
@@ -99,7 +102,7 @@ class BaseAveragedModel(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Takes back what `state_dict` gave."""
         own = self.state_dict()
-        placed = {name: placed_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
+        placed = {name: distribute_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -119,7 +122,7 @@ class BaseAveragedModel(nn.Module):
 
     def _tensors_of(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
         """Returns what the copy holds and what `model` holds, each process of tensors in parts its own."""
-        fold(model)
+        reshard(model)
         if self._followed is None or self._followed[0] is not model:
             self._followed = model, _Places(model, self.update_buffers)
         if self._mine is None:
@@ -273,7 +276,7 @@ class _Places:
         self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
         self._whole = [at for at, each in enumerate(self._parameters) if not each.is_floating_point()]
         held_buffers = [held[name] for held, name in buffers]
-        self._in_parts = any(map(is_part, [*self._parameters, *held_buffers]))
+        self._in_parts = any(map(is_dtensor, [*self._parameters, *held_buffers]))
 
     def tensors(self) -> _Tensors:
         """Returns the tensors that are there now."""
@@ -282,7 +285,7 @@ class _Places:
         if self._averaged:
             averaged = [*averaged, *(held[name] for held, name in self._averaged)]
         if self._in_parts:
-            averaged, copied = [local_part(each) for each in averaged], [local_part(each) for each in copied]
+            averaged, copied = [local_tensor(each) for each in averaged], [local_tensor(each) for each in copied]
         return _Tensors(averaged, copied, self._whole)
 
 

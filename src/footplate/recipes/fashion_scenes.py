@@ -6,8 +6,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from footplate.checks import check_count
 from footplate.data import Compose, KeptSamples
-from footplate.errors import ArgumentError, at_key, check_count, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
 from footplate.registry import DATASETS

@@ -1,6 +1,6 @@
 """Names to classes, in scopes, with the nearest right word when a name is not there."""
 
-from footplate.registry.flags import check_flags
+from footplate.registry.arguments import check_flags
 from footplate.registry.registry import Registry
 from footplate.registry.root import (
     DATA_SAMPLERS,

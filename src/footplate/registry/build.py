@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.errors import BuildError, FootplateError, nearest, origin_at, origin_of
-from footplate.registry.flags import check_flags
-from footplate.registry.handing_on import accepted, keywords_of
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import BuildError, FootplateError
+from footplate.messages import nearest
+from footplate.registry.arguments import check_flags, keyword_names, keywords_of
 
 # Words of the first generation whose letters lead to none of the second.
 _SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
@@ -106,7 +107,7 @@ def _check_arguments(
     given = {*positional[: len(args)], *settings}
     missing = [
         name
-        for name in accepted(parameters)
+        for name in keyword_names(parameters)
         if parameters[name].default is inspect.Parameter.empty and name not in given
     ]
     if missing:
@@ -150,5 +151,5 @@ def _names(entry: Callable[..., Any]) -> list[str]:
     names: dict[str, None] = {}
     for each in getattr(entry, "__mro__", (entry,)):
         parameters = _parameters(each) if each is not object else None
-        names.update(dict.fromkeys(accepted(parameters or {})))
+        names.update(dict.fromkeys(keyword_names(parameters or {})))
     return list(names)

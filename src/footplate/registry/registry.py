@@ -8,17 +8,19 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
+from footplate.messages import nearest
 from footplate.registry.build import build_object, check_arguments
-from footplate.registry.dotted import (
-    any_class,
-    exists,
+from footplate.registry.dotted_paths import (
+    find_known_class,
     has_submodule,
+    import_object,
+    import_user_class,
     is_footplate_alias,
-    is_from_code,
-    known_class,
-    own_class,
-    top_spec,
+    is_from_executed_config,
+    module_exists,
+    top_level_spec,
 )
 from footplate.registry.scope import default_scope, using_scope
 
@@ -213,7 +215,7 @@ class Registry:
         """
         if isinstance(kind, str):
             try:
-                return self._get(kind, trusted=is_from_code(source))
+                return self._get(kind, trusted=is_from_executed_config(source))
             except (UnknownNameError, BuildError) as error:
                 error.origin = error.origin or origin_of(source, "type")
                 error.key = error.key or "type"
@@ -268,7 +270,7 @@ class Registry:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and "." not in rest and not exists(scope):
+            if member is None and "." not in rest and not module_exists(scope):
                 # "mmseg.PolyLR" where no mmseg is installed: what it meant is most likely here under its bare name.
                 member = self
             return member._find_upwards(rest) if member is not None else None
@@ -302,15 +304,15 @@ class Registry:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
-        if top_spec(module.partition(".")[0]) is None:
+        if top_level_spec(module.partition(".")[0]) is None:
             return None
         if self._base is None:
             raise self._unfit(path, dotted=True)
-        known = known_class(path, self.root.name, self.root._whole_family())
+        known = find_known_class(path, self.root.name, self.root._whole_family())
         if known is not None:
             return known  # type: ignore[no-any-return]
         try:
-            found = any_class(path) if trusted else own_class(path)
+            found = import_object(path) if trusted else import_user_class(path)
         except LookupError as error:
             raise self._unfit(path, dotted=True) from error
         if found is not None:
@@ -335,7 +337,7 @@ class Registry:
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        if "." in module and not exists(module):  # a path, where "scope.Name" has one dot
+        if "." in module and not module_exists(module):  # a path, where "scope.Name" has one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         near = nearest(last, self._all_names())
         notes = [*self._package_that_lacks(module or default_scope()), *([] if near else [_OWN])]
@@ -372,7 +374,7 @@ def _resolve(path: str) -> type:
 
 def _is_installed(package: str) -> bool:
     """Checks whether a package is there, in place of its import names over footplate (`footplate.compat`)."""
-    spec = top_spec(package)
+    spec = top_level_spec(package)
     return spec is not None and not is_footplate_alias(spec)
 
 

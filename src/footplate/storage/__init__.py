@@ -25,11 +25,11 @@ from footplate.storage.paths import (
     is_same_storage,
     join,
     local_path,
+    missing_path_notes,
     parent,
 )
 from footplate.storage.remote import check_protocol
 from footplate.storage.sink import Sink
-from footplate.storage.sought import sought
 
 __all__ = [
     "FileStatus",
@@ -52,12 +52,12 @@ __all__ = [
     "list_dir",
     "local_path",
     "make_dirs",
+    "missing_path_notes",
     "open_file",
     "output_path",
     "parent",
     "read_bytes",
     "remove",
     "remove_empty_folder",
-    "sought",
     "status",
 ]

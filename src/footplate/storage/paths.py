@@ -83,3 +83,21 @@ def parent(path: Path) -> str:
 def base_name(path: Path) -> str:
     """Returns the last part of `path`."""
     return os.path.basename(local_path(path)) if is_local(path) else posixpath.basename(os.fspath(path))
+
+
+def missing_path_notes(path: Path) -> list[str]:
+    """Returns which file was tried for a path that leads nowhere, and from where on it does; nothing of a target.
+
+    Example:
+        >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
+        ["'/' has no 'nowhere'"]
+    """
+    if not is_local(path):
+        return []
+    given = local_path(path)
+    whole = os.path.abspath(given)
+    lines = [] if os.path.isabs(given) else [f"tried {whole}: a relative path begins at the current folder"]
+    there, name = whole, ""
+    while not os.path.exists(there):
+        there, name = os.path.split(there)
+    return [*lines, f"'{there}' has no '{name}'"] if name else lines

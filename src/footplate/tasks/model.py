@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from footplate.errors import ArgumentError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.registry import MODELS
 

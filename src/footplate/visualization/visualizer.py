@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from footplate.errors import ArgumentError, at_key, with_origins
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
 from footplate.visualization.drawing import Drawing, Picture

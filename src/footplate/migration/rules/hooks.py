@@ -3,8 +3,9 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
+from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.errors import check_flag, every, nearest
+from footplate.messages import format_interval, nearest
 from footplate.migration.draft import Draft, section
 from footplate.migration.rules.record import Rule
 
@@ -54,7 +55,7 @@ def _checkpoints(draft: Draft) -> None:
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     for key, value in section(made, cfg).items():
         draft.write(f"default_hooks.checkpoint.{key}", value, "checkpoint_config")
-    often = every(made["interval"], "epoch" if made["by_epoch"] else "iteration")
+    often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
     draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
 
@@ -91,7 +92,8 @@ def _write_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interv
     processor = {"type": "LogProcessor", "window_size": shown, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
     draft.became(
-        "log_config", f"default_hooks.logger and log_processor: {every(shown, 'iteration')}, averaged over them"
+        "log_config",
+        f"default_hooks.logger and log_processor: {format_interval(shown, 'iteration')}, averaged over them",
     )
     left = _left(text, (*_LOGGER_WORDS, "interval", "by_epoch", "priority"))
     if left:

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, at_key, origin_of
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ArgumentError
 from footplate.optim.constructors.checks import (
     check_paramwise,
     warn_of_missing_fields,

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 Slot = MutableMapping[str, Any]
 """Anything with `slot[name]`: a parameter group itself where the field is a plain number."""

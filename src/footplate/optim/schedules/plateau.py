@@ -5,13 +5,15 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, check_count, check_score, nearest
+from footplate.checks import check_count, check_score
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
-from footplate.saved import saved_count, saved_number
+from footplate.state_values import read_count, read_number
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -113,9 +115,9 @@ class ReduceOnPlateau(ParamSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         super().load_state_dict(state_dict)
-        self.best = saved_number(state_dict, "best", finite=False)
-        self.num_bad_epochs = saved_count(state_dict, "num_bad_epochs")
-        self.cooldown_counter = saved_count(state_dict, "cooldown_counter")
+        self.best = read_number(state_dict, "best", finite=False)
+        self.num_bad_epochs = read_count(state_dict, "num_bad_epochs")
+        self.cooldown_counter = read_count(state_dict, "cooldown_counter")
 
     def check_metrics(self, metrics: Collection[str]) -> None:
         """Refuses to watch a metric that a validation does not give.

@@ -9,11 +9,12 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.optim.wrappers.base import OptimWrapper
 from footplate.optim.wrappers.syncing import NOTHING
 from footplate.registry import OPTIM_WRAPPERS
-from footplate.saved import saved_count, saved_number
+from footplate.state_values import read_count, read_number
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _MOST_STEPS = (1 << 31) - 1  # of which torch keeps count
@@ -103,11 +104,11 @@ class AmpOptimWrapper(OptimWrapper):
         scale = state_dict.get("loss_scaler")
         if scale and self.loss_scaler.is_enabled():
             checked = {
-                "scale": float(saved_number(scale, "scale", least=0, most=_LARGEST_SCALE)),
-                "growth_factor": saved_number(scale, "growth_factor", least=1),
-                "backoff_factor": saved_number(scale, "backoff_factor", least=0, most=1),
-                "growth_interval": saved_count(scale, "growth_interval", least=1, most=_MOST_STEPS),
-                "_growth_tracker": saved_count(scale, "_growth_tracker", most=_MOST_STEPS),
+                "scale": float(read_number(scale, "scale", least=0, most=_LARGEST_SCALE)),
+                "growth_factor": read_number(scale, "growth_factor", least=1),
+                "backoff_factor": read_number(scale, "backoff_factor", least=0, most=1),
+                "growth_interval": read_count(scale, "growth_interval", least=1, most=_MOST_STEPS),
+                "_growth_tracker": read_count(scale, "_growth_tracker", most=_MOST_STEPS),
             }
             self.loss_scaler.load_state_dict(checked)
         super().load_state_dict(state_dict)

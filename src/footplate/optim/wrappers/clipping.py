@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from footplate.distributed.sharding import is_part, local_part, norms_of_parts
-from footplate.errors import ArgumentError, NonFiniteError, check_flag, nearest, origin_of
+from footplate.checks import check_flag
+from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import nearest
 
 _SMALL = 1e-6  # what torch adds to the norm
 _KEYS = {
@@ -47,7 +50,7 @@ class Clip:
     def _judge(self, gradients: list[Tensor]) -> None:
         """Finds out what kind of gradients there are: as a rule it is the same at each step."""
         self._judged = len(gradients)
-        self._in_parts = any(map(is_part, gradients))
+        self._in_parts = any(map(is_dtensor, gradients))
         kinds = {(each.device, each.dtype) for each in gradients}
         self._alike = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
 
@@ -58,14 +61,14 @@ class Clip:
         The result is torch's to the last bit. Torch sorts the gradients by kind, twice, and multiplies by 1 where they
         are within the bound.
         """
-        held = [local_part(each) for each in gradients] if self._in_parts else gradients
+        held = [local_tensor(each) for each in gradients] if self._in_parts else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
             torch._foreach_clamp_min_(held, -limit)
             torch._foreach_clamp_max_(held, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        norms = norms_of_parts(gradients, order) if self._in_parts else torch.stack(torch._foreach_norm(held, order))
+        norms = tensor_norms(gradients, order) if self._in_parts else torch.stack(torch._foreach_norm(held, order))
         total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the norm of the gradients is not finite, and clip_grad has error_if_nonfinite")

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, NonFiniteError, nearest
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.optim")
 

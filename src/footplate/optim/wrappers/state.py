@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from footplate.distributed.sharding import is_part, placed_like
-from footplate.errors import CheckpointError, counted
+from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.errors import CheckpointError
+from footplate.messages import pluralize
 
 State = dict[str, Any]
 
@@ -78,7 +79,7 @@ def placed(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
     pairs = zip(state["param_groups"], groups, strict=True)
     owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
     held = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
-    if not any(isinstance(each, torch.Tensor) and is_part(each) for each in held):
+    if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in held):
         return state
     values = {
         key: {name: _placed_value(value, owners.get(key)) for name, value in values.items()}
@@ -90,7 +91,7 @@ def placed(state: State, groups: Sequence[Mapping[str, Any]]) -> State:
 def _placed_value(value: Any, owner: torch.Tensor | None) -> Any:
     if owner is None or not isinstance(value, torch.Tensor) or not value.dim():
         return value
-    return placed_like(value, owner)
+    return distribute_like(value, owner)
 
 
 def per_parameter(state: Mapping[str, Any], layout: Layout) -> State:
@@ -146,6 +147,6 @@ def names_of(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence[Se
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
-        f"the saved optimizer state holds {counted(sum(sizes), 'parameter')} in {counted(len(sizes), 'group')}, "
+        f"the saved optimizer state holds {pluralize(sum(sizes), 'parameter')} in {pluralize(len(sizes), 'group')}, "
         f"the optimizer {len(layout.known())} in {len(layout.names)}"
     )

@@ -9,8 +9,10 @@ from typing import Any, Literal
 import numpy as np
 
 from footplate.data.annotations import load_data_file
-from footplate.errors import ArgumentError, DataError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, output_path
 from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array

@@ -118,7 +118,7 @@ def test_python_passes_any_class_that_fits() -> None:
 
 @pytest.mark.parametrize("language", ["", ".zh"])
 def test_the_docs_list_what_is_allowed(language: str) -> None:
-    from footplate.registry.dotted import TORCH_CLASSES
+    from footplate.registry.dotted_paths import TORCH_CLASSES
 
     text = (DOCS / f"security{language}.md").read_text(encoding="utf-8")
     for home, names in TORCH_CLASSES.values():

@@ -22,13 +22,28 @@ from typing import Any
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
+from footplate.distributed.channel import Channel
 from footplate.distributed.collectives import broadcast_object, get_rank, get_world_size
-from footplate.distributed.endings import Neighbour, began_at, line_of, say_last_to, say_no_more, tells_of_loss
-from footplate.distributed.hub import Hub, hosts_of
-from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import MOST_LINES, Failure, Lost, Place, Verdict, on_death, on_silence
+from footplate.distributed.exit_status import (
+    LocalProcess,
+    disable_crash_dump,
+    enable_crash_dump,
+    indicates_lost_rank,
+    innermost_user_line,
+    start_time_of,
+)
+from footplate.distributed.failure_report import (
+    MAX_LINES,
+    Failure,
+    FailureReport,
+    LostRank,
+    RankStatus,
+    report_death,
+    report_silence,
+)
+from footplate.distributed.hub import Hub, parse_hosts
 from footplate.errors import RankError
-from footplate.printable import printable
+from footplate.messages import printable
 
 _TO_JOIN = 10.0
 _TO_LEAVE = 2.0  # seconds that the main thread has to come to its end by itself
@@ -41,10 +56,10 @@ _A_SECOND = 64  # ranks that tell the hub each second where they are
 
 Stack = list[tuple[FrameType, int]]
 Look = Callable[[Stack], tuple[str, bool, str]]
-_current: "Watch | None" = None
+_current: "RankMonitor | None" = None
 
 
-class Watch(threading.Thread):
+class RankMonitor(threading.Thread):
     """Tells the others how this rank is, and this rank how the others are.
 
     Args:
@@ -56,11 +71,11 @@ class Watch(threading.Thread):
             others, and the line of code.
     """
 
-    def __init__(self, line: Line, crashes: Line, *, limit: float, look: Look) -> None:
+    def __init__(self, line: Channel, crashes: Channel, *, limit: float, look: Look) -> None:
         super().__init__(name="footplate-watch", daemon=True)
         self.group = dist.group.WORLD
         self.rank, self.world, self.host = get_rank(), get_world_size(), socket.gethostname()
-        self.verdict: Verdict | None = None
+        self.verdict: FailureReport | None = None
         self.ending = False
         self.iteration: Callable[[], int | None] = lambda: None
         self.path = ""
@@ -70,10 +85,10 @@ class Watch(threading.Thread):
         self._line, self._crashes, self._limit, self._look = line, crashes, limit, look
         self._main = threading.main_thread().ident
         self._hosts: dict[int, str] = {}
-        self._neighbours: dict[int, Neighbour] = {}
+        self._neighbours: dict[int, LocalProcess] = {}
         self._processes: dict[int, tuple[int, str]] = {}
-        self._told, self._told_at = Place(self.rank, self.host), 0.0
-        self._here, self._since = Place(self.rank, self.host), time.monotonic()
+        self._told, self._told_at = RankStatus(self.rank, self.host), 0.0
+        self._here, self._since = RankStatus(self.rank, self.host), time.monotonic()
         self._next_warning = min(_FIRST_WARNING, limit / 2)
         self._at_work, self._judged, self._left, self._acknowledged = True, *(threading.Event() for _ in range(3))
         self._over, self._over_at = False, float("inf")
@@ -98,7 +113,7 @@ class Watch(threading.Thread):
         if self.rank == 0:
             self._acknowledged.wait(_TO_BE_HEARD)  # the others know then that the hub may go
 
-    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> Verdict:
+    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
         """Tells that an error ends this rank, and returns why all end, said already.
 
         Args:
@@ -108,7 +123,7 @@ class Watch(threading.Thread):
             log: The file that holds the traceback.
         """
         self.ending, place = True, self._place_of(error)
-        follows = (place.waits or tells_of_loss(error)) and not isinstance(error, RankError)
+        follows = (place.waits or indicates_lost_rank(error)) and not isinstance(error, RankError)
         if self.verdict is None:
             failure = Failure(place, text, code, follows=follows, log=log)
             if not failure.follows:
@@ -118,12 +133,12 @@ class Watch(threading.Thread):
         self._left.set()
         if self.verdict is None and 0 in self._hosts and self.rank:
             self._tell_of_silence(place, text, 1 if follows else code)
-        return self.verdict or Verdict(text, code, [self.rank], [self.rank])
+        return self.verdict or FailureReport(text, code, [self.rank], [self.rank])
 
     def leave_out(self) -> None:
         """Closes, in a process that was forked from this one, what is not its own."""
         self._at_work = False
-        say_no_more()
+        disable_crash_dump()
         self._line.close()
         self._crashes.close()
         for each in list(self._neighbours.values()):
@@ -154,7 +169,7 @@ class Watch(threading.Thread):
         if frame is None or self.verdict is not None:
             return
         phase, waits, line = self._look([*walk_stack(frame)][::-1])
-        here = Place(self.rank, self.host, phase, self.iteration(), waits, 0.0, line)
+        here = RankStatus(self.rank, self.host, phase, self.iteration(), waits, 0.0, line)
         now = time.monotonic()
         if (here.phase, here.iteration) != (self._here.phase, self._here.iteration):
             self._since, self._next_warning, self._over = now, min(_FIRST_WARNING, self._limit / 2), False
@@ -178,7 +193,7 @@ class Watch(threading.Thread):
             self._told, self._told_at = self._here, now
             self._line.send("seen", place=list(self._here))
 
-    def _place_of(self, error: BaseException) -> Place:
+    def _place_of(self, error: BaseException) -> RankStatus:
         stack, seen = [*walk_tb(error.__traceback__)], [error]
         behind = error.__cause__
         while behind is not None and behind not in seen:  # where it came from: who names it may stand far above
@@ -187,14 +202,14 @@ class Watch(threading.Thread):
             behind = behind.__cause__
         phase, waits, line = self._look(stack)
         waited = time.monotonic() - self._since
-        return Place(self.rank, self.host, phase, self.iteration(), waits, waited, line)
+        return RankStatus(self.rank, self.host, phase, self.iteration(), waits, waited, line)
 
     def _on_hosts(self, hosts: dict[str, str], processes: dict[str, Any]) -> None:
-        self._hosts = hosts_of(hosts)
+        self._hosts = parse_hosts(hosts)
         self._processes = {int(rank): (process, began) for rank, (process, began) in processes.items()}
         for rank, host in self._hosts.items():
             if host == self.host and rank != self.rank:
-                self._neighbours[rank] = Neighbour(*self._processes[rank])
+                self._neighbours[rank] = LocalProcess(*self._processes[rank])
 
     def _on_gone(self, rank: int) -> None:
         """Looks how a rank of this machine ended, before whoever started it has taken it away."""
@@ -222,29 +237,29 @@ class Watch(threading.Thread):
 
     def _on_verdict(self, verdict: list[Any]) -> None:
         if self._at_work:
-            self._judge(Verdict(*verdict))
+            self._judge(FailureReport(*verdict))
 
     def _lost_hub(self) -> None:
         if self._at_work and self.verdict is None and 0 in self._hosts:
             others = {rank: host for rank, host in self._hosts.items() if rank}
-            death, words = Lost(0, self._hosts[0], self._processes[0][0]), self._crashes.last_words(_TO_END)
+            death, words = LostRank(0, self._hosts[0], self._processes[0][0]), self._crashes.last_words(_TO_END)
             if 0 in self._neighbours:
                 death = death._replace(ending=self._neighbours[0].ending(_TO_END))
             if words:
-                death = death._replace(line=line_of(words), log=self.keep(0, words))
+                death = death._replace(line=innermost_user_line(words), log=self.keep(0, words))
             self._look_around()
-            self._judge(on_death([death], [self._here], others))
+            self._judge(report_death([death], [self._here], others))
 
-    def _tell_of_silence(self, place: Place, text: str = "", code: int = 1) -> None:
+    def _tell_of_silence(self, place: RankStatus, text: str = "", code: int = 1) -> None:
         """Ends this rank for a first one that does not answer; the others come to that by themselves."""
         others = {rank: host for rank, host in self._hosts.items() if rank}
-        self._judge(on_silence(Lost(0, self._hosts[0], self._processes[0][0]), place, others, text, code))
+        self._judge(report_silence(LostRank(0, self._hosts[0], self._processes[0][0]), place, others, text, code))
 
-    def _judge(self, verdict: Verdict) -> None:
+    def _judge(self, verdict: FailureReport) -> None:
         """Says why all end, and sees to it that this process does."""
         self.ending, self.verdict = True, verdict
         text, saved = verdict.text, self.saved()
-        if saved and "the last checkpoint is" not in text and text.count("\n") < MOST_LINES - 1:
+        if saved and "the last checkpoint is" not in text and text.count("\n") < MAX_LINES - 1:
             text += f"\n  the last checkpoint is {saved}; --resume goes on there"
         self._write(text)
         if self.rank in verdict.speakers:
@@ -274,7 +289,7 @@ def _append(path: str, text: str) -> bool:
     return False
 
 
-def start(*, limit: float, look: Look) -> Watch | None:
+def start(*, limit: float, look: Look) -> RankMonitor | None:
     """Starts the watch of this rank, once; each rank calls it. None for a process that is alone.
 
     Args:
@@ -295,14 +310,16 @@ def start(*, limit: float, look: Look) -> Watch | None:
     if lines is None:
         return None
     line, crashes = lines
-    _current = Watch(line, crashes, limit=limit, look=look)
+    _current = RankMonitor(line, crashes, limit=limit, look=look)
     crashes.send("crashes", rank=_current.rank, token=token)
     if hub is not None:
         hub.keep = _current.keep
     else:
-        say_last_to(crashes.fileno())
+        enable_crash_dump(crashes.fileno())
     process = os.getpid()
-    line.send("hello", rank=_current.rank, host=_current.host, token=token, process=process, began=began_at(process))
+    line.send(
+        "hello", rank=_current.rank, host=_current.host, token=token, process=process, began=start_time_of(process)
+    )
     _current.start()
     # A worker that outlives its rank would keep the connection open, and nobody would know that the rank is gone.
     os.register_at_fork(after_in_child=_current.leave_out)
@@ -311,7 +328,7 @@ def start(*, limit: float, look: Look) -> Watch | None:
     return _current
 
 
-def current() -> Watch | None:
+def current() -> RankMonitor | None:
     """Returns the watch of this rank, or None for a process that is alone."""
     if _current is None or not dist.is_available() or not dist.is_initialized():
         return None
@@ -324,10 +341,10 @@ def _listening() -> socket.socket:
     return socket.create_server(("", 0), backlog=4096)
 
 
-def _connected(addresses: list[str], port: int) -> tuple[Line, Line] | None:
+def _connected(addresses: list[str], port: int) -> tuple[Channel, Channel] | None:
     for address in addresses:
         with contextlib.suppress(OSError), contextlib.ExitStack() as opened:
             sockets = [opened.enter_context(socket.create_connection((address, port), _TO_JOIN)) for _ in range(2)]
             opened.pop_all()
-            return Line(sockets[0]), Line(sockets[1])
+            return Channel(sockets[0]), Channel(sockets[1])
     return None

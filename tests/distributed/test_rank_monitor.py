@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from footplate.distributed import watch
-from footplate.distributed.endings import began_at
-from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Verdict
-from footplate.distributed.watch import Watch
+from footplate.distributed import rank_monitor
+from footplate.distributed.channel import Channel
+from footplate.distributed.exit_status import start_time_of
+from footplate.distributed.failure_report import FailureReport
+from footplate.distributed.rank_monitor import RankMonitor
 from footplate.errors import RankError
 from tests.faults.processes import end, fork
 
@@ -27,7 +27,7 @@ class Other:
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.line, self.crashes = (Line(socket.create_connection(server.getsockname())) for _ in range(2))
+            self.line, self.crashes = (Channel(socket.create_connection(server.getsockname())) for _ in range(2))
             self._end, self._crashes_end = (server.accept()[0] for _ in range(2))
         self._end.settimeout(10)
         self._file = self._end.makefile("rb")
@@ -57,7 +57,7 @@ def other() -> Iterator[Other]:
     yield found
     found.leave()
     for each in threading.enumerate():
-        if isinstance(each, Watch):
+        if isinstance(each, RankMonitor):
             each.join(10)
     found.line.close()
     found.crashes.close()
@@ -65,9 +65,9 @@ def other() -> Iterator[Other]:
 
 def _watch(
     other: Other, place: _Place = ("backward pass", True, "my.py:3"), limit: float = 60.0, told_at: float = 0.0
-) -> Watch:
+) -> RankMonitor:
     """A watch of rank 1 whose main thread is where the test says; `told_at` is when it said so last."""
-    mine = Watch(other.line, other.crashes, limit=limit, look=lambda stack: place)
+    mine = RankMonitor(other.line, other.crashes, limit=limit, look=lambda stack: place)
     mine.rank, mine.host, mine.iteration, mine._told_at = 1, "a", lambda: 4, told_at
     mine.start()
     return mine
@@ -98,7 +98,7 @@ def test_a_rank_that_does_not_wait_tells_nothing(other: Other, done: bool) -> No
 
 def test_where_a_rank_is_is_told_when_it_has_moved(other: Other) -> None:
     places: list[_Place] = [("data loading", False, "a.py:1")]
-    mine = Watch(other.line, other.crashes, limit=2.0, look=lambda stack: places[0])
+    mine = RankMonitor(other.line, other.crashes, limit=2.0, look=lambda stack: places[0])
     mine.start()
     assert other.hear("seen")["place"][2] == "data loading"
     assert other.is_silent(0.5)
@@ -134,7 +134,7 @@ def test_an_error_is_told_and_the_verdict_comes_back(
 ) -> None:
     mine = _watch(other, place)
     other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [0, ""], "1": [0, ""]})
-    verdict, told = Verdict("rank 1 on a failed", 3, [1], [1]), {}
+    verdict, told = FailureReport("rank 1 on a failed", 3, [1], [1]), {}
 
     def answer() -> None:
         told.update(other.hear("failed"))
@@ -163,7 +163,9 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
         except OSError as error:
             raise ValueError("a sample cannot be read") from error
 
-    mine = Watch(other.line, other.crashes, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, ""))
+    mine = RankMonitor(
+        other.line, other.crashes, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, "")
+    )
     with pytest.raises(ValueError, match="sample") as caught:
         name()
     assert mine._place_of(caught.value).phase == "read"
@@ -171,7 +173,7 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
 
 def test_an_error_may_be_its_own_cause(other: Other) -> None:
     error = ValueError("twelve")
-    mine = Watch(other.line, other.crashes, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
+    mine = RankMonitor(other.line, other.crashes, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
     with pytest.raises(ValueError, match="twelve"):
         raise error from error
     assert mine._place_of(error).phase == "1 frames"
@@ -182,11 +184,11 @@ def _nap() -> int:
     return 0
 
 
-def _ends(other: Other, begin: Callable[[Watch], None]) -> int:
+def _ends(other: Other, begin: Callable[[RankMonitor], None]) -> int:
     """Forks a process whose watch hears that all end, and which does not come to its end by itself."""
 
     def work() -> int:
-        watch._TO_LEAVE = 0.1
+        rank_monitor._TO_LEAVE = 0.1
         other.leave()  # this process' copy
         begin(_watch(other))
         time.sleep(60)
@@ -200,13 +202,13 @@ def _ends(other: Other, begin: Callable[[Watch], None]) -> int:
 
 def test_a_process_that_does_not_come_to_its_end_is_ended(other: Other) -> None:
     process = _ends(other, lambda mine: None)
-    other.say("verdict", verdict=Verdict("rank 0 failed", 7, [0], [0]))
+    other.say("verdict", verdict=FailureReport("rank 0 failed", 7, [0], [0]))
     assert end(process, 10.0) == 7
 
 
 def test_a_process_ends_though_nobody_can_read_why(other: Other) -> None:
     process = _ends(other, lambda mine: os.close(2))
-    other.say("verdict", verdict=Verdict("rank 1 failed", 7, [1], [1]))
+    other.say("verdict", verdict=FailureReport("rank 1 failed", 7, [1], [1]))
     assert end(process, 10.0) == 7
 
 
@@ -221,8 +223,8 @@ def test_a_process_ends_though_nobody_can_read_why(other: Other) -> None:
 def test_a_first_rank_that_does_not_answer_is_told_of(
     other: Other, tmp_path: Any, fails: bool, phase: str, code: int
 ) -> None:
-    def begin(mine: Watch) -> None:
-        watch._TO_ANSWER, watch._TO_BE_JUDGED = 0.2, 0.2
+    def begin(mine: RankMonitor) -> None:
+        rank_monitor._TO_ANSWER, rank_monitor._TO_BE_JUDGED = 0.2, 0.2
         mine._limit, mine.path = (60.0 if fails else 0.2), str(tmp_path / "rank_1.log")
         while 0 not in mine._hosts:
             time.sleep(0.01)
@@ -242,14 +244,14 @@ def test_a_first_rank_that_does_not_answer_is_told_of(
 def test_a_rank_that_is_done_ends_as_it_does(other: Other) -> None:
     process = _ends(other, lambda mine: mine.done())
     other.hear("done")
-    other.say("verdict", verdict=Verdict("rank 0 failed", 7, [0], [0]))
+    other.say("verdict", verdict=FailureReport("rank 0 failed", 7, [0], [0]))
     with pytest.raises(AssertionError):
         assert end(process, 0.5) == 7
 
 
 def test_when_the_first_rank_is_gone_its_end_is_told(other: Other, tmp_path: Any) -> None:
     first = fork(_nap)
-    began = began_at(first)
+    began = start_time_of(first)
     process = _ends(other, lambda mine: setattr(mine, "path", str(tmp_path / "rank_1.log")))
     other.say("hosts", hosts={"0": "a", "1": "a"}, processes={"0": [first, began], "1": [process, ""]})
     other.say("where", ending=False)
@@ -270,7 +272,12 @@ def test_when_the_first_rank_is_gone_its_end_is_told(other: Other, tmp_path: Any
 def test_a_neighbours_end_is_told(other: Other) -> None:
     neighbour = fork(_nap)
     mine = _watch(other)
-    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [neighbour, began_at(neighbour)], "3": [neighbour, "?"]}
+    processes = {
+        "0": [0, ""],
+        "1": [os.getpid(), ""],
+        "2": [neighbour, start_time_of(neighbour)],
+        "3": [neighbour, "?"],
+    }
     other.say("hosts", hosts={"0": "a", "1": "a", "2": "a", "3": "b"}, processes=processes)
     other.say("where", ending=False)
     other.hear("place")
@@ -297,7 +304,7 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
     """Else nobody would know that a rank is gone whose workers outlive it."""
     reader, writer = os.pipe()
 
-    def begin(mine: Watch) -> None:
+    def begin(mine: RankMonitor) -> None:
         os.register_at_fork(after_in_child=mine.leave_out)
         os.write(writer, str(fork(_nap)).encode())
         os._exit(0)
@@ -319,7 +326,7 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
 def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> None:
     neighbour = fork(_nap)
     mine = _watch(other)
-    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [neighbour, began_at(neighbour)]}
+    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [neighbour, start_time_of(neighbour)]}
     other.say("hosts", hosts={"0": "b", "1": "a", "2": "a"}, processes=processes)
     other.say("where", ending=False)
     other.hear("place")
@@ -342,8 +349,8 @@ def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> 
 
 
 def test_a_process_that_is_alone_has_no_watch() -> None:
-    assert watch.start(limit=60.0, look=lambda stack: ("", False, "")) is None
-    assert watch.current() is None
+    assert rank_monitor.start(limit=60.0, look=lambda stack: ("", False, "")) is None
+    assert rank_monitor.current() is None
 
 
 @pytest.mark.parametrize(
@@ -355,13 +362,13 @@ def test_a_process_that_is_alone_has_no_watch() -> None:
     ],
 )
 def test_a_verdict_names_the_last_checkpoint_once(other: Other, tmp_path: Any, text: str, told: str) -> None:
-    def begin(mine: Watch) -> None:
+    def begin(mine: RankMonitor) -> None:
         mine.saved, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
         mine._line.send("ready")
 
     process = _ends(other, begin)
     other.hear("ready")
-    other.say("verdict", verdict=Verdict(text, 7, [0], [0]))
+    other.say("verdict", verdict=FailureReport(text, 7, [0], [0]))
     assert end(process, 10.0) == 7
     assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == told
 
@@ -370,7 +377,7 @@ def test_a_verdict_names_the_last_checkpoint_once(other: Other, tmp_path: Any, t
 def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str, first: bytes) -> None:
     master, slave = pty.openpty()
 
-    def begin(mine: Watch) -> None:
+    def begin(mine: RankMonitor) -> None:
         os.environ["TERM"] = term
         os.dup2(slave, 2)
         mine.fold = lambda text: text.replace(" for ", "\n    for ")
@@ -378,7 +385,7 @@ def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str
 
     process = _ends(other, begin)
     other.hear("ready")
-    other.say("verdict", verdict=Verdict("gone for good", 7, [1], [1]))
+    other.say("verdict", verdict=FailureReport("gone for good", 7, [1], [1]))
     assert end(process, 10.0) == 7
     assert select.select([master], [], [], 5.0)[0]
     assert os.read(master, 100) == first + b"\r\n    for good\r\n"

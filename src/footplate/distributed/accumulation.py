@@ -12,15 +12,15 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from footplate.distributed.collectives import get_rank, get_world_size
-from footplate.distributed.sharding import is_part, is_sharded, local_part, placed_like
+from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor
 
 
-def exchanged_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
+def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Returns the gradients that processes have exchanged, those of parameters in parts, and None for the others."""
-    return [each.grad if is_part(each) else None for each in parameters]
+    return [each.grad if is_dtensor(each) else None for each in parameters]
 
 
-def own_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
+def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Returns for each parameter what the processes have not exchanged, `(processes, *shape)`, in parts.
 
     Every process calls this.
@@ -40,7 +40,7 @@ def own_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor
     ]
 
 
-def take_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
+def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
     """Adds to the gradients of this process what it had; on another number of processes, the mean of what all had.
 
     Every process calls this.
@@ -56,14 +56,14 @@ def take_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterab
             continue
         place = places.get(id(parameter))
         if rows.shape[0] != get_world_size():
-            _add(parameter, placed_like(_mean_of(rows).to(parameter.device, parameter.dtype), parameter))
+            _add(parameter, distribute_like(_mean_of(rows).to(parameter.device, parameter.dtype), parameter))
         elif place is None:
             _add(parameter, _row(rows).to(parameter.device))
         else:
             place.unsharded_accumulated_grad = _row(rows).to(place.device).clone()
 
 
-def mean_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
+def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
     """Returns the means over all processes of gradients that were not exchanged yet, in the form of the parameters.
 
     Every process calls this. The gradients themselves stay as they are.
@@ -76,11 +76,11 @@ def mean_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tenso
     own = _own(model, several)
     means: list[Tensor | None] = []
     for parameter, gradient, is_there in zip(several, own, _there(own, several), strict=True):
-        mean = parameter.grad if is_part(parameter) else None
+        mean = parameter.grad if is_dtensor(parameter) else None
         if is_there:
             total = _dense(gradient, parameter).clone()
             dist.all_reduce(total)
-            new = placed_like(total / get_world_size(), parameter)
+            new = distribute_like(total / get_world_size(), parameter)
             mean = new if mean is None else mean + new
         means.append(mean)
     return means
@@ -101,7 +101,7 @@ def _there(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> 
 
 def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
-        return torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_part(parameter).device)
+        return torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
     return gradient.detach()
 
 
@@ -140,12 +140,12 @@ def _mesh_of_all(device: str, group: object) -> Any:
 
 
 def _row(rows: Tensor) -> Tensor:
-    return local_part(rows)[0] if is_part(rows) else rows[get_rank()]
+    return local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
 
 
 def _mean_of(rows: Tensor) -> Tensor:
-    total = local_part(rows).sum(0)
-    if is_part(rows):
+    total = local_tensor(rows).sum(0)
+    if is_dtensor(rows):
         dist.all_reduce(total)
     return total / rows.shape[0]
 

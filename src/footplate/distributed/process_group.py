@@ -11,8 +11,9 @@ import torch.distributed as dist
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from footplate.distributed.launchers import Seat, find_seat
-from footplate.errors import ArgumentError, RankError, nearest
+from footplate.distributed.launchers import RankInfo, find_rank_info
+from footplate.errors import ArgumentError, RankError
+from footplate.messages import nearest
 
 _SETTINGS = ("backend", "timeout", "port", "init_backend")
 # The CPU takes part, for objects and for what is stored behind the training.
@@ -34,7 +35,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     settings = check_dist_cfg(dist_cfg or {})
     if launcher != "none" and dist.is_available() and dist.is_initialized():
         return
-    seat = find_seat(launcher, settings.get("port"))
+    seat = find_rank_info(launcher, settings.get("port"))
     if seat is None:
         return
     seat.write()
@@ -44,7 +45,7 @@ def initialize(launcher: str = "none", dist_cfg: Mapping[str, Any] | None = None
     _join(seat, backend, settings.get("timeout"))
 
 
-def timeout_of(dist_cfg: Mapping[str, Any] | None) -> float | None:
+def collective_timeout(dist_cfg: Mapping[str, Any] | None) -> float | None:
     """Returns how many seconds a collective may wait, None where the config leaves that to PyTorch."""
     timeout = check_dist_cfg(dist_cfg or {}).get("timeout")
     return None if timeout is None else timeout.total_seconds()
@@ -82,7 +83,7 @@ def _choose_backend(wanted: str | None) -> str:
     return _OF_ACCELERATORS if wanted in (None, "nccl") else str(wanted)
 
 
-def _choose_device(seat: Seat, backend: str, launcher: str) -> int:
+def _choose_device(seat: RankInfo, backend: str, launcher: str) -> int:
     """One device a process; srun and mpirun may show each process its own alone."""
     there = torch.cuda.device_count()
     if "nccl" in backend and seat.local_rank >= there and (launcher == "pytorch" or there > 1):
@@ -94,7 +95,7 @@ def _choose_device(seat: Seat, backend: str, launcher: str) -> int:
     return seat.local_rank % there
 
 
-def _join(seat: Seat, backend: str, timeout: datetime.timedelta | None) -> None:
+def _join(seat: RankInfo, backend: str, timeout: datetime.timedelta | None) -> None:
     try:
         patience: dict[str, Any] = {} if timeout is None else {"timeout": timeout}
         store, rank, size = next(rendezvous("env://", **patience))

@@ -40,25 +40,25 @@ _INSTALLED = tuple(
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
-def note_executed(file: str) -> None:
+def mark_executed(file: str) -> None:
     """Records that a config file was executed, so that its dotted paths are trusted like its code."""
     _executed.add(file)
 
 
-def is_from_code(mapping: object) -> bool:
+def is_from_executed_config(mapping: object) -> bool:
     """Checks whether the `type` of a mapping was written in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
     origin = origins.get("type") if isinstance(origins, Mapping) else None  # that of the mapping says nothing of it
     return isinstance(origin, Origin) and origin.file in _executed
 
 
-def any_class(path: str) -> Any:
+def import_object(path: str) -> Any:
     """Returns what a dotted path names, None where it names nothing."""
     module, _, name = path.rpartition(".")
     return _imported(module, name)
 
 
-def known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
+def find_known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
     """Returns the registered class, or the one of torch, that a dotted path names; None where it names another one.
 
     Args:
@@ -72,36 +72,36 @@ def known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
     return _registered(path, module, name, registered) or _of_torch(module, name, registry)
 
 
-def own_class(path: str) -> Any:
+def import_user_class(path: str) -> Any:
     """Returns what a dotted path into the user's modules names, None where it names nothing.
 
     Raises:
         LookupError: The module is not the user's, or what it holds is defined elsewhere.
     """
     module, _, name = path.rpartition(".")
-    if not (is_own(module) or _is_ours(module)) or module.endswith("__main__"):
+    if not (is_user_module(module) or _is_ours(module)) or module.endswith("__main__"):
         raise LookupError(module)
     found = _imported(module, name)
-    if found is not None and not is_own(getattr(found, "__module__", None) or ""):
+    if found is not None and not is_user_module(getattr(found, "__module__", None) or ""):
         raise LookupError(path)
     return found
 
 
 def has_submodule(package: str, name: str) -> bool:
     """Returns whether an installed package has a submodule, without importing the package."""
-    spec = top_spec(package)
+    spec = top_level_spec(package)
     places = spec.submodule_search_locations if spec is not None else None
     full_name = f"{package}.{name}"
     return bool(places) and importlib.machinery.PathFinder.find_spec(full_name, places) is not None
 
 
-def is_own(module: str) -> bool:
+def is_user_module(module: str) -> bool:
     """Returns whether a module is the user's: neither Python's, nor footplate's, nor of an installed package."""
     top = module.partition(".")[0]
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(top)
-    spec = getattr(loaded, "__spec__", None) if loaded is not None else top_spec(top)
+    spec = getattr(loaded, "__spec__", None) if loaded is not None else top_level_spec(top)
     if spec is None:
         return loaded is not None  # a module that the program made
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else ())]
@@ -126,11 +126,11 @@ def _registered(path: str, module: str, name: str, registered: Collection[Any]) 
 
 def _is_ours(module: str) -> bool:
     top = module.partition(".")[0]
-    return top == "footplate" or is_footplate_alias(top_spec(top))
+    return top == "footplate" or is_footplate_alias(top_level_spec(top))
 
 
 def _imported(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name, None) if exists(module) else None
+    return getattr(importlib.import_module(module), name, None) if module_exists(module) else None
 
 
 def _of_torch(module: str, name: str, registry: str) -> Any:
@@ -144,7 +144,7 @@ def _of_torch(module: str, name: str, registry: str) -> Any:
     return found if name in names and found is vars(exporting).get(name) else None
 
 
-def top_spec(top: str) -> importlib.machinery.ModuleSpec | None:
+def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
     """Returns the spec of a top-level name, None where there is none; nothing is imported."""
     try:
         return importlib.util.find_spec(top)
@@ -152,7 +152,7 @@ def top_spec(top: str) -> importlib.machinery.ModuleSpec | None:
         return None
 
 
-def exists(module: str) -> bool:
+def module_exists(module: str) -> bool:
     """Returns whether there is a module; the packages around it are imported."""
     try:
         return importlib.util.find_spec(module) is not None

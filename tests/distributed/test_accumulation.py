@@ -9,8 +9,13 @@ from torch import Tensor, nn
 from torch.distributed import fsdp
 
 from footplate.distributed import get_rank, get_world_size, unwrap_model, wrap_model
-from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
-from footplate.distributed.sharding import gather_whole, whole
+from footplate.distributed.accumulation import (
+    average_gradients,
+    reduced_gradients,
+    restore_gradients,
+    unreduced_gradients,
+)
+from footplate.distributed.sharding import full_tensor, gather_full_state
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 
@@ -44,22 +49,24 @@ def go_on(model: Any, optim: Any, losses: range) -> None:
 
 
 def weights(model: nn.Module) -> list[float]:
-    return [value for each in unwrap_model(model).parameters() for value in whole(each.detach()).flatten().tolist()]
+    return [
+        value for each in unwrap_model(model).parameters() for value in full_tensor(each.detach()).flatten().tolist()
+    ]
 
 
 def taken_back(cfg: dict[str, Any] | None, as_file: bool) -> tuple[list[float], list[float], list[Any]]:
     """Returns the weights of a step after a round in one go, and after one that was saved and taken back in between."""
     model, optim, parameters = begun(cfg, range(2))
-    saved: Any = own_gradients(unwrap_model(model), parameters)
+    saved: Any = unreduced_gradients(unwrap_model(model), parameters)
     shapes = [None if each is None else tuple(each.shape) for each in saved]
-    assert exchanged_gradients(parameters) == [None] * 6
+    assert reduced_gradients(parameters) == [None] * 6
     if as_file:
-        saved = [None if each is None else whole(each) for each in saved]
+        saved = [None if each is None else full_tensor(each) for each in saved]
     else:
         saved = [None if each is None else each.clone() for each in saved]
     go_on(model, optim, range(2, 3))
     other, again, own = begun(cfg, range(0))
-    take_gradients(unwrap_model(other), own, saved)
+    restore_gradients(unwrap_model(other), own, saved)
     again.initialize_count_status(other, 2, 6)
     go_on(other, again, range(2, 3))
     return weights(model), weights(other), shapes
@@ -82,9 +89,9 @@ def taken_by_others(cfg: dict[str, Any] | None) -> list[float]:
     model, _, parameters = begun(cfg, range(0))
     by_name = dict(zip([name for name, _ in Net().named_parameters()], rows_of_two(), strict=True))
     names = {id(each): name for name, each in unwrap_model(model).named_parameters()}
-    take_gradients(unwrap_model(model), parameters, [by_name[names[id(each)]] for each in parameters])
+    restore_gradients(unwrap_model(model), parameters, [by_name[names[id(each)]] for each in parameters])
     return sorted(
-        {value for each in parameters if each.grad is not None for value in whole(each.grad).flatten().tolist()}
+        {value for each in parameters if each.grad is not None for value in full_tensor(each.grad).flatten().tolist()}
     )
 
 
@@ -96,7 +103,7 @@ def test_another_number_of_processes_gets_their_mean(on_ranks: Callable[..., lis
 def test_one_process_gets_their_mean_and_adds_it() -> None:
     model = Net()
     model.first.bias.grad = torch.ones(5)
-    take_gradients(model, model.parameters(), [*rows_of_two()[:2], None, None, None, None])
+    restore_gradients(model, model.parameters(), [*rows_of_two()[:2], None, None, None, None])
     assert model.first.bias.grad.tolist() == [3.5] * 5
     assert model.first.weight.grad is not None
     assert model.second.weight.grad is None
@@ -105,9 +112,9 @@ def test_one_process_gets_their_mean_and_adds_it() -> None:
 def means(cfg: dict[str, Any] | None) -> list[list[float]]:
     model, _, parameters = begun(cfg, range(1))
     assert get_world_size() == 2
-    found = mean_gradients(unwrap_model(model), parameters)
-    told: list[list[float]] = [whole(each).flatten().tolist() for each in found if each is not None]
-    assert gather_whole(found) is not None
+    found = average_gradients(unwrap_model(model), parameters)
+    told: list[list[float]] = [full_tensor(each).flatten().tolist() for each in found if each is not None]
+    assert gather_full_state(found) is not None
     return told
 
 
@@ -124,7 +131,7 @@ def test_the_mean_is_that_of_all_processes(on_ranks: Callable[..., list[Any]], c
 def saved_twice() -> bool:
     model, _, parameters = begun(None, range(1))
     first, second = (
-        [each.device_mesh for each in own_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
+        [each.device_mesh for each in unreduced_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
         for _ in range(2)
     )
     return all(one is other for one in first for other in second)

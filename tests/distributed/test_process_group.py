@@ -8,9 +8,9 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from footplate.distributed import initialize, is_distributed, launch
-from footplate.distributed.launch import timeout_of
-from footplate.distributed.launchers import Seat
+from footplate.distributed import initialize, is_distributed, process_group
+from footplate.distributed.launchers import RankInfo
+from footplate.distributed.process_group import collective_timeout
 from footplate.errors import ArgumentError, RankError
 
 
@@ -77,7 +77,7 @@ def test_settings_that_make_no_sense_are_named(
     [(None, None), ({}, None), ({"timeout": 30}, 30.0), ({"timeout": datetime.timedelta(minutes=2)}, 120.0)],
 )
 def test_how_long_a_collective_may_wait(settings: dict[str, Any] | None, seconds: float | None) -> None:
-    assert timeout_of(settings) == seconds
+    assert collective_timeout(settings) == seconds
 
 
 def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> None:
@@ -103,7 +103,7 @@ def test_the_backend_is_that_of_the_devices(
     monkeypatch: pytest.MonkeyPatch, there: bool, wanted: str | None, backend: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert launch._choose_backend(wanted) == backend
+    assert process_group._choose_backend(wanted) == backend
 
 
 @pytest.mark.parametrize(
@@ -120,12 +120,12 @@ def test_each_process_has_a_device_of_its_own(
     monkeypatch: pytest.MonkeyPatch, local_rank: int, devices: int, launcher: str, backend: str, device: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    seat = Seat(5, 8, local_rank, "here", 29500)
+    seat = RankInfo(5, 8, local_rank, "here", 29500)
     if device is not None:
-        assert launch._choose_device(seat, backend, launcher) == device
+        assert process_group._choose_device(seat, backend, launcher) == device
         return
     with pytest.raises(ArgumentError, match="rank 5 on .* has no device of its own") as caught:
-        launch._choose_device(seat, backend, launcher)
+        process_group._choose_device(seat, backend, launcher)
     assert f"local rank {local_rank}, devices: {devices}" in str(caught.value)
 
 
@@ -141,7 +141,7 @@ def test_rank_and_device_are_set_before_anything_is_joined(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("device", device)))
-    monkeypatch.setattr(launch, "rendezvous", join)
+    monkeypatch.setattr(process_group, "rendezvous", join)
     for name in first_of_two:
         monkeypatch.setenv(name, "?")
     told = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}

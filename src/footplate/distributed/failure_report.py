@@ -3,14 +3,14 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from footplate.distributed.endings import describe_ending
+from footplate.distributed.exit_status import describe_exit_code
 
-MOST_LINES = 8
+MAX_LINES = 8
 _MOST_PLACES = 4
 _OF_MEMORY = "how the kernel ends what takes too much memory: dmesg tells"
 
 
-class Place(NamedTuple):
+class RankStatus(NamedTuple):
     """Where a rank is.
 
     Attributes:
@@ -46,14 +46,14 @@ class Failure(NamedTuple):
         log: The file that holds the traceback, "" for none.
     """
 
-    place: Place
+    place: RankStatus
     text: str
     code: int
     follows: bool = False
     log: str = ""
 
 
-class Lost(NamedTuple):
+class LostRank(NamedTuple):
     """A process that says nothing any more.
 
     Attributes:
@@ -71,13 +71,13 @@ class Lost(NamedTuple):
     host: str
     process: int = 0
     ending: int | None = None
-    seen: Place | None = None
+    seen: RankStatus | None = None
     ago: float = 0.0
     line: str = ""
     log: str = ""
 
 
-class Verdict(NamedTuple):
+class FailureReport(NamedTuple):
     """Why all ranks end.
 
     Attributes:
@@ -93,10 +93,10 @@ class Verdict(NamedTuple):
     ranks: Sequence[int]
 
 
-def name_ranks(ranks: Iterable[int]) -> str:
+def format_ranks(ranks: Iterable[int]) -> str:
     """Returns "rank 2", or "ranks 0-2, 5".
 
-    >>> name_ranks([0, 1, 2, 5])
+    >>> format_ranks([0, 1, 2, 5])
     'ranks 0-2, 5'
     """
     ordered = sorted(ranks)
@@ -112,7 +112,7 @@ def name_ranks(ranks: Iterable[int]) -> str:
     return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(words)}"
 
 
-def on_failure(first: Failure, alike: Collection[int], world: int, hosts: Mapping[int, str]) -> Verdict:
+def report_failure(first: Failure, alike: Collection[int], world: int, hosts: Mapping[int, str]) -> FailureReport:
     """Returns what is said when a rank raised an error.
 
     Args:
@@ -123,16 +123,16 @@ def on_failure(first: Failure, alike: Collection[int], world: int, hosts: Mappin
     """
     place, lines = first.place, first.text.split("\n")
     if len(alike) < world:
-        who = name_ranks(alike)
+        who = format_ranks(alike)
         if place.iteration is None:
             lines[0] = f"{who} on {place.host} failed at {place.phase}: {lines[0]}"
         else:
             lines[0] = f"{who} on {place.host} failed in iteration {place.iteration}, {place.phase}: {lines[0]}"
     lines += [f"  traceback: {first.log}"] if first.log else []
-    return Verdict(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
+    return FailureReport(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
 
 
-def on_death(dead: Sequence[Lost], places: Sequence[Place], hosts: Mapping[int, str]) -> Verdict:
+def report_death(dead: Sequence[LostRank], places: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
     """Returns what is said when processes ended without a word.
 
     Args:
@@ -141,18 +141,18 @@ def on_death(dead: Sequence[Lost], places: Sequence[Place], hosts: Mapping[int, 
         hosts: The machines of those that are alive.
     """
     first, more = dead[0], [each.rank for each in dead[1:]]
-    how = "died without a word" if first.ending is None else describe_ending(first.ending)
+    how = "died without a word" if first.ending is None else describe_exit_code(first.ending)
     lines = [f"rank {first.rank} on {first.host} {how}{_near(first, places)}"]
     lines += [f"  at {first.line}"] if first.line else []
     lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
     lines += [f"  {_why(first)}"] if _why(first) else []
-    lines += [f"  {name_ranks(more)} died too"] if more else []
-    lines += [f"  {name_ranks(hosts)} ended with {'them' if more else 'it'}"] if hosts else []
+    lines += [f"  {format_ranks(more)} died too"] if more else []
+    lines += [f"  {format_ranks(hosts)} ended with {'them' if more else 'it'}"] if hosts else []
     ranks = sorted(each.rank for each in dead)
-    return Verdict(_joined(lines), _code_of(first.ending), _speakers(hosts), ranks)
+    return FailureReport(_joined(lines), _code_of(first.ending), _speakers(hosts), ranks)
 
 
-def _near(dead: Lost, places: Sequence[Place]) -> str:
+def _near(dead: LostRank, places: Sequence[RankStatus]) -> str:
     known = [*places, *([dead.seen] if dead.seen else [])]
     about = [each.iteration for each in known if each.iteration is not None]
     if about:
@@ -160,18 +160,18 @@ def _near(dead: Lost, places: Sequence[Place]) -> str:
     return f" at {dead.seen.phase}" if dead.seen and dead.seen.phase != "start" else ""
 
 
-def _no_answer(lost: Lost) -> str:
+def _no_answer(lost: LostRank) -> str:
     who = f"rank {lost.rank} on {lost.host}{f', process {lost.process},' if lost.process else ''}"
     return f"{who} gives no answer: gone, stopped or busy in foreign code{_last_seen(lost)}"
 
 
-def _last_seen(dead: Lost) -> str:
+def _last_seen(dead: LostRank) -> str:
     if dead.seen is None:
         return ""
     return f", {dead.ago:.1f} s before: {dead.seen}{f', {dead.seen.line}' if dead.seen.line else ''}"
 
 
-def _why(dead: Lost) -> str:
+def _why(dead: LostRank) -> str:
     if dead.ending is None:
         return f"a SIGKILL without a word is {_OF_MEMORY}"
     if dead.ending == -9:
@@ -188,7 +188,9 @@ def _code_of(ending: int | None) -> int:
     return 128 - ending if ending < 0 else ending or 1
 
 
-def on_waiting(places: Sequence[Place], limit: float, silent: Sequence[Lost], hosts: Mapping[int, str]) -> Verdict:
+def report_timeout(
+    places: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
+) -> FailureReport:
     """Returns what is said when ranks waited for each other for too long.
 
     Args:
@@ -200,16 +202,18 @@ def on_waiting(places: Sequence[Place], limit: float, silent: Sequence[Lost], ho
     missing = [each for each in places if not each.waits]
     waiting = [each for each in places if each.waits]
     ranks = sorted(each.rank for each in missing) + sorted(each.rank for each in silent)
-    who = name_ranks(ranks) if ranks else ""
-    late = f"{name_ranks(each.rank for each in waiting)} waited for {who or 'each other'} for {limit:.0f} s"
+    who = format_ranks(ranks) if ranks else ""
+    late = f"{format_ranks(each.rank for each in waiting)} waited for {who or 'each other'} for {limit:.0f} s"
     lines = [late, *(f"  {line}" for line in _lines_of(missing, with_line=True))]
     lines += [f"  {_no_answer(each)}" for each in silent[:_MOST_PLACES]]
     lines += [f"  {line}" for line in _lines_of(waiting, with_line=not missing and not silent)]
     lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
-    return Verdict(_joined(lines), 1, _speakers(hosts), ranks)
+    return FailureReport(_joined(lines), 1, _speakers(hosts), ranks)
 
 
-def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = "", code: int = 1) -> Verdict:
+def report_silence(
+    first: LostRank, place: RankStatus, hosts: Mapping[int, str], text: str = "", code: int = 1
+) -> FailureReport:
     """Returns what a rank says when the first one, at which all meet, does not answer.
 
     Args:
@@ -222,10 +226,10 @@ def on_silence(first: Lost, place: Place, hosts: Mapping[int, str], text: str = 
     lines = [_no_answer(first), *(f"  {line}" for line in _lines_of([place], with_line=True))]
     lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
     lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
-    return Verdict(_joined(lines), code, _speakers(hosts), [first.rank])
+    return FailureReport(_joined(lines), code, _speakers(hosts), [first.rank])
 
 
-def of_waiting(places: Sequence[Place], seconds: float) -> str:
+def describe_waiting(places: Sequence[RankStatus], seconds: float) -> str:
     """Returns the line that is logged while ranks wait, "" where nobody keeps anybody waiting."""
     waiting = [each for each in places if each.waits and each.seconds >= seconds / 2]
     missing = [each for each in places if not each.waits]
@@ -233,15 +237,15 @@ def of_waiting(places: Sequence[Place], seconds: float) -> str:
     if not waiting or (not missing and len(groups) == 1):
         return ""
     told = [
-        f"{name_ranks(each.rank for each in group)} on {group[0].host}: in {group[0]} "
+        f"{format_ranks(each.rank for each in group)} on {group[0].host}: in {group[0]} "
         f"for {max(each.seconds for each in group):.0f} s"
         for group in _grouped(missing)[:_MOST_PLACES]
     ]
-    told += [f"{name_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MOST_PLACES]]
+    told += [f"{format_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MOST_PLACES]]
     return "; ".join(told)
 
 
-def _lines_of(places: Sequence[Place], *, with_line: bool) -> list[str]:
+def _lines_of(places: Sequence[RankStatus], *, with_line: bool) -> list[str]:
     """One line for all that are at the same place."""
     lines = []
     for group in _grouped(places)[:_MOST_PLACES]:
@@ -249,12 +253,12 @@ def _lines_of(places: Sequence[Place], *, with_line: bool) -> list[str]:
         where = f" on {hosts[0]}" if len(hosts) == 1 else ""
         line = f", {group[0].line}" if with_line and group[0].line else ""
         seconds = max(each.seconds for each in group)
-        lines.append(f"{name_ranks(each.rank for each in group)}{where}: {group[0]} for {seconds:.0f} s{line}")
+        lines.append(f"{format_ranks(each.rank for each in group)}{where}: {group[0]} for {seconds:.0f} s{line}")
     return lines
 
 
-def _grouped(places: Sequence[Place]) -> list[list[Place]]:
-    groups: dict[tuple[Any, ...], list[Place]] = {}
+def _grouped(places: Sequence[RankStatus]) -> list[list[RankStatus]]:
+    groups: dict[tuple[Any, ...], list[RankStatus]] = {}
     for each in places:
         groups.setdefault((each.iteration, each.phase), []).append(each)
     return list(groups.values())
@@ -271,4 +275,4 @@ def _speakers(hosts: Mapping[int, str], first: int | None = None) -> list[int]:
 
 
 def _joined(lines: Sequence[str]) -> str:
-    return "\n".join(lines[:MOST_LINES])
+    return "\n".join(lines[:MAX_LINES])

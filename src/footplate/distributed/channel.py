@@ -11,7 +11,7 @@ _LONGEST = 1 << 20
 _PATIENCE = 30.0  # seconds
 
 
-class Line:
+class Channel:
     """One end of a connection.
 
     Args:

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from footplate.distributed import endings
-from footplate.distributed.endings import (
-    Neighbour,
-    began_at,
-    describe_ending,
-    line_of,
-    say_last_to,
-    say_no_more,
-    tells_of_loss,
+from footplate.distributed import exit_status
+from footplate.distributed.channel import Channel
+from footplate.distributed.exit_status import (
+    LocalProcess,
+    describe_exit_code,
+    disable_crash_dump,
+    enable_crash_dump,
+    indicates_lost_rank,
+    innermost_user_line,
+    start_time_of,
 )
-from footplate.distributed.lines import Line
 from tests.faults.processes import end, fork
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system tells nothing of a process")
@@ -56,7 +56,7 @@ def test_how_a_process_ended_is_seen_by_others(work: Callable[[], int], code: in
         return work()
 
     process = fork(begin)
-    neighbour = Neighbour(process, began_at(process))
+    neighbour = LocalProcess(process, start_time_of(process))
     assert neighbour.ending(0.0) is None  # it lives
     os.write(writer, b"x")
     assert neighbour.ending(10.0) == code  # nobody has waited for it
@@ -70,10 +70,10 @@ def test_how_a_process_ended_is_seen_by_others(work: Callable[[], int], code: in
 def test_another_process_of_that_number_is_not_taken_for_it() -> None:
     process = fork(lambda: 0)
     os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-    assert Neighbour(process, "1").ending(0.01) is None
-    assert Neighbour(process, began_at(process)).ending(0.01) == 0
+    assert LocalProcess(process, "1").ending(0.01) is None
+    assert LocalProcess(process, start_time_of(process)).ending(0.01) == 0
     end(process)
-    assert began_at(process) == ""
+    assert start_time_of(process) == ""
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_another_process_of_that_number_is_not_taken_for_it() -> None:
     [(-6, "was ended by SIGABRT"), (-200, "was ended by signal 200"), (0, "left with exit code 0")],
 )
 def test_an_exit_code_in_words(code: int, words: str) -> None:
-    assert describe_ending(code) == words
+    assert describe_exit_code(code) == words
 
 
 def _crash(descriptor: int, *, own: bool) -> Callable[[], int]:
@@ -89,18 +89,18 @@ def _crash(descriptor: int, *, own: bool) -> Callable[[], int]:
         faulthandler.disable()  # pytest's
         if own:
             faulthandler.enable(2)
-        say_last_to(descriptor)
+        enable_crash_dump(descriptor)
         signal.signal(signal.SIGABRT, signal.SIG_DFL) if own else None
         os.abort()
 
     return work
 
 
-def _pair() -> tuple[socket.socket, Line]:
+def _pair() -> tuple[socket.socket, Channel]:
     """The two ends of a line."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = socket.create_connection(server.getsockname(), timeout=10)
-        return here, Line(server.accept()[0])
+        return here, Channel(server.accept()[0])
 
 
 def test_a_crash_is_told_with_its_line() -> None:
@@ -116,7 +116,7 @@ def test_a_crash_is_told_with_its_line() -> None:
     number = next(
         n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == "os.abort()"
     )
-    assert line_of(words) == f"{os.path.relpath(__file__)}:{number}, in work"
+    assert innermost_user_line(words) == f"{os.path.relpath(__file__)}:{number}, in work"
 
 
 def test_a_crash_does_not_wait_for_a_reader() -> None:
@@ -147,21 +147,21 @@ def test_a_descriptor_that_is_closed_hears_nothing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(faulthandler, "is_enabled", lambda: False)
     monkeypatch.setattr(faulthandler, "enable", lambda descriptor, all_threads: said.append(descriptor))
     monkeypatch.setattr(faulthandler, "disable", lambda: said.append("no more"))
-    say_last_to(5)
-    say_no_more(6)  # another one's
-    say_no_more(5)
-    say_no_more(5)
-    say_last_to(7)
-    say_no_more()
+    enable_crash_dump(5)
+    disable_crash_dump(6)  # another one's
+    disable_crash_dump(5)
+    disable_crash_dump(5)
+    enable_crash_dump(7)
+    disable_crash_dump()
     assert said == [5, "no more", 7, "no more"]
 
 
 def test_the_line_is_the_users_own() -> None:
-    frames = [(endings.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
+    frames = [(exit_status.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
     words = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
-    assert line_of(words) == "/x/my.py:3, in go"
-    assert line_of(words.split("\n")[0]).endswith("endings.py:9, in ours")
-    assert line_of("nothing") == ""
+    assert innermost_user_line(words) == "/x/my.py:3, in go"
+    assert innermost_user_line(words.split("\n")[0]).endswith("exit_status.py:9, in ours")
+    assert innermost_user_line("nothing") == ""
 
 
 def _behind(cause: Exception) -> Exception:
@@ -184,4 +184,4 @@ def _behind(cause: Exception) -> Exception:
     ],
 )
 def test_what_may_only_follow_from_a_loss(error: Exception, told: bool) -> None:
-    assert tells_of_loss(error) is told
+    assert indicates_lost_rank(error) is told

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from footplate.distributed.collectives import gather_objects, get_world_size
-from footplate.distributed.verdicts import name_ranks
+from footplate.distributed.failure_report import format_ranks
 from footplate.errors import RankError
 
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -73,7 +73,7 @@ def _compare(mine: Sequence[tuple[str, str]], what: str, why: str) -> None:
     here, there = dict(lists[rank]), dict(lists[like])
     name = next((each for each in [*there, *here] if here.get(each) != there.get(each)), None)
     raise RankError(
-        what % (name_ranks(others), name_ranks(_alike(digests, usual))),
+        what % (format_ranks(others), format_ranks(_alike(digests, usual))),
         notes=[*_difference(name, here, there, rank, like), why],
     )
 

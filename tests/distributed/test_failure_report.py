@@ -1,25 +1,25 @@
 import pytest
 
-from footplate.distributed.verdicts import (
+from footplate.distributed.failure_report import (
     Failure,
-    Lost,
-    Place,
-    name_ranks,
-    of_waiting,
-    on_death,
-    on_failure,
-    on_silence,
-    on_waiting,
+    LostRank,
+    RankStatus,
+    describe_waiting,
+    format_ranks,
+    report_death,
+    report_failure,
+    report_silence,
+    report_timeout,
 )
 
 _HOSTS = {0: "a", 1: "a", 2: "b", 3: "b"}
 
 
-def _waiting(rank: int, iteration: int = 41) -> Place:
-    return Place(rank, _HOSTS[rank], "backward pass", iteration, True, 60.0, "loops.py:9")
+def _waiting(rank: int, iteration: int = 41) -> RankStatus:
+    return RankStatus(rank, _HOSTS[rank], "backward pass", iteration, True, 60.0, "loops.py:9")
 
 
-_READING = Place(2, "b", "data loading", 41, False, 61.0, "points.py:12")
+_READING = RankStatus(2, "b", "data loading", 41, False, 61.0, "points.py:12")
 
 
 @pytest.mark.parametrize(
@@ -27,12 +27,12 @@ _READING = Place(2, "b", "data loading", 41, False, 61.0, "points.py:12")
     [([3], "rank 3"), ([0, 1], "ranks 0, 1"), ([2, 0, 1, 5, 7, 8, 9], "ranks 0-2, 5, 7-9")],
 )
 def test_ranks_are_named_in_spans(ranks: list[int], name: str) -> None:
-    assert name_ranks(ranks) == name
+    assert format_ranks(ranks) == name
 
 
 def test_the_first_error_stands_on_top() -> None:
-    place = Place(2, "b", "forward pass", 41)
-    verdict = on_failure(Failure(place, "ValueError: twelve\n  at my.py:3", 1, log="rank_2.log"), [2], 4, _HOSTS)
+    place = RankStatus(2, "b", "forward pass", 41)
+    verdict = report_failure(Failure(place, "ValueError: twelve\n  at my.py:3", 1, log="rank_2.log"), [2], 4, _HOSTS)
     assert verdict.text.splitlines() == [
         "rank 2 on b failed in iteration 41, forward pass: ValueError: twelve",
         "  at my.py:3",
@@ -42,29 +42,29 @@ def test_the_first_error_stands_on_top() -> None:
 
 
 def test_an_error_of_all_ranks_names_none() -> None:
-    verdict = on_failure(Failure(Place(3, "b"), "no such file", 2), [0, 1, 2, 3], 4, _HOSTS)
+    verdict = report_failure(Failure(RankStatus(3, "b"), "no such file", 2), [0, 1, 2, 3], 4, _HOSTS)
     assert (verdict.text, verdict.code, verdict.speakers) == ("no such file", 2, [0, 3])
 
 
 def test_before_training_there_is_no_iteration() -> None:
-    verdict = on_failure(Failure(Place(1, "a", "building data"), "no such file", 2), [1], 4, _HOSTS)
+    verdict = report_failure(Failure(RankStatus(1, "a", "building data"), "no such file", 2), [1], 4, _HOSTS)
     assert verdict.text == "rank 1 on a failed at building data: no such file"
 
 
 def test_an_endless_error_is_cut() -> None:
-    verdict = on_failure(Failure(Place(1, "a"), "\n".join("abcdefghijkl"), 2), [1], 4, _HOSTS)
+    verdict = report_failure(Failure(RankStatus(1, "a"), "\n".join("abcdefghijkl"), 2), [1], 4, _HOSTS)
     assert len(verdict.text.splitlines()) == 8
 
 
 @pytest.mark.parametrize(
     ("death", "first", "more", "code"),
     [
-        (Lost(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
-        (Lost(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
-        (Lost(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
-        (Lost(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
+        (LostRank(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
+        (LostRank(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
+        (LostRank(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
+        (LostRank(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
         (
-            Lost(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
+            LostRank(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
             "was ended by SIGABRT",
             [
                 "at my.py:3, in go",
@@ -75,8 +75,8 @@ def test_an_endless_error_is_cut() -> None:
         ),
     ],
 )
-def test_a_death_is_told_with_its_cause(death: Lost, first: str, more: list[str], code: int) -> None:
-    verdict = on_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
+def test_a_death_is_told_with_its_cause(death: LostRank, first: str, more: list[str], code: int) -> None:
+    verdict = report_death([death], [_waiting(0), _waiting(2), _waiting(3, 42)], {0: "a", 2: "b", 3: "b"})
     lines = verdict.text.splitlines()
     assert lines[0] == f"rank 1 on a {first} near iteration 42"
     assert len(lines[1:-1]) == len(more)
@@ -86,14 +86,14 @@ def test_a_death_is_told_with_its_cause(death: Lost, first: str, more: list[str]
 
 
 def test_a_death_before_training_is_told_with_what_was_done() -> None:
-    seen = Place(1, "a", "building data")
-    assert on_death([Lost(1, "a", seen=seen)], [Place(0, "a")], {0: "a"}).text.startswith(
+    seen = RankStatus(1, "a", "building data")
+    assert report_death([LostRank(1, "a", seen=seen)], [RankStatus(0, "a")], {0: "a"}).text.startswith(
         "rank 1 on a died without a word at building data\n"
     )
 
 
 def test_who_is_missing_and_where_each_is() -> None:
-    verdict = on_waiting([_waiting(0), _waiting(1), _READING], 60.0, [Lost(3, "b", 7)], _HOSTS)
+    verdict = report_timeout([_waiting(0), _waiting(1), _READING], 60.0, [LostRank(3, "b", 7)], _HOSTS)
     assert verdict.text.splitlines() == [
         "ranks 0, 1 waited for ranks 2, 3 for 60 s",
         "  rank 2 on b: data loading of iteration 41 for 61 s, points.py:12",
@@ -105,8 +105,8 @@ def test_who_is_missing_and_where_each_is() -> None:
 
 
 def test_a_first_rank_that_does_not_answer() -> None:
-    verdict = on_silence(
-        Lost(0, "a", 7), _waiting(2), {1: "a", 2: "b", 3: "b"}, "RuntimeError: timed out\n  at my.py:3"
+    verdict = report_silence(
+        LostRank(0, "a", 7), _waiting(2), {1: "a", 2: "b", 3: "b"}, "RuntimeError: timed out\n  at my.py:3"
     )
     assert verdict.text.splitlines() == [
         "rank 0 on a, process 7, gives no answer: gone, stopped or busy in foreign code",
@@ -116,11 +116,11 @@ def test_a_first_rank_that_does_not_answer() -> None:
         "  env_cfg.dist_cfg.timeout says how long a rank may wait",
     ]
     assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [1, 2], [0])
-    assert on_silence(Lost(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2
+    assert report_silence(LostRank(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2
 
 
 def test_ranks_that_wait_in_different_places() -> None:
-    lines = on_waiting([_waiting(0), _waiting(1, 42)], 9.0, [], {0: "a", 1: "a"}).text.splitlines()
+    lines = report_timeout([_waiting(0), _waiting(1, 42)], 9.0, [], {0: "a", 1: "a"}).text.splitlines()
     assert lines[0] == "ranks 0, 1 waited for each other for 9 s"
     assert lines[1:3] == [
         "  rank 0 on a: backward pass of iteration 41 for 60 s, loops.py:9",
@@ -129,14 +129,14 @@ def test_ranks_that_wait_in_different_places() -> None:
 
 
 def test_a_thousand_ranks_take_eight_lines() -> None:
-    places = [Place(rank, "a", "data loading", rank, rank % 2 == 0, 9.0) for rank in range(1000)]
-    assert len(on_waiting(places, 9.0, [], dict.fromkeys(range(1000), "a")).text.splitlines()) == 8
+    places = [RankStatus(rank, "a", "data loading", rank, rank % 2 == 0, 9.0) for rank in range(1000)]
+    assert len(report_timeout(places, 9.0, [], dict.fromkeys(range(1000), "a")).text.splitlines()) == 8
 
 
 def test_what_is_logged_while_ranks_wait() -> None:
-    line = of_waiting([_waiting(0), _waiting(1), _READING, _waiting(3)], 60.0)
+    line = describe_waiting([_waiting(0), _waiting(1), _READING, _waiting(3)], 60.0)
     assert line == (
         "rank 2 on b: in data loading of iteration 41 for 61 s; ranks 0, 1, 3: waiting in backward pass of iteration 41"
     )
-    assert of_waiting([_waiting(0), _waiting(1)], 60.0) == ""  # all are busy with the same
-    assert of_waiting([_READING], 60.0) == ""
+    assert describe_waiting([_waiting(0), _waiting(1)], 60.0) == ""  # all are busy with the same
+    assert describe_waiting([_READING], 60.0) == ""

@@ -30,7 +30,7 @@ _NOT_USERS = (
 )
 
 
-class Neighbour:
+class LocalProcess:
     """Another process of this machine.
 
     Args:
@@ -41,7 +41,7 @@ class Neighbour:
     def __init__(self, process: int, began: str) -> None:
         self._process, self._began = process, began
         self._descriptor: int | None = None
-        if began and began_at(process) == began:
+        if began and start_time_of(process) == began:
             with contextlib.suppress(AttributeError, OSError):  # not this system, or it is gone again
                 self._descriptor = os.pidfd_open(process)
 
@@ -81,13 +81,13 @@ class Neighbour:
             self._descriptor = None
 
 
-def began_at(process: int) -> str:
+def start_time_of(process: int) -> str:
     """Returns when a process of this machine began, in the system's own unit; "" where it does not tell."""
     fields = _fields_of(process)
     return fields[_BEGAN] if fields else ""
 
 
-def describe_ending(code: int) -> str:
+def describe_exit_code(code: int) -> str:
     """Returns what an exit code says of the end of a process.
 
     >>> describe_ending(-9), describe_ending(3)
@@ -101,7 +101,7 @@ def describe_ending(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def say_last_to(descriptor: int) -> None:
+def enable_crash_dump(descriptor: int) -> None:
     """Has a crash of this process write its stack there, unless somebody wants it elsewhere."""
     global _listener
     if _listener is not None or not faulthandler.is_enabled():
@@ -109,7 +109,7 @@ def say_last_to(descriptor: int) -> None:
         _listener = descriptor
 
 
-def say_no_more(descriptor: int | None = None) -> None:
+def disable_crash_dump(descriptor: int | None = None) -> None:
     """Takes that back, before the descriptor is closed and means another file."""
     global _listener
     if _listener is not None and descriptor in (None, _listener):
@@ -117,7 +117,7 @@ def say_no_more(descriptor: int | None = None) -> None:
         _listener = None
 
 
-def line_of(words: str) -> str:
+def innermost_user_line(words: str) -> str:
     """Returns the innermost line of the user's own code in the last words of a process, "" where there is none."""
     frames = list(_FRAME.finditer(words))
     own = [each for each in frames if not each["file"].startswith(_NOT_USERS)]
@@ -127,7 +127,7 @@ def line_of(words: str) -> str:
     return ""
 
 
-def tells_of_loss(error: BaseException) -> bool:
+def indicates_lost_rank(error: BaseException) -> bool:
     """Checks whether an error, or one behind it, may only say that another process is gone."""
     seen: list[BaseException] = []
     while error not in seen:
