@@ -70,7 +70,7 @@ def test_other_weights_are_named_on_every_rank(on_ranks: Callable[..., list[Any]
     for told in on_ranks(3, told_of_weights, 1e-2, dtype):
         assert told.split("\n")[:2] == [
             "other weights at the start on rank 0 than on ranks 1, 2",
-            "  '1.weight' is the first that differs",
+            "  '1.weight' is the first parameter that differs",
         ]
     assert on_ranks(2, told_of_weights, 0.0, dtype) == ["", ""]
 

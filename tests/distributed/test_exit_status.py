@@ -78,7 +78,7 @@ def test_another_process_of_that_number_is_not_taken_for_it() -> None:
 
 @pytest.mark.parametrize(
     ("code", "words"),
-    [(-6, "was ended by SIGABRT"), (-200, "was ended by signal 200"), (0, "left with exit code 0")],
+    [(-6, "was killed by SIGABRT"), (-200, "was killed by signal 200"), (0, "exited with code 0")],
 )
 def test_an_exit_code_in_words(code: int, words: str) -> None:
     assert describe_exit_code(code) == words

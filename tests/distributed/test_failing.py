@@ -24,7 +24,7 @@ from tests.faults.processes import end, fork
 from tests.support import TINY, ToyModel
 
 _MOST_SECONDS = 10.0
-_NO_ERROR = "os._exit, or exit in foreign code: Python would have told an error"
+_NO_ERROR = "os._exit() was called, or native code exited: Python raised no error"
 _IGNORED = re.compile(r"^\[| - INFO - |^(log|last checkpoint|curves|look): ")  # what gloo says, and where things lie
 
 
@@ -175,13 +175,13 @@ def _line_of(text: str) -> str:
     [
         (
             "SIGKILL",
-            "was ended by SIGKILL",
-            "a SIGKILL that nobody sent is how the kernel ends what takes too much memory: dmesg tells",
+            "was killed by SIGKILL",
+            "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg",
             (-9, 137),
         ),
-        ("aborts", "was ended by SIGABRT", "its stack: {log}", (-6, 134)),
-        ("leaves with 3", "left with exit code 3", _NO_ERROR, (3, 3)),
-        ("leaves with 0", "left with exit code 0", _NO_ERROR, (0, 1)),
+        ("aborts", "was killed by SIGABRT", "stack trace: {log}", (-6, 134)),
+        ("leaves with 3", "exited with code 3", _NO_ERROR, (3, 3)),
+        ("leaves with 0", "exited with code 0", _NO_ERROR, (0, 1)),
     ],
 )
 def test_a_rank_that_dies(tmp_path: Path, rank: int, kind: str, how: str, why: str, codes: tuple[int, int]) -> None:
@@ -225,7 +225,7 @@ def test_a_rank_that_hangs(tmp_path: Path) -> None:
         "error: ranks 0, 2 waited for rank 1 for N s",
         f"  rank 1 on {host}: GoWrongForTest.before_train_iter of iteration 4 for N s, {_line_of('time.sleep(100)')}",
         f"  ranks 0, 2 on {host}: backward pass of iteration 4 for N s",
-        "  env_cfg.dist_cfg.timeout says how long a rank may wait",
+        "  set env_cfg.dist_cfg.timeout to change how long a rank may wait",
     ]
 
 
@@ -249,10 +249,10 @@ def test_ranks_that_wait_with_their_buffers_are_not_missed(tmp_path: Path) -> No
 def test_parameters_that_nobody_uses_are_said_once(tmp_path: Path) -> None:
     assert _await(_start(tmp_path, 2, "model.type=UnusedForTest"))[1] == [2, 2]
     assert _said(tmp_path) == [
-        "error: 2 parameters took no part in the loss of the iteration before: extra.weight, extra.bias",
+        "error: 2 parameters were not used in the loss of the previous iteration: extra.weight, extra.bias",
         "  key find_unused_parameters",
         "  they belong to extra (Linear)",
-        "  find_unused_parameters=True waits for none that is unused; FreezeHook takes them out of the training",
+        "  set find_unused_parameters=True, or freeze them with FreezeHook",
     ]
 
 

@@ -59,17 +59,17 @@ def test_an_endless_error_is_cut() -> None:
 @pytest.mark.parametrize(
     ("death", "first", "more", "code"),
     [
-        (LostRank(1, "a"), "died without a word", ["a SIGKILL without a word is how the kernel ends"], 137),
-        (LostRank(1, "a", 7, -9), "was ended by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
-        (LostRank(1, "a", 7, 3), "left with exit code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
-        (LostRank(1, "a", 7, 0), "left with exit code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
+        (LostRank(1, "a"), "died without an error message", ["a SIGKILL without a word is how the kernel ends"], 137),
+        (LostRank(1, "a", 7, -9), "was killed by SIGKILL", ["process 7", "a SIGKILL that nobody sent is how the"], 137),
+        (LostRank(1, "a", 7, 3), "exited with code 3", ["process 7", "os._exit, or exit in foreign code"], 3),
+        (LostRank(1, "a", 7, 0), "exited with code 0", ["process 7", "os._exit, or exit in foreign code"], 1),
         (
             LostRank(1, "a", 7, -6, _READING, 0.4, "my.py:3, in go", "rank_1.log"),
-            "was ended by SIGABRT",
+            "was killed by SIGABRT",
             [
                 "at my.py:3, in go",
                 "process 7, 0.4 s before: data loading of iteration 41, points.py:12",
-                "its stack: rank_1.log",
+                "stack trace: rank_1.log",
             ],
             134,
         ),
@@ -88,7 +88,7 @@ def test_a_death_is_told_with_its_cause(death: LostRank, first: str, more: list[
 def test_a_death_before_training_is_told_with_what_was_done() -> None:
     seen = RankStatus(1, "a", "building data")
     assert report_death([LostRank(1, "a", seen=seen)], [RankStatus(0, "a")], {0: "a"}).text.startswith(
-        "rank 1 on a died without a word at building data\n"
+        "rank 1 on a died without an error message at building data\n"
     )
 
 
@@ -97,9 +97,9 @@ def test_who_is_missing_and_where_each_is() -> None:
     assert verdict.text.splitlines() == [
         "ranks 0, 1 waited for ranks 2, 3 for 60 s",
         "  rank 2 on b: data loading of iteration 41 for 61 s, points.py:12",
-        "  rank 3 on b, process 7, gives no answer: gone, stopped or busy in foreign code",
+        "  rank 3 on b, process 7, does not respond: it is gone, suspended or busy in native code",
         "  ranks 0, 1 on a: backward pass of iteration 41 for 60 s",
-        "  env_cfg.dist_cfg.timeout says how long a rank may wait",
+        "  set env_cfg.dist_cfg.timeout to change how long a rank may wait",
     ]
     assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [0, 2], [2, 3])
 
@@ -109,11 +109,11 @@ def test_a_first_rank_that_does_not_answer() -> None:
         LostRank(0, "a", 7), _waiting(2), {1: "a", 2: "b", 3: "b"}, "RuntimeError: timed out\n  at my.py:3"
     )
     assert verdict.text.splitlines() == [
-        "rank 0 on a, process 7, gives no answer: gone, stopped or busy in foreign code",
+        "rank 0 on a, process 7, does not respond: it is gone, suspended or busy in native code",
         "  rank 2 on b: backward pass of iteration 41 for 60 s, loops.py:9",
         "  RuntimeError: timed out",
         "    at my.py:3",
-        "  env_cfg.dist_cfg.timeout says how long a rank may wait",
+        "  set env_cfg.dist_cfg.timeout to change how long a rank may wait",
     ]
     assert (verdict.code, verdict.speakers, verdict.ranks) == (1, [1, 2], [0])
     assert report_silence(LostRank(0, "a", 7), _waiting(2), {2: "b"}, "no such key", 2).code == 2

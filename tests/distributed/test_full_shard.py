@@ -218,9 +218,9 @@ def refused(cfg: dict[str, Any]) -> tuple[str, Any, str]:
     ("cfg", "key", "near", "message"),
     [
         ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "'classes' and 'names'"),
-        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "no module of the model is a 'Blok'"),
-        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "no module of the model is a 'Tanh'"),
-        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module is called 'haed'"),
+        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
+        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
+        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
         ({"shard": {"names": ["("]}}, "shard.names", None, "no regular expression"),
         ({"shard": {"names": ["blocks"]}}, "shard.names", None, "name what is in it"),
         ({"shard": {"names": 3}}, "shard.names", None, "list of names"),

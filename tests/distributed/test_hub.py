@@ -106,7 +106,7 @@ def test_too_many_open_files_are_said_once(caplog: pytest.LogCaptureFixture, mon
         assert reached.wait(10.0)
         time.sleep(0.1)  # it listens no more
         assert [each.getMessage() for each in caplog.records] == [
-            "ranks are not watched: too many open files for all of them; ulimit -n raises how many"
+            "some ranks are not monitored: too many open files; raise the limit with ulimit -n"
         ]
         for each in connections:
             each.close()
@@ -131,7 +131,7 @@ def test_the_same_error_of_all_names_nobody(meeting: Meeting) -> None:
 def test_an_error_that_may_follow_waits_for_its_cause(meeting: Meeting) -> None:
     meeting.fail(0, "connection reset", follows=True)
     meeting.lines[2].close()
-    assert meeting.verdict(1).text.startswith("rank 2 on a died without a word near iteration 4\n")
+    assert meeting.verdict(1).text.startswith("rank 2 on a died without an error message near iteration 4\n")
 
 
 def test_who_died_of_what_and_where_it_was_seen_last(meeting: Meeting) -> None:
@@ -143,7 +143,7 @@ def test_who_died_of_what_and_where_it_was_seen_last(meeting: Meeting) -> None:
     meeting.lines[0].send("exit", of=2, code=-11)
     verdict = meeting.verdict(0)
     first, process, last = verdict.text.splitlines()
-    assert first == "rank 2 on a was ended by SIGSEGV near iteration 4"
+    assert first == "rank 2 on a was killed by SIGSEGV near iteration 4"
     assert re.fullmatch(r"  process 42, 0\.\d s before: data loading of iteration 4", process)
     assert last == "  ranks 0, 1 ended with it"
     assert (verdict.code, verdict.ranks) == (139, [2])
@@ -162,7 +162,7 @@ def test_what_a_rank_says_in_a_crash_is_kept(meeting: Meeting) -> None:
     meeting.hear(0, "gone")
     meeting.lines[0].send("exit", of=2, code=-6)
     lines = meeting.verdict(1).text.splitlines()
-    assert (lines[1], lines[3]) == ("  at my.py:3, in go", "  its stack: rank_2.log")
+    assert (lines[1], lines[3]) == ("  at my.py:3, in go", "  stack trace: rank_2.log")
     assert kept == [(2, words)]
 
 
@@ -170,7 +170,7 @@ def test_an_error_behind_a_death_follows_from_it(meeting: Meeting) -> None:
     meeting.lines[2].close()
     meeting.hear(1, "gone")
     meeting.fail(1, "something broke")
-    assert meeting.verdict(0).text.startswith("rank 2 on a died without a word")
+    assert meeting.verdict(0).text.startswith("rank 2 on a died without an error message")
 
 
 def test_the_first_of_several_deaths_stands_on_top(meeting: Meeting) -> None:
@@ -227,7 +227,7 @@ def test_who_does_not_answer_is_named(meeting: Meeting) -> None:
     for rank in (0, 1):
         meeting.hear(rank, "where")
         meeting.lines[rank].send("place", place=meeting.place(rank, "backward pass", waits=True, seconds=60.0))
-    told = "  rank 2 on a, process 42, gives no answer: gone, stopped or busy in foreign code, "
+    told = "  rank 2 on a, process 42, does not respond: it is gone, suspended or busy in native code, "
     line = meeting.verdict(0).text.splitlines()[1]
     assert line.startswith(told)
     assert line.endswith(" s before: data loading of iteration 4")

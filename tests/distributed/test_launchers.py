@@ -92,7 +92,7 @@ def test_a_seat_is_written_as_torchrun_does(monkeypatch: pytest.MonkeyPatch) -> 
         ("slurm", {}, "launcher 'slurm' needs srun"),
         ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' left no SLURM_STEP_NUM_TASKS"),
         ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
-        ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not tell where the first process is"),
+        ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
         ("pytorch", {**_TORCHRUN, "WORLD_SIZE": "four"}, "launcher 'pytorch' needs a number in WORLD_SIZE"),
     ],
 )
@@ -121,7 +121,7 @@ def test_the_first_machine_of_a_list(nodes: str, first: str, monkeypatch: pytest
 
 def test_what_only_slurm_can_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ArgumentError, match="cannot tell the first machine"):
+    with pytest.raises(ArgumentError, match="cannot find the first machine"):
         first_host("r[1-2]n[3-4]")
     tool = tmp_path / "scontrol"
     tool.write_text("#!/bin/sh\necho r1n3\necho r1n4\n")

@@ -236,7 +236,9 @@ def test_a_first_rank_that_does_not_answer_is_told_of(
     other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
     assert end(process, 10.0) == code
     told = (tmp_path / "rank_1.log").read_text().splitlines()
-    assert told[0].endswith("ERROR - rank 0 on b, process 7, gives no answer: gone, stopped or busy in foreign code")
+    assert told[0].endswith(
+        "ERROR - rank 0 on b, process 7, does not respond: it is gone, suspended or busy in native code"
+    )
     assert told[1].startswith(f"  rank 1 on a: {phase or 'backward pass'} of iteration 4 for ")
     assert told[2] == ("  ValueError: twelve" if fails else told[-1])
 
@@ -261,10 +263,10 @@ def test_when_the_first_rank_is_gone_its_end_is_told(other: Other, tmp_path: Any
     assert end(process, 10.0) == 137
     end(first)
     log = (tmp_path / "rank_1.log").read_text().splitlines()
-    assert log[0].endswith("ERROR - rank 0 on a was ended by SIGKILL near iteration 4")
+    assert log[0].endswith("ERROR - rank 0 on a was killed by SIGKILL near iteration 4")
     assert log[1:] == [
         f"  process {first}",
-        "  a SIGKILL that nobody sent is how the kernel ends what takes too much memory: dmesg tells",
+        "  if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg",
         "  rank 1 ended with it",
     ]
 

@@ -50,7 +50,7 @@ def test_one_process_needs_none_and_says_so(caplog: pytest.LogCaptureFixture) ->
     caplog.set_level(logging.INFO, "footplate")
     model = synchronize_batch_norm(layers(nn.SyncBatchNorm))
     assert [type(each) for each in model.modules()][2] is PlainBatchNorm
-    assert caplog.messages == ["SyncBN on one process is plain batch normalization: 1 layers"]
+    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: 1 layers"]
     assert trained(model, INPUTS) == trained(layers(), INPUTS)
     assert list(model.state_dict()) == list(layers().state_dict())
 
@@ -60,7 +60,7 @@ def test_without_a_word_plain_layers_stay_plain(caplog: pytest.LogCaptureFixture
     assert type(dict(synchronize_batch_norm(layers()).named_modules())["1"]) is nn.BatchNorm1d
     assert caplog.messages == []
     synchronize_batch_norm(layers(), "torch")
-    assert caplog.messages == ["SyncBN on one process is plain batch normalization: nothing to synchronize"]
+    assert caplog.messages == ["SyncBN on one process acts as plain batch normalization: nothing to synchronize"]
 
 
 def test_another_kind_is_refused() -> None:

@@ -174,7 +174,7 @@ def train_forked(find: bool) -> str:
 def test_an_unused_parameter_is_named_with_its_module(on_ranks: Callable[..., list[Any]]) -> None:
     for found in on_ranks(2, train_forked, False):
         lines = found.splitlines()
-        told = "2 parameters took no part in the loss of the iteration before: heads.aux.weight, heads.aux.bias"
+        told = "2 parameters were not used in the loss of the previous iteration: heads.aux.weight, heads.aux.bias"
         assert lines[0] == told  # the same on all ranks, so that it is said once
         assert "key find_unused_parameters" in lines[1]
         assert "they belong to heads.aux (Linear)" in lines[2]

@@ -102,7 +102,7 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArgumentError, match="cannot use storage of the protocol") as caught:
+    with pytest.raises(ArgumentError, match="cannot use the storage protocol") as caught:
         Runner(**settings(place))
     assert caught.value.key == "work_dir"
     assert not list(tmp_path.iterdir())

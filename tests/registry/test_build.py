@@ -66,7 +66,7 @@ def test_only_a_dict_with_a_type_builds(shapes: Registry, cfg: Any) -> None:
 
 @pytest.mark.parametrize("kind", [3, None, {"type": "Square"}])
 def test_a_type_that_is_neither_name_nor_class_is_refused(shapes: Registry, kind: Any) -> None:
-    with pytest.raises(BuildError, match="the type of a form is a name or a class") as caught:
+    with pytest.raises(BuildError, match="the type of a form must be a name or a class") as caught:
         shapes.build(Traced(type=kind))
     assert caught.value.origin == Origin("a.py", 2)
 
@@ -172,23 +172,23 @@ def test_a_constructor_called_from_code_keeps_its_own_error() -> None:
         (
             DATASETS,
             {"type": "CustomDataset", "img_dir": "a"},
-            "  pictures and label maps: type='BaseSegDataset', data_pr",
+            "  for images and label maps, set type='BaseSegDataset', data_pr",
         ),
         (
             DATASETS,
             {"type": "BaseSegDataset", "ann_dir": "a"},
-            "  pictures and label maps: type='BaseSegDataset', data_pr",
+            "  for images and label maps, set type='BaseSegDataset', data_pr",
         ),
         (DATASETS, {"type": "BaseDataset", "img_scale": 1}, "  it takes: ann_file, "),
         (
             DATASETS,
             {"type": "CocoDataset", "classes": ["a"]},
-            "  the second generation says metainfo=dict(classes=[...])",
+            "  in second-generation configs, set metainfo=dict(classes=[...])",
         ),
         (
             DATASETS,
             {"type": "CocoDataset", "img_prefix": "a"},
-            "  the second generation says data_prefix=dict(img='...')",
+            "  in second-generation configs, set data_prefix=dict(img='...')",
         ),
         (TRANSFORMS, {"type": "Resize", "img_prefix": "a"}, "  it takes: scale, "),
     ],

@@ -62,9 +62,9 @@ def test_only_classes_and_functions_register_under_strings(shapes: Registry, nam
 def test_two_user_classes_of_one_name_are_an_error_without_force(shapes: Registry) -> None:
     shapes.register_module(module=Shape, name="Square")
     shapes.register_module(module=Shape, name="Square")  # the same class again is none
-    with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered, from .*test_registry") as e:
+    with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered by .*test_registry") as e:
         shapes.register_module(module=Other, name="Square")
-    assert e.value.notes == ("force=True replaces it",)
+    assert e.value.notes == ("to replace it, pass force=True",)
     assert shapes.get("Square") is Shape
     shapes.register_module(module=Other, name="Square", force=True)
     assert shapes.get("Square") is Other
@@ -143,7 +143,7 @@ def test_a_dict_may_say_its_scope() -> None:
 def test_two_children_of_one_scope_are_an_error() -> None:
     root = Registry("shape", scope="main")
     Registry("shape", parent=root, scope="left")
-    with pytest.raises(DuplicateNameError, match="already has a child of scope 'left'"):
+    with pytest.raises(DuplicateNameError, match="already has a child with the scope 'left'"):
         Registry("shape", parent=root, scope="left")
 
 
@@ -184,12 +184,12 @@ def test_a_name_that_is_near_to_none_is_most_likely_a_class_of_the_user() -> Non
         HOOKS.get("Zzzzz")
     assert str(caught.value).split("\n") == [
         "unknown hook 'Zzzzz'",
-        "  classes of your own are registered by custom_imports = dict(imports=['my_module'])",
+        "  register your own classes with custom_imports = dict(imports=['my_module'])",
     ]
 
 
-NOT_INSTALLED = "  'mmseg' is not installed: of its names there are those that footplate has, too"
-OWN = "  classes of your own are registered by custom_imports = dict(imports=['my_module'])"
+NOT_INSTALLED = "  'mmseg' is not installed; only those of its names that footplate also provides are available"
+OWN = "  register your own classes with custom_imports = dict(imports=['my_module'])"
 
 
 @pytest.mark.parametrize(

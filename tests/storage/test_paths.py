@@ -55,5 +55,5 @@ def test_the_path_that_was_tried_and_where_it_ends(
 ) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    words = {"here": str(tmp_path), "why": "a relative path begins at the current folder"}
+    words = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
     assert missing_path_notes(path.format(**words)) == [line.format(**words) for line in lines]

@@ -23,7 +23,7 @@ def check_same_parameters(model: nn.Module) -> None:
         _compare(
             [(name, _described(value)) for name, value in model.named_parameters()],
             "other parameters on %s than on %s",
-            "a config, a data set or a switch in the code differs from rank to rank",
+            "a config, a dataset or a branch in the code differs between ranks",
         )
 
 
@@ -43,7 +43,7 @@ def check_same_weights(model: nn.Module) -> None:
     _compare(
         [(name, str(each)) for (name, _), each in zip(whole, sums, strict=True)],
         "other weights at the start on %s than on %s",
-        "weights that are drawn behind the wrapping, or read, have to be the same on each rank",
+        "weights that are initialized after wrapping, or loaded, must be the same on each rank",
     )
 
 
@@ -84,9 +84,9 @@ def _alike(digests: Sequence[str], usual: str) -> list[int]:
 
 def _difference(name: str | None, here: dict[str, str], there: dict[str, str], rank: int, like: int) -> list[str]:
     if name is None:
-        return ["their order differs"]
+        return ["the parameters are in a different order"]
     if name not in here or name not in there:
         return [f"'{name}' is only on rank {rank if name in here else like}"]
     if here[name].startswith("["):  # sums of bits say nothing to anybody
-        return [f"'{name}' is the first that differs"]
+        return [f"'{name}' is the first parameter that differs"]
     return [f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {like}"]

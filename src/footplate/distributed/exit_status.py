@@ -91,14 +91,14 @@ def describe_exit_code(code: int) -> str:
     """Returns what an exit code says of the end of a process.
 
     >>> describe_ending(-9), describe_ending(3)
-    ('was ended by SIGKILL', 'left with exit code 3')
+    ('was killed by SIGKILL', 'exited with code 3')
     """
     if code >= 0:
-        return f"left with exit code {code}"
+        return f"exited with code {code}"
     try:
         return f"was ended by {signal.Signals(-code).name}"
     except ValueError:
-        return f"was ended by signal {-code}"
+        return f"was killed by signal {-code}"
 
 
 def enable_crash_dump(descriptor: int) -> None:

@@ -141,7 +141,7 @@ def report_death(dead: Sequence[LostRank], places: Sequence[RankStatus], hosts: 
         hosts: The machines of those that are alive.
     """
     first, more = dead[0], [each.rank for each in dead[1:]]
-    how = "died without a word" if first.ending is None else describe_exit_code(first.ending)
+    how = "died without an error message" if first.ending is None else describe_exit_code(first.ending)
     lines = [f"rank {first.rank} on {first.host} {how}{_near(first, places)}"]
     lines += [f"  at {first.line}"] if first.line else []
     lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
@@ -162,7 +162,7 @@ def _near(dead: LostRank, places: Sequence[RankStatus]) -> str:
 
 def _no_answer(lost: LostRank) -> str:
     who = f"rank {lost.rank} on {lost.host}{f', process {lost.process},' if lost.process else ''}"
-    return f"{who} gives no answer: gone, stopped or busy in foreign code{_last_seen(lost)}"
+    return f"{who} does not respond: it is gone, suspended or busy in native code{_last_seen(lost)}"
 
 
 def _last_seen(dead: LostRank) -> str:
@@ -177,8 +177,8 @@ def _why(dead: LostRank) -> str:
     if dead.ending == -9:
         return f"a SIGKILL that nobody sent is {_OF_MEMORY}"
     if dead.ending >= 0:
-        return "os._exit, or exit in foreign code: Python would have told an error"
-    return f"its stack: {dead.log}" if dead.log else ""
+        return "os._exit() was called, or native code exited: Python raised no error"
+    return f"stack trace: {dead.log}" if dead.log else ""
 
 
 def _code_of(ending: int | None) -> int:
@@ -207,7 +207,7 @@ def report_timeout(
     lines = [late, *(f"  {line}" for line in _lines_of(missing, with_line=True))]
     lines += [f"  {_no_answer(each)}" for each in silent[:_MOST_PLACES]]
     lines += [f"  {line}" for line in _lines_of(waiting, with_line=not missing and not silent)]
-    lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
+    lines += ["  set env_cfg.dist_cfg.timeout to change how long a rank may wait"]
     return FailureReport(_joined(lines), 1, _speakers(hosts), ranks)
 
 
@@ -225,7 +225,7 @@ def report_silence(
     """
     lines = [_no_answer(first), *(f"  {line}" for line in _lines_of([place], with_line=True))]
     lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
-    lines += ["  env_cfg.dist_cfg.timeout says how long a rank may wait"]
+    lines += ["  set env_cfg.dist_cfg.timeout to change how long a rank may wait"]
     return FailureReport(_joined(lines), code, _speakers(hosts), [first.rank])
 
 

@@ -115,12 +115,12 @@ def _chosen(model: nn.Module, shard: Mapping[str, Any]) -> Iterator[nn.Module]:
         names = {name for name, each in modules.items() if type(each).__name__ == kind}
         if not names:
             near = nearest(kind, {type(each).__name__ for each in modules.values()})
-            raise _refused(f"no module of the model is a '{kind}'", shard, "classes", near)
+            raise _refused(f"the model has no module of class '{kind}'", shard, "classes", near)
         matched |= names
     for pattern in _words(shard, "names"):
         names = {name for name in modules if _pattern(shard, pattern).fullmatch(name)}
         if not names:
-            raise _refused(f"no module is called '{pattern}'", shard, "names", nearest(pattern, modules))
+            raise _refused(f"no module name matches '{pattern}'", shard, "names", nearest(pattern, modules))
         matched |= names
     for name in reversed(modules):
         if name in matched:

@@ -92,7 +92,7 @@ class Hub(threading.Thread):
         except OSError as error:
             if error.errno in (errno.EMFILE, errno.ENFILE):  # else it is gone again
                 self._selector.unregister(self._server)
-                _logger.warning("ranks are not watched: too many open files for all of them; ulimit -n raises how many")
+                _logger.warning("some ranks are not monitored: too many open files; raise the limit with ulimit -n")
 
     def _hear(self, line: Channel, rank: int | None) -> None:
         messages = line.receive()

@@ -74,12 +74,12 @@ def first_host(nodes: str) -> str:
     if "[" not in first:
         return first
     if shutil.which("scontrol") is None:
-        raise ArgumentError("cannot tell the first machine of SLURM_NODELIST", found=nodes, notes=[_ADDRESS])
+        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_ADDRESS])
     told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
     return told.stdout.split()[0]
 
 
-_ADDRESS = "MASTER_ADDR in the environment names the machine of rank 0"
+_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
 
 
 def _split(nodes: str) -> list[str]:
@@ -130,7 +130,7 @@ def _mpi(port: int | None) -> RankInfo:
     address = env.get("MASTER_ADDR") or ("127.0.0.1" if together == size else None)
     if address is None:
         raise ArgumentError(
-            "launcher 'mpi' does not tell where the first process is", key="launcher", notes=[f"{_ADDRESS}: mpirun -x"]
+            "launcher 'mpi' does not provide the address of rank 0", key="launcher", notes=[f"{_ADDRESS}: mpirun -x"]
         )
     return RankInfo(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
 

@@ -64,15 +64,17 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
             raise ArgumentError(f"dist_cfg has no '{key}'", key=place, suggestion=near)
     if settings.get("init_backend", "torch") != "torch":
         key, found = "env_cfg.dist_cfg.init_backend", settings["init_backend"]
-        raise ArgumentError("processes are joined by torch alone", key=key, found=found)
+        raise ArgumentError("init_backend must be 'torch'", key=key, found=found)
     port = settings.get("port")
     if port is not None and (isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 1 << 16):
-        raise ArgumentError("a port is a number from 1 to 65535", key="env_cfg.dist_cfg.port", found=port)
+        raise ArgumentError("a port must be an integer from 1 to 65535", key="env_cfg.dist_cfg.port", found=port)
     timeout = settings.get("timeout")
     if isinstance(timeout, (int, float)) and not isinstance(timeout, bool) and 0 < timeout < 1e9:
         settings["timeout"] = datetime.timedelta(seconds=timeout)
     elif timeout is not None and not isinstance(timeout, datetime.timedelta):
-        raise ArgumentError("a timeout is a number of seconds", key="env_cfg.dist_cfg.timeout", found=timeout)
+        raise ArgumentError(
+            "a timeout must be a positive number of seconds", key="env_cfg.dist_cfg.timeout", found=timeout
+        )
     return settings
 
 
@@ -105,7 +107,10 @@ def _join(seat: RankInfo, backend: str, timeout: datetime.timedelta | None) -> N
     except (RuntimeError, ValueError) as error:
         first = str(error).strip().split("\n", 1)[0]
         raise RankError(
-            f"rank {seat.rank} on {socket.gethostname()} did not meet the {seat.world_size} ranks "
+            f"rank {seat.rank} on {socket.gethostname()} could not connect to the {seat.world_size} ranks "
             f"at {seat.address}:{seat.port}",
-            notes=[first, "the address has to be that of rank 0, the port free there and open to the others"],
+            notes=[
+                first,
+                "check that the address is that of rank 0, and its port is free and reachable",
+            ],
         ) from error

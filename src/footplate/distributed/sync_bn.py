@@ -35,7 +35,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
         count = _become(model, PlainBatchNorm)
         if count or kind:
             told = f"{count} layers" if count else "nothing to synchronize"
-            _logger.info("SyncBN on one process is plain batch normalization: %s", told)
+            _logger.info("SyncBN on one process acts as plain batch normalization: %s", told)
         return model
     if kind:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]

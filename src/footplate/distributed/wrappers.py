@@ -173,10 +173,10 @@ def _unused(model: nn.Module, message: str) -> ArgumentError:
     kinds = [f"{owner or 'the model'} ({type(modules[owner]).__name__})" for owner in sorted(owners)]
     listed = ", ".join(names[:_SHOWN_NAMES]) + (f" and {len(names) - _SHOWN_NAMES} more" * (len(names) > _SHOWN_NAMES))
     return ArgumentError(
-        f"{len(names)} parameters took no part in the loss of the iteration before: {listed}",
+        f"{len(names)} parameters were not used in the loss of the previous iteration: {listed}",
         key="find_unused_parameters",
         notes=[
             f"they belong to {', '.join(kinds[:_SHOWN_NAMES])}",
-            "find_unused_parameters=True waits for none that is unused; FreezeHook takes them out of the training",
+            "set find_unused_parameters=True, or freeze them with FreezeHook",
         ],
     )

@@ -1,4 +1,4 @@
-"""Names to classes, in scopes, with the nearest right word when a name is not there."""
+"""Registries that map names to classes, with scopes and suggestions for unknown names."""
 
 from footplate.registry.arguments import check_flags
 from footplate.registry.registry import Registry

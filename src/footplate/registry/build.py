@@ -1,4 +1,4 @@
-"""Calling a constructor with the arguments a config gives, and saying clearly when they do not fit."""
+"""Builds an object from config values and reports arguments that do not fit."""
 
 import inspect
 import re
@@ -11,11 +11,13 @@ from footplate.errors import BuildError, FootplateError
 from footplate.messages import nearest
 from footplate.registry.arguments import check_flags, keyword_names, keywords_of
 
-# Words of the first generation whose letters lead to none of the second.
-_SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
-_LABEL_MAPS = "pictures and label maps: type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
-_IN_A_DICT = {"img_dir": _LABEL_MAPS, "ann_dir": _LABEL_MAPS}
-_IN_ANOTHER = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
+# First-generation arguments whose second-generation names are spelled too differently for `nearest`.
+_RENAMED = {"img_scale": "scale", "flip_ratio": "prob"}
+_LABEL_MAP_HINT = (
+    "for images and label maps, set type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
+)
+_HINTS = {"img_dir": _LABEL_MAP_HINT, "ann_dir": _LABEL_MAP_HINT}
+_MOVED = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -31,14 +33,14 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: What it is, "hook".
+        noun: The word for it in messages, such as "hook".
         settings: Its keyword arguments.
         args: Its positional arguments.
-        source: The mapping that the settings came from; errors name the place of its keys.
+        source: The mapping that the settings come from, for the location in errors.
 
     Raises:
-        BuildError: An argument is unknown or missing. Errors of the constructor itself pass as they are, those of
-            ours with the place in the config.
+        BuildError: An argument is unknown or missing, or the constructor raised while building from a config file.
+        FootplateError: Raised by the constructor itself; the location in the config is added.
     """
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
@@ -48,15 +50,16 @@ def build_object(
         error.origin = error.origin or origin_at(source, error.key or "type")
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
-        # An argument that **kwargs let through to a base class.
+        # The argument passed through **kwargs to a base class that does not take it.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
-            raise _unknown(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
+            raise _unknown_argument(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
         if origin_of(source, "type") is None:
             raise
-        # A value of a config file that the constructor stumbles over: its user wants the place, not our frames.
+        # The user needs the location in the config file, not the frames of footplate.
+        first_line = str(error).strip().partition("\n")[0]
         raise BuildError(
-            f"{noun} '{name}' cannot be built: {type(error).__name__}: {_first_line(error)}",
+            f"{noun} '{name}' cannot be built: {type(error).__name__}: {first_line}",
             origin=origin_of(source, "type"),
             notes=["--debug shows where"],
         ) from error
@@ -70,21 +73,17 @@ def check_arguments(
     args: tuple[Any, ...] = (),
     source: object = None,
 ) -> None:
-    """Refuses arguments that `entry` does not take, and finds those that it lacks, without calling it.
+    """Checks, without calling `entry`, that it takes all given arguments and that no required one is missing.
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: A flag is neither True nor False.
+        ArgumentError: An argument annotated as bool is not a bool.
     """
     parameters = _parameters(entry)
     if parameters is not None:
         what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
         _check_arguments(what, parameters, keywords_of(entry, parameters), args=args, settings=settings, source=source)
     check_flags(entry, settings, source=source)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
 
 
 def _check_arguments(
@@ -98,7 +97,7 @@ def _check_arguments(
 ) -> None:
     for key in settings:
         if keywords is not None and key not in keywords:
-            raise _unknown(what, key, keywords, settings, source)
+            raise _unknown_argument(what, key, keywords, settings, source)
     positional = [
         name
         for name, each in parameters.items()
@@ -114,13 +113,13 @@ def _check_arguments(
         raise BuildError(f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0])
 
 
-def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    now = _SAID_NOW.get(key)
-    near = now if now in names else nearest(key, [*names, "type"])
-    takes = _IN_A_DICT.get(key) or f"it takes: {', '.join(names) or 'none'}"
-    holder, value = _IN_ANOTHER.get(key, ("", ""))
+def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
+    renamed = _RENAMED.get(key)
+    near = renamed if renamed in names else nearest(key, [*names, "type"])
+    takes = _HINTS.get(key) or f"it takes: {', '.join(names) or 'none'}"
+    holder, value = _MOVED.get(key, ("", ""))
     if holder in names:
-        near, takes = None, f"the second generation says {holder}={value}"
+        near, takes = None, f"in second-generation configs, set {holder}={value}"
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
@@ -135,19 +134,19 @@ def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any],
 def _signature(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(entry).parameters
-    except (TypeError, ValueError):  # built in C, without a signature
+    except (TypeError, ValueError):  # implemented in C, without a signature
         return None
 
 
 def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return _signature(entry)
-    except TypeError:  # not hashable
+    except TypeError:  # the entry is not hashable
         return None
 
 
 def _names(entry: Callable[..., Any]) -> list[str]:
-    """The keyword arguments of a class and of the bases its **kwargs go to."""
+    """Returns the keyword arguments of a class and its base classes."""
     names: dict[str, None] = {}
     for each in getattr(entry, "__mro__", (entry,)):
         parameters = _parameters(each) if each is not object else None

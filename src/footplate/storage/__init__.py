@@ -1,4 +1,4 @@
-"""Reading, writing and committing files anywhere: local folders directly, everything else through fsspec."""
+"""Reads and atomically writes files: local files directly, everything else through fsspec."""
 
 from footplate.storage.files import (
     FileStatus,
