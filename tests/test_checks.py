@@ -5,7 +5,7 @@ from footplate.errors import ArgumentError
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.0, True, "2", None])
-def test_a_count_is_a_whole_number_of_at_least_so_many(value: object) -> None:
+def test_check_count_rejects_other_values(value: object) -> None:
     assert check_count("interval", 0, least=0) == 0
     with pytest.raises(ArgumentError) as caught:
         check_count("interval", value, key="hook.interval")
@@ -14,7 +14,7 @@ def test_a_count_is_a_whole_number_of_at_least_so_many(value: object) -> None:
     )
 
 
-def test_a_count_may_be_too_large() -> None:
+def test_check_count_rejects_too_large_value() -> None:
     assert check_count("max_iters", 12, most=12) == 12
     with pytest.raises(ArgumentError, match="max_iters must be at most 1,000"):
         check_count("max_iters", 1001, most=1000)

@@ -6,7 +6,7 @@ from footplate.error_context import add_note, at_key, located, origin_of, with_o
 from footplate.errors import ArgumentError, FootplateError, Origin
 
 
-def test_errors_that_pass_learn_where_they_are() -> None:
+def test_at_key_prepends_to_key_path() -> None:
     with pytest.raises(ArgumentError) as caught, at_key("optim_wrapper"), at_key("optimizer"):
         raise ArgumentError("wrong", key="lr")
     assert caught.value.key == "optim_wrapper.optimizer.lr"
@@ -14,7 +14,7 @@ def test_errors_that_pass_learn_where_they_are() -> None:
         raise ZeroDivisionError
 
 
-def test_a_mapping_may_know_where_it_was_written() -> None:
+def test_origin_of_mapping_and_key() -> None:
     class Traced(dict[str, int]):
         _origins = {None: Origin("a.py", 1), "lr": Origin("a.py", 3)}
 
@@ -29,7 +29,7 @@ def test_a_mapping_may_know_where_it_was_written() -> None:
     assert origin_of(with_origins({"lr": 1}, {"lr": 1}), "lr") is None
 
 
-class Placed(dict[str, Any]):
+class WithOrigins(dict[str, Any]):
     def __init__(self, lines: dict[str | None, int], **values: Any) -> None:
         super().__init__(values)
         self._origins = {key: Origin("a.py", line) for key, line in lines.items()}
@@ -39,36 +39,36 @@ class Placed(dict[str, Any]):
     ("key", "line"),
     [
         ("hooks[1].interval", 7),
-        ("hooks[1].priority", 6),  # not written there: the hook's own line
+        ("hooks[1].priority", 6),  # not set there: the line of the hook
         ("hooks[1]", 3),
         ("model.layers[0]", 2),
         ("model", 2),
         ("nothing", 1),
     ],
 )
-def test_an_error_finds_its_place_in_the_config(key: str, line: int) -> None:
-    hook = Placed({None: 6, "interval": 7}, interval=-1)
-    source = Placed({None: 1, "model": 2, "hooks": 3}, model={"layers": [1]}, hooks=[{}, hook])
+def test_located_finds_origin_of_key_path(key: str, line: int) -> None:
+    hook = WithOrigins({None: 6, "interval": 7}, interval=-1)
+    source = WithOrigins({None: 1, "model": 2, "hooks": 3}, model={"layers": [1]}, hooks=[{}, hook])
     with pytest.raises(ArgumentError) as caught, located(source):
         raise ArgumentError("wrong", key=key)
     assert caught.value.origin == Origin("a.py", line)
 
 
-def test_a_place_that_is_known_already_is_kept() -> None:
-    with pytest.raises(ArgumentError) as caught, located(Placed({None: 1})):
+def test_located_keeps_known_origin() -> None:
+    with pytest.raises(ArgumentError) as caught, located(WithOrigins({None: 1})):
         raise ArgumentError("wrong", key="a", origin=Origin("b.py", 9))
     assert caught.value.origin == Origin("b.py", 9)
 
 
 @pytest.mark.parametrize("count", [0, 3, 9])
-def test_a_note_that_is_added_is_shown_last_however_much_is_said(count: int) -> None:
+def test_added_note_is_always_shown(count: int) -> None:
     error = FootplateError("wrong", key="a.b", notes=[f"note {number}" for number in range(count)])
     add_note(error, "and this")
     lines = str(error).splitlines()
     assert (len(lines), lines[-1]) == (min(count, 2) + 3, "  and this")
 
 
-def test_a_note_is_added_to_any_error() -> None:
+def test_add_note_to_builtin_error() -> None:
     error = OSError("full")
     add_note(error, "one")
     add_note(error, "two")

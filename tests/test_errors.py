@@ -31,7 +31,7 @@ FULL: dict[str, Any] = {
 }
 
 
-def test_an_error_says_what_where_what_was_found_and_what_would_be_right() -> None:
+def test_full_error_message() -> None:
     assert str(ArgumentError("lr must be a number", **{**FULL, "notes": ["a note"]})).split("\n") == [
         "lr must be a number",
         "  at configs/a.py:7, key optim_wrapper.optimizer.lr",
@@ -41,7 +41,7 @@ def test_an_error_says_what_where_what_was_found_and_what_would_be_right() -> No
     ]
 
 
-def test_an_error_has_five_lines_at_most() -> None:
+def test_error_message_has_at_most_five_lines() -> None:
     assert len(str(ArgumentError("wrong", **FULL)).split("\n")) == 5
 
 
@@ -57,11 +57,11 @@ def test_an_error_has_five_lines_at_most() -> None:
         ({"found": {"a": "line\nbreak", "b": [1]}}, "wrong\n  found: {'a': 'line\\nbreak', 'b': [1]}"),
     ],
 )
-def test_only_what_is_known_is_said(given: dict[str, Any], text: str) -> None:
+def test_error_message_omits_unknown_parts(given: dict[str, Any], text: str) -> None:
     assert str(FootplateError("wrong", **given)) == text
 
 
-def test_a_value_that_prints_over_several_lines_takes_one() -> None:
+def test_multiline_repr_is_joined() -> None:
     class Table:
         def __repr__(self) -> str:
             return "Table\n   row\n   row"
@@ -90,7 +90,7 @@ def test_a_value_that_prints_over_several_lines_takes_one() -> None:
         (CheckpointDamagedError, CheckpointError),
     ],
 )
-def test_errors_are_also_what_existing_code_catches(kind: type[FootplateError], also: type[Exception]) -> None:
+def test_errors_have_builtin_base_classes(kind: type[FootplateError], also: type[Exception]) -> None:
     error = kind("wrong", key="a.b", suggestion="c")
     assert isinstance(error, also)
     assert error.exit_code == 2
@@ -98,7 +98,7 @@ def test_errors_are_also_what_existing_code_catches(kind: type[FootplateError], 
 
 
 @pytest.mark.parametrize("kind", [ArgumentError, ConfigKeyError, UnknownNameError, ConfigAttributeError, BuildError])
-def test_an_error_survives_pickling(kind: type[FootplateError]) -> None:
+def test_error_survives_pickling(kind: type[FootplateError]) -> None:
     read = pickle.loads(pickle.dumps(kind("wrong", **FULL)))
     assert type(read) is kind
     assert (str(read), read.args) == (str(kind("wrong", **FULL)), ("wrong",))
@@ -111,11 +111,11 @@ def test_an_error_survives_pickling(kind: type[FootplateError]) -> None:
     )
 
 
-def test_nothing_found_stays_nothing_found_when_pickled() -> None:
+def test_missing_found_survives_pickling() -> None:
     assert str(pickle.loads(pickle.dumps(DataError("wrong")))) == "wrong"
 
 
-def test_a_missing_extra_names_the_extra_and_survives_pickling() -> None:
+def test_missing_extra_error_names_the_extra() -> None:
     error = MissingExtraError("tensorboard", extra="tracking", why="TensorboardVisBackend")
     text = (
         "TensorboardVisBackend needs the package 'tensorboard', which is not installed\n"
@@ -129,13 +129,13 @@ def test_a_missing_extra_names_the_extra_and_survives_pickling() -> None:
     ("key", "prefix", "path"),
     [("", "model", "model"), ("lr", "optimizer", "optimizer.lr"), ("[2].type", "custom_hooks", "custom_hooks[2].type")],
 )
-def test_a_key_path_grows_from_the_left(key: str, prefix: str, path: str) -> None:
+def test_within_prepends_to_key_path(key: str, prefix: str, path: str) -> None:
     error = FootplateError("wrong", key=key)
     assert error.within(prefix) is error
     assert error.key == path
 
 
-def test_what_ends_a_line_or_moves_a_cursor_is_spelled_out() -> None:
+def test_control_characters_in_error_are_escaped() -> None:
     error = ConfigError("no file 'a\x1eb\x0bc'", suggestion="d\x1b[2Je", notes=["tried 'f\r\u2028g'", "学习率\th"])
     assert str(error).splitlines() == [
         "no file 'a\\x1eb\\x0bc'",

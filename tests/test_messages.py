@@ -19,14 +19,14 @@ SOURCE = Path(__file__).parents[1] / "src/footplate"
         ("café 鞋 \U0001f97e", "café 鞋 \U0001f97e"),
     ],
 )
-def test_control_characters_become_visible(text: str, shown: str) -> None:
+def test_control_characters_are_escaped(text: str, shown: str) -> None:
     assert printable(text) == shown
     assert printable(shown) == shown
     shown.encode()
 
 
-def test_commands_print_through_one_function() -> None:
-    """A command that writes to a stream by itself would pass on what a config or checkpoint of others holds."""
+def test_commands_print_only_through_streams() -> None:
+    """Writing to a stream directly would bypass the escaping of untrusted text."""
     raw = [
         f"{path.name}: {line.strip()}"
         for path in sorted((SOURCE / "cli").glob("*.py"))
@@ -50,17 +50,17 @@ def test_commands_print_through_one_function() -> None:
         ("", None),
     ],
 )
-def test_the_nearest_word(word: str, near: str | None) -> None:
+def test_nearest(word: str, near: str | None) -> None:
     known = ["train_dataloader", "test_evaluator", "CheckpointHook", "LoggerHook", "interval", "work_dir"]
     assert nearest(word, known) == near
 
 
 @pytest.mark.parametrize(("word", "near"), [("SDG", "SGD"), ("lrr", "lr"), ("xyz", None), ("Adma", "Adam")])
-def test_the_nearest_of_short_words(word: str, near: str | None) -> None:
+def test_nearest_of_short_words(word: str, near: str | None) -> None:
     assert nearest(word, ["SGD", "Adam", "lr", "betas"]) == near
 
 
-def test_the_nearest_word_of_none() -> None:
+def test_nearest_without_candidates() -> None:
     assert nearest("lr", []) is None
 
 
@@ -68,6 +68,6 @@ def test_the_nearest_word_of_none() -> None:
     ("count", "how_many", "how_often"),
     [(0, "0 epochs", "every 0 epochs"), (1, "1 epoch", "every epoch"), (2, "2 epochs", "every 2 epochs")],
 )
-def test_one_is_no_plural(count: int, how_many: str, how_often: str) -> None:
+def test_plural_and_interval(count: int, how_many: str, how_often: str) -> None:
     assert pluralize(count, "epoch") == how_many
     assert format_interval(count, "epoch") == how_often

@@ -71,7 +71,7 @@ def _set(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
         ),
     ],
 )
-def test_what_a_launcher_leaves_is_read(
+def test_rank_info_from_launcher_environment(
     monkeypatch: pytest.MonkeyPatch, launcher: str, env: dict[str, str], port: int | None, seat: RankInfo
 ) -> None:
     _set(monkeypatch, env)
@@ -79,9 +79,9 @@ def test_what_a_launcher_leaves_is_read(
     assert rank_from_environment() == seat.rank
 
 
-def test_a_seat_is_written_as_torchrun_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_sets_torchrun_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, dict.fromkeys(_TORCHRUN, "?"))
-    RankInfo(2, 4, 0, "here", 29400).write()
+    RankInfo(2, 4, 0, "here", 29400).export()
     assert {name: os.environ[name] for name in _TORCHRUN} == _TORCHRUN
 
 
@@ -90,13 +90,13 @@ def test_a_seat_is_written_as_torchrun_does(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("pytorch", {}, "launcher 'pytorch' needs torchrun to start the processes"),
         ("slurm", {}, "launcher 'slurm' needs srun"),
-        ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' left no SLURM_STEP_NUM_TASKS"),
+        ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' did not set SLURM_STEP_NUM_TASKS"),
         ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
         ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
         ("pytorch", {**_TORCHRUN, "WORLD_SIZE": "four"}, "launcher 'pytorch' needs a number in WORLD_SIZE"),
     ],
 )
-def test_what_a_launcher_did_not_leave_is_named(
+def test_missing_launcher_variable_raises(
     monkeypatch: pytest.MonkeyPatch, launcher: str, env: dict[str, str], text: str
 ) -> None:
     _set(monkeypatch, env)
@@ -114,12 +114,12 @@ def test_what_a_launcher_did_not_leave_is_named(
         ("node-[2]-ib,x", "node-2-ib"),
     ],
 )
-def test_the_first_machine_of_a_list(nodes: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_host(nodes: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert first_host(nodes) == first
 
 
-def test_what_only_slurm_can_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_host_from_scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(ArgumentError, match="cannot find the first machine"):
         first_host("r[1-2]n[3-4]")
@@ -129,5 +129,5 @@ def test_what_only_slurm_can_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first_host("r[1-2]n[3-4]") == "r1n3"
 
 
-def test_the_command_line_knows_the_launchers() -> None:
+def test_command_line_offers_all_launchers() -> None:
     assert launching._LAUNCHERS == LAUNCHERS

@@ -16,7 +16,7 @@ from footplate.errors import ArgumentError, RankError
 
 @pytest.fixture
 def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of a first rank whose second one does not come."""
+    """Returns the environment of rank 0 of 2, whose rank 1 never connects."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -26,19 +26,19 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return names
 
 
-def test_without_a_launcher_the_process_stays_alone() -> None:
+def test_no_launcher_creates_no_process_group() -> None:
     initialize()
     initialize("none", {"backend": "nccl"})
     assert not is_distributed()
 
 
-def test_an_unknown_launcher_gets_the_nearest_one() -> None:
+def test_unknown_launcher_suggests_nearest() -> None:
     with pytest.raises(ArgumentError, match="unknown launcher 'pytorh'") as caught:
         initialize("pytorh")
     assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
 
 
-def test_torchrun_must_have_started_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_launcher_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ArgumentError, match="launcher 'pytorch' needs torchrun"):
         initialize("pytorch")
@@ -49,14 +49,14 @@ def again() -> tuple[int, str]:
     return dist.get_world_size(), dist.get_backend()
 
 
-def test_joining_twice_is_joining_once(on_ranks: Callable[..., list[Any]]) -> None:
+def test_initialize_twice(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, again) == [(2, "gloo")] * 2
 
 
 @pytest.mark.parametrize(
     ("settings", "message", "key", "near"),
     [
-        ({"bakend": "gloo"}, "dist_cfg has no 'bakend'", "bakend", "backend"),
+        ({"bakend": "gloo"}, "dist_cfg has no key 'bakend'", "bakend", "backend"),
         ({"timeout": "1h"}, "a timeout must be a positive number of seconds", "timeout", None),
         ({"timeout": 0}, "a timeout must be a positive number of seconds", "timeout", None),
         ({"timeout": True}, "a timeout must be a positive number of seconds", "timeout", None),
@@ -64,9 +64,7 @@ def test_joining_twice_is_joining_once(on_ranks: Callable[..., list[Any]]) -> No
         ({"init_backend": "deepspeed"}, "init_backend must be 'torch'", "init_backend", None),
     ],
 )
-def test_settings_that_make_no_sense_are_named(
-    settings: dict[str, Any], message: str, key: str, near: str | None
-) -> None:
+def test_invalid_dist_cfg_raises(settings: dict[str, Any], message: str, key: str, near: str | None) -> None:
     with pytest.raises(ArgumentError, match=message) as caught:
         initialize("none", settings)
     assert (caught.value.key, caught.value.suggestion) == (f"env_cfg.dist_cfg.{key}", near)
@@ -76,11 +74,11 @@ def test_settings_that_make_no_sense_are_named(
     ("settings", "seconds"),
     [(None, None), ({}, None), ({"timeout": 30}, 30.0), ({"timeout": datetime.timedelta(minutes=2)}, 120.0)],
 )
-def test_how_long_a_collective_may_wait(settings: dict[str, Any] | None, seconds: float | None) -> None:
+def test_collective_timeout(settings: dict[str, Any] | None, seconds: float | None) -> None:
     assert collective_timeout(settings) == seconds
 
 
-def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> None:
+def test_missing_rank_raises_rank_error(first_of_two: dict[str, str]) -> None:
     with pytest.raises(RankError, match="rank 0 on .* could not connect to the 2 ranks at 127.0.0.1:") as caught:
         initialize("pytorch", {"timeout": 1})
     assert len(str(caught.value).splitlines()) <= 5
@@ -99,7 +97,7 @@ def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> Non
         (True, "gloo", "gloo"),
     ],
 )
-def test_the_backend_is_that_of_the_devices(
+def test_backend_matches_devices(
     monkeypatch: pytest.MonkeyPatch, there: bool, wanted: str | None, backend: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
@@ -110,13 +108,13 @@ def test_the_backend_is_that_of_the_devices(
     ("local_rank", "devices", "launcher", "backend", "device"),
     [
         (1, 4, "pytorch", "cuda:nccl", 1),
-        (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process its own alone
+        (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process only its own device
         (3, 2, "slurm", "cuda:nccl", None),
         (2, 2, "pytorch", "cuda:nccl", None),
         (2, 2, "pytorch", "gloo", 0),
     ],
 )
-def test_each_process_has_a_device_of_its_own(
+def test_device_of_each_rank(
     monkeypatch: pytest.MonkeyPatch, local_rank: int, devices: int, launcher: str, backend: str, device: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
@@ -129,7 +127,7 @@ def test_each_process_has_a_device_of_its_own(
     assert f"local rank {local_rank}, devices: {devices}" in str(caught.value)
 
 
-def test_rank_and_device_are_set_before_anything_is_joined(
+def test_rank_and_device_are_set_before_connecting(
     monkeypatch: pytest.MonkeyPatch, first_of_two: dict[str, str]
 ) -> None:
     done: list[Any] = []
@@ -148,6 +146,6 @@ def test_rank_and_device_are_set_before_anything_is_joined(
     for name, value in told.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(RankError, match="did not meet"):
+    with pytest.raises(RankError, match="could not connect"):
         initialize("slurm")
     assert done == [("device", 1), ("joined", "0", "env://")]

@@ -19,109 +19,113 @@ from footplate.distributed.rank_monitor import RankMonitor
 from footplate.errors import RankError
 from tests.faults.processes import end, fork
 
-_Place = tuple[str, bool, str]
+_Status = tuple[str, bool, str]
 
 
-class Other:
-    """The hub's ends of a watch's lines."""
+class FakeHub:
+    """The hub's ends of the connections of a monitor."""
 
     def __init__(self) -> None:
         with socket.create_server(("127.0.0.1", 0)) as server:
-            self.line, self.crashes = (Channel(socket.create_connection(server.getsockname())) for _ in range(2))
+            self.channel, self.crash_channel = (
+                Channel(socket.create_connection(server.getsockname())) for _ in range(2)
+            )
             self._end, self._crashes_end = (server.accept()[0] for _ in range(2))
         self._end.settimeout(10)
         self._file = self._end.makefile("rb")
 
-    def hear(self, kind: str) -> dict[str, Any]:
-        """Returns the next message of a kind; what comes before it is passed over."""
+    def receive(self, kind: str) -> dict[str, Any]:
+        """Returns the next message of a kind and skips others."""
         while True:
             message: dict[str, Any] = json.loads(self._file.readline())
             if message.pop("kind") == kind:
                 return message
 
-    def say(self, kind: str, **content: Any) -> None:
+    def send(self, kind: str, **content: Any) -> None:
         self._end.sendall(json.dumps({"kind": kind, **content}).encode() + b"\n")
 
     def is_silent(self, seconds: float) -> bool:
         return not select.select([self._end], [], [], seconds)[0]
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self._file.close()
-        self._end.close()  # more than once does no harm
+        self._end.close()  # may be called twice
         self._crashes_end.close()
 
 
 @pytest.fixture
-def other() -> Iterator[Other]:
-    found = Other()
+def hub() -> Iterator[FakeHub]:
+    found = FakeHub()
     yield found
-    found.leave()
+    found.close()
     for each in threading.enumerate():
         if isinstance(each, RankMonitor):
             each.join(10)
-    found.line.close()
-    found.crashes.close()
+    found.channel.close()
+    found.crash_channel.close()
 
 
-def _watch(
-    other: Other, place: _Place = ("backward pass", True, "my.py:3"), limit: float = 60.0, told_at: float = 0.0
+def _start_monitor(
+    hub: FakeHub, place: _Status = ("backward pass", True, "my.py:3"), limit: float = 60.0, sent_at: float = 0.0
 ) -> RankMonitor:
-    """A watch of rank 1 whose main thread is where the test says; `told_at` is when it said so last."""
-    mine = RankMonitor(other.line, other.crashes, limit=limit, look=lambda stack: place)
-    mine.rank, mine.host, mine.iteration, mine._told_at = 1, "a", lambda: 4, told_at
+    """Starts a monitor of rank 1 whose main thread has the given status, last sent at `sent_at`."""
+    mine = RankMonitor(hub.channel, hub.crash_channel, limit=limit, inspect_stack=lambda stack: place)
+    mine.rank, mine.host, mine.iteration, mine._sent_at = 1, "a", lambda: 4, sent_at
     mine.start()
     return mine
 
 
-def test_a_rank_that_waits_for_long_tells_so(other: Other) -> None:
-    mine = _watch(other, limit=0.4)
-    assert other.hear("stuck")["over"] is False
-    told = other.hear("stuck")
-    assert told["over"] is True
-    rank, _, phase, iteration, waits, seconds, line = told["place"]
+def test_waiting_rank_notifies_hub(hub: FakeHub) -> None:
+    mine = _start_monitor(hub, limit=0.4)
+    assert hub.receive("waiting")["has_timeout"] is False
+    told = hub.receive("waiting")
+    assert told["has_timeout"] is True
+    rank, _, phase, iteration, waits, seconds, line = told["status"]
     assert (rank, phase, iteration, waits, line) == (1, "backward pass", 4, True, "my.py:3")
     assert 0.4 <= seconds < 5
-    assert other.hear("stuck")["over"] is False  # once; then it only warns, ever more seldom
+    assert (
+        hub.receive("waiting")["has_timeout"] is False
+    )  # the timeout is sent once; then warnings at growing intervals
     mine.done()
 
 
 @pytest.mark.parametrize("done", [True, False])
-def test_a_rank_that_does_not_wait_tells_nothing(other: Other, done: bool) -> None:
-    place: _Place = ("backward pass", True, "") if done else ("data loading", False, "")
-    mine = _watch(other, place, limit=0.2, told_at=float("inf"))
+def test_busy_rank_sends_nothing(hub: FakeHub, done: bool) -> None:
+    place: _Status = ("backward pass", True, "") if done else ("data loading", False, "")
+    mine = _start_monitor(hub, place, limit=0.2, sent_at=float("inf"))
     if done:
         mine.done()
-        assert other.hear("done") == {}
-    assert other.is_silent(0.5)
+        assert hub.receive("done") == {}
+    assert hub.is_silent(0.5)
     mine.done()
 
 
-def test_where_a_rank_is_is_told_when_it_has_moved(other: Other) -> None:
-    places: list[_Place] = [("data loading", False, "a.py:1")]
-    mine = RankMonitor(other.line, other.crashes, limit=2.0, look=lambda stack: places[0])
+def test_changed_status_is_sent_at_most_once_a_second(hub: FakeHub) -> None:
+    places: list[_Status] = [("data loading", False, "a.py:1")]
+    mine = RankMonitor(hub.channel, hub.crash_channel, limit=2.0, inspect_stack=lambda stack: places[0])
     mine.start()
-    assert other.hear("seen")["place"][2] == "data loading"
-    assert other.is_silent(0.5)
+    assert hub.receive("moved")["status"][2] == "data loading"
+    assert hub.is_silent(0.5)
     places[0] = ("forward pass", False, "b.py:2")
-    told_at = mine._told_at
-    assert other.hear("seen")["place"][2] == "forward pass"
-    assert mine._told_at - told_at >= 1.0  # at most once a second
+    sent_at = mine._sent_at
+    assert hub.receive("moved")["status"][2] == "forward pass"
+    assert mine._sent_at - sent_at >= 1.0  # at most once a second
     mine.done()
 
 
-def test_who_asks_hears_where_a_rank_is(other: Other) -> None:
-    mine = _watch(other, ("data loading", False, "my.py:3"))
-    other.say("where", ending=False)
-    assert other.hear("place")["place"][2:5] == ["data loading", 4, False]
-    assert not mine.ending
-    other.say("where", ending=True)
-    other.hear("place")
-    assert mine.ending
+def test_query_returns_status(hub: FakeHub) -> None:
+    mine = _start_monitor(hub, ("data loading", False, "my.py:3"))
+    hub.send("query", is_ending=False)
+    assert hub.receive("status")["status"][2:5] == ["data loading", 4, False]
+    assert not mine.is_ending
+    hub.send("query", is_ending=True)
+    hub.receive("status")
+    assert mine.is_ending
     mine.done()
 
 
 @pytest.mark.parametrize(
-    ("error", "place", "follows"),
+    ("error", "place", "may_be_consequence"),
     [
         (ValueError("twelve"), ("forward pass", False, "my.py:3"), False),
         (ValueError("twelve"), ("backward pass", True, "my.py:3"), True),
@@ -129,31 +133,31 @@ def test_who_asks_hears_where_a_rank_is(other: Other) -> None:
         (RankError("they differ"), ("building the model (gather)", True, "my.py:3"), False),
     ],
 )
-def test_an_error_is_told_and_the_verdict_comes_back(
-    other: Other, capfd: pytest.CaptureFixture[str], error: Exception, place: _Place, follows: bool
+def test_fail_sends_error_and_returns_report(
+    hub: FakeHub, capfd: pytest.CaptureFixture[str], error: Exception, place: _Status, may_be_consequence: bool
 ) -> None:
-    mine = _watch(other, place)
-    other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [0, ""], "1": [0, ""]})
-    verdict, told = FailureReport("rank 1 on a failed", 3, [1], [1]), {}
+    mine = _start_monitor(hub, place)
+    hub.send("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [0, ""], "1": [0, ""]})
+    report, told = FailureReport("rank 1 on a failed", 3, [1], [1]), {}
 
     def answer() -> None:
-        told.update(other.hear("failed"))
-        other.say("verdict", verdict=verdict)
+        told.update(hub.receive("failed"))
+        hub.send("report", report=report)
 
-    hub = threading.Thread(target=answer)
-    hub.start()
+    answering = threading.Thread(target=answer)
+    answering.start()
     found = mine.fail(error, "ValueError: twelve", 1, log="rank_1.log")
-    hub.join()
+    answering.join()
     assert (told["text"], told["code"], told["log"]) == ("ValueError: twelve", 1, "rank_1.log")
-    assert told["place"][:4:3] == [1, 4]
-    assert told["follows"] is follows
-    assert tuple(found) == tuple(verdict)
-    other.leave()  # the first rank ends too, which is no news
+    assert told["status"][:4:3] == [1, 4]
+    assert told["may_be_consequence"] is may_be_consequence
+    assert tuple(found) == tuple(report)
+    hub.close()  # rank 0 exits too, which must not be reported
     mine.join(10)
     assert capfd.readouterr().err == "error: rank 1 on a failed\n"
 
 
-def test_an_error_is_where_its_cause_came(other: Other) -> None:
+def test_status_of_error_is_that_of_its_cause(hub: FakeHub) -> None:
     def read() -> None:
         raise OSError("gone")
 
@@ -164,19 +168,21 @@ def test_an_error_is_where_its_cause_came(other: Other) -> None:
             raise ValueError("a sample cannot be read") from error
 
     mine = RankMonitor(
-        other.line, other.crashes, limit=60.0, look=lambda stack: (stack[-1][0].f_code.co_name, False, "")
+        hub.channel, hub.crash_channel, limit=60.0, inspect_stack=lambda stack: (stack[-1][0].f_code.co_name, False, "")
     )
     with pytest.raises(ValueError, match="sample") as caught:
         name()
-    assert mine._place_of(caught.value).phase == "read"
+    assert mine._status_of(caught.value).phase == "read"
 
 
-def test_an_error_may_be_its_own_cause(other: Other) -> None:
+def test_error_that_is_its_own_cause(hub: FakeHub) -> None:
     error = ValueError("twelve")
-    mine = RankMonitor(other.line, other.crashes, limit=60.0, look=lambda stack: (f"{len(stack)} frames", False, ""))
+    mine = RankMonitor(
+        hub.channel, hub.crash_channel, limit=60.0, inspect_stack=lambda stack: (f"{len(stack)} frames", False, "")
+    )
     with pytest.raises(ValueError, match="twelve"):
         raise error from error
-    assert mine._place_of(error).phase == "1 frames"
+    assert mine._status_of(error).phase == "1 frames"
 
 
 def _nap() -> int:
@@ -184,56 +190,58 @@ def _nap() -> int:
     return 0
 
 
-def _ends(other: Other, begin: Callable[[RankMonitor], None]) -> int:
-    """Forks a process whose watch hears that all end, and which does not come to its end by itself."""
+def _fork_with_monitor(hub: FakeHub, begin: Callable[[RankMonitor], None]) -> int:
+    """Forks a process with a monitor that does not exit by itself."""
 
     def work() -> int:
-        rank_monitor._TO_LEAVE = 0.1
-        other.leave()  # this process' copy
-        begin(_watch(other))
+        rank_monitor._EXIT_TIMEOUT = 0.1
+        hub.close()  # the copy of the forked process
+        begin(_start_monitor(hub))
         time.sleep(60)
         return 0
 
     process = fork(work)
-    other.line.close()
-    other.crashes.close()
+    hub.channel.close()
+    hub.crash_channel.close()
     return process
 
 
-def test_a_process_that_does_not_come_to_its_end_is_ended(other: Other) -> None:
-    process = _ends(other, lambda mine: None)
-    other.say("verdict", verdict=FailureReport("rank 0 failed", 7, [0], [0]))
+def test_process_that_does_not_exit_is_ended(hub: FakeHub) -> None:
+    process = _fork_with_monitor(hub, lambda mine: None)
+    hub.send("report", report=FailureReport("rank 0 failed", 7, [0], [0]))
     assert end(process, 10.0) == 7
 
 
-def test_a_process_ends_though_nobody_can_read_why(other: Other) -> None:
-    process = _ends(other, lambda mine: os.close(2))
-    other.say("verdict", verdict=FailureReport("rank 1 failed", 7, [1], [1]))
+def test_process_is_ended_with_closed_stderr(hub: FakeHub) -> None:
+    process = _fork_with_monitor(hub, lambda mine: os.close(2))
+    hub.send("report", report=FailureReport("rank 1 failed", 7, [1], [1]))
     assert end(process, 10.0) == 7
 
 
 @pytest.mark.parametrize(
     ("fails", "phase", "code"),
     [
-        (True, "forward pass", 5),  # a mistake of its own
-        (True, "backward pass", 1),  # which may follow from what the first rank did
+        (True, "forward pass", 5),  # an error of its own
+        (True, "backward pass", 1),  # an error that rank 0 may have caused
         (False, "", 1),
     ],
 )
-def test_a_first_rank_that_does_not_answer_is_told_of(
-    other: Other, tmp_path: Any, fails: bool, phase: str, code: int
-) -> None:
+def test_silent_rank_0_is_reported(hub: FakeHub, tmp_path: Any, fails: bool, phase: str, code: int) -> None:
     def begin(mine: RankMonitor) -> None:
-        rank_monitor._TO_ANSWER, rank_monitor._TO_BE_JUDGED = 0.2, 0.2
+        rank_monitor._HUB_TIMEOUT, rank_monitor._REPORT_TIMEOUT = 0.2, 0.2
         mine._limit, mine.path = (60.0 if fails else 0.2), str(tmp_path / "rank_1.log")
         while 0 not in mine._hosts:
             time.sleep(0.01)
         if fails:
-            mine._look = lambda stack: (phase if len(stack) < 2 else "start", phase != "forward pass", "my.py:3")
+            mine._inspect_stack = lambda stack: (
+                phase if len(stack) < 2 else "start",
+                phase != "forward pass",
+                "my.py:3",
+            )
             os._exit(mine.fail(ValueError("twelve"), "ValueError: twelve", 5).code)
 
-    process = _ends(other, begin)
-    other.say("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
+    process = _fork_with_monitor(hub, begin)
+    hub.send("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
     assert end(process, 10.0) == code
     told = (tmp_path / "rank_1.log").read_text().splitlines()
     assert told[0].endswith(
@@ -243,23 +251,23 @@ def test_a_first_rank_that_does_not_answer_is_told_of(
     assert told[2] == ("  ValueError: twelve" if fails else told[-1])
 
 
-def test_a_rank_that_is_done_ends_as_it_does(other: Other) -> None:
-    process = _ends(other, lambda mine: mine.done())
-    other.hear("done")
-    other.say("verdict", verdict=FailureReport("rank 0 failed", 7, [0], [0]))
+def test_report_after_done_is_ignored(hub: FakeHub) -> None:
+    process = _fork_with_monitor(hub, lambda mine: mine.done())
+    hub.receive("done")
+    hub.send("report", report=FailureReport("rank 0 failed", 7, [0], [0]))
     with pytest.raises(AssertionError):
         assert end(process, 0.5) == 7
 
 
-def test_when_the_first_rank_is_gone_its_end_is_told(other: Other, tmp_path: Any) -> None:
+def test_death_of_rank_0_is_reported(hub: FakeHub, tmp_path: Any) -> None:
     first = fork(_nap)
     began = start_time_of(first)
-    process = _ends(other, lambda mine: setattr(mine, "path", str(tmp_path / "rank_1.log")))
-    other.say("hosts", hosts={"0": "a", "1": "a"}, processes={"0": [first, began], "1": [process, ""]})
-    other.say("where", ending=False)
-    other.hear("place")
+    process = _fork_with_monitor(hub, lambda mine: setattr(mine, "path", str(tmp_path / "rank_1.log")))
+    hub.send("hosts", hosts={"0": "a", "1": "a"}, processes={"0": [first, began], "1": [process, ""]})
+    hub.send("query", is_ending=False)
+    hub.receive("status")
     os.kill(first, signal.SIGKILL)
-    other.leave()
+    hub.close()
     assert end(process, 10.0) == 137
     end(first)
     log = (tmp_path / "rank_1.log").read_text().splitlines()
@@ -267,43 +275,43 @@ def test_when_the_first_rank_is_gone_its_end_is_told(other: Other, tmp_path: Any
     assert log[1:] == [
         f"  process {first}",
         "  if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg",
-        "  rank 1 ended with it",
+        "  rank 1 stopped because of it",
     ]
 
 
-def test_a_neighbours_end_is_told(other: Other) -> None:
-    neighbour = fork(_nap)
-    mine = _watch(other)
+def test_a_local_processes_end_is_told(hub: FakeHub) -> None:
+    peer = fork(_nap)
+    mine = _start_monitor(hub)
     processes = {
         "0": [0, ""],
         "1": [os.getpid(), ""],
-        "2": [neighbour, start_time_of(neighbour)],
-        "3": [neighbour, "?"],
+        "2": [peer, start_time_of(peer)],
+        "3": [peer, "?"],
     }
-    other.say("hosts", hosts={"0": "a", "1": "a", "2": "a", "3": "b"}, processes=processes)
-    other.say("where", ending=False)
-    other.hear("place")
-    os.kill(neighbour, signal.SIGTERM)
-    for rank in (3, 2):  # of the one elsewhere nothing is known here
-        other.say("gone", rank=rank)
-    assert other.hear("exit") == {"of": 2, "code": -signal.SIGTERM}
-    end(neighbour)
+    hub.send("hosts", hosts={"0": "a", "1": "a", "2": "a", "3": "b"}, processes=processes)
+    hub.send("query", is_ending=False)
+    hub.receive("status")
+    os.kill(peer, signal.SIGTERM)
+    for rank in (3, 2):  # rank 3 runs on another machine
+        hub.send("gone", rank=rank)
+    assert hub.receive("exit") == {"of": 2, "code": -signal.SIGTERM}
+    end(peer)
     mine.done()
 
 
-def test_a_crash_is_kept_in_the_file_of_its_rank(other: Other, tmp_path: Any) -> None:
-    mine = _watch(other)
-    assert mine.keep(3, "Fatal") == ""
+def test_save_crash(hub: FakeHub, tmp_path: Any) -> None:
+    mine = _start_monitor(hub)
+    assert mine.save_crash(3, "Fatal") == ""
     mine.path = str(tmp_path / "rank_1.log")
-    assert mine.keep(3, "Fatal") == str(tmp_path / "rank_3.log")
+    assert mine.save_crash(3, "Fatal") == str(tmp_path / "rank_3.log")
     assert (tmp_path / "rank_3.log").read_text() == "Fatal"
     mine.path = str(tmp_path / "gone" / "rank_1.log")
-    assert mine.keep(3, "Fatal") == ""
+    assert mine.save_crash(3, "Fatal") == ""
     mine.done()
 
 
-def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
-    """Else nobody would know that a rank is gone whose workers outlive it."""
+def test_forked_process_closes_connections(hub: FakeHub) -> None:
+    """Otherwise the death of a rank whose workers outlive it would go unnoticed."""
     reader, writer = os.pipe()
 
     def begin(mine: RankMonitor) -> None:
@@ -311,31 +319,31 @@ def test_a_forked_process_lets_go_of_the_line(other: Other) -> None:
         os.write(writer, str(fork(_nap)).encode())
         os._exit(0)
 
-    process = _ends(other, begin)
+    process = _fork_with_monitor(hub, begin)
     worker = int(os.read(reader, 20))
-    while other._file.readline():
+    while hub._file.readline():
         pass
-    assert not other._file.readline()  # it has ended, though the worker is there:
-    other._crashes_end.settimeout(10)
-    assert other._crashes_end.recv(1) == b""  # both have
-    os.kill(worker, signal.SIGKILL)  # else this would not find it
+    assert not hub._file.readline()  # the connection has ended although the worker is alive
+    hub._crashes_end.settimeout(10)
+    assert hub._crashes_end.recv(1) == b""  # and so has the crash connection
+    os.kill(worker, signal.SIGKILL)  # otherwise this cannot be tested
     end(process)
     os.close(reader)
     os.close(writer)
 
 
-@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="processes have no descriptors here")
-def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> None:
-    neighbour = fork(_nap)
-    mine = _watch(other)
-    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [neighbour, start_time_of(neighbour)]}
-    other.say("hosts", hosts={"0": "b", "1": "a", "2": "a"}, processes=processes)
-    other.say("where", ending=False)
-    other.hear("place")
-    descriptor = mine._neighbours[2]._descriptor
+@pytest.mark.skipif(not hasattr(os, "pidfd_open"), reason="needs pidfd_open")
+def test_forked_process_closes_process_descriptors(hub: FakeHub) -> None:
+    peer = fork(_nap)
+    mine = _start_monitor(hub)
+    processes = {"0": [0, ""], "1": [os.getpid(), ""], "2": [peer, start_time_of(peer)]}
+    hub.send("hosts", hosts={"0": "b", "1": "a", "2": "a"}, processes=processes)
+    hub.send("query", is_ending=False)
+    hub.receive("status")
+    descriptor = mine._local_processes[2]._descriptor
     assert descriptor is not None
 
-    def leave() -> int:
+    def close() -> int:
         mine.leave_out()
         try:
             os.fstat(descriptor)
@@ -344,50 +352,50 @@ def test_a_forked_process_lets_go_of_the_others_of_its_machine(other: Other) -> 
         return 1
 
     assert end(fork(leave), 10.0) == 0
-    os.fstat(descriptor)  # in this process it stays
-    os.kill(neighbour, signal.SIGKILL)
-    end(neighbour)
+    os.fstat(descriptor)  # still open in this process
+    os.kill(peer, signal.SIGKILL)
+    end(peer)
     mine.done()
 
 
-def test_a_process_that_is_alone_has_no_watch() -> None:
-    assert rank_monitor.start(limit=60.0, look=lambda stack: ("", False, "")) is None
+def test_a_process_that_is_alone_has_no_start_monitor() -> None:
+    assert rank_monitor.start(limit=60.0, inspect_stack=lambda stack: ("", False, "")) is None
     assert rank_monitor.current() is None
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("rank 0 died", "rank 0 died\n  the last checkpoint is iter_2.pth; --resume goes on there\n"),
+        ("rank 0 died", "rank 0 died\n  the last checkpoint is iter_2.pth; use --resume to continue from it\n"),
         ("rank 0 died; the last checkpoint is a.pth", "rank 0 died; the last checkpoint is a.pth\n"),
         ("\n".join("abcdefgh"), "\n".join("abcdefgh") + "\n"),
     ],
 )
-def test_a_verdict_names_the_last_checkpoint_once(other: Other, tmp_path: Any, text: str, told: str) -> None:
+def test_report_names_last_checkpoint_once(hub: FakeHub, tmp_path: Any, text: str, told: str) -> None:
     def begin(mine: RankMonitor) -> None:
-        mine.saved, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
-        mine._line.send("ready")
+        mine.last_checkpoint, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
+        mine._channel.send("ready")
 
-    process = _ends(other, begin)
-    other.hear("ready")
-    other.say("verdict", verdict=FailureReport(text, 7, [0], [0]))
+    process = _fork_with_monitor(hub, begin)
+    hub.receive("ready")
+    hub.send("report", report=FailureReport(text, 7, [0], [0]))
     assert end(process, 10.0) == 7
     assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == told
 
 
 @pytest.mark.parametrize(("term", "first"), [("xterm", b"\r\033[J\033[?25herror: gone"), ("dumb", b"error: gone")])
-def test_a_verdict_takes_the_live_display_off_a_terminal(other: Other, term: str, first: bytes) -> None:
+def test_report_clears_live_display(hub: FakeHub, term: str, first: bytes) -> None:
     master, slave = pty.openpty()
 
     def begin(mine: RankMonitor) -> None:
         os.environ["TERM"] = term
         os.dup2(slave, 2)
-        mine.fold = lambda text: text.replace(" for ", "\n    for ")
-        mine._line.send("ready")
+        mine.wrap_text = lambda text: text.replace(" for ", "\n    for ")
+        mine._channel.send("ready")
 
-    process = _ends(other, begin)
-    other.hear("ready")
-    other.say("verdict", verdict=FailureReport("gone for good", 7, [1], [1]))
+    process = _fork_with_monitor(hub, begin)
+    hub.receive("ready")
+    hub.send("report", report=FailureReport("gone for good", 7, [1], [1]))
     assert end(process, 10.0) == 7
     assert select.select([master], [], [], 5.0)[0]
     assert os.read(master, 100) == first + b"\r\n    for good\r\n"

@@ -60,7 +60,7 @@ def forms() -> None:
         assert gathered["b"] is gathered["a"][0]
 
 
-def test_tensors_in_parts_and_whole(on_ranks: Callable[..., list[Any]]) -> None:
+def test_full_and_local_tensors(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, forms) == [None, None]
 
 
@@ -76,16 +76,16 @@ def norms() -> list[float]:
     return found
 
 
-def test_norms_are_those_of_whole_tensors_with_one_exchange(on_ranks: Callable[..., list[Any]]) -> None:
+def test_tensor_norms_with_one_all_reduce(on_ranks: Callable[..., list[Any]]) -> None:
     several = [*(each.detach() for each in Net().parameters()), torch.full((3,), 2.0, dtype=torch.float64)]
     expected = [float(torch.linalg.vector_norm(each, order)) for order in (2, 1, float("inf")) for each in several]
-    for found in on_ranks(3, norms):  # of which the last one holds nothing of some
+    for found in on_ranks(3, norms):  # rank 2 holds an empty shard of some
         assert found == pytest.approx(expected, rel=1e-14)
 
 
 def exchanges(wrapper: dict[str, Any], section: dict[str, Any]) -> list[int]:
-    """Returns how many times ranks exchange something in each of four iterations, after the first round."""
-    warnings.simplefilter("ignore", UserWarning)  # of the mode that counts, which looks for tensors in outputs
+    """Returns the number of collectives in each of four iterations, after the first accumulation cycle."""
+    warnings.simplefilter("ignore", UserWarning)  # raised by CommDebugMode
     model: Any = wrap_model(Net(), wrapper)
     optim = build_optim_wrapper(model, section)
     optim.initialize_count_status(model, 0, 8)
@@ -109,7 +109,7 @@ FULL = {"type": "FullyShard", "reshard_after_forward": False}
         ("LARS", {"accumulative_counts": 2}, [0, 3, 0, 3]),  # norms of weights and of gradients
     ],
 )
-def test_nothing_is_exchanged_without_need(
+def test_number_of_collectives_per_iteration(
     on_ranks: Callable[..., list[Any]], optimizer: str, more: dict[str, Any], each: list[int]
 ) -> None:
     section = {"optimizer": {"type": optimizer, "lr": 0.1}, **more}
@@ -117,7 +117,7 @@ def test_nothing_is_exchanged_without_need(
 
 
 def overflow() -> list[Any]:
-    """Steps twice with a loss scale, of which the first overflows on one rank alone."""
+    """Takes two steps with a loss scale; the first overflows on one rank only."""
     model = sharded()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optim = AmpOptimWrapper(optimizer, dtype="float16", loss_scale={"init_scale": 8.0}, clip_grad={"max_norm": 1.0})
@@ -130,7 +130,7 @@ def overflow() -> list[Any]:
     return found
 
 
-def test_an_overflow_on_one_rank_skips_the_step_of_all(on_ranks: Callable[..., list[Any]]) -> None:
+def test_overflow_on_one_rank_skips_step_on_all(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, overflow) == [[[4.0, True], [4.0, False]]] * 2
 
 
@@ -140,7 +140,7 @@ def averaged() -> None:
     for step in range(3):
         for one in (model, plain):
             with torch.no_grad():
-                one(torch.ones(1, 3, dtype=torch.float64))  # leaves whole parameters in the outermost module
+                one(torch.ones(1, 3, dtype=torch.float64))  # leaves full parameters in the root module
         with torch.no_grad():
             for each in (*reshard(model).parameters(), *plain.parameters()):
                 local_tensor(each).mul_(1.5 - step)
@@ -160,7 +160,7 @@ def averaged() -> None:
     assert torch.equal(full_tensor(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
 
 
-def test_averages_in_parts(on_ranks: Callable[..., list[Any]]) -> None:
+def test_ema_of_sharded_model(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, averaged) == [None, None]
 
 
@@ -168,7 +168,7 @@ def asked(fails: bool) -> str:
     def ask() -> str:
         if fails:
             raise CheckpointError("it cannot be read", notes=["ask again"])
-        return f"told by {get_rank()}"
+        return f"computed by {get_rank()}"
 
     try:
         return compute_on_main(ask)
@@ -177,5 +177,5 @@ def asked(fails: bool) -> str:
 
 
 @pytest.mark.parametrize(("fails", "expected"), [(False, "told by 0"), (True, "it cannot be read: ask again")])
-def test_what_the_first_rank_finds_counts(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
+def test_compute_on_main(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
     assert on_ranks(2, asked, fails) == [expected] * 2

@@ -26,7 +26,7 @@ class Others:
         self.verdict: FailureReport | None = None
         self.iteration: Any = None
         self.warn: Any = None
-        self.saved: Any = None
+        self.last_checkpoint: Any = None
 
     def begin(self) -> None:
         self.told.append("begin")
@@ -130,9 +130,9 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
         """Can be referred to weakly."""
 
     run: Any = Run(log_dir=str(tmp_path), rank=1)
-    others.saved = str
+    others.last_checkpoint = str
     name_run(run)
-    assert others.saved is str
+    assert others.last_checkpoint is str
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
     assert others.iteration() == 5
@@ -151,18 +151,18 @@ def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path
 
     run: Any = Run(log_dir=str(tmp_path), rank=0)
     name_run(run)
-    assert others.saved() == ""
+    assert others.last_checkpoint() == ""
     run.saver = SimpleNamespace(last=None)
-    assert others.saved() == ""
+    assert others.last_checkpoint() == ""
     run.saver.last = "work/iter_2.pth"
-    assert others.saved() == "work/iter_2.pth"
+    assert others.last_checkpoint() == "work/iter_2.pth"
 
 
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        (None, "error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there"),
-        (40, "error: rank 0 died\n  the last checkpoint is a.pth;\n      --resume goes on there"),
+        (None, "error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it"),
+        (40, "error: rank 0 died\n  the last checkpoint is a.pth; use\n      --resume to continue from it"),
     ],
 )
 def test_what_the_watch_says_is_as_wide_as_the_screen(
@@ -173,4 +173,6 @@ def test_what_the_watch_says_is_as_wide_as_the_screen(
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(module, "columns_of", lambda stream: columns)
     begin_watch(None)
-    assert found.fold("error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there") == shown
+    assert (
+        found.wrap_text("error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it") == shown
+    )

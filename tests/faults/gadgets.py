@@ -133,7 +133,7 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _any_subclass() -> None:
-    vars(registry)["known_class"] = _import_anything
+    vars(registry)["find_known_class"] = _import_anything
 
 
 def _all_own() -> None:
@@ -146,12 +146,12 @@ def _all_of_torch() -> None:
     def known(path: str, name: str, entries: Any) -> Any:
         return _import_anything(path, name, entries) if path.startswith("torch.") else whole(path, name, entries)
 
-    vars(registry)["known_class"] = known
+    vars(registry)["find_known_class"] = known
 
 
 def _import_anything(path: str, name: str, entries: Any) -> Any:
     module, _, attribute = path.rpartition(".")
-    return dotted_paths._imported(module, attribute)
+    return dotted_paths._import_attribute(module, attribute)
 
 
 def _execute_bases() -> None:

@@ -355,9 +355,9 @@ def _call_anything() -> None:
 
     def named(path: str, name: str, entries: Any) -> Any:
         module, _, attribute = path.rpartition(".")
-        return dotted_paths._imported(module, attribute)
+        return dotted_paths._import_attribute(module, attribute)
 
-    vars(registry)["known_class"] = named
+    vars(registry)["find_known_class"] = named
 
 
 def _obey_tags() -> None:

@@ -15,23 +15,23 @@ class Base:
         self.size, self.colour = size, colour
 
 
-class Silent(Base):
+class Inherits(Base):
     pass
 
 
-class HandsOn(Silent):
+class Forwards(Inherits):
     def __init__(self, glaze: str = "none", **rest: Any) -> None:
         super().__init__(**rest)
         self.glaze = glaze
 
 
-class Twice(HandsOn):
+class Twice(Forwards):
     def __init__(self, count: int = 2, **more: Any) -> None:
-        super(Twice, self).__init__(glaze="much", **more)  # noqa: UP008 - as older code writes it
+        super(Twice, self).__init__(glaze="much", **more)  # noqa: UP008 - the form in older code
         self.count = count
 
 
-class LooksInto(Base):
+class Inspects(Base):
     def __init__(self, **rest: Any) -> None:
         self.glaze = rest.pop("glaze", "none")
         super().__init__(**rest)
@@ -49,12 +49,12 @@ class Other(Base):
         self.other = dict(**rest)
 
 
-class AboveOther(Other):
+class ForwardsToOther(Other):
     def __init__(self, **rest: Any) -> None:
         super().__init__(**rest)
 
 
-class EndsOpen:
+class ForwardsToObject:
     def __init__(self, **rest: Any) -> None:
         super().__init__(**rest)
 
@@ -63,32 +63,32 @@ class EndsOpen:
     ("kind", "names"),
     [
         (Base, ["size", "colour"]),
-        (Silent, ["size", "colour"]),
-        (HandsOn, ["glaze", "size", "colour"]),
+        (Inherits, ["size", "colour"]),
+        (Forwards, ["glaze", "size", "colour"]),
         (Twice, ["count", "glaze", "size", "colour"]),
-        (LooksInto, None),
+        (Inspects, None),
         (Keeps, None),
         (Other, None),
-        (AboveOther, None),
-        (EndsOpen, None),
+        (ForwardsToOther, None),
+        (ForwardsToObject, None),
         (type("Made", (Base,), {"__init__": lambda self, **rest: None}), None),
     ],
 )
-def test_what_a_class_takes_is_known_where_it_only_hands_on(kind: type, names: list[str] | None) -> None:
+def test_keywords_include_bases_if_kwargs_are_only_forwarded(kind: type, names: list[str] | None) -> None:
     assert keywords_of(kind, inspect.signature(kind).parameters) == names
 
 
-def test_a_function_may_take_any() -> None:
+def test_function_with_kwargs_takes_any_keyword() -> None:
     def make(side: int, **rest: Any) -> None: ...
 
     assert keywords_of(make, inspect.signature(make).parameters) is None
 
 
-def test_a_wrong_argument_for_a_base_is_found_without_a_call() -> None:
+def test_wrong_base_class_argument_is_found_by_check() -> None:
     registry = Registry("shape", scope="main", noun="form")
     registry.register_module(module=Twice)
-    registry.register_module(module=LooksInto)
-    registry.check({"type": "LooksInto", "glze": "much"})
+    registry.register_module(module=Inspects)
+    registry.check({"type": "Inspects", "glze": "much"})
     registry.check({"type": "Twice", "size": 3, "glaze": "much"})
     with pytest.raises(BuildError, match="form 'Twice' takes no argument 'glze'") as caught:
         registry.check({"type": "Twice", "size": 3, "glze": "much"})
@@ -104,7 +104,7 @@ def flags() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("registry", "entry", "flag"), [*flags()])
-def test_a_flag_that_is_no_bool_is_refused(registry: Registry, entry: Any, flag: str) -> None:
+def test_non_bool_flag_is_rejected(registry: Registry, entry: Any, flag: str) -> None:
     required = {
         name: None
         for name, each in inspect.signature(entry).parameters.items()
@@ -117,7 +117,7 @@ def test_a_flag_that_is_no_bool_is_refused(registry: Registry, entry: Any, flag:
         assert caught.value.key == flag
 
 
-def test_flags_are_found_in_every_kind_of_entry() -> None:
+def test_flags_are_found_in_every_registry() -> None:
     found = {
         name: sum(len(flags_of(each)) for each in registry.module_dict.values())
         for name, registry in ROOT_REGISTRIES.items()
@@ -141,8 +141,8 @@ def test_flags_are_found_in_every_kind_of_entry() -> None:
         assert found[name], name
 
 
-def test_a_default_that_is_a_bool_is_a_flag_of_ours() -> None:
-    """No flag escapes the check because its annotation is missing."""
+def test_every_bool_default_of_footplate_is_a_flag() -> None:
+    """No flag escapes the check for lack of an annotation."""
     for registry in ROOT_REGISTRIES.values():
         for name, entry in registry.module_dict.items():
             if entry.__module__.startswith("footplate."):
@@ -152,7 +152,7 @@ def test_a_default_that_is_a_bool_is_a_flag_of_ours() -> None:
                 )
 
 
-def test_what_other_code_accepts_is_its_own_decision() -> None:
+def test_flags_of_other_packages_are_not_checked() -> None:
     class Theirs:
         def __init__(self, shown: bool = False) -> None:
             self.shown = shown
@@ -160,7 +160,7 @@ def test_what_other_code_accepts_is_its_own_decision() -> None:
     assert build_object(Theirs, "thing", {"shown": "no"}).shown == "no"
 
 
-def test_a_flag_that_may_be_more_takes_that_too() -> None:
+def test_flag_with_union_annotation_takes_other_types() -> None:
     from footplate.optim import OptimWrapper
 
     check_arguments(OptimWrapper, "wrapper", {"optimizer": None, "compile": {"mode": "default"}})

@@ -11,7 +11,7 @@ from footplate.storage import missing_path_notes
     ("path", "expected"),
     [("run/a.pth", True), ("/run", True), ("file:///run", True), ("local:///run", True), ("s3://bucket/run", False)],
 )
-def test_local_paths_have_no_protocol_but_file(path: str, expected: bool) -> None:
+def test_is_local(path: str, expected: bool) -> None:
     assert storage.is_local(path) is expected
 
 
@@ -34,7 +34,7 @@ def test_join_keeps_the_protocol() -> None:
     assert storage.join(Path("run"), "a.pth") == "run/a.pth"
 
 
-def test_absolute_leaves_remote_targets_alone() -> None:
+def test_absolute_keeps_urls() -> None:
     assert storage.absolute("memory://run/a.pth") == "memory://run/a.pth"
     assert storage.absolute("a.pth") == os.path.join(os.getcwd(), "a.pth")
     assert storage.local_path("~/a") == os.path.expanduser("~/a")
@@ -50,9 +50,7 @@ def test_absolute_leaves_remote_targets_alone() -> None:
         ("memory://none/a.json", []),
     ],
 )
-def test_the_path_that_was_tried_and_where_it_ends(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]
-) -> None:
+def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
     words = {"here": str(tmp_path), "why": "relative paths start at the current directory"}

@@ -1,4 +1,4 @@
-"""Ranks and what they share, over torch.distributed; on one process everything is the identity."""
+"""Distributed training over torch.distributed. With one process, every function has a trivial result."""
 
 from footplate.distributed.collectives import (
     barrier,

@@ -1,6 +1,7 @@
-"""Gradients of a round of accumulation that is not full: each process has its own, which are not exchanged yet.
+"""Saves and restores accumulated gradients that have not been reduced across ranks yet.
 
-They are saved as a tensor in parts, `(processes, *shape)`, of which each process holds its row.
+In the middle of gradient accumulation, every rank holds its own gradients. They are saved as a sharded tensor of shape
+`(ranks, *shape)`, of which every rank holds its row.
 """
 
 import functools
@@ -16,69 +17,71 @@ from footplate.distributed.sharding import distribute_like, is_dtensor, is_shard
 
 
 def reduced_gradients(parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the gradients that processes have exchanged, those of parameters in parts, and None for the others."""
+    """Returns the gradients of sharded parameters, which are already reduced, and None for the others."""
     return [each.grad if is_dtensor(each) else None for each in parameters]
 
 
 def unreduced_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns for each parameter what the processes have not exchanged, `(processes, *shape)`, in parts.
+    """Returns the unreduced gradient of each parameter as a sharded tensor `(ranks, *shape)`.
 
-    Every process calls this.
+    The entry is None if no rank has an unreduced gradient. Every rank must call this.
 
     Args:
         model: The model.
-        parameters: Some of its parameters; of those without such a gradient on any process comes None.
+        parameters: Some of its parameters.
     """
     from torch.distributed.tensor import DTensor, Shard
 
-    several = list(parameters)
-    own = _own(model, several)
-    mesh = _mesh_of(several[0])
+    parameter_list = list(parameters)
+    own = _local_gradients(model, parameter_list)
+    mesh = _mesh_of(parameter_list[0])
     return [
-        DTensor.from_local(_dense(gradient, parameter)[None], mesh, [Shard(0)]) if is_there else None
-        for gradient, parameter, is_there in zip(own, several, _there(own, several), strict=True)
+        DTensor.from_local(_gradient_or_zeros(gradient, parameter)[None], mesh, [Shard(0)]) if exists else None
+        for gradient, parameter, exists in zip(
+            own, parameter_list, _exists_on_any_rank(own, parameter_list), strict=True
+        )
     ]
 
 
 def restore_gradients(model: nn.Module, parameters: Iterable[Tensor], saved: Iterable[Tensor | None]) -> None:
-    """Adds to the gradients of this process what it had; on another number of processes, the mean of what all had.
+    """Adds the saved gradients of this rank; if the number of ranks has changed, the mean over all saved ranks.
 
-    Every process calls this.
+    Every rank must call this.
 
     Args:
         model: The model.
         parameters: The parameters.
-        saved: Of each what `own_gradients` gave, in parts or whole.
+        saved: The result of `unreduced_gradients`, sharded or as full tensors.
     """
-    places = _places(model)
+    states = _fsdp_states(model)
     for parameter, rows in zip(parameters, saved, strict=True):
         if rows is None:
             continue
-        place = places.get(id(parameter))
+        state = states.get(id(parameter))
         if rows.shape[0] != get_world_size():
-            _add(parameter, distribute_like(_mean_of(rows).to(parameter.device, parameter.dtype), parameter))
-        elif place is None:
-            _add(parameter, _row(rows).to(parameter.device))
+            _add(parameter, distribute_like(_mean_of_rows(rows).to(parameter.device, parameter.dtype), parameter))
+        elif state is None:
+            _add(parameter, _own_row(rows).to(parameter.device))
         else:
-            place.unsharded_accumulated_grad = _row(rows).to(place.device).clone()
+            state.unsharded_accumulated_grad = _own_row(rows).to(state.device).clone()
 
 
 def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Tensor | None]:
-    """Returns the means over all processes of gradients that were not exchanged yet, in the form of the parameters.
+    """Returns the mean over all ranks of the unreduced gradients, sharded like the parameters.
 
-    Every process calls this. The gradients themselves stay as they are.
+    The gradients themselves do not change. The entry is None if no rank has a gradient. Every rank must call this.
 
     Args:
         model: The model.
-        parameters: Some of its parameters; of those without a gradient on any process comes None.
+        parameters: Some of its parameters.
     """
-    several = list(parameters)
-    own = _own(model, several)
+    parameter_list = list(parameters)
+    own = _local_gradients(model, parameter_list)
     means: list[Tensor | None] = []
-    for parameter, gradient, is_there in zip(several, own, _there(own, several), strict=True):
+    for parameter, gradient, exists in zip(parameter_list, own, _exists_on_any_rank(own, parameter_list), strict=True):
         mean = parameter.grad if is_dtensor(parameter) else None
-        if is_there:
-            total = _dense(gradient, parameter).clone()
+        if exists:
+            total = _gradient_or_zeros(gradient, parameter).clone()
             dist.all_reduce(total)
             new = distribute_like(total / get_world_size(), parameter)
             mean = new if mean is None else mean + new
@@ -86,31 +89,31 @@ def average_gradients(model: nn.Module, parameters: Iterable[Tensor]) -> list[Te
     return means
 
 
-def _own(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
-    places = _places(model)
-    return [_waiting(places[id(each)]) if id(each) in places else each.grad for each in parameters]
+def _local_gradients(model: nn.Module, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+    states = _fsdp_states(model)
+    return [_unreduced(states[id(each)]) if id(each) in states else each.grad for each in parameters]
 
 
-def _there(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[int]:
-    """Tells of each whether any process has it."""
-    there = torch.tensor([each is not None for each in gradients], dtype=torch.uint8, device=parameters[0].device)
-    dist.all_reduce(there, dist.ReduceOp.MAX)
-    found: list[int] = there.tolist()
+def _exists_on_any_rank(gradients: Sequence[Tensor | None], parameters: Sequence[Tensor]) -> list[int]:
+    """Returns for each gradient 1 if any rank has it, otherwise 0."""
+    exists = torch.tensor([each is not None for each in gradients], dtype=torch.uint8, device=parameters[0].device)
+    dist.all_reduce(exists, dist.ReduceOp.MAX)
+    found: list[int] = exists.tolist()
     return found
 
 
-def _dense(gradient: Tensor | None, parameter: Tensor) -> Tensor:
+def _gradient_or_zeros(gradient: Tensor | None, parameter: Tensor) -> Tensor:
     if gradient is None:
         return torch.zeros(parameter.shape, dtype=parameter.dtype, device=local_tensor(parameter).device)
     return gradient.detach()
 
 
-def _places(model: nn.Module) -> dict[int, Any]:
-    """Returns where `fully_shard` keeps what it knows of each parameter in parts, by the identity of the parameter."""
+def _fsdp_states(model: nn.Module) -> dict[int, Any]:
+    """Returns the FSDP state of each sharded parameter, by the id of the parameter."""
     found: dict[int, Any] = {}
     for module in model.modules():
         state = module._get_fsdp_state() if is_sharded(module) else None  # type: ignore[operator]
-        groups = getattr(state, "_fsdp_param_groups", None)  # older torch has one
+        groups = getattr(state, "_fsdp_param_groups", None)  # older versions of torch have a single group
         if groups is None:
             one = getattr(state, "_fsdp_param_group", None)
             groups = [] if one is None else [one]
@@ -119,31 +122,31 @@ def _places(model: nn.Module) -> dict[int, Any]:
     return found
 
 
-def _waiting(place: Any) -> Tensor | None:
-    """Returns the whole gradient that waits to be exchanged."""
-    # Nothing public tells of it; the second is where it lies when gradients have the dtype of the weights.
-    gradient: Tensor | None = place.unsharded_accumulated_grad
-    return getattr(getattr(place, "_unsharded_param", None), "grad", None) if gradient is None else gradient
+def _unreduced(state: Any) -> Tensor | None:
+    """Returns the full gradient that has not been reduced yet."""
+    # There is no public API. The second attribute is used if gradients have the dtype of the weights.
+    gradient: Tensor | None = state.unsharded_accumulated_grad
+    return getattr(getattr(state, "_unsharded_param", None), "grad", None) if gradient is None else gradient
 
 
 def _mesh_of(parameter: Tensor) -> Any:
     mesh = getattr(parameter, "device_mesh", None)
-    return _mesh_of_all(parameter.device.type, dist.group.WORLD) if mesh is None else mesh
+    return _world_mesh(parameter.device.type, dist.group.WORLD) if mesh is None else mesh
 
 
 @functools.lru_cache(maxsize=1)
-def _mesh_of_all(device: str, group: object) -> Any:
-    """Makes a mesh of all processes, once for each group that they are: it may cost connections between all."""
+def _world_mesh(device: str, group: object) -> Any:
+    """Creates a mesh of all ranks, cached because creating it may open connections between all of them."""
     from torch.distributed.device_mesh import init_device_mesh
 
     return init_device_mesh(device, (get_world_size(),))
 
 
-def _row(rows: Tensor) -> Tensor:
+def _own_row(rows: Tensor) -> Tensor:
     return local_tensor(rows)[0] if is_dtensor(rows) else rows[get_rank()]
 
 
-def _mean_of(rows: Tensor) -> Tensor:
+def _mean_of_rows(rows: Tensor) -> Tensor:
     total = local_tensor(rows).sum(0)
     if is_dtensor(rows):
         dist.all_reduce(total)

@@ -1,4 +1,4 @@
-"""Messages of ranks to each other beside the training, one line of JSON each, and the text of a crash behind one."""
+"""Connections between ranks that carry JSON messages, one per line, optionally followed by a crash dump."""
 
 import contextlib
 import json
@@ -6,13 +6,13 @@ import socket
 import threading
 from typing import Any
 
-_PIECE = 1 << 16
-_LONGEST = 1 << 20
-_PATIENCE = 30.0  # seconds
+_CHUNK_BYTES = 1 << 16
+_MAX_BYTES = 1 << 20
+_SEND_TIMEOUT = 30.0  # seconds
 
 
 class Channel:
-    """One end of a connection.
+    """One end of a connection between ranks.
 
     Args:
         connection: A connected socket.
@@ -20,68 +20,68 @@ class Channel:
 
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
-        self._rest = b""
+        self._buffer = b""
         self._lock = threading.Lock()
-        # By this the socket does not block, so that a crash does not wait for a reader of its stack.
-        connection.settimeout(_PATIENCE)
+        # This makes the descriptor non-blocking, so that a crash dump never waits for its reader.
+        connection.settimeout(_SEND_TIMEOUT)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        # A machine that is gone says nothing: it is found out after some 25 seconds.
+        # A machine that disappears is detected after about 25 seconds.
         for name, value in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, name):
                 connection.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
 
     def fileno(self) -> int:
-        """Returns the number by which the operating system knows it."""
+        """Returns the file descriptor of the socket."""
         return self._socket.fileno()
 
     def send(self, kind: str, **content: Any) -> None:
-        """Sends a message; one that cannot be sent is lost, as the other end is. Called from any thread."""
+        """Sends a message. It is dropped if the connection is broken. Thread-safe."""
         data = json.dumps({"kind": kind, **content}).encode() + b"\n"
         with self._lock, contextlib.suppress(OSError):
             self._socket.sendall(data)
 
     def receive(self) -> list[dict[str, Any]] | None:
-        """Returns the messages that are there, waiting for the first bytes of one; None at the end.
+        """Waits for data and returns the complete messages, or None at the end of the connection.
 
-        What is no message counts as the end, since anybody can find an open port; behind a message it waits for the
-        next call, or for `last_words`.
+        Data that is not a message counts as the end, because anyone can connect to an open port. If it follows a
+        message, it is kept for the next call or for `read_text`.
         """
         try:
-            piece = self._socket.recv(_PIECE)
+            chunk = self._socket.recv(_CHUNK_BYTES)
         except OSError:
             return None
-        if not piece:
+        if not chunk:
             return None
         messages: list[dict[str, Any]] = []
-        self._rest += piece
-        while b"\n" in self._rest:
-            first, _, rest = self._rest.partition(b"\n")
-            message = _read(first)
+        self._buffer += chunk
+        while b"\n" in self._buffer:
+            first, _, rest = self._buffer.partition(b"\n")
+            message = _parse(first)
             if message is None:
                 return messages or None
             messages.append(message)
-            self._rest = rest
-        return messages if len(self._rest) < _LONGEST else None
+            self._buffer = rest
+        return messages if len(self._buffer) < _MAX_BYTES else None
 
-    def last_words(self, within: float) -> str:
-        """Returns the text that comes until the end of the connection, of which nothing else is read then.
+    def read_text(self, idle: float) -> str:
+        """Reads all remaining data as text.
 
         Args:
-            within: The seconds for which nothing comes, behind which it counts as the end.
+            idle: The connection counts as ended after this many seconds without data.
         """
-        self._socket.settimeout(within)
+        self._socket.settimeout(idle)
         with contextlib.suppress(OSError):
-            while len(self._rest) < _LONGEST and (piece := self._socket.recv(_PIECE)):
-                self._rest += piece
-        return self._rest.decode(errors="replace")
+            while len(self._buffer) < _MAX_BYTES and (chunk := self._socket.recv(_CHUNK_BYTES)):
+                self._buffer += chunk
+        return self._buffer.decode(errors="replace")
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         with contextlib.suppress(OSError):
             self._socket.close()
 
 
-def _read(text: bytes) -> dict[str, Any] | None:
+def _parse(text: bytes) -> dict[str, Any] | None:
     try:
         found = json.loads(text)
     except ValueError:

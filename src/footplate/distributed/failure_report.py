@@ -1,4 +1,4 @@
-"""What users read when one of several processes fails, dies or keeps the others waiting."""
+"""The messages shown when a rank fails, dies or keeps the others waiting."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -6,28 +6,28 @@ from typing import Any, NamedTuple
 from footplate.distributed.exit_status import describe_exit_code
 
 MAX_LINES = 8
-_MOST_PLACES = 4
-_OF_MEMORY = "how the kernel ends what takes too much memory: dmesg tells"
+_MAX_GROUPS = 4
+_CHANGE_TIMEOUT = "  set env_cfg.dist_cfg.timeout to change how long a rank may wait"
 
 
 class RankStatus(NamedTuple):
-    """Where a rank is.
+    """What a rank is doing.
 
     Attributes:
-        rank: Its number.
-        host: Its machine.
-        phase: What it is at: "data loading", "backward pass" ...
-        iteration: In which iteration, counted from 1; None before and after training.
-        waits: Whether it waits for the others there.
-        seconds: How long it has been there.
-        line: The line of code that it is at, "file:line".
+        rank: The rank.
+        host: The host name of its machine.
+        phase: The phase, such as "data loading" or "backward pass".
+        iteration: The iteration, counted from 1; None before and after training.
+        is_waiting: Whether it is waiting for other ranks.
+        seconds: How long it has been in this phase.
+        line: The line of code that it is executing, as "file:line".
     """
 
     rank: int
     host: str
     phase: str = "start"
     iteration: int | None = None
-    waits: bool = False
+    is_waiting: bool = False
     seconds: float = 0.0
     line: str = ""
 
@@ -36,68 +36,68 @@ class RankStatus(NamedTuple):
 
 
 class Failure(NamedTuple):
-    """An error of a rank.
+    """An error raised on a rank.
 
     Attributes:
-        place: Where it came.
-        text: What it says.
-        code: The exit code that it asks for.
-        follows: Whether it may only follow from what happened to another rank.
-        log: The file that holds the traceback, "" for none.
+        status: What the rank was doing.
+        text: The error message.
+        code: The exit code for the error.
+        may_be_consequence: Whether the failure of another rank may have caused the error.
+        log: The file that holds the traceback; empty if there is none.
     """
 
-    place: RankStatus
+    status: RankStatus
     text: str
     code: int
-    follows: bool = False
+    may_be_consequence: bool = False
     log: str = ""
 
 
 class LostRank(NamedTuple):
-    """A process that says nothing any more.
+    """A rank that died or does not respond.
 
     Attributes:
-        rank: Its number.
-        host: Its machine.
-        process: Its number there, 0 where that is not known.
-        ending: Its exit code, negative for a signal; None where nobody can tell.
-        seen: Where it was when it was seen last.
-        ago: How many seconds ago that was.
-        line: The line of code at which it crashed, if it told.
-        log: The file that holds its stack, "" for none.
+        rank: The rank.
+        host: The host name of its machine.
+        process: Its process id; 0 if unknown.
+        exit_code: Its exit code, negative for a signal; None if unknown.
+        last_status: What it was doing when it last reported.
+        seconds_ago: How long ago it last reported.
+        line: The line of code at which it crashed; empty if unknown.
+        log: The file that holds its stack trace; empty if there is none.
     """
 
     rank: int
     host: str
     process: int = 0
-    ending: int | None = None
-    seen: RankStatus | None = None
-    ago: float = 0.0
+    exit_code: int | None = None
+    last_status: RankStatus | None = None
+    seconds_ago: float = 0.0
     line: str = ""
     log: str = ""
 
 
 class FailureReport(NamedTuple):
-    """Why all ranks end.
+    """The reason why all ranks exit.
 
     Attributes:
-        text: What users read.
-        code: The exit code of all.
-        speakers: The ranks that say it: one on each machine.
-        ranks: Those whom it is about.
+        text: The message for the user.
+        code: The exit code of all ranks.
+        reporters: The ranks that print the message, one per machine.
+        ranks: The ranks that caused the failure.
     """
 
     text: str
     code: int
-    speakers: Sequence[int]
+    reporters: Sequence[int]
     ranks: Sequence[int]
 
 
 def format_ranks(ranks: Iterable[int]) -> str:
-    """Returns "rank 2", or "ranks 0-2, 5".
+    """Returns the ranks as text, with ranges.
 
-    >>> format_ranks([0, 1, 2, 5])
-    'ranks 0-2, 5'
+    >>> format_ranks([2]), format_ranks([0, 1, 2, 5])
+    ('rank 2', 'ranks 0-2, 5')
     """
     ordered = sorted(ranks)
     spans: list[list[int]] = []
@@ -106,171 +106,179 @@ def format_ranks(ranks: Iterable[int]) -> str:
             spans[-1][1] = each
         else:
             spans.append([each, each])
-    words = [
+    parts = [
         f"{first}" if first == last else f"{first}{'-' if last - first > 1 else ', '}{last}" for first, last in spans
     ]
-    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(words)}"
+    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
 
 
-def report_failure(first: Failure, alike: Collection[int], world: int, hosts: Mapping[int, str]) -> FailureReport:
-    """Returns what is said when a rank raised an error.
+def report_failure(
+    first: Failure, same_error: Collection[int], world_size: int, hosts: Mapping[int, str]
+) -> FailureReport:
+    """Returns the report for an error raised on a rank.
 
     Args:
-        first: The first error of the first rank.
-        alike: The ranks that say the same.
-        world: How many ranks there are.
-        hosts: The machines of those that are alive.
+        first: The first error.
+        same_error: The ranks that raised the same error.
+        world_size: The number of ranks.
+        hosts: The host names of the ranks that are alive.
     """
-    place, lines = first.place, first.text.split("\n")
-    if len(alike) < world:
-        who = format_ranks(alike)
-        if place.iteration is None:
-            lines[0] = f"{who} on {place.host} failed at {place.phase}: {lines[0]}"
+    status, lines = first.status, first.text.split("\n")
+    if len(same_error) < world_size:
+        who = format_ranks(same_error)
+        if status.iteration is None:
+            lines[0] = f"{who} on {status.host} failed during {status.phase}: {lines[0]}"
         else:
-            lines[0] = f"{who} on {place.host} failed in iteration {place.iteration}, {place.phase}: {lines[0]}"
+            lines[0] = f"{who} on {status.host} failed in iteration {status.iteration}, {status.phase}: {lines[0]}"
     lines += [f"  traceback: {first.log}"] if first.log else []
-    return FailureReport(_joined(lines), first.code, _speakers(hosts, place.rank), sorted(alike))
+    return FailureReport(_joined(lines), first.code, _reporters(hosts, status.rank), sorted(same_error))
 
 
-def report_death(dead: Sequence[LostRank], places: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
-    """Returns what is said when processes ended without a word.
+def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
+    """Returns the report for processes that ended without raising an error.
 
     Args:
-        dead: Those that did, the first one first.
-        places: Where the others are.
-        hosts: The machines of those that are alive.
+        dead: The ranks that died, in the order in which this was noticed.
+        statuses: What the other ranks are doing.
+        hosts: The host names of the ranks that are alive.
     """
     first, more = dead[0], [each.rank for each in dead[1:]]
-    how = "died without an error message" if first.ending is None else describe_exit_code(first.ending)
-    lines = [f"rank {first.rank} on {first.host} {how}{_near(first, places)}"]
+    how = "died without an error message" if first.exit_code is None else describe_exit_code(first.exit_code)
+    cause = _likely_cause(first)
+    lines = [f"rank {first.rank} on {first.host} {how}{_when(first, statuses)}"]
     lines += [f"  at {first.line}"] if first.line else []
     lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
-    lines += [f"  {_why(first)}"] if _why(first) else []
+    lines += [f"  {cause}"] if cause else []
     lines += [f"  {format_ranks(more)} died too"] if more else []
-    lines += [f"  {format_ranks(hosts)} ended with {'them' if more else 'it'}"] if hosts else []
-    ranks = sorted(each.rank for each in dead)
-    return FailureReport(_joined(lines), _code_of(first.ending), _speakers(hosts), ranks)
+    lines += [f"  {format_ranks(hosts)} stopped because of {'them' if more else 'it'}"] if hosts else []
+    return FailureReport(
+        _joined(lines), _common_code(first.exit_code), _reporters(hosts), sorted(each.rank for each in dead)
+    )
 
 
-def _near(dead: LostRank, places: Sequence[RankStatus]) -> str:
-    known = [*places, *([dead.seen] if dead.seen else [])]
-    about = [each.iteration for each in known if each.iteration is not None]
-    if about:
-        return f" near iteration {max(about)}"
-    return f" at {dead.seen.phase}" if dead.seen and dead.seen.phase != "start" else ""
+def _when(dead: LostRank, statuses: Sequence[RankStatus]) -> str:
+    known = [*statuses, *([dead.last_status] if dead.last_status else [])]
+    iterations = [each.iteration for each in known if each.iteration is not None]
+    if iterations:
+        return f" near iteration {max(iterations)}"
+    return f" during {dead.last_status.phase}" if dead.last_status and dead.last_status.phase != "start" else ""
 
 
-def _no_answer(lost: LostRank) -> str:
+def _not_responding(lost: LostRank) -> str:
     who = f"rank {lost.rank} on {lost.host}{f', process {lost.process},' if lost.process else ''}"
     return f"{who} does not respond: it is gone, suspended or busy in native code{_last_seen(lost)}"
 
 
-def _last_seen(dead: LostRank) -> str:
-    if dead.seen is None:
+def _last_seen(lost: LostRank) -> str:
+    if lost.last_status is None:
         return ""
-    return f", {dead.ago:.1f} s before: {dead.seen}{f', {dead.seen.line}' if dead.seen.line else ''}"
+    line = f", {lost.last_status.line}" if lost.last_status.line else ""
+    return f", last seen {lost.seconds_ago:.1f} s before: {lost.last_status}{line}"
 
 
-def _why(dead: LostRank) -> str:
-    if dead.ending is None:
-        return f"a SIGKILL without a word is {_OF_MEMORY}"
-    if dead.ending == -9:
-        return f"a SIGKILL that nobody sent is {_OF_MEMORY}"
-    if dead.ending >= 0:
+def _likely_cause(dead: LostRank) -> str:
+    if dead.exit_code is None:
+        return "the kernel may have killed it for lack of memory; check dmesg"
+    if dead.exit_code == -9:
+        return "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg"
+    if dead.exit_code >= 0:
         return "os._exit() was called, or native code exited: Python raised no error"
     return f"stack trace: {dead.log}" if dead.log else ""
 
 
-def _code_of(ending: int | None) -> int:
-    """The exit code of all: a shell's for a signal, and never that of success."""
-    if ending is None:
+def _common_code(exit_code: int | None) -> int:
+    """Returns the exit code of all ranks: the shell's code for a signal, and never 0."""
+    if exit_code is None:
         return 137
-    return 128 - ending if ending < 0 else ending or 1
+    return 128 - exit_code if exit_code < 0 else exit_code or 1
 
 
 def report_timeout(
-    places: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
+    statuses: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
 ) -> FailureReport:
-    """Returns what is said when ranks waited for each other for too long.
+    """Returns the report for ranks that waited for others for too long.
 
     Args:
-        places: Where they are.
-        limit: The seconds that they may wait.
-        silent: Ranks that do not answer.
-        hosts: The machines of those that are alive.
+        statuses: What the ranks are doing.
+        limit: How long they waited, in seconds.
+        silent: The ranks that do not respond.
+        hosts: The host names of the ranks that are alive.
     """
-    missing = [each for each in places if not each.waits]
-    waiting = [each for each in places if each.waits]
-    ranks = sorted(each.rank for each in missing) + sorted(each.rank for each in silent)
-    who = format_ranks(ranks) if ranks else ""
-    late = f"{format_ranks(each.rank for each in waiting)} waited for {who or 'each other'} for {limit:.0f} s"
-    lines = [late, *(f"  {line}" for line in _lines_of(missing, with_line=True))]
-    lines += [f"  {_no_answer(each)}" for each in silent[:_MOST_PLACES]]
-    lines += [f"  {line}" for line in _lines_of(waiting, with_line=not missing and not silent)]
-    lines += ["  set env_cfg.dist_cfg.timeout to change how long a rank may wait"]
-    return FailureReport(_joined(lines), 1, _speakers(hosts), ranks)
+    late = [each for each in statuses if not each.is_waiting]
+    waiting = [each for each in statuses if each.is_waiting]
+    ranks = sorted(each.rank for each in late) + sorted(each.rank for each in silent)
+    awaited = format_ranks(ranks) if ranks else "each other"
+    lines = [f"{format_ranks(each.rank for each in waiting)} waited for {awaited} for {limit:.0f} s"]
+    lines += [f"  {line}" for line in _status_lines(late, with_code=True)]
+    lines += [f"  {_not_responding(each)}" for each in silent[:_MAX_GROUPS]]
+    lines += [f"  {line}" for line in _status_lines(waiting, with_code=not late and not silent)]
+    return FailureReport(_joined([*lines, _CHANGE_TIMEOUT]), 1, _reporters(hosts), ranks)
 
 
 def report_silence(
-    first: LostRank, place: RankStatus, hosts: Mapping[int, str], text: str = "", code: int = 1
+    first: LostRank, status: RankStatus, hosts: Mapping[int, str], text: str = "", code: int = 1
 ) -> FailureReport:
-    """Returns what a rank says when the first one, at which all meet, does not answer.
+    """Returns the report of a rank that gets no response from rank 0.
 
     Args:
-        first: The first rank.
-        place: Where the one is that says it.
-        hosts: The machines of the others.
-        text: An error that this rank came to meanwhile.
-        code: The exit code that it asks for, where it is this rank's own mistake.
+        first: Rank 0.
+        status: What the reporting rank is doing.
+        hosts: The host names of the other ranks.
+        text: The message of an error that the reporting rank raised meanwhile.
+        code: The exit code for that error.
     """
-    lines = [_no_answer(first), *(f"  {line}" for line in _lines_of([place], with_line=True))]
+    lines = [_not_responding(first), *(f"  {line}" for line in _status_lines([status], with_code=True))]
     lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
-    lines += ["  set env_cfg.dist_cfg.timeout to change how long a rank may wait"]
-    return FailureReport(_joined(lines), code, _speakers(hosts), [first.rank])
+    return FailureReport(_joined([*lines, _CHANGE_TIMEOUT]), code, _reporters(hosts), [first.rank])
 
 
-def describe_waiting(places: Sequence[RankStatus], seconds: float) -> str:
-    """Returns the line that is logged while ranks wait, "" where nobody keeps anybody waiting."""
-    waiting = [each for each in places if each.waits and each.seconds >= seconds / 2]
-    missing = [each for each in places if not each.waits]
+def describe_waiting(statuses: Sequence[RankStatus], seconds: float) -> str:
+    """Returns the warning that is logged while ranks wait; empty if no rank keeps others waiting.
+
+    Args:
+        statuses: What the ranks are doing.
+        seconds: The longest time that one of them has been in its phase.
+    """
+    waiting = [each for each in statuses if each.is_waiting and each.seconds >= seconds / 2]
+    late = [each for each in statuses if not each.is_waiting]
     groups = _grouped(waiting)
-    if not waiting or (not missing and len(groups) == 1):
+    if not waiting or (not late and len(groups) == 1):
         return ""
-    told = [
+    parts = [
         f"{format_ranks(each.rank for each in group)} on {group[0].host}: in {group[0]} "
         f"for {max(each.seconds for each in group):.0f} s"
-        for group in _grouped(missing)[:_MOST_PLACES]
+        for group in _grouped(late)[:_MAX_GROUPS]
     ]
-    told += [f"{format_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MOST_PLACES]]
-    return "; ".join(told)
+    parts += [f"{format_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MAX_GROUPS]]
+    return "; ".join(parts)
 
 
-def _lines_of(places: Sequence[RankStatus], *, with_line: bool) -> list[str]:
-    """One line for all that are at the same place."""
+def _status_lines(statuses: Sequence[RankStatus], *, with_code: bool) -> list[str]:
+    """Returns one line for each group of ranks in the same phase."""
     lines = []
-    for group in _grouped(places)[:_MOST_PLACES]:
+    for group in _grouped(statuses)[:_MAX_GROUPS]:
         hosts = sorted({each.host for each in group})
         where = f" on {hosts[0]}" if len(hosts) == 1 else ""
-        line = f", {group[0].line}" if with_line and group[0].line else ""
+        line = f", {group[0].line}" if with_code and group[0].line else ""
         seconds = max(each.seconds for each in group)
         lines.append(f"{format_ranks(each.rank for each in group)}{where}: {group[0]} for {seconds:.0f} s{line}")
     return lines
 
 
-def _grouped(places: Sequence[RankStatus]) -> list[list[RankStatus]]:
+def _grouped(statuses: Sequence[RankStatus]) -> list[list[RankStatus]]:
     groups: dict[tuple[Any, ...], list[RankStatus]] = {}
-    for each in places:
+    for each in statuses:
         groups.setdefault((each.iteration, each.phase), []).append(each)
     return list(groups.values())
 
 
-def _speakers(hosts: Mapping[int, str], first: int | None = None) -> list[int]:
-    """One rank of each machine, on its own machine the one that failed."""
+def _reporters(hosts: Mapping[int, str], failed: int | None = None) -> list[int]:
+    """Returns the lowest rank of each machine, or the failed rank on its own machine."""
     chosen: dict[str, int] = {}
     for rank in sorted(hosts, reverse=True):
         chosen[hosts[rank]] = rank
-    if first is not None and first in hosts:
-        chosen[hosts[first]] = first
+    if failed is not None and failed in hosts:
+        chosen[hosts[failed]] = failed
     return sorted(chosen.values())
 
 

@@ -1,4 +1,4 @@
-"""What those who start processes leave in the environment of each: rank, size, and where the first one is."""
+"""Reads rank, world size and the address of rank 0 from the environment that a launcher sets."""
 
 import os
 import re
@@ -11,19 +11,19 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_FIRST_PORT, _PORTS = 15000, 15000  # below the ports that Linux hands out by itself
+_FIRST_PORT, _PORTS = 15000, 15000  # below the ephemeral ports of Linux
 _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
 class RankInfo(NamedTuple):
-    """The place of a process among those that train together.
+    """The rank of a process and the address of rank 0.
 
     Attributes:
-        rank: Its number.
-        world_size: How many there are.
-        local_rank: Its number on its machine.
-        address: The machine of the first one.
-        port: The port at which the first one is met.
+        rank: The rank.
+        world_size: The number of ranks.
+        local_rank: The rank among the processes on the same machine.
+        address: The host name or IP address of rank 0.
+        port: The port of rank 0.
     """
 
     rank: int
@@ -32,21 +32,21 @@ class RankInfo(NamedTuple):
     address: str
     port: int
 
-    def write(self) -> None:
-        """Puts it into the environment, as torchrun does."""
+    def export(self) -> None:
+        """Sets the environment variables that torchrun sets."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         os.environ.update({name: str(value) for name, value in zip(names, self, strict=True)})
 
 
 def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
-    """Returns the place of this process as `launcher` tells it; None with "none".
+    """Returns the rank information that a launcher provides; None for "none".
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun, mpiexec) or "none".
-        port: The port at which to meet, where the launcher leaves that open.
+        port: The port of rank 0, if the launcher does not set it.
 
     Raises:
-        ArgumentError: There is no such launcher, or it did not start this process.
+        ArgumentError: The launcher is unknown or did not start this process.
     """
     if launcher not in LAUNCHERS:
         raise ArgumentError(f"unknown launcher '{launcher}'", key="launcher", suggestion=nearest(launcher, LAUNCHERS))
@@ -54,7 +54,7 @@ def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
 
 
 def rank_from_environment() -> int:
-    """Returns the rank that any launcher gave this process, 0 without one; nothing has to be joined yet."""
+    """Returns the rank that a launcher assigned, or 0. Works without a process group."""
     for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
@@ -62,29 +62,24 @@ def rank_from_environment() -> int:
 
 
 def first_host(nodes: str) -> str:
-    """Returns the first machine of a list as SLURM writes it.
+    """Returns the first host name in a SLURM node list.
 
     >>> first_host("gpu[007-009,12],login")
     'gpu007'
     """
-    first = _split(nodes)[0]
+    first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # at commas outside brackets
     found = _BRACKETS.match(first)
     if found:
         return f"{found['prefix']}{found['numbers'].split(',')[0].split('-')[0]}{found['suffix']}"
     if "[" not in first:
         return first
     if shutil.which("scontrol") is None:
-        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_ADDRESS])
-    told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return told.stdout.split()[0]
+        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_SET_ADDRESS])
+    output = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return output.stdout.split()[0]
 
 
-_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
-
-
-def _split(nodes: str) -> list[str]:
-    """Splits at commas outside brackets."""
-    return re.split(r",(?![^\[]*\])", nodes.strip())
+_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
 
 
 def _pytorch(port: int | None) -> RankInfo:
@@ -92,8 +87,8 @@ def _pytorch(port: int | None) -> RankInfo:
     if "RANK" not in env:
         raise ArgumentError("launcher 'pytorch' needs torchrun to start the processes", key="launcher")
     found = {name: _number(env, name, "pytorch") for name in ("RANK", "WORLD_SIZE")}
-    address, meeting = env.get("MASTER_ADDR", "127.0.0.1"), _number(env, "MASTER_PORT", "pytorch", port or 29500)
-    return RankInfo(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, meeting)
+    address, port = env.get("MASTER_ADDR", "127.0.0.1"), _number(env, "MASTER_PORT", "pytorch", port or 29500)
+    return RankInfo(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, port)
 
 
 def _slurm(port: int | None) -> RankInfo:
@@ -107,9 +102,9 @@ def _slurm(port: int | None) -> RankInfo:
             env[_first_of(env, ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"), "slurm")]
         )
     job = _number(env, "SLURM_JOB_ID", "slurm", 0) + 97 * _number(env, "SLURM_STEP_ID", "slurm", 0)
-    meeting = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
+    port = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
     return RankInfo(
-        _number(env, "SLURM_PROCID", "slurm"), size, _number(env, "SLURM_LOCALID", "slurm", 0), address, meeting
+        _number(env, "SLURM_PROCID", "slurm"), size, _number(env, "SLURM_LOCALID", "slurm", 0), address, port
     )
 
 
@@ -126,11 +121,13 @@ def _mpi(port: int | None) -> RankInfo:
         raise ArgumentError("launcher 'mpi' needs mpirun or mpiexec to start the processes", key="launcher")
     rank, size = (_number(env, _first_of(env, names, "mpi"), "mpi") for names in (_RANKS, _SIZES))
     local = next((_number(env, name, "mpi") for name in _LOCAL_RANKS if name in env), rank)
-    together = next((_number(env, name, "mpi") for name in _LOCAL_SIZES if name in env), None)
-    address = env.get("MASTER_ADDR") or ("127.0.0.1" if together == size else None)
+    local_size = next((_number(env, name, "mpi") for name in _LOCAL_SIZES if name in env), None)
+    address = env.get("MASTER_ADDR") or ("127.0.0.1" if local_size == size else None)
     if address is None:
         raise ArgumentError(
-            "launcher 'mpi' does not provide the address of rank 0", key="launcher", notes=[f"{_ADDRESS}: mpirun -x"]
+            "launcher 'mpi' does not provide the address of rank 0",
+            key="launcher",
+            notes=[f"{_SET_ADDRESS}, for example with mpirun -x"],
         )
     return RankInfo(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
 
@@ -142,7 +139,7 @@ def _first_of(env: Mapping[str, str], names: Sequence[str], launcher: str) -> st
     for name in names:
         if name in env:
             return name
-    raise ArgumentError(f"launcher '{launcher}' left no {names[0]} in the environment", key="launcher")
+    raise ArgumentError(f"launcher '{launcher}' did not set {names[0]} in the environment", key="launcher")
 
 
 def _number(env: Mapping[str, str], name: str, launcher: str, default: int | None = None) -> int:

@@ -145,7 +145,7 @@ class Requests:
         if os.getpid() != self._process:
             return  # a worker, forked from this process: it ends with its loader
         mine = rank_monitor.current() if self._together else None
-        if mine is not None and mine.ending:
+        if mine is not None and mine.is_ending:
             return  # whoever started the processes ends those that are left when one has failed
         name, again = signal.Signals(number).name, self._asked is not None
         if number in _STOPPING:

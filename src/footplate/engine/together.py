@@ -36,9 +36,9 @@ def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
     """Lets this rank know of the others from here on, where there are any; each rank calls it."""
     timeout = collective_timeout(dist_cfg) or (_OF_NCCL if torch.cuda.is_available() else _OF_GLOO)
     before = rank_monitor.current()
-    found = rank_monitor.start(limit=max(timeout - _MARGIN, 0.9 * timeout), look=look)
+    found = rank_monitor.start(limit=max(timeout - _MARGIN, 0.9 * timeout), inspect_stack=look)
     if found is not None and found is not before:
-        found.fold = _as_wide_as_the_screen
+        found.wrap_text = _as_wide_as_the_screen
         hook = sys.excepthook
         sys.excepthook = lambda kind, error, trace: _at_the_end(hook, kind, error, trace)
 
@@ -60,7 +60,7 @@ def name_run(runner: "Runner") -> None:
 
     mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
     if runner.rank == 0:  # the others do not know when what all save is committed
-        mine.saved = saved
+        mine.last_checkpoint = saved
 
 
 @contextlib.contextmanager
