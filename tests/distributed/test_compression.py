@@ -42,7 +42,7 @@ def test_compressed_gradients(on_ranks: Callable[..., list[Any]], compression: A
     assert on_ranks(2, step, compression) == [[expected]] * 2
 
 
-def refused(compression: Any) -> tuple[str, Any]:
+def error_of(compression: Any) -> tuple[str, Any]:
     with pytest.raises(ArgumentError) as caught:
         step(compression)
     return caught.value.key, caught.value.suggestion
@@ -62,5 +62,7 @@ def refused(compression: Any) -> tuple[str, Any]:
         ({"type": "powerSGD", "start_powerSGD_iter": 1}, "gradient_compression", None),
     ],
 )
-def test_a_slip_is_named(on_ranks: Callable[..., list[Any]], compression: Any, key: str, near: str | None) -> None:
-    assert on_ranks(2, refused, compression) == [(f"model_wrapper_cfg.{key}", near)] * 2
+def test_invalid_compression_raises(
+    on_ranks: Callable[..., list[Any]], compression: Any, key: str, near: str | None
+) -> None:
+    assert on_ranks(2, error_of, compression) == [(f"model_wrapper_cfg.{key}", near)] * 2

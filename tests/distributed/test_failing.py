@@ -121,8 +121,8 @@ def _start(folder: Path, world: int, *changes: str, **env: str) -> list[int]:
         if "TRACE_FILES" in env and rank:
             sys.addaudithook(_trace_files)
         timeout = "env_cfg={'dist_cfg': {'timeout': 60}}"
-        words = ["train", str(folder / "tiny.py"), "--work-dir", str(folder / "work"), "--no-preflight"]
-        return main([*words, "--set", f"+{timeout}", "+log_level=WARNING", *changes])
+        arguments = ["train", str(folder / "tiny.py"), "--work-dir", str(folder / "work"), "--no-preflight"]
+        return main([*arguments, "--set", f"+{timeout}", "+log_level=WARNING", *changes])
 
     return [fork(lambda rank=rank: train(rank), folder / f"output_{rank}") for rank in range(world)]  # type: ignore[misc]
 
@@ -301,5 +301,5 @@ def test_kill_at_random_time(tmp_path: Path, seed: int) -> None:
     saved = [int(path.stem[5:]) for path in (tmp_path / "work").glob("iter_*.pth")]
     _, codes = _await(_start(tmp_path, 4, "train_cfg.max_iters=400", TORCHELASTIC_RESTART_COUNT="1"))
     assert codes == [0] * 4
-    told = "\n".join(_output(tmp_path))
-    assert not saved or "restart 1 of 0 by torchrun: goes on" in told
+    output = "\n".join(_output(tmp_path))
+    assert not saved or "restart 1 of 0 by torchrun: goes on" in output

@@ -101,12 +101,12 @@ def offloaded() -> list[tuple[str, bool]]:
     seen: list[tuple[str, bool]] = []
     before = fsdp.fully_shard
 
-    def look(module: nn.Module, **settings: Any) -> Any:
+    def record(module: nn.Module, **settings: Any) -> Any:
         policy = settings.get("offload_policy")
         seen.append((type(policy).__name__, getattr(policy, "pin_memory", False)))
         return before(module, **settings)
 
-    vars(fsdp)["fully_shard"] = look
+    vars(fsdp)["fully_shard"] = record
     for offload in (None, "cpu"):
         wrap_model(Stack(), {"type": "FullyShard", "offload": offload})
     return seen
@@ -239,6 +239,6 @@ def test_invalid_argument_reports_suggestion(
     on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str | None, message: str
 ) -> None:
     alone = [] if "reshard_after_forward" in cfg else [error_of(cfg)]  # depends on the number of ranks
-    for found in [*alone, *on_ranks(2, refused, cfg)]:
+    for found in [*alone, *on_ranks(2, error_of, cfg)]:
         assert found[:2] == (f"model_wrapper_cfg.{key}", near)
         assert message in found[2]

@@ -231,9 +231,9 @@ def test_silent_rank_is_reported(ranks: Ranks) -> None:
     for rank in (0, 1):
         ranks.receive(rank, "query")
         ranks.channels[rank].send("status", status=ranks.status(rank, "backward pass", is_waiting=True, seconds=60.0))
-    told = "  rank 2 on a, process 42, does not respond: it is gone, suspended or busy in native code, last seen "
+    expected = "  rank 2 on a, process 42, does not respond: it is gone, suspended or busy in native code, last seen "
     line = ranks.report(0).text.splitlines()[1]
-    assert line.startswith(told)
+    assert line.startswith(expected)
     assert line.endswith(" s before: data loading of iteration 4")
 
 

@@ -134,7 +134,7 @@ def test_rank_and_device_are_set_before_connecting(
 
     def join(*given: Any, **settings: Any) -> Any:
         done.append(("joined", os.environ["RANK"], given[0]))
-        raise RuntimeError("nobody is there")
+        raise RuntimeError("no answer")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
@@ -142,8 +142,8 @@ def test_rank_and_device_are_set_before_connecting(
     monkeypatch.setattr(process_group, "rendezvous", join)
     for name in first_of_two:
         monkeypatch.setenv(name, "?")
-    told = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
-    for name, value in told.items():
+    environment = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
+    for name, value in environment.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("MASTER_PORT", "29500")
     with pytest.raises(RankError, match="could not connect"):

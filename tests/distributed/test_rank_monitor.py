@@ -78,9 +78,9 @@ def _start_monitor(
 def test_waiting_rank_notifies_hub(hub: FakeHub) -> None:
     mine = _start_monitor(hub, limit=0.4)
     assert hub.receive("waiting")["has_timeout"] is False
-    told = hub.receive("waiting")
-    assert told["has_timeout"] is True
-    rank, _, phase, iteration, waits, seconds, line = told["status"]
+    message = hub.receive("waiting")
+    assert message["has_timeout"] is True
+    rank, _, phase, iteration, waits, seconds, line = message["status"]
     assert (rank, phase, iteration, waits, line) == (1, "backward pass", 4, True, "my.py:3")
     assert 0.4 <= seconds < 5
     assert (
@@ -138,19 +138,19 @@ def test_fail_sends_error_and_returns_report(
 ) -> None:
     mine = _start_monitor(hub, place)
     hub.send("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [0, ""], "1": [0, ""]})
-    report, told = FailureReport("rank 1 on a failed", 3, [1], [1]), {}
+    report, message = FailureReport("rank 1 on a failed", 3, [1], [1]), {}
 
     def answer() -> None:
-        told.update(hub.receive("failed"))
+        message.update(hub.receive("failed"))
         hub.send("report", report=report)
 
     answering = threading.Thread(target=answer)
     answering.start()
     found = mine.fail(error, "ValueError: twelve", 1, log="rank_1.log")
     answering.join()
-    assert (told["text"], told["code"], told["log"]) == ("ValueError: twelve", 1, "rank_1.log")
-    assert told["status"][:4:3] == [1, 4]
-    assert told["may_be_consequence"] is may_be_consequence
+    assert (message["text"], message["code"], message["log"]) == ("ValueError: twelve", 1, "rank_1.log")
+    assert message["status"][:4:3] == [1, 4]
+    assert message["may_be_consequence"] is may_be_consequence
     assert tuple(found) == tuple(report)
     hub.close()  # rank 0 exits too, which must not be reported
     mine.join(10)
@@ -243,12 +243,12 @@ def test_silent_rank_0_is_reported(hub: FakeHub, tmp_path: Any, fails: bool, pha
     process = _fork_with_monitor(hub, begin)
     hub.send("hosts", hosts={"0": "b", "1": "a"}, processes={"0": [7, ""], "1": [process, ""]})
     assert end(process, 10.0) == code
-    told = (tmp_path / "rank_1.log").read_text().splitlines()
-    assert told[0].endswith(
+    message = (tmp_path / "rank_1.log").read_text().splitlines()
+    assert message[0].endswith(
         "ERROR - rank 0 on b, process 7, does not respond: it is gone, suspended or busy in native code"
     )
-    assert told[1].startswith(f"  rank 1 on a: {phase or 'backward pass'} of iteration 4 for ")
-    assert told[2] == ("  ValueError: twelve" if fails else told[-1])
+    assert message[1].startswith(f"  rank 1 on a: {phase or 'backward pass'} of iteration 4 for ")
+    assert message[2] == ("  ValueError: twelve" if fails else message[-1])
 
 
 def test_report_after_done_is_ignored(hub: FakeHub) -> None:
@@ -279,7 +279,7 @@ def test_death_of_rank_0_is_reported(hub: FakeHub, tmp_path: Any) -> None:
     ]
 
 
-def test_a_local_processes_end_is_told(hub: FakeHub) -> None:
+def test_exit_code_of_local_rank_is_sent(hub: FakeHub) -> None:
     peer = fork(_nap)
     mine = _start_monitor(hub)
     processes = {
@@ -351,27 +351,27 @@ def test_forked_process_closes_process_descriptors(hub: FakeHub) -> None:
             return 0
         return 1
 
-    assert end(fork(leave), 10.0) == 0
+    assert end(fork(close), 10.0) == 0
     os.fstat(descriptor)  # still open in this process
     os.kill(peer, signal.SIGKILL)
     end(peer)
     mine.done()
 
 
-def test_a_process_that_is_alone_has_no_start_monitor() -> None:
+def test_single_process_has_no_monitor() -> None:
     assert rank_monitor.start(limit=60.0, inspect_stack=lambda stack: ("", False, "")) is None
     assert rank_monitor.current() is None
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("rank 0 died", "rank 0 died\n  the last checkpoint is iter_2.pth; use --resume to continue from it\n"),
         ("rank 0 died; the last checkpoint is a.pth", "rank 0 died; the last checkpoint is a.pth\n"),
         ("\n".join("abcdefgh"), "\n".join("abcdefgh") + "\n"),
     ],
 )
-def test_report_names_last_checkpoint_once(hub: FakeHub, tmp_path: Any, text: str, told: str) -> None:
+def test_report_names_last_checkpoint_once(hub: FakeHub, tmp_path: Any, text: str, message: str) -> None:
     def begin(mine: RankMonitor) -> None:
         mine.last_checkpoint, mine.path = lambda: "iter_2.pth", str(tmp_path / "rank_1.log")
         mine._channel.send("ready")
@@ -380,7 +380,7 @@ def test_report_names_last_checkpoint_once(hub: FakeHub, tmp_path: Any, text: st
     hub.receive("ready")
     hub.send("report", report=FailureReport(text, 7, [0], [0]))
     assert end(process, 10.0) == 7
-    assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == told
+    assert (tmp_path / "rank_1.log").read_text().partition(" - ERROR - ")[2] == message
 
 
 @pytest.mark.parametrize(("term", "first"), [("xterm", b"\r\033[J\033[?25herror: gone"), ("dumb", b"error: gone")])

@@ -176,6 +176,6 @@ def asked(fails: bool) -> str:
         return f"{error.message}: {error.notes[0]}"
 
 
-@pytest.mark.parametrize(("fails", "expected"), [(False, "told by 0"), (True, "it cannot be read: ask again")])
+@pytest.mark.parametrize(("fails", "expected"), [(False, "computed by 0"), (True, "it cannot be read: ask again")])
 def test_compute_on_main(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
     assert on_ranks(2, asked, fails) == [expected] * 2

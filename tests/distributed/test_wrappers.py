@@ -111,17 +111,17 @@ class Deep(BaseModel):
         return {"loss": self.layers(inputs).square().mean()}
 
 
-def steps_in_one_go_and_with_a_new_wrapper() -> tuple[list[float], list[float]]:
+def steps_with_one_and_with_new_wrappers() -> tuple[list[float], list[float]]:
     torch.manual_seed(0)
     model = Deep()
     batches = torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(1))[:, get_rank()]
     wrapped = wrap_model(model, None)
     for batch in batches:
         weights = {key: value.clone() for key, value in model.state_dict().items()}
-        in_one_go = _gradients_of_a_step(wrapped, batch)
+        one_wrapper = _gradients_of_a_step(wrapped, batch)
     again = Deep()
     again.load_state_dict(weights)
-    return in_one_go, _gradients_of_a_step(wrap_model(again, None), batches[-1])
+    return one_wrapper, _gradients_of_a_step(wrap_model(again, None), batches[-1])
 
 
 def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
@@ -131,8 +131,8 @@ def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
 
 
 def test_first_step_uses_same_bucket_order(on_ranks: Callable[..., list[Any]]) -> None:
-    for in_one_go, anew in on_ranks(4, steps_in_one_go_and_with_a_new_wrapper):
-        assert in_one_go == anew
+    for one_wrapper, new_wrappers in on_ranks(4, steps_with_one_and_with_new_wrappers):
+        assert one_wrapper == new_wrappers
 
 
 def settled(cfg: dict[str, Any]) -> list[float]:

@@ -165,7 +165,7 @@ def test_constructor_error_from_code_is_not_wrapped() -> None:
 
 
 @pytest.mark.parametrize(
-    ("registry", "cfg", "told"),
+    ("registry", "cfg", "expected"),
     [
         (TRANSFORMS, {"type": "Resize", "img_scale": (4, 4)}, "  did you mean 'scale'?"),
         (TRANSFORMS, {"type": "RandomFlip", "flip_ratio": 0.5}, "  did you mean 'prob'?"),
@@ -193,7 +193,7 @@ def test_constructor_error_from_code_is_not_wrapped() -> None:
         (TRANSFORMS, {"type": "Resize", "img_prefix": "a"}, "  it takes: scale, "),
     ],
 )
-def test_first_generation_arguments_get_hints(registry: Registry, cfg: dict[str, Any], told: str) -> None:
+def test_first_generation_arguments_get_hints(registry: Registry, cfg: dict[str, Any], expected: str) -> None:
     with pytest.raises(BuildError, match="takes no argument") as caught:
         registry.check(cfg)
-    assert str(caught.value).split("\n")[-1].startswith(told)
+    assert str(caught.value).split("\n")[-1].startswith(expected)

@@ -193,7 +193,7 @@ OWN = "  register your own classes with custom_imports = dict(imports=['my_modul
 
 
 @pytest.mark.parametrize(
-    ("scope", "name", "told"),
+    ("scope", "name", "lines"),
     [
         ("mmseg", "EncoderDecoder", [NOT_INSTALLED, OWN]),
         (None, "mmseg.EncoderDecoder", [NOT_INSTALLED, OWN]),
@@ -203,7 +203,7 @@ OWN = "  register your own classes with custom_imports = dict(imports=['my_modul
     ],
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
-def test_name_from_missing_package(scope: str | None, name: str, told: list[str], over_footplate: bool) -> None:
+def test_name_from_missing_package(scope: str | None, name: str, lines: list[str], over_footplate: bool) -> None:
     if over_footplate:
         compat.install()
     try:
@@ -211,7 +211,7 @@ def test_name_from_missing_package(scope: str | None, name: str, told: list[str]
             MODELS.get(name)
     finally:
         compat.uninstall()
-    assert str(caught.value).split("\n") == [f"unknown model '{name}'", *told]
+    assert str(caught.value).split("\n") == [f"unknown model '{name}'", *lines]
 
 
 def test_locations_are_imported_on_first_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,12 +326,12 @@ def test_check_does_not_build() -> None:
 
     registry.check({"type": "Part", "size": 3}, runner=None)
     registry.check(Part)  # not a dict: nothing to check
-    for section, says in (
+    for section, message in (
         ({"type": "Part", "sise": 3}, "takes no argument 'sise'"),
         ({"type": "Part"}, "needs the argument 'size'"),
         ({"type": "Prat", "size": 3}, "unknown part 'Prat'"),
         ({"size": 3}, "the key 'type'"),
     ):
-        with pytest.raises(FootplateError, match=says):
+        with pytest.raises(FootplateError, match=message):
             registry.check(section, runner=None)
     assert built == []

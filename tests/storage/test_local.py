@@ -84,14 +84,14 @@ def test_failed_folder_sync_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_clean_stale_keeps_files_of_living_writers(tmp_path: Path) -> None:
-    ready, told = os.pipe()
+    ready, signal_ready = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, from Python 3.12 on
         child = os.fork()
     if not child:
 
         def stall(sink: Sink) -> None:
-            os.write(told, b"x")
+            os.write(signal_ready, b"x")
             signal.pause()
 
         local.commit(str(tmp_path / "a"), stall)

@@ -53,5 +53,5 @@ def test_absolute_keeps_urls() -> None:
 def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]) -> None:
     (tmp_path / "data").mkdir()
     monkeypatch.chdir(tmp_path)
-    words = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
-    assert missing_path_notes(path.format(**words)) == [line.format(**words) for line in lines]
+    values = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
+    assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]

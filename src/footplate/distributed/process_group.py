@@ -109,8 +109,5 @@ def _join(info: RankInfo, backend: str, timeout: datetime.timedelta | None) -> N
         raise RankError(
             f"rank {info.rank} on {socket.gethostname()} could not connect to the {info.world_size} ranks "
             f"at {info.address}:{info.port}",
-            notes=[
-                first,
-                "check that the address is that of rank 0, and its port is free and reachable",
-            ],
+            notes=[first, "check that the address is that of rank 0, and its port is free and reachable"],
         ) from error
