@@ -315,7 +315,7 @@ def test_forked_process_closes_connections(hub: FakeHub) -> None:
     reader, writer = os.pipe()
 
     def begin(mine: RankMonitor) -> None:
-        os.register_at_fork(after_in_child=mine.leave_out)
+        os.register_at_fork(after_in_child=mine.close)
         os.write(writer, str(fork(_nap)).encode())
         os._exit(0)
 
@@ -344,7 +344,7 @@ def test_forked_process_closes_process_descriptors(hub: FakeHub) -> None:
     assert descriptor is not None
 
     def close() -> int:
-        mine.leave_out()
+        mine.close()
         try:
             os.fstat(descriptor)
         except OSError:

@@ -64,29 +64,26 @@ def _bit_sums(values: Iterable[torch.Tensor]) -> list[list[int]]:
 
 def _compare_across_ranks(mine: Sequence[tuple[str, str]], message: str, hint: str) -> None:
     digests = gather_objects(hashlib.sha256(repr(mine).encode()).hexdigest())
-    usual = max(digests, key=lambda each: (digests.count(each), -digests.index(each)))
-    others = [rank for rank, each in enumerate(digests) if each != usual]
+    majority = max(digests, key=lambda each: (digests.count(each), -digests.index(each)))
+    same = [rank for rank, each in enumerate(digests) if each == majority]
+    others = [rank for rank, each in enumerate(digests) if each != majority]
     if not others:
         return
     lists = gather_objects(mine)
-    rank, like = others[0], digests.index(usual)
-    here, there = dict(lists[rank]), dict(lists[like])
+    rank, reference = others[0], same[0]
+    here, there = dict(lists[rank]), dict(lists[reference])
     name = next((each for each in [*there, *here] if here.get(each) != there.get(each)), None)
     raise RankError(
-        message % (format_ranks(others), format_ranks(_alike(digests, usual))),
-        notes=[*_difference(name, here, there, rank, like), hint],
+        message % (format_ranks(others), format_ranks(same)),
+        notes=[*_difference(name, here, there, rank, reference), hint],
     )
 
 
-def _alike(digests: Sequence[str], usual: str) -> list[int]:
-    return [rank for rank, each in enumerate(digests) if each == usual]
-
-
-def _difference(name: str | None, here: dict[str, str], there: dict[str, str], rank: int, like: int) -> list[str]:
+def _difference(name: str | None, here: dict[str, str], there: dict[str, str], rank: int, reference: int) -> list[str]:
     if name is None:
         return ["the parameters are in a different order"]
     if name not in here or name not in there:
-        return [f"'{name}' exists only on rank {rank if name in here else like}"]
+        return [f"'{name}' exists only on rank {rank if name in here else reference}"]
     if here[name].startswith("["):  # sums of bits, which mean nothing to the user
         return [f"'{name}' is the first parameter that differs"]
-    return [f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {like}"]
+    return [f"'{name}' is {here[name]} on rank {rank}, {there[name]} on rank {reference}"]

@@ -12,6 +12,12 @@ from footplate.messages import nearest
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
 _FIRST_PORT, _PORTS = 15000, 15000  # below the ephemeral ports of Linux
+_SLURM_NODES = ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST")
+_MPI_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
+_MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+_MPI_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
 _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
@@ -79,9 +85,6 @@ def first_host(nodes: str) -> str:
     return output.stdout.split()[0]
 
 
-_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
-
-
 def _pytorch(port: int | None) -> RankInfo:
     env = os.environ
     if "RANK" not in env:
@@ -98,9 +101,7 @@ def _slurm(port: int | None) -> RankInfo:
     size = _number(env, _first_of(env, ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "slurm"), "slurm")
     address = env.get("MASTER_ADDR")
     if address is None:
-        address = first_host(
-            env[_first_of(env, ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"), "slurm")]
-        )
+        address = first_host(env[_first_of(env, _SLURM_NODES, "slurm")])
     job = _number(env, "SLURM_JOB_ID", "slurm", 0) + 97 * _number(env, "SLURM_STEP_ID", "slurm", 0)
     port = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
     return RankInfo(
@@ -108,20 +109,13 @@ def _slurm(port: int | None) -> RankInfo:
     )
 
 
-_NODES = ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
-_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
-_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-
-
 def _mpi(port: int | None) -> RankInfo:
     env = os.environ
-    if not any(name in env for name in _RANKS):
+    if not any(name in env for name in _MPI_RANKS):
         raise ArgumentError("launcher 'mpi' needs mpirun or mpiexec to start the processes", key="launcher")
-    rank, size = (_number(env, _first_of(env, names, "mpi"), "mpi") for names in (_RANKS, _SIZES))
-    local = next((_number(env, name, "mpi") for name in _LOCAL_RANKS if name in env), rank)
-    local_size = next((_number(env, name, "mpi") for name in _LOCAL_SIZES if name in env), None)
+    rank, size = (_number(env, _first_of(env, names, "mpi"), "mpi") for names in (_MPI_RANKS, _MPI_SIZES))
+    local = next((_number(env, name, "mpi") for name in _MPI_LOCAL_RANKS if name in env), rank)
+    local_size = next((_number(env, name, "mpi") for name in _MPI_LOCAL_SIZES if name in env), None)
     address = env.get("MASTER_ADDR") or ("127.0.0.1" if local_size == size else None)
     if address is None:
         raise ArgumentError(

@@ -148,7 +148,7 @@ class RankMonitor(threading.Thread):
             self._report_silence(status, text, 1 if may_be_consequence else code)
         return self.report or FailureReport(text, code, [self.rank], [self.rank])
 
-    def leave_out(self) -> None:
+    def close(self) -> None:
         """Closes the file descriptors of the monitor in a forked process."""
         self._is_running = False
         disable_crash_dump()
@@ -338,7 +338,7 @@ def start(*, limit: float, inspect_stack: InspectStack) -> RankMonitor | None:
     )
     _current.start()
     # Otherwise a worker that outlives its rank keeps the connection open, and the death of the rank goes unnoticed.
-    os.register_at_fork(after_in_child=_current.leave_out)
+    os.register_at_fork(after_in_child=_current.close)
     atexit.register(_current.done)
     multiprocessing.util.Finalize(None, _current.done, exitpriority=0)  # multiprocessing does not run atexit handlers
     return _current

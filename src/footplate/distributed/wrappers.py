@@ -87,9 +87,9 @@ class ModelDistributedDataParallel(DistributedDataParallel):
     def rebuild_buckets(self) -> None:
         """Runs a backward pass with zero gradients, so that the reducer rebuilds its buckets now.
 
-        The reducer rebuilds them after its first backward pass. This changes the order of summation, and with more
-        than two ranks the last bits of the result. Otherwise the first iteration of a resumed run would differ from
-        the same iteration of an uninterrupted run.
+        The reducer rebuilds them after its first backward pass. With more than two ranks, this changes the order of
+        summation and therefore the last bits of the gradients. Without this call, the first iteration of a resumed run
+        would differ from the same iteration of an uninterrupted run.
         """
         if self.find_unused_parameters or self.static_graph:
             return  # buckets are not rebuilt, or the first pass must be a real one
