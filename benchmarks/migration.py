@@ -30,7 +30,7 @@ from footplate.errors import BuildError, FootplateError
 from footplate.legacy import Hook
 from footplate.migration import Kind, translate
 from footplate.migration.policies import KNOWN_POLICIES
-from footplate.migration.rewriting import Migrated, migrate_tree, store
+from footplate.migration.rewriting import MigratedFile, migrate_tree, write_files
 from footplate.migration.rewriting.differences import differing_keys
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
@@ -79,7 +79,7 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
     counts = dict.fromkeys(("configs", "translated", "migrated", "simulated", "assembled"), 0)
     with tempfile.TemporaryDirectory() as target, _stand_ins():
         found = migrate_tree(folder, Path(target))
-        store(found, replace=False)
+        write_files(found, replace=False)
         for each in found[share[0] - 1 :: share[1]]:
             place = str(each.source.relative_to(folder))
             try:
@@ -104,7 +104,7 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
     return Outcome(name, **counts, person=person, wrong=wrong, parts=parts)
 
 
-def _no_run(each: Migrated) -> str | None:
+def _no_run(each: MigratedFile) -> str | None:
     """Returns why a file is no run of its own, None where it is one."""
     try:
         config = Config.fromfile(each.source, import_custom_modules=False)
@@ -133,7 +133,7 @@ def _comments(path: Path) -> Counter[str]:
         return Counter(each.string for each in tokenize.tokenize(stream.readline) if each.type == tokenize.COMMENT)
 
 
-def _compare(old: Config, each: Migrated, counts: dict[str, int]) -> None:
+def _compare(old: Config, each: MigratedFile, counts: dict[str, int]) -> None:
     twin = translate(old)
     counts["translated"] += 1
     new = Config.fromfile(each.target, import_custom_modules=False)

@@ -8,6 +8,7 @@ from typing import Any
 from footplate.errors import FootplateError, Origin
 
 _STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_MAX_CHANGES = 3
 
 
 @contextmanager
@@ -26,7 +27,10 @@ def located(source: object) -> Iterator[None]:
     try:
         yield
     except FootplateError as error:
-        error.origin = error.origin or origin_at(source, error.key)
+        first = next((name for name, _ in _STEP.findall(error.key)), None)
+        # A key that the config does not have was not written anywhere: origin_at would return that of the first base.
+        if error.origin is None and first is not None and hasattr(source, "__contains__") and first in source:
+            error.origin = origin_at(source, error.key)
         raise
 
 
@@ -50,6 +54,37 @@ def origin_of(mapping: object, key: object = None) -> Origin | None:
         return None
     origin = origins.get(key) or origins.get(None)
     return origin if isinstance(origin, Origin) else None
+
+
+def changes_in(section: object, key: str = "") -> dict[str, Origin]:
+    """Returns the key paths in a section that were written by another file than the section itself, or by `--set`.
+
+    Args:
+        section: A mapping of a config.
+        key: Its key path, which is prepended to the others.
+    """
+    found: dict[str, Origin] = {}
+    for name, value in section.items() if isinstance(section, Mapping) else ():
+        path = f"{key}.{name}" if key else str(name)
+        own, origin = origin_of(section), origin_of(section, name)
+        inner = origin_of(value)
+        if isinstance(value, Mapping) and own and inner and inner.file == own.file:
+            found |= changes_in(value, path)
+        elif own and origin and origin.file != own.file:
+            found[path] = origin
+    return found
+
+
+def describe_changes(section: object, key: str = "") -> list[str]:
+    """Returns a note for an error that lists what changes a section of a base config; an empty list if nothing does.
+
+    Args:
+        section: A mapping of a config.
+        key: Its key path.
+    """
+    changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
+    more = f" and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
+    return [f"changed from the base: {', '.join(changes[:_MAX_CHANGES])}{more}"] if changes else []
 
 
 class _DictWithOrigins(dict[str, Any]):

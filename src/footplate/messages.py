@@ -22,6 +22,15 @@ def printable(text: str) -> str:
     return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
 
 
+def one_line(text: str) -> str:
+    r"""Replaces control characters by visible escapes, including newlines and tabs.
+
+    >>> one_line("loss\n2026 - ERROR")
+    'loss\\n2026 - ERROR'
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
 class PrintableFormatter(logging.Formatter):
     """Formats log records and escapes their control characters."""
 

@@ -13,6 +13,18 @@ import torch
 from footplate.checks import MAX_RUN_LENGTH
 
 
+def read_entry(state: Any, key: str) -> Any:
+    """Returns the value under `key`.
+
+    Raises:
+        KeyError: The state has no such key.
+        ValueError: The state is not a dict.
+    """
+    if not isinstance(state, Mapping):
+        raise ValueError(f"the state with '{key}' must be a dict, not {_shown(state)}")
+    return state[key]
+
+
 def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int = MAX_RUN_LENGTH) -> int:
     """Returns the integer under `key`.
 
@@ -20,7 +32,7 @@ def read_count(state: Mapping[str, Any], key: str, *, least: int = 0, most: int 
         KeyError: The state has no such key.
         ValueError: The value has another type or is out of bounds.
     """
-    value = state[key]
+    value = read_entry(state, key)
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not least <= int(value) <= most:
         raise ValueError(f"'{key}' must be a whole number from {least} to {most:,}, not {_shown(value)}")
     return int(value)
@@ -42,7 +54,7 @@ def read_number(
         KeyError: The state has no such key.
         ValueError: The value has another type or is out of bounds.
     """
-    return check_saved_number(state[key], key, least=least, most=most, finite=finite)
+    return check_saved_number(read_entry(state, key), key, least=least, most=most, finite=finite)
 
 
 def check_saved_number(
@@ -62,7 +74,7 @@ def read_flag(state: Mapping[str, Any], key: str) -> bool:
         KeyError: The state has no such key.
         ValueError: The value has another type.
     """
-    value = state[key]
+    value = read_entry(state, key)
     if not isinstance(value, bool):
         raise ValueError(f"'{key}' must be True or False, not {_shown(value)}")
     return value
@@ -80,7 +92,7 @@ def read_tensor(state: Mapping[str, Any], key: str, dim: int) -> torch.Tensor:
         KeyError: The state has no such key.
         ValueError: The value has another type.
     """
-    value = state[key]
+    value = read_entry(state, key)
     if not isinstance(value, torch.Tensor) or value.dim() != dim or not value.is_floating_point():
         raise ValueError(f"'{key}' must be a floating-point tensor with {dim} dimensions, not {_shown(value)}")
     return value

@@ -73,3 +73,31 @@ def test_a_missing_package_is_named(tmp_path: Path, source: Path, monkeypatch: p
 def test_a_layout_that_cannot_be_is_refused(tmp_path: Path, source: Path, name: str, layout: str) -> None:
     with pytest.raises(ArgumentError, match="cannot have this layout"):
         export_weights(source, tmp_path / name, layout=layout)
+
+
+def _safetensors(path: Path, header: bytes, *, length: int | None = None, content: bytes = b"") -> str:
+    path.write_bytes((len(header) if length is None else length).to_bytes(8, "little") + header + content)
+    return str(path)
+
+
+@pytest.mark.parametrize("length", [1 << 20, 1 << 62, (1 << 64) - 1])
+def test_a_header_that_is_longer_than_its_file_is_damage(tmp_path: Path, length: int) -> None:
+    pytest.importorskip("safetensors")
+    path = _safetensors(tmp_path / "a.safetensors", b"{}", length=length)
+    with pytest.raises(CheckpointDamagedError, match="is damaged: its header is longer than the file"):
+        load_checkpoint(path)
+
+
+def test_a_header_of_very_many_tensors_is_refused_before_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = pytest.importorskip("safetensors.torch")
+    entry = '"{:x}":{{"dtype":"U8","shape":[0],"data_offsets":[0,0]}}'
+    few = "{" + ",".join(map(entry.format, range(1000))) + "}"
+    assert len(load_checkpoint(_safetensors(tmp_path / "few.safetensors", few.encode()))) == 1000
+    monkeypatch.setattr(package, "load", lambda data: pytest.fail("it is read"))
+    many = "{" + ",".join(map(entry.format, range(100_000))) + "}"
+    path = _safetensors(tmp_path / "many.safetensors", many.encode())
+    with pytest.raises(CheckpointError) as caught:
+        load_checkpoint(path)
+    assert caught.value.message == f"cannot use checkpoint '{path}': it asks for far more memory than it is long"

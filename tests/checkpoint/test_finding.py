@@ -19,6 +19,7 @@ from footplate import storage
 from footplate.checkpoint import (
     candidates,
     find_latest,
+    finding,
     inert,
     load_checkpoint,
     read_contents,
@@ -375,3 +376,52 @@ def test_a_pointer_to_what_cannot_exist_is_no_trouble(tmp_path: Path, make_state
     (path,) = _save(make_state, tmp_path, "iter_1.pth")
     (tmp_path / "last_checkpoint").write_text(pointer)
     assert find_latest(tmp_path) == path
+
+
+@pytest.mark.parametrize("place", ["work", "out"])
+def test_a_farther_checkpoint_that_is_not_taken_is_named(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture, place: str
+) -> None:
+    """A run that started over left the checkpoints of the one before, which had come farther."""
+    for name, number in (("iter_6.pth", 6), ("iter_8.pth", 8), ("iter_4.pth", 4)):
+        save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / place / name)
+    taken = str(tmp_path / place / "iter_4.pth")
+    (tmp_path / "work").mkdir(exist_ok=True)
+    write_pointer(tmp_path / "work", taken)
+    assert find_latest(tmp_path / "work") == taken
+    farther = tmp_path / place / "iter_8.pth"
+    assert caplog.messages == [
+        f"Resuming from '{taken}' (iteration 4). '{farther}' (iteration 8) is farther and is not taken, nor 1 more. "
+        "To resume from it, pass `--resume PATH`."
+    ]
+
+
+def test_the_pointer_counts_and_not_the_dates_of_files(
+    tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A pointer that was set back names an older checkpoint, which is nearer than others in every way."""
+    for number in (8, 4):
+        save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / f"iter_{number}.pth")
+    save_checkpoint({**make_state(0), "meta": {"iter": 2}}, tmp_path / "iter_2.pth")
+    write_pointer(tmp_path, str(tmp_path / "iter_4.pth"))
+    assert find_latest(tmp_path) == str(tmp_path / "iter_4.pth")
+    assert [each.partition("' (")[2][:11] for each in caplog.messages] == ["iteration 4"]
+    assert "iter_8.pth' (iteration 8) is farther and is not taken. To" in caplog.text
+
+
+def test_nearer_checkpoints_are_not_read_for_their_position(
+    tmp_path: Path, make_state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"iter_{number}.pth" for number in range(1, 9)]
+    paths = _save(make_state, tmp_path, *names)
+    write_pointer(tmp_path, paths[-1])
+    read: list[str] = []
+    shapes_in = vars(finding)["shapes_in"]
+
+    def noting(path: str) -> object:
+        read.append(path)
+        return shapes_in(path)
+
+    monkeypatch.setattr(finding, "shapes_in", noting)
+    assert find_latest(tmp_path) == paths[-1]
+    assert set(read) == {paths[-1]}

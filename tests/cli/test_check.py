@@ -123,8 +123,9 @@ def test_what_parts_of_a_library_raise_is_told_with_its_section(tiny: Path, foot
     tiny.write_text(text.replace('model = dict(type="ToyModel", dropout=0.1)', model))
     code, _, errors = footplate("check", "tiny.py")
     lines = errors.splitlines()
-    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", "  --debug shows where"])
-    assert lines[0].startswith("error: saving, loading and validating once fails: TypeError: ")
+    advice = "  Make channels and classes fit each other; --debug shows where"
+    assert (code, lines[1:]) == (2, ["  at tiny.py:2, key model", advice])
+    assert lines[0].startswith("error: saving, loading and validating once fails in SmallSegmentor: TypeError: ")
 
 
 def test_a_work_dir_that_cannot_be_written(tiny: Path, footplate: Command) -> None:
@@ -192,7 +193,9 @@ def test_a_variable_that_is_changed_too_late_is_a_warning(tiny: Path, footplate:
     _, text, _ = footplate("check", "tiny.py", *options)
     assert text.splitlines()[0].endswith(", 1 warning")
     sentence = "tiny.py:2: 'steps' has no effect: what read 'steps' keeps the value from before"
-    assert [line for line in text.splitlines() if "has no effect" in line] == [f"warning     {sentence}"]
+    assert [line for line in text.splitlines() if "has no effect" in line] == [
+        f"warning     {sentence}; it is"
+    ]  # held by
 
 
 def test_what_does_not_fit_is_a_warning(tiny: Path, footplate: Command) -> None:
@@ -234,3 +237,15 @@ def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
     with pytest.raises(ArgumentError):
         command._check(Config({}), argparse.Namespace(no_run=False))
     assert capsys.readouterr().out == told
+
+
+@pytest.mark.parametrize("save_optimizer", [True, False])
+def test_the_size_of_a_checkpoint_is_that_of_the_file(tiny: Path, footplate: Command, save_optimizer: bool) -> None:
+    keep = ["--set", f"+default_hooks.checkpoint.save_optimizer={save_optimizer}"]
+    code, told, errors = footplate("check", "tiny.py", "--work-dir", "work", *keep)
+    assert code == 0, errors
+    size = next(line.split()[1:3] for line in told.splitlines() if line.startswith("size"))
+    footplate("train", "tiny.py", "--work-dir", "work", *keep)
+    files = [path for path in (tiny.parent / "work").glob("*.pth") if not path.name.startswith("best")]
+    assert size[1] == "kB"  # most of it is no tensor: the history of the run grows, by the iterations of this one
+    assert float(size[0]) * 1e3 == pytest.approx(max(path.stat().st_size for path in files), abs=8e3)

@@ -123,7 +123,7 @@ def test_what_a_migration_cannot_keep_stands_below_a_topic(tmp_path: Path, footp
     code, text, error = footplate("explain", tmp_path / "old.py", topic)
     warned = [line for line in text.splitlines() if line.startswith("warning ")]
     assert (code, error) == (0, "")
-    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is a runner of its own" in line]
+    assert [line for line in warned if "old.py:4: runner.type: 'OwnRunner' is not a built-in runner" in line]
     _, data, error = footplate("explain", tmp_path / "old.py", topic, "--json")
     assert json.loads(data)
     assert error.splitlines() == warned

@@ -3,6 +3,7 @@
 import json
 import os
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -197,6 +198,16 @@ def test_no_escape_sequence_reaches_the_terminal(tmp_path: Path, footplate: Comm
         assert not any(each in said + errors for each in "\x1b\x07\u202e"), command
 
 
+def test_a_name_with_line_ends_stays_on_its_line(tmp_path: Path, footplate: Command) -> None:
+    records = make_run(tmp_path / "run") / "20260101_000000/vis_data"
+    lines = [{"loss\nepochs 99": 2.0, "step": 1}, {"mIoU\r\n": 4.0, "step": 1}]
+    (records / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert footplate("analyze", str(tmp_path / "run"))[1].splitlines()[1:] == [
+        r"  best        loss\nepochs 99 2 at iteration 1",
+        r"  best        mIoU\r\n 4 at iteration 1",
+    ]
+
+
 @pytest.mark.parametrize("kind", ["model", "metric"])
 def test_an_error_of_a_model_or_metric_is_cleaned(
     tiny: Path, footplate: Command, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -250,3 +261,47 @@ def test_the_best_checkpoint_of_each_metric_is_named(tiny: Path, footplate: Comm
     assert status == 0
     found = [line for line in said.splitlines() if line.startswith("best checkpoint:")]
     assert ["best_day" in found[0], "best_night" in found[1], len(found)] == [True, True, 2]
+
+
+HEAD = "2026/01/01 00:00:00 - footplate - INFO - "
+
+
+@pytest.mark.parametrize(
+    ("text", "warned"),
+    [
+        (f"{HEAD}s: per class:\nname IoU\n" * 100_000, False),
+        ("".join(f"{HEAD}s{n}: per class:\nname IoU\nc 1\n" for n in range(60_000)), False),
+        (f"{HEAD}per class:\nname IoU\n" + "c 1\n" * 1_500_000, True),
+        (f"{HEAD}per class:\n" + "c " * 200_000 + "\n" + "1 " * 200_000 + "\n", False),
+    ],
+    ids=["empty tables", "many tables", "many rows", "a wide table"],
+)
+def test_a_hostile_log_is_read_within_seconds(
+    tmp_path: Path, footplate: Command, code: str, text: str, warned: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = make_run(tmp_path / "run")
+    (run / "a.log").write_text(text)
+    begin = time.process_time()
+    assert footplate("report", "run")[0] == 0
+    assert time.process_time() - begin < 20
+    assert ("is very long: only its last" in caplog.text) == warned
+
+
+def test_scalars_of_very_many_names_are_left_out_with_a_warning(
+    tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    line = {"step": 1, "iter": 1, "lr": 0.1, **{f"loss_{n}": 1.0 for n in range(2500)}}
+    (tmp_path / "scalars.json").write_text(json.dumps(line) + "\n")
+    assert footplate("analyze", "scalars.json")[0] == 0
+    assert "The run has more than 2000 scalars; 501 are left out." in caplog.text
+
+
+def test_scalars_of_very_many_lines_are_read_up_to_a_line(
+    tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("footplate.inspection.runs._MOST_VALUES", 80)
+    lines = (json.dumps({"step": at, "iter": at, "lr": 0.1, "loss": 1.0}) for at in range(1, 100))
+    (tmp_path / "scalars.json").write_text("\n".join(lines) + "\n")
+    status, said, _ = footplate("analyze", "scalars.json")
+    assert (status, said.splitlines()[0]) == (0, "scalars.json: 10 iterations")
+    assert "'scalars.json' is very long: it is read up to line 10" in caplog.text

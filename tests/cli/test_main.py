@@ -134,6 +134,10 @@ def test_the_version(footplate: Command) -> None:
         ([], "footplate: error: the following arguments are required: COMMAND"),
         (["train"], "footplate train: error: the following arguments are required: CONFIG"),
         (["train", "a.py", "--seed", "x"], "footplate train: error: argument --seed: invalid int value: 'x'"),
+        (
+            ["train", "a.py", "--seed", "9" * 5000],
+            f"footplate train: error: argument --seed: invalid int value: '{'9' * 157}...'",
+        ),
         (["test", "a.py"], "footplate test: error: the following arguments are required: CHECKPOINT"),
         (["train", "a.py", "--launcher", "slrm"], "footplate train: error: there is no 'slrm': did you mean 'slurm'?"),
         (["train", "a.py", "--resum"], None),

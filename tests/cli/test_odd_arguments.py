@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from footplate import Config
 from footplate.cli.main import build_parser, main
 
 ODD = ["", "no", "-1", "0", "nan", "1e400", "9" * 5000, "foo://x", "/dev/null", "nowhere/x", "[", "{x", "=", "a=", "☃"]
@@ -74,3 +75,32 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
 ) -> None:
     assert main([command, str(tiny), "--work-dir", place]) == 2
     assert "cannot use the storage protocol" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "says"),
+    [
+        ("a.yaml", "randomness: {seed: %s}", "not valid YAML: a number is too long\n  at a.yaml:1\n"),
+        ("a.json", '{"randomness": {"seed": %s}}', "not valid JSON: a number is too long\n  at a.json:1\n"),
+        ("a.toml", "[randomness]\nseed = %s", "not valid TOML: a number is too long\n  at a.toml:2\n"),
+        ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=%s)", "not valid Python: Exceeds the limit (4300 digits)"),
+        ("a.py", "_base_ = 'tiny.py'\nrandomness = dict(seed=10**5000)", "an integer has too many digits\n  at a.py:2"),
+    ],
+)
+def test_a_seed_of_thousands_of_digits_is_one_error(
+    tiny: Path, capsys: pytest.CaptureFixture[str], name: str, text: str, says: str
+) -> None:
+    (tiny.parent / name).write_text(text.replace("%s", "9" * 5000) + "\n")
+    assert main(["train", name]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {says}")
+
+
+@pytest.mark.parametrize("number", ["1e999", "1.0e+999", ".inf"])
+def test_a_number_that_is_too_large_for_a_float_is_refused(
+    tiny: Path, capsys: pytest.CaptureFixture[str], number: str
+) -> None:
+    Config.fromfile(tiny).dump(tiny.parent / "a.yaml")
+    text = (tiny.parent / "a.yaml").read_text()
+    (tiny.parent / "a.yaml").write_text(text.replace("lr: 0.1", f"lr: {number}"))
+    assert main(["train", "a.yaml"]) == 2
+    assert capsys.readouterr().err.startswith('error: "lr" must be finite\n  at a.yaml:')

@@ -221,3 +221,35 @@ def test_the_config_that_a_run_left_is_read_and_not_executed(tiny: Path, footpla
     assert "the recorded config cannot be read as data" in errors
     footplate("replay", "work", "--config", left)
     assert Path("mark").exists()  # a config that the user names is code
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"seed": None}, "error: the fact 'seed' of the capture "),
+        ({"threads": 10**9}, "error: the fact 'threads' of the capture "),
+        ({"load_from": ["a"]}, "error: the fact 'load_from' of the capture "),
+        ({"iteration": 9_000}, "error: the run ends before that iteration\n  key iteration\n  found: 9000\n"),
+    ],
+)
+def test_a_fact_that_makes_no_sense_is_one_error(
+    changes: dict[str, object], says: str, tiny: Path, footplate: Command
+) -> None:
+    stopped(tiny, footplate)
+    held = load_checkpoint("work/nonfinite_iter_7.capture")
+    held["capture"] |= changes
+    save_checkpoint(held, "work/nonfinite_iter_7.capture")
+    code, _, error = footplate("replay", "work", "--set", "+model.at=99")
+    assert code == 2
+    assert error.startswith(says)
+    assert "Traceback" not in error
+
+
+def test_the_message_of_a_capture_is_one_line(tiny: Path, footplate: Command) -> None:
+    stopped(tiny, footplate)
+    held = load_checkpoint("work/nonfinite_iter_7.capture")
+    held["capture"] |= {"message": "nan\n2026 - ERROR\t\x1b[2J", "torch": "1\n2"}
+    save_checkpoint(held, "work/nonfinite_iter_7.capture")
+    code, said, _ = footplate("replay", "work")
+    assert (code, said.splitlines()[0]) == (0, "the run stopped: nan\\n2026 - ERROR\\t\\x1b[2J")
+    assert f"torch {torch.__version__} instead of 1\\n2\n" in said

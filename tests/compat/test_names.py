@@ -2,13 +2,13 @@ import inspect
 
 import pytest
 
-from footplate.compat.finding import resolve
+from footplate.compat.finder import resolve
 from footplate.compat.names import DISTRIBUTIONS, NAMES, names_of
 from footplate.registry import HOOKS
 
 
 @pytest.mark.parametrize("module", sorted(NAMES))
-def test_every_name_stands_for_something(module: str) -> None:
+def test_every_name_resolves(module: str) -> None:
     for name, target in NAMES[module].items():
         found = resolve(target)
         assert found is not None, name
@@ -16,7 +16,7 @@ def test_every_name_stands_for_something(module: str) -> None:
             assert found.__module__.startswith(("footplate.", "torch.")), name
 
 
-def test_modules_above_a_known_one_are_there() -> None:
+def test_parent_modules_of_known_modules_exist() -> None:
     assert {title.partition(".")[0] for title in NAMES} == set(DISTRIBUTIONS)
     assert all(names_of(title.rpartition(".")[0]) is not None for title in NAMES if "." in title)
 
@@ -24,12 +24,12 @@ def test_modules_above_a_known_one_are_there() -> None:
 @pytest.mark.parametrize(
     "module", ["mmseg.core.optimizer.registry", "mmdet.core.hooks.builder", "mmcv.runner.registry"]
 )
-def test_a_registry_is_beside_any_file(module: str) -> None:
+def test_registry_modules_exist_in_every_package(module: str) -> None:
     names = names_of(module)
     assert names is not None
     assert resolve(names["HOOKS"]) is HOOKS
 
 
 @pytest.mark.parametrize("module", ["mmcv.ops", "numpy", "mmsegment", "mmcv.runners"])
-def test_others_are_not_ours(module: str) -> None:
+def test_unknown_modules_have_no_names(module: str) -> None:
     assert names_of(module) is None

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from footplate import Config
-from footplate.config import apply_overrides, without_effect
+from footplate.config import apply_overrides, unread_overrides, without_effect
 
 BASE = """
 size = (64, 64)
@@ -34,7 +34,10 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
                 "--set optim_wrapper.optimizer.lr=... reaches it"
             ],
         ),
-        ("size = (32, 32)", [f"child.py:2: 'size' has no effect: what read 'size' {KEEPS}"]),
+        (
+            "size = (32, 32)",
+            [f"child.py:2: 'size' has no effect: what read 'size' {KEEPS}; --set model.size=... reaches it"],
+        ),
         ("names = ['c']", [f"child.py:2: 'names' has no effect: what read 'names' {KEEPS}"]),
         ("size = (32, 32)\nmodel = dict(size=size)", []),
         ("optimizer = dict(lr=0.1)", []),
@@ -72,7 +75,7 @@ def test_what_a_run_reads_is_no_variable(base: Path) -> None:
 def test_a_pure_config_rebinds_what_its_base_has_read(base: Path) -> None:
     (base / "pure.py").write_text("with read_base():\n    from .base import *\nsize = (1, 1)\n")
     assert without_effect(Config.fromfile("pure.py"), KNOWN) == [
-        f"pure.py:3: 'size' has no effect: what read 'size' {KEEPS}"
+        f"pure.py:3: 'size' has no effect: what read 'size' {KEEPS}; --set model.size=... reaches it"
     ]
 
 
@@ -97,3 +100,34 @@ def test_a_pure_config_changes_a_variable_that_its_base_has_read(base: Path, lin
     else:
         assert cfg.optim_wrapper.optimizer.lr == lr
         assert [each.partition(": ")[2].partition(":")[0] for each in told] == ["'optimizer.lr' has no effect"]
+
+
+@pytest.mark.parametrize(
+    ("lines", "override", "told"),
+    [
+        ("classes = 5\nmodel = dict(head=dict(classes=classes, size=5))", "classes=7", "--set model.head.classes=..."),
+        ("few = 5\nmodel = dict(head=dict(a=few, b=[few]))", "few=7", "held by model.head.a, model.head.b[0], which"),
+        ("on = True\nmodel = dict(a=on, b=True)", "on=False", KEEPS),
+    ],
+)
+def test_an_override_of_a_variable_names_the_keys_that_hold_its_value(
+    tmp_path: Path, lines: str, override: str, told: str
+) -> None:
+    (tmp_path / "a.py").write_text(lines)
+    cfg = Config.fromfile(tmp_path / "a.py")
+    apply_overrides(cfg, [override])
+    (sentence,) = without_effect(cfg, KNOWN)
+    assert told in sentence
+    assert unread_overrides(cfg, KNOWN) == []
+
+
+@pytest.mark.parametrize("name", ["a.py", "a.json"])
+def test_an_override_of_what_nothing_reads(tmp_path: Path, name: str) -> None:
+    text = {"a.py": "classes = 5\nmodel = dict(head=5)", "a.json": '{"classes": 5, "model": {"head": 5}}'}[name]
+    (tmp_path / name).write_text(text)
+    cfg = Config.fromfile(tmp_path / name)
+    assert unread_overrides(cfg, KNOWN) == []
+    apply_overrides(cfg, ["classes=7", "+more=1"])
+    assert unread_overrides(cfg, KNOWN) == [
+        "--set: 'classes' has no effect, unless code of your own reads it: no part of a run does"
+    ]

@@ -53,3 +53,38 @@ def test_lines_have_no_ends(tmp_path: Path) -> None:
 )
 def test_paths_are_joined(root: str, path: str, expected: str) -> None:
     assert joined(root, path) == expected
+
+
+def _doubling(kind: str) -> str:
+    """A text in which each of 40 lines stands for the one before nine times."""
+    if kind == "merges":
+        lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
+    else:
+        lines = ["a0: &a0 [x]", *(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 40))]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "reason"),
+    [
+        ("a.yaml", _doubling("merges"), "its references (`*`) stand for more than 100000 values"),
+        ("a.yaml", _doubling("lists"), "its references (`*`) stand for more than 100000 values"),
+        ("a.yaml", "a: &a [*a]", "its references (`*`) stand for more than 100000 values"),
+        ("a.yaml", "[" * 5000, "it is nested too deeply"),
+        ("a.json", "[" * 200_000, "it is nested too deeply"),
+        ("a.yaml", "a: 1" + ":59" * 500, "a number in it has more than 1000 characters"),
+        ("a.json", f"[{'9' * 5000}]", "Exceeds the limit (4300 digits)"),
+    ],
+)
+def test_a_short_file_that_stands_for_much_is_refused(name: str, text: str, reason: str, tmp_path: Path) -> None:
+    path = str(tmp_path / name)
+    Path(path).write_text(text)
+    with pytest.raises(DataError) as caught:
+        load_annotations(path)
+    assert caught.value.message.startswith(f"the annotation file '{path}' cannot be parsed: {reason}")
+
+
+def test_references_within_reason_are_followed(tmp_path: Path) -> None:
+    text = "base: &base {width: 4}\nmetainfo: {}\ndata_list:\n- {<<: *base, img_path: 1.png}\n- *base\n"
+    (tmp_path / "a.yaml").write_text(text)
+    assert load_annotations(str(tmp_path / "a.yaml")) == ({}, [{"width": 4, "img_path": "1.png"}, {"width": 4}])

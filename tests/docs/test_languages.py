@@ -15,6 +15,7 @@ GUIDES = (
     "index",
     "getting-started",
     "config",
+    "extending",
     "hooks",
     "optimization",
     "schedules",

@@ -15,7 +15,7 @@ from footplate.errors import ArgumentError
 from footplate.legacy import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
-from tests.legacy.support import OldPoints, first
+from tests.legacy.support import OldPoints, old_config
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 
@@ -233,7 +233,7 @@ class Boxes(OldPoints):
     """Evaluates as a detection data set does, under the name of its metric."""
 
     def evaluate(self, results: list[Any], metric: Any = "mAP", logger: Any = None, **options: Any) -> Any:
-        self.asked.append({"metric": metric})
+        self.evaluations.append({"metric": metric})
         return {f"{metric}_mAP": 0.5}
 
 
@@ -246,7 +246,7 @@ EVALUATION = Fragment(
 
 
 def test_evaluation_asks_the_data_set(tmp_path: Path) -> None:
-    cfg = first(tmp_path, **Config.fromstring(mended(EVALUATION), ".py").to_dict())
+    cfg = old_config(tmp_path, **Config.fromstring(mended(EVALUATION), ".py").to_dict())
     cfg["data"]["val"]["type"] = "Boxes"
     runner = Runner.from_cfg(cfg)
     runner.train()

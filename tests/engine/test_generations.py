@@ -68,7 +68,7 @@ def test_what_cannot_be_kept_is_one_warning_each(
     in_second_generation(Config({**FIRST, "fp16": {"loss_scale": 512.0}, "device": "cuda", "gpu_ids": [0]}))
     found = warnings_of(caplog)
     assert [text.partition(": ")[0] for text in found] == ["device", "gpu_ids", "fp16"]
-    assert found[2] == "fp16: float16 needs an accelerator: on this CPU mixed precision uses bfloat16"
+    assert found[2] == "fp16: float16 needs an accelerator; on this CPU, mixed precision uses bfloat16"
 
 
 @pytest.mark.parametrize(

@@ -234,3 +234,14 @@ def test_the_command_exits_with_3(tmp_path: Path, capsys: pytest.CaptureFixture[
     path.write_text("\n".join(f"{key} = {value!r}" for key, value in cfg.items()))
     assert main(["train", str(path)]) == 3
     assert capsys.readouterr().err.startswith("error: the loss is ")
+
+
+@pytest.mark.parametrize("value", [complex(math.nan, 0), complex(0, math.inf)], ids=str)
+def test_complex_weights_are_looked_at(value: complex) -> None:
+    model = nn.Module()
+    weight = model.weight = nn.Parameter(torch.zeros(2, 2, dtype=torch.complex64))
+    seen = torch.zeros(2, dtype=torch.complex64)
+    model.register_buffer("seen", seen)
+    assert nonfinite_weights(model) == []
+    weight.data[1, 0] = seen[0] = torch.tensor(value)
+    assert nonfinite_weights(model) == (["weight", "seen"] if math.isnan(value.real) else ["weight"])

@@ -1,5 +1,6 @@
 import json
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 import footplate
 from footplate import Config, Runner
 from footplate.config import apply_overrides
-from footplate.engine import opening
+from footplate.engine import opening, setup
 from footplate.engine.signals import LeavingError
 from footplate.errors import ArgumentError
 from tests.support import settings
@@ -141,3 +142,34 @@ def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: 
     lines = Path(runner.log_dir, f"{runner.timestamp}.log").read_text().splitlines()
     assert len([each for each in lines if "deterministic: env_cfg.cudnn_benchmark" in each]) == 1
     assert "deterministic: " in lines[0]
+
+
+def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both have chosen a name before either has made a folder, as two `footplate test` of one work_dir may."""
+    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
+    backends = [{"type": "LocalVisBackend"}]
+    first, second = (Runner(**settings(tmp_path, visualizer={"vis_backends": backends})) for _ in range(2))
+    assert first.timestamp == second.timestamp == "20260101_000000"
+    for runner in (second, first):
+        runner.test()
+        runner.test()
+    assert (second.timestamp, first.timestamp) == ("20260101_000000", "20260101_000000_2")
+    names = ["20260101_000000", "20260101_000000_2"]
+    assert sorted(each.name for each in tmp_path.iterdir()) == names
+    for name in names:
+        start = tmp_path / name
+        assert sorted(each.name for each in start.iterdir()) == [
+            f"{name}.json",
+            f"{name}.log",
+            "environment.json",
+            "vis_data",
+        ]
+        assert (start / "vis_data/config.json").exists()
+
+
+def test_starts_that_race_make_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
+    with ThreadPoolExecutor(8) as pool:
+        names = list(pool.map(lambda _: setup.make_start(str(tmp_path / "work"), "20260101_000000"), range(40)))
+    assert len(set(names)) == 40
+    assert {each.name for each in (tmp_path / "work").iterdir()} == set(names)

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from footplate import LOOPS, Config, Hook, Runner
+from footplate.checkpoint import load_checkpoint
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.errors import ArgumentError
@@ -230,6 +231,22 @@ def test_data_that_would_be_skipped_twice_are_refused(tmp_path: Path) -> None:
         trained(tmp_path, SkippingRun, by_epoch=False, custom_hooks=[StopAt(7)])
     with pytest.raises(ArgumentError, match=r"SkippingRun.run skips the 6 batches"):
         runner_with(tmp_path, SkippingRun, by_epoch=False, resume=True).train()
+
+
+@pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)
+def test_the_best_checkpoint_holds_what_was_validated(tmp_path: Path, kind: type, by_epoch: bool) -> None:
+    checkpoint = {"by_epoch": False, "interval": 4, "save_best": "accuracy", "max_keep_best": 3}
+    runner = runner_with(tmp_path, kind, by_epoch=by_epoch, default_hooks={"checkpoint": checkpoint})
+    runner.train()
+    best = sorted(path.name for path in tmp_path.glob("best_*.pth"))
+    assert best == ["best_accuracy_iter_12.pth", "best_accuracy_iter_4.pth", "best_accuracy_iter_8.pth"]
+    for name in best:
+        found, expected = (
+            load_checkpoint(tmp_path / name),
+            load_checkpoint(tmp_path / name.removeprefix("best_accuracy_")),
+        )
+        assert found["run"]["loop"]["iter"] == expected["run"]["loop"]["iter"]
+        assert all(torch.equal(found["state_dict"][key], expected["state_dict"][key]) for key in expected["state_dict"])
 
 
 @pytest.mark.parametrize(("kind", "by_epoch"), CASES, ids=NAMES)

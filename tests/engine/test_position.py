@@ -57,11 +57,19 @@ class Seen(Hook):
 
 
 def run(
-    work_dir: Path, train_cfg: dict[str, Any], *, size: int, sampler: str, save_at: int = 0, **changes: Any
+    work_dir: Path,
+    train_cfg: dict[str, Any],
+    *,
+    size: int,
+    sampler: str,
+    save_at: int = 0,
+    limit: int | None = None,
+    **changes: Any,
 ) -> tuple[Runner, list[int], int]:
     data = loader(
         batch_size=size, dataset={"type": "Numbered"}, sampler={"type": sampler, "shuffle": True}, drop_last=False
     )
+    data["num_batch_per_epoch"] = limit
     seen = Seen(save_at)
     runner = Runner(
         **settings(
@@ -231,3 +239,41 @@ def test_passes_of_an_endless_sampler_that_are_limited_resume_bit_for_bit(tmp_pa
     weights = [each.clone() for each in whole.model.parameters()]
     resumed = trained("a", resume=True)
     assert all(torch.equal(*pair) for pair in zip(weights, resumed.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("start", [3, 5, 8])
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_limited_epochs_of_an_endless_sampler_are_one_stream(tmp_path: Path, by_epoch: bool, start: int) -> None:
+    length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
+    given: Any = {"size": 4, "sampler": "InfiniteSampler", "limit": 5}
+    whole, samples, _ = run(tmp_path / "whole", length, save_at=start, **given)
+    assert (whole.iter, whole.epoch) == (15, 3)
+    assert samples == list(islice(InfiniteSampler(range(24), seed=whole.seed), 60))
+
+    saved = str(tmp_path / f"whole/iter_{start}.pth")
+    resumed, rest, first = run(tmp_path / "parts", length, resume=True, load_from=saved, **given)
+    assert (first, resumed.iter, resumed.epoch) == (start, 15, 3)
+    assert rest == samples[4 * start :]
+    assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_limited_epochs_of_an_endless_sampler_go_on_with_another_batch_size(tmp_path: Path, by_epoch: bool) -> None:
+    length = EPOCHS if by_epoch else {**ITERATIONS, "max_iters": 15}
+    given: Any = {"sampler": "InfiniteSampler", "limit": 5}
+    whole, samples, _ = run(tmp_path / "whole", length, size=4, save_at=3, **given)
+    saved = str(tmp_path / "whole/iter_3.pth")
+    resumed, rest, first = run(tmp_path / "2", length, size=2, resume=True, load_from=saved, save_at=8, **given)
+    assert (first, resumed.iter, resumed.epoch) == (3, 15, 3)
+    assert rest == samples[12:36]
+
+    saved = str(tmp_path / "2/iter_8.pth")
+    _, last, first = run(tmp_path / "3", length, size=3, resume=True, load_from=saved, **given)
+    assert (first, last) == (8, samples[22:43])
+
+
+def test_passes_of_a_limited_endless_sampler_that_are_read_by_hand_are_one_stream() -> None:
+    limited = SampleLoader(Numbered(5), batch_size=2, sampler=InfiniteSampler(range(5), seed=1), num_batch_per_epoch=4)
+    found = [int(each) for _ in range(3) for batch in limited for each in batch["inputs"][:, 0]]
+    assert len(limited) == 4
+    assert found == list(islice(InfiniteSampler(range(5), seed=1), 24))

@@ -8,7 +8,7 @@ import torch
 
 from footplate.config import Config
 from footplate.engine.static import check_config
-from footplate.errors import ArgumentError
+from footplate.errors import ArgumentError, FootplateError
 from footplate.registry import PARAM_SCHEDULERS
 
 FLAGS = [
@@ -184,3 +184,123 @@ def test_check_refuses_a_loader_whose_sections_contradict(tmp_path: Path, key: s
         check_config(Config.fromfile(path))
 
     assert caught.value.key == f"train_dataloader.{key}"
+
+
+NAN = "float('nan')"
+SECTIONS = [
+    ("optim_wrapper.clip_grad.max_norm", "optim_wrapper['clip_grad'] = dict()"),
+    ("optim_wrapper.on_nonfinite", "optim_wrapper['on_nonfinite'] = dict()"),
+    ("default_hooks.chekpoint", "default_hooks = dict(chekpoint=None)"),
+    ("default_hooks.vizualization", "default_hooks = dict(visualization=dict(type='Hook'), vizualization=None)"),
+    ("train_dataloader.batch_size", "train_dataloader['batch_size'] = 2.0"),
+    ("train_dataloader.batch_size", "train_dataloader['batch_size'] = True"),
+    ("train_dataloader.pin_memory_device", "train_dataloader['pin_memory_device'] = 3"),
+    ("train_dataloader.pin_memory_device", "train_dataloader['pin_memory_device'] = 'cud'"),
+    ("train_dataloader.generator", "train_dataloader['generator'] = 3"),
+    ("train_dataloader.sampler", "train_dataloader['sampler'] = 5"),
+    ("train_dataloader.sampler.seed", "train_dataloader['sampler'] = dict(type='DefaultSampler', seed=1.5)"),
+    ("train_dataloader.sampler.seed", "train_dataloader['sampler'] = dict(type='DefaultSampler', seed='x')"),
+    ("preflight", "preflight = 1"),
+    ("sync_bn", "sync_bn = 'trch'"),
+    ("sync_bn", "sync_bn = True"),
+    ("log_level", "log_level = 'INF'"),
+    ("log_level", "log_level = True"),
+    ("on_save_error", "on_save_error = 'wrn'"),
+    ("on_nonfinite.loss", "on_nonfinite = dict(loss='stp')"),
+    ("on_nonfinite.lss", "on_nonfinite = dict(lss='stop')"),
+    ("on_nonfinite.interval", "on_nonfinite = dict(interval=1.5)"),
+    ("env_cfg.dist_cfg", "env_cfg = dict(dist_cfg=5)"),
+    ("env_cfg.dist_cfg.backend", "env_cfg = dict(dist_cfg=dict(backend=3))"),
+    ("train_cfg.dynamic_intervals", "train_cfg['dynamic_intervals'] = 5"),
+    ("work_dir", "work_dir = ''"),
+    ("optim_wrapper.optimizer.lr", f"optim_wrapper['optimizer']['lr'] = {NAN}"),
+    ("optim_wrapper.optimizer.dampening", "optim_wrapper['optimizer']['dampening'] = 1j"),
+    ("optim_wrapper.optimizer.betas", "optim_wrapper['optimizer'] = dict(type='Adam', betas=[0.9, float('inf')])"),
+    ("optim_wrapper.optimizer.lambd", f"optim_wrapper['optimizer'] = dict(type='ASGD', lambd={NAN})"),
+    ("optim_wrapper.optimizer.lambd", "optim_wrapper['optimizer'] = dict(type='ASGD', lambd=True)"),
+    ("optim_wrapper.optimizer.t0", "optim_wrapper['optimizer'] = dict(type='ASGD', t0='1')"),
+    ("optim_wrapper.optimizer.eta", f"optim_wrapper['optimizer'] = dict(type='LARS', lr=0.1, eta={NAN})"),
+    ("optim_wrapper.optimizer.step_sizes", f"optim_wrapper['optimizer'] = dict(type='Rprop', step_sizes=[{NAN}, 1])"),
+    ("custom_hooks[0].min_delta", "custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc', min_delta=True)]"),
+    (
+        "custom_hooks[0].stopping_threshold",
+        f"custom_hooks = [dict(type='EarlyStoppingHook', monitor='acc', stopping_threshold={NAN})]",
+    ),
+    ("custom_hooks[0].monitor", "custom_hooks = [dict(type='EarlyStoppingHook', monitor=1)]"),
+    ("log_processor.num_digits", "log_processor = dict(num_digits=1.5)"),
+    *(
+        (f"optim_wrapper.{key}", f"optim_wrapper.update(type='AmpOptimWrapper', loss_scale={value})")
+        for key, value in (
+            ("loss_scale", NAN),
+            ("loss_scale", "-1"),
+            ("loss_scale", "True"),
+            ("loss_scale.init_scal", "dict(init_scal=2)"),
+            ("loss_scale.init_scale", "dict(init_scale=0)"),
+            ("loss_scale.growth_interval", "dict(growth_interval=1.5)"),
+            ("loss_scale.growth_factor", f"dict(growth_factor={NAN})"),
+        )
+    ),
+    *(
+        (f"param_scheduler[0].{key}", f"param_scheduler = [dict({settings})]")
+        for key, settings in (
+            ("begin", "type='PolyLR', begin=1.5"),
+            ("begin", "type='PolyLR', begin=True"),
+            ("end", "type='PolyLR', end=2.5"),
+            ("gamma", "type='ExponentialLR', gamma=None"),
+            ("gamma", "type='StepLR', step_size=1, gamma=None"),
+            ("gamma", "type='MultiStepLR', milestones=[1], gamma=None"),
+            ("last_step", "type='PolyLR', last_step=1.5"),
+            ("T_max", "type='CosineAnnealingLR', T_max=2.5"),
+            ("total_steps", "type='OneCycleLR', eta_max=0.1, total_steps=2.5"),
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "line"), SECTIONS, ids=[line for _, line in SECTIONS])
+def test_check_refuses_the_value_of_a_section_and_names_its_key(tmp_path: Path, key: str, line: str) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(RUN + line + "\n")
+    with pytest.raises(FootplateError) as caught:
+        check_config(Config.fromfile(path))
+    assert caught.value.key == key
+
+
+SETS = """
+part = dict(batch_size=2, dataset=dict(type='BaseDataset'))
+val_dataloader = dict(clean=part, noisy=part)
+val_cfg = dict()
+val_evaluator = dict(type='Accuracy')
+"""
+
+
+@pytest.mark.parametrize(
+    ("key", "line", "near"),
+    [
+        (
+            "val_evaluator.nosy",
+            "val_evaluator = dict(clean=dict(type='Accuracy'), nosy=dict(type='Accuracy'))",
+            "noisy",
+        ),
+        ("val_evaluator.noisy", "val_evaluator = dict(clean=dict(type='Accuracy'))", None),
+        ("val_cfg.intervals.nosy", "val_cfg = dict(intervals=dict(nosy=2))", "noisy"),
+        ("val_cfg.intervals.noisy", "val_cfg = dict(intervals=dict(noisy=1.5))", None),
+        ("val_cfg.intervals", "val_cfg = dict(intervals=5)", None),
+        ("val_evaluator", "val_evaluator = 5", None),
+    ],
+)
+def test_check_refuses_names_and_intervals_of_sets_that_there_are_not(
+    tmp_path: Path, key: str, line: str, near: str | None
+) -> None:
+    path = tmp_path / "run.py"
+    path.write_text(f"{RUN}{SETS}{line}\n")
+    with pytest.raises(ArgumentError) as caught:
+        check_config(Config.fromfile(path))
+    assert (caught.value.key, caught.value.suggestion) == (key, near)
+
+
+def test_a_hook_that_a_base_adds_may_be_removed(tmp_path: Path) -> None:
+    (tmp_path / "base.py").write_text(RUN + "default_hooks = dict(visualization=dict(type='Hook'))\n")
+    path = tmp_path / "run.py"
+    path.write_text("_base_ = 'base.py'\ndefault_hooks = dict(visualization=None, timer=None)\n")
+    check_config(Config.fromfile(path))

@@ -10,7 +10,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.engine import ValLoop
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 from tests.support import KillForTest, settings
 
 
@@ -73,7 +73,7 @@ def test_an_average_of_the_lowest_priority_goes_on_bit_for_bit(tmp_path: Path, b
 
 def test_a_request_of_the_first_generations_evaluation_is_in_the_file(tmp_path: Path) -> None:
     evaluation = {"interval": 4, "by_epoch": False}
-    cfg = first(tmp_path, checkpoint_config={"interval": 4, "by_epoch": False}, evaluation=evaluation)
+    cfg = old_config(tmp_path, checkpoint_config={"interval": 4, "by_epoch": False}, evaluation=evaluation)
     Runner.from_cfg(cfg).train()
     assert load_checkpoint(str(tmp_path / "iter_8.pth"))["run"]["loop"]["validation_requested"]
 

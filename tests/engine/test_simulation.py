@@ -240,4 +240,4 @@ def test_the_model_stays_as_it_is() -> None:
 def test_what_needs_a_person_is_said(caplog: pytest.LogCaptureFixture) -> None:
     runner = {"type": "OwnRunner", "max_iters": 3}
     simulate({"optimizer": SGD, "lr_config": {"policy": "fixed"}, "runner": runner}, nn.Linear(1, 1))
-    assert [each for each in caplog.messages if "'OwnRunner' is a runner of its own" in each]
+    assert [each for each in caplog.messages if "'OwnRunner' is not a built-in runner" in each]

@@ -1,5 +1,6 @@
 import copy
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -13,9 +14,10 @@ import torch
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.engine.state import seed_of_resumed
-from footplate.errors import CheckpointError
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.hooks import CheckpointHook
-from tests.support import KillForTest, Witness, loader, settings
+from footplate.registry import OPTIMIZERS
+from tests.support import KillForTest, ToyModel, Witness, loader, settings
 
 MODEL = {"type": "ToyModel", "dropout": 0.3}
 
@@ -437,3 +439,88 @@ def test_a_finished_run_that_is_extended_has_the_rates_of_a_straight_one(
 
     straight = trained("a", 4)
     assert trained("b", 2) + trained("b", 4, resume=True) == straight
+
+
+@OPTIMIZERS.register_module()
+class SelfPaced(torch.optim.Optimizer):
+    """Finds its own rate, and counts its steps in a group, as Adafactor and its kin do."""
+
+    def __init__(self, params: Any, lr: float | None = None, limit: float | None = math.inf) -> None:
+        super().__init__(params, {"lr": lr, "limit": limit})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        for group in self.param_groups:
+            group["step"] = group.get("step", 0) + 1
+            for each in group["params"]:
+                self.state[each] = {"last": None}
+                each.sub_(each.grad, alpha=0.1 / group["step"])
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        {"type": "SelfPaced"},
+        {"type": "SelfPaced", "limit": None},
+        {"type": "SelfPaced", "lr": 0.1},
+        {"type": "Adafactor", "lr": 0.1, "eps": [None, 1e-3]},
+        {"type": "Adam", "lr": 0.1, "foreach": None, "fused": None},
+    ],
+    ids=str,
+)
+def test_an_optimizer_with_settings_that_are_none_goes_on_bit_for_bit(
+    tmp_path: Path, optimizer: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    def trained(folder: str, **changes: Any) -> Runner:
+        section = {"optimizer": {**optimizer}}
+        cfg = settings(tmp_path / folder, optim_wrapper=section, param_scheduler=None, **changes)
+        runner = Runner(**cfg)
+        runner.train()
+        return runner
+
+    whole = trained("whole")
+    resumed = trained("parts", resume=True, load_from=str(tmp_path / "whole/epoch_1.pth"))
+    assert all(torch.equal(*pair) for pair in zip(whole.model.parameters(), resumed.model.parameters(), strict=True))
+    assert resumed.optim_wrapper.param_groups[0].get("step", 12) == 12
+    assert not [each for each in caplog.messages if "does not count" in each]
+
+
+def test_a_rate_that_the_optimizer_sets_cannot_be_scheduled(tmp_path: Path) -> None:
+    cfg = settings(tmp_path, optim_wrapper={"optimizer": {"type": "SelfPaced"}})
+    with pytest.raises(ArgumentError, match='^"lr" is None: the optimizer sets it by itself'):
+        Runner(**cfg).train()
+
+
+class Odd(Hook):
+    """Has a state that is no dict."""
+
+    def state_dict(self) -> Any:
+        return torch.zeros(2)
+
+
+class OddModel(ToyModel):
+    """Has a state that is no dict."""
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        return torch.zeros(2)
+
+
+@pytest.mark.parametrize(
+    ("name", "changes"),
+    [("Odd", {"custom_hooks": [Odd()]}), ("OddModel", {"model": OddModel()})],
+    ids=["hook", "model"],
+)
+def test_a_state_that_is_no_dict_is_refused_when_it_is_saved(tmp_path: Path, name: str, changes: Any) -> None:
+    with pytest.raises(ArgumentError, match=f"^{name}.state_dict must return a dict") as caught:
+        Runner(**settings(tmp_path, **changes)).train()
+    assert torch.equal(caught.value.found, torch.zeros(2))  # type: ignore[arg-type]
+
+
+def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Path) -> None:
+    Runner(**settings(tmp_path)).train()
+    path = str(tmp_path / "epoch_2.pth")
+    checkpoint = load_checkpoint(path)
+    checkpoint["run"]["hooks"]["CheckpointHook"] = torch.zeros(2)
+    save_checkpoint(checkpoint, path)
+    with pytest.raises(CheckpointError, match="the 'run.hooks.CheckpointHook' of the checkpoint .* must be a dict"):
+        Runner(**settings(tmp_path, resume=True, load_from=path)).train()

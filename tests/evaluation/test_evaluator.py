@@ -56,7 +56,7 @@ def test_predictions_that_are_no_list_are_refused(predicted: Any) -> None:
 def test_two_values_of_one_name_are_refused() -> None:
     evaluator = Evaluator([Counting(), Counting()])
     evaluator.process([1])
-    with pytest.raises(ArgumentError, match="two metrics give a value named 'count'\n.*prefix"):
+    with pytest.raises(ArgumentError, match="two metrics give a value named 'count'\n  key \\[1\\]\n.*prefix"):
         evaluator.evaluate(1)
 
 

@@ -21,7 +21,7 @@ from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import nothing
 from tests.faults.row import Fault
 from tests.faults.runs import config
-from tests.legacy.support import OldModelWithSteps, first
+from tests.legacy.support import OldModelWithSteps, old_config
 from tests.support import ToyModel, loader
 from tests.support_samplers import BY_EPOCH, KINDS, section
 
@@ -164,7 +164,7 @@ def legacy(work_dir: Path, number: int) -> dict[str, Any]:
     saves: dict[str, Any] = (
         {"interval": 2, "by_epoch": False} if priority == "LOWEST" else {"interval": 1 if by_epoch else 3}
     )
-    return first(
+    return old_config(
         work_dir,
         by_epoch=by_epoch,
         model={"type": "OldCountingModel"},

@@ -170,7 +170,7 @@ def test_the_rule_that_a_name_suggests(metric: str, rule: str | None) -> None:
         return
     with pytest.raises(ArgumentError, match=f"whether '{metric}' should be great or small is not known") as caught:
         CheckpointHook(save_best=metric)
-    assert (caught.value.key, caught.value.notes) == ("rule", ("say rule='greater' or rule='less'",))
+    assert (caught.value.key, caught.value.notes) == ("save_best", ("say rule='greater' or rule='less'",))
 
 
 @pytest.mark.parametrize(

@@ -4,20 +4,24 @@ from typing import Any
 
 import pytest
 
-from footplate import Runner
+from footplate import Hook, Runner
 from footplate.errors import ArgumentError
 from footplate.hooks import EarlyStoppingHook
 from tests.support import settings
 
 
-def run(tmp_path: Path, values: list[float], *, resume: bool = False, **hook: Any) -> Runner:
+def stopping_hook(runner: Runner) -> EarlyStoppingHook:
+    return next(each for each in runner.hooks if isinstance(each, EarlyStoppingHook))
+
+
+def run(tmp_path: Path, values: list[float], *, resume: bool = False, interval: int = 1, **hook: Any) -> Runner:
     cfg = settings(
         tmp_path,
         val_evaluator={"type": "Told", "values": {"acc": values}},
         custom_hooks=[{"type": "EarlyStoppingHook", "monitor": "acc", **hook}],
         resume=resume,
     )
-    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": interval}}
     runner = Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": len(values)}})
     runner.train()
     return runner
@@ -49,11 +53,66 @@ def test_without_the_hook_training_goes_on(tmp_path: Path) -> None:
     assert runner.epoch == 3
 
 
-def test_a_resumed_run_goes_on_counting() -> None:
+def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
+    run(tmp_path, [5.0, 4.0], patience=3)
+    resumed = run(tmp_path, [4.0] * 5, patience=3, resume=True)  # the last validation of a run is in no checkpoint
+    assert resumed.epoch == 4
+    assert stopping_hook(resumed).state_dict() == {"wait_count": 3, "best_score": 5.0, "last_score": 4.0}
+
+
+def test_a_checkpoint_of_an_older_version_says_nothing_of_the_last_value() -> None:
     hook = EarlyStoppingHook("acc", patience=3)
     hook.load_state_dict({"wait_count": 2, "best_score": 5.0})
-    assert hook.state_dict() == {"wait_count": 2, "best_score": 5.0}
-    assert "not better than 5 in 3 validations" in hook._reason_to_stop(4.0)
+    assert hook.state_dict() == {"wait_count": 2, "best_score": 5.0, "last_score": None}
+
+
+ENDS: list[tuple[list[float], dict[str, Any], int]] = [
+    ([1, 1, 1, 1, 1], {"patience": 2}, 3),
+    ([1, math.nan, 3, 4, 5], {}, 2),
+    ([1, 2, 3, 4, 5], {"stopping_threshold": 3.0}, 3),
+]
+
+
+@pytest.mark.parametrize("interval", [1, 5])
+@pytest.mark.parametrize(("values", "hook", "epochs"), ENDS, ids=["patience", "nan", "threshold"])
+def test_a_run_that_stopped_early_is_saved_and_stays_ended(
+    tmp_path: Path, values: list[float], hook: dict[str, Any], epochs: int, interval: int, caplog: Any
+) -> None:
+    run(tmp_path, values, interval=interval, **hook)
+    assert (tmp_path / "last_checkpoint").read_text().endswith(f"epoch_{epochs}.pth")
+    resumed = run(tmp_path, values, interval=interval, resume=True, **hook)
+    assert (resumed.epoch, resumed.iter) == (epochs, 4 * epochs)
+    told = f"early stopping has ended this run at iteration {4 * epochs}: acc "
+    assert [each for each in caplog.messages if each.startswith(told)]
+    assert resumed.val_loop is not None
+    assert resumed.val_loop.metrics == {}  # nothing is validated anew
+
+
+def test_a_run_that_stopped_early_trains_further_with_other_settings(tmp_path: Path) -> None:
+    values = [1.0, 1.0, 1.0, 1.0, 1.0]
+    assert run(tmp_path, values, patience=2).epoch == 3
+    assert run(tmp_path, values, patience=3, resume=True).epoch == 4
+
+
+class StopOnce(Hook):
+    """Ends training after the first epoch."""
+
+    def after_train_epoch(self, runner: Any) -> None:
+        runner.train_loop.stop_training = runner.epoch == 0
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_a_stop_of_an_earlier_call_does_not_stop_the_next(tmp_path: Path, by_epoch: bool) -> None:
+    runner = Runner(**settings(tmp_path, by_epoch=by_epoch))
+    runner.train_loop.stop_training = True
+    runner.train()
+    assert runner.iter == 12
+
+    runner = Runner(**settings(tmp_path / "hook", custom_hooks=[StopOnce()]))
+    runner.train()
+    assert runner.epoch == 1
+    runner.train()
+    assert runner.epoch == 3
 
 
 def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -71,7 +130,7 @@ def test_a_metric_that_is_not_there(tmp_path: Path, caplog: pytest.LogCaptureFix
         ({"min_delta": -1}, "min_delta"),
         ({"stopping_threshold": "90"}, "stopping_threshold"),
         ({"rule": "more"}, "rule"),
-        ({"monitor": "speed"}, "rule"),
+        ({"monitor": "speed"}, "monitor"),
     ],
 )
 def test_arguments_that_make_no_sense(hook: dict[str, Any], key: str) -> None:

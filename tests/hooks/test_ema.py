@@ -246,7 +246,7 @@ def test_buffers_are_averaged_when_asked(tmp_path: Path, update_buffers: bool) -
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None:
-    runner: Any = SimpleNamespace(hooks=[], model=torch.nn.Linear(1, 1), should_resume=True)
+    runner: Any = SimpleNamespace(model=torch.nn.Linear(1, 1), resuming=True)
     hook = EMAHook(strict_load=strict)
     checkpoint = {
         "state_dict": {"weight": torch.full((1, 1), 5.0)},
@@ -263,7 +263,85 @@ def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None
         assert hook.ema_model.module.weight.item() == 5.0
 
 
-def test_a_second_average_is_refused(tmp_path: Path) -> None:
-    hooks = [{"type": "EMAHook"}, {"type": "EMAHook", "momentum": 0.2}]
-    with pytest.raises(ArgumentError, match="A run takes one EMAHook"):
-        Runner(**settings(tmp_path, custom_hooks=hooks)).train()
+class OwnAverage(EMAHook):
+    """An average of a user's own."""
+
+
+class OwnSwap(Hook):
+    """A hook of a user's own that says what it does."""
+
+    swaps_weights = True
+
+
+SECOND: list[tuple[Any, str]] = [
+    ({"type": "EMAHook", "momentum": 0.2}, "EMAHook"),
+    (EMAHook(), "EMAHook"),
+    (OwnAverage(), "OwnAverage"),
+    (OwnSwap(), "OwnSwap"),
+]
+
+
+@pytest.mark.parametrize(("second", "name"), SECOND, ids=["dict", "instance", "subclass", "own"])
+def test_a_second_hook_that_swaps_weights_is_refused_when_it_is_registered(
+    tmp_path: Path, second: Any, name: str
+) -> None:
+    hooks = [{"type": "EMAHook"}, second]
+    with pytest.raises(ArgumentError, match=f"^{name} and EMAHook both swap the weights of the model") as caught:
+        Runner(**settings(tmp_path, custom_hooks=hooks))
+    assert caught.value.key == "custom_hooks[1]"
+    assert caught.value.notes == ("The other one is custom_hooks[0]. Remove one of them.",)
+
+    runner = Runner(**settings(tmp_path, custom_hooks=hooks[:1]))
+    with pytest.raises(ArgumentError, match=f"^{name} and EMAHook both swap"):
+        runner.register_hook(second)
+
+
+def test_two_averages_of_a_first_generation_config_are_refused(tmp_path: Path) -> None:
+    cfg = {
+        "model": {"type": "ToyModel"},
+        "work_dir": str(tmp_path),
+        "data": {"samples_per_gpu": 4, "workers_per_gpu": 0, "train": {"type": "Points"}},
+        "optimizer": {"type": "SGD", "lr": 0.1},
+        "optimizer_config": {},
+        "lr_config": {"policy": "fixed"},
+        "runner": {"type": "EpochBasedRunner", "max_epochs": 1},
+        "custom_hooks": [{"type": "EMAHook"}, {"type": "EMAHook", "momentum": 0.2}],
+    }
+    with pytest.raises(ArgumentError, match="EMAHook and EMAHook both swap the weights") as caught:
+        Runner.from_cfg(cfg)
+    assert caught.value.key == "custom_hooks[1]"
+
+
+def resumed(tmp_path: Path, work: str, *, epochs: int, **changes: Any) -> Runner:
+    cfg = settings(tmp_path / work, model=Counter(), param_scheduler=None, **changes)
+    cfg["train_dataloader"]["dataset"]["size"] = 12
+    cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 1.0}}
+    cfg["default_hooks"] = {"logger": None, "checkpoint": {"interval": 1}}
+    cfg["custom_hooks"] = [{"type": "EMAHook", "momentum": 0.1}]
+    return Runner(**{**cfg, "train_cfg": {"by_epoch": True, "max_epochs": epochs}})
+
+
+@pytest.mark.parametrize("resume", ["auto", False])
+def test_an_average_starts_from_the_weights_that_are_loaded(tmp_path: Path, resume: Any) -> None:
+    run(tmp_path, epochs=2)  # weights 6, average 2.3144
+    runner = resumed(tmp_path, "new", epochs=1, load_from=str(tmp_path / "work/epoch_2.pth"), resume=resume)
+    runner.train()
+    assert runner.iter == 3
+    assert runner.model.weight.item() == pytest.approx(2.3144 + 3, abs=1e-4)
+    average = next(hook for hook in runner.hooks if isinstance(hook, EMAHook)).ema_model
+    assert average is not None
+    assert int(average.state_dict()["steps"]) == 3
+    assert average.module.weight.item() == pytest.approx(2.3144 + 1 + 0.29, abs=1e-4)
+
+
+def test_an_average_is_resumed_by_a_call_too(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run(tmp_path, epochs=2)
+    runner = resumed(tmp_path, "new", epochs=3)
+    _ = runner.train_loop, runner.optim_wrapper, runner.param_schedulers
+    runner.resume(str(tmp_path / "work/epoch_2.pth"))
+    runner.train()
+    saved = load_checkpoint(str(tmp_path / "new/epoch_3.pth"))
+    assert runner.model.weight.item() == 9.0
+    assert saved["state_dict"]["weight"].item() == pytest.approx(3.8742, abs=1e-4)
+    assert int(saved["ema_state_dict"]["steps"]) == 9
+    assert not [each for each in caplog.messages if "no EMAHook" in each]

@@ -241,6 +241,6 @@ def test_without_colours_there_are_none(monkeypatch: pytest.MonkeyPatch, wanted:
 
 def test_a_name_cannot_move_the_cursor() -> None:
     with opened() as (screen, live):
-        live.show([Text("loss\x1b[2J 1")])
+        live.show([Text("loss\x1b[2J\n 1")])
         assert "\x1b[2J" not in screen.getvalue()
-        assert r"loss\x1b[2J 1" in screen.getvalue()
+        assert r"loss\x1b[2J\n 1" in screen.getvalue()

@@ -1,4 +1,4 @@
-"""First-generation code small enough for a test: 16 points in batches of 4, two classes, 8 points to validate on."""
+"""A small first-generation dataset, model and config: 16 points in batches of 4, two classes, 8 validation points."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -13,7 +13,7 @@ from footplate.registry import DATASETS, MODELS
 
 @DATASETS.register_module()
 class OldPoints(Dataset[Any]):
-    """Points whose class is the sign of their first coordinate; knows how to evaluate."""
+    """Points whose class is the sign of their first coordinate, with an `evaluate` method."""
 
     CLASSES = ("left", "right")
     PALETTE = ((0, 0, 0), (255, 255, 255))
@@ -21,7 +21,7 @@ class OldPoints(Dataset[Any]):
 
     def __init__(self, size: int = 16, test_mode: bool = False) -> None:
         self.size, self.test_mode = size, test_mode
-        self.asked: list[dict[str, Any]] = []
+        self.evaluations: list[dict[str, Any]] = []
 
     def __len__(self) -> int:
         return self.size
@@ -31,14 +31,14 @@ class OldPoints(Dataset[Any]):
         return {"img": point, "label": int(point[0] > 0)}
 
     def evaluate(self, results: list[Any], metric: Any = "accuracy", logger: Any = None, **options: Any) -> Any:
-        self.asked.append({"results": len(results), "metric": metric, "logger": logger, **options})
-        right = sum(int(result == self[index]["label"]) for index, result in enumerate(results))
-        return OrderedDict(accuracy=right / len(results))
+        self.evaluations.append({"results": len(results), "metric": metric, "logger": logger, **options})
+        correct = sum(int(result == self[index]["label"]) for index, result in enumerate(results))
+        return OrderedDict(accuracy=correct / len(results))
 
 
 @MODELS.register_module()
 class OldModel(nn.Module):
-    """A model with steps of its own."""
+    """A model with `forward(return_loss=...)` and `_parse_losses`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class OldModel(nn.Module):
 
 @MODELS.register_module()
 class OldModelWithSteps(OldModel):
-    """The same with the steps that the code bases had."""
+    """The same model with `train_step` and `val_step`."""
 
     def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
         loss, log_vars = self._parse_losses(self(**data))
@@ -74,8 +74,8 @@ class OldModelWithSteps(OldModel):
         return self.train_step(data, optimizer)
 
 
-def first(work_dir: Path | str, *, by_epoch: bool = True, **changes: Any) -> dict[str, Any]:
-    """Returns a first-generation config of 3 epochs or 12 iterations."""
+def old_config(work_dir: Path | str, *, by_epoch: bool = True, **changes: Any) -> dict[str, Any]:
+    """Returns a first-generation config with 3 epochs or 12 iterations."""
     length = {"type": "EpochBasedRunner", "max_epochs": 3} if by_epoch else {"type": "IterBasedRunner", "max_iters": 12}
     return {
         "model": {"type": "OldModelWithSteps"},
@@ -100,6 +100,6 @@ def first(work_dir: Path | str, *, by_epoch: bool = True, **changes: Any) -> dic
     }
 
 
-def evaluated(work_dir: Path | str, *, by_epoch: bool = True, **evaluation: Any) -> dict[str, Any]:
-    """Returns the same with an evaluation."""
-    return first(work_dir, by_epoch=by_epoch, evaluation={"interval": 1 if by_epoch else 4, **evaluation})
+def old_config_with_evaluation(work_dir: Path | str, *, by_epoch: bool = True, **evaluation: Any) -> dict[str, Any]:
+    """Returns the config of `old_config` with an evaluation."""
+    return old_config(work_dir, by_epoch=by_epoch, evaluation={"interval": 1 if by_epoch else 4, **evaluation})

@@ -17,18 +17,18 @@ def filled(value: float) -> nn.Linear:
     return layer
 
 
-def test_weights_go_out_of_one_model_and_into_another(tmp_path: Path) -> None:
+def test_save_and_load_weights_of_a_wrapped_model(tmp_path: Path) -> None:
     path = str(tmp_path / "a.pth")
     save_checkpoint(MMDataParallel(filled(3.0)), path, meta={"epoch": 4})
     target = MMDataParallel(filled(0.0))
     found = load_checkpoint(target, path)
     assert found["meta"]["epoch"] == 4
-    assert target.module.weight.tolist() == [[3.0, 3.0]]  # type: ignore[operator]
+    assert target.module.weight.tolist() == [[3.0, 3.0]]
     assert "optimizer" not in found
 
 
 @pytest.mark.parametrize("several", [False, True])
-def test_the_state_of_optimizers_goes_along(tmp_path: Path, several: bool) -> None:
+def test_optimizer_state_is_saved(tmp_path: Path, several: bool) -> None:
     layer = filled(1.0)
     one = torch.optim.SGD(layer.parameters(), lr=0.25)
     optimizer: Any = {"a": one, "b": one} if several else one
@@ -38,7 +38,7 @@ def test_the_state_of_optimizers_goes_along(tmp_path: Path, several: bool) -> No
     assert groups[0]["lr"] == 0.25
 
 
-def test_keys_of_a_wrapped_model_and_of_others_are_revised(tmp_path: Path) -> None:
+def test_revise_keys(tmp_path: Path) -> None:
     path = str(tmp_path / "a.pth")
     torch.save({"state_dict": {f"module.net.{key}": value for key, value in filled(2.0).state_dict().items()}}, path)
     target = filled(0.0)
@@ -46,10 +46,23 @@ def test_keys_of_a_wrapped_model_and_of_others_are_revised(tmp_path: Path) -> No
     assert target.bias.item() == 2.0
 
 
-def test_strictly_keys_have_to_agree() -> None:
+def test_strict_raises_for_unexpected_keys() -> None:
     state = {**filled(1.0).state_dict(), "more": torch.ones(1)}
     target = filled(0.0)
     load_state_dict(target, state)
     assert target.bias.item() == 1.0
     with pytest.raises(CheckpointError, match="more"):
         load_state_dict(target, state, strict=True)
+
+
+def test_load_state_dict_removes_module_prefix(tmp_path: Path) -> None:
+    model, path = nn.Linear(2, 2), str(tmp_path / "a.pth")
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    save_checkpoint(MMDataParallel(model), path, {"a": optimizer}, {"epoch": 2})
+    other = nn.Linear(2, 2)
+    assert load_checkpoint(other, path)["meta"]["epoch"] == 2
+    assert torch.equal(other.weight, model.weight)
+    save_checkpoint(model, path, optimizer)
+    third = nn.Linear(2, 2)
+    load_state_dict(third, {f"module.{key}": value for key, value in model.state_dict().items()})
+    assert torch.equal(third.weight, model.weight)

@@ -21,13 +21,13 @@ class Deaf(OldPoints):
         super().__init__(size, test_mode=False)
 
 
-def test_classes_and_palette_are_its_metainfo() -> None:
+def test_metainfo_from_classes_and_palette() -> None:
     dataset = adapt_dataset({"type": "OldPoints", "size": 3})
     assert type(dataset) is OldPoints
     assert dataset.metainfo == {"classes": ("left", "right"), "palette": ((0, 0, 0), (255, 255, 255))}
 
 
-def test_a_data_set_of_the_second_generation_is_left_as_it_is() -> None:
+def test_second_generation_dataset_is_returned_unchanged() -> None:
     dataset = Points(4)
     before = dict(dataset.metainfo)
     assert adapt_dataset(dataset, test_mode=True) is dataset
@@ -38,11 +38,11 @@ def test_a_data_set_of_the_second_generation_is_left_as_it_is() -> None:
     ("kind", "test_mode", "expected"),
     [("OldPoints", True, True), ("OldPoints", False, False), ("PassesOn", True, True), ("Deaf", True, False)],
 )
-def test_test_mode_reaches_those_that_know_it(kind: str, test_mode: bool, expected: bool) -> None:
+def test_test_mode_is_passed_to_classes_that_accept_it(kind: str, test_mode: bool, expected: bool) -> None:
     assert adapt_dataset({"type": kind}, test_mode=test_mode).test_mode is expected
 
 
-def test_test_mode_reaches_data_sets_within() -> None:
+def test_test_mode_is_passed_to_nested_datasets() -> None:
     cfg = {"type": "ConcatDataset", "datasets": [{"type": "OldPoints"}, {"type": "OldPoints", "test_mode": False}]}
     dataset = adapt_dataset(cfg, test_mode=True)
     assert isinstance(dataset, ConcatDataset)

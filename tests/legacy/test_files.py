@@ -11,7 +11,7 @@ from footplate.legacy.files import FileClient, imfrombytes, imread, mkdir_or_exi
 PIXELS = np.array([[[255, 0, 0], [0, 0, 255]]], dtype=np.uint8)
 
 
-def test_pictures_are_read_in_either_order(tmp_path: Path) -> None:
+def test_imread_channel_order(tmp_path: Path) -> None:
     path = tmp_path / "a/b.png"
     mkdir_or_exist(path.parent)
     mkdir_or_exist(path.parent)
@@ -20,14 +20,14 @@ def test_pictures_are_read_in_either_order(tmp_path: Path) -> None:
     assert np.array_equal(imfrombytes(content, channel_order="rgb"), PIXELS)
     assert np.array_equal(imread(path), PIXELS[..., ::-1])
     assert imread(path, "grayscale").tolist() == [[76, 29]]
-    assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as mmcv 1.7.2 has it
+    assert np.array_equal(imread(path, "unchanged", "rgb"), PIXELS[..., ::-1])  # as in mmcv 1.7.2
     assert imread(PIXELS) is PIXELS
 
 
 @pytest.mark.parametrize(
     ("backend", "expected"), [("pillow", [[0, 1, 2]]), (None, [[[0, 0, 0], [0, 0, 255], [0, 255, 0]]])]
 )
-def test_a_palette_is_left_to_pillow_alone(backend: str | None, expected: list[object]) -> None:
+def test_palette_image_is_read_as_indices_with_pillow_only(backend: str | None, expected: list[object]) -> None:
     picture = Image.fromarray(np.array([[0, 1, 2]], dtype=np.uint8)).convert("P")
     picture.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0] + [0] * 759)
     buffer = io.BytesIO()
@@ -35,18 +35,18 @@ def test_a_palette_is_left_to_pillow_alone(backend: str | None, expected: list[o
     assert imfrombytes(buffer.getvalue(), "unchanged", backend=backend).tolist() == expected
 
 
-def test_further_channels_stay_behind_the_colours() -> None:
+def test_alpha_channel_follows_the_colors() -> None:
     buffer = io.BytesIO()
     Image.fromarray(np.array([[[30, 40, 50, 77]]], dtype=np.uint8)).save(buffer, "png")
     assert imfrombytes(buffer.getvalue(), "unchanged").tolist() == [[[50, 40, 30, 77]]]
 
 
-def test_text_is_read(tmp_path: Path) -> None:
+def test_file_client_reads_text(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("words")
     assert FileClient().get_text(tmp_path / "a.txt") == "words"
 
 
-def test_an_unknown_order_is_refused() -> None:
+def test_unknown_channel_order_raises() -> None:
     buffer = io.BytesIO()
     Image.fromarray(PIXELS).save(buffer, "png")
     with pytest.raises(ArgumentError) as caught:

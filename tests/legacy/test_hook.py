@@ -7,17 +7,17 @@ import torch
 from footplate import Hook as SecondHook
 from footplate import Runner
 from footplate.errors import ArgumentError
-from footplate.legacy import Hook
+from footplate.legacy import ClosureHook, Hook
 from footplate.legacy.hook import GENERAL
 from footplate.registry import HOOKS
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 
 EVENTS = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
 
 
 @HOOKS.register_module()
 class Recorder(Hook):
-    """Keeps every event with epoch, iteration, place in the epoch and mode."""
+    """Records every event with epoch, iteration, inner iteration and mode."""
 
     def __init__(self, log: list[Any] | None = None, name: str = "") -> None:
         self.seen: list[Any] = [] if log is None else log
@@ -36,12 +36,12 @@ for _event in EVENTS:
 
 
 def train(tmp_path: Path, *hooks: Any, **changes: Any) -> Runner:
-    runner = Runner.from_cfg(first(tmp_path, custom_hooks=list(hooks), **changes))
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=list(hooks), **changes))
     runner.train()
     return runner
 
 
-# Four points in two batches, two epochs, as the reference's runner calls them.
+# The events of mmcv 1.7.2 for four points in two batches and two epochs.
 EPOCHS = [
     ("before_run", 0, 0, 0, "train"),
     ("before_train_epoch", 0, 0, 0, "train"),
@@ -64,13 +64,13 @@ def data(size: int) -> dict[str, Any]:
     return {"samples_per_gpu": 2, "workers_per_gpu": 0, "train": {"type": "OldPoints", "size": size}}
 
 
-def test_events_of_a_run_by_epochs(tmp_path: Path) -> None:
+def test_events_of_epoch_based_run(tmp_path: Path) -> None:
     hook = Recorder()
     train(tmp_path, hook, data=data(4), runner={"type": "EpochBasedRunner", "max_epochs": 2})
     assert hook.seen == EPOCHS
 
 
-def test_a_run_by_iterations_has_one_epoch_and_no_train_epochs(tmp_path: Path) -> None:
+def test_events_of_iteration_based_run(tmp_path: Path) -> None:
     hook = Recorder()
     train(
         tmp_path, hook, data=data(4), runner={"type": "IterBasedRunner", "max_iters": 3}, lr_config={"policy": "fixed"}
@@ -85,7 +85,7 @@ def test_a_run_by_iterations_has_one_epoch_and_no_train_epochs(tmp_path: Path) -
     assert hook.seen[6] == ("before_train_iter", 1, 2, 0, "train")
 
 
-def test_general_events_stand_for_those_of_training(tmp_path: Path) -> None:
+def test_general_events_are_called_in_training(tmp_path: Path) -> None:
     class General(Hook):
         def __init__(self) -> None:
             self.counts = [0, 0]
@@ -107,7 +107,7 @@ def test_general_events_stand_for_those_of_training(tmp_path: Path) -> None:
     ]
 
 
-def test_counting_helpers(tmp_path: Path) -> None:
+def test_interval_helpers(tmp_path: Path) -> None:
     class Counts(Hook):
         def __init__(self) -> None:
             self.at: dict[str, list[int]] = {}
@@ -138,7 +138,7 @@ def test_counting_helpers(tmp_path: Path) -> None:
     }
 
 
-def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path: Path) -> None:
+def test_hooks_of_both_generations_are_ordered_by_priority(tmp_path: Path) -> None:
     log: list[str] = []
 
     class Old(Hook):
@@ -155,7 +155,7 @@ def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path:
         def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
             log.append(self.name)
 
-    runner = Runner.from_cfg(first(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
+    runner = Runner.from_cfg(old_config(tmp_path, runner={"type": "IterBasedRunner", "max_iters": 1}, lr_config=None))
     for hook, priority in (
         (Old("4"), "LOW"),
         (New("2"), "NORMAL"),
@@ -174,11 +174,11 @@ def test_hooks_of_both_signatures_act_in_the_order_of_their_priorities(tmp_path:
 
 
 @HOOKS.register_module()
-class Looks(Hook):
-    """Notes, for each iteration, whether the first weight has moved, and its gradient."""
+class WeightRecorder(Hook):
+    """Records in each iteration whether the first weight has changed, and its gradient."""
 
     def __init__(self) -> None:
-        self.moved: list[bool] = []
+        self.changed: list[bool] = []
         self.gradients: list[Any] = []
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
@@ -186,36 +186,59 @@ class Looks(Hook):
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         weight = runner.model.module.backbone.weight
-        self.moved.append(not torch.equal(weight, self.before))
+        self.changed.append(not torch.equal(weight, self.before))
         self.gradients.append(weight.grad)
 
 
-def test_gradients_of_a_step_are_there_after_it_and_do_not_sum_up(tmp_path: Path) -> None:
-    hook = Looks()
+def test_gradients_are_kept_after_the_step_and_not_accumulated(tmp_path: Path) -> None:
+    hook = WeightRecorder()
     plain = {"optimizer": {"type": "SGD", "lr": 0.1}, "lr_config": {"policy": "fixed"}}
     seen = train(tmp_path, hook, by_epoch=False, **plain)
-    alone = Runner.from_cfg(first(tmp_path / "alone", by_epoch=False, **plain))
+    alone = Runner.from_cfg(old_config(tmp_path / "alone", by_epoch=False, **plain))
     alone.train()
-    assert hook.moved == [True] * 12
+    assert hook.changed == [True] * 12
     step = hook.before - 0.1 * hook.gradients[-1]
     torch.testing.assert_close(seen.model.module.backbone.weight, step)
     for ours, theirs in zip(seen.model.parameters(), alone.model.parameters(), strict=True):
         assert torch.equal(ours, theirs)
 
 
-def test_a_hook_before_the_optimizer_is_told_that_the_step_is_made(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    train(tmp_path, {"type": "Looks", "priority": "HIGH"}, {"type": "Looks", "priority": "ABOVE_NORMAL"})
+def test_hook_before_the_optimizer_logs_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    train(
+        tmp_path, {"type": "WeightRecorder", "priority": "HIGH"}, {"type": "WeightRecorder", "priority": "ABOVE_NORMAL"}
+    )
     assert [record.getMessage() for record in caplog.records if record.name == "footplate.legacy"] == [
-        "Looks has a higher priority than the optimizer, and yet its after_train_iter comes after the step"
+        "WeightRecorder has a higher priority than the optimizer, but its after_train_iter runs after the step"
     ]
 
 
-def test_a_method_with_the_second_generations_arguments_is_refused() -> None:
+def test_second_generation_arguments_raise() -> None:
     class Mixed(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int) -> None:  # type: ignore[override]
-            """Takes too much."""
+            """Has an argument too many."""
 
-    with pytest.raises(ArgumentError, match="expected of a first-generation hook: after_train_iter"):
+    with pytest.raises(ArgumentError, match="a first-generation hook needs after_train_iter"):
         Mixed().listeners()
+
+
+def test_closure_hook_calls_the_function_at_its_event(tmp_path: Path) -> None:
+    seen: list[int] = []
+    hook = ClosureHook("after_train_epoch", lambda runner: seen.append(runner.epoch))
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook])).train()
+    assert seen == [0, 1, 2]
+
+
+def test_closure_hook_at_a_general_event(tmp_path: Path) -> None:
+    seen: list[int] = []
+    Runner.from_cfg(
+        old_config(tmp_path, custom_hooks=[ClosureHook("before_iter", lambda runner: seen.append(runner.iter))])
+    ).train()
+    assert seen == list(range(12))
+
+
+def test_closure_hook_with_unknown_event_raises() -> None:
+    with pytest.raises(ArgumentError) as caught:
+        ClosureHook("after_train_itr", print)
+    assert caught.value.suggestion == "after_train_iter"
+    with pytest.raises(ArgumentError, match="fn must be callable"):
+        ClosureHook("after_run", None)  # type: ignore[arg-type]

@@ -6,14 +6,14 @@ import pytest
 from footplate import Runner
 from footplate.legacy import Hook, LogBuffer
 from footplate.records import MessageHub
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 
 
 def buffer(mode: str = "train") -> LogBuffer:
     return LogBuffer(MessageHub("log_buffer"), lambda: mode)
 
 
-def test_means_are_weighted_by_their_counts() -> None:
+def test_averages_are_weighted_by_counts() -> None:
     log = buffer()
     for number in range(3):
         log.update({"mine": float(number)}, number + 1)
@@ -24,7 +24,7 @@ def test_means_are_weighted_by_their_counts() -> None:
     assert (log.val_history, log.n_history) == ({"mine": [0.0, 1.0, 2.0]}, {"mine": [1.0, 2.0, 3.0]})
 
 
-def test_a_cleared_one_begins_anew() -> None:
+def test_clear_starts_new_averages() -> None:
     log = buffer()
     log.update({"mine": 1.0})
     log.clear()
@@ -36,15 +36,15 @@ def test_a_cleared_one_begins_anew() -> None:
     assert log.output == {"mine": 5.0}
 
 
-def test_values_that_are_shown_are_not_recorded_again() -> None:
+def test_replace_output_does_not_record_values() -> None:
     log = buffer("val")
     log.output["mIoU"] = 0.5
-    log.show({"mAcc": 0.25})
+    log.replace_output({"mAcc": 0.25})
     assert (log.output, log.val_history) == ({"mAcc": 0.25}, {"mIoU": [0.5]})
 
 
-def test_averages_of_a_run_are_those_of_its_epoch(tmp_path: Path) -> None:
-    # Figures of the first generation's own runner, for these hooks on these numbers.
+def test_averages_of_an_epoch_equal_those_of_mmcv(tmp_path: Path) -> None:
+    # Values of mmcv 1.7.2 with the same hooks and numbers.
     seen: list[float] = []
 
     class Mine(Hook):
@@ -56,5 +56,5 @@ def test_averages_of_a_run_are_those_of_its_epoch(tmp_path: Path) -> None:
             assert "lr" not in runner.log_buffer.output
             seen.append(runner.log_buffer.output["mine"])
 
-    Runner.from_cfg(first(tmp_path, custom_hooks=[Mine()])).train()
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[Mine()])).train()
     assert seen == pytest.approx([2.0, 5.6923, 9.6190], abs=1e-4)

@@ -11,9 +11,9 @@ from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.legacy import LegacyMetric
 from footplate.legacy.metric import _merged
-from footplate.legacy.model import Whole
+from footplate.legacy.model import BatchResult
 from footplate.registry import DATASETS
-from tests.legacy.support import OldPoints, evaluated, first
+from tests.legacy.support import OldPoints, old_config, old_config_with_evaluation
 
 
 @DATASETS.register_module()
@@ -26,21 +26,21 @@ class PreEvaluated(OldPoints):
         return {"accuracy": sum(right for _, right in results) / len(results)}
 
 
-def test_the_data_set_is_asked_with_everything_evaluation_says(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(evaluated(tmp_path, metric=["accuracy"], classwise=True, topk=(1, 5)))
+def test_evaluate_gets_all_settings(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config_with_evaluation(tmp_path, metric=["accuracy"], classwise=True, topk=(1, 5)))
     runner.train()
     assert runner.val_loop is not None
-    asked = runner.val_dataloader.dataset.asked
+    asked = runner.val_dataloader.dataset.evaluations
     expected = {"results": 8, "metric": ["accuracy"], "logger": logging.getLogger("footplate")}
     assert asked == [{**expected, "classwise": True, "topk": (1, 5)}] * 3
     assert runner.val_dataloader.dataset.test_mode is True
     assert runner.message_hub.get_scalar("val/accuracy").data[0].shape == (3,)
 
 
-def test_pre_evaluation_gives_the_same(tmp_path: Path) -> None:
+def test_pre_eval_gives_equal_results(tmp_path: Path) -> None:
     found = []
     for kind, pre_eval in (("OldPoints", False), ("PreEvaluated", True)):
-        cfg = evaluated(tmp_path / kind, metric="accuracy", pre_eval=pre_eval)
+        cfg = old_config_with_evaluation(tmp_path / kind, metric="accuracy", pre_eval=pre_eval)
         cfg["data"]["val"]["type"] = kind
         runner = Runner.from_cfg(cfg)
         runner.train()
@@ -48,20 +48,22 @@ def test_pre_evaluation_gives_the_same(tmp_path: Path) -> None:
     assert found[0] == found[1]
 
 
-def test_the_best_checkpoint_is_kept_by_the_data_sets_own_words(tmp_path: Path) -> None:
-    Runner.from_cfg(evaluated(tmp_path, metric="accuracy", save_best="accuracy", rule="greater")).train()
+def test_best_checkpoint_by_a_metric_of_the_dataset(tmp_path: Path) -> None:
+    Runner.from_cfg(
+        old_config_with_evaluation(tmp_path, metric="accuracy", save_best="accuracy", rule="greater")
+    ).train()
     assert len(list(tmp_path.glob("best_accuracy_epoch_*.pth"))) == 1
 
 
-def test_a_test_writes_what_the_data_set_says(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(evaluated(tmp_path, metric="accuracy"))
+def test_test_run_writes_the_metrics_of_the_dataset(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config_with_evaluation(tmp_path, metric="accuracy"))
     metrics = runner.test()
     written = json.loads((Path(runner.log_dir) / f"{runner.timestamp}.json").read_text())
     assert written["accuracy"] == metrics["accuracy"]
-    assert runner.test_dataloader.dataset.asked[0]["metric"] == "accuracy"
+    assert runner.test_dataloader.dataset.evaluations[0]["metric"] == "accuracy"
 
 
-def test_without_evaluate_metrics_have_the_first_generations_names() -> None:
+def test_dataset_without_evaluate_uses_metrics_by_name() -> None:
     metric = LegacyMetric(["mIoU", "mDice"])
     metric.attach(np.zeros(3))
     assert [type(each).__name__ for each in metric._metrics] == ["IoUMetric"]
@@ -72,13 +74,13 @@ def test_without_evaluate_metrics_have_the_first_generations_names() -> None:
 
 
 @pytest.mark.parametrize(("metric", "suggestion"), [("mIuO", "mIoU"), (None, None), (["mIoU", "mDise"], "mDice")])
-def test_a_name_that_nothing_computes_is_refused(metric: Any, suggestion: str | None) -> None:
-    with pytest.raises(ArgumentError, match="the data set 'list' has no evaluate") as caught:
+def test_unknown_metric_raises(metric: Any, suggestion: str | None) -> None:
+    with pytest.raises(ArgumentError, match="the dataset 'list' has no evaluate") as caught:
         Evaluator([LegacyMetric(metric)]).attach([1, 2])
     assert caught.value.suggestion == suggestion
 
 
-def test_results_of_whole_batches_are_joined_by_name() -> None:
+def test_results_of_whole_batches_are_concatenated() -> None:
     class Asked:
         def evaluate(self, results: Any, logger: Any = None) -> dict[str, float]:
             return {"sum": float(results["head0"].sum()), "count": len(results["head0"])}
@@ -86,11 +88,11 @@ def test_results_of_whole_batches_are_joined_by_name() -> None:
     metric = LegacyMetric()
     metric.attach(Asked())
     for values in ([1.0, 2.0], [3.0]):
-        metric.process(None, [Whole(head0=np.array(values))])
+        metric.process(None, [BatchResult(head0=np.array(values))])
     assert metric.evaluate(3) == {"sum": 6.0, "count": 3}
 
 
-def test_a_config_without_evaluation_trains_without(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(first(tmp_path))
+def test_config_without_evaluation_does_not_validate(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
     runner.train()
     assert runner.val_loop is None

@@ -11,14 +11,14 @@ from footplate.distributed import unwrap_model
 from footplate.errors import BuildError
 from footplate.legacy import DataContainer, LegacyModel, adapt_model
 from footplate.models import BaseModel
-from tests.legacy.support import OldModel, OldModelWithSteps, first
+from tests.legacy.support import OldModel, OldModelWithSteps, old_config
 from tests.support import ToyModel
 
 KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
 
 
 class Wrapper:
-    """What a train step needs of an optimizer wrapper."""
+    """The part of the optimizer wrapper that a training step uses."""
 
     optimizer = "the optimizer"
 
@@ -37,7 +37,7 @@ def batch() -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("kind", [OldModel, OldModelWithSteps])
-def test_a_train_step_gives_the_models_losses(kind: type[OldModel]) -> None:
+def test_train_step_returns_the_losses_of_the_model(kind: type[OldModel]) -> None:
     torch.manual_seed(0)
     model, wrapper = LegacyModel(kind()), Wrapper()
     logged = model.train_step(batch(), wrapper)
@@ -47,7 +47,7 @@ def test_a_train_step_gives_the_models_losses(kind: type[OldModel]) -> None:
     assert set(model.outputs) == {"loss", "log_vars", "num_samples"}
 
 
-def test_the_train_step_sees_the_optimizer() -> None:
+def test_train_step_gets_the_optimizer() -> None:
     class Asks(OldModelWithSteps):
         def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
             self.seen = optimizer
@@ -58,7 +58,7 @@ def test_the_train_step_sees_the_optimizer() -> None:
     assert model.module.seen == "the optimizer"
 
 
-def test_a_model_that_steps_by_itself_has_no_loss() -> None:
+def test_model_that_steps_itself_may_return_no_loss() -> None:
     class Steps(nn.Module):
         def train_step(self, data: Any, optimizer: Any) -> dict[str, Any]:
             return {"log_vars": {"loss_g": 1.0}, "num_samples": 1}
@@ -68,7 +68,7 @@ def test_a_model_that_steps_by_itself_has_no_loss() -> None:
     assert wrapper.losses == []
 
 
-def test_predictions_are_asked_for_with_the_words_the_model_has() -> None:
+def test_predict_passes_the_flags_that_the_model_accepts() -> None:
     class Detector(nn.Module):
         def forward(self, img: Tensor, return_loss: bool = True, **kwargs: Any) -> Any:
             return [{"return_loss": return_loss, **kwargs}]
@@ -79,7 +79,7 @@ def test_predictions_are_asked_for_with_the_words_the_model_has() -> None:
     assert LegacyModel(OldModel()).test_step({"img": torch.zeros(3, 4)}) in ([0] * 3, [1] * 3)
 
 
-def test_results_of_a_whole_batch_stay_together() -> None:
+def test_results_of_a_whole_batch_are_kept_as_a_dict() -> None:
     class Extractor(nn.Module):
         def forward(self, img: Tensor, return_loss: bool = True) -> Any:
             return {"head0": torch.ones(2)}
@@ -89,7 +89,7 @@ def test_results_of_a_whole_batch_stay_together() -> None:
     assert list(found[0]) == ["head0"]
 
 
-def test_a_batch_comes_out_of_its_containers() -> None:
+def test_data_containers_are_unpacked() -> None:
     class Sees(nn.Module):
         def forward(self, img: Any, img_metas: Any = None, return_loss: bool = True, **kwargs: Any) -> Any:
             return {"loss": img.sum() * nn.Parameter(torch.ones(())), "kinds": torch.tensor(float(len(img_metas)))}
@@ -101,7 +101,7 @@ def test_a_batch_comes_out_of_its_containers() -> None:
     assert float(LegacyModel(Sees()).train_step(packed, Wrapper())["kinds"]) == 2.0
 
 
-def test_the_state_dict_is_the_models_own() -> None:
+def test_state_dict_has_no_prefix() -> None:
     model = LegacyModel(OldModel())
     assert list(model.state_dict()) == KEYS
     model.load_state_dict({key: torch.zeros_like(value) for key, value in model.state_dict().items()})
@@ -109,22 +109,22 @@ def test_the_state_dict_is_the_models_own() -> None:
     assert unwrap_model(model) is model.module
 
 
-def test_a_run_saves_and_takes_back_the_models_own_keys(tmp_path: Path) -> None:
-    Runner.from_cfg(first(tmp_path)).train()
+def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
+    Runner.from_cfg(old_config(tmp_path)).train()
     saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
     assert list(saved["state_dict"]) == KEYS
-    again = Runner.from_cfg(first(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
+    again = Runner.from_cfg(old_config(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
     again.load_or_resume()
     assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
 
 
-def test_the_model_initializes_itself_once(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(first(tmp_path))
+def test_init_weights_is_called_once(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
     runner.train()
     assert unwrap_model(runner.model).initialized == 1
 
 
-def test_a_model_of_the_second_generation_is_left_as_it_is() -> None:
+def test_second_generation_model_is_returned_unchanged() -> None:
     class Duck(nn.Module):
         def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
 
@@ -132,16 +132,16 @@ def test_a_model_of_the_second_generation_is_left_as_it_is() -> None:
         assert adapt_model(model) is model
 
 
-def test_both_steps_end_with_the_same_weights(tmp_path: Path) -> None:
+def test_train_step_and_forward_give_equal_weights(tmp_path: Path) -> None:
     found = []
     for name in ("OldModel", "OldModelWithSteps"):
-        runner = Runner.from_cfg(first(tmp_path / name, model={"type": name}))
+        runner = Runner.from_cfg(old_config(tmp_path / name, model={"type": name}))
         runner.train()
         found.append(torch.cat([each.detach().flatten() for each in runner.model.parameters()]))
     assert torch.equal(found[0], found[1])
 
 
-def test_a_model_without_any_step_is_refused(tmp_path: Path) -> None:
+def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:
     with pytest.raises(BuildError, match="'Linear' has neither train_step"):
-        Runner.from_cfg(first(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
+        Runner.from_cfg(old_config(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
     assert issubclass(LegacyModel, BaseModel)

@@ -13,7 +13,7 @@ from footplate.legacy import (
     OptimizerHook,
 )
 from footplate.registry import HOOKS, OPTIMIZERS
-from tests.legacy.support import first
+from tests.legacy.support import old_config
 
 CLIP = {"max_norm": 0.1}
 
@@ -28,88 +28,91 @@ class MyStep(OptimizerHook):
 
 
 @HOOKS.register_module()
-class MyRound(GradientCumulativeOptimizerHook):
-    """Keeps everything."""
+class MyCumulative(GradientCumulativeOptimizerHook):
+    """Changes nothing."""
 
 
 @HOOKS.register_module()
 class MyHalf(Fp16OptimizerHook):
-    """Keeps everything."""
+    """Changes nothing."""
 
 
 @HOOKS.register_module()
-class MyHalfRound(GradientCumulativeFp16OptimizerHook):
-    """Keeps everything."""
+class MyHalfCumulative(GradientCumulativeFp16OptimizerHook):
+    """Changes nothing."""
 
 
 def weights(tmp_path: Path, **changes: Any) -> torch.Tensor:
-    runner = Runner.from_cfg(first(tmp_path, **changes))
+    runner = Runner.from_cfg(old_config(tmp_path, **changes))
     runner.train()
     return torch.cat([each.detach().flatten() for each in runner.model.parameters()])
 
 
-# A hook of one's own, and the settings of the wrapper that it should act as; the last round of 5 in 12 is short.
-ALIKE: list[tuple[dict[str, Any], dict[str, Any]]] = [
+# A user-defined hook and equivalent built-in settings. The last accumulation of 5 in 12 iterations is shorter.
+EQUIVALENT: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"type": "MyStep", "grad_clip": None}, {"grad_clip": None}),
     ({"type": "MyStep", "grad_clip": CLIP}, {"grad_clip": CLIP}),
-    ({"type": "MyRound", "cumulative_iters": 5}, {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 5}),
     (
-        {"type": "MyRound", "cumulative_iters": 3, "grad_clip": CLIP},
+        {"type": "MyCumulative", "cumulative_iters": 5},
+        {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 5},
+    ),
+    (
+        {"type": "MyCumulative", "cumulative_iters": 3, "grad_clip": CLIP},
         {"type": "GradientCumulativeOptimizerHook", "cumulative_iters": 3, "grad_clip": CLIP},
     ),
     ({"type": "MyHalf", "grad_clip": CLIP}, {"type": "Fp16OptimizerHook", "grad_clip": CLIP}),
     (
-        {"type": "MyHalfRound", "cumulative_iters": 4},
+        {"type": "MyHalfCumulative", "cumulative_iters": 4},
         {"type": "GradientCumulativeFp16OptimizerHook", "cumulative_iters": 4},
     ),
 ]
 
 
-@pytest.mark.parametrize(("own", "known"), ALIKE)
-def test_a_hook_of_ones_own_steps_as_the_wrapper_does(tmp_path: Path, own: Any, known: Any) -> None:
+@pytest.mark.parametrize(("own", "known"), EQUIVALENT)
+def test_user_defined_hook_steps_like_the_wrapper(tmp_path: Path, own: Any, known: Any) -> None:
     plain = weights(tmp_path / "plain", optimizer_config={})
     mine = weights(tmp_path / "own", optimizer_config=own)
     assert torch.allclose(mine, weights(tmp_path / "known", optimizer_config=known), atol=1e-6)
-    assert torch.equal(mine, plain) is (own == ALIKE[0][0])
+    assert torch.equal(mine, plain) is (own == EQUIVALENT[0][0])
 
 
-def test_a_step_is_made_at_the_rate_of_its_iteration(tmp_path: Path) -> None:
-    # The schedule acts first, at VERY_HIGH, and has moved on by then.
-    falls: dict[str, Any] = {
+def test_step_uses_the_learning_rate_of_its_iteration(tmp_path: Path) -> None:
+    # The schedule has priority VERY_HIGH, so it has changed the learning rate before the hook steps.
+    schedule: dict[str, Any] = {
         "runner": {"type": "IterBasedRunner", "max_iters": 12},
         "lr_config": {"policy": "poly", "power": 1.0, "by_epoch": False},
     }
     rates: list[float] = []
 
     @HOOKS.register_module(force=True)
-    class Tells(OptimizerHook):
+    class RateRecorder(OptimizerHook):
         def step(self, runner: Any) -> None:
             rates.append(runner.optimizer.param_groups[0]["lr"])
             super().step(runner)
 
-    mine = weights(tmp_path / "own", optimizer_config={"type": "Tells"}, **falls)
+    mine = weights(tmp_path / "own", optimizer_config={"type": "RateRecorder"}, **schedule)
     assert rates == pytest.approx([0.1 * (1 - done / 12) for done in range(12)])
-    assert torch.allclose(mine, weights(tmp_path / "plain", optimizer_config={}, **falls), atol=1e-7)
+    assert torch.allclose(mine, weights(tmp_path / "plain", optimizer_config={}, **schedule), atol=1e-7)
 
 
-def test_what_an_optimizer_counts_in_its_groups_is_kept(tmp_path: Path) -> None:
+def test_values_that_the_optimizer_writes_into_its_groups_are_kept(tmp_path: Path) -> None:
     @OPTIMIZERS.register_module(force=True)
-    class Counts(torch.optim.SGD):
+    class StepCounter(torch.optim.SGD):
         def step(self, closure: Any = None) -> Any:
             for group in self.param_groups:
                 group["steps"] = group.get("steps", 0) + 1
             return super().step(closure)
 
     runner = Runner.from_cfg(
-        first(tmp_path, optimizer={"type": "Counts", "lr": 0.1}, optimizer_config={"type": "MyStep"})
+        old_config(tmp_path, optimizer={"type": "StepCounter", "lr": 0.1}, optimizer_config={"type": "MyStep"})
     )
     runner.train()
     assert runner.optim_wrapper.param_groups[0]["steps"] == 12
 
 
-def test_it_is_called_once_an_iteration_and_records_the_norm(tmp_path: Path) -> None:
+def test_hook_is_called_once_per_iteration_and_records_the_norm(tmp_path: Path) -> None:
     MyStep.calls = 0
-    runner = Runner.from_cfg(first(tmp_path, optimizer_config={"type": "MyStep", "grad_clip": CLIP}))
+    runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "grad_clip": CLIP}))
     runner.train()
     assert MyStep.calls == 12
     assert runner.message_hub.get_scalar("train/grad_norm").data[0].shape == (12,)
@@ -117,27 +120,27 @@ def test_it_is_called_once_an_iteration_and_records_the_norm(tmp_path: Path) -> 
     assert "MyStep (ABOVE_NORMAL), CheckpointHook" in line or "MyStep (ABOVE_NORMAL), IterTimerHook" in line
 
 
-def test_parameters_without_a_part_in_the_loss_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    runner = Runner.from_cfg(first(tmp_path, optimizer_config={"type": "MyStep", "detect_anomalous_params": True}))
+def test_unused_parameters_are_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path, optimizer_config={"type": "MyStep", "detect_anomalous_params": True}))
     runner.model.module.register_parameter("idle", torch.nn.Parameter(torch.ones(2)))
     runner.train()
-    assert "idle of size (2,) takes no part in the loss" in caplog.text
+    assert "the loss does not depend on idle of size (2,)" in caplog.text
     assert "head.weight" not in caplog.text
 
 
-def test_two_that_step_are_refused(tmp_path: Path) -> None:
-    runner = Runner.from_cfg(first(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
-    with pytest.raises(ArgumentError, match="OptimizerHook steps, and so does the optimizer wrapper"):
+def test_hook_and_wrapper_that_both_step_raise(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path, custom_hooks=[{"type": "OptimizerHook"}]))
+    with pytest.raises(ArgumentError, match="both OptimizerHook and the optimizer wrapper step the optimizer"):
         runner.train()
 
 
 @pytest.mark.parametrize("count", [0, 1.5, True])
-def test_a_round_has_a_positive_number_of_iterations(count: Any) -> None:
+def test_cumulative_iters_must_be_positive(count: Any) -> None:
     with pytest.raises(ArgumentError, match="cumulative_iters"):
         GradientCumulativeOptimizerHook(cumulative_iters=count)
 
 
-def test_a_model_may_step_by_itself(tmp_path: Path) -> None:
+def test_model_that_steps_itself(tmp_path: Path) -> None:
     from tests.legacy.support import OldModelWithSteps
 
     class Pair(OldModelWithSteps):
@@ -152,7 +155,7 @@ def test_a_model_may_step_by_itself(tmp_path: Path) -> None:
     sgd = {"type": "SGD", "lr": 0.1, "momentum": 0.9}
     changes: dict[str, Any] = {"optimizer": {"backbone": sgd, "head": sgd}, "optimizer_config": None, "lr_config": None}
     torch.manual_seed(7)
-    runner = Runner.from_cfg(first(tmp_path, model=Pair(), **changes))
+    runner = Runner.from_cfg(old_config(tmp_path, model=Pair(), **changes))
     before = torch.cat([each.detach().flatten() for each in runner.model.parameters()]).clone()
     runner.train()
     after = torch.cat([each.detach().flatten() for each in runner.model.parameters()])

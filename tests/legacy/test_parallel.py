@@ -8,11 +8,11 @@ from torch import nn
 from footplate.data import default_collate
 from footplate.errors import ArgumentError, DataError
 from footplate.legacy import DataContainer, MMDataParallel, collate, scatter
-from footplate.legacy.parallel import opened
+from footplate.legacy.parallel import unpack_containers
 from footplate.structures import PixelData
 
 
-def test_containers_say_how_they_are_collated() -> None:
+def test_collate_containers() -> None:
     samples = [
         {
             "img": DataContainer(torch.ones(3, 2, width), stack=True, padding_value=7),
@@ -31,7 +31,7 @@ def test_containers_say_how_they_are_collated() -> None:
     assert whole["label"].tolist() == [2, 3]
 
 
-def test_plain_samples_are_collated_as_torch_does() -> None:
+def test_collate_plain_samples() -> None:
     samples = [{"a": np.ones(2), "b": [1, 2.0], "c": "x"}, {"a": np.zeros(2), "b": [3, 4.0], "c": "y"}]
     found, expected = collate(samples), default_collate(samples)
     assert torch.equal(found["a"], expected["a"])
@@ -39,17 +39,17 @@ def test_plain_samples_are_collated_as_torch_does() -> None:
     assert found["c"] == ["x", "y"]
 
 
-def test_samples_of_the_second_generation_are_listed() -> None:
+def test_collate_data_elements() -> None:
     samples: list[dict[str, Any]] = [{"inputs": torch.ones(2), "data_samples": PixelData()} for _ in range(2)]
     assert isinstance(collate(samples)["inputs"], list)
 
 
-def test_unequal_tensors_are_refused() -> None:
+def test_collate_tensors_of_different_shapes_raises() -> None:
     with pytest.raises(DataError, match="cannot be stacked"):
         collate([torch.ones(2), torch.ones(3)])
 
 
-def test_a_container_tells_what_it_holds() -> None:
+def test_container_properties() -> None:
     container = DataContainer(torch.ones(2, 3), stack=True)
     assert (len(container), container.dim(), tuple(container.size()), container.size(0)) == (2, 2, (2, 3), 2)
     assert container.datatype == "torch.FloatTensor"
@@ -59,7 +59,7 @@ def test_a_container_tells_what_it_holds() -> None:
         DataContainer(1, pad_dims=4)
 
 
-def test_a_wrapped_model_takes_containers() -> None:
+def test_wrapped_model_unpacks_containers() -> None:
     class Model(nn.Module):
         def forward(self, img: Any, flag: bool = False) -> Any:
             return img, flag
@@ -74,4 +74,4 @@ def test_a_wrapped_model_takes_containers() -> None:
     assert wrapped(DataContainer([3]), flag=True) == (3, True)
     assert wrapped.train_step({"a": DataContainer([4])}, None) == ("train", {"a": 4}, None)
     assert wrapped.val_step((DataContainer([5]),)) == ("val", (5,))
-    assert opened([DataContainer([6])]) == [6]
+    assert unpack_containers([DataContainer([6])]) == [6]

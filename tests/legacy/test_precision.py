@@ -20,14 +20,14 @@ class Head(nn.Module):
         return scores, named, self.layer(torch.ones(1, 4)).dtype
 
 
-def test_a_method_runs_in_mixed_precision_where_the_wrapper_says_so() -> None:
+def test_auto_fp16_follows_autocast() -> None:
     head = Head()
     assert head(torch.ones(1, 4)).dtype is torch.float32
     with torch.autocast("cpu", torch.bfloat16):
         assert head(torch.ones(1, 4)).dtype is torch.bfloat16
 
 
-def test_a_method_is_kept_out_of_it_with_arguments_in_float32() -> None:
+def test_force_fp32_disables_autocast_and_casts_arguments() -> None:
     half = torch.ones(1, dtype=torch.bfloat16)
     with torch.autocast("cpu", torch.bfloat16):
         scores, named, within = Head().loss([half, {"a": half}], weights=(half,), classes=torch.ones(1).long())
@@ -36,13 +36,13 @@ def test_a_method_is_kept_out_of_it_with_arguments_in_float32() -> None:
     assert (named["classes"].dtype, within) == (torch.int64, torch.float32)
 
 
-def test_without_mixed_precision_arguments_arrive_as_they_are() -> None:
+def test_force_fp32_has_no_effect_without_autocast() -> None:
     half = torch.ones(1, dtype=torch.bfloat16)
     scores, _, _ = Head().loss(half)
     assert scores is half
 
 
-def test_a_wrapped_model_keeps_its_weights() -> None:
+def test_wrap_fp16_model_keeps_float32_weights() -> None:
     head = Head()
     wrap_fp16_model(head)
     assert head.layer.weight.dtype is torch.float32

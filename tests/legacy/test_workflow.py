@@ -8,22 +8,22 @@ import torch
 from footplate import Runner
 from footplate.errors import ArgumentError
 from footplate.legacy import WorkflowHook
-from tests.legacy.support import OldModelWithSteps, evaluated, first
+from tests.legacy.support import OldModelWithSteps, old_config, old_config_with_evaluation
 from tests.legacy.test_hook import Recorder
 from tests.support import settings
 
 
 def train(tmp_path: Path, workflow: Any, **changes: Any) -> tuple[Runner, list[Any]]:
     hook = Recorder()
-    runner = Runner.from_cfg(first(tmp_path, workflow=workflow, custom_hooks=[hook], **changes))
+    runner = Runner.from_cfg(old_config(tmp_path, workflow=workflow, custom_hooks=[hook], **changes))
     runner.train()
     return runner, hook.seen
 
 
-def test_losses_are_looked_at_after_each_epoch(tmp_path: Path) -> None:
+def test_validation_after_each_epoch(tmp_path: Path) -> None:
     runner, seen = train(tmp_path, [("train", 1), ("val", 1)], runner={"type": "EpochBasedRunner", "max_epochs": 2})
     validation = [entry for entry in seen if "_val_" in entry[0]]
-    # As the reference's runner calls them: behind the epoch that was counted already.
+    # As in mmcv 1.7.2: after the epoch counter is increased.
     once = [("before_val_epoch", 0), ("before_val_iter", 0), ("after_val_iter", 0), ("before_val_iter", 1)]
     once += [("after_val_iter", 1), ("after_val_epoch", 1)]
     assert validation == [(event, epoch, 4 * epoch, place, "val") for epoch in (1, 2) for event, place in once]
@@ -31,7 +31,7 @@ def test_losses_are_looked_at_after_each_epoch(tmp_path: Path) -> None:
     assert runner.message_hub.get_scalar("val/loss").data[0].shape == (2,)
 
 
-def test_they_are_looked_at_before_the_next_epoch_begins(tmp_path: Path) -> None:
+def test_validation_runs_before_the_next_epoch_starts(tmp_path: Path) -> None:
     _, seen = train(tmp_path, [("train", 1), ("val", 1)], runner={"type": "EpochBasedRunner", "max_epochs": 2})
     epochs = [entry[0] for entry in seen if entry[0].endswith("epoch")]
     one = ["before_train_epoch", "after_train_epoch", "before_val_epoch", "after_val_epoch"]
@@ -41,7 +41,11 @@ def test_they_are_looked_at_before_the_next_epoch_begins(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("workflow", "by_epoch", "iterations"),
     [
-        ([("train", 2), ("val", 1)], True, [8, 12]),  # the run ends within a stretch: what follows it comes still
+        (
+            [("train", 2), ("val", 1)],
+            True,
+            [8, 12],
+        ),  # the run ends within a training phase
         ([("train", 2), ("val", 1), ("train", 2), ("val", 2)], True, [8, 12, 12]),
         ([("train", 1), ("val", 2)], True, [4, 4, 8, 8, 12, 12]),
         ([("train", 1), ("val", 1), ("train", 2)], True, [4]),
@@ -51,7 +55,7 @@ def test_they_are_looked_at_before_the_next_epoch_begins(tmp_path: Path) -> None
         ([("train", 3)], True, []),
     ],
 )
-def test_counts_are_epochs_or_iterations_as_the_runner_counts(
+def test_phases_are_counted_in_the_unit_of_the_runner(
     tmp_path: Path, workflow: Any, by_epoch: bool, iterations: list[int]
 ) -> None:
     length: dict[str, Any] = {} if by_epoch else {"runner": {"type": "IterBasedRunner", "max_iters": 12}}
@@ -60,12 +64,12 @@ def test_counts_are_epochs_or_iterations_as_the_runner_counts(
     assert [entry[2] for entry in seen if entry[0] == event] == iterations
 
 
-def test_validation_by_iterations_goes_on_in_its_data(tmp_path: Path) -> None:
-    class Sees(Recorder):
+def test_iteration_based_validation_continues_in_its_data(tmp_path: Path) -> None:
+    class BatchRecorder(Recorder):
         def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
             self.seen.append(runner.data_batch["img"][0, 0].item())
 
-    def places(resumed_at: int) -> list[float]:
+    def first_values(resumed_at: int) -> list[float]:
         loader = {
             "dataset": {"type": "OldPoints", "size": 8},
             "batch_size": 2,
@@ -73,58 +77,58 @@ def test_validation_by_iterations_goes_on_in_its_data(tmp_path: Path) -> None:
             "collate_fn": {"type": "legacy_collate"},
         }
         hook = WorkflowHook([("train", 2), ("val", 1)], loader)
-        sees = Sees()
-        runner = Runner.from_cfg(first(tmp_path / str(resumed_at), runner={"max_iters": 8}, lr_config=None))
+        recorder = BatchRecorder()
+        runner = Runner.from_cfg(old_config(tmp_path / str(resumed_at), runner={"max_iters": 8}, lr_config=None))
         runner.register_hook(hook)
-        runner.register_hook(sees)
+        runner.register_hook(recorder)
         runner.train_loop.load_state_dict({"iter": resumed_at, "epoch": 0})
         runner.train()
-        return [value for value in sees.seen if isinstance(value, float)]
+        return [value for value in recorder.seen if isinstance(value, float)]
 
-    whole = places(0)
+    whole = first_values(0)
     assert len(set(whole)) == 4
-    assert places(4) == whole[1:]
+    assert first_values(4) == whole[1:]
 
 
-def test_nothing_is_learned_and_the_mean_is_weighted(tmp_path: Path) -> None:
-    plain = Runner.from_cfg(first(tmp_path / "plain"))
+def test_validation_does_not_change_the_model_and_weights_means_by_samples(tmp_path: Path) -> None:
+    plain = Runner.from_cfg(old_config(tmp_path / "plain"))
     plain.train()
-    looked, _ = train(tmp_path / "looked", [("train", 1), ("val", 1)])
-    for one, other in zip(plain.model.parameters(), looked.model.parameters(), strict=True):
+    validated, _ = train(tmp_path / "validated", [("train", 1), ("val", 1)])
+    for one, other in zip(plain.model.parameters(), validated.model.parameters(), strict=True):
         assert torch.equal(one, other)
-    assert looked.model.training
-    dataset = next(hook for hook in looked.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
+    assert validated.model.training
+    dataset = next(hook for hook in validated.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
     batch = torch.utils.data.default_collate([dataset[index] for index in range(8)])
     model = OldModelWithSteps()
-    model.load_state_dict(looked.model.state_dict())
+    model.load_state_dict(validated.model.state_dict())
     expected = model.train_step(batch, None)["log_vars"]["loss"]
-    assert looked.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=1e-6)
+    assert validated.message_hub.get_scalar("val/loss").current() == pytest.approx(expected, rel=1e-6)
 
 
-def test_the_model_and_its_wrapper_are_validating(tmp_path: Path) -> None:
-    class Sees(Recorder):
+def test_model_and_wrapper_are_in_eval_mode(tmp_path: Path) -> None:
+    class ModeRecorder(Recorder):
         def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
             self.seen.append((runner.model.training, runner.model.module.training))
 
-    hook = Sees()
-    Runner.from_cfg(first(tmp_path, workflow=[("train", 3), ("val", 1)], custom_hooks=[hook])).train()
+    hook = ModeRecorder()
+    Runner.from_cfg(old_config(tmp_path, workflow=[("train", 3), ("val", 1)], custom_hooks=[hook])).train()
     assert [entry for entry in hook.seen if len(entry) == 2] == [(False, False)] * 2
 
 
-def test_the_validation_data_are_read_as_training_data(tmp_path: Path) -> None:
+def test_validation_data_are_not_in_test_mode(tmp_path: Path) -> None:
     runner, _ = train(tmp_path, [("train", 1), ("val", 1)])
     dataset = next(hook for hook in runner.hooks if isinstance(hook, WorkflowHook)).dataloader.dataset
     assert (dataset.size, dataset.test_mode) == (8, False)
 
 
-def test_evaluation_goes_on_as_without(tmp_path: Path) -> None:
+def test_workflow_does_not_affect_the_evaluation(tmp_path: Path) -> None:
     hook = Recorder()
-    cfg = evaluated(tmp_path, metric="accuracy")
+    cfg = old_config_with_evaluation(tmp_path, metric="accuracy")
     Runner.from_cfg({**cfg, "custom_hooks": [hook]}).train()
     assert not [entry for entry in hook.seen if "_val_" in entry[0]]
     runner = Runner.from_cfg({**cfg, "workflow": [("train", 1), ("val", 1)], "work_dir": str(tmp_path / "both")})
     runner.train()
-    assert len(runner.val_dataloader.dataset.asked) == 3
+    assert len(runner.val_dataloader.dataset.evaluations) == 3
 
 
 @pytest.mark.parametrize(
@@ -135,10 +139,10 @@ def test_evaluation_goes_on_as_without(tmp_path: Path) -> None:
         (False, [("train", 3), ("val", 2)], [3, 6, 9, 12], [4, 8, 12]),
     ],
 )
-def test_the_line_of_an_evaluation_holds_what_was_measured_in_it(
+def test_evaluation_and_workflow_write_separate_scalars(
     tmp_path: Path, by_epoch: bool, workflow: Any, looked_at: list[int], evaluated_at: list[int]
 ) -> None:
-    runner = Runner.from_cfg({**evaluated(tmp_path, by_epoch=by_epoch), "workflow": workflow})
+    runner = Runner.from_cfg({**old_config_with_evaluation(tmp_path, by_epoch=by_epoch), "workflow": workflow})
     runner.train()
     lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
     losses = {"val/loss_cls", "val/acc_of_workflow", "val/loss", "step"}
@@ -148,16 +152,16 @@ def test_the_line_of_an_evaluation_holds_what_was_measured_in_it(
     assert len(lines) == len(looked_at) + len(evaluated_at) + 6
 
 
-def test_losses_are_written_with_their_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_losses_are_recorded_with_their_step(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     runner, _ = train(tmp_path, [("train", 1), ("val", 1)], log_level="INFO")
     lines = (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()
     found = [json.loads(line) for line in lines if "val/loss" in line]
     assert [line["step"] for line in found] == [1, 2, 3]
-    told = [line for line in caplog.messages if line.startswith("Epoch(val) [3]  val/")]
-    assert [f"  val/loss: {found[-1]['val/loss']:.4f}" in line for line in told] == [True]
+    logged = [line for line in caplog.messages if line.startswith("Epoch(val) [3]  val/")]
+    assert [f"  val/loss: {found[-1]['val/loss']:.4f}" in line for line in logged] == [True]
 
 
-def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> None:
+def test_second_generation_model(tmp_path: Path) -> None:
     cfg = settings(tmp_path, val_dataloader=None, val_cfg=None, val_evaluator=None)
     loader = {**cfg["train_dataloader"], "dataset": {"type": "Points", "size": 8}}
     hook = WorkflowHook([("train", 1), ("val", 1)], loader)
@@ -166,13 +170,13 @@ def test_a_model_of_the_second_generation_is_looked_at_too(tmp_path: Path) -> No
     assert runner.message_hub.get_scalar("val/loss").data[0].shape == (3,)
 
 
-def test_a_workflow_that_does_not_train_is_refused() -> None:
-    with pytest.raises(ArgumentError, match="does not train"):
+def test_workflow_without_training_phase_raises() -> None:
+    with pytest.raises(ArgumentError, match="workflow has no training phase"):
         WorkflowHook([("val", 1)], None)
 
 
-def test_an_evaluation_keeps_its_values_apart_from_those_of_the_workflow(tmp_path: Path) -> None:
-    made = {**evaluated(tmp_path), "workflow": [("train", 1), ("val", 1)]}
+def test_workflow_values_have_names_of_their_own(tmp_path: Path) -> None:
+    made = {**old_config_with_evaluation(tmp_path), "workflow": [("train", 1), ("val", 1)]}
     runner = Runner.from_cfg(made)
     runner.train()
     lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]

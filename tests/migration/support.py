@@ -1,4 +1,4 @@
-"""First-generation configs in brief, and what becomes of them."""
+"""Short first-generation configs, and helpers that translate them."""
 
 from typing import Any
 

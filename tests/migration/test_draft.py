@@ -5,7 +5,7 @@ import pytest
 from footplate.config import Config, ConfigDict
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError
-from footplate.migration.draft import Draft, section
+from footplate.migration.draft import Draft, with_origins
 from footplate.migration.notes import Kind
 
 TEXT = """\
@@ -32,7 +32,7 @@ def written() -> ConfigDict:
         ({"runner": {"type": "EpochBasedRunner"}}, True, None),
     ],
 )
-def test_how_long_a_run_is(given: dict[str, Any], by_epoch: bool, length: int | None) -> None:
+def test_run_length_and_unit(given: dict[str, Any], by_epoch: bool, length: int | None) -> None:
     draft = Draft(given)
     assert (draft.by_epoch, draft.length) == (by_epoch, length)
 
@@ -46,29 +46,29 @@ def test_how_long_a_run_is(given: dict[str, Any], by_epoch: bool, length: int | 
         ({"total_iters": 2.5}, "total_iters"),
     ],
 )
-def test_a_length_that_makes_no_sense_is_refused(given: dict[str, Any], key: str) -> None:
+def test_invalid_run_length_raises(given: dict[str, Any], key: str) -> None:
     with pytest.raises(ConfigError, match="the length of a run must be a positive number") as raised:
         _ = Draft(given).length
     assert raised.value.key == key
 
 
-def test_what_is_taken_is_no_longer_there_and_the_config_stays_as_it_was() -> None:
+def test_take_removes_key_and_leaves_config_unchanged() -> None:
     given = {"evaluation": {"interval": 2}, "seed": 3}
     draft = Draft(given)
     taken = draft.take("evaluation")
     taken["interval"] = 5
     assert (draft.take("evaluation"), draft.take("seed"), draft.take("absent", 7)) == (None, 3, 7)
-    assert draft.rest == {}
+    assert draft.remaining == {}
     assert given == {"evaluation": {"interval": 2}, "seed": 3}
 
 
-def test_what_is_written_knows_the_key_that_it_comes_from() -> None:
+def test_write_records_source_keys() -> None:
     draft = Draft({})
     draft.write("train_cfg.val_interval", 2, "evaluation")
     draft.write_all("default_hooks.checkpoint", {"interval": 3, "rule": "less"}, "checkpoint_config")
     draft.append("custom_hooks", {"type": "A"}, "custom_hooks")
     draft.append("custom_hooks", {"type": "B"}, "workflow")
-    assert draft.made == {
+    assert draft.translated == {
         "train_cfg": {"val_interval": 2},
         "default_hooks": {"checkpoint": {"interval": 3, "rule": "less"}},
         "custom_hooks": [{"type": "A"}, {"type": "B"}],
@@ -82,7 +82,7 @@ def test_what_is_written_knows_the_key_that_it_comes_from() -> None:
     }
 
 
-def test_notes_name_the_nearest_line_that_was_written() -> None:
+def test_notes_have_the_origin_of_the_nearest_written_key() -> None:
     draft = Draft(written())
     draft.became("evaluation.metric", "the evaluator's")
     draft.warn("evaluation.absent", "has no counterpart")
@@ -91,8 +91,8 @@ def test_notes_name_the_nearest_line_that_was_written() -> None:
     assert lines == [(Kind.BECAME, 4), (Kind.WARNING, 2), (Kind.PERSON, 1)]
 
 
-def test_a_section_keeps_the_places_of_keys_or_of_the_section_that_it_comes_from() -> None:
+def test_with_origins_copies_origins_of_keys_or_section() -> None:
     source = written()["evaluation"]
-    made = section({"every": 2, "metric": "mIoU", "new": 1}, source, {"every": "interval"})
+    made = with_origins({"every": 2, "metric": "mIoU", "new": 1}, source, {"every": "interval"})
     places = {key: (origin := origin_of(made, key)) and origin.line for key in made}
     assert places == {"every": 3, "metric": 4, "new": 2}

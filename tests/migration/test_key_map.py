@@ -29,39 +29,39 @@ from footplate.migration.key_map import is_first_use, old_paths, owners_of, same
         ("custom_hooks.2.type", "custom_hooks.2.type"),
     ],
 )
-def test_where_a_value_comes_from(path: str, old: str) -> None:
+def test_old_paths(path: str, old: str) -> None:
     assert old_paths(tuple(path.split(".")))[0] == tuple(old.split("."))
 
 
 @pytest.mark.parametrize("path", ["work_dir", "default_hooks.timer.priority"])
-def test_what_comes_from_nowhere(path: str) -> None:
+def test_old_paths_of_unmapped_keys_is_empty(path: str) -> None:
     assert old_paths(tuple(path.split("."))) == ()
 
 
-def test_several_data_sets_stood_in_a_list() -> None:
+def test_old_paths_of_concatenated_datasets_point_into_a_list() -> None:
     path = ("train_dataloader", "dataset", "dataset", "datasets", "1")
     assert old_paths(path)[1] == ("data", "train", "1")
 
 
-def test_validation_has_batches_of_its_own() -> None:
+def test_validation_does_not_inherit_the_batch_size() -> None:
     assert ("data", "samples_per_gpu") in old_paths(("train_dataloader", "batch_size"))
     assert ("data", "samples_per_gpu") not in old_paths(("val_dataloader", "batch_size"))
     assert ("data", "workers_per_gpu") in old_paths(("val_dataloader", "num_workers"))
 
 
-def test_a_comment_belongs_to_one_of_the_places() -> None:
+def test_comment_goes_to_only_one_of_several_uses() -> None:
     shared = ("data", "workers_per_gpu")
     places = [f"{split}_dataloader" for split in ("train", "val", "test")]
     assert [is_first_use((place, "num_workers"), shared) for place in places] == [True, False, False]
     assert is_first_use(("val_dataloader", "num_workers"), ("data", "val_dataloader", "workers_per_gpu"))
 
 
-def test_a_schedule_is_spoken_of_where_the_policy_was() -> None:
+def test_same_meaning_of_param_scheduler() -> None:
     assert same_meaning(("param_scheduler",)) == (("lr_config",), ("momentum_config",))
     assert same_meaning(("param_scheduler", "0")) == ()
 
 
-def test_every_section_has_an_owner() -> None:
+def test_owners_of() -> None:
     assert owners_of("val_dataset") == owners_of("extract_dataset") == ("data",)
     assert owners_of("optim_wrapper")[0] == "optimizer"
     assert owners_of("my_key") == ()

@@ -11,9 +11,9 @@ from footplate.migration.notes import Kind, Note
         (None, "evaluation.start: counts from 1"),
     ],
 )
-def test_a_note_is_one_line_with_its_place(origin: Origin | None, line: str) -> None:
+def test_note_is_one_line_with_its_origin(origin: Origin | None, line: str) -> None:
     assert str(Note(Kind.WARNING, "evaluation.start", "counts from 1", origin)) == line
 
 
-def test_the_kinds_are_words_of_a_report() -> None:
+def test_values_of_kinds() -> None:
     assert [kind.value for kind in Kind] == ["became", "warning", "person"]

@@ -1,12 +1,12 @@
-"""`lr_config` and `momentum_config` as entries of `param_scheduler`."""
+"""Translation of `lr_config` and `momentum_config` into entries of `param_scheduler`."""
 
 from typing import Any
 
 import pytest
 
-from footplate.migration.policies import Length, policy_name, translate_policy
+from footplate.migration.policies import RunLength, policy_name, translate_policy
 
-EPOCHS, ITERS = Length(12, None), Length(None, 1000)
+EPOCHS, ITERS = RunLength(12, None), RunLength(None, 1000)
 BY_EPOCH = {"by_epoch": True, "begin": 0, "end": 12}
 BY_ITER = {"by_epoch": False, "begin": 0, "end": 1000}
 WARM = {"warmup": "linear", "warmup_iters": 500, "warmup_ratio": 0.001}
@@ -72,14 +72,14 @@ LINEAR = {"type": "LinearLR", "start_factor": 0.001, "by_epoch": False, "begin":
         ),
     ],
 )
-def test_what_the_second_generation_can_say(cfg: dict[str, Any], length: Length, made: list[dict[str, Any]]) -> None:
+def test_policy_becomes_native_schedules(cfg: dict[str, Any], length: RunLength, made: list[dict[str, Any]]) -> None:
     assert translate_policy(cfg, length, "lr") == made
 
 
 @pytest.mark.parametrize(
     "cfg",
     [
-        {"policy": "poly", "min_lr": 1e-4, **WARM},  # a floor under a warm-up is not a product
+        {"policy": "poly", "min_lr": 1e-4, **WARM},  # a minimum is not multiplicative
         {"policy": "CosineAnnealing", "min_lr": 1e-4, **WARM},
         {"policy": "step", "step": [8], "min_lr": 1e-4},
         {"policy": "step", "step": [11, 8]},
@@ -90,17 +90,17 @@ def test_what_the_second_generation_can_say(cfg: dict[str, Any], length: Length,
         {"policy": "cyclic"},
     ],
 )
-def test_the_rest_keeps_its_words(cfg: dict[str, Any]) -> None:
+def test_policy_without_counterpart_becomes_policy_lr(cfg: dict[str, Any]) -> None:
     by_epoch = cfg.get("by_epoch", cfg["policy"] != "cyclic")
     assert translate_policy(cfg, EPOCHS, "lr") == [{"type": "PolicyLR", **cfg, "by_epoch": by_epoch}]
 
 
-def test_a_policy_by_epoch_stands_still_in_a_run_by_iterations() -> None:
+def test_epoch_policy_has_no_effect_in_iteration_based_run() -> None:
     assert translate_policy({"policy": "step", "step": [1], "by_epoch": True}, ITERS, "lr") == []
     assert translate_policy({"policy": "step", "step": [1]}, ITERS, "momentum") == []
 
 
-def test_momentum() -> None:
+def test_momentum_policies() -> None:
     steps = translate_policy({"policy": "step", "step": [1]}, EPOCHS, "momentum")
     assert steps == [{"type": "MultiStepMomentum", "milestones": [1], "gamma": 0.5, **BY_EPOCH}]
     cosine = translate_policy({"policy": "CosineAnnealing", "min_momentum": 0.5}, EPOCHS, "momentum")
@@ -109,13 +109,13 @@ def test_momentum() -> None:
     assert translate_policy(warm, EPOCHS, "momentum") == [{"type": "PolicyMomentum", **warm, "by_epoch": True}]
 
 
-def test_a_length_that_nobody_knows_is_left_to_the_run() -> None:
-    (made,) = translate_policy({"policy": "poly"}, Length(None, None), "lr")
+def test_policy_with_unknown_run_length_becomes_policy_lr() -> None:
+    (made,) = translate_policy({"policy": "poly"}, RunLength(None, None), "lr")
     assert made["type"] == "PolicyLR"
 
 
 @pytest.mark.parametrize(
     ("given", "known"), [("step", "step"), ("Step", "step"), ("OneCycle", "OneCycle"), ("Wave", None)]
 )
-def test_names_of_policies(given: str, known: str | None) -> None:
+def test_policy_name(given: str, known: str | None) -> None:
     assert policy_name({"policy": given}, "lr_config") == known

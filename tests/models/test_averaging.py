@@ -213,3 +213,29 @@ def test_an_average_is_copied_and_pickled_without_the_model_that_it_follows() ->
         found.update_parameters(model)
         assert found.module.weight.item() == 2.0
     assert average.module.weight.item() == 1.0
+
+
+@pytest.mark.parametrize("kind", [ExponentialMovingAverage, WarmUpEMA, StochasticWeightAverage])
+def test_complex_values_are_averaged_as_pairs_of_real_ones(kind: type[BaseAveragedModel]) -> None:
+    class Paired(nn.Module):
+        def __init__(self, dtype: torch.dtype) -> None:
+            super().__init__()
+            values = torch.tensor([1 + 2j, 3 - 1j])
+            values = values if dtype.is_complex else torch.view_as_real(values).clone()
+            self.weight = nn.Parameter(values.clone())
+            self.seen: torch.Tensor
+            self.register_buffer("seen", values.clone())
+
+    models = [Paired(torch.complex64), Paired(torch.float32)]
+    averages = [kind(each, update_buffers=True) for each in models]
+    for step in range(3):
+        for model, average in zip(models, averages, strict=True):
+            with torch.no_grad():
+                model.weight.mul_(step + 2)
+                model.seen.mul_(step + 2)
+            average.update_parameters(model)
+    # The first generation's average copies all buffers.
+    for name in ("weight",) if kind is WarmUpEMA else ("weight", "seen"):
+        found, expected = (getattr(each.module, name).detach() for each in averages)
+        assert not torch.equal(found, getattr(models[0], name).detach())
+        torch.testing.assert_close(torch.view_as_real(found), expected)

@@ -94,7 +94,7 @@ def test_a_layer_without_bias() -> None:
     [
         ({"type": "Constnt", "val": 1}, UnknownNameError, "'Constant'"),
         ({"type": "Constant", "vall": 1}, BuildError, "'val'"),
-        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, "bias is a number"),
+        ({"type": "Constant", "val": 1, "bias": "0"}, ArgumentError, '"bias" must be a number'),
         ({"type": "Constant", "val": 1, "bias_prob": 1.5}, ArgumentError, "a probability"),
         ({"type": "Constant", "val": 1, "layer": 3}, ArgumentError, "the name of a class"),
         ({"type": "Xavier", "distribution": "norml"}, ArgumentError, "did you mean 'normal'"),

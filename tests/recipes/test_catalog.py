@@ -8,21 +8,21 @@ from footplate.errors import ConfigError
 from footplate.recipes import find_config, recipes
 
 
-def test_every_recipe_has_a_name_and_a_summary() -> None:
+def test_recipes_have_names_and_summaries() -> None:
     found = recipes()
     assert "fashion-seg" in [recipe.name for recipe in found]
     assert all(recipe.summary and recipe.path.is_file() for recipe in found)
     assert [recipe.name for recipe in found] == sorted(recipe.name for recipe in found)
 
 
-def test_a_name_or_a_path_is_found(tmp_path: Path) -> None:
+def test_find_config_by_name_or_path(tmp_path: Path) -> None:
     path = tmp_path / "mine.py"
     path.touch()
     assert find_config(str(path)) == str(path)
     assert Path(find_config("fashion-seg")).name == "fashion-seg.py"
 
 
-def test_a_near_miss_is_suggested(tmp_path: Path) -> None:
+def test_misspelt_name_suggests_the_nearest(tmp_path: Path) -> None:
     (tmp_path / "mine.py").touch()
     with pytest.raises(ConfigError, match="did you mean 'fashion-seg'"):
         find_config("fashion-sge")
@@ -30,7 +30,7 @@ def test_a_near_miss_is_suggested(tmp_path: Path) -> None:
         find_config(str(tmp_path / "mime.py"))
 
 
-def test_listing_recipes_loads_neither_torch_nor_numpy() -> None:
+def test_listing_recipes_imports_neither_torch_nor_numpy() -> None:
     code = "import sys, footplate.recipes as r; r.recipes(); print('torch' in sys.modules, 'numpy' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False", "False"]

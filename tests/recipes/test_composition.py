@@ -15,7 +15,7 @@ def scene(number: int, style: SceneStyle = SceneStyle()) -> Scene:  # noqa: B008
 
 
 @pytest.mark.parametrize("style", [SceneStyle(), TURNED])
-def test_all_views_of_a_scene_agree(style: SceneStyle) -> None:
+def test_annotations_of_a_scene_are_consistent(style: SceneStyle) -> None:
     for number in range(30):
         made = scene(number, style)
         count, size = len(made.classes), style.size
@@ -33,7 +33,7 @@ def test_all_views_of_a_scene_agree(style: SceneStyle) -> None:
             assert mask[:, left].any() and mask[:, right - 1].any()  # noqa: PT018
 
 
-def test_the_number_of_items_lies_in_the_range() -> None:
+def test_number_of_items_is_in_range() -> None:
     counts = {len(scene(number).classes) for number in range(60)}
     assert counts == {2, 3, 4}
 
@@ -44,7 +44,7 @@ def test_equal_generators_give_equal_scenes() -> None:
     assert (scene(3).image != scene(4).image).any()
 
 
-def test_the_ground_has_the_grain_that_is_asked_for() -> None:
+def test_background_noise() -> None:
     spreads = []
     for noise in (0.0, 20.0):
         image = scene(5, SceneStyle(noise=noise, num_items=(1, 1))).image.astype(float)
@@ -52,7 +52,7 @@ def test_the_ground_has_the_grain_that_is_asked_for() -> None:
     assert spreads[0] < 1 < 15 < spreads[1]
 
 
-def test_scale_bounds_the_items() -> None:
+def test_scale_limits_the_item_size() -> None:
     style = SceneStyle(scale=(1.0, 1.0), num_items=(1, 1))
     sizes = np.array([np.ptp(scene(number, style).boxes[0].reshape(2, 2), axis=0) for number in range(30)])
     assert sizes.max() == 28
@@ -61,12 +61,12 @@ def test_scale_bounds_the_items() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"scale": (1.5, 0.9)}, "scale must be a range"),
-        ({"num_items": (0, 2)}, "num_items must be a range"),
-        ({"size": 40}, "might not fit"),
-        ({"scale": (1.0, 2.2), "stretch": 0.1}, "might not fit"),
+        ({"scale": (1.5, 0.9)}, "scale must be a pair of positive numbers"),
+        ({"num_items": (0, 2)}, "num_items must be a pair of positive numbers"),
+        ({"size": 40}, "does not fit"),
+        ({"scale": (1.0, 2.2), "stretch": 0.1}, "does not fit"),
     ],
 )
-def test_layouts_that_cannot_be_are_refused(arguments: dict[str, Any], message: str) -> None:
+def test_invalid_style_raises(arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         SceneStyle(**arguments)

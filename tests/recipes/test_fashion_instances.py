@@ -5,7 +5,7 @@ from footplate.recipes.items import CLASSES
 from footplate.registry import DATASETS
 
 
-def test_scenes_are_those_of_every_task_without_the_ground_as_a_class() -> None:
+def test_scenes_equal_those_of_fashion_scenes() -> None:
     cfg = {"type": "FashionInstances", "split": "test", "length": 3}
     instances, scenes = DATASETS.build(cfg), FashionScenes("test", length=3)
     assert len(instances) == 3
@@ -15,7 +15,7 @@ def test_scenes_are_those_of_every_task_without_the_ground_as_a_class() -> None:
         assert instances[index]["img_id"] == index
 
 
-def test_labels_are_positions_in_the_classes() -> None:
+def test_labels_are_indices_into_the_classes() -> None:
     instances = DATASETS.build({"type": "FashionInstances", "split": "test"})
     meta = instances.metainfo
     assert (meta["classes"], len(meta["palette"])) == (CLASSES, 10)

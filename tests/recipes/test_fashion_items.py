@@ -13,7 +13,7 @@ def items(*arguments: Any, **settings: Any) -> Any:
 
 
 @pytest.mark.parametrize(("split", "count"), [("train", 700), ("test", 200)])
-def test_each_split_holds_its_items(split: str, count: int) -> None:
+def test_items_of_each_split(split: str, count: int) -> None:
     found, known = items(split=split), load_items("train" if split == "train" else "test")
     assert len(found) == count
     for index in (0, count // 2, count - 1):
@@ -24,7 +24,7 @@ def test_each_split_holds_its_items(split: str, count: int) -> None:
     assert found.metainfo == {"classes": CLASSES}
 
 
-def test_a_part_of_each_class_may_be_taken() -> None:
+def test_per_class() -> None:
     first, last = items(per_class=(0, 50)), items(per_class=[50, 70])
     assert (len(first), len(last)) == (500, 200)
     paths = [{each[at]["img_path"] for at in range(len(each))} for each in (first, last)]
@@ -32,18 +32,18 @@ def test_a_part_of_each_class_may_be_taken() -> None:
     assert [last[at]["gt_label"] for at in range(0, 200, 20)] == list(range(10))
 
 
-def test_a_pipeline_acts_on_every_sample() -> None:
+def test_pipeline_is_applied() -> None:
     sample = items(pipeline=[{"type": "RandomWarp", "flip": 1.0}, {"type": "PackInputs"}])[3]
     assert np.array_equal(sample["inputs"][0].numpy(), load_items("train").grey[3][:, ::-1])
     assert load_items("train").grey.flags.writeable is True
 
 
 @pytest.mark.parametrize("part", [(0, 71), (5, 5), (-1, 3)])
-def test_a_part_lies_within_a_class(part: tuple[int, int]) -> None:
-    with pytest.raises(ArgumentError, match="a class has 70 items"):
+def test_invalid_per_class_raises(part: tuple[int, int]) -> None:
+    with pytest.raises(ArgumentError, match="within the 70 items of a class"):
         items(per_class=part)
 
 
-def test_there_is_an_end() -> None:
-    with pytest.raises(IndexError, match="none at 200"):
+def test_index_out_of_range_raises() -> None:
+    with pytest.raises(IndexError, match="index 200 is out of range"):
         items(split="test")[200]

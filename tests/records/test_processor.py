@@ -316,3 +316,10 @@ def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner:
     hub.update_scalar("val/accuracy", 0.5)
     metrics, _ = LogProcessor().get_log_after_epoch(runner, 20, "val", with_non_scalar=True)
     assert metrics == {"accuracy": 0.5, "table": {"a": [1, 2]}, "clean/classwise": {"cat": 2.0}}
+
+
+def test_a_name_with_line_ends_does_not_break_the_line(runner: Any) -> None:
+    runner.message_hub.update_scalar("train/loss\n2026 - ERROR - lost\t", 1.0)
+    runner.message_hub.update_scalar("val/a\r\nb", 1.0)
+    assert r"loss\n2026 - ERROR - lost\t: 1.0000" in LogProcessor().get_log_after_iter(runner, 9, "train")[1]
+    assert r"a\r\nb: 1.0000" in LogProcessor().get_log_after_epoch(runner, 20, "val")[1]

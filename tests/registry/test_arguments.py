@@ -1,12 +1,13 @@
 import inspect
+import math
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from footplate.errors import BuildError, FootplateError
+from footplate.errors import ArgumentError, BuildError, FootplateError
 from footplate.registry import ROOT_REGISTRIES, Registry
-from footplate.registry.arguments import flags_of, keywords_of
+from footplate.registry.arguments import check_numbers, flags_of, keywords_of
 from footplate.registry.build import build_object, check_arguments
 
 
@@ -164,3 +165,37 @@ def test_flag_with_union_annotation_takes_other_types() -> None:
     from footplate.optim import OptimWrapper
 
     check_arguments(OptimWrapper, "wrapper", {"optimizer": None, "compile": {"mode": "default"}})
+
+
+class TakesNumbers:
+    def __init__(self, count: int = 1, share: float = 0.5, limit: float | None = None, size: int | str = 1) -> None:
+        pass
+
+
+TakesNumbers.__module__ = "footplate.made_for_this_test"
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("count", True, '"count" must be a whole number'),
+        ("count", 1.5, '"count" must be a whole number'),
+        ("count", math.inf, '"count" must be a whole number'),
+        ("share", math.nan, '"share" must be a number'),
+        ("share", "0.5", '"share" must be a number'),
+        ("limit", False, '"limit" must be a number or None'),
+        ("size", True, '"size" must be a whole number or a string'),
+    ],
+)
+def test_value_that_cannot_be_the_annotated_number_is_rejected(key: str, value: Any, message: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        check_numbers(TakesNumbers, {key: value})
+    assert (caught.value.message, caught.value.key) == (message, key)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("count", 2.0), ("count", [1]), ("share", 1), ("share", math.inf), ("limit", None), ("size", "large")],
+)
+def test_check_numbers_accepts_numbers_and_other_types(key: str, value: Any) -> None:
+    check_numbers(TakesNumbers, {key: value})

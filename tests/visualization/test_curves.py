@@ -42,8 +42,8 @@ def test_losses_metrics_and_rates_have_panels_of_their_own(tmp_path: Path, monke
         "loss: loss": [(10, 2.0), (20, 1.0)],
         "loss: loss_ce": [(10, 1.5), (20, 0.5)],
         "training: acc_seg": [(10, 40.0), (20, 80.0)],
-        "validation: mIoU": [(20, 50.0)],
-        "validation: share": [(20, 0.5)],
+        "validation, up to 100: mIoU": [(20, 50.0)],
+        "validation, up to 1: share": [(20, 0.5)],
         "gradient norm: grad_norm": [(10, 3.0), (20, 1.0)],
         "learning rate: lr": [(10, 0.1), (20, 0.0)],
     }
@@ -55,6 +55,65 @@ def test_each_validation_set_has_panels_of_its_own(tmp_path: Path, monkeypatch: 
     found = [name for name in panels_of(tmp_path, lines, monkeypatch) if name.startswith("validation")]
     assert found[0] == "validation: day (8 of 9): day/m0"
     assert found[8:] == [f"validation: night (8 of 9): night/m{number}" for number in range(8)]
+
+
+def _drawn(folder: Path, lines: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Returns title and note of each panel, and what it draws."""
+    seen: dict[str, list[str]] = {}
+
+    def kept(panels: list[Panel], label: str) -> Image.Image:
+        seen.update({f"{panel.title}|{panel.note}": [curve.label for curve in panel.curves] for panel in panels})
+        return plot(panels, label)
+
+    monkeypatch.setattr(curves, "plot", kept)
+    draw_curves(written(folder, lines), str(folder / "out.png"))
+    return seen
+
+
+def test_classes_have_a_panel_of_their_own_which_shows_the_weakest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    metrics = {"mIoU": 40.0, "aAcc": 60.0, **{f"IoU.c{number}": 10.0 * (number % 10) for number in range(10)}}
+    # A class that is never found does not make percentages shares.
+    metrics |= {f"Acc.c{number}": 0.0 for number in range(10)}
+    assert _drawn(tmp_path, [TRAIN[0], {**metrics, "step": 10}], monkeypatch) == {
+        "loss|": ["loss", "loss_ce"],
+        "training|": ["acc_seg"],
+        "validation|": ["mIoU", "aAcc"],
+        "validation: IoU of the weakest classes (8 of 10)|not drawn: c8, c9, Acc of classes": [
+            f"c{number}" for number in range(8)
+        ],
+        "gradient norm|": ["grad_norm"],
+        "learning rate|": ["lr"],
+    }
+
+
+def test_classes_of_detection_are_told_from_what_sums_them_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    metrics = {"coco/bbox_mAP": 0.4, "coco/bbox_mAP_50": 0.6, "coco/bag_precision": 0.2, "coco/a_b_precision": 0.1}
+    assert _drawn(tmp_path, [{**metrics, "step": 10}], monkeypatch) == {
+        "validation: coco|": ["coco/bbox_mAP", "coco/bbox_mAP_50"],
+        "validation: coco: precision of classes|": ["coco/a_b", "coco/bag"],
+    }
+
+
+def test_losses_of_a_validation_share_no_axis_with_its_metrics(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"val/loss": 2.0, "accuracy": 50.0, "error": 1234.0, "share": 0.5, "step": 10}
+    assert _drawn(tmp_path, [line], monkeypatch) == {
+        "validation, up to 100|": ["accuracy"],
+        "validation, up to 1|": ["share"],
+        "validation, above 100|": ["error"],
+        "validation: loss|": ["loss"],
+    }
+
+
+def test_the_total_goes_first_and_what_is_left_out_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"lr": 0.1, **{f"d{number}.loss_cls": 1.0 for number in range(20)}, "loss_cls": 1.0, "loss": 21.0, "step": 1}
+    found = _drawn(tmp_path, [line], monkeypatch)
+    note = "not drawn: d6.loss_cls, d7.loss_cls, d8.loss_cls, d9.loss_cls and 10 more"
+    assert found == {
+        f"loss (8 of 22)|{note}": ["loss", "loss_cls", *(f"d{number}.loss_cls" for number in range(6))],
+        "learning rate|": ["lr"],
+    }
 
 
 @pytest.mark.parametrize("name", ["loss\n\x1b[31m", "loss" * 100_000, "loss\ud800"])

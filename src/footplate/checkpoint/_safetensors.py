@@ -6,9 +6,12 @@ from typing import Any
 import torch
 
 from footplate import storage
-from footplate.errors import CheckpointDamagedError, MissingExtraError
+from footplate.checkpoint.inert.budget import Budget
+from footplate.errors import CheckpointDamagedError, CheckpointError, MissingExtraError
 
 SUFFIX = ".safetensors"
+_LENGTH_BYTES = 8  # at the beginning, of the header that follows
+_MEMORY_PER_BYTE = 40  # of a header that was made to take much: the shortest entries take 27
 
 
 def save(tensors: Mapping[str, torch.Tensor], path: str) -> None:
@@ -29,9 +32,17 @@ def load(path: str, device: torch.device) -> dict[str, torch.Tensor]:
     Raises:
         MissingExtraError: The package is not installed.
         CheckpointDamagedError: It is no such file.
+        CheckpointError: Its header takes far more memory than the file is long.
         OSError: It cannot be read.
     """
     package = _package(f"reading '{path}'")
+    size, header = storage.status(path).size, int.from_bytes(storage.read_bytes(path, _LENGTH_BYTES), "little")
+    if header > size - _LENGTH_BYTES:
+        raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: its header is longer than the file")
+    try:
+        Budget(size).take(2 * size + _MEMORY_PER_BYTE * header)  # the file, its tensors, and what the header stands for
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
     try:
         tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
     except OSError:

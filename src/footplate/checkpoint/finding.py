@@ -4,6 +4,7 @@ import contextlib
 import logging
 import math
 import os
+import re
 from collections.abc import Mapping
 
 from footplate import storage
@@ -16,6 +17,7 @@ from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
 _LONGEST_POINTER = 1 << 16  # bytes; a file that is larger names no checkpoint
+_NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
@@ -34,7 +36,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     The files in `folder` and those next to the one that `last_checkpoint` names are considered, newest first by the
     time that is sealed in them. Best and published checkpoints are left out: they are for use, not for resuming. What
     `last_checkpoint` names is considered whatever its name, unless it lies on another storage, which is a warning.
-    Each damaged one that is skipped is a warning.
+    Each damaged one that is skipped is a warning, and so is a farther one that is not taken.
 
     Raises:
         CheckpointError: The folder cannot be read, or none is whole and one cannot be read: then nobody knows
@@ -42,7 +44,8 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
     """
     _warn_of_foreign_pointer(folder)
     unreadable: CheckpointError | None = None
-    for path in candidates(folder):
+    found = candidates(folder)
+    for place, path in enumerate(found):
         try:
             verify(path)
             holds_run = bool(_RUN_KEYS & shapes_in(path).keys())
@@ -52,6 +55,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
             _logger.warning("skipped: %s", "; ".join(line.strip() for line in str(error).splitlines()))
             continue
         if holds_run:
+            _warn_of_farther(path, found[place + 1 :])
             return path
         _logger.info("skipped: checkpoint '%s' holds weights, but no run to go on with", path)
     if unreadable is not None:
@@ -116,6 +120,32 @@ def _warn_of_foreign_pointer(folder: "str | os.PathLike[str]") -> None:
             storage.join(folder, POINTER),
             pointer,
         )
+
+
+def _warn_of_farther(taken: str, others: list[str]) -> None:
+    """Warns where the checkpoint that is taken is not the farthest: a run that started over may have left others."""
+    nearer = [each for each in others if _is_numbered_before(storage.base_name(each), storage.base_name(taken))]
+    at = _progress(taken)
+    farther = {path: number for path in others if path not in nearer and at < (number := _progress(path)) < math.inf}
+    if farther:
+        path = max(farther, key=lambda each: farther[each])
+        _logger.warning(
+            "Resuming from '%s' (iteration %d). '%s' (iteration %d) is farther and is not taken%s. To resume from it, "
+            "pass `--resume PATH`.",
+            taken,
+            at,
+            path,
+            farther[path],
+            f", nor {len(farther) - 1} more" if len(farther) > 1 else "",
+        )
+
+
+def _is_numbered_before(name: str, other: str) -> bool:
+    """Returns whether two names differ in their number alone, and `name` has the lower: it need not be read then."""
+    found, wanted = _NUMBERED.fullmatch(name), _NUMBERED.fullmatch(other)
+    if not found or not wanted:
+        return False
+    return (found[1], found[3]) == (wanted[1], wanted[3]) and int(found[2]) < int(wanted[2])
 
 
 def _here(pointer: str | None, folder: str) -> str | None:

@@ -29,10 +29,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Shows figures, writes curves."""
     import json
     import os
+    from pathlib import Path
 
     from footplate.inspection import analysis
     from footplate.inspection.runs import read_run
-    from footplate.storage import check_output
+    from footplate.storage import check_output, commit_bytes, commit_image
 
     files = [path for path in arguments.runs if os.path.isfile(path)]
     if arguments.csv and arguments.csv != "-":
@@ -41,14 +42,17 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.plot, suffixes=PICTURE_SUFFIXES, inputs=files)
     runs = [read_run(path) for path in arguments.runs]
     if arguments.plot:
-        analysis.plot_curves(runs, arguments.keys).save(arguments.plot)
+        commit_image(arguments.plot, analysis.plot_curves(runs, arguments.keys))
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":
             say(table)
             return 0
-        with open(arguments.csv, "w", encoding="utf-8", errors="backslashreplace") as file:
-            file.write(table)
+        written = table.encode(errors="backslashreplace")
+        if os.path.exists(arguments.csv) and not os.path.isfile(arguments.csv):  # such as /dev/stdout
+            Path(arguments.csv).write_bytes(written)
+        else:
+            commit_bytes(arguments.csv, written)
     if arguments.json:
         figures = {str(each.folder): analysis.summarize(each) for each in runs}
         say(json.dumps(figures, indent=2) + "\n")

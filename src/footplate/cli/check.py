@@ -47,7 +47,8 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
     """Returns the summary; an error of the user's own code is told by its lines, as `train` does."""
     from footplate.cli.failures import own_frames
     from footplate.distributed import rank_from_environment
-    from footplate.inspection.check import TrialError, check
+    from footplate.inspection.check import check
+    from footplate.inspection.failing_module import TrialError
     from footplate.records.logger import collected_warnings
 
     with collected_warnings() as warnings:

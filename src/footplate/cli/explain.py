@@ -138,10 +138,11 @@ def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> 
 
 def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
     from footplate.inspection.topics.schedule import explain_schedule, plot_schedule, schedule_as_data, schedule_of
+    from footplate.storage import commit_image
 
     schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
     if arguments.plot:
-        plot_schedule(schedule).save(arguments.plot)
+        commit_image(arguments.plot, plot_schedule(schedule))
     return _json(schedule_as_data(schedule)) if arguments.json else explain_schedule(schedule)
 
 

@@ -5,8 +5,12 @@ import os
 import re
 import sysconfig
 import traceback
+from typing import TYPE_CHECKING
 
 from footplate.errors import FootplateError
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple({_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))})
@@ -38,6 +42,29 @@ def describe_failure(error: Exception, place: str = "") -> tuple[str, int] | Non
         what = "write" if error.filename is None else f"use '{error.filename}'"
         return f"error: cannot {what}: {error.strerror}\n", 2
     return None
+
+
+def raise_of_module(stage: str, error: BaseException, runner: "Runner") -> None:
+    """Raises an error that names the module of the model that torch refused an operation in, and its section.
+
+    Does nothing for an error of the user's own code, which is told by its lines, or of several processes, which have
+    told of it.
+
+    Args:
+        stage: What the run was doing.
+        error: What was raised.
+        runner: The run.
+
+    Raises:
+        TrialError: As said.
+    """
+    if not isinstance(error, Exception) or runner.distributed or own_frames(error):
+        return
+    from footplate.inspection.failing_module import module_error
+
+    told = module_error(stage, error, runner.cfg)
+    if told is not None:
+        raise told from error
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:

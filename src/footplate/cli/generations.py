@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from footplate.errors import OverrideError
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -39,6 +40,35 @@ def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideErro
         origin=error.origin,
         suggestion=word,
     )
+
+
+def name_own_key(error: Exception, cfg: "Config | None") -> None:
+    """Replaces the key of an error about a translated config by the key that was written.
+
+    That is the one of the same last name and the same place.
+
+    Args:
+        error: What was raised.
+        cfg: The config as it was read, if one was.
+    """
+    from footplate.config.merging import find, paths_ending
+    from footplate.migration import is_first_generation
+
+    if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
+        return
+    try:
+        if not is_first_generation(cfg):
+            return
+    except ConfigError:  # of both generations at once, which is the error that was raised
+        return
+    name = error.key.rpartition(".")[2]
+    found = []
+    for path in paths_ending(cfg._cfg_dict, name) if name else []:
+        holder, key, _ = find(cfg._cfg_dict, path)
+        if origin_of(holder, key) == error.origin:
+            found.append(path)
+    if len(found) == 1:
+        error.key = found[0]
 
 
 def word_of_own(cfg: "Config", path: str) -> str | None:

@@ -100,7 +100,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         from footplate.cli.failures import describe_failure
         from footplate.cli.fitting import fitted
+        from footplate.cli.generations import name_own_key
 
+        name_own_key(error, getattr(arguments, "cfg", None))
         told = None if debug else describe_failure(error, getattr(arguments, "place", ""))
         if told is None:
             raise

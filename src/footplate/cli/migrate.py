@@ -10,7 +10,7 @@ from footplate.messages import pluralize
 
 if TYPE_CHECKING:
     from footplate.migration import Note
-    from footplate.migration.rewriting import Migrated
+    from footplate.migration.rewriting import MigratedFile
 
 _PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Migrates."""
     from footplate.errors import ArgumentError
     from footplate.migration import RULES
-    from footplate.migration.rewriting import store
+    from footplate.migration.rewriting import write_files
 
     if arguments.rules:
         say("\n".join(rule.as_text() for rule in RULES))
@@ -53,18 +53,18 @@ def run(arguments: argparse.Namespace) -> int:
     elif arguments.diff:
         say("".join(each.diff() for each in found if each.changed))
     else:
-        store(found, replace=arguments.force)
+        write_files(found, replace=arguments.force)
         _say(found, arguments)
     return 0
 
 
-def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
-    from footplate.migration.rewriting import check_file, check_folder, migrate_file, migrate_tree
+def _migrated(arguments: argparse.Namespace) -> "list[MigratedFile]":
+    from footplate.migration.rewriting import check_output_file, check_output_folder, migrate_file, migrate_tree
     from footplate.recipes.catalog import find_config
 
     if arguments.tree is not None:
         folder, output = Path(arguments.tree), _folder(arguments)
-        check_folder(folder, output)
+        check_output_folder(folder, output)
         return migrate_tree(folder, output)
     target = Path(arguments.output) if arguments.output else None
     path = Path(arguments.config)
@@ -72,7 +72,7 @@ def _migrated(arguments: argparse.Namespace) -> "list[Migrated]":
         path = Path(find_config(arguments.config))
     if target is None:
         target = _outside(path, f"{path.stem}_migrated{path.suffix}")
-    check_file(path, target)
+    check_output_file(path, target)
     return migrate_file(path, target)
 
 
@@ -105,18 +105,20 @@ def _is_ours(path: Path) -> bool:
     return Path(os.path.realpath(path)).is_relative_to(_PACKAGE)
 
 
-def _say(found: "list[Migrated]", arguments: argparse.Namespace) -> None:
+def _say(found: "list[MigratedFile]", arguments: argparse.Namespace) -> None:
+    from footplate.storage import commit_bytes
+
     lines = _report(found)
     if arguments.tree is not None:
         folder = _folder(arguments)
-        (folder / _REPORT).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        commit_bytes(folder / _REPORT, "".join(f"{line}\n" for line in lines).encode())
         lines = [*_report(found, every=False), f"what each key became: {folder / _REPORT}"]
     else:
         lines += [f"written: {each.target}{'' if each.changed else ', unchanged'}" for each in found]
     say("".join(f"{line}\n" for line in lines))
 
 
-def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:
+def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
     """Lists what keys became, then what cannot be kept, then what needs a person, and counts."""
     from footplate.migration import Kind
 
@@ -139,5 +141,5 @@ def _report(found: "list[Migrated]", *, every: bool = True) -> list[str]:
     return lines
 
 
-def _line(each: "Migrated", note: "Note") -> str:
+def _line(each: "MigratedFile", note: "Note") -> str:
     return str(note) if note.origin is not None else f"{each.source}: {note}"

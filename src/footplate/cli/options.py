@@ -43,6 +43,7 @@ def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = 
     from footplate.recipes.catalog import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
+    arguments.cfg = cfg  # an error names keys in its words
     return override(cfg, arguments, import_custom_modules=import_custom_modules)
 
 

@@ -9,6 +9,7 @@ from footplate.messages import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")
+_LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -32,6 +33,7 @@ class Parser(argparse.ArgumentParser):
             message = f"there is no '{choice[1]}': {hint}"
         elif missing and any(word.startswith("--") for word in self._given):
             message += ", before the options: some of them take all that follows"
+        message = _LONG_WORD.sub(r"\1...", message)
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")
 
     def write_short_usage(self) -> None:

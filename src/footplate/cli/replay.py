@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_overrides, override, read_config
 from footplate.cli.streams import say
+from footplate.messages import one_line
 
 if TYPE_CHECKING:
     from footplate.inspection.layers import Reading
@@ -42,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
-    say(f"the run stopped: {facts['message']}\n")
+    say(f"the run stopped: {one_line(facts['message'])}\n")
     if arguments.config is None:  # what a run left is data; a config that the user names may be code
         cfg = override(read_recorded(config_beside(arguments.capture)), arguments)
     else:
@@ -96,7 +97,7 @@ def _range(reading: "Reading") -> tuple[str, str]:
 
 
 def _verdict(found: "Replay") -> list[str]:
-    elsewhere = [f"not as in the run, so that it may differ: {found.elsewhere}"] if found.elsewhere else []
+    elsewhere = [f"not as in the run, so that it may differ: {one_line(found.elsewhere)}"] if found.elsewhere else []
     if not found.failed:
         return [*elsewhere, f"all is finite in iteration {found.iteration}: the failure did not come again"]
     lines = [*elsewhere, *([f"stopped: {found.stopped}"] if found.stopped else [])]

@@ -4,6 +4,7 @@ import argparse
 import os
 from typing import Any
 
+from footplate.cli.failures import raise_of_module
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
 from footplate.cli.streams import say
@@ -35,8 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     from footplate.engine import Runner
 
     runner = Runner.from_cfg(cfg)
-    with trusting(arguments.trust):
-        runner.test()
+    try:
+        with trusting(arguments.trust):
+            runner.test()
+    except Exception as error:
+        raise_of_module("the test", error, runner)
+        raise
     if not runner.rank:
         say(f"metrics:  {os.path.join(runner.log_dir, runner.timestamp)}.json\n")
     return 0

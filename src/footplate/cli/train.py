@@ -5,6 +5,7 @@ import os
 import signal
 from typing import TYPE_CHECKING, Any
 
+from footplate.cli.failures import raise_of_module
 from footplate.cli.following import tell, tell_how_to_go_on, tell_how_to_look
 from footplate.cli.launching import add_launcher, choose_launcher, start_processes, starts_processes
 from footplate.cli.options import add_config, add_trust, choose_work_dir, read_config
@@ -83,6 +84,7 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
         if isinstance(error, Interrupted) or runner.requests.rescued:
             with surviving_streams():
                 tell_how_to_go_on(runner, arguments)
+        raise_of_module(f"training, {arguments.place},", error, runner)
         raise
     with surviving_streams():
         _say_where(runner)

@@ -1,5 +1,5 @@
-"""The import names of the packages that configs and hooks were written for, over the parts of footplate."""
+"""Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate."""
 
-from footplate.compat.installing import Report, install, uninstall
+from footplate.compat.installation import Report, install, uninstall
 
 __all__ = ["Report", "install", "uninstall"]

@@ -1,4 +1,4 @@
-"""The import names of the old packages, and what stands behind each here."""
+"""The import names of OpenMMLab packages, and their counterparts in footplate."""
 
 from footplate.registry import ROOT_REGISTRIES
 
@@ -17,7 +17,7 @@ _REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
 _BUILDING = _from("footplate.legacy", "build_from_cfg")
 _CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
 _CHECKS = _from(
-    "footplate.legacy.checks",
+    "footplate.legacy.utils",
     "is_list_of",
     "is_seq_of",
     "is_str",
@@ -27,12 +27,12 @@ _CHECKS = _from(
 )
 _FILES = _from("footplate.legacy.files", "FileClient", "mkdir_or_exist")
 _IMAGES = _from("footplate.legacy.files", "imfrombytes", "imread")
-_LOGS = {**_from("footplate.legacy.logs", "get_logger"), **_from("footplate.records", "print_log")}
+_LOGS = {**_from("footplate.legacy.utils", "get_logger"), **_from("footplate.records", "print_log")}
 _RANKS = {
     **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
     **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
 }
-_DIST_INFO = _from("footplate.legacy.ranks", "get_dist_info", "init_dist")
+_DIST_INFO = _from("footplate.legacy.utils", "get_dist_info", "init_dist")
 _MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
 _PRIORITY = _from("footplate.engine", "Priority", "get_priority")
 
@@ -137,30 +137,30 @@ _SCHEDULES = _from(
     "StepLR",
 )
 
-# Registries that a code base has under names of its own.
-_MODEL_WORDS = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
-_DATA_WORDS = {
+# Registries that code bases define under their own names.
+_MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
+_DATA_NAMES = {
     **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
     **_from("footplate.legacy.building", "build_dataset"),
 }
 
 
-def _models(*words: str) -> Names:
-    return _from("footplate.registry", **dict.fromkeys((*_MODEL_WORDS, *words), "MODELS"))
+def _models(*registries: str) -> Names:
+    return _from("footplate.registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
 
 
-def _code_base(package: str, *words: str) -> dict[str, Names]:
-    """The names of a code base that was written on top: registries and small helpers, of both generations."""
-    utils = {**_from("footplate.legacy.checks", "get_model"), **_from("footplate.legacy.logs", "get_root_logger")}
+def _code_base(package: str, *registries: str) -> dict[str, Names]:
+    """Returns the registries and helper functions of a code base, for both generations."""
+    utils = _from("footplate.legacy.utils", "get_model", "get_root_logger")
     hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
     return {
         package: {},
         f"{package}.registry": _REGISTRIES,
         f"{package}.utils": utils,
-        f"{package}.models": _models(*words),
-        f"{package}.models.builder": _models(*words),
-        f"{package}.datasets": _DATA_WORDS,
-        f"{package}.datasets.builder": _DATA_WORDS,
+        f"{package}.models": _models(*registries),
+        f"{package}.models.builder": _models(*registries),
+        f"{package}.datasets": _DATA_NAMES,
+        f"{package}.datasets.builder": _DATA_NAMES,
         f"{package}.core": hooks,
     }
 
@@ -212,7 +212,7 @@ SECOND_GENERATION: dict[str, Names] = {
         **_from("footplate.engine", "Runner"),
         **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
         **_from("footplate.records", "MessageHub"),
-        **_from("footplate.legacy.checks", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+        **_from("footplate.legacy.utils", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
         **_from("footplate.legacy.files", "mkdir_or_exist"),
     },
     "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
@@ -267,7 +267,7 @@ SECOND_GENERATION: dict[str, Names] = {
 def _task(
     package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
 ) -> dict[str, Names]:
-    """The names that a code base of the second generation has for what a task of ours has."""
+    """Returns the names of a second-generation code base for the components of a footplate task."""
     parts = {"evaluation": evaluation, "structures": structures, "visualization": visualization, "engine.hooks": hooks}
     return {
         f"{package}.engine": _from(task, hooks),
@@ -308,14 +308,14 @@ DISTRIBUTIONS = {
     "mmdet": ("mmdet",),
     "mmselfsup": ("mmselfsup",),
 }
-"""The packages, and what they are called where they can be installed from."""
+"""The packages, and the names of their distributions on PyPI."""
 
 
 def names_of(module: str) -> Names | None:
-    """Returns the names of a module, None where it is none of ours.
+    """Returns the names of a module, or None if footplate does not provide the module.
 
-    A `registry` or `builder` anywhere in a code base holds all registries: files that users add to one import them
-    from beside themselves.
+    Any module named `registry` or `builder` contains all registries, because files that users add to a code base
+    import them with relative imports.
     """
     if module in NAMES:
         return NAMES[module]

@@ -10,7 +10,7 @@ from footplate.config.origins import KeyOrigin
 from footplate.config.overrides import apply_overrides
 from footplate.config.pure import read_base
 from footplate.config.recorded import as_plain, as_python, read_recorded, write_recorded
-from footplate.config.variables import without_effect
+from footplate.config.variables import unread_overrides, without_effect
 
 __all__ = [
     "Config",
@@ -25,6 +25,7 @@ __all__ = [
     "import_custom",
     "read_base",
     "read_recorded",
+    "unread_overrides",
     "without_effect",
     "write_recorded",
 ]

@@ -4,7 +4,6 @@ import copy
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 from footplate.config import packages
@@ -18,6 +17,7 @@ from footplate.config.python_form import write_python
 from footplate.config.sources import absolute, suffix_of
 from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.storage import commit_bytes
 
 _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
@@ -172,7 +172,7 @@ class Config:
         text = write_form(self._cfg_dict, suffix)
         if file is None:
             return text
-        Path(file).write_text(text, encoding="utf-8")
+        commit_bytes(file, text.encode())
         return None
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:

@@ -16,6 +16,7 @@ from footplate.config.python_form import dotted_name
 from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.config.traced import TracedDict
 from footplate.errors import ConfigSyntaxError
+from footplate.storage import commit_bytes
 
 _MOST_CHARACTERS = 4 << 20
 _MOST_TOKENS = 150_000  # a parsed value takes a hundred times the memory of its text
@@ -42,7 +43,7 @@ def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
     if text is None:
         Path(path).unlink(missing_ok=True)
     else:
-        Path(path).write_text(text + "\n", encoding="utf-8")
+        commit_bytes(path, f"{text}\n".encode())
 
 
 def as_python(config: Config) -> str:

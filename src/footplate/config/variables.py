@@ -11,6 +11,8 @@ from footplate.error_context import origin_of
 if TYPE_CHECKING:
     from footplate.config.config import Config
 
+_MOST_NAMED = 3
+
 
 def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
     """Says of each variable that was changed too late what it does not reach.
@@ -28,7 +30,25 @@ def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
     top = cfg._cfg_dict
     names = [name for name in top if isinstance(name, str) and name not in known]
     found = [(name, _changed_late(top, name)) for name in names]
-    return [_sentence(top, name, path) for name, path in found if path is not None]
+    return [_sentence(top, name, path, known) for name, path in found if path is not None]
+
+
+def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
+    """Says of each variable that an override changed and that no line of the config has read.
+
+    Args:
+        cfg: The config, with its overrides.
+        known: The keys that a run reads; all others are variables.
+
+    Returns:
+        A sentence each.
+    """
+    origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
+    return [
+        f"{origin}: '{name}' has no effect, unless code of your own reads it: no part of a run does"
+        for name, origin in origins.items()
+        if isinstance(origin, KeyOrigin) and not origin.line and origin.replaced is not None and not origin.read
+    ]
 
 
 def _changed_late(top: ConfigDict, name: str) -> list[Any] | None:
@@ -71,10 +91,41 @@ def _origin_at(top: ConfigDict, path: list[Any]) -> KeyOrigin:
     return origin
 
 
-def _sentence(top: ConfigDict, name: str, path: list[Any]) -> str:
-    written = joined(path)
-    reached = [each for each in paths_ending(top, written) if each != written] if len(path) > 1 else []
+def _sentence(top: ConfigDict, name: str, path: list[Any], known: Collection[str]) -> str:
+    written, origin = joined(path), _origin_at(top, path)
+    if len(path) > 1:
+        reached = [each for each in paths_ending(top, written) if each != written]
+    else:
+        reached = _holding(top, name, chain(top[name], origin)[-2].value, known)
     instead = f"; --set {reached[0]}=... reaches it" if reached else ""
-    return (
-        f"{_origin_at(top, path)}: '{written}' has no effect: what read '{name}' keeps the value from before{instead}"
-    )
+    if len(reached) > 1:
+        more = f" and {len(reached) - _MOST_NAMED} more" if len(reached) > _MOST_NAMED else ""
+        instead = f"; it is held by {', '.join(reached[:_MOST_NAMED])}{more}, which --set reaches"
+    return f"{origin}: '{written}' has no effect: what read '{name}' keeps the value from before{instead}"
+
+
+def _holding(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
+    """Returns the key paths that a run reads and that hold a variable's earlier value: those of its name, or else all.
+
+    Small numbers and switches stand in many places that have nothing to do with each other.
+    """
+    held = [path for key in top if key in known for path, found in _leaves(top[key], key) if _is_same(found, value)]
+    named = [path for path in held if path.rpartition(".")[2] == name]
+    is_telling = not isinstance(value, bool) and value is not None and value not in (0, 1, "")
+    return named or (held if is_telling else [])
+
+
+def _is_same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yields each value below a key path that is no dict, lists and what is in them both."""
+    if isinstance(value, ConfigDict):
+        for key, item in value.items():
+            yield from _leaves(item, f"{path}.{key}")
+        return
+    yield path, value
+    if isinstance(value, (list, tuple)):
+        for place, item in enumerate(value):
+            yield from _leaves(item, f"{path}[{place}]")

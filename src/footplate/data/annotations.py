@@ -10,6 +10,8 @@ import yaml
 from footplate.errors import DataError
 from footplate.storage import join, missing_path_notes, read_bytes
 
+_MOST_VALUES = 100_000  # of a short YAML text; of a long one as many as it has bytes
+_LONGEST_NUMBER = 1000  # characters: numbers in base 60 take a time that grows with the square
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
@@ -46,9 +48,43 @@ def load_data_file(path: str) -> Any:
         )
     text = read_file(path)
     try:
-        return json.loads(text) if path.lower().endswith(".json") else yaml.safe_load(text)
-    except (ValueError, yaml.YAMLError) as error:
+        return json.loads(text) if path.lower().endswith(".json") else _read_yaml(text)
+    except RecursionError as error:
+        raise DataError(f"the annotation file '{path}' cannot be parsed: it is nested too deeply") from error
+    except (ValueError, OverflowError, yaml.YAMLError) as error:
         raise DataError(f"the annotation file '{path}' cannot be parsed: {str(error).splitlines()[0]}") from error
+
+
+def _read_yaml(text: bytes) -> Any:
+    """Returns what a YAML text holds, if that is no more than its length allows without references."""
+    loader = yaml.SafeLoader(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        _measure(node, max(_MOST_VALUES, len(text)), {})
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _measure(node: yaml.Node, most: int, known: dict[int, int]) -> int:
+    """Returns how many values a node stands for; those behind references (`*`, `<<`) count wherever they stand."""
+    if isinstance(node, yaml.ScalarNode):
+        if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
+            raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
+        return 1
+    if id(node) not in known:
+        known[id(node)] = most + 1  # while it is measured: what contains itself stands for too much
+        pairs = isinstance(node, yaml.MappingNode)
+        inner = (each for pair in node.value for each in pair) if pairs else iter(node.value)
+        total = 1
+        for each in inner:
+            total += _measure(each, most, known)
+            if total > most:
+                raise ValueError(f"its references (`*`) stand for more than {most} values")
+        known[id(node)] = total
+    return known[id(node)]
 
 
 def read_file(path: str) -> bytes:

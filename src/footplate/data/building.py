@@ -16,7 +16,7 @@ from footplate.checks import check_count, check_flag
 from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, describe_changes, located, origin_of
 from footplate.errors import ArgumentError, BuildError, DataError
 from footplate.messages import nearest
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
@@ -130,6 +130,8 @@ def _check_parts(cfg: Mapping[str, Any]) -> None:
     for key, noun in (("dataset", "data set"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
             raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
+        if key != "dataset" and not hasattr(cfg.get(key, ()) or (), "__iter__"):
+            raise BuildError(f"a {noun} must be a dict, or yield numbers", key=key, found=cfg[key])
 
 
 def _check_samples(dataset: Any) -> None:
@@ -187,11 +189,28 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
             found=context,
             suggestion=nearest(context, known),
         )
+    _check_device(cfg.get("pin_memory_device"))
+    if not isinstance(cfg.get("generator"), (torch.Generator, type(None))):
+        raise ArgumentError("generator must be a torch.Generator", key="generator", found=cfg["generator"])
     first = cfg.get("worker_init_fn")
     if first is not None and not callable(first) and not isinstance(first, Mapping):
         raise ArgumentError(
             "worker_init_fn must be a function, or a dict with its 'type'", key="worker_init_fn", found=first
         )
+
+
+def _check_device(name: Any) -> None:
+    """Refuses a `pin_memory_device` that torch does not know; "" stands for the present one."""
+    if name is None or name == "":
+        return
+    try:
+        if not isinstance(name, str):
+            raise TypeError
+        torch.device(name)
+    except (TypeError, RuntimeError) as error:
+        raise ArgumentError(
+            "pin_memory_device must be the name of a device", key="pin_memory_device", found=name
+        ) from error
 
 
 def _check_order(cfg: Mapping[str, Any]) -> None:
@@ -214,13 +233,20 @@ def _check_order(cfg: Mapping[str, Any]) -> None:
 
 def _build_dataset(cfg: Any) -> Any:
     dataset = cfg
-    if isinstance(cfg, Mapping):
-        with at_key("dataset"):
+    with at_key("dataset"):
+        if isinstance(cfg, Mapping):
             dataset = DATASETS.build(cfg)
-    if hasattr(dataset, "full_init"):
-        dataset.full_init()
+        if hasattr(dataset, "full_init"):
+            with located(cfg):
+                dataset.full_init()
     if not isinstance(dataset, IterableDataset) and _length(dataset) == 0:
-        raise DataError(f"the data set '{type(dataset).__name__}' is empty", key="dataset", origin=origin_of(cfg))
+        chosen = isinstance(cfg, Mapping) and cfg.get("indices") in (0, [], ())
+        raise DataError(
+            f"the data set '{type(dataset).__name__}' is empty",
+            key="dataset.indices" if chosen else "dataset",
+            origin=origin_of(cfg, "indices" if chosen else None),
+            notes=() if chosen else describe_changes(cfg, "dataset"),
+        )
     return dataset
 
 

@@ -37,7 +37,8 @@ class SampleLoader(DataLoader[Any]):
             for a last batch reads one again, so that all ranks have equally many batches; see `share`.
         batch_sampler: Yields lists of indices; it replaces batch_size, shuffle, sampler and drop_last.
         drop_last: Leave out an incomplete last batch.
-        num_batch_per_epoch: End a pass after so many batches.
+        num_batch_per_epoch: End a pass after so many batches. With a sampler that never ends, each pass continues where
+            the one before it ended.
         options: Further arguments of torch's DataLoader.
 
     Attributes:
@@ -83,6 +84,11 @@ class SampleLoader(DataLoader[Any]):
     def is_limited(self) -> bool:
         """Whether `num_batch_per_epoch` ends each pass."""
         return self._plan.limit is not None
+
+    @property
+    def passes_continue(self) -> bool:
+        """Whether each pass continues where the one before it ended: `num_batch_per_epoch` cuts an endless one."""
+        return self._plan.passes_continue
 
     @property
     def endless(self) -> bool:
@@ -192,6 +198,8 @@ class _Plan(Sampler[BatchKey]):
         self.limit = limit
         self.most: int | None = None
         self.own = [each for each in _samplers(loader) if not is_known(each)]
+        self.passes_continue = limit is not None and not self.own and bool(getattr(self.sampler, "endless", False))
+        self._before_first = 0  # samples before pass 0, where passes continue and batches were of another size
         self.seed = loader.seed
         self.epoch = 0
         self.start = 0
@@ -244,7 +252,22 @@ class _Plan(Sampler[BatchKey]):
     @property
     def _first(self) -> int:
         """How many of this rank's samples lie before the present pass."""
-        return self.start * self.batch_size if self.sample is None else self.sample
+        return self._samples_before(self.epoch, self.start, self.sample)
+
+    def _samples_before(self, epoch: int, start: int, sample: int | None) -> int:
+        """Returns how many of this rank's samples lie before batch `start` of a pass: of all passes, if they continue.
+
+        Args:
+            epoch: Which pass it is.
+            start: The number of the batch.
+            sample: The answer, where earlier batches were of another size.
+        """
+        if not self.passes_continue:
+            return start * self.batch_size if sample is None else sample
+        before = (epoch * (self.limit or 0) + start) * self.batch_size
+        if sample is not None:
+            self._before_first = sample - before
+        return self._before_first + before
 
     def _uneven_tail(self) -> Tail | None:
         sampler = self.sampler
@@ -268,6 +291,8 @@ class _Plan(Sampler[BatchKey]):
         if self.tail is not None:
             length = self.batches_from(0)
             return length if self.limit is None else min(length, self.limit)
+        if self.passes_continue and self.limit is not None:
+            return self.limit
         batches_or_samples = self.sampler if self.batch_sampler is None else self.batch_sampler
         length = len(batches_or_samples)  # type: ignore[arg-type]
         return length if self.limit is None else min(length, self.limit)
@@ -277,10 +302,10 @@ class _Plan(Sampler[BatchKey]):
         if self.own:
             generators = KeptGenerators(mixed_seed(self.seed, epoch))
             with generators.lent():
-                done, groups = self._from(start, sample)
+                done, groups = self._from(epoch, start, sample)
             groups = generators.around(groups)
         else:
-            done, groups = self._from(start, sample)
+            done, groups = self._from(epoch, start, sample)
         for indices in groups:
             stop = done + len(indices)
             positions = range(
@@ -289,12 +314,12 @@ class _Plan(Sampler[BatchKey]):
             yield BatchKey(epoch, positions, indices, alone, number)
             done = stop
 
-    def _from(self, start: int, sample: int | None) -> tuple[int, Iterator[Sequence[Any]]]:
+    def _from(self, epoch: int, start: int, sample: int | None) -> tuple[int, Iterator[Sequence[Any]]]:
         """Returns how many samples come before batch `start`, and the indices of the batches from it on."""
         if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
             groups: Iterator[Sequence[Any]] = iter(self.batch_sampler)
             return sum(len(skipped) for skipped in islice(groups, start)), groups
-        first = start * self.batch_size if sample is None else sample
+        first = self._samples_before(epoch, start, sample)
         sampler: Any = self.sampler
         indices = sampler.iterate_from(first) if begins_anywhere(sampler) else islice(iter(sampler), first, None)
         return first, _grouped(indices, self.batch_size, drop_last=self.drop_last)
@@ -311,8 +336,8 @@ def batches(
         loader: Any iterable of batches.
         epoch: Which pass it is; samplers with `set_epoch` are told.
         start: The number of the first batch.
-        sample: How many of this rank's samples lie before it, where earlier batches were of another size; only a
-            `SampleLoader` can tell.
+        sample: How many of this rank's samples lie before it, where earlier batches were of another size: in this pass,
+            or in all if `passes_continue`; only a `SampleLoader` can tell.
         most: How many batches the pass has at most, those before `start` included.
 
     Raises:

@@ -1,6 +1,7 @@
 """Masks as COCO files hold them: polygons and run lengths."""
 
 import importlib
+import math
 from types import ModuleType
 from typing import Any
 
@@ -10,6 +11,8 @@ import numpy.typing as npt
 from footplate.errors import DataError, MissingExtraError
 
 _FEWEST_NUMBERS = 6  # of a polygon: three corners
+_FARTHEST = 10  # sides of the picture that a corner may lie away
+_LONGEST_OUTLINE = 200  # times around half of the picture; each pixel of it takes about 100 bytes when it is drawn
 
 
 def coco_package(why: str) -> ModuleType:
@@ -46,15 +49,54 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
     """
     tools = coco_package("reading masks")
     try:
+        check_segmentation(segmentation, shape)
         runs = _runs(tools, segmentation, shape)
         decoded = np.zeros(shape, dtype=bool) if runs is None else tools.mask.decode(runs)
-    except (TypeError, ValueError, KeyError, IndexError, RuntimeError) as error:
+    except (TypeError, ValueError, KeyError, IndexError, RuntimeError, OverflowError) as error:
         why = str(error).split("\n", 1)[0]
         raise DataError(f"a segmentation cannot be read: {why}", found=str(segmentation)[:60]) from error
     if decoded.shape != tuple(shape):
         raise DataError(f"a segmentation of the size {decoded.shape} lies in a picture of the size {tuple(shape)}")
     found: npt.NDArray[np.bool_] = decoded.astype(bool)
     return found
+
+
+def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
+    """Checks that a mask takes no more time and memory than its picture.
+
+    Args:
+        segmentation: See `decode_mask`.
+        shape: Height and width of the picture.
+
+    Raises:
+        DataError: Run lengths are of another size, a corner is not finite or far outside, or an outline is very long.
+        TypeError: It is no segmentation.
+        KeyError: It is no segmentation.
+    """
+    if not isinstance(segmentation, list):
+        size = tuple(segmentation["size"])
+        if size != tuple(shape) or any(type(each) is not int for each in size):
+            raise DataError(f"a segmentation of the size {size} lies in a picture of the size {tuple(shape)}")
+        counts = segmentation["counts"]
+        if isinstance(counts, list) and not (
+            all(type(each) is int and each >= 0 for each in counts) and sum(counts) == math.prod(shape)
+        ):
+            raise DataError(f"the run lengths of a segmentation do not add up to {math.prod(shape)} pixels")
+        return
+    most = _FARTHEST * max(shape)
+    for polygon in segmentation:
+        total = math.fsum(polygon) if len(polygon) else 0.0
+        if not math.isfinite(total) or (polygon and not -most <= min(polygon) <= max(polygon) <= most):
+            raise DataError(f"a corner of a segmentation lies far outside of its picture of the size {tuple(shape)}")
+        if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # else no way between the corners is too long
+            _check_outline(np.asarray(polygon, dtype=np.float64), shape)
+
+
+def _check_outline(polygon: npt.NDArray[np.float64], shape: tuple[int, int]) -> None:
+    corners = polygon[: len(polygon) // 2 * 2].reshape(-1, 2)
+    length = np.abs(np.diff(corners, axis=0, append=corners[:1])).max(axis=1).sum()
+    if length > _LONGEST_OUTLINE * sum(shape):
+        raise DataError(f"the outline of a segmentation is {length:.0f} pixels long in a picture of {tuple(shape)}")
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:

@@ -57,7 +57,11 @@ def check_dist_cfg(dist_cfg: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         ArgumentError: A key or value is unknown.
     """
+    if not isinstance(dist_cfg, Mapping):
+        raise ArgumentError("dist_cfg must be a dict", key="env_cfg.dist_cfg", found=dist_cfg)
     settings = dict(dist_cfg)
+    if not isinstance(settings.get("backend"), (str, type(None))):
+        raise ArgumentError("a backend must be a string", key="env_cfg.dist_cfg.backend", found=settings["backend"])
     for key in settings:
         if key not in _KEYS:
             path, near = f"env_cfg.dist_cfg.{key}", nearest(key, _KEYS)

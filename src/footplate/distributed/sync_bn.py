@@ -16,6 +16,16 @@ _logger = logging.getLogger("footplate.distributed")
 _KINDS = ("torch", "mmcv")
 
 
+def check_sync_bn(kind: object) -> None:
+    """Checks a value of the config key `sync_bn`.
+
+    Raises:
+        ArgumentError: The kind is unknown.
+    """
+    if kind is not None and kind not in _KINDS:
+        raise ArgumentError("sync_bn must be 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+
+
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
     """Converts the batch normalization layers of `model` for the number of ranks and the device.
 
@@ -29,8 +39,7 @@ def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Modu
     Raises:
         ArgumentError: The kind is unknown.
     """
-    if kind and kind not in _KINDS:
-        raise ArgumentError("sync_bn must be 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+    check_sync_bn(kind)
     if get_world_size() == 1:
         count = _convert_sync_layers(model, PlainBatchNorm)
         if count or kind:

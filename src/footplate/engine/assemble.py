@@ -98,6 +98,8 @@ def check_kinds(sections: Mapping[str, Any]) -> None:
 
 
 def _check_place(folder: str | None) -> None:
+    if folder == "":
+        raise ArgumentError("'work_dir' must name a folder", found=folder)
     if folder and "\0" in folder:
         raise ArgumentError("a path holds no null byte", found=folder)
     if folder and not storage.is_local(folder):
@@ -222,12 +224,22 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
             )
         else:
             settings[name] = given
+    _check_removed(settings)
     named = [(f"default_hooks.{name}", cfg) for name, cfg in settings.items() if cfg is not None]
     named += [(f"custom_hooks[{place}]", cfg) for place, cfg in enumerate(custom_hooks or ())]
     for key, cfg in named:
         with at_key(key):
             add_hook(hooks, cfg, key=key)
     return hooks
+
+
+def _check_removed(settings: Mapping[str, Any]) -> None:
+    """Refuses the removal of a hook whose name is nearly that of one that stays."""
+    staying = [name for name, cfg in settings.items() if cfg is not None]
+    for name, cfg in settings.items():
+        near = nearest(name, staying) if cfg is None and name not in DEFAULT_HOOKS else None
+        if near:
+            raise BuildError(f"default_hooks has no '{name}' to remove", key=f"default_hooks.{name}", suggestion=near)
 
 
 def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
@@ -291,6 +303,8 @@ def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, An
         loader = build_loaders(sections[f"{mode}_dataloader"], runner.seed)
     with at_key(f"{mode}_evaluator"):
         evaluator = build_evaluators(sections[f"{mode}_evaluator"], loader)
+    for name, each in evaluator.items() if isinstance(evaluator, Mapping) else [("", evaluator)]:
+        each.key = f"{mode}_evaluator.{name}".rstrip(".")
     with at_key(f"{mode}_cfg"):
         settings = {"type": "ValLoop" if mode == "val" else "TestLoop", **cfg}
         return LOOPS.build(with_origins(settings, cfg), runner=runner, dataloader=loader, evaluator=evaluator)

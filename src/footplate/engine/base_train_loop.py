@@ -75,6 +75,7 @@ class BaseTrainLoop(BaseLoop):
         self.hooks_to_save: dict[str, Any] | None = None  # their states, where a save does not take the present ones
         self._own_iter = self._called_with_both() if overrides(self, "run_iter") else None
         self._own_run, self._own_epoch = overrides(self, "run"), overrides(self, "run_epoch")
+        self._within_iteration: bool | None = None  # None while `run` of this class iterates
         if self._own_run or self._own_epoch:
             self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
 
@@ -110,6 +111,14 @@ class BaseTrainLoop(BaseLoop):
             return False
         return not self._validation_is_due() if self.ended is None else self.ended
 
+    @property
+    def within_iteration(self) -> bool:
+        """Returns whether an iteration is at work, for hooks that are called outside of any event.
+
+        Validations of this class are events; those that an overridden `run` begins are not, and lie between iterations.
+        """
+        return self.in_progress if self._within_iteration is None else self._within_iteration
+
     def run(self) -> Any:
         """Trains from the present position to the end.
 
@@ -122,6 +131,7 @@ class BaseTrainLoop(BaseLoop):
         before, after = runner.hooks.at("before_train_iter"), runner.hooks.at("after_train_iter")
         train_step, optim_wrapper = runner.model.train_step, runner.optim_wrapper
         self._begin()
+        self._within_iteration = None
         own_iter = self._own_iter
         requests = runner.requests
         stream = self.batches() if not self._own_epoch else self._own_epochs()
@@ -237,7 +247,9 @@ class BaseTrainLoop(BaseLoop):
             if not self.in_progress:
                 self._begin()
             self._check_own_data()
+            self._within_iteration = True
             run_iter(*args, **kwargs)
+            self._within_iteration = False
             if self.runner.requests.pending:
                 self._answer_requests(iter(()))
 

@@ -1,7 +1,7 @@
 """The data that a validation or test goes through: one set, or several with names of their own."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
 from footplate.checks import check_count
@@ -74,18 +74,49 @@ def build_evaluators(cfg: Any, loaders: Any) -> Any:
     """
     if not isinstance(loaders, Mapping):
         return build_evaluator(cfg)
-    if not isinstance(cfg, Mapping) or "type" in cfg or "metrics" in cfg:
+    if not _is_by_set(cfg):
         return {name: build_evaluator(copy.deepcopy(cfg)) for name in loaders}
-    for name in cfg:
-        if name not in loaders:
-            raise ArgumentError(f"there is no set '{name}'", key=name, suggestion=nearest(name, loaders))
+    check_evaluator_names(cfg, loaders)
     found = {}
     for name in loaders:
-        if name not in cfg:
-            raise ArgumentError(f"the set '{name}' has no evaluator", key=name, notes=[f"there are: {', '.join(cfg)}"])
         with at_key(name):
             found[name] = build_evaluator(cfg[name])
     return found
+
+
+def _is_by_set(cfg: Any) -> bool:
+    return isinstance(cfg, Mapping) and "type" not in cfg and "metrics" not in cfg
+
+
+def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
+    """Compares the names of a dict of evaluators with those of the sets.
+
+    Raises:
+        ArgumentError: A set has no evaluator, or an evaluator has no set.
+    """
+    if not _is_by_set(cfg):
+        return
+    for name in cfg:
+        if name not in sets:
+            raise ArgumentError(f"there is no set '{name}'", key=name, suggestion=nearest(name, sets))
+    for name in sets:
+        if name not in cfg:
+            raise ArgumentError(f"the set '{name}' has no evaluator", key=name, notes=[f"there are: {', '.join(cfg)}"])
+
+
+def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
+    """Refuses intervals of sets that there are not, or that are no counts.
+
+    Raises:
+        ArgumentError: An interval belongs to no set, or is not positive.
+    """
+    if not isinstance(intervals, (Mapping, type(None))):
+        raise ArgumentError("intervals must be a dict of numbers by set", key="intervals", found=intervals)
+    for name, value in (intervals or {}).items():
+        if name not in sets:
+            near = nearest(name, sets)
+            raise ArgumentError(f"there is no set '{name}'", key=f"intervals.{name}", suggestion=near)
+        check_count(name, value, key=f"intervals.{name}")
 
 
 def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
@@ -101,11 +132,7 @@ def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | N
     """
     several = loaders if isinstance(loaders, Mapping) else {"": loaders}
     owned = evaluators if isinstance(loaders, Mapping) else {"": evaluators}
-    for name, value in (intervals or {}).items():
-        if name not in several:
-            near = nearest(name, several)
-            raise ArgumentError(f"there is no set '{name}'", key=f"intervals.{name}", suggestion=near)
-        check_count(name, value, key=f"intervals.{name}")
+    check_intervals(intervals, several)
     sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
     for each in sets:
         each.evaluator.attach(getattr(each.dataloader, "dataset", None))

@@ -6,7 +6,7 @@ import logging
 from footplate.config import Config
 from footplate.engine.setup import pick_device
 from footplate.errors import ConfigError
-from footplate.migration import Kind, in_place_of, is_first_generation, translate_sections, warn_of_leftovers
+from footplate.migration import Kind, is_first_generation, translate_sections, warn_about_leftovers, with_sections
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
@@ -22,9 +22,9 @@ def in_second_generation(cfg: Config) -> Config:
             unknown key resembles a known one.
     """
     if not is_first_generation(cfg):
-        warn_of_leftovers(cfg)
+        warn_about_leftovers(cfg)
         return cfg
-    translation = translate_sections(cfg, device=pick_device().type, knows_hook=HOOKS.__contains__)
+    translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
     _logger.info("a config of the first generation, translated; `footplate migrate` writes what it became")
     for note in translation.notes:
         if note.near is not None and _is_misspelt(note.key, note.near):
@@ -36,7 +36,7 @@ def in_second_generation(cfg: Config) -> Config:
             )
         if note.kind is not Kind.BECAME:
             _logger.warning("%s", note)
-    return in_place_of(cfg, translation.sections)
+    return with_sections(cfg, translation.sections)
 
 
 def _is_misspelt(key: str, near: str) -> bool:

@@ -116,6 +116,8 @@ class Hook:
     priority: int | str = "NORMAL"
     # Whether the hook acts after all hooks that do not say so, whatever its priority: what saves the run has to.
     acts_last = False
+    # Whether the hook puts other weights into the model while it validates or tests: a run takes one such hook.
+    swaps_weights = False
 
     def before_run(self, runner: "Runner") -> None:
         """Called once, before anything else."""

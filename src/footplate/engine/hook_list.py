@@ -38,8 +38,11 @@ class HookList(Sequence[Hook]):
             key: The key path of its section in the config.
 
         Raises:
-            ArgumentError: The priority is none, or a method does not take the arguments of its event.
+            ArgumentError: The priority is none, a method does not take the arguments of its event, or a second hook
+                swaps weights.
         """
+        if hook.swaps_weights:
+            self._refuse_second_swap(hook)
         if priority is not None:
             hook.priority = priority
         own_rank = _rank(hook)
@@ -56,6 +59,16 @@ class HookList(Sequence[Hook]):
     def key_of(self, hook: Hook) -> str:
         """Returns the key path of a hook's section in the config, or the name of its class if it has none."""
         return self._keys[id(hook)]
+
+    def _refuse_second_swap(self, hook: Hook) -> None:
+        """Refuses a second hook that swaps weights: both put theirs back in the same order, the wrong ones."""
+        for other in self._hooks:
+            if other.swaps_weights:
+                raise ArgumentError(
+                    f"{type(hook).__name__} and {type(other).__name__} both swap the weights of the model for "
+                    "validations. A run takes one such hook",
+                    notes=[f"The other one is {self.key_of(other)}. Remove one of them."],
+                )
 
     def at(self, event: str) -> list[Callable[..., Any]]:
         """Returns the methods that act at `event`, a list that later registrations change in place."""

@@ -49,12 +49,13 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
-        if getattr(getattr(self.dataloader, "sampler", None), "endless", False):
+        is_limited = getattr(self.dataloader, "is_limited", False)
+        if getattr(getattr(self.dataloader, "sampler", None), "endless", False) and not is_limited:
             raise ArgumentError(
                 "training by epochs needs a sampler that ends",
                 key="type",
                 suggestion="IterBasedTrainLoop",
-                notes=["or take DefaultSampler for train_dataloader.sampler"],
+                notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
         self._reading = False  # whether an epoch of the base class is at work

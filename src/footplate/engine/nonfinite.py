@@ -172,12 +172,16 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
 def _nonfinite_here(model: nn.Module) -> list[str]:
     held = [local_tensor(each) for each in (*model.parameters(), *model.buffers())]
-    floats = [each for each in held if each.is_floating_point() and each.numel()]
+    floats = [_reals(each) for each in held if (each.is_floating_point() or each.is_complex()) and each.numel()]
     sums = [each.detach().sum(dtype=torch.float32 if each.element_size() < 4 else None) for each in floats]
     if not sums or bool(torch.stack([each.double().cpu() for each in sums]).isfinite().all()):
         return []
     found = [name for name, each in model.named_parameters() if not bool(_finite(local_tensor(each)))]
-    return found + [name for name, each in model.named_buffers() if each.is_floating_point() and bool(_nan(each))]
+    return found + [name for name, each in model.named_buffers() if bool(_nan(each))]
+
+
+def _reals(tensor: Tensor) -> Tensor:
+    return torch.view_as_real(tensor) if tensor.is_complex() else tensor
 
 
 def _finite(tensor: Tensor) -> Tensor:

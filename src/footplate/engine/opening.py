@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from footplate.config import Config, without_effect
+from footplate.config import Config, unread_overrides, without_effect
 from footplate.distributed import is_main_process
 from footplate.engine.keys import READ_KEYS
 from footplate.engine.signals import LeavingError
@@ -77,7 +77,8 @@ def _noting_the_end() -> Iterator[None]:
 
 def name_idle_variables(cfg: Config) -> None:
     """Warns of what has no effect: variables changed after the lines that read them, and keys of other engines."""
-    for sentence in [*without_effect(cfg, READ_KEYS), *unsupported_conveniences(cfg)]:
+    idle = [*without_effect(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
+    for sentence in idle:
         _logger.warning("%s", sentence)
 
 

@@ -38,6 +38,7 @@ class DataPosition:
         is_ours = isinstance(loader, SampleLoader)
         # A pass that is limited ends, even if its sampler does not.
         is_limited = is_ours and loader.is_limited
+        self._passes_continue = is_ours and loader.passes_continue
         self._endless = bool(getattr(getattr(loader, "sampler", None), "endless", False)) and not is_limited
         self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
         self._anchor = _Anchor()
@@ -145,9 +146,10 @@ class DataPosition:
             sample,
             self._batch_size,
         ):
-            if not self._endless:  # ranks have as many batches each as all others in what is left of a pass
+            # In what is left of a pass that ends, ranks have as many batches each as all others.
+            if not self._endless and not self._passes_continue:
                 sample -= sample % self._world_size
-            batch = self._batch_before(sample)
+            batch = batch if self._passes_continue else self._batch_before(sample)
         if any(state[key] != here[key] for key in here):
             _tell(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
@@ -199,7 +201,9 @@ class DataPosition:
         if self._batch_size is None:
             return None
         passed, first, sample = self._anchor
-        if epoch != passed:
+        if self._passes_continue:
+            first -= (epoch - passed) * len(self._loader)
+        elif epoch != passed:
             first = sample = 0
         return sample + (batch - first) * self._batch_size * self._world_size
 

@@ -19,7 +19,6 @@ from footplate.distributed.sharding import is_sharded
 from footplate.engine import state
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.snapshot import Snapshot
-from footplate.error_context import at_key
 from footplate.errors import ArgumentError, CheckpointError
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ def preflight(runner: "Runner") -> None:
         FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
     """
     with _unmoved(runner):
-        size = _save_and_load(runner) if is_main_process() or is_sharded(runner.model) else 0
+        size = checkpoint_size(runner)
         to_come = None if is_sharded(runner.model) else state_to_come(runner.optim_wrapper)
         size += to_come or 0
         if is_main_process():
@@ -129,9 +128,22 @@ def _tried(runner: "Runner") -> list[Any]:
     return [runner.model, *runner.hooks, *evaluators, *parts, hub.runtime_info, hub.log_scalars]
 
 
-def _save_and_load(runner: "Runner") -> int:
-    """Returns the bytes that a checkpoint takes now; parts of weights are counted, not saved."""
-    checkpoint = state.capture(runner)
+def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
+    """Returns the bytes of a checkpoint, which is saved and loaded in memory; shards are counted, not saved.
+
+    All ranks of a sharded model call it; of others only the first one saves, and the rest get 0.
+
+    Args:
+        runner: The runner.
+        save_optimizer: Whether the optimizer's state goes in.
+        save_param_scheduler: Whether the schedules' state goes in.
+
+    Raises:
+        CheckpointError: The checkpoint loses something.
+    """
+    if not is_main_process() and not is_sharded(runner.model):
+        return 0
+    checkpoint = state.capture(runner, save_optimizer=save_optimizer, save_param_scheduler=save_param_scheduler)
     runner.call_hook("before_save_checkpoint", checkpoint=checkpoint)
     checkpoint, parts = split(checkpoint)
     path = _IN_MEMORY.format(f"{runner.timestamp}-{runner.rank}")
@@ -189,7 +201,7 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     if runner.world_size > 1:
         return []
     try:
-        with _unsaid(), at_key("val_evaluator"):
+        with _unsaid():
             found = evaluator.evaluate(len(samples))
     except ArgumentError:  # what it gives is wrong for any number of batches
         raise

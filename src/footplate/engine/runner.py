@@ -17,6 +17,7 @@ from footplate.data import naming_lost_workers
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
+    compute_on_main,
     get_rank,
     get_world_size,
     initialize_weights,
@@ -155,6 +156,7 @@ class Runner(Parts):
         self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(setup.unused_start(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
+        self._has_folder = False  # whether this start has made its `log_dir`
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
         name_run(self)
@@ -168,6 +170,7 @@ class Runner(Parts):
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self._events: list[str] = []
         self._loaded = self._trained = False
+        self.resuming = False  # while a checkpoint is loaded: whether the run resumes from it, or takes its weights
         self._load_report: LoadReport | None = None
         self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
         self._said_before: list[logging.LogRecord] = []  # before there was a file for it
@@ -250,7 +253,8 @@ class Runner(Parts):
             _ = self.optim_wrapper, self.param_schedulers, self.val_loop
             name_idle_settings(self.cfg, self.hooks, self._sections["param_scheduler"], reach_of(self))
             if not self._trained:
-                initialize_weights(self.model)
+                with at_key("model"):
+                    initialize_weights(self.model)
                 self._trained = True
         self.begin_log_with(said)
         self.load_or_resume()
@@ -277,6 +281,7 @@ class Runner(Parts):
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
+            loop.stop_training = False  # of an earlier call
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
@@ -386,7 +391,11 @@ class Runner(Parts):
 
     def resume(self, filename: str) -> None:
         """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
-        checkpoint = self.load_checkpoint(filename, strict=True)
+        self.resuming = True
+        try:
+            checkpoint = self.load_checkpoint(filename, strict=True)
+        finally:
+            self.resuming = False
         state.leave_average(self, checkpoint)
         state.restore(self, checkpoint)
         self._random = state.random_of(checkpoint, self.rank)
@@ -426,14 +435,25 @@ class Runner(Parts):
         if loop is None:
             raise ArgumentError(f"there is nothing to {mode}: {mode}_dataloader, {mode}_cfg and {mode}_evaluator")
         self.load_or_resume(whole_model=mode == "test")
-        with self._opened(), together(), refusing_exits():
+        with located(self.cfg), self._opened(), together(), refusing_exits():
             self.call_hook("before_run")
             with naming_lost_workers(self._loaders()):
                 metrics: dict[str, float] = loop.run()
             self.call_hook("after_run")
         return metrics
 
+    def _make_folder(self) -> None:
+        """Makes `log_dir`, which is this start's alone."""
+        before, self._has_folder = self.log_dir, True
+        self.timestamp = compute_on_main(lambda: setup.make_start(self.work_dir, self.timestamp))
+        self.log_dir = os.path.join(self.work_dir, self.timestamp)
+        if self.log_dir != before:
+            name_run(self)
+            self.visualizer.move(before, self.log_dir)
+
     def _opened(self) -> AbstractContextManager[None]:
+        if not self._has_folder:
+            self._make_folder()
         said, self._said_before = self._said_before, []
         return opened(self, said, self._sections["log_file"])
 

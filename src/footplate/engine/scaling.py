@@ -70,7 +70,7 @@ def _scaled(optimizer: Any, name: str, factor: float) -> str:
     """Scales the rates of one optimizer, and tells them."""
     label = f"{name}: " if name else ""
     kind = type(optimizer).__name__
-    if kind.startswith(_FREE_OF_RATES) or not all("lr" in group for group in optimizer.param_groups):
+    if kind.startswith(_FREE_OF_RATES) or not all(group.get("lr") is not None for group in optimizer.param_groups):
         return f"{label}{kind} finds its own step, so that its lr stays"
     before = list(dict.fromkeys(float(group["lr"]) for group in optimizer.param_groups))
     for group in optimizer.param_groups:

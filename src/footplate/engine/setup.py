@@ -135,6 +135,18 @@ def unused_start(work_dir: str) -> str:
     return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))
 
 
+def make_start(work_dir: str, name: str) -> str:
+    """Makes the folder of a start, and returns its name: another one where a start has made `name` meanwhile."""
+    os.makedirs(work_dir, exist_ok=True)
+    while True:
+        try:
+            os.mkdir(os.path.join(work_dir, name))
+        except FileExistsError:
+            name = unused_start(work_dir)
+        else:
+            return name
+
+
 def _check_known(section: Mapping[str, Any], known: Sequence[str], name: str) -> None:
     if not isinstance(section, Mapping):
         raise ArgumentError(f"{name} must be a dict", key=name, found=section)

@@ -1,6 +1,6 @@
 """Signals: what a run is asked to do from outside, answered between two iterations."""
 
-import contextlib
+import errno
 import logging
 import os
 import signal
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 
 from footplate import storage
-from footplate.checkpoint import read_contents, write_pointer
+from footplate.checkpoint import is_folder, read_contents, remove_checkpoint, write_pointer
 from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
 from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
 from footplate.engine.hook import Hook
@@ -314,8 +314,8 @@ def save_on_request(runner: "Runner") -> str:
     """Begins to save a run between two iterations, as what it goes on from; returns the path."""
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
-    if is_main_process() and name == ON_REQUEST:
-        _set_aside(path, os.path.join(folder, EARLIER), runner.iter)
+    if is_main_process():
+        _set_aside(path, os.path.join(folder, runner.saver.name_of(EARLIER)), runner.iter)
     with runner.during("request"):  # between two iterations, where the loop's own count is right
         runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
@@ -330,11 +330,18 @@ def _set_aside(path: str, aside: str, done: int) -> None:
         aside: Where to; what had come farther still stays there.
         done: How many iterations this run has done.
     """
-    if not storage.is_local(path) or not max(done, _progress(aside)) < _progress(path):
+    if not max(done, _progress(aside)) < _progress(path):
         return
-    with contextlib.suppress(OSError):
+    try:
+        if not storage.is_local(path):
+            raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
+        if is_folder(aside):  # a file is replaced, a folder is not
+            remove_checkpoint(aside)
         os.replace(path, aside)
         _logger.warning("the checkpoint of an earlier run that had come farther is kept as %s", aside)
+    except (OSError, CheckpointError) as error:
+        reason = getattr(error, "strerror", None) or error
+        _logger.warning("'%s' of an earlier run that had come farther is replaced: %s", path, reason)
 
 
 def _progress(path: str) -> float:

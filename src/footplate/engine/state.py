@@ -29,7 +29,7 @@ from footplate.distributed.accumulation import (
 from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
-from footplate.errors import CheckpointError, FootplateError
+from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import moves_of
 from footplate.optim.wrappers.state import in_order
 
@@ -63,7 +63,7 @@ def capture(
     at = position(runner)
     checkpoint: dict[str, Any] = {
         "meta": _meta(runner, at),
-        "state_dict": unwrap_model(runner.model).state_dict(),
+        "state_dict": checked_state(unwrap_model(runner.model)),
         "message_hub": runner.message_hub.state_dict(),
         "run": {
             "loop": at,
@@ -181,7 +181,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
     for key, hook in _keyed(runner):
         if key in states:
             with _understood(f"run.hooks.{key}"):
-                hook.load_state_dict(states[key])
+                hook.load_state_dict(dict(part_of(checkpoint, "run", "hooks", key)))
     if "optimizer" not in checkpoint:
         _logger.warning("the checkpoint holds no 'optimizer': it begins anew, and the run is not bit-equal")
 
@@ -315,7 +315,7 @@ def is_after_step(runner: "Runner") -> bool:
     """
     event = runner.outer_event
     if event is None or event in _OF_VALIDATION:
-        return bool(runner.train_loop.in_progress)
+        return runner.train_loop.within_iteration
     return event == "after_train_iter"
 
 
@@ -324,7 +324,19 @@ def hook_states(runner: "Runner") -> dict[str, Any]:
     kept: dict[str, Any] | None = getattr(runner.train_loop, "hooks_to_save", None)
     if kept is not None:
         return kept
-    return {key: state for key, hook in _keyed(runner) if (state := hook.state_dict())}
+    return {key: state for key, hook in _keyed(runner) if (state := checked_state(hook))}
+
+
+def checked_state(owner: Any) -> Mapping[str, Any]:
+    """Returns the state of a hook or model.
+
+    Raises:
+        ArgumentError: It is no dict.
+    """
+    state = owner.state_dict()
+    if not isinstance(state, Mapping):
+        raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
+    return state
 
 
 def _keyed(runner: "Runner") -> Iterator[tuple[str, "Hook"]]:

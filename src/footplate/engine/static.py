@@ -12,18 +12,23 @@ from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
 from footplate.distributed import LAUNCHERS
+from footplate.distributed.sync_bn import check_sync_bn
 from footplate.engine import assemble, setup
+from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, holds_several
 from footplate.engine.generations import in_second_generation
 from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.reach import name_idle_settings, reach_in
+from footplate.engine.saving import RunSaver
 from footplate.engine.scaling import base_batch_size
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.validation_points import validation_points
-from footplate.error_context import at_key, located
+from footplate.error_context import at_key, located, with_origins
 from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
+from footplate.evaluation import BaseMetric, Evaluator
 from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
-from footplate.records import BaseVisBackend, check_log_file
+from footplate.records import BaseVisBackend, check_level, check_log_file
 from footplate.registry import (
     LOOPS,
     METRICS,
@@ -75,6 +80,13 @@ def check_config(cfg: Config) -> Config:
             base_batch_size(sections["auto_scale_lr"])
         with at_key("log_file"):
             check_log_file(sections["log_file"] or {})
+        with at_key("on_nonfinite"):
+            NonFiniteHook(sections["on_nonfinite"])
+        if sections["on_save_error"] is not None:
+            RunSaver(sections["on_save_error"])
+        if sections["log_level"] is not None:
+            check_level(sections["log_level"])
+        check_sync_bn(sections["sync_bn"])
         _check_sections(sections)
     return cfg
 
@@ -105,22 +117,31 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
     with at_key("model"):
         preprocessor = {} if sections["data_preprocessor"] is None else {"data_preprocessor": None}
         MODELS.check(sections["model"], **preprocessor)
-        with at_key("data_preprocessor"):
-            MODELS.check(sections["model"].get("data_preprocessor") if isinstance(sections["model"], Mapping) else None)
+        if isinstance(sections["model"], Mapping):
+            own = sections["model"].get("data_preprocessor")
+            _check_preprocessor(own, sections["model"])
     for mode in ("train", "val", "test"):
         for key, loader in _each(f"{mode}_dataloader", sections[f"{mode}_dataloader"], "dataset"):
             with at_key(key):
                 check_dataloader(loader)
     for mode in ("val", "test"):
-        for key, evaluator in _each(f"{mode}_evaluator", sections[f"{mode}_evaluator"], "type"):
+        loaders, given = sections[f"{mode}_dataloader"], sections[f"{mode}_evaluator"]
+        several = holds_several(loaders)
+        if several:
+            with at_key(f"{mode}_evaluator"):
+                check_evaluator_names(given, loaders)
+            with at_key(f"{mode}_cfg"):
+                loop = sections[f"{mode}_cfg"]
+                check_intervals(loop.get("intervals") if isinstance(loop, Mapping) else None, loaders)
+        place = f"{mode}_evaluator"
+        for key, evaluator in _each(place, given, "type") if several else [(place, given)]:
             with at_key(key):
                 _check_evaluator(evaluator)
         with at_key(f"{mode}_cfg"):
             _check_evaluation_loop(sections[f"{mode}_cfg"], mode)
     with at_key("train_cfg"):
         epochs, iters = _check_train_loop(sections["train_cfg"])
-    with at_key("data_preprocessor"):
-        MODELS.check(sections["data_preprocessor"])
+    _check_preprocessor(sections["data_preprocessor"], sections["model"])
     with at_key("visualizer"):
         _check_visualizer(sections["visualizer"])
     if sections["model_wrapper_cfg"] is not None:
@@ -130,6 +151,17 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
         near = nearest(sections["launcher"], LAUNCHERS)
         raise ArgumentError(f"unknown launcher '{sections['launcher']}'", key="launcher", suggestion=near)
     _check_optimization(sections["optim_wrapper"], sections["param_scheduler"], epochs, iters)
+
+
+def _check_preprocessor(cfg: Any, model: Any) -> None:
+    """Looks at the dict of a data preprocessor; one without `type` is of the class that the model decides on."""
+    if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
+        usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
+        if usual is None:
+            return
+        cfg = with_origins({"type": usual, **cfg}, cfg)
+    with at_key("data_preprocessor"):
+        MODELS.check(cfg)
 
 
 def _each(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
@@ -148,6 +180,8 @@ def _check_evaluator(cfg: Any) -> None:
         for place, metric in enumerate(cfg):
             with at_key(f"[{place}]"):
                 METRICS.check(metric)
+    elif cfg is not None and not isinstance(cfg, (Evaluator, BaseMetric)):
+        raise ArgumentError("an evaluator is a metric, a list of metrics, or an Evaluator", found=cfg)
 
 
 def _check_visualizer(cfg: Any) -> None:

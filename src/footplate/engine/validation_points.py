@@ -41,6 +41,8 @@ def is_due(done: int, end: int, begin: int, interval: int) -> bool:
 
 def checked_intervals(intervals: Sequence[Any]) -> list[tuple[int, int]]:
     """Checks pairs of a milestone and the interval from it on."""
+    if not isinstance(intervals, Sequence):
+        intervals = [intervals]  # refused below
     found = [pair for pair in intervals if isinstance(pair, Sequence) and len(pair) == 2]
     if len(found) < len(intervals) or sorted(found, key=lambda pair: pair[0]) != found:
         raise ArgumentError(

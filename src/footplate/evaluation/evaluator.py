@@ -18,14 +18,18 @@ class Evaluator:
         metrics: A metric, or several; each an object or a dict for METRICS.
     """
 
+    key = ""  # The section of the config that describes it, which errors of its metrics name.
+    _is_list = False
+
     def __init__(
         self, metrics: BaseMetric[Any] | Mapping[str, Any] | Sequence[BaseMetric[Any] | Mapping[str, Any]]
     ) -> None:
         several = list(metrics) if isinstance(metrics, Sequence) else [metrics]
-        self.metrics: list[BaseMetric[Any]] = [
-            _build_metric(each, f"[{place}]" if isinstance(metrics, Sequence) else "")
-            for place, each in enumerate(several)
-        ]
+        self._is_list = isinstance(metrics, Sequence)
+        self.metrics: list[BaseMetric[Any]] = []
+        for place, each in enumerate(several):
+            with at_key(self._key_of(place)):
+                self.metrics.append(each if isinstance(each, BaseMetric) else METRICS.build(each))
         self._dataset_meta: Mapping[str, Any] | None = None
 
     @property
@@ -67,8 +71,9 @@ class Evaluator:
                 "a model in mode 'predict' returns a list, one prediction a sample", found=type(data_samples)
             )
         samples = [sample.to_dict() if isinstance(sample, BaseDataElement) else sample for sample in data_samples]
-        for metric in self.metrics:
-            metric.process(data_batch, samples)
+        for place, metric in enumerate(self.metrics):
+            with at_key(self._key_of(place)):
+                metric.process(data_batch, samples)
 
     def evaluate(self, size: int) -> dict[str, Any]:
         """Returns the values of all metrics by name.
@@ -80,11 +85,14 @@ class Evaluator:
             ArgumentError: Two metrics give a value of the same name.
         """
         values: dict[str, Any] = {}
-        for metric in self.metrics:
-            for name, value in metric.evaluate(size).items():
+        for place, metric in enumerate(self.metrics):
+            with at_key(self._key_of(place)):
+                found = metric.evaluate(size)
+            for name, value in found.items():
                 if name in values:
                     raise ArgumentError(
                         f"two metrics give a value named '{name}'",
+                        key=self._key_of(place),
                         notes=["prefix='...' keeps the values of metrics of one kind apart"],
                     )
                 values[name] = value
@@ -110,6 +118,9 @@ class Evaluator:
             self.process(samples, batch if data is not None else None)
         return self.evaluate(len(data_samples))
 
+    def _key_of(self, place: int) -> str:
+        return f"{self.key}[{place}]" if self._is_list else self.key
+
 
 EVALUATOR.register_module(module=Evaluator)  # not as a decorator: the registry takes subclasses of Evaluator
 
@@ -134,14 +145,6 @@ def build_evaluator(cfg: Evaluator | Mapping[str, Any] | Sequence[Any]) -> Evalu
     if isinstance(cfg, Evaluator):
         return cfg
     raise ArgumentError("an evaluator is a metric, a list of metrics, or an Evaluator", found=cfg)
-
-
-def _build_metric(cfg: BaseMetric[Any] | Mapping[str, Any], place: str) -> BaseMetric[Any]:
-    if isinstance(cfg, BaseMetric):
-        return cfg
-    with at_key(place):
-        found: BaseMetric[Any] = METRICS.build(cfg)
-    return found
 
 
 def _chunks(values: Sequence[Any], size: int) -> Iterator[list[Any]]:

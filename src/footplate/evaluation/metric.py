@@ -5,7 +5,6 @@ import pickle
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import torch
@@ -15,7 +14,7 @@ from footplate.distributed import broadcast_object, collect_results, get_rank, g
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, output_path
+from footplate.storage import check_output_path, commit_bytes, output_path
 
 _Result = TypeVar("_Result")
 _PLAIN = (int, float, str, bool, type(None))
@@ -211,9 +210,7 @@ class DumpResults(BaseMetric[Any]):
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
         """Writes the file."""
-        path = Path(output_path(self.output_folder, self.out_file_path))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(pickle.dumps(results))
+        commit_bytes(output_path(self.output_folder, self.out_file_path), pickle.dumps(results))
         return {}
 
 

@@ -1,5 +1,6 @@
 """Saves the run: at intervals, at the end, and when a metric is better than ever."""
 
+import contextlib
 import math
 import os
 import secrets
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from footplate import storage
 from footplate.checkpoint import (
     is_committed,
+    is_folder,
     is_written_here,
     load_checkpoint,
     remove_checkpoint,
@@ -25,6 +27,7 @@ from footplate.engine.reach import NEVER_VALIDATES, Reach
 from footplate.engine.state import is_after_step
 from footplate.errors import ArgumentError
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.messages import pluralize
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -112,6 +115,7 @@ class CheckpointHook(Hook):
         self._saved_at = 0
         self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are to be saved
         self._last: int | None = None  # the iteration whose end is saved in any case
+        self._replaceable: set[str] = set()  # what was there before, under names that this run may use
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
         """Yields settings that save nothing in a run of this length."""
@@ -138,6 +142,7 @@ class CheckpointHook(Hook):
         self._folder = runner.checkpoint_dir = self.folder_in(runner)
         self._keep_own(runner)
         runner.saver.in_parts = is_sharded(runner.model) if self.sharded is None else self.sharded
+        self._name_replaceable(runner)
         self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: "Runner") -> str:
@@ -222,8 +227,8 @@ class CheckpointHook(Hook):
         runner.saver.settle()
         end = runner.max_epochs if self.by_epoch else runner.max_iters
         done = runner.epoch if self.by_epoch else runner.iter
-        if self.save_last and done < end and done != self._saved_at:  # stopped early
-            self._save(runner, done)
+        if self.save_last and done < end:  # stopped early, maybe by a validation of what was saved before it
+            self._save(runner, done) if done != self._saved_at else self._save_again(runner, done)
         is_at_end = compute_on_main(lambda: self._saved_at == end)  # a save fails on the first rank alone
         if self.published_keys:
             if is_at_end:
@@ -252,8 +257,7 @@ class CheckpointHook(Hook):
         A run goes on in the folder of the checkpoint that it resumes, which may be a copy of the one it was saved in.
         What the checkpoint of another folder lists is not of this one.
         """
-        origin = runner.saver.last
-        is_here = origin is not None and _folder_of(origin) == storage.canonical(self._folder)
+        origin, is_here = runner.saver.last, self._continues_here(runner)
         foreign = []
         if is_here:
             self._kept = [self._moved(each) for each in self._kept]
@@ -268,6 +272,42 @@ class CheckpointHook(Hook):
         if there := [each for each in foreign if self._is_in_folder(each) and storage.exists(each)]:
             told = ", ".join(map(repr, there[:_SHOWN_FILES])) + (", ..." if len(there) > _SHOWN_FILES else "")
             runner.logger.warning("'%s' lists files that this run did not write; they stay: %s", origin, told)
+
+    def _continues_here(self, runner: "Runner") -> bool:
+        origin = runner.saver.last
+        return origin is not None and _folder_of(origin) == storage.canonical(self._folder)
+
+    def _name_replaceable(self, runner: "Runner") -> None:
+        """Warns of checkpoints in the folder that this run does not continue, and that it may replace.
+
+        Those of a run that is resumed here lie behind it: best ones and earlier ones are its own. What is farther was
+        left by another run, or passed over.
+        """
+        self._replaceable = set()
+        if not is_main_process():
+            return
+        is_resumed = self._continues_here(runner)
+        done = (runner.epoch if self.by_epoch else runner.iter) if is_resumed else -1
+
+        def may_be_replaced(name: str) -> bool:
+            number = number_in(self.filename_tmpl, name)
+            is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
+            return is_folder(name) == runner.saver.in_parts and (is_best or (number is not None and number > done))
+
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or one that a save will name
+            names = [each for each in storage.list_dir(self._folder) if may_be_replaced(each)]
+            self._replaceable = {os.path.join(self._folder, each) for each in names}
+        if self._replaceable:
+            told = ", ".join(names[:_SHOWN_FILES]) + (", ..." if len(names) > _SHOWN_FILES else "")
+            runner.logger.warning(
+                "'%s' holds %s that this run does not continue: %s. It replaces those whose names it uses. To keep "
+                "them, choose another %s.%s",
+                self._folder,
+                pluralize(len(names), "checkpoint"),
+                told,
+                "work_dir" if self.out_dir is None else "out_dir",
+                "" if is_resumed else " To go on from them, pass --resume (resume=True).",
+            )
 
     def _moved(self, path: str) -> str:
         here = storage.join(self._folder, storage.base_name(path))
@@ -369,6 +409,9 @@ class CheckpointHook(Hook):
         undo: Callable[[], None] | None = None,
     ) -> None:
         folder, name = os.path.split(path)
+        if path in self._replaceable:
+            self._replaceable.discard(path)
+            runner.logger.warning("'%s' was there before this run and is replaced", path)
         runner.save_checkpoint(
             folder,
             name,
@@ -412,7 +455,7 @@ class CheckpointHook(Hook):
         return [*found] if found else [None if key == "auto" else self._rule_of(key) for key in self.save_best]
 
     def _rule_of(self, key: str) -> str:
-        return rule_of(key, self.greater_keys, self.less_keys)
+        return rule_of(key, self.greater_keys, self.less_keys, named_by="save_best")
 
 
 def _names(key: str, value: Any) -> list[str]:

@@ -22,8 +22,14 @@ _LESS_NAMES = "cer ece epe error fid kid lpips mae mape mpjpe mse niqe nll nme p
 _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS_NAMES.split())
 
 
-def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS) -> Rule:
+def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS, *, named_by: str = "rule") -> Rule:
     """Returns the rule of a metric: by its whole name, then by what it contains, then by a word that the field knows.
+
+    Args:
+        key: The metric.
+        greater: Names, or parts of names, of metrics that should be great.
+        less: Those of metrics that should be small.
+        named_by: The key of the config that names the metric, for the error.
 
     Raises:
         ArgumentError: Neither tells.
@@ -45,7 +51,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
         return "less"
     raise ArgumentError(
         f"whether '{key}' should be great or small is not known",
-        key="rule",
+        key=named_by,
         notes=["say rule='greater' or rule='less'"],
     )
 
@@ -106,7 +112,11 @@ def _is_left_aside(name: str, there: Container[str]) -> bool:
     return any(f"{each}{kind}_mAP" in there for each in sets for kind in ("bbox", "segm"))
 
 
-def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> ArgumentError:
+class MissingMetricError(ArgumentError):
+    """The config or a flag names a metric that no evaluator gives."""
+
+
+def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> MissingMetricError:
     """Returns the error of a metric that a hook waits for and no evaluator gives.
 
     Args:
@@ -116,7 +126,7 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
         key: Where in the config it stands.
     """
     written = name.removeprefix("val/")  # as scalars tell a loss of a validation from training's
-    return ArgumentError(
+    return MissingMetricError(
         f"{what} names '{name}', which no metric gives",
         key=key,
         suggestion=written if written in metrics else nearest(name, metrics),

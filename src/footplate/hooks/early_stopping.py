@@ -24,6 +24,8 @@ _logger = logging.getLogger("footplate.hooks")
 class EarlyStoppingHook(Hook):
     """Ends training after `patience` validations in a row without a better value of one metric.
 
+    The hook keeps the run ended when it is resumed or trained again, unless its settings have changed since.
+
     Args:
         monitor: The metric: "mIoU", "coco/bbox_mAP" ...
         rule: "greater" or "less"; by default the metric's name decides.
@@ -51,17 +53,32 @@ class EarlyStoppingHook(Hook):
     ) -> None:
         if isinstance(patience, bool) or not isinstance(patience, int) or patience < 1:
             raise ArgumentError("patience is a positive whole number", key="patience", found=patience)
-        if not isinstance(min_delta, (int, float)) or not min_delta >= 0:
-            raise ArgumentError("min_delta is a number of at least 0", key="min_delta", found=min_delta)
-        if stopping_threshold is not None and not isinstance(stopping_threshold, (int, float)):
-            raise ArgumentError("stopping_threshold is a number", key="stopping_threshold", found=stopping_threshold)
+        if not isinstance(monitor, str):
+            raise ArgumentError("monitor must be the name of a metric", key="monitor", found=monitor)
+        if not isinstance(min_delta, (int, float)) or not 0 <= min_delta < math.inf:
+            raise ArgumentError("min_delta must be a finite number of at least 0", key="min_delta", found=min_delta)
+        limit = 0.0 if stopping_threshold is None else stopping_threshold
+        if not isinstance(limit, (int, float)) or not math.isfinite(limit):
+            raise ArgumentError("stopping_threshold must be a finite number", key="stopping_threshold", found=limit)
         self.monitor = monitor
-        self.rule = rule_of(monitor) if rule is None else checked_rule(rule)
+        self.rule = rule_of(monitor, named_by="monitor") if rule is None else checked_rule(rule)
         self.min_delta, self.patience = min_delta, patience
         self.strict, self.check_finite = strict, check_finite
         self.stopping_threshold = stopping_threshold
         self.wait_count = 0
         self.best_score = -math.inf if self.rule == "greater" else math.inf
+        self.last_score: float | None = None
+
+    def before_train(self, runner: "Runner") -> None:
+        """Ends at once a run that was ended before."""
+        if reason := self._reason_to_stop():
+            runner.train_loop.stop_training = True
+            runner.logger.warning(
+                "early stopping has ended this run at iteration %d: %s. To train further, change the settings of "
+                "EarlyStoppingHook or remove it",
+                runner.iter,
+                reason,
+            )
 
     def after_val_epoch(self, runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
         """Looks at the metric and ends training if it is time."""
@@ -75,8 +92,13 @@ class EarlyStoppingHook(Hook):
                 "early stopping waits for '%s', which no metric gives: %s", self.monitor, ", ".join(metrics)
             )
             return
-        reason = self._reason_to_stop(check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor"))
-        if reason:
+        score = check_score(self.monitor, metrics[self.monitor], key="EarlyStoppingHook.monitor")
+        if is_better(score, self.best_score, self.rule, self.min_delta):
+            self.best_score, self.wait_count = score, 0
+        else:
+            self.wait_count += 1
+        self.last_score = score
+        if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
 
@@ -100,8 +122,8 @@ class EarlyStoppingHook(Hook):
         _logger.warning("early stopping waits for '%s', which no metric gives%s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best value and how many validations were no better."""
-        return {"wait_count": self.wait_count, "best_score": self.best_score}
+        """Returns the best and the last value, and how many validations were no better."""
+        return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
@@ -109,16 +131,16 @@ class EarlyStoppingHook(Hook):
             read_count(state, "wait_count"),
             read_number(state, "best_score", finite=False),
         )
+        last = state.get("last_score")  # older checkpoints do not say
+        if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):
+            raise ValueError("'last_score' must be a number or None")
+        self.last_score = last
 
-    def _reason_to_stop(self, score: float) -> str:
-        if self.check_finite and not math.isfinite(score):
+    def _reason_to_stop(self) -> str:
+        score, limit = self.last_score, self.stopping_threshold
+        if score is not None and self.check_finite and not math.isfinite(score):
             return f"{self.monitor} is {score}"
-        if is_better(score, self.best_score, self.rule, self.min_delta):
-            self.best_score, self.wait_count = score, 0
-        else:
-            self.wait_count += 1
-        limit = self.stopping_threshold
-        if limit is not None and (score == limit or is_better(score, limit, self.rule)):
+        if score is not None and limit is not None and (score == limit or is_better(score, limit, self.rule)):
             return f"{self.monitor} is {score:g}, {limit:g} was enough"
         if self.wait_count >= self.patience:
             return f"{self.monitor} was not better than {self.best_score:g} in {self.wait_count} validations"

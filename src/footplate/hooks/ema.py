@@ -40,6 +40,7 @@ class EMAHook(Hook):
     """
 
     priority = "NORMAL"
+    swaps_weights = True
 
     def __init__(
         self,
@@ -76,11 +77,6 @@ class EMAHook(Hook):
 
     def before_run(self, runner: "Runner") -> None:
         """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
-        if any(isinstance(hook, EMAHook) and hook is not self for hook in runner.hooks):
-            raise ArgumentError(
-                "A run takes one EMAHook: two would exchange each other's weights",
-                notes=["Remove the others from custom_hooks."],
-            )
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -138,7 +134,7 @@ class EMAHook(Hook):
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
         """Takes the weights to go on with from a checkpoint of a run that is resumed, and keeps its average."""
         held = checkpoint.get(_STATE)
-        if held is None or not runner.should_resume:
+        if held is None or not runner.resuming:
             return
         average = checkpoint.get("state_dict")
         if not isinstance(held, Mapping) or not isinstance(average, Mapping):

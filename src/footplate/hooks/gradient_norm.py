@@ -107,7 +107,8 @@ class GradientNormHook(Hook):
         own = {id(each) for group in optimizer.param_groups for each in group["params"]}
         scale = getattr(optimizer, "grad_scale", None)  # of a kernel that unscales by itself
         for group, members in self._members.items():
-            gradients = [each.grad for each in members if each.grad is not None and id(each) in own]
+            found = [each.grad for each in members if each.grad is not None and id(each) in own]
+            gradients = [each.coalesce().values() if each.is_sparse else each for each in found]
             if not gradients:
                 continue
             parts = any(map(is_dtensor, gradients))

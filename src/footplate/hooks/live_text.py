@@ -17,7 +17,7 @@ from typing import Any, TextIO
 from rich.console import Console
 from rich.text import Text
 
-from footplate.messages import printable
+from footplate.messages import one_line
 from footplate.records.urgent import SCREENS
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
@@ -136,7 +136,7 @@ class LiveText:
         return begin + f"\r{_CUT}" + "\n".join(parts) + _CLEAR_BELOW + _WRAP + (then or f"\r{up}")
 
     def _rendered(self, line: Text, width: int) -> str:
-        plain = printable(line.plain)
+        plain = one_line(line.plain)
         cut = line.copy() if plain == line.plain else Text(plain)
         cut.truncate(width, overflow="ellipsis")  # a full last column would wrap at a resize
         with self._console.capture() as captured:

@@ -13,6 +13,7 @@ from footplate.engine import Hook
 from footplate.errors import ArgumentError
 from footplate.records import OF_ITERATION, is_written_config, length_of, numbers_in, write_config
 from footplate.registry import HOOKS
+from footplate.storage import commit_bytes, read_bytes
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -131,8 +132,8 @@ class LoggerHook(Hook):
         )
         runner.logger.info(line)
         if is_main_process():
-            with open(os.path.join(runner.log_dir, self._json_name), "w", encoding="utf-8") as file:
-                json.dump(_jsonable(tag), file, default=str)
+            written = json.dumps(_jsonable(tag), default=str).encode()
+            commit_bytes(os.path.join(runner.log_dir, self._json_name), written)
             runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
 
     def after_train(self, runner: "Runner") -> None:
@@ -164,8 +165,9 @@ class LoggerHook(Hook):
         folder = os.path.join(target, inside)
         if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):
             return  # out_dir holds the work_dir: the file is there already, and stays
-        os.makedirs(folder, exist_ok=True)
-        shutil.copy2(path, folder)
+        copy = os.path.join(folder, os.path.basename(path))
+        commit_bytes(copy, read_bytes(path))
+        shutil.copystat(path, copy)
         if not self.keep_local:
             os.remove(path)
 

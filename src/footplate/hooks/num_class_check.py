@@ -1,11 +1,12 @@
 """Compares a model's numbers of classes with those of the data set."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
+from footplate.error_context import at_key, origin_of
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 
@@ -34,10 +35,12 @@ class NumClassCheckHook(Hook):
             loop = runner.__dict__.get(name)  # asked for as an attribute it would be built
             sets = getattr(loop, "sets", [] if loop is None else [loop])
             for each in sets:
-                self._check(runner, getattr(getattr(each, "dataloader", None), "dataset", None))
+                key = ".".join(filter(None, (name.replace("loop", "dataloader"), getattr(each, "name", ""), "dataset")))
+                self._check(runner, getattr(getattr(each, "dataloader", None), "dataset", None), key)
 
-    def _check(self, runner: "Runner", dataset: Any) -> None:
-        classes = classes_of(dataset)
+    def _check(self, runner: "Runner", dataset: Any, key: str) -> None:
+        with at_key(key):
+            classes = classes_of(dataset)
         if classes is None:
             _logger.warning("the data set '%s' does not name its classes", type(dataset).__name__)
             return
@@ -51,7 +54,16 @@ class NumClassCheckHook(Hook):
                     f"the data set '{type(dataset).__name__}' has {len(classes)}: {_named(classes)}",
                     key=".".join(each for each in ("model", name, "num_classes") if each),
                     found=count,
+                    notes=_where_classes_are_written(runner.cfg, f"{key}.metainfo.classes"),
                 )
+
+
+def _where_classes_are_written(cfg: Any, path: str) -> list[str]:
+    *parents, name = path.split(".")
+    for parent in parents:
+        cfg = cfg.get(parent) if hasattr(cfg, "get") else None
+    origin = origin_of(cfg, name) if isinstance(cfg, Mapping) and name in cfg else None
+    return [f"the classes are those of {path}, at {origin}"] if origin else []
 
 
 def _named(classes: Sequence[Any]) -> str:
@@ -70,6 +82,7 @@ def classes_of(dataset: Any) -> Any:
     if isinstance(classes, str):
         raise ArgumentError(
             f"the classes of '{type(dataset).__name__}' are a string",
+            key="metainfo.classes",
             found=classes,
             notes=[f"one class is ('{classes}',)"],
         )

@@ -58,7 +58,7 @@ class RuntimeInfoHook(Hook):
         if metainfo is not None:
             hub.update_info("dataset_meta", dict(metainfo))
         self._infos, self._loop = hub.runtime_info, runner.train_loop
-        sources = _rate_sources(runner.optim_wrapper)
+        sources = [each for each in _rate_sources(runner.optim_wrapper) if each[1].get(each[2]) is not None]
         self._rates = [(hub.history(f"train/{name}"), values, key) for name, values, key in sources]
         self._rate_names = [name for name, _, _ in sources]
         self._losses: dict[str, HistoryBuffer] = {}

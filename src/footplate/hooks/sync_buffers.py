@@ -32,6 +32,6 @@ class SyncBuffersHook(Hook):
         if not (self.distributed and is_distributed()):
             return
         for buffer in unwrap_model(runner.model).buffers():
-            if buffer.is_floating_point():
-                dist.all_reduce(buffer)
+            if buffer.is_floating_point() or buffer.is_complex():
+                dist.all_reduce(torch.view_as_real(buffer) if buffer.is_complex() else buffer)
                 buffer.div_(get_world_size())

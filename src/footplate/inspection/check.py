@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
-import torch
 import torch.distributed as dist
 
 from footplate import storage
@@ -29,11 +28,14 @@ from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import loss_of, predicting
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.engine.opening import name_idle_variables
+from footplate.engine.preflight import checkpoint_size
 from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config, name_idle_in_config
 from footplate.error_context import located
 from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
+from footplate.hooks import CheckpointHook
+from footplate.inspection.failing_module import TrialError, module_error
 from footplate.inspection.largest import Largest, largest_batch
 from footplate.inspection.topics.hooks import explain_hooks
 from footplate.inspection.topics.loops import explain_loops, loops_as_data
@@ -44,21 +46,6 @@ from footplate.records.logger import collected_warnings, remembered
 _logger = logging.getLogger("footplate.inspection")
 _ITERATIONS = 2
 _SHOWN_RANKS = 8
-
-
-class TrialError(FootplateError):
-    """What code of a model, a hook or a data set raised while a run was tried; `__cause__` is that.
-
-    Args:
-        stage: What the trial was at.
-        error: What was raised.
-        key: The section of the config that it most likely belongs to.
-    """
-
-    def __init__(self, stage: str, error: Exception, *, key: str) -> None:
-        first = str(error).strip().partition("\n")[0]
-        super().__init__(f"{stage} fails: {type(error).__name__}: {first}", key=key, notes=["--debug shows where"])
-        self.stage = stage
 
 
 class Trial(NamedTuple):
@@ -173,7 +160,10 @@ def _try(cfg: Config, folder: str) -> Trial:
             seconds, found = _validate(runner, each.evaluator, largest[named].batch)
             metrics += each.named(dict.fromkeys(found))
             validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
-    size = sum(each.numel() * each.element_size() for each in _tensors(runner))
+        kept = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), CheckpointHook())
+        size = checkpoint_size(
+            runner, save_optimizer=kept.save_optimizer, save_param_scheduler=kept.save_param_scheduler
+        )
     return Trial(
         runner=runner,
         seconds=watch.seconds,
@@ -269,7 +259,7 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
             raise
         except Exception as error:
             stage, key = watch.stage
-            raise TrialError(stage, error, key=key) from error
+            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
 
 
 def _check_target(folder: str, size: int) -> None:
@@ -342,14 +332,6 @@ def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
     if trial.validating is not None and loops["val"]:
         total += len(loops["val"].get("after", ())) * trial.validating
     return total
-
-
-def _tensors(runner: Runner) -> Iterator[torch.Tensor]:
-    """The tensors of a checkpoint: weights, buffers and the optimizer's state."""
-    yield from (each for each in unwrap_model(runner.model).state_dict().values() if isinstance(each, torch.Tensor))
-    for part in runner.optim_wrapper.parts.values():
-        for state in part.optimizer.state.values():
-            yield from (each for each in state.values() if isinstance(each, torch.Tensor))
 
 
 def _epoch_length(runner: Runner) -> int | None:

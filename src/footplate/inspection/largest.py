@@ -94,7 +94,10 @@ def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
     if not hasattr(dataset, "get_data_info"):
         return
     for index in range(count):
-        info = dataset.get_data_info(index)
+        try:
+            info = dataset.get_data_info(index)
+        except AttributeError:  # a wrapper of a data set that has no such method
+            return
         if not isinstance(info, dict) or "height" not in info or "width" not in info:
             return
         yield int(info["height"]), int(info["width"])

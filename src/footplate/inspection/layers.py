@@ -42,9 +42,10 @@ class Reading:
 
     @classmethod
     def of(cls, tensor: Tensor, name: str, kind: str, notes: str = "") -> "Reading":
-        """Reads a tensor of any shape and floating type."""
+        """Reads a tensor of any shape, of real or complex numbers; these have the range of both their parts."""
         values = tensor.detach()
         finite = values[values.isfinite()]
+        finite = torch.view_as_real(finite) if finite.is_complex() else finite
         low, high = (float(finite.min()), float(finite.max())) if finite.numel() else (float("nan"), float("nan"))
         return cls(
             name=name or "(model)",
@@ -115,9 +116,9 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields the tensors of floating type in what a module took or gave, each with its place in it: `[0]`, `.loss`."""
+    """Yields the real and complex tensors in what a module took or gave, each with its place in it: `[0]`, `.loss`."""
     if isinstance(found, Tensor):
-        if found.is_floating_point() and not found.is_sparse:
+        if (found.is_floating_point() or found.is_complex()) and not found.is_sparse:
             yield key, found
     elif isinstance(found, Mapping):
         for name, each in found.items():

@@ -11,6 +11,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
@@ -18,6 +19,16 @@ from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
 from footplate.engine.nonfinite import nonfinite_weights
 from footplate.errors import ArgumentError, NonFiniteError
 from footplate.inspection.layers import LayerTrace, Reading
+
+_WHOLE_NUMBERS = {
+    "iteration": (1, MAX_RUN_LENGTH),
+    "seed": (0, (1 << 32) - 1),
+    "world_size": (1, 1 << 20),
+    "threads": (1, 1024),  # each takes memory as soon as torch is told the number
+}
+_TEXTS = ("message", "device", "torch")
+_TEXTS_OR_NONE = ("origin", "load_from")
+_LONGEST_TEXT = 1 << 16
 
 
 @dataclass
@@ -87,13 +98,30 @@ def read_facts(path: str) -> dict[str, Any]:
     """Returns what a capture tells of its run; nothing in it is executed.
 
     Raises:
-        ArgumentError: The file is no capture.
+        ArgumentError: The file is no capture, or a fact is missing or not of its kind; names its key.
         CheckpointError: It cannot be read.
     """
     facts = load_checkpoint(path, "meta").get(CAPTURE)
-    if not isinstance(facts, Mapping) or not isinstance(facts.get("iteration"), int):
+    if not isinstance(facts, Mapping):
         raise ArgumentError(f"'{path}' is no capture of a run that stopped at NaN", notes=["they end with '.capture'"])
+    for key in (*_WHOLE_NUMBERS, *_TEXTS, *_TEXTS_OR_NONE):
+        if key not in facts:
+            raise ArgumentError(f"the capture '{path}' lacks the fact '{key}'", key=f"{CAPTURE}.{key}")
+        _check_fact(key, facts[key], path)
     return dict(facts)
+
+
+def _check_fact(key: str, value: Any, path: str) -> None:
+    if key in _WHOLE_NUMBERS:
+        least, most = _WHOLE_NUMBERS[key]
+        is_good, wanted = type(value) is int and least <= value <= most, f"a whole number from {least} to {most}"
+    else:
+        is_good = (value is None and key in _TEXTS_OR_NONE) or (isinstance(value, str) and len(value) <= _LONGEST_TEXT)
+        wanted = f"a text of at most {_LONGEST_TEXT} characters"
+    if not is_good:
+        raise ArgumentError(
+            f"the fact '{key}' of the capture '{path}' must be {wanted}", key=f"{CAPTURE}.{key}", found=value
+        )
 
 
 def config_beside(path: str) -> str:
@@ -118,7 +146,7 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
     facts = read_facts(path)
     number = iteration if iteration is not None else facts["iteration"]
     with tempfile.TemporaryDirectory(prefix="footplate-replay-") as folder:
-        torch.set_num_threads(facts.get("threads", torch.get_num_threads()))
+        torch.set_num_threads(facts["threads"])
         runner = Runner.from_cfg(_as_replayed(cfg, facts, path, folder))
         watch = _Watch(number)
         runner.register_hook(watch)
@@ -138,12 +166,12 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
 
 def _as_replayed(cfg: Config, facts: Mapping[str, Any], path: str, folder: str) -> Config:
     """Returns the config with which a run goes the same way, and leaves nothing behind."""
-    from_state = facts.get("origin") is not None
+    from_state = facts["origin"] is not None
     hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None}
     changes = {
         "work_dir": folder,
         "resume": from_state,
-        "load_from": os.path.abspath(path) if from_state else facts.get("load_from"),
+        "load_from": os.path.abspath(path) if from_state else facts["load_from"],
         "preflight": False,
         "randomness": {**(cfg.get("randomness") or {}), "seed": facts["seed"]},
         "default_hooks": hooks,
@@ -156,7 +184,7 @@ def _as_replayed(cfg: Config, facts: Mapping[str, Any], path: str, folder: str) 
 
 
 def _differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> str:
-    told = [f"{key} {here[key]} instead of {before[key]}" for key in here if before.get(key, here[key]) != here[key]]
+    told = [f"{key} {here[key]} instead of {before[key]}" for key in here if before[key] != here[key]]
     return ", ".join(told)
 
 
@@ -179,13 +207,21 @@ class _Watch(Hook):
             raise ArgumentError(
                 f"the capture begins behind iteration {runner.iter}", key="iteration", found=self.iteration
             )
+        if self.iteration > runner.max_iters:
+            raise ArgumentError(
+                "the run ends before that iteration",
+                key="iteration",
+                found=self.iteration,
+                notes=[f"It ends after iteration {runner.max_iters}."],
+            )
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
         if runner.iter + 1 != self.iteration:
             return
         model = unwrap_model(runner.model)
         self.found = Replay(self.iteration, weights_before=nonfinite_weights(model))
-        self.found.learning_rate = float(next(iter(runner.optim_wrapper.get_lr().values()))[0])
+        rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
+        self.found.learning_rate = math.nan if rate is None else float(rate)  # the optimizer sets it by itself
         self._trace = LayerTrace(model)
 
     def after_train_iter(

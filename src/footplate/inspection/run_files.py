@@ -3,7 +3,8 @@
 import logging
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from footplate.config import Config, read_recorded
@@ -12,6 +13,8 @@ from footplate.errors import ConfigError, DataError
 _logger = logging.getLogger("footplate.inspection")
 MOST_BYTES = 256 << 20
 _LONGEST_LINE = 1 << 20
+_MOST_OF_LOGS = 64 << 20  # bytes of memory, of all logs of a run
+_BYTES_PER_LINE = 60
 
 
 def is_safe(file: Path, folder: Path) -> bool:
@@ -53,13 +56,31 @@ def read_lines(file: Path) -> Iterator[str]:
         raise DataError(f"cannot read '{file}': {error.strerror}") from error
 
 
-def read_log(file: Path) -> list[str]:
-    """Returns the lines of a log, without their ends; one that cannot be read counts as empty, after a warning."""
-    try:
-        return [line.rstrip("\r\n") for line in read_lines(file)]
-    except DataError as error:
-        _logger.warning("%s", error.message)
-        return []
+def read_logs(files: Sequence[Path]) -> list[list[str]]:
+    """Returns the lines of logs, without their ends; of all that is very long only the end, after a warning.
+
+    A log that cannot be read counts as empty, after a warning.
+    """
+    logs: list[list[str]] = []
+    left = _MOST_OF_LOGS
+    for file in reversed(files):
+        lines: deque[str] = deque()
+        used, is_cut = 0, False
+        try:
+            for line in read_lines(file):
+                lines.append(line.rstrip("\r\n"))
+                used += len(line) + _BYTES_PER_LINE
+                while lines and used > left:
+                    used -= len(lines.popleft()) + _BYTES_PER_LINE + 1
+                    is_cut = True
+        except DataError as error:
+            _logger.warning("%s", error.message)
+            lines.clear()
+        if is_cut:
+            _logger.warning("'%s' is very long: only its last %d lines are read", file, len(lines))
+        logs.insert(0, list(lines))
+        left -= max(used, 0)
+    return logs
 
 
 def read_small(file: Path, most: int = 4 << 20) -> str:

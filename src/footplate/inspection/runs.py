@@ -1,19 +1,22 @@
 """Reading what a run left behind: scalars of this engine and of both reference engines, pictures, checkpoints."""
 
 import json
+import logging
 import math
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.errors import DataError
-from footplate.inspection.run_files import config_of, read_lines, read_log, read_small, safe_files
-from footplate.messages import nearest
+from footplate.inspection.run_files import config_of, read_lines, read_logs, read_small, safe_files
+from footplate.messages import nearest, one_line
 
+_logger = logging.getLogger("footplate.inspection")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
 
 _MOST_NAMED = 5
@@ -21,6 +24,9 @@ _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
 _TABLES = ("per class, in percent:", "per class:")  # how the lines above a table of classes end
+_MOST_TABLES, _MOST_COLUMNS = 100, 100
+_MOST_SERIES = 2_000  # names of scalars
+_MOST_VALUES = 3_000_000  # that are held of all lines of a run
 _SET = re.compile(r"([^:]+): ")  # before the title of a table
 _PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
@@ -102,9 +108,10 @@ def read_run(path: str | Path) -> Run:
     if not files:
         raise _no_run(path)
     lines: list[dict[str, Any]] = []
-    length = None
+    length, left = None, _MOST_VALUES
     for file in files:
-        own = list(_read_lines(file))
+        own = list(_read_lines(file, left))
+        left -= sum(map(_weight, own))
         length = _epoch_length(own) or length
         lines = _going_on(lines, list(_placed(own, length)))
     series = _series(lines)
@@ -112,7 +119,7 @@ def read_run(path: str | Path) -> Run:
         raise DataError(f"no scalars in '{files[0]}'" + (" that are finite" if lines else ""))
     folder = path if path.is_dir() else path.parent
     starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
-    logs = [read_log(file) for file in safe_files(sorted(folder.glob("**/*.log")), folder)]
+    logs = read_logs(safe_files(sorted(folder.glob("**/*.log")), folder))
     explained = safe_files((start / "explained.txt" for start in starts), folder)
     environments = safe_files((start / "environment.json" for start in starts), folder)
     return Run(
@@ -158,7 +165,14 @@ def _scalar_files(folder: Path) -> list[Path]:
     return []
 
 
-def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
+_name_in_line = lru_cache(maxsize=2048)(one_line)  # the names of scalars, which a table shows on one line
+
+
+def _weight(line: Mapping[str, Any]) -> int:
+    return len(line) + 4  # a line takes as much memory as some values
+
+
+def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
     for number, text in enumerate(read_lines(file), start=1):
         if not text.strip():
             continue
@@ -170,6 +184,11 @@ def _read_lines(file: Path) -> Iterator[dict[str, Any]]:
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             _check_place(line, f"line {number} of '{file}'")
+            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
+            left -= _weight(line)
+            if left < 0:
+                _logger.warning("'%s' is very long: it is read up to line %d", file, number - 1)
+                return
             yield line
 
 
@@ -254,15 +273,22 @@ def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list
 
 def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
     found: dict[tuple[str, str], list[Point]] = {}
+    left_out: set[tuple[str, str]] = set()
     for line in lines:
-        for key, value in line.items():
-            name = key.removeprefix(f"{line['mode']}/")
+        for label, value in line.items():
+            name = label.removeprefix(f"{line['mode']}/")
             if name not in _POSITION and name != "at" and _is_number(value):
                 if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
                 if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
                     continue  # COCO's word for: there is no such object, large ones for example
-                found.setdefault((line["mode"], name), []).append((line["at"], float(value)))
+                key = line["mode"], name
+                if key in found or len(found) < _MOST_SERIES:
+                    found.setdefault(key, []).append((line["at"], float(value)))
+                else:
+                    left_out.add(key)
+    if left_out:
+        _logger.warning("The run has more than %d scalars; %d are left out.", _MOST_SERIES, len(left_out))
     return [Series(name, mode, points) for (mode, name), points in found.items()]
 
 
@@ -280,30 +306,38 @@ def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
 
 def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[dict[str, Any]]:
     """Returns the table after the last log line of each set that ends with a colon and is about classes."""
-    tables: dict[str, tuple[dict[str, Any], list[str]]] = {}
+    tables: dict[str, tuple[dict[str, Any], str]] = {}
     for lines in logs:
-        for number, line in enumerate(lines):
-            if line.endswith(_TABLES) and number + 1 < len(lines):
-                parsed = _parsed_table(lines[number + 1 :])
-                name = match[1] if (match := _SET.match(line.rpartition(" - INFO - ")[2])) else ""
-                if parsed:
-                    tables[name] = parsed, lines[number + 1 :]
-    return [{**table, **_place_of(name, behind, series), "set": name} for name, (table, behind) in tables.items()]
+        mode = ""  # of the line that ends the evaluation of a table, which comes after it
+        later: dict[str, tuple[dict[str, Any], str]] = {}
+        for number in range(len(lines) - 2, -1, -1):  # from the end: the last table of a set counts
+            found = _PHASE.search(lines[number + 1])
+            mode = found[1] if found else mode
+            if not lines[number].endswith(_TABLES):
+                continue
+            name = match[1] if (match := _SET.match(lines[number].rpartition(" - INFO - ")[2])) else ""
+            if name in later or len(later) >= _MOST_TABLES:
+                continue
+            if parsed := _parsed_table(lines, number + 1):
+                later[name] = parsed, mode
+        tables.update(reversed(later.items()))
+    return [{**table, **_place_of(name, mode, series), "set": name} for name, (table, mode) in tables.items()]
 
 
-def _place_of(name: str, behind: list[str], series: Iterable[Series]) -> dict[str, Any]:
-    """Tells when a table was made: the line that ends its evaluation comes after it."""
-    mode = next((match[1] for match in map(_PHASE.search, behind) if match), "")
+def _place_of(name: str, mode: str, series: Iterable[Series]) -> dict[str, Any]:
+    """Tells when a table was made, by the mode of the line that ends its evaluation."""
     before = f"{name}/" if name else ""
     known = [each for each in series if each.mode == "val" and each.name.startswith(before)] if mode == "val" else []
     validated = [each.points[-1][0] for each in known]
     return {"iteration": int(max(validated)) if validated else None, "test": mode == "test"}
 
 
-def _parsed_table(lines: list[str]) -> dict[str, Any] | None:
-    columns = lines[0].split()
+def _parsed_table(lines: list[str], begin: int) -> dict[str, Any] | None:
+    columns = lines[begin].split()
     rows: list[list[Any]] = []
-    for line in lines[1:]:
+    if len(columns) > _MOST_COLUMNS:
+        return None
+    for line in map(lines.__getitem__, range(begin + 1, len(lines))):
         if _HEAD.match(line):
             break
         parts = line.rsplit(maxsplit=len(columns) - 1)

@@ -1,14 +1,14 @@
-"""First-generation code: base classes for it to stand on, and adapters that let it run on the engine."""
+"""Base classes and adapters that run first-generation code on the engine."""
 
 from footplate.legacy.building import build_from_cfg, build_optimizer, build_optimizer_constructor, obj_from_dict
-from footplate.legacy.closure import ClosureHook
 from footplate.legacy.dataset import adapt_dataset
 from footplate.legacy.eval_hook import EvalHook
-from footplate.legacy.hook import Hook
+from footplate.legacy.hook import ClosureHook, Hook
 from footplate.legacy.log_buffer import LogBuffer
 from footplate.legacy.loggers import LoggerHook
 from footplate.legacy.metric import LegacyMetric
 from footplate.legacy.model import LegacyModel, adapt_model
+from footplate.legacy.optim_wrappers import SteppedByHook, SteppedByModel
 from footplate.legacy.optimizer_hooks import (
     Fp16OptimizerHook,
     GradientCumulativeFp16OptimizerHook,
@@ -21,7 +21,6 @@ from footplate.legacy.runner_view import RunnerView, view_of
 from footplate.legacy.runners import BaseRunner, EpochBasedRunner, IterBasedRunner, build_runner
 from footplate.legacy.updater_hooks import LrUpdaterHook, MomentumUpdaterHook
 from footplate.legacy.workflow import WorkflowHook
-from footplate.legacy.wrappers import SteppedByHook, SteppedByModel
 from footplate.legacy.writer_loggers import WriterLoggerHook
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Building objects as first-generation code does: `build_from_cfg(cfg, REGISTRY)`."""
+"""Build functions of mmcv that first-generation code imports, such as `build_from_cfg(cfg, REGISTRY)`."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,18 +12,18 @@ from footplate.registry import DATASETS, OPTIMIZER_BUILDERS, OPTIMIZERS, Registr
 
 
 def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds an object from its dict.
+    """Builds an object from its config.
 
     Args:
-        cfg: `type`, a name or class, and constructor arguments.
-        registry: Where names are looked up.
-        default_args: Arguments that `cfg` may leave out.
+        cfg: `type`, a name or class, and the arguments of the constructor.
+        registry: The registry for names.
+        default_args: Default values of the arguments.
 
     Raises:
-        BuildError: `registry` is none, or an argument does not fit.
+        BuildError: `registry` is not a Registry, or an argument is invalid.
     """
     if not isinstance(registry, Registry):
-        raise BuildError("build_from_cfg takes a Registry", found=registry)
+        raise BuildError("the registry of build_from_cfg must be a Registry", found=registry)
     settings = {**(default_args or {}), **cfg}
     if registry is OPTIMIZERS:
         return _build_optimizer(settings, settings.pop("params"))
@@ -31,12 +31,12 @@ def build_from_cfg(cfg: Mapping[str, Any], registry: Registry, default_args: Map
 
 
 def build_optimizer_constructor(cfg: Mapping[str, Any]) -> Any:
-    """Builds the constructor of an optimizer from its dict."""
+    """Builds an optimizer constructor from its config."""
     return build_from_cfg(cfg, OPTIMIZER_BUILDERS)
 
 
 def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
-    """Builds an optimizer over the parameters of a model, by the constructor that the section names."""
+    """Builds an optimizer for the parameters of a model, with the `constructor` of the config."""
     settings = dict(cfg)
     kind = settings.pop("constructor", "DefaultOptimizerConstructor")
     paramwise_cfg = settings.pop("paramwise_cfg", None)
@@ -46,7 +46,7 @@ def build_optimizer(model: nn.Module, cfg: Mapping[str, Any]) -> Any:
 
 
 def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds an object whose `type` is a class, or a name in the module `parent`."""
+    """Builds an object whose `type` is a class, or the name of a class in the module `parent`."""
     settings = {**(default_args or {}), **info}
     kind = settings.pop("type")
     if isinstance(kind, str):
@@ -57,7 +57,7 @@ def obj_from_dict(info: Mapping[str, Any], parent: Any = None, default_args: Map
 
 
 def build_dataset(cfg: Any, default_args: Mapping[str, Any] | None = None) -> Any:
-    """Builds a data set, or of several in a list one that holds them all."""
+    """Builds a dataset; a list of configs becomes a ConcatDataset."""
     if isinstance(cfg, (list, tuple)):
         return DATASETS.build({"type": "ConcatDataset", "datasets": list(cfg)})
     return build_from_cfg(cfg, DATASETS, default_args)

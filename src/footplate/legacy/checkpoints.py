@@ -1,4 +1,4 @@
-"""Reading and writing weights as first-generation code does."""
+"""Checkpoint functions of mmcv that first-generation code imports."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,15 +19,15 @@ def load_checkpoint(
     logger: Any = None,
     revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
 ) -> dict[str, Any]:
-    """Loads the weights of a file into a model, and returns what the file holds.
+    """Loads the weights of a checkpoint into a model, and returns the checkpoint.
 
     Args:
-        model: The model, within wrappers or not.
-        filename: The file.
-        map_location: The device for its tensors.
-        strict: Whether keys must agree.
-        logger: Known to existing code; what did not match is in footplate's log.
-        revise_keys: Patterns in keys, and what replaces them.
+        model: The model, wrapped or not.
+        filename: The checkpoint file.
+        map_location: The device for the tensors.
+        strict: Whether all keys must match.
+        logger: Ignored; mismatches are logged to footplate's logger.
+        revise_keys: Pairs of a regular expression and its replacement, applied to the keys.
     """
     checkpoint = _load_checkpoint(filename, map_location)
     load_weights(unwrap_model(model), checkpoint, strict=strict, revise_keys=revise_keys, name=filename)
@@ -35,14 +35,14 @@ def load_checkpoint(
 
 
 def load_state_dict(module: nn.Module, state_dict: Mapping[str, Any], strict: bool = False, logger: Any = None) -> None:
-    """Loads weights into a module and logs what did not match."""
+    """Loads a state dict into a module and logs mismatches."""
     load_weights(unwrap_model(module), dict(state_dict), strict=strict)
 
 
 def save_checkpoint(
     model: nn.Module, filename: str, optimizer: Any = None, meta: Mapping[str, Any] | None = None
 ) -> None:
-    """Writes the weights of a model, and the state of an optimizer or of several by name."""
+    """Saves the weights of a model, and the state of one optimizer or of several by name."""
     checkpoint: dict[str, Any] = {"meta": dict(meta or {}), "state_dict": unwrap_model(model).state_dict()}
     if isinstance(optimizer, Mapping):
         checkpoint["optimizer"] = {name: each.state_dict() for name, each in optimizer.items()}

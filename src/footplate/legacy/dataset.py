@@ -1,4 +1,4 @@
-"""The adapter of first-generation data sets."""
+"""The adapter for first-generation datasets."""
 
 import inspect
 from collections.abc import Mapping
@@ -9,15 +9,16 @@ from footplate.error_context import at_key
 from footplate.registry import DATASETS
 
 _META = {"CLASSES": "classes", "PALETTE": "palette"}
-_WITHIN = ("dataset", "datasets")
+_NESTED_KEYS = ("dataset", "datasets")
 
 
 def adapt_dataset(dataset: Any, test_mode: bool = False) -> Any:
-    """Returns a data set that says in `metainfo` what it says in `CLASSES` and `PALETTE`.
+    """Adds `metainfo` to a dataset that only has `CLASSES` and `PALETTE`, and returns the dataset.
 
     Args:
-        dataset: A data set or the dict of one.
-        test_mode: Whether to build it, and those within it, in test mode where they know of one.
+        dataset: A dataset or its config.
+        test_mode: Whether to build the dataset, and nested datasets, with `test_mode=True` if their class has this
+            argument.
     """
     if isinstance(dataset, Mapping):
         with at_key("dataset"):
@@ -36,17 +37,17 @@ def _in_test_mode(cfg: Any) -> Any:
         return [_in_test_mode(each) for each in cfg]
     if not isinstance(cfg, Mapping):
         return cfg
-    made = ConfigDict(cfg)
-    for key in _WITHIN:
-        if key in made:
-            made[key] = _in_test_mode(made[key])
-    if "test_mode" not in made and _knows_test_mode(DATASETS.resolve(made.get("type"), made)):
-        made["test_mode"] = True
-    return made
+    changed = ConfigDict(cfg)
+    for key in _NESTED_KEYS:
+        if key in changed:
+            changed[key] = _in_test_mode(changed[key])
+    if "test_mode" not in changed and _accepts_test_mode(DATASETS.resolve(changed.get("type"), changed)):
+        changed["test_mode"] = True
+    return changed
 
 
-def _knows_test_mode(kind: Any) -> bool:
-    """Checks whether a class takes `test_mode`, itself or where its further arguments go to."""
+def _accepts_test_mode(kind: Any) -> bool:
+    """Checks whether a class accepts `test_mode`, itself or through `**kwargs` in a base class."""
     if not inspect.isclass(kind):
         return "test_mode" in inspect.signature(kind).parameters
     for each in kind.__mro__:

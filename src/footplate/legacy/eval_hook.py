@@ -1,4 +1,4 @@
-"""Evaluation at times that the training loop's own counting cannot say."""
+"""A hook that validates on schedules that the training loop cannot express."""
 
 import bisect
 import sys
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module(name=["EvalHook", "DistEvalHook"])
 class EvalHook(Hook):
-    """Has the run validated every `interval` epochs or iterations, counted from `start`.
+    """Validates every `interval` epochs or iterations, counted from `start`.
 
     Args:
-        dataloader: What to evaluate on; None: what the config's validation loop reads.
-        start: The first epoch or iteration after which to evaluate; 0 also evaluates before training.
-        interval: How many lie between two evaluations.
-        by_epoch: What is counted.
-        save_best: A metric, or "auto"; the best checkpoint by it is kept.
+        dataloader: The validation data; None uses the validation loop of the config.
+        start: The first epoch or iteration after which to validate; 0 also validates before training.
+        interval: The number of epochs or iterations between two validations.
+        by_epoch: Whether `interval` and `start` are in epochs.
+        save_best: A metric, or "auto"; the best checkpoint by this metric is kept.
         rule: "greater" or "less".
-        greater_keys: Parts of names of metrics that should be great.
-        less_keys: Parts of names of metrics that should be small.
+        greater_keys: Substrings of metric names for which higher is better.
+        less_keys: Substrings of metric names for which lower is better.
         out_dir: Another folder for the best checkpoint.
-        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those epochs or iterations on.
-        gpu_collect: Whether results of other processes travel through the accelerators.
-        tmpdir: Accepted for configs that set it; results travel through the process group.
-        broadcast_bn_buffer: The same; every evaluation is of the first rank's buffers.
-        evaluation: Arguments of the data set's `evaluate`, where `dataloader` is given.
+        dynamic_intervals: `[(milestone, interval), ...]`: the interval from each epoch or iteration on.
+        gpu_collect: Whether to collect results with the accelerators.
+        tmpdir: Ignored; results are collected with the process group.
+        broadcast_bn_buffer: Ignored; validation always uses the buffers of rank 0.
+        evaluation: Arguments of the dataset's `evaluate`, if `dataloader` is given.
 
     Raises:
-        ArgumentError: A number makes no sense.
+        ArgumentError: `interval` or `start` is invalid.
     """
 
     priority = "LOW"
@@ -78,7 +78,7 @@ class EvalHook(Hook):
         self._out_dir = out_dir
 
     def before_run(self, runner: "Runner") -> None:
-        """Takes the evaluation over from the loop."""
+        """Replaces the validation loop and registers a hook for the best checkpoint, if configured."""
         if self.dataloader is not None:
             loop = ValLoop(runner, self.dataloader, LegacyMetric(collect_device=self.collect_device, **self.evaluation))
             runner.__dict__["val_loop"] = loop
@@ -87,18 +87,18 @@ class EvalHook(Hook):
             runner.register_hook(CheckpointHook(**saver, **self._best))
 
     def before_train(self, runner: "Runner") -> None:
-        """Keeps the loop from evaluating by itself, and evaluates first where `start` is 0."""
+        """Disables the loop's own validation interval, and requests a validation first if `start` is 0."""
         runner.train_loop.val_begin = sys.maxsize
         if self.start == 0 and runner.iter == 0 and self._is_due(1):
             runner.train_loop.validation_requested = True
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Asks for an evaluation, when counting epochs."""
+        """Requests a validation if one is due and `by_epoch` is set."""
         if self.by_epoch and runner.train_loop.by_epoch and self._is_due(runner.epoch + 1):
             runner.train_loop.validation_requested = True
 
     def after_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
-        """Asks for an evaluation, when counting iterations."""
+        """Requests a validation if one is due and `by_epoch` is not set."""
         if not self.by_epoch and self._is_due(runner.iter + 1):
             runner.train_loop.validation_requested = True
 

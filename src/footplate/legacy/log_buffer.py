@@ -1,4 +1,4 @@
-"""What first-generation hooks know as `runner.log_buffer`, over the message hub."""
+"""The `runner.log_buffer` of first-generation hooks, implemented with the message hub."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
@@ -8,13 +8,13 @@ import numpy as np
 
 from footplate.records import HistoryBuffer, MessageHub
 
-# What the engine records by itself; the first generation has it from `runner.current_lr()`.
-_OF_THE_ENGINE = ("lr", "base_lr", "momentum")
+# Values that the engine records; first-generation loggers read them from `runner.current_lr()`.
+_ENGINE_SCALARS = ("lr", "base_lr", "momentum")
 _KEPT_COUNTS = 1 << 13
 
 
 class _Output(OrderedDict[str, Any]):
-    """Values for the next line of the log; what a hook puts in is recorded."""
+    """The values for the next log line; values that a hook assigns are also recorded in the message hub."""
 
     def __init__(self, record: Callable[[str, Any], None]) -> None:
         super().__init__()
@@ -26,11 +26,11 @@ class _Output(OrderedDict[str, Any]):
 
 
 class LogBuffer:
-    """Collects values by name, as the first generation did; everything lands in the message hub.
+    """Collects values to log by name and records them in the message hub.
 
     Args:
-        hub: The run's message hub.
-        mode: Tells the mode of the moment, "train" or "val".
+        hub: The message hub of the run.
+        mode: Returns the current mode, "train" or "val".
     """
 
     def __init__(self, hub: MessageHub, mode: Callable[[], str]) -> None:
@@ -43,7 +43,7 @@ class LogBuffer:
 
     @property
     def output(self) -> OrderedDict[str, Any]:
-        """The averages of the last `average`, and what hooks put beside them."""
+        """The averages of the last call of `average`, and values that hooks assigned."""
         return self._output
 
     @property
@@ -53,7 +53,7 @@ class LogBuffer:
 
     @property
     def n_history(self) -> OrderedDict[str, list[float]]:
-        """How many samples each recorded value is of."""
+        """The number of samples of each recorded value."""
         return OrderedDict((name, counts.tolist()) for name, _, counts in self._histories())
 
     def update(self, values: Mapping[str, Any], count: int = 1) -> None:
@@ -63,25 +63,25 @@ class LogBuffer:
             self._counts.setdefault(f"{self._mode()}/{name}", deque(maxlen=_KEPT_COUNTS)).append(count)
 
     def average(self, n: int = 0) -> None:
-        """Puts the means over the latest `n` values into `output`, over all since the last `clear` for 0."""
+        """Writes the means of the latest `n` values to `output`; for 0, of all values since the last `clear`."""
         for name, values, counts in self._histories(n):
             OrderedDict.__setitem__(self._output, name, float((values * counts).sum() / counts.sum()))
         self.ready = True
 
     def clear(self) -> None:
-        """Begins anew, as an epoch does; the hub keeps its histories."""
+        """Starts new averages and clears `output`; the message hub keeps its histories."""
         self._begin = {key: history.total for key, history in self._hub.log_scalars.items()}
         self.clear_output()
 
-    def show(self, values: Mapping[str, Any]) -> None:
-        """Has `output` hold these values alone, which are recorded already."""
+    def replace_output(self, values: Mapping[str, Any]) -> None:
+        """Replaces `output` by values that are already recorded."""
         self.clear_output()
         for name, value in values.items():
             OrderedDict.__setitem__(self._output, name, value)
         self.ready = True
 
     def clear_output(self) -> None:
-        """Forgets `output`."""
+        """Clears `output`."""
         self._output.clear()
         self.ready = False
 
@@ -93,13 +93,13 @@ class LogBuffer:
             self._hub.update_info(key, value)
 
     def _histories(self, latest: int = 0) -> list[tuple[str, Any, Any]]:
-        """Returns name, values and counts of what was recorded in this mode since the last `clear`."""
+        """Returns names, values and counts of the scalars recorded in this mode since the last `clear`."""
         prefix = f"{self._mode()}/"
         found = []
         for key, history in self._hub.log_scalars.items():
             name = key.removeprefix(prefix)
             since = history.total - self._begin.get(key, 0)
-            if key.startswith(prefix) and name not in _OF_THE_ENGINE and since > 0:
+            if key.startswith(prefix) and name not in _ENGINE_SCALARS and since > 0:
                 found.append((name, *self._recent(key, history, min(latest or since, since))))
         return found
 

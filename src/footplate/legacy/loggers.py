@@ -1,4 +1,4 @@
-"""The base of loggers that were written for the first generation."""
+"""Base classes of first-generation loggers."""
 
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
@@ -12,13 +12,13 @@ if TYPE_CHECKING:
 
 
 class LoggerHook(Hook):
-    """Logs every `interval` iterations, and what validations gave; a subclass says how in `log`.
+    """Calls `log` every `interval` iterations and after each validation; subclasses implement `log`.
 
     Args:
-        interval: Iterations between two calls of `log`.
-        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`.
-        reset_flag: Whether averages are forgotten after each call.
-        by_epoch: Whether the run counts epochs.
+        interval: The number of iterations between two calls of `log`.
+        ignore_last: Whether not to log at the end of an epoch if fewer than `interval` iterations have passed.
+        reset_flag: Whether to clear the averages after each call.
+        by_epoch: Whether the run is epoch-based.
     """
 
     priority = "VERY_LOW"
@@ -32,15 +32,15 @@ class LoggerHook(Hook):
         self.by_epoch = by_epoch
 
     def log(self, runner: Any) -> None:
-        """Writes what `get_loggable_tags` returns."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its log() does")
+        """Logs the values of `get_loggable_tags`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement log()")
 
     def before_epoch(self, runner: Any) -> None:
-        """Forgets the averages of the epoch before."""
+        """Clears the averages of the previous epoch."""
         runner.log_buffer.clear()
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Averages and logs at the interval."""
+        """Computes the averages and logs at the interval."""
         is_time = self.every_n_inner_iters if self.by_epoch else self.every_n_iters
         if is_time(runner, self.interval) or (self.by_epoch and self.end_of_epoch(runner) and not self.ignore_last):
             runner.log_buffer.average(self.interval)
@@ -49,25 +49,25 @@ class LoggerHook(Hook):
                 runner.log_buffer.clear_output()
 
     def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
-        """Averages and logs what a workflow's validation gave."""
+        """Computes the averages and logs after a validation phase of a workflow."""
         runner.log_buffer.average()
         self.log(runner)
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns what is called at each event; the metrics of an evaluation are logged too."""
+        """Returns the callbacks by event, including one that logs validation metrics."""
         return {**super().listeners(), "after_val_epoch": self._log_metrics}
 
     def _log_metrics(self, runner: "Runner", metrics: Mapping[str, float] | None = None) -> None:
         if "train_loop" not in vars(runner):
-            return  # nothing is trained: the first generation has no hooks there
+            return  # first-generation hooks are not called in a run that only validates
         view = view_of(runner)
         view.mode = "val"
-        view.log_buffer.show(metrics or {})
+        view.log_buffer.replace_output(metrics or {})
         self.log(view)
         if self.by_epoch:
             view.log_buffer.clear_output()
         else:
-            view.log_buffer.clear()  # what follows is averaged by itself
+            view.log_buffer.clear()  # later averages start after the validation
         view.mode = "train"
 
     def get_mode(self, runner: Any) -> str:
@@ -75,25 +75,25 @@ class LoggerHook(Hook):
         return str(runner.mode)
 
     def get_epoch(self, runner: Any) -> int:
-        """Returns the number of the epoch, from 1."""
+        """Returns the epoch number, from 1."""
         return int(runner.epoch + 1 if runner.mode == "train" else runner.epoch)
 
     def get_iter(self, runner: Any, inner_iter: bool = False) -> int:
-        """Returns the number of the iteration, from 1, in its epoch or in the run."""
+        """Returns the iteration number, from 1, within the epoch if `inner_iter`, else within the run."""
         if self.by_epoch and inner_iter:
             return int(runner.inner_iter + 1)
-        return int(runner.iter + (runner.mode == "train"))  # a validation comes when the iteration is counted
+        return int(runner.iter + (runner.mode == "train"))  # a validation runs after the counter was increased
 
     def get_step(self, runner: Any) -> int:
-        """Returns the step to write scalars with."""
+        """Returns the step for the scalars."""
         return self.get_epoch(runner) if self.by_epoch and runner.mode == "val" else self.get_iter(runner)
 
     def get_lr_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the learning rate of the first group, or of each optimizer's."""
+        """Returns the learning rate of the first parameter group, for each optimizer if there are several."""
         return _first_of("learning_rate", runner.current_lr())
 
     def get_momentum_tags(self, runner: Any) -> dict[str, float]:
-        """Returns the momentum of the first group, or of each optimizer's."""
+        """Returns the momentum of the first parameter group, for each optimizer if there are several."""
         return _first_of("momentum", runner.current_momentum())
 
     def get_loggable_tags(
@@ -104,14 +104,14 @@ class LoggerHook(Hook):
         add_mode: bool = True,
         tags_to_skip: tuple[str, ...] = ("time", "data_time"),
     ) -> "OrderedDict[str, Any]":
-        """Returns the values to log by name: the averages, learning rates and momenta.
+        """Returns the values to log by name: averages, learning rates and momenta.
 
         Args:
             runner: The runner.
-            allow_scalar: Whether numbers are among them.
-            allow_text: Whether texts are.
-            add_mode: Whether names begin with the mode, `train/loss`.
-            tags_to_skip: What is left out.
+            allow_scalar: Whether to include numbers.
+            allow_text: Whether to include strings.
+            add_mode: Whether to prefix names with the mode, as in `train/loss`.
+            tags_to_skip: Names to exclude.
         """
         tags: OrderedDict[str, Any] = OrderedDict()
         for name, value in runner.log_buffer.output.items():
@@ -124,16 +124,19 @@ class LoggerHook(Hook):
 
 
 class TextLoggerHook(LoggerHook):
-    """Writes a line to the log. A config's own `TextLoggerHook` needs no such hook: LoggerHook logs; this is a base."""
+    """Logs the values as one line of text.
+
+    This is a base class for user-defined loggers. A `TextLoggerHook` in `log_config` becomes the default LoggerHook.
+    """
 
     def log(self, runner: Any) -> None:
-        """Writes the line."""
+        """Logs one line."""
         tags = self.get_loggable_tags(runner, allow_text=True, add_mode=False, tags_to_skip=())
-        words = ", ".join(
+        values = ", ".join(
             f"{name}: {value:.4g}" if isinstance(value, float) else f"{name}: {value}" for name, value in tags.items()
         )
-        place = f"Epoch [{self.get_epoch(runner)}]" if self.by_epoch else "Iter"
-        runner.logger.info("%s[%d] %s %s", place, self.get_iter(runner, inner_iter=True), runner.mode, words)
+        counter = f"Epoch [{self.get_epoch(runner)}]" if self.by_epoch else "Iter"
+        runner.logger.info("%s[%d] %s %s", counter, self.get_iter(runner, inner_iter=True), runner.mode, values)
 
 
 def _first_of(name: str, values: Any) -> dict[str, float]:

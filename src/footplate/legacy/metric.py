@@ -1,4 +1,4 @@
-"""Evaluation by a data set's own `evaluate`."""
+"""Evaluation with the dataset's own `evaluate` method."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -10,13 +10,13 @@ from footplate.distributed import get_rank, get_world_size
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
-from footplate.legacy.model import Whole
+from footplate.legacy.model import BatchResult
 from footplate.messages import nearest
 from footplate.registry import METRICS
 
 _logger = logging.getLogger("footplate")
 
-# The first generation's names of metrics, and what computes them where the data set does not.
+# The first generation's metric names, and the metrics that compute them if the dataset does not.
 _METRICS: dict[str, dict[str, Any]] = {
     "mIoU": {"type": "IoUMetric", "iou_metrics": ["mIoU"]},
     "mDice": {"type": "IoUMetric", "iou_metrics": ["mDice"]},
@@ -29,19 +29,19 @@ _METRICS: dict[str, dict[str, Any]] = {
 
 @METRICS.register_module()
 class LegacyMetric(BaseMetric[Any]):
-    """Asks the data set: `evaluate(results, metric=..., logger=..., ...)`, with what `evaluation` held.
+    """Calls the dataset's `evaluate(results, metric=..., logger=..., ...)` with the settings of `evaluation`.
 
-    Results arrive as the model gave them, in the order of the data set. A data set without `evaluate` is measured
-    by the metrics of these names.
+    The results are those of the model, in the order of the dataset. For a dataset without `evaluate`, the metrics of
+    the given names are computed.
 
     Args:
-        metric: What `evaluate` is asked for, a name or several; names of metrics where there is no `evaluate`.
-        pre_eval: Whether results go through the data set's `pre_eval` as they come, which keeps little of them.
-        collect_device: As of every metric.
+        metric: The `metric` argument of `evaluate`, or the names of metrics for a dataset without `evaluate`.
+        pre_eval: Whether to pass the results of each batch through the dataset's `pre_eval`, which saves memory.
+        collect_device: See BaseMetric.
         options: Further arguments of `evaluate`.
 
     Raises:
-        ArgumentError: The data set has no `evaluate`, and no metric has that name.
+        ArgumentError: The dataset has no `evaluate`, and no metric has the given name.
     """
 
     def __init__(self, metric: Any = None, pre_eval: bool = False, collect_device: Any = "cpu", **options: Any) -> None:
@@ -53,32 +53,32 @@ class LegacyMetric(BaseMetric[Any]):
         self._metrics: list[BaseMetric[Any]] = []
 
     def attach(self, dataset: Any) -> None:
-        """Learns whom to ask."""
+        """Sets the dataset, and builds metrics if it has no `evaluate`."""
         self._dataset = dataset
         if hasattr(dataset, "evaluate"):
             self._metrics = []
             return
-        self._metrics = self._build_named()
+        self._metrics = self._build_metrics()
         for each in self._metrics:
             each.output_folder = self.output_folder
             each.attach(dataset)
             each.dataset_meta = self.dataset_meta
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps the results of a batch."""
+        """Stores the results of a batch."""
         for each in self._metrics:
             each.process(data_batch, data_samples)
         if self._metrics:
             return
         if self.pre_eval and hasattr(self._dataset, "pre_eval"):
             first = get_rank() + len(self.results) * get_world_size()
-            places = range(first, first + len(data_samples) * get_world_size(), get_world_size())
-            self.results.extend(self._dataset.pre_eval(list(data_samples), indices=list(places)))
+            indices = range(first, first + len(data_samples) * get_world_size(), get_world_size())
+            self.results.extend(self._dataset.pre_eval(list(data_samples), indices=list(indices)))
         else:
             self.results.extend(data_samples)
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns what the data set makes of all results."""
+        """Computes the metrics from the results of all processes."""
         if not self._metrics:
             return super().evaluate(size)
         values: dict[str, Any] = {}
@@ -87,22 +87,21 @@ class LegacyMetric(BaseMetric[Any]):
         return values
 
     def compute_metrics(self, results: list[Any]) -> dict[str, Any]:
-        """Asks the data set."""
-        asked = {} if self.metric is None else {"metric": self.metric}
-        found = self._dataset.evaluate(_joined(results), **asked, **self.options, logger=_logger)
-        return dict(found)
+        """Calls the dataset's `evaluate`."""
+        metric = {} if self.metric is None else {"metric": self.metric}
+        return dict(self._dataset.evaluate(_joined(results), **metric, **self.options, logger=_logger))
 
-    def _build_named(self) -> list[BaseMetric[Any]]:
+    def _build_metrics(self) -> list[BaseMetric[Any]]:
         names = [self.metric] if isinstance(self.metric, str) else list(self.metric or ())
         known = {name: _METRICS[name] for name in names if name in _METRICS}
         missing = [name for name in names if name not in known]
         if missing or not names:
             raise ArgumentError(
-                f"the data set '{type(self._dataset).__name__}' has no evaluate()",
+                f"the dataset '{type(self._dataset).__name__}' has no evaluate()",
                 key="metric",
                 found=self.metric,
                 suggestion=nearest(missing[0], _METRICS) if missing else None,
-                notes=[f"without one, metric is one of {', '.join(_METRICS)}"],
+                notes=[f"implement it, or set metric to one of {', '.join(_METRICS)}"],
             )
         return [_build(cfg) for cfg in _merged(known.values())]
 
@@ -114,19 +113,19 @@ def _build(cfg: Mapping[str, Any]) -> BaseMetric[Any]:
 
 
 def _merged(cfgs: Any) -> list[dict[str, Any]]:
-    """Joins the settings of metrics of one class: `iou_metrics=["mIoU", "mDice"]`."""
+    """Merges the settings of metrics of the same class, as in `iou_metrics=["mIoU", "mDice"]`."""
     by_type: dict[str, dict[str, Any]] = {}
     for cfg in cfgs:
-        held = by_type.setdefault(cfg["type"], {"type": cfg["type"]})
+        merged = by_type.setdefault(cfg["type"], {"type": cfg["type"]})
         for key, value in cfg.items():
             if key != "type":
                 values = [value] if isinstance(value, str) else list(value)
-                held[key] = [*held.get(key, []), *values]
+                merged[key] = [*merged.get(key, []), *values]
     return list(by_type.values())
 
 
 def _joined(results: list[Any]) -> Any:
-    """Puts results of whole batches together by name; a list of one result a sample stays as it is."""
-    if not results or not all(isinstance(each, Whole) for each in results):
+    """Concatenates the results of whole batches by name; returns a list with one result per sample unchanged."""
+    if not results or not all(isinstance(each, BatchResult) for each in results):
         return results
     return {name: np.concatenate([np.asarray(each[name]) for each in results]) for name in results[0]}

@@ -1,4 +1,4 @@
-"""Optimizer hooks, as bases of hooks that make the step by themselves."""
+"""Base classes of user-defined optimizer hooks, which step the optimizer themselves."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -11,24 +11,24 @@ from torch.nn.utils import clip_grad_norm_
 from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.legacy.hook import Hook
-from footplate.legacy.wrappers import SteppedByHook
+from footplate.legacy.optim_wrappers import SteppedByHook
 from footplate.optim.wrappers.base import warn_of_long_round
 from footplate.registry import HOOKS
 
 
 @HOOKS.register_module()
 class OptimizerHook(Hook):
-    """Makes the step after each iteration: backward, clip, step.
+    """Runs backward, clips gradients and steps the optimizer after each iteration.
 
-    A config's `optimizer_config` needs no such hook: its settings are those of the optimizer wrapper. A subclass of the
-    user's own, `optimizer_config = dict(type="MyOptimizerHook", ...)`, is called in its place.
+    The settings of `optimizer_config` move into the optimizer wrapper, which does not use this hook. A user-defined
+    subclass, `optimizer_config = dict(type="MyOptimizerHook", ...)`, replaces the step of the wrapper.
 
     Args:
         grad_clip: Arguments of torch's `clip_grad_norm_`.
-        detect_anomalous_params: Names parameters that do not take part in the loss.
+        detect_anomalous_params: Whether to log parameters that the loss does not depend on.
 
     Raises:
-        ArgumentError: The run has an optimizer wrapper that steps already.
+        ArgumentError: The optimizer wrapper of the run steps too.
     """
 
     priority = "ABOVE_NORMAL"
@@ -38,35 +38,35 @@ class OptimizerHook(Hook):
         self.detect_anomalous_params = detect_anomalous_params
 
     def before_run(self, runner: Any) -> None:
-        """Checks that nobody else steps."""
+        """Checks that the optimizer wrapper does not step."""
         if not isinstance(runner.optim_wrapper, SteppedByHook):
             raise ArgumentError(
-                f"{type(self).__name__} steps, and so does the optimizer wrapper",
+                f"both {type(self).__name__} and the optimizer wrapper step the optimizer",
                 key="optimizer_config",
-                notes=["optimizer_config = dict(type=...) names the one hook that steps"],
+                notes=["set the hook in optimizer_config = dict(type=...)"],
             )
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns what is called at each event; schedules, which act first, do not touch the step of an iteration."""
+        """Returns the callbacks by event; the step uses the settings from before schedules changed them."""
         found = super().listeners()
         step = found["after_train_iter"]
 
         def call(runner: Any, **arguments: Any) -> None:
-            with runner.optim_wrapper.settings_in_force():
+            with runner.optim_wrapper.iteration_settings():
                 step(runner, **arguments)
 
         return {**found, "after_train_iter": call}
 
     def clip_grads(self, params: Iterable[Tensor]) -> Any:
-        """Clips the gradients and returns their norm from before; None without gradients."""
-        trained = [each for each in params if each.requires_grad and each.grad is not None]
-        return clip_grad_norm_(trained, **(self.grad_clip or {})) if trained else None
+        """Clips the gradients and returns their norm before clipping, or None if there are no gradients."""
+        with_grad = [each for each in params if each.requires_grad and each.grad is not None]
+        return clip_grad_norm_(with_grad, **(self.grad_clip or {})) if with_grad else None
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Makes the step."""
+        """Runs backward and steps the optimizer."""
         runner.optimizer.zero_grad()
         if self.detect_anomalous_params:
-            self.name_idle_parameters(runner)
+            self.warn_about_unused_parameters(runner)
         self.backward(runner.outputs["loss"])
         self.step(runner)
 
@@ -75,36 +75,38 @@ class OptimizerHook(Hook):
         loss.backward()  # type: ignore[no-untyped-call]
 
     def step(self, runner: Any) -> None:
-        """Clips where that is asked for, and steps."""
+        """Clips the gradients if configured, and steps the optimizer."""
         self.clip(runner)
         runner.optimizer.step()
 
     def clip(self, runner: Any) -> None:
-        """Clips where that is asked for, and records the norm."""
+        """Clips the gradients if configured, and logs their norm."""
         norm = self.clip_grads(runner.model.parameters()) if self.grad_clip is not None else None
         if norm is not None:
             runner.log_buffer.update({"grad_norm": norm.detach()}, runner.outputs.get("num_samples", 1))
 
-    def name_idle_parameters(self, runner: Any) -> None:
+    def warn_about_unused_parameters(self, runner: Any) -> None:
         """Logs the parameters that the loss does not depend on."""
         named = [(name, each) for name, each in runner.model.module.named_parameters() if each.requires_grad]
         loss = runner.outputs["loss"]
         found = torch.autograd.grad(loss, [each for _, each in named], retain_graph=True, allow_unused=True)
         for (name, parameter), gradient in zip(named, found, strict=True):
             if gradient is None:
-                runner.logger.warning("%s of size %s takes no part in the loss", name, tuple(parameter.shape))
+                runner.logger.warning("the loss does not depend on %s of size %s", name, tuple(parameter.shape))
 
 
 @HOOKS.register_module()
 class GradientCumulativeOptimizerHook(OptimizerHook):
-    """Makes a step of several iterations; a shorter last round counts its own length.
+    """Accumulates the gradients of several iterations before each optimizer step.
+
+    The loss is divided by the number of accumulated iterations, which may be smaller at the end of the run.
 
     Args:
-        cumulative_iters: How many.
-        settings: Those of OptimizerHook.
+        cumulative_iters: The number of iterations.
+        settings: Arguments of OptimizerHook.
 
     Raises:
-        ArgumentError: `cumulative_iters` is no positive number.
+        ArgumentError: `cumulative_iters` is not a positive number.
     """
 
     def __init__(self, cumulative_iters: int = 1, **settings: Any) -> None:
@@ -112,30 +114,30 @@ class GradientCumulativeOptimizerHook(OptimizerHook):
         self.cumulative_iters = check_count("cumulative_iters", cumulative_iters)
 
     def before_run(self, runner: Any) -> None:
-        """Checks that nobody else steps, and that the round fits into the run."""
+        """Checks that the optimizer wrapper does not step, and that the run is long enough for one step."""
         super().before_run(runner)
         warn_of_long_round("cumulative_iters", self.cumulative_iters, runner.max_iters)
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Adds the gradients of an iteration, and makes the step when the round is full."""
-        done, count = runner.iter, self.cumulative_iters
-        begin = done - done % count
-        length = min(count, runner.max_iters - begin)
+        """Accumulates the gradients of the iteration, and steps after `cumulative_iters` iterations."""
+        iteration, count = runner.iter, self.cumulative_iters
+        first = iteration - iteration % count
+        length = min(count, runner.max_iters - first)
         self.backward(runner.outputs["loss"] / length)
-        if done + 1 == begin + length:
+        if iteration + 1 == first + length:
             self.step(runner)
             runner.optimizer.zero_grad()
 
 
 class _HalfPrecision(OptimizerHook):
-    """Trains in half precision, with a loss scale where gradients would vanish.
+    """Trains in half precision with loss scaling.
 
     Args:
         loss_scale: "dynamic", a number, or arguments of torch's GradScaler.
-        coalesce: Known to existing configs; gradients travel as torch sends them.
-        bucket_size_mb: The same.
-        distributed: The same.
-        settings: Those of the hook without half precision.
+        coalesce: Ignored; torch reduces the gradients.
+        bucket_size_mb: Ignored; torch reduces the gradients.
+        distributed: Ignored; torch reduces the gradients.
+        settings: Arguments of the hook without half precision.
     """
 
     def __init__(
@@ -153,7 +155,7 @@ class _HalfPrecision(OptimizerHook):
         self.loss_scaler: GradScaler | None = None
 
     def before_run(self, runner: Any) -> None:
-        """Lets the forward passes run in half precision."""
+        """Sets the precision of the forward pass and creates the gradient scaler."""
         super().before_run(runner)
         kind = runner.device.type
         runner.optim_wrapper.precision = torch.bfloat16 if kind == "cpu" else torch.float16
@@ -165,7 +167,7 @@ class _HalfPrecision(OptimizerHook):
         self.loss_scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
 
     def step(self, runner: Any) -> None:
-        """Takes the scale off, clips, and steps unless gradients are not finite."""
+        """Unscales and clips the gradients, and steps unless they are non-finite."""
         assert self.loss_scaler is not None
         self.loss_scaler.unscale_(runner.optimizer)
         self.clip(runner)

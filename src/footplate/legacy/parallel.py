@@ -1,6 +1,6 @@
-"""Batches and wrapped models of the first generation: data containers, their collation, and `MMDataParallel`."""
+"""Data containers, their collation, and `MMDataParallel` of first-generation code."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -15,21 +15,21 @@ from footplate.structures import BaseDataElement
 
 
 class DataContainer:
-    """A value that says how it goes into a batch.
+    """A value with settings for its collation.
 
     Args:
         data: The value.
-        stack: Stack the tensors of a batch, padded to one size.
-        padding_value: What they are padded with.
-        cpu_only: Keep the values in main memory, in a list.
-        pad_dims: How many of the last dimensions are padded, None for none.
+        stack: Whether to stack the tensors of a batch, padded to the same size.
+        padding_value: The padding value.
+        cpu_only: Whether to keep the values on the CPU, in a list.
+        pad_dims: The number of trailing dimensions to pad; None disables padding.
     """
 
     def __init__(
         self, data: Any, stack: bool = False, padding_value: float = 0, cpu_only: bool = False, pad_dims: int | None = 2
     ) -> None:
         if pad_dims not in (None, 1, 2, 3):
-            raise ArgumentError("pad_dims is None, 1, 2 or 3", key="pad_dims", found=pad_dims)
+            raise ArgumentError("pad_dims must be None, 1, 2 or 3", key="pad_dims", found=pad_dims)
         self._data = data
         self.stack, self.padding_value = stack, padding_value
         self.cpu_only, self.pad_dims = cpu_only, pad_dims
@@ -42,34 +42,34 @@ class DataContainer:
 
     @property
     def data(self) -> Any:
-        """The value; of a batch, a list of one batch for each process."""
+        """The value; after collation, a list with one batch per process."""
         return self._data
 
     @property
     def datatype(self) -> Any:
-        """The tensor's type, or the value's class."""
+        """The type of the tensor, or the class of another value."""
         return self._data.type() if isinstance(self._data, Tensor) else type(self._data)
 
     def size(self, *args: Any, **kwargs: Any) -> Any:
-        """Returns the tensor's size."""
+        """Returns the size of the tensor."""
         return self._data.size(*args, **kwargs)
 
     def dim(self) -> int:
-        """Returns how many dimensions the tensor has."""
+        """Returns the number of dimensions of the tensor."""
         return int(self._data.dim())
 
 
 def collate(samples: Sequence[Any], samples_per_gpu: int = 1) -> Any:
-    """Puts samples into a batch: data containers as they say, tensors and numbers stacked.
+    """Collates samples into a batch: data containers by their settings, tensors and numbers stacked.
 
-    Samples of the second generation, which hold data elements, are listed.
+    Second-generation samples, which contain data elements, are collated by `pseudo_collate`.
 
     Args:
-        samples: All of one structure.
-        samples_per_gpu: Known to existing code; a batch is that of one process.
+        samples: The samples, all with the same structure.
+        samples_per_gpu: Ignored; a batch always belongs to one process.
 
     Raises:
-        DataError: Tensors differ in shape and no data container says how to pad them.
+        DataError: Tensors differ in shape and are not in a data container.
     """
     if _holds_elements(samples[0]):
         return pseudo_collate(samples)
@@ -114,49 +114,45 @@ def _stacked(values: list[Any], like: DataContainer) -> Tensor:
     return torch.stack(tensors)
 
 
-def opened(data: Any) -> Any:
-    """Returns a batch without its containers."""
+def unpack_containers(data: Any) -> Any:
+    """Replaces the data containers of a batch by their values."""
     if isinstance(data, DataContainer):
         return data.data[0]
     if isinstance(data, Mapping):
-        return {key: opened(value) for key, value in data.items()}
+        return {key: unpack_containers(value) for key, value in data.items()}
     if isinstance(data, (list, tuple)) and not hasattr(data, "_fields"):
-        return type(data)([opened(value) for value in data])
+        return type(data)([unpack_containers(value) for value in data])
     return data
 
 
 def scatter(inputs: Any, target_gpus: Any = None, dim: int = 0) -> Any:
-    """Returns a batch without its containers, as the one part that there is for this process."""
-    return (opened(inputs),)
+    """Unpacks the data containers of a batch; returns a tuple with the single part of this process."""
+    return (unpack_containers(inputs),)
 
 
 class MMDataParallel(nn.Module):
-    """A model within a wrapper, as first-generation code finds it: `model.module` is the model itself.
+    """A wrapper that provides the model as `model.module`, as first-generation code expects it.
 
     Args:
         module: The model.
-        options: `device_ids` and its kin, which the run decides now.
+        options: Ignored; the run determines `device_ids` and similar settings.
     """
 
     def __init__(self, module: nn.Module, *args: Any, **options: Any) -> None:
         super().__init__()
-        self.module = module
+        self.module: Any = module
 
     def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model with a batch out of its containers."""
-        return self.module(*opened(list(inputs)), **opened(kwargs))
+        """Calls the model with unpacked data containers."""
+        return self.module(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
 
     def train_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own train step."""
-        return self._step("train_step")(*opened(list(inputs)), **opened(kwargs))
+        """Calls the model's own `train_step`."""
+        return self.module.train_step(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
 
     def val_step(self, *inputs: Any, **kwargs: Any) -> Any:
-        """Calls the model's own validation step."""
-        return self._step("val_step")(*opened(list(inputs)), **opened(kwargs))
-
-    def _step(self, name: str) -> Callable[..., Any]:
-        step: Callable[..., Any] = getattr(self.module, name)
-        return step
+        """Calls the model's own `val_step`."""
+        return self.module.val_step(*unpack_containers(list(inputs)), **unpack_containers(kwargs))
 
 
 FUNCTIONS.register_module(name="legacy_collate", module=collate)

@@ -1,4 +1,4 @@
-"""Decorators that first-generation models carry; the optimizer wrapper decides on precision now."""
+"""The precision decorators of first-generation models; `AmpOptimWrapper` controls mixed precision now."""
 
 import functools
 from collections.abc import Callable
@@ -10,12 +10,12 @@ _Function = TypeVar("_Function", bound=Callable[..., Any])
 
 
 def auto_fp16(*args: Any, **kwargs: Any) -> Callable[[_Function], _Function]:
-    """Returns a decorator that leaves a method as it is: under AmpOptimWrapper it runs in mixed precision anyway."""
+    """Returns a decorator without effect; with AmpOptimWrapper, the method runs in mixed precision anyway."""
     return lambda function: function
 
 
 def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[..., Any]]:
-    """Returns a decorator that runs a method outside of mixed precision, on arguments in float32."""
+    """Returns a decorator that disables mixed precision for a method and casts its arguments to float32."""
 
     def decorate(function: _Function) -> Callable[..., Any]:
         @functools.wraps(function)
@@ -24,7 +24,7 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
             if not torch.is_autocast_enabled(device):
                 return function(*inputs, **named)
             with torch.autocast(device, enabled=False):
-                return function(*map(_single, inputs), **{name: _single(each) for name, each in named.items()})
+                return function(*map(_to_float32, inputs), **{name: _to_float32(each) for name, each in named.items()})
 
         return call
 
@@ -32,14 +32,14 @@ def force_fp32(*args: Any, **kwargs: Any) -> Callable[[_Function], Callable[...,
 
 
 def wrap_fp16_model(model: torch.nn.Module) -> None:
-    """Does nothing: AmpOptimWrapper keeps the weights in float32 and casts as it computes."""
+    """Does nothing; AmpOptimWrapper keeps the weights in float32 and uses autocast."""
 
 
-def _single(value: Any) -> Any:
+def _to_float32(value: Any) -> Any:
     if isinstance(value, torch.Tensor) and value.is_floating_point():
         return value.float()
     if isinstance(value, (list, tuple)) and not hasattr(value, "_fields"):
-        return type(value)([_single(each) for each in value])
+        return type(value)([_to_float32(each) for each in value])
     if isinstance(value, dict):
-        return {key: _single(each) for key, each in value.items()}
+        return {key: _to_float32(each) for key, each in value.items()}
     return value

@@ -1,4 +1,4 @@
-"""The runner as first-generation hooks know it."""
+"""A view of the runner with the interface of first-generation runners."""
 
 import os
 import weakref
@@ -19,7 +19,7 @@ _views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
 
 
 def view_of(runner: "Runner") -> "RunnerView":
-    """Returns the view of a runner, the same for all its hooks."""
+    """Returns the view of a runner, which all its hooks share."""
     view = _views.get(runner)
     if view is None:
         view = _views[runner] = RunnerView(runner)
@@ -27,20 +27,20 @@ def view_of(runner: "Runner") -> "RunnerView":
 
 
 class RunnerView:
-    """A runner under the first generation's names; what it has no name for is the runner's own.
+    """Provides a runner with the attributes and methods of a first-generation runner.
 
-    Hooks may leave attributes of their own on it, and read them from each other.
+    Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
 
     Args:
         runner: The runner.
 
     Attributes:
-        mode: "train", or "val" in a workflow's pass over validation data.
-        inner_iter: The number of the batch in its epoch.
-        data_batch: The batch.
+        mode: "train", or "val" in a validation phase of a workflow.
+        inner_iter: The index of the batch in its epoch.
+        data_batch: The current batch.
         outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
-        log_buffer: Takes values for the log.
-        meta: What is known about the run; hooks keep messages of their own in `hook_msgs`.
+        log_buffer: Collects values to log.
+        meta: Metadata of the run; hooks store messages in `hook_msgs`.
     """
 
     def __init__(self, runner: "Runner") -> None:
@@ -52,18 +52,18 @@ class RunnerView:
         self.log_buffer = LogBuffer(runner.message_hub, lambda: self.mode)
         self.meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
         self._event = ""
-        self._in_force: dict[str, Any] = {}
+        self._saved_rates: dict[str, Any] = {}
         self._validation_loader: Any = None
         self._model: MMDataParallel | None = None
         for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
-            wrapper.keeps_gradients = True  # first-generation hooks look at them after the step
+            wrapper.keeps_gradients = True  # first-generation hooks read them after the step
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["_runner"], name)
 
     @property
     def model(self) -> MMDataParallel:
-        """The model within a wrapper: `runner.model.module` is the model itself."""
+        """The model in a wrapper: `runner.model.module` is the model itself."""
         inner = unwrap_model(self._runner.model)
         if self._model is None or self._model.module is not inner:
             self._model = MMDataParallel(inner)
@@ -72,36 +72,36 @@ class RunnerView:
 
     @property
     def model_name(self) -> str:
-        """The name of the model's class."""
+        """The class name of the model."""
         return type(unwrap_model(self._runner.model)).__name__
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done; in a run by iterations, how often the loader was gone through."""
+        """The number of completed epochs; in an iteration-based run, of completed passes over the training data."""
         loop = self._runner.train_loop
         return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
 
     @property
     def max_epochs(self) -> int | None:
-        """How many epochs the run has; None in a run by iterations."""
+        """The length of the run in epochs; None in an iteration-based run."""
         loop = self._runner.train_loop
         return loop.max_epochs if loop.by_epoch else None
 
     @property
     def data_loader(self) -> Any:
-        """The loader of the mode."""
+        """The data loader of the current mode."""
         return self._runner.train_dataloader if self.mode == "train" else self._validation_loader
 
     @property
     def optimizer(self) -> Any:
-        """The optimizer, or several by name."""
+        """The optimizer, or a dict of several by name."""
         wrapper = self._runner.optim_wrapper
         parts = getattr(wrapper, "optim_wrappers", None)
         return wrapper.optimizer if parts is None else {name: part.optimizer for name, part in parts.items()}
 
     @property
     def hooks(self) -> list[Any]:
-        """The hooks in their order."""
+        """The hooks in the order of their priorities."""
         return list(self._runner.hooks)
 
     @property
@@ -130,11 +130,11 @@ class RunnerView:
         return max(len(loader), 1) if hasattr(loader, "__len__") else 1
 
     def current_lr(self) -> Any:
-        """Returns the learning rate of each group in this iteration; by optimizer where there are several."""
+        """Returns the learning rates of the parameter groups in this iteration, by name for several optimizers."""
         return self._current("lr")
 
     def current_momentum(self) -> Any:
-        """Returns the momentum or first beta of each group in this iteration; by optimizer where there are several."""
+        """Returns the momenta or first betas of the parameter groups in this iteration, by name for several."""
         return self._current("momentum")
 
     def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
@@ -142,7 +142,7 @@ class RunnerView:
         self._runner.register_hook(hook, priority)
 
     def get_hook_info(self) -> str:
-        """Returns the table of which hook acts when."""
+        """Returns a table of the hooks by event."""
         return str(self._runner.hooks.describe())
 
     def save_checkpoint(
@@ -153,20 +153,20 @@ class RunnerView:
         meta: Mapping[str, Any] | None = None,
         create_symlink: bool = True,
     ) -> str:
-        """Saves the run as `epoch_{}.pth` or `iter_{}.pth`, or as the template says, and returns the path."""
+        """Saves a checkpoint named by the template, `epoch_{}.pth` or `iter_{}.pth` by default; returns the path."""
         by_epoch = self._runner.train_loop.by_epoch
         number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
         name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
         return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
 
     def auto_resume(self) -> None:
-        """Goes on from the newest whole checkpoint of the work_dir, if there is one."""
+        """Resumes from the newest complete checkpoint in the work_dir, if there is one."""
         found = find_latest(self._runner.work_dir) if os.path.isdir(self._runner.work_dir) else None
         if found is not None:
             self._runner.resume(found)
 
-    def follow(self, event: str, arguments: Mapping[str, Any]) -> None:
-        """Takes over what an event of training tells."""
+    def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
+        """Updates the view at a training event."""
         self.mode, self._event = "train", event
         if "batch_idx" not in arguments:
             return
@@ -177,23 +177,25 @@ class RunnerView:
         if "outputs" in arguments:
             self.outputs = self._outputs_of(arguments["outputs"])
 
-    def follow_validation(self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None) -> None:
-        """Takes over where a workflow's pass over validation data is."""
+    def set_validation_state(
+        self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Updates the view in a validation phase of a workflow."""
         self.mode, self._event, self._validation_loader = "val", "", loader
         self.inner_iter, self.data_batch = inner_iter, data_batch
         if outputs is not None:
             self.outputs = outputs
 
-    def note_rates(self) -> None:
-        """Keeps the rates of the iteration that begins; schedules move them before hooks behind it are called."""
-        self._in_force = {"lr": self._live("lr"), "momentum": self._live("momentum")}
+    def save_rates(self) -> None:
+        """Saves the learning rates and momenta of this iteration, before schedules change them."""
+        self._saved_rates = {"lr": self._read("lr"), "momentum": self._read("momentum")}
 
     def _current(self, field: str) -> Any:
-        if (self._event.startswith("after_train") or self.mode == "val") and field in self._in_force:
-            return self._in_force[field]
-        return self._live(field)
+        if (self._event.startswith("after_train") or self.mode == "val") and field in self._saved_rates:
+            return self._saved_rates[field]
+        return self._read(field)
 
-    def _live(self, field: str) -> Any:
+    def _read(self, field: str) -> Any:
         wrapper = self._runner.optim_wrapper
         parts = getattr(wrapper, "optim_wrappers", None)
         if parts is not None:
@@ -201,7 +203,7 @@ class RunnerView:
         return getattr(wrapper, f"get_{field}")()[field]
 
     def _outputs_of(self, logged: Mapping[str, Any] | None) -> dict[str, Any]:
-        """Returns an iteration's outputs: what a first-generation model gave, else the same made of what was logged."""
+        """Returns the outputs of a first-generation model; for other models, builds them from the logged values."""
         model = _adapter_of(self._runner.model)
         if model is not None:
             outputs = dict(model.outputs)

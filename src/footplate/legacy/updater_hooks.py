@@ -1,4 +1,4 @@
-"""Bases of hooks that set learning rate or momentum by a rule of their own."""
+"""Base classes of user-defined learning rate and momentum policies."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,21 +12,21 @@ _WARMUPS = ("constant", "linear", "exp")
 
 
 class _UpdaterHook(Hook):
-    """Sets one field of every group to what a subclass says, below it a warm-up.
+    """Sets one field of every parameter group to the value that a subclass computes, with a warm-up.
 
     Args:
         by_epoch: Whether the value changes between epochs or between iterations.
         warmup: "constant", "linear", "exp" or None.
-        warmup_iters: How long the warm-up is.
-        warmup_ratio: The factor that it begins with.
-        warmup_by_epoch: Whether `warmup_iters` counts epochs.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
 
     Raises:
-        ArgumentError: A setting of the warm-up makes no sense.
+        ArgumentError: A warm-up setting is invalid.
     """
 
     field = ""
-    looks_at_the_step = False
+    checks_step_order = False
 
     def __init__(
         self,
@@ -48,11 +48,11 @@ class _UpdaterHook(Hook):
         self._regular: Any = []
 
     def before_run(self, runner: Any) -> None:
-        """Finds the values that the config gave."""
+        """Reads the initial values of the parameter groups."""
         self._base = _each(runner.optimizer, lambda groups: [self._initial(group) for group in groups])
 
     def before_train_epoch(self, runner: Any) -> None:
-        """Sets the value of an epoch."""
+        """Sets the value of the epoch."""
         if self.warmup_epochs is not None:
             self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
         if self.by_epoch:
@@ -60,7 +60,7 @@ class _UpdaterHook(Hook):
             self._write(runner, self._regular)
 
     def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
-        """Sets the value of an iteration, or that of the warm-up."""
+        """Sets the value of the iteration, during the warm-up or after it."""
         iteration, length = runner.iter, self.warmup_iters or 0
         if not self.by_epoch:
             self._regular = self._values(runner)
@@ -76,7 +76,7 @@ class _UpdaterHook(Hook):
         raise NotImplementedError
 
     def _factor(self, done: float) -> float:
-        """What the value is multiplied by after the share `done` of the warm-up."""
+        """Returns the warm-up factor after the fraction `done` of the warm-up."""
         if self.warmup == "constant":
             return self.warmup_ratio
         if self.warmup == "linear":
@@ -107,17 +107,17 @@ class _UpdaterHook(Hook):
 
 
 class LrUpdaterHook(_UpdaterHook):
-    """Sets the learning rate that `get_lr` returns.
+    """Sets the learning rate to the value of `get_lr`, which subclasses implement.
 
     Args:
-        by_epoch: Whether it changes between epochs or between iterations.
+        by_epoch: Whether the learning rate changes between epochs or between iterations.
         warmup: "constant", "linear", "exp" or None.
-        warmup_iters: How long the warm-up is.
-        warmup_ratio: The factor that it begins with.
-        warmup_by_epoch: Whether `warmup_iters` counts epochs.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
 
     Raises:
-        ArgumentError: A setting of the warm-up makes no sense.
+        ArgumentError: A warm-up setting is invalid.
     """
 
     priority = "VERY_HIGH"
@@ -125,20 +125,20 @@ class LrUpdaterHook(_UpdaterHook):
 
     @property
     def base_lr(self) -> Any:
-        """The learning rate of each group as the config gave it."""
+        """The initial learning rate of each parameter group."""
         return self._base
 
     @property
     def regular_lr(self) -> Any:
-        """The learning rate of each group without warm-up."""
+        """The learning rate of each parameter group without warm-up."""
         return self._regular
 
     def get_lr(self, runner: Any, base_lr: float) -> float:
-        """Returns the learning rate of this epoch or iteration for a group whose config gave `base_lr`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its get_lr() is")
+        """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
 
     def get_regular_lr(self, runner: Any) -> Any:
-        """Returns the learning rate of each group without warm-up."""
+        """Returns the learning rate of each parameter group without warm-up."""
         return self._values(runner)
 
     def _value(self, runner: Any, base: float) -> float:
@@ -149,17 +149,17 @@ class LrUpdaterHook(_UpdaterHook):
 
 
 class MomentumUpdaterHook(_UpdaterHook):
-    """Sets the momentum, or the first beta, that `get_momentum` returns.
+    """Sets the momentum, or the first beta, to the value of `get_momentum`, which subclasses implement.
 
     Args:
-        by_epoch: Whether it changes between epochs or between iterations.
-        warmup: "constant", "linear", "exp" or None; momentum is divided where a learning rate is multiplied.
-        warmup_iters: How long the warm-up is.
-        warmup_ratio: The factor that it begins with.
-        warmup_by_epoch: Whether `warmup_iters` counts epochs.
+        by_epoch: Whether the momentum changes between epochs or between iterations.
+        warmup: "constant", "linear", "exp" or None. The warm-up divides the momentum by its factor.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
 
     Raises:
-        ArgumentError: A setting of the warm-up makes no sense.
+        ArgumentError: A warm-up setting is invalid.
     """
 
     priority = "HIGH"
@@ -167,20 +167,20 @@ class MomentumUpdaterHook(_UpdaterHook):
 
     @property
     def base_momentum(self) -> Any:
-        """The momentum of each group as the config gave it."""
+        """The initial momentum of each parameter group."""
         return self._base
 
     @property
     def regular_momentum(self) -> Any:
-        """The momentum of each group without warm-up."""
+        """The momentum of each parameter group without warm-up."""
         return self._regular
 
     def get_momentum(self, runner: Any, base_momentum: float) -> float:
-        """Returns the momentum of this epoch or iteration for a group whose config gave `base_momentum`."""
-        raise NotImplementedError(f"{type(self).__name__} does not say what its get_momentum() is")
+        """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
 
     def get_regular_momentum(self, runner: Any) -> Any:
-        """Returns the momentum of each group without warm-up."""
+        """Returns the momentum of each parameter group without warm-up."""
         return self._values(runner)
 
     def _value(self, runner: Any, base: float) -> float:
@@ -196,16 +196,20 @@ HOOKS.register_module(module=MomentumUpdaterHook)
 
 def _check_warmup(warmup: str, iters: int, ratio: float) -> None:
     if warmup not in _WARMUPS:
-        near = nearest(str(warmup), _WARMUPS)
-        raise ArgumentError('"warmup" is "constant", "linear" or "exp"', key="warmup", found=warmup, suggestion=near)
+        raise ArgumentError(
+            '"warmup" must be "constant", "linear" or "exp"',
+            key="warmup",
+            found=warmup,
+            suggestion=nearest(str(warmup), _WARMUPS),
+        )
     if iters <= 0:
-        raise ArgumentError('"warmup_iters" is a positive number', key="warmup_iters", found=iters)
+        raise ArgumentError('"warmup_iters" must be a positive number', key="warmup_iters", found=iters)
     if not 0 < ratio <= 1:
-        raise ArgumentError('"warmup_ratio" lies above 0 and at most at 1', key="warmup_ratio", found=ratio)
+        raise ArgumentError('"warmup_ratio" must be greater than 0 and at most 1', key="warmup_ratio", found=ratio)
 
 
 def _each(optimizer: Any, read: Any) -> Any:
-    """Reads the groups of an optimizer, or of several by name."""
+    """Reads the parameter groups of an optimizer, or of several optimizers by name."""
     if isinstance(optimizer, Mapping):
         return {name: read(each.param_groups) for name, each in optimizer.items()}
     return read(optimizer.param_groups)

@@ -1,4 +1,4 @@
-"""First-generation loggers that hand scalars to a library; each is a writer of today behind the events of old."""
+"""First-generation loggers for external services, implemented with the writers of VISBACKENDS."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,10 +15,10 @@ _Settings = Mapping[str, Any] | None
 
 
 class WriterLoggerHook(LoggerHook):
-    """Writes what a logger logs through a writer of VISBACKENDS; a subclass names it in `backend`.
+    """Writes the values of a logger with the VISBACKENDS writer that a subclass names in `backend`.
 
-    A config's own `log_config` needs no such hook: its loggers become writers. This is for `custom_hooks`, and for
-    loggers derived from one of these.
+    Loggers in `log_config` become writers of the visualizer instead. These hooks are for `custom_hooks`, and for
+    subclasses of them.
 
     Args:
         settings: Arguments of the writer.
@@ -35,7 +35,7 @@ class WriterLoggerHook(LoggerHook):
         self._guard = GuardedWriters(self._writers)
 
     def before_run(self, runner: Any) -> None:
-        """Makes the writer, and hands it the config."""
+        """Builds the writer on the main process and writes the config."""
         super().before_run(runner)
         if is_main_process():
             self._writers[self.backend] = VISBACKENDS.build(
@@ -45,11 +45,11 @@ class WriterLoggerHook(LoggerHook):
             self._guard.tell("add_config", runner.recorded_cfg)
 
     def folder(self, runner: Any) -> str:
-        """Returns where the writer writes."""
+        """Returns the output folder of the writer."""
         return os.path.join(runner.log_dir, "vis_data")
 
     def log(self, runner: Any) -> None:
-        """Writes what `get_loggable_tags` returns."""
+        """Writes the values of `get_loggable_tags`."""
         self._guard.tell("add_scalars", self.get_loggable_tags(runner), self.get_iter(runner))
 
     def after_run(self, runner: Any) -> None:
@@ -57,21 +57,21 @@ class WriterLoggerHook(LoggerHook):
         self._guard.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs to continue the same run of the library."""
+        """Returns the state with which a resumed run continues the same run of the service."""
         return self._guard.state_dict()
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Loads the state from `state_dict`."""
         self._state = state
 
 
 @HOOKS.register_module()
 class TensorboardLoggerHook(WriterLoggerHook):
-    """Writes TensorBoard's events.
+    """Writes TensorBoard event files.
 
     Args:
         log_dir: A folder in the work_dir, by default `tf_logs`.
-        interval: As of LoggerHook, and so are the others.
+        interval: See LoggerHook, as for the other arguments.
     """
 
     backend = "TensorboardVisBackend"
@@ -81,22 +81,22 @@ class TensorboardLoggerHook(WriterLoggerHook):
         self.log_dir = check_output_path("tf_logs" if log_dir is None else log_dir, key="log_dir")
 
     def folder(self, runner: Any) -> str:
-        """Returns where the events go."""
+        """Returns the folder of the event files."""
         return output_path(runner.work_dir, self.log_dir)
 
 
 @HOOKS.register_module()
 class WandbLoggerHook(WriterLoggerHook):
-    """Writes to a run of Weights & Biases.
+    """Writes to a Weights & Biases run.
 
     Args:
         init_kwargs: Arguments of `wandb.init`.
-        interval: As of LoggerHook, and so are `ignore_last`, `reset_flag` and `by_epoch`.
+        interval: See LoggerHook, as for `ignore_last`, `reset_flag` and `by_epoch`.
         commit: Whether each call of `wandb.log` ends a step.
-        with_step: Without effect: the step is always told.
-        log_artifact: Without effect: no artifact is sent.
-        out_suffix: Without effect, as it chooses artifacts.
-        define_metric_cfg: What is told to `wandb.define_metric`, a summary by metric.
+        with_step: Ignored; the step is always passed.
+        log_artifact: Ignored; artifacts are not uploaded.
+        out_suffix: Ignored; artifacts are not uploaded.
+        define_metric_cfg: The `summary` of `wandb.define_metric` by metric.
     """
 
     backend = "WandbVisBackend"
@@ -120,14 +120,14 @@ class WandbLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class MlflowLoggerHook(WriterLoggerHook):
-    """Writes to a run of MLflow.
+    """Writes to an MLflow run.
 
     Args:
         exp_name: The name of the experiment.
-        tags: Tags of the run.
-        params: Parameters of the run.
-        log_model: Without effect: checkpoints hold the model.
-        interval: As of LoggerHook, and so are the others.
+        tags: The tags of the run.
+        params: The parameters of the run.
+        log_model: Ignored; models are not uploaded.
+        interval: See LoggerHook, as for the other arguments.
     """
 
     backend = "MLflowVisBackend"
@@ -146,11 +146,11 @@ class MlflowLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class ClearMLLoggerHook(WriterLoggerHook):
-    """Writes to a task of ClearML.
+    """Writes to a ClearML task.
 
     Args:
         init_kwargs: Arguments of `Task.init`.
-        interval: As of LoggerHook, and so are the others.
+        interval: See LoggerHook, as for the other arguments.
     """
 
     backend = "ClearMLVisBackend"
@@ -161,12 +161,12 @@ class ClearMLLoggerHook(WriterLoggerHook):
 
 @HOOKS.register_module()
 class DvcliveLoggerHook(WriterLoggerHook):
-    """Writes DVCLive's files.
+    """Writes DVCLive files.
 
     Args:
-        model_file: Without effect: checkpoints hold the model.
-        interval: As of LoggerHook, and so are `ignore_last`, `reset_flag` and `by_epoch`.
-        path: The folder, another word for `dir`.
+        model_file: Ignored; models are not logged.
+        interval: See LoggerHook, as for `ignore_last`, `reset_flag` and `by_epoch`.
+        path: The folder; an alias of `dir`.
         live: Arguments of DVCLive's `Live`: `dir`, `report` ...
     """
 
@@ -195,20 +195,20 @@ class _RefusedLoggerHook(Refused, LoggerHook):
 
 @HOOKS.register_module()
 class NeptuneLoggerHook(_RefusedLoggerHook):
-    """Refused: there is no writer for Neptune."""
+    """Raises an error, because there is no writer for Neptune."""
 
     service = "Neptune"
 
 
 @HOOKS.register_module()
 class PaviLoggerHook(_RefusedLoggerHook):
-    """Refused: there is no writer for Pavi."""
+    """Raises an error, because there is no writer for Pavi."""
 
     service = "Pavi"
 
 
 @HOOKS.register_module()
 class SegmindLoggerHook(_RefusedLoggerHook):
-    """Refused: there is no writer for Segmind."""
+    """Raises an error, because there is no writer for Segmind."""
 
     service = "Segmind"

@@ -1,9 +1,9 @@
-"""Translates first-generation configs into second-generation ones, as data."""
+"""Translates first-generation configs into second-generation configs."""
 
-from footplate.migration.generations import FIRST_GENERATION_KEYS, is_first_generation, warn_of_leftovers
+from footplate.migration.generations import FIRST_GENERATION_KEYS, is_first_generation, warn_about_leftovers
 from footplate.migration.notes import Kind, Note
 from footplate.migration.rules import RULES, Rule
-from footplate.migration.translating import Translation, in_place_of, translate, translate_sections
+from footplate.migration.translation import Translation, translate, translate_sections, with_sections
 
 __all__ = [
     "FIRST_GENERATION_KEYS",
@@ -12,9 +12,9 @@ __all__ = [
     "RULES",
     "Rule",
     "Translation",
-    "in_place_of",
+    "with_sections",
     "is_first_generation",
     "translate",
     "translate_sections",
-    "warn_of_leftovers",
+    "warn_about_leftovers",
 ]

@@ -12,7 +12,7 @@ _logger = logging.getLogger("footplate.migration")
 
 AnyConfig = Config | Mapping[str, Any]
 
-# What says in the first generation how a run steps, schedules, saves and logs.
+# First-generation keys for optimization, schedules, checkpoints and logs; they conflict with `optim_wrapper`.
 _CONFLICTING = ("lr_config", "optimizer_config", "momentum_config", "checkpoint_config", "log_config")
 _LEFTOVERS = (
     "runner",
@@ -30,11 +30,11 @@ _LEFTOVERS = (
     "dist_params",
     "gpu_ids",
 )
-# Top-level settings of the first generation that alone do not make a config one of it.
-_SETTINGS_OF_BOTH = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
-_STEPPING = ("optim_wrapper", "param_scheduler")
+# First-generation settings that occur in second-generation configs too, so they do not decide the generation.
+_SHARED_SETTINGS = ("seed", "deterministic", "diff_seed", "device", "persistent_workers")
+_OPTIMIZATION_KEYS = ("optim_wrapper", "param_scheduler")
 SECOND_GENERATION_KEYS = (
-    *_STEPPING,
+    *_OPTIMIZATION_KEYS,
     "train_dataloader",
     "val_dataloader",
     "test_dataloader",
@@ -48,46 +48,46 @@ FIRST_GENERATION_KEYS = (*_CONFLICTING, *_LEFTOVERS, "optimizer", "seed", "devic
 
 
 def is_first_generation(cfg: AnyConfig) -> bool:
-    """Checks whether a config is of the first generation and has to be translated.
+    """Checks whether a config is a first-generation config.
 
     Raises:
-        ConfigError: It sets up optimization in both generations at once.
+        ConfigError: The config sets up optimization with keys of both generations.
     """
-    conflicting = [key for key in _CONFLICTING if key in cfg and not _is_idle(cfg[key])]
-    stepping = [key for key in _STEPPING if key in cfg]
-    if conflicting and stepping:
+    conflicting = [key for key in _CONFLICTING if key in cfg and not _is_empty_override(cfg[key])]
+    second = [key for key in _OPTIMIZATION_KEYS if key in cfg]
+    if conflicting and second:
         raise ConfigError(
-            "the config sets up optimization in both generations at once",
+            "the config sets up optimization with keys of both generations",
             key=conflicting[0],
             origin=origin_of(cfg, conflicting[0]),
             notes=[
                 f"first generation: {', '.join(conflicting)}",
                 f"second generation: {', '.join(key for key in SECOND_GENERATION_KEYS if key in cfg)}",
-                "keep one of the two; `footplate migrate` rewrites the first as the second",
+                "keep one of the two; `footplate migrate` rewrites a first-generation config",
             ],
         )
-    if stepping:
+    if second:
         return False
-    if conflicting or _is_there(cfg, "data") or _is_there(cfg, "runner"):
+    if conflicting or _is_setting(cfg, "data") or _is_setting(cfg, "runner"):
         return True
     if any(key in cfg for key in SECOND_GENERATION_KEYS):
         return False
-    return any(_is_there(cfg, key) for key in (*_LEFTOVERS, "optimizer"))
+    return any(_is_setting(cfg, key) for key in (*_LEFTOVERS, "optimizer"))
 
 
-def warn_of_leftovers(cfg: AnyConfig) -> None:
-    """Warns of first-generation keys that have no effect in a second-generation config."""
-    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SETTINGS_OF_BOTH) if _is_there(cfg, key)]
+def warn_about_leftovers(cfg: AnyConfig) -> None:
+    """Warns about first-generation keys that have no effect in a second-generation config."""
+    keys = [key for key in (*_CONFLICTING, *_LEFTOVERS, *_SHARED_SETTINGS) if _is_setting(cfg, key)]
     if keys:
         _logger.warning("first-generation keys in a second-generation config have no effect: %s", ", ".join(keys))
 
 
-def _is_there(cfg: AnyConfig, key: str) -> bool:
-    """Checks whether a key configures the run, rather than being a variable that other lines of the config use."""
+def _is_setting(cfg: AnyConfig, key: str) -> bool:
+    """Checks whether a key is a setting of the run, and not a variable that other lines of the config read."""
     origin = origin_of(cfg, key)
     return key in cfg and not (isinstance(origin, KeyOrigin) and origin.read)
 
 
-def _is_idle(value: Any) -> bool:
-    """Checks whether a section only modified a section of a base that is gone."""
+def _is_empty_override(value: Any) -> bool:
+    """Checks whether a section is None, or overrides a base section that does not exist."""
     return value is None or (isinstance(value, Mapping) and "_delete_" in value)

@@ -1,6 +1,6 @@
-"""The map between the keys of the two generations.
+"""Maps keys between the two generations.
 
-Translation, migration of files and the hints of the command line all read this table.
+The translation, the migration of files and the command line's suggestions all use this table.
 """
 
 from collections.abc import Iterator
@@ -11,13 +11,13 @@ Kind = Literal["value", "meaning", "hint"]
 
 
 class Move(NamedTuple):
-    """Where a key of the second generation stands in the first; what lies below one lies below the other.
+    """Maps a second-generation key path, and everything below it, to first-generation key paths.
 
     Attributes:
-        new: The key path of the second generation; `*` stands for any one part.
-        old: The key paths of the first generation that may give its value, the best first.
-        kind: "value" where both generations write the same value, "meaning" where they write it differently, "hint"
-            where only a config that was written by hand has the key at this place.
+        new: The second-generation key path; `*` matches any one part.
+        old: The first-generation key paths that the value may come from, the preferred one first.
+        kind: "value" if both generations write the same value, "meaning" if they write it differently, "hint" if the
+            second-generation path does not occur in translated configs and only serves suggestions.
     """
 
     new: Path
@@ -33,7 +33,7 @@ RENAMED = {
     "deterministic": "randomness.deterministic",
     "diff_seed": "randomness.diff_rank_seed",
 }
-"""Top-level keys of the first generation that only have another name in the second."""
+"""Top-level first-generation keys that were only renamed."""
 
 LOADER_KEYS = {
     "samples_per_gpu": "batch_size",
@@ -49,7 +49,7 @@ LOADER_KEYS = {
     "sampler": "sampler",
     "batch_sampler": "batch_sampler",
 }
-"""The settings of a loader, first generation to second."""
+"""Data loader settings: first-generation name to second-generation name."""
 
 SPLITS = ("train", "val", "test")
 _POLICY_KEYS = {
@@ -100,7 +100,7 @@ def _moves() -> Iterator[Move]:
     yield _move("load_from", "resume_from")
     yield _move("model.train_cfg", "train_cfg")
     yield _move("model.test_cfg", "test_cfg")
-    # Losses on validation data come out of the training pipeline.
+    # WorkflowHook computes validation losses with the training pipeline.
     yield _move("custom_hooks.*.dataloader.dataset.dataset.pipeline", "data.train.pipeline")
     yield _move("custom_hooks.*.dataloader.dataset.dataset.*", "data.val.*")
     yield _move("custom_hooks.*", "custom_hooks.*")
@@ -115,20 +115,20 @@ def _loader_moves(split: str) -> Iterator[Move]:
         names = [old for old in LOADER_KEYS if LOADER_KEYS[old] == new]
         own, shared = ([f"data.{place}{old}" for old in names] for place in (f"{loader}.", ""))
         if new == "batch_size" and split != "train":
-            shared = []  # a validation reads one sample at a time unless its own loader says otherwise
+            shared = []  # validation and test use batch size 1 unless their own loader sets it
         alone = ["persistent_workers"] if new == "persistent_workers" else []
         yield _move(f"{loader}.{new}", *own, *shared, *alone)
     yield _move(f"{loader}.{_DELETE}", f"data.{_DELETE}")
-    # Several data sets may stand in a list.
+    # A list of datasets becomes a ConcatDataset.
     yield _move(f"{loader}.dataset.dataset.datasets", f"data.{split}.datasets", f"data.{split}")
     yield _move(f"{loader}.dataset.dataset", f"data.{split}")
     yield _move(f"{loader}.dataset", f"data.{split}", kind="hint")
 
 
 KEY_MAP: tuple[Move, ...] = tuple(sorted(_moves(), key=lambda move: -len(move.new)))
-"""Every move, the most specific first."""
+"""All moves, the most specific first."""
 
-# The old keys that a section belongs to, the first of them that a config has.
+# The first-generation keys that each section replaces; the first one that a config has determines the position.
 OWNERS: dict[str, tuple[str, ...]] = {
     "train_dataloader": ("data",),
     "val_dataloader": ("data",),
@@ -155,12 +155,12 @@ OWNERS: dict[str, tuple[str, ...]] = {
 
 
 def owners_of(key: str) -> tuple[str, ...]:
-    """Returns the old keys that a section belongs to, the first of them that a config has."""
+    """Returns the first-generation keys that a section replaces, in order of preference."""
     return OWNERS.get(key, ("data",) if key.endswith("_dataset") else ())
 
 
 def old_paths(path: Path) -> tuple[Path, ...]:
-    """Returns the key paths of the first generation that write the value of one of the second, the best first."""
+    """Returns the first-generation key paths that the value at `path` may come from, the preferred one first."""
     for move in KEY_MAP:
         stars = _matched(move.new, path) if move.kind == "value" else None
         if stars is not None:
@@ -169,16 +169,16 @@ def old_paths(path: Path) -> tuple[Path, ...]:
 
 
 def same_meaning(path: Path) -> tuple[Path, ...]:
-    """Returns the key paths of the first generation that mean what one of the second does and write it differently."""
+    """Returns the first-generation key paths with the same meaning as `path` but another notation."""
     return next((move.old for move in KEY_MAP if move.kind == "meaning" and move.new == path), ())
 
 
 def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
-    """Yields the key paths of the other generation for one of this, the most specific first.
+    """Yields the key paths of the other generation that correspond to `path`, the most specific first.
 
     Args:
         path: A key path.
-        of_first: Whether those of the first generation are wanted.
+        of_first: Whether to return first-generation paths for a second-generation path, or the reverse.
     """
     for move in KEY_MAP:
         for old in move.old:
@@ -191,14 +191,14 @@ def counterparts(path: Path, *, of_first: bool) -> Iterator[Path]:
 
 
 def is_first_use(path: Path, old: Path) -> bool:
-    """Checks whether comments on an old value belong at this one of the places where it stands now."""
+    """Checks whether comments on the value at `old` go to `path`, if the value is used in several places."""
     if path[0] in ("val_dataloader", "test_dataloader"):
         return old[:2] in (("data", path[0]), ("data", path[0].removesuffix("_dataloader")))
     return path[0] not in ("test_evaluator", "log_processor")
 
 
 def _matched(pattern: Path, path: Path) -> list[str] | None:
-    """Returns what the stars of a pattern stand for at the beginning of a path, None if it does not fit."""
+    """Returns what the stars of a pattern match at the start of a path, or None if it does not match."""
     stars: list[str] = []
     if len(path) < len(pattern):
         return None
@@ -211,7 +211,7 @@ def _matched(pattern: Path, path: Path) -> list[str] | None:
 
 
 def _filled(pattern: Path, stars: list[str]) -> Path:
-    """Returns a pattern with its last stars replaced by those that another one matched last."""
+    """Returns a pattern with its stars replaced by the last of the given matches."""
     left = iter(stars[len(stars) - _count_stars(pattern) :])
     return tuple(next(left) + part[1:] if part.startswith("*") else part for part in pattern)
 

@@ -1,4 +1,4 @@
-"""Notes of a translation on the keys that it read."""
+"""The notes that a translation makes about first-generation keys."""
 
 import enum
 from typing import NamedTuple
@@ -7,25 +7,25 @@ from footplate.errors import Origin
 
 
 class Kind(enum.Enum):
-    """How much attention a note needs."""
+    """How much attention a note needs from the user."""
 
     BECAME = "became"
-    """The meaning is kept under another key."""
+    """The key was translated without loss."""
     WARNING = "warning"
-    """A meaning that cannot be kept, here or at all."""
+    """A setting cannot be kept, on this machine or in general."""
     PERSON = "person"
-    """A person has to check: what is right depends on code or data that a translation cannot see."""
+    """Needs a manual check, because the result depends on code or data that the translation cannot see."""
 
 
 class Note(NamedTuple):
-    """One line of the report.
+    """One line of the migration report.
 
     Attributes:
-        kind: How much it asks of its reader.
-        key: The first-generation key, `evaluation.start`.
-        text: What it became, or what is to be looked at and why.
-        origin: Where the key was written.
-        near: The known key that an unknown one resembles, None for a known key or one that resembles none.
+        kind: How much attention the note needs.
+        key: The first-generation key, such as `evaluation.start`.
+        text: What the key was translated to, or what to check and why.
+        origin: The file and line of the key.
+        near: The known key that an unknown key resembles, or None.
     """
 
     kind: Kind

@@ -30,33 +30,33 @@ _BY_ITERATION = ("cyclic", "OneCycle")
 _WARMUP = ("warmup", "warmup_iters", "warmup_ratio", "warmup_by_epoch")
 
 
-class Length(NamedTuple):
-    """The length of a run in epochs or in iterations; the other one is None."""
+class RunLength(NamedTuple):
+    """The length of a run, in epochs or in iterations; the other field is None."""
 
     epochs: int | None
     iters: int | None
 
     @property
     def by_epoch(self) -> bool:
-        """Whether the run is counted in epochs."""
+        """Whether the length is given in epochs."""
         return self.iters is None
 
 
 def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
-    """Returns the known name of the policy in `cfg`, None for a policy of the user's own.
+    """Returns the built-in policy that `cfg` names, or None for a user-defined policy.
 
     Args:
-        cfg: A `lr_config` or `momentum_config`.
-        key: Which of the two.
+        cfg: An `lr_config` or `momentum_config`.
+        key: "lr_config" or "momentum_config".
 
     Raises:
-        ConfigError: There is no policy, or its name is nearly a known one.
+        ConfigError: The policy is missing, or its name looks like a misspelt built-in policy.
     """
     given = cfg.get("policy")
     if not isinstance(given, str):
-        raise ConfigError(f'{key} needs a "policy"', key=f"{key}.policy", origin=origin_of(cfg))
+        raise ConfigError(f'{key} has no "policy"', key=f"{key}.policy", origin=origin_of(cfg))
     for known in KNOWN_POLICIES:
-        # A name in lower case stands for the capitalized one.
+        # MMCV accepts lowercase names capitalized too.
         if given in (known, known.title() if known.islower() else known):
             return known
     near = nearest(given, KNOWN_POLICIES)
@@ -71,11 +71,11 @@ def policy_name(cfg: Mapping[str, Any], key: str) -> str | None:
     return None
 
 
-def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list[Entry]:
-    """Returns the schedules that act as `cfg` does.
+def translate_policy(cfg: Mapping[str, Any], length: RunLength, field: str) -> list[Entry]:
+    """Returns the `param_scheduler` entries that are equivalent to `cfg`.
 
     Args:
-        cfg: A `lr_config` or `momentum_config` of a known policy.
+        cfg: An `lr_config` or `momentum_config` with a built-in policy.
         length: The length of the run.
         field: "lr" or "momentum".
     """
@@ -83,25 +83,25 @@ def translate_policy(cfg: Mapping[str, Any], length: Length, field: str) -> list
     policy = policy_name(cfg, f"{field}_config")
     if field == "momentum" and policy == "step":
         settings.setdefault("gamma", 0.5)
-    # A run by iterations sets this for learning rates alone.
+    # In an iteration-based run, MMCV changes this default for the learning rate only.
     with at_key(f"{field}_config"), located(cfg):
-        counted = check_flag("by_epoch", settings.pop("by_epoch", length.by_epoch or field == "momentum"))
-    by_epoch = counted and policy not in _BY_ITERATION
+        counts_epochs = check_flag("by_epoch", settings.pop("by_epoch", length.by_epoch or field == "momentum"))
+    by_epoch = counts_epochs and policy not in _BY_ITERATION
     if by_epoch and not length.by_epoch:
-        return []  # such a policy waits for epochs that a run by iterations never begins
+        return []  # the policy changes the value at epoch starts, which an iteration-based run does not have
     warmup = {key: settings.pop(key) for key in _WARMUP if key in settings}
     if warmup.get("warmup") is None:
         warmup = {}
-    idiom = _idiom(str(policy), settings, length, by_epoch=by_epoch, field=field, alone=not warmup)
-    start = _warmup_idiom(warmup, field)
-    if idiom is None or start is None:
+    main = _native_schedules(str(policy), settings, length, by_epoch=by_epoch, field=field, has_warmup=bool(warmup))
+    start = _warmup_schedules(warmup, field)
+    if main is None or start is None:
         name = "PolicyLR" if field == "lr" else "PolicyMomentum"
         return [{"type": name, "policy": cfg["policy"], **settings, "by_epoch": by_epoch, **warmup}]
-    return [*start, *idiom]
+    return [*start, *main]
 
 
-def _warmup_idiom(warmup: Entry, field: str) -> list[Entry] | None:
-    """Returns the schedules of a warm-up, or None if the second generation has no equal one."""
+def _warmup_schedules(warmup: Entry, field: str) -> list[Entry] | None:
+    """Returns the schedules of a warm-up, or None if no second-generation schedule is equivalent."""
     if not warmup:
         return []
     ratio, iters = warmup.get("warmup_ratio", 0.1), warmup.get("warmup_iters", 0)
@@ -109,84 +109,84 @@ def _warmup_idiom(warmup: Entry, field: str) -> list[Entry] | None:
     fits = field == "lr" and not warmup.get("warmup_by_epoch") and iters > 0 and 0 < ratio <= 1
     if not fits or warmup["warmup"] not in factors:
         return None
-    family, word = factors[warmup["warmup"]]
-    # One more than the iterations below the full value, since a schedule arrives at its last position.
-    return [{"type": f"{family}LR", word: ratio, "by_epoch": False, "begin": 0, "end": iters + 1}]
+    family, argument = factors[warmup["warmup"]]
+    # A schedule reaches its final value at `end - 1`, a warm-up at `warmup_iters`.
+    return [{"type": f"{family}LR", argument: ratio, "by_epoch": False, "begin": 0, "end": iters + 1}]
 
 
-def _idiom(
-    policy: str, settings: Entry, length: Length, *, by_epoch: bool, field: str, alone: bool
+def _native_schedules(
+    policy: str, settings: Entry, length: RunLength, *, by_epoch: bool, field: str, has_warmup: bool
 ) -> list[Entry] | None:
-    """Returns the second generation's schedules for a policy, or None if it has no equal ones.
+    """Returns equivalent second-generation schedules for a policy, or None if there are none.
 
     Args:
-        policy: Its known name.
-        settings: Its settings.
+        policy: The name of the policy.
+        settings: The settings of the policy.
         length: The length of the run.
-        by_epoch: Whether it counts epochs.
+        by_epoch: Whether the policy counts epochs.
         field: "lr" or "momentum".
-        alone: Without a warm-up. Under one only what multiplies comes out the same.
+        has_warmup: Whether a warm-up precedes. Then only multiplicative schedules are equivalent.
     """
     kind = "LR" if field == "lr" else "Momentum"
     lowest = settings.get(f"min_{field}")
     ratio = settings.get(f"min_{field}_ratio")
     known = set(settings) - {f"min_{field}", f"min_{field}_ratio"}
-    falls_to_zero = not lowest and not ratio
-    whole = _whole(length, by_epoch)
+    ends_at_zero = not lowest and not ratio
+    full_range = _full_range(length, by_epoch)
     if policy == "fixed" and not settings:
         return []
     if policy == "exp" and set(settings) == {"gamma"}:
-        return [{"type": f"Exponential{kind}", "gamma": settings["gamma"], **whole}]
+        return [{"type": f"Exponential{kind}", "gamma": settings["gamma"], **full_range}]
     if policy == "step":
-        return _steps(settings, kind, whole) if falls_to_zero and known <= {"step", "gamma"} else None
-    if policy == "OneCycle" and field == "lr" and alone:
+        return _steps(settings, kind, full_range) if ends_at_zero and known <= {"step", "gamma"} else None
+    if policy == "OneCycle" and field == "lr" and not has_warmup:
         return _one_cycle(settings, length)
-    if policy == "CosineAnnealing" and not known and (alone or falls_to_zero):
+    if policy == "CosineAnnealing" and not known and (not has_warmup or ends_at_zero):
         return _cosine(kind, lowest, ratio, length, by_epoch=by_epoch)
-    if policy == "poly" and known <= {"power"} and ratio is None and (alone or falls_to_zero):
+    if policy == "poly" and known <= {"power"} and ratio is None and (not has_warmup or ends_at_zero):
         return _poly(kind, settings.get("power", 1.0), lowest or 0, length, by_epoch=by_epoch)
     return None
 
 
-def _whole(length: Length, by_epoch: bool) -> Entry:
-    """Returns the first and the last position, where the config says how long it trains."""
+def _full_range(length: RunLength, by_epoch: bool) -> Entry:
+    """Returns `by_epoch`, `begin` and, if the length is known, `end` of a schedule over the whole run."""
     end = length.epochs if by_epoch else length.iters
     return {"by_epoch": by_epoch, "begin": 0, **({} if end is None else {"end": end})}
 
 
-def _steps(settings: Entry, kind: str, whole: Entry) -> list[Entry] | None:
+def _steps(settings: Entry, kind: str, full_range: Entry) -> list[Entry] | None:
     step = settings.get("step")
     gamma = {"gamma": settings["gamma"]} if "gamma" in settings else {}
     if isinstance(step, int) and step > 0:
-        return [{"type": f"Step{kind}", "step_size": step, **gamma, **whole}]
+        return [{"type": f"Step{kind}", "step_size": step, **gamma, **full_range}]
     if not isinstance(step, (list, tuple)) or list(step) != sorted(step):
         return None
-    return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **whole}] if step else []
+    return [{"type": f"MultiStep{kind}", "milestones": list(step), **gamma, **full_range}] if step else []
 
 
-def _cosine(kind: str, lowest: Any, ratio: Any, length: Length, *, by_epoch: bool) -> list[Entry] | None:
+def _cosine(kind: str, lowest: Any, ratio: Any, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
     span = length.epochs if length.by_epoch else length.iters
     if span is None or (lowest is None) == (ratio is None):
         return None
-    floor = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
-    # Iterations in a run by epochs: only the run itself knows how many, hence the conversion.
-    converts = {"convert_to_iter_based": True} if length.by_epoch and not by_epoch else {}
-    where = {"by_epoch": length.by_epoch, "begin": 0, "end": span, **converts}
-    return [{"type": f"CosineAnnealing{kind}", "T_max": span, **floor, **where}]
+    minimum = {"eta_min": lowest} if ratio is None else {"eta_min_ratio": ratio}
+    # The number of iterations per epoch is known only when the run is built.
+    conversion = {"convert_to_iter_based": True} if length.by_epoch and not by_epoch else {}
+    position = {"by_epoch": length.by_epoch, "begin": 0, "end": span, **conversion}
+    return [{"type": f"CosineAnnealing{kind}", "T_max": span, **minimum, **position}]
 
 
-def _poly(kind: str, power: float, lowest: float, length: Length, *, by_epoch: bool) -> list[Entry] | None:
+def _poly(kind: str, power: float, lowest: float, length: RunLength, *, by_epoch: bool) -> list[Entry] | None:
     span = length.epochs if by_epoch else length.iters
     if span is None:
         return None
-    # One more than the run, since a schedule arrives at its last position and a policy never quite does.
+    # A schedule reaches its final value at `end - 1`; the policy would reach it at `span`, after the last step.
     return [
         {"type": f"Poly{kind}", "power": power, "eta_min": lowest, "by_epoch": by_epoch, "begin": 0, "end": span + 1}
     ]
 
 
-def _one_cycle(settings: Entry, length: Length) -> list[Entry] | None:
-    """Translates the policy OneCycle of the learning rate; only a single `max_lr` has a counterpart."""
+def _one_cycle(settings: Entry, length: RunLength) -> list[Entry] | None:
+    """Translates the learning rate policy OneCycle; only a single `max_lr` has a counterpart."""
     rest = {key: value for key, value in settings.items() if key not in ("max_lr", "total_steps")}
     if not isinstance(settings.get("max_lr"), (int, float)):
         return None
@@ -194,7 +194,7 @@ def _one_cycle(settings: Entry, length: Length) -> list[Entry] | None:
     if span is None and total is None:
         return None
     if total is None and length.by_epoch:
-        where = {"total_steps": span, "by_epoch": True, "convert_to_iter_based": True}
+        position = {"total_steps": span, "by_epoch": True, "convert_to_iter_based": True}
     else:
-        where = {"total_steps": span if total is None else total, "by_epoch": False}
-    return [{"type": "OneCycleLR", "eta_max": settings["max_lr"], **rest, **where}]
+        position = {"total_steps": span if total is None else total, "by_epoch": False}
+    return [{"type": "OneCycleLR", "eta_max": settings["max_lr"], **rest, **position}]

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import logging
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -191,10 +192,10 @@ class MomentumAnnealingEMA(ExponentialMovingAverage):
         ArgumentError: `gamma` or the momentum is out of its range.
     """
 
-    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: int = 100, **settings: Any) -> None:
+    def __init__(self, model: nn.Module, momentum: float = 0.0002, gamma: float = 100, **settings: Any) -> None:
         super().__init__(model, momentum, **settings)
-        if gamma <= 0:
-            raise ArgumentError("gamma is a positive number", key="gamma", found=gamma)
+        if not isinstance(gamma, (int, float)) or not 0 < gamma < math.inf:
+            raise ArgumentError("gamma must be a finite number above 0", key="gamma", found=gamma)
         self.gamma = gamma
 
     def weight(self, steps: int) -> float:
@@ -270,11 +271,11 @@ class _Places:
 
     def __init__(self, model: nn.Module, update_buffers: bool) -> None:
         buffers = _places(model, "_buffers")
-        floats = [update_buffers and held[name].is_floating_point() for held, name in buffers]
+        floats = [update_buffers and _has_average(held[name]) for held, name in buffers]
         self._parameters: list[Tensor] = [held[name] for held, name in _places(model, "_parameters")]
         self._averaged = list(itertools.compress(buffers, floats))
         self._copied = [each for each, floating in zip(buffers, floats, strict=True) if not floating]
-        self._whole = [at for at, each in enumerate(self._parameters) if not each.is_floating_point()]
+        self._whole = [at for at, each in enumerate(self._parameters) if not _has_average(each)]
         held_buffers = [held[name] for held, name in buffers]
         self._in_parts = any(map(is_dtensor, [*self._parameters, *held_buffers]))
 
@@ -297,6 +298,11 @@ def _mix(averages: list[Tensor], values: list[Tensor], weight: float, left_out: 
     if averages[0].device != values[0].device:
         values = [value.to(average.device) for average, value in zip(averages, values, strict=True)]
     torch._foreach_lerp_(averages, values, weight)
+
+
+def _has_average(tensor: Tensor) -> bool:
+    """Checks for real or complex numbers: whole ones have no average."""
+    return tensor.is_floating_point() or tensor.is_complex()
 
 
 def _copy(targets: list[Tensor], values: list[Tensor]) -> None:

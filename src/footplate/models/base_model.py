@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError
 from footplate.models.base_module import BaseModule
 from footplate.models.losses import parse_losses
@@ -122,5 +123,6 @@ def _build_preprocessor(cfg: nn.Module | Mapping[str, Any] | None) -> nn.Module:
         return BaseDataPreprocessor()
     if isinstance(cfg, nn.Module):
         return cfg
-    built: nn.Module = MODELS.build(cfg)
+    with at_key("data_preprocessor"):
+        built: nn.Module = MODELS.build(cfg)
     return built

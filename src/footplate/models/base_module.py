@@ -74,9 +74,10 @@ class BaseModule(nn.Module):
 
     def _init_children(self) -> None:
         child: Any
-        for child in self.children():
+        for name, child in self.named_children():
             if hasattr(child, "init_weights") and not getattr(child, "is_init", False):
-                child.init_weights()
+                with at_key(name):
+                    child.init_weights()
 
 
 class Sequential(BaseModule, nn.Sequential):
@@ -133,7 +134,8 @@ def initialize(module: nn.Module, init_cfg: InitCfg) -> None:
     for cfg in _as_list(init_cfg):
         settings = {key: value for key, value in cfg.items() if key != "override"}
         overrides = _as_list(cfg.get("override"))
-        built = WEIGHT_INITIALIZERS.build(settings)
+        with at_key("init_cfg"), located(cfg):
+            built = WEIGHT_INITIALIZERS.build(settings)
         if not (overrides or settings.get("layer") or isinstance(built, PretrainedInit)):
             _logger.warning("the initializer %s names no layer, so it does nothing", settings.get("type"))
         with at_key("init_cfg"), located(cfg):

@@ -9,8 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
+
+_SECTION = "model.data_preprocessor"
 
 
 @MODELS.register_module()
@@ -107,9 +110,10 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         self.swap_channels = bgr_to_rgb or rgb_to_bgr
         self.pad_size_divisor = pad_size_divisor
         self.pad_value = pad_value
-        self.batch_augments = [
-            augment if callable(augment) else MODELS.build(augment) for augment in batch_augments or ()
-        ]
+        self.batch_augments = []
+        for place, augment in enumerate(batch_augments or ()):
+            with at_key(f"batch_augments[{place}]"):
+                self.batch_augments.append(augment if callable(augment) else MODELS.build(augment))
 
     def forward(self, data: Any, training: bool = False) -> Any:
         """Returns the batch with `inputs` as one float tensor ``(N, C, H, W)``.
@@ -122,7 +126,11 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
             DataError: `inputs` is missing or holds no pictures.
         """
         if not isinstance(data, Mapping) or "inputs" not in data:
-            raise DataError("a batch of pictures is a dict with the key 'inputs'", found=_kind(data))
+            raise DataError(
+                "a batch of pictures is a dict with the key 'inputs'",
+                found=_kind(data),
+                notes=["End the pipeline of the data set with a transform that packs, such as PackInputs."],
+            )
         batch = self.cast_data(dict(data))
         batch["inputs"] = self._stacked(batch["inputs"])
         batch.setdefault("data_samples", None)
@@ -149,13 +157,19 @@ class ImgDataPreprocessor(BaseDataPreprocessor):
         channels = pictures.shape[-3] if pictures.dim() >= 3 else 0
         if self.swap_channels:
             if channels != 3:
-                raise DataError("channels are swapped in pictures of 3 channels", found=tuple(pictures.shape))
+                raise DataError(
+                    "channels are swapped in pictures of 3 channels", key=_SECTION, found=tuple(pictures.shape)
+                )
             pictures = pictures.flip(-3)
         pictures = pictures.float()
         if not self._normalised:
             return pictures
         if len(self.mean) not in (1, channels):
-            raise DataError(f"mean has {len(self.mean)} channels, the pictures differ", found=tuple(pictures.shape))
+            raise DataError(
+                f"mean has {len(self.mean)} channels, the pictures differ",
+                key=f"{_SECTION}.mean",
+                found=tuple(pictures.shape),
+            )
         return (pictures - self.mean) / self.std
 
 
@@ -199,6 +213,8 @@ def _multiple(length: int, divisor: int) -> int:
 def _channels(name: str, values: Sequence[float]) -> Tensor:
     if len(values) not in (1, 3):
         raise ArgumentError(f"{name} has one value, or three for three channels", key=name, found=values)
+    if name == "std" and 0 in values:
+        raise ArgumentError("std must not be 0, which divides the pictures", key=name, found=values)
     return torch.tensor(values, dtype=torch.float32).view(-1, 1, 1)
 
 

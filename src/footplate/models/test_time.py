@@ -6,6 +6,7 @@ from typing import Any
 
 from torch import nn
 
+from footplate.error_context import at_key
 from footplate.errors import DataError
 from footplate.models.base_model import BaseModel
 from footplate.registry import MODELS
@@ -25,7 +26,8 @@ class BaseTTAModel(BaseModel):
         self, module: nn.Module | Mapping[str, Any], data_preprocessor: nn.Module | Mapping[str, Any] | None = None
     ) -> None:
         super().__init__(data_preprocessor)
-        self.module: Any = MODELS.build(module) if isinstance(module, Mapping) else module
+        with at_key("module"):
+            self.module: Any = MODELS.build(module) if isinstance(module, Mapping) else module
 
     @abstractmethod
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[Any]:

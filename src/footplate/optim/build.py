@@ -8,7 +8,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import BuildError, FootplateError
 from footplate.optim.constructors import MultiOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
@@ -41,7 +41,7 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
     if not isinstance(cfg, Mapping):
         raise BuildError("optim_wrapper must be a dict, a wrapper or an optimizer", found=cfg)
     if isinstance(cfg.get("optimizer"), Optimizer):
-        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **cfg})
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **cfg}, cfg))
         return _named(wrapper, model)
     if "optimizer" in cfg or "constructor" in cfg:
         return _construct(model, cfg)
@@ -52,7 +52,7 @@ def _build(model: nn.Module, cfg: Any) -> OptimWrapper:
 
 
 def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
-    settings = dict(cfg)
+    settings = with_origins(cfg, cfg)
     kind = settings.pop("constructor", _DEFAULT)
     paramwise_cfg = settings.pop("paramwise_cfg", None)
     # Constructors of the first generation have a registry of their own.
@@ -77,7 +77,7 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
             origin=origin_of(cfg),
         )
     rest = {key: value for key, value in settings.items() if key != "optimizer"}
-    wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": "OptimWrapper", **rest}, optimizer=made)
+    wrapper: OptimWrapper = OPTIM_WRAPPERS.build(with_origins({"type": "OptimWrapper", **rest}, cfg), optimizer=made)
     wrapper.reasons = getattr(constructor, "reasons", {})
     return _named(wrapper, model)
 

@@ -1,4 +1,4 @@
-"""Configs that ship, their sample data, and the data sets that compose it."""
+"""The recipes, which are configs that ship with footplate, and their datasets."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,7 @@ __all__ = ["FashionScenes", "Recipe", "find_config", "recipes"]
 
 
 def __getattr__(name: str) -> Any:
-    # A list of recipes needs no numpy: the data set is imported when it is asked for.
+    # Listing recipes must not import numpy, so the dataset is imported on first access.
     if name == "FashionScenes":
         from footplate.recipes.fashion_scenes import FashionScenes
 

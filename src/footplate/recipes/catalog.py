@@ -1,4 +1,4 @@
-"""The configs that ship, by name."""
+"""Finds the recipes, which are configs that ship with footplate."""
 
 import ast
 import os
@@ -12,7 +12,7 @@ _FOLDER = Path(__file__).parent / "configs"
 
 
 class Recipe(NamedTuple):
-    """A config that ships: its name, what it does in one line, and its file."""
+    """A config that ships with footplate: its name, a one-line summary and its file."""
 
     name: str
     summary: str
@@ -20,15 +20,16 @@ class Recipe(NamedTuple):
 
 
 def recipes() -> list[Recipe]:
-    """Returns all recipes in the order of their names."""
-    return [Recipe(path.stem, _summary(path), path) for path in sorted(_FOLDER.glob("*.py"), key=_stem)]
+    """Returns all recipes, sorted by name."""
+    paths = sorted(_FOLDER.glob("*.py"), key=lambda path: path.stem)
+    return [Recipe(path.stem, _summary(path), path) for path in paths]
 
 
 def find_config(name: str) -> str:
-    """Returns the path of a config file, or of the recipe called `name`; `package::file` stays as it is.
+    """Returns the path of a config file or of the recipe called `name`; returns `package::file` unchanged.
 
     Raises:
-        ConfigError: There is neither.
+        ConfigError: There is no such file or recipe.
     """
     if os.path.exists(name) or "::" in name:
         return name
@@ -42,10 +43,6 @@ def find_config(name: str) -> str:
         suggestion=nearest(name, [*known, *neighbours]),
         notes=["`footplate recipes` lists the recipes"],
     )
-
-
-def _stem(path: Path) -> str:
-    return path.stem
 
 
 def _summary(path: Path) -> str:

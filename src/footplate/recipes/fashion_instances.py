@@ -1,4 +1,4 @@
-"""The data set of composed scenes for detection."""
+"""The dataset of composed scenes for detection."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from footplate.registry import DATASETS
 
 @DATASETS.register_module()
 class FashionInstances(FashionScenes):
-    """The scenes of `FashionScenes` for tasks that tell items apart: the ground is no class.
+    """The scenes of `FashionScenes` for detection: the background is not a class.
 
-    Takes the arguments of `FashionScenes`; samples hold `img_id` besides.
+    Takes the arguments of `FashionScenes`. Samples also contain `img_id`.
 
     Example:
         >>> FashionInstances("test").metainfo["classes"][:2]
@@ -20,9 +20,9 @@ class FashionInstances(FashionScenes):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Classes and palette of the items."""
+        """The classes and the palette, without the background."""
         return {"classes": CLASSES, "palette": super().metainfo["palette"][1:]}
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the scene under the names that transforms know."""
+        """Returns the sample of a scene, before the pipeline."""
         return {**super().sample(index), "img_id": index}

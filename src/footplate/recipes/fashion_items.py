@@ -1,4 +1,4 @@
-"""The data set of single items."""
+"""The dataset of single items."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,19 +12,19 @@ from footplate.registry import DATASETS
 
 @DATASETS.register_module()
 class FashionItems:
-    """Real pictures of clothes, shoes and bags, grey, 28 x 28: 700 to train on and 200 to test on.
+    """Grayscale images of clothes, shoes and bags, 28 x 28 pixels: 700 training and 200 test items.
 
-    Without a pipeline a sample is a dict under the field's names: `img`, ``(28, 28)``, uint8, black where there is
-    no item; `gt_label`, 0 to 9; and what describes the picture.
+    Without a pipeline, a sample is a dict with `img`, ``(28, 28)``, uint8, 0 on the background; `gt_label`, 0 to 9;
+    and metadata of the image.
 
     Args:
         split: "train" or "test".
-        per_class: Only these items of each class, from the first number up to the second: `(50, 70)` of the train
-            items serves to choose settings by, so that the test items decide nothing.
-        pipeline: Transforms that make of the dict what a task's model takes.
+        per_class: The first and the end index of the items to use from each class. `(50, 70)` of the training items
+            can serve as validation data.
+        pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
-        ArgumentError: There is no such split, or `per_class` leaves no item.
+        ArgumentError: The split is unknown, or `per_class` is empty or out of range.
 
     Example:
         >>> items = FashionItems("test")
@@ -41,11 +41,15 @@ class FashionItems:
     ) -> None:
         self._items = load_items(split)
         self._split = split
-        every = len(self._items.classes) // len(CLASSES)
-        first, end = per_class if per_class is not None else (0, every)
-        if not 0 <= first < end <= every:
-            raise ArgumentError(f"a class has {every} items, numbered from 0", key="per_class", found=per_class)
-        self._places = [label * every + place for label in range(len(CLASSES)) for place in range(first, end)]
+        count = len(self._items.classes) // len(CLASSES)
+        first, end = per_class if per_class is not None else (0, count)
+        if not 0 <= first < end <= count:
+            raise ArgumentError(
+                f"per_class must be a non-empty range within the {count} items of a class",
+                key="per_class",
+                found=per_class,
+            )
+        self._indices = [label * count + index for label in range(len(CLASSES)) for index in range(first, end)]
         with at_key("pipeline"):
             self._pipeline = Compose(pipeline)
 
@@ -55,29 +59,29 @@ class FashionItems:
         return {"classes": CLASSES}
 
     def __len__(self) -> int:
-        return len(self._places)
+        return len(self._indices)
 
     def __getitem__(self, index: int) -> Any:
         return self._pipeline(self.sample(index))
 
     def get_cat_ids(self, idx: int) -> list[int]:
         """Returns the class of an item."""
-        return [int(self._items.classes[self._places[idx]])]
+        return [int(self._items.classes[self._indices[idx]])]
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns an item under the names that transforms know.
+        """Returns the sample of an item, before the pipeline.
 
         Raises:
-            IndexError: There is no such item.
+            IndexError: The index is out of range.
         """
-        if not 0 <= index < len(self._places):
-            raise IndexError(f"there are {len(self._places)} items, so there is none at {index}")
-        place = self._places[index]
-        image = self._items.grey[place]
+        if not 0 <= index < len(self._indices):
+            raise IndexError(f"index {index} is out of range for {len(self._indices)} items")
+        item = self._indices[index]
+        image = self._items.grey[item]
         return {
             "img": image,
-            "gt_label": int(self._items.classes[place]),
-            "img_path": f"fashion-items-{self._split}/{place:03d}.png",
+            "gt_label": int(self._items.classes[item]),
+            "img_path": f"fashion-items-{self._split}/{item:03d}.png",
             "img_shape": image.shape,
             "ori_shape": image.shape,
             "sample_idx": index,

@@ -1,4 +1,4 @@
-"""The data set of composed scenes."""
+"""The dataset of composed scenes."""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
-from footplate.registry import DATASETS
+from footplate.registry import DATASETS, find_wrong_type
 
 _TEST_SCENES = 500
 _TRAIN_SCENES = 100_000
@@ -35,24 +35,24 @@ _PALETTE = (
 
 @DATASETS.register_module()
 class FashionScenes:
-    """Small scenes composed of real pictures of clothes, shoes and bags, for every task.
+    """Small scenes composed of images of clothes, shoes and bags, for segmentation and detection.
 
-    A scene is a function of (split, seed, index) alone and is made when it is asked for. Train scenes show the
-    train items only, test scenes the test items only.
+    A scene depends only on split, seed and index, and is composed on access. Training scenes contain only training
+    items, test scenes only test items.
 
-    Without a pipeline a sample is a dict of plain arrays under the field's names: `img` ``(H, W, 3)``, uint8, RGB;
-    `gt_seg_map` ``(H, W)``, uint8, 0 on the ground and 1 + class on an item; `gt_bboxes` ``(N, 4)``, float32;
-    `gt_bboxes_labels` ``(N,)``, int64, 0 to 9; `gt_masks` ``(N, H, W)``, bool; and what describes the picture.
+    Without a pipeline, a sample is a dict of arrays: `img` ``(H, W, 3)``, uint8, RGB; `gt_seg_map` ``(H, W)``, uint8,
+    0 on the background and 1 + class on an item; `gt_bboxes` ``(N, 4)``, float32, xyxy in pixels; `gt_bboxes_labels`
+    ``(N,)``, int64, 0 to 9; `gt_masks` ``(N, H, W)``, bool; and metadata of the image.
 
     Args:
         split: "train" or "test".
-        length: How many scenes there are; 100,000 to train on and 500 to test on where it is not given.
-        seed: Other seeds give other scenes.
-        style: Changes to the layout, arguments of `SceneStyle`: `dict(turn=10, stretch=0.15)`.
-        pipeline: Transforms that make of the dict what a task's model takes.
+        length: The number of scenes; by default 100,000 for training and 500 for testing.
+        seed: The random seed of the scenes.
+        style: Arguments of `SceneStyle`, such as `dict(turn=10, stretch=0.15)`.
+        pipeline: Transforms that convert the dict to the input of a model.
 
     Raises:
-        ArgumentError: `length` is no positive number, or split or style make no sense.
+        ArgumentError: `length`, `split` or `style` is invalid.
 
     Example:
         >>> scenes = FashionScenes("test")
@@ -60,7 +60,7 @@ class FashionScenes:
         (500, (64, 64, 3))
     """
 
-    makes_samples: ClassVar[bool] = True  # which costs more than to keep them
+    makes_samples: ClassVar[bool] = True  # composing a scene is slower than caching it
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class FashionScenes:
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """Classes and palette of the segmentation mask, the ground first."""
+        """The classes and the palette of the segmentation map, the background first."""
         return {"classes": ("background", *CLASSES), "palette": [list(color) for color in _PALETTE]}
 
     def __len__(self) -> int:
@@ -93,21 +93,21 @@ class FashionScenes:
         return self.pipeline(self.sample(index)) if self.kept is None else self.kept[index]
 
     def first_samples(self, first: Compose, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields what the first transforms make of some scenes, which a loader's `cache` keeps."""
+        """Yields the results of the first transforms for some scenes, which a data loader caches."""
         return (first(self.sample(index)) for index in indices)
 
     def scene(self, index: int) -> Scene:
-        """Composes the scene of that number.
+        """Composes the scene with an index.
 
         Raises:
-            IndexError: There is no such scene.
+            IndexError: The index is out of range.
         """
         if not 0 <= index < self._length:
-            raise IndexError(f"there are {self._length} scenes, so there is none at {index}")
+            raise IndexError(f"index {index} is out of range for {self._length} scenes")
         return compose(self._items, self._style, np.random.default_rng((*self._key, index)))
 
     def sample(self, index: int) -> dict[str, Any]:
-        """Returns the scene under the names that transforms know."""
+        """Returns the sample of a scene, before the pipeline."""
         scene = self.scene(index)
         shape = scene.mask.shape
         return {
@@ -128,9 +128,12 @@ def _build_style(style: Mapping[str, Any]) -> SceneStyle:
     for name in style:
         if name not in known:
             near = nearest(name, known)
-            raise ArgumentError(f"a scene's style has no '{name}'", key=f"style.{name}", suggestion=near)
+            raise ArgumentError(f"the scene style has no argument '{name}'", key=f"style.{name}", suggestion=near)
     with at_key("style"):
         settings: dict[str, Any] = {name: _as_range(value) for name, value in style.items()}
+        wrong = find_wrong_type(SceneStyle, settings)
+        if wrong is not None:
+            raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=settings[wrong[0]])
         return SceneStyle(**settings)
 
 

@@ -1,4 +1,4 @@
-"""The shipped items: 900 pictures of clothes, shoes and bags, with their split and their outlines."""
+"""Loads the shipped items: 900 images of clothes, shoes and bags, with their outlines."""
 
 from functools import cache
 from importlib.resources import as_file, files
@@ -29,7 +29,7 @@ Split = Literal["train", "test"]
 
 _ITEMS_PER_CLASS = 90
 _FAINTEST_GREY = 16
-# The ground shows through a sandal's straps and a bag's handle; a dark print on a shirt is still shirt.
+# The background is visible through sandal straps and bag handles. Dark prints on other clothes belong to the item.
 _HOLLOW_CLASSES = (CLASSES.index("sandal"), CLASSES.index("bag"))
 
 
@@ -37,9 +37,9 @@ class Items(NamedTuple):
     """The items of one split.
 
     Attributes:
-        grey: ``(N, 28, 28)``, uint8, black where there is no item.
-        outline: ``(N, 28, 28)``, uint8, 255 on the item and 0 beside it.
-        classes: ``(N,)``, int64, positions in ``CLASSES``.
+        grey: ``(N, 28, 28)``, uint8, 0 on the background.
+        outline: ``(N, 28, 28)``, uint8, 255 on the item and 0 on the background.
+        classes: ``(N,)``, int64, indices into ``CLASSES``.
     """
 
     grey: NDArray[np.uint8]
@@ -49,15 +49,17 @@ class Items(NamedTuple):
 
 @cache
 def load_items(split: Split) -> Items:
-    """Read the items of a split: per class, in reading order, the first 70 train and the last 20 test.
+    """Loads the items of a split: for each class, the first 70 items for training and the last 20 for testing.
 
     Raises:
         ArgumentError: ``split`` is neither ``"train"`` nor ``"test"``.
 
-    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT licence, beside the picture).
+    Source: Xiao, Rasul, Vollgraf, "Fashion-MNIST", arXiv:1708.07747 (MIT licence, see the data folder).
     """
     if split not in ("train", "test"):
-        raise ArgumentError("unknown split", found=split, suggestion=nearest(str(split), ("train", "test")))
+        raise ArgumentError(
+            "unknown split", key="split", found=split, suggestion=nearest(str(split), ("train", "test"))
+        )
     chosen = slice(None, TRAIN_ITEMS_PER_CLASS) if split == "train" else slice(TRAIN_ITEMS_PER_CLASS, None)
     grey = np.ascontiguousarray(_read_sheet()[:, chosen])
     outline = _outlines(grey)
@@ -67,7 +69,7 @@ def load_items(split: Split) -> Items:
 
 
 def _read_sheet() -> NDArray[np.uint8]:
-    """``(10, 90, 28, 28)``, uint8: each class fills three rows of a grid of 30 x 30 items."""
+    """Returns all items, ``(10, 90, 28, 28)``, uint8; each class fills three rows of the 30 x 30 grid in the file."""
     with as_file(files("footplate.recipes") / "data" / "fashion-items.png") as path, Image.open(path) as sheet:
         pixels = np.asarray(sheet.convert("L"))
     grid = pixels.reshape(30, ITEM_SIZE, 30, ITEM_SIZE).transpose(0, 2, 1, 3)
@@ -76,7 +78,7 @@ def _read_sheet() -> NDArray[np.uint8]:
 
 
 def _outlines(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Where the items are, enclosed holes filled unless the class is hollow."""
+    """Returns the outlines of the items; enclosed holes are filled unless the class is hollow."""
     solid = grey >= _FAINTEST_GREY
     filled = ~_reached_from_outside(~solid)
     filled[list(_HOLLOW_CLASSES)] = solid[list(_HOLLOW_CLASSES)]
@@ -85,13 +87,13 @@ def _outlines(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _reached_from_outside(free: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Flood ``free`` (..., H, W) from beyond the border, all pictures at once."""
+    """Returns the pixels of ``free``, ``(..., H, W)``, that are connected to the image border."""
     width = [(0, 0)] * (free.ndim - 2) + [(1, 1), (1, 1)]
     free = np.pad(free, width, constant_values=True)
     flooded = np.zeros_like(free)
     flooded[..., 0, :] = True
-    wet = 0
-    while wet != (wet := int(flooded.sum())):
+    count = 0
+    while count != (count := int(flooded.sum())):
         flooded[..., 1:, :] |= flooded[..., :-1, :]
         flooded[..., :-1, :] |= flooded[..., 1:, :]
         flooded[..., :, 1:] |= flooded[..., :, :-1]

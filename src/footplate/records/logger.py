@@ -87,6 +87,21 @@ def get_logger(name: str = _NAME) -> logging.Logger:
     return logging.getLogger(name)
 
 
+def check_level(level: object) -> None:
+    """Refuses a level that logging does not know.
+
+    Raises:
+        ArgumentError: There is no such level.
+    """
+    try:
+        if isinstance(level, bool):
+            raise TypeError
+        logging.Handler(level)  # type: ignore[arg-type]  # what is neither text nor a number is refused
+    except (ValueError, TypeError):
+        near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
+        raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
+
+
 def set_level(level: int | str, *, screen: bool = True) -> None:
     """Sets what is logged, and whether it is shown on the screen.
 
@@ -94,12 +109,9 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
         level: "INFO", "WARNING" ... or the number.
         screen: False for processes other than the first.
     """
+    check_level(level)
     logger = logging.getLogger(_NAME)
-    try:
-        logger.setLevel(level)
-    except (ValueError, TypeError):
-        near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
-        raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
+    logger.setLevel(level)
     shown = [handler for handler in logger.handlers if isinstance(handler, _ScreenHandler)]
     if screen and not shown:
         handler = _ScreenHandler()

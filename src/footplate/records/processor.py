@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.checks import check_count, check_flag
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError
-from footplate.messages import nearest
+from footplate.messages import nearest, one_line
 from footplate.records.environment import memory_in_use
 from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of
@@ -77,7 +77,7 @@ class LogProcessor:
         """
         tag = self._collect(runner, mode)
         head = self._head_after_iter(runner, batch_idx, mode, tag)
-        return tag, "  ".join([head, *self._parts(runner, mode, batch_idx, tag)])
+        return tag, one_line("  ".join([head, *self._parts(runner, mode, batch_idx, tag)]))
 
     def get_log_after_epoch(
         self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
@@ -97,7 +97,7 @@ class LogProcessor:
         head = self._head(runner, mode)
         shown = {**metrics, **others, **times}
         line = f"{head}[{size}/{size}]    " + "  ".join(f"{k}: {self._shown(v)}" for k, v in shown.items())
-        return {**metrics, **(others if with_non_scalar else {}), **times}, line
+        return {**metrics, **(others if with_non_scalar else {}), **times}, one_line(line)
 
     def _check_rules(self) -> None:
         seen: set[str] = set()

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.error_context import origin_at, origin_of
+from footplate.error_context import changes_in, describe_changes, origin_at, origin_of
 from footplate.errors import BuildError, FootplateError
 from footplate.messages import nearest
-from footplate.registry.arguments import check_flags, keyword_names, keywords_of
+from footplate.registry.arguments import check_flags, check_numbers, find_wrong_type, keyword_names, keywords_of
 
 # First-generation arguments whose second-generation names are spelled too differently for `nearest`.
 _RENAMED = {"img_scale": "scale", "flip_ratio": "prob"}
@@ -18,6 +18,7 @@ _LABEL_MAP_HINT = (
 )
 _HINTS = {"img_dir": _LABEL_MAP_HINT, "ann_dir": _LABEL_MAP_HINT}
 _MOVED = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
+_DEBUG = "--debug shows where"
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
 
@@ -47,7 +48,10 @@ def build_object(
     try:
         return entry(*args, **settings)
     except FootplateError as error:
-        error.origin = error.origin or origin_at(source, error.key or "type")
+        if error.origin is None:
+            error.origin = origin_at(source, error.key or "type")
+            if error.key not in changes_in(source):  # the base alone is valid: a change to it may be the cause
+                error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
         # The argument passed through **kwargs to a base class that does not take it.
@@ -57,12 +61,7 @@ def build_object(
         if origin_of(source, "type") is None:
             raise
         # The user needs the location in the config file, not the frames of footplate.
-        first_line = str(error).strip().partition("\n")[0]
-        raise BuildError(
-            f"{noun} '{name}' cannot be built: {type(error).__name__}: {first_line}",
-            origin=origin_of(source, "type"),
-            notes=["--debug shows where"],
-        ) from error
+        raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
 def check_arguments(
@@ -77,13 +76,45 @@ def check_arguments(
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: An argument annotated as bool is not a bool.
+        ArgumentError: An argument annotated as bool, int or float has another value.
     """
     parameters = _parameters(entry)
     if parameters is not None:
         what = f"{noun} '{getattr(entry, '__name__', repr(entry))}'"
         _check_arguments(what, parameters, keywords_of(entry, parameters), args=args, settings=settings, source=source)
     check_flags(entry, settings, source=source)
+    check_numbers(entry, settings, source=source)
+
+
+def _constructor_error(
+    entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
+) -> BuildError:
+    """Returns the error for a constructor that raised one, with the argument that caused it if that can be told."""
+    first_line = str(error).strip().partition("\n")[0]
+    wrong = find_wrong_type(entry, settings)
+    if wrong is not None:
+        key, expected = wrong
+        message = f"{key} of {what} must be {expected}"
+    else:
+        changes = list(changes_in(source))
+        key = _mentioned_argument(first_line, settings) or (changes[0] if len(changes) == 1 else "")
+        message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
+    if key:
+        found = {"found": settings[key]} if key in settings else {}
+        return BuildError(message, origin=origin_at(source, key), key=key, notes=[_DEBUG], **found)
+    return BuildError(message, origin=origin_of(source, "type"), notes=[*describe_changes(source), _DEBUG])
+
+
+def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
+    """Returns the only argument whose name, or else whose distinctive value, is in `text`; "" if there is not one."""
+    words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
+    by_name = [key for key in settings if key in words]
+    values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
+    by_value = [key for key, value in values.items() if not value.isdecimal() and len(value) > 1 and value in words]
+    for found in (by_name, by_value):
+        if len(found) == 1:
+            return found[0]
+    return ""
 
 
 def _check_arguments(

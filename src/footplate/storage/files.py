@@ -1,13 +1,17 @@
 """File operations that work for both local and remote paths."""
 
+import io
 import os
 import shutil
 from collections.abc import Callable
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from footplate.storage import local, remote
 from footplate.storage.paths import Path, is_local, local_path
 from footplate.storage.sink import Sink
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class FileStatus(NamedTuple):
@@ -52,6 +56,21 @@ def commit_bytes(path: Path, data: bytes) -> None:
         sink.write(data)
 
     commit_file(path, write)
+
+
+def commit_image(path: Path, image: "Image") -> None:
+    """Writes an image atomically, in the format of the suffix of `path`; see `commit_file`.
+
+    Raises:
+        OSError: Writing failed. An earlier file is untouched.
+        ValueError: No format has this suffix.
+    """
+    from PIL.Image import registered_extensions
+
+    suffix = os.path.splitext(os.fspath(path))[1].lower()
+    encoded = io.BytesIO()
+    image.save(encoded, registered_extensions().get(suffix))
+    commit_bytes(path, encoded.getvalue())
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:

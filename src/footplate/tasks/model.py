@@ -6,9 +6,10 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from footplate.error_context import at_key
+from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.models import BaseDataPreprocessor, BaseModel
+from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS
 
 Part = Mapping[str, Any] | nn.Module
@@ -18,12 +19,19 @@ class TaskModel(BaseModel):
     """A model that answers each mode with a method of its own: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`.
+        data_preprocessor: See `BaseModel`; a dict without `type` is one of `usual_preprocessor`.
         init_cfg: See `BaseModel`.
     """
 
-    # Which data preprocessor makes what these models take; an error names it where there is none.
+    # Which data preprocessor makes what these models take: that of a dict without `type`, and an error names it where
+    # there is none.
     usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
+
+    def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
+        if isinstance(data_preprocessor, Mapping):
+            settings = {"type": self.usual_preprocessor, **data_preprocessor}
+            data_preprocessor = with_origins(settings, data_preprocessor)
+        super().__init__(data_preprocessor, init_cfg)
 
     def forward(
         self,

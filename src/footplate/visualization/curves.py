@@ -3,15 +3,19 @@
 import json
 import math
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.errors import DataError
+from footplate.storage import commit_image
 from footplate.visualization.plotting import Curve, Panel, plot
 
 _POSITIONS = frozenset({"step", "iter", "epoch"})
 _UNPLOTTED = frozenset({"time", "data_time", "memory", "eta"})
 _MOST_CURVES = 8
+_LONGEST_NOTE = 56  # letters, which fit next to a title
+_OF_CLASS = re.compile(r"(?P<quantity>[^.]+)\.(?P<name>.+)|(?P<class>.+)_(?P<measure>precision)")  # `IoU.bag`
 _Scalars = Sequence[Mapping[str, Any]]
 
 
@@ -31,20 +35,21 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     # A line of training knows the learning rate; the others are of a validation.
     trained = [line for line in scalars if "lr" in line]
     validated = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
-    curves, rates = _curves(trained), _curves(trained, names=["lr"])
+    curves = _curves(trained)
     losses = [curve for curve in curves if "loss" in curve.label]
-    others = [curve for curve in curves if "loss" not in curve.label and curve.label not in ("lr", "base_lr")]
+    norms = [curve for curve in curves if curve.label.partition("/")[0] == "grad_norm"]
+    others = [curve for curve in curves if curve not in losses + norms and curve.label not in ("lr", "base_lr")]
     panels = [
-        Panel("loss", losses),
-        *_by_magnitude("training", [curve for curve in others if curve.label != "grad_norm"]),
-        *(panel for name, metrics in _by_prefix(_curves(validated)) for panel in _by_magnitude(name, metrics)),
-        Panel("gradient norm", [curve for curve in others if curve.label == "grad_norm"], small=True),
-        Panel("learning rate", rates, small=True),
+        _panel("loss", losses),
+        *_by_magnitude("training", others),
+        *(panel for name, metrics in _by_prefix(_curves(validated)) for panel in _of_validation(name, metrics)),
+        _panel("gradient norm", norms, small=True),
+        Panel("learning rate", _curves(trained, names=["lr"]), small=True),
     ]
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         raise DataError("there is no scalar to draw", found=scalars_path)
-    plot(panels, "iteration" if any("iter" in line for line in trained) else "step").save(out_path)
+    commit_image(out_path, plot(panels, "iteration" if any("iter" in line for line in trained) else "step"))
 
 
 def _read(path: str) -> _Scalars:
@@ -83,21 +88,63 @@ def _by_prefix(curves: list[Curve]) -> list[tuple[str, list[Curve]]]:
     """Groups metrics by what stands before the first slash, the name of a validation set or a metric's prefix."""
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        whole = curve.label.partition(".")[0]  # names of classes hold slashes, too
+        label = curve.label.removeprefix("val/")  # the logger adds it to what training measures too
+        whole = label.partition(".")[0]  # names of classes hold slashes, too
         prefix, slash, _ = whole.partition("/")
-        groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve)
+        groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))
     return list(groups.items())
 
 
+def _of_validation(title: str, curves: list[Curve]) -> list[Panel]:
+    """Returns the panels of a validation set: what sums up all classes, losses, and the weakest classes."""
+    losses = [curve for curve in curves if "loss" in curve.label]
+    summaries, classes = [], dict[str, list[Curve]]()
+    for curve in curves:
+        if curve in losses:
+            continue
+        if (found := _OF_CLASS.fullmatch(curve.label)) is None:
+            summaries.append(curve)
+        else:
+            quantity = found["quantity"] or found["measure"]
+            classes.setdefault(quantity, []).append(curve._replace(label=found["name"] or found["class"]))
+    panels = [*_by_magnitude(title, summaries), _panel(f"{title}: loss", losses)]
+    if classes:
+        (quantity, shown), *others = classes.items()
+        weakest = sorted(shown, key=lambda curve: curve.points[-1][1])
+        unshown = [f"{name} of classes" for name, _ in others]
+        which = "the weakest classes" if len(weakest) > _MOST_CURVES else "classes"
+        panels.append(_panel(f"{title}: {quantity.rpartition('/')[2]} of {which}", weakest, unshown=unshown))
+    return panels
+
+
 def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
-    """Shares and percentages are told apart: each gets a panel of its own."""
-    shares = [curve for curve in curves if max(abs(y) for _, y in curve.points) <= 1]
-    larger = [curve for curve in curves if curve not in shares]
-    return [Panel(title + _left_out(group), group[:_MOST_CURVES]) for group in (larger, shares)]
+    """Returns a panel for each scale: shares and percentages are told apart, and both from larger figures."""
+    groups: dict[str, list[Curve]] = {"up to 100": [], "up to 1": [], "above 100": []}
+    for curve in curves:
+        most = max(abs(y) for _, y in curve.points)
+        groups["up to 1" if most <= 1 else "up to 100" if most <= 100 else "above 100"].append(curve)
+    several = sum(map(bool, groups.values())) > 1
+    return [_panel(f"{title}, {scale}" if several else title, group) for scale, group in groups.items()]
 
 
-def _left_out(group: list[Curve]) -> str:
-    return f" ({_MOST_CURVES} of {len(group)})" if len(group) > _MOST_CURVES else ""
+def _panel(title: str, curves: list[Curve], *, small: bool = False, unshown: Sequence[str] = ()) -> Panel:
+    """Returns a panel of the first curves, with a note of those that are left out.
+
+    A total goes before its parts, such as `loss` before `decode.loss_ce` and `aux.loss_ce`.
+    """
+    ordered = sorted(curves, key=lambda curve: (curve.label != "loss", "loss" in curve.label and "." in curve.label))
+    left_out = [*(curve.label for curve in ordered[_MOST_CURVES:]), *unshown]
+    count = f" ({_MOST_CURVES} of {len(curves)})" if len(curves) > _MOST_CURVES else ""
+    return Panel(title + count, ordered[:_MOST_CURVES], small, _note(left_out))
+
+
+def _note(left_out: Sequence[str]) -> str:
+    named: list[str] = []
+    for name in left_out:
+        if named and len(", ".join([*named, name])) > _LONGEST_NOTE:
+            return f"not drawn: {', '.join(named)} and {len(left_out) - len(named)} more"
+        named.append(name if len(name) <= _LONGEST_NOTE else f"{name[:_LONGEST_NOTE]}…")
+    return f"not drawn: {', '.join(named)}" if named else ""
 
 
 def _is_number(value: object) -> bool:

@@ -40,11 +40,12 @@ class Curve(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """Curves over one vertical axis."""
+    """Curves over one vertical axis; a note stands at the right of the title."""
 
     title: str
     curves: list[Curve]
     small: bool = False
+    note: str = ""
 
 
 def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
@@ -73,6 +74,7 @@ class _PanelPainter:
 
     def paint(self) -> None:
         _write(self.draw, (_LEFT, self.top - 12), self.panel.title, size=14, anchor="lm")
+        _write(self.draw, (_WIDTH - 8, self.top - 12), self.panel.note, size=11, color=_COLORS[6], anchor="rm")
         self._draw_grid()
         for number, curve in enumerate(self.panel.curves):
             self._draw_curve(curve, _COLORS[number % len(_COLORS)])

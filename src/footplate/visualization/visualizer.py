@@ -14,6 +14,7 @@ from footplate.error_context import at_key, with_origins
 from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
+from footplate.storage import commit_image
 from footplate.visualization.drawing import Drawing, Picture
 from footplate.visualization.heatmap import draw_featmap
 
@@ -122,8 +123,7 @@ class Visualizer(Drawing, Instances):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            os.makedirs(os.path.dirname(os.path.abspath(out_file)), exist_ok=True)
-            Image.fromarray(drawn).save(out_file)
+            commit_image(out_file, Image.fromarray(drawn))
         else:
             self.add_image(name, drawn, step)
 
@@ -154,6 +154,12 @@ class Visualizer(Drawing, Instances):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave, before anything is written."""
         self._writers.load_state_dict(state)
+
+    def move(self, before: str, now: str) -> None:
+        """Has writers write below the folder `now` what would go below `before`; called before they write anything."""
+        for backend in self._vis_backends.values():
+            if isinstance(backend, BaseVisBackend):
+                backend.move(before, now)
 
     def _add_backend(self, cfg: Any, save_dir: str | None) -> None:
         if isinstance(cfg, Mapping):

@@ -72,6 +72,16 @@ def test_cuts_along_many_dimensions_are_refused() -> None:
         is_tiled((2,) * 9, [((0,) * 9, (1,) * 9)])
 
 
+def test_more_pieces_than_any_run_has_are_refused() -> None:
+    """Each corner of each piece is held, 2**4 of a piece that is cut along four dimensions."""
+    boxes = [((place,) * 4, (1, 1, 1, 1)) for place in range(8193)]
+    assert not is_tiled((1 << 20,) * 4, boxes[:8192])
+    with pytest.raises(ValueError, match="cut into 8193 pieces, and at most 8192 are possible"):
+        is_tiled((1 << 20,) * 4, boxes)
+    with pytest.raises(ValueError, match="cut along 5 dimensions, and at most 4"):
+        is_tiled((2,) * 5, [((0,) * 5, (1,) * 5)])
+
+
 def test_spans_are_apart() -> None:
     assert are_apart([(4, 8), (0, 4), (9, 10)])
     assert not are_apart([(4, 8), (0, 5)])

@@ -61,7 +61,7 @@ def test_where_no_part_fits_the_middle_is_taken() -> None:
         ("ResizeEdge", {"scale": 0}, "whole number of at least 1"),
         ("ResizeEdge", {"scale": 4, "edge": "shorter"}, "did you mean 'short'"),
         ("CenterCrop", {"crop_size": (4, -1)}, "whole number of at least 1"),
-        ("RandomResizedCrop", {"scale": 2.5}, "whole number of at least 1"),
+        ("RandomResizedCrop", {"scale": 2.5}, "must be a whole number"),
         ("RandomResizedCrop", {"scale": 4, "crop_ratio_range": (0.5, 2)}, "between 0 and 1"),
         ("RandomResizedCrop", {"scale": 4, "aspect_ratio_range": (2, 1)}, "range above 0"),
     ],

@@ -1,5 +1,6 @@
 """The page in a real browser; where Debian's Chromium is not installed these tests say so."""
 
+import json
 import math
 import shutil
 import time
@@ -8,9 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from footplate.inspection.report import write_report
-from footplate.inspection.runs import Run
+from footplate.inspection.runs import Run, read_run
+from footplate.messages import printable
 
 pytestmark = [pytest.mark.slow]
 _FLAGS = (
@@ -217,6 +220,53 @@ def test_text_that_looks_like_html_leaves_the_page_whole(
     assert page.execute_script("return document.querySelectorAll('.chart').length") == len(series) + len(run.series)
     assert page.find_element("css selector", "#warnings pre").text == text
     assert page.execute_script("return document.querySelectorAll('main img[onerror], main b, main script').length") == 0
+
+
+def _hostile_run(folder: Path, text: str) -> Run:
+    """Returns a run whose files hold the text wherever a run may write one, read as the command reads it."""
+    start = folder / "hostile" / "20260101_000000"
+    (start / "vis_data/vis_image").mkdir(parents=True)
+    lines: list[dict[str, Any]] = [
+        {"lr": 0.1, "loss": 2.0, f"loss{text}": 1.0, "iter": 10, "step": 10},
+        {"mIoU": 40.0, f"m{text}": 50.0, f"IoU.{text}": 60.0, "step": 10},
+    ]
+    (start / "vis_data/scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    for form, written in ((".json", json.dumps({"classes": [text]})), (".py", f"classes = [{text!r}]\n")):
+        (start / f"vis_data/config{form}").write_text(written)
+    (start / "explained.txt").write_text(f"classes = [{text!r}]  # {text}.py:7\n")
+    (start / "environment.json").write_text(json.dumps({text: text, "packages": {text: text}}))
+    said = "2026/01/01 00:00:00 - footplate - "
+    table = f"{said}INFO - per class, in percent:\nclass  IoU\n{text.replace(' ', '')}  53.59\n"
+    (start / "run.log").write_text(f"{table}{said}WARNING - {text}\n")
+    Image.new("RGB", (90, 30)).save(start / f"vis_data/vis_image/{text.replace('/', '')}_10.png")
+    return read_run(folder / "hostile")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<!--<script>",
+        "</script><script>window.executed = 1</script>",
+        "]]><img src=x onerror=window.executed=1>",
+        "a\u2028window.executed = 1\u2029//",
+        "'\";window.executed=1;//${window.executed=1}`",
+    ],
+)
+def test_a_run_with_hostile_text_in_all_of_its_files_is_shown_and_not_executed(
+    show: Callable[..., Any], make_run: Callable[..., Run], tmp_path: Path, text: str
+) -> None:
+    page = show(_hostile_run(tmp_path, text), make_run("b"))
+    names = "return [...document.querySelectorAll('#figures tbody th')].map((th) => th.textContent)"
+    shown = printable(text)
+    assert {f"last loss{shown}", f"best m{shown}"} <= {*page.execute_script(names)}
+    # lr, loss, mIoU, the time of the other run, and the three of hostile names.
+    assert page.execute_script("return document.querySelectorAll('.chart canvas').length") == 7
+    assert page.execute_script("return document.querySelectorAll('#class-tables tbody tr').length") == 3
+    assert page.execute_script("return document.querySelectorAll('#gallery figure img').length") == 2
+    for place in ("#warnings", "#environment", "#configs"):
+        assert shown in page.find_element("css selector", place).get_attribute("textContent"), place
+    assert page.execute_script("return window.executed") is None
+    assert page.execute_script("return document.querySelectorAll('main script, main [onerror]').length") == 0
 
 
 def test_a_scalar_may_have_the_name_of_what_every_object_has(

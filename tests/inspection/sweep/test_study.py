@@ -8,6 +8,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.errors import ArgumentError, DataError, FootplateError
+from footplate.hooks.comparing import MissingMetricError, missing_metric
 from footplate.inspection.sweep.space import parse_parameter
 
 study = pytest.importorskip("footplate.inspection.sweep.study")
@@ -52,7 +53,39 @@ def test_the_best_validation_of_a_trial_counts(cfg: Config, tmp_path: Path, answ
     assert [each.score for each in found] == sorted((each.values["optimizer.lr"] for each in found), reverse=True)
     assert [each.state for each in found] == ["complete"] * 4
     assert {config["work_dir"] for config in ran} == {each.folder for each in found}
-    assert len(set(ran[0]) - set(cfg)) == 3  # work_dir, resume and seed
+    assert len(set(ran[0]) - set(cfg)) == 4  # work_dir, resume, preflight and seed
+
+
+def test_a_metric_that_is_misspelt_ends_the_sweep_with_its_first_trial(tmp_path: Path, answer: Any) -> None:
+    cfg = Config({"optimizer": {"lr": 0.1}})
+    wrong = missing_metric("the sweep", "mIuO", ["mIoU", "mAcc"], "--metric")
+    ran = answer(lambda config: ([], ("refused", wrong)))
+    with pytest.raises(MissingMetricError) as caught:
+        study.sweep(cfg, [LR], settings(tmp_path, metric="IoU/mIuO"))
+    assert (len(ran), ran[0]["preflight"], str(caught.value)) == (
+        1,
+        True,
+        "the sweep names 'mIuO', which no metric gives\n  key --metric\n  did you mean 'mIoU'?\n  metrics: mIoU, mAcc",
+    )
+    answer(lambda config: ([1.0], ("done", "")))
+    assert len(study.sweep(cfg, [LR], settings(tmp_path))) == 4  # in the same folder, by its right name
+
+
+def test_a_misspelt_save_best_that_a_sweep_judges_by_has_its_own_place(tmp_path: Path, answer: Any) -> None:
+    (tmp_path / "a.py").write_text(
+        "optimizer = dict(lr=0.1)\n\ndefault_hooks = dict(checkpoint=dict(save_best='mIoUs'))"
+    )
+    answer(lambda config: ([], ("refused", missing_metric("the sweep", "mIoUs", ["mIoU"], "--metric"))))
+    with pytest.raises(MissingMetricError) as caught:
+        study.sweep(Config.fromfile(tmp_path / "a.py"), [LR], settings(tmp_path / "out", metric="mIoUs"))
+    assert (caught.value.key, str(caught.value.origin)[-4:]) == ("default_hooks.checkpoint.save_best", "py:3")
+
+
+def test_a_metric_whose_rule_is_unknown_may_be_that_of_the_config(tmp_path: Path) -> None:
+    cfg = Config({"optimizer": {"lr": 0.1}, "default_hooks": {"checkpoint": {"save_best": "share", "rule": "less"}}})
+    with pytest.raises(ArgumentError, match="did you mean 'share'") as caught:
+        study.sweep(cfg, [LR], settings(tmp_path, metric="shaer"))
+    assert caught.value.key == "--metric"
 
 
 def test_a_metric_that_should_be_small(cfg: Config, tmp_path: Path, answer: Any) -> None:

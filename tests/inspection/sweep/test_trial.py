@@ -39,18 +39,32 @@ def killed(cfg: Config) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def run(tmp_path: Path, prepare: Any, *, prune: bool = False, **changes: Any) -> tuple[list[float], Any, list[int]]:
+def run(
+    tmp_path: Path, prepare: Any, *, prune: bool = False, metric: str = "accuracy", **changes: Any
+) -> tuple[list[float], Any, list[int]]:
     steps: list[int] = []
     trial = SimpleNamespace(report=lambda value, step: steps.append(step), should_prune=lambda: prune)
     cfg = settings(tmp_path, by_epoch=False, **changes)
     tell = lambda **news: told.append(news)  # noqa: E731
-    return (*in_a_process(Request(cfg, "accuracy", 1, prepare), trial, tell), steps)
+    return (*in_a_process(Request(cfg, metric, 1, prepare), trial, tell), steps)
 
 
 def test_a_run_tells_what_each_validation_gives(tmp_path: Path) -> None:
     scores, outcome, steps = run(tmp_path, sound)
     assert (len(scores), outcome, steps) == (3, ("done", ""), [4, 8, 12])
     assert told[0] == {"done": 1, "length": 12, "score": None}
+
+
+def test_a_metric_that_no_validation_gives_is_refused_before_the_first_iteration(tmp_path: Path) -> None:
+    told.clear()
+    scores, (kind, why), _ = run(tmp_path, sound, metric="acuracy", preflight=True)
+    assert (scores, kind, why.message, why.suggestion, told) == (
+        [],
+        "refused",
+        "the sweep names 'acuracy', which no metric gives",
+        "accuracy",
+        [],
+    )
 
 
 def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -16,7 +16,7 @@ data = dict(
         pipeline=[
             dict(type='Load'),  # reads
             # dict(type='Flip'),
-        ]),  # what is learned from
+        ]),  # the training data
     val=dict(type='B'))  # of the statement
 """
 
@@ -29,34 +29,34 @@ def source(tmp_path: Path) -> SourceFile:
 
 
 @pytest.mark.parametrize(
-    ("path", "above", "behind"),
+    ("path", "above", "trailing"),
     [
         (("samples_per_gpu",), ["# how many at once", "# (for one card)"], "# not more"),
         (("workers_per_gpu",), [], None),
         (("pin_memory",), [], "# for both"),
-        (("train",), [], "# what is learned from"),
+        (("train",), [], "# the training data"),
         (("train", "pipeline"), [], None),
         (("train", "pipeline", "0"), [], "# reads"),
         (("val",), [], None),
     ],
 )
-def test_a_comment_speaks_of_one_entry(
-    source: SourceFile, path: tuple[str, ...], above: list[str], behind: str | None
+def test_comments_of_an_entry(
+    source: SourceFile, path: tuple[str, ...], above: list[str], trailing: str | None
 ) -> None:
-    beside = source.comments_of.beside(source.expression(("data", *path)))
-    assert [each.text for each in beside.above] == above
-    assert (beside.behind.text if beside.behind else None) == behind
+    comments = source.comments.of_entry(source.expression(("data", *path)))
+    assert [each.text for each in comments.above] == above
+    assert (comments.trailing.text if comments.trailing else None) == trailing
 
 
-def test_comments_within_an_expression(source: SourceFile) -> None:
+def test_comments_inside_an_expression(source: SourceFile) -> None:
     node = source.expression(("data", "train"))
-    assert [each.text for each in source.comments_of.within(node)] == ["# reads", "# dict(type='Flip'),"]
+    assert [each.text for each in source.comments.inside(node)] == ["# reads", "# dict(type='Flip'),"]
 
 
 def test_comments_on_lines(source: SourceFile) -> None:
-    found = source.comments_of.on_lines(5, 6)
-    assert [(each.line, each.text, each.alone) for each in found] == [
+    found = source.comments.on_lines(5, 6)
+    assert [(each.line, each.text, each.own_line) for each in found] == [
         (5, "# not more", False),
         (6, "# for both", False),
     ]
-    assert source.comments_of.on_lines(1, 1)[0].alone
+    assert source.comments.on_lines(1, 1)[0].own_line

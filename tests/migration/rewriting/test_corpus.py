@@ -1,4 +1,4 @@
-"""The published first-generation configs, all of them: translated, migrated, simulated, assembled."""
+"""Translates, migrates, simulates and assembles all published first-generation configs."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def benchmark() -> Any:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_every_config_comes_out_without_loss(benchmark: Any, name: str) -> None:
+def test_published_configs_are_migrated_without_loss(benchmark: Any, name: str) -> None:
     outcome = benchmark.check(name)
     assert outcome.wrong == {}
     assert outcome.configs == CONFIGS[name]

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from footplate.config import Config, ConfigDict
-from footplate.migration.rewriting.differences import difference, differing_keys, same
+from footplate.migration.rewriting.differences import config_difference, differing_keys, is_identical
 
 
 @pytest.mark.parametrize(
@@ -23,25 +23,25 @@ from footplate.migration.rewriting.differences import difference, differing_keys
         (None, None, True),
     ],
 )
-def test_values_are_compared_with_their_kind(first: Any, second: Any, equal: bool) -> None:
-    assert same(first, second) is equal
+def test_is_identical_compares_types(first: Any, second: Any, equal: bool) -> None:
+    assert is_identical(first, second) is equal
 
 
-def test_what_is_written_is_little() -> None:
+def test_difference_is_minimal() -> None:
     inherited = {"a": {"b": 1, "c": {"d": 2}}, "gone": 1, "kept": [1]}
-    wanted = {"a": {"b": 1, "c": {"d": 3}}, "kept": [1], "new": (1,)}
-    assert difference(inherited, wanted, ["a", "gone", "kept", "new"]) == {
+    expected = {"a": {"b": 1, "c": {"d": 3}}, "kept": [1], "new": (1,)}
+    assert config_difference(inherited, expected, ["a", "gone", "kept", "new"]) == {
         "a": {"c": {"d": 3}},
         "gone": None,
         "new": (1,),
     }
 
 
-def test_what_has_to_go_is_deleted() -> None:
-    assert difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, ["a"]) == {"a": {"_delete_": True, "b": 1}}
+def test_removed_keys_are_written_as_delete() -> None:
+    assert config_difference({"a": {"b": 1, "c": 2}}, {"a": {"b": 1}}, ["a"]) == {"a": {"_delete_": True, "b": 1}}
 
 
-def test_none_and_absent_are_alike() -> None:
+def test_none_counts_as_absent() -> None:
     assert differing_keys({"a": None, "b": 1}, {"b": 2, "c": None}) == ["b"]
 
 
@@ -54,8 +54,8 @@ CONFIGS = st.dictionaries(st.sampled_from(["x", "y", "z"]), VALUES, max_size=3)
 
 
 @given(CONFIGS, CONFIGS)
-def test_written_on_top_it_gives_what_is_wanted(inherited: dict[str, Any], wanted: dict[str, Any]) -> None:
-    said = difference(inherited, wanted, ["x", "y", "z"])
+def test_difference_on_top_of_bases_resolves_to_expected(inherited: dict[str, Any], expected: dict[str, Any]) -> None:
+    difference = config_difference(inherited, expected, ["x", "y", "z"])
     merged = ConfigDict(copy.deepcopy(inherited))
-    merged.merge(said)
-    assert not differing_keys(Config(merged).to_dict(), wanted)
+    merged.merge(difference)
+    assert not differing_keys(Config(merged).to_dict(), expected)

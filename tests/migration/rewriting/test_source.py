@@ -12,7 +12,7 @@ _base_ = ['./a.py', "./b.py"]
 
 size = 4  # how large
 data = dict(
-    samples_per_gpu=size,  # pictures
+    samples_per_gpu=size,  # images
     train=dict(type='A', pipeline=[dict(type='Load'), *more]),
     val={'type': 'B', **_base_.common})
 data['test'] = _base_.data.test
@@ -29,7 +29,7 @@ def source(tmp_path: Path) -> SourceFile:
     return SourceFile(path)
 
 
-def test_statements_know_what_they_change(source: SourceFile) -> None:
+def test_statements_have_the_variable_that_they_change(source: SourceFile) -> None:
     found = [(each.name, each.assigns, each.first, each.last) for each in source.statements]
     assert found == [
         ("_base_", True, 2, 2),
@@ -56,18 +56,18 @@ def test_expressions_are_found_by_key_path(source: SourceFile) -> None:
     assert code("runner", "max_iters") is None
 
 
-def test_what_an_expression_reads(source: SourceFile) -> None:
+def test_reads_of_an_expression(source: SourceFile) -> None:
     assert source.reads(source.expression(("data", "train"))) == {"dict", "more"}
     assert source.reads(source.expression(("data", "val"))) == {"_base_", "_base_.common"}
 
 
-def test_bases_get_other_names(source: SourceFile) -> None:
+def test_bases_are_renamed_or_removed(source: SourceFile) -> None:
     assert source.bases == ["./a.py", "./b.py"]
     assert source.with_bases({"./a.py": "./c.py"})[1] == "_base_ = ['./c.py', \"./b.py\"]"
     assert source.with_bases({"./a.py": None})[1] == '_base_ = ["./b.py"]'
 
 
-def test_what_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
+def test_syntax_error_has_its_line(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("a = 1\nb = (\n")
     with pytest.raises(ConfigSyntaxError) as caught:
         SourceFile(tmp_path / "bad.py")
@@ -75,7 +75,7 @@ def test_what_is_no_python_is_named_with_its_line(tmp_path: Path) -> None:
     assert caught.value.origin.line >= 2
 
 
-def test_a_missing_package_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_libcst_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "libcst", None)
     (tmp_path / "a.py").write_text("a = 1\n")
     with pytest.raises(MissingExtraError, match="rewriting config files needs the package 'libcst'"):

@@ -19,7 +19,7 @@ LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
 
 
 @pytest.mark.parametrize(("settings", "name", "expected"), LOADERS)
-def test_each_split_has_its_loader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
+def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
     data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
     loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
     assert {key: loader[key] for key in expected} == expected
@@ -27,7 +27,7 @@ def test_each_split_has_its_loader(settings: dict[str, Any], name: str, expected
     assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
 
 
-def test_several_data_sets_become_one() -> None:
+def test_list_of_datasets_becomes_concat_dataset() -> None:
     data = {"train": [{"type": "A"}, {"type": "B"}], "val": [{"type": "A", "samples_per_gpu": 3}, {"type": "B"}]}
     found = sections({**ITERS, "data": {"samples_per_gpu": 1, **data}, "evaluation": {}})
     several = {"type": "ConcatDataset", "datasets": [{"type": "A"}, {"type": "B"}]}
@@ -37,7 +37,7 @@ def test_several_data_sets_become_one() -> None:
 
 
 @pytest.mark.parametrize("evaluation", [{}, {"evaluation": None}])
-def test_validation_data_without_evaluation_are_kept_aside(evaluation: dict[str, Any]) -> None:
+def test_validation_data_without_evaluation_are_kept_as_val_dataset(evaluation: dict[str, Any]) -> None:
     found = sections({**EPOCHS, **DATA, **evaluation})
     assert found["val_dataset"] == {"type": "B"}
     assert "val_dataloader" not in found

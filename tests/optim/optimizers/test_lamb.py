@@ -84,3 +84,8 @@ def test_settings_without_sense(settings: dict[str, Any], key: str) -> None:
     with pytest.raises(ArgumentError) as caught:
         LAMB([nn.Parameter(torch.ones(1))], **settings)
     assert caught.value.key == key
+
+
+def test_complex_parameters_are_refused() -> None:
+    with pytest.raises(ArgumentError, match="^LAMB does not support complex parameters"):
+        LAMB([torch.nn.Parameter(torch.zeros(2, dtype=torch.complex64))])

@@ -100,3 +100,29 @@ def test_settings_without_sense(cfg: Any, key: str, suggestion: str | None) -> N
     with pytest.raises(ArgumentError) as caught:
         make_clip(cfg)
     assert (caught.value.key, caught.value.suggestion) == (key, suggestion)
+
+
+def complex_parameter() -> nn.Parameter:
+    made = nn.Parameter(torch.zeros(3, dtype=torch.complex64))
+    made.grad = torch.tensor([3 + 4j, 0, 12j], dtype=torch.complex64)
+    return made
+
+
+@pytest.mark.parametrize(("order", "norm"), [(2.0, 13.0), ("inf", 12.0), (1, 17.0)])
+def test_complex_gradients_are_clipped_by_their_norm(order: Any, norm: float) -> None:
+    each = complex_parameter()
+    assert make_clip({"max_norm": norm / 10, "norm_type": order})([each]) == pytest.approx(norm)
+    torch.testing.assert_close(each.grad, torch.tensor([0.3 + 0.4j, 0, 1.2j], dtype=torch.complex64))
+
+
+def test_complex_gradients_are_not_clipped_by_value() -> None:
+    with pytest.raises(ArgumentError, match="^clip_grad by value does not support complex gradients"):
+        make_clip({"type": "value", "clip_value": 1.0})([complex_parameter()])
+
+
+@pytest.mark.parametrize("cfg", [{"max_norm": 1.0}, {"type": "value", "clip_value": 1.0}])
+def test_sparse_gradients_are_not_clipped(cfg: dict[str, Any]) -> None:
+    table = nn.Embedding(4, 2, sparse=True)
+    table(torch.tensor([1, 1])).sum().backward()
+    with pytest.raises(ArgumentError, match="^clip_grad does not support sparse gradients"):
+        make_clip(cfg)(list(table.parameters()))

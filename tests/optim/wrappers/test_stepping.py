@@ -9,6 +9,8 @@ from torch.autograd.profiler import record_function
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
+from footplate.errors import ArgumentError
+from footplate.optim import OptimWrapper
 from footplate.optim.wrappers.stepping import step_of
 
 
@@ -82,3 +84,47 @@ def test_what_somebody_put_around_a_step_stays(monkeypatch: pytest.MonkeyPatch) 
 def test_arguments_and_result_are_those_of_the_step() -> None:
     optimizer = optimizer_of()
     assert step_of(optimizer)(closure=lambda: 2.5) == 2.5
+
+
+def test_an_optimizer_that_needs_a_closure_is_refused_by_name() -> None:
+    layer = nn.Linear(2, 1)
+    wrapper = OptimWrapper(torch.optim.LBFGS(layer.parameters(), lr=0.1))
+    with pytest.raises(ArgumentError, match="^the optimizer LBFGS needs a closure") as caught:
+        wrapper.update_params(layer(torch.ones(3, 2)).sum())
+    assert caught.value.key == "optim_wrapper.optimizer.type"
+
+    def closure() -> Tensor:
+        wrapper.zero_grad()
+        loss: Tensor = layer(torch.ones(3, 2)).pow(2).sum()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss
+
+    before = closure().item()
+    wrapper.update_params(layer(torch.ones(3, 2)).pow(2).sum(), step_kwargs={"closure": closure})
+    assert closure().item() < before
+
+
+KINDS = [
+    (torch.optim.SparseAdam, False, "SparseAdam does not support dense gradients"),
+    (torch.optim.Adam, True, "Adam does not support sparse gradients"),
+    (torch.optim.AdamW, True, "Adam does not support sparse gradients"),
+]
+
+
+@pytest.mark.parametrize(("kind", "sparse", "message"), KINDS)
+def test_an_optimizer_of_other_gradients_is_refused_by_name(kind: Any, sparse: bool, message: str) -> None:
+    table = nn.Embedding(4, 2, sparse=sparse)
+    wrapper = OptimWrapper(kind(list(table.parameters()), lr=0.1))
+    with pytest.raises(ArgumentError, match=f"^{message}") as caught:
+        wrapper.update_params(table(torch.tensor([1, 1])).sum())
+    assert caught.value.key == "optim_wrapper.optimizer.type"
+
+
+def test_an_error_of_a_step_of_ones_own_stays_as_it_is() -> None:
+    class Failing(SGD):
+        def step(self, closure: Any = None) -> None:  # type: ignore[override]
+            raise RuntimeError("out of order")
+
+    layer = nn.Linear(2, 1)
+    with pytest.raises(RuntimeError, match="^out of order$"):
+        OptimWrapper(Failing(layer.parameters(), lr=0.1)).update_params(layer(torch.ones(3, 2)).sum())

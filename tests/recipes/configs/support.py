@@ -1,4 +1,4 @@
-"""Runs of seconds of the shipped recipes."""
+"""Helpers that train the recipes for a few iterations."""
 
 import json
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ def recipe(name: str) -> Config:
 
 
 def short_runner(name: str, folder: Path, overrides: Sequence[str], **further: Any) -> Runner:
-    """Returns the runner of a recipe with changes: those of a command line first, then others by key path."""
+    """Returns the runner of a recipe with command-line overrides and then changes by key path."""
     cfg = recipe(name)
     apply_overrides(cfg, overrides)
     cfg.merge_from_dict({"work_dir": str(folder), **further})
@@ -28,7 +28,7 @@ def short_runner(name: str, folder: Path, overrides: Sequence[str], **further: A
 
 
 def scalars_of(folder: str | Path) -> list[dict[str, Any]]:
-    """Returns the lines of a run's scalars, below its folder, without those values that tell of its time."""
+    """Returns the scalars of a run, without times and memory."""
     (path,) = Path(folder).rglob("scalars.json")
     lines = map(json.loads, path.read_text().splitlines())
     return [{name: value for name, value in line.items() if name.rpartition("/")[2] not in TIMED} for line in lines]
@@ -43,13 +43,13 @@ def weights_of(path: Path) -> dict[str, torch.Tensor]:
 def trained(
     name: str, folder: Path, overrides: Sequence[str], **further: Any
 ) -> tuple[dict[str, torch.Tensor], list[dict[str, Any]]]:
-    """Trains four iterations, and returns weights and scalars."""
+    """Trains for four iterations, and returns the weights and the scalars."""
     short_runner(name, folder, overrides, **further).train()
     return weights_of(folder / "iter_4.pth"), scalars_of(folder)
 
 
-def check_a_second_run_is_the_same(name: str, folder: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
-    """Trains twice, in `folder/a` and `folder/b`; returns the scalars."""
+def check_runs_are_bit_equal(name: str, folder: Path, overrides: Sequence[str]) -> list[dict[str, Any]]:
+    """Checks that two runs, in `folder/a` and `folder/b`, are bit-equal; returns the scalars."""
     weights, scalars = trained(name, folder / "a", overrides)
     again, scalars_again = trained(name, folder / "b", overrides)
     assert weights.keys() == again.keys()
@@ -58,13 +58,13 @@ def check_a_second_run_is_the_same(name: str, folder: Path, overrides: Sequence[
     return scalars
 
 
-def pictures_in(folder: Path) -> set[str]:
-    """Returns the names of the pictures that a run drew."""
+def images_in(folder: Path) -> set[str]:
+    """Returns the names of the images that a run wrote."""
     return {path.name for path in folder.glob("*/vis_data/vis_image/*.png")}
 
 
-def check_items_are_apart(name: str, split: str) -> None:
-    """Checks that scenes to train on show items of their own, and that the others are the same for everybody."""
+def check_split_uses_its_own_items(name: str, split: str) -> None:
+    """Checks the split of a data loader, and that validation and test scenes have the default style and length."""
     dataset = recipe(name)[f"{split}_dataloader"].dataset
     assert dataset.split == ("train" if split == "train" else "test")
     if split != "train":

@@ -3,9 +3,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.recipes.configs.support import check_a_second_run_is_the_same, pictures_in, recipe, trained
+from tests.recipes.configs.support import check_runs_are_bit_equal, images_in, recipe, trained
 
-# A run of seconds: a small network and few items.
+# Overrides for a short run with a small network and few items.
 SHORT = [
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=2",
@@ -24,7 +24,7 @@ SHORT = [
 ]
 
 
-def test_the_main_knobs_fit_together() -> None:
+def test_main_settings_are_consistent() -> None:
     cfg = recipe("fashion-cls")
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
@@ -34,21 +34,21 @@ def test_the_main_knobs_fit_together() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_training_and_testing_see_their_own_items(split: str) -> None:
+def test_each_split_uses_its_own_items(split: str) -> None:
     dataset = recipe("fashion-cls")[f"{split}_dataloader"].dataset
     assert dataset.split == ("train" if split == "train" else "test")
     assert "per_class" not in dataset
 
 
-def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
-    scalars = check_a_second_run_is_the_same("fashion-cls", tmp_path, SHORT)
+def test_two_runs_are_bit_equal(tmp_path: Path) -> None:
+    scalars = check_runs_are_bit_equal("fashion-cls", tmp_path, SHORT)
     assert len(scalars) == 6
     assert {"accuracy/top1", "accuracy/top3", "single-label/f1-score"} <= scalars[2].keys()
-    assert {"val_confusion_matrix_2.png", "val_confusion_matrix_4.png"} < pictures_in(tmp_path / "a")
+    assert {"val_confusion_matrix_2.png", "val_confusion_matrix_4.png"} < images_in(tmp_path / "a")
     assert len(list((tmp_path / "a").glob("best_accuracy_top1_iter_*.pth"))) == 1
 
 
-def test_a_resumed_run_mixes_the_same_pictures(tmp_path: Path) -> None:
+def test_resume_with_mixup_is_bit_equal(tmp_path: Path) -> None:
     always = {"model.data_preprocessor.batch_augments.probs": 1.0}
     weights, _ = trained("fashion-cls", tmp_path / "whole", SHORT, **always)
     middle = str(tmp_path / "whole" / "iter_2.pth")

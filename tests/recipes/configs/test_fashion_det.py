@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.configs.support import check_a_second_run_is_the_same, check_items_are_apart, pictures_in, recipe
+from tests.recipes.configs.support import check_runs_are_bit_equal, check_split_uses_its_own_items, images_in, recipe
 
-# A run of seconds: a small network on scenes that are few.
+# Overrides for a short run with a small network and few scenes.
 SHORT = [
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=2",
@@ -23,7 +23,7 @@ SHORT = [
 ]
 
 
-def test_the_main_knobs_are_written_out() -> None:
+def test_main_settings_are_consistent() -> None:
     cfg = recipe("fashion-det")
     iters = cfg.train_cfg.max_iters
     assert iters % cfg.train_cfg.val_interval == 0
@@ -34,13 +34,13 @@ def test_the_main_knobs_are_written_out() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_training_and_testing_see_their_own_items(split: str) -> None:
-    check_items_are_apart("fashion-det", split)
+def test_each_split_uses_its_own_items(split: str) -> None:
+    check_split_uses_its_own_items("fashion-det", split)
 
 
-def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
-    scalars = check_a_second_run_is_the_same("fashion-det", tmp_path, SHORT)
+def test_two_runs_are_bit_equal(tmp_path: Path) -> None:
+    scalars = check_runs_are_bit_equal("fashion-det", tmp_path, SHORT)
     assert {"coco/bbox_mAP", "coco/bbox_mAP_50", "coco/bbox_mAP_l"} <= scalars[2].keys()
     assert {"loss", "loss_cls", "loss_bbox", "iou"} <= scalars[0].keys()
-    assert pictures_in(tmp_path / "a") == {"val_00002_2.png", "val_00002_4.png"}
+    assert images_in(tmp_path / "a") == {"val_00002_2.png", "val_00002_4.png"}
     assert list((tmp_path / "a").glob("best_coco_bbox_mAP_iter_*.pth"))

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.recipes.configs.support import check_a_second_run_is_the_same, check_items_are_apart, pictures_in, recipe
+from tests.recipes.configs.support import check_runs_are_bit_equal, check_split_uses_its_own_items, images_in, recipe
 
-# A run of seconds: a small network on scenes that are few.
+# Overrides for a short run with a small network and few scenes.
 SHORT = [
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=2",
@@ -20,7 +20,7 @@ SHORT = [
 ]
 
 
-def test_the_main_knobs_are_written_out() -> None:
+def test_main_settings_are_consistent() -> None:
     cfg = recipe("fashion-seg")
     assert cfg.train_cfg.max_iters > cfg.train_cfg.val_interval > 0
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
@@ -28,7 +28,7 @@ def test_the_main_knobs_are_written_out() -> None:
     assert cfg.randomness.seed == 0
 
 
-def test_the_schedule_ends_with_the_training() -> None:
+def test_schedule_ends_with_the_training() -> None:
     cfg = recipe("fashion-seg")
     warmup, poly = cfg.param_scheduler
     assert (warmup.type, warmup.begin, warmup.by_epoch) == ("LinearLR", 0, False)
@@ -36,13 +36,13 @@ def test_the_schedule_ends_with_the_training() -> None:
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_training_and_testing_see_their_own_items(split: str) -> None:
-    check_items_are_apart("fashion-seg", split)
+def test_each_split_uses_its_own_items(split: str) -> None:
+    check_split_uses_its_own_items("fashion-seg", split)
 
 
-def test_a_second_run_gives_the_same_numbers(tmp_path: Path) -> None:
-    scalars = check_a_second_run_is_the_same("fashion-seg", tmp_path, SHORT)
+def test_two_runs_are_bit_equal(tmp_path: Path) -> None:
+    scalars = check_runs_are_bit_equal("fashion-seg", tmp_path, SHORT)
     assert len(scalars) == 6
     assert {"mIoU", "mDice", "mFscore", "aAcc"} <= scalars[2].keys()
-    assert pictures_in(tmp_path / "a") == {"val_00002_2.png", "val_00002_4.png"}
+    assert images_in(tmp_path / "a") == {"val_00002_2.png", "val_00002_4.png"}
     assert (tmp_path / "a" / "best_mIoU_iter_2.pth").exists() != (tmp_path / "a" / "best_mIoU_iter_4.pth").exists()

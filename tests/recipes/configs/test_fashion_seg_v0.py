@@ -12,7 +12,7 @@ from footplate.migration import translate
 from footplate.migration.rewriting import migrate_file
 from footplate.recipes import find_config
 
-# The same run of seconds in the words of each generation: a small network on scenes that are few.
+# Overrides for a short run with a small network and few scenes, for each generation.
 SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]
 SECOND = [
     *SMALL,
@@ -57,15 +57,19 @@ def digest(path: Path) -> str:
     return found.hexdigest()
 
 
-def kept(value: Any, path: str = "") -> dict[str, Any]:
-    """The values of a checkpoint by path, but for names, times and what the config says."""
+def compared_values(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns the values of a checkpoint by path, except names, times and values of the config."""
     if isinstance(value, dict):
-        parts = [kept(item, f"{path}/{key}") for key, item in value.items()]
+        parts = [compared_values(item, f"{path}/{key}") for key, item in value.items()]
         return {key: item for part in parts for key, item in part.items()}
     if isinstance(value, (list, tuple)):
-        return {key: item for place, each in enumerate(value) for key, item in kept(each, f"{path}/{place}").items()}
-    named = any(word in path for word in ("time", "cfg", "experiment_name", "memory", "ckpt", "/best/", "/kept"))
-    return {} if named or path.startswith("/run/hooks") else {path: value}
+        return {
+            key: item
+            for place, each in enumerate(value)
+            for key, item in compared_values(each, f"{path}/{place}").items()
+        }
+    is_ignored = any(part in path for part in ("time", "cfg", "experiment_name", "memory", "ckpt", "/best/", "/kept"))
+    return {} if is_ignored or path.startswith("/run/hooks") else {path: value}
 
 
 def same(first: Any, second: Any) -> bool:
@@ -74,7 +78,7 @@ def same(first: Any, second: Any) -> bool:
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """The run of the recipe, that of its twin in the first generation's words, and that of the twin migrated."""
+    """Trains fashion-seg, fashion-seg-v0 and the migrated fashion-seg-v0; returns their folders."""
     folder = tmp_path_factory.mktemp("runs")
     (folder / "migrated.py").write_text(str(migrate_file(Path(find_config("fashion-seg-v0")))[0].text))
     migrated = ["log_processor.window_size=2", "log_level=WARNING"]
@@ -91,35 +95,35 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.mark.parametrize("other", ["first", "migrated"])
-def test_the_weights_are_bit_equal(runs: dict[str, Path], other: str) -> None:
+def test_weights_are_bit_equal(runs: dict[str, Path], other: str) -> None:
     for name in ("iter_3.pth", "iter_6.pth"):
         assert digest(runs["second"] / name) == digest(runs[other] / name)
 
 
 @pytest.mark.parametrize("other", ["first", "migrated"])
-def test_the_scalars_are_equal(runs: dict[str, Path], other: str) -> None:
+def test_scalars_are_equal(runs: dict[str, Path], other: str) -> None:
     found = scalars(runs["second"])
     assert [line["step"] for line in found] == [2, 3, 4, 6, 6]
     assert scalars(runs[other]) == found
 
 
 @pytest.mark.parametrize("name", ["iter_3.pth", "iter_6.pth"])
-def test_the_checkpoints_are_equal_but_for_names(runs: dict[str, Path], name: str) -> None:
-    first, second = (kept(torch.load(runs[run] / name, weights_only=True)) for run in ("first", "second"))
+def test_checkpoints_are_equal_except_for_names(runs: dict[str, Path], name: str) -> None:
+    first, second = (compared_values(torch.load(runs[run] / name, weights_only=True)) for run in ("first", "second"))
     assert [path for path in first if path not in second] == []
     differing = [path for path in second if path not in first or not same(first[path], second[path])]
     assert differing == []
 
 
-def test_both_say_the_same() -> None:
-    twin = translate(Config.fromfile(find_config("fashion-seg-v0")))
+def test_translated_config_equals_the_recipe() -> None:
+    translated = translate(Config.fromfile(find_config("fashion-seg-v0")))
     recipe = Config.fromfile(find_config("fashion-seg"))
-    assert twin.model == recipe.model
-    assert twin.train_cfg == recipe.train_cfg
-    assert twin.optim_wrapper.optimizer == recipe.optim_wrapper.optimizer
-    for first, second in zip(twin.param_scheduler, recipe.param_scheduler, strict=True):
+    assert translated.model == recipe.model
+    assert translated.train_cfg == recipe.train_cfg
+    assert translated.optim_wrapper.optimizer == recipe.optim_wrapper.optimizer
+    for first, second in zip(translated.param_scheduler, recipe.param_scheduler, strict=True):
         assert first == second
-    assert twin.train_dataloader.dataset.dataset == recipe.train_dataloader.dataset
+    assert translated.train_dataloader.dataset.dataset == recipe.train_dataloader.dataset
     for key in ("interval", "save_best", "max_keep_ckpts", "by_epoch"):
-        assert twin.default_hooks.checkpoint[key] == recipe.default_hooks.checkpoint[key]
-    assert twin.default_hooks.logger.interval == recipe.default_hooks.logger.interval
+        assert translated.default_hooks.checkpoint[key] == recipe.default_hooks.checkpoint[key]
+    assert translated.default_hooks.logger.interval == recipe.default_hooks.logger.interval

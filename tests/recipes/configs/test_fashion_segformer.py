@@ -17,7 +17,7 @@ SMALL = [
 
 
 @pytest.mark.filterwarnings("default:::transformers")
-def test_it_trains_as_fashion_seg_does(tmp_path: Path) -> None:
+def test_training_with_the_data_of_fashion_seg(tmp_path: Path) -> None:
     assert recipe("fashion-segformer").train_dataloader == recipe("fashion-seg").train_dataloader
     runner = short_runner("fashion-segformer", tmp_path, SMALL)
     assert isinstance(runner.model, SegFormer)

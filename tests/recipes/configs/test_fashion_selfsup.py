@@ -6,8 +6,8 @@ import torch
 
 from footplate.engine import Runner
 from tests.recipes.configs.support import (
-    check_a_second_run_is_the_same,
-    pictures_in,
+    check_runs_are_bit_equal,
+    images_in,
     recipe,
     scalars_of,
     short_runner,
@@ -16,7 +16,7 @@ from tests.recipes.configs.support import (
 )
 
 NAMES = ["fashion-simclr", "fashion-mae"]
-# A run of seconds: a small network and few items.
+# Overrides for a short run with a small network and few items.
 SHORT = [
     "train_cfg.max_iters=4",
     "train_cfg.val_interval=2",
@@ -50,7 +50,7 @@ SMALL = {
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_the_main_knobs_fit_together(name: str) -> None:
+def test_main_settings_are_consistent(name: str) -> None:
     cfg = recipe(name)
     assert cfg.train_cfg.max_iters % cfg.train_cfg.val_interval == 0
     assert cfg.param_scheduler[0].end == cfg.param_scheduler[1].begin
@@ -60,7 +60,7 @@ def test_the_main_knobs_fit_together(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_training_never_sees_a_test_item(name: str) -> None:
+def test_training_uses_no_test_items(name: str) -> None:
     cfg = recipe(name)
     assert cfg.train_dataloader.dataset.split == "train"
     for dataset in cfg.val_dataloader.dataset.datasets:
@@ -69,19 +69,19 @@ def test_training_never_sees_a_test_item(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_second_run_gives_the_same_numbers(name: str, tmp_path: Path) -> None:
-    scalars = check_a_second_run_is_the_same(name, tmp_path, SMALL[name])
+def test_two_runs_are_bit_equal(name: str, tmp_path: Path) -> None:
+    scalars = check_runs_are_bit_equal(name, tmp_path, SMALL[name])
     assert [line["step"] for line in scalars] == [0, 1, 2, 2, 3, 4, 4]
     first, last = scalars[0], scalars[-1]
     assert {"knn/top1", "linear/top1"} <= first.keys()
     for key in ("knn/top1", "linear/top1"):
         assert last[f"gain/{key}"] == pytest.approx(last[key] - first[key])
-    pictures = pictures_in(tmp_path / "a")
+    pictures = images_in(tmp_path / "a")
     assert {"val_neighbors_0.png", "val_neighbors_4.png"} <= pictures
     assert ("val_reconstructions_4.png" in pictures) == (name == "fashion-mae")
 
 
-def test_lars_leaves_norms_and_biases_alone() -> None:
+def test_lars_excludes_norms_and_biases() -> None:
     runner = short_runner("fashion-simclr", Path("unused"), SMALL["fashion-simclr"])
     model, groups = runner.model, runner.optim_wrapper.param_groups
     excluded = {id(each) for group in groups if group["lars_exclude"] for each in group["params"]}
@@ -89,7 +89,7 @@ def test_lars_leaves_norms_and_biases_alone() -> None:
     assert {name for name, each in model.named_parameters() if id(each) in excluded} == flat
 
 
-def test_rates_of_layers_fall_towards_the_picture() -> None:
+def test_learning_rates_decrease_towards_the_input() -> None:
     cfg = recipe("fashion-mae")
     cfg.work_dir = "unused"
     runner = Runner.from_cfg(cfg)
@@ -101,7 +101,7 @@ def test_rates_of_layers_fall_towards_the_picture() -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_resumed_run_ends_with_the_same_weights_and_gains(name: str, tmp_path: Path) -> None:
+def test_resume_is_bit_equal(name: str, tmp_path: Path) -> None:
     weights, scalars = trained(name, tmp_path / "whole", SMALL[name])
     middle = str(tmp_path / "whole" / "iter_2.pth")
     runner = short_runner(name, tmp_path / "resumed", SMALL[name], load_from=middle, resume=True)
@@ -113,7 +113,7 @@ def test_a_resumed_run_ends_with_the_same_weights_and_gains(name: str, tmp_path:
         assert loop.metrics[key] == scalars[-1][key]
 
 
-def test_a_run_by_epochs_is_validated_first_too(tmp_path: Path) -> None:
+def test_epoch_based_run_is_validated_before_training(tmp_path: Path) -> None:
     epochs: dict[str, Any] = {
         "train_cfg": {"type": "EpochBasedTrainLoop", "max_epochs": 2, "val_interval": 2, "_delete_": True},
         "train_dataloader.sampler.type": "DefaultSampler",

@@ -38,6 +38,17 @@ def test_folders_are_classes_in_the_order_of_their_names(folder: Path) -> None:
     assert found.get_cat_ids(3) == [2]
 
 
+@pytest.mark.parametrize("classes", [["shoe", "bag"], ["bag", "shoe"]])
+def test_a_subset_of_the_folders_may_be_named(
+    folder: Path, classes: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    found = dataset(data_root=str(folder), data_prefix="pictures", metainfo={"classes": classes})
+    bag, shoe = classes.index("bag"), classes.index("shoe")
+    assert read(found, folder) == [("bag/1.png", bag), ("bag/deep/er/2.PNG", bag), ("shoe/4.png", shoe)]
+    assert list(found.metainfo["classes"]) == classes
+    assert caplog.messages == [f"'{folder / 'pictures'}': folders that are no class are left out: coat"]
+
+
 @pytest.mark.parametrize(
     ("classes", "labels"),
     [
@@ -90,6 +101,9 @@ def test_an_empty_folder_of_a_class_is_said(folder: Path, caplog: pytest.LogCapt
         ({"data_prefix": "pictures/bag/deep/er"}, "no folder of a class"),
         ({"data_prefix": "pictures", "extensions": [".gif"]}, "there is no picture below"),
         ({"data_prefix": "pictures", "classes": ["a", "b"]}, "holds 3 folders, there are 2 classes"),
+        ({"data_prefix": "pictures", "classes": ["bag", "cat"]}, "holds 3 folders, there are 2 classes"),
+        # By the order of the folders the pictures of a bag would be called shoes.
+        ({"data_prefix": "pictures", "classes": ["shoe", "coat", "bagg"]}, "folder 'bag' would be class 'shoe'"),
         (
             {"data_prefix": "pictures", "ann_file": "none.txt"},
             "none.txt' does not exist\n  key ann_file\n  '.*' has no 'none",

@@ -182,3 +182,57 @@ def test_pictures_that_cannot_be_read_may_be_skipped(tmp_path: Path, caplog: pyt
     with caplog.at_level(logging.WARNING, "footplate.data"):
         assert found[1]["data_samples"].img_id == 1
     assert "2.png' does not exist" in caplog.messages[0]
+
+
+@pytest.mark.parametrize(
+    ("segmentation", "reason"),
+    [
+        ([[0, 0, 1e9, 0, 1e9, 1e9]], "a corner of a segmentation lies far outside of its picture of the size (31, 40)"),
+        ([[0, 0, float("nan"), 0, 4, 4]], "a corner of a segmentation lies far outside"),
+        ([[0, 0, 39, 30] * 5000], "the outline of a segmentation is 390000 pixels long"),
+        ({"size": [1 << 20, 1 << 20], "counts": "0"}, "a segmentation of the size (1048576, 1048576) lies in a"),
+        ({"size": [31, 40], "counts": [1 << 40]}, "the run lengths of a segmentation do not add up to 1240 pixels"),
+        ({"size": 3}, "it is neither a list of polygons nor run lengths"),
+        ([["a", "b"] * 4], "it is neither a list of polygons nor run lengths"),
+        (5, "it is neither a list of polygons nor run lengths"),
+    ],
+)
+def test_a_mask_that_asks_for_too_much_is_refused_by_its_annotation(
+    tmp_path: Path, segmentation: Any, reason: str
+) -> None:
+    given = content()
+    given["annotations"][1]["segmentation"] = segmentation
+    with pytest.raises(DataError) as caught:
+        dataset(tmp_path, given)
+    where = f"the mask of annotation 101 of '{tmp_path}/annotations/train.json' cannot be used: "
+    assert caught.value.message.startswith(where + reason)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "says"),
+    [
+        ("images", "width", 1e9, "the 'width' of entry 0 of 'images' in"),
+        ("images", "height", "31", "the 'height' of entry 0 of 'images' in"),
+        ("images", "height", float("nan"), "the 'height' of entry 0 of 'images' in"),
+        ("images", "id", [1], "the 'id' of entry 0 of 'images' in"),
+        ("images", "file_name", 3, "the 'file_name' of entry 0 of 'images' in"),
+        ("categories", "id", {"a": 1}, "the 'id' of entry 0 of 'categories' in"),
+        ("annotations", "image_id", [1], "the 'image_id' of annotation 100 of"),
+        ("annotations", "category_id", {}, "the 'category_id' of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, 10**400, 1], "the box of annotation 100 of"),
+        ("annotations", "bbox", [0, 0, float("nan"), 1], "the box of annotation 100 of"),
+    ],
+)
+def test_a_value_of_another_kind_is_named(tmp_path: Path, section: str, key: str, value: Any, says: str) -> None:
+    given = content()
+    given[section][0][key] = value
+    with pytest.raises(DataError) as caught:
+        dataset(tmp_path, given)
+    assert caught.value.message.startswith(says)
+    assert caught.value.key == (key if section == "annotations" else "ann_file")
+
+
+@pytest.mark.parametrize("section", ["images", "categories", "annotations"])
+def test_a_section_that_is_no_list_is_named(tmp_path: Path, section: str) -> None:
+    with pytest.raises(DataError, match=f"'{section}' of the file '.*' is not a list"):
+        dataset(tmp_path, {**content(), section: 3})

@@ -4,7 +4,8 @@ import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-_MOST_CUT = 8  # dimensions: meshes of processes have two or three
+_MOST_CUT = 4  # dimensions: meshes of processes have two or three
+_MOST_CORNERS = 1 << 17  # of the pieces of one tensor, which are all held at a time
 
 
 def is_tiled(shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
@@ -19,7 +20,7 @@ def is_tiled(shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequenc
         pieces: Offsets and sizes of each box.
 
     Raises:
-        ValueError: The tensor is cut along more dimensions than any mesh has.
+        ValueError: The tensor is cut along more dimensions than any mesh has, or into far too many pieces.
 
     Example:
         >>> is_tiled((4, 2), [((0, 0), (3, 2)), ((3, 0), (1, 2))])
@@ -34,6 +35,10 @@ def is_tiled(shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequenc
     cut = [d for d, length in enumerate(shape) if any(sizes[d] != length or offsets[d] for offsets, sizes in pieces)]
     if len(cut) > _MOST_CUT:
         raise ValueError(f"a tensor is cut along {len(cut)} dimensions, and at most {_MOST_CUT} are possible")
+    if len(pieces) << len(cut) > _MOST_CORNERS:
+        raise ValueError(
+            f"a tensor is cut into {len(pieces)} pieces, and at most {_MOST_CORNERS >> len(cut)} are possible"
+        )
     corners: Counter[tuple[int, ...]] = Counter()
     whole = [0] * len(shape), shape
     for (offsets, sizes), sign in itertools.chain(((piece, 1) for piece in pieces), [(whole, -1)]):

@@ -17,12 +17,14 @@ from footplate.config.python_form import write_value
 from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
 from footplate.engine.lock import locked
 from footplate.engine.state import seed_of_resumed
+from footplate.error_context import located
 from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
-from footplate.hooks.comparing import rule_of, saved_best, saved_rules
+from footplate.hooks.comparing import MissingMetricError, rule_of, saved_best, saved_rules
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import OUTPUT, Request, in_a_process
+from footplate.messages import nearest
 from footplate.migration import is_first_generation
 
 try:
@@ -134,10 +136,16 @@ def sweep(
     Raises:
         ArgumentError: A parameter is no key of the config or is there twice, it is not known whether the metric should
             be great, or the sweep in the folder was begun with others.
+        MissingMetricError: The first trial shows that no metric has the name.
         DataError: What lies in the folder is no study.
     """
     _check_parameters(cfg, parameters)  # before anything is made
-    rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric)
+    try:
+        rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
+    except ArgumentError as error:
+        others = [name for name in saved_best(cfg._cfg_dict) if name != settings.metric]
+        error.suggestion = nearest(settings.metric, others)
+        raise
     direction: Literal["maximize", "minimize"] = "maximize" if rule == "greater" else "minimize"
     os.makedirs(settings.folder, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.ERROR)
@@ -152,6 +160,11 @@ def sweep(
             _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
         except SQLAlchemyError as error:
             raise _damaged(settings.folder) from error
+        except MissingMetricError:
+            if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
+                # The corrected command would be refused in this folder, which was begun with another metric.
+                optuna.delete_study(study_name="sweep", storage=_storage_of(settings.folder))
+            raise
     return describe_trials(study, parameters, settings.folder)
 
 
@@ -198,11 +211,15 @@ def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
                 raise ArgumentError(told.removeprefix("--set: "), key="--param")
 
 
+def _storage_of(folder: str) -> str:
+    return f"sqlite:///{os.path.join(folder, _STUDY)}"
+
+
 def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
     """Returns the study in the folder of a sweep, which is made where none is there."""
     prune = settings.prune
     return optuna.create_study(
-        storage=f"sqlite:///{os.path.join(settings.folder, _STUDY)}",
+        storage=_storage_of(settings.folder),
         study_name="sweep",
         direction=direction,
         load_if_exists=True,
@@ -314,6 +331,7 @@ class _Sweep:
         before = seed_of_resumed(folder, None, cfg["resume"])  # of a trial that began when each drew its own
         _set_seed(cfg, self.seed if before is None else before)
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
+        cfg["preflight"] = cfg.get("preflight", True)  # finds before the first iteration that no metric has the name
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
         tell = lambda **known: self.watch(news._replace(**known))  # noqa: E731
         scores, (kind, why) = in_a_process(request, trial, tell, self.leash)
@@ -321,6 +339,14 @@ class _Sweep:
             scores = [*_validated(folder, self.settings.metric), *scores]
         if kind == "interrupted":
             raise KeyboardInterrupt
+        if isinstance(why, MissingMetricError):
+            trial.set_user_attr("error", why.message)
+            if self.settings.metric in saved_best(self.cfg._cfg_dict):
+                first = is_first_generation(self.cfg)
+                why.key = "evaluation.save_best" if first else "default_hooks.checkpoint.save_best"
+            why.origin = None  # the trial's own config knows no places
+            with located(self.cfg):
+                raise why
         if kind == "infeasible":
             trial.set_user_attr("infeasible", why)
             raise optuna.TrialPruned(why)

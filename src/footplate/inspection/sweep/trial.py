@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any, NamedTuple
@@ -15,9 +15,10 @@ from footplate.engine import Hook, Runner
 from footplate.engine.signals import Interrupted
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
+from footplate.hooks.comparing import MissingMetricError, missing_metric
 from footplate.inspection.sweep.leash import Interrupts, Leash
 
-Outcome = tuple[str, str]  # how a trial ended, and why
+Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
 OUTPUT = "output.txt"  # what a trial says, in its folder
 _SECONDS_BETWEEN = 0.5  # two times that a trial tells how far it is
 _PATIENCE = 10  # seconds that a trial has to leave when it has said how it went
@@ -67,11 +68,19 @@ class _ReportHook(Hook):
                 self.pipe.send(("at", runner.iter + 1, runner.max_iters))
             self._told = time.monotonic()
 
+    def check_metrics(self, metrics: Sequence[str]) -> None:
+        """Refuses a metric that no validation gives; the preflight calls this before the first iteration.
+
+        Raises:
+            MissingMetricError: It is not among those that there are.
+        """
+        if self.metric not in metrics:
+            raise missing_metric("the sweep", self.metric, metrics, "--metric")
+
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
         """Sends the metric and waits for the answer."""
         found = metrics or {}
-        if self.metric not in found:
-            raise FootplateError(f"no metric is called '{self.metric}'", notes=[f"metrics: {', '.join(found)}"])
+        self.check_metrics(list(found))
         with suppress(OSError, EOFError):
             self.pipe.send(("value", runner.iter, float(found[self.metric])))
             if self.pipe.recv():
@@ -90,7 +99,8 @@ def in_a_process(
         leash: What holds it.
 
     Returns:
-        What its validations gave, and how it ended: "done", "pruned", "infeasible", "failed" or "interrupted", and why.
+        What its validations gave, and how it ended: "done", "pruned", "infeasible", "failed", "refused" or
+        "interrupted", and why; "refused" is what no trial of the sweep can do.
     """
     context, leash = multiprocessing.get_context("spawn"), leash or Leash()
     here, there = context.Pipe()
@@ -173,6 +183,8 @@ def _attempt(request: Request, pipe: Connection, interrupts: Interrupts) -> Outc
         return "pruned", ""
     except Interrupted:
         return "interrupted", ""
+    except MissingMetricError as error:
+        return "refused", error
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
             return "infeasible", "out of memory"

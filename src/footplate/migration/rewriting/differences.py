@@ -1,4 +1,4 @@
-"""Computes what a file has to write, on top of its bases, to yield a wanted config."""
+"""Computes what a file must write on top of its bases so that it resolves to an expected config."""
 
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -7,75 +7,80 @@ DELETE = "_delete_"
 _ABSENT = object()
 
 KeyPath = tuple[str, ...]
-Says = Callable[[KeyPath], bool]
-"""Checks whether a file itself writes the value at a key path, even if it inherits the same value."""
+IsWritten = Callable[[KeyPath], bool]
+"""Checks whether a file itself writes the value at a key path, even if it equals the inherited value."""
 
 
-def difference(
-    inherited: Mapping[str, Any], wanted: Mapping[str, Any], keys: Iterable[str], says: Says | None = None
+def config_difference(
+    inherited: Mapping[str, Any], expected: Mapping[str, Any], keys: Iterable[str], is_written: IsWritten | None = None
 ) -> dict[str, Any]:
-    """Returns what to write on top of what is inherited.
+    """Returns what to write on top of the inherited config.
 
     Args:
-        inherited: The merged bases.
-        wanted: What is to come out.
-        keys: The top-level keys to look at.
-        says: What to write though it is inherited.
+        inherited: The merged base configs.
+        expected: The config that the file must resolve to.
+        keys: The top-level keys to compare.
+        is_written: Selects values to write although they are inherited.
 
     Returns:
-        Values by key: a dict holds what is to be merged into the inherited one, with `_delete_` where something
-        inherited has to go; None stands for a key that is not wanted.
+        The values by key. A dict is merged into the inherited one and has `_delete_` if inherited keys must go. None
+        removes an inherited key.
     """
-    says = says or _nothing
-    written: dict[str, Any] = {}
+    is_written = is_written or (lambda path: False)
+    difference: dict[str, Any] = {}
     for key in keys:
-        if key not in wanted:
+        if key not in expected:
             if inherited.get(key) is not None:
-                written[key] = None
-        elif _is_written(inherited, wanted, key, (), says):
-            written[key] = _on_top(inherited.get(key, _ABSENT), wanted[key], (key,), says)
-    return written
+                difference[key] = None
+        elif _must_write(inherited, expected, key, (), is_written):
+            difference[key] = _override(inherited.get(key, _ABSENT), expected[key], (key,), is_written)
+    return difference
 
 
-def _nothing(path: KeyPath) -> bool:
-    return False
-
-
-def _is_written(inherited: Mapping[str, Any], wanted: Mapping[str, Any], key: str, above: KeyPath, says: Says) -> bool:
-    if key not in inherited or not same(inherited[key], wanted[key]):
+def _must_write(
+    inherited: Mapping[str, Any], expected: Mapping[str, Any], key: str, parents: KeyPath, is_written: IsWritten
+) -> bool:
+    if key not in inherited or not is_identical(inherited[key], expected[key]):
         return True
-    return _says_within(wanted[key], (*above, key), says)
+    return _is_any_written(expected[key], (*parents, key), is_written)
 
 
-def _says_within(value: Any, path: KeyPath, says: Says) -> bool:
-    """Checks whether a file writes a value or an entry of it."""
-    if says(path) or (isinstance(value, Mapping) and says((*path, DELETE))):
+def _is_any_written(value: Any, path: KeyPath, is_written: IsWritten) -> bool:
+    """Checks whether a file writes the value at a path or any entry of it."""
+    if is_written(path) or (isinstance(value, Mapping) and is_written((*path, DELETE))):
         return True
-    return isinstance(value, Mapping) and any(_says_within(value[key], (*path, str(key)), says) for key in value)
+    return isinstance(value, Mapping) and any(
+        _is_any_written(value[key], (*path, str(key)), is_written) for key in value
+    )
 
 
-def _on_top(inherited: Any, wanted: Any, path: KeyPath, says: Says) -> Any:
-    if inherited is _ABSENT or not isinstance(wanted, Mapping):
-        return wanted
-    if not isinstance(inherited, Mapping) or any(key not in wanted for key in inherited) or says((*path, DELETE)):
-        return {DELETE: True, **wanted}
-    if says(path):
-        return wanted
-    changed = {key: value for key, value in wanted.items() if _is_written(inherited, wanted, key, path, says)}
-    return {key: _on_top(inherited.get(key, _ABSENT), value, (*path, str(key)), says) for key, value in changed.items()}
+def _override(inherited: Any, expected: Any, path: KeyPath, is_written: IsWritten) -> Any:
+    """Returns the value that, merged into `inherited`, results in `expected`."""
+    if inherited is _ABSENT or not isinstance(expected, Mapping):
+        return expected
+    has_extra_keys = not isinstance(inherited, Mapping) or any(key not in expected for key in inherited)
+    if has_extra_keys or is_written((*path, DELETE)):
+        return {DELETE: True, **expected}
+    if is_written(path):
+        return expected
+    return {
+        key: _override(inherited.get(key, _ABSENT), value, (*path, str(key)), is_written)
+        for key, value in expected.items()
+        if _must_write(inherited, expected, key, path, is_written)
+    }
 
 
-def same(first: Any, second: Any) -> bool:
-    """Checks whether two values are equal and of one type: a tuple differs from a list, True from 1."""
+def is_identical(first: Any, second: Any) -> bool:
+    """Checks whether two values are equal and of the same type: a tuple differs from a list, and True from 1."""
     if isinstance(first, Mapping) and isinstance(second, Mapping):
-        return first.keys() == second.keys() and all(same(first[key], second[key]) for key in first)
+        return first.keys() == second.keys() and all(is_identical(first[key], second[key]) for key in first)
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
         pairs = zip(first, second, strict=False)
-        return type(first) is type(second) and len(first) == len(second) and all(same(a, b) for a, b in pairs)
+        return type(first) is type(second) and len(first) == len(second) and all(is_identical(a, b) for a, b in pairs)
     return type(first) is type(second) and bool(first == second or (first != first and second != second))
 
 
-def differing_keys(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    """Returns the top-level keys in which two configs differ; a key that is None may as well be absent."""
-    keys = [*wanted, *(key for key in found if key not in wanted)]
-    return [key for key in keys if not same(found.get(key), wanted.get(key))]
+def differing_keys(found: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
+    """Returns the top-level keys in which two configs differ; None counts as absent."""
+    keys = [*expected, *(key for key in found if key not in expected)]
+    return [key for key in keys if not is_identical(found.get(key), expected.get(key))]

@@ -10,14 +10,15 @@ from footplate.migration.rewriting.comments import Comments, nodes
 
 KeyPath = tuple[str, ...]
 
-_HOPS = 8
+# Limits how many variables are followed, so that circular assignments end.
+_MAX_HOPS = 8
 
 
 def syntax_trees() -> Any:
     """Returns the package libcst.
 
     Raises:
-        MissingExtraError: It is not installed.
+        MissingExtraError: libcst is not installed.
     """
     try:
         import libcst
@@ -27,16 +28,16 @@ def syntax_trees() -> Any:
 
 
 class Statement(NamedTuple):
-    """A statement at the top level of a file.
+    """A top-level statement of a file.
 
     Attributes:
-        name: The variable that it assigns, changes (`data["train"] = ...`) or calls, None for others.
-        assigns: Whether it is a plain assignment to that variable.
-        first: Its first line, from 1.
-        last: Its last line.
-        value: The expression that is assigned, a node of libcst.
-        reads: The variables that it reads.
-        target: What the value is assigned to, `("data", "train")` for `data["train"] = ...`; empty for others.
+        name: The variable that the statement assigns, changes (`data["train"] = ...`) or calls; None for others.
+        assigns: Whether the statement is a plain assignment to the variable.
+        first: The first line, from 1.
+        last: The last line.
+        value: The assigned expression, a libcst node.
+        reads: The variables that the statement reads.
+        target: The assigned key path, such as `("data", "train")` for `data["train"] = ...`; empty for others.
     """
 
     name: str | None
@@ -49,13 +50,13 @@ class Statement(NamedTuple):
 
 
 class SourceFile:
-    """A .py config as it is written.
+    """The source of a .py config.
 
     Args:
-        path: Its path.
+        path: The path of the file.
 
     Raises:
-        ConfigSyntaxError: It is no Python.
+        ConfigSyntaxError: The file is not valid Python.
         MissingExtraError: libcst is not installed.
     """
 
@@ -73,51 +74,51 @@ class SourceFile:
 
     @functools.cached_property
     def statements(self) -> list[Statement]:
-        """The statements in their order."""
+        """The top-level statements in order."""
         return [self._statement(node) for node in self._module.body]
 
     @functools.cached_property
     def bases(self) -> list[str]:
-        """What `_base_` names."""
+        """The names in `_base_`."""
         return [text for _, text in self._base_nodes()]
 
     def assigned(self, name: str) -> Statement | None:
-        """Returns the last statement that assigns a variable."""
+        """Returns the last statement that assigns a variable, or None."""
         found = [each for each in self.statements if each.name == name and each.assigns]
         return found[-1] if found else None
 
-    def expression(self, path: KeyPath, hops: int = _HOPS) -> Any:
-        """Returns the node that stands at a key path of what the file assigns, None where there is none.
+    def expression(self, path: KeyPath, hops: int = _MAX_HOPS) -> Any:
+        """Returns the node that the file assigns to a key path, or None.
 
         Args:
             path: The key path.
-            hops: Through how many variables to look for it.
+            hops: How many variables to follow at most.
         """
         for statement in reversed(self.statements):
             if statement.target and path[: len(statement.target)] == statement.target:
                 return self._below(statement.value, path[len(statement.target) :], hops)
         return None
 
-    def resolved(self, node: Any, hops: int = _HOPS) -> Any:
-        """Returns what a variable or an item of one stands for; other nodes as they are."""
+    def resolved(self, node: Any, hops: int = _MAX_HOPS) -> Any:
+        """Returns the node assigned to a variable or an item of one; returns other nodes unchanged."""
         path = _key_path(node)
         return node if not path else self.expression(path, hops - 1) if hops > 0 else None
 
     def keys(self, node: Any) -> frozenset[str] | None:
-        """Returns the keys that a dict or a call of dict() writes, None for others and where it takes others in."""
+        """Returns the keys of a dict or a call of dict(); None for other nodes and if another mapping is unpacked."""
         cst = syntax_trees()
         if isinstance(node, cst.Call) and isinstance(node.func, cst.Name) and node.func.value == "dict":
-            words = [each.keyword.value if each.keyword else None for each in node.args]
+            keys = [each.keyword.value if each.keyword else None for each in node.args]
         elif isinstance(node, cst.Dict):
             pairs = [each.key if isinstance(each, cst.DictElement) else None for each in node.elements]
-            words = [each.evaluated_value if isinstance(each, cst.SimpleString) else None for each in pairs]
+            keys = [each.evaluated_value if isinstance(each, cst.SimpleString) else None for each in pairs]
         else:
             return None
-        known = frozenset(str(word) for word in words if word is not None)
-        return known if len(known) == len(words) else None
+        known = frozenset(str(key) for key in keys if key is not None)
+        return known if len(known) == len(keys) else None
 
     def is_list(self, node: Any) -> bool | None:
-        """Checks whether a node is a list or a tuple, None where only running the file would tell."""
+        """Checks whether a node is a list or a tuple; returns None if this cannot be determined."""
         cst = syntax_trees()
         node = self.resolved(node)
         if isinstance(node, (cst.List, cst.Tuple)):
@@ -132,41 +133,41 @@ class SourceFile:
         return node
 
     def code(self, node: Any) -> str:
-        """Returns the text of a node; lines after its first keep their indentation."""
+        """Returns the source text of a node; lines after the first keep their indentation."""
         return str(self._module.code_for_node(node))
 
     def indentation(self, node: Any) -> int:
-        """Returns how far the line is indented that a node begins on."""
+        """Returns the indentation of the line on which a node starts."""
         line = self.lines[self._positions[node].start.line - 1]
         return len(line) - len(line.lstrip())
 
     def column(self, node: Any) -> int:
-        """Returns where in its line a node begins."""
+        """Returns the column at which a node starts."""
         return int(self._positions[node].start.column)
 
     def reads(self, node: Any) -> frozenset[str]:
-        """Returns the variables that a node reads; of `_base_.name` the name with the word before it."""
+        """Returns the variables that a node reads; a variable of a base is returned as `_base_.name`."""
         return frozenset(_reads(node))
 
     @functools.cached_property
-    def comments_of(self) -> Comments:
-        """The comments."""
+    def comments(self) -> Comments:
+        """The comments of the file."""
         return Comments(syntax_trees(), self._module, self._positions, self.lines)
 
     def with_bases(self, renamed: dict[str, str | None]) -> list[str]:
-        """Returns the lines with other names in `_base_`; None takes a name out."""
+        """Returns the lines of the file with other names in `_base_`; None removes a name."""
         lines = list(self.lines)
         for node, text in reversed(self._base_nodes()):
             new = renamed.get(text, text)
             if new == text:
                 continue
-            place = self._positions[node]
-            line = lines[place.start.line - 1]
+            position = self._positions[node]
+            line = lines[position.start.line - 1]
             piece = repr(new) if new is not None else ""
-            rest = line[place.end.column :]
+            rest = line[position.end.column :]
             if new is None:
                 rest = rest.removeprefix(",").removeprefix(" ")
-            lines[place.start.line - 1] = line[: place.start.column] + piece + rest
+            lines[position.start.line - 1] = line[: position.start.column] + piece + rest
         return lines
 
     def _base_nodes(self) -> list[tuple[Any, str]]:
@@ -178,23 +179,23 @@ class SourceFile:
 
     def _statement(self, node: Any) -> Statement:
         cst = syntax_trees()
-        place = self._positions[node]
+        position = self._positions[node]
+        first, last = position.start.line, position.end.line
         reads = frozenset(_reads(node))
         small = node.body[0] if isinstance(node, cst.SimpleStatementLine) and len(node.body) == 1 else None
         if isinstance(small, cst.Assign) and len(small.targets) == 1:
             target, own = small.targets[0].target, frozenset(_reads(small.value))
             if isinstance(target, cst.Name):
                 path: KeyPath = (target.value,)
-                return Statement(target.value, True, place.start.line, place.end.line, small.value, own, path)
+                return Statement(target.value, True, first, last, small.value, own, path)
             path = _key_path(target)
             value = small.value if path else None
-            return Statement(_root(target), False, place.start.line, place.end.line, value, reads, path)
-        touched = _touched(small)
-        return Statement(_root(touched), False, place.start.line, place.end.line, None, reads)
+            return Statement(_root(target), False, first, last, value, reads, path)
+        return Statement(_root(_changed_node(small)), False, first, last, None, reads)
 
 
-def _touched(small: Any) -> Any:
-    """What a statement that is no assignment changes: `data.update(...)`, `del data["x"]`, `data["x"] += 1`."""
+def _changed_node(small: Any) -> Any:
+    """Returns the node changed by `data.update(...)`, `del data["x"]` or `data["x"] += 1`, or None."""
     cst = syntax_trees()
     if isinstance(small, cst.Expr) and isinstance(small.value, cst.Call):
         return small.value.func
@@ -211,7 +212,7 @@ def _root(node: Any) -> str | None:
 
 
 def _key_path(node: Any) -> KeyPath:
-    """The key path that a variable or an item of one names, empty for other nodes: ("data", "val")."""
+    """Returns the key path of a variable or an item, such as ("data", "val") for `data["val"]`; () for other nodes."""
     cst = syntax_trees()
     parts: list[str] = []
     while isinstance(node, cst.Subscript):

@@ -1,13 +1,13 @@
-"""The translation rules, one record each."""
+"""The translation rules, in the order in which they are applied."""
 
-from footplate.migration.rules import data, evaluating, hooks, optimizing, running
-from footplate.migration.rules.record import Rule
+from footplate.migration.rules import data, evaluation, hooks, optimization, runtime
+from footplate.migration.rules.rule import Rule
 
 RULES: tuple[Rule, ...] = (
-    *running.RULES,
-    *optimizing.RULES,
+    *runtime.RULES,
+    *optimization.RULES,
     *hooks.RULES,
-    *evaluating.RULES,
+    *evaluation.RULES,
     *data.RULES,
     hooks.PRIORITIES,
 )

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError
 from footplate.optim.constructors.checks import (
     check_paramwise,
@@ -66,7 +66,7 @@ class DefaultOptimWrapperConstructor:
             raise ArgumentError(
                 'optim_wrapper needs an "optimizer"', key="optimizer", origin=origin_of(optim_wrapper_cfg)
             )
-        self.optim_wrapper_cfg = {"type": "OptimWrapper", **optim_wrapper_cfg}
+        self.optim_wrapper_cfg = with_origins({"type": "OptimWrapper", **optim_wrapper_cfg}, optim_wrapper_cfg)
         self.optimizer_cfg: Mapping[str, Any] = self.optim_wrapper_cfg.pop("optimizer")
         self.paramwise_cfg: Mapping[str, Any] = {} if paramwise_cfg is None else paramwise_cfg
         self._validate_cfg()

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from footplate.distributed import unwrap_model
-from footplate.error_context import at_key, origin_of
+from footplate.error_context import at_key, origin_of, with_origins
 from footplate.errors import ArgumentError, BuildError
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
@@ -39,7 +39,8 @@ class MultiOptimWrapperConstructor:
         if isinstance(part, OptimWrapper):
             return part
         with at_key(name):
-            settings = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg, **part}
+            defaults = {"constructor": "DefaultOptimWrapperConstructor", "paramwise_cfg": self.paramwise_cfg}
+            settings = with_origins({**defaults, **part}, part)
             kind, paramwise = settings.pop("constructor"), settings.pop("paramwise_cfg")
             constructor = OPTIM_WRAPPER_CONSTRUCTORS.build({"type": kind}, settings, paramwise)
             built: OptimWrapper = constructor(_part_of(unwrap_model(model), name, part))

@@ -3,7 +3,7 @@
 import inspect
 import math
 from collections.abc import Iterable, Mapping
-from numbers import Number
+from numbers import Real
 from typing import Any
 
 from torch import Tensor
@@ -53,16 +53,19 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
     """
     kind = optimizer_class(cfg)
     for key in _NUMBERS:
-        if key in cfg and not _is_amount(cfg[key]):
+        several: Any = cfg.get(key) if key == "eps" and isinstance(cfg.get(key), (list, tuple)) else [cfg.get(key)]
+        if not all(map(_is_amount, several)):  # Adafactor has two numbers as its eps, of which one may be None
             raise ArgumentError(f'"{key}" must be a number', key=key, found=cfg[key], origin=origin_of(cfg, key))
-        if isinstance(cfg.get(key), float) and not math.isfinite(cfg[key]):
-            raise ArgumentError(f'"{key}" must be finite', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if isinstance(cfg.get(key), (int, float)) and cfg[key] < 0:
             raise ArgumentError(f'"{key}" must be at least 0', key=key, found=cfg[key], origin=origin_of(cfg, key))
         if key == "momentum" and isinstance(cfg.get(key), (int, float)) and cfg[key] > 1:
             raise ArgumentError('"momentum" must be at most 1', key=key, found=cfg[key], origin=origin_of(cfg, key))
+    for key, value in cfg.items():
+        several = value if isinstance(value, (list, tuple)) else [value]
+        if any(isinstance(each, float) and not math.isfinite(each) for each in several):
+            raise ArgumentError(f'"{key}" must be finite', key=key, found=value, origin=origin_of(cfg, key))
     betas = cfg.get("betas", ())
-    if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Number, Tensor)) for beta in betas):
+    if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Real, Tensor)) for beta in betas):
         raise ArgumentError('"betas" is a list of numbers', key="betas", found=betas, origin=origin_of(cfg, "betas"))
     try:
         built: Optimizer = OPTIMIZERS.build({**cfg, "type": kind}, params=params)
@@ -75,7 +78,7 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
 
 
 def _is_amount(value: object) -> bool:
-    return isinstance(value, (Number, Tensor, type(None))) and not isinstance(value, bool)
+    return isinstance(value, (Real, Tensor, type(None))) and not isinstance(value, bool)
 
 
 def _refused(cfg: Mapping[str, Any], error: Exception) -> ArgumentError:

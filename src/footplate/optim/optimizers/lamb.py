@@ -57,6 +57,8 @@ class LAMB(LayerwiseOptimizer):
             "trust_clip": trust_clip,
         }
         super().__init__(params, settings)
+        if any(each.is_complex() for group in self.param_groups for each in group["params"]):
+            raise ArgumentError("LAMB does not support complex parameters", key="type")
 
     def _step_group(self, group: dict[str, Any], params: list[Tensor], grads: list[Tensor]) -> None:
         updates = self._adam(group, params, grads)

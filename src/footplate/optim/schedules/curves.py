@@ -151,7 +151,7 @@ class Exponential(Family):
     gamma: float
 
     def __post_init__(self) -> None:
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
@@ -168,7 +168,7 @@ class Step(Family):
 
     def __post_init__(self) -> None:
         check_positions("step_size", self.step_size, least=1)
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
@@ -192,7 +192,7 @@ class MultiStep(Family):
         if isinstance(marks, str) or not isinstance(marks, Collection) or not all(map(is_number, marks)):
             raise ArgumentError('"milestones" is a list of numbers', key="milestones", found=marks)
         check_positions("milestones", marks, least=0)
-        check_number("gamma", self.gamma, least=0)
+        check_number("gamma", self.gamma, least=0, optional=False)
 
     def over(self, span: int) -> Curve:
         """Returns the curve, which no span bends."""
@@ -243,7 +243,8 @@ class CosineAnnealing(Family):
     eta_min_ratio: float | None = None
 
     def __post_init__(self) -> None:
-        check_number("T_max", self.T_max, above=0)
+        if self.T_max is not None:
+            check_positions("T_max", self.T_max, least=1)
         _check_floor(self.eta_min, self.eta_min_ratio)
 
     def over(self, span: int) -> Curve:
@@ -338,6 +339,7 @@ class OneCycle(Family):
     def __post_init__(self) -> None:
         for name in ("eta_max", "div_factor", "final_div_factor"):
             check_number(name, getattr(self, name), above=0)
+        check_positions("total_steps", self.total_steps, least=1)
         self.over(0)
 
     def over(self, span: int) -> Curve:

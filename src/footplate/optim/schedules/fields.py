@@ -72,7 +72,7 @@ def slots_of(optimizer: HasGroups, field: str) -> tuple[str, list[Slot]]:
     """Returns the key of `field` and, for each group of an optimizer, what to read and write it with.
 
     Raises:
-        ArgumentError: A group has no such field.
+        ArgumentError: A group has no such field, or the optimizer sets it by itself.
     """
     groups, key = optimizer.param_groups, key_of(optimizer, field)
     for group in groups:
@@ -83,6 +83,10 @@ def slots_of(optimizer: HasGroups, field: str) -> tuple[str, list[Slot]]:
                 key="param_name",
                 found=field,
                 suggestion=nearest(field, known),
+            )
+        if group[key] is None:
+            raise ArgumentError(
+                f'"{field}" is None: the optimizer sets it by itself, and no schedule can move it', key="param_name"
             )
     return key, [slot_of(group, key, first=key != field) for group in groups]
 

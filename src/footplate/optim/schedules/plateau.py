@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from footplate.checks import check_count, check_score
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
-from footplate.optim.schedules.checks import check_number
+from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.fields import HasGroups
 from footplate.optim.schedules.schedule import ParamSchedule
@@ -67,7 +67,7 @@ class ReduceOnPlateau(ParamSchedule):
     ) -> None:
         _check_choice("rule", rule, ("less", "greater"))
         _check_choice("threshold_rule", threshold_rule, ("rel", "abs"))
-        if not 0 < factor < 1:
+        if not is_number(factor) or not 0 < factor < 1:
             raise ArgumentError('"factor" lies between 0 and 1', key="factor", found=factor)
         for name, value in (("patience", patience), ("cooldown", cooldown)):
             check_count(name, value, least=0)

@@ -4,7 +4,7 @@ import logging
 from typing import Any, ClassVar
 
 from footplate.errors import ArgumentError
-from footplate.optim.schedules.checks import check_number
+from footplate.optim.schedules.checks import check_positions
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.fields import HasGroups, slots_of
 from footplate.state_values import check_saved_number, read_count
@@ -53,8 +53,7 @@ class ParamSchedule:
         self.optimizer: HasGroups = getattr(optimizer, "optimizer", optimizer)
         self.family = family
         self.param_name = param_name
-        if last_step < -1:
-            raise ArgumentError('"last_step" must be -1 or a position', key="last_step", found=last_step)
+        check_positions("last_step", last_step, least=-1)
         self.begin, self.end, self.by_epoch = begin, _end_of(family, begin, end), by_epoch
         self.last_step = last_step
         self._global_step = begin + last_step if last_step >= 0 else -1
@@ -176,7 +175,9 @@ def _end_of(family: Family, begin: int, end: int | None) -> int:
     if end is None:
         length = family.length()
         end = ENDLESS if length is None else begin + length
-    check_number("begin", begin, least=0)
+    check_positions("begin", begin, least=0)
+    if end < ENDLESS:
+        check_positions("end", end, least=0)
     if begin >= end:
         raise ArgumentError('"begin" must lie before "end"', key="end", found=f"begin {begin}, end {end}")
     return end

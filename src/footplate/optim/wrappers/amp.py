@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
+from footplate.checks import check_count
 from footplate.errors import ArgumentError
 from footplate.messages import nearest
 from footplate.optim.wrappers.base import OptimWrapper
@@ -18,6 +19,12 @@ from footplate.state_values import read_count, read_number
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _MOST_STEPS = (1 << 31) - 1  # of which torch keeps count
+_SCALER_RANGES = {  # above the first number and at most the second
+    "init_scale": (0.0, _LARGEST_SCALE),
+    "growth_factor": (1.0, _LARGEST_SCALE),
+    "backoff_factor": (0.0, 1.0),
+    "growth_interval": (0.0, _MOST_STEPS),
+}
 _DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
@@ -51,10 +58,9 @@ class AmpOptimWrapper(OptimWrapper):
         super().__init__(optimizer, **settings)
         self._device = self._parameters()[0].device.type
         self._dtype = _dtype(dtype, self._device)
+        settings = _scaler_settings(loss_scale)
         self._fixed_scale = float(loss_scale) if isinstance(loss_scale, (int, float)) else None
-        self.loss_scaler = GradScaler(
-            self._device, enabled=self._dtype is torch.float16, **_scaler_settings(loss_scale)
-        )
+        self.loss_scaler = GradScaler(self._device, enabled=self._dtype is torch.float16, **settings)
         self._autocast = torch.autocast(self._device, self._dtype)
 
     def scale_loss(self, loss: Tensor) -> Tensor:
@@ -130,7 +136,21 @@ def _scaler_settings(loss_scale: Any) -> dict[str, Any]:
     if loss_scale == "dynamic":
         return {}
     if isinstance(loss_scale, Mapping):
+        for key, value in loss_scale.items():
+            if key not in _SCALER_RANGES:
+                near = nearest(str(key), _SCALER_RANGES)
+                raise ArgumentError(f'loss_scale has no "{key}"', key=f"loss_scale.{key}", suggestion=near)
+            if key == "growth_interval":
+                check_count(key, value, most=_MOST_STEPS, key=f"loss_scale.{key}")
+            else:
+                _check_between(f"loss_scale.{key}", value, *_SCALER_RANGES[key])
         return dict(loss_scale)
     if isinstance(loss_scale, (int, float)):
+        _check_between("loss_scale", loss_scale, *_SCALER_RANGES["init_scale"])
         return {"init_scale": float(loss_scale)}
     raise ArgumentError('loss_scale is "dynamic", a number or a dict', key="loss_scale", found=loss_scale)
+
+
+def _check_between(key: str, value: Any, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
+        raise ArgumentError(f"{key} must be a number above {low:g} and at most {high:g}", key=key, found=value)

@@ -19,7 +19,7 @@ from footplate.optim.wrappers import state as states
 from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.clipping import Clip, make_clip
 from footplate.optim.wrappers.nonfinite import GradientGuard
-from footplate.optim.wrappers.stepping import step_of
+from footplate.optim.wrappers.stepping import refuse_step, step_of
 from footplate.optim.wrappers.syncing import NOTHING, Context, syncing_of
 from footplate.records import MessageHub
 from footplate.registry import OPTIM_WRAPPERS
@@ -68,12 +68,12 @@ class OptimWrapper:
     ) -> None:
         if not isinstance(optimizer, Optimizer):
             raise ArgumentError("an optimizer wrapper wraps a torch optimizer", key="optimizer", found=optimizer)
-        if clip_grad and grad_clip:
+        if clip_grad is not None and grad_clip is not None:
             raise ArgumentError('"clip_grad" and "grad_clip" mean the same: give one', key="grad_clip")
         self.optimizer = optimizer
         self._accumulative_counts = check_count("accumulative_counts", accumulative_counts)
-        settings = clip_grad or grad_clip
-        self._clip = make_clip(settings) if settings else None
+        settings = clip_grad if clip_grad is not None else grad_clip
+        self._clip = make_clip(settings) if settings is not None else None
         self._norms: Any = None
         self._own_policy = on_nonfinite
         self.guard(None)
@@ -147,7 +147,11 @@ class OptimWrapper:
             return
         if clip is not None:
             self._clip_gradients(clip)
-        (self._compiled or step_of(self.optimizer))(**kwargs)
+        try:
+            (self._compiled or step_of(self.optimizer))(**kwargs)
+        except (TypeError, RuntimeError) as error:
+            refuse_step(self.optimizer, error, kwargs)
+            raise
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Drops the gradients."""
@@ -215,7 +219,7 @@ class OptimWrapper:
 
         What the wrapper's own `on_nonfinite` says stays.
         """
-        policy = self._own_policy or policy
+        policy = policy if self._own_policy is None else self._own_policy
         self._guard = None if policy is None else GradientGuard(policy)
 
     def get_lr(self) -> dict[str, list[float]]:

@@ -30,8 +30,9 @@ def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
         for key, value in saved.items():
             if key.startswith("initial_"):
                 _check_setting(f"param_groups[{number}].{key}", value, 0.0)
-            elif key in own and key not in ("params", "param_names"):
-                _check_setting(f"param_groups[{number}].{key}", value, own[key])
+            elif key not in ("params", "param_names"):  # one that is not there yet is compared with a number
+                is_number = isinstance(value, (int, float, torch.Tensor)) and not isinstance(value, bool)
+                _check_setting(f"param_groups[{number}].{key}", value, own.get(key, 0.0 if is_number else value))
     if type(optimizer).__module__.startswith("torch.optim"):
         _check_values(optimizer, state["param_groups"])
         _try_steps(optimizer, state)
@@ -45,6 +46,8 @@ def _check_setting(name: str, value: Any, own: Any) -> None:
     elif own is None or isinstance(own, bool):
         if not (value is None or isinstance(value, bool) or (own is None and isinstance(value, (int, float)))):
             raise _unfit(name, value)
+    elif isinstance(own, float) and isinstance(value, float) and value == own:
+        return  # infinity means no limit to some
     elif isinstance(own, (int, float, torch.Tensor)):
         is_one = isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point()
         try:

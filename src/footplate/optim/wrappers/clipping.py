@@ -49,6 +49,14 @@ class Clip:
 
     def _judge(self, gradients: list[Tensor]) -> None:
         """Finds out what kind of gradients there are: as a rule it is the same at each step."""
+        if any(each.is_sparse for each in gradients):
+            raise ArgumentError("clip_grad does not support sparse gradients", key="optim_wrapper.clip_grad")
+        if not self.gives_norm and any(each.is_complex() for each in gradients):
+            raise ArgumentError(
+                "clip_grad by value does not support complex gradients",
+                key="optim_wrapper.clip_grad.type",
+                notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
+            )
         self._judged = len(gradients)
         self._in_parts = any(map(is_dtensor, gradients))
         kinds = {(each.device, each.dtype) for each in gradients}

@@ -63,7 +63,10 @@ def regrouped(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout)
     for group, members in zip(groups, layout.names, strict=True):
         first = next((places[name] for name in members if name in places), None)
         source = {} if first is None else saved["param_groups"][first[0]]
-        kept = {key: value for key, value in source.items() if key in group or key.startswith("initial_")}
+        # Some optimizers make entries of a group at their first step; other engines add some that mean nothing here.
+        is_ours = "param_names" in source
+        kept = {key: value for key, value in source.items() if is_ours or key in group or key.startswith("initial_")}
+        kept.pop("param_names", None)
         numbers = [places[name][1] if name in places else f"no state of {name}" for name in members]
         arranged.append({**group, **kept, "params": numbers})
     return {"state": saved["state"], "param_groups": arranged}

@@ -1,9 +1,9 @@
 """Classification of single clothes, shoes and bags, with label smoothing and mixup: about a minute on two cores.
 
-Copy this file to begin a config of your own: `footplate train my-config.py`.
+To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
 
-# Data: 700 items to train on, each time a little turned, scaled, shifted or mirrored; 200 other ones to test on.
+# Data: 700 training items with random rotation, scale, shift and flip; 200 test items.
 train_pipeline = [
     dict(type="RandomWarp", turn=15, scale=(0.75, 1.3), stretch=0.08, shear=0.1, shift=0.1, flip=0.5),
     dict(type="PackInputs"),
@@ -51,7 +51,7 @@ model = dict(
     flip_test=True,
 )
 
-# Training: 100 iterations of warm-up, then down to zero along a cosine.
+# Training: 100 iterations of warm-up, then cosine annealing to zero.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1500, val_interval=500)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -65,7 +65,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1500, by_epoch=False),
 ]
 
-# Records.
+# Checkpoints and logs.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2, save_best="accuracy/top1"),

@@ -1,10 +1,10 @@
-"""Detection of clothes, shoes and bags in small scenes, measured as COCO does: a few minutes on two cores.
+"""Detection of clothes, shoes and bags in small scenes, with COCO metrics: a few minutes on two cores.
 
-Copy this file to begin a config of your own: `footplate train my-config.py`.
+To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
 
-# Data. Scenes are composed while training; the 500 test scenes show items that no train scene shows. A train scene
-# holds more items than a test scene, so that each teaches more.
+# Data: scenes are composed during training. The 500 test scenes contain no training items. Training scenes contain
+# more items than test scenes, so that each step has more objects to learn from.
 pipeline = [dict(type="PackDetInputs", with_masks=False)]
 train_dataloader = dict(
     batch_size=16,
@@ -40,7 +40,7 @@ model = dict(
     data_preprocessor=dict(type="DetDataPreprocessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Training: 100 iterations of warm-up, then down to zero.
+# Training: 100 iterations of warm-up, then annealing to zero.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=2400, val_interval=1200)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -55,7 +55,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=2400, by_epoch=False),
 ]
 
-# Records.
+# Checkpoints and logs.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=1200, max_keep_ckpts=2, save_best="coco/bbox_mAP"),

@@ -1,10 +1,10 @@
 """A masked autoencoder on single clothes, shoes and bags, without labels, with two probes: minutes on two cores.
 
-Copy this file to begin a config of your own: `footplate train my-config.py`.
+To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
 
-# Data: 700 items, each time a little turned, scaled, shifted or mirrored. Probes fit on the features of these items
-# and are judged by 200 other ones.
+# Data: 700 training items with random rotation, scale, shift and flip. The probes are fitted to the features of these
+# items and evaluated on 200 test items.
 train_pipeline = [
     dict(type="RandomWarp", turn=5, scale=(0.9, 1.1), shift=0.05, flip=0.5),
     dict(type="PackSelfSupInputs"),
@@ -49,8 +49,8 @@ model = dict(
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
-# Training: AdamW, each layer with a rate of its own, the lower the nearer to the picture; a warm-up of a tenth, then
-# down to zero along a cosine.
+# Training: AdamW with layer-wise learning rate decay; a warm-up during a tenth of the iterations, then cosine
+# annealing to zero.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=2400, val_interval=800)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -65,7 +65,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=240, end=2400, by_epoch=False),
 ]
 
-# Records. The first validation, before training, tells what the untrained network's features are worth.
+# Checkpoints and logs. The first validation, before training, evaluates the features of the untrained network.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=800, max_keep_ckpts=2),

@@ -1,6 +1,6 @@
-"""The run of fashion-seg, in the first generation's words: it ends with the same weights.
+"""fashion-seg as a first-generation config: training results in the same weights.
 
-Every line is what a config for the first generation's engines holds; `footplate migrate` writes its twin.
+All keys are those of MMCV 1.x configs; `footplate migrate` writes the second-generation config.
 """
 
 # Data.
@@ -30,7 +30,7 @@ model = dict(
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Schedule: 100 iterations of warm-up, then down to zero.
+# Schedule: 100 iterations of warm-up, and polynomial decay to zero.
 optimizer = dict(
     type="AdamW", lr=0.003, weight_decay=0.05, paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0)
 )

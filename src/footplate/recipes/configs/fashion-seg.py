@@ -1,10 +1,10 @@
 """Segmentation of small scenes of clothes, shoes and bags: trains in under two minutes on two cores.
 
-Copy this file to begin a config of your own: `footplate train my-config.py`.
+To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
 
-# Data. Scenes are composed while training; the 500 test scenes show items that no train scene shows. A train scene
-# holds more items than a test scene, so that each teaches more.
+# Data: scenes are composed during training. The 500 test scenes contain no training items. Training scenes contain
+# more items than test scenes, so that each step has more objects to learn from.
 pipeline = [dict(type="PackSegInputs")]
 train_dataloader = dict(
     batch_size=16,
@@ -37,7 +37,7 @@ model = dict(
     data_preprocessor=dict(type="SegDataPreProcessor", mean=[127.5] * 3, std=[64.0] * 3),
 )
 
-# Training: 100 iterations of warm-up, then down to zero. The schedules overlap as they did in the first generation.
+# Training: 100 iterations of warm-up, and polynomial decay to zero. The schedules overlap, as in fashion-seg-v0.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1100, val_interval=550)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -51,7 +51,7 @@ param_scheduler = [
     dict(type="PolyLR", power=0.9, eta_min=0, begin=0, end=1101, by_epoch=False),
 ]
 
-# Records.
+# Checkpoints and logs.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=550, max_keep_ckpts=2, save_best="mIoU"),

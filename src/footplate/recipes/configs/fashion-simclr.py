@@ -1,9 +1,9 @@
 """SimCLR on single clothes, shoes and bags, without labels, with LARS and two probes: minutes on two cores.
 
-Copy this file to begin a config of your own: `footplate train my-config.py`.
+To write your own config, start from a copy of this file: `footplate train my-config.py`.
 """
 
-# Data: two views of each of 700 items. Probes fit on the features of these and are judged by 200 other ones.
+# Data: two views of each of 700 items. The probes are fitted to their features and evaluated on 200 test items.
 view_pipeline = [
     dict(type="RandomWarp", turn=10, scale=(0.75, 1.3), stretch=0.15, shear=0.1, shift=0.1, flip=0.5),
     dict(type="RandomBlur", prob=0.3, radius=(0.1, 1.0)),
@@ -49,7 +49,7 @@ model = dict(
     data_preprocessor=dict(type="SelfSupDataPreprocessor", mean=[72.0], std=[90.0]),
 )
 
-# Training: LARS, with a warm-up of a tenth, then down to zero along a cosine.
+# Training: LARS; a warm-up during a tenth of the iterations, then cosine annealing to zero.
 train_cfg = dict(type="IterBasedTrainLoop", max_iters=1000, val_interval=500)
 val_cfg = dict(type="ValLoop")
 test_cfg = dict(type="TestLoop")
@@ -59,7 +59,7 @@ optim_wrapper = dict(
     paramwise_cfg=dict(
         custom_keys={
             "bias": dict(decay_mult=0.0, lars_exclude=True),
-            # Batch normalisation: of blocks, of the convolutions before them, and of the projection.
+            # The batch normalization layers of the backbone and of the projection.
             "norm": dict(decay_mult=0.0, lars_exclude=True),
             "stem.1": dict(decay_mult=0.0, lars_exclude=True),
             "first.1": dict(decay_mult=0.0, lars_exclude=True),
@@ -73,7 +73,7 @@ param_scheduler = [
     dict(type="CosineAnnealingLR", eta_min=0, begin=100, end=1000, by_epoch=False),
 ]
 
-# Records. The first validation, before training, tells what the untrained network's features are worth.
+# Checkpoints and logs. The first validation, before training, evaluates the features of the untrained network.
 default_hooks = dict(
     logger=dict(type="LoggerHook", interval=50, log_metric_by_epoch=False),
     checkpoint=dict(type="CheckpointHook", by_epoch=False, interval=500, max_keep_ckpts=2),

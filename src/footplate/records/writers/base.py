@@ -1,6 +1,7 @@
 """What every writer can be told."""
 
 import numbers
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +18,10 @@ class BaseVisBackend:
 
     def __init__(self, save_dir: str | None = None) -> None:
         self._save_dir = save_dir
+
+    def move(self, before: str, now: str) -> None:
+        """Replaces the folder `before` by `now` in `save_dir`; called before anything is written."""
+        self._save_dir = moved(self._save_dir, before, now)
 
     @property
     def experiment(self) -> Any:
@@ -55,6 +60,16 @@ class BaseVisBackend:
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Takes back what `state_dict` gave, before anything is written."""
+
+
+def moved(path: Any, before: str, now: str) -> Any:
+    """Returns a path below the folder `before` as one below `now`; any other value as it is.
+
+    >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
+    ('work/b/vis_data', 'work/ab', None)
+    """
+    is_below = isinstance(path, str) and path.startswith(os.path.join(before, ""))
+    return now + path[len(before) :] if is_below else path
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:

@@ -17,7 +17,7 @@ from footplate.config import Config, as_python, write_recorded
 from footplate.errors import ArgumentError, ConfigError
 from footplate.records.writers.base import BaseVisBackend
 from footplate.registry import VISBACKENDS
-from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.storage import check_output_path, commit_bytes, commit_image, output_path
 
 _logger = logging.getLogger("footplate.records")
 _MARK = "# Written by a run, which replaces this file only while it is unchanged: "
@@ -68,9 +68,8 @@ class LocalVisBackend(BaseVisBackend):
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
-        path = Path(output_path(str(self.folder), f"{self._images}/{name}_{step}.png"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(np.ascontiguousarray(image)).save(path)
+        path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
+        commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Appends a line with one scalar."""

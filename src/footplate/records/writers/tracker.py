@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from footplate.errors import ArgumentError, FootplateError, MissingExtraError
 from footplate.messages import nearest
-from footplate.records.writers.base import BaseVisBackend, numbers_in
+from footplate.records.writers.base import BaseVisBackend, moved, numbers_in
 from footplate.storage import output_path
 
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
@@ -171,6 +171,12 @@ class InitTracker(Tracker):
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             folder = os.path.abspath(save_dir or "vis_data")
             self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")
+
+    def move(self, before: str, now: str) -> None:
+        """Replaces the folder in `init_kwargs` too."""
+        super().move(before, now)
+        for key in _FOLDER_KEYS & self._init_kwargs.keys():
+            self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))
 
 
 class LoggingTracker(InitTracker):

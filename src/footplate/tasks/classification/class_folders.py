@@ -27,14 +27,15 @@ class CustomDataset(BaseDataset):
         with_label: Without, all pictures below the folder are taken and samples hold `img_path` alone.
         extensions: How the names of pictures end; capital letters do not matter.
         metainfo: `classes` in it, names or a text file of them. If every folder is called as one of them, the label
-            is its place among them; else they name the folders in the order of these.
+            is its place among them. If every class is called as a folder, other folders are left out, with a warning.
+            Else they name the folders in the order of these.
         classes: The same, beside metainfo.
         lazy_init: Look into the folders later, in `full_init`.
         filter_cfg: As of BaseDataset, and so are the others.
 
     Raises:
-        DataError: There is no folder or picture, a line cannot be read, a label is out of range, or classes are
-            fewer than folders.
+        DataError: There is no folder or picture, a line cannot be read, a label is out of range, or classes and
+            folders do not fit each other.
     """
 
     def __init__(
@@ -137,14 +138,24 @@ class CustomDataset(BaseDataset):
             raise DataError(f"there is no folder of a class in '{folder}'", key="data_prefix")
         classes = list(self._metainfo.get("classes") or folders)
         self._metainfo["classes"] = tuple(classes)
-        if set(folders) <= set(classes):
-            return {name: classes.index(name) for name in folders}
+        if set(folders) <= set(classes) or set(classes) <= set(folders):
+            if left_out := [name for name in folders if name not in classes]:
+                _logger.warning("'%s': folders that are no class are left out: %s", folder, ", ".join(left_out))
+            return {name: classes.index(name) for name in folders if name in classes}
         if len(classes) != len(folders):
             raise DataError(
                 f"'{folder}' holds {len(folders)} folders, there are {len(classes)} classes",
                 key="metainfo.classes",
                 found=folders,
             )
+        for name, given in zip(folders, classes, strict=True):
+            if name != given and (name in classes or given in folders):
+                raise DataError(
+                    f"the classes do not fit the folders of '{folder}': folder '{name}' would be class '{given}'",
+                    key="metainfo.classes",
+                    found=folders,
+                    notes=["name the classes as the folders, or none of them"],
+                )
         return {name: label for label, name in enumerate(folders)}
 
     def _pictures(self, folder: str) -> Iterator[str]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from footplate.error_context import with_origins
 from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from footplate.tasks.classification.sample import ClsDataSample
@@ -20,7 +21,7 @@ class ImageClassifier(TaskModel):
         neck: From these to the features that the head takes.
         head: With `loss(features, data_samples)` and `predict(features, data_samples)`, as LinearClsHead.
         train_cfg: `augments` in it, one or several, mix each batch as `batch_augments` of the preprocessor does.
-        data_preprocessor: See `BaseModel`; a dict without `type` is a ClsDataPreprocessor's.
+        data_preprocessor: See `BaseModel`; usually a ClsDataPreprocessor, which None gives, too.
         init_cfg: See `BaseModel`.
         flip_test: Predict from features averaged over the picture and its mirror image.
 
@@ -102,12 +103,12 @@ def _averaged(first: Any, second: Any) -> Any:
 
 
 def _with_augments(preprocessor: Part | None, train_cfg: Mapping[str, Any]) -> Part | None:
-    settings = {} if isinstance(preprocessor, nn.Module) else {"type": "ClsDataPreprocessor", **(preprocessor or {})}
     augments = train_cfg.get("augments")
     if not augments:
-        return preprocessor if isinstance(preprocessor, nn.Module) else settings
-    if not settings or settings.get("batch_augments"):
+        return {} if preprocessor is None else preprocessor
+    if isinstance(preprocessor, nn.Module) or (preprocessor or {}).get("batch_augments"):
         raise ArgumentError(
             "batches are mixed by the preprocessor or by train_cfg, not by both", key="train_cfg.augments"
         )
-    return {**settings, "batch_augments": {"augments": augments, "probs": train_cfg.get("probs")}}
+    mixing = with_origins({"augments": augments, "probs": train_cfg.get("probs")}, train_cfg)
+    return with_origins({**(preprocessor or {}), "batch_augments": mixing}, preprocessor)

@@ -12,6 +12,7 @@ from footplate.models import BaseModule
 from footplate.registry import MODELS
 from footplate.tasks.classification.ranking import rank_of_truth
 from footplate.tasks.classification.sample import ClsDataSample, labels_of
+from footplate.tasks.model import build_part
 
 
 @MODELS.register_module()
@@ -59,7 +60,7 @@ class LinearClsHead(BaseModule):
         self.cal_acc = cal_acc
         self.fc = nn.Linear(in_channels, num_classes)
         loss = {"type": "LabelSmoothLoss", "label_smooth_val": 0.0} if loss is None else loss
-        self.loss_module: nn.Module = loss if isinstance(loss, nn.Module) else MODELS.build(loss)
+        self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
         """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``, the last of several."""

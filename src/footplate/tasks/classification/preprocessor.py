@@ -5,6 +5,7 @@ from typing import Any
 
 from torch import Tensor
 
+from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS
@@ -45,7 +46,8 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         super().__init__(mean=mean, std=std, pad_size_divisor=pad_size_divisor, pad_value=pad_value, bgr_to_rgb=to_rgb)
         self.to_onehot = to_onehot
         self.num_classes = num_classes
-        self.mixing = _build_mixing(batch_augments)
+        with at_key("batch_augments"):
+            self.mixing = _build_mixing(batch_augments)
         if (to_onehot or self.mixing is not None) and num_classes is None:
             raise ArgumentError("writing the truth as scores needs the number of classes", key="num_classes")
 
@@ -70,11 +72,12 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
         """How much each class is true, ``(N, num_classes)``."""
         scores = inputs.new_zeros(len(samples), self.num_classes or 0)
-        for row, sample in zip(scores, samples, strict=True):
-            if "gt_score" in sample:
-                row += sample.gt_score
-            else:
-                row[labels_of(sample, self.num_classes)] = 1
+        with at_key("model.data_preprocessor.num_classes"):
+            for row, sample in zip(scores, samples, strict=True):
+                if "gt_score" in sample:
+                    row += sample.gt_score
+                else:
+                    row[labels_of(sample, self.num_classes)] = 1
         return scores
 
 

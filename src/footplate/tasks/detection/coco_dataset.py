@@ -1,19 +1,21 @@
 """Pictures with boxes and masks, annotated as COCO annotates them."""
 
 import logging
-import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from footplate.data import BaseDataset
 from footplate.data.annotations import joined, load_data_file
+from footplate.data.masks import check_segmentation
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.tasks")
+_LONGEST_SIDE = 1_000_000  # pixels
+_LARGEST_NUMBER = 1e12  # of a box
 _FILTERS = {"filter_empty_gt": False, "min_size": 0}
 
 
@@ -102,6 +104,22 @@ class CocoDataset(BaseDataset):
         return {ids[name]: position for position, name in enumerate(classes)}
 
 
+def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_file: str) -> None:
+    """Refuses the mask of an annotation that is none, or that takes far more memory than its picture.
+
+    Raises:
+        DataError: Names the annotation and its file.
+    """
+    where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
+    try:
+        check_segmentation(annotation["segmentation"], (picture["height"], picture["width"]))
+    except DataError as error:
+        raise DataError(f"{where}: {error.message}", key="segmentation") from error
+    except (TypeError, KeyError, ValueError, OverflowError) as error:
+        reason = f"{where}: it is neither a list of polygons nor run lengths"
+        raise DataError(reason, key="segmentation", found=str(annotation["segmentation"])[:60]) from error
+
+
 class _Box(NamedTuple):
     """A box that was left out: where, and why."""
 
@@ -132,8 +150,8 @@ class _Reader:
             {
                 "img_path": picture["file_name"],
                 "img_id": number,
-                "width": picture["width"],
-                "height": picture["height"],
+                "width": int(picture["width"]),
+                "height": int(picture["height"]),
                 "instances": self._instances(picture),
             }
             for number, picture in self._pictures.items()
@@ -157,6 +175,8 @@ class _Reader:
         for key in ("image_id", "category_id", "bbox"):
             if key not in annotation:
                 raise DataError(f"{where} has no '{key}'", found=sorted(annotation))
+            if key != "bbox" and not _VALID["id"](annotation[key]):
+                raise DataError(f"the '{key}' of {where} is not {_WANTED['id']}", key=key, found=annotation[key])
         if annotation["image_id"] not in self._pictures:
             number = annotation["image_id"]
             raise DataError(f"{where} belongs to a picture that is not there", key="image_id", found=number)
@@ -187,6 +207,7 @@ class _Reader:
             instance = {"bbox": box, "bbox_label": label, "ignore_flag": int(bool(annotation.get("iscrowd", 0)))}
             if annotation.get("segmentation"):
                 instance["mask"] = annotation["segmentation"]
+                check_mask(annotation, picture, self._ann_file)
             found.append(instance)
         return found
 
@@ -200,11 +221,18 @@ def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]
         found = sorted(content) if isinstance(content, Mapping) else type(content)
         raise DataError(f"the file '{ann_file}' lacks one of {', '.join(wanted)}, so it is no COCO file", found=found)
     for section, keys in wanted.items():
+        if not isinstance(content[section], list):
+            found = type(content[section])
+            raise DataError(f"'{section}' of the file '{ann_file}' is not a list", found=found)
         for position, entry in enumerate(content[section]):
             if not isinstance(entry, Mapping) or not set(keys) <= entry.keys():
                 found = sorted(entry) if isinstance(entry, Mapping) else entry
                 lack = f"lacks one of {', '.join(keys)}" if keys else "is no dict"
                 raise DataError(f"entry {position} of '{section}' in '{ann_file}' {lack}", found=found)
+            for key in keys:
+                if not _VALID[key](entry[key]):
+                    where = f"entry {position} of '{section}' in '{ann_file}'"
+                    raise DataError(f"the '{key}' of {where} is not {_WANTED[key]}", found=entry[key])
     return dict(content)
 
 
@@ -213,8 +241,29 @@ def _is_box(value: Any) -> bool:
     return (
         isinstance(value, list)
         and len(value) == 4
-        and all(isinstance(each, (int, float)) and math.isfinite(each) for each in value)
+        and all(isinstance(each, (int, float)) and -_LARGEST_NUMBER <= each <= _LARGEST_NUMBER for each in value)
     )
+
+
+def _is_side(value: Any) -> bool:
+    """Whether a value is a number of pixels; some files write whole numbers as floats."""
+    return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
+
+
+_VALID: Mapping[str, Callable[[Any], bool]] = {
+    "id": lambda value: isinstance(value, (int, float, str)),
+    "file_name": lambda value: isinstance(value, str),
+    "name": lambda value: isinstance(value, (int, str)),
+    "width": _is_side,
+    "height": _is_side,
+}
+_WANTED = {
+    "id": "a number or a text",
+    "file_name": "a text",
+    "name": "a text",
+    "width": f"a whole number from 1 to {_LONGEST_SIDE}",
+    "height": f"a whole number from 1 to {_LONGEST_SIDE}",
+}
 
 
 def _check_some(records: Sequence[Any], ann_file: str, pictures: int, large: int) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -14,7 +13,8 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.messages import nearest
 from footplate.registry import METRICS
-from footplate.storage import check_output_path, output_path
+from footplate.storage import check_output_path, commit_bytes, output_path
+from footplate.tasks.detection.coco_dataset import check_mask
 from footplate.tasks.detection.coco_format import Picture, as_results, as_truth, picture_of
 from footplate.tasks.detection.coco_values import measure, named_values, values_by_category
 
@@ -178,6 +178,10 @@ class CocoMetric(BaseMetric[Picture]):
             if number not in pictures:
                 raise DataError(f"the file '{self.ann_file}' has no picture {number}", key="img_id", found=number)
         annotations = [_whole(each) for each in content.get("annotations", ())]
+        if "segm" in self.metrics:
+            for each in annotations:
+                if each.get("segmentation") and each.get("image_id") in pictures:
+                    check_mask(each, pictures[each["image_id"]], self.ann_file)
         truth = {**content, "images": [pictures[number] for number in numbers], "annotations": annotations}
         return truth, self._category_ids(content["categories"])
 
@@ -193,14 +197,13 @@ class CocoMetric(BaseMetric[Picture]):
         if self.outfile_prefix is None:
             return
         prefix = output_path(self.output_folder, self.outfile_prefix)
-        os.makedirs(os.path.dirname(os.path.abspath(prefix)), exist_ok=True)
         boxes = [{key: value for key, value in entry.items() if key != "segmentation"} for entry in found]
         masks = [{key: value for key, value in entry.items() if key != "bbox"} for entry in found]
         for kind, entries in (("bbox", boxes), ("segm", masks)):
             if kind in self.metrics or (kind == "bbox" and "proposal" in self.metrics):
-                _write_json(f"{prefix}.{kind}.json", entries)
+                commit_bytes(f"{prefix}.{kind}.json", json.dumps(entries).encode())
         if self.ann_file is None and not self.format_only:
-            _write_json(f"{prefix}.gt.json", truth)
+            commit_bytes(f"{prefix}.gt.json", json.dumps(truth).encode())
 
 
 def _whole(annotation: dict[str, Any]) -> dict[str, Any]:
@@ -208,11 +211,6 @@ def _whole(annotation: dict[str, Any]) -> dict[str, Any]:
     if "area" in annotation and "iscrowd" in annotation:
         return annotation
     return {"iscrowd": 0, "area": annotation["bbox"][2] * annotation["bbox"][3], **annotation}
-
-
-def _write_json(path: str, content: Any) -> None:
-    with open(path, "w", encoding="utf-8") as file:
-        json.dump(content, file)
 
 
 def _thresholds(iou_thrs: float | Sequence[float] | None) -> tuple[float, ...]:

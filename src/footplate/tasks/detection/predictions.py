@@ -95,7 +95,10 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
     if labels.numel() and labels.device.type == "cpu":
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
-            raise DataError(f"the truth has class {low if low < 0 else high}, the model {num_classes} classes")
+            raise DataError(
+                f"the truth has class {low if low < 0 else high}, the model {num_classes} classes",
+                key="model.num_classes",
+            )
     return instances
 
 

@@ -14,6 +14,7 @@ from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.messages import nearest
 from footplate.registry import METRICS
+from footplate.storage import commit_image
 from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array
 
@@ -68,6 +69,8 @@ class IoUMetric(BaseMetric[Areas]):
         classwise: bool = False,
     ) -> None:
         super().__init__(collect_device=collect_device, prefix=prefix)
+        if isinstance(iou_metrics, str):
+            raise ArgumentError("iou_metrics must be a list of names", key="iou_metrics", found=iou_metrics)
         for name in iou_metrics:
             if name not in _KINDS:
                 raise ArgumentError("unknown value", key="iou_metrics", found=name, suggestion=nearest(name, _KINDS))
@@ -197,6 +200,5 @@ def _mean(values: _Values) -> float:
 
 
 def _write_classes(classes: npt.NDArray[Any], folder: str, img_path: str) -> None:
-    os.makedirs(folder, exist_ok=True)
     name = os.path.splitext(os.path.basename(img_path))[0] + ".png"
-    Image.fromarray(classes.astype(np.uint8)).save(os.path.join(folder, name))
+    commit_image(os.path.join(folder, name), Image.fromarray(classes.astype(np.uint8)))

@@ -1,0 +1,214 @@
+"""Mistakes in a config that inherits a recipe: the error names the key and the line, or `--set`, that wrote it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Command = Callable[..., tuple[int, str, str]]
+_BASES = {".py": '_base_ = "footplate::{}.py"\n', ".yaml": "_base_: footplate::{}.py\n"}
+_CHANGED = "changed from the base: model."
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write_child(recipe: str, lines: str, suffix: str = ".py") -> str:
+    Path(f"child{suffix}").write_text(_BASES[suffix].format(recipe) + lines)
+    return f"child{suffix}"
+
+
+@pytest.mark.parametrize("command", ["check", "train"])
+@pytest.mark.parametrize(
+    ("lines", "given", "section", "is_module", "changed"),
+    [
+        (
+            "model = dict(head=dict(in_channels=100))",
+            [],
+            "at child.py:2, key model.head",
+            "head.fc is Linear(in_features=100, out_features=10, bias=True); its input is (100, 128)",
+            f"{_CHANGED}head.in_channels (child.py:2)",
+        ),
+        (
+            "",
+            ["--set", "model.head.in_channels=100"],
+            "at footplate::fashion-cls.py:37, key model.head",
+            "head.fc is Linear(in_features=100, out_features=10, bias=True); its input is (100, 128)",
+            f"{_CHANGED}head.in_channels (--set)",
+        ),
+        (
+            "model = dict(head=dict(num_classes=5))",
+            [],
+            "at child.py:2, key model.head",
+            "head.loss_module is LabelSmoothLoss(); its input is (64, 5), (64, 10)",
+            f"{_CHANGED}head.num_classes (child.py:2)",
+        ),
+    ],
+)
+def test_sizes_that_do_not_fit_name_the_module_and_what_was_changed(
+    footplate: Command, command: str, lines: str, given: list[str], section: str, is_module: str, changed: str
+) -> None:
+    code, _, errors = footplate(command, write_child("fashion-cls", lines), "--work-dir", "work", *given)
+    told = errors.splitlines()[-5:]
+    assert code == 2
+    assert told[0].startswith("error: ")
+    assert "RuntimeError: " in told[0]
+    assert told[1:] == [
+        f"  {section}",
+        f"  {is_module}",
+        f"  {changed}",
+        "  Make channels and classes fit each other; --debug shows where",
+    ]
+
+
+def test_the_traceback_of_a_module_is_there_with_debug(footplate: Command) -> None:
+    child = write_child("fashion-cls", "model = dict(head=dict(in_channels=100))")
+    with pytest.raises(Exception, match=r"fails in head\.fc") as caught:
+        footplate("train", child, "--work-dir", "work", "--debug")
+    assert isinstance(caught.value.__cause__, RuntimeError)
+
+
+@pytest.mark.parametrize("recipe", ["fashion-cls", "fashion-seg", "fashion-det", "fashion-simclr"])
+def test_a_data_preprocessor_without_type_is_the_usual_one_of_its_task(footplate: Command, recipe: str) -> None:
+    lines = "model = dict(data_preprocessor=dict(_delete_=True, mean=[72.0], std=[90.0], num_classes=10))"
+    lines = lines if recipe == "fashion-cls" else lines.replace(", num_classes=10", "")
+    code, told, errors = footplate("check", write_child(recipe, lines), "--work-dir", "work", "--no-run")
+    assert (code, "the config is sound" in told) == (0, True), errors
+    lines = lines.replace("std=", "stt=")
+    _, _, errors = footplate("check", write_child(recipe, lines), "--work-dir", "work", "--no-run")
+    assert "at child.py:2, key model.data_preprocessor.stt" in errors
+
+
+@pytest.mark.parametrize(
+    ("recipe", "suffix", "lines", "given", "place"),
+    [
+        (
+            "fashion-cls",
+            ".py",
+            "\nval_evaluator = [dict(type='Accuracy',\n    topk=(1, 30))]",
+            [],
+            "child.py:4, key val_evaluator[0].topk",
+        ),
+        ("fashion-cls", ".py", "", ["val_evaluator.0.topk=1,30"], "--set, key val_evaluator[0].topk"),
+        (
+            "fashion-cls",
+            ".py",
+            "default_hooks = dict(checkpoint=dict(save_best='xyz'))",
+            [],
+            "child.py:2, key default_hooks.checkpoint.save_best",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "",
+            ["default_hooks.checkpoint.save_best=xyz"],
+            "--set, key default_hooks.checkpoint.save_best",
+        ),
+        ("fashion-seg", ".yaml", 'model:\n  num_classes: "11"', [], "child.yaml:3, key model.num_classes"),
+        ("fashion-seg", ".py", "", ["+model.num_classes='11'"], "--set, key model.num_classes"),
+        (
+            "fashion-cls",
+            ".py",
+            "model = dict(\n    data_preprocessor=dict(mean=123.0))",
+            [],
+            "child.py:3, key model.data_preprocessor.mean",
+        ),
+        (
+            "fashion-seg",
+            ".py",
+            "",
+            ["+model.data_preprocessor.mean=123.0"],
+            "--set, key model.data_preprocessor.mean",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "",
+            ["+default_hooks.logger.type=TextLogerHook"],
+            "--set, key default_hooks.logger.type",
+        ),
+        (
+            "fashion-seg-v0",
+            ".py",
+            "\nlr_config = dict(warmup='linaer')",
+            [],
+            "child.py:3, key lr_config.warmup",
+        ),
+        (
+            "fashion-seg-v0",
+            ".py",
+            "",
+            ["evaluation.save_best=xyz"],
+            "--set, key evaluation.save_best",
+        ),
+        ("fashion-seg-v0", ".py", "optimizer = dict(type='AdmW')", [], "child.py:2, key optimizer.type"),
+        (
+            "fashion-seg-v0",
+            ".py",
+            "log_config = dict(hooks=[dict(type='TextLogerHook')])",
+            [],
+            "child.py:2, key log_config.hooks[0].type",
+        ),
+        ("fashion-seg-v0", ".py", "", ["+data.train.style.turn='a'"], "--set, key data.train.style.turn"),
+        (
+            "fashion-cls",
+            ".py",
+            "train_dataloader = dict(dataset=dict(split='training'))",
+            [],
+            "child.py:2, key train_dataloader.dataset.split",
+        ),
+        (
+            "fashion-seg",
+            ".py",
+            "train_dataloader = dict(dataset=dict(style=dict(turn='10')))",
+            [],
+            "child.py:2, key train_dataloader.dataset.style.turn",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "\nmodel = dict(backbone=dict(widths=('a', 'b', 'c')))",
+            [],
+            "child.py:3, key model.backbone.widths",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "model = dict(backbone=dict(init_cfg=dict(type='Kaimin', layer='Conv2d')))",
+            [],
+            "child.py:2, key model.backbone.init_cfg.type",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "model = dict(data_preprocessor=dict(num_classes=5))",
+            [],
+            "child.py:2, key model.data_preprocessor.num_classes",
+        ),
+        (
+            "fashion-cls",
+            ".py",
+            "model = dict(data_preprocessor=dict(batch_augments=dict(augments=dict(alpha=-1))))",
+            [],
+            "child.py:2, key model.data_preprocessor.batch_augments.augments[0].alpha",
+        ),
+        ("fashion-cls", ".py", "", ["model.data_preprocessor.std=[0.0]"], "--set, key model.data_preprocessor.std"),
+        ("fashion-det", ".py", "", ["model.num_classes=5"], "--set, key model.num_classes"),
+        ("fashion-det", ".py", "", ["+model.test_cfg.score_thr='a'"], "--set, key model.test_cfg.score_thr"),
+    ],
+)
+def test_the_place_is_that_of_the_value(
+    footplate: Command, recipe: str, suffix: str, lines: str, given: list[str], place: str
+) -> None:
+    overrides = ["--set", *given] if given else []
+    code, _, errors = footplate("check", write_child(recipe, lines, suffix), "--work-dir", "work", *overrides)
+    told = errors.splitlines()
+    assert (code, f"  at {place}" in told, len(told) <= 5) == (2, True, True), errors
+
+
+def test_a_value_that_fits_no_longer_names_what_was_changed(footplate: Command) -> None:
+    child = write_child("fashion-cls", "")
+    code, _, errors = footplate("check", child, "--work-dir", "work", "--set", "model.backbone.widths=32,64")
+    assert (code, errors.splitlines()[-1]) == (2, "  changed from the base: widths (--set)")

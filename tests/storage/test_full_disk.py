@@ -1,0 +1,153 @@
+"""Files that are read as a whole are not left half written when the disk is full."""
+
+import json
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from footplate import Config, Runner, storage
+from footplate.cli.main import main
+from footplate.config import write_recorded
+from footplate.evaluation import DumpResults
+from footplate.hooks import CurveHook, LoggerHook
+from footplate.records import LocalVisBackend
+from footplate.tasks.detection import CocoMetric
+from footplate.tasks.segmentation import IoUMetric
+from footplate.visualization import Visualizer, draw_curves
+from tests.support import TINY, settings
+
+_NOISE = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+_LINE = json.dumps({"lr": 0.1, "loss": 1.0, "step": 1}) + "\n"
+
+
+@contextmanager
+def full_disk() -> Iterator[None]:
+    """Makes every write after the first 10 bytes of a file fail, whatever code writes it."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def _dump_results() -> None:
+    metric = DumpResults("predictions.pkl")
+    metric.output_folder = "."
+    metric.compute_metrics([{"scores": list(range(100))}])
+
+
+def _format_masks() -> None:
+    metric = IoUMetric(format_only=True, output_dir="masks")
+    metric.dataset_meta, metric.output_folder = {"classes": ["a", "b"]}, "."
+    sample = {"pred_sem_seg": {"data": torch.from_numpy(_NOISE[None, :, :, 0] % 2)}, "img_path": "1.jpg"}
+    metric.process({}, [sample])
+
+
+def _write_boxes() -> None:
+    metric = CocoMetric(outfile_prefix="boxes")
+    metric.output_folder = "."
+    metric._write([{"image_id": 1, "bbox": [0.0, 0.0, 1.0, 1.0], "score": 0.5}], {"images": []})
+
+
+def _hand_over() -> None:
+    LoggerHook(out_dir="out", keep_local=True)._hand_over("scalars.json", ".", "out")
+
+
+def _log_test() -> None:
+    metrics = {f"metric {number}": 0.5 for number in range(9)}
+    runner: Any = SimpleNamespace(
+        log_processor=SimpleNamespace(get_log_after_epoch=lambda *_, **__: (metrics, "")),
+        test_dataloader=[],
+        logger=SimpleNamespace(info=lambda _: None),
+        log_dir=".",
+        by_epoch=False,
+        iter=4,
+        visualizer=SimpleNamespace(add_scalars=lambda *_, **__: None),
+    )
+    hook = LoggerHook()
+    hook._json_name = "test.json"
+    hook.after_test_epoch(runner)
+
+
+WRITERS: dict[str, Callable[[], Any]] = {
+    "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
+    "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
+    "curves": lambda: draw_curves("scalars.json", "curves.png"),
+    "recorded config": lambda: write_recorded(Config({"a": ["long"] * 9}), "config.json"),
+    "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
+    "predictions": _dump_results,
+    "masks for a submission": _format_masks,
+    "boxes for a submission": _write_boxes,
+    "copied log": _hand_over,
+    "test metrics": _log_test,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_full_disk_leaves_no_partial_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scalars.json").write_text(_LINE)
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        WRITERS[name]()
+    assert [str(each) for each in Path().rglob("*") if each.is_file()] == ["scalars.json"]
+    WRITERS[name]()  # succeeds, so the failure was due to the full disk
+    written = {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()}
+    assert len(written) > 1
+    with full_disk(), pytest.raises(OSError, match="File too large"):
+        WRITERS[name]()
+    assert {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()} == written
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["analyze", "scalars.json", "--csv", "found.csv"],
+        ["analyze", "scalars.json", "--plot", "found.png"],
+        ["explain", "tiny.py", "schedule", "--plot", "found.png"],
+        ["explain", "tiny.py", "--dump", "found.json"],
+    ],
+)
+def test_command_leaves_no_partial_file(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("scalars.json").write_text(_LINE)
+    Path("tiny.py").write_text(TINY)
+    with full_disk():
+        code = main(arguments)
+    assert code == 2
+    assert sorted(str(each) for each in Path().iterdir()) == ["scalars.json", "tiny.py"]
+    assert main(arguments) == 0
+    assert Path(arguments[-1]).stat().st_size > 10
+
+
+def test_run_with_full_disk_leaves_no_partial_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Full(CurveHook):
+        def after_train(self, runner: Runner) -> None:
+            with full_disk():
+                super().after_train(runner)
+
+    hooks = {"checkpoint": None, "logger": {"interval": 1}}
+    runner = Runner(**settings(tmp_path, default_hooks=hooks, custom_hooks=[Full()]))
+    runner.train()
+    assert not Path(runner.log_dir, "curves.png").exists()
+    assert "no curves are drawn" in caplog.text
+
+
+def test_commit_image_uses_format_of_suffix(tmp_path: Path) -> None:
+    for name, format_ in (("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP")):
+        storage.commit_image(tmp_path / name, Image.fromarray(_NOISE))
+        with Image.open(tmp_path / name) as read:
+            assert read.format == format_
+    with pytest.raises(ValueError, match="unknown file extension"):
+        storage.commit_image(tmp_path / "a.txt", Image.fromarray(_NOISE))
+    assert len([*tmp_path.iterdir()]) == 3
