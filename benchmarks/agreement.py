@@ -28,7 +28,7 @@ from torch.utils.data import Dataset
 
 from footplate import Hook, Runner
 from footplate.distributed import gather_objects, initialize, unwrap_model
-from footplate.distributed.sharding import gather_whole
+from footplate.distributed.sharding import gather_full_state
 from footplate.models import BaseModel
 from footplate.registry import DATASETS, MODELS
 
@@ -154,7 +154,7 @@ def trained(case: Case, work_dir: str, iterations: int = 50, **changes: Any) -> 
         state.update(
             {} if average is None else {f"average.{name}": each for name, each in average.state_dict().items()}
         )
-    return {name: each.detach().clone() for name, each in gather_whole(state).items() if each.is_floating_point()}
+    return {name: each.detach().clone() for name, each in gather_full_state(state).items() if each.is_floating_point()}
 
 
 def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> float:

@@ -18,7 +18,7 @@ def test_a_picture_without_a_format_is_refused(tmp_path: Path, footplate: Callab
     code, _, errors = footplate("analyze", tmp_path, "--plot", tmp_path / "curves.foo")
     assert (code, errors.splitlines()[0]) == (
         2,
-        "error: the name of the output must end in .png, .jpg, .jpeg, .webp or .pdf",
+        "error: the output file name must end in .png, .jpg, .jpeg, .webp or .pdf",
     )
     assert not (tmp_path / "curves.foo").exists()
 
@@ -35,9 +35,9 @@ def test_only_tables_are_written_and_no_input_is_replaced(
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("analyze", scalars, "--csv", scalars)
-    assert (code, errors.splitlines()[0]) == (2, "error: the name of the output must end in .csv or .txt")
+    assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .csv or .txt")
     for option, name in (("--csv", "curves.csv"), ("--plot", "curves.png")):
         (tmp_path / name).symlink_to(scalars)
         code, _, errors = footplate("analyze", scalars, option, tmp_path / name)
-        assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'

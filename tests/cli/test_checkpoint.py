@@ -139,7 +139,7 @@ def test_an_output_never_replaces_an_input(files: list[str], tmp_path: Path, com
     output = _names_of(Path(files[0]), tmp_path / "names")[place]
     before = Path(files[0]).read_bytes()
     inputs = files if command == "average" else files[:1]
-    with pytest.raises(ArgumentError, match="would replace what is read"):
+    with pytest.raises(ArgumentError, match="would overwrite the input"):
         run(command, *inputs, "-o", output)
     assert Path(files[0]).read_bytes() == before
 
@@ -150,10 +150,10 @@ def test_files_within_a_sharded_input_are_inputs(files: list[str], tmp_path: Pat
     before = {each.name: each.read_bytes() for each in folder.iterdir()}
     (state,) = folder.glob("state-*.pth")
     for arguments in (("consolidate", folder), ("average", folder), ("export", folder)):
-        with pytest.raises(ArgumentError, match="would replace what is read"):
+        with pytest.raises(ArgumentError, match="would overwrite the input"):
             run(*map(str, arguments), "-o", str(state))
     (tmp_path / "way.pth").symlink_to(state)
-    with pytest.raises(ArgumentError, match="would replace what is read"):
+    with pytest.raises(ArgumentError, match="would overwrite the input"):
         run("shard", str(tmp_path / "way.pth"), "-o", str(folder))
     assert {each.name: each.read_bytes() for each in folder.iterdir()} == before
 

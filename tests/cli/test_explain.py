@@ -147,9 +147,9 @@ def test_a_dump_replaces_neither_the_config_nor_its_bases(
     child.write_text("_base_ = 'tiny.py'\n")
     for name in ("child.py", "tiny.py", "./tiny.py"):
         code, _, errors = footplate("explain", child, "--dump", name)
-        assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+        assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
     assert (tiny.read_text(), child.read_text()) == (text, "_base_ = 'tiny.py'\n")
     code, _, errors = footplate("explain", child, "schedule", "--plot", "lr.foo")
     assert (code, errors.splitlines()[0]) == (
-        *(2, "error: the name of the output must end in .png, .jpg, .jpeg, .webp or .pdf"),
+        *(2, "error: the output file name must end in .png, .jpg, .jpeg, .webp or .pdf"),
     )

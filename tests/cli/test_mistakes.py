@@ -60,9 +60,8 @@ def test_a_bad_override(tiny: Path, footplate: Command, arguments: list[str], sa
 def test_a_checkpoint_that_is_not_there(tiny: Path, footplate: Command, command: list[str]) -> None:
     code, _, errors = footplate(*command, "--work-dir", "work")
     assert code == 2
-    told = (
-        f"tried {tiny.parent}/no.pth: a relative path begins at the current folder\n  '{tiny.parent}' has no 'no.pth'\n"
-    )
+    told = f"tried {tiny.parent}/no.pth: relative paths start at the current directory"
+    told = f"{told}\n  '{tiny.parent}' has no 'no.pth'\n"
     assert errors == f"error: there is no checkpoint 'no.pth'\n  at the command line, key load_from\n  {told}"
 
 

@@ -74,7 +74,7 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
     tiny: Path, capsys: pytest.CaptureFixture[str], command: str, place: str
 ) -> None:
     assert main([command, str(tiny), "--work-dir", place]) == 2
-    assert "cannot use storage of the protocol" in capsys.readouterr().err
+    assert "cannot use the storage protocol" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -29,8 +29,8 @@ def test_only_pages_are_written_and_no_input_is_replaced(
     scalars = tmp_path / "scalars.json"
     scalars.write_text('{"loss": 1, "step": 1}\n')
     code, _, errors = footplate("report", tmp_path, "-o", tmp_path / "page.pdf")
-    assert (code, errors.splitlines()[0]) == (2, "error: the name of the output must end in .html or .htm")
+    assert (code, errors.splitlines()[0]) == (2, "error: the output file name must end in .html or .htm")
     (tmp_path / "page.html").hardlink_to(scalars)
     code, _, errors = footplate("report", scalars, "-o", tmp_path / "page.html")
-    assert (code, errors.splitlines()[0]) == (2, "error: the output would replace what is read")
+    assert (code, errors.splitlines()[0]) == (2, "error: the output would overwrite the input")
     assert scalars.read_text() == '{"loss": 1, "step": 1}\n'

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from footplate.config import Config, ConfigDict
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 

@@ -1,6 +1,6 @@
 from footplate.config.execute import Namespace, variables_of
 from footplate.config.origins import chain
-from footplate.errors import origin_of
+from footplate.error_context import origin_of
 
 
 def run(text: str) -> Namespace:

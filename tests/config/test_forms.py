@@ -7,7 +7,8 @@ import pytest
 
 from footplate.config import Config, LazyObject
 from footplate.config.forms import read_form, write_form
-from footplate.errors import ConfigError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 

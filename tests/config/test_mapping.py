@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from footplate.config import ConfigDict, KeyOrigin, LazyObject
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
 
 
 def test_keys_are_attributes_and_dicts_inside_are_converted() -> None:

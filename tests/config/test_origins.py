@@ -7,7 +7,8 @@ import pytest
 
 from footplate.config import Config, KeyOrigin
 from footplate.config.origins import Replaced, chain
-from footplate.errors import Origin, origin_at
+from footplate.error_context import origin_at
+from footplate.errors import Origin
 
 
 def test_a_chain_leads_from_the_first_base_to_the_value() -> None:

@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, KeyOrigin, apply_overrides
-from footplate.errors import Origin, OverrideError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import Origin, OverrideError
 
 
 def config() -> Config:

@@ -15,7 +15,8 @@ from footplate.config import Config, ConfigDict, apply_overrides
 from footplate.config.forms import write_form
 from footplate.config.merging import joined
 from footplate.config.values import read_value
-from footplate.errors import OverrideError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import OverrideError
 
 _RESERVED = {"filename", "text", "pretty_text", "env_variables", "custom_imports"}
 

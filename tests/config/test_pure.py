@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, LazyObject, read_base
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 HEAD = "from mmengine.config import read_base\nwith read_base():\n    from .base import *\n"

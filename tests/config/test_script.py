@@ -5,7 +5,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
 Write = Callable[[Mapping[str, str]], Path]
 

@@ -3,7 +3,8 @@ import re
 import pytest
 
 from footplate.config.forms import read_form
-from footplate.errors import ConfigSyntaxError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigSyntaxError, Origin
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,8 @@ import copy
 import pickle
 
 from footplate.config.traced import TracedDict
-from footplate.errors import Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import Origin
 
 
 def test_it_is_a_dict_that_notes_who_sets_a_key() -> None:

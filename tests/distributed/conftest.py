@@ -20,14 +20,14 @@ def _run(rank: int, world: int, port: int, folder: Path, function: Callable[...,
     settings = {"RANK": rank, "WORLD_SIZE": world, "LOCAL_RANK": rank, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
     os.environ.update({name: str(value) for name, value in settings.items()})
     initialize("pytorch", {"backend": "gloo", "timeout": 60})
-    dist.barrier()  # who has joined first must not leave while another still joins
+    dist.barrier()  # no rank may exit while another is still connecting
     (folder / f"rank_{rank}").write_bytes(pickle.dumps(function(*args)))
     dist.destroy_process_group()
 
 
 @pytest.fixture
 def on_ranks(tmp_path: Path) -> OnRanks:
-    """Calls a function in several processes that train together, and returns what each returned."""
+    """Calls a function on several ranks in processes of their own and returns their results."""
 
     def call(world: int, function: Callable[..., Any], *args: Any) -> list[Any]:
         with socket.socket() as probe:

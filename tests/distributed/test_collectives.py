@@ -8,6 +8,7 @@ from torch import nn
 
 from footplate.distributed import (
     barrier,
+    broadcast_buffers,
     broadcast_object,
     collect_results,
     collectives,
@@ -17,7 +18,6 @@ from footplate.distributed import (
     is_distributed,
     is_main_process,
     master_only,
-    share_buffers,
 )
 
 
@@ -35,7 +35,7 @@ def everything() -> dict[str, Any]:
     }
 
 
-def test_one_process_is_alone() -> None:
+def test_collectives_on_one_process() -> None:
     assert everything() == {
         "distributed": False,
         "rank": 0,
@@ -48,7 +48,7 @@ def test_one_process_is_alone() -> None:
     }
 
 
-def test_three_processes_tell_each_other(on_ranks: Callable[..., list[Any]]) -> None:
+def test_collectives_on_three_ranks(on_ranks: Callable[..., list[Any]]) -> None:
     for rank, found in enumerate(on_ranks(3, everything)):
         assert found == {
             "distributed": True,
@@ -62,7 +62,7 @@ def test_three_processes_tell_each_other(on_ranks: Callable[..., list[Any]]) -> 
         }
 
 
-def test_a_function_of_the_first_process_keeps_its_name() -> None:
+def test_master_only_keeps_function_name() -> None:
     def save(path: str) -> str:
         """Saves."""
         return path
@@ -81,10 +81,10 @@ def collect(sizes: list[int]) -> list[list[int] | None]:
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])
-def test_results_come_to_the_first_rank_in_the_order_of_the_data_set(
+def test_collect_results_in_dataset_order(
     on_ranks: Callable[..., list[Any]], world: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(collectives, "_PIECE", 2)
+    monkeypatch.setattr(collectives, "_CHUNK_SIZE", 2)
     sizes = [1, 2, 5, 6, 7, 13]
     expected = [list(range(size)) for size in sizes for _ in range(2)]
     assert on_ranks(world, collect, sizes) == [expected] + [[None] * len(expected)] * (world - 1)
@@ -100,13 +100,13 @@ def largest_message() -> int:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(dist, "gather", noting)
-        patch.setattr(collectives, "_PIECE", 8)
+        patch.setattr(collectives, "_CHUNK_SIZE", 8)
         collect_results([b"x" * 1000] * 100, 200)
     assert len(sent) == 13
     return max(sent)
 
 
-def test_a_piece_at_a_time_bounds_what_is_sent(on_ranks: Callable[..., list[Any]]) -> None:
+def test_collect_results_sends_chunks(on_ranks: Callable[..., list[Any]]) -> None:
     assert all(size < 9000 for size in on_ranks(2, largest_message))
 
 
@@ -120,24 +120,24 @@ def test_a_piece_at_a_time_bounds_what_is_sent(on_ranks: Callable[..., list[Any]
         ("cpu:gloo", "cuda", "gpu", "cpu"),
     ],
 )
-def test_results_travel_where_they_are_asked_to_if_there_is_a_way(
+def test_transfer_device(
     monkeypatch: pytest.MonkeyPatch, config: str, accelerator: str | None, asked: str, way: str
 ) -> None:
     monkeypatch.setattr(dist, "get_backend_config", lambda: config)
     monkeypatch.setattr(torch.accelerator, "is_available", lambda: accelerator is not None)
     monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device(accelerator or "cpu"))
     monkeypatch.setattr(torch.accelerator, "current_device_index", lambda: 0)
-    assert collectives._way(asked).type == way
+    assert collectives._transfer_device(asked).type == way
 
 
 def buffers_after_sharing() -> list[Any]:
     model = nn.Sequential(nn.BatchNorm1d(2), nn.BatchNorm1d(2, track_running_stats=False))
     for buffer in model.buffers():
         buffer.fill_(get_rank() + 1)
-    share_buffers(model)
+    broadcast_buffers(model)
     return [buffer.tolist() for buffer in model.buffers()]
 
 
-def test_all_ranks_have_the_buffers_of_the_first(on_ranks: Callable[..., list[Any]]) -> None:
+def test_broadcast_buffers(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, buffers_after_sharing) == [[[1.0, 1.0], [1.0, 1.0], 1]] * 2
     assert buffers_after_sharing() == [[1.0, 1.0], [1.0, 1.0], 1]

@@ -33,16 +33,16 @@ def step(compression: Any) -> list[float]:
     ("compression", "expected"),
     [
         (None, 0.5 + 2**-11 + 2**-14),
-        ("fp16", 0.5 + 2**-11),  # with 11 bits
+        ("fp16", 0.5 + 2**-11),  # 11 bits of precision
         ({"type": "fp16"}, 0.5 + 2**-11),
         ({"type": "powerSGD", "matrix_approximation_rank": 1, "start_powerSGD_iter": 2}, 0.5 + 2**-11 + 2**-14),
     ],
 )
-def test_gradients_travel_compressed(on_ranks: Callable[..., list[Any]], compression: Any, expected: float) -> None:
+def test_compressed_gradients(on_ranks: Callable[..., list[Any]], compression: Any, expected: float) -> None:
     assert on_ranks(2, step, compression) == [[expected]] * 2
 
 
-def refused(compression: Any) -> tuple[str, Any]:
+def error_of(compression: Any) -> tuple[str, Any]:
     with pytest.raises(ArgumentError) as caught:
         step(compression)
     return caught.value.key, caught.value.suggestion
@@ -51,7 +51,7 @@ def refused(compression: Any) -> tuple[str, Any]:
 @pytest.mark.parametrize(
     ("compression", "key", "near"),
     [
-        ("bf16", "gradient_compression", None),  # served by nccl alone
+        ("bf16", "gradient_compression", None),  # only supported by NCCL
         ("powerSDG", "gradient_compression", "powerSGD"),
         ({"type": "fp16", "rank": 1}, "gradient_compression.rank", None),
         (
@@ -62,5 +62,7 @@ def refused(compression: Any) -> tuple[str, Any]:
         ({"type": "powerSGD", "start_powerSGD_iter": 1}, "gradient_compression", None),
     ],
 )
-def test_a_slip_is_named(on_ranks: Callable[..., list[Any]], compression: Any, key: str, near: str | None) -> None:
-    assert on_ranks(2, refused, compression) == [(f"model_wrapper_cfg.{key}", near)] * 2
+def test_invalid_compression_raises(
+    on_ranks: Callable[..., list[Any]], compression: Any, key: str, near: str | None
+) -> None:
+    assert on_ranks(2, error_of, compression) == [(f"model_wrapper_cfg.{key}", near)] * 2

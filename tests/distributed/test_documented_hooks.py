@@ -1,4 +1,4 @@
-"""Hooks of the documents that are about several processes, on several processes."""
+"""Distributed hooks of MMEngine and MMCV on several ranks."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support import ToyModel, loader, settings
 
 
 class Normed(ToyModel):
-    """With a normalization, whose means are those of the batches that a rank has seen."""
+    """A model with batch normalization, whose running means depend on the batches of each rank."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -23,8 +23,8 @@ class Normed(ToyModel):
         self.layers = nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 2))
 
 
-class Look(Hook):
-    """Keeps the means of the normalization behind each epoch, the samples of each batch, and metrics."""
+class Recorder(Hook):
+    """Records running means after each epoch, the inputs of each batch, and metrics."""
 
     priority = "LOWEST"
 
@@ -44,13 +44,15 @@ class Look(Hook):
         self.metrics.append(dict(metrics or {}))
 
 
-def run(folder: Path, hooks: list[Any], **changes: Any) -> Look:
-    look = Look()
-    cfg = settings(folder, model=Normed(), custom_hooks=[*hooks, look], train_cfg={"by_epoch": True, "max_epochs": 2})
+def run(folder: Path, hooks: list[Any], **changes: Any) -> Recorder:
+    recorder = Recorder()
+    cfg = settings(
+        folder, model=Normed(), custom_hooks=[*hooks, recorder], train_cfg={"by_epoch": True, "max_epochs": 2}
+    )
     cfg["default_hooks"] = {"checkpoint": None, "logger": None}
     cfg |= {"launcher": "pytorch" if dist.is_initialized() else "none", "preflight": False, **changes}
     Runner(**cfg).train()
-    return look
+    return recorder
 
 
 def means(folder: Path, hooks: list[Any]) -> list[list[float]]:
@@ -64,7 +66,7 @@ def means(folder: Path, hooks: list[Any]) -> list[list[float]]:
     ).means
 
 
-def test_buffers_are_the_mean_of_all_behind_an_epoch(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_sync_buffers_hook_averages_buffers_after_epoch(tmp_path: Path, on_ranks: OnRanks) -> None:
     own = on_ranks(2, means, tmp_path / "own", [])
     assert own[0] != own[1]
     one, other = on_ranks(2, means, tmp_path / "mean", [{"type": "SyncBuffersHook"}])
@@ -77,7 +79,7 @@ def orders(folder: Path) -> list[list[list[float]]]:
     return [[row.tolist() for batch in found[at : at + 2] for row in batch] for at in (0, 2)]
 
 
-def test_each_epoch_has_an_order_of_its_own_that_ranks_share(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_sampler_seed_hook_reshuffles_each_epoch(tmp_path: Path, on_ranks: OnRanks) -> None:
     ranks = on_ranks(2, orders, tmp_path)
     epochs = [[row for rank in ranks for row in rank[epoch]] for epoch in (0, 1)]
     assert [len({tuple(row) for row in epoch}) for epoch in epochs] == [16, 16]
@@ -96,7 +98,7 @@ def evaluated(folder: Path) -> tuple[int, list[dict[str, float]]]:
     ).metrics
 
 
-def test_an_evaluation_of_all_is_that_of_one(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_distributed_evaluation_equals_single_process(tmp_path: Path, on_ranks: OnRanks) -> None:
     _, alone = evaluated(tmp_path / "one")
     assert len(alone) == 2
     for rank, found in on_ranks(3, evaluated, tmp_path / "three"):

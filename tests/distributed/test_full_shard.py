@@ -8,7 +8,7 @@ from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
 from footplate.distributed import wrap_model
-from footplate.distributed.sharding import is_part, is_sharded, local_part
+from footplate.distributed.sharding import is_dtensor, is_sharded, local_tensor
 from footplate.errors import ArgumentError
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
@@ -41,11 +41,11 @@ class Stack(BaseModel):
 
 def shard(cfg: dict[str, Any]) -> tuple[list[str], list[int]]:
     model = wrap_model(Stack(), {"type": "FullyShard", **cfg})
-    assert all(is_part(each) for each in model.parameters())
+    assert all(is_dtensor(each) for each in model.parameters())
     assert isinstance(model, Stack)
     groups = [name for name, module in model.named_modules() if is_sharded(module)]
     model(torch.ones(2, 4), mode="loss")["loss"].backward()
-    return groups, [local_part(each).numel() for each in model.parameters()]
+    return groups, [local_tensor(each).numel() for each in model.parameters()]
 
 
 @pytest.mark.parametrize(
@@ -60,15 +60,15 @@ def shard(cfg: dict[str, Any]) -> tuple[list[str], list[int]]:
         ({"shard": {"names": "blocks.[01]"}, "offload": "cpu"}, ["", "blocks.0", "blocks.1"]),
     ],
 )
-def test_what_is_sharded_together(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], groups: list[str]) -> None:
+def test_shard_selects_groups(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], groups: list[str]) -> None:
     first, second = on_ranks(2, shard, cfg)
     assert first == (groups, [8, 2, 8, 2, 8, 2])
     assert second == (groups, [8, 2, 8, 2, 4, 1])
 
 
 def gathers(policy: Any) -> list[int]:
-    """Returns how many times weights are gathered in a forward and in a backward pass, and what is then kept."""
-    warnings.simplefilter("ignore", UserWarning)  # of the mode that counts, which looks for tensors in outputs
+    """Returns the number of all-gathers in forward and backward, and the size of the kept weight."""
+    warnings.simplefilter("ignore", UserWarning)  # raised by CommDebugMode
     cfg = {"type": "FullyShard", "shard": {"classes": ["Block"]}, "reshard_after_forward": policy}
     model = wrap_model(Stack(), cfg)
     found = []
@@ -79,19 +79,19 @@ def gathers(policy: Any) -> list[int]:
         loss.backward()
     for counted in (forward, backward):
         found.append(sum(n for kind, n in counted.get_comm_counts().items() if "gather" in str(kind)))
-    return [*found, local_part(kept).numel()]
+    return [*found, local_tensor(kept).numel()]
 
 
 @pytest.mark.parametrize(
     ("policy", "expected"),
     [
-        (None, [3, 2, 4]),  # the outermost keeps its weights, the two blocks gather them once more
+        (None, [3, 2, 4]),  # the root keeps its weights, the two blocks gather theirs again
         (True, [3, 3, 4]),
         (False, [3, 0, 16]),
-        (2, [3, 3, 8]),  # each pair of processes keeps whole weights between them
+        (2, [3, 3, 8]),  # each pair of ranks keeps the full weights
     ],
 )
-def test_when_whole_weights_are_dropped(on_ranks: Callable[..., list[Any]], policy: Any, expected: list[int]) -> None:
+def test_reshard_after_forward(on_ranks: Callable[..., list[Any]], policy: Any, expected: list[int]) -> None:
     assert on_ranks(4, gathers, policy) == [expected] * 4
 
 
@@ -101,24 +101,24 @@ def offloaded() -> list[tuple[str, bool]]:
     seen: list[tuple[str, bool]] = []
     before = fsdp.fully_shard
 
-    def look(module: nn.Module, **settings: Any) -> Any:
+    def record(module: nn.Module, **settings: Any) -> Any:
         policy = settings.get("offload_policy")
         seen.append((type(policy).__name__, getattr(policy, "pin_memory", False)))
         return before(module, **settings)
 
-    vars(fsdp)["fully_shard"] = look
+    vars(fsdp)["fully_shard"] = record
     for offload in (None, "cpu"):
         wrap_model(Stack(), {"type": "FullyShard", "offload": offload})
     return seen
 
 
-def test_parts_lie_in_host_memory_where_that_is_asked_for(on_ranks: Callable[..., list[Any]]) -> None:
+def test_offload_to_cpu(on_ranks: Callable[..., list[Any]]) -> None:
     pinned = torch.accelerator.is_available()
     assert on_ranks(2, offloaded) == [[("NoneType", False), ("CPUOffloadPolicy", pinned)]] * 2
 
 
 def grouped(cfg: dict[str, Any] | None) -> list[Any]:
-    """Returns rates, decays and sizes of the groups that a layer-wise config makes."""
+    """Returns learning rates, weight decays and sizes of the layer-wise parameter groups."""
     model = wrap_model(Stack(), cfg) if cfg else Stack()
     section = {
         "optimizer": {"type": "AdamW", "lr": 0.1, "weight_decay": 0.5},
@@ -131,7 +131,7 @@ def grouped(cfg: dict[str, Any] | None) -> list[Any]:
     return [(each["lr"], each["weight_decay"], [tuple(p.shape) for p in each["params"]]) for each in groups]
 
 
-def test_rates_of_layers_and_merged_groups_are_those_of_the_whole_model(on_ranks: Callable[..., list[Any]]) -> None:
+def test_layer_wise_parameter_groups_match_unsharded_model(on_ranks: Callable[..., list[Any]]) -> None:
     expected = grouped(None)
     assert [group[0] for group in expected] == pytest.approx([0.01, 0.1, 0.1, 0.2])
     assert on_ranks(2, grouped, {"type": "FullyShard", "shard": {"classes": ["Block"]}}) == [expected] * 2
@@ -152,7 +152,7 @@ def channels_last() -> tuple[bool, list[float]]:
     return is_sharded(model), model(torch.ones(1, 3, 3, 3)).flatten().tolist()
 
 
-def test_weights_of_any_layout_are_cut(on_ranks: Callable[..., list[Any]]) -> None:
+def test_channels_last_weights_are_made_contiguous(on_ranks: Callable[..., list[Any]]) -> None:
     torch.manual_seed(0)
     expected = Pictures()(torch.ones(1, 3, 3, 3)).flatten().tolist()
     for found in on_ranks(2, channels_last):
@@ -165,11 +165,11 @@ def without_gradients() -> list[bool]:
     for grad in (False, True):
         with torch.set_grad_enabled(grad):
             model(torch.ones(2, 4))
-        found.append(is_part(model.head.weight))  # type: ignore[arg-type, union-attr]
+        found.append(is_dtensor(model.head.weight))  # type: ignore[arg-type, union-attr]
     return found
 
 
-def test_a_pass_without_gradients_leaves_parts(on_ranks: Callable[..., list[Any]]) -> None:
+def test_forward_without_gradients_reshards(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, without_gradients) == [[True, False]] * 2
 
 
@@ -192,7 +192,7 @@ def precise(cfg: dict[str, Any]) -> list[str]:
         ),
     ],
 )
-def test_precision(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[str]) -> None:
+def test_mixed_precision(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[str]) -> None:
     assert on_ranks(2, precise, cfg) == [expected] * 2
 
 
@@ -203,12 +203,12 @@ def with_a_method_of_the_head() -> float:
     return float(model.blocks[0].loss(torch.zeros(1, 4)).detach())
 
 
-def test_methods_that_compute_as_forward_does(on_ranks: Callable[..., list[Any]]) -> None:
+def test_forward_methods(on_ranks: Callable[..., list[Any]]) -> None:
     found = on_ranks(2, with_a_method_of_the_head)
     assert found[0] == found[1] > 0
 
 
-def refused(cfg: dict[str, Any]) -> tuple[str, Any, str]:
+def error_of(cfg: dict[str, Any]) -> tuple[str, Any, str]:
     with pytest.raises(ArgumentError) as caught:
         wrap_model(Stack(), {"type": "FullyShard", **cfg})
     return caught.value.key, caught.value.suggestion, caught.value.message
@@ -218,22 +218,27 @@ def refused(cfg: dict[str, Any]) -> tuple[str, Any, str]:
     ("cfg", "key", "near", "message"),
     [
         ({"shard": {"clases": ["Block"]}}, "shard.clases", "classes", "'classes' and 'names'"),
-        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "no module of the model is a 'Blok'"),
-        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "no module of the model is a 'Tanh'"),
-        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module is called 'haed'"),
-        ({"shard": {"names": ["("]}}, "shard.names", None, "no regular expression"),
-        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "name what is in it"),
+        ({"shard": {"classes": ["Blok"]}}, "shard.classes", "Block", "the model has no module of class 'Blok'"),
+        ({"shard": {"classes": ["Tanh"]}}, "shard.classes", None, "the model has no module of class 'Tanh'"),
+        ({"shard": {"names": ["haed"]}}, "shard.names", "head", "no module name matches 'haed'"),
+        ({"shard": {"names": ["("]}}, "shard.names", None, "not a valid regular expression"),
+        ({"shard": {"names": ["blocks"]}}, "shard.names", None, "select the modules in it"),
         ({"shard": {"names": 3}}, "shard.names", None, "list of names"),
-        ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no"),
-        ({"mixed_precision": {"param_dtype": "bfloat61"}}, "mixed_precision.param_dtype", "bfloat16", "a dtype is one"),
+        ({"mixed_precision": {"param_type": "float32"}}, "mixed_precision.param_type", "param_dtype", "has no key"),
+        (
+            {"mixed_precision": {"param_dtype": "bfloat61"}},
+            "mixed_precision.param_dtype",
+            "bfloat16",
+            "a dtype must be one",
+        ),
         ({"offload": "disk"}, "offload", "cpu", "'cpu' or None"),
-        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a number of processes"),
+        ({"reshard_after_forward": 2}, "reshard_after_forward", None, "a divisor of the number"),
     ],
 )
-def test_a_slip_is_named_with_the_nearest_word(
+def test_invalid_argument_reports_suggestion(
     on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str | None, message: str
 ) -> None:
-    alone = [] if "reshard_after_forward" in cfg else [refused(cfg)]  # which is about numbers of processes
-    for found in [*alone, *on_ranks(2, refused, cfg)]:
+    alone = [] if "reshard_after_forward" in cfg else [error_of(cfg)]  # depends on the number of ranks
+    for found in [*alone, *on_ranks(2, error_of, cfg)]:
         assert found[:2] == (f"model_wrapper_cfg.{key}", near)
         assert message in found[2]

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from footplate.cli import launching
-from footplate.distributed.launchers import LAUNCHERS, Seat, find_seat, first_host, rank_of_environment
+from footplate.distributed.launchers import LAUNCHERS, RankInfo, find_rank_info, first_host, rank_from_environment
 from footplate.errors import ArgumentError
 
 _SLURM = {
@@ -44,39 +44,44 @@ def _set(monkeypatch: pytest.MonkeyPatch, env: dict[str, str]) -> None:
 @pytest.mark.parametrize(
     ("launcher", "env", "port", "seat"),
     [
-        ("pytorch", _TORCHRUN, None, Seat(2, 4, 0, "here", 29400)),
-        ("pytorch", {"RANK": "0", "WORLD_SIZE": "1"}, 3000, Seat(0, 1, 0, "127.0.0.1", 3000)),
-        ("slurm", _SLURM, None, Seat(5, 8, 1, "gpu07", 19711)),
-        ("slurm", {**_SLURM, "SLURM_STEP_ID": "1"}, None, Seat(5, 8, 1, "gpu07", 19808)),
-        ("slurm", _SLURM, 29501, Seat(5, 8, 1, "gpu07", 29501)),
-        ("slurm", {**_SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "7"}, 29501, Seat(5, 8, 1, "a", 7)),
-        ("mpi", _OPEN_MPI, None, Seat(3, 4, 3, "127.0.0.1", 29500)),
-        ("mpi", {**_OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "MASTER_ADDR": "b"}, 1234, Seat(3, 4, 3, "b", 1234)),
+        ("pytorch", _TORCHRUN, None, RankInfo(2, 4, 0, "here", 29400)),
+        ("pytorch", {"RANK": "0", "WORLD_SIZE": "1"}, 3000, RankInfo(0, 1, 0, "127.0.0.1", 3000)),
+        ("slurm", _SLURM, None, RankInfo(5, 8, 1, "gpu07", 19711)),
+        ("slurm", {**_SLURM, "SLURM_STEP_ID": "1"}, None, RankInfo(5, 8, 1, "gpu07", 19808)),
+        ("slurm", _SLURM, 29501, RankInfo(5, 8, 1, "gpu07", 29501)),
+        ("slurm", {**_SLURM, "MASTER_ADDR": "a", "MASTER_PORT": "7"}, 29501, RankInfo(5, 8, 1, "a", 7)),
+        ("mpi", _OPEN_MPI, None, RankInfo(3, 4, 3, "127.0.0.1", 29500)),
+        (
+            "mpi",
+            {**_OPEN_MPI, "OMPI_COMM_WORLD_LOCAL_SIZE": "2", "MASTER_ADDR": "b"},
+            1234,
+            RankInfo(3, 4, 3, "b", 1234),
+        ),
         (
             "mpi",
             {"PMI_RANK": "1", "PMI_SIZE": "2", "MPI_LOCALRANKID": "0", "MASTER_ADDR": "c"},
             9,
-            Seat(1, 2, 0, "c", 9),
+            RankInfo(1, 2, 0, "c", 9),
         ),
         (
             "mpi",
             {"PMIX_RANK": "1", "SLURM_NTASKS": "2", "SLURM_LOCALID": "0", "MASTER_ADDR": "d"},
             9,
-            Seat(1, 2, 0, "d", 9),
+            RankInfo(1, 2, 0, "d", 9),
         ),
     ],
 )
-def test_what_a_launcher_leaves_is_read(
-    monkeypatch: pytest.MonkeyPatch, launcher: str, env: dict[str, str], port: int | None, seat: Seat
+def test_rank_info_from_launcher_environment(
+    monkeypatch: pytest.MonkeyPatch, launcher: str, env: dict[str, str], port: int | None, seat: RankInfo
 ) -> None:
     _set(monkeypatch, env)
-    assert find_seat(launcher, port) == seat
-    assert rank_of_environment() == seat.rank
+    assert find_rank_info(launcher, port) == seat
+    assert rank_from_environment() == seat.rank
 
 
-def test_a_seat_is_written_as_torchrun_does(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_export_sets_torchrun_variables(monkeypatch: pytest.MonkeyPatch) -> None:
     _set(monkeypatch, dict.fromkeys(_TORCHRUN, "?"))
-    Seat(2, 4, 0, "here", 29400).write()
+    RankInfo(2, 4, 0, "here", 29400).export()
     assert {name: os.environ[name] for name in _TORCHRUN} == _TORCHRUN
 
 
@@ -85,18 +90,18 @@ def test_a_seat_is_written_as_torchrun_does(monkeypatch: pytest.MonkeyPatch) -> 
     [
         ("pytorch", {}, "launcher 'pytorch' needs torchrun to start the processes"),
         ("slurm", {}, "launcher 'slurm' needs srun"),
-        ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' left no SLURM_STEP_NUM_TASKS"),
+        ("slurm", {"SLURM_PROCID": "0"}, "launcher 'slurm' did not set SLURM_STEP_NUM_TASKS"),
         ("mpi", {}, "launcher 'mpi' needs mpirun or mpiexec"),
-        ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not tell where the first process is"),
+        ("mpi", {"PMI_RANK": "0", "PMI_SIZE": "2"}, "launcher 'mpi' does not provide the address of rank 0"),
         ("pytorch", {**_TORCHRUN, "WORLD_SIZE": "four"}, "launcher 'pytorch' needs a number in WORLD_SIZE"),
     ],
 )
-def test_what_a_launcher_did_not_leave_is_named(
+def test_missing_launcher_variable_raises(
     monkeypatch: pytest.MonkeyPatch, launcher: str, env: dict[str, str], text: str
 ) -> None:
     _set(monkeypatch, env)
     with pytest.raises(ArgumentError, match=text):
-        find_seat(launcher)
+        find_rank_info(launcher)
 
 
 @pytest.mark.parametrize(
@@ -109,14 +114,14 @@ def test_what_a_launcher_did_not_leave_is_named(
         ("node-[2]-ib,x", "node-2-ib"),
     ],
 )
-def test_the_first_machine_of_a_list(nodes: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_host(nodes: str, first: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert first_host(nodes) == first
 
 
-def test_what_only_slurm_can_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_first_host_from_scontrol(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(ArgumentError, match="cannot tell the first machine"):
+    with pytest.raises(ArgumentError, match="cannot find the first machine"):
         first_host("r[1-2]n[3-4]")
     tool = tmp_path / "scontrol"
     tool.write_text("#!/bin/sh\necho r1n3\necho r1n4\n")
@@ -124,5 +129,5 @@ def test_what_only_slurm_can_expand(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert first_host("r[1-2]n[3-4]") == "r1n3"
 
 
-def test_the_command_line_knows_the_launchers() -> None:
+def test_command_line_offers_all_launchers() -> None:
     assert launching._LAUNCHERS == LAUNCHERS

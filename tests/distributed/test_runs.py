@@ -42,16 +42,14 @@ def run(folder: Path, *hooks: Hook, **changes: Any) -> tuple[Any, int, list[floa
 
 
 @pytest.mark.parametrize("rank", [0, 1])
-def test_all_ranks_stop_in_the_same_iteration_and_go_on_bit_for_bit(
-    tmp_path: Path, on_ranks: OnRanks, rank: int
-) -> None:
+def test_signal_stops_all_ranks_and_resume_is_bit_equal(tmp_path: Path, on_ranks: OnRanks, rank: int) -> None:
     whole = on_ranks(2, run, tmp_path / "whole")
-    told = on_ranks(2, run, tmp_path / "told", Send(signal.SIGTERM, rank, 3))
-    assert told[0][:2] == told[1][:2]
-    assert told[0][0] == 143
-    assert 4 <= told[0][1] <= 10
-    assert (tmp_path / "told/last_checkpoint").read_text() == str(tmp_path / "told/on_signal.pth")
-    resumed = on_ranks(2, _resumed, tmp_path / "told")
+    stopped = on_ranks(2, run, tmp_path / "stopped", Send(signal.SIGTERM, rank, 3))
+    assert stopped[0][:2] == stopped[1][:2]
+    assert stopped[0][0] == 143
+    assert 4 <= stopped[0][1] <= 10
+    assert (tmp_path / "stopped/last_checkpoint").read_text() == str(tmp_path / "stopped/on_signal.pth")
+    resumed = on_ranks(2, _resumed, tmp_path / "stopped")
     assert resumed == whole
 
 
@@ -59,6 +57,6 @@ def _resumed(folder: Path) -> tuple[Any, int, list[float]]:
     return run(folder, resume=True)
 
 
-def test_a_wish_to_save_reaches_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_save_request_reaches_all_ranks(tmp_path: Path, on_ranks: OnRanks) -> None:
     assert [each[:2] for each in on_ranks(2, run, tmp_path, Send(signal.SIGUSR1, 1, 2))] == [(None, 14)] * 2
     assert (tmp_path / "on_signal.pth").exists()

@@ -1,4 +1,4 @@
-"""Whole runs whose weights lie in parts, or whose checkpoints do."""
+"""Complete runs with sharded weights or sharded checkpoints."""
 
 import os
 import signal
@@ -16,7 +16,7 @@ from footplate import Runner
 from footplate.checkpoint import consolidate, find_latest, load_checkpoint, read_pointer, verify
 from footplate.checkpoint.sharded import folder as folders
 from footplate.distributed import get_rank, unwrap_model
-from footplate.distributed.sharding import gather_whole
+from footplate.distributed.sharding import gather_full_state
 from footplate.engine import state as states
 from footplate.errors import CheckpointError
 from tests.distributed.conftest import OnRanks
@@ -41,7 +41,7 @@ def several(cases: list[Case], folder: Path) -> list[dict[str, Tensor]]:
         ([Case("FSDP2", "SGD", sync_bn=True), Case("DDP", "SGD", sync_bn=True)], 1e-10),
     ],
 )
-def test_two_processes_train_the_weights_of_one(
+def test_two_ranks_train_same_weights_as_one(
     tmp_path: Path, on_ranks: OnRanks, cases: list[Case], limit: float
 ) -> None:
     for found, case in zip(on_ranks(2, several, cases, tmp_path)[0], cases, strict=True):
@@ -54,13 +54,13 @@ def test_two_processes_train_the_weights_of_one(
         (FSDP, {}, "iter_5.sharded"),
         (DDP, {"sharded": True}, "iter_5.sharded"),
         (FSDP, {"sharded": False}, "iter_5.pth"),
-        (Case("FSDP2", "AdamW", 3), {}, "iter_5.sharded"),  # two of the three losses of a round
+        (Case("FSDP2", "AdamW", 3), {}, "iter_5.sharded"),  # two of three accumulation steps
         (Case("FSDP2", "AdamW", 3), {"sharded": False}, "iter_5.pth"),
         (Case("DDP", "AdamW", 3), {}, "iter_5.pth"),
         (Case("DDP", "AdamW", 3), {"sharded": True}, "iter_5.sharded"),
     ],
 )
-def test_a_run_goes_on_from_its_parts_bit_for_bit(
+def test_resume_from_sharded_checkpoint_is_bit_equal(
     tmp_path: Path, on_ranks: OnRanks, case: Case, checkpoint: dict[str, Any], name: str
 ) -> None:
     whole = on_ranks(2, _train_saving, case, tmp_path / "whole", checkpoint)[0]
@@ -83,14 +83,14 @@ def _resumed(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
 @pytest.mark.slow
 @pytest.mark.parametrize("stop", [5, 6])
 @pytest.mark.parametrize("wrapper", ["FSDP2", "DDP"])
-def test_rounds_of_accumulation_go_on_with_other_numbers_of_processes(wrapper: str, stop: int) -> None:
+def test_accumulation_resumes_with_other_world_size(wrapper: str, stop: int) -> None:
     found = list(resumed(Case(wrapper, "AdamW", 3), stop, 12))
     assert [(world, same) for world, _, same in found] == [(1, True), (2, True), (3, True), (4, True)]
     assert all(apart <= (0 if world == 2 else 1e-12) for world, apart, _ in found)
 
 
 def _seen(folder: Path, epochs: int, changes: dict[str, Any]) -> dict[int, list[int]]:
-    """Trains by epochs of 60 samples, and returns which each iteration had."""
+    """Trains by epochs of 60 samples and returns the samples of each iteration."""
     seen = Seen()
     cfg = settings(Case("DDP", "SGD"), str(folder), dist.get_world_size() if dist.is_initialized() else 1)
     cfg["train_dataloader"]["sampler"] = {"type": "DefaultSampler", "shuffle": True}
@@ -100,7 +100,7 @@ def _seen(folder: Path, epochs: int, changes: dict[str, Any]) -> dict[int, list[
     return seen.of_all()
 
 
-def test_the_same_samples_follow_whoever_goes_on(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_resumed_run_sees_same_samples_with_other_world_size(tmp_path: Path, on_ranks: OnRanks) -> None:
     saving = {"default_hooks": {"checkpoint": {"by_epoch": False, "interval": 7, "save_last": False}}}
     whole = on_ranks(2, _seen, tmp_path / "two", 2, saving)[0]
     assert sorted(each for at in range(5, 10) for each in whole[at]) == list(range(60))
@@ -112,7 +112,7 @@ def test_the_same_samples_follow_whoever_goes_on(tmp_path: Path, on_ranks: OnRan
 
 
 @pytest.mark.parametrize("wrapper", ["FSDP2", "DDP"])
-def test_one_process_that_torchrun_started_keeps_its_round(tmp_path: Path, on_ranks: OnRanks, wrapper: str) -> None:
+def test_accumulation_resumes_on_single_torchrun_process(tmp_path: Path, on_ranks: OnRanks, wrapper: str) -> None:
     case = Case(wrapper, "AdamW", 3)
     whole = on_ranks(1, _train_saving, case, tmp_path / "whole", {})[0]
     (path,) = (tmp_path / "whole").glob("iter_5.*")
@@ -125,7 +125,7 @@ def _with_means(folder: Path) -> dict[str, Tensor]:
     return train(Case("FSDP2", "AdamW", 3), folder, every=5)
 
 
-def test_many_processes_save_the_mean_of_a_round(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_full_checkpoint_holds_mean_of_accumulated_gradients(tmp_path: Path, on_ranks: OnRanks) -> None:
     whole = on_ranks(2, _with_means, tmp_path / "whole")[0]
     path = tmp_path / "whole/iter_5.sharded"
     held = load_checkpoint(path)["optimizer"]
@@ -134,7 +134,7 @@ def test_many_processes_save_the_mean_of_a_round(tmp_path: Path, on_ranks: OnRan
     assert difference(on_ranks(2, _resumed, Case("FSDP2", "AdamW", 3), tmp_path / "two", path)[0], whole) < 1e-12
 
 
-def test_parts_are_kept_counted_and_joined(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_sharded_checkpoints_are_rotated_and_consolidated(tmp_path: Path, on_ranks: OnRanks) -> None:
     weights = on_ranks(2, _keep_two, tmp_path)[0]
     assert sorted(each.name for each in tmp_path.glob("iter_*")) == ["iter_12.sharded", "iter_9.sharded"]
     assert find_latest(tmp_path) == str(tmp_path / "iter_12.sharded")
@@ -142,7 +142,7 @@ def test_parts_are_kept_counted_and_joined(tmp_path: Path, on_ranks: OnRanks) ->
     state = load_checkpoint(tmp_path / "whole.pth")
     assert torch.equal(state["ema_state_dict"]["module.head.weight"], weights["head.weight"])
     assert torch.equal(state["state_dict"]["head.weight"], weights["average.module.head.weight"])
-    # A run without parts begins with them, and one in parts with the single file.
+    # An unsharded run loads the shards, and a sharded run loads the single file.
     for case, path in ((DDP, tmp_path / "iter_12.sharded"), (FSDP, tmp_path / "whole.pth")):
         found = on_ranks(2, _begun, case, tmp_path / case.wrapper, path)[0]
         assert torch.equal(found["head.weight"], state["state_dict"]["head.weight"])
@@ -157,14 +157,16 @@ def _begun(case: Case, folder: Path, path: Path) -> dict[str, Tensor]:
     cfg["optim_wrapper"] = {"optimizer": {"type": "SGD", "lr": 0.0}}
     runner = Runner(**{**cfg, "param_scheduler": None})
     runner.train()
-    return {name: each.clone() for name, each in gather_whole(dict(unwrap_model(runner.model).state_dict())).items()}
+    return {
+        name: each.clone() for name, each in gather_full_state(dict(unwrap_model(runner.model).state_dict())).items()
+    }
 
 
 def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
     cfg = settings(Case("FSDP2", "AdamW"), str(folder), dist.get_world_size() if dist.is_initialized() else 1, 8)
     cfg |= {
         "model": {"type": "ToyModel"},
-        "model_wrapper_cfg": {"type": "FullyShard"},  # validations leave the parameters whole
+        "model_wrapper_cfg": {"type": "FullyShard"},  # validation leaves full parameters
         "train_dataloader": {**cfg["train_dataloader"], "dataset": {"type": "Points"}},
         "val_dataloader": {
             "batch_size": 4,
@@ -183,10 +185,10 @@ def _with_validations(folder: Path) -> tuple[dict[str, Tensor], Any]:
     runner = Runner(**cfg)
     runner.train()
     norms = runner.message_hub.history("train/grad_norm/layers").current()
-    return gather_whole({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
+    return gather_full_state({key: each.clone() for key, each in runner.model.state_dict().items()}), float(norms)
 
 
-def test_validations_averages_and_the_best(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_validation_ema_and_best_checkpoint_with_sharding(tmp_path: Path, on_ranks: OnRanks) -> None:
     weights, norm = _with_validations(tmp_path / "one")
     found, found_norm = on_ranks(2, _with_validations, tmp_path / "two")[0]
     assert difference(found, weights) < 1e-5  # float32
@@ -221,7 +223,7 @@ def _fail_on_one(folder: Path) -> tuple[list[str], list[str]]:
     return with_errors, [os.path.basename(each) for each in hook.state_dict()["kept"]]
 
 
-def test_a_process_that_cannot_write_fails_the_save_of_all(tmp_path: Path, on_ranks: OnRanks) -> None:
+def test_failed_write_on_one_rank_fails_save(tmp_path: Path, on_ranks: OnRanks) -> None:
     for errors, kept in on_ranks(2, _fail_on_one, tmp_path):
         assert errors == [f"cannot save '{tmp_path}/iter_6.sharded': rank 1: No space left on device"]
         assert kept == ["iter_3.sharded", "iter_9.sharded"]
@@ -230,7 +232,7 @@ def test_a_process_that_cannot_write_fails_the_save_of_all(tmp_path: Path, on_ra
 
 
 def _die_between(folder: Path) -> None:
-    """Ends the second process when the first has written its part of the second save, before it writes its own."""
+    """Ends rank 1 after rank 0 has written its shard of the second save, before rank 1 writes its own."""
     if get_rank() == 1:
         before = folders._write_tensors
 
@@ -245,7 +247,7 @@ def _die_between(folder: Path) -> None:
     train(FSDP, folder, 9, every=3)
 
 
-def test_a_save_that_a_death_interrupts_does_not_count(tmp_path: Path) -> None:
+def test_save_interrupted_by_death_is_incomplete(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="exit codes"):
         on_processes(2, _die_between, tmp_path, timeout=60)
     assert [each.name[:7] for each in (tmp_path / "iter_6.sharded").iterdir()] == ["rank_0-"]

@@ -7,16 +7,16 @@ import torch
 from torch import nn
 from torch.distributed.tensor.debug import CommDebugMode
 
-from footplate.distributed import get_rank, get_world_size, told_by_first, wrap_model
+from footplate.distributed import compute_on_main, get_rank, get_world_size, wrap_model
 from footplate.distributed.sharding import (
-    fold,
-    gather_whole,
-    is_part,
+    distribute_like,
+    full_tensor,
+    gather_full_state,
+    is_dtensor,
     is_sharded,
-    local_part,
-    norms_of_parts,
-    placed_like,
-    whole,
+    local_tensor,
+    reshard,
+    tensor_norms,
 )
 from footplate.errors import CheckpointError
 from footplate.models import BaseModel, ExponentialMovingAverage
@@ -43,24 +43,24 @@ def forms() -> None:
     assert is_sharded(model)
     assert not is_sharded(plain)
     part, value = model.first.weight.detach(), plain.first.weight.detach()
-    assert is_part(part)
-    assert not is_part(value)
-    assert torch.equal(local_part(part), value.chunk(get_world_size())[get_rank()])
-    assert torch.equal(whole(part), value)
-    assert whole(value) is local_part(value) is value
-    placed = placed_like(value, part)
-    assert is_part(placed)
-    assert torch.equal(local_part(placed), local_part(part))
-    assert torch.equal(placed_like(part, value), value)
-    assert placed_like(torch.zeros(2), part).shape == (2,)
-    gathered = gather_whole({"a": [part, 3], "b": part})
+    assert is_dtensor(part)
+    assert not is_dtensor(value)
+    assert torch.equal(local_tensor(part), value.chunk(get_world_size())[get_rank()])
+    assert torch.equal(full_tensor(part), value)
+    assert full_tensor(value) is local_tensor(value) is value
+    placed = distribute_like(value, part)
+    assert is_dtensor(placed)
+    assert torch.equal(local_tensor(placed), local_tensor(part))
+    assert torch.equal(distribute_like(part, value), value)
+    assert distribute_like(torch.zeros(2), part).shape == (2,)
+    gathered = gather_full_state({"a": [part, 3], "b": part})
     assert gathered["a"][1] == 3
     if get_rank() == 0:
         assert torch.equal(gathered["a"][0], value)
         assert gathered["b"] is gathered["a"][0]
 
 
-def test_tensors_in_parts_and_whole(on_ranks: Callable[..., list[Any]]) -> None:
+def test_full_and_local_tensors(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, forms) == [None, None]
 
 
@@ -70,22 +70,22 @@ def norms() -> list[float]:
     found = []
     for order in (2.0, 1.0, float("inf")):
         with CommDebugMode() as counted:  # type: ignore[no-untyped-call]
-            values = norms_of_parts(several, order)
+            values = tensor_norms(several, order)
         assert counted.get_total_counts() == 1
         found += values.tolist()
     return found
 
 
-def test_norms_are_those_of_whole_tensors_with_one_exchange(on_ranks: Callable[..., list[Any]]) -> None:
+def test_tensor_norms_with_one_all_reduce(on_ranks: Callable[..., list[Any]]) -> None:
     several = [*(each.detach() for each in Net().parameters()), torch.full((3,), 2.0, dtype=torch.float64)]
     expected = [float(torch.linalg.vector_norm(each, order)) for order in (2, 1, float("inf")) for each in several]
-    for found in on_ranks(3, norms):  # of which the last one holds nothing of some
+    for found in on_ranks(3, norms):  # rank 2 holds an empty shard of some
         assert found == pytest.approx(expected, rel=1e-14)
 
 
 def exchanges(wrapper: dict[str, Any], section: dict[str, Any]) -> list[int]:
-    """Returns how many times ranks exchange something in each of four iterations, after the first round."""
-    warnings.simplefilter("ignore", UserWarning)  # of the mode that counts, which looks for tensors in outputs
+    """Returns the number of collectives in each of four iterations, after the first accumulation cycle."""
+    warnings.simplefilter("ignore", UserWarning)  # raised by CommDebugMode
     model: Any = wrap_model(Net(), wrapper)
     optim = build_optim_wrapper(model, section)
     optim.initialize_count_status(model, 0, 8)
@@ -109,7 +109,7 @@ FULL = {"type": "FullyShard", "reshard_after_forward": False}
         ("LARS", {"accumulative_counts": 2}, [0, 3, 0, 3]),  # norms of weights and of gradients
     ],
 )
-def test_nothing_is_exchanged_without_need(
+def test_number_of_collectives_per_iteration(
     on_ranks: Callable[..., list[Any]], optimizer: str, more: dict[str, Any], each: list[int]
 ) -> None:
     section = {"optimizer": {"type": optimizer, "lr": 0.1}, **more}
@@ -117,20 +117,20 @@ def test_nothing_is_exchanged_without_need(
 
 
 def overflow() -> list[Any]:
-    """Steps twice with a loss scale, of which the first overflows on one rank alone."""
+    """Takes two steps with a loss scale; the first overflows on one rank only."""
     model = sharded()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     optim = AmpOptimWrapper(optimizer, dtype="float16", loss_scale={"init_scale": 8.0}, clip_grad={"max_norm": 1.0})
-    before = whole(model.first.weight.detach()).clone()
+    before = full_tensor(model.first.weight.detach()).clone()
     found = []
     for scale in (float("inf") if get_rank() else 1.0, 1.0):
         loss = model(torch.ones(2, 3, dtype=torch.float64))["loss"]
         optim.update_params(loss * scale)
-        found.append([optim.loss_scaler.get_scale(), bool((whole(model.first.weight.detach()) == before).all())])
+        found.append([optim.loss_scaler.get_scale(), bool((full_tensor(model.first.weight.detach()) == before).all())])
     return found
 
 
-def test_an_overflow_on_one_rank_skips_the_step_of_all(on_ranks: Callable[..., list[Any]]) -> None:
+def test_overflow_on_one_rank_skips_step_on_all(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, overflow) == [[[4.0, True], [4.0, False]]] * 2
 
 
@@ -140,10 +140,10 @@ def averaged() -> None:
     for step in range(3):
         for one in (model, plain):
             with torch.no_grad():
-                one(torch.ones(1, 3, dtype=torch.float64))  # leaves whole parameters in the outermost module
+                one(torch.ones(1, 3, dtype=torch.float64))  # leaves full parameters in the root module
         with torch.no_grad():
-            for each in (*fold(model).parameters(), *plain.parameters()):
-                local_part(each).mul_(1.5 - step)
+            for each in (*reshard(model).parameters(), *plain.parameters()):
+                local_tensor(each).mul_(1.5 - step)
         for average, one in ((mine, model), (theirs, plain)):
             average.update_parameters(one)
     model(torch.ones(1, 3, dtype=torch.float64))
@@ -153,14 +153,14 @@ def averaged() -> None:
     assert list(found) == list(expected)
     for pairs in (
         zip(found.values(), expected.values(), strict=True),
-        zip(fold(model).parameters(), plain.parameters(), strict=True),
+        zip(reshard(model).parameters(), plain.parameters(), strict=True),
     ):
-        assert all(torch.equal(whole(each.detach()), other.detach()) for each, other in pairs)
+        assert all(torch.equal(full_tensor(each.detach()), other.detach()) for each, other in pairs)
     mine.load_state_dict(Net().state_dict(prefix="module.") | {"steps": torch.tensor(2)})
-    assert torch.equal(whole(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
+    assert torch.equal(full_tensor(mine.state_dict()["module.first.weight"]), Net().first.weight.detach())
 
 
-def test_averages_in_parts(on_ranks: Callable[..., list[Any]]) -> None:
+def test_ema_of_sharded_model(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, averaged) == [None, None]
 
 
@@ -168,14 +168,14 @@ def asked(fails: bool) -> str:
     def ask() -> str:
         if fails:
             raise CheckpointError("it cannot be read", notes=["ask again"])
-        return f"told by {get_rank()}"
+        return f"computed by {get_rank()}"
 
     try:
-        return told_by_first(ask)
+        return compute_on_main(ask)
     except CheckpointError as error:
         return f"{error.message}: {error.notes[0]}"
 
 
-@pytest.mark.parametrize(("fails", "expected"), [(False, "told by 0"), (True, "it cannot be read: ask again")])
-def test_what_the_first_rank_finds_counts(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
+@pytest.mark.parametrize(("fails", "expected"), [(False, "computed by 0"), (True, "it cannot be read: ask again")])
+def test_compute_on_main(on_ranks: Callable[..., list[Any]], fails: bool, expected: str) -> None:
     assert on_ranks(2, asked, fails) == [expected] * 2

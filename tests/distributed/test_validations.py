@@ -1,4 +1,4 @@
-"""What several processes validate is what one does, however few samples the last ones have."""
+"""Validation on several ranks gives the result of one process for any number of samples."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from tests.support import ToyModel, loader, settings
 
 
 class Precise(ToyModel):
-    """In double precision, with two losses."""
+    """A model in double precision with two losses."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,7 +39,7 @@ SHARDED = {"type": "FullyShard"}
 def validated(
     folder: Path, cases: list[Case], wrapper: dict[str, Any] | None = None, round_up: bool = True
 ) -> list[dict[str, float]]:
-    """Returns what a validation gives for each number of samples and size of batches."""
+    """Returns the validation metrics for each number of samples and batch size."""
     found = []
     for size, batch_size in cases:
         sampler = {"type": "DefaultSampler", "shuffle": False, "round_up": round_up}
@@ -61,7 +61,7 @@ def check(folder: Path, on_ranks: Callable[..., list[Any]], world: int, cases: l
 
 
 @pytest.mark.parametrize(("world", "wrapper", "round_up"), [(2, None, True), (3, SHARDED, True), (4, None, False)])
-def test_losses_are_those_of_one_process(
+def test_validation_losses_equal_single_process(
     tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
 ) -> None:
     check(tmp_path, on_ranks, world, [(1, 3), (5, 1), (7, 3), (8, 3), (9, 4), (13, 4)], wrapper, round_up)
@@ -72,7 +72,7 @@ def test_losses_are_those_of_one_process(
 @pytest.mark.parametrize("round_up", [True, False])
 @pytest.mark.parametrize("wrapper", [None, SHARDED])
 @pytest.mark.parametrize("world", [2, 3, 4])
-def test_losses_of_any_number_of_samples(
+def test_validation_losses_with_uneven_samples(
     tmp_path: Path, on_ranks: Callable[..., list[Any]], world: int, wrapper: dict[str, Any] | None, round_up: bool
 ) -> None:
     check(tmp_path, on_ranks, world, CASES, wrapper, round_up)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from footplate.distributed import get_rank, is_model_wrapper, unwrap_model, wrap_model
-from footplate.distributed.sharding import whole
+from footplate.distributed.sharding import full_tensor
 from footplate.distributed.wrappers import initialize_weights
 from footplate.errors import ArgumentError, FootplateError
 from footplate.models import BaseModel
@@ -55,7 +55,7 @@ def train_share(as_dict: bool, cfg: dict[str, Any] | None) -> tuple[str, list[fl
         (False, {"type": "MMDistributedDataParallel", "bucket_cap_mb": 1}, "ModelDistributedDataParallel"),
     ],
 )
-def test_two_processes_train_as_one_with_the_whole_batch(
+def test_two_ranks_train_like_one_with_full_batch(
     on_ranks: Callable[..., list[Any]], as_dict: bool, cfg: dict[str, Any] | None, name: str
 ) -> None:
     alone = train(as_dict=as_dict, rows=slice(None))
@@ -65,7 +65,7 @@ def test_two_processes_train_as_one_with_the_whole_batch(
         assert weight == pytest.approx(alone[1], rel=1e-6)
 
 
-def test_one_process_needs_no_wrapper() -> None:
+def test_single_process_is_not_wrapped() -> None:
     model = Line()
     assert wrap_model(model, {"type": "MMDistributedDataParallel"}) is model
 
@@ -76,7 +76,7 @@ class Holder(nn.Module):
         self.module = module
 
 
-def test_what_is_inside_wrappers_and_compilation() -> None:
+def test_unwrap_model() -> None:
     model = Line()
     assert not is_model_wrapper(model)
     assert unwrap_model(model) is model
@@ -88,7 +88,7 @@ def test_what_is_inside_wrappers_and_compilation() -> None:
     assert unwrap_model(nn.DataParallel(inside)) is model
 
 
-def test_a_users_wrapper_is_one_once_it_is_registered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_registered_user_wrapper_is_model_wrapper(monkeypatch: pytest.MonkeyPatch) -> None:
     model = Line()
     held = Holder(model)
     assert unwrap_model(held) is held
@@ -101,7 +101,7 @@ def test_a_users_wrapper_is_one_once_it_is_registered(monkeypatch: pytest.Monkey
 
 
 class Deep(BaseModel):
-    """Layers whose gradients are reduced in one bucket, where their order decides how sums are rounded."""
+    """A model whose gradients share one bucket, where their order affects rounding."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,17 +111,17 @@ class Deep(BaseModel):
         return {"loss": self.layers(inputs).square().mean()}
 
 
-def steps_in_one_go_and_with_a_new_wrapper() -> tuple[list[float], list[float]]:
+def steps_with_one_and_with_new_wrappers() -> tuple[list[float], list[float]]:
     torch.manual_seed(0)
     model = Deep()
     batches = torch.randn(2, 4, 5, 8, generator=torch.Generator().manual_seed(1))[:, get_rank()]
     wrapped = wrap_model(model, None)
     for batch in batches:
         weights = {key: value.clone() for key, value in model.state_dict().items()}
-        in_one_go = _gradients_of_a_step(wrapped, batch)
+        one_wrapper = _gradients_of_a_step(wrapped, batch)
     again = Deep()
     again.load_state_dict(weights)
-    return in_one_go, _gradients_of_a_step(wrap_model(again, None), batches[-1])
+    return one_wrapper, _gradients_of_a_step(wrap_model(again, None), batches[-1])
 
 
 def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
@@ -130,9 +130,9 @@ def _gradients_of_a_step(wrapped: Any, batch: Any) -> list[float]:
     return [value for each in wrapped.module.parameters() for value in each.flatten().tolist()]
 
 
-def test_the_first_step_of_a_wrapper_is_as_any_other(on_ranks: Callable[..., list[Any]]) -> None:
-    for in_one_go, anew in on_ranks(4, steps_in_one_go_and_with_a_new_wrapper):
-        assert in_one_go == anew
+def test_first_step_uses_same_bucket_order(on_ranks: Callable[..., list[Any]]) -> None:
+    for one_wrapper, new_wrappers in on_ranks(4, steps_with_one_and_with_new_wrappers):
+        assert one_wrapper == new_wrappers
 
 
 def settled(cfg: dict[str, Any]) -> list[float]:
@@ -144,12 +144,12 @@ def settled(cfg: dict[str, Any]) -> list[float]:
 
 
 @pytest.mark.parametrize("cfg", [{}, {"find_unused_parameters": True}, {"static_graph": True}])
-def test_settling_leaves_nothing_behind(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any]) -> None:
+def test_rebuild_buckets_leaves_no_gradients(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any]) -> None:
     assert on_ranks(2, settled, cfg) == [[1.0, 2.0]] * 2
 
 
 class Forked(BaseModel):
-    """A model whose second head is left out of the loss."""
+    """A model whose second head is not used in the loss."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -171,11 +171,11 @@ def train_forked(find: bool) -> str:
     return "trained"
 
 
-def test_an_unused_parameter_is_named_with_its_module(on_ranks: Callable[..., list[Any]]) -> None:
+def test_unused_parameter_is_reported_with_module(on_ranks: Callable[..., list[Any]]) -> None:
     for found in on_ranks(2, train_forked, False):
         lines = found.splitlines()
-        told = "2 parameters took no part in the loss of the iteration before: heads.aux.weight, heads.aux.bias"
-        assert lines[0] == told  # the same on all ranks, so that it is said once
+        message = "2 parameters were not used in the loss of the previous iteration: heads.aux.weight, heads.aux.bias"
+        assert lines[0] == message  # the same on all ranks, so that it is printed once
         assert "key find_unused_parameters" in lines[1]
         assert "they belong to heads.aux (Linear)" in lines[2]
         assert len(lines) <= 5
@@ -195,7 +195,7 @@ def settings_of(cfg: dict[str, Any]) -> list[Any]:
         ({"gradient_as_bucket_view": False, "find_unused_parameters": True}, [False, True, False, True]),
     ],
 )
-def test_settings_of_the_wrapper(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[Any]) -> None:
+def test_wrapper_arguments(on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], expected: list[Any]) -> None:
     assert on_ranks(2, settings_of, cfg) == [expected] * 2
 
 
@@ -214,14 +214,14 @@ def misspelt(cfg: dict[str, Any]) -> tuple[str, Any]:
         ({"gradient_compression": "fp61"}, "model_wrapper_cfg.gradient_compression", "fp16"),
     ],
 )
-def test_a_slip_gets_the_nearest_word(
+def test_misspelled_wrapper_argument_suggests_nearest(
     on_ranks: Callable[..., list[Any]], cfg: dict[str, Any], key: str, near: str
 ) -> None:
     assert on_ranks(2, misspelt, cfg) == [(key, near)] * 2
 
 
 class Drawn(Line):
-    """A model whose weights are drawn when they are initialized."""
+    """A model with random initial weights."""
 
     def init_weights(self) -> None:
         nn.init.normal_(self.weight)
@@ -231,11 +231,11 @@ def drawn(cfg: dict[str, Any] | None) -> list[float]:
     torch.manual_seed(get_rank())  # as with diff_rank_seed
     model = wrap_model(Drawn(), cfg)
     initialize_weights(model)
-    return [float(each) for each in whole(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
+    return [float(each) for each in full_tensor(unwrap_model(model).weight).detach()]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cfg", [None, {"type": "FullyShard"}])
-def test_all_ranks_begin_with_the_weights_of_the_first(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+def test_initial_weights_are_broadcast(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
     torch.manual_seed(0)
     expected = [float(each) for each in torch.randn(2)]
     assert on_ranks(2, drawn, cfg) == [expected] * 2
@@ -251,7 +251,7 @@ def rounds(cfg: dict[str, Any]) -> list[float]:
     return [value for each in model.module.parameters() for value in each.flatten().tolist()]
 
 
-def test_a_static_graph_goes_with_rounds_of_accumulation(on_ranks: Callable[..., list[Any]]) -> None:
+def test_static_graph_with_gradient_accumulation(on_ranks: Callable[..., list[Any]]) -> None:
     expected = on_ranks(2, rounds, {})[0]
     for found in on_ranks(2, rounds, {"static_graph": True}):
         assert found == pytest.approx(expected, rel=1e-5)

@@ -19,9 +19,9 @@ TESTS: dict[str, tuple[str, ...]] = {
         "tests/config/test_custom_imports.py::test_modules_are_imported_from_the_current_folder",
     ),
     "They also import `<package>.registry`": (
-        "tests/registry/test_registry.py::test_the_registry_of_an_installed_package_is_found",
-        "tests/registry/test_dotted.py::test_a_class_of_the_users_module_needs_no_registration",
-        "tests/registry/test_dotted.py::test_what_is_refused_is_not_imported",
+        "tests/registry/test_registry.py::test_registry_of_installed_package_is_found",
+        "tests/registry/test_dotted_paths.py::test_class_in_user_module_needs_no_registration",
+        "tests/registry/test_dotted_paths.py::test_rejected_module_is_not_imported",
     ),
     "`--trust FILE` lets": ("tests/checkpoint/test_trust.py::test_the_file_that_is_trusted_is_executed_and_no_other",),
     "Paths on the command line": (
@@ -38,9 +38,9 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "`explain` without a topic": ("tests/config/test_data_bases.py::test_looking_at_a_config_imports_nothing",),
     "Every `type` names": (
-        "tests/registry/test_dotted.py::test_a_yaml_config_runs_no_pickle",
-        "tests/registry/test_dotted.py::test_classes_of_libraries_are_refused",
-        "tests/registry/test_dotted.py::test_the_docs_list_what_is_allowed",
+        "tests/registry/test_dotted_paths.py::test_yaml_config_unpickles_nothing",
+        "tests/registry/test_dotted_paths.py::test_library_classes_are_rejected",
+        "tests/registry/test_dotted_paths.py::test_docs_list_allowed_torch_classes",
         "tests/config/test_trusted_paths.py::test_a_data_config_may_not_even_on_top_of_a_recipe",
         "tests/config/test_trusted_paths.py::test_an_override_may_not",
         "tests/faults/gadgets.py::begin_gadgets",
@@ -85,7 +85,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     ),
     "Control characters": (
         "tests/cli/test_foreign_runs.py::test_no_escape_sequence_reaches_the_terminal",
-        "tests/test_printable.py::test_commands_print_through_one_function",
+        "tests/test_messages.py::test_commands_print_only_through_streams",
     ),
     "`replay` trains": ("tests/cli/test_replay.py::test_the_config_that_a_run_left_is_read_and_not_executed",),
 }

@@ -197,7 +197,7 @@ def test_a_model_that_does_not_tell_its_losses(tmp_path: Path) -> None:
 
 def test_buffers_are_shared_before_each_evaluation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[Any] = []
-    monkeypatch.setattr(evaluation_loops, "share_buffers", lambda model: told.append((model, model.training)))
+    monkeypatch.setattr(evaluation_loops, "broadcast_buffers", lambda model: told.append((model, model.training)))
     runner = Runner(**settings(tmp_path))
     runner.val()
     runner.test()

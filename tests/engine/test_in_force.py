@@ -9,7 +9,7 @@ import torch
 
 from footplate import Config, Runner
 from footplate.engine.in_force import settings_of
-from footplate.errors import origin_of
+from footplate.error_context import origin_of
 from tests.support import loader, settings
 
 

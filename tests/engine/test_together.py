@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from footplate.distributed import watch
-from footplate.distributed.verdicts import Verdict
+from footplate.distributed import rank_monitor
+from footplate.distributed.failure_report import FailureReport
 from footplate.engine import together as module
 from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.together import begin_watch, fail, name_run, together
@@ -23,10 +23,10 @@ class Others:
     def __init__(self, path: str) -> None:
         self.rank, self.path, self.at_work = 1, path, True
         self.told: list[Any] = []
-        self.verdict: Verdict | None = None
+        self.verdict: FailureReport | None = None
         self.iteration: Any = None
         self.warn: Any = None
-        self.saved: Any = None
+        self.last_checkpoint: Any = None
 
     def begin(self) -> None:
         self.told.append("begin")
@@ -34,15 +34,15 @@ class Others:
     def done(self) -> None:
         self.told.append("done")
 
-    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> Verdict:
+    def fail(self, error: BaseException, text: str, code: int, *, log: str = "") -> FailureReport:
         self.told.append((text, code, log))
-        return self.verdict or Verdict(text, code, [1], [1])
+        return self.verdict or FailureReport(text, code, [1], [1])
 
 
 @pytest.fixture
 def others(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     found = Others(str(tmp_path / "log" / "rank_1.log"))
-    monkeypatch.setattr(watch, "current", lambda: found)
+    monkeypatch.setattr(rank_monitor, "current", lambda: found)
     monkeypatch.setattr(module, "_BEHIND_FIRST", 0.0)
     before = signal.getsignal(signal.SIGTERM)
     yield found
@@ -95,7 +95,7 @@ def test_what_is_told_of_an_error(others: Others, error: BaseException, text: st
 
 
 def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others: Others) -> None:
-    others.verdict = Verdict("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
+    others.verdict = FailureReport("rank 0 on a failed\n  at my.py:3", 5, [0], [0])
     with pytest.raises(RankError, match="^rank 0 on a failed$") as caught, together():
         raise RuntimeError("connection reset")
     assert caught.value.exit_code == 5
@@ -130,9 +130,9 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
         """Can be referred to weakly."""
 
     run: Any = Run(log_dir=str(tmp_path), rank=1)
-    others.saved = str
+    others.last_checkpoint = str
     name_run(run)
-    assert others.saved is str
+    assert others.last_checkpoint is str
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
     assert others.iteration() == 5
@@ -151,26 +151,28 @@ def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path
 
     run: Any = Run(log_dir=str(tmp_path), rank=0)
     name_run(run)
-    assert others.saved() == ""
+    assert others.last_checkpoint() == ""
     run.saver = SimpleNamespace(last=None)
-    assert others.saved() == ""
+    assert others.last_checkpoint() == ""
     run.saver.last = "work/iter_2.pth"
-    assert others.saved() == "work/iter_2.pth"
+    assert others.last_checkpoint() == "work/iter_2.pth"
 
 
 @pytest.mark.parametrize(
     ("columns", "shown"),
     [
-        (None, "error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there"),
-        (40, "error: rank 0 died\n  the last checkpoint is a.pth;\n      --resume goes on there"),
+        (None, "error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it"),
+        (40, "error: rank 0 died\n  the last checkpoint is a.pth; use\n      --resume to continue from it"),
     ],
 )
 def test_what_the_watch_says_is_as_wide_as_the_screen(
     monkeypatch: pytest.MonkeyPatch, columns: int | None, shown: str
 ) -> None:
     found: Any = SimpleNamespace()
-    monkeypatch.setattr(watch, "start", lambda **_: found)
+    monkeypatch.setattr(rank_monitor, "start", lambda **_: found)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(module, "columns_of", lambda stream: columns)
     begin_watch(None)
-    assert found.fold("error: rank 0 died\n  the last checkpoint is a.pth; --resume goes on there") == shown
+    assert (
+        found.wrap_text("error: rank 0 died\n  the last checkpoint is a.pth; use --resume to continue from it") == shown
+    )

@@ -70,7 +70,7 @@ WATCHING: list[tuple[str, dict[str, Any]]] = [
 @pytest.mark.parametrize("value", VALUES, ids=lambda value: type(value).__name__)
 @pytest.mark.parametrize(("key", "changes"), WATCHING, ids=[key for key, _ in WATCHING])
 def test_a_metric_that_is_watched_is_one_number(tmp_path: Path, value: Any, key: str, changes: dict[str, Any]) -> None:
-    with pytest.raises(ArgumentError, match="the metric 'accuracy' is no single number") as caught:
+    with pytest.raises(ArgumentError, match="the metric 'accuracy' is not a single number") as caught:
         Runner(**settings(tmp_path, val_evaluator=Given(value), **changes)).train()
     assert caught.value.key == key
 
@@ -102,7 +102,7 @@ def test_a_work_dir_of_a_protocol_that_is_not_known(
     tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ArgumentError, match="cannot use storage of the protocol") as caught:
+    with pytest.raises(ArgumentError, match="cannot use the storage protocol") as caught:
         Runner(**settings(place))
     assert caught.value.key == "work_dir"
     assert not list(tmp_path.iterdir())

@@ -272,8 +272,8 @@ def _lock_through_links() -> None:
 
 
 def _print_raw() -> None:
-    from footplate import printable
+    from footplate import messages
     from footplate.cli import streams
 
-    for module in (printable, streams):
+    for module in (messages, streams):
         vars(module)["printable"] = lambda text: text

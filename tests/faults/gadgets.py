@@ -10,7 +10,7 @@ from typing import Any
 from footplate import Config, Runner
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
-from footplate.registry import OPTIMIZERS, Registry, dotted, registry
+from footplate.registry import OPTIMIZERS, Registry, dotted_paths, registry
 from tests.faults.malice import FORMS, PLACES, Watch, fill, plain_config, put, write_config
 from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
@@ -133,25 +133,25 @@ def planted() -> Iterator[tuple[str, Fault]]:
 
 
 def _any_subclass() -> None:
-    vars(registry)["known_class"] = _import_anything
+    vars(registry)["find_known_class"] = _import_anything
 
 
 def _all_own() -> None:
-    dotted.is_own = lambda module: True
+    dotted_paths.is_user_module = lambda module: True
 
 
 def _all_of_torch() -> None:
-    whole = dotted.known_class
+    whole = dotted_paths.find_known_class
 
     def known(path: str, name: str, entries: Any) -> Any:
         return _import_anything(path, name, entries) if path.startswith("torch.") else whole(path, name, entries)
 
-    vars(registry)["known_class"] = known
+    vars(registry)["find_known_class"] = known
 
 
 def _import_anything(path: str, name: str, entries: Any) -> Any:
     module, _, attribute = path.rpartition(".")
-    return dotted._imported(module, attribute)
+    return dotted_paths._import_attribute(module, attribute)
 
 
 def _execute_bases() -> None:

@@ -351,13 +351,13 @@ def _unpickle() -> None:
 
 
 def _call_anything() -> None:
-    from footplate.registry import dotted, registry
+    from footplate.registry import dotted_paths, registry
 
     def named(path: str, name: str, entries: Any) -> Any:
         module, _, attribute = path.rpartition(".")
-        return dotted._imported(module, attribute)
+        return dotted_paths._import_attribute(module, attribute)
 
-    vars(registry)["known_class"] = named
+    vars(registry)["find_known_class"] = named
 
 
 def _obey_tags() -> None:

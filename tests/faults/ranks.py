@@ -188,7 +188,7 @@ def _wrong_end(killed: int, seconds: float, codes: list[int], said: str) -> str:
     """Returns what is wrong with how ranks ended of which one was killed: it has to be soon, and it has to be named."""
     if seconds > _MOST_SECONDS:
         return f"others lived on for {seconds:.0f} s: {codes}"
-    named = f"rank {killed} on {socket.gethostname()} was ended by SIGKILL" in said
+    named = f"rank {killed} on {socket.gethostname()} was killed by SIGKILL" in said
     others = [code for rank, code in enumerate(codes) if rank != killed]
     return f"nobody named it: {said[-400:]}" if any(others) and not named else ""
 

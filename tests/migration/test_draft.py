@@ -3,7 +3,8 @@ from typing import Any
 import pytest
 
 from footplate.config import Config, ConfigDict
-from footplate.errors import ConfigError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError
 from footplate.migration.draft import Draft, with_origins
 from footplate.migration.notes import Kind
 

@@ -4,7 +4,8 @@ from typing import Any
 import pytest
 
 from footplate import Config
-from footplate.errors import ConfigError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError
 from footplate.migration import Kind, translate
 from footplate.migration import is_first_generation as is_first
 from tests.migration.support import DATA, EPOCHS, ITERS, notes, sections

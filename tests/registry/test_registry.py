@@ -24,11 +24,11 @@ def shapes() -> Registry:
     return Registry("shape", scope="main")
 
 
-def kind(name: str, module: str = "users_code") -> type:
+def make_class(name: str, module: str = "users_code") -> type:
     return type(name, (Shape,), {"__module__": module})
 
 
-def test_a_class_registers_by_decorator_and_by_call(shapes: Registry) -> None:
+def test_register_by_decorator_and_by_call(shapes: Registry) -> None:
     @shapes.register_module()
     class Square:
         pass
@@ -40,7 +40,7 @@ def test_a_class_registers_by_decorator_and_by_call(shapes: Registry) -> None:
     assert repr(shapes) == "Registry(name='shape', scope='main', entries=['Base', 'Square'])"
 
 
-def test_a_class_may_have_several_names_and_a_function_one(shapes: Registry) -> None:
+def test_class_with_several_names_and_function_with_one(shapes: Registry) -> None:
     def make_unit() -> Shape:
         return Shape(1)
 
@@ -54,17 +54,17 @@ def test_a_class_may_have_several_names_and_a_function_one(shapes: Registry) -> 
 @pytest.mark.parametrize(
     ("name", "module"), [(3, None), (["a", 3], None), (None, 3), (None, "Square")], ids=["int", "list", "3", "str"]
 )
-def test_only_classes_and_functions_register_under_strings(shapes: Registry, name: Any, module: Any) -> None:
+def test_invalid_entries_and_names_are_rejected(shapes: Registry, name: Any, module: Any) -> None:
     with pytest.raises(BuildError):
         shapes.register_module(name=name, module=module)
 
 
-def test_two_user_classes_of_one_name_are_an_error_without_force(shapes: Registry) -> None:
+def test_duplicate_user_class_needs_force(shapes: Registry) -> None:
     shapes.register_module(module=Shape, name="Square")
-    shapes.register_module(module=Shape, name="Square")  # the same class again is none
-    with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered, from .*test_registry") as e:
+    shapes.register_module(module=Shape, name="Square")  # the same class again is allowed
+    with pytest.raises(DuplicateNameError, match="the shape 'Square' is already registered by .*test_registry") as e:
         shapes.register_module(module=Other, name="Square")
-    assert e.value.notes == ("force=True replaces it",)
+    assert e.value.notes == ("to replace it, pass force=True",)
     assert shapes.get("Square") is Shape
     shapes.register_module(module=Other, name="Square", force=True)
     assert shapes.get("Square") is Other
@@ -72,10 +72,10 @@ def test_two_user_classes_of_one_name_are_an_error_without_force(shapes: Registr
 
 @pytest.mark.parametrize("built_in_first", [True, False])
 @pytest.mark.parametrize("built_in", ["footplate.shapes", "torch.shapes"])
-def test_a_users_class_takes_the_place_of_a_built_in(
+def test_user_class_replaces_built_in(
     shapes: Registry, caplog: pytest.LogCaptureFixture, built_in: str, built_in_first: bool
 ) -> None:
-    own, theirs = kind("Square"), kind("Square", built_in)
+    own, theirs = make_class("Square"), make_class("Square", built_in)
     with caplog.at_level(logging.WARNING, "footplate"):
         for each in (theirs, own) if built_in_first else (own, theirs):
             shapes.register_module(module=each)
@@ -86,18 +86,18 @@ def test_a_users_class_takes_the_place_of_a_built_in(
     assert "the built-in shape 'Square' is replaced by" in caplog.messages[0]
 
 
-def test_the_line_names_the_class_that_now_stands_there(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
-    own = kind("Square")
+def test_replacement_warning_names_user_class(shapes: Registry, caplog: pytest.LogCaptureFixture) -> None:
+    own = make_class("Square")
     with caplog.at_level(logging.WARNING, "footplate"):
         shapes.register_module(module=own)
-        shapes.register_module(module=kind("Square", "footplate.shapes"))
+        shapes.register_module(module=make_class("Square", "footplate.shapes"))
     assert caplog.messages == ["the built-in shape 'Square' is replaced by users_code.Square"]
 
 
-def test_names_are_looked_up_in_the_family() -> None:
+def test_lookup_in_parent_and_other_scopes() -> None:
     root = Registry("shape", scope="main")
     left, right = (Registry("shape", parent=root, scope=scope) for scope in ("left", "right"))
-    in_root, in_left, in_right = kind("Square"), kind("Square"), kind("Circle")
+    in_root, in_left, in_right = make_class("Square"), make_class("Square"), make_class("Circle")
     root.register_module(module=in_root)
     left.register_module(module=in_left)
     right.register_module(module=in_right)
@@ -111,11 +111,11 @@ def test_names_are_looked_up_in_the_family() -> None:
         left.get("Circle")
 
 
-def test_the_default_scope_is_looked_up_first_and_falls_back() -> None:
+def test_default_scope_is_searched_first() -> None:
     root = Registry("shape", scope="main")
     left = Registry("shape", parent=root, scope="left")
     deep = Registry("shape", parent=left, scope="deep")
-    in_root, in_left = kind("Square"), kind("Square")
+    in_root, in_left = make_class("Square"), make_class("Square")
     root.register_module(module=in_root)
     root.register_module(module=Shape, name="Only")
     left.register_module(module=in_left)
@@ -130,31 +130,31 @@ def test_the_default_scope_is_looked_up_first_and_falls_back() -> None:
     assert root.get("Square") is in_root
 
 
-def test_a_dict_may_say_its_scope() -> None:
+def test_config_may_set_scope() -> None:
     root = Registry("shape", scope="main")
     left = Registry("shape", parent=root, scope="left")
-    own = kind("Square")
+    own = make_class("Square")
     left.register_module(module=own)
     assert type(root.build({"type": "Square", "_scope_": "left", "side": 4})) is own
     with pytest.raises(UnknownNameError):
         root.build({"type": "Square"})
 
 
-def test_two_children_of_one_scope_are_an_error() -> None:
+def test_duplicate_child_scope_is_rejected() -> None:
     root = Registry("shape", scope="main")
     Registry("shape", parent=root, scope="left")
-    with pytest.raises(DuplicateNameError, match="already has a child of scope 'left'"):
+    with pytest.raises(DuplicateNameError, match="already has a child with the scope 'left'"):
         Registry("shape", parent=root, scope="left")
 
 
-def test_the_scope_is_the_package_that_creates_the_registry() -> None:
+def test_default_scope_is_the_creating_package() -> None:
     assert Registry("shape").scope == __name__.partition(".")[0]
 
 
 @pytest.mark.parametrize(
     ("asked", "near"), [("Squar", "Square"), ("square", "Square"), ("left.Cirle", "Circle"), ("Zebra", None)]
 )
-def test_an_unknown_name_gets_the_nearest_one_of_the_family(asked: str, near: str | None) -> None:
+def test_unknown_name_suggests_nearest_name_in_tree(asked: str, near: str | None) -> None:
     root = Registry("shape", scope="main")
     left = Registry("shape", parent=root, scope="left")
     root.register_module(module=Shape, name="Square")
@@ -166,7 +166,7 @@ def test_an_unknown_name_gets_the_nearest_one_of_the_family(asked: str, near: st
     assert str(caught.value).startswith(f"unknown shape '{asked}'")
 
 
-def test_the_near_miss_of_a_built_in_hook_and_where_it_was_written() -> None:
+def test_unknown_hook_reports_location_and_suggestion() -> None:
     class Traced(dict[str, Any]):
         _origins = {"type": Origin("configs/a.py", 4)}
 
@@ -179,21 +179,21 @@ def test_the_near_miss_of_a_built_in_hook_and_where_it_was_written() -> None:
     ]
 
 
-def test_a_name_that_is_near_to_none_is_most_likely_a_class_of_the_user() -> None:
+def test_unknown_name_without_suggestion_hints_at_custom_imports() -> None:
     with pytest.raises(UnknownNameError) as caught:
         HOOKS.get("Zzzzz")
     assert str(caught.value).split("\n") == [
         "unknown hook 'Zzzzz'",
-        "  classes of your own are registered by custom_imports = dict(imports=['my_module'])",
+        "  register your own classes with custom_imports = dict(imports=['my_module'])",
     ]
 
 
-NOT_INSTALLED = "  'mmseg' is not installed: of its names there are those that footplate has, too"
-OWN = "  classes of your own are registered by custom_imports = dict(imports=['my_module'])"
+NOT_INSTALLED = "  'mmseg' is not installed; only those of its names that footplate also provides are available"
+OWN = "  register your own classes with custom_imports = dict(imports=['my_module'])"
 
 
 @pytest.mark.parametrize(
-    ("scope", "name", "told"),
+    ("scope", "name", "lines"),
     [
         ("mmseg", "EncoderDecoder", [NOT_INSTALLED, OWN]),
         (None, "mmseg.EncoderDecoder", [NOT_INSTALLED, OWN]),
@@ -203,9 +203,7 @@ OWN = "  classes of your own are registered by custom_imports = dict(imports=['m
     ],
 )
 @pytest.mark.parametrize("over_footplate", [False, True])
-def test_a_name_of_a_package_that_is_not_installed(
-    scope: str | None, name: str, told: list[str], over_footplate: bool
-) -> None:
+def test_name_from_missing_package(scope: str | None, name: str, lines: list[str], over_footplate: bool) -> None:
     if over_footplate:
         compat.install()
     try:
@@ -213,39 +211,37 @@ def test_a_name_of_a_package_that_is_not_installed(
             MODELS.get(name)
     finally:
         compat.uninstall()
-    assert str(caught.value).split("\n") == [f"unknown model '{name}'", *told]
+    assert str(caught.value).split("\n") == [f"unknown model '{name}'", *lines]
 
 
-def test_entries_are_found_where_they_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_locations_are_imported_on_first_lookup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines = [
         "from footplate.registry import Registry",
-        "SHAPES = Registry('shape', scope='main', locations=['shapes_room.entries'])",
+        "SHAPES = Registry('shape', scope='main', locations=['shapes_package.entries'])",
     ]
-    (tmp_path / "shapes_room").mkdir()
-    (tmp_path / "shapes_room/__init__.py").write_text("\n".join(lines))
-    (tmp_path / "shapes_room/entries.py").write_text(
-        "from shapes_room import SHAPES\n@SHAPES.register_module()\nclass Square: pass\n"
+    (tmp_path / "shapes_package").mkdir()
+    (tmp_path / "shapes_package/__init__.py").write_text("\n".join(lines))
+    (tmp_path / "shapes_package/entries.py").write_text(
+        "from shapes_package import SHAPES\n@SHAPES.register_module()\nclass Square: pass\n"
     )
     monkeypatch.syspath_prepend(tmp_path)
-    shapes = __import__("shapes_room").SHAPES
-    assert "shapes_room.entries" not in sys.modules
-    assert shapes.get("Square").__module__ == "shapes_room.entries"
+    shapes = __import__("shapes_package").SHAPES
+    assert "shapes_package.entries" not in sys.modules
+    assert shapes.get("Square").__module__ == "shapes_package.entries"
 
 
-def test_entries_whose_import_failed_once_are_found_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shapes = Registry("shape", scope="main", locations=["late_shapes_room"])
+def test_failed_location_import_is_retried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = Registry("shape", scope="main", locations=["late_shapes_package"])
     with pytest.raises(ModuleNotFoundError):
         shapes.get("Square")
-    (tmp_path / "late_shapes_room.py").write_text("class Square: pass\nSHAPES.register_module(module=Square)\n")
+    (tmp_path / "late_shapes_package.py").write_text("class Square: pass\nSHAPES.register_module(module=Square)\n")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr("builtins.SHAPES", shapes, raising=False)
-    assert shapes.get("Square").__module__ == "late_shapes_room"
+    assert shapes.get("Square").__module__ == "late_shapes_package"
 
 
 @pytest.mark.parametrize("by", ["prefix", "default scope"])
-def test_the_registry_of_an_installed_package_is_found(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
-) -> None:
+def test_registry_of_installed_package_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str) -> None:
     package = f"zoo_{by[:3]}"
     (tmp_path / package).mkdir()
     (tmp_path / package / "__init__.py").touch()
@@ -264,7 +260,7 @@ def test_the_registry_of_an_installed_package_is_found(
     monkeypatch.delitem(TRANSFORMS.children, package)
 
 
-def test_a_dotted_path_leads_to_what_fits_the_base() -> None:
+def test_dotted_path_to_subclass_of_base() -> None:
     from torch.nn import Linear
 
     assert MODELS.get("torch.nn.Linear") is Linear
@@ -272,7 +268,7 @@ def test_a_dotted_path_leads_to_what_fits_the_base() -> None:
 
 @pytest.mark.parametrize("path", ["subprocess.Popen", "os.system", "builtins.eval", "footplate.Config"])
 @pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS, FUNCTIONS], ids=["hook", "model", "transform", "func"])
-def test_a_dotted_path_runs_nothing_else(
+def test_dotted_path_executes_nothing_else(
     registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     ran: list[object] = []
@@ -286,9 +282,7 @@ def test_a_dotted_path_runs_nothing_else(
 
 @pytest.mark.parametrize("path", ["this.s", "antigravity.geohash", "footplate.__main__.main"])
 @pytest.mark.parametrize("registry", [HOOKS, MODELS, TRANSFORMS], ids=["hook", "model", "transform"])
-def test_a_dotted_path_to_what_cannot_fit_imports_nothing(
-    registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unsuitable_dotted_path_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = path.rpartition(".")[0]
     monkeypatch.delitem(sys.modules, module, raising=False)
     with pytest.raises(BuildError, match="takes only"):
@@ -296,7 +290,7 @@ def test_a_dotted_path_to_what_cannot_fit_imports_nothing(
     assert module not in sys.modules
 
 
-def test_a_registry_with_a_base_takes_only_that() -> None:
+def test_registry_with_base_rejects_other_classes() -> None:
     with pytest.raises(BuildError, match=r"the registry 'hook' takes only subclasses of footplate\.engine\.hook\.Hook"):
         HOOKS.register_module(module=Shape)
     with pytest.raises(BuildError, match="takes only subclasses of"):
@@ -310,7 +304,7 @@ def test_a_registry_with_a_base_takes_only_that() -> None:
     del HOOKS.children["test_bases"]
 
 
-def test_the_base_type_may_register_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_base_class_can_register_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "based_shapes.py").write_text(
         "from footplate.registry import Registry\n"
         "SHAPES = Registry('shape', scope='main', base='based_shapes:Shape')\n"
@@ -321,7 +315,7 @@ def test_the_base_type_may_register_itself(tmp_path: Path, monkeypatch: pytest.M
     assert module.SHAPES.get("Shape") is module.Shape
 
 
-def test_a_section_is_checked_without_being_built() -> None:
+def test_check_does_not_build() -> None:
     built: list[int] = []
     registry = Registry("checked", noun="part")
 
@@ -331,13 +325,13 @@ def test_a_section_is_checked_without_being_built() -> None:
             built.append(size)
 
     registry.check({"type": "Part", "size": 3}, runner=None)
-    registry.check(Part)  # no section: nothing to check
-    for section, says in (
+    registry.check(Part)  # not a dict: nothing to check
+    for section, message in (
         ({"type": "Part", "sise": 3}, "takes no argument 'sise'"),
         ({"type": "Part"}, "needs the argument 'size'"),
         ({"type": "Prat", "size": 3}, "unknown part 'Prat'"),
         ({"size": 3}, "the key 'type'"),
     ):
-        with pytest.raises(FootplateError, match=says):
+        with pytest.raises(FootplateError, match=message):
             registry.check(section, runner=None)
     assert built == []

@@ -4,7 +4,7 @@ from footplate import registry
 from footplate.registry import ROOT_REGISTRIES, Registry
 
 
-def test_the_root_registries_have_the_known_names() -> None:
+def test_root_registries_have_mmengine_names() -> None:
     assert set(ROOT_REGISTRIES) >= {
         *("RUNNERS", "RUNNER_CONSTRUCTORS", "LOOPS", "HOOKS", "LOG_PROCESSORS", "STRATEGIES", "INFERENCERS"),
         *("DATASETS", "DATA_SAMPLERS", "TRANSFORMS", "FUNCTIONS", "MODELS", "MODEL_WRAPPERS", "WEIGHT_INITIALIZERS"),
@@ -15,7 +15,7 @@ def test_the_root_registries_have_the_known_names() -> None:
     assert {each.scope for each in ROOT_REGISTRIES.values()} == {"footplate"}
 
 
-def test_every_root_registry_is_exported() -> None:
+def test_root_registries_are_exported() -> None:
     assert set(registry.__all__) >= {*ROOT_REGISTRIES, "Registry"}
     assert all(isinstance(each, Registry) for each in ROOT_REGISTRIES.values())
 
@@ -45,5 +45,5 @@ def test_every_root_registry_is_exported() -> None:
         ("PARAM_SCHEDULERS", {"LinearLR", "ConstantLR", "MultiStepLR", "CosineAnnealingLR", "PolyLR"}),
     ],
 )
-def test_the_built_ins_are_found_under_their_known_names(name: str, entries: set[str]) -> None:
+def test_built_ins_have_mmengine_names(name: str, entries: set[str]) -> None:
     assert set(ROOT_REGISTRIES[name]) >= entries

@@ -18,7 +18,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
         yield f"file://{tmp_path}" if request.param == "file" else str(tmp_path)
 
 
-def test_what_is_committed_is_read_back(folder: str) -> None:
+def test_committed_content_is_read_back(folder: str) -> None:
     path = storage.join(folder, "sub", "a.bin")
     storage.commit_bytes(path, b"one")
     storage.commit_bytes(path, b"two!")
@@ -29,7 +29,7 @@ def test_what_is_committed_is_read_back(folder: str) -> None:
     assert storage.list_dir(storage.join(folder, "sub")) == ["a.bin"]
 
 
-def test_a_failing_writer_leaves_what_was_there(folder: str) -> None:
+def test_failed_write_keeps_old_file(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     storage.commit_bytes(path, b"one")
 
@@ -43,7 +43,7 @@ def test_a_failing_writer_leaves_what_was_there(folder: str) -> None:
     assert storage.list_dir(folder) == ["a.bin"]
 
 
-def test_removing_twice_is_no_error(folder: str) -> None:
+def test_remove_ignores_missing_file(folder: str) -> None:
     path = storage.join(folder, "a.bin")
     storage.commit_bytes(path, b"one")
     storage.remove(path)
@@ -61,7 +61,7 @@ def test_text_is_utf_8(folder: str) -> None:
         assert stream.read() == "grün"
 
 
-def test_what_is_not_there_is_an_error(folder: str) -> None:
+def test_missing_path_raises(folder: str) -> None:
     with pytest.raises(FileNotFoundError):
         storage.read_bytes(storage.join(folder, "nope"))
     with pytest.raises(FileNotFoundError):
@@ -70,13 +70,13 @@ def test_what_is_not_there_is_an_error(folder: str) -> None:
         storage.list_dir(storage.join(folder, "nope"))
 
 
-def test_free_space_is_that_of_the_nearest_folder(tmp_path: Path) -> None:
+def test_free_space_uses_nearest_existing_folder(tmp_path: Path) -> None:
     free = storage.free_space(tmp_path / "not" / "yet")
     assert free is not None
     assert free > 1 << 20
     assert storage.free_space("memory://run") is None
 
 
-def test_nothing_is_stale_where_nothing_is(tmp_path: Path) -> None:
+def test_clean_stale_ignores_missing_and_remote_folders(tmp_path: Path) -> None:
     assert storage.clean_stale(tmp_path / "nope") == []
     assert storage.clean_stale("memory://run") == []

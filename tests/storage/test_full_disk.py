@@ -1,4 +1,4 @@
-"""Whatever writes a file that is read as a whole leaves no half of one where the disk is full."""
+"""Files that are read as a whole are not left half written when the disk is full."""
 
 import json
 import resource
@@ -30,7 +30,7 @@ _LINE = json.dumps({"lr": 0.1, "loss": 1.0, "step": 1}) + "\n"
 
 @contextmanager
 def full_disk() -> Iterator[None]:
-    """Has every write behind the first 10 bytes of a file fail, whoever writes."""
+    """Makes every write after the first 10 bytes of a file fail, whatever code writes it."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10, limits[1]))
     try:
@@ -79,27 +79,27 @@ def _log_test() -> None:
 
 
 WRITERS: dict[str, Callable[[], Any]] = {
-    "a picture of a validation": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
-    "a picture of a test": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
-    "the curves": lambda: draw_curves("scalars.json", "curves.png"),
-    "the config as data": lambda: write_recorded(Config({"a": ["long"] * 9}), "config.json"),
-    "a dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
+    "validation image": lambda: LocalVisBackend(".").add_image("val", _NOISE, 1),
+    "test image": lambda: Visualizer().add_datasample("a", _NOISE, None, out_file="shown/a.jpg"),
+    "curves": lambda: draw_curves("scalars.json", "curves.png"),
+    "recorded config": lambda: write_recorded(Config({"a": ["long"] * 9}), "config.json"),
+    "dumped config": lambda: Config({"a": ["long"] * 9}).dump("dumped.yaml"),
     "predictions": _dump_results,
-    "masks to submit": _format_masks,
-    "boxes to submit": _write_boxes,
-    "a log that is copied": _hand_over,
-    "the metrics of a test": _log_test,
+    "masks for a submission": _format_masks,
+    "boxes for a submission": _write_boxes,
+    "copied log": _hand_over,
+    "test metrics": _log_test,
 }
 
 
 @pytest.mark.parametrize("name", WRITERS)
-def test_a_full_disk_leaves_no_half_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_partial_file(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("scalars.json").write_text(_LINE)
     with full_disk(), pytest.raises(OSError, match="File too large"):
         WRITERS[name]()
     assert [str(each) for each in Path().rglob("*") if each.is_file()] == ["scalars.json"]
-    WRITERS[name]()  # it was the disk, and nothing else
+    WRITERS[name]()  # succeeds, so the failure was due to the full disk
     written = {each: each.read_bytes() for each in Path().rglob("*") if each.is_file()}
     assert len(written) > 1
     with full_disk(), pytest.raises(OSError, match="File too large"):
@@ -108,7 +108,7 @@ def test_a_full_disk_leaves_no_half_file(name: str, tmp_path: Path, monkeypatch:
 
 
 @pytest.mark.parametrize(
-    "words",
+    "arguments",
     [
         ["analyze", "scalars.json", "--csv", "found.csv"],
         ["analyze", "scalars.json", "--plot", "found.png"],
@@ -116,19 +116,19 @@ def test_a_full_disk_leaves_no_half_file(name: str, tmp_path: Path, monkeypatch:
         ["explain", "tiny.py", "--dump", "found.json"],
     ],
 )
-def test_a_command_leaves_no_half_file(words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_leaves_no_partial_file(arguments: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("scalars.json").write_text(_LINE)
     Path("tiny.py").write_text(TINY)
     with full_disk():
-        code = main(words)
+        code = main(arguments)
     assert code == 2
     assert sorted(str(each) for each in Path().iterdir()) == ["scalars.json", "tiny.py"]
-    assert main(words) == 0
-    assert Path(words[-1]).stat().st_size > 10
+    assert main(arguments) == 0
+    assert Path(arguments[-1]).stat().st_size > 10
 
 
-def test_a_run_whose_curves_do_not_fit_leaves_none(
+def test_run_with_full_disk_leaves_no_partial_curves(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     class Full(CurveHook):
@@ -143,11 +143,11 @@ def test_a_run_whose_curves_do_not_fit_leaves_none(
     assert "no curves are drawn" in caplog.text
 
 
-def test_a_picture_has_the_format_of_its_name(tmp_path: Path) -> None:
+def test_commit_image_uses_format_of_suffix(tmp_path: Path) -> None:
     for name, format_ in (("a.png", "PNG"), ("a.JPG", "JPEG"), ("a.webp", "WEBP")):
-        storage.commit_picture(tmp_path / name, Image.fromarray(_NOISE))
+        storage.commit_image(tmp_path / name, Image.fromarray(_NOISE))
         with Image.open(tmp_path / name) as read:
             assert read.format == format_
     with pytest.raises(ValueError, match="unknown file extension"):
-        storage.commit_picture(tmp_path / "a.txt", Image.fromarray(_NOISE))
+        storage.commit_image(tmp_path / "a.txt", Image.fromarray(_NOISE))
     assert len([*tmp_path.iterdir()]) == 3

@@ -21,9 +21,7 @@ def _write(data: bytes) -> Any:
     return write
 
 
-def test_a_file_is_synced_before_it_is_renamed_and_the_folder_after(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_commit_syncs_file_before_rename_and_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[str] = []
 
     def traced(name: str) -> Any:
@@ -51,19 +49,19 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "a").stat().st_mode) == 0o640
 
 
-def test_a_folder_or_device_is_not_replaced(tmp_path: Path) -> None:
+def test_commit_does_not_replace_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="folder or a device"):
         local.commit(str(tmp_path), _write(b"one"))
 
 
 @pytest.mark.parametrize("name", ["a" * 255, "模" * 85, "a\nb c", os.fsdecode(b"\xff\xfe.pth")])
-def test_every_name_fits(tmp_path: Path, name: str) -> None:
+def test_commit_accepts_long_and_odd_names(tmp_path: Path, name: str) -> None:
     local.commit(str(tmp_path / name), _write(b"one"))
     assert (tmp_path / name).read_bytes() == b"one"
     assert local.clean_stale(str(tmp_path)) == []
 
 
-def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unsupported_folder_sync_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fsync = os.fsync
 
     def refuse(descriptor: int) -> None:
@@ -76,7 +74,7 @@ def test_folders_that_cannot_be_synced_are_no_error(tmp_path: Path, monkeypatch:
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
-def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_folder_sync_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.EIO, "no")
 
@@ -85,15 +83,15 @@ def test_a_folder_whose_sync_fails_is_an_error(tmp_path: Path, monkeypatch: pyte
         local.sync_folder(str(tmp_path))
 
 
-def test_what_a_living_writer_holds_stays_and_what_a_dead_one_left_goes(tmp_path: Path) -> None:
-    ready, told = os.pipe()
+def test_clean_stale_keeps_files_of_living_writers(tmp_path: Path) -> None:
+    ready, signal_ready = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, from Python 3.12 on
         child = os.fork()
     if not child:
 
         def stall(sink: Sink) -> None:
-            os.write(told, b"x")
+            os.write(signal_ready, b"x")
             signal.pause()
 
         local.commit(str(tmp_path / "a"), stall)
@@ -109,7 +107,7 @@ def test_what_a_living_writer_holds_stays_and_what_a_dead_one_left_goes(tmp_path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_other_hidden_files_are_not_cleaned(tmp_path: Path) -> None:
+def test_clean_stale_keeps_other_hidden_files(tmp_path: Path) -> None:
     for name in (".notes", "a.partial", ".data.partial", ".data.012345678.partial", ".a.0123456g.partial"):
         (tmp_path / name).touch()
     assert local.clean_stale(str(tmp_path)) == []
@@ -117,9 +115,7 @@ def test_other_hidden_files_are_not_cleaned(tmp_path: Path) -> None:
     assert local.clean_stale(str(tmp_path)) == [str(tmp_path / ".a\nb.0123abcd.partial")]
 
 
-def test_a_file_that_was_cleaned_before_it_was_locked_is_opened_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_temporary_file_removed_before_lock_is_reopened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened = os.open
     removed: list[str] = []
 
@@ -136,7 +132,7 @@ def test_a_file_that_was_cleaned_before_it_was_locked_is_opened_again(
     assert (tmp_path / "a").read_bytes() == b"one"
 
 
-def test_an_error_of_a_descriptor_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_descriptor_errors_name_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -164,10 +160,10 @@ def _device(path: Path) -> None:
     path.symlink_to("/dev/null")
 
 
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with names here")
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 @pytest.mark.parametrize("mode", ["rb", "r", "wb"])
 @pytest.mark.parametrize(("make", "name"), [(_pipe, "a pipe"), (_socket, "a socket"), (_device, "a device")])
-def test_what_is_no_regular_file_is_not_waited_for(
+def test_open_special_file_raises_without_blocking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None], name: str, mode: str
 ) -> None:
     monkeypatch.chdir(tmp_path)  # the address of a socket is short
@@ -177,12 +173,12 @@ def test_what_is_no_regular_file_is_not_waited_for(
     assert caught.value.filename == "x.pth"
 
 
-def test_a_folder_is_called_a_folder(tmp_path: Path) -> None:
+def test_open_folder_raises(tmp_path: Path) -> None:
     with pytest.raises(IsADirectoryError):
         storage.open_file(tmp_path)
 
 
-def test_a_file_that_is_written_in_place_has_the_rights_of_others(tmp_path: Path) -> None:
+def test_open_file_uses_default_permissions(tmp_path: Path) -> None:
     with storage.open_file(tmp_path / "a", "w") as file, open(tmp_path / "b", "w", encoding="utf-8"):
         file.write("x")
     assert (tmp_path / "a").stat().st_mode == (tmp_path / "b").stat().st_mode

@@ -4,13 +4,14 @@ from pathlib import Path
 import pytest
 
 from footplate import storage
+from footplate.storage import missing_path_notes
 
 
 @pytest.mark.parametrize(
     ("path", "expected"),
     [("run/a.pth", True), ("/run", True), ("file:///run", True), ("local:///run", True), ("s3://bucket/run", False)],
 )
-def test_local_paths_have_no_protocol_but_file(path: str, expected: bool) -> None:
+def test_is_local(path: str, expected: bool) -> None:
     assert storage.is_local(path) is expected
 
 
@@ -33,7 +34,24 @@ def test_join_keeps_the_protocol() -> None:
     assert storage.join(Path("run"), "a.pth") == "run/a.pth"
 
 
-def test_absolute_leaves_remote_targets_alone() -> None:
+def test_absolute_keeps_urls() -> None:
     assert storage.absolute("memory://run/a.pth") == "memory://run/a.pth"
     assert storage.absolute("a.pth") == os.path.join(os.getcwd(), "a.pth")
     assert storage.local_path("~/a") == os.path.expanduser("~/a")
+
+
+@pytest.mark.parametrize(
+    ("path", "lines"),
+    [
+        ("data/ann/a.json", ["tried {here}/data/ann/a.json: {why}", "'{here}/data' has no 'ann'"]),
+        ("data/b.json", ["tried {here}/data/b.json: {why}", "'{here}/data' has no 'b.json'"]),
+        ("file://{here}/none/c/d", ["'{here}' has no 'none'"]),
+        ("{here}/data/", []),
+        ("memory://none/a.json", []),
+    ],
+)
+def test_missing_path_notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, lines: list[str]) -> None:
+    (tmp_path / "data").mkdir()
+    monkeypatch.chdir(tmp_path)
+    values = {"here": str(tmp_path), "why": "relative paths start at the current directory"}
+    assert missing_path_notes(path.format(**values)) == [line.format(**values) for line in lines]

@@ -1,4 +1,4 @@
-"""What an ordinary user may not do: each operation says so, and leaves what is there."""
+"""Operations without permission raise an error and leave existing files unchanged."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from footplate import storage
 
 @pytest.fixture
 def read_only(folder_of_nobody: Path) -> Path:
-    """A folder with a file, in which nothing may be written."""
+    """Returns a read-only folder that holds a file."""
     folder = folder_of_nobody / "run"
     storage.commit_bytes(folder / "a", b"kept")
     folder.chmod(0o555)
@@ -21,7 +21,7 @@ def read_only(folder_of_nobody: Path) -> Path:
 
 
 @pytest.mark.parametrize("name", ["a", "new", "below/new"])
-def test_a_folder_that_may_not_be_written_keeps_what_it_has(read_only: Path, name: str) -> None:
+def test_read_only_folder_is_unchanged(read_only: Path, name: str) -> None:
     with pytest.raises(PermissionError):
         storage.commit_bytes(read_only / name, b"other")
     assert {path.name: path.read_bytes() for path in read_only.iterdir()} == {"a": b"kept"}
@@ -35,7 +35,7 @@ def test_a_folder_that_may_not_be_written_keeps_what_it_has(read_only: Path, nam
         lambda folder: storage.open_file(folder / "new", "wb"),
     ],
 )
-def test_what_may_not_be_done_is_an_error(read_only: Path, act: Callable[[Path], Any]) -> None:
+def test_forbidden_operation_raises(read_only: Path, act: Callable[[Path], Any]) -> None:
     with pytest.raises(PermissionError) as raised:
         act(read_only)
     assert raised.value.errno == errno.EACCES
@@ -43,7 +43,7 @@ def test_what_may_not_be_done_is_an_error(read_only: Path, act: Callable[[Path],
     assert storage.list_dir(read_only) == ["a"]
 
 
-def test_a_file_that_may_not_be_written_is_replaced_where_its_folder_may(folder_of_nobody: Path) -> None:
+def test_read_only_file_in_writable_folder_is_replaced(folder_of_nobody: Path) -> None:
     path = folder_of_nobody / "a"
     path.write_bytes(b"old")
     path.chmod(0o444)
@@ -51,11 +51,11 @@ def test_a_file_that_may_not_be_written_is_replaced_where_its_folder_may(folder_
     assert path.read_bytes() == b"new"
 
 
-def test_a_folder_that_may_be_written_and_not_listed_takes_files(folder_of_nobody: Path) -> None:
+def test_commit_to_unlistable_folder(folder_of_nobody: Path) -> None:
     folder = folder_of_nobody / "drop"
     folder.mkdir()
     folder.chmod(0o333)
-    storage.commit_bytes(folder / "a", b"whole")  # its sync is left out: it cannot be opened
+    storage.commit_bytes(folder / "a", b"whole")  # the folder cannot be opened, so it is not synced
     storage.remove(folder / "a")
     storage.commit_bytes(folder / "b", b"whole")
     with pytest.raises(PermissionError):
@@ -66,7 +66,7 @@ def test_a_folder_that_may_be_written_and_not_listed_takes_files(folder_of_nobod
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == {"b": b"whole"}
 
 
-def test_what_may_not_be_read_is_an_error_and_no_missing_file(folder_of_nobody: Path) -> None:
+def test_unreadable_file_is_not_reported_as_missing(folder_of_nobody: Path) -> None:
     path = folder_of_nobody / "a"
     path.write_bytes(b"secret")
     path.chmod(0o000)
@@ -76,7 +76,7 @@ def test_what_may_not_be_read_is_an_error_and_no_missing_file(folder_of_nobody: 
     assert storage.status(path).size == 6
 
 
-def test_what_others_left_half_written_stays_where_it_may_not_be_removed(folder_of_nobody: Path) -> None:
+def test_clean_stale_skips_files_without_permission(folder_of_nobody: Path) -> None:
     path = folder_of_nobody / ".a.0123abcd.partial"
     path.write_bytes(b"half")
     path.chmod(0o000)

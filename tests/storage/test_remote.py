@@ -6,12 +6,12 @@ from footplate import storage
 from footplate.storage import remote
 
 
-def test_an_unknown_protocol_is_an_error() -> None:
+def test_unknown_protocol_raises() -> None:
     with pytest.raises(ValueError, match="nowhere"):
         remote.file_system("nowhere://a")
 
 
-def test_a_move_that_fails_leaves_the_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_remote_move_keeps_old_file(monkeypatch: pytest.MonkeyPatch) -> None:
     path = f"memory://{uuid.uuid4()}/a"
     storage.commit_bytes(path, b"one")
     system, _ = remote.file_system(path)

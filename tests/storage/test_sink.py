@@ -7,7 +7,7 @@ from footplate.storage.sink import DescriptorSink
 
 
 @pytest.mark.parametrize("sizes", [[3, 5], [1 << 20], [10, 3 << 20, 10], [(1 << 20) - 1, 1]])
-def test_bytes_arrive_in_order(tmp_path: Path, sizes: list[int]) -> None:
+def test_sink_keeps_byte_order(tmp_path: Path, sizes: list[int]) -> None:
     pieces = [os.urandom(size) for size in sizes]
     with open(tmp_path / "a", "wb") as stream:
         sink = DescriptorSink(stream.fileno())
@@ -16,7 +16,7 @@ def test_bytes_arrive_in_order(tmp_path: Path, sizes: list[int]) -> None:
     assert (tmp_path / "a").read_bytes() == b"".join(pieces)
 
 
-def test_a_system_that_takes_less_is_asked_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sink_retries_partial_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write = os.write
     monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, bytes(data[:1000])))
     data = os.urandom(2 << 20)
@@ -25,7 +25,7 @@ def test_a_system_that_takes_less_is_asked_again(tmp_path: Path, monkeypatch: py
     assert (tmp_path / "a").read_bytes() == data
 
 
-def test_small_writes_are_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sink_buffers_small_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[int] = []
     write = os.write
 

@@ -17,7 +17,7 @@ from footplate.checkpoint.sharded import Part, is_folder, split
 from footplate.checkpoint.sharded.splitting import cut_replicated
 from footplate.checkpoint.sharded.writing import save_parts
 from footplate.distributed import get_rank, get_world_size, is_main_process
-from footplate.distributed.sharding import own_group
+from footplate.distributed.sharding import new_cpu_group
 
 _logger = logging.getLogger("footplate.checkpoint")
 _ALIGNMENT = 64
@@ -96,7 +96,7 @@ class BackgroundSaver:
         self, state: Mapping[str, Any], path: str, then: Callable[[], None] | None, replicated: Set[int]
     ) -> Callable[[], None]:
         """Copies this process' part, and returns what writes it; what goes wrong here is told to the others there."""
-        group = self._group = self._group or own_group()
+        group = self._group = self._group or new_cpu_group()
         rest: Any = {}
         parts: dict[str, Part] = {}
         failed: Exception | None = None

@@ -117,7 +117,7 @@ def reading(path: str) -> Iterator[None]:
     except FootplateError:
         raise
     except FileNotFoundError as error:
-        raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.sought(path)) from error
+        raise CheckpointError(f"there is no checkpoint '{path}'", notes=storage.missing_path_notes(path)) from error
     except IsADirectoryError as error:
         raise _folder(path) from error
     except OSError as error:

@@ -14,8 +14,9 @@ import torch
 from footplate.checkpoint.inert import Inert
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import is_part, placed_like
-from footplate.errors import CheckpointError, nearest
+from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.errors import CheckpointError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
@@ -219,10 +220,10 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
 
 def _placed(weights: "OrderedDict[str, Any]", expected: Mapping[str, torch.Tensor]) -> "OrderedDict[str, Any]":
     """Returns the weights, in parts where those of the model are."""
-    if not any(map(is_part, (*expected.values(), *(each for each in weights.values() if torch.is_tensor(each))))):
+    if not any(map(is_dtensor, (*expected.values(), *(each for each in weights.values() if torch.is_tensor(each))))):
         return weights
     for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
-        weights[key] = placed_like(weights[key], expected[key])
+        weights[key] = distribute_like(weights[key], expected[key])
     return weights
 
 

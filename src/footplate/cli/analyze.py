@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from footplate.inspection import analysis
     from footplate.inspection.runs import read_run
-    from footplate.storage import check_output, commit_bytes, commit_picture
+    from footplate.storage import check_output, commit_bytes, commit_image
 
     files = [path for path in arguments.runs if os.path.isfile(path)]
     if arguments.csv and arguments.csv != "-":
@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.plot, suffixes=PICTURE_SUFFIXES, inputs=files)
     runs = [read_run(path) for path in arguments.runs]
     if arguments.plot:
-        commit_picture(arguments.plot, analysis.plot_curves(runs, arguments.keys))
+        commit_image(arguments.plot, analysis.plot_curves(runs, arguments.keys))
     if arguments.csv:
         table = analysis.curves_as_csv(runs, arguments.keys)
         if arguments.csv == "-":

@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Checks."""
-    from footplate.distributed import rank_of_environment
+    from footplate.distributed import rank_from_environment
 
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     if starts_processes(arguments):
         return start_processes(arguments, cfg)
     told = _check(cfg, arguments)
-    if not rank_of_environment():
+    if not rank_from_environment():
         say(fitted(told))
     return 0
 
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
     """Returns the summary; an error of the user's own code is told by its lines, as `train` does."""
     from footplate.cli.failures import own_frames
-    from footplate.distributed import rank_of_environment
+    from footplate.distributed import rank_from_environment
     from footplate.inspection.check import check
     from footplate.inspection.failing_module import TrialError
     from footplate.records.logger import collected_warnings
@@ -60,5 +60,5 @@ def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
                 raise error.__cause__ from None
             raise
         finally:
-            if not rank_of_environment():
+            if not rank_from_environment():
                 say("".join(fitted(f"{'warning':<11} {each}\n") for each in warnings))

@@ -8,6 +8,7 @@ from footplate.cli.fitting import fitted_to_screen
 from footplate.cli.options import add_trust
 from footplate.cli.parsing import Parser
 from footplate.cli.streams import say
+from footplate.messages import pluralize
 
 if TYPE_CHECKING:
     from footplate.checkpoint import Contents
@@ -154,7 +155,7 @@ def average(arguments: argparse.Namespace) -> int:
 def export(arguments: argparse.Namespace) -> int:
     """Writes the weights alone."""
     from footplate.checkpoint import export_weights, trusting
-    from footplate.errors import ArgumentError, counted
+    from footplate.errors import ArgumentError
 
     try:
         with trusting(arguments.trust):
@@ -169,7 +170,7 @@ def export(arguments: argparse.Namespace) -> int:
             )
     except re.error as error:
         raise ArgumentError(f"--revise takes a regular expression: {error}", found=arguments.revise) from error
-    say(f"{counted(count, 'weight')}: {arguments.output}\n")
+    say(f"{pluralize(count, 'weight')}: {arguments.output}\n")
     return 0
 
 

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from footplate.cli.fitting import fitted
 from footplate.cli.options import PICTURE_SUFFIXES, add_config
 from footplate.cli.streams import say, say_error
-from footplate.errors import ArgumentError, ConfigKeyError, nearest
+from footplate.errors import ArgumentError, ConfigKeyError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config import Config
@@ -137,11 +138,11 @@ def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> 
 
 def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
     from footplate.inspection.topics.schedule import explain_schedule, plot_schedule, schedule_as_data, schedule_of
-    from footplate.storage import commit_picture
+    from footplate.storage import commit_image
 
     schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
     if arguments.plot:
-        commit_picture(arguments.plot, plot_schedule(schedule))
+        commit_image(arguments.plot, plot_schedule(schedule))
     return _json(schedule_as_data(schedule)) if arguments.json else explain_schedule(schedule)
 
 

@@ -2,7 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from footplate.errors import ConfigError, FootplateError, OverrideError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config import Config

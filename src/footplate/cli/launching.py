@@ -73,8 +73,8 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
         ConfigError: The config cannot be used.
         ArgumentError: A number makes no sense.
     """
+    from footplate.checks import check_count
     from footplate.engine.static import check_config
-    from footplate.errors import check_count
     from footplate.records.logger import collected_warnings
 
     check_count("--max-restarts", arguments.max_restarts, least=0)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from footplate.cli.streams import say
+from footplate.messages import pluralize
 
 if TYPE_CHECKING:
     from footplate.migration import Note
@@ -119,7 +120,6 @@ def _say(found: "list[MigratedFile]", arguments: argparse.Namespace) -> None:
 
 def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
     """Lists what keys became, then what cannot be kept, then what needs a person, and counts."""
-    from footplate.errors import counted
     from footplate.migration import Kind
 
     titles = {
@@ -136,7 +136,7 @@ def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
     people = sum(note.kind is Kind.PERSON for each in found for note in each.notes)
     change, need = "changes" if changed == 1 else "change", "needs" if people == 1 else "need"
     lines.append(
-        f"{counted(len(found), 'file')}, {changed} of them {change}; {counted(people, 'note')} {need} a person"
+        f"{pluralize(len(found), 'file')}, {changed} of them {change}; {pluralize(people, 'note')} {need} a person"
     )
     return lines
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
-from footplate.errors import nearest
+from footplate.messages import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '([^']*)' \(choose from (.*)\)")
 _MISSING = re.compile(r"the following arguments are required: (.+)")

@@ -73,7 +73,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _cluster(arguments: argparse.Namespace) -> "Cluster":
-    from footplate.errors import ArgumentError, check_count
+    from footplate.checks import check_count
+    from footplate.errors import ArgumentError
     from footplate.inspection.plan.parts import Cluster
 
     check_count("--nodes", arguments.nodes)

@@ -48,8 +48,8 @@ def _code_of_all(error: BaseException) -> int | None:
 
 def _let_first_speak() -> None:
     """Before the ranks know each other all find the same error: the first one tells it."""
-    from footplate.distributed import get_world_size, rank_of_environment
+    from footplate.distributed import get_world_size, rank_from_environment
 
-    if rank_of_environment() and get_world_size() == 1:
+    if rank_from_environment() and get_world_size() == 1:
         sys.stdout.flush()
         time.sleep(_BEFORE_OTHERS)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.cli.options import add_overrides, override, read_config
 from footplate.cli.streams import say
-from footplate.printable import one_line
+from footplate.messages import one_line
 
 if TYPE_CHECKING:
     from footplate.inspection.layers import Reading

@@ -7,7 +7,7 @@ import select
 import sys
 import traceback
 
-from footplate.printable import PrintableFormatter, printable
+from footplate.messages import PrintableFormatter, printable
 
 _STANDARD = 2  # the highest number of a standard stream
 

@@ -52,8 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
+    from footplate.checks import check_count
     from footplate.cli.launching import refuse_launchers
-    from footplate.errors import check_count
     from footplate.inspection.sweep.space import parse_parameter
 
     refuse_launchers("sweep")

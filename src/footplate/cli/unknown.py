@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
-from footplate.errors import FootplateError, nearest
+from footplate.errors import FootplateError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config import Config

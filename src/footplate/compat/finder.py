@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from footplate.compat.names import Names, names_of
-from footplate.errors import nearest
+from footplate.messages import nearest
 
 
 def resolve(target: str) -> Any:

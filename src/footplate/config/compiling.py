@@ -7,7 +7,8 @@ a backend may be any installed entry point. A config sets what tunes a graph and
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

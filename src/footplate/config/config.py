@@ -15,7 +15,8 @@ from footplate.config.merging import merge_options
 from footplate.config.origins import Place, place_of
 from footplate.config.python_form import write_python
 from footplate.config.sources import absolute, suffix_of
-from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin
 from footplate.storage import commit_bytes
 
 _RESERVED = ("filename", "text", "pretty_text", "env_variables")

@@ -7,7 +7,9 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from footplate.config.mapping import ConfigDict
-from footplate.errors import ConfigError, Origin, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.config.config import Config

@@ -14,7 +14,7 @@ from footplate.config.script import Script
 from footplate.config.traced import TracedDict
 from footplate.config.tracer import BASE, MAKE_DICT, Site
 from footplate.errors import ConfigError, ConfigKeyError, FootplateError, Origin
-from footplate.registry.dotted import note_executed
+from footplate.registry.dotted_paths import mark_executed
 
 
 class Namespace(dict[str, Any]):
@@ -61,7 +61,7 @@ def run(
     namespace = Namespace(path, variables)
     if helpers is not None:
         dict.update(namespace, helpers(namespace))
-    note_executed(path)
+    mark_executed(path)
     try:
         exec(script.code, namespace)
     except KeyboardInterrupt:

@@ -9,7 +9,8 @@ from footplate.config.origins import Place
 from footplate.config.python_form import dotted_name, write_python
 from footplate.config.templates import TEMPLATE
 from footplate.config.traced import TracedDict
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
 _logger = logging.getLogger("footplate.config")
 _RESERVED = ("_base_", "_deprecation_")

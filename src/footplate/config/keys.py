@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
 
 from footplate.config.origins import KeyOrigin
-from footplate.errors import ConfigKeyError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigKeyError
 
 if TYPE_CHECKING:
     from footplate.config.config import Config

@@ -17,7 +17,8 @@ from footplate.config.sources import absolute, read_text, suffix_of
 from footplate.config.templates import Expanded
 from footplate.config.tracer import BASE
 from footplate.config.values import MOST_BITS, read_value
-from footplate.errors import ConfigError, ConfigKeyError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin
 
 _logger = logging.getLogger("footplate.config")
 _MOST_FILES = 1000  # a file counts as often as it is read

@@ -8,7 +8,9 @@ from typing import Any
 from footplate.config.lazy import LazyObject
 from footplate.config.origins import KeyOrigin, Place, Replaced, place_of
 from footplate.config.traced import TracedDict
-from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin, at_key, nearest, origin_of
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ConfigAttributeError, ConfigError, ConfigKeyError, Origin
+from footplate.messages import nearest
 
 _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 

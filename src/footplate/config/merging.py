@@ -6,7 +6,9 @@ from typing import Any, NamedTuple
 
 from footplate.config.mapping import ConfigDict, settled
 from footplate.config.origins import KeyOrigin, Replaced
-from footplate.errors import ConfigError, ConfigKeyError, Origin, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin
+from footplate.messages import nearest
 
 _PART = re.compile(r"""'([^']*)'|"([^"]*)"|\[([^\[\]]+)\]|([^.\[\]'"]+)""")
 

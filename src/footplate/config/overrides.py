@@ -8,7 +8,8 @@ from footplate.config.mapping import ConfigDict, settled
 from footplate.config.merging import Placing, find, put, split_path
 from footplate.config.origins import Place
 from footplate.config.values import read_value
-from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, ConfigKeyError, Origin, OverrideError
 
 if TYPE_CHECKING:
     from footplate.config.config import Config

@@ -4,7 +4,8 @@ import importlib.util
 import os
 from typing import Any
 
-from footplate.errors import ConfigError, Origin, nearest
+from footplate.errors import ConfigError, Origin
+from footplate.messages import nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
 _RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "recipes", "configs"))

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from footplate.config.origins import Place, shown_path
 from footplate.config.packages import SUFFIXES, near_config
-from footplate.errors import ConfigError, ConfigSyntaxError, Origin, nearest
+from footplate.errors import ConfigError, ConfigSyntaxError, Origin
+from footplate.messages import nearest
 
 _RECIPES = "footplate"  # whose configs ship
 _MOST_BYTES = 16 * 2**20

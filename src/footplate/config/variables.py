@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 from footplate.config.mapping import ConfigDict
 from footplate.config.merging import find, joined, paths_ending
 from footplate.config.origins import KeyOrigin, chain
-from footplate.errors import origin_of
+from footplate.error_context import origin_of
 
 if TYPE_CHECKING:
     from footplate.config.config import Config

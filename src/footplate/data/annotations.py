@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from footplate.errors import DataError
-from footplate.storage import join, read_bytes, sought
+from footplate.storage import join, missing_path_notes, read_bytes
 
 _MOST_VALUES = 100_000  # of a short YAML text; of a long one as many as it has bytes
 _LONGEST_NUMBER = 1000  # characters: numbers in base 60 take a time that grows with the square
@@ -97,7 +97,7 @@ def read_file(path: str) -> bytes:
         return read_bytes(path)
     except OSError as error:
         if isinstance(error, FileNotFoundError):
-            raise DataError(f"the file '{path}' does not exist", notes=sought(path)) from error
+            raise DataError(f"the file '{path}' does not exist", notes=missing_path_notes(path)) from error
         raise DataError(f"the file '{path}' cannot be read: {error}") from error
 
 

@@ -15,9 +15,10 @@ from footplate.data.compose import Compose, Transform
 from footplate.data.kept_samples import KeptSamples
 from footplate.data.record_store import RecordStore, give_back_memory
 from footplate.data.shared_count import SharedCount
-from footplate.errors import ArgumentError, DataError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
-from footplate.storage import sought
+from footplate.storage import missing_path_notes
 
 _logger = logging.getLogger("footplate.data")
 _LARGE = 1 << 20  # bytes
@@ -254,7 +255,9 @@ def _prefix(key: str, value: str | None) -> str:
 def _from_file(key: str, value: Any) -> Any:
     is_file = isinstance(value, str) and os.path.isfile(value)
     if key == "classes" and isinstance(value, str) and not is_file:  # its letters would be taken for classes
-        raise DataError(f"there is no file '{value}' of classes", key=f"metainfo.{key}", notes=sought(value))
+        raise DataError(
+            f"there is no file '{value}' of classes", key=f"metainfo.{key}", notes=missing_path_notes(value)
+        )
     return read_lines(value) if is_file else copy.deepcopy(value)
 
 

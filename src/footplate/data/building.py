@@ -12,21 +12,13 @@ from typing import Any
 import torch
 from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
+from footplate.checks import check_count, check_flag
 from footplate.data.caching import keep_samples, read_cache
 from footplate.data.loader import SampleLoader
 from footplate.distributed import get_rank
-from footplate.errors import (
-    ArgumentError,
-    BuildError,
-    DataError,
-    at_key,
-    check_count,
-    check_flag,
-    describe_changes,
-    located,
-    nearest,
-    origin_of,
-)
+from footplate.error_context import at_key, describe_changes, located, origin_of
+from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.messages import nearest
 from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, check_flags
 
 _logger = logging.getLogger("footplate.data")

@@ -3,7 +3,8 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from footplate.errors import ArgumentError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 Transform = Callable[[Any], Any]

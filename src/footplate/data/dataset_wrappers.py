@@ -9,7 +9,9 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
-from footplate.errors import ArgumentError, at_key, check_count
+from footplate.checks import check_count
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.registry import DATASETS
 
 

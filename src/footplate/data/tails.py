@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from footplate.distributed import share_of
+from footplate.distributed import local_sample_count
 
 
 class Tail(NamedTuple):
@@ -25,7 +25,7 @@ class Tail(NamedTuple):
     @property
     def own(self) -> int:
         """How many samples are the rank's."""
-        return share_of(self.size, self.rank, self.world)
+        return local_sample_count(self.size, self.rank, self.world)
 
     def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
         """Returns how many batches are left on every rank when each has had `done` samples.

@@ -22,7 +22,8 @@ from torch.utils.data._utils import worker as torch_worker
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from footplate.data.packing import PackedBatch
-from footplate.errors import DataError, add_note
+from footplate.error_context import add_note
+from footplate.errors import DataError
 
 _PIDS = re.compile(r"DataLoader worker \(pid(?:\(s\))? ([\d, ]+)\)")
 _TIMEOUT = re.compile(r"DataLoader timed out after ([\d.]+) seconds")

@@ -1,32 +1,34 @@
-"""Ranks and what they share, over torch.distributed; on one process everything is the identity."""
+"""Distributed training over torch.distributed. With one process, every function has a trivial result."""
 
-from footplate.distributed.agreement import check_same_parameters, check_same_weights
 from footplate.distributed.collectives import (
     barrier,
+    broadcast_buffers,
     broadcast_object,
     collect_results,
+    compute_on_main,
     gather_objects,
     get_rank,
     get_world_size,
     is_distributed,
     is_main_process,
+    local_sample_count,
     master_only,
-    share_buffers,
-    share_of,
-    told_by_first,
 )
-from footplate.distributed.launch import check_dist_cfg, initialize
-from footplate.distributed.launchers import LAUNCHERS, rank_of_environment
+from footplate.distributed.consistency import check_same_parameters, check_same_weights
+from footplate.distributed.launchers import LAUNCHERS, rank_from_environment
+from footplate.distributed.process_group import check_dist_cfg, initialize
 from footplate.distributed.wrappers import initialize_weights, is_model_wrapper, unwrap_model, wrap_model
 
 __all__ = [
     "LAUNCHERS",
     "barrier",
+    "broadcast_buffers",
     "broadcast_object",
     "check_dist_cfg",
     "check_same_parameters",
     "check_same_weights",
     "collect_results",
+    "compute_on_main",
     "gather_objects",
     "get_rank",
     "get_world_size",
@@ -35,11 +37,9 @@ __all__ = [
     "is_distributed",
     "is_main_process",
     "is_model_wrapper",
+    "local_sample_count",
     "master_only",
-    "share_buffers",
-    "rank_of_environment",
-    "share_of",
-    "told_by_first",
+    "rank_from_environment",
     "unwrap_model",
     "wrap_model",
 ]

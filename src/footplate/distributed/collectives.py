@@ -1,4 +1,4 @@
-"""What ranks tell each other."""
+"""Collective operations between ranks."""
 
 import functools
 import pickle
@@ -12,48 +12,48 @@ from torch import nn
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
-_NOTHING = object()
-_PIECE = 1024  # results that travel at a time
+_PADDING = object()
+_CHUNK_SIZE = 1024  # results sent at a time
 
 
 def is_distributed() -> bool:
-    """Checks whether several processes train together."""
+    """Checks whether a process group is initialized."""
     return dist.is_available() and dist.is_initialized()
 
 
 def get_rank() -> int:
-    """Returns the number of this process, 0 when it is alone."""
+    """Returns the rank of this process; 0 without a process group."""
     return dist.get_rank() if is_distributed() else 0
 
 
 def get_world_size() -> int:
-    """Returns how many processes train together."""
+    """Returns the number of ranks; 1 without a process group."""
     return dist.get_world_size() if is_distributed() else 1
 
 
 def is_main_process() -> bool:
-    """Checks whether this process is the one that writes."""
+    """Checks whether this process is rank 0, which writes all output."""
     return get_rank() == 0
 
 
 def master_only(function: Callable[_P, _T]) -> Callable[_P, _T | None]:
-    """Makes a function do nothing, and return None, on all processes but the first."""
+    """Decorates a function to run on rank 0 only; it returns None on other ranks."""
 
     @functools.wraps(function)
-    def on_first(*args: _P.args, **kwargs: _P.kwargs) -> _T | None:
+    def on_main(*args: _P.args, **kwargs: _P.kwargs) -> _T | None:
         return function(*args, **kwargs) if is_main_process() else None
 
-    return on_first
+    return on_main
 
 
 def barrier() -> None:
-    """Waits until all processes are here."""
+    """Waits until all ranks have reached this call."""
     if is_distributed():
         dist.barrier()
 
 
 def broadcast_object(value: _T, source: int = 0) -> _T:
-    """Returns the `value` of rank `source` on every rank."""
+    """Returns on every rank the `value` of rank `source`."""
     if not is_distributed():
         return value
     box = [value]
@@ -61,35 +61,35 @@ def broadcast_object(value: _T, source: int = 0) -> _T:
     return box[0]
 
 
-def told_by_first(ask: Callable[[], _T]) -> _T:
-    """Returns on every rank what `ask` returned, or raises what it raised, on the first.
+def compute_on_main(compute: Callable[[], _T]) -> _T:
+    """Calls a function on rank 0; returns its result, or raises its exception, on every rank.
 
-    Only the first calls it: the others might find another answer, as in a folder that is being written to.
+    Use it where ranks could get different results, for example when listing a folder that is being written to.
     """
-    answer: _T | None = None
-    failed: Exception | None = None
+    result: _T | None = None
+    raised: Exception | None = None
     if is_main_process():
         try:
-            answer = ask()
+            result = compute()
         except Exception as error:  # noqa: BLE001 - raised again, on every rank
-            failed = error
-    answer, failed = broadcast_object((answer, failed))
-    if failed is not None:
-        raise failed
-    return answer  # type: ignore[return-value]
+            raised = error
+    result, raised = broadcast_object((result, raised))
+    if raised is not None:
+        raise raised
+    return result  # type: ignore[return-value]
 
 
-def share_buffers(model: nn.Module) -> None:
-    """Gives every rank the buffers that the first one holds and saves, such as the means of batch norms."""
+def broadcast_buffers(model: nn.Module) -> None:
+    """Copies the buffers of rank 0, such as batch norm statistics, to every rank."""
     if not is_distributed():
         return
     for buffer in model.buffers():
-        if buffer.numel() and not hasattr(buffer, "to_local"):  # one that is sharded is no rank's own
+        if buffer.numel() and not hasattr(buffer, "to_local"):  # sharded buffers are left as they are
             dist.broadcast(buffer, src=0)
 
 
 def gather_objects(value: _T) -> list[_T]:
-    """Returns the `value` of every rank, in the order of ranks, on every rank."""
+    """Returns on every rank the list of all ranks' values, ordered by rank."""
     if not is_distributed():
         return [value]
     found: list[Any] = [None] * get_world_size()
@@ -98,42 +98,42 @@ def gather_objects(value: _T) -> list[_T]:
 
 
 def collect_results(results: Sequence[_T], size: int, device: Literal["cpu", "gpu"] = "cpu") -> list[_T] | None:
-    """Returns the results of all ranks in data-set order on the first rank, None on the others.
+    """Returns the results of all ranks in dataset order on rank 0, and None on other ranks.
 
-    They travel a piece at a time, so that no rank but the first holds more than its own.
+    Results are sent in chunks, so that only rank 0 holds more than its own.
 
     Args:
-        results: One entry a sample; rank r of n holds those of the samples r, r + n, r + 2n ...
-        size: How many samples the data set has; entries beyond, which a sampler repeated to fill up, are dropped.
-        device: Through which memory they travel, where the processes are connected through it.
+        results: One entry per sample. Rank r of n holds those of samples r, r + n, r + 2n, ...
+        size: The number of samples in the dataset. Further entries, which a sampler added as padding, are dropped.
+        device: The memory to send from, if the backend supports it.
     """
     if not is_distributed():
         return list(results[:size])
     rank, world = get_rank(), get_world_size()
-    own = results[: share_of(size, rank, world)]
-    way = _way(device)
-    lengths = _all_lengths(len(own), way)
+    own = results[: local_sample_count(size, rank, world)]
+    transfer = _transfer_device(device)
+    lengths = _all_lengths(len(own), transfer)
     ordered: list[Any] = []
-    for begin in range(0, max(lengths), _PIECE):
-        parts = _gather_bytes(pickle.dumps(own[begin : begin + _PIECE]), way)
+    for begin in range(0, max(lengths), _CHUNK_SIZE):
+        parts = _gather_bytes(pickle.dumps(own[begin : begin + _CHUNK_SIZE]), transfer)
         if parts is not None:
-            rows = zip_longest(*map(pickle.loads, parts), fillvalue=_NOTHING)  # what a rank of this run has sent
-            ordered += [entry for entry in chain.from_iterable(rows) if entry is not _NOTHING]
+            rows = zip_longest(*map(pickle.loads, parts), fillvalue=_PADDING)  # trusted: sent by a rank of this run
+            ordered += [entry for entry in chain.from_iterable(rows) if entry is not _PADDING]
     return ordered if rank == 0 else None
 
 
-def share_of(size: int, rank: int, world: int) -> int:
-    """Returns how many of `size` samples are a rank's, of which each takes every `world`-th.
+def local_sample_count(size: int, rank: int, world: int) -> int:
+    """Returns how many of `size` samples a rank gets if samples are assigned to ranks in turn.
 
     Example:
-        >>> [share_of(7, rank, 3) for rank in range(3)]
+        >>> [local_sample_count(7, rank, 3) for rank in range(3)]
         [3, 2, 2]
     """
     return len(range(rank, size, world))
 
 
-def _way(device: str) -> torch.device:
-    """The memory that tensors are to travel through, or the one that the processes are connected by."""
+def _transfer_device(device: str) -> torch.device:
+    """Returns the requested device if the backend supports it, or else a device that it supports."""
     kinds = [part.partition(":")[0] for part in dist.get_backend_config().split(",")]
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is not None and accelerator.type in kinds and (device == "gpu" or "cpu" not in kinds):
@@ -141,18 +141,18 @@ def _way(device: str) -> torch.device:
     return torch.device("cpu")
 
 
-def _all_lengths(length: int, way: torch.device) -> list[int]:
-    lengths = [torch.zeros((), dtype=torch.int64, device=way) for _ in range(get_world_size())]
-    dist.all_gather(lengths, torch.tensor(length, dtype=torch.int64, device=way))
+def _all_lengths(length: int, device: torch.device) -> list[int]:
+    lengths = [torch.zeros((), dtype=torch.int64, device=device) for _ in range(get_world_size())]
+    dist.all_gather(lengths, torch.tensor(length, dtype=torch.int64, device=device))
     return [int(each) for each in lengths]
 
 
-def _gather_bytes(content: bytes, way: torch.device) -> list[bytes] | None:
-    """Returns what every rank gave on the first rank, None on the others."""
-    lengths = _all_lengths(len(content), way)
+def _gather_bytes(content: bytes, device: torch.device) -> list[bytes] | None:
+    """Returns the content of every rank on rank 0, and None on other ranks."""
+    lengths = _all_lengths(len(content), device)
     padded = torch.zeros(max(lengths), dtype=torch.uint8)
     padded[: len(content)] = torch.frombuffer(bytearray(content), dtype=torch.uint8)
-    padded = padded.to(way)
+    padded = padded.to(device)
     if get_rank() != 0:
         dist.gather(padded)
         return None

@@ -1,4 +1,4 @@
-"""FSDP2 by one section of a config."""
+"""FullyShard, a model wrapper that configures FSDP2."""
 
 import logging
 import re
@@ -10,7 +10,9 @@ from torch import nn
 
 from footplate.distributed.collectives import get_world_size, is_distributed
 from footplate.distributed.sharding import broadcast_values
-from footplate.errors import ArgumentError, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import MODEL_WRAPPERS
 
 _logger = logging.getLogger("footplate.distributed")
@@ -20,7 +22,7 @@ _DTYPES = {name: getattr(torch, name) for name in ("float16", "bfloat16", "float
 
 
 @MODEL_WRAPPERS.register_module()
-def FullyShard(  # noqa: N802 - configs and messages call it so
+def FullyShard(  # noqa: N802 - the name that configs use
     module: nn.Module,
     *,
     shard: Mapping[str, Any] | None = None,
@@ -29,43 +31,45 @@ def FullyShard(  # noqa: N802 - configs and messages call it so
     offload: str | None = None,
     forward_methods: Sequence[str] = (),
 ) -> nn.Module:
-    """Leaves each process a part of every parameter, gradient and optimizer state, by torch's `fully_shard`.
+    """Shards parameters, gradients and optimizer states across ranks with torch's `fully_shard`.
 
-    The parameters of each module that `shard` names travel together, those of the rest together with the whole model.
-    Weights are initialized before, so that they do not depend on the number of processes.
+    Each module selected by `shard` forms a communication group; the remaining parameters form one for the whole model.
+    Weights are initialized before sharding, so that they do not depend on the number of ranks.
 
     Source: PyTorch FSDP: Experiences on Scaling Fully Sharded Data Parallel (Zhao et al., 2023).
 
     Args:
-        module: The model, on its device, whole on every process. That of one process alone stays as it is.
-        shard: `classes`, names of classes of modules, and `names`, regular expressions for whole names of modules.
-        mixed_precision: `param_dtype`, `reduce_dtype`, `output_dtype` as names of dtypes, `cast_forward_inputs`.
-        reshard_after_forward: Whether whole parameters are dropped behind a forward pass; a number drops to so many
-            processes; None does for all but the outermost.
-        offload: "cpu" keeps parts in host memory.
-        forward_methods: Methods of the sharded modules that compute as `forward` does, such as a head's `loss`.
+        module: The unsharded model, on its device. With one process it is returned unchanged.
+        shard: `classes`, class names of modules, and `names`, regular expressions that must match full module names.
+        mixed_precision: `param_dtype`, `reduce_dtype` and `output_dtype` as dtype names, and `cast_forward_inputs`.
+        reshard_after_forward: Whether to free the full parameters after the forward pass. A number reshards to that
+            many ranks. None means True for all modules except the root.
+        offload: "cpu" keeps the shards in host memory.
+        forward_methods: Methods of sharded modules that use parameters like `forward`, such as `loss` of a head.
 
     Raises:
         ArgumentError: A key, class, dtype or policy is unknown, or a class or pattern matches nothing.
     """
-    chosen, precision = list(_chosen(module, shard or {})), _precision(mixed_precision or {})
+    chosen, precision = list(_selected_modules(module, shard or {})), _precision(mixed_precision or {})
     offloads = _checked_offload(offload)
     if not is_distributed():
         return module
-    settings = _settings(module, precision, offloads, reshard_after_forward)
+    settings = _fully_shard_arguments(module, precision, offloads, reshard_after_forward)
     initialize: Any = getattr(module, "init_weights", None)
     if initialize is not None:
         initialize()
     broadcast_values(module)
-    _lay_out_plainly(module)
+    _make_contiguous(module)
     for each in (*chosen, module):
         _shard(each, settings, forward_methods)
-    module.register_forward_hook(_fold_without_gradients)
+    module.register_forward_hook(_reshard_without_gradients)
     return module
 
 
-def _settings(module: nn.Module, precision: Mapping[str, Any], offloads: bool, reshard: Any) -> dict[str, Any]:
-    """Returns what torch's `fully_shard` is told of every module; all processes call this."""
+def _fully_shard_arguments(
+    module: nn.Module, precision: Mapping[str, Any], offloads: bool, reshard: Any
+) -> dict[str, Any]:
+    """Returns the arguments of `fully_shard` for every module. Every rank must call this."""
     from torch.distributed import fsdp
     from torch.distributed.device_mesh import init_device_mesh
 
@@ -87,44 +91,48 @@ def _shard(module: nn.Module, settings: Mapping[str, Any], forward_methods: Sequ
             fsdp.register_fsdp_forward_method(module, name)
 
 
-def _lay_out_plainly(module: nn.Module) -> None:
-    """Lays out weights in the order of their dimensions, since no others can be cut."""
+def _make_contiguous(module: nn.Module) -> None:
+    """Converts weights to the contiguous memory format, because others cannot be sharded."""
     others = [each for each in module.parameters() if not each.is_contiguous()]
     for each in others:
         each.data = each.data.contiguous()
     if others:
-        _logger.info("channels_last does not go with FullyShard: %d weights are laid out plainly", len(others))
+        _logger.info("FullyShard does not support channels_last: made %d weights contiguous", len(others))
 
 
-def _fold_without_gradients(module: nn.Module, *_: Any) -> None:
-    """Has the outermost module hold its parts again where no backward pass will see to that, as after a validation."""
+def _reshard_without_gradients(module: nn.Module, *_: Any) -> None:
+    """Reshards the root module if no backward pass will do so, for example after validation."""
     if not torch.is_grad_enabled():
         module.reshard()  # type: ignore[operator]
 
 
-def _chosen(model: nn.Module, shard: Mapping[str, Any]) -> Iterator[nn.Module]:
-    """Yields the modules that `shard` names, inner ones first."""
+def _selected_modules(model: nn.Module, shard: Mapping[str, Any]) -> Iterator[nn.Module]:
+    """Yields the modules selected by `shard`, inner modules first."""
     for key in shard:
         if key not in _SHARD_KEYS:
-            raise _refused("what to shard is said by 'classes' and 'names'", shard, key, nearest(key, _SHARD_KEYS))
+            raise _config_error(
+                "'shard' takes only the keys 'classes' and 'names'", shard, key, nearest(key, _SHARD_KEYS)
+            )
     modules = {name: each for name, each in model.named_modules() if name and _holds_parameters(each)}
     matched: set[str] = set()
-    for kind in _words(shard, "classes"):
+    for kind in _names_in(shard, "classes"):
         names = {name for name, each in modules.items() if type(each).__name__ == kind}
         if not names:
             near = nearest(kind, {type(each).__name__ for each in modules.values()})
-            raise _refused(f"no module of the model is a '{kind}'", shard, "classes", near)
+            raise _config_error(f"the model has no module of class '{kind}'", shard, "classes", near)
         matched |= names
-    for pattern in _words(shard, "names"):
-        names = {name for name in modules if _pattern(shard, pattern).fullmatch(name)}
+    for pattern in _names_in(shard, "names"):
+        names = {name for name in modules if _compile(shard, pattern).fullmatch(name)}
         if not names:
-            raise _refused(f"no module is called '{pattern}'", shard, "names", nearest(pattern, modules))
+            raise _config_error(f"no module name matches '{pattern}'", shard, "names", nearest(pattern, modules))
         matched |= names
     for name in reversed(modules):
         if name in matched:
             if isinstance(modules[name], (nn.ModuleList, nn.ModuleDict)):
                 kind = type(modules[name]).__name__
-                raise _refused(f"'{name}' is a {kind}, which computes nothing: name what is in it", shard, "names")
+                raise _config_error(
+                    f"'{name}' is a {kind}, which has no forward(): select the modules in it", shard, "names"
+                )
             yield modules[name]
 
 
@@ -132,19 +140,19 @@ def _holds_parameters(module: nn.Module) -> bool:
     return next(module.parameters(), None) is not None
 
 
-def _words(shard: Mapping[str, Any], key: str) -> list[str]:
+def _names_in(shard: Mapping[str, Any], key: str) -> list[str]:
     value = shard.get(key) or []
-    words = [value] if isinstance(value, (str, type)) else value
-    if not isinstance(words, (list, tuple)) or not all(isinstance(each, (str, type)) for each in words):
-        raise _refused(f"'{key}' is a list of names", shard, key)
-    return [each.__name__ if isinstance(each, type) else each for each in words]
+    names = [value] if isinstance(value, (str, type)) else value
+    if not isinstance(names, (list, tuple)) or not all(isinstance(each, (str, type)) for each in names):
+        raise _config_error(f"'{key}' must be a list of names", shard, key)
+    return [each.__name__ if isinstance(each, type) else each for each in names]
 
 
-def _pattern(shard: Mapping[str, Any], text: str) -> "re.Pattern[str]":
+def _compile(shard: Mapping[str, Any], text: str) -> "re.Pattern[str]":
     try:
         return re.compile(text)
     except re.error as error:
-        raise _refused(f"'{text}' is no regular expression: {error}", shard, "names") from error
+        raise _config_error(f"'{text}' is not a valid regular expression: {error}", shard, "names") from error
 
 
 def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,7 +160,7 @@ def _precision(cfg: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in cfg.items():
         if key not in _PRECISION_KEYS:
             near = nearest(key, _PRECISION_KEYS)
-            raise _refused(f"mixed_precision has no '{key}'", cfg, key, near, section="mixed_precision")
+            raise _config_error(f"mixed_precision has no key '{key}'", cfg, key, near, section="mixed_precision")
         found[key] = _dtype(cfg, key) if key.endswith("dtype") else bool(value)
     return found
 
@@ -164,14 +172,14 @@ def _dtype(cfg: Mapping[str, Any], key: str) -> torch.dtype | None:
     name = str(value).removeprefix("torch.")
     if name not in _DTYPES:
         near = nearest(name, _DTYPES)
-        raise _refused(f"a dtype is one of {', '.join(_DTYPES)}", cfg, key, near, section="mixed_precision")
+        raise _config_error(f"a dtype must be one of {', '.join(_DTYPES)}", cfg, key, near, section="mixed_precision")
     found: torch.dtype = _DTYPES[name]
     return found
 
 
 def _checked_offload(offload: Any) -> bool:
     if offload not in (None, "cpu"):
-        raise ArgumentError("offload is 'cpu' or None", key="offload", found=offload, suggestion="cpu")
+        raise ArgumentError("offload must be 'cpu' or None", key="offload", found=offload, suggestion="cpu")
     return offload is not None
 
 
@@ -181,7 +189,7 @@ def _checked_reshard(policy: Any) -> bool | int | None:
         return policy
     if not isinstance(policy, int) or not 1 < policy < world or world % policy:
         raise ArgumentError(
-            "reshard_after_forward is True, False, None, or a number of processes that divides theirs",
+            "reshard_after_forward must be True, False, None, or a divisor of the number of processes",
             key="reshard_after_forward",
             found=policy,
             notes=[f"there are {world} processes"],
@@ -189,9 +197,9 @@ def _checked_reshard(policy: Any) -> bool | int | None:
     return policy
 
 
-def _refused(
-    message: str, cfg: Mapping[str, Any], key: str, near: str | None = None, *, section: str = "shard"
+def _config_error(
+    message: str, cfg: Mapping[str, Any], key: str, suggestion: str | None = None, *, section: str = "shard"
 ) -> ArgumentError:
     return ArgumentError(
-        message, key=f"{section}.{key}", found=cfg.get(key), suggestion=near, origin=origin_of(cfg, key)
+        message, key=f"{section}.{key}", found=cfg.get(key), suggestion=suggestion, origin=origin_of(cfg, key)
     )

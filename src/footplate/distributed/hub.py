@@ -1,4 +1,4 @@
-"""The place on the first rank where the others tell how they are."""
+"""The hub on rank 0, which collects the status of all ranks and decides why they exit."""
 
 import errno
 import hmac
@@ -10,238 +10,248 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from footplate.distributed.endings import line_of, say_last_to, say_no_more
-from footplate.distributed.lines import Line
-from footplate.distributed.verdicts import Failure, Lost, Place, Verdict, of_waiting, on_death, on_failure, on_waiting
+from footplate.distributed.channel import Channel
+from footplate.distributed.exit_status import disable_crash_dump, enable_crash_dump, innermost_user_line
+from footplate.distributed.failure_report import (
+    Failure,
+    FailureReport,
+    LostRank,
+    RankStatus,
+    describe_waiting,
+    report_death,
+    report_failure,
+    report_timeout,
+)
 
-_TO_BE_ALIKE = 0.3  # seconds in which others may say the same
-_TO_DIE = 0.5  # seconds for others to tell where they are, and how it ended
-_TO_FOLLOW = 2.0  # seconds in which the cause of an error that may only follow from another comes
-_TO_ANSWER = 1.0
-_TO_SAY = 0.2  # seconds between the end of a connection and that of the other one
+# All in seconds.
+_SAME_ERROR_WINDOW = 0.3  # in which other ranks may report the same error
+_DEATH_WINDOW = 0.5  # in which ranks report their status, and how the dead process ended
+_CAUSE_WINDOW = 2.0  # in which the cause of an error that may be a consequence is reported
+_STATUS_TIMEOUT = 1.0
+_CRASH_IDLE = 0.2  # between the end of a connection and the end of the crash dump
 _TICK = 0.05
 _logger = logging.getLogger("footplate.distributed")
-_OF_HELLO = ("rank", "host", "process", "began")
+_HELLO_KEYS = ("rank", "host", "process", "began")
 
 
 class Hub(threading.Thread):
-    """Listens to all ranks, and tells all of them once why they end.
+    """A thread on rank 0 that receives messages from all ranks and tells all of them once why they exit.
 
-    A rank whose connection ends while it is at work has died: the operating system closes what a process leaves
-    open. An error that may only follow from what happened elsewhere waits a moment for its cause.
+    A rank whose connection closes during a run has died, because the operating system closes the sockets of a process.
+    An error that may be a consequence of another failure is held back for a moment, until its cause is reported.
 
     Args:
-        server: A socket that listens.
-        token: What those who may speak know.
-        world: How many ranks there are.
-        limit: The seconds that a rank may wait for others.
+        server: A listening socket.
+        token: The secret that ranks send to authenticate.
+        world_size: The number of ranks.
+        limit: How long a rank may wait for others, in seconds.
 
     Attributes:
-        keep: Keeps the stack of a rank that crashed, and returns the file where it is, or "".
+        save_crash: Called with a rank and its crash dump; returns the file that it was saved to, or "".
     """
 
-    def __init__(self, server: socket.socket, token: str, world: int, limit: float) -> None:
+    def __init__(self, server: socket.socket, token: str, world_size: int, limit: float) -> None:
         super().__init__(name="footplate-hub", daemon=True)
-        self.keep: Callable[[int, str], str] = lambda rank, words: ""
-        self._server, self._token, self._world, self._limit = server, token, world, limit
+        self.save_crash: Callable[[int, str], str] = lambda rank, dump: ""
+        self._server, self._token, self._world_size, self._limit = server, token, world_size, limit
         self._selector = selectors.DefaultSelector()
         self._selector.register(server, selectors.EVENT_READ)
-        self._lines: dict[int, Line] = {}
-        self._crashes: dict[int, Line] = {}  # where ranks write their stack, and nobody anything else
+        self._channels: dict[int, Channel] = {}
+        self._crash_channels: dict[int, Channel] = {}  # carry nothing but crash dumps
         self._hosts: dict[int, str] = {}
         self._processes: dict[int, tuple[int, str]] = {}
-        self._seen: dict[int, tuple[Place, float]] = {}
-        self._at_work: set[int] = set()
+        self._last_seen: dict[int, tuple[RankStatus, float]] = {}
+        self._running: set[int] = set()
         self._failures: list[Failure] = []
-        self._dead: dict[int, Lost] = {}
-        self._places: dict[int, Place] = {}
-        self._until: float | None = None
-        self._stuck = False
-        self._quiet_until = 0.0
-        self._decided = False
+        self._dead: dict[int, LostRank] = {}
+        self._statuses: dict[int, RankStatus] = {}
+        self._deadline: float | None = None
+        self._has_timeout = False
+        self._next_warning = 0.0
+        self._has_reported = False
 
     def run(self) -> None:
-        """Listens until the process ends."""
+        """Handles messages until the process exits."""
         while True:
-            for key, _ in self._selector.select(_TICK if self._until is not None else None):
+            for key, _ in self._selector.select(_TICK if self._deadline is not None else None):
                 if key.fileobj is self._server:
                     self._accept()
                 else:
-                    self._hear(key.fileobj, key.data)  # type: ignore[arg-type]  # what was registered above
-            if self._until is not None and (time.monotonic() >= self._until or self._all_answered()):
+                    self._receive(key.fileobj, key.data)  # type: ignore[arg-type]  # a Channel and its rank
+            if self._deadline is not None and (time.monotonic() >= self._deadline or self._is_complete()):
                 self._conclude()
 
     def close(self) -> None:
-        """Closes, in a process that was forked from this one, what is not its own."""
+        """Closes the sockets of the hub in a forked process."""
         self._server.close()
-        for line in [*self._lines.values(), *self._crashes.values()]:
-            line.close()
+        for channel in [*self._channels.values(), *self._crash_channels.values()]:
+            channel.close()
 
     def _accept(self) -> None:
         try:
-            self._selector.register(Line(self._server.accept()[0]), selectors.EVENT_READ)
+            self._selector.register(Channel(self._server.accept()[0]), selectors.EVENT_READ)
         except OSError as error:
-            if error.errno in (errno.EMFILE, errno.ENFILE):  # else it is gone again
+            if error.errno in (errno.EMFILE, errno.ENFILE):  # otherwise the client is gone again
                 self._selector.unregister(self._server)
-                _logger.warning("ranks are not watched: too many open files for all of them; ulimit -n raises how many")
+                _logger.warning("some ranks are not monitored: too many open files; raise the limit with ulimit -n")
 
-    def _hear(self, line: Line, rank: int | None) -> None:
-        messages = line.receive()
+    def _receive(self, channel: Channel, rank: int | None) -> None:
+        messages = channel.receive()
         if messages is None:
-            self._selector.unregister(line)
-            line.close()
+            self._selector.unregister(channel)
+            channel.close()
             if rank is not None:
-                self._gone(rank, self._last_words(rank))
+                self._on_disconnect(rank, self._read_crash(rank))
             return
         for message in messages:
             if rank is not None:
                 getattr(self, f"_on_{message.pop('kind')}")(rank, **message)
-            elif message.get("kind") == "hello" and self._is_known(message.get("token")):
-                rank = self._welcome(line, **{name: message[name] for name in _OF_HELLO})
-            elif message.get("kind") == "crashes" and self._is_known(message.get("token")):
-                self._selector.unregister(line)
-                self._crashes[message["rank"]] = line
-                self._begin()
+            elif message.get("kind") == "hello" and self._is_authentic(message.get("token")):
+                rank = self._add_rank(channel, **{name: message[name] for name in _HELLO_KEYS})
+            elif message.get("kind") == "crashes" and self._is_authentic(message.get("token")):
+                self._selector.unregister(channel)
+                self._crash_channels[message["rank"]] = channel
+                self._announce_if_complete()
             else:
-                self._selector.unregister(line)
-                line.close()
+                self._selector.unregister(channel)
+                channel.close()
                 return
 
-    def _is_known(self, token: Any) -> bool:
+    def _is_authentic(self, token: Any) -> bool:
         return hmac.compare_digest(str(token).encode(errors="replace"), self._token.encode())
 
-    def _welcome(self, line: Line, rank: int, host: str, process: int, began: str) -> int:
-        self._selector.modify(line, selectors.EVENT_READ, rank)
-        self._lines[rank], self._hosts[rank], self._processes[rank] = line, host, (process, began)
-        self._at_work.add(rank)
-        self._begin()
+    def _add_rank(self, channel: Channel, rank: int, host: str, process: int, began: str) -> int:
+        self._selector.modify(channel, selectors.EVENT_READ, rank)
+        self._channels[rank], self._hosts[rank], self._processes[rank] = channel, host, (process, began)
+        self._running.add(rank)
+        self._announce_if_complete()
         return rank
 
-    def _begin(self) -> None:
-        if len(self._lines) == len(self._crashes) == self._world:
-            self._tell("hosts", hosts=self._hosts, processes=self._processes)
-            say_last_to(self._crashes[1].fileno())  # of the one that tells of this process when it is gone
+    def _announce_if_complete(self) -> None:
+        if len(self._channels) == len(self._crash_channels) == self._world_size:
+            self._broadcast("hosts", hosts=self._hosts, processes=self._processes)
+            enable_crash_dump(self._crash_channels[1].fileno())  # rank 1 reports a crash of rank 0
 
     def _on_begin(self, rank: int) -> None:
-        self._at_work.add(rank)
+        self._running.add(rank)
 
     def _on_done(self, rank: int) -> None:
-        self._at_work.discard(rank)
+        self._running.discard(rank)
         if rank == 0:
-            self._tell("leaving")
+            self._broadcast("leaving")
 
-    def _on_failed(self, rank: int, place: Any, **content: Any) -> None:
-        failure = Failure(place=Place(*place), **content)
+    def _on_failed(self, rank: int, status: Any, **content: Any) -> None:
+        failure = Failure(status=RankStatus(*status), **content)
         if self._dead:
-            failure = failure._replace(follows=True)
+            failure = failure._replace(may_be_consequence=True)
         self._failures.append(failure)
-        self._places[rank] = failure.place
-        self._decide_within(_TO_FOLLOW if failure.follows else _TO_BE_ALIKE)
+        self._statuses[rank] = failure.status
+        self._decide_within(_CAUSE_WINDOW if failure.may_be_consequence else _SAME_ERROR_WINDOW)
 
-    def _on_stuck(self, rank: int, place: Any, over: bool) -> None:
-        self._stuck = self._stuck or over
-        self._lines[rank].send("heard")  # where all wait at one place nothing else may come
-        self._places[rank] = Place(*place)
-        self._decide_within(_TO_ANSWER)
+    def _on_waiting(self, rank: int, status: Any, has_timeout: bool) -> None:
+        self._has_timeout = self._has_timeout or has_timeout
+        self._channels[rank].send("acknowledged")  # if all ranks wait in one place, nothing else is sent
+        self._statuses[rank] = RankStatus(*status)
+        self._decide_within(_STATUS_TIMEOUT)
 
-    def _on_place(self, rank: int, place: Any) -> None:
-        self._places[rank] = Place(*place)
+    def _on_status(self, rank: int, status: Any) -> None:
+        self._statuses[rank] = RankStatus(*status)
 
-    def _on_seen(self, rank: int, place: Any) -> None:
-        self._seen[rank] = Place(*place), time.monotonic()
+    def _on_moved(self, rank: int, status: Any) -> None:
+        self._last_seen[rank] = RankStatus(*status), time.monotonic()
 
     def _on_exit(self, rank: int, of: int, code: int) -> None:
         if of in self._dead:
-            self._dead[of] = self._dead[of]._replace(ending=code)
+            self._dead[of] = self._dead[of]._replace(exit_code=code)
 
-    def _last_words(self, rank: int) -> str:
-        line = self._crashes.pop(rank, None)
-        if line is None:
+    def _read_crash(self, rank: int) -> str:
+        channel = self._crash_channels.pop(rank, None)
+        if channel is None:
             return ""
-        words = line.last_words(_TO_SAY)
-        say_no_more(line.fileno())
-        line.close()
-        return words
+        dump = channel.read_text(_CRASH_IDLE)
+        disable_crash_dump(channel.fileno())
+        channel.close()
+        return dump
 
-    def _gone(self, rank: int, words: str) -> None:
+    def _on_disconnect(self, rank: int, dump: str) -> None:
         host = self._hosts[rank]
-        del self._lines[rank], self._hosts[rank]
-        self._places.pop(rank, None)
-        if rank not in self._at_work or self._failed(rank):
+        del self._channels[rank], self._hosts[rank]
+        self._statuses.pop(rank, None)
+        if rank not in self._running or self._has_failed(rank):
             return
-        death = self._lost(rank, host)
-        if words:
-            death = death._replace(line=line_of(words), log=self.keep(rank, words))
-        self._dead[rank] = death
-        self._tell("gone", rank=rank)
-        self._decide_within(_TO_DIE)
+        lost = self._lost_rank(rank, host)
+        if dump:
+            lost = lost._replace(line=innermost_user_line(dump), log=self.save_crash(rank, dump))
+        self._dead[rank] = lost
+        self._broadcast("gone", rank=rank)
+        self._decide_within(_DEATH_WINDOW)
 
-    def _lost(self, rank: int, host: str = "") -> Lost:
-        lost = Lost(rank, host or self._hosts[rank], self._processes[rank][0])
-        if rank in self._seen:
-            place, when = self._seen[rank]
-            lost = lost._replace(seen=place, ago=time.monotonic() - when)
+    def _lost_rank(self, rank: int, host: str) -> LostRank:
+        lost = LostRank(rank, host, self._processes[rank][0])
+        if rank in self._last_seen:
+            status, when = self._last_seen[rank]
+            lost = lost._replace(last_status=status, seconds_ago=time.monotonic() - when)
         return lost
 
     def _decide_within(self, seconds: float) -> None:
-        """Asks all where they are, and concludes after that time at the latest."""
-        if self._decided:
+        """Asks all ranks for their status and sets the deadline of the decision."""
+        if self._has_reported:
             return
-        until = time.monotonic() + seconds
-        if self._until is None:
-            self._places = {rank: place for rank, place in self._places.items() if self._failed(rank)}
-            self._tell("where", ending=bool(self._failures or self._dead))
+        deadline = time.monotonic() + seconds
+        if self._deadline is None:
+            self._statuses = {rank: status for rank, status in self._statuses.items() if self._has_failed(rank)}
+            self._broadcast("query", is_ending=bool(self._failures or self._dead))
         elif self._failures or self._dead:
-            self._tell("ending")
-        self._until = until if self._until is None else min(until, self._until)
+            self._broadcast("ending")
+        self._deadline = deadline if self._deadline is None else min(deadline, self._deadline)
 
-    def _all_answered(self) -> bool:
-        known = all(each.ending is not None for each in self._dead.values())
-        return not self._failures and known and self._places.keys() >= self._lines.keys()
+    def _is_complete(self) -> bool:
+        """Checks whether all status reports and exit codes are known."""
+        has_codes = all(each.exit_code is not None for each in self._dead.values())
+        return not self._failures and has_codes and self._statuses.keys() >= self._channels.keys()
 
-    def _failed(self, rank: int) -> bool:
-        return any(each.place.rank == rank for each in self._failures)
+    def _has_failed(self, rank: int) -> bool:
+        return any(each.status.rank == rank for each in self._failures)
 
     def _conclude(self) -> None:
-        self._until = None
-        places = [place for _, place in sorted(self._places.items())]
-        verdict = self._verdict(places)
-        if verdict is not None:
-            self._decided = True
-            self._tell("verdict", verdict=verdict)
+        self._deadline = None
+        statuses = [status for _, status in sorted(self._statuses.items())]
+        report = self._make_report(statuses)
+        if report is not None:
+            self._has_reported = True
+            self._broadcast("report", report=report)
         else:
-            waited = max((each.seconds for each in places), default=0.0)
-            line, now = of_waiting(places, waited), time.monotonic()
-            if line and now >= self._quiet_until and 0 in self._lines:
-                self._lines[0].send("warning", line=line)
-                self._quiet_until = now + waited / 2  # each of those that wait has asked
-        self._stuck = False
+            waited = max((each.seconds for each in statuses), default=0.0)
+            line, now = describe_waiting(statuses, waited), time.monotonic()
+            if line and now >= self._next_warning and 0 in self._channels:
+                self._channels[0].send("warning", line=line)
+                self._next_warning = now + waited / 2  # every waiting rank asks for the warning
+        self._has_timeout = False
 
-    def _verdict(self, places: list[Place]) -> Verdict | None:
-        first = next((each for each in self._failures if not each.follows), None)
-        if first is not None:
-            alike = [each.place.rank for each in self._failures if each.text == first.text]
-            return on_failure(first, alike, self._world, self._hosts)
+    def _make_report(self, statuses: list[RankStatus]) -> FailureReport | None:
+        cause = next((each for each in self._failures if not each.may_be_consequence), None)
+        if cause is not None:
+            return self._report_failure(cause)
         if self._dead:
-            return on_death([*self._dead.values()], places, self._hosts)
-        silent = [self._lost(rank) for rank in sorted(self._lines) if rank not in self._places]
-        waited = max((each.seconds for each in places if each.waits), default=0.0)
-        late = [each for each in places if not each.waits]
-        apart = bool(late or silent) or len({str(each) for each in places}) > 1
-        if apart and (self._stuck or (self._failures and waited > self._limit / 2)):
-            return on_waiting(places, waited, silent, self._hosts)
-        if self._failures:
-            first = self._failures[0]
-            alike = [each.place.rank for each in self._failures if each.text == first.text]
-            return on_failure(first, alike, self._world, self._hosts)
-        return None
+            return report_death([*self._dead.values()], statuses, self._hosts)
+        silent = [self._lost_rank(rank, self._hosts[rank]) for rank in sorted(self._channels.keys() - self._statuses)]
+        waited = max((each.seconds for each in statuses if each.is_waiting), default=0.0)
+        late = [each for each in statuses if not each.is_waiting]
+        is_apart = bool(late or silent) or len({str(each) for each in statuses}) > 1
+        if is_apart and (self._has_timeout or (self._failures and waited > self._limit / 2)):
+            return report_timeout(statuses, waited, silent, self._hosts)
+        return self._report_failure(self._failures[0]) if self._failures else None
 
-    def _tell(self, kind: str, **content: Any) -> None:
-        """Tells all, this rank last: when it hears it, it is on its way to the others."""
-        for rank in sorted(self._lines, reverse=True):
-            self._lines[rank].send(kind, **content)
+    def _report_failure(self, failure: Failure) -> FailureReport:
+        same_error = [each.status.rank for each in self._failures if each.text == failure.text]
+        return report_failure(failure, same_error, self._world_size, self._hosts)
+
+    def _broadcast(self, kind: str, **content: Any) -> None:
+        """Sends a message to all ranks. Rank 0 is last: when it gets the message, the others have been sent theirs."""
+        for rank in sorted(self._channels, reverse=True):
+            self._channels[rank].send(kind, **content)
 
 
-def hosts_of(told: Mapping[str, str]) -> dict[int, str]:
-    """Returns machines by rank from what came as JSON."""
-    return {int(rank): host for rank, host in told.items()}
+def parse_hosts(hosts: Mapping[str, str]) -> dict[int, str]:
+    """Converts host names by rank from JSON, whose keys are strings."""
+    return {int(rank): host for rank, host in hosts.items()}

@@ -1,4 +1,4 @@
-"""What those who start processes leave in the environment of each: rank, size, and where the first one is."""
+"""Reads rank, world size and the address of rank 0 from the environment that a launcher sets."""
 
 import os
 import re
@@ -7,22 +7,29 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 LAUNCHERS = ("none", "pytorch", "slurm", "mpi")
-_FIRST_PORT, _PORTS = 15000, 15000  # below the ports that Linux hands out by itself
+_FIRST_PORT, _PORTS = 15000, 15000  # below the ephemeral ports of Linux
+_SLURM_NODES = ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST")
+_MPI_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
+_MPI_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
+_MPI_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
+_MPI_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
+_SET_ADDRESS = "set MASTER_ADDR to the machine of rank 0"
 _BRACKETS = re.compile(r"^(?P<prefix>[^\[\],]*)\[(?P<numbers>[^\[\]]*)\](?P<suffix>[^\[\],]*)$")
 
 
-class Seat(NamedTuple):
-    """The place of a process among those that train together.
+class RankInfo(NamedTuple):
+    """The rank of a process and the address of rank 0.
 
     Attributes:
-        rank: Its number.
-        world_size: How many there are.
-        local_rank: Its number on its machine.
-        address: The machine of the first one.
-        port: The port at which the first one is met.
+        rank: The rank.
+        world_size: The number of ranks.
+        local_rank: The rank among the processes on the same machine.
+        address: The host name or IP address of rank 0.
+        port: The port of rank 0.
     """
 
     rank: int
@@ -31,29 +38,29 @@ class Seat(NamedTuple):
     address: str
     port: int
 
-    def write(self) -> None:
-        """Puts it into the environment, as torchrun does."""
+    def export(self) -> None:
+        """Sets the environment variables that torchrun sets."""
         names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT")
         os.environ.update({name: str(value) for name, value in zip(names, self, strict=True)})
 
 
-def find_seat(launcher: str, port: int | None = None) -> Seat | None:
-    """Returns the place of this process as `launcher` tells it; None with "none".
+def find_rank_info(launcher: str, port: int | None = None) -> RankInfo | None:
+    """Returns the rank information that a launcher provides; None for "none".
 
     Args:
         launcher: "pytorch" (torchrun), "slurm" (srun), "mpi" (mpirun, mpiexec) or "none".
-        port: The port at which to meet, where the launcher leaves that open.
+        port: The port of rank 0, if the launcher does not set it.
 
     Raises:
-        ArgumentError: There is no such launcher, or it did not start this process.
+        ArgumentError: The launcher is unknown or did not start this process.
     """
     if launcher not in LAUNCHERS:
         raise ArgumentError(f"unknown launcher '{launcher}'", key="launcher", suggestion=nearest(launcher, LAUNCHERS))
     return _FINDERS[launcher](port) if launcher in _FINDERS else None
 
 
-def rank_of_environment() -> int:
-    """Returns the rank that any launcher gave this process, 0 without one; nothing has to be joined yet."""
+def rank_from_environment() -> int:
+    """Returns the rank that a launcher assigned, or 0. Works without a process group."""
     for name in ("RANK", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK", "SLURM_PROCID"):
         if os.environ.get(name, "").isdigit():
             return int(os.environ[name])
@@ -61,87 +68,72 @@ def rank_of_environment() -> int:
 
 
 def first_host(nodes: str) -> str:
-    """Returns the first machine of a list as SLURM writes it.
+    """Returns the first host name in a SLURM node list.
 
     >>> first_host("gpu[007-009,12],login")
     'gpu007'
     """
-    first = _split(nodes)[0]
+    first = re.split(r",(?![^\[]*\])", nodes.strip())[0]  # at commas outside brackets
     found = _BRACKETS.match(first)
     if found:
         return f"{found['prefix']}{found['numbers'].split(',')[0].split('-')[0]}{found['suffix']}"
     if "[" not in first:
         return first
     if shutil.which("scontrol") is None:
-        raise ArgumentError("cannot tell the first machine of SLURM_NODELIST", found=nodes, notes=[_ADDRESS])
-    told = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
-    return told.stdout.split()[0]
+        raise ArgumentError("cannot find the first machine in SLURM_NODELIST", found=nodes, notes=[_SET_ADDRESS])
+    output = subprocess.run(["scontrol", "show", "hostnames", nodes], capture_output=True, text=True, check=True)
+    return output.stdout.split()[0]
 
 
-_ADDRESS = "MASTER_ADDR in the environment names the machine of rank 0"
-
-
-def _split(nodes: str) -> list[str]:
-    """Splits at commas outside brackets."""
-    return re.split(r",(?![^\[]*\])", nodes.strip())
-
-
-def _pytorch(port: int | None) -> Seat:
+def _pytorch(port: int | None) -> RankInfo:
     env = os.environ
     if "RANK" not in env:
         raise ArgumentError("launcher 'pytorch' needs torchrun to start the processes", key="launcher")
     found = {name: _number(env, name, "pytorch") for name in ("RANK", "WORLD_SIZE")}
-    address, meeting = env.get("MASTER_ADDR", "127.0.0.1"), _number(env, "MASTER_PORT", "pytorch", port or 29500)
-    return Seat(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, meeting)
+    address, port = env.get("MASTER_ADDR", "127.0.0.1"), _number(env, "MASTER_PORT", "pytorch", port or 29500)
+    return RankInfo(found["RANK"], found["WORLD_SIZE"], _number(env, "LOCAL_RANK", "pytorch", 0), address, port)
 
 
-def _slurm(port: int | None) -> Seat:
+def _slurm(port: int | None) -> RankInfo:
     env = os.environ
     if "SLURM_PROCID" not in env:
         raise ArgumentError("launcher 'slurm' needs srun to start the processes", key="launcher")
     size = _number(env, _first_of(env, ("SLURM_STEP_NUM_TASKS", "SLURM_NTASKS"), "slurm"), "slurm")
     address = env.get("MASTER_ADDR")
     if address is None:
-        address = first_host(
-            env[_first_of(env, ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST"), "slurm")]
-        )
+        address = first_host(env[_first_of(env, _SLURM_NODES, "slurm")])
     job = _number(env, "SLURM_JOB_ID", "slurm", 0) + 97 * _number(env, "SLURM_STEP_ID", "slurm", 0)
-    meeting = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
-    return Seat(
-        _number(env, "SLURM_PROCID", "slurm"), size, _number(env, "SLURM_LOCALID", "slurm", 0), address, meeting
+    port = _number(env, "MASTER_PORT", "slurm", port or _FIRST_PORT + job % _PORTS)
+    return RankInfo(
+        _number(env, "SLURM_PROCID", "slurm"), size, _number(env, "SLURM_LOCALID", "slurm", 0), address, port
     )
 
 
-_NODES = ("SLURM_STEP_NODELIST", "SLURM_NODELIST", "SLURM_JOB_NODELIST")
-_RANKS = ("OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "SLURM_NTASKS")
-_LOCAL_RANKS = ("OMPI_COMM_WORLD_LOCAL_RANK", "MPI_LOCALRANKID", "PALS_LOCAL_RANKID", "SLURM_LOCALID")
-_LOCAL_SIZES = ("OMPI_COMM_WORLD_LOCAL_SIZE", "MPI_LOCALNRANKS")
-
-
-def _mpi(port: int | None) -> Seat:
+def _mpi(port: int | None) -> RankInfo:
     env = os.environ
-    if not any(name in env for name in _RANKS):
+    if not any(name in env for name in _MPI_RANKS):
         raise ArgumentError("launcher 'mpi' needs mpirun or mpiexec to start the processes", key="launcher")
-    rank, size = (_number(env, _first_of(env, names, "mpi"), "mpi") for names in (_RANKS, _SIZES))
-    local = next((_number(env, name, "mpi") for name in _LOCAL_RANKS if name in env), rank)
-    together = next((_number(env, name, "mpi") for name in _LOCAL_SIZES if name in env), None)
-    address = env.get("MASTER_ADDR") or ("127.0.0.1" if together == size else None)
+    rank, size = (_number(env, _first_of(env, names, "mpi"), "mpi") for names in (_MPI_RANKS, _MPI_SIZES))
+    local = next((_number(env, name, "mpi") for name in _MPI_LOCAL_RANKS if name in env), rank)
+    local_size = next((_number(env, name, "mpi") for name in _MPI_LOCAL_SIZES if name in env), None)
+    address = env.get("MASTER_ADDR") or ("127.0.0.1" if local_size == size else None)
     if address is None:
         raise ArgumentError(
-            "launcher 'mpi' does not tell where the first process is", key="launcher", notes=[f"{_ADDRESS}: mpirun -x"]
+            "launcher 'mpi' does not provide the address of rank 0",
+            key="launcher",
+            notes=[f"{_SET_ADDRESS}, for example with mpirun -x"],
         )
-    return Seat(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
+    return RankInfo(rank, size, local, address, _number(env, "MASTER_PORT", "mpi", port or 29500))
 
 
-_FINDERS: Mapping[str, Callable[[int | None], Seat]] = {"pytorch": _pytorch, "slurm": _slurm, "mpi": _mpi}
+_FINDERS: Mapping[str, Callable[[int | None], RankInfo]] = {"pytorch": _pytorch, "slurm": _slurm, "mpi": _mpi}
 
 
 def _first_of(env: Mapping[str, str], names: Sequence[str], launcher: str) -> str:
     for name in names:
         if name in env:
             return name
-    raise ArgumentError(f"launcher '{launcher}' left no {names[0]} in the environment", key="launcher")
+    raise ArgumentError(f"launcher '{launcher}' did not set {names[0]} in the environment", key="launcher")
 
 
 def _number(env: Mapping[str, str], name: str, launcher: str, default: int | None = None) -> int:

@@ -1,4 +1,4 @@
-"""Batch normalization with the statistics of the batches of all processes."""
+"""Synchronized batch normalization on any device, including CPUs."""
 
 import logging
 from typing import Any
@@ -9,47 +9,48 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.distributed.collectives import get_world_size
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.distributed")
 _KINDS = ("torch", "mmcv")
 
 
 def check_sync_bn(kind: object) -> None:
-    """Refuses a value of `sync_bn` that there is not.
+    """Checks a value of the config key `sync_bn`.
 
     Raises:
-        ArgumentError: There is no such kind.
+        ArgumentError: The kind is unknown.
     """
     if kind is not None and kind not in _KINDS:
-        raise ArgumentError("sync_bn is 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
+        raise ArgumentError("sync_bn must be 'torch'", key="sync_bn", found=kind, suggestion=nearest(str(kind), _KINDS))
 
 
 def synchronize_batch_norm(model: nn.Module, kind: str | None = None) -> nn.Module:
-    """Returns `model` with the batch normalization that its processes need.
+    """Converts the batch normalization layers of `model` for the number of ranks and the device.
 
-    On one process synchronized layers become plain ones, and a line says so. On several, `kind` has all layers
-    synchronized; where torch has no such layer for the device, as on CPUs, one with the same state takes its place.
+    On one process, synchronized layers become plain ones, which is logged. On several, `kind` makes all layers
+    synchronized. On CPUs, which torch's SyncBatchNorm does not support, a layer with the same state is used instead.
 
     Args:
-        model: On its device.
-        kind: "torch", or "mmcv", which means the same here; None leaves plain layers as they are.
+        model: The model, on its device.
+        kind: "torch", or "mmcv", which means the same; None does not convert plain layers.
 
     Raises:
-        ArgumentError: There is no such kind.
+        ArgumentError: The kind is unknown.
     """
     check_sync_bn(kind)
     if get_world_size() == 1:
-        count = _become(model, PlainBatchNorm)
+        count = _convert_sync_layers(model, PlainBatchNorm)
         if count or kind:
-            told = f"{count} layers" if count else "nothing to synchronize"
-            _logger.info("SyncBN on one process is plain batch normalization: %s", told)
+            layers = f"{count} layers" if count else "nothing to synchronize"
+            _logger.info("SyncBN on one process acts as plain batch normalization: %s", layers)
         return model
     if kind:
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     device = next((each.device.type for each in model.parameters()), "cpu")
     if device == "cpu":
-        _become(model, RankwiseBatchNorm)
+        _convert_sync_layers(model, RankwiseBatchNorm)
     return model
 
 
@@ -61,41 +62,41 @@ class PlainBatchNorm(_BatchNorm):
 
 
 class RankwiseBatchNorm(PlainBatchNorm):
-    """Synchronized batch normalization on any device: means and variances are exchanged as plain tensors.
+    """Synchronized batch normalization on any device, using all-reduce on plain tensors.
 
-    Inputs `(N, C, ...)`, N as it comes on each rank. Variances are of the differences from the common mean, so that
-    many small batches act as one large batch to the last digits. No SyncBatchNorm of torch, which data-parallel
-    wrappers refuse on CPUs.
+    Inputs have shape `(N, C, ...)`; N may differ between ranks. The variance is computed from the differences to the
+    global mean, so that many small batches give the result of one large batch to the last digits. Not a subclass of
+    torch's SyncBatchNorm, because DistributedDataParallel rejects that on CPUs.
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        """Normalizes."""
+        """Normalizes the input."""
         _check_dimensions(input)
         if not self.training:
             normalized: Tensor = super().forward(input)
             return normalized
-        others = [0, *range(2, input.dim())]
+        reduced_dims = [0, *range(2, input.dim())]
         shape = [1, -1, *[1] * (input.dim() - 2)]
         count = torch.tensor([input.numel() / input.size(1)], dtype=input.dtype, device=input.device)
-        sums = _sum_of_ranks(torch.cat([input.sum(others), count]))
+        sums = _all_reduce_sum(torch.cat([input.sum(reduced_dims), count]))
         mean, count = sums[:-1] / sums[-1], sums[-1].detach()
         centred = input - mean.view(shape)
-        variance = _sum_of_ranks(centred.square().sum(others)) / count
+        variance = _all_reduce_sum(centred.square().sum(reduced_dims)) / count
         if self.track_running_stats:
-            self._follow(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
+            self._update_running_stats(mean.detach(), variance.detach() * count / (count - 1).clamp(min=1))
         scaled = centred * torch.rsqrt(variance + self.eps).view(shape)
         return scaled * self.weight.view(shape) + self.bias.view(shape) if self.affine else scaled
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
-        counted: Any = self.num_batches_tracked
-        counted.add_(1)
-        share = 1 / float(counted) if self.momentum is None else self.momentum
+    def _update_running_stats(self, mean: Tensor, variance: Tensor) -> None:
+        batch_count: Any = self.num_batches_tracked
+        batch_count.add_(1)
+        weight = 1 / float(batch_count) if self.momentum is None else self.momentum
         for average, value in ((self.running_mean, mean), (self.running_var, variance)):
-            average.lerp_(value.to(average), share)  # type: ignore[union-attr]
+            average.lerp_(value.to(average), weight)  # type: ignore[union-attr]
 
 
-class _SumOfRanks(torch.autograd.Function):
+class _AllReduceSum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, values: Tensor) -> Tensor:
         total = values.clone()
@@ -109,13 +110,13 @@ class _SumOfRanks(torch.autograd.Function):
         return total
 
 
-def _sum_of_ranks(values: Tensor) -> Tensor:
-    total: Tensor = _SumOfRanks.apply(values)  # type: ignore[no-untyped-call]
+def _all_reduce_sum(values: Tensor) -> Tensor:
+    total: Tensor = _AllReduceSum.apply(values)  # type: ignore[no-untyped-call]
     return total
 
 
-def _become(model: nn.Module, kind: type[_BatchNorm]) -> int:
-    """Makes the synchronized layers of `model` into `kind`, which has the same fields, and counts them."""
+def _convert_sync_layers(model: nn.Module, kind: type[_BatchNorm]) -> int:
+    """Changes the class of all SyncBatchNorm layers to `kind`, which has the same fields; returns their number."""
     found = [each for each in model.modules() if isinstance(each, nn.SyncBatchNorm)]
     for each in found:
         each.__class__ = kind  # type: ignore[assignment]
@@ -124,4 +125,4 @@ def _become(model: nn.Module, kind: type[_BatchNorm]) -> int:
 
 def _check_dimensions(input: Tensor) -> None:
     if input.dim() < 2:
-        raise ArgumentError("batch normalization takes inputs (N, C, ...)", found=tuple(input.shape))
+        raise ArgumentError("batch normalization needs inputs of shape (N, C, ...)", found=tuple(input.shape))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import local_part
+from footplate.distributed.sharding import local_tensor
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -41,7 +41,7 @@ def _is_users(method: Callable[..., Any]) -> bool:
 
 def _norms(runner: "Runner") -> bytes:
     model = unwrap_model(runner.model)
-    held = [local_part(each).detach() for each in (*model.parameters(), *model.buffers())]
+    held = [local_tensor(each).detach() for each in (*model.parameters(), *model.buffers())]
     measured = [_with_norm(each) for each in held if each.numel()]
     if not measured:
         return b""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from footplate import storage
+from footplate.checks import check_flag
 from footplate.data import build_dataloader
 from footplate.distributed import check_same_parameters, wrap_model
 from footplate.engine.evaluation_sets import build_evaluators, build_loaders
@@ -14,7 +15,9 @@ from footplate.engine.hook_list import HookList
 from footplate.engine.scaling import scale_learning_rates
 from footplate.engine.speed import made_fast
 from footplate.engine.uneven import UnevenStepHook
-from footplate.errors import ArgumentError, BuildError, DataError, at_key, check_flag, nearest, with_origins
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError, BuildError, DataError
+from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import LogProcessor, length_of
 from footplate.registry import HOOKS, LOG_PROCESSORS, LOOPS, MODELS, VISUALIZERS

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from footplate.checkpoint import capture_rng, restore_rng
+from footplate.checks import check_count
 from footplate.data import end_workers
 from footplate.engine.base_loop import BaseLoop, ValidationLeftError, overrides
 from footplate.engine.heap import keep_freed_memory
@@ -15,8 +16,7 @@ from footplate.engine.signals import WaitEndedError, answer_requests
 from footplate.engine.snapshot import Buffers
 from footplate.engine.state import hook_states
 from footplate.engine.validation_points import checked_intervals, interval_at, is_due
-from footplate.errors import check_count
-from footplate.saved import saved_count, saved_flag
+from footplate.state_values import read_count, read_flag
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -177,12 +177,12 @@ class BaseTrainLoop(BaseLoop):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes a position; training goes on behind it."""
-        self._iter, self._epoch = saved_count(state, "iter"), saved_count(state, "epoch")
+        self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
         # A checkpoint of another engine does not tell: it is taken to have been validated.
         state = {"validated_at": self._position, "validation_requested": False, **state}
-        self._validated_at = saved_count(state, "validated_at")
-        self.validation_requested = saved_flag(state, "validation_requested")
-        self.ended = saved_flag(state, "ended") if "ended" in state else None
+        self._validated_at = read_count(state, "validated_at")
+        self.validation_requested = read_flag(state, "validation_requested")
+        self.ended = read_flag(state, "ended") if "ended" in state else None
         if "data" in state:
             if self.by_epoch and state["data"]["epoch"] != self._epoch:
                 raise ValueError(f"the data stands in epoch {state['data']['epoch']}, the run in {self._epoch}")

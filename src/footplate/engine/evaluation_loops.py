@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
+from footplate.checks import check_flag
 from footplate.data import batches
-from footplate.distributed import share_buffers, unwrap_model
+from footplate.distributed import broadcast_buffers, unwrap_model
 from footplate.distributed.sharding import is_sharded
 from footplate.engine.altering import altered_by
 from footplate.engine.base_loop import BaseLoop, ValidationLeftError
@@ -20,7 +21,7 @@ from footplate.engine.evaluation_sets import (
     put_together,
 )
 from footplate.engine.snapshot import Buffers
-from footplate.errors import ArgumentError, check_flag
+from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
 from footplate.records import length_of
 from footplate.registry import LOOPS
@@ -108,7 +109,7 @@ class _EvaluationLoop(BaseLoop):
         runner.requests.patient = altered or not getattr(runner.__dict__.get("train_loop"), "validating", False)
         self.buffers = Buffers(runner.model)  # those of the weights that hooks have put in, if any have
         runner.model.eval()
-        share_buffers(runner.model)  # what is measured is the model that is saved, on every rank
+        broadcast_buffers(runner.model)  # what is measured is the model that is saved, on every rank
         metrics: dict[str, float] = {}
         for each in due:
             self._choose(each)

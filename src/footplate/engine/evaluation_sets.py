@@ -4,10 +4,13 @@ import copy
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from footplate.checks import check_count
 from footplate.data import SampleLoader, build_dataloader
 from footplate.distributed import gather_objects
-from footplate.errors import ArgumentError, at_key, check_count, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator, build_evaluator
+from footplate.messages import nearest
 
 
 class EvaluationSet(NamedTuple):

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -4,7 +4,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from footplate.engine.hook import EVENTS, Hook, Priority, acts_at, get_priority
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 
 class HookList(Sequence[Hook]):

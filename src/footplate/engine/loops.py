@@ -4,9 +4,10 @@ from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.engine.base_train_loop import BaseTrainLoop
 from footplate.engine.own_data import CountedBatches, check_not_skipped, warn_of_new_epoch, warn_of_new_pass
-from footplate.errors import LONGEST_RUN, ArgumentError, DataError, check_count
+from footplate.errors import ArgumentError, DataError
 from footplate.records import length_of
 from footplate.registry import LOOPS
 
@@ -45,7 +46,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_epochs = check_count("max_epochs", max_epochs, most=LONGEST_RUN)
+        self._max_epochs = check_count("max_epochs", max_epochs, most=MAX_RUN_LENGTH)
         if length_of(self.dataloader) is None:
             raise ArgumentError("training by epochs needs a loader with a length", key="dataloader")
         is_limited = getattr(self.dataloader, "is_limited", False)
@@ -171,7 +172,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
             val_interval=val_interval,
             dynamic_intervals=dynamic_intervals,
         )
-        self._max_iters = check_count("max_iters", max_iters, most=LONGEST_RUN)
+        self._max_iters = check_count("max_iters", max_iters, most=MAX_RUN_LENGTH)
         self._max_epochs = 1
         self._stream: Iterator[Any] | None = None
         self._own_stream: Iterator[Any] | None = None

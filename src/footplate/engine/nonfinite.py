@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from footplate.checks import check_count
 from footplate.distributed import gather_objects, unwrap_model
-from footplate.distributed.sharding import is_sharded, local_part
+from footplate.distributed.sharding import is_sharded, local_tensor
 from footplate.engine import state
 from footplate.engine.hook import Hook
-from footplate.errors import ArgumentError, FootplateError, NonFiniteError, check_count, nearest
+from footplate.errors import ArgumentError, FootplateError, NonFiniteError
+from footplate.messages import nearest
 from footplate.optim.wrappers.gradient_guard import can_skip_on_device
 
 if TYPE_CHECKING:
@@ -169,12 +171,12 @@ def nonfinite_weights(model: nn.Module) -> list[str]:
 
 
 def _nonfinite_here(model: nn.Module) -> list[str]:
-    held = [local_part(each) for each in (*model.parameters(), *model.buffers())]
+    held = [local_tensor(each) for each in (*model.parameters(), *model.buffers())]
     floats = [_reals(each) for each in held if (each.is_floating_point() or each.is_complex()) and each.numel()]
     sums = [each.detach().sum(dtype=torch.float32 if each.element_size() < 4 else None) for each in floats]
     if not sums or bool(torch.stack([each.double().cpu() for each in sums]).isfinite().all()):
         return []
-    found = [name for name, each in model.named_parameters() if not bool(_finite(local_part(each)))]
+    found = [name for name, each in model.named_parameters() if not bool(_finite(local_tensor(each)))]
     return found + [name for name, each in model.named_buffers() if bool(_nan(each))]
 
 

@@ -12,7 +12,7 @@ from footplate.data import SampleLoader, batches, endless_batches
 from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.records import length_of
-from footplate.saved import saved_count
+from footplate.state_values import read_count
 
 _logger = logging.getLogger("footplate.engine")
 
@@ -137,10 +137,10 @@ class DataPosition:
         here = {"batch_size": self._batch_size, "world_size": self._world_size, "length": length_of(self._loader)}
         here["num_workers"] = self._workers
         state = {"num_workers": self._workers, **state}  # older checkpoints do not say
-        epoch, batch = saved_count(state, "epoch"), saved_count(state, "batch")
+        epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
         for key, least in (("sample", 0), ("batch_size", 1), ("length", 0), ("world_size", 1), ("num_workers", 0)):
             if state[key] is not None or key == "world_size":
-                saved_count(state, key, least=least)
+                read_count(state, key, least=least)
         sample = state["sample"]
         if any(state[key] != here[key] for key in ("batch_size", "world_size")) and None not in (
             sample,

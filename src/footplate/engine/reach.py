@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, runtime_checkable
 
 from footplate.engine.hook_list import HookList
-from footplate.errors import origin_at
+from footplate.error_context import origin_at
 from footplate.registry import PARAM_SCHEDULERS
 
 if TYPE_CHECKING:

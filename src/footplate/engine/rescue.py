@@ -5,7 +5,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from footplate.engine.signals import Requests, are_reading, asking, save_on_request
-from footplate.errors import add_note
+from footplate.error_context import add_note
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner

@@ -17,11 +17,11 @@ from footplate.data import naming_lost_workers
 from footplate.distributed import (
     broadcast_object,
     check_same_weights,
+    compute_on_main,
     get_rank,
     get_world_size,
     initialize_weights,
     is_main_process,
-    told_by_first,
     unwrap_model,
 )
 from footplate.engine import assemble, determinism, setup, state
@@ -41,7 +41,8 @@ from footplate.engine.signals import AgreementHook, Requests
 from footplate.engine.together import name_run, together
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.whereabouts import refusing_exits
-from footplate.errors import ArgumentError, at_key, located
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
 from footplate.records import NOT_SHOWN, MessageHub, check_log_file, remembered, set_level
 from footplate.registry import RUNNERS, set_default_scope
 
@@ -444,7 +445,7 @@ class Runner(Parts):
     def _make_folder(self) -> None:
         """Makes `log_dir`, which is this start's alone."""
         before, self._has_folder = self.log_dir, True
-        self.timestamp = told_by_first(lambda: setup.make_start(self.work_dir, self.timestamp))
+        self.timestamp = compute_on_main(lambda: setup.make_start(self.work_dir, self.timestamp))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
         if self.log_dir != before:
             name_run(self)

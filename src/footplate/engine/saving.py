@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.checkpoint import BackgroundSaver, is_folder, name_in_parts
 from footplate.distributed import is_distributed, is_main_process
-from footplate.distributed.sharding import fold, gather_whole, is_sharded
+from footplate.distributed.sharding import gather_full_state, is_sharded, reshard
 from footplate.engine import state
 from footplate.engine.nonfinite import check_weights
-from footplate.errors import ArgumentError, NonFiniteError, nearest
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import nearest
 
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
@@ -143,7 +144,7 @@ def save_run(
         CheckpointError: It failed, and `on_save_error` is "stop".
         NonFiniteError: The weights are not finite, and `on_nonfinite` says to stop at that.
     """
-    fold(runner.model)
+    reshard(runner.model)
     try:
         check_weights(runner)
     except NonFiniteError as error:
@@ -169,8 +170,10 @@ def save_run(
 def _whole(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any]:
     """Returns a checkpoint for a single file: what lies in parts on several processes is put together."""
     if is_sharded(runner.model):
-        found: dict[str, Any] = gather_whole(checkpoint)
+        found: dict[str, Any] = gather_full_state(checkpoint)
         return found
     if together and is_distributed() and "optimizer" in checkpoint:
-        checkpoint["optimizer"] = gather_whole(checkpoint["optimizer"])  # gradients of a round, of each rank its own
+        checkpoint["optimizer"] = gather_full_state(
+            checkpoint["optimizer"]
+        )  # gradients of a round, of each rank its own
     return checkpoint

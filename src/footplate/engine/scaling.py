@@ -4,8 +4,11 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.checks import check_count, check_flag
 from footplate.distributed import get_world_size
-from footplate.errors import ArgumentError, check_count, check_flag, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.engine")
 _KEYS = ("enable", "base_batch_size")

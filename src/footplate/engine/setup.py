@@ -13,9 +13,11 @@ import numpy as np
 import torch
 
 from footplate import storage
-from footplate.distributed import broadcast_object, check_dist_cfg, get_rank, initialize, told_by_first
+from footplate.checks import check_count, check_flag
+from footplate.distributed import broadcast_object, check_dist_cfg, compute_on_main, get_rank, initialize
 from footplate.engine.together import begin_watch
-from footplate.errors import ArgumentError, check_count, check_flag, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.engine")
 _RANDOMNESS = ("seed", "deterministic", "diff_rank_seed")
@@ -96,7 +98,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
     check_randomness(randomness)
     seed = randomness.get("seed")
     if seed is None:
-        seed = told_by_first(resumed)
+        seed = compute_on_main(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
     check_randomness({"seed": seed})  # a resumed one, too

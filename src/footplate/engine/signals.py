@@ -17,7 +17,7 @@ import torch.distributed as dist
 from footplate import storage
 from footplate.checkpoint import is_folder, read_contents, remove_checkpoint, write_pointer
 from footplate.data import handle_deaths_of_workers, tells_of_lost_worker
-from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, watch
+from footplate.distributed import barrier, get_rank, is_distributed, is_main_process, rank_monitor
 from footplate.engine.hook import Hook
 from footplate.errors import CheckpointError
 from footplate.records.urgent import say_at_once
@@ -144,8 +144,8 @@ class Requests:
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
             return  # a worker, forked from this process: it ends with its loader
-        mine = watch.current() if self._together else None
-        if mine is not None and mine.ending:
+        mine = rank_monitor.current() if self._together else None
+        if mine is not None and mine.is_ending:
             return  # whoever started the processes ends those that are left when one has failed
         name, again = signal.Signals(number).name, self._asked is not None
         if number in _STOPPING:

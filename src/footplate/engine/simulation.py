@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from footplate.config import Config
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
 from footplate.migration import Kind, is_first_generation, translate_sections
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.optim.schedules import LiveField, ScheduleSteps, collect_steps, field_key, field_slot

@@ -19,9 +19,14 @@ from footplate.checkpoint import (
     read_contents,
     trusted_files,
 )
-from footplate.distributed import gather_objects, is_distributed, told_by_first, unwrap_model
-from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
-from footplate.distributed.sharding import is_part
+from footplate.distributed import compute_on_main, gather_objects, is_distributed, unwrap_model
+from footplate.distributed.accumulation import (
+    average_gradients,
+    reduced_gradients,
+    restore_gradients,
+    unreduced_gradients,
+)
+from footplate.distributed.sharding import is_dtensor
 from footplate.engine.hook import EVENTS
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
@@ -109,10 +114,10 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
         parameters = _parameters_of(wrapper)
         if runner.world_size > _MOST_RANKS:
             _logger.info("saved within a round of accumulation: of %d processes the mean", runner.world_size)
-            held[_ROUND] = mean_gradients(model, parameters)
+            held[_ROUND] = average_gradients(model, parameters)
         else:
-            held[_ROUND] = exchanged_gradients(parameters)
-            held[_OF_RANKS] = own_gradients(model, parameters)
+            held[_ROUND] = reduced_gradients(parameters)
+            held[_OF_RANKS] = unreduced_gradients(model, parameters)
 
 
 def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
@@ -128,7 +133,7 @@ def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
         written = [group.get("param_names", ()) for group in held["param_groups"]]
         if any(written):
             saved = reorder_by_name(saved, written, [names[id(each)] for each in parameters])
-        take_gradients(model, parameters, saved)
+        restore_gradients(model, parameters, saved)
 
 
 def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
@@ -140,7 +145,7 @@ def held_alike(runner: "Runner") -> Set[int]:
     wrappers = runner.optim_wrapper.parts.values()
     states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
     tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
-    return {each.untyped_storage().data_ptr() for each in tensors if not is_part(each)}
+    return {each.untyped_storage().data_ptr() for each in tensors if not is_dtensor(each)}
 
 
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
@@ -242,7 +247,7 @@ def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) ->
     """
     if resume != "auto" and (not resume or load_from is not None):
         return load_from, bool(resume)
-    found = told_by_first(lambda: find_latest(work_dir))
+    found = compute_on_main(lambda: find_latest(work_dir))
     if found is None:
         # "auto" is for jobs that start with the command they are resumed with; True expects a run.
         level = logging.INFO if resume == "auto" else logging.WARNING

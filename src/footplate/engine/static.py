@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import nn
 
+from footplate.checks import MAX_RUN_LENGTH, check_count
 from footplate.config import Config, check_keys
 from footplate.data import check_dataloader
 from footplate.distributed import LAUNCHERS
@@ -22,19 +23,10 @@ from footplate.engine.saving import RunSaver
 from footplate.engine.scaling import base_batch_size
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.validation_points import validation_points
-from footplate.errors import (
-    LONGEST_RUN,
-    ArgumentError,
-    BuildError,
-    FootplateError,
-    Origin,
-    at_key,
-    check_count,
-    located,
-    nearest,
-    with_origins,
-)
+from footplate.error_context import at_key, located, with_origins
+from footplate.errors import ArgumentError, BuildError, FootplateError, Origin
 from footplate.evaluation import BaseMetric, Evaluator
+from footplate.messages import nearest
 from footplate.optim import build_optim_wrapper, build_param_schedulers
 from footplate.records import BaseVisBackend, check_level, check_log_file
 from footplate.registry import (
@@ -228,7 +220,7 @@ def _check_train_loop(cfg: Any) -> tuple[int | None, int | None]:
         settings.pop("by_epoch", None)
         settings["type"] = "EpochBasedTrainLoop" if assemble.counts_epochs(cfg) else "IterBasedTrainLoop"
     LOOPS.check(settings, runner=None, dataloader=None)
-    length = {key: check_count(key, cfg[key], most=LONGEST_RUN) for key in ("max_epochs", "max_iters") if key in cfg}
+    length = {key: check_count(key, cfg[key], most=MAX_RUN_LENGTH) for key in ("max_epochs", "max_iters") if key in cfg}
     if "val_begin" in cfg:
         check_count("val_begin", cfg["val_begin"], least=0)
     validation_points(1, **{key: cfg[key] for key in _VALIDATION_KEYS if key in cfg})

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from footplate.distributed import watch
-from footplate.distributed.launch import timeout_of
+from footplate.distributed import rank_monitor
+from footplate.distributed.process_group import collective_timeout
 from footplate.engine.signals import Interrupted, LeavingError
 from footplate.engine.whereabouts import look
 from footplate.errors import FootplateError, RankError
-from footplate.printable import printable
+from footplate.messages import printable
 from footplate.records.folding import columns_of, folded
 
 if TYPE_CHECKING:
@@ -34,18 +34,18 @@ _MARGIN = 5.0  # the watch of torch ends the process without a word that could b
 
 def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
     """Lets this rank know of the others from here on, where there are any; each rank calls it."""
-    timeout = timeout_of(dist_cfg) or (_OF_NCCL if torch.cuda.is_available() else _OF_GLOO)
-    before = watch.current()
-    found = watch.start(limit=max(timeout - _MARGIN, 0.9 * timeout), look=look)
+    timeout = collective_timeout(dist_cfg) or (_OF_NCCL if torch.cuda.is_available() else _OF_GLOO)
+    before = rank_monitor.current()
+    found = rank_monitor.start(limit=max(timeout - _MARGIN, 0.9 * timeout), inspect_stack=look)
     if found is not None and found is not before:
-        found.fold = _as_wide_as_the_screen
+        found.wrap_text = _as_wide_as_the_screen
         hook = sys.excepthook
         sys.excepthook = lambda kind, error, trace: _at_the_end(hook, kind, error, trace)
 
 
 def name_run(runner: "Runner") -> None:
     """Tells the watch of this rank which run it is about: where it stands, and where its errors are written."""
-    mine = watch.current()
+    mine = rank_monitor.current()
     if mine is None:
         return
     held, path = weakref.ref(runner), os.path.join(runner.log_dir, f"rank_{runner.rank}.log")
@@ -60,7 +60,7 @@ def name_run(runner: "Runner") -> None:
 
     mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
     if runner.rank == 0:  # the others do not know when what all save is committed
-        mine.saved = saved
+        mine.last_checkpoint = saved
 
 
 @contextlib.contextmanager
@@ -70,7 +70,7 @@ def together() -> Iterator[None]:
     Raises:
         RankError: Another rank failed; it takes the place of an error that follows from that.
     """
-    mine = watch.current()
+    mine = rank_monitor.current()
     if mine is None:
         yield
         return
@@ -96,7 +96,7 @@ def fail(error: BaseException) -> int | None:
         RankError: Another rank failed first.
     """
     known: int | None = getattr(error, _CODE, None)
-    mine = watch.current()
+    mine = rank_monitor.current()
     if known is not None or mine is None or not mine.at_work:
         return known
     with contextlib.suppress(ValueError):  # not the main thread

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from footplate.config import Config, KeyOrigin
-from footplate.errors import ConfigError, origin_at, origin_of
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import ConfigError
 
 _PLAIN_STRATEGIES = ("SingleDeviceStrategy", "DDPStrategy")
 _SHARDED = "Shard the model with `model_wrapper_cfg = dict(type='FullyShard')`."

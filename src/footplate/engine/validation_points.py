@@ -4,7 +4,8 @@ import bisect
 from collections.abc import Sequence
 from typing import Any
 
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
 
 
 def validation_points(

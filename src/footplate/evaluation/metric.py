@@ -10,7 +10,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, share_of
+from footplate.distributed import broadcast_object, collect_results, get_rank, get_world_size, local_sample_count
 from footplate.errors import ArgumentError, DataError, FootplateError
 from footplate.evaluation.running_sum import RunningSum
 from footplate.registry import METRICS
@@ -131,7 +131,7 @@ class BaseMetric(ABC, Generic[_Result]):
         """Returns the results of all ranks on rank 0, None on other ranks."""
         if not isinstance(self.results, RunningSum):
             return collect_results(_to_cpu(self.results), size, self.collect_device)
-        own = self.results.sum_of_first(share_of(size, get_rank(), get_world_size()))
+        own = self.results.sum_of_first(local_sample_count(size, get_rank(), get_world_size()))
         return collect_results(_to_cpu(own), sys.maxsize, self.collect_device)
 
     def _values_or_error(self, results: list[_Result]) -> dict[str, Any] | Exception:

@@ -19,13 +19,15 @@ from footplate.checkpoint import (
     write_pointer,
 )
 from footplate.checkpoint.naming import BEST, checked_template, number_in
-from footplate.distributed import is_main_process, told_by_first
+from footplate.checks import check_count, check_flag, check_score
+from footplate.distributed import compute_on_main, is_main_process
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, ValLoop
 from footplate.engine.reach import NEVER_VALIDATES, Reach
 from footplate.engine.state import is_after_step
-from footplate.errors import ArgumentError, check_count, check_flag, check_score, counted
+from footplate.errors import ArgumentError
 from footplate.hooks.comparing import GREATER, LESS, checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.messages import pluralize
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -227,7 +229,7 @@ class CheckpointHook(Hook):
         done = runner.epoch if self.by_epoch else runner.iter
         if self.save_last and done < end:  # stopped early, maybe by a validation of what was saved before it
             self._save(runner, done) if done != self._saved_at else self._save_again(runner, done)
-        is_at_end = told_by_first(lambda: self._saved_at == end)  # a save fails on the first rank alone
+        is_at_end = compute_on_main(lambda: self._saved_at == end)  # a save fails on the first rank alone
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
@@ -301,7 +303,7 @@ class CheckpointHook(Hook):
                 "'%s' holds %s that this run does not continue: %s. It replaces those whose names it uses. To keep "
                 "them, choose another %s.%s",
                 self._folder,
-                counted(len(names), "checkpoint"),
+                pluralize(len(names), "checkpoint"),
                 told,
                 "work_dir" if self.out_dir is None else "out_dir",
                 "" if is_resumed else " To go on from them, pass --resume (resume=True).",
@@ -356,7 +358,7 @@ class CheckpointHook(Hook):
 
     def _save_again(self, runner: "Runner", number: int) -> None:
         path = self._path_of(runner, number)
-        if told_by_first(lambda: path in self._kept[-1:]):
+        if compute_on_main(lambda: path in self._kept[-1:]):
             self._write(runner, path, then=lambda: write_pointer(runner.home, path))
         else:  # the run was resumed from a checkpoint in another folder, which stays as it is
             self._save(runner, number)

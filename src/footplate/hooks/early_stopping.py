@@ -5,12 +5,14 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_score
 from footplate.engine import Hook
 from footplate.engine.reach import NEVER_VALIDATES, Reach
-from footplate.errors import ArgumentError, check_score, nearest
+from footplate.errors import ArgumentError
 from footplate.hooks.comparing import checked_rule, is_better, is_left_out, missing_metric, rule_of
+from footplate.messages import nearest
 from footplate.registry import HOOKS
-from footplate.saved import saved_count, saved_number
+from footplate.state_values import read_count, read_number
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -126,8 +128,8 @@ class EarlyStoppingHook(Hook):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
         self.wait_count, self.best_score = (
-            saved_count(state, "wait_count"),
-            saved_number(state, "best_score", finite=False),
+            read_count(state, "wait_count"),
+            read_number(state, "best_score", finite=False),
         )
         last = state.get("last_score")  # older checkpoints do not say
         if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):

@@ -5,10 +5,11 @@ from typing import TYPE_CHECKING, Any
 
 from torch import nn
 
+from footplate.checks import check_count
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
 from footplate.engine.reach import Reach
-from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError, check_count
+from footplate.errors import ArgumentError, CheckpointError, FootplateError, UnknownNameError
 from footplate.models import BaseAveragedModel
 from footplate.registry import HOOKS, MODELS
 

@@ -9,7 +9,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

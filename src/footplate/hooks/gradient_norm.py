@@ -8,11 +8,12 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from footplate.checks import check_count
 from footplate.distributed import unwrap_model
-from footplate.distributed.sharding import is_part, norms_of_parts
+from footplate.distributed.sharding import is_dtensor, tensor_norms
 from footplate.engine import Hook
 from footplate.engine.reach import Reach
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:
@@ -110,8 +111,8 @@ class GradientNormHook(Hook):
             gradients = [each.coalesce().values() if each.is_sparse else each for each in found]
             if not gradients:
                 continue
-            parts = any(map(is_part, gradients))
-            norms = norms_of_parts(gradients) if parts else torch.stack(torch._foreach_norm(gradients))
+            parts = any(map(is_dtensor, gradients))
+            norms = tensor_norms(gradients) if parts else torch.stack(torch._foreach_norm(gradients))
             norm = torch.linalg.vector_norm(norms.float())
             square = (norm if scale is None else norm / scale) ** 2
             self._squares[group] = self._squares[group] + square if group in self._squares else square

@@ -6,10 +6,11 @@ import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_count
 from footplate.data.shared_count import skipped_in
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError
 from footplate.records import OF_ITERATION, is_written_config, length_of, numbers_in, write_config
 from footplate.registry import HOOKS
 from footplate.storage import commit_bytes, read_bytes

@@ -4,8 +4,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_count
 from footplate.engine import Hook
-from footplate.errors import check_count
 from footplate.registry import HOOKS
 from footplate.structures import BaseDataElement
 from footplate.visualization import picture_of

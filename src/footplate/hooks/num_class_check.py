@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, at_key, origin_of
+from footplate.error_context import at_key, origin_of
+from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

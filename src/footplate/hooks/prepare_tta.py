@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 from footplate.data import Compose
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, BuildError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
 from footplate.registry import HOOKS, MODELS
 
 if TYPE_CHECKING:

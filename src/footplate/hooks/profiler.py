@@ -8,9 +8,11 @@ import torch
 from torch import profiler
 from torch.autograd.profiler_util import FunctionEventAvg
 
+from footplate.checks import check_count
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, check_count, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, output_path
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from footplate.distributed import is_main_process
 from footplate.engine import Hook
-from footplate.printable import printable
+from footplate.messages import printable
 from footplate.registry import HOOKS
 from footplate.storage import check_output_path, commit_bytes, output_path
 

@@ -9,9 +9,11 @@ from typing import Any
 from PIL import Image
 
 from footplate.checkpoint import readable_size
-from footplate.errors import LONGEST_RUN, ArgumentError, nearest
+from footplate.checks import MAX_RUN_LENGTH
+from footplate.errors import ArgumentError
 from footplate.hooks.comparing import Rule, as_shown, rule_of, saved_best, saved_rules
 from footplate.inspection.runs import Point, Run, Series
+from footplate.messages import nearest
 from footplate.visualization.plotting import Curve, Panel, plot
 
 _MEASURED = ("time", "data_time", "memory")
@@ -107,7 +109,7 @@ def _usual(runs: Sequence[Run]) -> list[str]:
 
 def _times(run: Run) -> dict[str, float] | None:
     time, data = run.find("time", "train"), run.find("data_time", "train")
-    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > LONGEST_RUN:
+    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
         return None
     values = [value for _, value in time.points]
     begins = [0.0, *(at for at, _ in time.points[:-1])]

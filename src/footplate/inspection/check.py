@@ -22,7 +22,7 @@ from footplate.distributed import (
     is_main_process,
     unwrap_model,
 )
-from footplate.distributed import watch as ranks
+from footplate.distributed import rank_monitor as ranks
 from footplate.distributed.sharding import is_sharded
 from footplate.engine import Hook, Runner
 from footplate.engine.evaluation_loops import loss_of, predicting
@@ -31,7 +31,8 @@ from footplate.engine.opening import name_idle_variables
 from footplate.engine.preflight import checkpoint_size
 from footplate.engine.signals import LeavingError
 from footplate.engine.static import check_config, name_idle_in_config
-from footplate.errors import CheckpointError, FootplateError, located
+from footplate.error_context import located
+from footplate.errors import CheckpointError, FootplateError
 from footplate.evaluation import Evaluator
 from footplate.hooks import CheckpointHook
 from footplate.inspection.failing_module import TrialError, module_error

@@ -12,7 +12,8 @@ from footplate.checkpoint import is_folder
 from footplate.config import Config, LazyObject, read_recorded
 from footplate.config.merging import joined
 from footplate.config.python_form import write_value
-from footplate.errors import ConfigError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
 from footplate.inspection.run_files import config_of
 from footplate.recipes.catalog import find_config
 

@@ -8,7 +8,8 @@ from footplate.config import Config, ConfigDict
 from footplate.config.merging import find, next_key, split_path
 from footplate.config.origins import Replaced, chain, shown_path
 from footplate.config.python_form import write_python, write_value
-from footplate.errors import Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import Origin
 
 _INDENT = "    "
 _WIDEST_VALUE = 72

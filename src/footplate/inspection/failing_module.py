@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from footplate.distributed import unwrap_model
-from footplate.errors import FootplateError, describe_changes, origin_at
+from footplate.error_context import describe_changes, origin_at
+from footplate.errors import FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _DEBUG = "--debug shows where"

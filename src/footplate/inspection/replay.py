@@ -11,16 +11,17 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import load_checkpoint
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
 from footplate.distributed import unwrap_model
 from footplate.engine import Hook, Runner
 from footplate.engine.capture import CAPTURE, SUFFIX, facts_of
 from footplate.engine.nonfinite import nonfinite_weights
-from footplate.errors import LONGEST_RUN, ArgumentError, NonFiniteError
+from footplate.errors import ArgumentError, NonFiniteError
 from footplate.inspection.layers import LayerTrace, Reading
 
 _WHOLE_NUMBERS = {
-    "iteration": (1, LONGEST_RUN),
+    "iteration": (1, MAX_RUN_LENGTH),
     "seed": (0, (1 << 32) - 1),
     "world_size": (1, 1 << 20),
     "threads": (1, 1024),  # each takes memory as soon as torch is told the number

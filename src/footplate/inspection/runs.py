@@ -10,10 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from footplate.checks import MAX_RUN_LENGTH
 from footplate.config import Config
-from footplate.errors import LONGEST_RUN, DataError, nearest
+from footplate.errors import DataError
 from footplate.inspection.run_files import config_of, read_lines, read_logs, read_small, safe_files
-from footplate.printable import one_line
+from footplate.messages import nearest, one_line
 
 _logger = logging.getLogger("footplate.inspection")
 _POSITION = frozenset({"step", "iter", "epoch", "mode"})
@@ -193,7 +194,7 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
 
 def _check_place(line: Mapping[str, Any], where: str) -> None:
     for key in ("step", "iter", "epoch"):
-        if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > LONGEST_RUN:
+        if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
             raise DataError(f"{key} of {where} is not the number of an iteration or epoch", found=line[key])
     if not isinstance(line.get("mode") or "", str):
         raise DataError(f"mode of {where} is not a word", found=line["mode"])

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import at_key
+from footplate.error_context import at_key
 from footplate.registry import DATASETS
 
 _META = {"CLASSES": "classes", "PALETTE": "palette"}

@@ -5,8 +5,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_count
 from footplate.engine import Hook, ValLoop
-from footplate.errors import check_count
 from footplate.hooks import CheckpointHook
 from footplate.legacy.metric import LegacyMetric
 from footplate.registry import HOOKS

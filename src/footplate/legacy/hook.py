@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook as EngineHook
 from footplate.engine.hook import Priority, get_priority
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
 from footplate.legacy.optim_wrappers import SteppedByHook
 from footplate.legacy.runner_view import RunnerView, view_of
+from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 if TYPE_CHECKING:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 
 from footplate.distributed import get_rank, get_world_size
-from footplate.errors import ArgumentError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric
 from footplate.legacy.model import BatchResult
+from footplate.messages import nearest
 from footplate.registry import METRICS
 
 _logger = logging.getLogger("footplate")

@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.amp import GradScaler
 from torch.nn.utils import clip_grad_norm_
 
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
 from footplate.legacy.hook import Hook
 from footplate.legacy.optim_wrappers import SteppedByHook
 from footplate.optim.wrappers.optim_wrapper import warn_about_long_accumulation

@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
 from footplate.legacy.hook import Hook
+from footplate.messages import nearest
 from footplate.registry import HOOKS
 
 _WARMUPS = ("constant", "linear", "exp")

@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict, KeyOrigin
-from footplate.errors import ConfigError, Origin, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
 from footplate.migration.key_map import Path
 from footplate.migration.notes import Kind, Note
 from footplate.migration.policies import RunLength

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import Config, KeyOrigin
-from footplate.errors import ConfigError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError
 
 _logger = logging.getLogger("footplate.migration")
 

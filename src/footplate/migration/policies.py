@@ -3,7 +3,10 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from footplate.errors import ConfigError, at_key, check_flag, located, nearest, origin_of
+from footplate.checks import check_flag
+from footplate.error_context import at_key, located, origin_of
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 
 Entry = dict[str, Any]
 

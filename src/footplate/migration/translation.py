@@ -4,7 +4,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, TypeVar
 
 from footplate.config import Config, ConfigDict, KeyOrigin
-from footplate.errors import ConfigError, FootplateError, origin_at
+from footplate.error_context import origin_at
+from footplate.errors import ConfigError, FootplateError
 from footplate.migration.draft import Draft
 from footplate.migration.generations import AnyConfig, is_first_generation
 from footplate.migration.key_map import Path

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.distributed.sharding import fold, is_part, is_sharded, local_part, placed_like
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.distributed.sharding import distribute_like, is_dtensor, is_sharded, local_tensor, reshard
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 _logger = logging.getLogger("footplate.models")
@@ -43,7 +44,7 @@ class BaseAveragedModel(nn.Module):
     ) -> None:
         super().__init__()
         check_count("interval", interval)
-        module = _StateCopy(fold(model)) if is_sharded(model) else copy.deepcopy(model)
+        module = _StateCopy(reshard(model)) if is_sharded(model) else copy.deepcopy(model)
         self.module: Any = module.requires_grad_(False)
         if device is not None:
             self.module = self.module.to(device)
@@ -107,7 +108,7 @@ class BaseAveragedModel(nn.Module):
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True, assign: bool = False) -> Any:
         """Loads the averages and the number of updates."""
         own = self.state_dict()
-        placed = {name: placed_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
+        placed = {name: distribute_like(each, own[name]) if name in own else each for name, each in state_dict.items()}
         return super().load_state_dict(placed, strict, assign)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
@@ -127,7 +128,7 @@ class BaseAveragedModel(nn.Module):
 
     def _tensor_pairs(self, model: nn.Module) -> "tuple[_Tensors, _Tensors]":
         """Returns the tensors of the averages and of `model`; of sharded tensors, the local shards."""
-        fold(model)
+        reshard(model)
         if self._source is None or self._source[0] is not model:
             self._source = model, _TensorLocations(model, self.update_buffers)
         if self._own_tensors is None:
@@ -290,7 +291,7 @@ class _TensorLocations:
         self._averaged = list(itertools.compress(buffers, is_averaged))
         self._copied = [each for each, averaged in zip(buffers, is_averaged, strict=True) if not averaged]
         self._integers = [index for index, each in enumerate(self._parameters) if not _has_average(each)]
-        self._is_sharded = any(map(is_part, [*self._parameters, *(owner[name] for owner, name in buffers)]))
+        self._is_sharded = any(map(is_dtensor, [*self._parameters, *(owner[name] for owner, name in buffers)]))
 
     def tensors(self) -> _Tensors:
         """Returns the current tensors."""
@@ -299,7 +300,7 @@ class _TensorLocations:
         if self._averaged:
             averaged = [*averaged, *(owner[name] for owner, name in self._averaged)]
         if self._is_sharded:
-            averaged, copied = [local_part(each) for each in averaged], [local_part(each) for each in copied]
+            averaged, copied = [local_tensor(each) for each in averaged], [local_tensor(each) for each in copied]
         return _Tensors(averaged, copied, self._integers)
 
 

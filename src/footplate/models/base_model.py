@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.models.base_module import BaseModule
 from footplate.models.losses import parse_losses
 from footplate.models.preprocessor import BaseDataPreprocessor

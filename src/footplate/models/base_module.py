@@ -7,7 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from footplate.errors import ArgumentError, at_key, located, nearest
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.models.initializers import PretrainedInit
 from footplate.registry import WEIGHT_INITIALIZERS
 

@@ -7,7 +7,9 @@ from typing import Literal
 from torch import Tensor, nn
 
 from footplate.checkpoint import load_weights
-from footplate.errors import ArgumentError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import WEIGHT_INITIALIZERS
 
 Layers = str | Sequence[str] | None

@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from typing_extensions import Self
 
-from footplate.errors import ArgumentError, DataError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
 
 _SECTION = "model.data_preprocessor"

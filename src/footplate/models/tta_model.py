@@ -6,7 +6,8 @@ from typing import Any
 
 from torch import nn
 
-from footplate.errors import DataError, at_key
+from footplate.error_context import at_key
+from footplate.errors import DataError
 from footplate.models.base_model import BaseModel
 from footplate.registry import MODELS
 

@@ -8,7 +8,8 @@ from torch import nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import BuildError, FootplateError, at_key, origin_of, with_origins
+from footplate.error_context import at_key, origin_of, with_origins
+from footplate.errors import BuildError, FootplateError
 from footplate.optim.constructors import MultiOptimWrapperConstructor
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS, OPTIMIZER_BUILDERS

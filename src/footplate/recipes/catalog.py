@@ -5,7 +5,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.errors import ConfigError, nearest
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 
 _FOLDER = Path(__file__).parent / "configs"
 

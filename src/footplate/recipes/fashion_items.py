@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from footplate.data import Compose
-from footplate.errors import ArgumentError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.recipes.items import CLASSES, Split, load_items
 from footplate.registry import DATASETS
 

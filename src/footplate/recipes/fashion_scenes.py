@@ -6,11 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from footplate.checks import check_count
 from footplate.data import Compose, KeptSamples
-from footplate.errors import ArgumentError, at_key, check_count, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.recipes.composition import Scene, SceneStyle, compose
 from footplate.recipes.items import CLASSES, Split, load_items
-from footplate.registry import DATASETS, wrong_kind
+from footplate.registry import DATASETS, find_wrong_type
 
 _TEST_SCENES = 500
 _TRAIN_SCENES = 100_000
@@ -128,7 +131,7 @@ def _build_style(style: Mapping[str, Any]) -> SceneStyle:
             raise ArgumentError(f"the scene style has no argument '{name}'", key=f"style.{name}", suggestion=near)
     with at_key("style"):
         settings: dict[str, Any] = {name: _as_range(value) for name, value in style.items()}
-        wrong = wrong_kind(SceneStyle, settings)
+        wrong = find_wrong_type(SceneStyle, settings)
         if wrong is not None:
             raise ArgumentError(f"{wrong[0]} must be {wrong[1]}", key=wrong[0], found=settings[wrong[0]])
         return SceneStyle(**settings)

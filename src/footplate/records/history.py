@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.saved import saved_count, saved_number, saved_tensor
+from footplate.state_values import read_count, read_number, read_tensor
 
 Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
@@ -47,10 +47,10 @@ class _Totals:
         return {"count": self.count, **{k: None if v is None else v.cpu() for k, v in parts.items()}}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.count = saved_number(state, "count", least=0)
+        self.count = read_number(state, "count", least=0)
         is_empty = all(state[key] is None for key in ("sum", "min", "max"))
         self.sum, self.min, self.max = (
-            None if is_empty else saved_tensor(state, key, 0) for key in ("sum", "min", "max")
+            None if is_empty else read_tensor(state, key, 0) for key in ("sum", "min", "max")
         )
 
 
@@ -209,10 +209,10 @@ class HistoryBuffer:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        all_values, all_counts = (saved_tensor(state, key, 1) for key in ("values", "counts"))
+        all_values, all_counts = (read_tensor(state, key, 1) for key in ("values", "counts"))
         if len(all_counts) != len(all_values):
             raise ValueError(f"there are {len(all_values)} values and {len(all_counts)} counts")
-        waiting = saved_count({"waiting": 0, **state}, "waiting", most=len(all_values))
+        waiting = read_count({"waiting": 0, **state}, "waiting", most=len(all_values))
         stored = len(all_values) - waiting
         values, counts = all_values[:stored][-self._capacity :], all_counts[:stored][-self._capacity :]
         self._pending[:] = all_values[stored:].tolist()

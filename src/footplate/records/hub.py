@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.records.history import HistoryBuffer
 from footplate.records.instances import Instances
 

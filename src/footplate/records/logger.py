@@ -9,8 +9,9 @@ from contextlib import contextmanager
 from logging.handlers import RotatingFileHandler
 from typing import Any
 
-from footplate.errors import ArgumentError, check_count, nearest
-from footplate.printable import PrintableFormatter, printable
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+from footplate.messages import PrintableFormatter, nearest, printable
 from footplate.records.folding import columns_of, folded
 
 _NAME = "footplate"

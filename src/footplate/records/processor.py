@@ -8,8 +8,10 @@ from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from footplate.errors import ArgumentError, at_key, check_count, check_flag, nearest
-from footplate.printable import one_line
+from footplate.checks import check_count, check_flag
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
+from footplate.messages import nearest, one_line
 from footplate.records.environment import memory_in_use
 from footplate.records.history import CAPACITY, OWN_STATISTICS, HistoryBuffer, known_statistics
 from footplate.records.lengths import length_of

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 
-from footplate.printable import printable
+from footplate.messages import printable
 
 # What live displays make of such words, given them and whether the process leaves with them.
 SCREENS: list[Callable[[str, bool], str]] = []

@@ -1,6 +1,6 @@
-"""Names to classes, in scopes, with the nearest right word when a name is not there."""
+"""Registries that map names to classes, with scopes and suggestions for unknown names."""
 
-from footplate.registry.flags import check_flags, wrong_kind
+from footplate.registry.arguments import check_flags, find_wrong_type
 from footplate.registry.registry import Registry
 from footplate.registry.root import (
     DATA_SAMPLERS,
@@ -59,7 +59,7 @@ __all__ = [
     "VISUALIZERS",
     "WEIGHT_INITIALIZERS",
     "check_flags",
-    "wrong_kind",
+    "find_wrong_type",
     "default_scope",
     "set_default_scope",
     "using_scope",

@@ -1,4 +1,4 @@
-"""Calling a constructor with the arguments a config gives, and saying clearly when they do not fit."""
+"""Builds an object from config values and reports arguments that do not fit."""
 
 import inspect
 import re
@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
-from footplate.errors import BuildError, FootplateError, changes_in, describe_changes, nearest, origin_at, origin_of
-from footplate.registry.flags import check_flags, check_numbers, wrong_kind
-from footplate.registry.handing_on import accepted, keywords_of
+from footplate.error_context import changes_in, describe_changes, origin_at, origin_of
+from footplate.errors import BuildError, FootplateError
+from footplate.messages import nearest
+from footplate.registry.arguments import check_flags, check_numbers, find_wrong_type, keyword_names, keywords_of
 
-# Words of the first generation whose letters lead to none of the second.
-_SAID_NOW = {"img_scale": "scale", "flip_ratio": "prob"}
-_LABEL_MAPS = "pictures and label maps: type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
-_IN_A_DICT = {"img_dir": _LABEL_MAPS, "ann_dir": _LABEL_MAPS}
-_IN_ANOTHER = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
+# First-generation arguments whose second-generation names are spelled too differently for `nearest`.
+_RENAMED = {"img_scale": "scale", "flip_ratio": "prob"}
+_LABEL_MAP_HINT = (
+    "for images and label maps, set type='BaseSegDataset', data_prefix=dict(img_path='...', seg_map_path='...')"
+)
+_HINTS = {"img_dir": _LABEL_MAP_HINT, "ann_dir": _LABEL_MAP_HINT}
+_MOVED = {"classes": ("metainfo", "dict(classes=[...])"), "img_prefix": ("data_prefix", "dict(img='...')")}
 _DEBUG = "--debug shows where"
 _UNEXPECTED = re.compile(r"unexpected keyword argument '(\w+)'")
 
@@ -31,14 +34,14 @@ def build_object(
 
     Args:
         entry: A class or function.
-        noun: What it is, "hook".
+        noun: The word for it in messages, such as "hook".
         settings: Its keyword arguments.
         args: Its positional arguments.
-        source: The mapping that the settings came from; errors name the place of its keys.
+        source: The mapping that the settings come from, for the location in errors.
 
     Raises:
-        BuildError: An argument is unknown or missing. Errors of the constructor itself pass as they are, those of
-            ours with the place in the config.
+        BuildError: An argument is unknown or missing, or the constructor raised while building from a config file.
+        FootplateError: Raised by the constructor itself; the location in the config is added.
     """
     check_arguments(entry, noun, settings, args=args, source=source)
     name, parameters = getattr(entry, "__name__", repr(entry)), _parameters(entry)
@@ -47,18 +50,18 @@ def build_object(
     except FootplateError as error:
         if error.origin is None:
             error.origin = origin_at(source, error.key or "type")
-            if error.key not in changes_in(source):  # the base alone is sound: what changes it may be at fault
+            if error.key not in changes_in(source):  # the base alone is valid: a change to it may be the cause
                 error.notes = (*error.notes, *describe_changes(source))
         raise
     except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, OSError) as error:
-        # An argument that **kwargs let through to a base class.
+        # The argument passed through **kwargs to a base class that does not take it.
         unexpected = _UNEXPECTED.search(str(error)) if isinstance(error, TypeError) else None
         if unexpected and unexpected.group(1) in settings and parameters is not None:
-            raise _unknown(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
+            raise _unknown_argument(f"{noun} '{name}'", unexpected.group(1), _names(entry), settings, source) from error
         if origin_of(source, "type") is None:
             raise
-        # A value of a config file that the constructor stumbles over: its user wants the place, not our frames.
-        raise _stumbled(entry, f"{noun} '{name}'", settings, error, source) from error
+        # The user needs the location in the config file, not the frames of footplate.
+        raise _constructor_error(entry, f"{noun} '{name}'", settings, error, source) from error
 
 
 def check_arguments(
@@ -69,11 +72,11 @@ def check_arguments(
     args: tuple[Any, ...] = (),
     source: object = None,
 ) -> None:
-    """Refuses arguments that `entry` does not take, and finds those that it lacks, without calling it.
+    """Checks, without calling `entry`, that it takes all given arguments and that no required one is missing.
 
     Raises:
         BuildError: An argument is unknown or missing.
-        ArgumentError: A flag is neither True nor False.
+        ArgumentError: An argument annotated as bool, int or float has another value.
     """
     parameters = _parameters(entry)
     if parameters is not None:
@@ -83,32 +86,32 @@ def check_arguments(
     check_numbers(entry, settings, source=source)
 
 
-def _stumbled(
+def _constructor_error(
     entry: Callable[..., Any], what: str, settings: Mapping[str, Any], error: Exception, source: object
 ) -> BuildError:
-    """Returns the error of a constructor that raised one, at the argument that it is about where that can be told."""
-    first = str(error).strip().partition("\n")[0]
-    wrong = wrong_kind(entry, settings)
+    """Returns the error for a constructor that raised one, with the argument that caused it if that can be told."""
+    first_line = str(error).strip().partition("\n")[0]
+    wrong = find_wrong_type(entry, settings)
     if wrong is not None:
-        key, due = wrong
-        message = f"{key} of {what} must be {due}"
+        key, expected = wrong
+        message = f"{key} of {what} must be {expected}"
     else:
         changes = list(changes_in(source))
-        key = _named_in(first, settings) or (changes[0] if len(changes) == 1 else "")
-        message = f"{what} cannot be built: {type(error).__name__}: {first}"
+        key = _mentioned_argument(first_line, settings) or (changes[0] if len(changes) == 1 else "")
+        message = f"{what} cannot be built: {type(error).__name__}: {first_line}"
     if key:
         found = {"found": settings[key]} if key in settings else {}
         return BuildError(message, origin=origin_at(source, key), key=key, notes=[_DEBUG], **found)
     return BuildError(message, origin=origin_of(source, "type"), notes=[*describe_changes(source), _DEBUG])
 
 
-def _named_in(text: str, settings: Mapping[str, Any]) -> str:
-    """Returns the one argument whose name or, if it is unmistakable, whose value is in an error's text; else ""."""
+def _mentioned_argument(text: str, settings: Mapping[str, Any]) -> str:
+    """Returns the only argument whose name, or else whose distinctive value, is in `text`; "" if there is not one."""
     words = re.findall(r"[A-Za-z_]\w*|-?[\d.]+(?:e-?\d+)?", text)
-    named = [key for key in settings if key in words]
-    shown = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
-    held = [key for key, value in shown.items() if not value.isdecimal() and len(value) > 1 and value in words]
-    for found in (named, held):
+    by_name = [key for key in settings if key in words]
+    values = {key: str(value) for key, value in settings.items() if isinstance(value, (int, float, str))}
+    by_value = [key for key, value in values.items() if not value.isdecimal() and len(value) > 1 and value in words]
+    for found in (by_name, by_value):
         if len(found) == 1:
             return found[0]
     return ""
@@ -125,7 +128,7 @@ def _check_arguments(
 ) -> None:
     for key in settings:
         if keywords is not None and key not in keywords:
-            raise _unknown(what, key, keywords, settings, source)
+            raise _unknown_argument(what, key, keywords, settings, source)
     positional = [
         name
         for name, each in parameters.items()
@@ -134,20 +137,20 @@ def _check_arguments(
     given = {*positional[: len(args)], *settings}
     missing = [
         name
-        for name in accepted(parameters)
+        for name in keyword_names(parameters)
         if parameters[name].default is inspect.Parameter.empty and name not in given
     ]
     if missing:
         raise BuildError(f"{what} needs the argument '{missing[0]}'", origin=origin_of(source, "type"), key=missing[0])
 
 
-def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
-    now = _SAID_NOW.get(key)
-    near = now if now in names else nearest(key, [*names, "type"])
-    takes = _IN_A_DICT.get(key) or f"it takes: {', '.join(names) or 'none'}"
-    holder, value = _IN_ANOTHER.get(key, ("", ""))
+def _unknown_argument(what: str, key: str, names: list[str], settings: Mapping[str, Any], source: object) -> BuildError:
+    renamed = _RENAMED.get(key)
+    near = renamed if renamed in names else nearest(key, [*names, "type"])
+    takes = _HINTS.get(key) or f"it takes: {', '.join(names) or 'none'}"
+    holder, value = _MOVED.get(key, ("", ""))
     if holder in names:
-        near, takes = None, f"the second generation says {holder}={value}"
+        near, takes = None, f"in second-generation configs, set {holder}={value}"
     return BuildError(
         f"{what} takes no argument '{key}'",
         origin=origin_of(source, key),
@@ -162,21 +165,21 @@ def _unknown(what: str, key: str, names: list[str], settings: Mapping[str, Any],
 def _signature(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return inspect.signature(entry).parameters
-    except (TypeError, ValueError):  # built in C, without a signature
+    except (TypeError, ValueError):  # implemented in C, without a signature
         return None
 
 
 def _parameters(entry: Callable[..., Any]) -> Mapping[str, inspect.Parameter] | None:
     try:
         return _signature(entry)
-    except TypeError:  # not hashable
+    except TypeError:  # the entry is not hashable
         return None
 
 
 def _names(entry: Callable[..., Any]) -> list[str]:
-    """The keyword arguments of a class and of the bases its **kwargs go to."""
+    """Returns the keyword arguments of a class and its base classes."""
     names: dict[str, None] = {}
     for each in getattr(entry, "__mro__", (entry,)):
         parameters = _parameters(each) if each is not object else None
-        names.update(dict.fromkeys(accepted(parameters or {})))
+        names.update(dict.fromkeys(keyword_names(parameters or {})))
     return list(names)

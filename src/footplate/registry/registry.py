@@ -1,4 +1,4 @@
-"""A registry: names to classes, in a tree of scopes."""
+"""The Registry class, which maps names to classes in a tree of scopes."""
 
 import importlib
 import importlib.util
@@ -8,43 +8,45 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar, overload
 
-from footplate.errors import BuildError, DuplicateNameError, UnknownNameError, nearest, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import BuildError, DuplicateNameError, UnknownNameError
+from footplate.messages import nearest
 from footplate.registry.build import build_object, check_arguments
-from footplate.registry.dotted import (
-    any_class,
-    exists,
+from footplate.registry.dotted_paths import (
+    find_known_class,
     has_submodule,
+    import_object,
+    import_user_class,
     is_footplate_alias,
-    is_from_code,
-    known_class,
-    own_class,
-    top_spec,
+    is_from_executed_config,
+    module_exists,
+    top_level_spec,
 )
 from footplate.registry.scope import default_scope, using_scope
 
 _Entry = TypeVar("_Entry", bound=Callable[..., Any])
 _logger = logging.getLogger("footplate.registry")
-_OWN = "classes of your own are registered by custom_imports = dict(imports=['my_module'])"
-_MAY_NAME = (
-    "a dotted path names a registered class, a class of your own modules, or one of torch that docs/security.md lists",
-    "register the class in a module that custom_imports names, or import the class in a .py config",
+_REGISTER_HINT = "register your own classes with custom_imports = dict(imports=['my_module'])"
+_DOTTED_PATH_HINTS = (
+    "a dotted path may name a registered class, a class in your modules, or a torch class listed in docs/security.md",
+    "register the class in a module listed in custom_imports, or import the class in a .py config",
 )
 
 
 class Registry:
     """Maps names to classes or functions, and builds objects from `dict(type=NAME, ...)`.
 
-    A registry may have a parent: names that it lacks are looked up there. `"scope.Name"` asks the registry of that
-    scope, wherever it stands in the family; a name without scope is looked up in the default scope first.
+    A registry may have a parent, in which missing names are looked up. `"scope.Name"` is looked up in the registry of
+    that scope, anywhere in the tree. A name without a scope is looked up in the default scope first.
 
     Args:
-        name: What it holds, "hook"; used in messages.
-        build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` in place of the usual building.
-        parent: Where names are looked up that this registry lacks.
-        scope: The name of the family member; by default the top-level package that creates the registry.
-        locations: Dotted names of modules that register their entries when imported; imported at the first look-up.
+        name: What the registry holds, such as "hook".
+        build_func: Called as `build_func(cfg, *args, registry=self, **kwargs)` by `build`.
+        parent: The registry in which names missing here are looked up.
+        scope: The scope of the registry; by default the top-level package that creates it.
+        locations: Dotted names of modules that register entries when imported. They are imported on first lookup.
         base: `"package.module:Class"`: entries must be subclasses of it.
-        strict: False lets other classes and functions be registered, and keeps `base` for dotted paths alone.
+        strict: If False, any class or function can be registered, and `base` only applies to dotted paths.
         noun: The word for one entry in messages; `name` by default.
 
     Example:
@@ -78,10 +80,12 @@ class Registry:
         self._base: str | None = base or (parent._base if parent is not None else None)
         self._strict: bool = strict if base or parent is None else parent._strict
         self._entries: dict[str, Callable[..., Any]] = {}
-        self._unvisited = list(locations)
+        self._pending_locations = list(locations)
         if parent is not None:
             if self.scope in parent.children:
-                raise DuplicateNameError(f"the registry '{parent.name}' already has a child of scope '{self.scope}'")
+                raise DuplicateNameError(
+                    f"the registry '{parent.name}' already has a child with the scope '{self.scope}'"
+                )
             parent.children[self.scope] = self
 
     def __repr__(self) -> str:
@@ -98,13 +102,13 @@ class Registry:
 
     @property
     def module_dict(self) -> Mapping[str, Callable[..., Any]]:
-        """The entries of this registry by name, without those of its parent and children."""
-        self._visit_locations()
+        """The entries of this registry by name, excluding its parent and children."""
+        self._import_locations()
         return self._entries
 
     @property
     def root(self) -> "Registry":
-        """The top of the family."""
+        """The root of the registry tree."""
         return self.parent.root if self.parent is not None else self
 
     @overload
@@ -118,18 +122,18 @@ class Registry:
     ) -> _Entry: ...
 
     def register_module(self, name: str | Sequence[str] | None = None, force: bool = False, module: Any = None) -> Any:
-        """Registers a class or function, as a decorator or, with `module`, at once.
+        """Registers a class or function, as a decorator or directly if `module` is given.
 
-        A user's class under a built-in's name takes its place, and one line says so.
+        A user class replaces a built-in of the same name; a warning is logged.
 
         Args:
             name: Its name or names; the name of the class by default.
-            force: Replace what is registered under the name.
-            module: The class or function to register now.
+            force: Whether to replace an existing entry.
+            module: The class or function to register.
 
         Raises:
-            DuplicateNameError: Another class of the user has the name, and `force` is False.
-            BuildError: The class is not of the registry's base type.
+            DuplicateNameError: Another user class has the name, and `force` is False.
+            BuildError: The class is not a subclass of the registry's base type.
         """
         names: Sequence[Any] | None = name if name is None or isinstance(name, (list, tuple)) else [name]
         if names is not None and not all(isinstance(each, str) for each in names):
@@ -145,15 +149,15 @@ class Registry:
         return decorate
 
     def get(self, name: str) -> Callable[..., Any]:
-        """Returns the class or function that `name` stands for.
+        """Returns the class or function of a name.
 
         Args:
-            name: `"Name"`, `"scope.Name"`, or the dotted path of a class that `footplate.registry.dotted` allows.
+            name: `"Name"`, `"scope.Name"`, or a dotted path that `footplate.registry.dotted_paths` allows.
 
         Raises:
-            UnknownNameError: Nothing has that name; the message holds the nearest one.
-            BuildError: A dotted path names something that a config may not name; it is not called, and unless it is
-                defined in a module of the user's own, not imported either.
+            UnknownNameError: There is no such name. The message suggests the nearest one.
+            BuildError: A config may not name the object at the dotted path. The object is not called. Only user
+                modules are imported.
         """
         return self._get(name, trusted=False)
 
@@ -161,59 +165,59 @@ class Registry:
         """Builds an object from `dict(type=..., ...)`.
 
         Args:
-            cfg: `type` is a name, a class, or a lazily imported one; the other keys are constructor arguments.
-            args: Passed on by position.
-            kwargs: Passed on by keyword where `cfg` says nothing; `default_args`, a dict, means the same.
+            cfg: `type` is a name, a class or a lazily imported class; the other keys are constructor arguments.
+            args: Further positional arguments.
+            kwargs: Further keyword arguments; values in `cfg` take precedence. `default_args`, a dict, is merged in.
 
         Raises:
             UnknownNameError: `type` is not registered.
-            BuildError: `cfg` is no dict with a `type`, or names an argument that the class does not take.
+            BuildError: `cfg` is not a dict with the key `type`, or an argument is unknown or missing.
         """
         if self._build_func is not None:
             return self._build_func(cfg, *args, registry=self, **kwargs)
         return self.build_entry(cfg, *args, **kwargs)
 
     def build_entry(self, cfg: Any, *args: Any, default_args: Mapping[str, Any] | None = None, **kwargs: Any) -> Any:
-        """Builds as `build` does, past a `build_func` of the registry's own."""
+        """Builds an object like `build`, but ignores the `build_func` of the registry."""
         if not isinstance(cfg, Mapping) or "type" not in {**cfg, **(default_args or {})}:
-            raise self._untyped(cfg)
+            raise self._missing_type(cfg)
         settings = {**(default_args or {}), **kwargs, **cfg}
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
             return build_object(entry, self.noun, settings, args=args, source=cfg)
 
     def check(self, cfg: Any, *args: Any, **kwargs: Any) -> None:
-        """Finds what `build` would refuse before it calls the class: an unknown name, wrong or missing arguments.
+        """Checks, without building, the name and the arguments of a config for `build`.
 
         Args:
-            cfg: As `build` takes it; an object passes.
-            args: What will be passed on by position; the values do not matter.
-            kwargs: What will be passed on by keyword, likewise.
+            cfg: The config. An object that is not a mapping passes.
+            args: The positional arguments that will be passed to `build`; their values do not matter.
+            kwargs: The keyword arguments that will be passed to `build`; their values do not matter.
 
         Raises:
             UnknownNameError: `type` is not registered.
-            BuildError: `cfg` has no `type`, or names an argument that the class does not take.
+            BuildError: `cfg` has no `type`, or an argument is unknown or missing.
         """
         if not isinstance(cfg, Mapping):
             return
         if "type" not in cfg:
-            raise self._untyped(cfg)
+            raise self._missing_type(cfg)
         settings = {**kwargs, **cfg}
         with using_scope(settings.pop("_scope_", None)):
             entry = self.resolve(settings.pop("type"), cfg)
             check_arguments(entry, self.noun, settings, args=args, source=cfg)
 
     def resolve(self, kind: Any, source: Any = None) -> Callable[..., Any]:
-        """Returns the class that a `type` stands for: a name, a class, or a lazily imported object.
+        """Returns the class for a value of `type`: a name, a class or a lazily imported class.
 
         Args:
             kind: The value of `type`.
-            source: The mapping it came from, for the place in an error. A dotted path that a Python config wrote may
-                name any class that fits.
+            source: The mapping that it comes from, for the location in errors. If it was written in a Python config,
+                a dotted path may name any class that fits.
         """
         if isinstance(kind, str):
             try:
-                return self._get(kind, trusted=is_from_code(source))
+                return self._get(kind, trusted=is_from_executed_config(source))
             except (UnknownNameError, BuildError) as error:
                 error.origin = error.origin or origin_of(source, "type")
                 error.key = error.key or "type"
@@ -222,7 +226,7 @@ class Registry:
             kind = kind.build()
         if not callable(kind):
             raise BuildError(
-                f"the type of a {self.noun} is a name or a class",
+                f"the type of a {self.noun} must be a name or a class",
                 found=kind,
                 origin=origin_of(source, "type"),
             )
@@ -239,45 +243,45 @@ class Registry:
 
     def _register(self, entry: Callable[..., Any], names: Sequence[str] | None, *, force: bool) -> None:
         if not (inspect.isclass(entry) or inspect.isroutine(entry) or callable(entry)):
-            raise BuildError(f"the registry '{self.name}' takes classes and functions", found=entry)
+            raise BuildError(f"the registry '{self.name}' accepts only classes and functions", found=entry)
         self._check_base(entry, dotted=False)
         for name in names if names is not None else [entry.__name__]:
             present = self._entries.get(name)
             if present is not None and present is not entry and not force:
                 if _is_built_in(entry):
-                    _say_replaced(self.noun, name, by=present)
+                    _warn_replaced(self.noun, name, by=present)
                     continue
                 if not _is_built_in(present):
                     raise DuplicateNameError(
-                        f"the {self.noun} '{name}' is already registered, from {present.__module__}",
-                        notes=["force=True replaces it"],
+                        f"the {self.noun} '{name}' is already registered by {present.__module__}",
+                        notes=["to replace it, pass force=True"],
                     )
-                _say_replaced(self.noun, name, by=entry)
+                _warn_replaced(self.noun, name, by=entry)
             self._entries[name] = entry
 
-    def _visit_locations(self, wanted: str | None = None) -> None:
-        """Imports where entries live, one place after the other until a built-in `wanted` is there."""
-        while self._unvisited and not _is_built_in(self._entries.get(wanted or "")):
-            place = self._unvisited[0]
-            importlib.import_module(place)
-            # Only now: a place that could not be imported is tried again, and its import may have looked up names here.
-            if place in self._unvisited:
-                self._unvisited.remove(place)
+    def _import_locations(self, wanted: str | None = None) -> None:
+        """Imports the locations one after the other, until the built-in entry `wanted` is registered."""
+        while self._pending_locations and not _is_built_in(self._entries.get(wanted or "")):
+            location = self._pending_locations[0]
+            importlib.import_module(location)
+            # Removed after the import: a failed import is tried again, and the import itself may look up names here.
+            if location in self._pending_locations:
+                self._pending_locations.remove(location)
 
     def _find(self, name: str) -> Callable[..., Any] | None:
         scope, _, rest = name.partition(".")
         if rest:
             member = self if scope == self.scope else self.root._member(scope)
-            if member is None and "." not in rest and not exists(scope):
-                # "mmseg.PolyLR" where no mmseg is installed: what it meant is most likely here under its bare name.
+            if member is None and "." not in rest and not module_exists(scope):
+                # For example "mmseg.PolyLR" without mmseg installed: most likely PolyLR is registered here.
                 member = self
             return member._find_upwards(rest) if member is not None else None
         first = self.root._member(default_scope()) if default_scope() else None
         return (first._find_upwards(name) if first is not None else None) or self._find_upwards(name)
 
     def _find_upwards(self, name: str) -> Callable[..., Any] | None:
-        # A user's entry sends the search on, so that a built-in whose place it takes is noticed.
-        self._visit_locations(name)
+        # A user entry does not stop the imports, so that the warning about a replaced built-in is logged.
+        self._import_locations(name)
         found = self._entries.get(name)
         return found if found or self.parent is None else self.parent._find_upwards(name)
 
@@ -288,7 +292,7 @@ class Registry:
         return next((member for member in found if member is not None), None)
 
     def _find_in_default_package(self, name: str) -> Callable[..., Any] | None:
-        """Imports `<scope>.registry` of an installed package that no one has imported yet, and looks again."""
+        """Imports `<scope>.registry` of an installed package if it is not imported yet, and repeats the lookup."""
         package = name.partition(".")[0] if "." in name else default_scope()
         if not package or self.root._member(package) is not None or not package.isidentifier():
             return None
@@ -302,59 +306,59 @@ class Registry:
         module = path.rpartition(".")[0]
         if not module or not all(part.isidentifier() for part in path.split(".")):
             return None
-        if top_spec(module.partition(".")[0]) is None:
+        if top_level_spec(module.partition(".")[0]) is None:
             return None
         if self._base is None:
-            raise self._unfit(path, dotted=True)
-        known = known_class(path, self.root.name, self.root._whole_family())
+            raise self._wrong_base(path, dotted=True)
+        known = find_known_class(path, self.root.name, self.root._entries_of_tree())
         if known is not None:
             return known  # type: ignore[no-any-return]
         try:
-            found = any_class(path) if trusted else own_class(path)
+            found = import_object(path) if trusted else import_user_class(path)
         except LookupError as error:
-            raise self._unfit(path, dotted=True) from error
+            raise self._wrong_base(path, dotted=True) from error
         if found is not None:
             self._check_base(found, dotted=True)
         return found  # type: ignore[no-any-return]
 
-    def _whole_family(self) -> list[Callable[..., Any]]:
-        """The entries of this registry and of all its descendants."""
+    def _entries_of_tree(self) -> list[Callable[..., Any]]:
+        """Returns the entries of this registry and all its descendants."""
         entries = list(self.module_dict.values())
         for child in self.children.values():
-            entries += child._whole_family()
+            entries += child._entries_of_tree()
         return entries
 
     def _check_base(self, entry: Any, *, dotted: bool) -> None:
         if not dotted and (self._base is None or not self._strict):
             return
         if self._base == f"{getattr(entry, '__module__', '')}:{getattr(entry, '__qualname__', '')}":
-            return  # the base type itself, which its module does not hold yet while it is being decorated
+            return  # the base class itself is being decorated, so its module does not have it yet
         base = _resolve(self._base) if self._base else None
         if base is None or not (inspect.isclass(entry) and issubclass(entry, base)):
-            raise self._unfit(entry, dotted=dotted)
+            raise self._wrong_base(entry, dotted=dotted)
 
     def _unknown(self, name: str) -> UnknownNameError:
         module, _, last = name.rpartition(".")
-        if "." in module and not exists(module):  # a path, where "scope.Name" has one dot
+        if "." in module and not module_exists(module):  # a dotted path; "scope.Name" has only one dot
             return UnknownNameError(f"unknown {self.noun} '{name}'", notes=[f"there is no module '{module}'"])
         near = nearest(last, self._all_names())
-        notes = [*self._package_that_lacks(module or default_scope()), *([] if near else [_OWN])]
+        notes = [*self._missing_package_notes(module or default_scope()), *([] if near else [_REGISTER_HINT])]
         return UnknownNameError(f"unknown {self.noun} '{name}'", suggestion=near, notes=notes)
 
-    def _package_that_lacks(self, scope: str | None) -> list[str]:
-        """Says that names of a scope are not here, where neither a package nor anything of a config brings them."""
+    def _missing_package_notes(self, scope: str | None) -> list[str]:
+        """Returns a note if the package of a scope is neither installed nor provided by a registry."""
         if not scope or scope == self.root.scope or self.root._member(scope) is not None or _is_installed(scope):
             return []
-        return [f"'{scope}' is not installed: of its names there are those that footplate has, too"]
+        return [f"'{scope}' is not installed; only those of its names that footplate also provides are available"]
 
-    def _untyped(self, cfg: Any) -> BuildError:
+    def _missing_type(self, cfg: Any) -> BuildError:
         return BuildError(f"a {self.noun} is built from a dict with the key 'type'", found=cfg, origin=origin_of(cfg))
 
-    def _unfit(self, entry: Any, *, dotted: bool) -> BuildError:
+    def _wrong_base(self, entry: Any, *, dotted: bool) -> BuildError:
         base = _resolve(self._base) if self._base else None
         wanted = f"subclasses of {base.__module__}.{base.__qualname__}" if base else "registered names"
         return BuildError(
-            f"the registry '{self.name}' takes only {wanted}", found=entry, notes=_MAY_NAME if dotted else ()
+            f"the registry '{self.name}' takes only {wanted}", found=entry, notes=_DOTTED_PATH_HINTS if dotted else ()
         )
 
     def _all_names(self) -> Iterable[str]:
@@ -371,8 +375,8 @@ def _resolve(path: str) -> type:
 
 
 def _is_installed(package: str) -> bool:
-    """Checks whether a package is there, in place of its import names over footplate (`footplate.compat`)."""
-    spec = top_spec(package)
+    """Checks whether a package is installed. Import names that footplate provides itself do not count."""
+    spec = top_level_spec(package)
     return spec is not None and not is_footplate_alias(spec)
 
 
@@ -381,7 +385,7 @@ def _is_built_in(entry: Any) -> bool:
     return module.partition(".")[0] in ("footplate", "torch")
 
 
-def _say_replaced(noun: str, name: str, *, by: Any) -> None:
+def _warn_replaced(noun: str, name: str, *, by: Any) -> None:
     _logger.warning("the built-in %s '%s' is replaced by %s.%s", noun, name, by.__module__, by.__qualname__)
 
 

@@ -1,8 +1,8 @@
-"""The root registries, under the names that users of the documents know.
+"""The root registries, under their MMEngine names.
 
-Each names the rooms where its built-in entries live; they are imported at the first look-up. Where a base type is
-given, only its subclasses are accepted; with `strict=False` that holds for dotted paths alone, since registered
-code of the field also uses plain functions there.
+Each lists the packages that hold its built-in entries; they are imported on first lookup. If a base class is given,
+only its subclasses are accepted. With `strict=False` this applies only to dotted paths, because existing code also
+registers plain functions there.
 """
 
 from footplate.registry.registry import Registry

@@ -1,4 +1,4 @@
-"""The scope in which names without one are looked up first."""
+"""The default scope, in which names without a scope are looked up first."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,13 +13,13 @@ def default_scope() -> str | None:
 
 
 def set_default_scope(scope: str | None) -> None:
-    """Makes `scope` the first one in which names are looked up."""
+    """Sets the default scope."""
     _current.set(scope)
 
 
 @contextmanager
 def using_scope(scope: str | None) -> Iterator[None]:
-    """Makes `scope` the default for the duration of a block; None leaves things as they are."""
+    """Sets the default scope for the duration of the block; None leaves it unchanged."""
     if scope is None:
         yield
         return

@@ -1,11 +1,11 @@
-"""Reading, writing and committing files anywhere: local folders directly, everything else through fsspec."""
+"""Reads and atomically writes files: local files directly, everything else through fsspec."""
 
 from footplate.storage.files import (
     FileStatus,
     clean_stale,
     commit_bytes,
     commit_file,
-    commit_picture,
+    commit_image,
     exists,
     free_space,
     list_dir,
@@ -26,11 +26,11 @@ from footplate.storage.paths import (
     is_same_storage,
     join,
     local_path,
+    missing_path_notes,
     parent,
 )
 from footplate.storage.remote import check_protocol
 from footplate.storage.sink import Sink
-from footplate.storage.sought import sought
 
 __all__ = [
     "FileStatus",
@@ -44,7 +44,7 @@ __all__ = [
     "clean_stale",
     "commit_bytes",
     "commit_file",
-    "commit_picture",
+    "commit_image",
     "exists",
     "free_space",
     "is_link",
@@ -54,12 +54,12 @@ __all__ = [
     "list_dir",
     "local_path",
     "make_dirs",
+    "missing_path_notes",
     "open_file",
     "output_path",
     "parent",
     "read_bytes",
     "remove",
     "remove_empty_folder",
-    "sought",
     "status",
 ]

@@ -1,4 +1,4 @@
-"""One set of operations for local and remote files."""
+"""File operations that work for both local and remote paths."""
 
 import io
 import os
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 class FileStatus(NamedTuple):
-    """What is known of a file without reading it.
+    """Metadata of a file.
 
     Attributes:
-        size: In bytes.
-        modified: Time of the last change, in seconds since the epoch.
+        size: The size in bytes.
+        modified: The time of the last modification, in seconds since the epoch.
     """
 
     size: int
@@ -27,17 +27,17 @@ class FileStatus(NamedTuple):
 
 
 def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
-    """Lets `write` fill a file that appears under `path` whole, or not at all.
+    """Writes a file atomically: `path` either holds the complete new content or is unchanged.
 
-    Local files are written aside in the same folder, synced and renamed, and the folder is synced. Missing
-    folders are made.
+    A local file is written to a temporary file in the same folder, synced and renamed; then the folder is synced.
+    Missing folders are created.
 
     Args:
-        path: Where the file is to appear; an older one is replaced.
-        write: Writes everything into the sink it is given.
+        path: The file to write. An existing file is replaced.
+        write: Called with a sink; writes the content to it.
 
     Raises:
-        OSError: It failed; what was there before is untouched.
+        OSError: Writing failed. The previous file is untouched.
     """
     if is_local(path):
         local.commit(local_path(path), write)
@@ -46,10 +46,10 @@ def commit_file(path: Path, write: Callable[[Sink], None]) -> None:
 
 
 def commit_bytes(path: Path, data: bytes) -> None:
-    """Writes `data` under `path` whole, or not at all; see `commit_file`.
+    """Writes `data` to `path` atomically; see `commit_file`.
 
     Raises:
-        OSError: It failed; what was there before is untouched.
+        OSError: Writing failed. The previous file is untouched.
     """
 
     def write(sink: Sink) -> None:
@@ -58,26 +58,26 @@ def commit_bytes(path: Path, data: bytes) -> None:
     commit_file(path, write)
 
 
-def commit_picture(path: Path, picture: "Image") -> None:
-    """Writes a picture under `path` whole, or not at all, in the format that the suffix names; see `commit_file`.
+def commit_image(path: Path, image: "Image") -> None:
+    """Writes an image atomically, in the format of the suffix of `path`; see `commit_file`.
 
     Raises:
-        OSError: It failed; what was there before is untouched.
+        OSError: Writing failed. An earlier file is untouched.
         ValueError: No format has this suffix.
     """
     from PIL.Image import registered_extensions
 
     suffix = os.path.splitext(os.fspath(path))[1].lower()
     encoded = io.BytesIO()
-    picture.save(encoded, registered_extensions().get(suffix))
+    image.save(encoded, registered_extensions().get(suffix))
     commit_bytes(path, encoded.getvalue())
 
 
 def open_file(path: Path, mode: str = "rb") -> IO[Any]:
-    """Opens a file in place; to write one that must not be seen half written, use `commit_file`.
+    """Opens a file in place. To write atomically, use `commit_file`.
 
     Raises:
-        OSError: It cannot be opened, or is a pipe, a socket or a device.
+        OSError: The file cannot be opened, or is a pipe, a socket or a device.
     """
     encoding = None if "b" in mode else "utf-8"
     if is_local(path):
@@ -88,10 +88,10 @@ def open_file(path: Path, mode: str = "rb") -> IO[Any]:
 
 
 def read_bytes(path: Path, most: int = -1) -> bytes:
-    """Returns everything in a file, or the first `most` bytes of it.
+    """Returns the content of a file, or its first `most` bytes.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     with open_file(path) as stream:
         data: bytes = stream.read(most)
@@ -99,7 +99,7 @@ def read_bytes(path: Path, most: int = -1) -> bytes:
 
 
 def exists(path: Path) -> bool:
-    """Returns whether there is a file or folder at `path`."""
+    """Checks whether there is a file or folder at `path`."""
     if is_local(path):
         return os.path.exists(local_path(path))
     system, inner = remote.file_system(os.fspath(path))
@@ -107,19 +107,19 @@ def exists(path: Path) -> bool:
 
 
 def list_dir(folder: Path) -> list[str]:
-    """Returns the names in `folder`, sorted; files being written are among them, with a dot in front.
+    """Returns the sorted names in `folder`, including temporary files, whose names start with a dot.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
     """
     return sorted(os.listdir(local_path(folder))) if is_local(folder) else remote.list_dir(os.fspath(folder))
 
 
 def status(path: Path) -> FileStatus:
-    """Returns size and time of change of a file.
+    """Returns the size and modification time of a file.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
     """
     if not is_local(path):
         return FileStatus(*remote.status(os.fspath(path)))
@@ -128,10 +128,10 @@ def status(path: Path) -> FileStatus:
 
 
 def make_dirs(folder: Path) -> None:
-    """Makes a folder and those above it, unless they are there.
+    """Creates a folder and its parents if they do not exist.
 
     Raises:
-        OSError: It cannot be made.
+        OSError: The folder cannot be created.
     """
     if is_local(folder):
         os.makedirs(local_path(folder), exist_ok=True)
@@ -141,10 +141,10 @@ def make_dirs(folder: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Removes a file; one that is gone already is no error.
+    """Removes a file if it exists.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: The file cannot be removed.
     """
     if is_local(path):
         local.remove(local_path(path))
@@ -153,10 +153,10 @@ def remove(path: Path) -> None:
 
 
 def remove_empty_folder(folder: Path) -> None:
-    """Removes an empty folder; a folder that is gone already is no error.
+    """Removes an empty folder if it exists.
 
     Raises:
-        OSError: It is not empty, or cannot be removed.
+        OSError: The folder is not empty or cannot be removed.
     """
     if is_local(folder):
         local.remove_empty_folder(local_path(folder))
@@ -165,7 +165,7 @@ def remove_empty_folder(folder: Path) -> None:
 
 
 def clean_stale(folder: Path) -> list[str]:
-    """Removes what dead processes left half written in a local folder, and returns the paths.
+    """Removes temporary files that dead processes left in a local folder, and returns their paths.
 
     Raises:
         OSError: The folder cannot be read.
@@ -174,12 +174,12 @@ def clean_stale(folder: Path) -> list[str]:
 
 
 def free_space(folder: Path) -> int | None:
-    """Returns the bytes that can still be written into `folder`, or None where nobody knows.
+    """Returns the free space of a folder in bytes, or None if it is remote.
 
-    A folder that does not exist yet counts as the nearest one above it that does.
+    If the folder does not exist, its nearest existing parent is used.
 
     Raises:
-        OSError: The file system does not tell.
+        OSError: The file system does not report its free space.
     """
     if not is_local(folder):
         return None

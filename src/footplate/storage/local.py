@@ -1,4 +1,4 @@
-"""Committing files to a local folder: whole under their name, or not there."""
+"""File operations on local paths: atomic writes and durable removals."""
 
 import contextlib
 import errno
@@ -13,13 +13,15 @@ from footplate.storage.sink import DescriptorSink, Sink
 
 try:
     import fcntl
-except ImportError:  # a platform without advisory locks keeps abandoned files
+except ImportError:  # without advisory locks, stale temporary files are kept
     fcntl = None  # type: ignore[assignment]
 
 _SUFFIX = ".partial"
-_ASIDE = re.compile(r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL)  # others have hidden files that end so, too
-_LONGEST_NAME = 200  # bytes
-_AT_ONCE = getattr(os, "O_NONBLOCK", 0)
+_TEMPORARY_NAME = re.compile(
+    r"\..*\.[0-9a-f]{8}\.partial", re.DOTALL
+)  # specific, because other programs use .partial too
+_MAX_NAME_BYTES = 200
+_NONBLOCK = getattr(os, "O_NONBLOCK", 0)
 _KINDS = (
     ("a pipe", stat.S_ISFIFO),
     ("a socket", stat.S_ISSOCK),
@@ -30,40 +32,40 @@ _FOLDER_SYNC_UNSUPPORTED = (errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACC
 
 
 def open_file(path: str, mode: str, encoding: str | None) -> IO[Any]:
-    """Opens a file; a pipe, at which nobody may ever write, is not waited for.
+    """Opens a regular file. Does not block on a pipe that has no writer.
 
     Raises:
-        OSError: It cannot be opened, or is no regular file.
+        OSError: The file cannot be opened or is not a regular file.
     """
     return open(path, mode, encoding=encoding, opener=_open_regular)
 
 
 def _open_regular(path: str, flags: int) -> int:
     try:
-        descriptor = os.open(path, flags | _AT_ONCE, 0o666)
+        descriptor = os.open(path, flags | _NONBLOCK, 0o666)
     except OSError as error:
-        if error.errno == errno.ENXIO:  # a socket, or a pipe to write into that nobody reads
-            raise _irregular(os.stat(path).st_mode, path) from error
+        if error.errno == errno.ENXIO:  # a socket, or a pipe without a reader
+            raise _not_regular(os.stat(path).st_mode, path) from error
         raise
     mode = os.fstat(descriptor).st_mode
-    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # of a folder Python says it
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() itself reports a folder
         return descriptor
     os.close(descriptor)
-    raise _irregular(mode, path)
+    raise _not_regular(mode, path)
 
 
-def _irregular(mode: int, path: str) -> OSError:
-    name = next((name for name, is_it in _KINDS if is_it(mode)), "nothing that can be read")
+def _not_regular(mode: int, path: str) -> OSError:
+    name = next((name for name, matches in _KINDS if matches(mode)), "a special file")
     return OSError(errno.EINVAL, f"it is {name}, not a regular file", path)
 
 
 def commit(path: str, write: Callable[[Sink], None]) -> None:
-    """Writes a file aside in the same folder, syncs it, renames it to `path` and syncs the folder.
+    """Writes a temporary file in the same folder, syncs it, renames it to `path` and syncs the folder.
 
     Raises:
-        OSError: Anything failed; what `path` held before is still there.
+        OSError: A step failed. The previous file is untouched.
     """
-    with _naming(path):
+    with _with_file_name(path):
         _commit(path, write)
 
 
@@ -72,50 +74,52 @@ def _commit(path: str, write: Callable[[Sink], None]) -> None:
     if os.path.exists(path) and not os.path.isfile(path):
         raise OSError(errno.EEXIST, "it is a folder or a device", path)
     os.makedirs(folder, exist_ok=True)
-    aside, descriptor = _open_aside(folder, name)
+    temporary, descriptor = _open_temporary(folder, name)
     try:
         try:
             sink = DescriptorSink(descriptor)
             write(sink)
             sink.flush()
             os.fsync(descriptor)
-            os.replace(aside, path)
+            os.replace(temporary, path)
         finally:
             os.close(descriptor)
     except BaseException:
         with contextlib.suppress(OSError):
-            os.unlink(aside)
+            os.unlink(temporary)
         raise
     sync_folder(folder)
 
 
 def remove(path: str) -> None:
-    """Removes a file and syncs its folder; a file that is gone already is no error.
+    """Removes a file if it exists, and syncs its folder.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: The file cannot be removed.
     """
-    with _naming(path), contextlib.suppress(FileNotFoundError):
+    with _with_file_name(path), contextlib.suppress(FileNotFoundError):
         os.unlink(path)
         sync_folder(os.path.dirname(os.path.abspath(path)))
 
 
 def remove_empty_folder(folder: str) -> None:
-    """Removes an empty folder and syncs its parent; a folder that is gone already is no error.
+    """Removes an empty folder if it exists, and syncs its parent.
 
     Raises:
-        OSError: It is not empty, or cannot be removed.
+        OSError: The folder is not empty or cannot be removed.
     """
-    with _naming(folder), contextlib.suppress(FileNotFoundError):
+    with _with_file_name(folder), contextlib.suppress(FileNotFoundError):
         os.rmdir(folder)
         sync_folder(os.path.dirname(os.path.abspath(folder)))
 
 
 def sync_folder(folder: str) -> None:
-    """Makes renames and removals in `folder` survive a loss of power, where the file system can.
+    """Syncs a folder, so that renames and removals in it survive a power loss.
+
+    Does nothing on file systems that cannot sync folders.
 
     Raises:
-        OSError: The system could not write them.
+        OSError: Syncing failed.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY)
@@ -129,9 +133,9 @@ def sync_folder(folder: str) -> None:
 
 
 def clean_stale(folder: str) -> list[str]:
-    """Removes files that a dead process left half written, and returns their paths.
+    """Removes temporary files that dead processes left, and returns their paths.
 
-    A living writer holds a lock on its file, which the operating system drops when it dies.
+    A living writer holds a lock on its temporary file. The operating system releases it when the process dies.
 
     Raises:
         OSError: The folder cannot be read.
@@ -140,8 +144,8 @@ def clean_stale(folder: str) -> list[str]:
 
 
 @contextlib.contextmanager
-def _naming(path: str) -> Iterator[None]:
-    """Names the file in errors of calls that know only a descriptor."""
+def _with_file_name(path: str) -> Iterator[None]:
+    """Adds the file name to errors of calls that only know a descriptor."""
     try:
         yield
     except OSError as error:
@@ -150,21 +154,21 @@ def _naming(path: str) -> Iterator[None]:
         raise
 
 
-def _open_aside(folder: str, name: str) -> tuple[str, int]:
+def _open_temporary(folder: str, name: str) -> tuple[str, int]:
     while True:
-        aside = os.path.join(folder, f".{_cut(name)}.{secrets.token_hex(4)}{_SUFFIX}")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        temporary = os.path.join(folder, f".{_truncated(name)}.{secrets.token_hex(4)}{_SUFFIX}")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         if not fcntl:
-            return aside, descriptor
-        with contextlib.suppress(OSError):  # file systems without locks: nothing is cleaned there either
+            return temporary, descriptor
+        with contextlib.suppress(OSError):  # file systems without locks; `clean_stale` removes nothing there
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if not _is_unlinked(descriptor):
-            return aside, descriptor
-        os.close(descriptor)  # another process took the file for abandoned before it was locked
+            return temporary, descriptor
+        os.close(descriptor)  # another process removed the file as stale before it was locked
 
 
-def _cut(name: str) -> str:
-    return os.fsencode(name)[:_LONGEST_NAME].decode("utf-8", "ignore")
+def _truncated(name: str) -> str:
+    return os.fsencode(name)[:_MAX_NAME_BYTES].decode("utf-8", "ignore")
 
 
 def _is_unlinked(descriptor: int) -> bool:
@@ -177,7 +181,7 @@ def _is_unlinked(descriptor: int) -> bool:
 def _partial_files(folder: str) -> Iterator[str]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            if _ASIDE.fullmatch(entry.name):
+            if _TEMPORARY_NAME.fullmatch(entry.name):
                 yield entry.path
 
 

@@ -1,4 +1,4 @@
-"""Paths of local files and of fsspec targets (`memory://run/a.pth`, `s3://bucket/run`), as plain strings."""
+"""Operations on path strings: local paths and fsspec URLs (`memory://run/a.pth`, `s3://bucket/run`)."""
 
 import os
 import posixpath
@@ -10,7 +10,7 @@ _LOCAL_PROTOCOLS = ("file://", "local://")
 
 
 def is_local(path: Path) -> bool:
-    """Returns whether `path` lies on this machine's file system; `file://` does.
+    """Checks whether `path` is on the local file system; `file://` is.
 
     Example:
         >>> is_local("work_dirs/run"), is_local("file:///tmp/a"), is_local("memory://a")
@@ -21,7 +21,7 @@ def is_local(path: Path) -> bool:
 
 
 def local_path(path: Path) -> str:
-    """Returns `path` without the protocol of local files and with `~` resolved."""
+    """Returns a local path without its protocol and with `~` expanded."""
     text = os.fspath(path)
     for protocol in _LOCAL_PROTOCOLS:
         text = text.removeprefix(protocol)
@@ -29,7 +29,7 @@ def local_path(path: Path) -> str:
 
 
 def is_same_storage(path: Path, other: Path) -> bool:
-    """Returns whether two paths lie on one storage: both on this machine, or both at one protocol and bucket or host.
+    """Checks whether two paths are both local, or have the same protocol and the same bucket or host.
 
     Example:
         >>> is_same_storage("s3://bucket/a", "s3://bucket/b"), is_same_storage("s3://bucket/a", "s3://other/b")
@@ -46,17 +46,17 @@ def _root(path: str) -> tuple[str, str]:
 
 
 def absolute(path: Path) -> str:
-    """Returns an absolute path; one that names a remote target already is."""
+    """Returns the absolute path. A URL is returned unchanged."""
     return os.path.abspath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
 def canonical(path: Path) -> str:
-    """Returns the absolute path with symbolic links resolved: two paths of one local file become equal."""
+    """Returns the absolute path with symbolic links resolved. A URL is returned unchanged."""
     return os.path.realpath(local_path(path)) if is_local(path) else os.fspath(path)
 
 
 def is_link(path: Path) -> bool:
-    """Returns whether `path` itself is a symbolic link, whether it leads anywhere or not."""
+    """Checks whether `path` itself is a symbolic link, including a broken one."""
     return is_local(path) and os.path.islink(local_path(path).rstrip(os.sep))
 
 
@@ -73,7 +73,7 @@ def join(folder: Path, *names: str) -> str:
 
 
 def parent(path: Path) -> str:
-    """Returns the folder that holds `path`; empty for a bare file name."""
+    """Returns the folder of `path`; empty for a bare file name."""
     if is_local(path):
         return os.path.dirname(local_path(path))
     protocol, _, rest = os.fspath(path).partition("://")
@@ -83,3 +83,23 @@ def parent(path: Path) -> str:
 def base_name(path: Path) -> str:
     """Returns the last part of `path`."""
     return os.path.basename(local_path(path)) if is_local(path) else posixpath.basename(os.fspath(path))
+
+
+def missing_path_notes(path: Path) -> list[str]:
+    """Explains why a local path does not exist: the absolute path that was tried, and its first missing part.
+
+    Returns an empty list for a path that exists or is remote.
+
+    Example:
+        >>> missing_path_notes(os.path.join(os.sep, "nowhere", "a.json"))
+        ["'/' has no 'nowhere'"]
+    """
+    if not is_local(path):
+        return []
+    given = local_path(path)
+    tried = os.path.abspath(given)
+    lines = [] if os.path.isabs(given) else [f"tried {tried}: relative paths start at the current directory"]
+    folder, name = tried, ""
+    while not os.path.exists(folder):
+        folder, name = os.path.split(folder)
+    return [*lines, f"'{folder}' has no '{name}'"] if name else lines

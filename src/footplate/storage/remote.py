@@ -1,4 +1,4 @@
-"""The same operations on whatever fsspec reaches."""
+"""File operations on remote paths, through fsspec."""
 
 import contextlib
 import posixpath
@@ -11,25 +11,25 @@ from footplate.storage.sink import Sink
 
 
 def file_system(path: str) -> tuple[Any, str]:
-    """Returns the file system of `path` and the path inside it.
+    """Returns the fsspec file system of a URL and the path inside it.
 
     Raises:
-        ArgumentError: The protocol is not known, or needs a package that is not installed.
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
     """
     import fsspec  # type: ignore[import-untyped]
 
     try:
         system, inner = fsspec.core.url_to_fs(path)
     except (ValueError, ImportError) as error:
-        raise _unusable(path, error) from error
+        raise _unsupported(path, error) from error
     return system, inner
 
 
 def check_protocol(path: str) -> None:
-    """Checks that the target of a path can be used here, without connecting to it.
+    """Checks that the protocol of a URL is supported, without connecting.
 
     Raises:
-        ArgumentError: Its protocol is not known, or needs a package that is not installed.
+        ArgumentError: The protocol is unknown or needs a package that is not installed.
     """
     import fsspec
 
@@ -37,40 +37,40 @@ def check_protocol(path: str) -> None:
     try:
         fsspec.get_filesystem_class(protocol)
     except (ValueError, ImportError) as error:
-        raise _unusable(path, error) from error
+        raise _unsupported(path, error) from error
 
 
-def _unusable(path: str, error: Exception) -> ArgumentError:
+def _unsupported(path: str, error: Exception) -> ArgumentError:
     protocol, reason = path.partition("://")[0], str(error).partition("\n")[0]
-    return ArgumentError(f"cannot use storage of the protocol '{protocol}': {reason}", found=path)
+    return ArgumentError(f"cannot use the storage protocol '{protocol}': {reason}", found=path)
 
 
 def commit(path: str, write: Callable[[Sink], None]) -> None:
-    """Writes a file aside in the same folder and moves it to `path`.
+    """Writes a temporary file in the same folder and moves it to `path`.
 
     Raises:
-        OSError: Anything failed; what `path` held before is still there.
+        OSError: A step failed. The previous file is untouched.
     """
     system, target = file_system(path)
     folder, name = posixpath.split(target)
-    aside = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
+    temporary = posixpath.join(folder, f".{name}.{secrets.token_hex(4)}.partial")
     system.makedirs(folder, exist_ok=True)
     try:
-        with system.open(aside, "wb") as stream:
+        with system.open(temporary, "wb") as stream:
             write(stream)
-        system.mv(aside, target)
+        system.mv(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
-            system.rm(aside)
+            system.rm(temporary)
         raise
     system.invalidate_cache()
 
 
 def remove(path: str) -> None:
-    """Removes a file; a file that is gone already is no error.
+    """Removes a file if it exists.
 
     Raises:
-        OSError: It cannot be removed.
+        OSError: The file cannot be removed.
     """
     system, target = file_system(path)
     with contextlib.suppress(FileNotFoundError):
@@ -78,10 +78,10 @@ def remove(path: str) -> None:
 
 
 def remove_empty_folder(folder: str) -> None:
-    """Removes an empty folder; object stores have none.
+    """Removes an empty folder if it exists; object stores have no folders.
 
     Raises:
-        OSError: It is not empty, or cannot be removed.
+        OSError: The folder is not empty or cannot be removed.
     """
     system, target = file_system(folder)
     system.invalidate_cache()
@@ -91,10 +91,10 @@ def remove_empty_folder(folder: str) -> None:
 
 
 def list_dir(folder: str) -> list[str]:
-    """Returns the names in `folder`.
+    """Returns the sorted names in `folder`.
 
     Raises:
-        FileNotFoundError: There is no such folder.
+        FileNotFoundError: The folder does not exist.
     """
     system, inner = file_system(folder)
     system.invalidate_cache()
@@ -102,10 +102,10 @@ def list_dir(folder: str) -> list[str]:
 
 
 def status(path: str) -> tuple[int, float]:
-    """Returns size in bytes and time of the last change in seconds (0 where the target does not tell).
+    """Returns the size in bytes and the modification time in seconds since the epoch (0 if unknown).
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: The file does not exist.
     """
     system, inner = file_system(path)
     modified = 0.0

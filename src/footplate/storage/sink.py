@@ -1,4 +1,4 @@
-"""What a file is written into while it is committed."""
+"""The sink that a file is written to during an atomic write."""
 
 import os
 from typing import Protocol, TypeAlias
@@ -9,19 +9,19 @@ _BUFFER_BYTES = 1 << 20
 
 
 class Sink(Protocol):
-    """Something that takes bytes in order."""
+    """An object that bytes are written to in order."""
 
     def write(self, data: Data, /) -> int:
-        """Takes `data` and returns how many bytes it took: all of them."""
+        """Writes all of `data` and returns its number of bytes."""
         ...
 
     def flush(self) -> None:
-        """Passes on what is still held."""
+        """Writes out the buffer."""
         ...
 
 
 class DescriptorSink:
-    """Collects small writes and passes them to a file descriptor, which stays open.
+    """Buffers small writes to a file descriptor. Does not close it.
 
     Args:
         descriptor: The file to write to.
@@ -29,30 +29,30 @@ class DescriptorSink:
 
     def __init__(self, descriptor: int) -> None:
         self._descriptor = descriptor
-        self._held = bytearray()
+        self._buffer = bytearray()
 
     def write(self, data: Data, /) -> int:
-        """Takes `data`; large pieces are not copied.
+        """Writes `data`; large data is not copied.
 
         Raises:
-            OSError: The operating system refuses them.
+            OSError: Writing failed.
         """
         size = memoryview(data).nbytes
-        if len(self._held) + size < _BUFFER_BYTES:
-            self._held += data
+        if len(self._buffer) + size < _BUFFER_BYTES:
+            self._buffer += data
             return size
         self.flush()
         self._write_all(memoryview(data).cast("B"))
         return size
 
     def flush(self) -> None:
-        """Passes what is held to the operating system.
+        """Writes the buffer to the file descriptor.
 
         Raises:
-            OSError: It refuses it.
+            OSError: Writing failed.
         """
-        held, self._held = self._held, bytearray()
-        self._write_all(memoryview(held))
+        buffer, self._buffer = self._buffer, bytearray()
+        self._write_all(memoryview(buffer))
 
     def _write_all(self, data: memoryview) -> None:
         while len(data):

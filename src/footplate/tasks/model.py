@@ -6,7 +6,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import nn
 
-from footplate.errors import ArgumentError, at_key, with_origins
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError
 from footplate.models import BaseDataPreprocessor, BaseModel
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
+from footplate.checks import check_count
 from footplate.engine import Hook
-from footplate.errors import check_count
 from footplate.records import length_of
 from footplate.storage import read_bytes
 from footplate.structures import BaseDataElement

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 
 from PIL import ImageColor
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 Color = str | Sequence[int]
 RGB = tuple[int, int, int]

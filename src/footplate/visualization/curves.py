@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from footplate.errors import DataError
-from footplate.storage import commit_picture
+from footplate.storage import commit_image
 from footplate.visualization.plotting import Curve, Panel, plot
 
 _POSITIONS = frozenset({"step", "iter", "epoch"})
@@ -49,7 +49,7 @@ def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> N
     panels = [panel for panel in panels if panel.curves]
     if not panels:
         raise DataError("there is no scalar to draw", found=scalars_path)
-    commit_picture(out_path, plot(panels, "iteration" if any("iter" in line for line in trained) else "step"))
+    commit_image(out_path, plot(panels, "iteration" if any("iter" in line for line in trained) else "step"))
 
 
 def _read(path: str) -> _Scalars:

@@ -6,7 +6,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import ArgumentError, check_count, nearest
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.visualization.drawing import Picture, as_array
 
 Reduction = Literal["squeeze_mean", "select_max"]

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from PIL import Image, ImageDraw
 
-from footplate.printable import printable
+from footplate.messages import printable
 from footplate.visualization.colors import RGB
 from footplate.visualization.drawing import text_font
 

@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from footplate.errors import ArgumentError, at_key, with_origins
+from footplate.error_context import at_key, with_origins
+from footplate.errors import ArgumentError
 from footplate.records import BaseVisBackend, GuardedWriters, Instances
 from footplate.registry import VISBACKENDS, VISUALIZERS
-from footplate.storage import commit_picture
+from footplate.storage import commit_image
 from footplate.visualization.drawing import Drawing, Picture
 from footplate.visualization.heatmap import draw_featmap
 
@@ -122,7 +123,7 @@ class Visualizer(Drawing, Instances):
         if show:
             self.show(drawn, win_name=name, wait_time=wait_time)
         if out_file is not None:
-            commit_picture(out_file, Image.fromarray(drawn))
+            commit_image(out_file, Image.fromarray(drawn))
         else:
             self.add_image(name, drawn, step)
 

@@ -12,7 +12,7 @@ from footplate.checkpoint.sharded.layout import Chunk, read_layout
 from footplate.checkpoint.sharded.planning import Piece
 from footplate.checkpoint.sharded.reading import fill, load_parts, load_parts_like
 from footplate.distributed import get_rank, wrap_model
-from footplate.distributed.sharding import is_part, local_part
+from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import CheckpointDamagedError
 from tests.checkpoint.sharded.conftest import example, save
 from tests.distributed.conftest import on_ranks  # noqa: F401 - a fixture
@@ -72,8 +72,8 @@ def held(folder: str, damage: bool) -> Any:
     except CheckpointDamagedError as error:
         return error.message
     weight = found["state_dict"]["weight"]
-    assert is_part(weight)
-    return get_rank(), local_part(weight).tolist(), found["meta"]["iter"], damage
+    assert is_dtensor(weight)
+    return get_rank(), local_tensor(weight).tolist(), found["meta"]["iter"], damage
 
 
 def test_each_process_reads_its_own_part(tmp_path: Path, on_ranks: Callable[..., list[Any]]) -> None:  # noqa: F811

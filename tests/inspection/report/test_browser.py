@@ -13,7 +13,7 @@ from PIL import Image
 
 from footplate.inspection.report import write_report
 from footplate.inspection.runs import Run, read_run
-from footplate.printable import printable
+from footplate.messages import printable
 
 pytestmark = [pytest.mark.slow]
 _FLAGS = (

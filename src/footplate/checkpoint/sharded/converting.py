@@ -21,7 +21,8 @@ from footplate.checkpoint.sharded.reading import fill, joined_state
 from footplate.checkpoint.sharded.splitting import cut_evenly, split
 from footplate.checkpoint.sharded.writing import save_all_parts
 from footplate.checkpoint.verifying import opened
-from footplate.errors import ArgumentError, CheckpointError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.storage import Sink
 
 _DROP_BYTES = 16 << 20

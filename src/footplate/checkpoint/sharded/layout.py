@@ -148,7 +148,9 @@ def read_layout(folder: str) -> Layout:
         found = _digest(body)
     except FileNotFoundError as error:
         if not storage.exists(folder):
-            raise CheckpointError(f"there is no checkpoint '{folder}'", notes=storage.sought(folder)) from error
+            raise CheckpointError(
+                f"there is no checkpoint '{folder}'", notes=storage.missing_path_notes(folder)
+            ) from error
         raise CheckpointError(f"the save to '{folder}' did not end: it has no {LAYOUT}") from error
     except OSError as error:
         raise CheckpointError(f"cannot read checkpoint '{folder}': {error.strerror or error}") from error

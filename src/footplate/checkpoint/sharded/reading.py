@@ -14,7 +14,7 @@ from footplate.checkpoint.sharded.layout import Layout, check_files, read_layout
 from footplate.checkpoint.sharded.splitting import joined
 from footplate.checkpoint.verifying import opened
 from footplate.distributed import gather_objects, get_rank, get_world_size
-from footplate.distributed.sharding import fold, is_part
+from footplate.distributed.sharding import is_dtensor, reshard
 from footplate.errors import CheckpointDamagedError, CheckpointError
 
 _PIECE_BYTES = 16 << 20
@@ -51,7 +51,7 @@ def load_parts_like(folder: str, model: torch.nn.Module, device: torch.device) -
     """
     from torch.distributed import tensor as dtensor
 
-    like: Any = next(each for each in fold(model).parameters() if is_part(each))
+    like: Any = next(each for each in reshard(model).parameters() if is_dtensor(each))
     layout = read_layout(folder)
     _check_together(folder, layout)
     targets: dict[str, torch.Tensor] = {

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from footplate.distributed.sharding import is_part, local_part
+from footplate.distributed.sharding import is_dtensor, local_tensor
 from footplate.errors import CheckpointError
 
 _MARK = "footplate.sharded"
@@ -109,11 +109,11 @@ class _Splitter:
         return value
 
     def _split_tensor(self, tensor: torch.Tensor, name: str) -> Any:
-        local = local_part(tensor.detach())
+        local = local_tensor(tensor.detach())
         key = (local.data_ptr() or id(tensor), local.storage_offset(), tuple(tensor.shape), tensor.stride())
         if key in self._names:
             return {_MARK: self._names[key]}
-        part = _part_of(tensor) if is_part(tensor) else self._cut(name, tensor.detach())
+        part = _part_of(tensor) if is_dtensor(tensor) else self._cut(name, tensor.detach())
         if part is None:
             return tensor
         if not math.prod(part.size):
@@ -124,4 +124,4 @@ class _Splitter:
 
 def _part_of(tensor: torch.Tensor) -> Part:
     (chunk,) = tensor.__create_chunk_list__()  # type: ignore[attr-defined]
-    return Part(local_part(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))
+    return Part(local_tensor(tensor.detach()), tuple(chunk.offsets), tuple(tensor.shape))

@@ -11,9 +11,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from footplate.checks import check_count
 from footplate.data.transforms.base import BaseTransform
 from footplate.data.transforms.spatial import Resize
-from footplate.errors import ArgumentError, check_count
+from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 _CROP_ATTEMPTS = 10

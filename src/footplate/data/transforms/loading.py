@@ -9,7 +9,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from footplate.data.annotations import read_file
 from footplate.data.transforms.base import BaseTransform
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
 from footplate.registry import TRANSFORMS
 
 ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation", "grayscale_ignore_orientation"]

@@ -8,9 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from footplate.checks import check_count
 from footplate.data.transforms.base import BaseTransform
 from footplate.data.transforms.drawing import log_uniform
-from footplate.errors import ArgumentError, check_count, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import TRANSFORMS
 
 Edge = Literal["short", "long", "width", "height"]

@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from footplate.data.transforms.base import BaseTransform
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import TRANSFORMS
 
 Direction = Literal["horizontal", "vertical"]

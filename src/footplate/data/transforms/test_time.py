@@ -7,7 +7,8 @@ from typing import Any
 
 from footplate.data.compose import Compose
 from footplate.data.transforms.base import BaseTransform
-from footplate.errors import ArgumentError, DataError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.registry import TRANSFORMS
 
 

@@ -13,11 +13,13 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import save_checkpoint
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.data import batches
 from footplate.distributed import unwrap_model
 from footplate.engine import Runner
-from footplate.errors import DataError, FootplateError, check_count, located
+from footplate.error_context import located
+from footplate.errors import DataError, FootplateError
 from footplate.inspection.plan.parts import Parts
 
 _WARM_UP = 3

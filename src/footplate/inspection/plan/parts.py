@@ -5,7 +5,8 @@ import json
 from typing import Any
 
 from footplate import storage
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from footplate.inspection.analysis import summarize
 from footplate.inspection.diff import compare, describe
 from footplate.inspection.report.pictures import embed_pictures
 from footplate.inspection.runs import Point, Run
-from footplate.printable import printable
+from footplate.messages import printable
 from footplate.storage import commit_bytes
 
 _logger = logging.getLogger("footplate.inspection")

@@ -17,12 +17,14 @@ from footplate.config.python_form import write_value
 from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
 from footplate.engine.lock import locked
 from footplate.engine.state import seed_of_resumed
-from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError, located, nearest
+from footplate.error_context import located
+from footplate.errors import ArgumentError, DataError, FootplateError, MissingExtraError
 from footplate.hooks.comparing import MissingMetricError, rule_of, saved_best, saved_rules
 from footplate.inspection.runs import read_run
 from footplate.inspection.sweep.leash import Leash
 from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import OUTPUT, Request, in_a_process
+from footplate.messages import nearest
 from footplate.migration import is_first_generation
 
 try:

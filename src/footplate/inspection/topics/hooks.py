@@ -6,7 +6,8 @@ from typing import Any
 from footplate.config import Config
 from footplate.engine import HookList, assemble
 from footplate.engine.nonfinite import NonFiniteHook
-from footplate.errors import UnknownNameError, located
+from footplate.error_context import located
+from footplate.errors import UnknownNameError
 from footplate.inspection.topics.parts import prepare
 from footplate.registry import HOOKS
 

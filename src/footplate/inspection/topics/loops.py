@@ -3,13 +3,15 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from footplate.checks import check_count
 from footplate.config import Config
 from footplate.engine.assemble import counts_epochs
 from footplate.engine.validation_points import validation_points
-from footplate.errors import check_count, counted, every, located
+from footplate.error_context import located
 from footplate.hooks import CheckpointHook, LoggerHook
 from footplate.inspection.topics.hooks import order_of_hooks
 from footplate.inspection.topics.parts import epoch_length, prepare
+from footplate.messages import format_interval, pluralize
 from footplate.optim.schedules.checks import check_number
 
 _SHOWN = 6
@@ -61,7 +63,7 @@ def explain_loops(data: Mapping[str, Any]) -> str:
         if data[name]:
             lines.append(f"{name:<11} {data[name]['type']}: {', '.join(data[name]['metrics'])}{_after(data, name)}")
     if data["log"]:
-        lines.append(f"{'log':<11} {every(data['log']['interval'], 'iteration')}")
+        lines.append(f"{'log':<11} {format_interval(data['log']['interval'], 'iteration')}")
     if data["checkpoint"]:
         lines.append(f"{'checkpoint':<11} {_checkpoint_words(data['checkpoint'])}")
     for schedule in data["schedules"]:
@@ -139,7 +141,8 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
         yield f"no validation: the first would come after the end of training at {train['unit']} {train['length']}"
     checkpoint = data["checkpoint"]
     if train and checkpoint and checkpoint["unit"] == train["unit"] and checkpoint["interval"] > train["length"]:
-        yield f"a checkpoint {every(checkpoint['interval'], checkpoint['unit'])}: the run is shorter, its end is saved"
+        interval = format_interval(checkpoint["interval"], checkpoint["unit"])
+        yield f"a checkpoint {interval}: the run is shorter, its end is saved"
     if checkpoint and checkpoint["best"] and not data["val"]:
         yield f"save_best={checkpoint['best'][0]} needs a validation, and the config has none"
 
@@ -147,16 +150,16 @@ def _notes(data: Mapping[str, Any]) -> Iterator[str]:
 def _train_line(train: Mapping[str, Any] | None) -> str:
     if train is None:
         return f"{'train':<11} nothing"
-    words = counted(train["length"], train["unit"])
+    words = pluralize(train["length"], train["unit"])
     if train["unit"] == "epoch":
         known = train["epoch_length"]
         words += (
-            f" of {counted(known, 'iteration')}, {train['iterations']} in all"
+            f" of {pluralize(known, 'iteration')}, {train['iterations']} in all"
             if known
             else ", their length not known here"
         )
     batch = f", batches of {train['batch_size']}" if train["batch_size"] else ""
-    return f"{'train':<11} {train['type']}: {words}{batch}, {counted(train['num_workers'], 'worker')}"
+    return f"{'train':<11} {train['type']}: {words}{batch}, {pluralize(train['num_workers'], 'worker')}"
 
 
 def _after(data: Mapping[str, Any], name: str) -> str:
@@ -170,7 +173,11 @@ def _after(data: Mapping[str, Any], name: str) -> str:
 
 
 def _checkpoint_words(found: Mapping[str, Any]) -> str:
-    words = f"{every(found['interval'], found['unit'])} ({found['name']})" if found["interval"] > 0 else "at the end"
+    words = (
+        f"{format_interval(found['interval'], found['unit'])} ({found['name']})"
+        if found["interval"] > 0
+        else "at the end"
+    )
     if found["kept"] > 0:
         words += f", the last {found['kept']} are kept"
     return words + (f", best by {', '.join(found['best'])}" if found["best"] else "")

@@ -6,8 +6,9 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.config import Config
-from footplate.errors import counted, located
+from footplate.error_context import located
 from footplate.inspection.topics.parts import build_model, matching, prepare, without_compiler
+from footplate.messages import pluralize
 from footplate.optim import build_optim_wrapper
 
 _FIELDS = ("lr", "momentum", "betas", "weight_decay")
@@ -82,7 +83,9 @@ def explain_params(found: Groups) -> str:
     """Returns the groups as text: settings, sizes, what set them, and the first parameters of each."""
     total = sum(group.size for group in found.groups)
     tensors = sum(len(group.names) for group in found.groups)
-    lines = [f"{counted(tensors, 'tensor')}, {total:,} numbers, {counted(len(found.groups), 'group')}; {found.model}"]
+    lines = [
+        f"{pluralize(tensors, 'tensor')}, {total:,} numbers, {pluralize(len(found.groups), 'group')}; {found.model}"
+    ]
     for number, group in enumerate(found.groups):
         settings = ", ".join(f"{name} {_value(value)}{_times(group, name)}" for name, value in group.settings.items())
         lines += [

@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from footplate.config import Config
 from footplate.data import build_dataloader
 from footplate.engine.generations import in_second_generation
-from footplate.errors import ArgumentError, FootplateError, UnknownNameError, at_key, located
+from footplate.error_context import at_key, located
+from footplate.errors import ArgumentError, FootplateError, UnknownNameError
 from footplate.inspection.stand_in import StandIn
 from footplate.records import length_of
 from footplate.registry import MODELS, set_default_scope

@@ -9,7 +9,8 @@ from torch import nn
 from footplate.config import Config
 from footplate.engine import simulate
 from footplate.engine.simulation import FIELDS
-from footplate.errors import ArgumentError, located
+from footplate.error_context import located
+from footplate.errors import ArgumentError
 from footplate.inspection.topics.parts import build_model, epoch_length_or_why, matching, prepare, without_compiler
 from footplate.inspection.topics.terminal_plot import terminal_plot
 from footplate.visualization.plotting import Curve, Panel, plot, round_ticks

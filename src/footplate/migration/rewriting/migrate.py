@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from footplate.config import Config, KeyOrigin
-from footplate.errors import ConfigError, FootplateError, origin_of
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError
 from footplate.migration.generations import SECOND_GENERATION_KEYS, is_first_generation
 from footplate.migration.notes import Kind, Note
 from footplate.migration.rewriting.differences import config_difference, differing_keys

@@ -5,7 +5,8 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.migration.rewriting.migrate import MigratedFile
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.errors import ConfigError, check_flag, nearest
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 from footplate.migration.draft import Draft, with_origins
 from footplate.migration.key_map import LOADER_KEYS, SPLITS
 from footplate.migration.rules.evaluation import METRIC

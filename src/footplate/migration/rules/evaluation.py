@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import every, nearest
+from footplate.messages import format_interval, nearest
 from footplate.migration.draft import Draft, with_origins
 from footplate.migration.rules.rule import Rule
 
@@ -44,7 +44,7 @@ def _has_validation_data(draft: Draft) -> bool:
 def _interval(draft: Draft, hook: dict[str, Any]) -> None:
     interval, start = hook.get("interval", _DEFAULT_INTERVAL), hook.get("start")
     by_epoch = hook.get("by_epoch", draft.by_epoch)
-    often = every(interval, "epoch" if by_epoch else "iteration")
+    often = format_interval(interval, "epoch" if by_epoch else "iteration")
     fits_loop = by_epoch == draft.by_epoch and (start is None or (start > 0 and start % interval == 0))
     if not fits_loop:
         _eval_hook(draft, hook, interval=interval, by_epoch=by_epoch)

@@ -3,8 +3,9 @@
 from collections.abc import Container, Mapping
 from typing import Any
 
+from footplate.checks import check_flag
 from footplate.config import ConfigDict
-from footplate.errors import check_flag, every, nearest
+from footplate.messages import format_interval, nearest
 from footplate.migration.draft import Draft, with_origins
 from footplate.migration.rules.rule import Rule
 
@@ -54,7 +55,7 @@ def _checkpoints(draft: Draft) -> None:
     made = {"type": kind, "interval": -1, "by_epoch": draft.by_epoch, **settings}
     for key, value in with_origins(made, cfg).items():
         draft.write(f"default_hooks.checkpoint.{key}", value, "checkpoint_config")
-    often = every(made["interval"], "epoch" if made["by_epoch"] else "iteration")
+    often = format_interval(made["interval"], "epoch" if made["by_epoch"] else "iteration")
     draft.became("checkpoint_config", f"default_hooks.checkpoint: {often}")
 
 
@@ -90,7 +91,7 @@ def _text_logger(draft: Draft, cfg: ConfigDict, text: Mapping[str, Any], interva
     # First-generation loggers average over all iterations since the previous log line.
     processor = {"type": "LogProcessor", "window_size": text_interval, "by_epoch": text.get("by_epoch", draft.by_epoch)}
     draft.write_all("log_processor", processor, "log_config")
-    often = every(text_interval, "iteration")
+    often = format_interval(text_interval, "iteration")
     draft.became("log_config", f"default_hooks.logger and log_processor: {often}, with averages over the interval")
     left = _unsupported(text, (*_LOGGER_SETTINGS, "interval", "by_epoch", "priority"))
     if left:

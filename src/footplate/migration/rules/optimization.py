@@ -5,7 +5,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from footplate.config import ConfigDict
-from footplate.errors import ConfigError, nearest
+from footplate.errors import ConfigError
+from footplate.messages import nearest
 from footplate.migration.draft import Draft, run_length, with_origins
 from footplate.migration.policies import policy_name, translate_policy
 from footplate.migration.rules.rule import Rule

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from footplate.errors import check_flag
+from footplate.checks import check_flag
 from footplate.migration.draft import Draft, with_origins
 from footplate.migration.key_map import RENAMED
 from footplate.migration.rules.rule import Rule

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, at_key, origin_of, with_origins
+from footplate.error_context import at_key, origin_of, with_origins
+from footplate.errors import ArgumentError
 from footplate.optim.constructors.param_groups import Group, drop_duplicates, merge_groups, parameters_of
 from footplate.optim.constructors.paramwise_checks import (
     check_paramwise,

@@ -6,7 +6,8 @@ from typing import Any
 from torch import nn
 
 from footplate.distributed import unwrap_model
-from footplate.errors import ArgumentError, BuildError, at_key, origin_of, with_origins
+from footplate.error_context import at_key, origin_of, with_origins
+from footplate.errors import ArgumentError, BuildError
 from footplate.optim.wrappers import OptimWrapper, OptimWrapperDict
 from footplate.registry import OPTIM_WRAPPER_CONSTRUCTORS
 

@@ -7,7 +7,10 @@ from typing import Any
 
 from torch import nn
 
-from footplate.errors import ArgumentError, check_flag, nearest, origin_of
+from footplate.checks import check_flag
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.optim.constructors.paramwise_rules import ParamwiseRules
 
 _logger = logging.getLogger("footplate.optim")

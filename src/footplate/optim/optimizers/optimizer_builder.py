@@ -10,7 +10,8 @@ from torch import Tensor
 from torch.nn import Parameter
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError, origin_at, origin_of
+from footplate.error_context import origin_at, origin_of
+from footplate.errors import ArgumentError, BuildError, FootplateError, UnknownNameError
 from footplate.optim.optimizers.registration import register_extra_optimizers
 from footplate.registry import OPTIMIZERS
 

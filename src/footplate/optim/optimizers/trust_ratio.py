@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.distributed.sharding import is_part, norms_of_parts
+from footplate.distributed.sharding import is_dtensor, tensor_norms
 
 
 class LayerwiseOptimizer(Optimizer):
@@ -38,8 +38,8 @@ class LayerwiseOptimizer(Optimizer):
 
 def norms_of(tensors: Sequence[Tensor]) -> Tensor:
     """Returns the 2-norms of `tensors`, ``(N,)`` on their device; of sharded tensors, those of the full tensors."""
-    if any(is_part(each) for each in tensors):
-        return norms_of_parts(tensors)
+    if any(is_dtensor(each) for each in tensors):
+        return tensor_norms(tensors)
     return torch.stack(torch._foreach_norm(list(tensors)))
 
 

@@ -10,7 +10,8 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
 from footplate.optim.schedules.checks import check_number, check_positions, check_unit_interval
 from footplate.optim.schedules.curves import ANNEALINGS, cosine_between, cycle, line_between
 

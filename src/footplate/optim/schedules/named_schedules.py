@@ -4,7 +4,8 @@ import dataclasses
 import inspect
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, BuildError, nearest
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
 from footplate.optim.schedules.curves import (
     Constant,
     CosineAnnealing,

@@ -5,7 +5,8 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 
 Slot = MutableMapping[str, Any]
 """A mapping through which a field is read and written as a number; for plain numbers, the parameter group itself."""

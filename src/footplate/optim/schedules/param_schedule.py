@@ -8,7 +8,7 @@ from footplate.errors import ArgumentError
 from footplate.optim.schedules.checks import check_positions
 from footplate.optim.schedules.curves import ENDLESS, Curve, Family
 from footplate.optim.schedules.param_group_fields import HasParamGroups, field_slots
-from footplate.saved import checked_number, saved_count
+from footplate.state_values import check_saved_number, read_count
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -166,12 +166,12 @@ class ParamSchedule:
         The state of a completed run is at `end`, where the last step had no effect. If this schedule has a later end,
         that step is taken now.
         """
-        self.last_step = saved_count(state_dict, "last_step", least=-1)
-        self._global_step = saved_count(state_dict, "_global_step", least=-1)
+        self.last_step = read_count(state_dict, "last_step", least=-1)
+        self._global_step = read_count(state_dict, "_global_step", least=-1)
         bases = state_dict.get("base_values", ())
         if not isinstance(bases, (list, tuple)):
             raise ValueError("'base_values' must be a list of numbers")
-        self._bind([checked_number(base, "base_values", least=0) for base in bases])
+        self._bind([check_saved_number(base, "base_values", least=0) for base in bases])
         is_at_end = self._global_step == state_dict.get("end")
         if is_at_end and self._global_step < self.end and not self.takes_metrics:
             self._global_step -= 1

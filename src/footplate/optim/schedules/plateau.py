@@ -4,13 +4,15 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, check_count, check_score, nearest
+from footplate.checks import check_count, check_score
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, is_number
 from footplate.optim.schedules.curves import Constant
 from footplate.optim.schedules.param_group_fields import HasParamGroups
 from footplate.optim.schedules.param_schedule import ParamSchedule
 from footplate.registry import PARAM_SCHEDULERS
-from footplate.saved import saved_count, saved_number
+from footplate.state_values import read_count, read_number
 
 
 @PARAM_SCHEDULERS.register_module(name="ReduceOnPlateauParamScheduler")
@@ -114,9 +116,9 @@ class ReduceOnPlateau(ParamSchedule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Loads the position, the best value and the counters."""
         super().load_state_dict(state_dict)
-        self.best = saved_number(state_dict, "best", finite=False)
-        self.num_bad_epochs = saved_count(state_dict, "num_bad_epochs")
-        self.cooldown_counter = saved_count(state_dict, "cooldown_counter")
+        self.best = read_number(state_dict, "best", finite=False)
+        self.num_bad_epochs = read_count(state_dict, "num_bad_epochs")
+        self.cooldown_counter = read_count(state_dict, "cooldown_counter")
 
     def check_metrics(self, metrics: Collection[str]) -> None:
         """Checks that the validation provides the monitored metric.

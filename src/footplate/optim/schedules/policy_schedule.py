@@ -3,7 +3,9 @@
 import dataclasses
 from typing import Any, ClassVar
 
-from footplate.errors import ArgumentError, BuildError, check_count, nearest
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, BuildError
+from footplate.messages import nearest
 from footplate.optim.schedules.checks import check_number, check_unit_interval
 from footplate.optim.schedules.curves import Curve, Family
 from footplate.optim.schedules.downstream_policies import CooledCosine, StepFixedCosine, YoloxCosine

@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from footplate.errors import ArgumentError, BuildError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, BuildError
 from footplate.optim.schedules.checks import check_number
 from footplate.optim.schedules.length_warnings import warn_about_lengths
 from footplate.optim.schedules.param_group_fields import HasParamGroups

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from footplate.errors import ArgumentError, check_count, nearest
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.optim.wrappers.gradient_sync import NO_CONTEXT
 from footplate.optim.wrappers.optim_wrapper import OptimWrapper
 from footplate.optim.wrappers.unprofiled_step import raise_if_unusable
 from footplate.registry import OPTIM_WRAPPERS
-from footplate.saved import saved_count, saved_number
+from footplate.state_values import read_count, read_number
 
 _LARGEST_SCALE = torch.finfo(torch.float32).max
 _MOST_STEPS = (1 << 31) - 1  # the counters of GradScaler are int32
@@ -113,11 +115,11 @@ class AmpOptimWrapper(OptimWrapper):
         saved = state_dict.get("loss_scaler")
         if saved and self.loss_scaler.is_enabled():
             checked = {
-                "scale": float(saved_number(saved, "scale", least=0, most=_LARGEST_SCALE)),
-                "growth_factor": saved_number(saved, "growth_factor", least=1),
-                "backoff_factor": saved_number(saved, "backoff_factor", least=0, most=1),
-                "growth_interval": saved_count(saved, "growth_interval", least=1, most=_MOST_STEPS),
-                "_growth_tracker": saved_count(saved, "_growth_tracker", most=_MOST_STEPS),
+                "scale": float(read_number(saved, "scale", least=0, most=_LARGEST_SCALE)),
+                "growth_factor": read_number(saved, "growth_factor", least=1),
+                "backoff_factor": read_number(saved, "backoff_factor", least=0, most=1),
+                "growth_interval": read_count(saved, "growth_interval", least=1, most=_MOST_STEPS),
+                "_growth_tracker": read_count(saved, "_growth_tracker", most=_MOST_STEPS),
             }
             self.loss_scaler.load_state_dict(checked)
         super().load_state_dict(state_dict)

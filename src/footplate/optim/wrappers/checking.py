@@ -10,7 +10,7 @@ import torch
 from torch.optim import Optimizer
 
 from footplate.errors import CheckpointError
-from footplate.saved import checked_number
+from footplate.state_values import check_saved_number
 
 
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
@@ -51,7 +51,7 @@ def _check_setting(name: str, value: Any, own: Any) -> None:
     elif isinstance(own, (int, float, torch.Tensor)):
         is_one = isinstance(value, torch.Tensor) and value.numel() == 1 and value.is_floating_point()
         try:
-            checked_number(value.item() if is_one else value, name)
+            check_saved_number(value.item() if is_one else value, name)
         except ValueError as error:
             raise _unfit(name, value) from error
     elif isinstance(own, (tuple, list)) or (isinstance(own, str) and not isinstance(value, str)):

@@ -7,8 +7,11 @@ import torch
 from torch import Tensor
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 
-from footplate.distributed.sharding import is_part, local_part, norms_of_parts
-from footplate.errors import ArgumentError, NonFiniteError, check_flag, nearest, origin_of
+from footplate.checks import check_flag
+from footplate.distributed.sharding import is_dtensor, local_tensor, tensor_norms
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import nearest
 
 _EPS = 1e-6  # as in torch.nn.utils.clip_grad_norm_
 _KEYS = {
@@ -55,7 +58,7 @@ class GradientClipper:
                 notes=["Clip them by norm: clip_grad=dict(max_norm=...)."],
             )
         self._inspected_count = len(gradients)
-        self._is_sharded = any(map(is_part, gradients))
+        self._is_sharded = any(map(is_dtensor, gradients))
         kinds = {(each.device, each.dtype) for each in gradients}
         self._is_uniform = self.gives_norm and len(kinds) == 1 and self._settings.get("foreach") is not False
 
@@ -66,14 +69,14 @@ class GradientClipper:
         The result is bit-equal to that of torch. It is faster, since torch groups the gradients by device and dtype
         twice, and multiplies by 1 if the norm is within the limit.
         """
-        held = [local_part(each) for each in gradients] if self._is_sharded else gradients
+        held = [local_tensor(each) for each in gradients] if self._is_sharded else gradients
         if not self.gives_norm:
             limit = self._settings["clip_value"]
             torch._foreach_clamp_min_(held, -limit)
             torch._foreach_clamp_max_(held, limit)
             return None
         order = self._settings.get("norm_type", 2.0)
-        norms = norms_of_parts(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(held, order))
+        norms = tensor_norms(gradients, order) if self._is_sharded else torch.stack(torch._foreach_norm(held, order))
         total: Tensor = torch.linalg.vector_norm(norms, order)
         if self._settings.get("error_if_nonfinite") and not bool(total.isfinite()):
             raise NonFiniteError("the norm of the gradients is not finite, and clip_grad sets error_if_nonfinite")

@@ -9,8 +9,9 @@ import torch.distributed as dist
 from torch import Tensor
 from torch.optim import Optimizer
 
-from footplate.distributed.sharding import local_part
-from footplate.errors import ArgumentError, NonFiniteError, nearest
+from footplate.distributed.sharding import local_tensor
+from footplate.errors import ArgumentError, NonFiniteError
+from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.optim")
 
@@ -134,7 +135,7 @@ def _nonfinite_flag(gradients: list[Tensor]) -> Tensor:
     flag = torch.zeros(1, device=gradients[0].device)
     kinds: dict[tuple[Any, Any], list[Tensor]] = {}
     for gradient in gradients:
-        local = local_part(gradient)
+        local = local_tensor(gradient)
         plain = local.coalesce().values() if local.is_sparse else local
         plain = torch.view_as_real(plain) if plain.is_complex() else plain
         kinds.setdefault((plain.device, plain.dtype), []).append(plain)

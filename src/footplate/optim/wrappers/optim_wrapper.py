@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim import Optimizer
 
+from footplate.checks import check_count
 from footplate.config.compiling import compile_arguments
-from footplate.distributed.sharding import placed_like
-from footplate.errors import ArgumentError, CheckpointError, check_count
+from footplate.distributed.sharding import distribute_like
+from footplate.errors import ArgumentError, CheckpointError
 from footplate.optim.wrappers import optimizer_state
 from footplate.optim.wrappers.checking import check_state
 from footplate.optim.wrappers.gradient_clipping import GradientClipper, build_clipper
@@ -310,7 +311,7 @@ class OptimWrapper:
             )
         for parameter, gradient in zip(self._parameters(), gradients or (), strict=False):
             parameter.grad = (
-                None if gradient is None else placed_like(gradient.to(parameter.device, parameter.dtype), parameter)
+                None if gradient is None else distribute_like(gradient.to(parameter.device, parameter.dtype), parameter)
             )
 
     def _clip_gradients(self, clipper: GradientClipper) -> Tensor | None:

@@ -7,8 +7,9 @@ from typing import Any
 
 import torch
 
-from footplate.distributed.sharding import is_part, placed_like
-from footplate.errors import CheckpointError, counted
+from footplate.distributed.sharding import distribute_like, is_dtensor
+from footplate.errors import CheckpointError
+from footplate.messages import pluralize
 
 State = dict[str, Any]
 
@@ -55,7 +56,7 @@ def regroup(saved: Mapping[str, Any], groups: Sequence[State], layout: Layout) -
     missing = [name for name in layout.parameter_names(with_frozen=False) if name not in locations]
     if missing:
         raise CheckpointError(
-            f"the saved optimizer state lacks {counted(len(missing), 'parameter')}, such as '{missing[0]}'"
+            f"the saved optimizer state lacks {pluralize(len(missing), 'parameter')}, such as '{missing[0]}'"
         )
     regrouped = []
     for group, members in zip(groups, layout.names, strict=True):
@@ -82,7 +83,7 @@ def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> 
     pairs = zip(state["param_groups"], groups, strict=True)
     owners = {key: each for saved, own in pairs for key, each in zip(saved["params"], own["params"], strict=True)}
     tensors = [*owners.values(), *(each for values in state["state"].values() for each in values.values())]
-    if not any(isinstance(each, torch.Tensor) and is_part(each) for each in tensors):
+    if not any(isinstance(each, torch.Tensor) and is_dtensor(each) for each in tensors):
         return state
     # Sorted, since sharding is a collective operation, which all ranks must call in the same order.
     values = {
@@ -95,7 +96,7 @@ def shard_like_parameters(state: State, groups: Sequence[Mapping[str, Any]]) -> 
 def _shard_like(value: Any, owner: torch.Tensor | None) -> Any:
     if owner is None or not isinstance(value, torch.Tensor) or not value.dim():
         return value
-    return placed_like(value, owner)
+    return distribute_like(value, owner)
 
 
 def split_groups(state: Mapping[str, Any], layout: Layout) -> State:
@@ -155,6 +156,6 @@ def saved_names(groups: Sequence[Mapping[str, Any]], layout: Layout) -> Sequence
             names = iter(candidates)
             return [list(itertools.islice(names, size)) for size in sizes]
     raise CheckpointError(
-        f"the saved optimizer state has {counted(sum(sizes), 'parameter')} in {counted(len(sizes), 'group')}, "
+        f"the saved optimizer state has {pluralize(sum(sizes), 'parameter')} in {pluralize(len(sizes), 'group')}, "
         f"but the optimizer has {len(layout.parameter_names())} in {len(layout.names)}"
     )

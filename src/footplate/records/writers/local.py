@@ -17,7 +17,7 @@ from footplate.config import Config, as_python, write_recorded
 from footplate.errors import ArgumentError, ConfigError
 from footplate.records.writers.base import BaseVisBackend
 from footplate.registry import VISBACKENDS
-from footplate.storage import check_output_path, commit_bytes, commit_picture, output_path
+from footplate.storage import check_output_path, commit_bytes, commit_image, output_path
 
 _logger = logging.getLogger("footplate.records")
 _LARGEST_CONFIG = 16 << 20  # bytes
@@ -70,7 +70,7 @@ class LocalVisBackend(BaseVisBackend):
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
         """Writes `(H, W, 3)` or `(H, W)`, uint8, as `vis_image/<name>_<step>.png`."""
         path = output_path(str(self.folder), f"{self._images}/{name}_{step}.png")
-        commit_picture(path, Image.fromarray(np.ascontiguousarray(image)))
+        commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
         """Appends a line with one scalar."""

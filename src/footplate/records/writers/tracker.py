@@ -13,7 +13,8 @@ from typing import Any, ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import ArgumentError, FootplateError, MissingExtraError, nearest
+from footplate.errors import ArgumentError, FootplateError, MissingExtraError
+from footplate.messages import nearest
 from footplate.records.writers.base import BaseVisBackend, moved, numbers_in
 from footplate.storage import output_path
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from footplate.data import BaseDataset
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import DATASETS
-from footplate.storage import join, list_dir, read_bytes, sought
+from footplate.storage import join, list_dir, missing_path_notes, read_bytes
 
 _logger = logging.getLogger("footplate.tasks")
 _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
@@ -112,7 +112,7 @@ class CustomDataset(BaseDataset):
             lines = read_bytes(self.ann_file).decode("utf-8").splitlines()
         except FileNotFoundError as error:
             missing = f"the list '{self.ann_file}' does not exist"
-            raise DataError(missing, key="ann_file", notes=sought(self.ann_file)) from error
+            raise DataError(missing, key="ann_file", notes=missing_path_notes(self.ann_file)) from error
         except (OSError, UnicodeDecodeError) as error:
             raise DataError(f"the list '{self.ann_file}' cannot be read: {error}", key="ann_file") from error
         found = [self._record(folder, line, number) for number, line in enumerate(lines, 1) if line.strip()]
@@ -176,7 +176,7 @@ class CustomDataset(BaseDataset):
             return [name for name in list_dir(folder) if not name.startswith(".")]
         except FileNotFoundError as error:
             missing = f"the folder '{folder}' does not exist"
-            raise DataError(missing, key="data_prefix", notes=sought(folder)) from error
+            raise DataError(missing, key="data_prefix", notes=missing_path_notes(folder)) from error
         except OSError as error:
             raise DataError(f"the folder '{folder}' cannot be read: {error}", key="data_prefix") from error
 

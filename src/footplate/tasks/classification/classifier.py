@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, with_origins
+from footplate.error_context import with_origins
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 from footplate.tasks.classification.sample import ClsDataSample
 from footplate.tasks.model import Part, TaskModel, build_part

@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, DataError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.registry import MODELS
 from footplate.tasks.classification.ranking import rank_of_truth

@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.registry import MODELS
 
 

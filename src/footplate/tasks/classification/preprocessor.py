@@ -5,7 +5,8 @@ from typing import Any
 
 from torch import Tensor
 
-from footplate.errors import ArgumentError, DataError, at_key
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS
 from footplate.tasks.classification.mixing import RandomBatchAugment

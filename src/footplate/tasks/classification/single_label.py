@@ -6,8 +6,9 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.tasks.classification.outcomes import (
     check_classes,

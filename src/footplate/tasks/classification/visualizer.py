@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from footplate.errors import check_count
+from footplate.checks import check_count
 from footplate.registry import VISUALIZERS
 from footplate.tasks.classification.sample import ClsDataSample
 from footplate.visualization import Drawing, Visualizer, arrange_panels, as_array

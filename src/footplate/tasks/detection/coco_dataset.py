@@ -8,7 +8,9 @@ from typing import Any, NamedTuple
 from footplate.data import BaseDataset
 from footplate.data.annotations import joined, load_data_file
 from footplate.data.masks import check_segmentation
-from footplate.errors import ArgumentError, DataError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
 from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.tasks")

@@ -8,8 +8,10 @@ from typing import Any, Literal
 import numpy as np
 
 from footplate.data.annotations import load_data_file
-from footplate.errors import ArgumentError, DataError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
 from footplate.registry import METRICS
 from footplate.storage import check_output_path, commit_bytes, output_path
 from footplate.tasks.detection.coco_dataset import check_mask

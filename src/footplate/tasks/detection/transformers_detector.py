@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, MissingExtraError, nearest
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.structures import InstanceData
 from footplate.tasks.detection.base import BaseDetector

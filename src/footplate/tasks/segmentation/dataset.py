@@ -10,9 +10,11 @@ import numpy as np
 from footplate.data import BaseDataset
 from footplate.data.annotations import read_lines
 from footplate.data.transforms.annotating import LoadAnnotations
-from footplate.errors import ArgumentError, DataError, at_key, nearest
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError, DataError
+from footplate.messages import nearest
 from footplate.registry import DATASETS
-from footplate.storage import join, list_dir, sought
+from footplate.storage import join, list_dir, missing_path_notes
 
 _MOST_TO_COMPARE = 10_000
 _DIGITS = re.compile(r"\d+")
@@ -135,7 +137,9 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
     try:
         names = list_dir(here)
     except FileNotFoundError as error:
-        raise DataError(f"the folder '{here}' does not exist", key="data_prefix", notes=sought(here)) from error
+        raise DataError(
+            f"the folder '{here}' does not exist", key="data_prefix", notes=missing_path_notes(here)
+        ) from error
     except NotADirectoryError:
         return
     for name in names:

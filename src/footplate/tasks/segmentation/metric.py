@@ -10,10 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from footplate.errors import ArgumentError, DataError, nearest
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
+from footplate.messages import nearest
 from footplate.registry import METRICS
-from footplate.storage import commit_picture
+from footplate.storage import commit_image
 from footplate.tasks.segmentation.table import format_table
 from footplate.visualization import as_array
 
@@ -200,4 +201,4 @@ def _mean(values: _Values) -> float:
 
 def _write_classes(classes: npt.NDArray[Any], folder: str, img_path: str) -> None:
     name = os.path.splitext(os.path.basename(img_path))[0] + ".png"
-    commit_picture(os.path.join(folder, name), Image.fromarray(classes.astype(np.uint8)))
+    commit_image(os.path.join(folder, name), Image.fromarray(classes.astype(np.uint8)))

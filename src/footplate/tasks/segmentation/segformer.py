@@ -5,7 +5,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from footplate.errors import ArgumentError, MissingExtraError, nearest
+from footplate.errors import ArgumentError, MissingExtraError
+from footplate.messages import nearest
 from footplate.registry import MODELS
 from footplate.tasks.segmentation.base import BaseSegmentor
 from footplate.tasks.transformers_config import check_offline

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, DataError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from footplate.checks import check_count
 from footplate.data import kept_random_state, seed_generators
 from footplate.distributed import is_main_process, unwrap_model
 from footplate.engine import Hook
-from footplate.errors import check_count
 from footplate.registry import HOOKS
 from footplate.tasks.selfsup.pictures import Picture, as_picture, draw_neighbors, draw_reconstructions
 from footplate.tasks.selfsup.sample import SelfSupDataSample

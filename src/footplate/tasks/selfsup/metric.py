@@ -9,7 +9,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from footplate.errors import ArgumentError, DataError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, check_samples
 from footplate.registry import METRICS
 from footplate.tasks.selfsup.probes import knn_predict, linear_predict

@@ -3,8 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
+from footplate.checks import check_count
 from footplate.data import Compose
-from footplate.errors import ArgumentError, at_key, check_count
+from footplate.error_context import at_key
+from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 from footplate.tasks.packing import as_planes, chosen, loaded
 from footplate.tasks.selfsup.sample import Part, SelfSupDataSample

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.engine import Hook
-from footplate.errors import ArgumentError, nearest
+from footplate.errors import ArgumentError
+from footplate.messages import nearest
 from footplate.registry import HOOKS
-from footplate.saved import checked_number
+from footplate.state_values import check_saved_number
 
 if TYPE_CHECKING:
     from footplate.engine import Runner
@@ -60,7 +61,7 @@ class ValidateFirstHook(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Takes back what `state_dict` gave."""
-        self._start = {key: checked_number(value, key, finite=False) for key, value in state["start"].items()}
+        self._start = {key: check_saved_number(value, key, finite=False) for key, value in state["start"].items()}
 
     def _chosen(self, numbers: dict[str, float]) -> dict[str, float]:
         for key in self.keys or ():

@@ -5,7 +5,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from footplate.errors import ArgumentError, check_count
+from footplate.checks import check_count
+from footplate.errors import ArgumentError
 from footplate.models import BaseModule
 from footplate.models.base_module import InitCfg
 from footplate.registry import MODELS

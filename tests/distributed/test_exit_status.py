@@ -9,20 +9,20 @@ from pathlib import Path
 
 import pytest
 
-from footplate.distributed import endings
-from footplate.distributed.endings import (
-    Neighbour,
-    began_at,
-    describe_ending,
-    line_of,
-    say_last_to,
-    say_no_more,
-    tells_of_loss,
+from footplate.distributed import exit_status
+from footplate.distributed.channel import Channel
+from footplate.distributed.exit_status import (
+    LocalProcess,
+    describe_exit_code,
+    disable_crash_dump,
+    enable_crash_dump,
+    indicates_lost_rank,
+    innermost_user_line,
+    start_time_of,
 )
-from footplate.distributed.lines import Line
 from tests.faults.processes import end, fork
 
-pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="this system tells nothing of a process")
+pytestmark = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 
 
 def _nap() -> int:
@@ -48,7 +48,7 @@ def _killed(number: int) -> Callable[[], int]:
         (_killed(signal.SIGTERM), -signal.SIGTERM),
     ],
 )
-def test_how_a_process_ended_is_seen_by_others(work: Callable[[], int], code: int) -> None:
+def test_exit_code_of_other_process(work: Callable[[], int], code: int) -> None:
     reader, writer = os.pipe()
 
     def begin() -> int:
@@ -56,32 +56,32 @@ def test_how_a_process_ended_is_seen_by_others(work: Callable[[], int], code: in
         return work()
 
     process = fork(begin)
-    neighbour = Neighbour(process, began_at(process))
-    assert neighbour.ending(0.0) is None  # it lives
+    other = LocalProcess(process, start_time_of(process))
+    assert other.exit_code(0.0) is None  # it is alive
     os.write(writer, b"x")
-    assert neighbour.ending(10.0) == code  # nobody has waited for it
+    assert other.exit_code(10.0) == code  # not collected yet
     assert end(process) == code
-    assert neighbour.ending(0.0) in (code, None)  # only newer systems tell then
-    neighbour.close()
+    assert other.exit_code(0.0) in (code, None)  # only newer kernels know it then
+    other.close()
     os.close(reader)
     os.close(writer)
 
 
-def test_another_process_of_that_number_is_not_taken_for_it() -> None:
+def test_reused_process_id_is_detected() -> None:
     process = fork(lambda: 0)
     os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
-    assert Neighbour(process, "1").ending(0.01) is None
-    assert Neighbour(process, began_at(process)).ending(0.01) == 0
+    assert LocalProcess(process, "1").exit_code(0.01) is None
+    assert LocalProcess(process, start_time_of(process)).exit_code(0.01) == 0
     end(process)
-    assert began_at(process) == ""
+    assert start_time_of(process) == ""
 
 
 @pytest.mark.parametrize(
-    ("code", "words"),
-    [(-6, "was ended by SIGABRT"), (-200, "was ended by signal 200"), (0, "left with exit code 0")],
+    ("code", "text"),
+    [(-6, "was killed by SIGABRT"), (-200, "was killed by signal 200"), (0, "exited with code 0")],
 )
-def test_an_exit_code_in_words(code: int, words: str) -> None:
-    assert describe_ending(code) == words
+def test_describe_exit_code(code: int, text: str) -> None:
+    assert describe_exit_code(code) == text
 
 
 def _crash(descriptor: int, *, own: bool) -> Callable[[], int]:
@@ -89,37 +89,37 @@ def _crash(descriptor: int, *, own: bool) -> Callable[[], int]:
         faulthandler.disable()  # pytest's
         if own:
             faulthandler.enable(2)
-        say_last_to(descriptor)
+        enable_crash_dump(descriptor)
         signal.signal(signal.SIGABRT, signal.SIG_DFL) if own else None
         os.abort()
 
     return work
 
 
-def _pair() -> tuple[socket.socket, Line]:
-    """The two ends of a line."""
+def _pair() -> tuple[socket.socket, Channel]:
+    """Returns the two ends of a connection."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         here = socket.create_connection(server.getsockname(), timeout=10)
-        return here, Line(server.accept()[0])
+        return here, Channel(server.accept()[0])
 
 
-def test_a_crash_is_told_with_its_line() -> None:
+def test_crash_dump_holds_user_line() -> None:
     here, there = _pair()
     process = fork(_crash(there.fileno(), own=False))
     there.close()
     assert end(process) == -signal.SIGABRT
-    words = ""
+    dump = ""
     while piece := here.recv(1 << 16).decode():
-        words += piece
+        dump += piece
     here.close()
-    assert words.startswith("Fatal Python error: Aborted")
+    assert dump.startswith("Fatal Python error: Aborted")
     number = next(
         n for n, text in enumerate(Path(__file__).read_text().splitlines(), 1) if text.strip() == "os.abort()"
     )
-    assert line_of(words) == f"{os.path.relpath(__file__)}:{number}, in work"
+    assert innermost_user_line(dump) == f"{os.path.relpath(__file__)}:{number}, in work"
 
 
-def test_a_crash_does_not_wait_for_a_reader() -> None:
+def test_crash_dump_does_not_block() -> None:
     here, there = _pair()
     for each in (here, there._socket):
         each.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
@@ -133,7 +133,7 @@ def test_a_crash_does_not_wait_for_a_reader() -> None:
     here.close()
 
 
-def test_who_wants_a_crash_elsewhere_gets_it_there() -> None:
+def test_enabled_faulthandler_is_kept() -> None:
     here, there = _pair()
     process = fork(_crash(there.fileno(), own=True), os.devnull)
     there.close()
@@ -142,29 +142,29 @@ def test_who_wants_a_crash_elsewhere_gets_it_there() -> None:
     here.close()
 
 
-def test_a_descriptor_that_is_closed_hears_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[object] = []
+def test_disable_crash_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[object] = []
     monkeypatch.setattr(faulthandler, "is_enabled", lambda: False)
-    monkeypatch.setattr(faulthandler, "enable", lambda descriptor, all_threads: said.append(descriptor))
-    monkeypatch.setattr(faulthandler, "disable", lambda: said.append("no more"))
-    say_last_to(5)
-    say_no_more(6)  # another one's
-    say_no_more(5)
-    say_no_more(5)
-    say_last_to(7)
-    say_no_more()
-    assert said == [5, "no more", 7, "no more"]
+    monkeypatch.setattr(faulthandler, "enable", lambda descriptor, all_threads: calls.append(descriptor))
+    monkeypatch.setattr(faulthandler, "disable", lambda: calls.append("disabled"))
+    enable_crash_dump(5)
+    disable_crash_dump(6)  # not the current descriptor
+    disable_crash_dump(5)
+    disable_crash_dump(5)
+    enable_crash_dump(7)
+    disable_crash_dump()
+    assert calls == [5, "disabled", 7, "disabled"]
 
 
-def test_the_line_is_the_users_own() -> None:
-    frames = [(endings.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
-    words = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
-    assert line_of(words) == "/x/my.py:3, in go"
-    assert line_of(words.split("\n")[0]).endswith("endings.py:9, in ours")
-    assert line_of("nothing") == ""
+def test_innermost_user_line() -> None:
+    frames = [(exit_status.__file__, 9, "ours"), ("/x/my.py", 3, "go"), ("/x/main.py", 1, "<module>")]
+    dump = "".join(f'  File "{file}", line {line} in {name}\n' for file, line, name in frames)
+    assert innermost_user_line(dump) == "/x/my.py:3, in go"
+    assert innermost_user_line(dump.split("\n")[0]).endswith("exit_status.py:9, in ours")
+    assert innermost_user_line("nothing") == ""
 
 
-def _behind(cause: Exception) -> Exception:
+def _raised_from(cause: Exception) -> Exception:
     try:
         raise ValueError("a save failed") from cause
     except ValueError as error:
@@ -172,16 +172,16 @@ def _behind(cause: Exception) -> Exception:
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "expected"),
     [
         (RuntimeError("[../gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1"), True),
         (RuntimeError("NCCL error: remote process exited"), True),
         (ConnectionResetError(104, "reset"), True),
-        (_behind(RuntimeError("Connection reset by peer")), True),
-        (_behind(KeyError("x")), False),
+        (_raised_from(RuntimeError("Connection reset by peer")), True),
+        (_raised_from(KeyError("x")), False),
         (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), False),
         (ValueError("a socket"), False),
     ],
 )
-def test_what_may_only_follow_from_a_loss(error: Exception, told: bool) -> None:
-    assert tells_of_loss(error) is told
+def test_indicates_lost_rank(error: Exception, expected: bool) -> None:
+    assert indicates_lost_rank(error) is expected

@@ -8,15 +8,15 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from footplate.distributed import initialize, is_distributed, launch
-from footplate.distributed.launch import timeout_of
-from footplate.distributed.launchers import Seat
+from footplate.distributed import initialize, is_distributed, process_group
+from footplate.distributed.launchers import RankInfo
+from footplate.distributed.process_group import collective_timeout
 from footplate.errors import ArgumentError, RankError
 
 
 @pytest.fixture
 def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The environment of a first rank whose second one does not come."""
+    """Returns the environment of rank 0 of 2, whose rank 1 never connects."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
@@ -26,19 +26,19 @@ def first_of_two(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     return names
 
 
-def test_without_a_launcher_the_process_stays_alone() -> None:
+def test_no_launcher_creates_no_process_group() -> None:
     initialize()
     initialize("none", {"backend": "nccl"})
     assert not is_distributed()
 
 
-def test_an_unknown_launcher_gets_the_nearest_one() -> None:
+def test_unknown_launcher_suggests_nearest() -> None:
     with pytest.raises(ArgumentError, match="unknown launcher 'pytorh'") as caught:
         initialize("pytorh")
     assert (caught.value.key, caught.value.suggestion) == ("launcher", "pytorch")
 
 
-def test_torchrun_must_have_started_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytorch_launcher_needs_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RANK", raising=False)
     with pytest.raises(ArgumentError, match="launcher 'pytorch' needs torchrun"):
         initialize("pytorch")
@@ -49,24 +49,22 @@ def again() -> tuple[int, str]:
     return dist.get_world_size(), dist.get_backend()
 
 
-def test_joining_twice_is_joining_once(on_ranks: Callable[..., list[Any]]) -> None:
+def test_initialize_twice(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, again) == [(2, "gloo")] * 2
 
 
 @pytest.mark.parametrize(
     ("settings", "message", "key", "near"),
     [
-        ({"bakend": "gloo"}, "dist_cfg has no 'bakend'", "bakend", "backend"),
-        ({"timeout": "1h"}, "a timeout is a number of seconds", "timeout", None),
-        ({"timeout": 0}, "a timeout is a number of seconds", "timeout", None),
-        ({"timeout": True}, "a timeout is a number of seconds", "timeout", None),
-        ({"port": 70000}, "a port is a number from 1 to 65535", "port", None),
-        ({"init_backend": "deepspeed"}, "processes are joined by torch alone", "init_backend", None),
+        ({"bakend": "gloo"}, "dist_cfg has no key 'bakend'", "bakend", "backend"),
+        ({"timeout": "1h"}, "a timeout must be a positive number of seconds", "timeout", None),
+        ({"timeout": 0}, "a timeout must be a positive number of seconds", "timeout", None),
+        ({"timeout": True}, "a timeout must be a positive number of seconds", "timeout", None),
+        ({"port": 70000}, "a port must be an integer from 1 to 65535", "port", None),
+        ({"init_backend": "deepspeed"}, "init_backend must be 'torch'", "init_backend", None),
     ],
 )
-def test_settings_that_make_no_sense_are_named(
-    settings: dict[str, Any], message: str, key: str, near: str | None
-) -> None:
+def test_invalid_dist_cfg_raises(settings: dict[str, Any], message: str, key: str, near: str | None) -> None:
     with pytest.raises(ArgumentError, match=message) as caught:
         initialize("none", settings)
     assert (caught.value.key, caught.value.suggestion) == (f"env_cfg.dist_cfg.{key}", near)
@@ -76,12 +74,12 @@ def test_settings_that_make_no_sense_are_named(
     ("settings", "seconds"),
     [(None, None), ({}, None), ({"timeout": 30}, 30.0), ({"timeout": datetime.timedelta(minutes=2)}, 120.0)],
 )
-def test_how_long_a_collective_may_wait(settings: dict[str, Any] | None, seconds: float | None) -> None:
-    assert timeout_of(settings) == seconds
+def test_collective_timeout(settings: dict[str, Any] | None, seconds: float | None) -> None:
+    assert collective_timeout(settings) == seconds
 
 
-def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> None:
-    with pytest.raises(RankError, match="rank 0 on .* did not meet the 2 ranks at 127.0.0.1:") as caught:
+def test_missing_rank_raises_rank_error(first_of_two: dict[str, str]) -> None:
+    with pytest.raises(RankError, match="rank 0 on .* could not connect to the 2 ranks at 127.0.0.1:") as caught:
         initialize("pytorch", {"timeout": 1})
     assert len(str(caught.value).splitlines()) <= 5
     assert not is_distributed()
@@ -99,55 +97,55 @@ def test_ranks_that_do_not_come_are_told_of(first_of_two: dict[str, str]) -> Non
         (True, "gloo", "gloo"),
     ],
 )
-def test_the_backend_is_that_of_the_devices(
+def test_backend_matches_devices(
     monkeypatch: pytest.MonkeyPatch, there: bool, wanted: str | None, backend: str
 ) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
-    assert launch._choose_backend(wanted) == backend
+    assert process_group._choose_backend(wanted) == backend
 
 
 @pytest.mark.parametrize(
     ("local_rank", "devices", "launcher", "backend", "device"),
     [
         (1, 4, "pytorch", "cuda:nccl", 1),
-        (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process its own alone
+        (3, 1, "slurm", "cuda:nccl", 0),  # srun shows each process only its own device
         (3, 2, "slurm", "cuda:nccl", None),
         (2, 2, "pytorch", "cuda:nccl", None),
         (2, 2, "pytorch", "gloo", 0),
     ],
 )
-def test_each_process_has_a_device_of_its_own(
+def test_device_of_each_rank(
     monkeypatch: pytest.MonkeyPatch, local_rank: int, devices: int, launcher: str, backend: str, device: int | None
 ) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
-    seat = Seat(5, 8, local_rank, "here", 29500)
+    seat = RankInfo(5, 8, local_rank, "here", 29500)
     if device is not None:
-        assert launch._choose_device(seat, backend, launcher) == device
+        assert process_group._choose_device(seat, backend, launcher) == device
         return
     with pytest.raises(ArgumentError, match="rank 5 on .* has no device of its own") as caught:
-        launch._choose_device(seat, backend, launcher)
+        process_group._choose_device(seat, backend, launcher)
     assert f"local rank {local_rank}, devices: {devices}" in str(caught.value)
 
 
-def test_rank_and_device_are_set_before_anything_is_joined(
+def test_rank_and_device_are_set_before_connecting(
     monkeypatch: pytest.MonkeyPatch, first_of_two: dict[str, str]
 ) -> None:
     done: list[Any] = []
 
     def join(*given: Any, **settings: Any) -> Any:
         done.append(("joined", os.environ["RANK"], given[0]))
-        raise RuntimeError("nobody is there")
+        raise RuntimeError("no answer")
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: done.append(("device", device)))
-    monkeypatch.setattr(launch, "rendezvous", join)
+    monkeypatch.setattr(process_group, "rendezvous", join)
     for name in first_of_two:
         monkeypatch.setenv(name, "?")
-    told = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
-    for name, value in told.items():
+    environment = {"PROCID": "0", "NTASKS": "2", "LOCALID": "1", "NODELIST": "here", "JOB_ID": "1"}
+    for name, value in environment.items():
         monkeypatch.setenv(f"SLURM_{name}", value)
     monkeypatch.setenv("MASTER_PORT", "29500")
-    with pytest.raises(RankError, match="did not meet"):
+    with pytest.raises(RankError, match="could not connect"):
         initialize("slurm")
     assert done == [("device", 1), ("joined", "0", "env://")]

@@ -1,4 +1,4 @@
-"""Gradients of a round of accumulation that is not full, saved and taken back."""
+"""Saving and restoring gradients in the middle of accumulation."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +9,13 @@ from torch import Tensor, nn
 from torch.distributed import fsdp
 
 from footplate.distributed import get_rank, get_world_size, unwrap_model, wrap_model
-from footplate.distributed.rounds import exchanged_gradients, mean_gradients, own_gradients, take_gradients
-from footplate.distributed.sharding import gather_whole, whole
+from footplate.distributed.accumulation import (
+    average_gradients,
+    reduced_gradients,
+    restore_gradients,
+    unreduced_gradients,
+)
+from footplate.distributed.sharding import full_tensor, gather_full_state
 from footplate.models import BaseModel
 from footplate.optim import build_optim_wrapper
 
@@ -29,90 +34,92 @@ class Net(BaseModel):
         return {"loss": self.second(torch.tanh(self.first(inputs))).square().mean()}
 
 
-def begun(cfg: dict[str, Any] | None, losses: range) -> tuple[Any, Any, list[Tensor]]:
-    """Returns a model that has had some losses of a round of three, its wrapper and its parameters."""
+def start_accumulation(cfg: dict[str, Any] | None, losses: range) -> tuple[Any, Any, list[Tensor]]:
+    """Returns a model after some of three accumulation steps, its optimizer wrapper and its parameters."""
     model: Any = wrap_model(Net(), cfg, find_unused_parameters=True)
     assert isinstance(model, fsdp.FSDPModule) == (cfg is not None)
     optim = build_optim_wrapper(model, {"optimizer": {"type": "SGD", "lr": 0.1}, "accumulative_counts": 3})
-    go_on(model, optim, losses)
+    accumulate(model, optim, losses)
     return model, optim, [each for group in optim.param_groups for each in group["params"]]
 
 
-def go_on(model: Any, optim: Any, losses: range) -> None:
+def accumulate(model: Any, optim: Any, losses: range) -> None:
     for number in losses:
         model.train_step((torch.full((2, 3), 1.0 + number + 10 * get_rank()),), optim)
 
 
 def weights(model: nn.Module) -> list[float]:
-    return [value for each in unwrap_model(model).parameters() for value in whole(each.detach()).flatten().tolist()]
+    return [
+        value for each in unwrap_model(model).parameters() for value in full_tensor(each.detach()).flatten().tolist()
+    ]
 
 
-def taken_back(cfg: dict[str, Any] | None, as_file: bool) -> tuple[list[float], list[float], list[Any]]:
-    """Returns the weights of a step after a round in one go, and after one that was saved and taken back in between."""
-    model, optim, parameters = begun(cfg, range(2))
-    saved: Any = own_gradients(unwrap_model(model), parameters)
+def save_and_restore(cfg: dict[str, Any] | None, as_file: bool) -> tuple[list[float], list[float], list[Any]]:
+    """Returns the weights after uninterrupted accumulation and after saving and restoring in between."""
+    model, optim, parameters = start_accumulation(cfg, range(2))
+    saved: Any = unreduced_gradients(unwrap_model(model), parameters)
     shapes = [None if each is None else tuple(each.shape) for each in saved]
-    assert exchanged_gradients(parameters) == [None] * 6
+    assert reduced_gradients(parameters) == [None] * 6
     if as_file:
-        saved = [None if each is None else whole(each) for each in saved]
+        saved = [None if each is None else full_tensor(each) for each in saved]
     else:
         saved = [None if each is None else each.clone() for each in saved]
-    go_on(model, optim, range(2, 3))
-    other, again, own = begun(cfg, range(0))
-    take_gradients(unwrap_model(other), own, saved)
+    accumulate(model, optim, range(2, 3))
+    other, again, own = start_accumulation(cfg, range(0))
+    restore_gradients(unwrap_model(other), own, saved)
     again.initialize_count_status(other, 2, 6)
-    go_on(other, again, range(2, 3))
+    accumulate(other, again, range(2, 3))
     return weights(model), weights(other), shapes
 
 
 @pytest.mark.parametrize("as_file", [False, True])
 @pytest.mark.parametrize("cfg", [None, FULL, MIXED])
-def test_each_process_gets_back_its_own(on_ranks: Callable[..., list[Any]], cfg: Any, as_file: bool) -> None:
-    for in_one_go, again, shapes in on_ranks(2, taken_back, cfg, as_file):
-        assert in_one_go == again
+def test_each_rank_restores_its_own_gradients(on_ranks: Callable[..., list[Any]], cfg: Any, as_file: bool) -> None:
+    for uninterrupted, again, shapes in on_ranks(2, save_and_restore, cfg, as_file):
+        assert uninterrupted == again
         assert sorted(each for each in shapes if each) == [(2, 2), (2, 2, 5), (2, 5), (2, 5, 3)]
 
 
 def rows_of_two() -> list[Tensor]:
-    """What two processes have saved: each its own constant."""
+    """Returns the saved gradients of two ranks, each with its own constant."""
     return [torch.stack([torch.full_like(each, 1.0), torch.full_like(each, 4.0)]) for each in Net().parameters()]
 
 
-def taken_by_others(cfg: dict[str, Any] | None) -> list[float]:
-    model, _, parameters = begun(cfg, range(0))
+def restore_rows_of_two(cfg: dict[str, Any] | None) -> list[float]:
+    model, _, parameters = start_accumulation(cfg, range(0))
     by_name = dict(zip([name for name, _ in Net().named_parameters()], rows_of_two(), strict=True))
     names = {id(each): name for name, each in unwrap_model(model).named_parameters()}
-    take_gradients(unwrap_model(model), parameters, [by_name[names[id(each)]] for each in parameters])
+    restore_gradients(unwrap_model(model), parameters, [by_name[names[id(each)]] for each in parameters])
     return sorted(
-        {value for each in parameters if each.grad is not None for value in whole(each.grad).flatten().tolist()}
+        {value for each in parameters if each.grad is not None for value in full_tensor(each.grad).flatten().tolist()}
     )
 
 
 @pytest.mark.parametrize("cfg", [None, FULL])
-def test_another_number_of_processes_gets_their_mean(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
-    assert on_ranks(3, taken_by_others, cfg) == [[2.5]] * 3
+def test_other_number_of_ranks_restores_mean(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+    assert on_ranks(3, restore_rows_of_two, cfg) == [[2.5]] * 3
 
 
-def test_one_process_gets_their_mean_and_adds_it() -> None:
+def test_single_process_adds_mean_of_saved_ranks() -> None:
     model = Net()
     model.first.bias.grad = torch.ones(5)
-    take_gradients(model, model.parameters(), [*rows_of_two()[:2], None, None, None, None])
+    restore_gradients(model, model.parameters(), [*rows_of_two()[:2], None, None, None, None])
     assert model.first.bias.grad.tolist() == [3.5] * 5
     assert model.first.weight.grad is not None
     assert model.second.weight.grad is None
 
 
 def means(cfg: dict[str, Any] | None) -> list[list[float]]:
-    model, _, parameters = begun(cfg, range(1))
+    model, _, parameters = start_accumulation(cfg, range(1))
     assert get_world_size() == 2
-    found = mean_gradients(unwrap_model(model), parameters)
-    told: list[list[float]] = [whole(each).flatten().tolist() for each in found if each is not None]
-    assert gather_whole(found) is not None
-    return told
+    found = average_gradients(unwrap_model(model), parameters)
+    values: list[list[float]] = [full_tensor(each).flatten().tolist() for each in found if each is not None]
+    assert gather_full_state(found) is not None
+    return values
 
 
 @pytest.mark.parametrize("cfg", [None, FULL])
-def test_the_mean_is_that_of_all_processes(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
+def test_average_gradients_over_all_ranks(on_ranks: Callable[..., list[Any]], cfg: Any) -> None:
     model = Net()
     for rank in (0, 1):
         (model(torch.full((2, 3), 1.0 + 10 * rank))["loss"] / 6).backward()
@@ -122,13 +129,13 @@ def test_the_mean_is_that_of_all_processes(on_ranks: Callable[..., list[Any]], c
 
 
 def saved_twice() -> bool:
-    model, _, parameters = begun(None, range(1))
+    model, _, parameters = start_accumulation(None, range(1))
     first, second = (
-        [each.device_mesh for each in own_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
+        [each.device_mesh for each in unreduced_gradients(unwrap_model(model), parameters) if each is not None]  # type: ignore[attr-defined]
         for _ in range(2)
     )
     return all(one is other for one in first for other in second)
 
 
-def test_the_mesh_of_all_processes_is_made_once(on_ranks: Callable[..., list[Any]]) -> None:
+def test_world_mesh_is_created_once(on_ranks: Callable[..., list[Any]]) -> None:
     assert on_ranks(2, saved_twice) == [True, True]

@@ -1,9 +1,9 @@
-"""Which classes a dotted path in a config may name.
+"""Decides which classes a dotted path in a config may name.
 
-A config that is data cannot be trusted, and the constructors of libraries do what their arguments say: some unpickle,
-some run programs. A dotted path therefore names a registered class, a class that the user's own modules define, or a
-class of `TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has been executed already: a
-path that is written in one may name any class that fits the registry, and Python code may pass any class itself.
+A data config (YAML, JSON, TOML) is untrusted, and constructors of libraries may unpickle files or run programs. Its
+dotted paths may therefore only name registered classes, classes defined in the user's own modules, and those in
+`TORCH_CLASSES`. Anything else is neither imported nor called. A Python config has already been executed, so its
+dotted paths may name any class that fits the registry. Python code can pass any class directly.
 """
 
 import importlib
@@ -17,7 +17,7 @@ from typing import Any
 
 from footplate.errors import Origin
 
-# By registry: the module of torch that exports the classes, and their names; None stands for all layers and losses.
+# By registry: the torch module that exports the classes, and their names. None stands for all layers and losses.
 TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
     "model": ("torch.nn", None),
     "data sampler": (
@@ -32,7 +32,7 @@ TORCH_CLASSES: dict[str, tuple[str, tuple[str, ...] | None]] = {
         ),
     ),
 }
-# Config files that this process has executed.
+# The config files that this process has executed.
 _executed: set[str] = set()
 _INSTALLED = tuple(
     {os.path.realpath(sysconfig.get_path(name)) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
@@ -40,82 +40,82 @@ _INSTALLED = tuple(
 _PACKAGE_FOLDERS = {"site-packages", "dist-packages"}
 
 
-def note_executed(file: str) -> None:
-    """Records that a config file was executed, so that its dotted paths are trusted like its code."""
+def mark_executed(file: str) -> None:
+    """Marks a config file as executed: its dotted paths are then trusted like its code."""
     _executed.add(file)
 
 
-def is_from_code(mapping: object) -> bool:
+def is_from_executed_config(mapping: object) -> bool:
     """Checks whether the `type` of a mapping was written in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
-    origin = origins.get("type") if isinstance(origins, Mapping) else None  # that of the mapping says nothing of it
+    origin = origins.get("type") if isinstance(origins, Mapping) else None  # the origin of the mapping is not enough
     return isinstance(origin, Origin) and origin.file in _executed
 
 
-def any_class(path: str) -> Any:
-    """Returns what a dotted path names, None where it names nothing."""
+def import_object(path: str) -> Any:
+    """Imports and returns the object at a dotted path, or returns None if there is none."""
     module, _, name = path.rpartition(".")
-    return _imported(module, name)
+    return _import_attribute(module, name)
 
 
-def known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
-    """Returns the registered class, or the one of torch, that a dotted path names; None where it names another one.
+def find_known_class(path: str, registry: str, registered: Collection[Any]) -> Any:
+    """Returns the registered class or allowed torch class at a dotted path, or None if it is neither.
 
     Args:
         path: The dotted path.
         registry: The name of the registry.
-        registered: The classes and functions of the registry and of its relatives.
+        registered: The classes and functions in the registry, its parents and its children.
     """
     module, _, name = path.rpartition(".")
     if module.endswith("__main__"):
         return None
-    return _registered(path, module, name, registered) or _of_torch(module, name, registry)
+    return _find_registered(path, module, name, registered) or _find_torch_class(module, name, registry)
 
 
-def own_class(path: str) -> Any:
-    """Returns what a dotted path into the user's modules names, None where it names nothing.
+def import_user_class(path: str) -> Any:
+    """Imports and returns the class at a dotted path into a user module, or returns None if there is none.
 
     Raises:
-        LookupError: The module is not the user's, or what it holds is defined elsewhere.
+        LookupError: The module is not a user module, or the class is defined in another module that is not.
     """
     module, _, name = path.rpartition(".")
-    if not (is_own(module) or _is_ours(module)) or module.endswith("__main__"):
+    if not (is_user_module(module) or _is_footplate_module(module)) or module.endswith("__main__"):
         raise LookupError(module)
-    found = _imported(module, name)
-    if found is not None and not is_own(getattr(found, "__module__", None) or ""):
+    found = _import_attribute(module, name)
+    if found is not None and not is_user_module(getattr(found, "__module__", None) or ""):
         raise LookupError(path)
     return found
 
 
 def has_submodule(package: str, name: str) -> bool:
-    """Returns whether an installed package has a submodule, without importing the package."""
-    spec = top_spec(package)
+    """Checks whether an installed package has a submodule, without importing the package."""
+    spec = top_level_spec(package)
     places = spec.submodule_search_locations if spec is not None else None
     full_name = f"{package}.{name}"
     return bool(places) and importlib.machinery.PathFinder.find_spec(full_name, places) is not None
 
 
-def is_own(module: str) -> bool:
-    """Returns whether a module is the user's: neither Python's, nor footplate's, nor of an installed package."""
+def is_user_module(module: str) -> bool:
+    """Checks whether a module is user code: not the standard library, footplate or an installed package."""
     top = module.partition(".")[0]
     if not top or top == "footplate" or top in sys.stdlib_module_names:
         return False
     loaded = sys.modules.get(top)
-    spec = getattr(loaded, "__spec__", None) if loaded is not None else top_spec(top)
+    spec = getattr(loaded, "__spec__", None) if loaded is not None else top_level_spec(top)
     if spec is None:
-        return loaded is not None  # a module that the program made
+        return loaded is not None  # a module created at run time
     places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.has_location else ())]
     return bool(places) and not is_footplate_alias(spec) and not any(map(_is_installed, places))
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Returns whether an import name is one that footplate answers to itself (`footplate.compat`)."""
+    """Checks whether footplate itself provides the import name (see `footplate.compat`)."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 
-def _registered(path: str, module: str, name: str, registered: Collection[Any]) -> Any:
-    if _is_ours(module):
-        named = _imported(module, name)
+def _find_registered(path: str, module: str, name: str, registered: Collection[Any]) -> Any:
+    if _is_footplate_module(module):
+        named = _import_attribute(module, name)
     else:
         named = vars(sys.modules[module]).get(name) if module in sys.modules else None
     for each in registered:
@@ -124,16 +124,16 @@ def _registered(path: str, module: str, name: str, registered: Collection[Any]) 
     return None
 
 
-def _is_ours(module: str) -> bool:
+def _is_footplate_module(module: str) -> bool:
     top = module.partition(".")[0]
-    return top == "footplate" or is_footplate_alias(top_spec(top))
+    return top == "footplate" or is_footplate_alias(top_level_spec(top))
 
 
-def _imported(module: str, name: str) -> Any:
-    return getattr(importlib.import_module(module), name, None) if exists(module) else None
+def _import_attribute(module: str, name: str) -> Any:
+    return getattr(importlib.import_module(module), name, None) if module_exists(module) else None
 
 
-def _of_torch(module: str, name: str, registry: str) -> Any:
+def _find_torch_class(module: str, name: str, registry: str) -> Any:
     home, names = TORCH_CLASSES.get(registry, ("", ()))
     if not home or not f"{module}.".startswith(f"{home}."):
         return None
@@ -144,16 +144,16 @@ def _of_torch(module: str, name: str, registry: str) -> Any:
     return found if name in names and found is vars(exporting).get(name) else None
 
 
-def top_spec(top: str) -> importlib.machinery.ModuleSpec | None:
-    """Returns the spec of a top-level name, None where there is none; nothing is imported."""
+def top_level_spec(top: str) -> importlib.machinery.ModuleSpec | None:
+    """Returns the spec of a top-level module without importing it, or None if there is none."""
     try:
         return importlib.util.find_spec(top)
     except (ImportError, ValueError):
         return None
 
 
-def exists(module: str) -> bool:
-    """Returns whether there is a module; the packages around it are imported."""
+def module_exists(module: str) -> bool:
+    """Checks whether a module exists. Its parent packages are imported."""
     try:
         return importlib.util.find_spec(module) is not None
     except (ImportError, ValueError):
@@ -167,7 +167,7 @@ def _is_installed(place: str) -> bool:
 
 
 def _holds_distributions(folder: str) -> bool:
-    # What `pip install --target` fills has the records of what it holds.
+    # A folder filled by `pip install --target` has .dist-info folders.
     try:
         return any(name.endswith(".dist-info") for name in os.listdir(folder))
     except OSError:

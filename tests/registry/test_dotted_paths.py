@@ -1,4 +1,4 @@
-"""What a dotted path may name: registered classes, the user's own, and those of torch that are listed."""
+"""A dotted path may name registered classes, user classes, and the listed torch classes."""
 
 import sys
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support import settings
 DECODER = "torch.utils.data.datapipes.iter.RoutedDecoder"
 
 
-def test_a_yaml_config_runs_no_pickle(tmp_path: Path) -> None:
+def test_yaml_config_unpickles_nothing(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     pickled = f"cposix\nsystem\n(S'touch {mark}'\ntR."
     dataset = {"type": DECODER, "datapipe": [["a.pkl", pickled.encode()]], "handlers": []}
@@ -45,7 +45,7 @@ def test_a_yaml_config_runs_no_pickle(tmp_path: Path) -> None:
         (HOOKS, "footplate.engine.Hook"),
     ],
 )
-def test_classes_of_libraries_are_refused(registry: Registry, path: str) -> None:
+def test_library_classes_are_rejected(registry: Registry, path: str) -> None:
     with pytest.raises(BuildError, match="takes only"):
         registry.get(path)
 
@@ -54,7 +54,7 @@ def test_classes_of_libraries_are_refused(registry: Registry, path: str) -> None
     "path", ["wcwidth.wcwidth.Nope", "optuna.study.Study", "torch.utils.cpp_extension.CppExtension"]
 )
 @pytest.mark.parametrize("registry", [DATASETS, MODELS, HOOKS], ids=["dataset", "model", "hook"])
-def test_what_is_refused_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rejected_module_is_not_imported(registry: Registry, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
     module = path.rpartition(".")[0]
     for name in [each for each in sys.modules if f"{each}.".startswith(f"{module}.")]:
         monkeypatch.delitem(sys.modules, name)
@@ -76,7 +76,7 @@ def test_what_is_refused_is_not_imported(registry: Registry, path: str, monkeypa
         (HOOKS, "footplate.hooks.checkpoint.CheckpointHook", "CheckpointHook"),
     ],
 )
-def test_registered_and_listed_classes_have_their_paths(registry: Registry, path: str, name: str) -> None:
+def test_registered_and_listed_classes_are_found_by_path(registry: Registry, path: str, name: str) -> None:
     assert registry.get(path).__name__ == name
 
 
@@ -94,31 +94,31 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "own_parts"
 
 
-def test_a_class_of_the_users_module_needs_no_registration(own: str) -> None:
+def test_class_in_user_module_needs_no_registration(own: str) -> None:
     assert MODELS.get(f"{own}.Net").__module__ == own
 
 
 @pytest.mark.parametrize(("registry", "name"), [(DATASETS, "RoutedDecoder"), (MODELS, "GraphModule"), (MODELS, "make")])
-def test_what_the_users_module_only_imports_or_does_not_fit_is_refused(own: str, registry: Any, name: str) -> None:
+def test_imported_or_unsuitable_object_in_user_module_is_rejected(own: str, registry: Any, name: str) -> None:
     with pytest.raises(BuildError, match="takes only"):
         registry.get(f"{own}.{name}")
 
 
-def test_a_package_that_pip_put_elsewhere_is_not_the_users(own: str, tmp_path: Path) -> None:
+def test_package_installed_with_pip_target_is_not_user_code(own: str, tmp_path: Path) -> None:
     (tmp_path / "vendored-1.0.dist-info").mkdir()
     with pytest.raises(BuildError, match="takes only"):
         MODELS.get(f"{own}.Net")
 
 
-def test_python_passes_any_class_that_fits() -> None:
+def test_python_code_may_pass_any_suitable_class() -> None:
     from torch.utils.data import TensorDataset
 
     assert DATASETS.resolve(TensorDataset) is TensorDataset
 
 
 @pytest.mark.parametrize("language", ["", ".zh"])
-def test_the_docs_list_what_is_allowed(language: str) -> None:
-    from footplate.registry.dotted import TORCH_CLASSES
+def test_docs_list_allowed_torch_classes(language: str) -> None:
+    from footplate.registry.dotted_paths import TORCH_CLASSES
 
     text = (DOCS / f"security{language}.md").read_text(encoding="utf-8")
     for home, names in TORCH_CLASSES.values():

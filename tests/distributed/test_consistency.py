@@ -21,7 +21,7 @@ def _named(**changes: Any) -> nn.Module:
     return model
 
 
-def told_of_others(kind: str) -> str:
+def error_of_other_parameters(kind: str) -> str:
     odd = get_rank() == 2
     models: dict[str, Callable[[], nn.Module]] = {
         "shape": lambda: _model(5 if odd else 2),
@@ -43,17 +43,17 @@ def told_of_others(kind: str) -> str:
         ("shape", "'1.weight' is 5x4 float32 on rank 2, 2x4 float32 on rank 0"),
         ("type", "'0.weight' is 4x3 float64 on rank 2, 4x3 float32 on rank 0"),
         ("frozen", "'0.weight' is 4x3 float32, frozen on rank 2, 4x3 float32 on rank 0"),
-        ("missing", "'scale' is only on rank 0"),
+        ("missing", "'scale' exists only on rank 0"),
         ("same", ""),
     ],
 )
-def test_other_parameters_are_named_on_every_rank(on_ranks: Callable[..., list[Any]], kind: str, note: str) -> None:
-    lines = ["other parameters on rank 2 than on ranks 0, 1", f"  {note}"] if note else [""]
-    for told in on_ranks(3, told_of_others, kind):
-        assert told.split("\n")[:2] == lines
+def test_different_parameters_raise_on_every_rank(on_ranks: Callable[..., list[Any]], kind: str, note: str) -> None:
+    lines = ["the parameters on rank 2 differ from those on ranks 0, 1", f"  {note}"] if note else [""]
+    for message in on_ranks(3, error_of_other_parameters, kind):
+        assert message.split("\n")[:2] == lines
 
 
-def told_of_weights(change: float, dtype: torch.dtype) -> str:
+def error_of_other_weights(change: float, dtype: torch.dtype) -> str:
     model = _model(dtype=dtype)
     if get_rank():
         with torch.no_grad():
@@ -66,15 +66,15 @@ def told_of_weights(change: float, dtype: torch.dtype) -> str:
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_other_weights_are_named_on_every_rank(on_ranks: Callable[..., list[Any]], dtype: torch.dtype) -> None:
-    for told in on_ranks(3, told_of_weights, 1e-2, dtype):
-        assert told.split("\n")[:2] == [
-            "other weights at the start on rank 0 than on ranks 1, 2",
-            "  '1.weight' is the first that differs",
+def test_different_weights_raise_on_every_rank(on_ranks: Callable[..., list[Any]], dtype: torch.dtype) -> None:
+    for message in on_ranks(3, error_of_other_weights, 1e-2, dtype):
+        assert message.split("\n")[:2] == [
+            "the initial weights on rank 0 differ from those on ranks 1, 2",
+            "  '1.weight' is the first parameter that differs",
         ]
-    assert on_ranks(2, told_of_weights, 0.0, dtype) == ["", ""]
+    assert on_ranks(2, error_of_other_weights, 0.0, dtype) == ["", ""]
 
 
-def test_one_process_agrees_with_itself() -> None:
+def test_consistency_checks_pass_on_one_process() -> None:
     check_same_parameters(_model())
     check_same_weights(_model())

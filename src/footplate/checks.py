@@ -1,0 +1,63 @@
+"""Checks of argument and config values that raise ArgumentError."""
+
+from footplate.errors import ArgumentError
+
+MAX_RUN_LENGTH = 10**12  # iterations or epochs
+
+
+def check_count(name: str, value: object, *, least: int = 1, most: int | None = None, key: str | None = None) -> int:
+    """Returns `value` if it is an integer within bounds.
+
+    Args:
+        name: The name of the value in the message.
+        value: The value to check. A bool is not an integer here.
+        least: The smallest valid value.
+        most: The largest valid value; None for no limit.
+        key: The key path; `name` by default.
+
+    Raises:
+        ArgumentError: It is not an integer or is out of bounds.
+
+    >>> check_count("interval", 3)
+    3
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise ArgumentError(f"{name} must be a whole number of at least {least}", key=key or name, found=value)
+    if most is not None and value > most:
+        raise ArgumentError(f"{name} must be at most {most:,}", key=key or name, found=value)
+    return value
+
+
+def check_flag(name: str, value: object, *, key: str | None = None) -> bool:
+    """Returns `value` if it is a bool. A string such as "no" would otherwise count as true.
+
+    Args:
+        name: The name of the value in the message.
+        value: The value to check.
+        key: The key path; `name` by default.
+
+    Raises:
+        ArgumentError: It is not a bool.
+    """
+    if not isinstance(value, bool):
+        raise ArgumentError(f"{name} must be True or False", key=key or name, found=value)
+    return value
+
+
+def check_score(name: str, value: object, *, key: str) -> float:
+    """Returns the value of a metric as a float.
+
+    Args:
+        name: The name of the metric.
+        value: A number, or a tensor or array with one element.
+        key: The config key that selects the metric.
+
+    Raises:
+        ArgumentError: The value cannot be converted.
+    """
+    try:
+        if isinstance(value, (str, bytes)):
+            raise TypeError
+        return float(value)  # type: ignore[arg-type]  # other types raise TypeError
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ArgumentError(f"the metric '{name}' is not a single number", key=key, found=value) from error

@@ -1,0 +1,286 @@
+"""The messages shown when a rank fails, dies or keeps the others waiting."""
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from footplate.distributed.exit_status import describe_exit_code
+
+MAX_LINES = 8
+_MAX_GROUPS = 4
+_CHANGE_TIMEOUT = "  set env_cfg.dist_cfg.timeout to change how long a rank may wait"
+
+
+class RankStatus(NamedTuple):
+    """What a rank is doing.
+
+    Attributes:
+        rank: The rank.
+        host: The host name of its machine.
+        phase: The phase, such as "data loading" or "backward pass".
+        iteration: The iteration, counted from 1; None before and after training.
+        is_waiting: Whether it is waiting for other ranks.
+        seconds: How long it has been in this phase.
+        line: The line of code that it is executing, as "file:line".
+    """
+
+    rank: int
+    host: str
+    phase: str = "start"
+    iteration: int | None = None
+    is_waiting: bool = False
+    seconds: float = 0.0
+    line: str = ""
+
+    def __str__(self) -> str:
+        return self.phase if self.iteration is None else f"{self.phase} of iteration {self.iteration}"
+
+
+class Failure(NamedTuple):
+    """An error raised on a rank.
+
+    Attributes:
+        status: What the rank was doing.
+        text: The error message.
+        code: The exit code for the error.
+        may_be_consequence: Whether the failure of another rank may have caused the error.
+        log: The file that holds the traceback; empty if there is none.
+    """
+
+    status: RankStatus
+    text: str
+    code: int
+    may_be_consequence: bool = False
+    log: str = ""
+
+
+class LostRank(NamedTuple):
+    """A rank that died or does not respond.
+
+    Attributes:
+        rank: The rank.
+        host: The host name of its machine.
+        process: Its process id; 0 if unknown.
+        exit_code: Its exit code, negative for a signal; None if unknown.
+        last_status: What it was doing when it last reported.
+        seconds_ago: How long ago it last reported.
+        line: The line of code at which it crashed; empty if unknown.
+        log: The file that holds its stack trace; empty if there is none.
+    """
+
+    rank: int
+    host: str
+    process: int = 0
+    exit_code: int | None = None
+    last_status: RankStatus | None = None
+    seconds_ago: float = 0.0
+    line: str = ""
+    log: str = ""
+
+
+class FailureReport(NamedTuple):
+    """The reason why all ranks exit.
+
+    Attributes:
+        text: The message for the user.
+        code: The exit code of all ranks.
+        reporters: The ranks that print the message, one per machine.
+        ranks: The ranks that caused the failure.
+    """
+
+    text: str
+    code: int
+    reporters: Sequence[int]
+    ranks: Sequence[int]
+
+
+def format_ranks(ranks: Iterable[int]) -> str:
+    """Returns the ranks as text, with ranges.
+
+    >>> format_ranks([2]), format_ranks([0, 1, 2, 5])
+    ('rank 2', 'ranks 0-2, 5')
+    """
+    ordered = sorted(ranks)
+    spans: list[list[int]] = []
+    for each in ordered:
+        if spans and spans[-1][1] == each - 1:
+            spans[-1][1] = each
+        else:
+            spans.append([each, each])
+    parts = [
+        f"{first}" if first == last else f"{first}{'-' if last - first > 1 else ', '}{last}" for first, last in spans
+    ]
+    return f"rank{'s' if len(ordered) > 1 else ''} {', '.join(parts)}"
+
+
+def report_failure(
+    first: Failure, same_error: Collection[int], world_size: int, hosts: Mapping[int, str]
+) -> FailureReport:
+    """Returns the report for an error raised on a rank.
+
+    Args:
+        first: The first error.
+        same_error: The ranks that raised the same error.
+        world_size: The number of ranks.
+        hosts: The host names of the ranks that are alive.
+    """
+    status, lines = first.status, first.text.split("\n")
+    if len(same_error) < world_size:
+        who = format_ranks(same_error)
+        if status.iteration is None:
+            lines[0] = f"{who} on {status.host} failed during {status.phase}: {lines[0]}"
+        else:
+            lines[0] = f"{who} on {status.host} failed in iteration {status.iteration}, {status.phase}: {lines[0]}"
+    lines += [f"  traceback: {first.log}"] if first.log else []
+    return FailureReport(_joined(lines), first.code, _reporters(hosts, status.rank), sorted(same_error))
+
+
+def report_death(dead: Sequence[LostRank], statuses: Sequence[RankStatus], hosts: Mapping[int, str]) -> FailureReport:
+    """Returns the report for processes that ended without raising an error.
+
+    Args:
+        dead: The ranks that died, in the order in which this was noticed.
+        statuses: What the other ranks are doing.
+        hosts: The host names of the ranks that are alive.
+    """
+    first, more = dead[0], [each.rank for each in dead[1:]]
+    how = "died without an error message" if first.exit_code is None else describe_exit_code(first.exit_code)
+    cause = _likely_cause(first)
+    lines = [f"rank {first.rank} on {first.host} {how}{_when(first, statuses)}"]
+    lines += [f"  at {first.line}"] if first.line else []
+    lines += [f"  process {first.process}{_last_seen(first)}"] if first.process else []
+    lines += [f"  {cause}"] if cause else []
+    lines += [f"  {format_ranks(more)} died too"] if more else []
+    lines += [f"  {format_ranks(hosts)} stopped because of {'them' if more else 'it'}"] if hosts else []
+    return FailureReport(
+        _joined(lines), _common_code(first.exit_code), _reporters(hosts), sorted(each.rank for each in dead)
+    )
+
+
+def _when(dead: LostRank, statuses: Sequence[RankStatus]) -> str:
+    known = [*statuses, *([dead.last_status] if dead.last_status else [])]
+    iterations = [each.iteration for each in known if each.iteration is not None]
+    if iterations:
+        return f" near iteration {max(iterations)}"
+    return f" during {dead.last_status.phase}" if dead.last_status and dead.last_status.phase != "start" else ""
+
+
+def _not_responding(lost: LostRank) -> str:
+    who = f"rank {lost.rank} on {lost.host}{f', process {lost.process},' if lost.process else ''}"
+    return f"{who} does not respond: it is gone, suspended or busy in native code{_last_seen(lost)}"
+
+
+def _last_seen(lost: LostRank) -> str:
+    if lost.last_status is None:
+        return ""
+    line = f", {lost.last_status.line}" if lost.last_status.line else ""
+    return f", last seen {lost.seconds_ago:.1f} s before: {lost.last_status}{line}"
+
+
+def _likely_cause(dead: LostRank) -> str:
+    if dead.exit_code is None:
+        return "the kernel may have killed it for lack of memory; check dmesg"
+    if dead.exit_code == -9:
+        return "if no one sent SIGKILL, the kernel killed it for lack of memory; check dmesg"
+    if dead.exit_code >= 0:
+        return "os._exit() was called, or native code exited: Python raised no error"
+    return f"stack trace: {dead.log}" if dead.log else ""
+
+
+def _common_code(exit_code: int | None) -> int:
+    """Returns the exit code of all ranks: the shell's code for a signal, and never 0."""
+    if exit_code is None:
+        return 137
+    return 128 - exit_code if exit_code < 0 else exit_code or 1
+
+
+def report_timeout(
+    statuses: Sequence[RankStatus], limit: float, silent: Sequence[LostRank], hosts: Mapping[int, str]
+) -> FailureReport:
+    """Returns the report for ranks that waited for others for too long.
+
+    Args:
+        statuses: What the ranks are doing.
+        limit: How long they waited, in seconds.
+        silent: The ranks that do not respond.
+        hosts: The host names of the ranks that are alive.
+    """
+    late = [each for each in statuses if not each.is_waiting]
+    waiting = [each for each in statuses if each.is_waiting]
+    ranks = sorted(each.rank for each in late) + sorted(each.rank for each in silent)
+    awaited = format_ranks(ranks) if ranks else "each other"
+    lines = [f"{format_ranks(each.rank for each in waiting)} waited for {awaited} for {limit:.0f} s"]
+    lines += [f"  {line}" for line in _status_lines(late, with_code=True)]
+    lines += [f"  {_not_responding(each)}" for each in silent[:_MAX_GROUPS]]
+    lines += [f"  {line}" for line in _status_lines(waiting, with_code=not late and not silent)]
+    return FailureReport(_joined([*lines, _CHANGE_TIMEOUT]), 1, _reporters(hosts), ranks)
+
+
+def report_silence(
+    first: LostRank, status: RankStatus, hosts: Mapping[int, str], text: str = "", code: int = 1
+) -> FailureReport:
+    """Returns the report of a rank that gets no response from rank 0.
+
+    Args:
+        first: Rank 0.
+        status: What the reporting rank is doing.
+        hosts: The host names of the other ranks.
+        text: The message of an error that the reporting rank raised meanwhile.
+        code: The exit code for that error.
+    """
+    lines = [_not_responding(first), *(f"  {line}" for line in _status_lines([status], with_code=True))]
+    lines += [f"  {line}" for line in text.split("\n")[:3]] if text else []
+    return FailureReport(_joined([*lines, _CHANGE_TIMEOUT]), code, _reporters(hosts), [first.rank])
+
+
+def describe_waiting(statuses: Sequence[RankStatus], seconds: float) -> str:
+    """Returns the warning that is logged while ranks wait; empty if no rank keeps others waiting.
+
+    Args:
+        statuses: What the ranks are doing.
+        seconds: The longest time that one of them has been in its phase.
+    """
+    waiting = [each for each in statuses if each.is_waiting and each.seconds >= seconds / 2]
+    late = [each for each in statuses if not each.is_waiting]
+    groups = _grouped(waiting)
+    if not waiting or (not late and len(groups) == 1):
+        return ""
+    parts = [
+        f"{format_ranks(each.rank for each in group)} on {group[0].host}: in {group[0]} "
+        f"for {max(each.seconds for each in group):.0f} s"
+        for group in _grouped(late)[:_MAX_GROUPS]
+    ]
+    parts += [f"{format_ranks(each.rank for each in group)}: waiting in {group[0]}" for group in groups[:_MAX_GROUPS]]
+    return "; ".join(parts)
+
+
+def _status_lines(statuses: Sequence[RankStatus], *, with_code: bool) -> list[str]:
+    """Returns one line for each group of ranks in the same phase."""
+    lines = []
+    for group in _grouped(statuses)[:_MAX_GROUPS]:
+        hosts = sorted({each.host for each in group})
+        where = f" on {hosts[0]}" if len(hosts) == 1 else ""
+        line = f", {group[0].line}" if with_code and group[0].line else ""
+        seconds = max(each.seconds for each in group)
+        lines.append(f"{format_ranks(each.rank for each in group)}{where}: {group[0]} for {seconds:.0f} s{line}")
+    return lines
+
+
+def _grouped(statuses: Sequence[RankStatus]) -> list[list[RankStatus]]:
+    groups: dict[tuple[Any, ...], list[RankStatus]] = {}
+    for each in statuses:
+        groups.setdefault((each.iteration, each.phase), []).append(each)
+    return list(groups.values())
+
+
+def _reporters(hosts: Mapping[int, str], failed: int | None = None) -> list[int]:
+    """Returns the lowest rank of each machine, or the failed rank on its own machine."""
+    chosen: dict[str, int] = {}
+    for rank in sorted(hosts, reverse=True):
+        chosen[hosts[rank]] = rank
+    if failed is not None and failed in hosts:
+        chosen[hosts[failed]] = failed
+    return sorted(chosen.values())
+
+
+def _joined(lines: Sequence[str]) -> str:
+    return "\n".join(lines[:MAX_LINES])

@@ -1,0 +1,112 @@
+"""Adds the location in the config, and notes, to errors that pass through."""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from footplate.errors import FootplateError, Origin
+
+_STEP = re.compile(r"([^.\[\]]+)|\[(\d+)\]")
+_MAX_CHANGES = 3
+
+
+@contextmanager
+def at_key(prefix: str) -> Iterator[None]:
+    """Prepends `prefix` to the key path of errors raised in the block."""
+    try:
+        yield
+    except FootplateError as error:
+        error.within(prefix)
+        raise
+
+
+@contextmanager
+def located(source: object) -> Iterator[None]:
+    """Adds to errors raised in the block where `source`, a config, sets the value at their key path."""
+    try:
+        yield
+    except FootplateError as error:
+        first = next((name for name, _ in _STEP.findall(error.key)), None)
+        # A key that the config does not have was not written anywhere: origin_at would return that of the first base.
+        if error.origin is None and first is not None and hasattr(source, "__contains__") and first in source:
+            error.origin = origin_at(source, error.key)
+        raise
+
+
+def origin_at(source: object, path: str) -> Origin | None:
+    """Returns where the value at a key path was written, or else its closest parent with a known origin."""
+    origin, here = None, source
+    for name, index in _STEP.findall(path):
+        step = name or int(index)
+        origin = origin_of(here, step) or origin
+        try:
+            here = here[step]  # type: ignore[index]
+        except (KeyError, IndexError, TypeError):
+            break
+    return origin
+
+
+def origin_of(mapping: object, key: object = None) -> Origin | None:
+    """Returns where `mapping[key]` was written, or the mapping itself if `key` is None; None if unknown."""
+    origins = getattr(mapping, "_origins", None)
+    if not isinstance(origins, Mapping):
+        return None
+    origin = origins.get(key) or origins.get(None)
+    return origin if isinstance(origin, Origin) else None
+
+
+def changes_in(section: object, key: str = "") -> dict[str, Origin]:
+    """Returns the key paths in a section that were written by another file than the section itself, or by `--set`.
+
+    Args:
+        section: A mapping of a config.
+        key: Its key path, which is prepended to the others.
+    """
+    found: dict[str, Origin] = {}
+    for name, value in section.items() if isinstance(section, Mapping) else ():
+        path = f"{key}.{name}" if key else str(name)
+        own, origin = origin_of(section), origin_of(section, name)
+        inner = origin_of(value)
+        if isinstance(value, Mapping) and own and inner and inner.file == own.file:
+            found |= changes_in(value, path)
+        elif own and origin and origin.file != own.file:
+            found[path] = origin
+    return found
+
+
+def describe_changes(section: object, key: str = "") -> list[str]:
+    """Returns a note for an error that lists what changes a section of a base config; an empty list if nothing does.
+
+    Args:
+        section: A mapping of a config.
+        key: Its key path.
+    """
+    changes = [f"{path} ({origin})" for path, origin in changes_in(section, key).items()]
+    more = f" and {len(changes) - _MAX_CHANGES} more" if len(changes) > _MAX_CHANGES else ""
+    return [f"changed from the base: {', '.join(changes[:_MAX_CHANGES])}{more}"] if changes else []
+
+
+class _DictWithOrigins(dict[str, Any]):
+    """A dict that records where its entries were written."""
+
+    _origins: Mapping[Any, Origin]
+
+
+def with_origins(settings: Mapping[str, Any], source: object) -> dict[str, Any]:
+    """Returns a copy of `settings` whose entries have the origins of those in `source`."""
+    copied = _DictWithOrigins(settings)
+    copied._origins = getattr(source, "_origins", {})
+    return copied
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Adds a note to an exception. The note is always shown: earlier notes are dropped if the message gets too long."""
+    if not isinstance(error, FootplateError):
+        vars(error)["__notes__"] = [*getattr(error, "__notes__", ()), note]  # add_note() needs Python 3.11
+        return
+    kept = error.notes
+    error.notes = (*kept, note)
+    while kept and not str(error).endswith(note):
+        kept = kept[:-1]
+        error.notes = (*kept, note)

@@ -1,0 +1,74 @@
+"""Text for messages: escaping, plurals, and suggestions for misspelled words."""
+
+import difflib
+import logging
+import re
+from collections.abc import Iterable
+
+# Terminal control characters, line separators, text direction marks, and surrogates, which cannot be encoded.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+_SHORT_WORD = 4
+
+
+def printable(text: str) -> str:
+    r"""Replaces control characters by visible escapes, except newlines and tabs.
+
+    Everything that commands print and loggers write must pass through this function, because names, values and
+    messages may come from untrusted configs, checkpoints and runs.
+
+    >>> printable("\x1b[2Jcat\n")
+    '\\x1b[2Jcat\n'
+    """
+    return _CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+
+
+def one_line(text: str) -> str:
+    r"""Replaces control characters by visible escapes, including newlines and tabs.
+
+    >>> one_line("loss\n2026 - ERROR")
+    'loss\\n2026 - ERROR'
+    """
+    return printable(text).replace("\n", "\\n").replace("\t", "\\t")
+
+
+class PrintableFormatter(logging.Formatter):
+    """Formats log records and escapes their control characters."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Returns the formatted record."""
+        return printable(super().format(record))
+
+
+def pluralize(count: int, noun: str) -> str:
+    """Returns the count and the noun; the plural must end with s.
+
+    >>> pluralize(1, "group"), pluralize(1200, "group")
+    ('1 group', '1200 groups')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def format_interval(interval: int, noun: str) -> str:
+    """Returns how often something is done.
+
+    >>> format_interval(1, "epoch"), format_interval(1200, "iteration")
+    ('every epoch', 'every 1200 iterations')
+    """
+    return f"every {noun}" if interval == 1 else f"every {interval} {noun}s"
+
+
+def nearest(word: object, candidates: Iterable[str]) -> str | None:
+    """Returns the candidate that `word` was most likely meant to be, or None if none is similar enough.
+
+    Example:
+        >>> nearest("train_dataloder", ["train_dataloader", "val_dataloader"])
+        'train_dataloader'
+    """
+    word = str(word)  # a config may hold any value in place of a name
+    by_folded: dict[str, str] = {}
+    for candidate in candidates:
+        by_folded.setdefault(candidate.casefold(), candidate)
+    # Two swapped letters lower the similarity of a short word a lot: SDG, SGD.
+    cutoff = 0.6 if len(word) <= _SHORT_WORD else 0.72
+    found = difflib.get_close_matches(word.casefold(), by_folded, n=1, cutoff=cutoff)
+    return by_folded[found[0]] if found else None

@@ -1,0 +1,222 @@
+"""Finds out which keyword arguments a class or function takes, and compares values with their annotations."""
+
+import ast
+import inspect
+import math
+import textwrap
+import types
+from collections.abc import Callable, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Union, get_args, get_origin
+
+from footplate.error_context import origin_of
+from footplate.errors import ArgumentError
+
+_CHECKED_PACKAGES = ("footplate", "torch")
+_OPTIONAL = (bool, type(None))
+_POSTPONED = {"bool": (bool,), "bool | None": _OPTIONAL, "Optional[bool]": _OPTIONAL}
+_CONFIG_TYPES = (bool, int, float, str, list, tuple, dict, type(None))  # what a config file can hold
+_TYPE_NAMES: dict[type, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a string",
+    type(None): "None",
+    **dict.fromkeys((list, tuple, Sequence), "a list"),
+    **dict.fromkeys((dict, Mapping), "a dict"),
+}
+
+
+def keyword_names(parameters: Mapping[str, inspect.Parameter]) -> list[str]:
+    """Returns the names of the parameters that can be passed by keyword."""
+    by_keyword = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    return [name for name, each in parameters.items() if each.kind in by_keyword]
+
+
+def keywords_of(entry: Callable[..., Any], parameters: Mapping[str, inspect.Parameter]) -> list[str] | None:
+    """Returns the keyword arguments that `entry` takes, including those of its base classes.
+
+    Base classes count if each constructor only passes its **kwargs on to `super().__init__`. Otherwise it may accept
+    any keyword, and the result is None.
+
+    Args:
+        entry: A class or function.
+        parameters: The parameters of its signature.
+    """
+    if _var_keyword_name(parameters) is None:
+        return keyword_names(parameters)
+    try:
+        return _keywords_with_bases(entry) if hasattr(entry, "__mro__") else None
+    except (
+        TypeError,
+        ValueError,
+        OSError,
+        SyntaxError,
+    ):  # no signature, no source, or source that does not parse alone
+        return None
+
+
+@lru_cache(maxsize=1024)
+def _keywords_with_bases(kind: Callable[..., Any]) -> list[str] | None:
+    names: list[str] = []
+    for each in inspect.getmro(kind):  # type: ignore[arg-type]
+        init = vars(each).get("__init__")
+        if init is None:
+            continue
+        parameters = dict(list(inspect.signature(init).parameters.items())[1:])
+        names += [name for name in keyword_names(parameters) if name not in names]
+        rest = _var_keyword_name(parameters)
+        if rest is None:
+            return names
+        if not inspect.isfunction(init) or not _only_forwards(init, rest):
+            return None
+    return None
+
+
+def _var_keyword_name(parameters: Mapping[str, inspect.Parameter]) -> str | None:
+    """Returns the name of the **kwargs parameter, or None."""
+    rest = [name for name, each in parameters.items() if each.kind is inspect.Parameter.VAR_KEYWORD]
+    return rest[0] if rest else None
+
+
+def _only_forwards(init: Callable[..., Any], rest: str) -> bool:
+    """Checks whether `rest` is only used as `super().__init__(..., **rest)`."""
+    tree = list(ast.walk(ast.parse(textwrap.dedent(inspect.getsource(init)))))
+    used = [each for each in tree if isinstance(each, ast.Name) and each.id == rest]
+    given = [
+        word.value
+        for each in tree
+        if isinstance(each, ast.Call) and ast.unparse(each.func).startswith("super(")
+        for word in each.keywords
+        if word.arg is None and ast.unparse(each.func).endswith(").__init__")
+    ]
+    return len(used) == 1 and used[0] in given
+
+
+def check_flags(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
+    """Raises if an argument that `entry` or a base class annotates as `bool` is not a bool.
+
+    A string such as "no" would otherwise count as true. Only annotations in footplate and torch are checked. An
+    argument annotated `bool | Mapping` also takes a mapping.
+
+    Args:
+        entry: A class or function.
+        settings: Its keyword arguments.
+        source: The mapping that the settings come from, for the location in errors.
+
+    Raises:
+        ArgumentError: A flag is not a bool.
+    """
+    try:
+        flags = flags_of(entry)
+    except TypeError:  # not hashable
+        return
+    for key, allowed in flags.items():
+        if key in settings and not isinstance(settings[key], allowed):
+            raise ArgumentError(
+                f"{key} must be True or False", key=key, found=settings[key], origin=origin_of(source, key)
+            )
+
+
+def flags_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
+    """Maps each bool argument of `entry` to the types that its annotation allows."""
+    return {name: allowed for name, allowed in annotated_types_of(entry).items() if bool in allowed}
+
+
+def check_numbers(entry: Callable[..., Any], settings: Mapping[str, Any], *, source: object = None) -> None:
+    """Raises if an argument that `entry` or a base class annotates as `int` or `float` cannot be such a number.
+
+    Refuses bools, strings, NaN, and fractions where only integers are allowed. An integer written as 2.0 passes. As in
+    `check_flags`, only annotations in footplate and torch are checked.
+
+    Args:
+        entry: A class or function.
+        settings: Its keyword arguments.
+        source: The mapping that the settings come from, for the location in errors.
+
+    Raises:
+        ArgumentError: An argument is not such a number.
+    """
+    try:
+        known = annotated_types_of(entry)
+    except TypeError:  # not hashable
+        return
+    for key, allowed in known.items():
+        if key not in settings or bool in allowed or not {int, float} & set(allowed):
+            continue
+        value = settings[key]
+        is_text = isinstance(value, str) and str not in allowed
+        is_odd = isinstance(value, float) and (math.isnan(value) or (float not in allowed and value % 1 != 0))
+        if isinstance(value, bool) or is_text or is_odd:
+            raise ArgumentError(
+                f'"{key}" must be {_describe_types(allowed)}', key=key, found=value, origin=origin_of(source, key)
+            )
+
+
+def find_wrong_type(entry: Callable[..., Any], settings: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Returns the first argument whose type its annotation does not allow, and what it must be; None if all fit.
+
+    Use it to explain a failure, not as a check: a class may accept values that its annotations do not mention.
+
+    Args:
+        entry: A class or function.
+        settings: Its keyword arguments.
+    """
+    try:
+        known = annotated_types_of(entry)
+    except TypeError:  # not hashable
+        return None
+    for key, allowed in known.items():
+        if key in settings and allowed and not _fits(settings[key], allowed):
+            return key, _describe_types(allowed)
+    return None
+
+
+def _describe_types(allowed: tuple[type, ...]) -> str:
+    return " or ".join(dict.fromkeys(_TYPE_NAMES.get(each, each.__name__) for each in allowed))
+
+
+def _fits(value: Any, allowed: tuple[type, ...]) -> bool:
+    if not isinstance(value, _CONFIG_TYPES) or isinstance(value, allowed):
+        return not isinstance(value, str) or str in allowed  # a string is also a Sequence
+    if isinstance(value, (list, tuple)):
+        return any(each in (list, tuple) for each in allowed)
+    return isinstance(value, int) and float in allowed
+
+
+@lru_cache(maxsize=1024)
+def annotated_types_of(entry: Callable[..., Any]) -> Mapping[str, tuple[type, ...]]:
+    """Maps each argument of `entry` to the types that its annotation allows, which are empty if that cannot be told."""
+    found: dict[str, tuple[type, ...]] = {}
+    seen: set[str] = set()
+    for each in getattr(entry, "__mro__", (entry,)):
+        own = vars(each) if inspect.isclass(each) else {}
+        if inspect.isclass(each) and not {"__init__", "__signature__"} & own.keys():
+            continue
+        try:
+            parameters = inspect.signature(each if "__signature__" in own else own.get("__init__", each)).parameters
+        except (TypeError, ValueError):  # implemented in C, without a signature
+            continue
+        is_checked = (getattr(each, "__module__", None) or "").partition(".")[0] in _CHECKED_PACKAGES
+        for name, parameter in parameters.items():
+            allowed = _types_of(parameter)
+            if is_checked and name not in seen:
+                found[name] = allowed
+            if parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                seen.add(name)
+    return found
+
+
+def _types_of(parameter: inspect.Parameter) -> tuple[type, ...]:
+    """Returns the types that an annotation allows; empty if one of them cannot be checked with isinstance."""
+    annotation = parameter.annotation
+    if annotation is parameter.empty and isinstance(parameter.default, bool):
+        return (bool,)
+    if isinstance(annotation, str):  # the module uses postponed annotations
+        return _POSTPONED.get(annotation, ())
+    if get_origin(annotation) in (Union, types.UnionType):
+        members = [get_origin(each) or each for each in get_args(annotation)]
+    else:
+        members = [get_origin(annotation) or annotation]
+    is_known = all(isinstance(each, type) and each is not Any and each is not parameter.empty for each in members)
+    return tuple(members) if is_known else ()

@@ -1,0 +1,75 @@
+from typing import Any
+
+import pytest
+
+from footplate.error_context import add_note, at_key, located, origin_of, with_origins
+from footplate.errors import ArgumentError, FootplateError, Origin
+
+
+def test_at_key_prepends_to_key_path() -> None:
+    with pytest.raises(ArgumentError) as caught, at_key("optim_wrapper"), at_key("optimizer"):
+        raise ArgumentError("wrong", key="lr")
+    assert caught.value.key == "optim_wrapper.optimizer.lr"
+    with pytest.raises(ZeroDivisionError), at_key("optim_wrapper"):
+        raise ZeroDivisionError
+
+
+def test_origin_of_mapping_and_key() -> None:
+    class Traced(dict[str, int]):
+        _origins = {None: Origin("a.py", 1), "lr": Origin("a.py", 3)}
+
+    traced = Traced(lr=1, other=2)
+    assert origin_of(traced, "lr") == Origin("a.py", 3)
+    assert origin_of(traced, "other") == origin_of(traced) == Origin("a.py", 1)
+    assert origin_of({"lr": 1}, "lr") is None
+    assert origin_of(None) is None
+    copied = with_origins({"type": "SGD", **traced}, traced)
+    assert copied == {"type": "SGD", "lr": 1, "other": 2}
+    assert origin_of(copied, "lr") == Origin("a.py", 3)
+    assert origin_of(with_origins({"lr": 1}, {"lr": 1}), "lr") is None
+
+
+class WithOrigins(dict[str, Any]):
+    def __init__(self, lines: dict[str | None, int], **values: Any) -> None:
+        super().__init__(values)
+        self._origins = {key: Origin("a.py", line) for key, line in lines.items()}
+
+
+@pytest.mark.parametrize(
+    ("key", "line"),
+    [
+        ("hooks[1].interval", 7),
+        ("hooks[1].priority", 6),  # not set there: the line of the hook
+        ("hooks[1]", 3),
+        ("model.layers[0]", 2),
+        ("model", 2),
+        ("nothing", None),  # not a section: the first line of the first base would be misleading
+    ],
+)
+def test_located_finds_origin_of_key_path(key: str, line: int | None) -> None:
+    hook = WithOrigins({None: 6, "interval": 7}, interval=-1)
+    source = WithOrigins({None: 1, "model": 2, "hooks": 3}, model={"layers": [1]}, hooks=[{}, hook])
+    with pytest.raises(ArgumentError) as caught, located(source):
+        raise ArgumentError("wrong", key=key)
+    assert caught.value.origin == (None if line is None else Origin("a.py", line))
+
+
+def test_located_keeps_known_origin() -> None:
+    with pytest.raises(ArgumentError) as caught, located(WithOrigins({None: 1})):
+        raise ArgumentError("wrong", key="a", origin=Origin("b.py", 9))
+    assert caught.value.origin == Origin("b.py", 9)
+
+
+@pytest.mark.parametrize("count", [0, 3, 9])
+def test_added_note_is_always_shown(count: int) -> None:
+    error = FootplateError("wrong", key="a.b", notes=[f"note {number}" for number in range(count)])
+    add_note(error, "and this")
+    lines = str(error).splitlines()
+    assert (len(lines), lines[-1]) == (min(count, 2) + 3, "  and this")
+
+
+def test_add_note_to_builtin_error() -> None:
+    error = OSError("full")
+    add_note(error, "one")
+    add_note(error, "two")
+    assert getattr(error, "__notes__", None) == ["one", "two"]
