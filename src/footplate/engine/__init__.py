@@ -1,4 +1,4 @@
-"""The run: its state, loops, hooks and the order in which its parts are built."""
+"""The engine: the runner with its state, the loops, the hooks, and the build order of a run's components."""
 
 from footplate.engine.base_loop import BaseLoop
 from footplate.engine.base_train_loop import BaseTrainLoop

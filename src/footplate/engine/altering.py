@@ -1,4 +1,4 @@
-"""Hooks that put other weights into the model for a validation: nothing is saved until they have put them back."""
+"""Detects hooks that change the model's weights for a validation. The run is not saved until they restore them."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -15,10 +15,10 @@ _OURS, _NOT_OURS = "footplate.", "footplate.legacy."
 
 
 def altered_by(runner: "Runner", *events: str) -> bool:
-    """Calls the hooks that act at `events`, and tells whether one of a user's own has changed the weights.
+    """Calls the hooks that act at `events` and checks whether a user's hook changed the weights.
 
-    Ours put the right weights into a checkpoint that is saved meanwhile. Weights are compared by their norms, and only
-    around hooks of a user's own.
+    Hooks of footplate are not checked: they put the right weights into a checkpoint that is saved in the meantime.
+    Weights are compared by their norms, only before and after a user's hook.
     """
     altered = False
     for event in events:
@@ -45,12 +45,12 @@ def _norms(runner: "Runner") -> bytes:
     measured = [_with_norm(each) for each in held if each.numel()]
     if not measured:
         return b""
-    norms = torch._foreach_norm(measured, dtype=torch.float64)  # all at once, and none of half precision overflows
+    norms = torch._foreach_norm(measured, dtype=torch.float64)  # one call; in float64, so that no norm overflows
     return torch.stack([each.cpu() for each in norms]).numpy().tobytes()
 
 
 def _with_norm(tensor: torch.Tensor) -> torch.Tensor:
-    """Returns what a norm can be taken of: whole numbers, and floats of eight bits, have none."""
+    """Returns a form of the tensor that has a norm: integers and 8-bit floats have none, so they become floats."""
     if tensor.is_complex():
         return torch.view_as_real(tensor)
     return tensor if tensor.is_floating_point() and tensor.element_size() > 1 else tensor.float()

@@ -1,4 +1,4 @@
-"""The parts of a run and the order in which they are built: the one place that knows them all."""
+"""Builds the components of a run. This is the only module that knows all of them and their order."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -67,7 +67,7 @@ DEFAULT_HOOKS: dict[str, dict[str, Any]] = {
 
 
 def check_kinds(sections: Mapping[str, Any]) -> None:
-    """Refuses arguments of the runner that are of another kind than they have to be.
+    """Refuses arguments of the runner that are of the wrong type.
 
     Args:
         sections: The runner's arguments by name.
@@ -116,7 +116,7 @@ def _check_loader(name: str, loader: Any) -> None:
 
 
 def check_phases(sections: Mapping[str, Any]) -> None:
-    """Refuses a phase of which only some parts are given.
+    """Checks that each phase is given completely or not at all.
 
     Args:
         sections: The runner's arguments by name.
@@ -134,7 +134,7 @@ def check_phases(sections: Mapping[str, Any]) -> None:
 
 
 def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
-    """Builds the model, adapts it where the config says so, and makes it ready for device and processes.
+    """Builds the model, adapts it if the config asks for it, moves it to the device and wraps it for its processes.
 
     Args:
         runner: The runner.
@@ -170,7 +170,7 @@ def build_model(runner: "Runner", sections: Mapping[str, Any]) -> nn.Module:
 
 
 def build_visualizer(runner: "Runner", visualizer: Any) -> Visualizer:
-    """Builds the visualizer; by default one that writes into the folder of the run."""
+    """Builds the visualizer. The default one writes to the log folder of the run."""
     if isinstance(visualizer, Visualizer):
         return visualizer
     cfg = visualizer if visualizer is not None else {"vis_backends": [{"type": "LocalVisBackend"}]}
@@ -187,14 +187,14 @@ def build_visualizer(runner: "Runner", visualizer: Any) -> Visualizer:
 
 
 def _in_work_dir(cfg: Any, work_dir: str) -> Any:
-    """Returns a copy of a section whose `save_dir`, if it has one, lies in the work_dir; objects are left alone."""
+    """Returns a copy of a section with its `save_dir`, if any, placed in the work_dir. Objects pass unchanged."""
     if not isinstance(cfg, Mapping) or cfg.get("save_dir") is None:
         return cfg
     return with_origins({**cfg, "save_dir": output_path(work_dir, cfg["save_dir"], key="save_dir")}, cfg)
 
 
 def build_log_processor(log_processor: Any, train_cfg: Any) -> LogProcessor:
-    """Builds the log processor; by default one that counts as training does."""
+    """Builds the log processor. The default one counts epochs or iterations like the training loop."""
     if isinstance(log_processor, LogProcessor):
         return log_processor
     with at_key("log_processor"):
@@ -207,9 +207,9 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
     """Builds all hooks in the order in which they act.
 
     Args:
-        default_hooks: Changes to the defaults by name: None removes one, a dict without `type` keeps its class;
-            further names add hooks.
-        custom_hooks: Hooks or their dicts, with their `priority`.
+        default_hooks: Changes to the default hooks, by name. None removes a hook, a dict without `type` keeps its
+            class, and other names add hooks.
+        custom_hooks: Hooks, or their config dicts with an optional `priority`.
     """
     hooks = HookList()
     settings: dict[str, Any] = {name: dict(cfg) for name, cfg in DEFAULT_HOOKS.items()}
@@ -234,7 +234,7 @@ def build_hooks(default_hooks: Mapping[str, Any] | None, custom_hooks: Sequence[
 
 
 def _check_removed(settings: Mapping[str, Any]) -> None:
-    """Refuses the removal of a hook whose name is nearly that of one that stays."""
+    """Refuses to remove an unknown hook whose name resembles that of a remaining one: it is likely a typo."""
     staying = [name for name, cfg in settings.items() if cfg is not None]
     for name, cfg in settings.items():
         near = nearest(name, staying) if cfg is None and name not in DEFAULT_HOOKS else None
@@ -243,7 +243,7 @@ def _check_removed(settings: Mapping[str, Any]) -> None:
 
 
 def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None, *, key: str = "") -> Hook:
-    """Registers a hook, or builds it from its dict first, whose `priority` counts where none is given."""
+    """Registers a hook, built from its dict if needed. The argument `priority` overrides the one in the dict."""
     if isinstance(hook, Mapping):
         cfg = dict(hook)
         written = cfg.pop("priority", None)
@@ -256,14 +256,14 @@ def add_hook(hooks: HookList, hook: Any, priority: int | str | None = None, *, k
 
 
 def counts_epochs(train_cfg: Any) -> bool:
-    """Checks whether a training loop, or the dict of one, counts epochs rather than iterations."""
+    """Checks whether a training loop, or its config dict, counts epochs rather than iterations."""
     if isinstance(train_cfg, Mapping):
         return bool(train_cfg.get("by_epoch", "max_iters" not in train_cfg))
     return bool(getattr(train_cfg, "by_epoch", True))
 
 
 def build_train_loop(runner: "Runner", cfg: Any, dataloader: Any) -> "BaseTrainLoop":
-    """Builds the training loop; without `type`, `by_epoch` chooses between the two."""
+    """Builds the training loop. Without `type`, `by_epoch` selects one of the two built-in loops."""
     if not isinstance(cfg, Mapping):
         return _ready_loop(cfg, "train_cfg")  # type: ignore[no-any-return]
     settings = dict(cfg)
@@ -289,12 +289,12 @@ def _refuse_dropping_all(loader: Any) -> None:
 
 
 def build_evaluation_loop(runner: "Runner", mode: str, sections: Mapping[str, Any]) -> Any:
-    """Builds the loop that validates or tests; None where the config has none.
+    """Builds the validation or test loop, or returns None if the config has none.
 
     Args:
         runner: The runner.
         mode: "val" or "test".
-        sections: The runner's arguments by name; `type` of the loop is ValLoop or TestLoop by default.
+        sections: The runner's arguments by name. The default `type` of the loop is ValLoop or TestLoop.
     """
     cfg = sections[f"{mode}_cfg"]
     if not isinstance(cfg, Mapping):
@@ -317,7 +317,7 @@ def _ready_loop(loop: Any, key: str) -> Any:
 
 
 def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapping[str, Any] | None) -> Any:
-    """Builds the optimizer in its wrapper, and scales its learning rate where that is asked for."""
+    """Builds the optimizer wrapper with its optimizer, and scales the learning rate if `auto_scale_lr` asks for it."""
     built = build_optim_wrapper(runner.model, optim_wrapper)
     with at_key("auto_scale_lr"):
         scale_learning_rates(built, runner.train_loop.dataloader, auto_scale_lr)
@@ -325,7 +325,7 @@ def build_optimization(runner: "Runner", optim_wrapper: Any, auto_scale_lr: Mapp
 
 
 def build_schedules(runner: "Runner", param_scheduler: Any) -> Any:
-    """Builds the schedules of the optimizer's settings; each object passes as it is."""
+    """Builds the parameter schedules. Schedule objects pass unchanged."""
     loop = runner.train_loop
     return build_param_schedulers(
         param_scheduler,

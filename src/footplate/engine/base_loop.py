@@ -1,4 +1,4 @@
-"""What the loops that train, validate and test share."""
+"""The base class of the training, validation and test loops."""
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
 
 
 class ValidationLeftError(Exception):
-    """A validation ended early, since the run is to stop: the resumed run validates again."""
+    """Raised when a stop request ends a validation early. The resumed run validates again."""
 
 
 class BaseLoop:
-    """What all loops share: a runner and a loader.
+    """The base class of all loops: a runner and a dataloader.
 
-    `calls` names the methods that a subclass may override and the engine calls, each with its positional arguments.
+    `calls` lists the methods that a subclass may override and the engine calls, each with its positional arguments.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
 
     Raises:
         ArgumentError: An overridden method does not take the arguments that it is called with.
@@ -43,11 +43,11 @@ class BaseLoop:
         return self._runner
 
     def run(self) -> Any:
-        """Goes through the loop once."""
+        """Runs the loop once."""
         raise NotImplementedError(f"{type(self).__name__} does not say what its run() does")
 
 
 def overrides(loop: BaseLoop, method: str) -> bool:
-    """Returns whether a loop's method is not one of the engine's own classes."""
+    """Checks whether a loop overrides a method outside of the engine's own classes."""
     owner = next((kind for kind in type(loop).__mro__ if method in vars(kind)), None)
     return owner is not None and not owner.__module__.startswith("footplate.engine.")

@@ -1,4 +1,4 @@
-"""The training loop: what is the same for all ways of counting."""
+"""The base class of the training loops, independent of whether they count epochs or iterations."""
 
 import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
@@ -23,16 +23,16 @@ if TYPE_CHECKING:
 
 
 class BaseTrainLoop(BaseLoop):
-    """Trains: one body for all ways of counting. A way of counting is the generator `batches`.
+    """The base class of the training loops. A subclass defines how it counts in the generator `batches`.
 
-    A hook that sets `validation_requested` after an iteration or an epoch has the loop validate behind it.
+    A hook that sets `validation_requested` makes the loop validate after the current iteration or epoch.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
         val_begin: The first epoch or iteration after which to validate.
-        val_interval: How many epochs or iterations lie between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
 
     Raises:
         ArgumentError: A number is not positive.
@@ -67,60 +67,61 @@ class BaseTrainLoop(BaseLoop):
         self._iter = self._began_at = 0
         self._epoch = 0
         self._validated_at = 0
-        # Whether all that follows the last iteration is done too; None of a checkpoint that does not say.
+        # Whether everything after the last iteration is done too. None if the checkpoint does not contain it.
         self.ended: bool | None = False
         self._before_epoch: dict[str, Any] | None = None
         self._before_validation: tuple[tuple[int, bool], dict[str, Any]] = (0, False), {}
         self._hooks_before_validation: dict[str, Any] = {}
-        self.hooks_to_save: dict[str, Any] | None = None  # their states, where a save does not take the present ones
+        self.hooks_to_save: dict[str, Any] | None = None  # hook states to save instead of the current ones
         self._own_iter = self._called_with_both() if overrides(self, "run_iter") else None
         self._own_run, self._own_epoch = overrides(self, "run"), overrides(self, "run_epoch")
-        self._within_iteration: bool | None = None  # None while `run` of this class iterates
+        self._within_iteration: bool | None = None  # None while `run` of this class drives the iterations
         if self._own_run or self._own_epoch:
             self.run_iter = self._answering(self.run_iter)  # type: ignore[method-assign]
 
     @property
     def iter(self) -> int:
-        """How many iterations are done."""
+        """The number of completed iterations."""
         return self._iter
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """The number of completed epochs."""
         return self._epoch
 
     @property
     def max_iters(self) -> int:
-        """How many iterations the run has."""
+        """The total number of iterations of the run."""
         raise NotImplementedError
 
     @property
     def max_epochs(self) -> int:
-        """How many epochs the run has."""
+        """The total number of epochs of the run."""
         raise NotImplementedError
 
     @property
     def at_epoch_start(self) -> bool:
-        """Checks whether the coming epoch begins, rather than goes on after a resume."""
+        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
         return self._iter == 0
 
     @property
     def finished(self) -> bool:
-        """Returns whether nothing is left to do: no iteration, and nothing of what follows the last one."""
+        """Whether the run is complete: all iterations, and everything that follows the last one."""
         if self._position < self._end:
             return False
         return not self._validation_is_due() if self.ended is None else self.ended
 
     @property
     def within_iteration(self) -> bool:
-        """Returns whether an iteration is at work, for hooks that are called outside of any event.
+        """Whether an iteration is in progress, for hooks that are called outside of any event.
 
-        Validations of this class are events; those that an overridden `run` begins are not, and lie between iterations.
+        Validations that this class starts are events. Those that an overridden `run` starts are not, and count as
+        between iterations.
         """
         return self.in_progress if self._within_iteration is None else self._within_iteration
 
     def run(self) -> Any:
-        """Trains from the present position to the end.
+        """Trains from the current position to the end.
 
         Returns:
             The model.
@@ -140,14 +141,14 @@ class BaseTrainLoop(BaseLoop):
                 if own_iter is not None:
                     own_iter(batch_idx, data_batch)
                 else:
-                    # As in run_iter, but without its frame: four of ours stand above backward().
+                    # Same as run_iter without its stack frame: at most four frames of ours above backward().
                     for method in before:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch)
                     outputs = train_step(data_batch, optim_wrapper=optim_wrapper)
                     for method in after:
                         method(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs)
                     self._iter += 1
-                del data_batch  # before the next is asked for: decision 025
+                del data_batch  # before the next one is requested: decision 025
                 if requests.pending:
                     self._answer_requests(stream)
         self.in_progress = False
@@ -155,14 +156,14 @@ class BaseTrainLoop(BaseLoop):
         return runner.model
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Trains on one batch; a loop that overrides it decides what an iteration is."""
+        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
         self.runner.call_hook("before_train_iter", batch_idx=idx, data_batch=data_batch)
         outputs = self.runner.model.train_step(data_batch, optim_wrapper=self.runner.optim_wrapper)
         self.runner.call_hook("after_train_iter", batch_idx=idx, data_batch=data_batch, outputs=outputs)
         self._iter += 1
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields number and batch of every iteration that is left; between them it validates where that is due."""
+        """Yields the index and the batch of every remaining iteration, and validates between them when it is due."""
         raise NotImplementedError
 
     def state_dict(self) -> dict[str, Any]:
@@ -176,9 +177,9 @@ class BaseTrainLoop(BaseLoop):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a position; training goes on behind it."""
+        """Restores a position. Training resumes after it."""
         self._iter, self._epoch = read_count(state, "iter"), read_count(state, "epoch")
-        # A checkpoint of another engine does not tell: it is taken to have been validated.
+        # Checkpoints of other engines lack this: assume that the validation at this position is done.
         state = {"validated_at": self._position, "validation_requested": False, **state}
         self._validated_at = read_count(state, "validated_at")
         self.validation_requested = read_flag(state, "validation_requested")
@@ -190,11 +191,11 @@ class BaseTrainLoop(BaseLoop):
             self._iter = done if self.by_epoch else self._iter
 
     def data_state(self, iteration: int, epoch: int) -> dict[str, Any]:
-        """Returns the place in the data at which a run stands after so many iterations and epochs."""
+        """Returns the position in the data after the given number of iterations and epochs."""
         return self._data.state_dict(iteration, epoch if self.by_epoch else None)
 
     def save_within_validation(self) -> None:
-        """Saves the run as it stood before the validation that is at work, and lets that go on."""
+        """Saves the run as it was before the current validation, and then continues the validation."""
         here, random = (self._validated_at, self.validation_requested), capture_rng()
         buffers = Buffers(self.runner.model)
         self._as_before_validation()
@@ -207,7 +208,7 @@ class BaseTrainLoop(BaseLoop):
             restore_rng(random)
 
     def move_epoch_start(self) -> None:
-        """Has a run that is stopped before the first batch of this epoch be resumed with the present random state."""
+        """Records the current random state: a run that stops before the first batch of this epoch resumes with it."""
         self._before_epoch = capture_rng()
 
     @property
@@ -219,14 +220,14 @@ class BaseTrainLoop(BaseLoop):
         return self.max_epochs if self.by_epoch else self.max_iters
 
     def _begin(self) -> None:
-        """Notes where the run begins, after the hooks were told and before the first batch."""
+        """Records where the run begins. Called after the hooks at `before_train` and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
-        self.runner.saver.ends = False  # a run before, which was stopped, did
+        self.runner.saver.ends = False  # an earlier run that was stopped has set it
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
-        """Saves the run when the block is asked to stop while it waits for data, or when reading data fails."""
+        """Saves the run when a stop is requested while the block waits for data, or when reading data fails."""
         try:
             yield
         except WaitEndedError:
@@ -237,11 +238,11 @@ class BaseTrainLoop(BaseLoop):
             raise
 
     def _called_with_both(self) -> Callable[[int, Any], None]:
-        """Returns the overridden `run_iter` as a function of number and batch."""
+        """Returns the overridden `run_iter` as a function of index and batch."""
         return self.run_iter
 
     def _answering(self, run_iter: Callable[..., None]) -> Callable[..., None]:
-        """Wraps the `run_iter` of a loop that overrides `run` or `run_epoch`, which answer no request."""
+        """Wraps the `run_iter` of a loop whose overridden `run` or `run_epoch` does not answer requests."""
 
         def call(*args: Any, **kwargs: Any) -> None:
             if not self.in_progress:
@@ -256,7 +257,7 @@ class BaseTrainLoop(BaseLoop):
         return call
 
     def _check_own_data(self) -> None:
-        """Checks, before an iteration of an overridden loop, that a resumed run reads the data that come next."""
+        """Checks, before an iteration of an overridden loop, that a resumed run reads the right next batch."""
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
         raise NotImplementedError
@@ -266,18 +267,18 @@ class BaseTrainLoop(BaseLoop):
             answer_requests(self.runner)
         except BaseException:
             if isinstance(stream, Generator):
-                stream.close()  # and with it the workers, which a traceback would keep
+                stream.close()  # ends the workers too, which the traceback would keep alive
             raise
 
     def _save_unless_half_done(self, error: Exception) -> None:
-        """Saves what was trained here, where it is data that failed: no iteration is at work then."""
+        """Saves the progress of this run if reading data failed: then no iteration is in progress."""
         asked_by = who_asked_for_data(error)
         if asked_by and self._iter > self._began_at and may_rescue(self.runner) and not self.runner.requests.rescued:
             self._as_before_validation() if asked_by == "_evaluate" else self._as_before_wait()
             rescue(self.runner, error)
 
     def _as_before_wait(self) -> None:
-        """Stands where no iteration is at work: before the wait, and before the hooks of an epoch that begins."""
+        """Restores the random state from before the epoch if the run waits for the first batch of the epoch."""
         if self._before_epoch is not None and self.at_epoch_start:
             restore_rng(self._before_epoch)
 
@@ -292,11 +293,11 @@ class BaseTrainLoop(BaseLoop):
     def _answer_and_end_workers(self) -> None:
         try:
             answer_requests(self.runner)
-        finally:  # they may hang, and would be waited for
+        finally:  # the workers may hang, and the exit of the process would wait for them
             end_workers([self.dataloader, self.runner.val_dataloader])
 
     def _go_on_within(self) -> None:
-        """Stands where the checkpoint was made, after hooks were told once more that the epoch begins."""
+        """Restores the checkpoint's random state after the hooks of the epoch start, and validates if due."""
         self.runner.restore_random_state()
         if self._validation_is_due():
             self._validate()
@@ -311,13 +312,13 @@ class BaseTrainLoop(BaseLoop):
         return done != self._validated_at and is_due(done, self._end, self.val_begin, self.val_interval)
 
     def _decide_current_val_interval(self) -> None:
-        """Sets `val_interval` to the one in force; a loop that overrides it decides when to validate."""
+        """Sets `val_interval` to the interval in effect. A loop that overrides it decides when to validate."""
         self.val_interval = interval_at(self._position, self.dynamic_milestones, self.dynamic_intervals)
 
     def _validate(self) -> None:
         self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
         self._hooks_before_validation = copy.deepcopy(hook_states(self.runner))
-        # Before it runs: the best checkpoint that it may save is behind the validation.
+        # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
         self.validating = True
         try:

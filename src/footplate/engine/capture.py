@@ -1,4 +1,4 @@
-"""What a run leaves behind when a loss, gradient or weight that is not finite stops it, to be replayed."""
+"""Saves a capture when a non-finite loss, gradient or weight stops a run, so that the failure can be replayed."""
 
 import contextlib
 import logging
@@ -24,17 +24,17 @@ _NEEDED = ("optimizer", "param_schedulers", "run")
 
 @contextlib.contextmanager
 def capturing(runner: "Runner") -> Iterator[None]:
-    """Leaves a capture when the block ends with a NonFiniteError, and has the error say how to look at it.
+    """Saves a capture if the block raises a NonFiniteError, and adds a note to the error on how to replay it.
 
-    A capture is the last good checkpoint with a few facts beside it, and the config: a run is a function of its
-    state, seed and config, so that it comes to the same iteration again, bit for bit. Before the first checkpoint the
-    start is that state. No iteration pays for it.
+    A capture consists of the last good checkpoint, some facts about the run, and the config. State, seed and config
+    determine a run, so a replay reaches the same iteration bit for bit. If there is no checkpoint yet, the replay
+    starts from the beginning. A capture adds no cost to an iteration.
     """
     try:
         yield
     except NonFiniteError as error:
         if is_main_process():
-            with contextlib.suppress(FootplateError):  # it is said already
+            with contextlib.suppress(FootplateError):  # already reported
                 runner.saver.settle()
             try:
                 error.notes = (*error.notes, f"footplate replay {_capture(runner, error)} shows it layer by layer")
@@ -44,7 +44,7 @@ def capturing(runner: "Runner") -> Iterator[None]:
 
 
 def facts_of(runner: "Runner") -> dict[str, Any]:
-    """Returns what a replay has to have in common with its run to be bit-equal, beside config and state."""
+    """Returns what a replay must share with its run to be bit-exact, besides config and state."""
     return {
         "seed": runner.seed,
         "world_size": runner.world_size,

@@ -1,4 +1,4 @@
-"""Naming what keeps a run from being repeated bit for bit, where `randomness.deterministic` asks for that."""
+"""Warns about settings that make a run non-deterministic although `randomness.deterministic` is set."""
 
 import logging
 import os
@@ -20,7 +20,7 @@ def name_settings(
     seed: int,
     compiled: bool | Mapping[str, Any] | None = None,
 ) -> None:
-    """Says in one line each what was set against determinism, and what became of it."""
+    """Logs each setting that conflicts with determinism, and its effect, one per line."""
     if not randomness.get("deterministic"):
         return
     if env_cfg.get("cudnn_benchmark"):
@@ -35,7 +35,7 @@ def name_settings(
 
 
 def _tunes_itself(compiled: bool | Mapping[str, Any] | None) -> bool:
-    """Checks whether `compile` lets the compiler choose by what was fast at that moment."""
+    """Checks whether `compile` lets the compiler select kernels by measured speed."""
     if not isinstance(compiled, Mapping):
         return False
     options = compiled.get("options")
@@ -44,7 +44,7 @@ def _tunes_itself(compiled: bool | Mapping[str, Any] | None) -> bool:
 
 
 def name_loader(runner: "Runner", randomness: Mapping[str, Any]) -> None:
-    """Says it where the order of training samples does not follow from the seed."""
+    """Warns if the order of the training samples does not follow from the seed."""
     loader = runner.train_loop.dataloader
     if randomness.get("deterministic") and not isinstance(loader, (SampleLoader, list, tuple)):
         _tell(f"train_dataloader: the batches of a '{type(loader).__name__}' do not follow from the seed")

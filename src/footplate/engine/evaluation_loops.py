@@ -1,4 +1,4 @@
-"""The loops that validate and test."""
+"""The validation loop and the test loop."""
 
 import sys
 from collections.abc import Iterator, Mapping, Sized
@@ -31,24 +31,25 @@ if TYPE_CHECKING:
 
 
 class _EvaluationLoop(BaseLoop):
-    """Goes through one or several sets of data, without gradients, and evaluates what the model predicts.
+    """Runs the model over one or several datasets without gradients and evaluates its predictions.
 
-    `metrics` are those of the last time, `left_out` the sets that it did not have. While a set is gone through,
-    `dataloader`, `evaluator` and `current`, its name, are those of that set; otherwise they are those of the first.
-    A hook may set `predictor`, whose val_step or test_step is then asked in the model's place.
+    `metrics` holds the results of the last run, `left_out` the datasets that it skipped. During the pass over a
+    dataset, `dataloader`, `evaluator` and `current`, its name, belong to that dataset; otherwise to the first one. A
+    hook may set `predictor`: its val_step or test_step is then called instead of the model's.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one; or a dict of such by the names of several
-            sets, whose metrics are then called `name/mIoU`.
-        evaluator: An evaluator, a metric, or the dict or list of dicts of metrics; or a dict of such by name.
-        fp16: Whether to predict in half precision where the device has it.
-        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`: faster where a model
-            has many small operations. Tensors that the model, a metric or a hook keeps from such a pass can neither be
-            used in training nor be changed in place.
-        loss: Whether the metrics also hold the model's losses, their means over the samples.
-        intervals: For some of several sets, how many epochs or iterations of training lie between two validations with
-            them: multiples of the training loop's `val_interval`. A validation at the end has all sets.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader. For several datasets, a dict of
+            these by name; the metrics are then named `name/mIoU`.
+        evaluator: An evaluator, a metric, or the config dict or list of config dicts of metrics. For several datasets,
+            also a dict of these by name.
+        fp16: Whether to predict in half precision where the device supports it.
+        inference_mode: Whether to predict in `torch.inference_mode` rather than `torch.no_grad`, which is faster for
+            models with many small operations. Tensors that the model, a metric or a hook keeps from such a pass cannot
+            be used in training or changed in place.
+        loss: Whether to report the model's losses too, as means over the samples.
+        intervals: For some of several datasets, the number of training epochs or iterations between two validations,
+            by name. Must be multiples of the training loop's `val_interval`. The final validation includes all.
 
     Raises:
         ArgumentError: Names or intervals do not fit together, or a model in parts is to predict in inference mode.
@@ -83,7 +84,7 @@ class _EvaluationLoop(BaseLoop):
                 found=inference_mode,
             )
         self.predictor: Any = None
-        self.buffers: Buffers | None = None  # before the present validation, which a stop may leave
+        self.buffers: Buffers | None = None  # as of before the current validation, which a stop may end early
         self.left_out: tuple[str, ...] = ()
         self.metrics: dict[str, float] = {}
         self._losses: MeanLosses | None = None
@@ -96,7 +97,7 @@ class _EvaluationLoop(BaseLoop):
         self._choose(self.sets[0])
 
     def run(self) -> dict[str, float]:
-        """Evaluates once.
+        """Evaluates all datasets that are due.
 
         Returns:
             The metrics by name.
@@ -105,11 +106,11 @@ class _EvaluationLoop(BaseLoop):
         due = [each for each in self.sets if self._is_due(each)]
         self.left_out = tuple(each.name for each in self.sets if each not in due)
         altered = altered_by(runner, f"before_{mode}", f"before_{mode}_epoch")
-        # A loop of the user's own that validates by itself does not answer requests within the validation.
+        # If a user's loop runs the validation itself, requests are answered only after it.
         runner.requests.patient = altered or not getattr(runner.__dict__.get("train_loop"), "validating", False)
-        self.buffers = Buffers(runner.model)  # those of the weights that hooks have put in, if any have
+        self.buffers = Buffers(runner.model)  # taken after hooks have swapped the weights, if any do
         runner.model.eval()
-        broadcast_buffers(runner.model)  # what is measured is the model that is saved, on every rank
+        broadcast_buffers(runner.model)  # every rank evaluates the same model, the one that is saved
         metrics: dict[str, float] = {}
         for each in due:
             self._choose(each)
@@ -122,9 +123,9 @@ class _EvaluationLoop(BaseLoop):
         return metrics
 
     def run_iter(self, idx: int, data_batch: Any) -> None:
-        """Predicts on one batch and hands predictions to the evaluator; a loop that overrides it decides how."""
+        """Predicts on one batch and passes the predictions to the evaluator. A subclass may override it."""
         runner = self._runner
-        if not self._predicts:  # called by a `run` of the user's own
+        if not self._predicts:  # called by a user's `run`
             with self._predicting():
                 _EvaluationLoop.run_iter(self, idx, data_batch)
             return
@@ -134,7 +135,7 @@ class _EvaluationLoop(BaseLoop):
         outputs = getattr(model, self._step)(data_batch)
         if self._losses is not None:
             count = len(outputs) if isinstance(outputs, Sized) else 1
-            repeated = getattr(self.dataloader, "share", 1.0) == 0  # by a rank that has no sample left
+            repeated = getattr(self.dataloader, "share", 1.0) == 0  # a rank without samples left repeats a batch
             self._losses.add(loss_of(runner.model, data_batch), 0 if repeated else count)
         self.evaluator.process(data_samples=outputs, data_batch=data_batch)
         for method in self._after_iter:
@@ -151,7 +152,7 @@ class _EvaluationLoop(BaseLoop):
             self._predicts = False
 
     def _evaluate(self) -> dict[str, Any]:
-        """Goes through the chosen set."""
+        """Runs over the selected dataset and returns its metrics."""
         runner = self.runner
         self._losses = MeanLosses() if self.loss else None
         within = runner.during(f"{self.mode}_iter")
@@ -184,7 +185,7 @@ class _EvaluationLoop(BaseLoop):
 
     def _check_intervals(self) -> None:
         training: Any = self.runner.__dict__.get("train_loop")
-        if len(getattr(training, "dynamic_intervals", (0, 0))) > 1:  # none, or one that nobody can tell beforehand
+        if len(getattr(training, "dynamic_intervals", (0, 0))) > 1:  # no training loop, or its interval changes
             return
         for each in self.sets:
             if each.interval is not None and each.interval % training.val_interval:
@@ -197,26 +198,26 @@ class _EvaluationLoop(BaseLoop):
 
 @LOOPS.register_module()
 class ValLoop(_EvaluationLoop):
-    """Validates: one pass over the validation data."""
+    """The validation loop: one pass over the validation data."""
 
     mode = "val"
 
 
 @LOOPS.register_module()
 class TestLoop(_EvaluationLoop):
-    """Tests: one pass over the test data."""
+    """The test loop: one pass over the test data."""
 
-    __test__ = False  # pytest takes classes called Test... for tests
+    __test__ = False  # pytest would collect a class named Test...
     mode = "test"
 
 
 @contextmanager
 def predicting(loop: Any, device: torch.device) -> Iterator[None]:
-    """Has the block predict as a loop does: without gradients, in its precision and inference mode.
+    """Runs the block as a loop predicts: without gradients, in the loop's precision and inference mode.
 
     Args:
-        loop: One of this module, or a user's own, which may lack either choice.
-        device: Where the model lies.
+        loop: A loop of this module, or a user's loop, which may lack either attribute.
+        device: The device of the model.
     """
     without_gradients = torch.inference_mode() if getattr(loop, "inference_mode", False) else torch.no_grad()
     with without_gradients, torch.autocast(device.type, enabled=getattr(loop, "fp16", False)):
@@ -224,7 +225,7 @@ def predicting(loop: Any, device: torch.device) -> Iterator[None]:
 
 
 def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
-    """Returns a model's losses on a batch, ``()`` each.
+    """Returns a model's losses on a batch as scalars.
 
     Raises:
         ArgumentError: The model does not tell them.
@@ -241,6 +242,6 @@ def loss_of(model: Any, data_batch: Any) -> Mapping[str, Any]:
 
 
 def _sample_count(loader: Any) -> int:
-    """How many samples the data set has; where nobody knows, a number that leaves none out."""
+    """Returns the number of samples in the dataset, or, if it is unknown, a number that drops no sample."""
     found = length_of(getattr(loader, "dataset", None))
     return sys.maxsize if found is None else found

@@ -1,4 +1,4 @@
-"""The data that a validation or test goes through: one set, or several with names of their own."""
+"""The datasets of a validation or test: one, or several by name."""
 
 import copy
 from collections.abc import Collection, Mapping
@@ -14,13 +14,13 @@ from footplate.messages import nearest
 
 
 class EvaluationSet(NamedTuple):
-    """One set of data with its metrics.
+    """A dataset with its metrics.
 
     Attributes:
-        name: Put before the names of its metrics: `name/mIoU`; empty for the only set.
+        name: The prefix of its metrics, as in `name/mIoU`. Empty if it is the only dataset.
         dataloader: Its batches.
         evaluator: Its metrics.
-        interval: How many epochs or iterations lie between two of its validations; None: every validation has it.
+        interval: The number of epochs or iterations between its validations. None: every validation includes it.
     """
 
     name: str
@@ -29,14 +29,14 @@ class EvaluationSet(NamedTuple):
     interval: int | None = None
 
     def named(self, metrics: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns its metrics under the names that a whole validation gives them."""
+        """Returns the metrics with the dataset's prefix."""
         return {f"{self.name}/{key}" if self.name else key: value for key, value in metrics.items()}
 
 
 def build_loaders(cfg: Any, seed: int) -> Any:
-    """Returns the loader that a section describes, or a dict of several by name where it is a dict of sections.
+    """Builds the loader of a section, or a dict of loaders if the section is a dict of sections by name.
 
-    On several processes each sample is in one batch of one of them: nothing is repeated to fill up the last batches.
+    On several processes each sample is in one batch of one process: no sample is repeated to fill the last batches.
 
     Raises:
         ArgumentError: A name is no word or holds a slash, or several sections have no names.
@@ -63,11 +63,11 @@ def _build_loader(cfg: Any, seed: int) -> Any:
 
 
 def build_evaluators(cfg: Any, loaders: Any) -> Any:
-    """Returns the evaluator that a section describes; for several loaders, one for each, by name.
+    """Builds the evaluator of a section, or, for several loaders, a dict of evaluators by name.
 
     Args:
-        cfg: What describes an evaluator, which each set gets one of, or a dict of such by the names of the sets.
-        loaders: What `build_loaders` gave.
+        cfg: The section of an evaluator, of which each dataset gets its own, or a dict of such sections by name.
+        loaders: The result of `build_loaders`.
 
     Raises:
         ArgumentError: A set has no evaluator, or an evaluator has no set.
@@ -89,7 +89,7 @@ def _is_by_set(cfg: Any) -> bool:
 
 
 def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
-    """Compares the names of a dict of evaluators with those of the sets.
+    """Checks that a dict of evaluators has exactly the names of the datasets.
 
     Raises:
         ArgumentError: A set has no evaluator, or an evaluator has no set.
@@ -105,7 +105,7 @@ def check_evaluator_names(cfg: Any, sets: Collection[str]) -> None:
 
 
 def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) -> None:
-    """Refuses intervals of sets that there are not, or that are no counts.
+    """Checks that each interval belongs to a dataset and is a positive integer.
 
     Raises:
         ArgumentError: An interval belongs to no set, or is not positive.
@@ -120,12 +120,12 @@ def check_intervals(intervals: Mapping[str, int] | None, sets: Collection[str]) 
 
 
 def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | None) -> list[EvaluationSet]:
-    """Returns the sets, their evaluators knowing their data.
+    """Combines loaders, evaluators and intervals into datasets, and attaches each dataset to its evaluator.
 
     Args:
-        loaders: A loader, or a dict of such by name.
-        evaluators: An evaluator, or a dict of such by the same names.
-        intervals: Of some of the sets.
+        loaders: A loader, or a dict of loaders by name.
+        evaluators: An evaluator, or a dict of evaluators by the same names.
+        intervals: The intervals of some datasets, by name.
 
     Raises:
         ArgumentError: An interval belongs to no set, or is not positive.
@@ -142,7 +142,7 @@ def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | N
 
 
 def holds_several(cfg: Any) -> bool:
-    """Checks whether a section of loaders is a dict of such by name."""
+    """Checks whether a dataloader section is a dict of loaders by name."""
     if not isinstance(cfg, Mapping) or not cfg or "dataset" in cfg:
         return False
     return all(
@@ -152,14 +152,14 @@ def holds_several(cfg: Any) -> bool:
 
 
 class MeanLosses:
-    """The means of losses over the samples of a validation, summed up where they are computed."""
+    """The mean losses over the samples of a validation. Sums stay on the device of the losses."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Any] = {}
         self._count = 0
 
     def add(self, losses: Mapping[str, Any], count: int) -> None:
-        """Takes the mean losses, ``()`` each, of a batch of `count` samples; 0 where it is one that was read before."""
+        """Adds the scalar mean losses of a batch of `count` samples. A repeated batch has a `count` of 0."""
         if not count:
             return
         self._count += count

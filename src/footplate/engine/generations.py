@@ -1,4 +1,4 @@
-"""Bringing a config of the first generation into the words of the second, before anything is built."""
+"""Translates a first-generation config into the second generation before anything is built."""
 
 import difflib
 import logging
@@ -10,12 +10,12 @@ from footplate.migration import Kind, is_first_generation, translate_sections, w
 from footplate.registry import HOOKS
 
 _logger = logging.getLogger("footplate.engine")
-# `samples_per_epoch`, a key of some code bases, is 0.8 like `samples_per_gpu`; one wrong letter in ten is 0.9.
+# `samples_per_epoch`, a key of some code bases, resembles `samples_per_gpu` by 0.8; one wrong letter in ten gives 0.9.
 _MISSPELT = 0.85
 
 
 def in_second_generation(cfg: Config) -> Config:
-    """Returns a config as the Runner takes it, and says in one line each what of it cannot be kept.
+    """Returns a config as the Runner takes it, and logs each key that cannot be translated.
 
     Raises:
         ConfigError: The config steps or schedules in both generations at once, a key cannot be understood, or an

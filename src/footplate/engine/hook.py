@@ -1,4 +1,4 @@
-"""Hooks: what reacts to a run; their events and the order in which they act."""
+"""Hooks, the events at which they act, and their order."""
 
 import enum
 import inspect
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 _Batch = Any
 
-# Each event with the names of the arguments that follow the runner.
+# Each event with its arguments after the runner.
 EVENTS: dict[str, tuple[str, ...]] = {
     "before_run": (),
     "after_load_checkpoint": ("checkpoint",),
@@ -40,7 +40,7 @@ EVENTS: dict[str, tuple[str, ...]] = {
     "after_test": (),
     "after_run": (),
 }
-# What several modes share, the same way.
+# Methods that several modes share, in the same form.
 _SHARED: dict[str, tuple[str, ...]] = {
     "_before_epoch": ("mode",),
     "_after_epoch": ("mode",),
@@ -50,7 +50,7 @@ _SHARED: dict[str, tuple[str, ...]] = {
 
 
 class Priority(enum.IntEnum):
-    """When a hook acts at an event: lower numbers first."""
+    """The order of hooks at an event: lower numbers act first."""
 
     HIGHEST = 0
     VERY_HIGH = 10
@@ -64,7 +64,7 @@ class Priority(enum.IntEnum):
 
 
 def get_priority(priority: int | str | Priority) -> int:
-    """Returns the number of a priority given by name or number.
+    """Returns the number of a priority that is given by name or by number.
 
     Raises:
         ArgumentError: No such name, or a number outside 0 to 100.
@@ -85,9 +85,9 @@ def get_priority(priority: int | str | Priority) -> int:
 
 
 class Hook:
-    """The base of all hooks: a method for each event of a run, all doing nothing.
+    """The base class of all hooks: one method per event of a run, which does nothing by default.
 
-    A run calls, for the hooks in the order of their priority::
+    A run calls these methods, for each event in the order of the hooks' priorities::
 
         before_run
           (after_load_checkpoint)
@@ -102,7 +102,7 @@ class Hook:
 
     During training iteration i, counted from 0, `runner.iter` is i in both events of the iteration. A hook that
     treats training, validation and test alike overrides `_before_epoch`, `_after_epoch`, `_before_iter` or
-    `_after_iter`, which are told the `mode`. Only overridden methods are ever called.
+    `_after_iter`, which receive the `mode`. Only overridden methods are called.
 
     Example:
         >>> from footplate import HOOKS, Hook
@@ -114,9 +114,9 @@ class Hook:
     """
 
     priority: int | str = "NORMAL"
-    # Whether the hook acts after all hooks that do not say so, whatever its priority: what saves the run has to.
+    # Whether the hook acts after all hooks without this flag, whatever its priority. Hooks that save the run need it.
     acts_last = False
-    # Whether the hook puts other weights into the model while it validates or tests: a run takes one such hook.
+    # Whether the hook swaps the model's weights for validation or test. A run accepts one such hook.
     swaps_weights = False
 
     def before_run(self, runner: "Runner") -> None:
@@ -144,37 +144,37 @@ class Hook:
         """Called after a test."""
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with the checkpoint that is about to be saved; may change it."""
+        """Called with the checkpoint that is about to be saved. May change it."""
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Called with a checkpoint that was read, before it is used; may change it."""
+        """Called with a checkpoint that was loaded, before it is used. May change it."""
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Called before each epoch; when training by iterations, once."""
+        """Called before each epoch; in iteration-based training, once."""
         self._before_epoch(runner, mode="train")
 
     def before_val_epoch(self, runner: "Runner") -> None:
-        """Called before the batches of a validation."""
+        """Called before the first batch of a validation."""
         self._before_epoch(runner, mode="val")
 
     def before_test_epoch(self, runner: "Runner") -> None:
-        """Called before the batches of a test."""
+        """Called before the first batch of a test."""
         self._before_epoch(runner, mode="test")
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Called after each epoch, before `runner.epoch` moves on."""
+        """Called after each epoch, before `runner.epoch` is incremented."""
         self._after_epoch(runner, mode="train")
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Called with the metrics of a validation."""
+        """Called after the last batch of a validation, with its metrics."""
         self._after_epoch(runner, mode="val")
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Called with the metrics of a test."""
+        """Called after the last batch of a test, with its metrics."""
         self._after_epoch(runner, mode="test")
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
-        """Called before each training iteration, with its batch."""
+        """Called before each training iteration."""
         self._before_iter(runner, batch_idx=batch_idx, data_batch=data_batch, mode="train")
 
     def before_val_iter(self, runner: "Runner", batch_idx: int, data_batch: _Batch = None) -> None:
@@ -192,7 +192,7 @@ class Hook:
         data_batch: _Batch = None,
         outputs: dict[str, Any] | None = None,
     ) -> None:
-        """Called after each training iteration; `outputs` are its losses, on their device."""
+        """Called after each training iteration. `outputs` are its losses, on the device."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="train")
 
     def after_val_iter(
@@ -202,7 +202,7 @@ class Hook:
         data_batch: _Batch = None,
         outputs: Sequence[Any] | None = None,
     ) -> None:
-        """Called after each batch of a validation; `outputs` are its predictions."""
+        """Called after each batch of a validation. `outputs` are its predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="val")
 
     def after_test_iter(
@@ -212,7 +212,7 @@ class Hook:
         data_batch: _Batch = None,
         outputs: Sequence[Any] | None = None,
     ) -> None:
-        """Called after each batch of a test; `outputs` are its predictions."""
+        """Called after each batch of a test. `outputs` are its predictions."""
         self._after_iter(runner, batch_idx=batch_idx, data_batch=data_batch, outputs=outputs, mode="test")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
@@ -261,9 +261,9 @@ class Hook:
         return runner.iter + 1 == runner.max_iters
 
     def listeners(self) -> dict[str, Callable[..., Any]]:
-        """Returns, for each event at which the hook acts, what a run calls there.
+        """Returns the method to call for each event at which the hook acts.
 
-        A method that takes fewer arguments than its event has is called with those that it takes.
+        A method that takes only some of its event's arguments is called with those.
 
         Raises:
             ArgumentError: A method does not take the arguments of its event.
@@ -272,11 +272,11 @@ class Hook:
         return {event: _adapted(self, event) for event in EVENTS if acts_at(self, event)}
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs of this hook; empty for most."""
+        """Returns the state that a resumed run needs. Empty for most hooks."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
 
     @classmethod
     def get_triggered_stages(cls) -> list[str]:
@@ -285,7 +285,7 @@ class Hook:
 
 
 def acts_at(hook: Hook | type[Hook], event: str) -> bool:
-    """Checks whether a hook overrides an event's method, or the one that it shares with other modes."""
+    """Checks whether a hook overrides the method of an event, or the one that all modes share."""
     kind = hook if isinstance(hook, type) else type(hook)
     own = {} if isinstance(hook, type) else vars(hook)
     when, _, rest = event.partition("_")
@@ -295,7 +295,7 @@ def acts_at(hook: Hook | type[Hook], event: str) -> bool:
 
 
 def _adapted(hook: Hook, event: str) -> Callable[..., Any]:
-    """Returns the bound method; around one that takes fewer arguments, a function that leaves the others out."""
+    """Returns the bound method, wrapped if it takes fewer arguments, to drop the others."""
     method: Callable[..., Any] = getattr(hook, event)
     taken = _keywords_taken(method, event)
     if taken == EVENTS[event]:
@@ -330,7 +330,7 @@ def _check_methods(hook: Hook) -> None:
 
 
 def _check_names(hook: Hook, event: str) -> None:
-    """Refuses an argument that is nearly one of the event's: with a default it would keep that for ever."""
+    """Refuses an argument that resembles one of the event's: it would always keep its default."""
     for name in inspect.signature(getattr(hook, event)).parameters:
         near = None if name in ("runner", *EVENTS[event]) else nearest(name, EVENTS[event])
         if near:
@@ -351,14 +351,14 @@ def check_accepts(
     caller: str,
     keywords: Sequence[str] = (),
 ) -> None:
-    """Checks that an overridden method takes what the engine calls it with.
+    """Checks that an overridden method accepts the arguments with which the engine calls it.
 
     Args:
         owner: The object with the method.
         method: The name of the method.
         arguments: The arguments that are passed by position.
-        signature: How the method should be declared, for the message.
-        caller: Whose arguments they are, for the message.
+        signature: The expected declaration, for the message.
+        caller: Where the arguments come from, for the message.
         keywords: The names of the arguments that are passed by keyword.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The hooks of a run in their order."""
+"""The ordered hooks of a run."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -9,15 +9,15 @@ from footplate.messages import nearest
 
 
 class HookList(Sequence[Hook]):
-    """The hooks of a run in their order, and for each event the methods that act at it.
+    """The hooks of a run in their order, and the methods to call at each event.
 
-    The list of an event's methods is made when hooks are registered, so that an iteration calls them and nothing else.
+    The list of an event's methods is built when hooks are registered, so that an iteration only has to call them.
     """
 
     def __init__(self) -> None:
         self._hooks: list[Hook] = []
         self._keys: dict[int, str] = {}
-        self._listeners: list[dict[str, Callable[..., Any]]] = []  # of each hook
+        self._listeners: list[dict[str, Callable[..., Any]]] = []  # one per hook
         self._methods: dict[str, list[Callable[..., Any]]] = {event: [] for event in EVENTS}
 
     def __getitem__(self, index: Any) -> Any:
@@ -30,11 +30,11 @@ class HookList(Sequence[Hook]):
         return iter(self._hooks)
 
     def register(self, hook: Hook, priority: int | str | None = None, *, key: str = "") -> None:
-        """Adds a hook after those of equal priority; one that `acts_last` comes after all that do not.
+        """Adds a hook after those of equal priority. Hooks with `acts_last` come after all others.
 
         Args:
             hook: The hook.
-            priority: Where it acts; by default its own.
+            priority: The priority. Defaults to the hook's own.
             key: The key path of its section in the config.
 
         Raises:
@@ -53,15 +53,15 @@ class HookList(Sequence[Hook]):
         self._hooks.insert(place, hook)
         self._listeners.insert(place, listeners)
         for event, methods in self._methods.items():
-            # In place: a running loop holds these lists.
+            # In place: a running loop holds references to these lists.
             methods[:] = [each[event] for each in self._listeners if event in each]
 
     def key_of(self, hook: Hook) -> str:
-        """Returns the key path of a hook's section in the config, or the name of its class if it has none."""
+        """Returns the key path of a hook's section in the config, or the name of its class without one."""
         return self._keys[id(hook)]
 
     def _refuse_second_swap(self, hook: Hook) -> None:
-        """Refuses a second hook that swaps weights: both put theirs back in the same order, the wrong ones."""
+        """Refuses a second hook that swaps weights: restored in the same order, the wrong weights would remain."""
         for other in self._hooks:
             if other.swaps_weights:
                 raise ArgumentError(
@@ -71,20 +71,20 @@ class HookList(Sequence[Hook]):
                 )
 
     def at(self, event: str) -> list[Callable[..., Any]]:
-        """Returns the methods that act at `event`, a list that later registrations change in place."""
+        """Returns the methods to call at `event`, a list that later registrations change in place."""
         if event not in self._methods:
             raise ArgumentError(f"unknown event '{event}'", suggestion=nearest(event, EVENTS))
         return self._methods[event]
 
     def order(self) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-        """Yields each event at which hooks act with their names and priorities, in their order."""
+        """Yields each event at which hooks act, with the names and priorities of these hooks in their order."""
         for event in EVENTS:
             acting = [(type(hook).__name__, _priority_name(hook)) for hook in self._hooks if acts_at(hook, event)]
             if acting:
                 yield event, acting
 
     def describe(self) -> str:
-        """Returns the table of which hook acts when, a line an event."""
+        """Returns a table of the hooks that act at each event, one event per line."""
         lines = ["hooks act in this order:"]
         for event, acting in self.order():
             lines.append(f"  {event:<22}  {', '.join(f'{name} ({priority})' for name, priority in acting)}")
@@ -92,7 +92,7 @@ class HookList(Sequence[Hook]):
 
 
 def _rank(hook: Hook) -> tuple[bool, int]:
-    """Returns what hooks are sorted by."""
+    """Returns the sort key of a hook."""
     return bool(hook.acts_last), get_priority(hook.priority)
 
 

@@ -1,4 +1,4 @@
-"""Which settings of the optimizer a resumed run goes on with, where the config says otherwise."""
+"""Reports optimizer settings of the config that a resumed run ignores in favor of the saved ones."""
 
 import inspect
 import logging
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _FIELDS = ("lr", "weight_decay", "momentum")
-_DIGITS = 12  # of a rate that is reckoned, where a difference of the last bit would be one of the config
+_DIGITS = 12  # of a computed rate: a difference in the last bit must not appear as a change of the config
 
 Value = float | bool | str | None | tuple[Any, ...]
 Settings = Mapping[str, Sequence[Mapping[str, Value]]]
 
 
 def settings_of(runner: "Runner") -> Settings:
-    """Returns by optimizer what the groups are given before schedules move it.
+    """Returns the settings of each optimizer's parameter groups, as they were before schedules changed them.
 
-    These are the arguments that the optimizer's class takes: what else it keeps in its groups is state of its own.
+    Only arguments of the optimizer's class count as settings. Anything else in its groups is its own state.
     """
     return {
         name: [dict(_settings_in(group, _fields_of(part.optimizer))) for group in part.optimizer.param_groups]
@@ -52,7 +52,7 @@ def _settings_in(group: Mapping[str, Any], fields: Sequence[str]) -> Iterator[tu
 
 
 def _plain(value: Any) -> Value:
-    """Returns a setting in a form that can be compared: 1 as 1.0, a list as a tuple, a tensor as a number."""
+    """Returns a setting in comparable form: 1 becomes 1.0, a list a tuple, a tensor a number."""
     if isinstance(value, (list, tuple)):
         return tuple(map(_plain, value))
     if value is None or isinstance(value, (bool, str)):
@@ -61,13 +61,13 @@ def _plain(value: Any) -> Value:
 
 
 def keep_in_force(runner: "Runner", before: Settings) -> None:
-    """Names each setting of the optimizer in the config that does not count, since the run resumes with the saved one.
+    """Warns about each optimizer setting in the config that the saved setting of the resumed run replaces.
 
-    The config that the run keeps for the record gets those in their place; the user's own stays as it is.
+    The runner's copy of the config gets the saved settings. The user's config is not changed.
 
     Args:
-        runner: The runner, whose optimizer has just taken its state back.
-        before: What `settings_of` gave before that.
+        runner: The runner, whose optimizer has just loaded its state.
+        before: The result of `settings_of` before that.
     """
     found: dict[str, set[tuple[Value, Value]]] = {}
     for name, groups in settings_of(runner).items():
@@ -100,7 +100,7 @@ def _shown(value: Value) -> str:
 
 
 def _amended(cfg: Config, found: Mapping[str, set[tuple[Value, Value]]]) -> Config:
-    """Returns a copy of the config that says what is in force, as far as one number can."""
+    """Returns a copy of the config with the settings in effect, where a single value can express them."""
     cfg = Config(cfg, cfg.text, cfg.filename, cfg.env_variables)
     scales = bool((cfg.get("auto_scale_lr") or {}).get("enable"))
     for path, pairs in found.items():
@@ -116,7 +116,7 @@ def _amended(cfg: Config, found: Mapping[str, set[tuple[Value, Value]]]) -> Conf
 
 
 def _in_force(written: Any, pairs: set[tuple[Value, Value]], *, scales: bool = False) -> set[Value]:
-    """Returns the one value that gives the groups what was saved, nothing where no single value does.
+    """Returns the single value that gives all groups their saved setting, or nothing if there is no such value.
 
     >>> _in_force(0.3, {(0.3, 0.1), (0.03, 0.01)}), _in_force(None, {(0.0, 0.5)}), _in_force(0.3, {(0.6, 0.2)})
     ({0.1}, {0.5}, set())

@@ -41,7 +41,7 @@ RUNNER_KEYS = (
     "log_file",
 )
 
-# What is read of a config of the second generation, in which `optimizer` and its like are variables.
+# Keys that a second-generation config is read for. Other names in it, `optimizer` for example, are variables.
 READ_KEYS = frozenset({*RUNNER_KEYS, "custom_imports", "runner_type", "tta_model", "tta_pipeline"})
 
 KNOWN_KEYS = READ_KEYS | {*FIRST_GENERATION_KEYS, "vis_backends"}

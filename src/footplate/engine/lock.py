@@ -1,4 +1,4 @@
-"""One run in a work_dir at a time."""
+"""Locks that ensure that only one run at a time uses a work_dir."""
 
 import contextlib
 import logging
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 try:
     import fcntl
-except ImportError:  # a platform without advisory locks: nothing is refused there
+except ImportError:  # no advisory locks on this platform, so nothing is refused
     fcntl = None  # type: ignore[assignment]
 
 _logger = logging.getLogger("footplate.engine")
@@ -26,13 +26,13 @@ _OWN = {"work_dir": "a work_dir", "default_hooks.checkpoint.out_dir": "a work_di
 
 @contextlib.contextmanager
 def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
-    """Holds the lock of a folder while the block runs; the operating system drops it when this process dies.
+    """Holds the lock of a folder during the block. The operating system releases it if this process dies.
 
-    Yields a function that raises a CheckpointError once another run has locked a new folder under this name.
+    Yields a function that raises a CheckpointError if another run has created and locked a new folder at this path.
 
     Args:
-        folder: A local folder; it is made if it is not there.
-        key: What names it, for the error.
+        folder: A local folder, which is created if needed.
+        key: The config key of the folder, for the error.
 
     Raises:
         ArgumentError: Another process holds it; names that process.
@@ -54,16 +54,16 @@ def locked(folder: str, key: str = "work_dir") -> Iterator[Callable[[], None]]:
     try:
         yield check
     finally:
-        if os.getpid() == process:  # else a process that was forked within the block ends
+        if os.getpid() == process:  # not in a child process that was forked within the block
             with contextlib.suppress(OSError):
-                if _is_at(path, descriptor):  # else the folder was removed, and made anew by another run
-                    os.unlink(path)  # while it is still ours
+                if _is_at(path, descriptor):  # otherwise another run has recreated the folder
+                    os.unlink(path)  # while the lock is still held
             _close(descriptor)
 
 
 @contextlib.contextmanager
 def locked_for(runner: "Runner") -> Iterator[None]:
-    """Holds the locks of the folders that a run has for itself: its work_dir, and where its checkpoints go.
+    """Locks the folders that belong to one run alone: its work_dir and the folders of its checkpoints.
 
     Raises:
         ArgumentError: Another process holds one; names that process.
@@ -72,17 +72,17 @@ def locked_for(runner: "Runner") -> Iterator[None]:
         checks = [stack.enter_context(locked(runner.work_dir))]
         places = [hook.folder_in(runner) for hook in runner.hooks if hasattr(hook, "folder_in")]
         for folder in {storage.absolute(each) for each in places if storage.is_local(each)} - {runner.work_dir}:
-            with contextlib.suppress(OSError):  # one that takes no file: its saves will say so
+            with contextlib.suppress(OSError):  # an unusable folder is reported when a save fails
                 checks.append(stack.enter_context(locked(folder, "default_hooks.checkpoint.out_dir")))
         runner.saver.checks = checks
         yield
 
 
 def _opened(path: str, folder: str, key: str) -> int:
-    """Opens and locks the file that is at `path` when it is locked: a run that ends removes its own."""
+    """Opens and locks the lock file, and repeats this if a run that ended has removed the file in between."""
     while True:
-        # A lock of the process, not of the open file: workers that outlive it do not inherit this one.
-        # A link is not followed: the file it leads to would be overwritten.
+        # The lock belongs to the process, not to the open file, so workers that outlive the process do not hold it.
+        # Links are not followed, because the file that one points to would be overwritten.
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0), 0o666)
         try:
             _take(descriptor, folder, key)
@@ -101,7 +101,7 @@ def _is_at(path: str, descriptor: int) -> bool:
 
 
 def _close(descriptor: int) -> None:
-    with contextlib.suppress(OSError):  # it is closed all the same, and how the run ends counts more
+    with contextlib.suppress(OSError):  # the descriptor is closed anyway, and the run's own error matters more
         os.close(descriptor)
 
 
@@ -115,7 +115,7 @@ def _take(descriptor: int, folder: str, key: str) -> None:
             key=key,
             notes=[*([holder] if holder else []), f"give this one {_OWN[key]} of its own, or end the other"],
         ) from None
-    except OSError as error:  # a file system without locks
+    except OSError as error:  # a file system that does not support locks
         _logger.warning("'%s' cannot be locked (%s): two runs in it are not noticed", folder, error.strerror)
         return
     holder = f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%Y-%m-%d %H:%M:%S')}\n"

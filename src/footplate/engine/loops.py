@@ -1,4 +1,4 @@
-"""The loops that train: by epoch and by iteration."""
+"""The epoch-based and the iteration-based training loop."""
 
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(BaseTrainLoop):
-    """Trains a number of epochs.
+    """The epoch-based training loop.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches with a length, or the dict of one.
-        max_epochs: How many.
+        dataloader: A loader, any iterable of batches with a length, or the config dict of a loader.
+        max_epochs: The number of epochs.
         val_begin: The first epoch after which to validate.
-        val_interval: How many epochs lie between two validations.
-        dynamic_intervals: `[(epoch, interval), ...]`: other intervals from those epochs on.
+        val_interval: The number of epochs between two validations.
+        dynamic_intervals: `[(epoch, interval), ...]`: each interval applies from its epoch on.
     """
 
     calls: ClassVar[dict[str, tuple[str, ...]]] = {**BaseTrainLoop.calls, "run_epoch": ()}
@@ -58,32 +58,32 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 notes=["Or set num_batch_per_epoch, or use DefaultSampler, in train_dataloader."],
             )
         self._max_iters = self._max_epochs * len(self.dataloader)
-        self._reading = False  # whether an epoch of the base class is at work
+        self._reading = False  # whether an epoch of the base class is in progress
 
     @property
     def max_epochs(self) -> int:
-        """How many epochs the run has."""
+        """The total number of epochs of the run."""
         return self._max_epochs
 
     @property
     def max_iters(self) -> int:
-        """How many iterations the run has."""
+        """The total number of iterations of the run."""
         return self._max_iters
 
     @property
     def at_epoch_start(self) -> bool:
-        """Checks whether the coming epoch begins, rather than goes on after a resume."""
+        """Whether the next epoch starts from its first batch, rather than in the middle after a resume."""
         return self._iter == self._epoch * len(self.dataloader)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields the batches epoch by epoch, each with its number in the epoch."""
+        """Yields the batches epoch by epoch, each with its index in the epoch."""
         for _ in self._epochs():
             yield from self._one_epoch()
 
     def run_epoch(self) -> None:
-        """Trains one epoch, or what a resumed run has left of it.
+        """Trains one epoch, or the rest of it after a resume.
 
-        Called only where a subclass overrides it, or `run`; otherwise `run` does the same with fewer frames.
+        Called only if a subclass overrides this method or `run`. Otherwise `run` does the same with fewer frames.
         """
         if not self.in_progress:
             self._begin()
@@ -93,7 +93,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 del data_batch
 
     def _own_epochs(self) -> Iterator[tuple[int, Any]]:
-        """Calls the overridden `run_epoch` for each epoch; yields no batch."""
+        """Calls the overridden `run_epoch` for each epoch. Yields no batch."""
         for _ in self._epochs():
             self.run_epoch()
             if self.runner.requests.pending:
@@ -101,7 +101,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
         yield from ()
 
     def _epochs(self) -> Iterator[None]:
-        """Yields before each epoch that is left; between them it validates where that is due."""
+        """Yields before each remaining epoch, and validates between epochs when it is due."""
         if self.at_epoch_start and self._validation_is_due():
             self._validate()
         while self._epoch < self._max_epochs and not self.stop_training:
@@ -110,7 +110,7 @@ class EpochBasedTrainLoop(BaseTrainLoop):
                 self._validate()
 
     def _one_epoch(self) -> Generator[tuple[int, Any]]:
-        """Yields the batches that are left of one epoch, and tells hooks where it begins and ends."""
+        """Yields the remaining batches of one epoch, and calls the hooks at its start and end."""
         runner, length = self.runner, len(self.dataloader)
         if length == 0:
             raise DataError("the training loader gives no batch", notes=["drop_last drops a batch that is too small"])
@@ -142,15 +142,15 @@ class EpochBasedTrainLoop(BaseTrainLoop):
 
 @LOOPS.register_module()
 class IterBasedTrainLoop(BaseTrainLoop):
-    """Trains a number of iterations; a loader that ends is begun anew.
+    """The iteration-based training loop. It starts the loader over whenever the loader ends.
 
     Args:
         runner: The runner that drives the loop.
-        dataloader: A loader, any iterable of batches, or the dict of one.
-        max_iters: How many.
+        dataloader: A loader, any iterable of batches, or the config dict of a loader.
+        max_iters: The number of iterations.
         val_begin: The first iteration after which to validate.
-        val_interval: How many iterations lie between two validations.
-        dynamic_intervals: `[(iteration, interval), ...]`: other intervals from those iterations on.
+        val_interval: The number of iterations between two validations.
+        dynamic_intervals: `[(iteration, interval), ...]`: each interval applies from its iteration on.
     """
 
     by_epoch = False
@@ -179,22 +179,22 @@ class IterBasedTrainLoop(BaseTrainLoop):
 
     @property
     def epoch(self) -> int:
-        """How many times the loader was gone through; 0 with one that never ends."""
+        """The number of completed passes over the loader. 0 if the loader never ends."""
         return self._data.epoch_at(self._iter)
 
     @property
     def max_epochs(self) -> int:
-        """One: the run counts iterations."""
+        """Always 1, because the run counts iterations."""
         return self._max_epochs
 
     @property
     def max_iters(self) -> int:
-        """How many iterations the run has."""
+        """The total number of iterations of the run."""
         return self._max_iters
 
     @property
     def dataloader_iterator(self) -> Iterator[Any]:
-        """The batches from the run's position on, without end; what a subclass draws is not drawn again."""
+        """The endless batches from the current position on, shared with the loop: no batch is drawn twice."""
         if self._own_stream is not None:
             return self._own_stream
         if self._stream is None:
@@ -207,16 +207,16 @@ class IterBasedTrainLoop(BaseTrainLoop):
         self._own_stream = stream
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes a position; training goes on behind it."""
+        """Restores a position. Training resumes after it."""
         super().load_state_dict(state)
         self._stream = None
 
-    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # as the field's subclasses have it
-        """Trains on one batch; a loop that overrides it decides what an iteration is."""
+    def run_iter(self, data_batch: Any) -> None:  # type: ignore[override]  # existing subclasses have this signature
+        """Trains on one batch. A loop that overrides this method decides what an iteration is."""
         super().run_iter(self._iter, data_batch)
 
     def batches(self) -> Iterator[tuple[int, Any]]:
-        """Yields the batches, each with the number of its iteration."""
+        """Yields the batches, each with the index of its iteration."""
         runner = self.runner
         runner.call_hook("before_train_epoch")
         runner.model.train()
@@ -228,7 +228,7 @@ class IterBasedTrainLoop(BaseTrainLoop):
                 if self._validation_is_due():
                     self._validate()
         finally:
-            self._stream = None  # and with it the workers
+            self._stream = None  # ends its workers too
         runner.call_hook("after_train_epoch")
 
     def _called_with_both(self) -> Callable[[int, Any], None]:

@@ -1,4 +1,4 @@
-"""What a run does when its loss is no number any more."""
+"""Checks for non-finite losses, gradients and weights, and the policy for them."""
 
 import contextlib
 import logging
@@ -29,14 +29,14 @@ _DEFAULTS: dict[str, Any] = {"loss": "stop", "grad": "skip", "interval": 50}
 
 
 class NonFiniteHook(Hook):
-    """Looks every `interval` iterations whether the losses since the last look are finite.
+    """Checks every `interval` iterations whether all losses since the last check were finite.
 
-    They are looked at where they are kept anyway, all at once, so that no iteration waits for its own. A line of the
-    log that shows a loss is a look too, where the run is to stop.
+    The losses of an interval are read together from the message hub, so that no iteration waits for its own. If the
+    policy for losses is "stop", a loss that appears in a log line is checked too.
 
     Args:
-        policy: `loss`: "stop", "skip" the step, or "warn"; `grad`: the same for gradients that are not finite though
-            the loss is; `interval` in iterations.
+        policy: `loss`: "stop", "skip" (the step) or "warn". `grad`: the same for gradients that are non-finite although
+            the loss is finite. `interval`: the number of iterations between two checks.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -58,13 +58,13 @@ class NonFiniteHook(Hook):
             _logger.warning("on_nonfinite: loss='skip' skips each step without finite gradients: grad has no effect")
         self._asked = "grad" in (policy or {}) or self.loss == "skip"
         self._scale_told = False
-        self._left = self.interval  # iterations to the next look
+        self._left = self.interval  # iterations until the next check
 
     def before_train(self, runner: "Runner") -> None:
-        """Has gradients looked at before each step.
+        """Enables the check of gradients before each step.
 
-        On an accelerator, unasked, only where the kernel of the step leaves it out by itself: anything else would copy
-        to the host in each iteration.
+        On an accelerator, unless `on_nonfinite` asks for the check, it is enabled only if the optimizer's kernel can
+        skip the step by itself. Any other check would copy to the host in each iteration.
         """
         self._left = self.interval - runner.iter % self.interval
         unseen = False
@@ -82,22 +82,22 @@ class NonFiniteHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Looks at the interval."""
+        """Checks the losses at the end of each interval."""
         self._left -= 1
         if self._left == 0:
             self._left = self.interval
             self.check(runner, runner.iter + 1)
 
     def after_train(self, runner: "Runner") -> None:
-        """Looks at the rest."""
+        """Checks the losses of the last, possibly incomplete interval."""
         self.check(runner, runner.iter)
 
     def check_shown(self, runner: "Runner", shown: Mapping[str, Any]) -> None:
-        """Looks at once where the line of a log holds a loss that is not finite: it was brought to the host for that.
+        """Checks the losses at once if a log line holds a non-finite one, since it is on the host already.
 
         Args:
             runner: The runner, after an iteration.
-            shown: The scalars of the line.
+            shown: The scalars of the log line.
 
         Raises:
             NonFiniteError: One is not finite, and `loss` is "stop".
@@ -107,11 +107,11 @@ class NonFiniteHook(Hook):
             self.check(runner, runner.iter + 1)
 
     def check(self, runner: "Runner", done: int, *, stop: bool = False) -> None:
-        """Looks at the latest losses.
+        """Checks the losses of the last `interval` iterations.
 
         Args:
             runner: The runner.
-            done: How many iterations they belong to.
+            done: The number of completed iterations.
             stop: Whether to raise the error whatever the policy is.
 
         Raises:
@@ -128,7 +128,7 @@ class NonFiniteHook(Hook):
         _logger.warning("%s", error.message)
 
     def _check_scale(self, runner: "Runner") -> None:
-        """Says once where a loss scaler has skipped so many steps that the scale is not what is wrong."""
+        """Warns once if a loss scaler has skipped so many steps that its scale cannot be the cause."""
         for wrapper in runner.optim_wrapper.parts.values():
             scaler = getattr(wrapper, "loss_scaler", None)
             if not self._scale_told and scaler is not None and scaler.is_enabled() and scaler.get_scale() < 1:
@@ -141,7 +141,7 @@ class NonFiniteHook(Hook):
 
 
 def check_weights(runner: "Runner") -> None:
-    """Looks at the losses and weights before the weights are saved: a checkpoint lies before what went wrong.
+    """Checks the losses and the weights before a save, so that no checkpoint contains non-finite weights.
 
     Raises:
         NonFiniteError: A weight is NaN or infinite; or a loss was, and `on_nonfinite` says to stop at that.
@@ -162,9 +162,10 @@ def check_weights(runner: "Runner") -> None:
 
 
 def nonfinite_weights(model: nn.Module) -> list[str]:
-    """Returns which parameters are not finite, and which buffers hold NaN, for some hold infinity on purpose.
+    """Returns the names of parameters that are not finite and of buffers that hold NaN.
 
-    All processes call this where parameters lie in parts, and each looks at its own.
+    Infinity is allowed in buffers, because some hold it on purpose. For a sharded model, all processes must call this
+    function, and each checks its own shards.
     """
     found = _nonfinite_here(model)
     return list(dict.fromkeys(chain.from_iterable(gather_objects(found)))) if is_sharded(model) else found
@@ -197,7 +198,7 @@ def _described(runner: "Runner", done: int, window: int) -> NonFiniteError:
     every = hub.history("train/loss").data[0]
     values = every[-window:]
     since = int(np.flatnonzero(~np.isfinite(values))[0])
-    back = window - since  # counted from the latest value
+    back = window - since  # counted back from the latest value
     parts = [
         key.removeprefix("train/")
         for key, history in hub.log_scalars.items()
@@ -220,7 +221,7 @@ def _is_off(history: Any, back: int) -> bool:
 
 
 def _last_good(runner: "Runner") -> str:
-    with contextlib.suppress(FootplateError):  # it is said already
+    with contextlib.suppress(FootplateError):  # already reported
         runner.saver.settle()
     last = runner.saver.last or runner.message_hub.get_info("last_ckpt")
     return f"the last good checkpoint is {last}" if last else "there is no checkpoint of this run yet"

@@ -1,4 +1,4 @@
-"""What a run writes before it begins: its folder, its log, and what it runs on."""
+"""Prepares the work_dir, the log and the description of the environment before a run begins."""
 
 import json
 import logging
@@ -30,16 +30,15 @@ _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 def opened(
     runner: "Runner", said_before: Sequence[logging.LogRecord], log_file: Mapping[str, Any] | None
 ) -> Iterator[None]:
-    """Makes the folder of the run and logs into it while the block runs; nothing is written before.
+    """Creates the folder of the run and logs to it during the block. Nothing is written before the block.
 
-    What is printed meanwhile raises no errors, whoever has closed the terminal or the pipe.
-
-    Ranks other than the first write nothing but their errors, into files of their own.
+    In the block, printing raises no error after the terminal or pipe has been closed. Ranks other than the first write
+    only their errors, each to its own file.
 
     Args:
         runner: The runner.
-        said_before: What was logged before there was a file for it.
-        log_file: How large the log's file may become, see `Runner`.
+        said_before: The records that were logged before the log file was open.
+        log_file: The size limits of the log file, see `Runner`.
     """
     if not is_main_process():
         with errors_to(os.path.join(runner.log_dir, f"rank_{runner.rank}.log")), surviving_streams():
@@ -63,7 +62,7 @@ def opened(
 
 @contextmanager
 def _noting_the_end() -> Iterator[None]:
-    """Writes into the log by what error the run ended; the terminal is told by whoever catches it."""
+    """Logs the error that ended the run, to the file only: whoever catches the error prints it."""
     try:
         yield
     except LeavingError:
@@ -76,14 +75,14 @@ def _noting_the_end() -> Iterator[None]:
 
 
 def name_idle_variables(cfg: Config) -> None:
-    """Warns of what has no effect: variables changed after the lines that read them, and keys of other engines."""
+    """Warns about settings without effect: variables changed after their last use, and keys of other engines."""
     idle = [*without_effect(cfg, READ_KEYS), *unread_overrides(cfg, READ_KEYS), *unsupported_conveniences(cfg)]
     for sentence in idle:
         _logger.warning("%s", sentence)
 
 
 def _command() -> list[str]:
-    """What this process was started with: `footplate` for our own command, however it is found."""
+    """Returns the command line of this process, with `footplate` in place of the path of its own program."""
     program, *words = sys.argv or [""]
     is_ours = os.path.abspath(program) == os.path.join(_PACKAGE, "__main__.py")
     return ["footplate" if is_ours or os.path.basename(program) == "footplate" else program, *words]

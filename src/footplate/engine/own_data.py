@@ -1,4 +1,4 @@
-"""Checks that a resumed run whose loop overrides `run` or `run_epoch` reads the data that come next."""
+"""Checks that a resumed run whose loop overrides `run` or `run_epoch` reads the right next batch."""
 
 import logging
 from collections.abc import Iterator
@@ -29,11 +29,11 @@ class CountedBatches:
 
 
 def check_not_skipped(loop: Any, drawn: int) -> None:
-    """Refuses a resumed loop that skips the batches before its position, which its iterator has skipped already.
+    """Refuses a resumed loop that skips batches by itself, since its iterator starts at the right one already.
 
     Args:
         loop: The loop, before its first iteration.
-        drawn: How many batches it has drawn by then.
+        drawn: The number of batches that the loop has drawn so far.
 
     Raises:
         ArgumentError: It has drawn one for each iteration that is done, and one more.

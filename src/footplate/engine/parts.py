@@ -1,4 +1,4 @@
-"""The parts of a run, each built when it is first asked for."""
+"""The components of a run, each built on first use."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Parts:
-    """What a runner trains, validates and tests with, and how far it is; made from the runner's arguments."""
+    """The components of a runner and its progress. Components are built from the runner's arguments."""
 
     _sections: dict[str, Any]
 
     @cached_property
     def train_loop(self) -> BaseTrainLoop:
-        """The training loop; built on first use, as are the parts below."""
+        """The training loop, built on first use like all components below."""
         return assemble.build_train_loop(self._runner, self._part("train_cfg"), self._part("train_dataloader"))
 
     @cached_property
@@ -36,12 +36,12 @@ class Parts:
 
     @cached_property
     def optim_wrapper(self) -> Any:
-        """The optimizer in its wrapper."""
+        """The optimizer wrapper with its optimizer."""
         return assemble.build_optimization(self._runner, self._part("optim_wrapper"), self._sections["auto_scale_lr"])
 
     @cached_property
     def param_schedulers(self) -> Any:
-        """The schedules: a list, or a dict of lists where there are several optimizers."""
+        """The parameter schedules: a list, or a dict of lists if there are several optimizers."""
         return assemble.build_schedules(self._runner, self._sections["param_scheduler"])
 
     @property
@@ -61,27 +61,27 @@ class Parts:
 
     @property
     def iter(self) -> int:
-        """How many training iterations are done."""
+        """The number of completed training iterations."""
         return self.train_loop.iter if "train_loop" in self.__dict__ else 0
 
     @property
     def epoch(self) -> int:
-        """How many epochs are done."""
+        """The number of completed epochs."""
         return self.train_loop.epoch if "train_loop" in self.__dict__ else 0
 
     @property
     def max_iters(self) -> int:
-        """How many iterations the run has."""
+        """The total number of iterations of the run."""
         return self.train_loop.max_iters
 
     @property
     def max_epochs(self) -> int:
-        """How many epochs the run has."""
+        """The total number of epochs of the run."""
         return self.train_loop.max_epochs
 
     @property
     def by_epoch(self) -> bool:
-        """Checks whether training counts epochs rather than iterations."""
+        """Whether training counts epochs rather than iterations."""
         return assemble.counts_epochs(self._sections["train_cfg"])
 
     @property

@@ -1,4 +1,4 @@
-"""Where in the data a run stands: which pass, which batch of it, and which sample of the order that all ranks share."""
+"""The position of a run in its data: the pass, the batch, and the sample in the order that all ranks share."""
 
 import logging
 from collections.abc import Iterator, Mapping
@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.engine")
 
 
 class _Anchor(NamedTuple):
-    """A place in one pass at which batch and sample are both known."""
+    """A position in a pass for which both the batch and the sample are known."""
 
     epoch: int = 0
     batch: int = 0
@@ -26,40 +26,40 @@ class _Anchor(NamedTuple):
 
 
 class DataPosition:
-    """Counts samples beside batches, so that a run goes on at the same sample with batches of another size.
+    """Counts samples as well as batches, so that a run can resume at the same sample with another batch size.
 
     Args:
-        loader: The training loader. Samples are counted where its batches have a size of their own.
+        loader: The training loader. Samples are counted only if its batches have a fixed size.
     """
 
     def __init__(self, loader: Any) -> None:
         self._loader = loader
         self._rank, self._world_size = get_rank(), get_world_size()
         is_ours = isinstance(loader, SampleLoader)
-        # A pass that is limited ends, even if its sampler does not.
+        # A limited pass ends even if its sampler does not.
         is_limited = is_ours and loader.is_limited
         self._passes_continue = is_ours and loader.passes_continue
         self._endless = bool(getattr(getattr(loader, "sampler", None), "endless", False)) and not is_limited
         self._batch_size: int | None = getattr(loader, "batch_size", None) if hasattr(loader, "batches") else None
         self._anchor = _Anchor()
-        # Passes are counted as they happen, where no length says when they end. Streams are read again from the start.
+        # Without a length, passes are counted as they happen. Streams are read again from the start.
         self._counts = bool(loader.own_samplers) if is_ours else length_of(loader) is not None
         self._passes = self._pass_began = 0
         self._generator = None if is_ours else getattr(loader, "generator", None)  # of a torch DataLoader
-        self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # with the number of the pass
+        self._generator_at_begin: tuple[int, torch.Tensor] | None = None  # index of the pass, state at its start
         is_stream = isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
-        self._workers: int | None = getattr(loader, "num_workers", None) if is_stream else None  # they change its order
-        self._ahead = 0  # how many batches iteration 0 would be into the data, had all been of today's size
+        self._workers: int | None = getattr(loader, "num_workers", None) if is_stream else None  # changes the order
+        self._ahead = 0  # index of iteration 0's batch, if all batches so far had the current size
 
     def epoch_at(self, iteration: int) -> int:
-        """Returns how many whole passes lie before an iteration, where iterations run through; 0 without an end."""
+        """Returns the number of complete passes before an iteration, for training by iterations. 0 if endless."""
         if self._counts:
             return self._passes
         length = length_of(self._loader)
         return 0 if self._endless or not length else (iteration + self._ahead) // length
 
     def batch_at(self, iteration: int, epoch: int | None = None) -> int:
-        """Returns the number of an iteration's batch in its pass."""
+        """Returns the index of an iteration's batch in its pass."""
         length = length_of(self._loader)
         if epoch is not None:
             return iteration - epoch * (length or 0)
@@ -69,16 +69,16 @@ class DataPosition:
         return number if self._endless or not length else number % length
 
     def one_pass(self, epoch: int, start: int) -> Iterator[Any]:
-        """Yields the batches of one pass from number `start` on."""
+        """Yields the batches of one pass, beginning with batch `start`."""
         most = length_of(self._loader)
         self._note_begin(epoch)
         return batches(self._loader, epoch=epoch, start=start, sample=self._own_sample(epoch, start), most=most)
 
     def endless(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches from an iteration's on, pass after pass."""
+        """Yields the batches from the given iteration on, pass after pass."""
         if self._counts:
             return self._counted(iteration)
-        if isinstance(self._generator, torch.Generator):  # a stream is read again from where it began
+        if isinstance(self._generator, torch.Generator):  # the stream is read again from the start of its pass
             if self._generator_at_begin is not None:
                 self._generator.set_state(self._generator_at_begin[1])
             self._note_begin(0)
@@ -86,7 +86,7 @@ class DataPosition:
         return endless_batches(self._loader, start=iteration + self._ahead, sample=sample)
 
     def _counted(self, iteration: int) -> Iterator[Any]:
-        """Yields the batches from an iteration's on, and notes where each pass begins."""
+        """Yields the batches from the given iteration on, and records where each pass begins."""
         start = self.batch_at(iteration)
         for epoch in count(self._passes):
             self._passes, self._pass_began = epoch, iteration - start
@@ -103,11 +103,11 @@ class DataPosition:
             start = 0
 
     def state_dict(self, iteration: int, epoch: int | None = None) -> dict[str, Any]:
-        """Returns the place of an iteration in the data.
+        """Returns the position of an iteration in the data.
 
         Args:
-            iteration: How many iterations are done.
-            epoch: How many epochs are done; None where iterations run through.
+            iteration: The number of completed iterations.
+            epoch: The number of completed epochs. None when training by iterations.
         """
         passes = self.epoch_at(iteration) if epoch is None else epoch
         batch = self.batch_at(iteration, epoch)
@@ -125,18 +125,18 @@ class DataPosition:
         }
 
     def load_state_dict(self, state: Mapping[str, Any], iteration: int) -> int:
-        """Takes a place in the data; says in one line what is no longer bit-equal.
+        """Restores a position in the data. Logs a warning if the run is no longer bit-exact.
 
         Args:
-            state: What `state_dict` gave.
-            iteration: How many iterations are done.
+            state: The result of `state_dict`.
+            iteration: The number of completed iterations.
 
         Returns:
-            How many batches of today's size lie before it.
+            The number of batches of the current size before the position.
         """
         here = {"batch_size": self._batch_size, "world_size": self._world_size, "length": length_of(self._loader)}
         here["num_workers"] = self._workers
-        state = {"num_workers": self._workers, **state}  # older checkpoints do not say
+        state = {"num_workers": self._workers, **state}  # older checkpoints lack this key
         epoch, batch = read_count(state, "epoch"), read_count(state, "batch")
         for key, least in (("sample", 0), ("batch_size", 1), ("length", 0), ("world_size", 1), ("num_workers", 0)):
             if state[key] is not None or key == "world_size":
@@ -146,7 +146,7 @@ class DataPosition:
             sample,
             self._batch_size,
         ):
-            # In what is left of a pass that ends, ranks have as many batches each as all others.
+            # In the rest of a pass that ends, every rank must have the same number of batches.
             if not self._endless and not self._passes_continue:
                 sample -= sample % self._world_size
             batch = batch if self._passes_continue else self._batch_before(sample)
@@ -164,7 +164,7 @@ class DataPosition:
         return int(done)
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
-        """Refuses a pass whose length is not that of all others, since the position in a run by epochs counts on it.
+        """Refuses a pass of another length than the others: the position in a run by epochs relies on the length.
 
         Raises:
             DataError: It had fewer batches, or the length of the loader has changed.
@@ -185,13 +185,13 @@ class DataPosition:
             self._generator_at_begin = epoch, self._generator.get_state()
 
     def _generator_state(self, epoch: int) -> torch.Tensor | None:
-        """Returns the state of a torch DataLoader's generator at the beginning of a pass that may not have begun."""
+        """Returns the state of a torch DataLoader's generator at the start of a pass, which may not have begun."""
         if self._generator_at_begin is not None and self._generator_at_begin[0] == epoch:
             return self._generator_at_begin[1]
         return self._generator.get_state() if isinstance(self._generator, torch.Generator) else None
 
     def _batch_before(self, sample: int) -> int:
-        """Returns which batch of today's size begins at a sample, counted from the end of the pass."""
+        """Returns the index of the batch of the current size that begins at a sample, counted from the pass's end."""
         size = self._batch_size or 1
         if self._endless or self._counts:
             return sample // (size * self._world_size)
@@ -208,7 +208,7 @@ class DataPosition:
         return sample + (batch - first) * self._batch_size * self._world_size
 
     def _own_sample(self, epoch: int, batch: int) -> int | None:
-        """Returns how many of its own samples a rank has had, where that is not what the number of batches says."""
+        """Returns how many of its own samples this rank has had before a batch. None if samples are not counted."""
         sample = self._sample(epoch, batch)
         return None if sample is None else -(-(sample - self._rank) // self._world_size)
 

@@ -1,4 +1,4 @@
-"""Looking before a run begins whether it can save, load and validate, so that no night is lost to the first time."""
+"""Checks before a run begins whether it can save, load and validate, so that it does not fail hours later."""
 
 import copy
 import logging
@@ -29,9 +29,9 @@ _IN_MEMORY = "memory://footplate-preflight/{}.pth"
 
 
 def preflight(runner: "Runner") -> None:
-    """Saves and loads the run once in memory, validates one batch, and looks at space and permissions.
+    """Saves and loads the run once in memory, validates one batch, and checks disk space and permissions.
 
-    No file stays and no metric counts. Random generators, buffers and attributes are put back; see `Snapshot`.
+    Leaves no file and records no metric. Random states, buffers and attributes are restored afterwards, see `Snapshot`.
 
     Raises:
         FootplateError: Something of that cannot be done. What a model or a metric raises goes through.
@@ -55,18 +55,18 @@ def preflight(runner: "Runner") -> None:
 
 
 def _has_state(optim_wrapper: Any) -> bool:
-    """Checks whether an optimizer has one already, as in a run that goes on."""
+    """Checks whether an optimizer already has state, as in a resumed run."""
     return any(part.optimizer.state for part in optim_wrapper.parts.values())
 
 
 def state_to_come(optim_wrapper: Any) -> int | None:
-    """Returns by how many bytes the state of optimizers grows with the first step, None where that cannot be told.
+    """Returns by how many bytes the first step grows the optimizer state, or None if that cannot be determined.
 
-    A copy of each takes a step without memory: parameters, gradients and state have shapes and no values.
+    A copy of each optimizer takes a step on the meta device, where tensors have shapes but no data.
     """
     try:
         return sum(_growth(part.optimizer) for part in optim_wrapper.parts.values())
-    except Exception:  # noqa: BLE001 - an optimizer may look at values, or ask for a closure
+    except Exception:  # noqa: BLE001 - an optimizer may read values, or require a closure
         return None
 
 
@@ -89,7 +89,7 @@ def _growth(optimizer: torch.optim.Optimizer) -> int:
 
 
 def _shapes(group: Mapping[str, Any]) -> dict[torch.Tensor, int]:
-    """What is trained in a group, with gradients, on no device: each shape once, and how many parameters have it."""
+    """Returns the trainable shapes of a group as meta tensors with gradients, and how many parameters have each."""
     alike = Counter((each.shape, each.dtype) for each in group["params"] if each.requires_grad)
     shapes = {torch.empty(shape, dtype=dtype, device="meta"): count for (shape, dtype), count in alike.items()}
     for each in shapes:
@@ -108,7 +108,7 @@ def _unmoved(runner: "Runner") -> Iterator[None]:
     try:
         yield
     except ArgumentError:
-        raise  # A wrong setting has to be corrected; running without the preflight would only fail later.
+        raise  # The setting must be corrected: without the preflight the run would only fail later.
     except Exception:
         _logger.error("preflight: the run would have failed later; --no-preflight begins it all the same")
         raise
@@ -119,7 +119,7 @@ def _unmoved(runner: "Runner") -> Iterator[None]:
 
 
 def _tried(runner: "Runner") -> list[Any]:
-    """Returns what code of the user's own may change in a preflight."""
+    """Returns the objects that user code may change in a preflight."""
     hub, sets = runner.message_hub, getattr(runner.val_loop, "sets", ())
     loaders = [each.dataloader for each in sets]
     names = ("dataset", "sampler", "batch_sampler", "collate_fn")
@@ -129,14 +129,15 @@ def _tried(runner: "Runner") -> list[Any]:
 
 
 def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True) -> int:
-    """Returns the bytes of a checkpoint, which is saved and loaded in memory; shards are counted, not saved.
+    """Returns the size of a checkpoint in bytes. Saves and loads it in memory; the size of shards is only computed.
 
-    All ranks of a sharded model call it; of others only the first one saves, and the rest get 0.
+    If the model is sharded, all ranks must call this function. Otherwise only the first rank saves, and the others
+    return 0.
 
     Args:
         runner: The runner.
-        save_optimizer: Whether the optimizer's state goes in.
-        save_param_scheduler: Whether the schedules' state goes in.
+        save_optimizer: Whether the checkpoint includes the optimizer state.
+        save_param_scheduler: Whether the checkpoint includes the state of the schedules.
 
     Raises:
         CheckpointError: The checkpoint loses something.
@@ -160,11 +161,11 @@ def checkpoint_size(runner: "Runner", *, save_optimizer: bool = True, save_param
 
 
 def _check_folder(folder: str, size: int, key: str) -> None:
-    probe = storage.join(folder, f".preflight.{secrets.token_hex(8)}")  # no name of anybody's file
+    probe = storage.join(folder, f".preflight.{secrets.token_hex(8)}")  # cannot be the name of an existing file
     try:
         storage.commit_bytes(probe, b"footplate")
         storage.remove(probe)
-    except (OSError, ImportError, ValueError) as error:  # the last two of a protocol that nobody knows
+    except (OSError, ImportError, ValueError) as error:  # the last two for an unknown protocol
         told = getattr(error, "strerror", None) or error
         raise CheckpointError(f"cannot write to '{folder}': {told}", key=key) from error
     free = storage.free_space(folder)
@@ -175,7 +176,7 @@ def _check_folder(folder: str, size: int, key: str) -> None:
 
 
 def _validate(runner: "Runner") -> bool:
-    """Validates the first batch of each set with copies of the metrics; False where there is no such batch."""
+    """Validates the first batch of each dataset with copies of the metrics. Returns False if no dataset has one."""
     found = [(each, _validated(runner, each)) for each in getattr(runner.val_loop, "sets", ())]
     metrics = [name for each, names in found for name in each.named(dict.fromkeys(names or ()))]
     if all(names for _, names in found):
@@ -188,7 +189,7 @@ def _validate(runner: "Runner") -> bool:
 
 
 def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
-    """Returns the names of the metrics of one set, none where they cannot be told from one batch, None without one."""
+    """Returns the metric names of a dataset: empty if one batch is not enough to know them, None without a batch."""
     batch = _first_batch(chosen.dataloader)
     if batch is None:
         return None
@@ -203,9 +204,9 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
     try:
         with _unsaid():
             found = evaluator.evaluate(len(samples))
-    except ArgumentError:  # what it gives is wrong for any number of batches
+    except ArgumentError:  # independent of the number of batches
         raise
-    except Exception as error:  # some metrics need more than one batch, but none finds a file in the second
+    except Exception as error:  # some metrics need more than one batch, but a missing file stays missing
         if isinstance(error.__cause__, FileNotFoundError):
             raise
         _logger.warning("preflight: metrics of one batch alone fail: %s: %s", type(error).__name__, error)
@@ -215,7 +216,7 @@ def _validated(runner: "Runner", chosen: Any) -> list[str] | None:
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """Keeps what a metric says of itself out of the log: the model has learned nothing yet."""
+    """Silences the info logs of metrics, which mean nothing before training."""
     logger = logging.getLogger("footplate")
     level = logger.level
     logger.setLevel(max(level, logging.WARNING))

@@ -1,4 +1,4 @@
-"""Names settings that can never take effect, because the run ends before or never validates."""
+"""Warns about settings that never take effect because the run ends earlier or never validates."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -16,13 +16,13 @@ NEVER_VALIDATES = "the run never validates"
 
 
 class Reach(NamedTuple):
-    """How far a run goes, as far as that is known.
+    """The extent of a run, as far as it is known.
 
     Attributes:
-        epochs: How many epochs it has.
-        iters: How many iterations it has.
-        validates: Whether it ever validates.
-        ends_before: Whether it would validate if it did not end before its first validation.
+        epochs: The number of epochs.
+        iters: The number of iterations.
+        validates: Whether the run ever validates.
+        ends_before: Whether the run has a validation but ends before the first one is due.
     """
 
     epochs: int | None
@@ -37,24 +37,24 @@ class Reach(NamedTuple):
 
 @runtime_checkable
 class KnowsIdleSettings(Protocol):
-    """A hook that can tell which of its settings have no effect on a run."""
+    """A hook that can report which of its settings have no effect on a run."""
 
     def idle_settings(self, reach: Reach) -> Iterable[tuple[str, str]]:
-        """Yields each such setting and the reason.
+        """Yields each setting without effect, and the reason.
 
         Args:
-            reach: How far the run goes.
+            reach: The extent of the run.
         """
 
 
 def name_idle_settings(cfg: Any, hooks: HookList, schedules: Any, reach: Reach) -> None:
-    """Warns of each setting that has no effect, with its key and its place in the config.
+    """Warns about each setting without effect, with its key and its location in the config.
 
     Args:
         cfg: The config.
         hooks: The hooks of the run.
         schedules: The section `param_scheduler`, or the schedules.
-        reach: How far the run goes.
+        reach: The extent of the run.
     """
     found = [*_of_hooks(hooks, reach), *_of_schedules("param_scheduler", schedules, reach)]
     if reach.ends_before:
@@ -65,8 +65,8 @@ def name_idle_settings(cfg: Any, hooks: HookList, schedules: Any, reach: Reach) 
 
 
 def reach_of(runner: "Runner") -> Reach:
-    """Returns how far a run goes whose loops are built."""
-    loop: Any = runner.train_loop  # one of the user's own need not tell its length
+    """Returns the extent of a run whose loops are built."""
+    loop: Any = runner.train_loop  # a user's loop may lack a length
     iters = getattr(loop, "max_iters", None)
     epochs = getattr(loop, "max_epochs", None) if getattr(loop, "by_epoch", False) else None
     end, begin = iters if epochs is None else epochs, getattr(loop, "val_begin", 1)
@@ -75,7 +75,7 @@ def reach_of(runner: "Runner") -> Reach:
 
 
 def reach_in(sections: Mapping[str, Any], hooks: HookList) -> Reach:
-    """Returns how far the run of a config goes, as far as the config alone tells.
+    """Returns the extent of a run as far as the config alone determines it.
 
     Args:
         sections: The runner's arguments by name.
@@ -90,7 +90,7 @@ def reach_in(sections: Mapping[str, Any], hooks: HookList) -> Reach:
 
 
 def _may_ask(hooks: HookList) -> bool:
-    """Checks whether a hook may ask for validations beyond those of the training loop."""
+    """Checks whether a hook may request additional validations."""
     return any(getattr(hook, "asks_for_validation", not _is_ours(hook)) for hook in hooks)
 
 

@@ -1,4 +1,4 @@
-"""Runs that are started again in their folder, by torchrun or by hand."""
+"""Detects runs that are started again in the same folder, by torchrun or by the user."""
 
 import contextlib
 import logging
@@ -9,14 +9,14 @@ from footplate.distributed import broadcast_object, is_main_process
 
 _logger = logging.getLogger("footplate.engine")
 _MARK = ".began_with"
-_LONGEST = 1 << 16  # bytes of a pointer
+_LONGEST = 1 << 16  # maximum size of a pointer file, in bytes
 
 
 class Restart:
-    """What a run that torchrun starts again begins with: the last checkpoint that it has committed itself.
+    """Selects the checkpoint with which a run that torchrun restarts begins: the last one that it has committed itself.
 
-    A run that does not resume notes where the pointer of its folder stood, so that when it fails before its first
-    checkpoint, it does not go on from that of an earlier run in the same folder.
+    A run that starts over records which checkpoint the pointer file in its folder names. If the run fails before its
+    first checkpoint, its restart then does not resume from that checkpoint, which is from an earlier run.
 
     Args:
         home: The folder of the checkpoints.
@@ -29,7 +29,7 @@ class Restart:
         self._resumes = False
 
     def begins_with(self, load_from: str | None, resume: bool | str) -> tuple[str | None, bool | str]:
-        """Returns `load_from` and `resume` as they count; each rank calls it."""
+        """Returns the `load_from` and `resume` that apply. All ranks must call it."""
         self._resumes = bool(resume)
         if not self._count:
             if resume and (load_from is None or resume == "auto"):
@@ -44,7 +44,7 @@ class Restart:
         return None, True
 
     def note(self) -> None:
-        """Notes where the pointer stands when a run begins from the start in a folder that an earlier run has used."""
+        """Records the current pointer when a run starts over in a folder that an earlier run has used."""
         if self._count or self._resumes or not is_main_process():
             return
         pointer = self._pointer()
@@ -68,7 +68,7 @@ class Restart:
             return ""
 
     def _pointer(self) -> str:
-        """What the pointer says and since when: a checkpoint of the same name may come again."""
+        """Returns content and time of the pointer file: a later checkpoint may have the same name."""
         path = storage.join(self._home, "last_checkpoint")
         try:
             told = os.fsdecode(storage.read_bytes(path, _LONGEST))

@@ -1,4 +1,4 @@
-"""The runner: a run's state, and what drives it."""
+"""The runner, which holds the state of a run and drives it."""
 
 import inspect
 import logging
@@ -53,50 +53,51 @@ _logger = logging.getLogger("footplate.engine")
 class Runner(Parts):
     """Trains, validates and tests a model.
 
-    Every part is an object or the dict it is built from. Loops, optimizer and schedules are built on first use, so
-    that a test needs no training data; nothing is written before everything is built.
+    Every component is an object or the config dict from which it is built. Loops, optimizer and schedules are built on
+    first use, so a test run needs no training data. Nothing is written before everything is built.
 
     Args:
         model: A BaseModel.
-        work_dir: The folder for checkpoints and logs. Of a target that fsspec knows, `s3://bucket/run`, it is that for
-            checkpoints; logs then go to `work_dirs/run`.
-        train_dataloader: Batches to train on.
-        val_dataloader: Batches to validate on.
-        test_dataloader: Batches to test on.
+        work_dir: The folder for checkpoints and logs. If it is a remote path that fsspec supports, such as
+            `s3://bucket/run`, checkpoints go there and logs go to `work_dirs/run`.
+        train_dataloader: The training batches.
+        val_dataloader: The validation batches.
+        test_dataloader: The test batches.
         train_cfg: The training loop: `dict(by_epoch=True, max_epochs=12, val_interval=1)`.
         val_cfg: The validation loop.
         test_cfg: The test loop.
-        auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch.
-        optim_wrapper: The optimizer in its wrapper.
-        param_scheduler: The schedules of the optimizer's settings.
-        val_evaluator: Metrics of the validation.
-        test_evaluator: Metrics of the test.
+        auto_scale_lr: `dict(enable=True, base_batch_size=16)` scales learning rates with the global batch size.
+        optim_wrapper: The optimizer wrapper with its optimizer.
+        param_scheduler: The schedules of the learning rate and other optimizer settings.
+        val_evaluator: The validation metrics.
+        test_evaluator: The test metrics.
         default_hooks: Changes to the default hooks, by name.
-        custom_hooks: Further hooks.
-        data_preprocessor: For a model dict that has none.
-        load_from: A checkpoint whose weights to begin with.
-        resume: Go on from the newest whole checkpoint in `work_dir`, or from `load_from`; "auto" looks into
-            `work_dir` first, and where nothing is there begins with the weights of `load_from`.
-        launcher: Who started the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
+        custom_hooks: Additional hooks.
+        data_preprocessor: The data preprocessor of a model dict that has none.
+        load_from: A checkpoint whose weights to start with.
+        resume: Whether to resume from the newest complete checkpoint in `work_dir`, or from `load_from`. "auto" resumes
+            from `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
+        launcher: What started the processes: "none", "pytorch" (torchrun), "slurm" (srun) or "mpi" (mpirun).
         env_cfg: `cudnn_benchmark`, `mp_cfg`, `dist_cfg`.
-        log_processor: Makes log lines.
-        log_level: "INFO", "WARNING" ...
-        visualizer: Takes pictures, scalars and the config to the writers.
-        default_scope: The scope in which names are looked up first.
+        log_processor: Formats log lines.
+        log_level: The lowest level to log: "INFO", "WARNING" and so on.
+        visualizer: Writes images, scalars and the config to the visualization backends.
+        default_scope: The registry scope that is searched first.
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
         experiment_name: The name of the run.
-        cfg: The whole config, kept for the record.
-        on_save_error: What a save that fails does: "warn" and go on, or "stop".
-        on_nonfinite: What a loss or gradient that is NaN or infinite does: `dict(loss="stop", grad="skip")`, each
-            "stop", "skip" (the step) or "warn". Weights that are not finite are never saved.
-        preflight: Whether to look before the first step if the run can save, load and validate.
-        model_wrapper_cfg: What the model is wrapped in where several processes train together.
-        find_unused_parameters: For such a wrapper: not all parameters take part in each loss.
-        sync_bn: "torch" has batch normalization use the statistics of the batches of all processes.
-        compile: Compile the model, or the arguments of `torch.compile`; `target`, a part of it: `"backbone"`.
-        channels_last: Lay the weights of convolutions out channels last.
-        model_adapter: What stands between the runner and a model of another contract.
-        log_file: How large the log's file may become, in millions of bytes, and how many full ones are kept:
+        cfg: The whole config, saved with the run.
+        on_save_error: What to do when a save fails: "warn" and continue, or "stop".
+        on_nonfinite: What to do when a loss or gradient is NaN or infinite: `dict(loss="stop", grad="skip")`, each
+            "stop", "skip" (the step) or "warn". Non-finite weights are never saved.
+        preflight: Whether to check before the first step that the run can save, load and validate.
+        model_wrapper_cfg: The wrapper of the model for training on several processes.
+        find_unused_parameters: Whether that wrapper must expect parameters that do not take part in each loss.
+        sync_bn: "torch" makes batch normalization use the statistics of the batches of all processes.
+        compile: Whether to compile the model, or the arguments of `torch.compile`. `target` names the submodule to
+            compile, such as `"backbone"`.
+        channels_last: Whether to store the weights of convolutions in the channels-last memory format.
+        model_adapter: The adapter for a model with another interface than BaseModel.
+        log_file: The maximum size of the log file in millions of bytes, and the number of full ones to keep:
             `dict(max_mb=50, backups=3)`.
 
     Raises:
@@ -156,7 +157,7 @@ class Runner(Parts):
         self.home, self.work_dir = setup.places_of(work_dir)
         self.timestamp = broadcast_object(setup.unused_start(self.work_dir))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)
-        self._has_folder = False  # whether this start has made its `log_dir`
+        self._has_folder = False  # whether this run has created its `log_dir`
         self.experiment_name = experiment_name or self._default_name()
         self.rank, self.world_size = get_rank(), get_world_size()
         name_run(self)
@@ -170,10 +171,10 @@ class Runner(Parts):
         determinism.name_settings(randomness or {}, env_cfg or {}, self.seed, compile)
         self._events: list[str] = []
         self._loaded = self._trained = False
-        self.resuming = False  # while a checkpoint is loaded: whether the run resumes from it, or takes its weights
+        self.resuming = False  # while a checkpoint loads: whether the run resumes, rather than takes the weights only
         self._load_report: LoadReport | None = None
-        self.trusted: list[dict[str, str]] = []  # files whose code came before the loaded checkpoint
-        self._said_before: list[logging.LogRecord] = []  # before there was a file for it
+        self.trusted: list[dict[str, str]] = []  # files that the loaded checkpoint lists as trusted
+        self._said_before: list[logging.LogRecord] = []  # records logged before the log file is open
         self._random: dict[str, Any] | None = None
         self.requests = Requests()
         self.saver = RunSaver(on_save_error, alarm=self.requests.alarm)
@@ -190,7 +191,7 @@ class Runner(Parts):
 
     @classmethod
     def from_cfg(cls, cfg: Config | Mapping[str, Any]) -> "Runner":
-        """Builds a runner from a whole config; one of the first generation is translated first.
+        """Builds a runner from a whole config. A first-generation config is translated first.
 
         Raises:
             ConfigKeyError: A key is nearly a known one.
@@ -212,7 +213,7 @@ class Runner(Parts):
 
     @cached_property
     def recorded_cfg(self) -> Any:
-        """The config that is recorded: of a runner that was built by arguments, these, with objects as text."""
+        """The config to record. Without a config, it is made from the runner's arguments, with objects as text."""
         if self._sections["cfg"] is not None:
             return self.cfg
         defaults = {name: each.default for name, each in inspect.signature(Runner.__init__).parameters.items()}
@@ -220,33 +221,33 @@ class Runner(Parts):
         return Config(as_plain(given))
 
     def begin_log_with(self, said: Iterable[logging.LogRecord]) -> None:
-        """Has the file of the log hold what was logged before there was one."""
+        """Buffers log records until the log file is open."""
         self._said_before += said
 
     @property
     def distributed(self) -> bool:
-        """Checks whether several processes train together."""
+        """Whether several processes train together."""
         return self.world_size > 1
 
     @property
     def event(self) -> str | None:
-        """The event that is being called, or None."""
+        """The current event, or None."""
         return self._events[-1] if self._events else None
 
     @property
     def outer_event(self) -> str | None:
-        """The event that was called first where events are called within each other, or None."""
+        """The outermost of nested events, or None."""
         return self._events[0] if self._events else None
 
     def train(self) -> Any:
-        """Trains to the end, from the start or from where a checkpoint left off.
+        """Trains to the end, from the start or from a checkpoint.
 
         Returns:
             The model.
         """
         with located(self.cfg), remembered() as said, refusing_exits():
             name_idle_variables(self.cfg)
-            begins = not self.should_resume and self.saver.last is None  # else this runner trained, or resumed, before
+            begins = not self.should_resume and self.saver.last is None  # this runner has not trained or resumed yet
             if begins and storage.exists(storage.join(self.home, "last_checkpoint")):
                 _logger.warning("%s holds an earlier run: this one begins anew, resume goes on from it", self.home)
             loop = self.train_loop
@@ -268,7 +269,7 @@ class Runner(Parts):
                 "max_epochs" if self.by_epoch else "max_iters",
             )
             return self.model
-        with ExitStack() as stack:  # no function of its own: each frame here stands above backward()
+        with ExitStack() as stack:  # not in a function of its own: each frame here is above backward()
             stack.enter_context(located(self.cfg))
             if is_main_process():
                 stack.enter_context(locked_for(self))
@@ -281,23 +282,23 @@ class Runner(Parts):
             _logger.info("%s", self.hooks.describe(), extra=NOT_SHOWN)
             self.optim_wrapper.initialize_count_status(self.model, loop.iter, loop.max_iters)
             determinism.name_loader(self, self._sections["randomness"] or {})
-            loop.stop_training = False  # of an earlier call
+            loop.stop_training = False  # an earlier call may have set it
             self.call_hook("before_run")
             if self._sections["preflight"]:
                 look_ahead(self)
             with self.requests.from_signals(), naming_lost_workers(self._loaders()), capturing(self):
                 loop.run()
-            loop.in_progress = False  # where the user's own `run` began, but did not end it
+            loop.in_progress = False  # in case a user's `run` has set it
             self.call_hook("after_run")
         loop.ended, self._random = True, None
         return self.model
 
     def val(self) -> dict[str, float]:
-        """Validates once and returns the metrics."""
+        """Validates and returns the metrics."""
         return self._evaluate("val")
 
     def test(self) -> dict[str, float]:
-        """Tests once and returns the metrics.
+        """Tests and returns the metrics.
 
         Raises:
             CheckpointError: `load_from` lacks a tensor of the model, or has it with another shape.
@@ -315,7 +316,7 @@ class Runner(Parts):
 
     @contextmanager
     def during(self, event: str) -> Iterator[None]:
-        """Has `event` be what the run is at while the block runs."""
+        """Sets the current event for the duration of the block."""
         self._events.append(event)
         try:
             yield
@@ -323,7 +324,7 @@ class Runner(Parts):
             self._events.pop()
 
     def register_hook(self, hook: Hook | Mapping[str, Any], priority: int | str | None = None) -> None:
-        """Adds a hook, or builds it first; the priority is the hook's own where none is given."""
+        """Adds a hook, built from its dict if needed. Without `priority`, the hook's own applies."""
         assemble.add_hook(self.hooks, hook, priority)
 
     def save_checkpoint(
@@ -338,17 +339,18 @@ class Runner(Parts):
         then: Callable[[], None] | None = None,
         undo: Callable[[], None] | None = None,
     ) -> str:
-        """Saves the run as it stands; if that fails, `on_save_error` says what becomes of the run.
+        """Saves the run in its current state. If that fails, `on_save_error` decides whether the run continues.
 
         Args:
             out_dir: The folder.
-            filename: The name in it; one that ends in `.sharded` is saved in parts, by all ranks.
-            save_optimizer: Whether the optimizer's state goes in.
-            save_param_scheduler: Whether the schedules' state goes in.
-            meta: Further entries of the checkpoint's `meta`.
-            background: Return when the state is copied, and write it meanwhile. All ranks take part.
-            then: Called behind the commit.
-            undo: Called if the save failed, by a later save or `saver.settle()`.
+            filename: The name in the folder. A name that ends in `.sharded` makes all ranks save a sharded checkpoint.
+            save_optimizer: Whether to include the optimizer state.
+            save_param_scheduler: Whether to include the state of the schedules.
+            meta: Additional entries for the checkpoint's `meta`.
+            background: Whether to return once the state is copied and to write it in the background. All ranks must
+                take part.
+            then: Called after the commit.
+            undo: Called if the save failed, by a later save or by `saver.settle()`.
 
         Returns:
             The path.
@@ -377,7 +379,7 @@ class Runner(Parts):
         strict: bool = False,
         revise_keys: Sequence[tuple[str, str]] = (("^module.", ""),),
     ) -> dict[str, Any]:
-        """Takes the weights of a checkpoint.
+        """Loads the weights of a checkpoint.
 
         Returns:
             The checkpoint.
@@ -390,7 +392,7 @@ class Runner(Parts):
         return checkpoint
 
     def resume(self, filename: str) -> None:
-        """Goes on from a checkpoint: weights, optimizer, schedules, position, history and random state."""
+        """Resumes from a checkpoint: weights, optimizer, schedules, position, history and random state."""
         self.resuming = True
         try:
             checkpoint = self.load_checkpoint(filename, strict=True)
@@ -403,10 +405,10 @@ class Runner(Parts):
         _logger.info("resumed from %s at epoch %d, iteration %d", filename, self.epoch, self.iter)
 
     def load_or_resume(self, *, whole_model: bool = False) -> None:
-        """Does what `load_from` and `resume` ask for, once: what was trained since is kept.
+        """Loads the checkpoint that `load_from` and `resume` ask for. Later calls do nothing, to keep later training.
 
         Args:
-            whole_model: Whether it is an error that the checkpoint lacks a tensor of the model.
+            whole_model: Whether to raise an error if the checkpoint lacks a tensor of the model.
         """
         if self._loaded:
             return
@@ -421,7 +423,7 @@ class Runner(Parts):
             self.begin_log_with(said)
 
     def restore_random_state(self) -> None:
-        """Puts the random generators where the resumed checkpoint has them; loops call it before they go on."""
+        """Restores the random state of the resumed checkpoint. Loops call it before they continue."""
         if self._random is not None:
             restore_rng(self._random)
 
@@ -443,7 +445,7 @@ class Runner(Parts):
         return metrics
 
     def _make_folder(self) -> None:
-        """Makes `log_dir`, which is this start's alone."""
+        """Creates `log_dir`, which no other run uses."""
         before, self._has_folder = self.log_dir, True
         self.timestamp = compute_on_main(lambda: setup.make_start(self.work_dir, self.timestamp))
         self.log_dir = os.path.join(self.work_dir, self.timestamp)

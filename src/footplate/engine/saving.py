@@ -1,4 +1,4 @@
-"""Saving a run beside its training, and what happens when that fails."""
+"""Saves a run in the background during training, and handles failed saves."""
 
 import logging
 from collections.abc import Callable, Mapping, Sequence, Set
@@ -20,14 +20,14 @@ _POLICIES = ("warn", "stop")
 
 
 class RunSaver:
-    """Saves checkpoints in the background, one at a time, and does what `on_save_error` says when one fails.
+    """Saves checkpoints in the background, one at a time, and applies `on_save_error` if a save fails.
 
-    A save that fails leaves what was there. It is logged at once; with "warn" training goes on, with "stop" the
-    error is raised as soon as the training loop, or the next save, comes by.
+    A failed save leaves earlier checkpoints as they are. It is logged at once. With "warn", training continues. With
+    "stop", the error is raised in the next check of the training loop or the next save.
 
     Args:
         on_error: "warn" or "stop".
-        alarm: Called when a save fails, in the thread of the save; with "stop" alone.
+        alarm: Called in the saving thread when a save fails, only with "stop".
 
     Raises:
         ArgumentError: There is no such policy.
@@ -45,14 +45,14 @@ class RunSaver:
         self._alarm = alarm
         self._saver = BackgroundSaver()
         self._undo: Callable[[], None] | None = None
-        self.last: str | None = None  # the newest whole checkpoint of this run, or the one it goes on from
-        self.lost: str | None = None  # what became of the newest save, where it failed
-        self.ends = False  # whether the run ends with the present save, whatever becomes of it
-        self.checks: Sequence[Callable[[], None]] = ()  # each raises where the run's folder is another run's by now
-        self.in_parts = False  # whether each rank writes what it holds, to a folder
+        self.last: str | None = None  # the newest complete checkpoint of this run, or the one it resumed from
+        self.lost: str | None = None  # why the newest save failed, if it did
+        self.ends = False  # whether the run ends with the current save, even if the save fails
+        self.checks: Sequence[Callable[[], None]] = ()  # each raises if another run has taken over the run's folder
+        self.in_parts = False  # whether each rank writes its own shard, to a folder
 
     def name_of(self, name: str) -> str:
-        """Returns what a checkpoint called `name` is called as this run saves it."""
+        """Returns the name under which this run saves a checkpoint called `name`."""
         return name_in_parts(name) if self.in_parts else name
 
     def save(
@@ -64,12 +64,12 @@ class RunSaver:
         undo: Callable[[], None] | None = None,
         replicated: Set[int] = frozenset(),
     ) -> None:
-        """Copies a checkpoint and commits it while the caller goes on; waits first for the save before it.
+        """Copies a checkpoint and commits it in the background. Waits for the previous save first.
 
         Args:
             checkpoint: See `footplate.checkpoint.save_checkpoint`.
-            path: Where to.
-            then: Called behind the commit, in the thread of the save.
+            path: The path of the checkpoint.
+            then: Called after the commit, in the saving thread.
             undo: Called by a later `save` or `settle`, in its thread, if this save failed.
             replicated: See `BackgroundSaver.save`.
 
@@ -85,27 +85,27 @@ class RunSaver:
                 then()
 
         try:
-            if not self.in_parts:  # else the other ranks would wait for this one's part
+            if not self.in_parts:  # otherwise the other ranks would wait for this rank's shard
                 for check in self.checks:
                     check()
             self._saver.save(checkpoint, path, then=committed, otherwise=self._say, replicated=replicated)
-        except Exception as error:  # noqa: BLE001 - raised again where the policy says so
+        except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             self._say(error)
             self._failed(error)
 
     def settle(self) -> None:
-        """Returns when nothing is in flight.
+        """Waits until no save is in progress.
 
         Raises:
             CheckpointError: With "stop": the save that was in flight failed.
         """
         try:
             self._saver.wait()
-        except Exception as error:  # noqa: BLE001 - raised again where the policy says so
+        except Exception as error:  # noqa: BLE001 - raised again if the policy is "stop"
             self._failed(error)
 
     def refuse(self, error: Exception, undo: Callable[[], None] | None = None) -> None:
-        """Takes note of a save that is not even begun, since what would be saved is no good."""
+        """Records a save that is not attempted because the state is invalid."""
         _logger.error("%s", error)
         self.lost = str(error).split("\n", 1)[0]
         if undo is not None:
@@ -138,7 +138,7 @@ def save_run(
     then: Callable[[], None] | None = None,
     undo: Callable[[], None] | None = None,
 ) -> None:
-    """Saves a run as it stands; see `Runner.save_checkpoint`.
+    """Saves a run in its current state; see `Runner.save_checkpoint`.
 
     Raises:
         CheckpointError: It failed, and `on_save_error` is "stop".
@@ -168,12 +168,11 @@ def save_run(
 
 
 def _whole(runner: "Runner", checkpoint: dict[str, Any], *, together: bool) -> dict[str, Any]:
-    """Returns a checkpoint for a single file: what lies in parts on several processes is put together."""
+    """Returns a checkpoint for a single file, with the shards of all processes gathered."""
     if is_sharded(runner.model):
         found: dict[str, Any] = gather_full_state(checkpoint)
         return found
     if together and is_distributed() and "optimizer" in checkpoint:
-        checkpoint["optimizer"] = gather_full_state(
-            checkpoint["optimizer"]
-        )  # gradients of a round, of each rank its own
+        # Each rank has its own gradients of an accumulation round.
+        checkpoint["optimizer"] = gather_full_state(checkpoint["optimizer"])
     return checkpoint

@@ -1,4 +1,4 @@
-"""Learning rates for another batch than the one a config was made for."""
+"""Scales learning rates to a batch size other than the one a config was made for."""
 
 import logging
 from collections.abc import Mapping
@@ -13,17 +13,17 @@ from footplate.messages import nearest
 _logger = logging.getLogger("footplate.engine")
 _KEYS = ("enable", "base_batch_size")
 _RATES = ("lr", "initial_lr")
-# Optimizers that find their own step: an lr of theirs is a factor of it, and stays.
+# Optimizers that compute their own step size: their lr is a factor of it and is not scaled.
 _FREE_OF_RATES = ("DAdapt", "Prodigy")
 
 
 def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any] | None) -> None:
-    """Scales every learning rate by how the global batch differs from the one the config was made for.
+    """Scales all learning rates with the ratio of the global batch size to the one the config was made for.
 
     Args:
-        optim_wrapper: The wrapper of the optimizer, or of several.
+        optim_wrapper: The wrapper of one optimizer, or of several.
         loader: The training loader.
-        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples of one iteration on all processes together.
+        cfg: `auto_scale_lr`: `enable`, and `base_batch_size`, the samples per iteration on all processes together.
 
     Raises:
         ArgumentError: A key is unknown, a value makes no sense, or the loader does not tell its batch size.
@@ -49,7 +49,7 @@ def scale_learning_rates(optim_wrapper: Any, loader: Any, cfg: Mapping[str, Any]
 
 
 def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
-    """Returns the batch size that the learning rates are written for, None where they are not to be scaled.
+    """Returns the batch size for which the learning rates are written, or None if they are not to be scaled.
 
     Args:
         cfg: `auto_scale_lr`, see `scale_learning_rates`.
@@ -67,7 +67,7 @@ def base_batch_size(cfg: Mapping[str, Any] | None) -> int | None:
 
 
 def _scaled(optimizer: Any, name: str, factor: float) -> str:
-    """Scales the rates of one optimizer, and tells them."""
+    """Scales the rates of one optimizer, and returns a description for the log."""
     label = f"{name}: " if name else ""
     kind = type(optimizer).__name__
     if kind.startswith(_FREE_OF_RATES) or not all(group.get("lr") is not None for group in optimizer.param_groups):

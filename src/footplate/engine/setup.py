@@ -1,4 +1,4 @@
-"""The process a run lives in: ranks, random generators, device, worker start method."""
+"""Sets up the process of a run: ranks, random generators, device, start method of workers."""
 
 import itertools
 import logging
@@ -26,11 +26,11 @@ _WORKERS = ("mp_start_method", "opencv_num_threads")
 
 
 def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
-    """Joins the other processes and sets what has to be set before anything touches an accelerator.
+    """Initializes distributed training, and whatever must be set before anything uses an accelerator.
 
     Args:
         env_cfg: `cudnn_benchmark`, `mp_cfg` (`mp_start_method`, `opencv_num_threads`), `dist_cfg` (`backend`,
-            `timeout` in seconds, `port`), `resource_limit` (open files).
+            `timeout` in seconds, `port`), `resource_limit` (number of open files).
         launcher: "none", "pytorch", "slurm" or "mpi".
 
     Raises:
@@ -52,7 +52,7 @@ def prepare(env_cfg: Mapping[str, Any], *, launcher: str) -> None:
 
 
 def check_environment(env_cfg: Mapping[str, Any]) -> None:
-    """Refuses keys and values of `env_cfg` that `prepare` cannot apply; see there.
+    """Checks `env_cfg` for unknown keys and invalid values; see `prepare`.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -72,7 +72,7 @@ def check_environment(env_cfg: Mapping[str, Any]) -> None:
 
 
 def check_randomness(randomness: Mapping[str, Any]) -> None:
-    """Refuses keys and values of `randomness` that `seed_everything` cannot apply; see there.
+    """Checks `randomness` for unknown keys and invalid values; see `seed_everything`.
 
     Raises:
         ArgumentError: A key or value is unknown.
@@ -85,12 +85,12 @@ def check_randomness(randomness: Mapping[str, Any]) -> None:
 
 
 def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int | None] = lambda: None) -> int:
-    """Seeds every random generator.
+    """Seeds all random generators.
 
     Args:
         randomness: `seed`, `deterministic`, `diff_rank_seed`.
-        resumed: Tells the seed of the run that is gone on with, which counts where none is written. Where there is
-            none either, one is drawn.
+        resumed: Returns the seed of the run to resume, used if `randomness` has none. If that is None too, a seed is
+            drawn.
 
     Returns:
         The seed that all processes share.
@@ -101,7 +101,7 @@ def seed_everything(randomness: Mapping[str, Any], *, resumed: Callable[[], int 
         seed = compute_on_main(resumed)
     if seed is None:
         seed = broadcast_object(int.from_bytes(os.urandom(4), "little") % (1 << 31))
-    check_randomness({"seed": seed})  # a resumed one, too
+    check_randomness({"seed": seed})  # also the seed of a resumed run
     own = (seed + get_rank()) % (1 << 32) if randomness.get("diff_rank_seed") else seed
     random.seed(own)
     np.random.seed(own)
@@ -121,7 +121,7 @@ def pick_device() -> torch.device:
 
 
 def places_of(work_dir: str) -> tuple[str, str]:
-    """Returns where a run's checkpoints and their pointer are at home, and the local folder of its logs and lock."""
+    """Returns the folder of a run's checkpoints and pointer file, and the local folder of its logs and lock."""
     home = storage.absolute(work_dir)
     if storage.is_local(work_dir):
         return home, home
@@ -129,14 +129,14 @@ def places_of(work_dir: str) -> tuple[str, str]:
 
 
 def unused_start(work_dir: str) -> str:
-    """Returns the present time as the name of a folder that no earlier start has made in `work_dir`."""
+    """Returns the current time as the name of a folder that does not exist in `work_dir`."""
     now = time.strftime("%Y%m%d_%H%M%S")
     names = itertools.chain([now], (f"{now}_{number}" for number in itertools.count(2)))
     return next(name for name in names if not os.path.lexists(os.path.join(work_dir, name)))
 
 
 def make_start(work_dir: str, name: str) -> str:
-    """Makes the folder of a start, and returns its name: another one where a start has made `name` meanwhile."""
+    """Creates the log folder of a run and returns its name, which differs from `name` if that exists by now."""
     os.makedirs(work_dir, exist_ok=True)
     while True:
         try:
@@ -162,7 +162,7 @@ def _check_flags(section: Mapping[str, Any], flags: Sequence[str], name: str) ->
 
 
 def _allow_open_files(number: int) -> None:
-    """Raises how many files this process may have open to `number`, as far as the system lets it."""
+    """Raises the limit of open files of this process to `number`, or to the hard limit of the system."""
     try:
         import resource
     except ImportError:  # no such limit on this system

@@ -1,4 +1,4 @@
-"""Signals: what a run is asked to do from outside, answered between two iterations."""
+"""Handles signals: requests to stop or save a run, answered between two iterations."""
 
 import errno
 import logging
@@ -28,22 +28,22 @@ if TYPE_CHECKING:
 _logger = logging.getLogger("footplate.engine")
 ON_REQUEST = "on_signal.pth"
 EARLIER = "on_signal_earlier.pth"
-# Where samples are read, or workers waited for: no further, since random generators are exchanged around it.
+# Functions that read samples or wait for workers. Not their callers, which swap the random state around them.
 _READING = (
     ("footplate.data.reading", "_read"),
     ("footplate.data.workers", "_get_data"),
     ("torch.utils.data.dataloader", "_get_data"),
 )
-# Functions of loops that iterate over a loader, with who called them: a hook may validate too, within an iteration.
+# Functions of loops that iterate over a loader, with their callers: a hook may validate within an iteration too.
 _ASKING = (("batches",), ("_one_epoch",), ("_evaluate", "run", "_validate"))
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
 _CHILD_ENDS = getattr(signal, "SIGCHLD", None)
-# What a loop that trains calls between iterations; all else belongs to one, hooks under whatever name, or saves.
+# What a training loop calls between iterations. Anything else it calls belongs to an iteration or a save.
 _BETWEEN = ("batches", "call_hook")
 _BETWEEN_QUESTIONS = 1.0  # seconds
-_AT_ONCE = 0.5  # seconds in which a signal that comes again is the same wish: `timeout` and others send each twice
+_AT_ONCE = 0.5  # seconds in which a repeated signal is the same request: `timeout` and others send each twice
 
 
 class LeavingError(Exception):
@@ -51,10 +51,10 @@ class LeavingError(Exception):
 
 
 class Interrupted(SystemExit):
-    """Ends the process with 128 and the signal's number, 143 after SIGTERM, when the run is saved.
+    """Ends the process after the run is saved. The exit code is 128 plus the signal's number: 143 for SIGTERM.
 
     Args:
-        number: The signal.
+        number: The number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -63,17 +63,17 @@ class Interrupted(SystemExit):
 
 
 class WaitEndedError(BaseException):
-    """A run was asked to stop while it waited for a batch: there is no iteration to finish."""
+    """Raised when a stop is requested while the run waits for a batch: there is no iteration to finish."""
 
 
 class Requests:
-    """What is to be done when the present iteration is over.
+    """Requests to answer after the current iteration.
 
-    A training loop looks at `pending` after each iteration, and at nothing else.
+    A training loop only checks `pending` after each iteration.
 
     Attributes:
-        patient: Whether a validation is at work that has to be finished first: its weights are not those of the run.
-        rescued: Whether data could not be read, and what was trained until then is saved.
+        patient: Whether the current validation must finish first, because its weights are not those of the run.
+        rescued: Whether reading data failed and the progress of the run is saved.
     """
 
     def __init__(self) -> None:
@@ -87,36 +87,37 @@ class Requests:
         self._when_child_ends: Any = None
         self._together = False
         self._asked: int | None = None
-        self._asked_at: float | None = None  # by SIGINT or SIGTERM
+        self._asked_at: float | None = None  # time of the first SIGINT or SIGTERM
         self._process = os.getpid()
 
     @property
     def save_at_once(self) -> bool:
-        """Whether this process alone was asked to save, so that it need not wait for the others."""
+        """Whether a save is requested on a single process, which need not wait for other ranks."""
         return self.save and not self._together
 
     def alarm(self) -> None:
-        """Has the loop look around; called from any thread."""
+        """Makes the loop check for requests. May be called from any thread."""
         self.pending = True
 
     def save_after_iteration(self, save: Callable[[], None]) -> None:
-        """Calls `save` when the present iteration is over and all of its hooks have acted."""
+        """Schedules `save` for after the current iteration and all of its hooks."""
         self._saves.append(save)
         self.pending = True
 
     def make_saves(self) -> None:
-        """Makes the saves that hooks have put off."""
+        """Runs the saves that hooks have scheduled."""
         saves, self._saves = self._saves, []
         for save in saves:
             save()
 
     @contextmanager
     def from_signals(self) -> Iterator[None]:
-        """Takes SIGINT, SIGTERM and SIGHUP for a wish to stop, SIGUSR1 for one to save, while the block runs.
+        """Handles signals during the block: SIGINT, SIGTERM and SIGHUP request a stop, SIGUSR1 requests a save.
 
-        The second SIGINT or SIGTERM leaves at once. SIGHUP, of a terminal that is closed, comes more than once by
-        itself, and `nohup` has it pass. What torch raises wherever this process is, when a worker of a loader dies,
-        waits for the end of the iteration. Only the main thread can take signals; elsewhere nothing changes.
+        The second SIGINT or SIGTERM exits at once. A second SIGHUP does not, because a closing terminal can send
+        several. SIGHUP is ignored under `nohup`. If a worker of a loader dies, torch raises an error in whatever this
+        process does; the error is held back until the end of the iteration. Signals can be handled only in the main
+        thread. In other threads nothing changes.
         """
         self.pending, self.save, self.patient, self.rescued = False, False, False, False
         self.stop, self._asked, self._asked_at = None, None, None
@@ -143,10 +144,10 @@ class Requests:
 
     def _on_stop(self, number: int, frame: FrameType | None) -> None:
         if os.getpid() != self._process:
-            return  # a worker, forked from this process: it ends with its loader
+            return  # a forked worker, which ends with its loader
         mine = rank_monitor.current() if self._together else None
         if mine is not None and mine.is_ending:
-            return  # whoever started the processes ends those that are left when one has failed
+            return  # another rank has failed, and the launcher ends the remaining ones
         name, again = signal.Signals(number).name, self._asked is not None
         if number in _STOPPING:
             now = time.monotonic()
@@ -166,14 +167,14 @@ class Requests:
                 raise WaitEndedError
 
     def agree(self, device: torch.device, pause: int = 1) -> int:
-        """Lets all ranks know what any was asked for; each calls this in the same iteration.
+        """Exchanges the requests of all ranks. All ranks must call it in the same iteration.
 
         Args:
-            device: Where what they tell each other is put.
-            pause: How many iterations this rank would let pass until the next time.
+            device: The device of the exchanged tensor.
+            pause: The number of iterations that this rank proposes until the next exchange.
 
         Returns:
-            How many pass, the same on all: the least that any would.
+            The number of iterations until the next exchange, the same on all ranks: the smallest proposal.
         """
         wishes = torch.tensor([self._asked or 0, int(self.save), -pause], device=device)
         dist.all_reduce(wishes, dist.ReduceOp.MAX)
@@ -186,13 +187,13 @@ class Requests:
             if callable(self._when_child_ends):
                 self._when_child_ends(number, frame)
         except RuntimeError as error:
-            is_of_worker = tells_of_lost_worker(error)  # else one of a user's own handler
+            is_of_worker = tells_of_lost_worker(error)  # otherwise a user's handler has raised it
             if not is_of_worker or os.getpid() != self._process or not _is_in_iteration(frame):
                 raise
             self._lost, self.pending = error.with_traceback(None), True
 
     def raise_lost(self) -> None:
-        """Raises what torch said of a worker that died while an iteration was at work, once."""
+        """Raises the error of a worker that died during an iteration, once."""
         lost, self._lost = self._lost, None
         if lost is not None:
             raise lost
@@ -203,13 +204,13 @@ class Requests:
 
 
 class AgreementHook(Hook):
-    """Has all ranks answer a request in the same iteration, whichever of them was asked.
+    """Makes all ranks answer a request in the same iteration, whichever rank received it.
 
-    They ask each other about once a second, so that a batch system need not wait for ten long iterations, and after
-    every iteration where each takes longer.
+    Ranks exchange requests about once per second, so that a batch system need not wait for `interval` long iterations.
+    If an iteration takes longer than a second, they exchange requests after every iteration.
 
     Args:
-        interval: The most iterations between two questions.
+        interval: The maximum number of iterations between two exchanges.
     """
 
     priority = "LOWEST"
@@ -222,7 +223,7 @@ class AgreementHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Asks the other ranks when it is time."""
+        """Exchanges requests with the other ranks when it is time."""
         self._left -= 1
         if self._left == 0:
             now = time.monotonic()
@@ -233,13 +234,13 @@ class AgreementHook(Hook):
 
 
 def _waits_for_data(frame: FrameType | None) -> bool:
-    """Checks whether a loop of the engine asks for a batch, and data are being read: they may take their time."""
+    """Checks whether a loop of the engine is waiting for a batch that is being read."""
     within, asks = asking(_outwards(frame))
     return bool(asks) and are_reading(within)
 
 
 def _is_in_iteration(frame: FrameType | None) -> bool:
-    """Checks whether a step of the loop that trains is at work, or a save between two, and reads no data of its own."""
+    """Checks whether a training step or a save is in progress, and is not reading data itself."""
     stack = list(_outwards(frame))
     called = ""
     for each in reversed(stack):
@@ -250,10 +251,10 @@ def _is_in_iteration(frame: FrameType | None) -> bool:
 
 
 def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
-    """Returns what is at work below the engine, and the function of a loop there that asks for a batch, or "".
+    """Returns the frames below the engine, and the loop's function there that requests a batch, or "".
 
     Args:
-        frames: A stack, the innermost first.
+        frames: A stack, innermost frame first.
     """
     within: list[FrameType] = []
     callers: list[str] = []
@@ -266,7 +267,7 @@ def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
 
 
 def are_reading(frames: Iterable[FrameType]) -> bool:
-    """Checks whether a sample is being read, or a worker waited for."""
+    """Checks whether a stack is reading a sample or waiting for a worker."""
     return any((_module_of(frame), frame.f_code.co_name) in _READING for frame in frames)
 
 
@@ -282,7 +283,7 @@ def _outwards(frame: FrameType | None) -> Iterator[FrameType]:
 
 
 def answer_requests(runner: "Runner") -> None:
-    """Does what was asked for while an iteration was at work: saves, and stops.
+    """Answers the requests that arrived during an iteration: saves, and stops.
 
     Raises:
         Interrupted: The run was asked to stop, and is saved.
@@ -301,7 +302,7 @@ def answer_requests(runner: "Runner") -> None:
     save_on_request(runner)
     if requests.stop is not None:
         runner.saver.settle()
-        barrier()  # whoever started the processes may end all as soon as one has left
+        barrier()  # the launcher may end all ranks as soon as one has exited
         runner.visualizer.close()
         error = Interrupted(requests.stop)
         lost = f"NOT saved, the last checkpoint is {runner.saver.last}"
@@ -311,31 +312,31 @@ def answer_requests(runner: "Runner") -> None:
 
 
 def save_on_request(runner: "Runner") -> str:
-    """Begins to save a run between two iterations, as what it goes on from; returns the path."""
+    """Starts saving a run between two iterations, as its checkpoint to resume from, and returns the path."""
     folder, name = runner.checkpoint_dir, runner.saver.name_of(ON_REQUEST)
     path = os.path.join(folder, name)
     if is_main_process():
         _set_aside(path, os.path.join(folder, runner.saver.name_of(EARLIER)), runner.iter)
-    with runner.during("request"):  # between two iterations, where the loop's own count is right
+    with runner.during("request"):  # between two iterations, where the loop's own count is correct
         runner.save_checkpoint(folder, name, background=True, then=lambda: write_pointer(runner.home, path))
     _logger.info("saving checkpoint after iteration %d: %s", runner.iter, path)
     return path
 
 
 def _set_aside(path: str, aside: str, done: int) -> None:
-    """Keeps where an earlier run was stopped, if it had come farther than the one begun anew in its folder by mistake.
+    """Keeps the checkpoint of an earlier run that had come further, in case this run started over by mistake.
 
     Args:
-        path: What would be overwritten.
-        aside: Where to; what had come farther still stays there.
-        done: How many iterations this run has done.
+        path: The checkpoint that would be overwritten.
+        aside: The path to move it to. A checkpoint there that had come even further stays.
+        done: The number of iterations that this run has completed.
     """
     if not max(done, _progress(aside)) < _progress(path):
         return
     try:
         if not storage.is_local(path):
             raise OSError(errno.ENOTSUP, "only local checkpoints are set aside")
-        if is_folder(aside):  # a file is replaced, a folder is not
+        if is_folder(aside):  # os.replace would replace a file but not a folder
             remove_checkpoint(aside)
         os.replace(path, aside)
         _logger.warning("the checkpoint of an earlier run that had come farther is kept as %s", aside)
@@ -345,7 +346,7 @@ def _set_aside(path: str, aside: str, done: int) -> None:
 
 
 def _progress(path: str) -> float:
-    """Returns the iteration of a checkpoint, -1 where there is none that can be read."""
+    """Returns the iteration of a checkpoint, or -1 if there is no readable one."""
     try:
         return float(read_contents(path).meta["iter"])
     except (CheckpointError, KeyError, ValueError):

@@ -1,4 +1,4 @@
-"""Looking at a run before it starts: the settings of every parameter at every iteration."""
+"""Simulates a run without training: the optimizer settings of every parameter at every iteration."""
 
 import bisect
 import logging
@@ -23,7 +23,7 @@ Trajectory = dict[str, list[Any]]
 
 
 class _Column(NamedTuple):
-    """A field of a group whose values are noted down."""
+    """The recorded values of one field of a parameter group."""
 
     slot: Mapping[str, Any]
     key: str
@@ -36,21 +36,21 @@ def simulate(
     epoch_length: int | None = None,
     iters: Iterable[int] | None = None,
 ) -> dict[str, Trajectory]:
-    """Returns the settings of every parameter over a run, without training.
+    """Returns the optimizer settings of every parameter over a run, without training.
 
     The optimizer and the schedules are built and stepped as in training. Parameters of one group share their lists.
 
     Args:
-        cfg: A config of either generation, or the part of it that says how to optimize: `optim_wrapper`,
-            `param_scheduler` and `train_cfg`, or `optimizer`, `lr_config`, `momentum_config` and `runner`.
-        model: The model whose parameters are looked at; it stays as it is.
-        epoch_length: The iterations of an epoch, for runs and schedules by epoch.
-        iters: The iterations to return, counted from 0; all by default.
+        cfg: A config of either generation, or its sections for the optimization: `optim_wrapper`, `param_scheduler` and
+            `train_cfg`, or `optimizer`, `lr_config`, `momentum_config` and `runner`.
+        model: The model with the parameters. It is not changed.
+        epoch_length: The iterations per epoch, for runs and schedules by epoch.
+        iters: The iterations to return, counted from 0. Defaults to all.
 
     Returns:
         `{parameter name: {"lr": [...], "momentum": [...], "weight_decay": [...]}}` with one value for each of `iters`,
-        the one in force while that iteration runs. `momentum` is the first beta where an optimizer has betas; a field
-        that it has not is None throughout. Schedules that listen to a metric stand still.
+        the one in effect during that iteration. `momentum` is the first beta if the optimizer has betas. A field that
+        the optimizer lacks is None throughout. Schedules that depend on a metric stay constant.
 
     Raises:
         FootplateError: The config cannot be built, or does not say how long it trains.
@@ -68,7 +68,7 @@ def simulate(
     moved = {each.param_name for part in _parts(schedules) for each in part}
     names = {id(parameter): name for name, parameter in unwrap_model(model).named_parameters()}
     notes = _Notes(wrapper, moved, names)
-    # A run by iterations never ends an epoch, whatever length these would have.
+    # A run by iterations never ends an epoch, whatever `epoch_length` is.
     _drive(collect_steps(schedules), notes, order, epoch_length if _counts_epochs(section) else None)
     return notes.trajectories(order, wanted)
 
@@ -89,7 +89,7 @@ def _second_generation(cfg: Mapping[str, Any] | Config) -> Mapping[str, Any]:
 
 
 def _length(train_cfg: Any, epoch_length: int | None, iters: Sequence[int] | None) -> tuple[int | None, int]:
-    """Returns the epochs and iterations of the run."""
+    """Returns the number of epochs and of iterations of the run."""
     cfg = train_cfg or {}
     if cfg.get("max_iters") is not None:
         epochs, total = 1, cfg["max_iters"]
@@ -118,7 +118,7 @@ def _parts(schedules: Any) -> list[Any]:
 
 
 class _Notes:
-    """What is noted down for each group: columns for fields that move, one value for those that stand still."""
+    """Records the fields of each group: a column for a field that changes, a single value for a constant one."""
 
     def __init__(self, wrapper: Any, moved: set[str], names: Mapping[int, str]) -> None:
         self.columns: list[_Column] = []
@@ -141,7 +141,7 @@ class _Notes:
         return column
 
     def trajectories(self, order: Sequence[int], wanted: Sequence[int]) -> dict[str, Trajectory]:
-        """Returns the values at each of `wanted`, which may repeat; the columns hold those at `order`."""
+        """Returns the values at each of `wanted`, which may repeat. The columns hold the values at `order`."""
         places = None if wanted == order else [bisect.bisect_left(order, iteration) for iteration in wanted]
         found: dict[str, Trajectory] = {}
         for members, fields in self._groups:
@@ -157,7 +157,7 @@ def _spread(noted: Any, places: list[int] | None, count: int) -> list[Any]:
 
 
 def _drive(moves: ScheduleSteps, notes: _Notes, order: Sequence[int], epoch_length: int | None) -> None:
-    """Steps the schedules to the last iteration of `order`, and notes down the values at each."""
+    """Steps the schedules to the last iteration of `order`, and records the values at each iteration of `order`."""
     read: list[tuple[Callable[[Any], None], Mapping[str, Any], str]] = [
         (column.values.append, column.slot, column.key) for column in notes.columns
     ]

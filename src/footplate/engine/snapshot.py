@@ -1,4 +1,4 @@
-"""What code of a user's own leaves behind where it is only tried out, so that it can be put back."""
+"""Snapshots of the state that user code may change in a trial run, to restore it afterwards."""
 
 import copy
 import random
@@ -15,17 +15,17 @@ from torch.utils.data import Dataset, Sampler
 from footplate.engine.hook import Hook
 from footplate.evaluation import BaseMetric, Evaluator
 
-_LARGEST = 16 << 20  # bytes of a tensor or array that is no buffer; a data set in memory is left alone
-_MOST = 1000  # elements of a container whose elements are looked at
+_LARGEST = 16 << 20  # bytes of a tensor or array other than a buffer; a dataset in memory is not copied
+_MOST = 1000  # elements of a container whose elements are visited
 _OF_OTHERS = {*sys.stdlib_module_names, "torch", "numpy", "footplate", "PIL", "cv2"}
 _OURS = (nn.Module, Hook, BaseMetric, Evaluator, Dataset, Sampler)
 _COUNTS = (int, float)
-# What the module itself keeps, and what a wrapper may exchange while it predicts.
+# Internals of nn.Module, which a wrapper may replace while it predicts. They are not restored as attributes.
 _KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
 class Buffers:
-    """Keeps the buffers of a model, and puts them back.
+    """A copy of a model's buffers, to restore them.
 
     Args:
         model: The model.
@@ -36,7 +36,7 @@ class Buffers:
         self._values = [(each, each.detach().clone()) for each in model.buffers()]
 
     def restore(self) -> None:
-        """Puts them back."""
+        """Restores the buffers."""
         with torch.no_grad():
             for tensor, value in self._values:
                 tensor.copy_(value)
@@ -45,32 +45,32 @@ class Buffers:
 
 
 class Snapshot:
-    """Keeps buffers, and what lies in the attributes of objects, and puts them back.
+    """A copy of buffers and object attributes, to restore them.
 
-    From the given objects it follows their attributes, lists and dicts to models, hooks, metrics, data sets, samplers
-    and objects of the user's own classes. It keeps numbers, texts, containers, tensors and arrays up to 16 MB, and
-    generators of random numbers; buffers of any size; of the classes themselves, and of the modules that define them,
-    the numbers. It does not keep parameters, files, or what lies in objects of other libraries.
+    Starting from the given objects, it follows attributes, lists and dicts to models, hooks, metrics, datasets,
+    samplers and objects of user classes. It keeps numbers, strings, containers, random generators, and tensors and
+    arrays up to 16 MB. It keeps buffers of any size. Of user classes and the modules that define them, it keeps the
+    numbers. It does not keep parameters, files, or the content of objects of other libraries.
 
     Args:
-        objects: Where to begin.
+        objects: The objects to start from.
     """
 
     def __init__(self, objects: Iterable[Any]) -> None:
-        self._seen: dict[int, Any] = {}  # objects too, so that no number is used twice
+        self._seen: dict[int, Any] = {}  # holds the objects too, so that no id is reused
         self._undo: list[Callable[[], None]] = []
         waiting = deque(objects)
         while waiting:
             waiting.extend(self._keep(waiting.popleft()))
 
     def restore(self) -> None:
-        """Puts everything back."""
+        """Restores everything."""
         with torch.no_grad():
             for undo in self._undo:
                 undo()
 
     def _keep(self, value: Any) -> Iterable[Any]:
-        """Keeps one value, and returns what lies in it."""
+        """Keeps one value, and returns the values it contains."""
         if id(value) in self._seen or value is None or isinstance(value, (str, bytes, int, float, type)):
             return ()
         self._seen[id(value)] = value
@@ -182,7 +182,7 @@ class Snapshot:
 
 
 def _version(tensor: torch.Tensor) -> int | None:
-    """Returns how often a tensor was changed in place; None where torch does not count."""
+    """Returns how often a tensor was changed in place, or None if torch does not count it."""
     return None if tensor.is_inference() else tensor._version
 
 

@@ -1,4 +1,4 @@
-"""Options of the model that change its speed and, beyond rounding, nothing else."""
+"""Applies model options that change the speed and, apart from rounding, nothing else."""
 
 import logging
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from footplate.config.compiling import compile_arguments
 from footplate.errors import ArgumentError
 
 _logger = logging.getLogger("footplate.engine")
-# Kernels of oneDNN work on blocks of 16 channels with AVX-512, of 8 with AVX2.
+# oneDNN kernels work on blocks of 16 channels with AVX-512, and of 8 with AVX2.
 _BLOCK = 16
 _CAUSE = (
     "Backward of such a convolution, channels last, corrupts memory on some CPUs (oneDNN issue 6035)."
@@ -20,13 +20,13 @@ _CAUSE = (
 
 
 def made_fast(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, channels_last: bool) -> nn.Module:
-    """Returns the model, compiled and laid out as the config says; names and values of its weights stay.
+    """Compiles the model and sets its memory format as the config says. Names and values of its weights do not change.
 
     Args:
-        model: On its device, not yet wrapped.
-        compile: Whether, or the arguments of `torch.compile`; `target` names what is compiled: "forward", the model,
-            or the path of a part of it, "backbone".
-        channels_last: Whether weights of four dimensions lie channels last, which convolutions are faster with.
+        model: The model, on its device and not yet wrapped.
+        compile: Whether to compile, or the arguments of `torch.compile`. `target` names what to compile: "forward" for
+            the model, or the path of a submodule, such as "backbone".
+        channels_last: Whether to store four-dimensional weights channels last, which speeds up convolutions.
 
     Raises:
         ArgumentError: The target is no part of the model, a value makes no sense, or a CPU would run convolutions
@@ -49,7 +49,7 @@ def made_fast(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, cha
     def call(*args: Any, **kwargs: Any) -> Any:
         return part._call_impl(*args, **kwargs)
 
-    # What `part.compile()` sets, which copies leave behind; but that compiles no module whose class is torch's own.
+    # As `part.compile()` does, which skips modules of torch's own classes. Copies of the model lose this attribute.
     part._compiled_call_impl = torch.compile(call, **arguments)
     return model
 
@@ -57,9 +57,9 @@ def made_fast(model: nn.Module, *, compile: bool | Mapping[str, Any] | None, cha
 def fragile_convolution(model: nn.Module) -> str | None:
     """Returns the name of a convolution whose backward pass corrupts memory on a CPU if its input is channels last.
 
-    oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace where a group has fewer input
-    channels than a block. Whether that kernel is chosen depends on the instruction set and the number of threads, so
-    the answer looks at the model alone: a config then works on all processors or on none.
+    oneDNN's kernel for the gradient of strided 1 x 1 weights writes past its workspace if a group has fewer input
+    channels than a block. Whether oneDNN selects that kernel depends on the instruction set and the number of threads.
+    The check ignores both, so that a config works either on all processors or on none.
 
     Source: https://github.com/uxlfoundation/oneDNN/issues/6035
     """
@@ -83,7 +83,7 @@ def _refuse_fragile(model: nn.Module, key: str, remedy: str) -> None:
 
 
 def _warn_of_own_layout(model: nn.Module) -> None:
-    """Warns of a model that chose channels last by itself, which no key of the config can undo."""
+    """Warns if the model itself has set its weights to channels last, which no key of the config can undo."""
     name = fragile_convolution(model)
     chosen = any(
         weight.dim() == 4 and not weight.is_contiguous() and weight.is_contiguous(memory_format=torch.channels_last)
@@ -94,7 +94,7 @@ def _warn_of_own_layout(model: nn.Module) -> None:
 
 
 def _lays_out(arguments: Mapping[str, Any]) -> bool:
-    """Whether the compiler runs convolutions of a CPU channels last, which inductor does by itself."""
+    """Checks whether the compiler runs convolutions of a CPU channels last, which inductor does by default."""
     options = arguments.get("options") or {}
     return arguments.get("backend", "inductor") == "inductor" and options.get("layout_optimization", True) is not False
 

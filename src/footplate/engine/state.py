@@ -1,4 +1,4 @@
-"""What a checkpoint holds of a run, and how a run takes it back."""
+"""Captures the state of a run for a checkpoint, and restores it."""
 
 import datetime
 import logging
@@ -42,23 +42,23 @@ _ADVICE = "load_from without resume begins with the weights alone"
 _ROUND = "accumulated_gradients"
 _OF_RANKS = "gradients_of_ranks"
 _OF_VALIDATION = frozenset(event for event in EVENTS if "_val" in event)
-_MOST_RANKS = 16  # whose own gradients are saved: they take as much as the weights, each time
+_MOST_RANKS = 16  # maximum number of ranks that save their own gradients: each takes as much space as the weights
 
 
 def capture(
     runner: "Runner", *, save_optimizer: bool = True, save_param_scheduler: bool = True, together: bool = False
 ) -> dict[str, Any]:
-    """Returns everything that moves in a run.
+    """Returns the complete state of a run.
 
     Args:
         runner: The runner.
-        together: Whether all ranks call this, so that the random generators of each go in.
-        save_optimizer: Whether the optimizer's state goes in; without it a run cannot be resumed.
-        save_param_scheduler: Whether the schedules' state goes in.
+        together: Whether all ranks call this function, so that the random states of all ranks are included.
+        save_optimizer: Whether to include the optimizer state. Without it, a resumed run is not bit-exact.
+        save_param_scheduler: Whether to include the state of the schedules.
 
     Returns:
-        The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and what
-        else a resumed run needs under `run`.
+        The checkpoint, with the keys `meta`, `state_dict`, `optimizer`, `param_schedulers`, `message_hub`, and `run`
+        for everything else that a resumed run needs.
     """
     at = position(runner)
     checkpoint: dict[str, Any] = {
@@ -84,7 +84,7 @@ def capture(
 
 
 def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what tells a checkpoint from others: where it was made, when, of which run."""
+    """Returns the metadata of a checkpoint: position, time, run and config."""
     meta = {
         "epoch": at["epoch"],
         "iter": at["iter"],
@@ -103,12 +103,12 @@ def _meta(runner: "Runner", at: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool) -> None:
-    """Has the gradients of a round of accumulation that is not full be those of all ranks: each has its own."""
+    """Replaces the gradients of an unfinished accumulation round by those of all ranks, which differ."""
     model = unwrap_model(runner.model)
     for name, wrapper in runner.optim_wrapper.parts.items():
         held = state[name] if name else state
         is_left = held.pop(_ROUND, None) is not None
-        # Every rank joins the exchange if one has gradients: another loss may reach a parameter on some ranks only.
+        # Every rank joins the exchange if any has gradients: a loss may reach a parameter on some ranks only.
         if not together or not any(gather_objects(is_left)):
             continue
         parameters = _parameters_of(wrapper)
@@ -121,7 +121,7 @@ def _share_gradients(runner: "Runner", state: dict[str, Any], *, together: bool)
 
 
 def _take_gradients(runner: "Runner", state: Mapping[str, Any]) -> None:
-    """Gives the ranks back what `_share_gradients` saved, in the order of the parameters as they are called."""
+    """Restores the gradients that `_share_gradients` saved, matched to the parameters by name if names were saved."""
     model = unwrap_model(runner.model)
     names = {id(each): name for name, each in model.named_parameters()}
     for name, wrapper in runner.optim_wrapper.parts.items():
@@ -141,7 +141,7 @@ def _parameters_of(wrapper: Any) -> list[torch.Tensor]:
 
 
 def held_alike(runner: "Runner") -> Set[int]:
-    """Returns where the tensors lie that all ranks hold alike: parameters and their optimizer's, but no buffers."""
+    """Returns the storage addresses of tensors that all ranks hold alike: parameters and their optimizer state."""
     wrappers = runner.optim_wrapper.parts.values()
     states = [value for each in wrappers for held in each.optimizer.state.values() for value in held.values()]
     tensors = [*unwrap_model(runner.model).parameters(), *(each for each in states if isinstance(each, torch.Tensor))]
@@ -149,9 +149,9 @@ def held_alike(runner: "Runner") -> Set[int]:
 
 
 def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
-    """Takes back what `capture` gave, but for weights and random generators.
+    """Restores what `capture` returned, except weights and random generators.
 
-    A checkpoint of another engine gives what it has: position, optimizer and schedules.
+    From a checkpoint of another engine, it restores what is there: position, optimizer and schedules.
     """
     loop = part_of(checkpoint, "run", "loop")
     with _understood("run.loop" if loop else "meta"):
@@ -172,7 +172,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
             runner, [each for part in found.values() for each in part] if isinstance(found, Mapping) else found
         )
         _logger.info("the checkpoint holds no schedules: they are moved to iteration %d", runner.train_loop.iter)
-    if not isinstance(checkpoint.get("message_hub", {}), Inert):  # another engine's object, which was not built
+    if not isinstance(checkpoint.get("message_hub", {}), Inert):  # an object of another engine, which was not built
         with _understood("message_hub"):
             runner.message_hub.load_state_dict(part_of(checkpoint, "message_hub"))
     with _understood("run.writers"):
@@ -187,7 +187,7 @@ def restore(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 
 def part_of(checkpoint: Mapping[str, Any], *keys: str) -> Mapping[str, Any]:
-    """Returns the dict at a key path of a checkpoint, an empty one where there is none.
+    """Returns the dict at a key path of a checkpoint, or an empty dict if there is none.
 
     Raises:
         CheckpointError: Something else than a dict is there.
@@ -209,7 +209,7 @@ def _unfit(part: str, reason: str, found: object) -> CheckpointError:
 
 
 def leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
-    """Loads the training weights of a checkpoint whose average no hook of this run goes on with."""
+    """Loads the training weights of a checkpoint with averaged weights that no hook of this run resumes."""
     held = checkpoint.get("ema_state_dict")
     if not isinstance(held, Mapping):
         return
@@ -224,7 +224,7 @@ def leave_average(runner: "Runner", checkpoint: Mapping[str, Any]) -> None:
 
 @contextmanager
 def _understood(part: str) -> Iterator[None]:
-    """Says which part of a checkpoint it is that what should take it cannot make sense of."""
+    """Raises a CheckpointError that names the part of the checkpoint, if restoring it fails in the block."""
     try:
         yield
     except FootplateError:
@@ -237,33 +237,33 @@ def _understood(part: str) -> Iterator[None]:
 
 
 def pick_checkpoint(work_dir: str, load_from: str | None, resume: bool | str) -> tuple[str | None, bool]:
-    """Returns the checkpoint that a run begins with, and whether it goes on from there rather than takes the weights.
+    """Returns the checkpoint with which a run begins, and whether the run resumes from it or only takes its weights.
 
     Args:
         work_dir: The folder of the run.
-        load_from: A checkpoint that the user names.
-        resume: True goes on from `load_from`, or from the newest whole one in `work_dir`; "auto" looks into `work_dir`
-            first, and where nothing is there begins with the weights of `load_from`.
+        load_from: The checkpoint that the user has set.
+        resume: True resumes from `load_from`, or from the newest complete checkpoint in `work_dir`. "auto" resumes from
+            `work_dir` if it has a checkpoint, and otherwise starts with the weights of `load_from`.
     """
     if resume != "auto" and (not resume or load_from is not None):
         return load_from, bool(resume)
     found = compute_on_main(lambda: find_latest(work_dir))
     if found is None:
-        # "auto" is for jobs that start with the command they are resumed with; True expects a run.
+        # With "auto" a job uses the same command for its start and its restarts. True expects an earlier run.
         level = logging.INFO if resume == "auto" else logging.WARNING
         _logger.log(level, "nothing to resume in %s: the run starts anew", work_dir)
     return found or load_from, found is not None
 
 
 def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) -> int | None:
-    """Returns the seed of the run that `pick_checkpoint` will go on with, None where it begins anew or tells none.
+    """Returns the seed of the run to resume. None if the run starts over or its checkpoint has no seed.
 
-    A run whose config writes no seed has drawn one, and the order of its data follows from it.
+    A run without a seed in its config has drawn one, and the order of its data depends on it.
     """
     if not resume:
         return None
     paths: list[str] = [load_from] if load_from is not None and resume != "auto" else []
-    with suppress(CheckpointError):  # told when it is loaded
+    with suppress(CheckpointError):  # reported when the checkpoint is loaded
         paths = paths or candidates(work_dir)
     for path in paths:
         with suppress(CheckpointError):
@@ -274,7 +274,7 @@ def seed_of_resumed(work_dir: str, load_from: str | None, resume: bool | str) ->
 
 
 def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None:
-    """Returns the state of a rank's random generators, or None where the checkpoint holds none.
+    """Returns the state of a rank's random generators, or None if the checkpoint has none.
 
     Raises:
         CheckpointError: No generators can have such a state; names which one.
@@ -295,7 +295,7 @@ def random_of(checkpoint: Mapping[str, Any], rank: int) -> dict[str, Any] | None
 
 
 def position(runner: "Runner") -> dict[str, Any]:
-    """Counts what is done when the checkpoint is made, which an event may be ahead of the loop's own count by one."""
+    """Returns the position to save, which during an event can be one ahead of the loop's own count."""
     loop = runner.train_loop
     state: dict[str, Any] = dict(loop.state_dict())
     if runner.outer_event == "after_train_epoch" and loop.by_epoch:
@@ -308,10 +308,10 @@ def position(runner: "Runner") -> dict[str, Any]:
 
 
 def is_after_step(runner: "Runner") -> bool:
-    """Checks whether hooks act after the step of an iteration that the loop does not count yet.
+    """Checks whether hooks act after the step of an iteration that the loop has not counted yet.
 
-    A loop calls the hooks of an iteration without noting the event. A validation is within the iteration if a hook of
-    it has begun the validation; those of the loop itself are noted.
+    A loop calls the hooks of an iteration without recording the event. A validation belongs to the iteration only if a
+    hook of the iteration started it. Validations that the loop starts are recorded as events.
     """
     event = runner.outer_event
     if event is None or event in _OF_VALIDATION:
@@ -320,7 +320,7 @@ def is_after_step(runner: "Runner") -> bool:
 
 
 def hook_states(runner: "Runner") -> dict[str, Any]:
-    """Returns the states of hooks by key: as they are, or as they were before a validation that is being left."""
+    """Returns the hook states to save, by key: the current ones, or those from before an unfinished validation."""
     kept: dict[str, Any] | None = getattr(runner.train_loop, "hooks_to_save", None)
     if kept is not None:
         return kept
@@ -328,7 +328,7 @@ def hook_states(runner: "Runner") -> dict[str, Any]:
 
 
 def checked_state(owner: Any) -> Mapping[str, Any]:
-    """Returns the state of a hook or model.
+    """Returns the state of a hook or model, checked to be a dict.
 
     Raises:
         ArgumentError: It is no dict.
@@ -340,7 +340,7 @@ def checked_state(owner: Any) -> Mapping[str, Any]:
 
 
 def _keyed(runner: "Runner") -> Iterator[tuple[str, "Hook"]]:
-    """Yields the hooks with keys that are the same in a run of the same config."""
+    """Yields the hooks with keys that do not change between runs of the same config."""
     seen: dict[str, int] = {}
     for hook in runner.hooks:
         name = type(hook).__name__
@@ -355,7 +355,7 @@ def _schedule_states(schedules: Any) -> Any:
 
 
 def _move_schedules(runner: "Runner", schedules: Iterable[Any], *, from_groups: bool = False) -> None:
-    """Moves schedules to where the run stands, if the checkpoint holds none or others."""
+    """Moves schedules to the position of the run, if the checkpoint has none or different ones."""
     moving = [each for each in schedules if not each.takes_metrics]
     for schedule in moving:
         schedule.rewind(from_groups=from_groups)
@@ -388,6 +388,6 @@ def _load_schedules(runner: "Runner", schedules: Any, states: Any) -> None:
         )
         _move_schedules(runner, schedules, from_groups=True)
         return
-    # In the order in which a run steps them, since one that was saved at its end may take a step.
+    # In the order in which a run steps them, because a schedule that was saved at its end may take a step.
     for schedule, state in sorted(zip(schedules, states, strict=True), key=lambda each: bool(each[0].by_epoch)):
         schedule.load_state_dict(state)

@@ -1,4 +1,4 @@
-"""What is wrong with the sections of a run, found before data and weights are touched."""
+"""Checks the sections of a config before data and weights are used."""
 
 import logging
 import os
@@ -42,18 +42,18 @@ from footplate.registry import (
     set_default_scope,
 )
 
-_EPOCH_LENGTH = 1000  # where it matters to no check
+_EPOCH_LENGTH = 1000  # an arbitrary value that affects no check
 _VALIDATION_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
 def check_config(cfg: Config) -> Config:
-    """Finds what is wrong with a config as far as neither data nor weights are needed for it.
+    """Finds errors in a config, as far as that needs neither data nor weights.
 
-    That is unknown and missing keys, names and arguments, values of the wrong kind and numbers without sense. Hooks
-    are built; of data sets, metrics and the model only names and arguments are looked at.
+    It detects unknown and missing keys, names and arguments, values of the wrong type and invalid numbers. Hooks are
+    built. For datasets, metrics and the model only names and arguments are checked.
 
     Returns:
-        The config, in the words of the second generation.
+        The config, translated to the second generation.
 
     Raises:
         FootplateError: The first of them, with its key path and its place.
@@ -92,10 +92,10 @@ def check_config(cfg: Config) -> Config:
 
 
 def name_idle_in_config(cfg: Config) -> None:
-    """Warns of settings that can never take effect, as far as the config alone tells; a run that begins does so, too.
+    """Warns about settings that can never take effect, as far as the config alone shows. A run does so at its start.
 
     Args:
-        cfg: What `check_config` returned.
+        cfg: The result of `check_config`.
     """
     sections = {key: cfg.get(key) for key in RUNNER_KEYS}
     hooks = assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])
@@ -104,7 +104,7 @@ def name_idle_in_config(cfg: Config) -> None:
 
 @contextmanager
 def _in_its_file(cfg: Config) -> Iterator[None]:
-    """Lets an error about what the config lacks, which has no line, name the file."""
+    """Adds the config file to an error about a missing key, which has no line."""
     try:
         yield
     except FootplateError as error:
@@ -154,7 +154,7 @@ def _check_sections(sections: Mapping[str, Any]) -> None:
 
 
 def _check_preprocessor(cfg: Any, model: Any) -> None:
-    """Looks at the dict of a data preprocessor; one without `type` is of the class that the model decides on."""
+    """Checks the dict of a data preprocessor. Without `type`, the model determines its class."""
     if isinstance(cfg, Mapping) and "type" not in cfg and isinstance(model, Mapping) and "type" in model:
         usual = getattr(MODELS.resolve(model["type"], model), "usual_preprocessor", None)
         if usual is None:
@@ -165,7 +165,7 @@ def _check_preprocessor(cfg: Any, model: Any) -> None:
 
 
 def _each(key: str, section: Any, mark: str) -> Iterator[tuple[str, Any]]:
-    """Yields the one section, or those of several validation sets by their names, with their keys."""
+    """Yields the single section, or those of several validation datasets by name, with their keys."""
     several = isinstance(section, Mapping) and mark not in section and section
     if several and all(isinstance(each, (Mapping, list)) for each in section.values()):
         yield from ((f"{key}.{name}", each) for name, each in section.items())
@@ -185,7 +185,7 @@ def _check_evaluator(cfg: Any) -> None:
 
 
 def _check_visualizer(cfg: Any) -> None:
-    """Looks at the visualizer and its writers, which a trial leaves out: some of them begin a run on a server."""
+    """Checks the visualizer and its backends without building them, because some start a run on a server."""
     if not isinstance(cfg, Mapping):
         return
     VISUALIZERS.check({"type": "Visualizer", **cfg}, name="", save_dir=None)
@@ -212,7 +212,7 @@ def _check_evaluation_loop(cfg: Any, mode: str) -> None:
 
 
 def _check_train_loop(cfg: Any) -> tuple[int | None, int | None]:
-    """Returns the epochs and the iterations of the run, as far as its section tells."""
+    """Returns the number of epochs and of iterations of the run, as far as its section contains them."""
     if not isinstance(cfg, Mapping):
         return getattr(cfg, "max_epochs", None), getattr(cfg, "max_iters", None)
     settings = dict(cfg)
@@ -228,7 +228,7 @@ def _check_train_loop(cfg: Any) -> tuple[int | None, int | None]:
 
 
 def _check_optimization(wrapper: Any, schedules: Any, epochs: int | None, iters: int | None) -> None:
-    """Builds optimizer and schedules over one small layer; constructors that look at the model are only looked up."""
+    """Builds optimizer and schedules for one small layer. A constructor needs the real model and is only looked up."""
     if not isinstance(wrapper, Mapping) or "optimizer" not in wrapper:
         return
     if "constructor" in wrapper:
@@ -246,13 +246,13 @@ def _check_optimization(wrapper: Any, schedules: Any, epochs: int | None, iters:
                 schedules, built, epoch_length=_EPOCH_LENGTH, max_epochs=epochs or 1, max_iters=iters or _EPOCH_LENGTH
             )
         except FootplateError as error:
-            if not error.key.endswith("param_name"):  # a field that groups of the real model may have
+            if not error.key.endswith("param_name"):  # the groups of the real model may have this field
                 raise
 
 
 @contextmanager
 def _unsaid() -> Iterator[None]:
-    """Keeps warnings for the real model."""
+    """Silences the warnings of optim, since this is not the real model."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,4 +1,4 @@
-"""How several processes end: all, for one reason, said once."""
+"""Ends a run on several processes: all ranks end for one reason, which is reported once."""
 
 import contextlib
 import logging
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 
 _logger = logging.getLogger("footplate.engine")
 _CODE = "code_of_ranks"
-_OF_GLOO, _OF_NCCL = 1800.0, 600.0  # seconds that torch lets a collective wait
-_BEHIND_FIRST = 0.5  # seconds, so that the exit code of the rank that failed is the first to be seen
-_MARGIN = 5.0  # the watch of torch ends the process without a word that could be understood
+_OF_GLOO, _OF_NCCL = 1800.0, 600.0  # default timeouts of collectives in torch, in seconds
+_BEHIND_FIRST = 0.5  # seconds, so that the launcher sees the exit code of the failed rank first
+_MARGIN = 5.0  # seconds before torch's own watchdog, which ends the process without a clear message
 
 
 def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
-    """Lets this rank know of the others from here on, where there are any; each rank calls it."""
+    """Starts the monitor of this rank if there are several ranks. All ranks must call it."""
     timeout = collective_timeout(dist_cfg) or (_OF_NCCL if torch.cuda.is_available() else _OF_GLOO)
     before = rank_monitor.current()
     found = rank_monitor.start(limit=max(timeout - _MARGIN, 0.9 * timeout), inspect_stack=look)
@@ -44,7 +44,7 @@ def begin_watch(dist_cfg: Mapping[str, Any] | None) -> None:
 
 
 def name_run(runner: "Runner") -> None:
-    """Tells the watch of this rank which run it is about: where it stands, and where its errors are written."""
+    """Gives the rank monitor access to the run: its iteration, its last checkpoint, and the path of its error log."""
     mine = rank_monitor.current()
     if mine is None:
         return
@@ -59,13 +59,13 @@ def name_run(runner: "Runner") -> None:
         return (saver.last or "") if saver is not None else ""
 
     mine.iteration, mine.warn, mine.path = iteration, _logger.warning, path
-    if runner.rank == 0:  # the others do not know when what all save is committed
+    if runner.rank == 0:  # other ranks do not know when a shared checkpoint is committed
         mine.last_checkpoint = saved
 
 
 @contextlib.contextmanager
 def together() -> Iterator[None]:
-    """Ends all ranks with one word when one fails within the block; a stop that all have agreed on is none.
+    """Ends all ranks with one failure report if one fails within the block. A stop that all agreed on is no failure.
 
     Raises:
         RankError: Another rank failed; it takes the place of an error that follows from that.
@@ -87,10 +87,10 @@ def together() -> Iterator[None]:
 
 
 def fail(error: BaseException) -> int | None:
-    """Tells the other ranks of an error, and returns the exit code of all; it has been said what there is to say.
+    """Reports an error to the other ranks and returns the exit code of the run, once the failure report is printed.
 
     Returns:
-        None where this process is alone, and nothing was said.
+        None if this process runs alone. Nothing is printed then.
 
     Raises:
         RankError: Another rank failed first.
@@ -99,8 +99,8 @@ def fail(error: BaseException) -> int | None:
     mine = rank_monitor.current()
     if known is not None or mine is None or not mine.at_work:
         return known
-    with contextlib.suppress(ValueError):  # not the main thread
-        # Torchrun ends the others as soon as one is gone; who knows why has to say so first, and ends in seconds.
+    with contextlib.suppress(ValueError):  # not in the main thread
+        # Torchrun ends the other ranks as soon as one is gone. This rank must report first, which takes seconds.
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     text, log = _text_of(error), ""
     if not isinstance(error, FootplateError) and mine.path:
@@ -145,7 +145,7 @@ def _append(path: str, text: str) -> None:
 
 
 def _at_the_end(before: Any, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Tells the others of an error that nobody took; what follows from another's is not shown."""
+    """Reports an uncaught error to the other ranks. An error that follows from another rank's is not printed."""
     try:
         fail(error)
     except RankError:

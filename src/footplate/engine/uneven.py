@@ -1,4 +1,4 @@
-"""Steps at the end of a pass, where ranks hold unequal numbers of samples."""
+"""Weighs the steps at the end of a pass, where ranks have unequal numbers of samples."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -9,16 +9,16 @@ if TYPE_CHECKING:
 
 
 class UnevenStepHook(Hook):
-    """Weighs the loss of each rank by its samples, so that the gradient is that of one process with all of them.
+    """Weighs the loss of each rank by its number of samples, so that the gradient equals that of a single process.
 
-    A rank without a sample reads one again and weighs it with 0: it takes part in the exchange of gradients, which
-    would otherwise wait for it, and adds nothing.
+    A rank without samples repeats one with weight 0. It thus takes part in the exchange of gradients, which would
+    otherwise wait for it, but does not contribute.
     """
 
     priority = "HIGHEST"
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Tells the optimizer wrapper how much the loss of this batch weighs."""
+        """Sets the weight of this batch's loss in the optimizer wrapper."""
         share = runner.train_dataloader.share
         for part in runner.optim_wrapper.parts.values():
             part.loss_share = share

@@ -1,4 +1,4 @@
-"""Keys that other engines of the field read at the top level of a config, and that footplate does not."""
+"""Top-level config keys that other engines support and footplate does not."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -21,7 +21,7 @@ class Unsupported(NamedTuple):
     """A key without effect.
 
     Attributes:
-        changes_results: Whether a run without it trains to other weights: such a config is refused.
+        changes_results: Whether a run without the key ends with different weights. Such a config is refused.
         advice: What to do instead.
     """
 
@@ -30,12 +30,12 @@ class Unsupported(NamedTuple):
 
 
 UNSUPPORTED: Mapping[str, Unsupported] = {
-    # Of MMEngine.
+    # From MMEngine.
     "activation_checkpointing": Unsupported(
         False, "The run needs more memory; call `torch.utils.checkpoint.checkpoint` in the model to save it."
     ),
     "efficient_conv_bn_eval": Unsupported(False, "The run needs more memory where batch normalization is frozen."),
-    # Of the first generation and of the code bases on it.
+    # From first-generation configs and the code bases built on them.
     "apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
     "use_apex_amp": Unsupported(True, "Set `optim_wrapper = dict(type='AmpOptimWrapper', ...)`, or `fp16 = dict()`."),
     "module_hooks": Unsupported(True, "Register the hooks in the model."),
@@ -46,7 +46,7 @@ UNSUPPORTED: Mapping[str, Unsupported] = {
 
 
 def refuse_unsupported(cfg: Config | Mapping[str, Any]) -> None:
-    """Refuses a config with a key that changes results elsewhere and has no effect here.
+    """Refuses a config with a key that changes results in other engines and has no effect here.
 
     Raises:
         ConfigError: There is such a key; the message says what to do instead.
@@ -82,7 +82,7 @@ def _is_variable(cfg: Config | Mapping[str, Any], key: str) -> bool:
 
 
 def _check_strategy(cfg: Config | Mapping[str, Any], strategy: Any) -> None:
-    """Accepts a strategy that says what a run does anyway."""
+    """Accepts a strategy that matches what a run does anyway."""
     name = str(strategy.get("type") if isinstance(strategy, Mapping) else strategy).rpartition(".")[2]
     further = [key for key in strategy if key != "type"] if isinstance(strategy, Mapping) else []
     if name in _PLAIN_STRATEGIES and not further:

@@ -1,4 +1,4 @@
-"""After which epochs or iterations a run validates."""
+"""Computes after which epochs or iterations a run validates."""
 
 import bisect
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ def validation_points(
     """Returns the epochs or iterations after which a training loop validates.
 
     Args:
-        end: How many epochs or iterations the run has.
-        val_begin: The first one after which to validate.
-        val_interval: How many lie between two validations.
-        dynamic_intervals: `[(milestone, interval), ...]`: other intervals from those milestones on.
+        end: The number of epochs or iterations of the run.
+        val_begin: The first epoch or iteration after which to validate.
+        val_interval: The number of epochs or iterations between two validations.
+        dynamic_intervals: `[(milestone, interval), ...]`: each interval applies from its milestone on.
 
     >>> validation_points(5, val_interval=2)
     [2, 4, 5]
@@ -30,19 +30,19 @@ def validation_points(
 
 
 def interval_at(done: int, milestones: Sequence[int], intervals: Sequence[int]) -> int:
-    """Returns the interval in force when so many epochs or iterations are done."""
+    """Returns the interval in effect after the given number of epochs or iterations."""
     return intervals[bisect.bisect(milestones, done + 1) - 1]
 
 
 def is_due(done: int, end: int, begin: int, interval: int) -> bool:
-    """Checks whether a run validates when so many epochs or iterations are done."""
+    """Checks whether a run validates after the given number of epochs or iterations."""
     return done > 0 and done >= begin and (done % interval == 0 or done == end)
 
 
 def checked_intervals(intervals: Sequence[Any]) -> list[tuple[int, int]]:
-    """Checks pairs of a milestone and the interval from it on."""
+    """Checks pairs of a milestone and the interval that applies from it on."""
     if not isinstance(intervals, Sequence):
-        intervals = [intervals]  # refused below
+        intervals = [intervals]  # makes the check below fail
     found = [pair for pair in intervals if isinstance(pair, Sequence) and len(pair) == 2]
     if len(found) < len(intervals) or sorted(found, key=lambda pair: pair[0]) != found:
         raise ArgumentError(

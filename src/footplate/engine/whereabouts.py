@@ -1,4 +1,4 @@
-"""What a stack of this engine is at, in the words of its users."""
+"""Describes what a call stack of this engine is doing, in user-facing terms."""
 
 import os
 import sysconfig
@@ -16,7 +16,7 @@ from footplate.errors import ExitError
 
 _OURS = os.path.dirname(os.path.abspath(footplate.__file__)) + os.sep
 _NOT_USERS = (_OURS, *{os.path.join(path, "") for path in sysconfig.get_paths().values()}, "<")
-# By the end of a file's name and a function; the deepest that is found counts.
+# By the end of a file name and a function. The innermost match applies.
 _PHASES = {
     ("engine/assemble.py", "build_model"): "building the model",
     ("engine/assemble.py", "build_train_loop"): "building data",
@@ -30,7 +30,7 @@ _PHASES = {
     ("engine/evaluation_loops.py", "run"): "validation",
     ("evaluation/metric.py", "evaluate"): "metrics",
 }
-# By a function alone, whoever wrote it.
+# By function name alone, in any module.
 _STEPS = {
     "train_step": "forward pass",
     "val_step": "prediction",
@@ -39,17 +39,17 @@ _STEPS = {
     "backward": "backward pass",
 }
 _FILES = {"utils/data/dataloader.py": "data loading", "torch/optim/optimizer.py": "optimizer step"}
-# What DistributedDataParallel does before a forward pass: others have to be there.
+# What DistributedDataParallel does before a forward pass, and all ranks must join.
 _BUFFERS = ("nn/parallel/distributed.py", ("_pre_forward", "_sync_buffers"), "exchange of buffers")
 _COLLECTIVES = os.path.join("torch", "distributed") + os.sep
 _OWN = ("distributed/collectives.py",)
 
 
 def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
-    """Tells what a stack is at, whether that waits for other ranks, and the user's line of code.
+    """Returns the phase of a stack, whether it waits for other ranks, and the user's line of code.
 
     Args:
-        stack: Frames with their lines, the outermost first.
+        stack: Frames with their line numbers, outermost frame first.
     """
     phase, collective, ours, line = "start", "", "", ""
     for frame, number in stack:
@@ -71,7 +71,7 @@ def look(stack: list[tuple[FrameType, int]]) -> tuple[str, bool, str]:
 
 @contextmanager
 def refusing_exits() -> Iterator[None]:
-    """Raises an error in the place of an exit that code of the user's own asks for: a run ended by it is not done.
+    """Replaces a SystemExit that user code raises by an error, because the run is not complete.
 
     Raises:
         ExitError: The block raised SystemExit, other than for a signal.
@@ -107,12 +107,12 @@ def _collective_of(frame: FrameType, file: str) -> str:
 
 
 def _is_nothing(frame: FrameType) -> bool:
-    """Checks whether a frame only asks who it is, or wraps another."""
+    """Checks whether a frame only queries the rank or world size, or wraps another function."""
     return frame.f_code.co_name in ("wrapper", "inner", "get_rank", "get_world_size", "is_initialized")
 
 
 def _device_waits(phase: str) -> bool:
-    """Collectives of an accelerator run behind the program, which waits for them wherever it reads a result."""
+    """Checks whether collectives of an accelerator may be pending: they are asynchronous until a result is read."""
     busy = phase not in ("data loading", "start", "building data")
     return busy and bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]
 

@@ -1,4 +1,4 @@
-"""The built-in hooks, one a file."""
+"""The built-in hooks, one per file."""
 
 from footplate.hooks.checkpoint import CheckpointHook
 from footplate.hooks.curve import CurveHook

@@ -1,4 +1,4 @@
-"""Saves the run: at intervals, at the end, and when a metric is better than ever."""
+"""Saves checkpoints at intervals, at the end of training, and when a metric improves."""
 
 import contextlib
 import math
@@ -41,29 +41,29 @@ _SHOWN_FILES = 3
 class CheckpointHook(Hook):
     """Saves checkpoints: `epoch_12.pth`, `iter_4000.pth`, `best_mIoU_iter_4000.pth`.
 
-    It acts after all other hooks, whatever its priority, so that a checkpoint holds what they have done. The best
+    It acts after all other hooks, whatever its priority, so that a checkpoint includes their changes. The best
     checkpoints are saved when the validation and its hooks are done.
 
-    An older one is removed only after the new one is whole on the disk and `last_checkpoint` names it.
+    An old checkpoint is removed only after the new one is complete on the disk and `last_checkpoint` points to it.
 
     Args:
-        interval: Epochs or iterations between two checkpoints; -1 saves none at intervals.
-        by_epoch: What `interval` counts.
-        save_optimizer: Whether the optimizer's state goes in.
-        save_param_scheduler: Whether the schedules' state goes in.
-        out_dir: Another folder; checkpoints go into its subfolder that is called as the work_dir.
-        max_keep_ckpts: How many are kept; -1 keeps all.
-        save_last: Whether the end of training is saved in any case.
-        save_best: A metric or several; the best checkpoint of each is kept. "auto" takes the first metric.
-        rule: "greater" or "less", one or one for each metric; by default the metric's name decides.
-        greater_keys: Parts of names of metrics that should be great.
-        less_keys: Parts of names of metrics that should be small.
-        filename_tmpl: The name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
-        published_keys: At the end, the last and best checkpoints are also written with these keys alone.
-        save_begin: The epoch or iteration from which on to save.
-        max_keep_best: How many of the best checkpoints of each metric are kept.
-        sharded: Whether a checkpoint is a folder, `iter_4000.sharded`, to which each process writes its part; by
-            default where parameters lie in parts. False gathers these on the first process.
+        interval: The number of epochs or iterations between two checkpoints. -1 saves none at intervals.
+        by_epoch: Whether `interval` counts epochs rather than iterations.
+        save_optimizer: Whether to include the optimizer state.
+        save_param_scheduler: Whether to include the state of the schedules.
+        out_dir: Another folder. Checkpoints go to its subfolder with the name of the work_dir.
+        max_keep_ckpts: The number of checkpoints to keep. -1 keeps all.
+        save_last: Whether to save the end of training in any case.
+        save_best: One or several metrics. The best checkpoint of each is kept. "auto" takes the first metric.
+        rule: "greater" or "less", for all metrics or for each. By default, it follows from the metric's name.
+        greater_keys: Parts of the names of metrics for which greater is better.
+        less_keys: Parts of the names of metrics for which less is better.
+        filename_tmpl: The file name, with `{}` for epoch or iteration. It must not begin with `.` or `best_`.
+        published_keys: At the end, the last and best checkpoints are also written with only these keys.
+        save_begin: The first epoch or iteration to save.
+        max_keep_best: The number of best checkpoints to keep for each metric.
+        sharded: Whether to save sharded checkpoints: a folder, `iter_4000.sharded`, to which each process writes its
+            shard. By default, this is so if the model is sharded. False gathers the shards on the first process.
 
     Raises:
         ArgumentError: An argument makes no sense, or `save_best` names no metric.
@@ -111,14 +111,14 @@ class CheckpointHook(Hook):
         _check_distinct(self.save_best)
         self.rules = self._rules(_names("rule", rule))
         self._kept: list[str] = []
-        self._best: dict[str, list[dict[str, Any]]] = {}  # of each metric, the best one first
+        self._best: dict[str, list[dict[str, Any]]] = {}  # by metric, best checkpoint first
         self._saved_at = 0
-        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are to be saved
-        self._last: int | None = None  # the iteration whose end is saved in any case
-        self._replaceable: set[str] = set()  # what was there before, under names that this run may use
+        self._metrics: Mapping[str, float] | None = None  # of a validation whose best checkpoints are not saved yet
+        self._last: int | None = None  # the last iteration, which is always saved
+        self._replaceable: set[str] = set()  # earlier files under names that this run may use
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields settings that save nothing in a run of this length."""
+        """Yields settings that have no effect in a run of this length."""
         if self.save_best and not reach.validates:
             yield "save_best", f"it waits for a metric, and {NEVER_VALIDATES}"
         length, unit = reach.length(by_epoch=self.by_epoch), "epochs" if self.by_epoch else "iterations"
@@ -131,7 +131,7 @@ class CheckpointHook(Hook):
             yield "interval", f"the run ends after {length} {unit}, {only}"
 
     def before_train(self, runner: "Runner") -> None:
-        """Decides where checkpoints go."""
+        """Sets the folder and the form of checkpoints."""
         if self.by_epoch and not runner.train_loop.by_epoch:
             runner.logger.warning(
                 "CheckpointHook counts epochs and training counts iterations: only the end is saved; "
@@ -146,14 +146,14 @@ class CheckpointHook(Hook):
         self._last = runner.max_iters if self.save_last else None
 
     def folder_in(self, runner: "Runner") -> str:
-        """Returns where the checkpoints of a run go."""
+        """Returns the folder for the checkpoints of a run."""
         if self.out_dir is None:
             return str(runner.checkpoint_dir)
         return storage.join(self.out_dir, os.path.basename(runner.work_dir.rstrip(os.sep)))
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Saves at the interval and at the end, when counting epochs."""
-        self._save_bests(runner)  # of a validation that a hook has begun at this event
+        """Saves at intervals and at the end, when counting epochs."""
+        self._save_bests(runner)  # of a validation that a hook has started at this event
         if not self.by_epoch:
             return
         last = self.save_last and self.is_last_train_epoch(runner)
@@ -163,7 +163,7 @@ class CheckpointHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Saves at the interval and at the end, when counting iterations."""
+        """Saves at intervals and at the end, when counting iterations."""
         if self.by_epoch:
             return
         done = runner.iter + 1
@@ -172,17 +172,15 @@ class CheckpointHook(Hook):
             self._save(runner, done)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Saves the run as the best so far, if it is, once the hooks of `after_val` have acted."""
+        """Keeps the metrics, to save the best checkpoints once the hooks at `after_val` have acted."""
         if not self.save_best or not hasattr(self, "_folder"):
             return
         self._metrics = dict(metrics or {})
-        if (
-            getattr(type(runner.val_loop), "run", None) is not ValLoop.run
-        ):  # a loop of the user's own need not call after_val
+        if getattr(type(runner.val_loop), "run", None) is not ValLoop.run:  # a user's loop need not call after_val
             self.after_val(runner)
 
     def after_val(self, runner: "Runner") -> None:
-        """Saves the best checkpoints, or puts that off until the hooks have acted that this validation is within."""
+        """Saves the best checkpoints, or defers that until all hooks of the enclosing event have acted."""
         if self._metrics is None or runner.outer_event == "after_train_epoch":
             return
         if is_after_step(runner):
@@ -194,7 +192,7 @@ class CheckpointHook(Hook):
         metrics, self._metrics = self._metrics, None
         if metrics is None:
             return
-        runner.saver.settle()  # what was best may have failed
+        runner.saver.settle()  # the save of the best checkpoint so far may have failed
         for place, name in enumerate(self.save_best):
             if is_left_out(runner, name):
                 continue
@@ -206,11 +204,11 @@ class CheckpointHook(Hook):
                 self._save_best(runner, key, score, rule)
 
     def check_metrics(self, metrics: Sequence[str], *names: str) -> None:
-        """Refuses a `save_best` that is not among the metrics that a validation gives.
+        """Checks that each metric of `save_best` is among those that a validation gives.
 
         Args:
-            metrics: Their names.
-            names: What is looked for; by default all of `save_best`.
+            metrics: The names of the metrics that it gives.
+            names: The names to check. Defaults to all of `save_best`.
 
         Raises:
             ArgumentError: It is not; the message names those that there are.
@@ -220,16 +218,16 @@ class CheckpointHook(Hook):
                 raise missing_metric("save_best", name, metrics, _SAVE_BEST)
 
     def after_train(self, runner: "Runner") -> None:
-        """Writes the last checkpoint again, which then says that the run has ended, and the published forms.
+        """Saves the last checkpoint again with the mark that the run has ended, and writes the published files.
 
-        All other hooks have acted. A run that is killed before this does once more what follows its last iteration.
+        All other hooks have acted. A run that is killed before this repeats what follows its last iteration.
         """
         runner.saver.settle()
         end = runner.max_epochs if self.by_epoch else runner.max_iters
         done = runner.epoch if self.by_epoch else runner.iter
-        if self.save_last and done < end:  # stopped early, maybe by a validation of what was saved before it
+        if self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
             self._save(runner, done) if done != self._saved_at else self._save_again(runner, done)
-        is_at_end = compute_on_main(lambda: self._saved_at == end)  # a save fails on the first rank alone
+        is_at_end = compute_on_main(lambda: self._saved_at == end)  # only the first rank knows if a save failed
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
@@ -239,12 +237,12 @@ class CheckpointHook(Hook):
             self._save_again(runner, end)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns which checkpoints are kept, the best, and where the last one was saved."""
+        """Returns which checkpoints are kept, the best ones, and where the last one was saved."""
         best = {key: [dict(each) for each in several] for key, several in self._best.items()}
         return {"kept": list(self._kept), "best": best, "saved_at": self._saved_at}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave; entries of another form are left out."""
+        """Restores the state that `state_dict` returned. Entries of another form are dropped."""
         kept, best = state.get("kept"), state.get("best")
         self._kept = [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
         self._best = {str(key): _ranked(each) for key, each in best.items()} if isinstance(best, Mapping) else {}
@@ -252,10 +250,10 @@ class CheckpointHook(Hook):
         self._saved_at = saved_at if type(saved_at) is int else self._saved_at
 
     def _keep_own(self, runner: "Runner") -> None:
-        """Forgets files that this run did not write: a checkpoint lists them, and it may come from anywhere.
+        """Drops files that this run did not write from its lists, which come from a checkpoint of any origin.
 
-        A run goes on in the folder of the checkpoint that it resumes, which may be a copy of the one it was saved in.
-        What the checkpoint of another folder lists is not of this one.
+        A run continues in the folder of the checkpoint that it resumes, which may be a copy of the original folder. If
+        the checkpoint is in another folder, the files in its list do not belong to this run.
         """
         origin, is_here = runner.saver.last, self._continues_here(runner)
         foreign = []
@@ -278,10 +276,10 @@ class CheckpointHook(Hook):
         return origin is not None and _folder_of(origin) == storage.canonical(self._folder)
 
     def _name_replaceable(self, runner: "Runner") -> None:
-        """Warns of checkpoints in the folder that this run does not continue, and that it may replace.
+        """Warns about checkpoints in the folder that this run does not continue but may replace.
 
-        Those of a run that is resumed here lie behind it: best ones and earlier ones are its own. What is farther was
-        left by another run, or passed over.
+        If the run resumes in this folder, best checkpoints and earlier ones are its own. Later ones are from another
+        run, or from a part of this run that the resume discards.
         """
         self._replaceable = set()
         if not is_main_process():
@@ -294,7 +292,7 @@ class CheckpointHook(Hook):
             is_best = bool(self.save_best) and not is_resumed and name.startswith(BEST)
             return is_folder(name) == runner.saver.in_parts and (is_best or (number is not None and number > done))
 
-        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or one that a save will name
+        with contextlib.suppress(OSError, ImportError, ValueError):  # no folder yet, or an error that a save reports
             names = [each for each in storage.list_dir(self._folder) if may_be_replaced(each)]
             self._replaceable = {os.path.join(self._folder, each) for each in names}
         if self._replaceable:
@@ -317,20 +315,20 @@ class CheckpointHook(Hook):
         return storage.parent(path) == self._folder.rstrip("/")
 
     def _is_own(self, path: str, prefix: str = "") -> bool:
-        """Returns whether `path` is one that this run may write: a name by the template in its folder."""
+        """Checks whether `path` is a file that this run may write: in its folder, with a name by the template."""
         name = storage.base_name(path)
         is_named = name.startswith(prefix) and number_in(self.filename_tmpl, name[len(prefix) :]) is not None
         return is_named and self._is_in_folder(path)
 
     def _is_own_best(self, key: str, path: str) -> bool:
-        """Returns whether `path` is a best checkpoint of this run; its template may have been another before."""
+        """Checks whether `path` is a best checkpoint of this run. Its template may have been different earlier."""
         is_named = storage.base_name(path).startswith(_best_prefix(key)) and self._is_in_folder(path)
         return is_named and (is_written_here(path) or not storage.exists(path))
 
     def _save(self, runner: "Runner", number: int) -> None:
-        runner.saver.settle()  # the save before may have failed
+        runner.saver.settle()  # the previous save may have failed
         path = self._path_of(runner, number)
-        # Before saving: the checkpoint itself knows that it is one of those to remove some day.
+        # Before saving, so that the checkpoint lists itself among those to remove later.
         if path not in self._kept:
             self._kept.append(path)
         surplus = self._kept[: -self.max_keep_ckpts] if self.max_keep_ckpts > 0 else []
@@ -349,7 +347,7 @@ class CheckpointHook(Hook):
         runner.logger.info("Saving checkpoint at %d %s", number, "epochs" if self.by_epoch else "iterations")
         self._saved_at = number
         self._write(runner, path, then, undo)
-        if self._saved_at == number:  # else it has failed already
+        if self._saved_at == number:  # otherwise the save has already failed
             self._kept = self._kept[len(surplus) :]
             runner.message_hub.update_info("last_ckpt", path)
 
@@ -360,13 +358,13 @@ class CheckpointHook(Hook):
         path = self._path_of(runner, number)
         if compute_on_main(lambda: path in self._kept[-1:]):
             self._write(runner, path, then=lambda: write_pointer(runner.home, path))
-        else:  # the run was resumed from a checkpoint in another folder, which stays as it is
+        else:  # the run was resumed from a checkpoint in another folder, which must not change
             self._save(runner, number)
         runner.saver.settle()
 
     @property
     def best_checkpoints(self) -> list[str]:
-        """The best checkpoint of each metric of `save_best`, in their order."""
+        """The best checkpoint of each metric."""
         return [best[0]["path"] for best in self._best.values() if best]
 
     def _belongs_to_best(self, key: str, score: float, rule: str) -> bool:
@@ -435,7 +433,7 @@ class CheckpointHook(Hook):
             runner.logger.warning("%s holds no '%s' to publish", path, "', '".join(missing))
         stem = os.path.splitext(path)[0]
         folder, name = os.path.split(stem)
-        draft = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")  # no name that anything else has
+        draft = os.path.join(folder, f".{name}.{secrets.token_hex(4)}.partial")  # cannot be the name of another file
         save_checkpoint({key: checkpoint[key] for key in self.published_keys or () if key in checkpoint}, draft)
         final = f"{stem}-{str(verify(draft).digest)[:8]}.pth"
         storage.commit_bytes(final, storage.read_bytes(draft))
@@ -489,7 +487,7 @@ def _check_distinct(metrics: Sequence[str]) -> None:
 
 
 def _ranked(best: Any) -> list[dict[str, Any]]:
-    """Returns the best checkpoints of a metric; one alone where the checkpoint is of a time when no more were kept."""
+    """Returns the best checkpoints of a metric. Older checkpoints hold a single one rather than a list."""
     several = [best] if isinstance(best, Mapping) else best if isinstance(best, list) else []
     return [dict(each) for each in several if isinstance(each, Mapping) and _is_ranked(each)]
 

@@ -1,4 +1,4 @@
-"""Whether a metric should be great or small, and whether one value is better than another."""
+"""Determines whether a metric should be high or low, and compares its values."""
 
 import re
 from collections.abc import Container, Iterable, Mapping, Sequence
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 Rule = Literal["greater", "less"]
 GREATER = ("acc", "top", "AR@", "auc", "precision", "recall", "mAP", "mDice", "mIoU", "mAcc", "aAcc", "mFscore")
 LESS = ("loss",)
-# Metrics of other tasks, known by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
+# Metrics of other tasks, matched by a whole word of their name: "coco-wholebody/AP", "Mean PCK", "bbox_ap50".
 _GREATER_NAMES = (
     "ap ar auprc auroc bleu cider dice eao f1 fscore hmean hota idf1 iou kappa mcc miou mota mrr ndcg nds pck pckh pcp"
     " psnr recall sensitivity specificity ssim success"
@@ -23,13 +23,13 @@ _GREATER_WORDS, _LESS_WORDS = frozenset(_GREATER_NAMES.split()), frozenset(_LESS
 
 
 def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LESS, *, named_by: str = "rule") -> Rule:
-    """Returns the rule of a metric: by its whole name, then by what it contains, then by a word that the field knows.
+    """Returns the rule of a metric: by its whole name, then by a part of it, then by a word that is known in the field.
 
     Args:
         key: The metric.
-        greater: Names, or parts of names, of metrics that should be great.
-        less: Those of metrics that should be small.
-        named_by: The key of the config that names the metric, for the error.
+        greater: Names, or parts of names, of metrics for which greater is better.
+        less: Names, or parts of names, of metrics for which less is better.
+        named_by: The config key that holds the metric, for the error.
 
     Raises:
         ArgumentError: Neither tells.
@@ -57,7 +57,7 @@ def rule_of(key: str, greater: Sequence[str] = GREATER, less: Sequence[str] = LE
 
 
 def checked_rule(rule: str) -> Rule:
-    """Returns a rule that a config gives.
+    """Checks a rule of a config and returns it.
 
     Raises:
         ArgumentError: It is neither "greater" nor "less".
@@ -68,19 +68,19 @@ def checked_rule(rule: str) -> Rule:
 
 
 def is_better(value: float, than: float, rule: str, by: float = 0.0) -> bool:
-    """Checks whether a value is better than another by more than `by`; NaN never is."""
+    """Checks whether a value is better than another by more than `by`. NaN never is."""
     return value - than > by if rule == "greater" else than - value > by
 
 
 def saved_best(cfg: Mapping[str, Any]) -> list[str]:
-    """Returns the metrics that a config saves its best checkpoints by, of either generation; "auto" is one of them."""
+    """Returns the metrics of `save_best` in a config of either generation; "auto" can be one of them."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or cfg.get("checkpoint_config") or {}
     best = hook.get("save_best") or (cfg.get("evaluation") or {}).get("save_best") or []
     return [best] if isinstance(best, str) else list(best)
 
 
 def saved_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
-    """Returns the rules that a config states for the metrics it saves its best checkpoints by."""
+    """Returns the rules that a config sets for the metrics of `save_best`."""
     hook = (cfg.get("default_hooks") or {}).get("checkpoint") or {}
     stated = hook.get("rule") or (cfg.get("evaluation") or {}).get("rule") or []
     best, rules = saved_best(cfg), [stated] if isinstance(stated, str) else list(stated)
@@ -89,12 +89,12 @@ def saved_rules(cfg: Mapping[str, Any]) -> dict[str, Rule]:
 
 
 def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
-    """Returns metrics in the order to show them: those that count first, none of a single class, and no `support`.
+    """Returns metrics in display order: those in `counting` first, without per-class results and `support`.
 
     Args:
-        names: All there are; `IoU.shoe` is of a single class where there is the mean `mIoU`, and `shoe_precision` or
-            `segm_shoe_precision` where there is `bbox_mAP` or `segm_mAP`.
-        counting: Those that checkpoints are saved by; these are shown in any case.
+        names: All metrics. `IoU.shoe` is a per-class result if there is the mean `mIoU`, and so is `shoe_precision` or
+            `segm_shoe_precision` if there is `bbox_mAP` or `segm_mAP`.
+        counting: The metrics of `save_best`, which are shown in any case.
     """
     there = dict.fromkeys(names)
     first = [name for name in dict.fromkeys(counting) if name in there]
@@ -102,7 +102,7 @@ def as_shown(names: Iterable[str], counting: Sequence[str] = ()) -> list[str]:
 
 
 def _is_left_aside(name: str, there: Container[str]) -> bool:
-    whole, dot, _ = name.partition(".")  # names of classes hold slashes, too
+    whole, dot, _ = name.partition(".")  # names of classes can contain slashes too
     before, slash, stem = whole.rpartition("/")
     if stem == "support":  # a count of samples, which is neither better nor worse
         return True
@@ -113,19 +113,19 @@ def _is_left_aside(name: str, there: Container[str]) -> bool:
 
 
 class MissingMetricError(ArgumentError):
-    """The config or a flag names a metric that no evaluator gives."""
+    """Raised when the config or a flag names a metric that no evaluator gives."""
 
 
 def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequence[str], key: str) -> MissingMetricError:
-    """Returns the error of a metric that a hook waits for and no evaluator gives.
+    """Returns the error for a metric that a hook needs and no evaluator gives.
 
     Args:
-        what: What names it: "save_best" ...
+        what: What names the metric, such as "save_best".
         name: The metric.
-        metrics: Those that there are.
-        key: Where in the config it stands.
+        metrics: The existing metrics.
+        key: The key path of the setting in the config.
     """
-    written = name.removeprefix("val/")  # as scalars tell a loss of a validation from training's
+    written = name.removeprefix("val/")  # in the scalars, this prefix marks losses of a validation
     return MissingMetricError(
         f"{what} names '{name}', which no metric gives",
         key=key,
@@ -135,5 +135,5 @@ def missing_metric(what: str, name: str, metrics: Mapping[str, object] | Sequenc
 
 
 def is_left_out(runner: "Runner", name: str) -> bool:
-    """Checks whether a metric is of a validation set that this validation did not have; see `ValLoop`."""
+    """Checks whether a metric belongs to a dataset that this validation skipped; see `ValLoop`."""
     return name.partition("/")[0] in getattr(runner.val_loop, "left_out", ())

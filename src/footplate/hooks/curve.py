@@ -1,4 +1,4 @@
-"""Draws the run's curves when it ends."""
+"""Draws the curves of a run when it ends."""
 
 import os
 from typing import TYPE_CHECKING
@@ -21,7 +21,7 @@ class CurveHook(Hook):
     """Draws losses and metrics over the run to `<timestamp>/<filename>`, after the last iteration.
 
     Args:
-        filename: The name of the picture, a PNG.
+        filename: The name of the image file, a PNG.
     """
 
     priority = "LOWEST"
@@ -30,20 +30,20 @@ class CurveHook(Hook):
         self.filename = check_output_path(filename, key="filename")
 
     def after_train(self, runner: "Runner") -> None:
-        """Draws what the local writer has written; without one there is nothing to draw."""
+        """Draws the scalars that the local backend has written. Without that backend it does nothing."""
         scalars = os.path.join(runner.log_dir, "vis_data", "scalars.json")
         if is_main_process() and os.path.exists(scalars):
             path = output_path(runner.log_dir, self.filename)
             try:
                 draw_curves(scalars, path, epoch_length=_epoch_length(runner))
             except (DataError, OSError) as error:
-                # A run is not lost over a picture: there may be nothing to draw, or no room for it.
+                # A run must not fail because of an image: there may be nothing to draw, or no disk space.
                 runner.logger.warning("no curves are drawn: %s", error)
                 return
             runner.logger.info("curves: %s", path, extra=NOT_SHOWN)
 
 
 def _epoch_length(runner: "Runner") -> int:
-    """Returns the iterations between two steps of a validation; 1 if the steps are iterations."""
+    """Returns the number of iterations per step of the validation metrics: 1 if the steps are iterations."""
     by_epoch = any(isinstance(hook, LoggerHook) and hook.log_metric_by_epoch for hook in runner.hooks)
     return (length_of(runner.train_dataloader) or 1) if by_epoch and runner.by_epoch else 1

@@ -1,4 +1,4 @@
-"""Ends training when a metric does not get better any more."""
+"""Ends training when a metric stops improving."""
 
 import logging
 import math
@@ -22,17 +22,17 @@ _logger = logging.getLogger("footplate.hooks")
 
 @HOOKS.register_module()
 class EarlyStoppingHook(Hook):
-    """Ends training after `patience` validations in a row without a better value of one metric.
+    """Ends training after `patience` consecutive validations in which a metric has not improved.
 
-    The hook keeps the run ended when it is resumed or trained again, unless its settings have changed since.
+    The run stays ended when it is resumed or trained again, unless the hook's settings have changed.
 
     Args:
-        monitor: The metric: "mIoU", "coco/bbox_mAP" ...
-        rule: "greater" or "less"; by default the metric's name decides.
-        min_delta: By how much a value has to differ from the best one to be better.
-        strict: Whether it is an error that a validation does not give the metric, rather than a warning.
-        check_finite: Whether to end training at once when the metric is NaN or infinite.
-        patience: How many validations in a row may fail to be better.
+        monitor: The metric, such as "mIoU" or "coco/bbox_mAP".
+        rule: "greater" or "less". By default, it follows from the metric's name.
+        min_delta: A value must be better than the best one by more than this to count as better.
+        strict: Whether to raise an error rather than warn if a validation does not give the metric.
+        check_finite: Whether to end training at once if the metric is NaN or infinite.
+        patience: The number of consecutive validations without improvement after which training ends.
         stopping_threshold: Training also ends as soon as the metric is at least as good as this.
 
     Raises:
@@ -70,7 +70,7 @@ class EarlyStoppingHook(Hook):
         self.last_score: float | None = None
 
     def before_train(self, runner: "Runner") -> None:
-        """Ends at once a run that was ended before."""
+        """Stops a run at once if it was ended early before."""
         if reason := self._reason_to_stop():
             runner.train_loop.stop_training = True
             runner.logger.warning(
@@ -81,7 +81,7 @@ class EarlyStoppingHook(Hook):
             )
 
     def after_val_epoch(self, runner: "Runner", metrics: Mapping[str, Any] | None = None) -> None:
-        """Looks at the metric and ends training if it is time."""
+        """Checks the metric and ends training if due."""
         metrics = metrics or {}
         if is_left_out(runner, self.monitor):
             return
@@ -103,12 +103,12 @@ class EarlyStoppingHook(Hook):
             runner.logger.info("early stopping after iteration %d: %s", runner.iter, reason)
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields the metric if there will be none."""
+        """Yields `monitor` if the run never validates."""
         if not reach.validates:
             yield "monitor", f"early stopping waits for '{self.monitor}', and {NEVER_VALIDATES}"
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Names a metric that is not among those a validation gives, for which it would wait in vain.
+        """Warns if the metric is not among those that a validation gives.
 
         Raises:
             ArgumentError: It is not, and `strict` is set.
@@ -122,16 +122,16 @@ class EarlyStoppingHook(Hook):
         _logger.warning("early stopping waits for '%s', which no metric gives%s", self.monitor, hint)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the best and the last value, and how many validations were no better."""
+        """Returns the best and the last value, and the number of validations since the best one."""
         return {"wait_count": self.wait_count, "best_score": self.best_score, "last_score": self.last_score}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores the state that `state_dict` returned."""
         self.wait_count, self.best_score = (
             read_count(state, "wait_count"),
             read_number(state, "best_score", finite=False),
         )
-        last = state.get("last_score")  # older checkpoints do not say
+        last = state.get("last_score")  # older checkpoints lack this key
         if isinstance(last, bool) or not isinstance(last, (int, float, type(None))):
             raise ValueError("'last_score' must be a number or None")
         self.last_score = last

@@ -1,4 +1,4 @@
-"""Averages the weights while training, and validates, tests and saves with the averages."""
+"""Averages the weights during training, and validates, tests and saves with the average."""
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -23,17 +23,17 @@ _STATE = "ema_state_dict"
 class EMAHook(Hook):
     """Keeps an average of the model's weights.
 
-    Validations and tests see the average in the model's place. A checkpoint's `state_dict` holds the average, and its
-    `ema_state_dict` the weights that training goes on with.
+    Validations and tests use the average instead of the model's weights. In a checkpoint, `state_dict` holds the
+    average and `ema_state_dict` the weights with which training resumes.
 
     Args:
-        ema_type: The kind of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
-            WarmUpEMA, or another of MODELS.
-        strict_load: Whether a loaded checkpoint has to hold every key.
-        begin_iter: The iteration from which on to average; before, the average is the model itself.
-        begin_epoch: The same as an epoch.
-        start_iters: Another spelling of `begin_iter`.
-        settings: Arguments of the average: `momentum`, `interval`, `update_buffers` ...
+        ema_type: The type of average: ExponentialMovingAverage, StochasticWeightAverage, MomentumAnnealingEMA,
+            WarmUpEMA, or another one in MODELS.
+        strict_load: Whether a loaded checkpoint must hold every key of the average.
+        begin_iter: The iteration from which on to average. Before it, the average equals the model.
+        begin_epoch: The same in epochs.
+        start_iters: An alias of `begin_iter`.
+        settings: Arguments of the average, such as `momentum`, `interval` and `update_buffers`.
 
     Raises:
         ArgumentError: The beginning is given twice, or negative.
@@ -60,13 +60,13 @@ class EMAHook(Hook):
         self.strict_load = strict_load
         self.begin_iter, self.begin_epoch = begin_iter or start_iters, begin_epoch
         self._cfg = {"type": ema_type, **settings}
-        self._averaged(nn.Identity())  # what it takes is known now rather than when the run has begun
+        self._averaged(nn.Identity())  # checks the arguments now, not when the run has begun
         self._loaded: Mapping[str, Any] | None = None
         self.ema_model: BaseAveragedModel | None = None
         self._swapped = False
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields the beginning if the run ends before it."""
+        """Yields the beginning of averaging if the run ends before it."""
         for name, begin, length in (
             ("begin_iter", self.begin_iter, reach.iters),
             ("begin_epoch", self.begin_epoch, reach.epochs),
@@ -76,7 +76,7 @@ class EMAHook(Hook):
                 yield name, f"the run ends after {length} {unit}, so nothing is averaged"
 
     def before_run(self, runner: "Runner") -> None:
-        """Makes the average, or goes on with the one of the checkpoint, or of what was trained before."""
+        """Builds the average, or continues with that of the checkpoint or of an earlier training of this runner."""
         self._model = unwrap_model(runner.model)
         if self.ema_model is not None and self._loaded is None:
             return
@@ -86,7 +86,7 @@ class EMAHook(Hook):
                 average.load_state_dict(self._loaded, strict=self.strict_load)
             except FootplateError:
                 raise
-            except Exception as error:  # a state may hold anything
+            except Exception as error:  # the state of a checkpoint may hold anything
                 raise CheckpointError(f"the '{_STATE}' of the checkpoint does not fit the model: {error}") from error
             self._loaded = None
         self.ema_model = average
@@ -94,33 +94,33 @@ class EMAHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Averages."""
+        """Updates the average."""
         if self.ema_model is None:
             return
-        # What epoch it is takes a while to find out, and is asked only where it counts.
+        # The epoch takes time to compute, so it is only requested if it matters.
         if runner.iter + 1 >= self.begin_iter and (not self.begin_epoch or runner.epoch + 1 >= self.begin_epoch):
             self.ema_model.update_parameters(self._model)
         else:
             self.ema_model.copy_from(self._model)
 
     def before_val_epoch(self, runner: "Runner") -> None:
-        """Puts the average in the model's place."""
+        """Swaps the average into the model."""
         self._swap(runner, to_average=True)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Puts the model's weights back."""
+        """Swaps the model's weights back."""
         self._swap(runner, to_average=False)
 
     def before_test_epoch(self, runner: "Runner") -> None:
-        """Puts the average in the model's place."""
+        """Swaps the average into the model."""
         self._swap(runner, to_average=True)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Puts the model's weights back."""
+        """Swaps the model's weights back."""
         self._swap(runner, to_average=False)
 
     def before_save_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Saves the average as the weights, and beside it the weights to go on with."""
+        """Saves the average as the model's weights, and the training weights separately."""
         if self.ema_model is None:
             return
         average = self.ema_model.state_dict()
@@ -132,7 +132,7 @@ class EMAHook(Hook):
         checkpoint["state_dict"] = {name: average[f"module.{name}"] for name in weights}
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Takes the weights to go on with from a checkpoint of a run that is resumed, and keeps its average."""
+        """Restores the training weights and the average from the checkpoint of a resumed run."""
         held = checkpoint.get(_STATE)
         if held is None or not runner.resuming:
             return
@@ -143,7 +143,7 @@ class EMAHook(Hook):
             raise CheckpointError(f"the '{_STATE}' of the checkpoint lacks weights", found=missing[0])
         self._loaded = {**held, **{f"module.{name}": value for name, value in average.items()}}
         checkpoint["state_dict"] = {name: held[f"module.{name}"] for name in average}
-        del checkpoint[_STATE]  # taken: what is left there, no hook goes on with
+        del checkpoint[_STATE]  # shows that a hook has restored it: see leave_average
 
     def _averaged(self, model: nn.Module) -> BaseAveragedModel:
         try:

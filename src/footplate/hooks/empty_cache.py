@@ -1,4 +1,4 @@
-"""Gives memory that the accelerator's allocator holds, and nobody uses, back to the device."""
+"""Returns unused memory of the accelerator's allocator to the device."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class EmptyCacheHook(Hook):
-    """Empties the allocator's cache; for devices that are shared, since it costs time.
+    """Empties the allocator's cache. This costs time and is meant for shared devices.
 
     Args:
         before_epoch: Whether to do so before each epoch of training, validation and test.
-        after_epoch: The same after each.
-        after_iter: The same after each iteration.
+        after_epoch: Whether to do so after each epoch.
+        after_iter: Whether to do so after each iteration.
     """
 
     priority = "NORMAL"
@@ -50,7 +50,7 @@ class EmptyCacheHook(Hook):
 
 
 def empty_cache() -> None:
-    """Empties the cache of the accelerator, if there is one."""
+    """Empties the cache of the accelerator's allocator, if there is an accelerator."""
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
     elif torch.backends.mps.is_available():

@@ -1,4 +1,4 @@
-"""Keeps parts of a model as they are, for a while or for the whole run."""
+"""Freezes parts of a model, for some time or for the whole run."""
 
 import re
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ _NORMS = (_BatchNorm, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 @HOOKS.register_module()
 class FreezeHook(Hook):
-    """Takes parameters out of training by their names, until an iteration or epoch, or for good.
+    """Freezes parameters by name, until an iteration or epoch or for the whole run.
 
-    A frozen parameter gets no gradient, so that no optimizer moves it, by weight decay neither.
+    A frozen parameter gets no gradient, so no optimizer changes it, not even by weight decay.
 
     Args:
-        patterns: Regular expressions that a parameter's name begins with: "backbone", r"backbone\\.layer[12]".
-        until_iter: How many iterations of the run they stay frozen.
-        until_epoch: The same in epochs; without either they stay frozen to the end.
-        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics: they are
+        patterns: Regular expressions for the start of a parameter's name: "backbone", r"backbone\\.layer[12]".
+        until_iter: The number of iterations of the run for which they stay frozen.
+        until_epoch: The same in epochs. Without either, they stay frozen to the end.
+        freeze_norm: Whether norm layers whose parameters are all frozen also keep their running statistics. They stay
             in evaluation mode while frozen.
 
     Raises:
@@ -59,7 +59,7 @@ class FreezeHook(Hook):
         self._norms: list[nn.Module] = []
 
     def before_train(self, runner: "Runner") -> None:
-        """Freezes, unless the run is already past the end of that."""
+        """Freezes the parameters, unless the run is already past the end of freezing."""
         self._thaw()
         if self._is_over(runner):
             return
@@ -81,18 +81,18 @@ class FreezeHook(Hook):
         runner.logger.info("%d of %d parameters are frozen %s", len(self._frozen), len(named), self._until())
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Lets go when it is time; keeps norm layers in evaluation mode until then."""
+        """Unfreezes the parameters when they are due. Keeps norm layers in evaluation mode until then."""
         if not self._frozen:
             return
         if self._is_over(runner):
             self._thaw()
             runner.logger.info("all parameters train from iteration %d on", runner.iter + 1)
-        elif self._norms and self._norms[0].training:  # an epoch began, or a validation is over
+        elif self._norms and self._norms[0].training:  # reset by the start of an epoch or the end of a validation
             for module in self._norms:
                 module.eval()
 
     def after_train(self, runner: "Runner") -> None:
-        """Lets go: what comes next may be another training."""
+        """Unfreezes the parameters, because another training may follow."""
         self._thaw()
 
     def _matches(self, name: str) -> bool:
@@ -112,7 +112,7 @@ class FreezeHook(Hook):
         frozen = {id(each) for each in self._frozen}
         if all(id(each) in frozen for each in model.parameters() if each.requires_grad):
             raise ArgumentError("no parameter is left to train", key="patterns", found=self.patterns)
-        if getattr(runner.model, "find_unused_parameters", None) is False:  # of a data-parallel wrapper
+        if getattr(runner.model, "find_unused_parameters", None) is False:  # an attribute of a data-parallel wrapper
             raise ArgumentError(
                 "frozen parameters are exchanged with no other process",
                 key="find_unused_parameters",

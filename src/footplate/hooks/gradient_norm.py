@@ -1,4 +1,4 @@
-"""Records how large the gradients of each part of a model are."""
+"""Records the norms of a model's gradients, by groups of modules."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 class GradientNormHook(Hook):
     """Records the L2 norm of the gradients of each group of modules, as `train/grad_norm/<group>`.
 
-    They are the gradients that a step takes: of the whole round of accumulation, unscaled, clipped where clipping is
-    asked for. Norms stay on their device until the log reads them; between two intervals nothing is done.
+    It measures the gradients of an optimizer step: of the whole accumulation round, unscaled, and clipped if clipping
+    is enabled. Norms stay on the device until the log reads them. Iterations between two intervals have no extra cost.
 
     Args:
-        interval: Iterations between two steps that are looked at.
-        groups: Name of a group to the regular expression that its parameters' names begin with; by default each child
-            of the model is a group.
+        interval: The number of iterations between two measured steps.
+        groups: The groups by name, each a regular expression for the start of its parameters' names. By default, each
+            child of the model is a group.
 
     Raises:
         ArgumentError: `interval` is no positive whole number, or a group has no regular expression. When training
@@ -53,13 +53,13 @@ class GradientNormHook(Hook):
         self._squares: dict[str, Tensor] = {}
 
     def idle_settings(self, reach: Reach) -> Iterator[tuple[str, str]]:
-        """Yields the interval if the run ends before it."""
+        """Yields `interval` if the run ends before it."""
         if reach.iters is not None and self.interval > reach.iters:
             yield "interval", f"the run ends after {reach.iters} iterations, so no norm is measured"
 
     def before_train(self, runner: "Runner") -> None:
-        """Sorts the parameters."""
-        named = list(unwrap_model(runner.model).named_parameters())  # frozen ones too: they may not stay so
+        """Assigns the parameters to groups."""
+        named = list(unwrap_model(runner.model).named_parameters())  # includes frozen ones, which may be unfrozen
         found: dict[str, list[Tensor]] = {}
         if self.groups:
             found = {
@@ -78,14 +78,14 @@ class GradientNormHook(Hook):
         self._histories = {group: runner.message_hub.history(f"train/grad_norm/{group}") for group in found}
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Begins to look at the interval."""
+        """Starts measuring if the interval is complete."""
         if (runner.iter + 1) % self.interval == 0 and not self._handles:
             self._handles = [each.register_step_pre_hook(self._look) for each in _optimizers(runner.optim_wrapper)]
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records, once a step was taken, and looks no more."""
+        """Records the norms once a step was taken, and stops measuring."""
         if not self._squares:
             return
         for group, square in self._squares.items():
@@ -94,7 +94,7 @@ class GradientNormHook(Hook):
         self._stop_looking()
 
     def after_train(self, runner: "Runner") -> None:
-        """Looks no more."""
+        """Stops measuring."""
         self._stop_looking()
 
     def _stop_looking(self) -> None:
@@ -105,7 +105,7 @@ class GradientNormHook(Hook):
     @torch.no_grad()
     def _look(self, optimizer: Optimizer, *_: Any) -> None:
         own = {id(each) for group in optimizer.param_groups for each in group["params"]}
-        scale = getattr(optimizer, "grad_scale", None)  # of a kernel that unscales by itself
+        scale = getattr(optimizer, "grad_scale", None)  # set if the optimizer's kernel unscales by itself
         for group, members in self._members.items():
             found = [each.grad for each in members if each.grad is not None and id(each) in own]
             gradients = [each.coalesce().values() if each.is_sparse else each for each in found]

@@ -1,4 +1,4 @@
-"""Measures how long iterations take, and how long they wait for data."""
+"""Measures the duration of iterations, and how long they wait for data."""
 
 import time
 from typing import TYPE_CHECKING, Any
@@ -19,10 +19,10 @@ class IterTimerHook(Hook):
 
     def __init__(self) -> None:
         self._since = time.perf_counter()
-        self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # of each mode: of times, of data times
+        self._histories: dict[str, tuple[HistoryBuffer, HistoryBuffer]] = {}  # by mode: times, data times
 
     def before_train(self, runner: "Runner") -> None:
-        """Finds the histories once."""
+        """Looks up the histories once."""
         self._train_time, self._train_data_time = self._histories_of(runner, "train")
 
     def _before_epoch(self, runner: "Runner", mode: str = "train") -> None:
@@ -30,13 +30,13 @@ class IterTimerHook(Hook):
         self._since = time.perf_counter()
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Records how long the batch was waited for."""
+        """Records how long the iteration waited for its batch."""
         self._train_data_time.append(time.perf_counter() - self._since)
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records how long the iteration took, waiting included."""
+        """Records the duration of the iteration, including the wait."""
         now = time.perf_counter()
         self._train_time.append(now - self._since)
         self._since = now
@@ -52,11 +52,11 @@ class IterTimerHook(Hook):
         self._since = now
 
     def after_val(self, runner: "Runner") -> None:
-        """Keeps a validation out of the next training iteration's time."""
+        """Excludes a validation from the time of the next training iteration."""
         self._since = time.perf_counter()
 
     def leave_out(self, seconds: float) -> None:
-        """Keeps a span of time that has just passed out of the present iteration's: the process was suspended."""
+        """Excludes a time span that has just passed from the current iteration: the process was suspended."""
         self._since += seconds
 
     def _histories_of(self, runner: "Runner", mode: str) -> "tuple[HistoryBuffer, HistoryBuffer]":

@@ -1,4 +1,4 @@
-"""Lines that stay in one output of a notebook's cell, and change there in place."""
+"""Shows lines in a single output of a notebook cell and updates them in place."""
 
 import html
 import importlib
@@ -19,31 +19,31 @@ from rich.text import Text
 from footplate.records import show_iterations
 
 _SECONDS_BETWEEN = 0.2
-# Each has a contrast of 4 to 1 and more with the page of a light theme and with that of a dark one.
+# Each color has a contrast of at least 4:1 with the page, in a light and in a dark theme.
 _COLOURS = {"green": "#238636", "cyan": "#0e8399", "yellow": "#9a6f00"}
 _PAGE = (
     "margin:0;padding:0 var(--jp-code-padding,0);white-space:pre;overflow-x:auto;background:none;color:inherit;"
-    # Pages of notebooks set what is not preformatted by themselves in the letters of prose, in which no bar is level.
+    # Notebooks show text that is not preformatted in a proportional font, in which bars are uneven.
     "font:var(--jp-code-font-size,13px)/1.3 var(--jp-code-font-family,var(--vscode-editor-font-family,monospace))"
 )
 
 
 class LiveNotebook:
-    """Shows lines in an output of the cell that runs, which the front end replaces by each later one.
+    """Shows lines in an output of the running cell, which each later call replaces.
 
-    While they are shown, lines of the log about single iterations go to its file alone. When the cell ends, by an error
-    or an interrupt too, the last lines stay, and the log is as it was.
+    While the lines are shown, log lines about single iterations go to the log file only. When the cell ends, also by an
+    error or interrupt, the last lines stay and logging is reset.
 
     Args:
         shell: The IPython shell of the kernel.
-        leave: Called when the cell ends; it is to call `close`.
+        leave: Called when the cell ends. It must call `close`.
     """
 
     width = 100
 
     def __init__(self, shell: Any, *, leave: Callable[[], None]) -> None:
         self._shell, self._leave = shell, leave
-        # Loaded with the shell; a plain script never comes here.
+        # Imported with the shell. A plain script does not get here.
         self._handle: Any = importlib.import_module("IPython.display").DisplayHandle()
         self._console = Console(file=io.StringIO(), force_jupyter=False, highlight=False)
         self._lines: Sequence[Text] = ()
@@ -51,12 +51,12 @@ class LiveNotebook:
         self._is_there = False
 
     def open(self) -> None:
-        """Asks to be told when the cell ends."""
+        """Registers the callback for the end of the cell."""
         self._shell.events.register("post_execute", self._leave)
 
     def close(self) -> None:
-        """Leaves the last lines standing."""
-        with suppress(ValueError):  # somebody took it from the list
+        """Shows the last lines and resets logging."""
+        with suppress(ValueError):  # the callback was already removed
             self._shell.events.unregister("post_execute", self._leave)
         try:
             self._send()
@@ -64,7 +64,7 @@ class LiveNotebook:
             show_iterations(True)
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Puts lines in place of those before, unless that was done just now; the next call or `close` does it then."""
+        """Replaces the lines. Right after the last update, this is deferred to the next call or to `close`."""
         self._lines = lines
         if time.monotonic() - self._shown_at >= _SECONDS_BETWEEN:
             self._send()
@@ -73,7 +73,7 @@ class LiveNotebook:
         self._shown_at = time.monotonic()
         plain = "\n".join(line.plain.rstrip() for line in self._lines)
         bundle = {"text/html": self._as_html(), "text/plain": plain}
-        with suppress(Exception):  # training goes on where a front end cannot show anything
+        with suppress(Exception):  # training continues even if the front end cannot show anything
             if self._is_there:
                 self._handle.update(bundle, raw=True)
             else:
@@ -91,8 +91,10 @@ class LiveNotebook:
 
 
 def running_shell() -> Any:
-    """Returns the shell of the notebook that runs this cell; None in a script, in a terminal and in a thread, whose end
-    no cell tells."""
+    """Returns the shell of the notebook that runs this cell.
+
+    Returns None in a script, in a terminal, and in a thread, where the end of a cell is not reported.
+    """
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     is_notebook = getattr(shell, "kernel", None) is not None
     return shell if is_notebook and threading.current_thread() is threading.main_thread() else None

@@ -1,4 +1,4 @@
-"""Lines that stay at the bottom of a terminal while others are written above them."""
+"""Keeps lines at the bottom of a terminal while other output is written above them."""
 
 import atexit
 import io
@@ -22,34 +22,35 @@ from footplate.records.urgent import SCREENS
 
 _HIDE_CURSOR, _SHOW_CURSOR = "\x1b[?25l", "\x1b[?25h"
 _CLEAR_LINE, _CLEAR_BELOW = "\x1b[K", "\x1b[J"
-# What stands behind the cursor. Not at once: tmux keeps in its history what is cleared from the first row on.
+# Clears all after the cursor, in two steps: tmux adds to its history what is cleared from the first row on.
 _CLEAR = f"\r\x1b7\x1b[B{_CLEAR_BELOW}\x1b8{_CLEAR_LINE}"
-# Terminals may tell their width late, tmux after a quarter of a second: until then long lines are cut, not wrapped.
+# Terminals may report a new width late, tmux after a quarter of a second. Until then long lines are cut, not wrapped.
 _CUT, _WRAP = "\x1b[?7l", "\x1b[?7h"
-# What stands between them appears at once, on terminals that know them.
+# Terminals that support these sequences show everything between them at once.
 _BEGIN, _END = "\x1b[?2026h", "\x1b[?2026l"
 _RESIZED: int = getattr(signal, "SIGWINCH", 0)
 _SUSPENDED: int = getattr(signal, "SIGTSTP", 0)
 _CONTINUED: int = getattr(signal, "SIGCONT", 0)
-_DRAGGING = 1.0  # seconds behind a change of the width, in which more are likely
-_LEAST = 40  # columns, if the terminal has them
-_ENOUGH = 4  # rows above for each line: what a line takes that is wrapped
+_DRAGGING = 1.0  # seconds after a change of the width in which more changes are likely
+_LEAST = 40  # minimum number of columns, if the terminal has them
+_ENOUGH = 4  # rows above for each line: how many rows a wrapped line takes
 
 
 class LiveText:
-    """Draws lines over the ones it drew before, in one write each and with no blank line between: nothing flickers.
+    """Draws lines over its previous ones, in a single write and without blank lines in between, to avoid flicker.
 
-    While it is open it stands in for standard output and standard error: what is written there appears above the
-    lines. The cursor waits at the head of the first of them, since a terminal that changes its width wraps lines anew
-    and leaves the cursor at its letter: whatever became of the lines, all of it is behind the cursor. That holds while
-    there are rows above, since tmux moves as many out of sight as wrapping takes: where it becomes narrower, the lines
-    keep their distance from the first row.
+    While it is open, it replaces standard output and standard error: what is written there appears above the lines.
 
-    Ctrl-Z gives the terminal back until the process goes on; in the background nothing is drawn.
+    The cursor stays at the start of the first line. When a terminal changes its width, it rewraps the lines and keeps
+    the cursor at its character, so that all remains of the lines are after the cursor. This requires rows above the
+    lines, because tmux scrolls as many rows out of sight as the wrapping takes. When the terminal becomes narrower, the
+    lines therefore keep a distance from the first row.
+
+    Ctrl-Z releases the terminal until the process continues. In the background nothing is drawn.
 
     Args:
         screen: The terminal.
-        suspended: Called when the process goes on after Ctrl-Z, with the seconds in between.
+        suspended: Called when the process continues after Ctrl-Z, with the seconds in between.
     """
 
     def __init__(self, screen: TextIO, suspended: Callable[[float], None] = lambda seconds: None) -> None:
@@ -59,7 +60,7 @@ class LiveText:
         self._streams: list[tuple[str, TextIO]] = []
         self._lock = threading.RLock()
         self._writer: int | None = None  # the thread that is writing
-        self._postponed: list[Callable[[], None]] = []  # what signals wanted while it was
+        self._postponed: list[Callable[[], None]] = []  # signal handlers to run after the current write
         self._process = os.getpid()
         self._answered_before: dict[int, Any] = {}
         self._hidden = False
@@ -68,12 +69,12 @@ class LiveText:
 
     @property
     def width(self) -> int:
-        """The columns that lines may take now: half of the terminal's while its edge is dragged, lest they wrap."""
+        """The number of columns available to lines: half of the terminal while it is being resized, to avoid wraps."""
         columns = self._size().columns
         return max(columns // 2, min(columns, _LEAST)) if time.monotonic() < self._dragged_until else columns
 
     def open(self) -> None:
-        """Takes over the streams that lead to a terminal."""
+        """Replaces the streams that lead to a terminal."""
         self._put(self._hiding)
         for name in ("stdout", "stderr"):
             stream = getattr(sys, name)
@@ -90,10 +91,10 @@ class LiveText:
             self._answered_before[number] = before
             signal.signal(number, answer)
             if number != _SUSPENDED:
-                signal.siginterrupt(number, False)  # what waits for the system goes on waiting
+                signal.siginterrupt(number, False)  # restart interrupted system calls
 
     def close(self) -> None:
-        """Leaves the lines where they are and gives the terminal back."""
+        """Leaves the lines on the screen and releases the terminal."""
         if os.getpid() != self._process or self._around not in SCREENS:
             return
         SCREENS.remove(self._around)
@@ -101,7 +102,7 @@ class LiveText:
         for number, before in self._answered_before.items():
             signal.signal(number, before)
         self._answered_before.clear()
-        rest = ""  # of lines without an end, which are not lost
+        rest = ""  # of unfinished lines, which must not be lost
         for name, stream in self._streams:
             above = getattr(sys, name)
             if isinstance(above, _Above):
@@ -111,13 +112,13 @@ class LiveText:
         self._put(lambda: self._showing(rest))
 
     def show(self, lines: Sequence[Text]) -> None:
-        """Draws lines in place of those before; each is cut to the width of the terminal."""
+        """Draws lines in place of the previous ones. Each is cut to the width of the terminal."""
         self._lines = lines
         if not self._is_away():
             self._put(lambda: _BEGIN + self._hiding() + (self._drawn() if lines else _CLEAR) + _END)
 
     def write_above(self, text: str) -> None:
-        """Writes whole lines above."""
+        """Writes complete lines above the live ones."""
         self._above += text.count("\n")
         if self._is_away():
             self._put(lambda: text)
@@ -125,7 +126,7 @@ class LiveText:
             self._put(lambda: _BEGIN + (_CLEAR if self._lines else "") + text + self._drawn() + _END)
 
     def _drawn(self, then: str = "") -> str:
-        """Draws the lines from the cursor on, as many as fit, and goes on behind them, or back to their head."""
+        """Returns the output that draws as many lines as fit, followed by `then` or a move back to the first line."""
         size = self._size()
         lines = self._lines[: max(size.lines - 1, 1)]
         if not lines:
@@ -144,7 +145,7 @@ class LiveText:
         return captured.get() + _CLEAR_LINE
 
     def _noting(self, size: os.terminal_size, count: int) -> str:
-        """Notes the size; where it became narrower, goes down until enough rows are known to be above."""
+        """Records the size. If it became narrower, returns a move down until enough rows are known to be above."""
         before, self._columns = self._columns, size.columns
         most = size.lines - count
         self._above = min(self._above, most)
@@ -166,7 +167,7 @@ class LiveText:
         return os.terminal_size((told.columns or usual.columns, told.lines or usual.lines))
 
     def _put(self, make: Callable[[], str]) -> None:
-        if os.getpid() != self._process:  # a worker that was forked, maybe while another thread held the lock
+        if os.getpid() != self._process:  # a forked worker; another thread may have held the lock at the fork
             self._write(make())
             return
         with self._lock:
@@ -185,7 +186,7 @@ class LiveText:
         self._screen.flush()
 
     def _on_resize(self, number: int, frame: FrameType | None) -> None:
-        """Draws at once, since the next iteration may take long; what is being written has the new width anyhow."""
+        """Redraws at once, since the next iteration may take long. A write in progress uses the new width anyway."""
         if os.getpid() == self._process and self._writer is None and self._lines:
             self.show(self._lines)
         self._answer_as_before(number, frame)
@@ -199,7 +200,7 @@ class LiveText:
             self._suspend()
 
     def _suspend(self) -> None:
-        """Gives the terminal back and stops, until the process is told to go on."""
+        """Releases the terminal and stops the process until it is continued."""
         self._put(self._showing)
         began = time.perf_counter()
         _stop_here()
@@ -208,7 +209,7 @@ class LiveText:
             signal.signal(_SUSPENDED, self._on_suspend)
 
     def _on_continue(self, number: int, frame: FrameType | None) -> None:
-        """Draws at once; who sent the process to the background gets its lines when it is back."""
+        """Redraws at once, for a process that returns from the background to the foreground."""
         if os.getpid() == self._process:
             self._hidden = False
             if self._writer is None and self._lines:
@@ -221,26 +222,26 @@ class LiveText:
             before(number, frame)
 
     def _hiding(self) -> str:
-        """Hides the cursor, unless that is done or the terminal belongs to others now."""
+        """Returns the sequence that hides the cursor, unless it is hidden or the process is in the background."""
         if self._hidden or self._is_away():
             return ""
         self._hidden = True
         return _HIDE_CURSOR
 
     def _showing(self, rest: str = "") -> str:
-        """Leaves the lines where they are, and the cursor behind them."""
+        """Returns the output that leaves the lines on the screen and shows the cursor after them."""
         self._hidden = False
         return self._drawn("\n") + _SHOW_CURSOR + rest
 
     def _is_away(self) -> bool:
-        """Whether the process is in the background of its terminal."""
+        """Checks whether the process is in the background of its terminal."""
         try:
             return os.tcgetpgrp(self._screen.fileno()) != os.getpgrp()
         except (OSError, ValueError, AttributeError):
             return False
 
     def _around(self, text: str, leaving: bool) -> str:
-        """Returns words that a handler of a signal writes to standard error, as they stand above the lines."""
+        """Returns the text that a signal handler writes to standard error, in a form that appears above the lines."""
         last = _SHOW_CURSOR if leaving else ""
         if any(name == "stderr" for name, _ in self._streams):
             return f"{_CLEAR}{text}{last}"
@@ -250,23 +251,23 @@ class LiveText:
 
 
 def _handler_of(number: int) -> Any:
-    """What answers a signal now; None where this thread cannot answer it, or something other than Python does."""
+    """Returns the current handler of a signal. None if this thread cannot set it, or Python did not install it."""
     if number == 0 or threading.current_thread() is not threading.main_thread():
         return None
     return signal.getsignal(number)
 
 
 def _stop_here() -> None:
-    """Stops the process as it would have been stopped without a display."""
+    """Stops the process with the default action of the signal, as without a display."""
     signal.signal(_SUSPENDED, signal.SIG_DFL)
     signal.pthread_kill(threading.get_ident(), _SUSPENDED)
 
 
 class _Above(io.TextIOBase):
-    """A stream whose whole lines are written above the live ones.
+    """A stream whose complete lines are written above the live ones.
 
     Attributes:
-        rest: What has no end of a line yet.
+        rest: The text after the last line end.
     """
 
     def __init__(self, live: LiveText, stream: TextIO) -> None:

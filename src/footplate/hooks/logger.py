@@ -1,4 +1,4 @@
-"""Writes what was measured: to the log, and through the visualizer to files and trackers."""
+"""Logs what was measured, and writes it through the visualizer to files and trackers."""
 
 import json
 import os
@@ -26,16 +26,16 @@ class LoggerHook(Hook):
     """Logs losses every `interval` iterations and metrics after each validation and test.
 
     Args:
-        interval: Iterations between two lines.
-        ignore_last: Leaves out the rest of an epoch that is shorter than `interval`; an epoch that is shorter as a
-            whole is logged at its end.
-        interval_exp_name: Iterations between two lines with the name of the experiment, each before the next line.
-        out_dir: Where logs are copied to at the end of the run.
-        out_suffix: Which files are copied.
+        interval: The number of iterations between two log lines.
+        ignore_last: Whether to skip the rest of an epoch that is shorter than `interval`. If the whole epoch is
+            shorter, it is logged at its end.
+        interval_exp_name: The number of iterations after which the name of the experiment is logged before a line.
+        out_dir: The folder to which logs are copied at the end of the run.
+        out_suffix: The suffixes of the files to copy.
         keep_local: Whether the copied files also stay where they were.
-        log_metric_by_epoch: Whether metrics are written with the epoch rather than the iteration as step; training
-            that counts iterations always writes the iteration. A validation or test without training has the step of
-            the checkpoint that it loaded.
+        log_metric_by_epoch: Whether the step of metrics is the epoch rather than the iteration. In iteration-based
+            training, it is always the iteration. A validation or test without training has the step of the checkpoint
+            that it loaded.
 
     Raises:
         ArgumentError: An interval is not positive, or `out_dir` is no string.
@@ -77,12 +77,12 @@ class LoggerHook(Hook):
                 write_config(runner.cfg, _place_of_config(runner, filename), signed=True)
 
     def after_load_checkpoint(self, runner: "Runner", checkpoint: dict[str, Any]) -> None:
-        """Notes how far the loaded weights were trained."""
+        """Records how far the loaded weights were trained."""
         meta = checkpoint.get("meta")
         self._loaded = meta if isinstance(meta, Mapping) else {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Finds out whether the end of an epoch, or of the run, is logged beside the interval."""
+        """Determines whether the end of an epoch, or of the run, is logged in addition to the intervals."""
         length = len(runner.train_dataloader) if runner.train_loop.by_epoch else runner.max_iters
         if not self.ignore_last or length <= self.interval:
             self._rest_ends_at = length
@@ -90,7 +90,7 @@ class LoggerHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Logs at the interval, and at the end of an epoch what would be left out."""
+        """Logs at intervals, and at the end of an epoch that no interval covers."""
         done = batch_idx + 1
         if done % self.interval and done != self._rest_ends_at:
             return
@@ -106,27 +106,27 @@ class LoggerHook(Hook):
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Logs how far the validation is."""
+        """Logs the progress of the validation."""
         self._log_progress(runner, batch_idx, "val")
 
     def after_test_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Logs how far the test is."""
+        """Logs the progress of the test."""
         self._log_progress(runner, batch_idx, "test")
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics and writes them with their step."""
+        """Logs the metrics, and writes them with their step."""
         tag, line = runner.log_processor.get_log_after_epoch(runner, length_of(runner.val_dataloader) or 0, "val")
         runner.logger.info(line)
         if is_main_process():
-            # Under the same name they would stand among training's, at other steps.
+            # A training scalar of the same name has other steps, so the metric gets a prefix.
             trained = {key.removeprefix("train/") for key in runner.message_hub.log_scalars if key.startswith("train/")}
             named = {f"val/{name}" if name in {*trained, *_TIMES} else name: tag[name] for name in tag}
             runner.visualizer.add_scalars(named, step=self._step(runner), file_path=self._json_name)
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Logs the metrics and writes them to `<timestamp>/<timestamp>.json`, and as `test/<name>` to the writers."""
+        """Logs the metrics, and writes them to `<timestamp>/<timestamp>.json` and to the backends as `test/<name>`."""
         tag, line = runner.log_processor.get_log_after_epoch(
             runner, length_of(runner.test_dataloader) or 0, "test", with_non_scalar=True
         )
@@ -137,13 +137,13 @@ class LoggerHook(Hook):
             runner.visualizer.add_scalars(_named_as_test(tag), step=self._step(runner))
 
     def after_train(self, runner: "Runner") -> None:
-        """Says how many samples of the training data could not be read."""
+        """Logs how many training samples could not be read."""
         skipped = skipped_in(getattr(runner.train_dataloader, "dataset", None))
         if skipped:
             runner.logger.warning("%d samples could not be read and were skipped, each named above", skipped)
 
     def after_run(self, runner: "Runner") -> None:
-        """Copies the logs to `out_dir` and closes the writers."""
+        """Copies the logs to `out_dir` and closes the visualization backends."""
         if not is_main_process():
             return
         runner.visualizer.close()
@@ -156,7 +156,7 @@ class LoggerHook(Hook):
                     self._hand_over(os.path.join(folder, name), os.path.relpath(folder, runner.work_dir), target)
 
     def _step(self, runner: "Runner") -> int:
-        # A run that counts iterations has no epochs to speak of, whatever the default says.
+        # Iteration-based training has no meaningful epochs, whatever the default is.
         unit = "epoch" if self.log_metric_by_epoch and runner.by_epoch else "iter"
         done: int = getattr(runner, unit)
         return done or int(self._loaded.get(unit, 0))
@@ -164,7 +164,7 @@ class LoggerHook(Hook):
     def _hand_over(self, path: str, inside: str, target: str) -> None:
         folder = os.path.join(target, inside)
         if os.path.realpath(folder) == os.path.realpath(os.path.dirname(path)):
-            return  # out_dir holds the work_dir: the file is there already, and stays
+            return  # out_dir holds the work_dir: the file is already there, and stays
         copy = os.path.join(folder, os.path.basename(path))
         commit_bytes(copy, read_bytes(path))
         shutil.copystat(path, copy)
@@ -178,13 +178,13 @@ class LoggerHook(Hook):
 
 
 def _named_as_test(tag: Mapping[str, Any]) -> dict[str, float]:
-    """Tells a test's metrics from those of a validation, which have the same names."""
+    """Prefixes the metrics of a test, which otherwise have the same names as those of a validation."""
     found = {name.removeprefix("test/"): value for name, value in numbers_in(tag).items()}
     return {f"test/{name}": value for name, value in found.items() if name not in _TIMES}
 
 
 def _place_of_config(runner: "Runner", filename: str) -> str:
-    """Returns where the resolved config goes: into the work_dir, unless a file that no run wrote has its name there."""
+    """Returns the path for the resolved config: in the work_dir, unless a file that no run wrote has that name."""
     name = f"{_stem(filename)}.py"
     path = os.path.join(runner.work_dir, name)
     is_free = not os.path.lexists(path)

@@ -1,4 +1,4 @@
-"""Hands pictures of a test and what was predicted to the visualizer, whatever the task."""
+"""Passes test images and predictions to the visualizer, whatever the task."""
 
 import os
 from collections.abc import Sequence
@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 class NaiveVisualizationHook(Hook):
     """Draws every `interval`-th batch of a test with the visualizer's `add_datasample`.
 
-    The picture is the file that a sample's `img_path` names; without one, what the loader gave.
+    The image is the file at a sample's `img_path` or, without one, the input from the loader.
 
     Args:
-        interval: How many batches lie between two that are drawn.
-        draw_gt: Draw the truth.
-        draw_pred: Draw the prediction.
+        interval: The number of batches between two drawn ones.
+        draw_gt: Whether to draw the ground truth.
+        draw_pred: Whether to draw the prediction.
 
     Raises:
         ArgumentError: `interval` is no positive whole number.

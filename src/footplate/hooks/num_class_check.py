@@ -1,4 +1,4 @@
-"""Compares a model's numbers of classes with those of the data set."""
+"""Compares a model's numbers of classes with that of the dataset."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -14,25 +14,25 @@ if TYPE_CHECKING:
     from footplate.engine import Runner
 
 _logger = logging.getLogger("footplate.hooks")
-# They tell objects from background, or carry a number of classes that they do not use.
+# Modules that only separate objects from background, or have a number of classes without using it.
 _EXEMPT = ("rpn_head", "backbone")
 _MOST_NAMED = 12
 
 
 @HOOKS.register_module()
 class NumClassCheckHook(Hook):
-    """Refuses a run whose heads have another number of classes than the data set."""
+    """Refuses a run whose heads have another number of classes than the dataset."""
 
     priority = "NORMAL"
 
     def before_run(self, runner: "Runner") -> None:
-        """Checks against the training and the validation data before a batch goes through the model.
+        """Checks the model against the training and the validation dataset before the first batch.
 
         Raises:
             ArgumentError: A head has another number of classes.
         """
         for name in ("train_loop", "val_loop"):
-            loop = runner.__dict__.get(name)  # asked for as an attribute it would be built
+            loop = runner.__dict__.get(name)  # accessing the attribute would build the loop
             sets = getattr(loop, "sets", [] if loop is None else [loop])
             for each in sets:
                 key = ".".join(filter(None, (name.replace("loop", "dataloader"), getattr(each, "name", ""), "dataset")))
@@ -72,7 +72,7 @@ def _named(classes: Sequence[Any]) -> str:
 
 
 def classes_of(dataset: Any) -> Any:
-    """Returns the names of a data set's classes, as either generation says them; None if it says none.
+    """Returns the class names of a dataset of either generation, or None if it has none.
 
     Raises:
         ArgumentError: The classes are one string, where `('person',)` was meant.

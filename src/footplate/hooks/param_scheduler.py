@@ -1,4 +1,4 @@
-"""Moves the optimizer's settings along their schedules."""
+"""Steps the parameter schedules."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class ParamSchedulerHook(Hook):
-    """Steps schedules by iteration or by epoch; those that watch a metric, after each validation."""
+    """Steps schedules by iteration or by epoch. Schedules that monitor a metric are stepped after each validation."""
 
     priority = "LOW"
 
     def before_train(self, runner: "Runner") -> None:
-        """Sorts the schedules by what moves them."""
+        """Sorts the schedules by when they are stepped."""
         found = runner.param_schedulers
         schedules = [each for part in found.values() for each in part] if isinstance(found, Mapping) else list(found)
         self._watching = [each for each in schedules if each.takes_metrics]
@@ -40,7 +40,7 @@ class ParamSchedulerHook(Hook):
                 step()
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Shows the metrics to the schedules that watch one."""
+        """Steps the schedules that monitor a metric."""
         for schedule in getattr(self, "_watching", ()):
             if is_left_out(runner, schedule.monitor):
                 continue

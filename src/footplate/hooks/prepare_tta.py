@@ -1,4 +1,4 @@
-"""Tests with several views of each sample."""
+"""Enables test-time augmentation."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -19,16 +19,16 @@ _PHASES = ("test", "val")
 
 @HOOKS.register_module()
 class PrepareTTAHook(Hook):
-    """Has a test, or a validation, predict on several views of each sample and merge the predictions.
+    """Makes a test or validation predict on several views of each sample and merge the predictions.
 
-    The views are made by a pipeline that ends with `TestTimeAug`, the predictions are merged by a `BaseTTAModel`.
-    Training and checkpoints do not see it.
+    A pipeline that ends with `TestTimeAug` creates the views, and a `BaseTTAModel` merges the predictions. Training and
+    checkpoints are not affected.
 
     Args:
-        tta_cfg: The model that merges, without its `module`: `dict(type="SegTTAModel")`; by default `tta_model` of the
+        tta_cfg: The merging model without its `module`: `dict(type="SegTTAModel")`. Defaults to `tta_model` of the
             config.
-        tta_pipeline: The pipeline of the data sets; by default `tta_pipeline` of the config.
-        phases: Which phases: "test", "val" or both.
+        tta_pipeline: The pipeline of the datasets. Defaults to `tta_pipeline` of the config.
+        phases: The phases to which it applies: "test", "val" or both.
 
     Raises:
         ArgumentError: There is no such phase. When a run begins: model or pipeline are given nowhere, a data set has no
@@ -80,6 +80,6 @@ class PrepareTTAHook(Hook):
 
 
 def _innermost(dataset: Any) -> list[Any]:
-    """The data sets that read samples, inside those that only choose among them."""
+    """Returns the datasets that read samples, inside those that only wrap or select from others."""
     inside = getattr(dataset, "datasets", None) or [each for each in (getattr(dataset, "dataset", None),) if each]
     return [found for each in inside for found in _innermost(each)] if inside else [dataset]

@@ -31,23 +31,24 @@ _Handler = Callable[[Any], None]
 
 @HOOKS.register_module()
 class ProfilerHook(Hook):
-    """Measures the first iterations or epochs of training, and writes or logs what torch's profiler found.
+    """Profiles the first iterations or epochs of training, and writes or logs the results.
 
     Args:
-        by_epoch: What `profile_times` counts: epochs, or iterations.
-        profile_times: How long to measure.
-        activity_with_cpu: Whether the processor is watched.
-        activity_with_cuda: Whether the accelerator is; without one only the processor is.
+        by_epoch: Whether `profile_times` counts epochs rather than iterations.
+        profile_times: How many of them to profile.
+        activity_with_cpu: Whether to profile the CPU.
+        activity_with_cuda: Whether to profile the GPU, if there is one.
         schedule: Arguments of `torch.profiler.schedule`: `wait`, `warmup`, `active`, `repeat`, `skip_first`, in
             iterations.
-        on_trace_ready: What becomes of a trace: `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table,
+        on_trace_ready: How to handle a trace. `dict(type="log_trace", sort_by=..., row_limit=...)` logs a table,
             `dict(type="tb_trace", dir_name=..., worker_name=...)` writes it for TensorBoard, `dict(type="json_trace",
-            path=...)` for chrome://tracing; or a function of the profiler. Folders lie in that of the run.
-        record_shapes: Whether shapes of arguments are recorded.
-        profile_memory: Whether memory is.
-        with_stack: Whether source lines are.
-        with_flops: Whether floating point operations are counted.
-        json_trace_path: Where the whole measurement is written at its end, for chrome://tracing.
+            path=...)` for chrome://tracing. Can also be a function of the profiler. Paths are relative to the log
+            folder of the run.
+        record_shapes: Whether to record the shapes of arguments.
+        profile_memory: Whether to record memory.
+        with_stack: Whether to record source lines.
+        with_flops: Whether to count floating point operations.
+        json_trace_path: The file to which the whole profile is written at its end, for chrome://tracing.
 
     Raises:
         ArgumentError: An argument makes no sense.
@@ -89,7 +90,7 @@ class ProfilerHook(Hook):
         self._profiler: Any = None
 
     def before_train(self, runner: "Runner") -> None:
-        """Begins to measure."""
+        """Starts profiling."""
         length = runner.max_epochs if self.by_epoch else runner.max_iters
         if self.profile_times > length:
             raise ArgumentError(
@@ -110,19 +111,19 @@ class ProfilerHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Tells the profiler that an iteration is over."""
+        """Reports the end of an iteration to the profiler."""
         if self._profiler is not None:
             self._profiler.step()
             if not self.by_epoch and runner.iter + 1 - self._first >= self.profile_times:
                 self._end(runner, runner.iter + 1)
 
     def after_train_epoch(self, runner: "Runner") -> None:
-        """Ends the measurement when enough epochs are over."""
+        """Stops profiling after `profile_times` epochs."""
         if self._profiler is not None and self.by_epoch and runner.epoch + 1 - self._first >= self.profile_times:
             self._end(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
-        """Ends the measurement with the training."""
+        """Stops profiling at the end of training."""
         if self._profiler is not None:
             self._end(runner, runner.iter)
 
@@ -190,7 +191,7 @@ def _checked_handler(cfg: Any) -> Any:
 
 
 def _check_table(cfg: Mapping[str, Any]) -> None:
-    """Refuses a column to sort by that torch's table does not have, and a length that is none."""
+    """Checks that torch's table has the column to sort by, and that the length of the table is valid."""
     check_count("row_limit", cfg.get("row_limit", 100), least=-1, key="on_trace_ready.row_limit")
     column = cfg.get("sort_by")
     if column is not None and str(column).replace("cuda", "device").replace("xpu", "device") not in _columns():
@@ -203,10 +204,8 @@ def _check_table(cfg: Mapping[str, Any]) -> None:
 
 
 def _columns() -> list[str]:
-    """What torch's table can be sorted by: the name and the numbers of an average."""
+    """Returns the columns by which torch's table can be sorted: the name and the numbers of an average."""
     average = FunctionEventAvg()
     names = [name for name in dir(average) if name.endswith(_MEASURED) and not name.startswith("_")]
-    own = [
-        name for name in names if "cuda" not in name
-    ]  # those are other names of `device`, and warn when they are read
+    own = [name for name in names if "cuda" not in name]  # those are aliases of `device` that warn when they are read
     return ["key", *(name for name in own if isinstance(getattr(average, name), (int, float)))]

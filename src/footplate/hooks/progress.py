@@ -1,4 +1,4 @@
-"""The live display on a terminal."""
+"""The live display on a terminal or in a notebook."""
 
 import math
 import os
@@ -33,14 +33,14 @@ _WINDOW = 50  # iterations over which waiting for data is averaged
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows progress, time left, losses, learning rate, waiting for data, memory and best metrics while a run trains.
+    """Shows progress, time left, losses, learning rate, time spent waiting for data, memory and best metrics.
 
-    The display is drawn a few times a second by the training loop itself; no thread of its own competes with it.
-    Losses are read on an accelerator only every `interval` iterations. It stands at the bottom of a terminal, or in one
-    output of a notebook's cell. Elsewhere (a pipe, a file, `TERM=dumb`) nothing is shown: there the log lines serve.
+    The training loop itself redraws the display a few times per second, without an extra thread. On an accelerator,
+    losses are read only every `interval` iterations. The display is at the bottom of a terminal, or in a single output
+    of a notebook cell. Elsewhere (in a pipe, in a file, with `TERM=dumb`) nothing is shown, because the log is enough.
 
     Args:
-        interval: Iterations between two readings of the losses on an accelerator.
+        interval: The number of iterations between two readings of the losses on an accelerator.
     """
 
     priority = "LOWEST"
@@ -55,7 +55,7 @@ class ProgressHook(Hook):
         self._ticked = 0
 
     def before_train(self, runner: "Runner") -> None:
-        """Begins to show."""
+        """Opens the display."""
         live = _screen(leave=lambda: self.stop(runner), suspended=lambda seconds: self._leave_out(runner, seconds))
         if live is None:
             return
@@ -68,14 +68,14 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Begins to measure with the first iteration."""
+        """Starts the clock at the first iteration."""
         if self._live is not None and self._clock.paused:
             self._clock.tick(0)
 
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Draws again, if the last time is long enough ago."""
+        """Redraws if the last time is long enough ago."""
         if self._live is None:
             return
         done = runner.iter + 1
@@ -88,7 +88,7 @@ class ProgressHook(Hook):
             self._draw(runner, done)
 
     def before_val(self, runner: "Runner") -> None:
-        """Shows a line for the validation."""
+        """Adds a line for the validation."""
         if self._live is not None and runner.val_loop is not None:
             self._clock.tick(runner.iter - self._ticked, between=True)
             self._ticked = runner.iter
@@ -98,7 +98,7 @@ class ProgressHook(Hook):
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Draws the validation's line."""
+        """Updates the line of the validation."""
         if self._validating is not None:
             done, length = self._validating[0] + 1, self._validating[1]
             self._validating = (done, length)
@@ -107,7 +107,7 @@ class ProgressHook(Hook):
                 self._draw(runner, runner.iter)
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
-        """Takes the validation's line away and keeps its metrics, the best of each with its iteration."""
+        """Removes the line of the validation and keeps its metrics, and the best value of each with its iteration."""
         if self._validating is None:
             return
         self._validating = None
@@ -116,19 +116,19 @@ class ProgressHook(Hook):
         self._draw(runner, runner.iter)
 
     def after_train(self, runner: "Runner") -> None:
-        """Leaves the last lines standing."""
+        """Leaves the last lines on the screen."""
         self.stop(runner)
 
     def stop(self, runner: "Runner") -> None:
-        """Shows how far the run came, and gives the terminal back; also called when training ends by an error."""
+        """Draws the final progress and releases the terminal. Also called when training ends with an error."""
         if self._live is not None:
-            with suppress(Exception):  # of a device that answers no more; the error that ended training is told
+            with suppress(Exception):  # a device may have failed; the error that ended training is reported anyway
                 self._draw(runner, runner.iter)
             self._live.close()
             self._live = None
 
     def _leave_out(self, runner: "Runner", seconds: float) -> None:
-        """Has neither the log nor the time left count what a run was suspended for."""
+        """Excludes suspended time from the log and the ETA."""
         self._clock.leave_out(seconds)
         for hook in runner.hooks:
             if isinstance(hook, IterTimerHook):
@@ -157,7 +157,7 @@ class ProgressHook(Hook):
         self._drawn_at = time.monotonic()
 
     def _read_losses(self, outputs: Mapping[str, Any]) -> None:
-        """Reads all losses in one copy."""
+        """Reads all losses with one copy from the device."""
         from footplate.hooks.readings import Sparkline
 
         tensors = {
@@ -169,7 +169,7 @@ class ProgressHook(Hook):
             stacked = torch.stack([value.detach().reshape(()).float() for value in tensors.values()])
             values = dict(zip(tensors, stacked.tolist(), strict=True))
             if len(values) == 2 and "loss" in values and len(set(map(str, values.values()))) == 1:
-                values = {"loss": values["loss"]}  # the other one is all that it is made of
+                values = {"loss": values["loss"]}  # the other one is its only term
             for name in sorted(values, key=lambda name: name != "loss"):
                 self._losses.setdefault(name, Sparkline()).add(values[name])
 
@@ -180,7 +180,7 @@ class ProgressHook(Hook):
             try:
                 rule = rules.get(name) or rule_of(name)
             except ArgumentError:
-                continue  # whether it should be great or small is not known: a time, say
+                continue  # unknown whether greater is better, for example for a time
             latest, before = float(value), self._metrics.get(name)
             better = before is None or math.isnan(before[1]) or is_better(latest, before[1], rule)
             best, when = (latest, at) if better or before is None else before[1:]
@@ -188,9 +188,11 @@ class ProgressHook(Hook):
 
 
 def _screen(*, leave: Callable[[], None], suspended: Callable[[float], None]) -> "LiveText | LiveNotebook | None":
-    """Returns where to show: on a terminal that can move its cursor, which calls `suspended` when it goes on after
-    Ctrl-Z, with the seconds in between, or in a notebook, whose cell calls `leave` at its end. rich is imported
-    for these alone, since it costs time and most runs have neither."""
+    """Returns the display for a terminal that can move its cursor or for a notebook, otherwise None.
+
+    In a terminal, the display calls `suspended` with the elapsed seconds when the process continues after Ctrl-Z. In a
+    notebook, it calls `leave` when the cell ends. rich is imported only if needed, since that costs time.
+    """
     if not is_main_process() or os.environ.get("TERM") == "dumb":
         return None
     if sys.stdout.isatty():
@@ -206,7 +208,7 @@ def _screen(*, leave: Callable[[], None], suspended: Callable[[float], None]) ->
 
 
 def _validations(runner: "Runner") -> list[int]:
-    """The iterations after which the run validates, as far as its loop tells."""
+    """Returns the iterations after which the run validates, as far as its loop determines them."""
     loop: Any = runner.train_loop
     if runner.val_loop is None or not hasattr(loop, "dynamic_intervals"):
         return []
@@ -217,7 +219,7 @@ def _validations(runner: "Runner") -> list[int]:
 
 
 def recurring_in(runner: "Runner") -> list["Recurring"]:
-    """Returns what is known to come from time to time beside validations: saves, and epochs that begin."""
+    """Returns recurring events other than validations: epoch starts and saves."""
     from footplate.hooks.readings import Recurring
 
     saves = [_saves_of(hook, runner) for hook in runner.hooks if isinstance(hook, CheckpointHook)]
@@ -240,26 +242,26 @@ def _saves_of(hook: CheckpointHook, runner: "Runner") -> "Recurring":
 
 
 def _validation_batches(runner: "Runner") -> int | None:
-    """The batches of all sets that this validation goes through."""
+    """Returns the number of batches of all datasets in the current validation, or None if it is unknown."""
     loop: Any = runner.val_loop
-    if not hasattr(loop, "sets"):  # a user's own
+    if not hasattr(loop, "sets"):  # a user's loop
         return length_of(runner.val_dataloader)
     lengths = [length_of(each.dataloader) for each in loop.sets if each.name not in loop.left_out]
     return None if None in lengths else sum(length or 0 for length in lengths)
 
 
 def _told_apart(runner: "Runner", name: str) -> str:
-    """Names a loss of a validation as the log does."""
+    """Returns the name that the log gives to a loss of a validation."""
     return f"val/{name}" if f"train/{name}" in runner.message_hub.log_scalars else name
 
 
 def _counting(runner: "Runner") -> list[str]:
-    """The metrics that checkpoints are saved by."""
+    """Returns the metrics by which checkpoints are saved."""
     return [*_rules(runner)]
 
 
 def _rules(runner: "Runner") -> dict[str, str | None]:
-    """Returns the metrics that best checkpoints are saved by, each with the rule that is stated or follows for it."""
+    """Returns the metrics by which best checkpoints are saved, each with its rule, set or derived from its name."""
     hooks = [hook for hook in runner.hooks if isinstance(hook, CheckpointHook)]
     return {name: rule for hook in hooks for name, rule in zip(hook.save_best, hook.rules, strict=True)}
 

@@ -1,4 +1,4 @@
-"""What the live display shows, and the lines it makes of it for a terminal of any width."""
+"""Formats the readings of the live display as lines for a terminal of any width."""
 
 import bisect
 import math
@@ -11,16 +11,16 @@ from rich.text import Text
 
 _BARS = "▁▂▃▄▅▆▇█"
 _LONGEST_BAR = 28
-_MOST_VALUES = 96  # of one sparkline; beyond, neighbours are averaged
+_MOST_VALUES = 96  # per sparkline; with more, neighbors are averaged
 _GAP = "  "
-_MOST_TIMES = 3  # of a usual iteration, beyond which something else is part of it
+_MOST_TIMES = 3  # multiple of a usual iteration's time beyond which an iteration contains something else
 _WINDOW = 15.0  # seconds
-_RARE = 1.0  # seconds from one time to the next, below which something is part of the iterations
-_LEAST_WEIGHT = 0.25  # of the latest time that something came
+_RARE = 1.0  # seconds between two occurrences below which an event counts as part of the iterations
+_LEAST_WEIGHT = 0.25  # of the latest occurrence of an event
 
 
 class Sparkline:
-    """A curve of a run in a few letters; it never holds more than so many values."""
+    """A curve drawn with a few characters. It holds a limited number of values."""
 
     def __init__(self) -> None:
         self._values: list[float] = []
@@ -32,7 +32,7 @@ class Sparkline:
         return self._pending[-1] if self._pending else self._values[-1] if self._values else None
 
     def add(self, value: float) -> None:
-        """Takes a value; where there are too many, neighbours become one."""
+        """Adds a value. If there are too many, pairs of neighbors are averaged."""
         self._pending.append(value)
         if len(self._pending) < self._each:
             return
@@ -43,7 +43,7 @@ class Sparkline:
             self._each *= 2
 
     def draw(self, width: int) -> str:
-        """Returns at most `width` letters, from the lowest bar for the least value to the highest for the greatest."""
+        """Returns at most `width` characters, from the lowest bar for the minimum to the highest for the maximum."""
         values = [*self._values, *([self._pending[-1]] if self._pending else [])]
         finite = [value for value in values if value - value == 0]
         if len(finite) < 2 or width < 2:
@@ -56,11 +56,11 @@ class Sparkline:
 
 
 class Recurring:
-    """What comes after known iterations, a save, say, and what it takes: as before, the latest times counting most.
+    """An event after known iterations, such as a save, and its average duration, weighted toward the latest ones.
 
     Args:
-        points: The iterations after which it comes, in order.
-        behind: Whether it comes once an iteration is over, in place of within it.
+        points: The iterations after which it happens, in order.
+        behind: Whether it happens after an iteration is over rather than within it.
     """
 
     def __init__(self, points: Sequence[int], *, behind: bool = False) -> None:
@@ -70,44 +70,44 @@ class Recurring:
 
     @property
     def left(self) -> int:
-        """How often it is still to come."""
+        """How many occurrences are left."""
         return len(self._points) - self._passed
 
     @property
     def is_known(self) -> bool:
-        """Whether it was seen."""
+        """Whether its duration was measured."""
         return self._times > 0
 
     def pass_to(self, done: int, *, between: bool) -> int:
-        """Returns how often it came since, up to so many iterations, or up to what is between them and the next."""
+        """Returns the number of new occurrences up to an iteration, or, if `between`, up to the start of the next."""
         before, last = self._passed, done - (self._behind and not between)
         self._passed = max(before, bisect.bisect_right(self._points, last))
         return self._passed - before
 
     def is_rare(self, pace: float) -> bool:
-        """Whether it is so seldom that one time can be told from iterations of so many seconds."""
+        """Checks whether it is rare enough to measure it separately from iterations of `pace` seconds."""
         count = len(self._points)
         return count < 2 or (self._points[-1] - self._points[0]) / (count - 1) * pace >= _RARE
 
     def learn(self, seconds: float) -> None:
-        """Takes what it took this time."""
+        """Adds the duration of one occurrence."""
         self._times += 1
         self.seconds += (seconds - self.seconds) * max(1 / self._times, _LEAST_WEIGHT)
 
 
 class Clock:
-    """Tells how much time is left, by what a run has taken: its iterations, what comes between them, its validations.
+    """Estimates the time left from the durations of iterations, recurring events and validations.
 
-    What is known to come, saves and epochs that begin, counts as often as it is still to come. An iteration that takes
-    far longer than those before it for no such reason holds something else that comes from time to time: what it takes
-    beyond a usual one counts apart, evenly for all iterations, once it has come again. The first look at the clock
-    holds what a run does but once, and counts until the next one alone.
+    Known events, such as saves and epoch starts, count as often as they are still to come. An iteration that takes much
+    longer than usual without a known event must contain an unknown one. Once that has happened again, its extra time is
+    spread evenly over all iterations. The first measured span includes one-time work, so it is used only until the next
+    one is measured.
 
     Args:
-        length: The iterations of the run.
+        length: The number of iterations of the run.
         validations: The iterations after which it validates.
-        recurring: What else is known to come.
-        done: The iterations that are done already.
+        recurring: Other known events.
+        done: The number of completed iterations.
     """
 
     def __init__(
@@ -125,8 +125,7 @@ class Clock:
         self._come(between=True)
 
     def tick(self, iterations: int = 1, *, between: bool = False) -> None:
-        """Notes that so many iterations are done, and what comes behind them if `between`; time since `pause` does not
-        count."""
+        """Records completed iterations, and events after them if `between`. Time since `pause` does not count."""
         now = time.monotonic()
         self._done += iterations
         came = self._come(between=between)
@@ -135,23 +134,23 @@ class Clock:
         self._since = now
 
     def pause(self, done: int) -> None:
-        """Notes that a validation begins after so many iterations."""
+        """Records that a validation begins after `done` iterations."""
         self._since, self._validating, self._paused_at = None, (time.monotonic(), 0.0), done
 
     def validating(self, share: float) -> None:
-        """Notes how much of the validation is done."""
+        """Records which share of the validation is done."""
         if self._validating is not None:
             self._validating = (self._validating[0], share)
 
     def validated(self) -> None:
-        """Notes that the validation is over; time counts again, that of workers which start behind it too."""
+        """Records the end of the validation. Time counts again, including the start of workers."""
         if self._validating is not None:
             self._validated[0] += 1
             self._validated[1] += time.monotonic() - self._validating[0]
         self._validating, self._since = None, time.monotonic()
 
     def leave_out(self, seconds: float) -> None:
-        """Keeps a span of time that has just passed out of what is measured: the process was suspended."""
+        """Excludes a time span that has just passed from the measurements: the process was suspended."""
         if self._since is not None:
             self._since += seconds
         if self._validating is not None:
@@ -159,16 +158,16 @@ class Clock:
 
     @property
     def paused(self) -> bool:
-        """Whether no time counts now."""
+        """Whether the clock is paused."""
         return self._since is None
 
     @property
     def seconds_per_iteration(self) -> float | None:
-        """What a usual iteration takes, None before the first one was measured."""
+        """The seconds that a usual iteration takes, or None before the first measurement."""
         return self._seconds / self._weight if self._weight else None
 
     def left(self, done: int) -> float | None:
-        """Returns the seconds to the end, None where nothing was measured."""
+        """Returns the seconds left, or None before the first measurement."""
         if self.seconds_per_iteration is None:
             return None
         since = self._iterations - (self._first_stay or 0)
@@ -177,7 +176,7 @@ class Clock:
         return (self.length - done) * (self.seconds_per_iteration + stays) + coming
 
     def _come(self, *, between: bool) -> list[tuple[Recurring, int]]:
-        """What has come since the last time, and how often."""
+        """Returns the events since the last call, and how often each happened."""
         counted = [(each, each.pass_to(self._done, between=between)) for each in self._recurring]
         return [(each, times) for each, times in counted if times]
 
@@ -193,7 +192,7 @@ class Clock:
             usual = min(span, _MOST_TIMES * iterations * pace)
             self._stay(span - usual)
             span = usual
-        # About the last two hundred iterations count, and a quarter of a minute at least.
+        # Averages over about the last 200 iterations, or the last 15 seconds if that is more.
         keep = max(0.995**iterations, math.exp(-span / _WINDOW))
         self._seconds, self._weight = self._seconds * keep + span, self._weight * keep + iterations
         self._ticks += bool(iterations)
@@ -206,11 +205,11 @@ class Clock:
             self._stayed += seconds
 
     def _recurring_left(self, pace: float) -> float:
-        """The seconds of what is known to come."""
+        """Returns the seconds left for known events."""
         return sum(each.left * max(each.seconds, 0.0) for each in self._recurring if each.is_rare(pace))
 
     def _validations_left(self, done: int) -> float:
-        """The seconds of the validation at work and of those to come, each like those before, or like that one."""
+        """Returns the seconds left for the current and later validations, estimated from those measured so far."""
         count, total = self._validated
         began, share = self._validating or (0.0, 0.0)
         gone = time.monotonic() - began if self._validating else 0.0
@@ -220,7 +219,7 @@ class Clock:
 
 
 def _share_out(seconds: float, came: list[tuple[Recurring, int]]) -> None:
-    """Lets what came at once learn what each of it took: what is new takes the rest, else each its usual share."""
+    """Splits elapsed time among simultaneous events: new ones share the rest, known ones get their usual share."""
     new = [each for each, _ in came if not each.is_known]
     known = sum(each.seconds * times for each, times in came if each.is_known)
     rest = seconds - known
@@ -233,20 +232,20 @@ def _share_out(seconds: float, came: list[tuple[Recurring, int]]) -> None:
 
 
 class Readings(NamedTuple):
-    """What the display shows.
+    """The values that the display shows.
 
     Attributes:
-        done: Iterations that are done.
-        length: Iterations of the run.
-        left: Seconds to the end, None where they are not known.
-        pace: Seconds of an iteration, None likewise.
-        waiting: The share of an iteration that waits for data, None where it is not measured, NaN as long as no
-            iteration was.
-        memory: MiB in use.
-        rate: The learning rate, None where there is none, NaN before the first iteration.
-        losses: Curves of the losses, by name.
-        metrics: The latest metrics with the best so far and the iteration it was reached at.
-        validating: Batches done and in all of a validation at work, or None.
+        done: The number of completed iterations.
+        length: The number of iterations of the run.
+        left: The seconds left, or None if unknown.
+        pace: The seconds per iteration, or None if unknown.
+        waiting: The share of an iteration spent waiting for data. None if it is not measured, NaN before the first
+            iteration.
+        memory: The memory in use, in MiB.
+        rate: The learning rate. None if there is none, NaN before the first iteration.
+        losses: The curves of the losses, by name.
+        metrics: By name, the latest value, the best value, and the iteration of the best value.
+        validating: The completed batches and all batches of the current validation, or None.
     """
 
     done: int
@@ -262,11 +261,11 @@ class Readings(NamedTuple):
 
 
 def lines_of(readings: Readings, width: int) -> list[Text]:
-    """Returns the lines of the display, as much of each as fits.
+    """Returns the lines of the display, each shortened to the width.
 
     Args:
-        readings: What to show.
-        width: The columns of the terminal.
+        readings: The values to show.
+        width: The number of columns of the terminal.
     """
     lines = [_progress_line(readings, width), _loss_line(readings, width)]
     if readings.metrics:
@@ -279,7 +278,7 @@ def lines_of(readings: Readings, width: int) -> list[Text]:
 
 
 def clock(seconds: float | None) -> str:
-    """Writes seconds as 03:07, 1:02:03 or 2 days 01:02."""
+    """Formats seconds as 03:07, 1:02:03 or 2 days 01:02."""
     if seconds is None:
         return "--:--"
     whole = round(seconds)
@@ -290,7 +289,7 @@ def clock(seconds: float | None) -> str:
 
 
 def bar(done: int, length: int, width: int) -> Text:
-    """Returns a line of `width` letters, of which the share that is done is drawn strongly."""
+    """Returns a progress bar of `width` characters."""
     filled = width if not length else min(width, width * done // length)
     return Text.assemble(("━" * filled, "green"), ("─" * (width - filled), "dim"))
 
@@ -332,7 +331,7 @@ def _metric_parts(readings: Readings) -> Iterable[Text]:
 
 
 def _fitted(parts: Iterable[Text], width: int, *, head: str | Text) -> Text:
-    """Joins parts in their order as long as they fit; the first one is there in any case."""
+    """Joins parts in order as long as they fit. The first one is always included."""
     line = Text.assemble(head)
     for place, part in enumerate(parts):
         if place and line.cell_len + len(_GAP) + part.cell_len >= width:

@@ -1,4 +1,4 @@
-"""Leaves a text beside the records of a run."""
+"""Adds a text file to the records of a run."""
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,14 +19,14 @@ class RecordHook(Hook):
 
     Args:
         filename: The name of the file.
-        text: What it holds, or what returns that when the run begins.
+        text: The text, or a function that returns it, called when the run begins.
     """
 
     def __init__(self, filename: str, text: str | Callable[[], str]) -> None:
         self.filename, self.text = check_output_path(filename, key="filename"), text
 
     def before_run(self, runner: "Runner") -> None:
-        """Writes it."""
+        """Writes the file."""
         if is_main_process():
             text = self.text() if callable(self.text) else self.text
             commit_bytes(output_path(runner.log_dir, self.filename), printable(text).encode())

@@ -1,4 +1,4 @@
-"""Keeps the message hub up to date with where the run is."""
+"""Keeps the message hub up to date with the state of the run."""
 
 from collections.abc import Mapping
 from functools import cached_property
@@ -21,8 +21,8 @@ class RuntimeInfoHook(Hook):
     """Records position, learning rates, losses and metrics in the message hub.
 
     Infos: `epoch`, `iter`, `max_epochs`, `max_iters`, `seed`, `experiment_name`, `cfg`, `dataset_meta`. Scalars:
-    `train/lr` and its kin, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the log
-    uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`.
+    `train/lr` and other rates, `train/<loss>`, `val/<metric>`, `test/<metric>`. A loss or metric with a name that the
+    log uses itself, such as `lr` or `time`, is recorded as `<name>_of_model`.
     """
 
     priority = "VERY_HIGH"
@@ -32,7 +32,7 @@ class RuntimeInfoHook(Hook):
         return ScalarNames()
 
     def before_run(self, runner: "Runner") -> None:
-        """Records what does not change."""
+        """Records the constant infos of the run."""
         runner.message_hub.update_info_dict(
             {
                 "cfg": getattr(runner.cfg, "pretty_text", ""),
@@ -43,7 +43,7 @@ class RuntimeInfoHook(Hook):
         )
 
     def before_train(self, runner: "Runner") -> None:
-        """Records the length of the run, and finds out what each iteration will record."""
+        """Records the length of the run, and determines what each iteration will record."""
         hub = runner.message_hub
         hub.update_info_dict(
             {
@@ -72,7 +72,7 @@ class RuntimeInfoHook(Hook):
                     history.start_epoch()
 
     def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
-        """Records the iteration and the learning rates in force."""
+        """Records the iteration and the current learning rates."""
         self._infos["iter"] = self._loop.iter
         for history, group, key in self._rates:
             history.append(group[key])
@@ -80,7 +80,7 @@ class RuntimeInfoHook(Hook):
     def after_train_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Records the losses, which stay on their device."""
+        """Records the losses, which stay on the device."""
         histories = self._losses
         for name, value in (outputs or {}).items():
             if name not in histories:
@@ -89,7 +89,7 @@ class RuntimeInfoHook(Hook):
             histories[name].append(value)
 
     def before_val(self, runner: "Runner") -> None:
-        """Records the stage, and marks where its scalars begin."""
+        """Records the stage, and marks the start of its scalars."""
         _begin(runner, "val")
 
     def after_val(self, runner: "Runner") -> None:
@@ -101,7 +101,7 @@ class RuntimeInfoHook(Hook):
         self._record(runner, "val", metrics)
 
     def before_test(self, runner: "Runner") -> None:
-        """Records the stage, and marks where its scalars begin."""
+        """Records the stage, and marks the start of its scalars."""
         _begin(runner, "test")
 
     def after_test_epoch(self, runner: "Runner", metrics: dict[str, float] | None = None) -> None:
@@ -131,7 +131,7 @@ def _is_scalar(value: Any) -> bool:
 
 
 def _rate_sources(optim_wrapper: Any) -> list[tuple[str, Any, str]]:
-    """Returns name, parameter group and key of each learning rate to record: the first group's of each optimizer."""
+    """Returns name, parameter group and key of each learning rate to record: that of each optimizer's first group."""
     if isinstance(optim_wrapper, Mapping) or hasattr(optim_wrapper, "optim_wrappers"):
         return [
             (f"{name}.{rate}", group, key)

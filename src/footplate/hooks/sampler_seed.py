@@ -1,4 +1,4 @@
-"""Tells samplers which epoch begins."""
+"""Sets the epoch of samplers."""
 
 from typing import TYPE_CHECKING
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class DistSamplerSeedHook(Hook):
-    """Calls `set_epoch` of the training sampler before each epoch, so that each is shuffled in its own way."""
+    """Calls `set_epoch` of the training sampler before each epoch, so that every epoch has its own order."""
 
     priority = "NORMAL"
 
     def before_train_epoch(self, runner: "Runner") -> None:
-        """Tells the sampler, or the one inside the batch sampler."""
+        """Sets the epoch of the sampler, or of the one inside the batch sampler."""
         loader = runner.train_dataloader
         inner = getattr(getattr(loader, "batch_sampler", None), "sampler", None)
         for sampler in (getattr(loader, "sampler", None), inner):

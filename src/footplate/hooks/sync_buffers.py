@@ -1,4 +1,4 @@
-"""Gives all processes the same buffers."""
+"""Averages buffers over all processes."""
 
 from typing import TYPE_CHECKING
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class SyncBuffersHook(Hook):
-    """After each epoch, replaces buffers of floating point (means and variances of batches) by their mean over ranks.
+    """Replaces floating point buffers, such as running means and variances, by their mean over ranks after each epoch.
 
     Args:
-        distributed: False does nothing.
+        distributed: Whether to do so. False disables the hook.
     """
 
     priority = "NORMAL"
