@@ -80,7 +80,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
 
     Args:
         cfg: A config of either generation, with its `work_dir`.
-        run: Whether to read data and build the model. If False, only the config is checked.
+        run: Whether to run the trial. If False, only the config is checked.
 
     Returns:
         The summary.
