@@ -59,8 +59,9 @@ def read_form(text: str, path: str, suffix: str) -> TracedDict:
 def write_form(mapping: dict[Any, Any], suffix: str) -> str:
     """Returns the text of a config in the format of a suffix.
 
-    Lazily imported names, classes and functions become dotted strings. In a format without tuples they become lists,
+    Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
     and a warning is logged.
+
     Raises:
         ConfigError: If the format cannot represent a value.
     """

@@ -31,6 +31,7 @@ def split_path(path: str) -> list[str]:
 
     Raises:
         ConfigError: If a part is empty.
+
     Example:
         >>> split_path("optim_wrapper.custom_keys.'layers.0'.lr_mult")
         ['optim_wrapper', 'custom_keys', 'layers.0', 'lr_mult']

@@ -16,6 +16,7 @@ def write_python(mapping: Mapping[str, Any]) -> str:
     """Returns the source of a .py config that loads as an equal config.
 
     Functions, classes and lazily imported names become dotted strings.
+
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
         optimizer = dict(type='AdamW', lr=0.001)

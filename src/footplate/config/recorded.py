@@ -78,6 +78,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
 
 def as_plain(value: Any) -> Any:
     """Returns a value with objects replaced by text, so that it can be recorded; classes and functions by name.
+
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
         {'model': '<builtins.object>', 'train_cfg': {'max_epochs': 3}}

@@ -8,7 +8,7 @@ FILL_STRING = "__footplate_fill__"
 
 
 def resolve_references(tree: ast.Module) -> dict[int, int]:
-    """Returns the numbers of the referenced base paths with their lines; strings get filled at run time."""
+    """Returns the numbers of the referenced base paths with their lines; makes strings fill in references when run."""
     filler = _Filler()
     filler.visit(tree)
     return filler.lines

@@ -71,7 +71,7 @@ class LayerTrace:
         outputs: The outputs of modules; inner modules come before those that contain them.
         flowing: The gradients of these outputs, from the last to the first.
         gradients: The gradients of parameters, read as soon as the backward pass has accumulated them.
-        precision: The autocast dtype of the model's run, "float32" without autocast.
+        precision: "autocast to ..." with the dtype, or "float32" without autocast.
     """
 
     def __init__(self, model: nn.Module) -> None:

@@ -38,7 +38,7 @@ class Replay:
         iteration: Its number, counted from 1.
         losses: The values that the train step logged; empty if it did not finish.
         learning_rate: The learning rate of the first parameter group.
-        precision: "float32", or the autocast dtype.
+        precision: See `LayerTrace`.
         outputs: See `LayerTrace`.
         flowing: See `LayerTrace`.
         gradients: See `LayerTrace`.

@@ -22,6 +22,7 @@ class Drawing:
     """An image to draw on; every `draw_*` method returns the drawing itself.
 
     Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape.
+
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
 

@@ -38,6 +38,7 @@ def draw_featmap(
 
     Raises:
         ArgumentError: The map is not ``(C, H, W)``, or an argument is invalid.
+
     Example:
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
         (40, 60, 3)

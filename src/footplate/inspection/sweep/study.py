@@ -69,7 +69,7 @@ class TrialInfo(NamedTuple):
         number: The number of the trial.
         values: The values by key.
         state: "complete", "pruned", "infeasible", "failed" or "repeated".
-        score: The best metric, None if there is none; the latest one for a trial that did not complete.
+        score: The best metric, or the latest one for a trial that did not complete; None without a validation.
         folder: The work_dir.
         note: Why it failed or was infeasible, or which trial it repeats.
     """
@@ -429,6 +429,7 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
 
 def _check_attributes(study: Any, folder: str) -> None:
     """Raises an error for attributes that no sweep writes.
+
     Raises:
         DataError: An attribute has another type or range.
     """
@@ -443,7 +444,7 @@ def _check_attributes(study: Any, folder: str) -> None:
 
 
 def _seed_of(study: Any) -> int:
-    """Returns the seed that the trials of a study share; draws it at first."""
+    """Returns the seed that the trials of a study share; draws it for a new study."""
     seed = study.user_attrs.get("run_seed")
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little") % _SEEDS

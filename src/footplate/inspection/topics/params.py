@@ -55,6 +55,7 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
     Args:
         cfg: A config of either generation.
         other: A config whose model replaces that of `cfg`.
+
     Raises:
         FootplateError: A component cannot be built.
     """

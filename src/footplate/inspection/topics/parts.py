@@ -92,8 +92,8 @@ def without_compiler() -> Iterator[None]:
     """Builds optimizers without importing torch's compiler, which takes a second.
 
     Torch imports the compiler at the first call of an optimizer method that is exempt from compilation, only to mark
-    the method. Nothing is compiled here, so the mark is set directly. If torch changes its marks, it imports the
-    compiler again.
+    the method. Nothing is compiled here, so the mark is set directly. If torch changes how it marks them, the
+    compiler is imported after all.
     """
     marked = []
     if "torch._dynamo" not in sys.modules:

@@ -61,7 +61,7 @@ def _rungs(values: Iterable[float]) -> list[float]:
 def _drawn(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
     """Draws the curves so that the first and last tick lie in the middle of the last and first row."""
     dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
-    bottom = heights[0] - 1.6 * dot  # not a full 2 dots, which might be rounded differently in different rows
+    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
     columns = 2 * _WIDTH
     canvas = plotille.Canvas(
         _WIDTH, rows, xmin=0, ymin=bottom, xmax=last * columns / (columns - 1), ymax=bottom + _DOTS * rows * dot
