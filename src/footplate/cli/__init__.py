@@ -1,1 +1,1 @@
-"""The command line: arguments in, one call down, words out. One module a command."""
+"""The command line, with one module per command; commands parse arguments, call the library and print the result."""

@@ -9,7 +9,7 @@ from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "analyze",
         help="show times, best values and curves of runs",
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Shows figures, writes curves."""
+    """Prints the summaries of runs and writes their curves."""
     import json
     import os
     from pathlib import Path

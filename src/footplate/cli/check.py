@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "check",
         help="try a run before it starts",
@@ -29,7 +29,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Checks."""
+    """Checks a run and prints the summary."""
     from footplate.distributed import rank_from_environment
 
     cfg = read_config(arguments)
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check(cfg: "Config", arguments: argparse.Namespace) -> str:
-    """Returns the summary; an error of the user's own code is told by its lines, as `train` does."""
+    """Returns the summary; raises errors of user code themselves, so that their lines are shown as in `train`."""
     from footplate.cli.failures import own_frames
     from footplate.distributed import rank_from_environment
     from footplate.inspection.check import check

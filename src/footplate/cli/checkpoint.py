@@ -17,7 +17,7 @@ _SHOWN_WEIGHTS = 20
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command and its own commands."""
+    """Adds the command and its subcommands to the parser."""
     parser: Parser = subparsers.add_parser(
         "checkpoint",
         help="look into checkpoints, verify, average, export, join, cut",
@@ -109,7 +109,7 @@ def _add_shard(actions: Any) -> None:
 
 
 def show(arguments: argparse.Namespace) -> int:
-    """Shows what is inside each file."""
+    """Prints the contents of each file."""
     from footplate.checkpoint import read_contents
 
     for path in arguments.files:
@@ -118,7 +118,7 @@ def show(arguments: argparse.Namespace) -> int:
 
 
 def verify(arguments: argparse.Namespace) -> int:
-    """Says of each file whether it is whole; 1 if one is not."""
+    """Prints whether each file is intact; returns 1 if one is not."""
     from footplate.checkpoint import verify as verify_file
     from footplate.errors import CheckpointError
 
@@ -153,7 +153,7 @@ def average(arguments: argparse.Namespace) -> int:
 
 
 def export(arguments: argparse.Namespace) -> int:
-    """Writes the weights alone."""
+    """Writes only the weights."""
     from footplate.checkpoint import export_weights, trusting
     from footplate.errors import ArgumentError
 
@@ -175,7 +175,7 @@ def export(arguments: argparse.Namespace) -> int:
 
 
 def consolidate(arguments: argparse.Namespace) -> int:
-    """Writes parts to a single file."""
+    """Writes a sharded checkpoint to a single file."""
     from footplate.checkpoint import consolidate as join
 
     count = join(arguments.folder, arguments.output)
@@ -184,7 +184,7 @@ def consolidate(arguments: argparse.Namespace) -> int:
 
 
 def shard(arguments: argparse.Namespace) -> int:
-    """Writes a single file in parts."""
+    """Writes a single file as a sharded checkpoint."""
     from footplate.checkpoint import shard as cut
 
     count = cut(arguments.file, arguments.output, arguments.parts)

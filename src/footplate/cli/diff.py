@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "diff",
         help="compare two resolved configs",
@@ -25,20 +25,20 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints the keys that differ, each with both values and their places."""
+    """Prints the keys that differ, with both values and their places."""
     from footplate.inspection.diff import OF_A_START, compare, describe, read_either
 
     first, second = (read_either(name) for name in (arguments.first, arguments.second))
     differences = compare(*_of_one_generation(first, second))
     if any(map(os.path.isdir, (arguments.first, arguments.second))):
-        # Of a run: where it lies and how it was started is no difference of what it does.
+        # Keys about where a run is stored and how it was started do not change its result.
         differences = [each for each in differences if each.path not in OF_A_START]
     say(describe(differences) if differences else "the configs mean the same\n")
     return 1 if differences else 0
 
 
 def _of_one_generation(first: "Config", second: "Config") -> "tuple[Config, Config]":
-    """Translates the one of the first generation where only one is, so that they can be compared."""
+    """Translates the first-generation config if the other one is second-generation, so that they can be compared."""
     from footplate.migration import is_first_generation, translate
 
     if is_first_generation(first) == is_first_generation(second):

@@ -7,7 +7,7 @@ from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "env",
         help="show what a bug report needs",
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Shows the environment."""
+    """Prints the environment."""
     import json
 
     from footplate.records import describe_environment

@@ -24,7 +24,7 @@ _TOPICS_OF = {
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "explain",
         help="show a resolved config and where each key was written, or what it will do",
@@ -54,7 +54,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Explains, or writes the one-file form."""
+    """Prints the explanation, or writes the resolved config to one file."""
     from footplate.cli.options import read_config
     from footplate.storage import check_output
 
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _check_options(topic: str | None, arguments: argparse.Namespace) -> None:
-    """Refuses options that would do nothing."""
+    """Raises an error for options without effect."""
     for option, topics in _TOPICS_OF.items():
         if not getattr(arguments, option) or topic in topics:
             continue
@@ -106,9 +106,9 @@ def _explain(cfg: "Config", key: str | None) -> str:
 
 
 def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None:
-    """Writes a topic, and below it, or beside data, what was warned of: it belongs to what is committed.
+    """Prints a topic, followed by its warnings; with --json, warnings go to standard error.
 
-    What is committed is the same on any terminal: only what is looked at is broken to its width.
+    Wraps lines to the width of a terminal only, so that text for a file is the same everywhere.
     """
     from footplate.records.logger import collected_warnings
 

@@ -1,4 +1,4 @@
-"""What is said of an error: of the user's own code, by its lines and not by ours."""
+"""Formats errors; errors of user code are shown with the user's lines, without those of footplate."""
 
 import errno
 import os
@@ -14,22 +14,22 @@ if TYPE_CHECKING:
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _LIBRARIES = tuple({_PACKAGE, *(sysconfig.get_path(name) for name in ("stdlib", "platstdlib"))})
-_NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed, or generated
+_NOT_WRITTEN = ("site-packages", "dist-packages", "torchinductor_")  # installed or generated code
 _MOST_LINES = 5
 _DEBUG = "--debug shows where"
-# What comes while a file is written that was opened before, so that the error names no file.
+# Errors while writing an open file, which do not name the file.
 _OF_THE_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
-# Torch hands on what a worker raised as text.
+# Torch passes errors of workers on as text.
 _OF_A_WORKER = re.compile(r"\ACaught (\w+) in (.+?)\.\nOriginal Traceback")
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)\n(?:    (.*)\n)?', re.MULTILINE)
 
 
 def describe_failure(error: Exception, place: str = "") -> tuple[str, int] | None:
-    """Returns what to say of an error and the exit code, or None for one that keeps its traceback: a bug of ours.
+    """Returns the message and the exit code of an error, or None for a bug in footplate, which keeps its traceback.
 
     Args:
-        error: What was raised.
-        place: Where in the run, for an error of the user's own code.
+        error: The error.
+        place: The progress of the run, for an error of user code.
     """
     if isinstance(error, FootplateError):
         return f"error: {_with_own_line(error)}\n", error.exit_code
@@ -45,18 +45,18 @@ def describe_failure(error: Exception, place: str = "") -> tuple[str, int] | Non
 
 
 def raise_of_module(stage: str, error: BaseException, runner: "Runner") -> None:
-    """Raises an error that names the module of the model that torch refused an operation in, and its section.
+    """Raises an error that names the module of the model in which a torch operation failed, and its config section.
 
-    Does nothing for an error of the user's own code, which is told by its lines, or of several processes, which have
-    told of it.
+    Does nothing for an error of user code, which is shown with its lines, or in a distributed run, which reports errors
+    itself.
 
     Args:
         stage: What the run was doing.
-        error: What was raised.
+        error: The original error.
         runner: The run.
 
     Raises:
-        TrialError: As said.
+        TrialError: The operation failed in a module of the model.
     """
     if not isinstance(error, Exception) or runner.distributed or own_frames(error):
         return
@@ -68,9 +68,9 @@ def raise_of_module(stage: str, error: BaseException, runner: "Runner") -> None:
 
 
 def own_frames(error: BaseException) -> list[traceback.FrameSummary]:
-    """Returns the lines of the user's own code that an error came through, the innermost first.
+    """Returns the lines of user code in an error's traceback, the innermost first.
 
-    That is code neither of footplate nor of Python nor of an installed package.
+    User code is code outside footplate, the standard library and installed packages.
     """
     frames = list(traceback.extract_tb(error.__traceback__))
     if _OF_A_WORKER.match(str(error)):
@@ -110,7 +110,7 @@ def _summary(error: Exception) -> str:
 
 
 def _with_own_line(error: FootplateError) -> FootplateError:
-    """Says at which line of the user's own code the error behind this one was raised."""
+    """Adds the line of user code that raised the cause of an error."""
     frames = own_frames(error.__cause__) if error.__cause__ is not None and _DEBUG in error.notes else []
     if frames:
         line = f"raised at {_place_of(frames[0])}"

@@ -1,23 +1,23 @@
-"""Text as wide as the terminal."""
+"""Wraps text to the width of the terminal."""
 
 import re
 import shutil
 import sys
 import textwrap
 
-_PIPED = 100  # columns where nothing tells the width
+_PIPED = 100  # columns if the width is unknown
 _NARROWEST = 40
 _LABEL = re.compile(r" *\S+(?: \S+)*? {2,}(?=\S)")
-_REMARK = re.compile(r" (?=\(\w+\))")  # of one word: it stays with what it is about
+_REMARK = re.compile(r" (?=\(\w+\))")  # a remark of one word stays on the line of the word before it
 _GLUE = "\N{NO-BREAK SPACE}"
 
 
 def fitted(text: str, width: int | None = None) -> str:
-    """Returns text whose long lines are broken between words, and go on below their second column.
+    """Wraps long lines between words; continuation lines are indented to the second column.
 
     Args:
-        text: Lines, some with a label and two spaces or more before what they say.
-        width: Columns; by default those of the terminal, and 100 where there is none.
+        text: The lines; a label may be separated from the rest of a line by two or more spaces.
+        width: The columns. The default is the width of the terminal, or 100 without one.
 
     Example:
         >>> print(fitted("metrics     mIoU, mAcc, mDice, mFscore, mPrecision, mRecall", 40))
@@ -29,7 +29,7 @@ def fitted(text: str, width: int | None = None) -> str:
 
 
 def fitted_to_screen(text: str) -> str:
-    """Returns text for a terminal as `fitted` does; what goes to a file or a pipe stays as it is, a line a thing."""
+    """Wraps text for a terminal; leaves text for a file or a pipe unchanged."""
     return fitted(text) if sys.stdout.isatty() else text
 
 

@@ -1,4 +1,4 @@
-"""The command that follows one that has ended."""
+"""Prints the command to run after a run has ended."""
 
 import argparse
 import shlex
@@ -10,28 +10,28 @@ from footplate.cli.streams import say
 if TYPE_CHECKING:
     from footplate.engine import Runner
 
-COLUMN = 17  # where what is told begins
+COLUMN = 17  # the column of the text
 
 
 def tell(name: str, what: str) -> None:
-    """Prints a line of what a command has to say at its end."""
+    """Prints a labelled line at the end of a command."""
     say(f"{name + ':':<{COLUMN}}{what}\n")
 
 
 def tell_how_to_look(runner: "Runner") -> None:
-    """Says what shows a run that has ended."""
+    """Prints the command that shows a finished run."""
     tell("look", shlex.join(["footplate", "report", runner.work_dir]))
 
 
 def tell_how_to_go_on(runner: "Runner", arguments: argparse.Namespace) -> None:
-    """Says what goes on with a run that was asked to stop; a launcher of the user's own has a line of its own."""
+    """Prints the command that resumes a stopped run, unless an external launcher started the run."""
     started_here = runner.world_size == 1 or arguments.nproc is not None
     if not runner.rank and started_here and runner.saver.last is not None:
         tell("go on", resuming(arguments.words))
 
 
 def resuming(words: Sequence[str]) -> str:
-    """Returns the command that resumes what another began or resumed.
+    """Returns the command that resumes a run, given the arguments of the command that started or resumed it.
 
     >>> resuming(["train", "a.py", "--resume", "x.pth", "--set", "a.b=[1, 2]"])
     "footplate train a.py --set 'a.b=[1, 2]' --resume"

@@ -1,4 +1,4 @@
-"""Keys of one generation that were written for a config of the other."""
+"""Maps keys of one generation to a config of the other."""
 
 from typing import TYPE_CHECKING
 
@@ -8,7 +8,7 @@ from footplate.errors import ConfigError, FootplateError, OverrideError
 if TYPE_CHECKING:
     from footplate.config import Config
 
-# Keys of which a config has one or the other.
+# Pairs of keys of which a config has only one.
 _INSTEAD = (
     ("train_cfg.max_epochs", "train_cfg.max_iters"),
     ("runner.max_epochs", "runner.max_iters"),
@@ -17,12 +17,12 @@ _INSTEAD = (
 
 
 def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideError:
-    """Returns the refusal of an override; of one in the other generation's words, with the word of this one.
+    """Returns the error for a rejected override; for a key of the other generation, suggests the equivalent key.
 
     Args:
-        error: The refusal.
+        error: The original error.
         cfg: The config.
-        path: The key path that was refused.
+        path: The rejected key path.
     """
     from footplate.migration import is_first_generation
 
@@ -43,13 +43,13 @@ def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideErro
 
 
 def name_own_key(error: Exception, cfg: "Config | None") -> None:
-    """Replaces the key of an error about a translated config by the key that was written.
+    """Replaces the key in an error about a translated config by the key that the user wrote.
 
-    That is the one of the same last name and the same place.
+    That key has the same last part and the same place.
 
     Args:
-        error: What was raised.
-        cfg: The config as it was read, if one was.
+        error: The error.
+        cfg: The config before translation, or None.
     """
     from footplate.config.merging import find, paths_ending
     from footplate.migration import is_first_generation
@@ -59,7 +59,7 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
     try:
         if not is_first_generation(cfg):
             return
-    except ConfigError:  # of both generations at once, which is the error that was raised
+    except ConfigError:  # a config of both generations; `error` reports this
         return
     name = error.key.rpartition(".")[2]
     found = []
@@ -72,14 +72,14 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
 
 
 def word_of_own(cfg: "Config", path: str) -> str | None:
-    """Returns what a config's own generation says for a key of the other one, None where it has no such key."""
+    """Returns the equivalent of a key in a config's own generation, or None if the config does not have it."""
     from footplate.migration import is_first_generation
 
     return _word(cfg, path, first=is_first_generation(cfg))
 
 
 def _word(cfg: "Config", path: str, *, first: bool) -> str | None:
-    """Returns the key of the config's own generation, if the config has it."""
+    """Returns the equivalent key of the config's generation, if the config has it."""
     from footplate.migration.key_map import counterparts
 
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))

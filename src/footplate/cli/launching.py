@@ -1,4 +1,4 @@
-"""Several processes for one command: who started them, and starting them."""
+"""Detects launchers, and starts the processes of a distributed run."""
 
 import argparse
 import logging
@@ -18,7 +18,7 @@ _DIED = 128
 
 
 def add_launcher(parser: argparse.ArgumentParser) -> None:
-    """Adds what says who starts the processes."""
+    """Adds the options for launchers and processes to the parser."""
     parser.add_argument(
         "--launcher", choices=_LAUNCHERS, help="who started the processes: torchrun (found by itself), srun, mpirun"
     )
@@ -32,17 +32,17 @@ def add_launcher(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="with --nproc: how often to begin anew after a failure: 0",
     )
-    # The launcher that came before torchrun gives it; torchrun leaves it in the environment.
+    # The predecessor of torchrun passes this option; torchrun sets an environment variable instead.
     parser.add_argument("--local-rank", "--local_rank", type=int, help=argparse.SUPPRESS)
 
 
 def starts_processes(arguments: argparse.Namespace) -> bool:
-    """Checks whether this command is to start others in its place."""
+    """Checks whether this command must start other processes that run it."""
     return arguments.nproc is not None and "LOCAL_RANK" not in os.environ
 
 
 def choose_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Puts into the config who started the processes; torchrun is seen in the environment."""
+    """Sets the launcher in the config; detects torchrun by its environment variables."""
     if arguments.local_rank is not None:
         os.environ.setdefault("LOCAL_RANK", str(arguments.local_rank))
     if arguments.launcher is not None:
@@ -52,10 +52,10 @@ def choose_launcher(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 
 def refuse_launchers(command: str) -> None:
-    """Refuses to run a command in several processes.
+    """Raises an error if a command runs in several processes.
 
     Raises:
-        ArgumentError: Torchrun has started this one.
+        ArgumentError: Torchrun started this process.
     """
     from footplate.errors import ArgumentError
 
@@ -64,14 +64,14 @@ def refuse_launchers(command: str) -> None:
 
 
 def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
-    """Has torchrun start this command in several processes, after what is wrong with the config is found once.
+    """Runs this command in several processes with torchrun, after checking the config once.
 
     Returns:
-        The exit code: of the process that failed first; 130 or 143 where a signal ended them.
+        The exit code of the process that failed first; 130 or 143 if a signal ended the processes.
 
     Raises:
-        ConfigError: The config cannot be used.
-        ArgumentError: A number makes no sense.
+        ConfigError: The config is invalid.
+        ArgumentError: A number is invalid.
     """
     from footplate.checks import check_count
     from footplate.engine.static import check_config
@@ -79,7 +79,7 @@ def start_processes(arguments: argparse.Namespace, cfg: "Config") -> int:
 
     check_count("--max-restarts", arguments.max_restarts, least=0)
     processes = _count_processes(arguments.nproc)
-    with collected_warnings():  # the first rank tells of them
+    with collected_warnings():  # the first rank logs them
         check_config(cfg)
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // processes)))
     return _torchrun(processes, arguments.max_restarts, ["-m", "footplate", *arguments.words])
@@ -98,7 +98,7 @@ def _count_processes(text: str) -> int:
 
 
 def _torchrun(processes: int, restarts: int, words: Sequence[str]) -> int:
-    """Does what `torchrun --standalone` does."""
+    """Runs a command like `torchrun --standalone`."""
     from torch.distributed.elastic.multiprocessing import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -112,7 +112,7 @@ def _torchrun(processes: int, restarts: int, words: Sequence[str]) -> int:
         rdzv_endpoint="localhost:0",
         max_restarts=restarts,
     )
-    logging.disable(logging.CRITICAL)  # the ranks say what is wrong
+    logging.disable(logging.CRITICAL)  # the ranks report errors
     try:
         elastic_launch(config, sys.executable)("-u", *words)
     except SignalException as error:
@@ -125,7 +125,7 @@ def _torchrun(processes: int, restarts: int, words: Sequence[str]) -> int:
 
 
 def _code_of(error: Any) -> int:
-    """The exit code of the process that failed first, after a word where no rank could have said one."""
+    """Returns the exit code of the process that failed first; prints an error if the process could not report one."""
     rank, first = error.get_first_failure()
     codes = [failure.exitcode for failure in error.failures.values()]
     if first.exitcode > 0:

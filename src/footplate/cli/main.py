@@ -1,4 +1,4 @@
-"""The command `footplate`."""
+"""The entry point of the command `footplate`."""
 
 import argparse
 import importlib
@@ -13,8 +13,8 @@ from footplate.cli.ranks import with_others
 from footplate.cli.streams import clean_errors, open_streams, output_has_reader, say_error, settle_output
 from footplate.cli.unknown import refuse_unknown
 
-# In the order of the help text. A module has add_parser(subparsers), which sets `run` to a function of the parsed
-# arguments that returns the exit code; it imports what it needs when it runs.
+# In the order of the help text. Each module defines add_parser(subparsers), which sets the default `run` to a function
+# that takes the parsed arguments and returns the exit code. Modules import what they need only when they run.
 _COMMANDS = (
     "train",
     "test",
@@ -48,7 +48,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _prepare(command: argparse.ArgumentParser) -> None:
-    """Has a command and its own know themselves and `--debug`; suppressed, so that an inner does not reset an outer."""
+    """Adds `--debug` to a command and its subcommands, without a default, so that no parser resets another's."""
     for action in command._actions:
         if isinstance(action, argparse._SubParsersAction):
             for inner in action.choices.values():
@@ -65,23 +65,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command.
 
     Args:
-        argv: The arguments; those of the process by default.
+        argv: The arguments. The default is `sys.argv[1:]`.
 
     Returns:
-        The exit code: 0; 1 where the command's answer is no, or where code of the user's own raised an error; 2 for a
-        mistake in what was given; 3 for a loss that is not finite; 4 for a run that trained to its end but could not
-        save it; 129, 130 or 143 when a signal ended it.
+        The exit code: 0 for success; 1 if the answer of the command is no, or if user code raised an error; 2 for
+        invalid input; 3 for a non-finite loss; 4 for a run that finished but could not be saved; 129, 130 or 143 if a
+        signal ended it.
     """
     open_streams()
     clean_errors()
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # what is read may hold letters that it cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")  # output may contain characters that its encoding lacks
     arguments, unknown = build_parser().parse_known_args(argv)
     if unknown:
         refuse_unknown(arguments.command, arguments, unknown)
     arguments.words = list(sys.argv[1:] if argv is None else argv)
     debug = getattr(arguments, "debug", False)
-    # A config's custom_imports are found in the current folder, as with `python -m`.
+    # Modules in custom_imports are found in the current folder, as with `python -m`.
     if os.getcwd() not in sys.path:
         sys.path.insert(0, os.getcwd())
     code = 0
@@ -96,7 +96,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Exception as error:
         is_unread = isinstance(error, BrokenPipeError) and not output_has_reader()
         settle_output()
-        if is_unread:  # `| head`: nothing is wrong
+        if is_unread:  # the reader, such as `head`, has exited, which is not an error
             return code
         from footplate.cli.failures import describe_failure
         from footplate.cli.fitting import fitted

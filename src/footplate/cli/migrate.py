@@ -17,7 +17,7 @@ _REPORT = "migration-report.txt"
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "migrate",
         help="write a first-generation config in the second's words",
@@ -37,7 +37,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Migrates."""
+    """Migrates configs, or shows what would change."""
     from footplate.errors import ArgumentError
     from footplate.migration import RULES
     from footplate.migration.rewriting import write_files
@@ -77,7 +77,7 @@ def _migrated(arguments: argparse.Namespace) -> "list[MigratedFile]":
 
 
 def _folder(arguments: argparse.Namespace) -> Path:
-    """Where a tree goes: beside the old one by default."""
+    """Returns the output folder of a tree; the default is next to the input."""
     if arguments.output:
         return Path(arguments.output)
     folder = Path(arguments.tree)
@@ -87,10 +87,10 @@ def _folder(arguments: argparse.Namespace) -> Path:
 
 
 def _outside(old: Path, name: str) -> Path | None:
-    """Returns the name in the current folder for what we installed, which is left as it is; None for anything else.
+    """Returns a path in the current folder if `old` is inside footplate, which must not change; otherwise None.
 
     Raises:
-        ArgumentError: The current folder is one of ours too.
+        ArgumentError: The current folder is inside footplate too.
     """
     from footplate.errors import ArgumentError
 
@@ -119,7 +119,7 @@ def _say(found: "list[MigratedFile]", arguments: argparse.Namespace) -> None:
 
 
 def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
-    """Lists what keys became, then what cannot be kept, then what needs a person, and counts."""
+    """Returns the lines of the report: what keys became, what cannot be kept, what needs a person, and counts."""
     from footplate.migration import Kind
 
     titles = {

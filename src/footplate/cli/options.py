@@ -1,4 +1,4 @@
-"""What commands that read a config have in common."""
+"""Options that commands share."""
 
 import argparse
 import os
@@ -12,13 +12,13 @@ PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".pdf")
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
-    """Adds the config and its overrides."""
+    """Adds the config and its overrides to the parser."""
     parser.add_argument("config", metavar="CONFIG", help="a config file or the name of a recipe")
     add_overrides(parser)
 
 
 def add_overrides(parser: argparse.ArgumentParser) -> None:
-    """Adds the overrides of a config that is named in another way."""
+    """Adds the overrides to the parser of a command with another argument for the config."""
     parser.add_argument(
         "--set",
         metavar="KEY=VALUE",
@@ -38,17 +38,17 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 
 
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Returns the config that the arguments name, with their overrides."""
+    """Loads the config in the arguments and applies their overrides."""
     from footplate.config import Config
     from footplate.recipes.catalog import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
-    arguments.cfg = cfg  # an error names keys in its words
+    arguments.cfg = cfg  # so that errors can name its keys
     return override(cfg, arguments, import_custom_modules=import_custom_modules)
 
 
 def override(cfg: "Config", arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
-    """Applies the overrides of the command line to a config, and returns it."""
+    """Applies the overrides in the arguments to a config and returns it."""
     from footplate.config import apply_overrides
 
     apply_overrides(cfg, arguments.cfg_options, strict=False)
@@ -72,7 +72,7 @@ def _set(cfg: "Config", text: str) -> None:
 
 
 def import_what_it_names(cfg: "Config") -> None:
-    """Imports what `custom_imports` names; such modules import the packages that configs were written for."""
+    """Imports the modules in `custom_imports`, after providing the packages that such modules usually import."""
     from footplate import compat
     from footplate.config import import_custom
     from footplate.migration import is_first_generation
@@ -81,12 +81,12 @@ def import_what_it_names(cfg: "Config") -> None:
         compat.install()
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
-        sys.path.append(folder)  # modules beside the config are found behind those of the current folder
+        sys.path.append(folder)  # modules next to the config come after those in the current folder
     import_custom(cfg)
 
 
 def add_trust(parser: argparse.ArgumentParser) -> None:
-    """Adds the flag that lets one checkpoint execute code."""
+    """Adds the option that allows one checkpoint to execute code."""
     parser.add_argument(
         "--trust",
         metavar="FILE",
@@ -95,7 +95,7 @@ def add_trust(parser: argparse.ArgumentParser) -> None:
 
 
 def choose_work_dir(cfg: "Config", given: str | None) -> None:
-    """Decides the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
+    """Sets the work_dir: the given one, the config's, or `work_dirs/<name of the config>`."""
     from pathlib import Path
 
     if given is not None:

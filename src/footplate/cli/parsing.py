@@ -1,4 +1,4 @@
-"""A parser that a newcomer understands: usage in the order that works, errors of one line with the nearest word."""
+"""An argument parser for beginners: usage lines in an order that works, and one-line errors with suggestions."""
 
 import argparse
 import re
@@ -13,18 +13,18 @@ _LONG_WORD = re.compile(r"([^\s']{157})[^\s']{4,}")
 
 
 class Parser(argparse.ArgumentParser):
-    """Parses the command line, or a command's part of it."""
+    """Parses the command line, or one command's part of it."""
 
     _given: Sequence[str] = ()
-    elsewhere: Mapping[str, str] = {}  # commands that it lacks, and what does their work
+    elsewhere: Mapping[str, str] = {}  # hints for subcommands that do not exist
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """Parses, and remembers what was given."""
+        """Parses the arguments, and stores them for error messages."""
         self._given = args or ()
         return super().parse_known_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Leaves with a line that says what is wrong, and one that says where to look."""
+        """Exits with a line that states the error and a line that points to `--help`."""
         choice, missing = _INVALID_CHOICE.search(message), _MISSING.search(message)
         if choice:
             known = re.findall(r"[\w-]+", choice[2])
@@ -37,7 +37,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n{self.prog} --help shows what it takes\n")
 
     def write_short_usage(self) -> None:
-        """Has the usage show what stands first and what is required; the options are listed below it."""
+        """Shortens the usage to positional arguments and required options; the others are listed below it."""
         formatter = self._get_formatter()
         placed = [action for action in self._actions if not action.option_strings]
         if any(isinstance(action, argparse._SubParsersAction) for action in placed):
@@ -53,7 +53,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class _Formatter(argparse.HelpFormatter):
-    """Leaves as much room for the names of commands as they take with their indent."""
+    """Widens the first column of the help to fit the names of commands."""
 
     def add_argument(self, action: argparse.Action) -> None:
         super().add_argument(action)

@@ -16,7 +16,7 @@ _GIGABIT = 1e9 / 8
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "plan",
         help="predict a run on more devices than there are here",
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Plans."""
+    """Prints the predictions, or the formulas."""
     if arguments.formulas:
         from footplate.inspection.plan.formulas import describe_formulas
 

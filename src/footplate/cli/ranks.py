@@ -1,4 +1,4 @@
-"""Commands in one of several processes: what went wrong is said once, and the exit code is that of all."""
+"""Runs a command in one of several processes, with one error message and one exit code for all."""
 
 import os
 import sys
@@ -6,15 +6,15 @@ import time
 from collections.abc import Callable
 
 _LAUNCHED = ("RANK", "SLURM_PROCID", "OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK")
-_BEFORE_OTHERS = 2.0  # seconds in which whoever started the processes ends them when the first rank has failed
+_BEFORE_OTHERS = 2.0  # seconds in which a launcher stops the other processes after the first rank failed
 
 
 def with_others(command: Callable[[], int], *, quiet: bool = True) -> int:
-    """Returns what a command returns; an error of one of several ranks ends the process, and all others too.
+    """Returns the result of a command; an error on one of several ranks ends the processes of all ranks.
 
     Args:
-        command: Runs it.
-        quiet: Whether an error that the ranks have told of is not raised once more.
+        command: Runs the command.
+        quiet: Whether to suppress an error that the ranks have reported.
     """
     try:
         return command()
@@ -26,11 +26,11 @@ def with_others(command: Callable[[], int], *, quiet: bool = True) -> int:
             raise
         sys.stdout.flush()
         sys.stderr.flush()
-        os._exit(code)  # the way out through Python takes seconds on a busy machine, and nothing is left to be done
+        os._exit(code)  # a normal exit takes seconds on a busy machine, and there is nothing left to clean up
 
 
 def _code_of_all(error: BaseException) -> int | None:
-    """The exit code of all ranks, when what happened is said; None where this process is to say it."""
+    """Returns the exit code of all ranks if the error has been reported; None if this process must report it."""
     if "footplate.engine" not in sys.modules:
         _let_first_speak()
         return None
@@ -47,7 +47,7 @@ def _code_of_all(error: BaseException) -> int | None:
 
 
 def _let_first_speak() -> None:
-    """Before the ranks know each other all find the same error: the first one tells it."""
+    """Delays all ranks but the first; before they are connected, all find the same error, which one should report."""
     from footplate.distributed import get_world_size, rank_from_environment
 
     if rank_from_environment() and get_world_size() == 1:

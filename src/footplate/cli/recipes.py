@@ -8,7 +8,7 @@ from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "recipes",
         help="list the configs that ship",
@@ -20,7 +20,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Lists name, summary and file of each recipe."""
+    """Prints the name, summary and file of each recipe."""
     from footplate.recipes.catalog import recipes
 
     found = recipes()

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
     from footplate.inspection.layers import Reading
     from footplate.inspection.replay import Replay
 
-_SHORT = 12  # rows of a table that is shown in whole
+_SHORT = 12  # tables with at most this many rows are shown in full
 _BEFORE = 5
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "replay",
         help="look layer by layer at the iteration that stopped a run",
@@ -37,14 +37,14 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Prints a table of the layers, and which was the first that was not finite."""
+    """Prints tables of the layers and the first non-finite values."""
     from footplate.config import read_recorded
     from footplate.inspection.replay import config_beside, find_capture, read_facts, replay
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)
     say(f"the run stopped: {one_line(facts['message'])}\n")
-    if arguments.config is None:  # what a run left is data; a config that the user names may be code
+    if arguments.config is None:  # a recorded config is read as data; one that the user names may execute code
         cfg = override(read_recorded(config_beside(arguments.capture)), arguments)
     else:
         cfg = read_config(arguments)
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def describe(found: "Replay", *, whole: bool = False) -> str:
-    """Returns the tables, whole or about the first layer that is not finite, and what there is to say about them."""
+    """Returns the tables, in full or around the first non-finite layer, and the conclusions."""
     losses = ", ".join(f"{name} {value:g}" for name, value in found.losses.items())
     head = f"iteration {found.iteration}: {losses or 'no losses'}; learning rate {found.learning_rate:g}"
     lines = [f"{head}, {found.precision}", "", *_table("output of", found.outputs, whole=whole), ""]
@@ -80,7 +80,7 @@ def _table(title: str, readings: "Sequence[Reading]", *, whole: bool) -> list[st
 
 
 def _worth_showing(readings: "Sequence[Reading]") -> tuple[int, int]:
-    """From where to where a table is shown: to the first layer that is not finite, with some before it."""
+    """Returns the range of rows to show: up to the first non-finite layer, with a few before it."""
     if len(readings) <= _SHORT:
         return 0, len(readings)
     first = next((place for place, each in enumerate(readings) if not each.finite), None)

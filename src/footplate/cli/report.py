@@ -7,7 +7,7 @@ from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "report",
         help="write runs as one page to look at and to hand on",
@@ -21,7 +21,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Writes the page and says where."""
+    """Writes the report and prints its path."""
     import os
 
     from footplate.checkpoint import readable_size

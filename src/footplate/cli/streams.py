@@ -1,4 +1,4 @@
-"""The streams of a command: open from the beginning, and flushed before its exit code is decided."""
+"""Opens standard streams at the start of a command, and flushes them before its exit code is decided."""
 
 import contextlib
 import logging
@@ -9,28 +9,28 @@ import traceback
 
 from footplate.messages import PrintableFormatter, printable
 
-_STANDARD = 2  # the highest number of a standard stream
+_STANDARD = 2  # the highest descriptor of a standard stream
 
 
 def say(text: str) -> None:
-    """Writes what a command has to say to standard output, without control characters, see `printable`."""
+    """Writes text to standard output without control characters, see `printable`."""
     sys.stdout.write(printable(text))
 
 
 def say_error(text: str) -> None:
-    """Writes to standard error as `say` does to standard output."""
+    """Writes text to standard error without control characters."""
     sys.stderr.write(printable(text))
 
 
 def clean_errors() -> None:
-    """Removes control characters from tracebacks, and from warnings of commands that open no log."""
+    """Removes control characters from tracebacks, and from warnings of commands without a log."""
     if logging.lastResort is not None:
         logging.lastResort.setFormatter(PrintableFormatter("%(message)s"))
     sys.excepthook = lambda *error: say_error("".join(traceback.format_exception(*error)))
 
 
 def open_streams() -> None:
-    """Opens what is closed, `>&-`: a file that is opened later would get its number, and all that is said with it."""
+    """Opens closed standard streams (`>&-`); otherwise another file would get their descriptor and the output."""
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STANDARD:
         os.set_inheritable(descriptor, True)
@@ -38,11 +38,11 @@ def open_streams() -> None:
     os.close(descriptor)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - as long as the process lives
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - stays open until exit
 
 
 def output_has_reader() -> bool:
-    """Checks whether what is printed can be read: False where it goes to a pipe whose reader has gone, `| head`."""
+    """Checks whether standard output is read; returns False for a pipe whose reader has exited, such as `| head`."""
     if not hasattr(select, "poll"):
         return False
     try:
@@ -54,9 +54,9 @@ def output_has_reader() -> bool:
 
 
 def settle_output() -> None:
-    """Writes what is still held, or sends it nowhere: Python would fail over it once more at its end."""
+    """Flushes standard output, or discards it if that fails, since Python would fail again at exit."""
     try:
         sys.stdout.flush()
     except OSError:
-        with contextlib.suppress(OSError, ValueError):  # it is no file
+        with contextlib.suppress(OSError, ValueError):  # not a file
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -19,7 +19,7 @@ _COMPARED = 8
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "sweep",
         help="try many settings of a config and compare them",
@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Sweeps, and tells which settings were best."""
+    """Runs a sweep and prints the best settings."""
     import os
     from pathlib import Path
 
@@ -86,7 +86,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]") -> None:
-    """Says once, and before anything is made, what is wrong with the config whatever the sweep varies in it."""
+    """Checks the config once before the sweep creates files, for errors that every trial would have."""
     from footplate.cli.options import choose_work_dir
     from footplate.engine.static import check_config
     from footplate.errors import FootplateError
@@ -98,7 +98,7 @@ def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]"
         try:
             check_config(first_of(cfg, parameters))
         except FootplateError:
-            check_config(cfg)  # as it is written it may be sound
+            check_config(cfg)  # the config may be valid without the first values of the sweep
 
 
 def _words(trial: "TrialInfo", metric: str) -> str:
@@ -125,7 +125,7 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
         try:
             runs[f"{trial.number}: {settings_of(trial.values)}"] = read_run(trial.folder)
         except DataError:
-            continue  # it ended before it had measured anything
+            continue  # it ended before it logged any scalar
     if runs:
         path, shown = os.path.join(folder, "report.html"), list(runs)[:_COMPARED]
         title = f"the sweep {os.path.basename(folder)}"

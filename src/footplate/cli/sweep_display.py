@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a line for each trial at work on a terminal, a line as each begins elsewhere."""
+"""Shows the progress of a sweep: a live line per running trial on a terminal, otherwise a line when a trial starts."""
 
 import os
 import sys
@@ -18,13 +18,13 @@ _BAR = 20
 
 
 class SweepDisplay:
-    """Shows how far trials are; a context manager, which gives the terminal back.
+    """Shows the progress of trials; a context manager that restores the terminal.
 
-    Trials that run beside each other tell it from threads of their own.
+    Parallel trials call it from their own threads.
 
     Args:
-        metric: What trials are judged by.
-        describe: Writes a trial that has ended as one line.
+        metric: The metric that the sweep optimizes.
+        describe: Formats a finished trial as one line.
     """
 
     def __init__(self, metric: str, describe: "Callable[[TrialInfo], str]") -> None:
@@ -49,7 +49,7 @@ class SweepDisplay:
                 self._live = None
 
     def watch(self, news: "TrialNews") -> None:
-        """Takes how far a trial is."""
+        """Updates the progress of a trial."""
         with self._lock:
             if self._live is None and news.number not in self._working:
                 self._write(f"trial {news.number} begins: {settings_of(news.values)}; {_said_in(news.folder)}")
@@ -57,7 +57,7 @@ class SweepDisplay:
             self._draw()
 
     def say(self, trial: "TrialInfo") -> None:
-        """Takes a trial that has ended."""
+        """Prints a finished trial."""
         with self._lock:
             self._working.pop(trial.number, None)
             self._draw()
@@ -85,7 +85,7 @@ class SweepDisplay:
 
 
 def settings_of(values: dict[str, Any]) -> str:
-    """Writes the values of a trial, each with the last part of its key."""
+    """Returns the values of a trial as text, each with the last part of its key."""
     return ", ".join(f"{key.rpartition('.')[2]}={_short(value)}" for key, value in values.items())
 
 

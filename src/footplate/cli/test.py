@@ -10,7 +10,7 @@ from footplate.cli.streams import say
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "test", help="test a checkpoint", description="Test a checkpoint on the test data of a config or recipe."
     )
@@ -24,7 +24,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Tests."""
+    """Tests a checkpoint."""
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
     cfg["resume"], cfg["load_from"] = False, arguments.checkpoint

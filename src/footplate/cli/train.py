@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 NOT_SAVED = 4
 _MOST_NAMED = 6
-_GIVEN = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of what flags give
+_GIVEN = [(source, 0) for source in ("--set", "--cfg-options", "the command line")]  # origins of values from flags
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Adds the command."""
+    """Adds the command to the parser."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "train", help="train a model", description="Train the model of a config or recipe."
     )
@@ -47,7 +47,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Trains."""
+    """Trains a model."""
     _let_early_wishes_pass()
     cfg = read_config(arguments)
     choose_work_dir(cfg, arguments.work_dir)
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
-    """Trains in this process; returns the exit code."""
+    """Trains in this process and returns the exit code."""
     from footplate.checkpoint import trusting
     from footplate.engine import Runner
     from footplate.engine.signals import Interrupted
@@ -93,7 +93,7 @@ def _train(arguments: argparse.Namespace, cfg: "Config") -> int:
 
 
 def _tell_whether_saved(runner: "Runner") -> int:
-    """Returns the exit code of a run that trained to its end, and says what is wrong with it."""
+    """Returns the exit code of a finished run, and prints an error if its last save failed."""
     if runner.saver.lost is None:
         return 0
     last = f"the last checkpoint is {runner.saver.last}" if runner.saver.last else "there is no checkpoint of this run"
@@ -102,7 +102,7 @@ def _tell_whether_saved(runner: "Runner") -> int:
 
 
 def _explained(cfg: "Config", runner: "Runner") -> str:
-    """Explains the config in the generation that it was written in; a resumed run may have amended its own."""
+    """Explains the config in its original generation; a resumed run may have changed its own copy."""
     from footplate.inspection.explain import explain_config
     from footplate.migration import is_first_generation
 
@@ -110,7 +110,7 @@ def _explained(cfg: "Config", runner: "Runner") -> str:
 
 
 def _name_changes(runner: "Runner", overrides: list[str]) -> None:
-    """Says which keys differ from those that the run in the work_dir began with, by a `--set` of then or of now."""
+    """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
     from footplate.inspection.diff import OF_A_START, compare
@@ -123,7 +123,7 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     changed = [each for each in compare(before, runner.cfg) if each.path not in OF_A_START]
     if not changed:
         return
-    # By its name too: a value that is the file's own keeps its origin there.
+    # Compares names too, since a value that equals the file's keeps its origin there.
     keys = [each.partition("=")[0].strip().lstrip("+") for each in overrides]
     given = [each.path for each in changed if each.path in keys or (each.second and each.second.origin in _GIVEN)]
     others = [each.path for each in changed if each.path not in given]
@@ -143,7 +143,7 @@ def _named(paths: list[str]) -> str:
 
 
 def _how_far(runner: "Runner") -> str:
-    """Says where a run stands, beside an error of the user's own code."""
+    """Returns the progress of a run, for an error of user code."""
     if "train_loop" not in runner.__dict__:
         return "before the first iteration"
     saved = f"; the last checkpoint is {runner.saver.last}" if runner.saver.last else ""
@@ -151,19 +151,19 @@ def _how_far(runner: "Runner") -> str:
 
 
 def _let_early_wishes_pass() -> None:
-    """Keeps a wish to save from ending the process while there is nothing to save yet, or no more."""
+    """Ignores signal requests to save before and after training, which would otherwise end the process."""
     if hasattr(signal, "SIGUSR1"):
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 
 
 def _leave_workers_alone() -> None:
-    """Keeps torch from raising errors of its own about workers that end with the process, below what went wrong."""
+    """Stops torch from raising errors about workers that exit with the process, which would hide the real error."""
     if hasattr(signal, "SIGCHLD"):
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
 def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
-    """Puts the flags into the config, so that its dump tells the whole truth."""
+    """Writes the flags to the config, so that its dump is complete."""
     if arguments.resume is not None:
         cfg["resume"] = True
         cfg["load_from"] = None if arguments.resume == "auto" else arguments.resume
@@ -192,7 +192,7 @@ def _use_mixed_precision(cfg: "Config") -> None:
 
 
 def _say_where(runner: "Runner") -> None:
-    """Prints where log, checkpoint, curve and pictures lie, and what shows them."""
+    """Prints the paths of log, checkpoints, curves and images, and the command that shows them."""
     if runner.rank:
         return
     from footplate import storage
@@ -208,7 +208,7 @@ def _say_where(runner: "Runner") -> None:
         ("pictures", os.path.join(runner.log_dir, "vis_data", "vis_image")),
     ]
     for name, path in places:
-        # A finished run may lie in a copy of its folder, whose checkpoints name the original's files.
+        # The folder of a finished run may be a copy, whose checkpoints name the original's files.
         here = storage.join(runner.checkpoint_dir, storage.base_name(path)) if path else ""
         path = here if here and storage.exists(here) else path
         if path and storage.exists(path):

@@ -1,4 +1,4 @@
-"""Words on the command line that no option knows."""
+"""Handles unknown arguments on the command line."""
 
 import argparse
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from footplate.messages import nearest
 if TYPE_CHECKING:
     from footplate.config import Config
 
-# Options of the known tools that have another name here, or a place elsewhere.
+# Options of the OpenMMLab tools that have another name here, or are set elsewhere.
 _ELSEWHERE = {
     "auto_resume": "did you mean --resume?",
     "deterministic": "a value of the config: --set +randomness.deterministic=True",
@@ -21,16 +21,16 @@ _ELSEWHERE = {
     "out": "a metric writes them: dict(type='DumpResults', out_file_path='results.pkl') among those of test_evaluator",
 }
 _OF_SWEEPS = {"work_dir": "did you mean --out?"}
-_NEVER = 1_000_000  # epochs or iterations before the first validation
+_NEVER = 1_000_000  # epochs or iterations, more than any run has
 
 
 def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespace, words: Sequence[str]) -> NoReturn:
-    """Ends the process, with the option or the override of the config that was most likely meant.
+    """Exits with an error that suggests the option or config override that was most likely meant.
 
     Args:
         command: The parser of the command.
-        arguments: What it did understand.
-        words: What it did not.
+        arguments: The arguments that it recognized.
+        words: The arguments that it did not recognize.
     """
     flag, _, value = words[0].partition("=")
     if not value and len(words) > 1 and not words[1].startswith("--"):
@@ -53,7 +53,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 
 def _begin_of_validation(arguments: argparse.Namespace) -> str:
-    """What says when validation begins, in the words of the config's generation; also one that has it may add it."""
+    """Returns the key for the start of validation in the config's generation, with a `+` in case it must be added."""
     from footplate.migration import is_first_generation
 
     cfg = _config_of(arguments)
@@ -68,12 +68,12 @@ def _config_of(arguments: argparse.Namespace) -> "Config | None":
         return None
     try:
         return Config.fromfile(find_config(arguments.config), import_custom_modules=False)
-    except (FootplateError, OSError):  # it is told when the rest of the line is right
+    except (FootplateError, OSError):  # reported once the rest of the line is valid
         return None
 
 
 def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
-    """The key path of the config that ends in a word, a run's key before a variable; "" where there is none."""
+    """Returns the key path of the config that ends with a word, or ""; keys of a run come before variables."""
     from footplate.config.merging import paths_ending, split_path
     from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
     from footplate.migration import is_first_generation

@@ -1,4 +1,4 @@
-"""Config files: reading, inheriting, overriding, writing, and knowing where each key was written."""
+"""Config files: reads, merges, overrides and writes them, and records where each key was written."""
 
 from footplate.config.arguments import DictAction
 from footplate.config.config import Config

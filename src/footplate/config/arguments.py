@@ -1,4 +1,4 @@
-"""`DictAction`: key=value arguments for other people's argparse scripts."""
+"""`DictAction`: parses key=value arguments in argparse scripts."""
 
 import argparse
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class DictAction(argparse.Action):
         values: str | Sequence[Any] | None,
         option_string: str | None = None,
     ) -> None:
-        """Reads the pairs behind one flag; pairs behind an earlier one are kept."""
+        """Parses the pairs of one flag; keeps the pairs of earlier flags."""
         options = dict(getattr(namespace, self.dest, None) or {})
         for pair in [values] if isinstance(values, str) else values or []:
             key, mark, value = str(pair).partition("=")

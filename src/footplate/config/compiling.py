@@ -1,7 +1,7 @@
-"""What a config may pass to `torch.compile`.
+"""Checks what a config passes to `torch.compile`.
 
-The compiler starts programs and writes files that its options name (`cpp.cxx`, `cuda.cuda_cxx`, `trace.debug_dir`), and
-a backend may be any installed entry point. A config sets what tunes a graph and nothing else.
+Some compiler options start programs or write files (`cpp.cxx`, `cuda.cuda_cxx`, `trace.debug_dir`), and a backend may
+be any installed entry point. A config may therefore set only options that tune the compiled graph.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _BACKENDS = ("inductor", "eager", "aot_eager", "cudagraphs")
 _MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 _FLAGS = ("fullgraph", "dynamic", "disable")
 _ARGUMENTS = ("backend", "mode", "options", *_FLAGS)
-# Flags and numbers that choose among kernels; none names a file, a program or a function.
+# Flags and numbers that select or tune kernels. None of them names a file, a program or a function.
 _OPTIONS = (
     "aggressive_fusion",
     "allow_buffer_reuse",
@@ -61,13 +61,13 @@ _OPTIONS = (
 
 
 def compile_arguments(given: bool | Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """Returns the arguments of `torch.compile` that a config asks for, None where nothing is compiled.
+    """Returns the arguments for `torch.compile`, or None if nothing is compiled.
 
     Args:
         given: The value of a key `compile`.
 
     Raises:
-        ArgumentError: The value is neither a flag nor a dict, or the dict holds something that a config may not set.
+        ArgumentError: The value is not a flag or a dict, or the dict has an argument that a config must not set.
     """
     if given is None or given is False:
         return None
@@ -94,7 +94,7 @@ def _check_argument(name: object, value: object) -> None:
         raise ArgumentError(f"`{name}` must be True or False", key=key, found=value)
     if name == "mode" and value is not None and value not in _MODES:
         raise ArgumentError(f"the mode must be one of {', '.join(_MODES)}", key=key, found=value)
-    # Only Python code holds a function, and Python code is trusted.
+    # Only a Python config can contain a callable, and Python configs are trusted.
     if name == "backend" and not callable(value) and value not in _BACKENDS:
         raise ArgumentError(f"the backend must be one of {', '.join(_BACKENDS)}", key=key, found=value)
 

@@ -1,4 +1,4 @@
-"""`Config`: a config file with everything it inherits."""
+"""`Config`: a config file merged with its bases."""
 
 import copy
 import os
@@ -23,16 +23,16 @@ _RESERVED = ("filename", "text", "pretty_text", "env_variables")
 
 
 class Config:
-    """A config: its keys are attributes and items, and each remembers where it was written.
+    """A config, with its keys as attributes and items; each key records where it was written.
 
     Args:
         cfg_dict: The keys and values.
-        cfg_text: The text it was read from.
-        filename: The file it was read from.
-        env_variables: The environment variables it used.
+        cfg_text: The source text.
+        filename: The source file.
+        env_variables: The environment variables that the files used.
 
     Raises:
-        ConfigError: If the mapping is none, or a key has the name of an attribute of this class.
+        ConfigError: If `cfg_dict` is not a mapping, or a key has the name of an attribute of this class.
 
     Example:
         >>> config = Config.fromstring("optimizer = dict(type='SGD', lr=0.1)", ".py")
@@ -75,18 +75,18 @@ class Config:
         lazy_import: bool | None = None,
         format_python_code: bool = True,
     ) -> "Config":
-        """Reads a .py, .json, .yaml or .toml config with everything it inherits.
+        """Loads a .py, .json, .yaml or .toml config with its bases.
 
         Args:
-            filename: The path, or `package::file` for a config that another package ships.
-            use_predefined_variables: Whether `{{ fileDirname }}` and its kin are replaced.
-            import_custom_modules: Whether the modules of `custom_imports` are imported.
-            use_environment_variables: Whether `{{$NAME:default}}` is replaced.
-            lazy_import: Whether a .py file is a pure-Python config; None finds out.
-            format_python_code: Known to existing code; the dump is always formatted.
+            filename: The path, or `package::file` for a config from another package.
+            use_predefined_variables: Whether to replace `{{ fileDirname }}` and similar placeholders.
+            import_custom_modules: Whether to import the modules in `custom_imports`.
+            use_environment_variables: Whether to replace `{{$NAME:default}}`.
+            lazy_import: Whether a .py file is a pure-Python config; None detects it.
+            format_python_code: Ignored, for compatibility; dumps are always formatted.
 
         Raises:
-            ConfigError: If a file is missing or wrong; the error names file and line.
+            ConfigError: If a file is missing or invalid; the error names the file and line.
         """
         parts = packages.split_package(os.fspath(filename))
         path = packages.locate(*parts) if parts else absolute(filename)
@@ -101,14 +101,14 @@ class Config:
 
     @staticmethod
     def fromstring(cfg_str: str, file_format: str) -> "Config":
-        """Reads a config from a string; its bases are looked for in the current folder.
+        """Loads a config from a string; relative bases start from the current folder.
 
         Args:
             cfg_str: The text.
             file_format: `.py`, `.json`, `.yaml` or `.toml`.
 
         Raises:
-            ConfigError: If the text is wrong.
+            ConfigError: If the text is invalid.
         """
         path = f"{absolute('.')}/<string>{file_format}"
         try:
@@ -120,7 +120,7 @@ class Config:
 
     @staticmethod
     def diff(cfg1: "str | os.PathLike[str] | Config", cfg2: "str | os.PathLike[str] | Config") -> str:
-        """Returns the differences of two configs' texts, as the tool `diff` writes them."""
+        """Returns the differences between two configs in unified diff format."""
         import difflib
 
         first, second = (
@@ -133,12 +133,12 @@ class Config:
 
     @property
     def filename(self) -> str | None:
-        """The file it was read from, as it was given."""
+        """The path that the config was loaded from, as it was given."""
         return self.__dict__["_filename"]  # type: ignore[no-any-return]
 
     @property
     def text(self) -> str:
-        """The text of the file and of its bases, each after its path."""
+        """The text of the file and its bases, each after its path."""
         return self.__dict__["_text"]  # type: ignore[no-any-return]
 
     @property
@@ -148,7 +148,7 @@ class Config:
 
     @property
     def pretty_text(self) -> str:
-        """The resolved config as the text of one .py file."""
+        """The resolved config as Python source."""
         return write_python(self._cfg_dict)
 
     @property
@@ -160,13 +160,13 @@ class Config:
         return self._cfg_dict.to_dict()
 
     def dump(self, file: str | os.PathLike[str] | None = None) -> str | None:
-        """Writes the resolved config as one file, in the form its suffix names.
+        """Writes the resolved config to one file, in the format of its suffix.
 
         Args:
-            file: The path; None returns the text, in the form the config was read from.
+            file: The path. None returns the text, in the format of the original file.
 
         Raises:
-            ConfigError: If a value cannot be written in this form.
+            ConfigError: If the format cannot represent a value.
         """
         suffix = suffix_of(os.fspath(file if file is not None else self.filename or "config.py"))
         text = write_form(self._cfg_dict, suffix)
@@ -176,14 +176,14 @@ class Config:
         return None
 
     def merge_from_dict(self, options: Mapping[str, Any], allow_list_keys: bool = True) -> None:
-        """Merges values whose keys are paths, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
+        """Merges values by key path, such as `{"model.backbone.depth": 50, "pipeline.0.type": "Load"}`.
 
         Args:
-            options: Key path to value; dicts are merged, with `_delete_`.
-            allow_list_keys: Whether a number in a path addresses an element of a list.
+            options: Values by key path. Dicts are merged and support `_delete_`.
+            allow_list_keys: Whether a number in a path is an index into a list.
 
         Raises:
-            ConfigError: If a path leads through a value that is no dict, or past the end of a list.
+            ConfigError: If a path goes through a value that is not a dict, or past the end of a list.
         """
         origin = Place(*place_of(sys._getframe(1)))
         merge_options(self._cfg_dict, options, origin=origin, allow_list_keys=allow_list_keys)

@@ -1,4 +1,4 @@
-"""Importing the modules that a config asks for."""
+"""Imports the modules that a config lists in `custom_imports`."""
 
 import importlib
 import logging
@@ -18,7 +18,7 @@ _logger = logging.getLogger("footplate.config")
 
 
 def import_custom(config: "Config | ConfigDict") -> None:
-    """Imports the modules of `custom_imports`, from the Python path or the current folder.
+    """Imports the modules in `custom_imports` from the Python path or the current folder.
 
     Raises:
         ConfigError: If a module cannot be imported and `allow_failed_imports` is not set.
@@ -46,10 +46,10 @@ def import_custom(config: "Config | ConfigDict") -> None:
 
 
 def import_module(name: str, origin: Origin | None = None) -> None:
-    """Imports one module.
+    """Imports a module.
 
     Raises:
-        ConfigError: If it cannot be imported; a class named in place of its module is told so.
+        ConfigError: If it cannot be imported. If the name is a class, the error suggests its module.
     """
     try:
         importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""Executing a parsed config."""
+"""Executes a parsed config."""
 
 import sys
 import traceback
@@ -18,7 +18,7 @@ from footplate.registry.dotted_paths import mark_executed
 
 
 class Namespace(dict[str, Any]):
-    """The variables of a config while it runs; notes the line of each assignment."""
+    """The variables of a running config; records the line of each assignment."""
 
     def __init__(self, path: str, variables: Mapping[str, Any]) -> None:
         super().__init__(variables)
@@ -43,11 +43,11 @@ def run(
     """Executes a config and returns its variables.
 
     Args:
-        script: What `parse` returned.
-        path: The file.
+        script: The result of `parse`.
+        path: The path of the file.
         base: The merged bases; the config may change them through `_base_`.
-        base_names: The paths that `{{ _base_.path }}` asks for, by number.
-        helpers: Makes the functions that rewritten imports call.
+        base_names: The paths in `{{ _base_.path }}` references, by number.
+        helpers: Creates the functions that rewritten imports call.
 
     Raises:
         ConfigError: If the config fails.
@@ -72,7 +72,7 @@ def run(
 
 
 def variables_of(namespace: Namespace, pure: bool) -> ConfigDict:
-    """Returns the keys that a config set, without what it imported; functions count in pure Python only."""
+    """Returns the keys that a config set, without its imports; keeps functions only in a pure-Python config."""
     dropped: tuple[type, ...] = (ModuleType,) if pure else (ModuleType, FunctionType)
     result = ConfigDict()
     for name, value in namespace.items():
@@ -101,7 +101,7 @@ def _dict_maker(sites: list[Site]) -> Callable[..., TracedDict]:
 
 
 def _places_of_same(mapping: Mapping[Any, Any], source: TracedDict) -> dict[object, Origin]:
-    """The places of the values that `mapping` has of `source`, which later ones may have taken the place of."""
+    """Returns the origins of the values in `mapping` that still come from `source`, not from a later dict."""
     known = source._origins
     return {key: known[key] for key, value in source.items() if key in known and mapping.get(key) is value}
 
@@ -111,7 +111,7 @@ def _references(script: Script, path: str, base: ConfigDict, names: list[str]) -
 
 
 def fill_references(value: Any, base: ConfigDict, names: list[str], origin: Origin) -> Any:
-    """Returns `value` with what the base holds in place of the marks that `expand` put into strings."""
+    """Replaces the reference markers that `expand` put into strings by values of the base."""
     if isinstance(value, TracedDict):
         result = TracedDict()
         for key, item in value.items():

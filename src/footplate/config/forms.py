@@ -1,4 +1,4 @@
-"""The forms a config can have: Python, JSON, YAML and TOML."""
+"""Reads and writes the formats of configs: Python, JSON, YAML and TOML."""
 
 import logging
 from collections.abc import Callable
@@ -17,7 +17,7 @@ _RESERVED = ("_base_", "_deprecation_")
 
 
 class _Form(NamedTuple):
-    """What a form can hold, besides strings, numbers, booleans, lists and dicts with strings as keys."""
+    """The types that a format supports, besides strings, numbers, booleans, lists and dicts with string keys."""
 
     name: str
     kinds: frozenset[type]
@@ -30,15 +30,15 @@ _JSON = _Form("JSON", frozenset({type(None)}), False)
 _TOML = _Form("TOML", frozenset(), False)
 _FORMS = {".py": _PYTHON, ".yaml": _YAML, ".yml": _YAML, ".json": _JSON, ".toml": _TOML}
 _EVERYWHERE = (bool, str, int, float)
-_LONGEST = 1 << 20  # letters of a config that is data
+_LONGEST = 1 << 20  # characters of a data config
 _MOST_SEPARATORS = 100_000
 
 
 def read_form(text: str, path: str, suffix: str) -> TracedDict:
-    """Reads a JSON, YAML or TOML text, of which nothing is executed.
+    """Parses a JSON, YAML or TOML text without executing anything.
 
     Raises:
-        ConfigSyntaxError: If the text is wrong, or does not hold a mapping of names.
+        ConfigSyntaxError: If the text is invalid, or is not a mapping with string keys.
     """
     if len(text) > _LONGEST or sum(map(text.count, ",\n[{")) > _MOST_SEPARATORS:
         raise ConfigSyntaxError(
@@ -58,13 +58,13 @@ def read_form(text: str, path: str, suffix: str) -> TracedDict:
 
 
 def write_form(mapping: dict[Any, Any], suffix: str) -> str:
-    """Writes a config in the form that a suffix names.
+    """Returns the text of a config in the format of a suffix.
 
-    Lazily imported names, classes and functions are written as dotted strings. A form without tuples has lists for
-    them, and one line of the log says so.
+    Lazily imported names, classes and functions become dotted strings. In a format without tuples, tuples become lists,
+    and a warning is logged.
 
     Raises:
-        ConfigError: If the form has no way to write a value.
+        ConfigError: If the format cannot represent a value.
     """
     form = _FORMS[suffix]
     simplifier = _Simplifier(form)
@@ -105,7 +105,7 @@ def _writer(suffix: str) -> Callable[[Any], str]:
 
 
 class _Simplifier:
-    """Turns a config into what a form can hold."""
+    """Converts a config to the types that a format supports."""
 
     def __init__(self, form: _Form) -> None:
         self.form = form

@@ -1,4 +1,4 @@
-"""Reading JSON with the line of every key, and writing it."""
+"""Reads JSON, recording the line of every key, and writes JSON."""
 
 import json
 import re
@@ -9,7 +9,7 @@ from footplate.config.origins import Place
 from footplate.config.traced import TracedDict
 from footplate.errors import ConfigSyntaxError, Origin
 
-# Reads a string from behind its opening quote; returns it with the place behind the closing one.
+# Parses a string that starts after its opening quote; returns it and the position after the closing quote.
 _scan_string: Callable[[str, int], tuple[str, int]] = json.decoder.scanstring  # type: ignore[attr-defined]
 _SPACE = re.compile(r"[ \t\n\r]*")
 _WORD = re.compile(r"-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][-+]?\d+)?|-?Infinity|[A-Za-z_]\w*")
@@ -24,21 +24,21 @@ _WORDS = {
 
 
 def read_json(text: str, path: str) -> Any:
-    """Reads a JSON text; each dict knows the lines of its keys.
+    """Parses a JSON text; each dict records the lines of its keys.
 
     Raises:
-        ConfigSyntaxError: If it is no JSON, or a key stands twice in one object.
+        ConfigSyntaxError: If the text is not valid JSON, or an object has a duplicate key.
     """
     return _Reader(text, path).document()
 
 
 def write_json(value: Any) -> str:
-    """Writes plain dicts, lists and scalars as JSON."""
+    """Returns plain dicts, lists and scalars as JSON text."""
     return json.dumps(value, indent=4, ensure_ascii=False) + "\n"
 
 
 class _Reader:
-    """Reads one JSON text from left to right."""
+    """Parses one JSON text."""
 
     def __init__(self, text: str, path: str) -> None:
         self.text = text
@@ -98,7 +98,7 @@ class _Reader:
         return items
 
     def _closes(self, closer: str, *, first: bool) -> bool:
-        """Steps over `closer` and tells so, or over the comma before the next item."""
+        """Consumes `closer` and returns True, or consumes the comma before the next item and returns False."""
         if self._peek() == closer:
             self.at += 1
             return True

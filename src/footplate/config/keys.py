@@ -1,4 +1,4 @@
-"""Refusing a top-level key that is a known one misspelt."""
+"""Detects misspelled top-level keys."""
 
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING, Any
@@ -14,15 +14,15 @@ _LONG_WORD = 10
 
 
 def check_keys(cfg: "Config | Mapping[Any, Any]", known: Collection[str]) -> None:
-    """Refuses a config with a key that is nearly a known one.
+    """Raises an error if a top-level key is a likely typo of a known key.
 
-    Configs carry keys of their own (`gallery_dataloader`, `models`), variables that other lines read, and keys that
-    switch something off, which a misspelt one does as well; none of these is refused. A key is nearly a known one if
-    its words are the same but for slips of the pen.
+    Unknown keys are normal: configs have custom keys (`gallery_dataloader`, `models`) and variables. A key is a likely
+    typo only if its words differ from those of a known key by few letters. Keys that other lines of the config read are
+    variables and are skipped, as are keys with the value None or False, which only switch something off.
 
     Args:
-        cfg: The config, or its mapping.
-        known: The keys that mean something at the top level.
+        cfg: The config or its mapping.
+        known: The known top-level keys.
 
     Raises:
         ConfigKeyError: If there is such a key.
@@ -63,13 +63,13 @@ def _misspells(key: str, known: str) -> bool:
         return False
     pairs = [(word, right) for word, right in zip(words, known_words, strict=True) if word != right]
     if len(known_words) == 1 and key == f"{known}s":
-        # Published configs carry `models` of their own.
+        # Published configs have a custom key `models`.
         return False
     return all(_is_slip(word, right) for word, right in pairs)
 
 
 def _is_slip(word: str, right: str) -> bool:
-    """Checks whether a word is a typo of another: the first letter right, one letter off, two in long words."""
+    """Checks for a typo: the same first letter and at most one edit, two in long words."""
     if word[:1] != right[:1]:
         return False
     allowed = 2 if min(len(word), len(right)) >= _LONG_WORD else 1
@@ -78,7 +78,7 @@ def _is_slip(word: str, right: str) -> bool:
 
 
 def _distance(first: str, second: str, substitution: int) -> int:
-    """Counts the letters to add, drop, swap or replace between two words; one replaced counts `substitution`."""
+    """Returns the number of letters to insert, delete, swap or replace; a replacement counts as `substitution`."""
     before: list[int] = []
     row = list(range(len(second) + 1))
     for i, letter in enumerate(first, 1):

@@ -1,4 +1,4 @@
-"""Names that a pure-Python config imports, kept as words until an object is built."""
+"""Lazily imported names of pure-Python configs."""
 
 import importlib
 from typing import Any
@@ -10,7 +10,7 @@ class LazyObject:
     """A dotted name that is imported when an object is built from it.
 
     Args:
-        path: The dotted name, `torch.optim.SGD`.
+        path: The dotted name, such as `torch.optim.SGD`.
         origin: Where the config imports it.
     """
 
@@ -26,10 +26,10 @@ class LazyObject:
         return self._path
 
     def build(self) -> Any:
-        """Imports the name and returns what it stands for.
+        """Imports the name and returns the object.
 
         Raises:
-            ConfigError: If there is no such module or no such name in it.
+            ConfigError: If the module or the name does not exist.
         """
         parts = self._path.split(".")
         for count in range(len(parts), 0, -1):
@@ -62,7 +62,7 @@ class LazyObject:
         return LazyObject(f"{self._path}.{name}", self._origin)
 
     def __call__(self, *args: object, **kwargs: object) -> Any:
-        """Refuses to be called, since that would import the module while the config is read."""
+        """Raises an error, since a call would import the module while the config is read."""
         raise ConfigError(
             f"'{self._path}' is imported lazily and cannot be called in a config",
             notes=[

@@ -1,4 +1,4 @@
-"""Loading a config with its bases."""
+"""Loads a config with its bases."""
 
 import json
 import logging
@@ -21,11 +21,11 @@ from footplate.error_context import origin_of
 from footplate.errors import ConfigError, ConfigKeyError, Origin
 
 _logger = logging.getLogger("footplate.config")
-_MOST_FILES = 1000  # a file counts as often as it is read
+_MOST_FILES = 1000  # a file counts each time it is read
 
 
 class Options(NamedTuple):
-    """How to read the files: which words in braces to replace, and whether .py files are in pure Python."""
+    """The options for reading files: which placeholders to replace, and whether .py files are pure-Python configs."""
 
     predefined: bool = True
     environment: bool = True
@@ -39,7 +39,7 @@ class Loaded(NamedTuple):
         mapping: The keys and values.
         texts: The text of each file, bases first.
         environment: The environment variables that were used.
-        imported: What a pure-Python config imported; whoever inherits from it may use the names.
+        imported: The names that a pure-Python config imported, which configs that inherit from it may use.
     """
 
     mapping: ConfigDict
@@ -49,16 +49,16 @@ class Loaded(NamedTuple):
 
 
 def load(path: str, options: Options, asked_at: Origin | None = None, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config and everything it inherits from.
+    """Loads a config and its bases.
 
     Args:
         path: The absolute path.
-        options: How to read.
-        asked_at: The place that names the file.
-        chain: The files that led here.
+        options: The options for reading.
+        asked_at: The place that refers to the file.
+        chain: The files that are being loaded, to detect cycles.
 
     Raises:
-        ConfigError: If a file is missing, damaged, or inherits from itself.
+        ConfigError: If a file is missing, invalid, or inherits from itself.
     """
     if path in chain:
         names = " -> ".join(shown_path(name) for name in (*chain[chain.index(path) :], path))
@@ -68,7 +68,7 @@ def load(path: str, options: Options, asked_at: Origin | None = None, chain: tup
 
 
 def load_text(text: str, path: str, suffix: str, options: Options, chain: tuple[str, ...] = ()) -> Loaded:
-    """Loads a config whose text was read already; `path` names it and is where its bases are looked for."""
+    """Loads a config from its text; `path` is used for messages and for relative bases."""
     expanded = templates.expand(
         text,
         path,
@@ -93,7 +93,7 @@ def _load_script(
     namespace = run(script, path, base, expanded.base_names, helpers if script.pure else None)
     mapping = _inherited(base, settled(variables_of(namespace, script.pure)), path)
     if BASE in script.reads:
-        # The code may have put one dict of the base into several places; from here on each is a dict of its own.
+        # The code may have put one dict of the base in several places; give each place its own copy.
         mapping = settled(mapping)
     _note_reads(mapping, script.reads.union(name.split(".")[0] for name in expanded.base_names))
     imported = {name: namespace[name] for name in namespace.imported}
@@ -132,7 +132,7 @@ def _loaded(
 
 
 def _refuse_long_integers(value: Any, keys: list[Any], origin: Origin) -> None:
-    """Refuses an integer that Python does not turn into text: no message and no copy of the config could hold it."""
+    """Raises an error for an integer that Python cannot convert to text, since no message or dump could show it."""
     if isinstance(value, dict):
         for key, item in value.items():
             _refuse_long_integers(item, [*keys, key], origin_of(value, key) or origin)
@@ -162,7 +162,7 @@ def _load_base(
     parts = packages.split_package(name)
     target = packages.locate(*parts, origin) if parts else absolute(_beside(name, path))
     if not parts and not os.path.exists(target) and os.path.isfile(f"{target}.py"):
-        # A few published configs leave the suffix out.
+        # A few published configs omit the suffix.
         target += ".py"
     if from_data and target.lower().endswith(".py") and not packages.is_recipe(target):
         raise ConfigError(
@@ -200,7 +200,7 @@ def _note_reads(mapping: ConfigDict, names: Iterable[str]) -> None:
 
 
 def _joined(bases: list[ConfigDict], path: str) -> ConfigDict:
-    """Puts the keys of several bases side by side, and refuses a key that two of them define."""
+    """Merges the keys of several bases; raises an error if two of them define the same key."""
     if len(bases) == 1:
         return bases[0]
     result = ConfigDict()

@@ -1,4 +1,4 @@
-"""`ConfigDict`: a dict with attribute access that knows where its keys were written."""
+"""`ConfigDict`: a dict with attribute access that records where its keys were written."""
 
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -16,10 +16,10 @@ _LEAVES = frozenset({str, int, float, bool, type(None), bytes, complex})
 
 
 class ConfigDict(TracedDict):
-    """A dict whose keys are attributes too and remember where they were written.
+    """A dict with attribute access that records where its keys were written.
 
-    Dicts that are put into it, also within lists and tuples, become `ConfigDict`. `origin_of(config, key)` tells
-    the file and line of a key; one that is set later has the place of the statement that set it.
+    Nested dicts, also in lists and tuples, become `ConfigDict`. `origin_of(config, key)` returns the file and line of a
+    key. A key that is set later gets the place of the statement that set it.
 
     Example:
         >>> optimizer = ConfigDict(type="SGD", schedule=dict(lr=0.1))
@@ -32,7 +32,7 @@ class ConfigDict(TracedDict):
     _place: str
 
     def __new__(cls, /, *args: object, **kwargs: object) -> "ConfigDict":
-        """Makes an empty one that knows no origins yet."""
+        """Creates an empty mapping without origins."""
         self = dict.__new__(cls)
         object.__setattr__(self, "_origins", {})
         object.__setattr__(self, "_place", "")
@@ -48,14 +48,14 @@ class ConfigDict(TracedDict):
 
     @classmethod
     def fromkeys(cls, iterable: Iterable[Any], value: Any = None) -> "ConfigDict":
-        """Returns a mapping with the given keys, all of them with one value."""
+        """Returns a mapping with the given keys and one value for all of them."""
         return cls(dict.fromkeys(iterable, value))
 
     def __getattr__(self, name: str) -> Any:
         try:
             return dict.__getitem__(self, name)
         except KeyError:
-            if name.startswith("__"):  # Python itself probes such names, and often; it reads no message
+            if name.startswith("__"):  # Python often probes such names and ignores the message
                 raise AttributeError(name) from None
             raise self._missing(name, ConfigAttributeError) from None
 
@@ -83,21 +83,21 @@ class ConfigDict(TracedDict):
         return (type(self)._restored, (dict(self), self._origins, self._place))
 
     def copy(self) -> "ConfigDict":
-        """Returns a copy with lists of its own, in which the dicts are those of the original."""
+        """Returns a copy with new lists and tuples; nested dicts are shared with the original."""
         result = ConfigDict.__new__(type(self))
         dict.update(result, {key: self._taken_in(value) for key, value in self.items()})
         result._remember(self)
         return result
 
     def pop(self, key: Any, default: Any = None) -> Any:
-        """Removes a key and returns its value, or `default` if there is no such key."""
+        """Removes a key and returns its value, or `default` if the key is missing."""
         return super().pop(key, default)
 
     def merge(self, options: Mapping[Any, Any]) -> None:
-        """Merges a mapping as a config does its base: dicts by key, with `_delete_`, anything else in whole.
+        """Merges a mapping like a config into its base: merges dicts, supports `_delete_`, and replaces other values.
 
         Raises:
-            ConfigError: If a dict meets a value that is none.
+            ConfigError: If a dict would be merged into a value that is not a dict.
         """
         frame = sys._getframe(1)
         child: ConfigDict = settled(options)
@@ -106,11 +106,11 @@ class ConfigDict(TracedDict):
         merge_into(self, child)
 
     def to_dict(self) -> dict[Any, Any]:
-        """Returns the same as plain dicts; lazily imported names become dotted strings."""
+        """Returns plain dicts; lazily imported names become dotted strings."""
         return {key: plain(value) for key, value in self.items()}
 
     def _write_all(self, items: Mapping[Any, Any], frame: FrameType, source: object = None) -> None:
-        """Sets several keys; a dict is merged into a dict that is there already."""
+        """Sets several keys; merges a dict into an existing dict."""
         known = getattr(source if source is not None else items, "_origins", {})
         for key, value in items.items():
             held = dict.get(self, key)
@@ -144,10 +144,10 @@ _set_place = ConfigDict._place.__set__  # type: ignore[attr-defined]
 
 
 def merge_into(base: ConfigDict, child: ConfigDict) -> ConfigDict:
-    """Merges `child`, which is used up, into `base`, which is changed and returned.
+    """Merges `child` into `base` and returns `base`; `child` must not be used afterwards.
 
     Raises:
-        ConfigError: If a dict meets a value that is none, and does not ask for its deletion.
+        ConfigError: If a dict would be merged into a value that is not a dict, without `_delete_`.
     """
     for key, value in child.items():
         origin = child._origins.get(key)
@@ -169,7 +169,7 @@ def _merged(key: Any, base: ConfigDict, value: Any, origin: Origin | None) -> An
     if value.pop("_delete_", False):
         return value
     if isinstance(held, ConfigDict):
-        # The config may have put the same dict elsewhere in its base, where it is to stay as it is.
+        # The base may contain the same dict elsewhere, where it must not change.
         with at_key(str(key)):
             return merge_into(held.copy(), value)
     raise ConfigError(
@@ -182,7 +182,7 @@ def _merged(key: Any, base: ConfigDict, value: Any, origin: Origin | None) -> An
 
 
 def _behind(origin: Origin, replaced: Replaced | None) -> Origin:
-    """Puts what the base held behind the values that the key had within the child."""
+    """Appends the value of the base to the end of the chain of values that the key had in the child."""
     if replaced is None:
         return origin
     earlier = origin.replaced if isinstance(origin, KeyOrigin) else None
@@ -193,12 +193,12 @@ def _behind(origin: Origin, replaced: Replaced | None) -> Origin:
 
 
 def settled(value: Any, place: str = "") -> Any:
-    """Returns a copy in which every dict is a `ConfigDict` of its own that knows its key path."""
+    """Returns a copy in which every dict is a separate `ConfigDict` that stores its key path."""
     kind = type(value)
     if kind in _LEAVES:
         return value
     if isinstance(value, dict):
-        # This runs for every dict of every config, so it goes past the constructor.
+        # Skips the constructor, since this runs for every dict of every config.
         result = dict.__new__(ConfigDict)
         dict.update(result, value)
         prefix = f"{place}." if place else ""
@@ -216,7 +216,7 @@ def settled(value: Any, place: str = "") -> Any:
 
 
 def plain(value: Any) -> Any:
-    """Returns `value` with plain dicts in it, and dotted strings for lazily imported names."""
+    """Returns a copy with plain dicts, and dotted strings for lazily imported names."""
     if isinstance(value, dict):
         return {key: plain(item) for key, item in value.items()}
     if type(value) in (list, tuple):
@@ -225,7 +225,7 @@ def plain(value: Any) -> Any:
 
 
 def _converted(value: Any) -> Any:
-    """Returns a value with every dict in it as ConfigDict; one that is already stays the same object."""
+    """Returns a value with nested dicts converted to `ConfigDict`; an existing `ConfigDict` is kept."""
     if isinstance(value, ConfigDict):
         return value
     if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""Putting values into a config by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
+"""Sets and finds values by key path: `model.backbone.depth`, `pipeline.0.type`, `pipeline[0].type`."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,11 +17,11 @@ _MOST_LISTED = 12
 
 
 class Placing(NamedTuple):
-    """How a value is put at its place.
+    """How to set values.
 
     Attributes:
         origin: Where the value comes from.
-        list_keys: Whether numbers address elements of lists and tuples.
+        list_keys: Whether numbers are indices into lists and tuples.
     """
 
     origin: Origin
@@ -29,7 +29,7 @@ class Placing(NamedTuple):
 
 
 def split_path(path: str) -> list[str]:
-    """Splits a key path at its dots and brackets; quotes keep a dot within a key.
+    """Splits a key path at dots and brackets; a quoted key may contain dots.
 
     Raises:
         ConfigError: If a part is empty.
@@ -58,10 +58,10 @@ def split_path(path: str) -> list[str]:
 def merge_options(
     config: ConfigDict, options: Mapping[str, Any], *, origin: Origin, allow_list_keys: bool = True
 ) -> None:
-    """Merges values whose keys are paths into `config`.
+    """Merges values by key path into `config`.
 
     Raises:
-        ConfigError: If a path leads through a value that is no dict, or past the end of a list.
+        ConfigError: If a path goes through a value that is not a dict, or past the end of a list.
     """
     for path, value in options.items():
         place = Placing(origin, allow_list_keys)
@@ -69,13 +69,13 @@ def merge_options(
 
 
 def put(holder: Any, parts: list[Any], value: Any, placing: Placing, done: list[Any]) -> Any:
-    """Puts `value` at a path below `holder` and returns the holder, or what takes its place.
+    """Sets `value` at a path below `holder`; returns the holder or its replacement.
 
     Args:
-        holder: A dict, which is changed; a list or tuple gets a new one in its place.
+        holder: A dict, which is changed in place, or a list or tuple, which is replaced by a new one.
         parts: The rest of the path.
-        value: The value; a dict is merged into a dict.
-        placing: How to.
+        value: The value; a dict is merged into an existing dict.
+        placing: How to set the value.
         done: The path to `holder`, for errors.
     """
     if isinstance(holder, ConfigDict):
@@ -106,15 +106,15 @@ def _put_in_list(
         new = put(holder[index], parts[1:], value, placing, place)
     else:
         new = _merged(holder[index], value, placing, place)
-    if new is holder[index]:  # a dict, which was changed in place
+    if new is holder[index]:  # a dict that was changed in place
         return holder
-    # A new sequence, so that the key that holds it gets its origin and keeps what it was before.
+    # Creates a new sequence, so that its key gets the new origin and keeps its old value.
     items = [*holder[:index], new, *holder[index + 1 :]]
     return tuple(items) if isinstance(holder, tuple) else items
 
 
 def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
-    """Returns the key that the path goes through next, and the rest; a key may hold dots, or be a number."""
+    """Returns the next key of a path and the remaining parts; a key may contain dots or be an integer."""
     for count in range(len(parts), 1, -1):
         key = ".".join(map(str, parts[:count]))
         if key in holder:
@@ -126,12 +126,12 @@ def next_key(holder: ConfigDict, parts: list[Any]) -> tuple[Any, list[Any]]:
 
 
 def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
-    """Returns what holds a key path's last key, that key, and its value.
+    """Returns the container of a key path's last key, that key, and its value.
 
     Raises:
-        ConfigKeyError: If there is no such key; it names the path that ends so, or the nearest key and the closest
-            ancestor there is.
-        ConfigError: If the path leads past the end of a list, or through a value that holds nothing.
+        ConfigKeyError: If there is no such key. The error suggests paths with the same ending, or the nearest key in
+            the closest existing ancestor.
+        ConfigError: If the path goes past the end of a list, or through a scalar.
     """
     try:
         return _follow(config, path)
@@ -144,7 +144,7 @@ def find(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
 
 
 def paths_ending(config: Any, path: str) -> list[str]:
-    """Returns the key paths below `config` that end in the words of `path`, the shortest first.
+    """Returns the key paths in `config` that end with `path`, the shortest first.
 
     Raises:
         ConfigError: If a part of the path is empty.
@@ -175,7 +175,7 @@ def _paths(value: Any, done: list[Any]) -> Iterator[list[Any]]:
 
 
 def listed(names: Sequence[Any]) -> str:
-    """Writes names one after the other, of many the first.
+    """Joins names by commas; shortens long lists.
 
     Example:
         >>> listed(range(14))
@@ -207,7 +207,7 @@ def _follow(config: ConfigDict, path: str) -> tuple[Any, Any, Any]:
 
 
 def missing_key(holder: ConfigDict, key: Any, done: list[Any]) -> ConfigKeyError:
-    """Returns the error for a key that `holder`, which stands at the path `done`, does not have."""
+    """Returns the error for a key that is missing in `holder`, which is at the path `done`."""
     near = nearest(str(key), [str(name) for name in holder])
     where = f"'{joined(done)}'" if done else "the config"
     return ConfigKeyError(
@@ -220,7 +220,7 @@ def missing_key(holder: ConfigDict, key: Any, done: list[Any]) -> ConfigKeyError
 
 
 def joined(parts: list[Any]) -> str:
-    """Writes a key path."""
+    """Returns a key path as text."""
     text = ""
     for part in parts:
         if isinstance(part, int):
@@ -232,7 +232,7 @@ def joined(parts: list[Any]) -> str:
 
 
 def _merged(held: Any, value: Any, placing: Placing, done: list[Any]) -> Any:
-    """Returns what stands at the path `done` after `value` came to where `held` was."""
+    """Returns the value at the path `done` after setting `value` in place of `held`."""
     if not isinstance(value, ConfigDict) or value.pop("_delete_", False) or held is _ABSENT:
         return value
     if isinstance(held, ConfigDict):

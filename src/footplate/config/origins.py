@@ -1,4 +1,4 @@
-"""Where a key got its value, and which values it replaced."""
+"""Records where a key got its value, and which values it replaced."""
 
 import os
 from types import FrameType
@@ -9,42 +9,42 @@ from footplate.errors import Origin
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
 _RECIPES = os.path.join(_PACKAGE, "recipes", "configs", "")
-# A loop that sets one key over and over must not keep every value it ever had.
+# Bounds the history of a key that a loop sets many times.
 _LONGEST_CHAIN = 64
 
 
 class Replaced(NamedTuple):
-    """A value that a later one took the place of, with its own origin if it is known."""
+    """A value that was replaced, with its origin if known."""
 
     value: object
     origin: Origin | None
 
 
 class Place(Origin):
-    """A file and a line; a file below the current folder is shown by its relative path."""
+    """A file and a line; files below the current folder are shown with their relative path."""
 
     def __str__(self) -> str:
         return f"{shown_path(self.file)}:{self.line}" if self.line else self.file
 
 
 class KeyOrigin(Place):
-    """Where a key was set last, with what stood there before.
+    """Where a key was last set, and the value it replaced.
 
     Args:
-        file: The file, or a word such as `--set`.
-        line: The line, counted from one; 0 where there are no lines.
-        replaced: What the key held before.
+        file: The file, or a source such as `--set`.
+        line: The line, counted from 1; 0 if there are no lines.
+        replaced: The previous value of the key.
     """
 
     replaced: Replaced | None
     depth: int
-    # Whether other lines of the config read the key, as they read a variable.
+    # Whether other lines of the config read the key as a variable.
     read = False
-    # Whether they did so where it had this value.
+    # Whether they read this value of the key.
     read_here = False
 
     def __new__(cls, file: str, line: int, replaced: Replaced | None = None) -> "KeyOrigin":
-        """Makes one; an origin is a tuple, so that it is compared and hashed by file and line."""
+        """Creates an origin; as a tuple, it is compared and hashed by file and line."""
         self = super().__new__(cls, file, line)
         earlier = replaced.origin if replaced else None
         depth = earlier.depth + 1 if isinstance(earlier, KeyOrigin) else 1
@@ -58,7 +58,7 @@ class KeyOrigin(Place):
 
 
 def chain(value: object, origin: Origin | None) -> list[Replaced]:
-    """Returns every value a key had, from the first base to `value`."""
+    """Returns all values of a key, from the first base to `value`."""
     links = [Replaced(value, origin)]
     while isinstance(origin, KeyOrigin) and origin.replaced is not None:
         links.append(origin.replaced)
@@ -67,9 +67,9 @@ def chain(value: object, origin: Origin | None) -> list[Replaced]:
 
 
 def place_of(frame: FrameType) -> tuple[str, int]:
-    """Returns the file and line that a frame is at; one of ours, where a user has nothing to mend, is told so.
+    """Returns the file and line of a frame, or a description if the frame is in footplate's own code.
 
-    What our commands set stands for a flag, or for its default.
+    Users cannot fix lines of footplate. Code of its commands counts as the command line.
     """
     file = frame.f_code.co_filename
     if file.startswith(_COMMANDS):
@@ -80,8 +80,7 @@ def place_of(frame: FrameType) -> tuple[str, int]:
 
 
 def shown_path(file: str) -> str:
-    """Returns `file` relative to the current folder when it lies there, that of a recipe as configs name it, else as
-    it is."""
+    """Returns the path to show for `file`: relative if below the current folder, `footplate::name` for a recipe."""
     if not os.path.isabs(file):
         return file
     try:

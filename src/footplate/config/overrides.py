@@ -1,4 +1,4 @@
-"""Overrides from the command line: `key=value`, `+new.key=value`."""
+"""Parses and applies overrides from the command line: `key=value`, `+new.key=value`."""
 
 import logging
 from collections.abc import Iterable
@@ -19,7 +19,7 @@ _SWITCHES = {"yes": True, "on": True, "no": False, "off": False}
 
 
 class Override(NamedTuple):
-    """One override: a key path, its value, and whether it may add a key or change a value's kind."""
+    """An override: a key path, its value, and whether it may add a key or change the type."""
 
     path: str
     value: Any
@@ -27,10 +27,10 @@ class Override(NamedTuple):
 
 
 def parse_override(text: str) -> Override:
-    """Reads `key=value` or `+key=value`.
+    """Parses `key=value` or `+key=value`.
 
     Raises:
-        OverrideError: If there is no `=`, no key, or the value cannot be read.
+        OverrideError: If the `=` or the key is missing, or the value is invalid.
 
     Example:
         >>> parse_override("optim_wrapper.optimizer.betas=(0.9,0.95)")
@@ -51,19 +51,19 @@ def parse_override(text: str) -> Override:
 def apply_overrides(
     cfg: "Config | ConfigDict", overrides: Iterable[str], strict: bool = True, source: str | None = None
 ) -> None:
-    """Applies overrides to a config, in their order.
+    """Applies overrides to a config, in order.
 
-    Strict ones refuse unknown keys and values of another kind, unless a `+` before the key says that it is on
-    purpose. Others merge as the known tools do, and warn where a strict one would refuse.
+    Strict overrides raise an error for unknown keys and for values of another type, unless the key starts with `+`.
+    Other overrides are merged as the OpenMMLab tools do, with a warning in these cases.
 
     Args:
-        cfg: The config, which is changed.
-        overrides: `key=value` each.
-        strict: Whether to refuse.
-        source: What the origins of the values say; by default `--set` or `--cfg-options`.
+        cfg: The config, changed in place.
+        overrides: Texts such as `key=value`.
+        strict: Whether to raise errors.
+        source: The origin of the values. The default is `--set` if strict, otherwise `--cfg-options`.
 
     Raises:
-        OverrideError: If an override is refused or cannot be read.
+        OverrideError: If an override is rejected or cannot be parsed.
     """
     mapping = cfg if isinstance(cfg, ConfigDict) else cfg._cfg_dict
     origin = Place(source or ("--set" if strict else "--cfg-options"), 0)
@@ -81,7 +81,7 @@ def apply_overrides(
 
 
 def _checked(mapping: ConfigDict, override: Override, strict: bool, origin: Origin) -> Any:
-    """Returns the value as the key takes it; refuses an unknown key or another kind, or warns of it."""
+    """Returns the value in the type of the key; an unknown key or a wrong type is an error or a warning."""
     place: Origin | None = origin
     try:
         holder, key, held = find(mapping, override.path)
@@ -97,12 +97,13 @@ def _checked(mapping: ConfigDict, override: Override, strict: bool, origin: Orig
 
 
 def fitted(held: Any, value: Any, path: str) -> Any:
-    """Returns `value` in the kind of the value it takes the place of.
+    """Returns `value` converted to the type of the value it replaces.
 
-    Numbers are one kind, lists and tuples are one kind; None fits everywhere, and takes everything.
+    Integers and floats count as one type, and so do lists and tuples. None can replace any value, and any value can
+    replace None.
 
     Raises:
-        OverrideError: If it is of another kind.
+        OverrideError: If the types differ.
 
     Example:
         >>> fitted(100, 1e3, "train_cfg.max_iters"), fitted((0.9, 0.999), [0.9, 0.95], "optimizer.betas")

@@ -1,4 +1,4 @@
-"""Configs of other packages: `mmdet::_base_/default_runtime.py`."""
+"""Finds configs of other packages, such as `mmdet::_base_/default_runtime.py`."""
 
 import importlib.util
 import os
@@ -13,16 +13,16 @@ _FOLDERS = ((".mim", "configs"), ("configs",), ("recipes", "configs"), (os.pardi
 
 
 def split_package(name: str) -> tuple[str, str] | None:
-    """Splits `package::file`, or returns None for a plain path."""
+    """Splits `package::file`; returns None for a plain path."""
     package, mark, rest = name.partition("::")
     return (package, rest) if mark else None
 
 
 def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
-    """Returns the path of a config that another package ships, without importing the package.
+    """Returns the path of a config in another package, without importing the package.
 
     Raises:
-        ConfigError: If the package cannot be found or has no such config.
+        ConfigError: If the package is not installed or has no such config.
     """
     roots = package_folders(package)
     if not roots:
@@ -42,12 +42,12 @@ def locate(package: str, file: str, asked_at: Origin | None = None) -> str:
 
 
 def is_recipe(path: str) -> bool:
-    """Returns whether a file is one of the recipes that ship with footplate."""
+    """Checks whether a file is a recipe of footplate."""
     return os.path.dirname(os.path.realpath(path)) == _RECIPES
 
 
 def near_config(package: str, file: str) -> str | None:
-    """Returns `package::file` of the config that `file` most likely meant, or None; its suffix may be left out."""
+    """Returns `package::file` of the config whose name is most similar to `file`, or None; the suffix is optional."""
     folder, name = os.path.split(file)
     places = [os.path.join(root, *each, folder) for root in package_folders(package) for each in _FOLDERS]
     there = [entry for place in places if os.path.isdir(place) for entry in sorted(os.listdir(place))]
@@ -57,10 +57,10 @@ def near_config(package: str, file: str) -> str | None:
 
 
 def locate_module(module: str, asked_at: Origin | None = None) -> str:
-    """Returns the config that `from package.configs.folder.name import *` means in `read_base`.
+    """Returns the path of the config for `from package.configs.folder.name import *` in `read_base`.
 
     Raises:
-        ConfigError: If there is none.
+        ConfigError: If there is no such config.
     """
     package, _, rest = module.partition(".")
     parts = rest.split(".")
@@ -73,7 +73,7 @@ def locate_module(module: str, asked_at: Origin | None = None) -> str:
 
 
 def mark_scope(value: Any, scope: str) -> None:
-    """Lets every dict with a `type` say which package's registry the name is of; the names in it follow."""
+    """Sets the scope of every outermost dict with a `type`; nested dicts inherit it."""
     if isinstance(value, dict):
         if "type" in value:
             dict.setdefault(value, "_scope_", scope)
@@ -86,7 +86,7 @@ def mark_scope(value: Any, scope: str) -> None:
 
 
 def package_folders(package: str) -> list[str]:
-    """Returns the folders of a package, found by its own name or by that of its distribution."""
+    """Returns the folders of a package, given its import name or its distribution name."""
     for name in (package, *_modules_of(package)):
         try:
             spec = importlib.util.find_spec(name) if name.isidentifier() else None
@@ -98,7 +98,7 @@ def package_folders(package: str) -> list[str]:
 
 
 def _modules_of(distribution: str) -> list[str]:
-    # A tenth of a second, which few configs need.
+    # This import takes 0.1 s, and few configs need it.
     import importlib.metadata
 
     try:

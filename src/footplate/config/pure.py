@@ -1,4 +1,4 @@
-"""Pure-Python configs: imports become words, `with read_base():` becomes a call that loads the bases."""
+"""Pure-Python configs: imports become lazy names, and `with read_base():` loads the bases."""
 
 import ast
 import importlib
@@ -17,9 +17,9 @@ INHERIT = "__footplate_inherit__"
 
 @contextmanager
 def read_base() -> Iterator[None]:
-    """Marks the imports of a pure-Python config that are its bases.
+    """Marks the imports that are bases of a pure-Python config.
 
-    A config is read, not imported, so that this never runs there; it is here for editors and linters.
+    The config is parsed rather than imported, so this function never runs there. It exists for editors and linters.
 
     Example:
         ```python
@@ -31,7 +31,7 @@ def read_base() -> Iterator[None]:
 
 
 def is_pure(tree: ast.Module, *, has_base: bool) -> bool:
-    """Checks whether a config is in pure Python: it uses `read_base`, or has no `_base_` and imports packages."""
+    """Checks for a pure-Python config: it uses `read_base`, or has no `_base_` and imports non-standard modules."""
     found = False
     for node in _outside_functions(tree):
         if isinstance(node, ast.With) and _is_read_base(node):
@@ -44,15 +44,15 @@ def is_pure(tree: ast.Module, *, has_base: bool) -> bool:
 
 
 def is_standard(module: str) -> bool:
-    """Checks whether a module is part of Python itself."""
+    """Checks whether a module is in the standard library."""
     return module.split(".")[0] in sys.stdlib_module_names
 
 
 def import_lazily(path: str, origin: Origin) -> Any:
-    """Returns what an import in a pure-Python config binds: a standard module's own, else the name alone.
+    """Returns the value of an import in a pure-Python config: the object for a standard module, else a lazy name.
 
     Raises:
-        ConfigSyntaxError: If Python itself has no such name.
+        ConfigSyntaxError: If the standard library has no such name.
     """
     if not is_standard(path):
         return LazyObject(path, origin)
@@ -67,10 +67,10 @@ def import_lazily(path: str, origin: Origin) -> Any:
 
 
 def rewrite_imports(tree: ast.Module, path: str) -> ast.Module:
-    """Rewrites the imports of a pure-Python config outside its functions.
+    """Rewrites the imports of a pure-Python config, except inside functions and classes.
 
     Raises:
-        ConfigSyntaxError: If an import cannot be lazy, or `read_base` holds more than imports of names.
+        ConfigSyntaxError: If an import cannot be lazy, or `read_base` contains anything but imports of names.
     """
     rewritten: ast.Module = _ImportRewriter(path).visit(tree)
     return rewritten

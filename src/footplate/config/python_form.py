@@ -1,4 +1,4 @@
-"""Writing a config as Python text: `optimizer = dict(type='AdamW', lr=0.001)`."""
+"""Writes a config as Python source: `optimizer = dict(type='AdamW', lr=0.001)`."""
 
 import keyword
 import math
@@ -13,9 +13,9 @@ _INDENT = "    "
 
 
 def write_python(mapping: Mapping[str, Any]) -> str:
-    """Returns the text of a .py config that reads back equal.
+    """Returns the source of a .py config that loads as an equal config.
 
-    Functions, classes and lazily imported names are written as dotted strings.
+    Functions, classes and lazily imported names become dotted strings.
 
     Example:
         >>> print(write_python({"optimizer": {"type": "AdamW", "lr": 0.001}}), end="")
@@ -25,7 +25,7 @@ def write_python(mapping: Mapping[str, Any]) -> str:
 
 
 def dotted_name(value: object) -> str | None:
-    """Returns the dotted name of a lazily imported name, a class or a function; None for anything else."""
+    """Returns the dotted name of a lazily imported name, a class or a function; None for other values."""
     if isinstance(value, LazyObject):
         return value.dotted_path
     name = getattr(value, "__qualname__", None)
@@ -38,7 +38,7 @@ def _statement(key: str, value: Any) -> str:
 
 
 def _written(value: Any, indent: str, used: int) -> str:
-    """Writes a value on one line if it fits behind `used` characters, else with one item a line."""
+    """Returns a value on one line if it fits after `used` characters, otherwise with one item per line."""
     flat = write_value(value)
     if used + len(flat) <= _WIDTH or not isinstance(value, (dict, list, tuple)) or not value:
         return flat
@@ -58,7 +58,7 @@ def _written(value: Any, indent: str, used: int) -> str:
 
 
 def write_value(value: Any) -> str:
-    """Returns one value as Python text on one line."""
+    """Returns a value as Python source on one line."""
     kind = type(value)
     if kind is str:
         return TEMPLATE.sub(r"\\u007b", repr(value))
@@ -91,5 +91,5 @@ def _has_word_keys(value: Mapping[Any, Any]) -> bool:
 
 
 def _is_word(key: str) -> bool:
-    # Python reads some letters beyond ASCII as others, such as `ª` as `a`.
+    # Python normalizes some non-ASCII letters in identifiers, such as `ª` to `a`.
     return key.isascii() and key.isidentifier() and not keyword.iskeyword(key) and key != "__debug__"

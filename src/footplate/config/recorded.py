@@ -1,4 +1,4 @@
-"""Configs that runs recorded: written as data, and read as data, so that reading one executes nothing."""
+"""Writes and reads the configs that runs record, as data, so that reading one never executes code."""
 
 import ast
 import json
@@ -19,12 +19,12 @@ from footplate.errors import ConfigSyntaxError
 from footplate.storage import commit_bytes
 
 _MOST_CHARACTERS = 4 << 20
-_MOST_TOKENS = 150_000  # a parsed value takes a hundred times the memory of its text
+_MOST_TOKENS = 150_000  # a parsed value takes about a hundred times the memory of its text
 _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\w+|[^\w\s]")
 _MOST_LEVELS = 64
 _PLAIN = (str, int, float, bool)
 _LONGEST_OBJECT = 2000  # characters
-_MOST_BITS = 10_000  # of an integer; Python writes none of more than 4,300 digits
+_MOST_BITS = 10_000  # per integer; Python converts at most 4,300 digits to text
 _NAMES = {"inf": float("inf"), "nan": float("nan")}
 _NOTE = "recorded configs are read as data, and nothing in them is executed"
 
@@ -32,8 +32,8 @@ _NOTE = "recorded configs are read as data, and nothing in them is executed"
 def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
     """Writes a config as JSON next to its Python form; tuples become lists.
 
-    A config that JSON cannot hold, such as one with integers as keys, is not written, and a file of an earlier one is
-    removed: the Python form, which holds plain values only, is read in its place.
+    If JSON cannot represent the config, for example because of integer keys, the JSON file of an earlier run is removed
+    and readers use the Python form, which contains only plain values.
     """
     content = config.to_dict() if hasattr(config, "to_dict") else config
     try:
@@ -47,22 +47,22 @@ def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
 
 
 def as_python(config: Config) -> str:
-    """Returns a config as the text of one .py file that reads back equal.
+    """Returns a config as Python source that loads as an equal config.
 
     Raises:
-        ConfigError: A value is an object, which no file can hold.
+        ConfigError: A value is an object that has no source form.
     """
     return write_form(config._cfg_dict, ".py")
 
 
 def read_recorded(path: str | os.PathLike[str]) -> Config:
-    """Reads a config that a run recorded, as JSON or as Python, without executing any of it.
+    """Loads a config that a run recorded as JSON or Python, without executing it.
 
-    Of Python, only assignments of plain values are read, which is what dumps consist of. `_base_` and words in braces
-    have no meaning in a recorded config.
+    A Python file may contain only assignments of plain values, as dumps do. `_base_` and `{{ ... }}` placeholders have
+    no effect.
 
     Raises:
-        ConfigError: The file cannot be read, or not as data.
+        ConfigError: The file cannot be read as data.
     """
     file = absolute(path)
     text = read_text(file)
@@ -77,7 +77,7 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
 
 
 def as_plain(value: Any) -> Any:
-    """Returns a value with each object in it as text, so that it can be recorded: classes and functions by name.
+    """Returns a value with objects replaced by text, so that it can be recorded; classes and functions by name.
 
     Example:
         >>> as_plain({"model": object(), "train_cfg": {"max_epochs": 3}})
@@ -96,21 +96,21 @@ def _as_text(value: Any) -> str:
         return name
     try:
         text = repr(value)[:_LONGEST_OBJECT]
-    except Exception:  # noqa: BLE001 - an object that cannot be shown is no reason to end a run
+    except Exception:  # noqa: BLE001 - an object with a broken repr must not stop a run
         text = " at 0x"
-    # An address differs from run to run, though the objects mean the same.
+    # Addresses differ between runs for equal objects.
     return f"<{type(value).__module__}.{type(value).__qualname__}>" if " at 0x" in text else text
 
 
 def _has_names_as_keys(value: Any) -> bool:
-    """Checks whether JSON keeps every key as it is: others than strings would become strings."""
+    """Checks whether all keys are strings, since JSON would convert other keys."""
     if isinstance(value, Mapping):
         return all(isinstance(key, str) and _has_names_as_keys(item) for key, item in value.items())
     return all(map(_has_names_as_keys, value)) if isinstance(value, (list, tuple)) else True
 
 
 def _check(value: Any, file: str, levels: int = 0) -> None:
-    """Refuses what would stop the code that shows or compares the config: deep nesting and endless integers."""
+    """Raises an error for deep nesting and huge integers, which would break code that shows or compares the config."""
     if levels > _MOST_LEVELS:
         raise _refusal(file, 1, "it is nested too deeply")
     if isinstance(value, int) and value.bit_length() > _MOST_BITS:
@@ -148,10 +148,10 @@ def _read_python(text: str, file: str) -> TracedDict:
 
 
 class _PlainValues:
-    """Turns the syntax tree of plain values into these values.
+    """Evaluates syntax trees of plain values.
 
     Args:
-        file: The file, for origins and errors.
+        file: The path of the file, for origins and errors.
     """
 
     def __init__(self, file: str) -> None:
@@ -169,10 +169,10 @@ class _PlainValues:
         }
 
     def value_of(self, node: ast.expr) -> Any:
-        """Returns the value that an expression spells out.
+        """Returns the value of an expression.
 
         Raises:
-            ConfigSyntaxError: It is more than a plain value.
+            ConfigSyntaxError: It is not a plain value.
         """
         try:
             return self._readers[type(node)](node)
@@ -192,7 +192,7 @@ class _PlainValues:
         raise _refusal(self._file, target.lineno, "it holds more than assignments of plain values")
 
     def put(self, mapping: TracedDict, key: Any, node: ast.expr, line: int) -> None:
-        """Sets a key with its line."""
+        """Sets a key and records its line."""
         dict.__setitem__(mapping, key, self.value_of(node))
         mapping._origins[key] = Place(self._file, line)
 

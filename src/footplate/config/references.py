@@ -1,4 +1,4 @@
-"""References to values of the base, `{{ _base_.a.b }}`, in a parsed .py config."""
+"""Resolves references to values of the base, `{{ _base_.a.b }}`, in a parsed .py config."""
 
 import ast
 
@@ -8,7 +8,7 @@ FILL_STRING = "__footplate_fill__"
 
 
 def resolve_references(tree: ast.Module) -> dict[int, int]:
-    """Finds the numbers of the base paths in use, each with its line; strings that hold some get filled at run time."""
+    """Returns the numbers of the referenced base paths with their lines; makes strings fill in references when run."""
     filler = _Filler()
     filler.visit(tree)
     return filler.lines

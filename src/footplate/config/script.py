@@ -1,4 +1,4 @@
-"""Parsing a .py config so that every dict it makes knows its lines."""
+"""Parses a .py config so that each dict it creates records the lines of its keys."""
 
 import ast
 import warnings
@@ -19,12 +19,12 @@ class Script(NamedTuple):
     """A parsed config.
 
     Attributes:
-        code: What to execute; it makes dicts through the function named `tracer.MAKE_DICT`.
-        sites: The lines of each dict's keys, by the number that this function is given.
-        bases: The files named by `_base_`, each with its line.
-        pure: Whether the config is in pure Python, so that its imports are lazy.
-        references: The numbers of the base paths in use, each with its line.
-        reads: The variables, its own and of the base, that its code reads.
+        code: The code to execute, which creates dicts by calling the function named `tracer.MAKE_DICT`.
+        sites: The lines of each dict's keys, indexed by the number that `MAKE_DICT` receives.
+        bases: The files in `_base_`, with their lines.
+        pure: Whether the config is a pure-Python config with lazy imports.
+        references: The numbers of the referenced base paths, with their lines.
+        reads: The variables of the config and its base that the code reads.
     """
 
     code: CodeType
@@ -39,15 +39,15 @@ _parsed: "OrderedDict[tuple[str, str, bool | None], Script]" = OrderedDict()
 
 
 def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
-    """Parses a config, or takes it from memory if this very text was parsed before.
+    """Parses a config, or returns the cached result for the same text.
 
     Args:
-        path: The file, as errors and origins name it.
-        text: Its text, with words in braces replaced.
-        pure: Whether the config is in pure Python; None finds out.
+        path: The path, for errors and origins.
+        text: The text, with placeholders replaced.
+        pure: Whether the config is a pure-Python config; None detects it.
 
     Raises:
-        ConfigSyntaxError: If the text is no Python.
+        ConfigSyntaxError: If the text is not valid Python.
     """
     key = (path, text, pure)
     script = _parsed.get(key)
@@ -61,7 +61,7 @@ def parse(path: str, text: str, *, pure: bool | None = None) -> Script:
 def _parse(path: str, text: str, pure: bool | None) -> Script:
     try:
         with warnings.catch_warnings():
-            # Published configs hold strings such as "\d", which newer Pythons warn of.
+            # Published configs contain invalid escapes such as "\d", which newer Python versions warn about.
             warnings.simplefilter("ignore")
             tree = ast.parse(text, path)
             has_base = any(_base_value(statement) is not None for statement in tree.body)
@@ -92,14 +92,14 @@ def _line_of_null(text: str) -> int:
 
 
 def syntax_error(error: SyntaxError, path: str) -> ConfigSyntaxError:
-    """Returns our error for one of Python's, with the line in question."""
+    """Converts a SyntaxError of Python to a ConfigSyntaxError that quotes the line."""
     line = (error.text or "").strip()
     notes = [f"in: {line[:100]}"] if line else []
     return ConfigSyntaxError(f"not valid Python: {error.msg}", origin=Place(path, error.lineno or 1), notes=notes)
 
 
 def _take_bases(tree: ast.Module, path: str) -> list[tuple[str, Origin]]:
-    """Removes the statements that set `_base_` and returns the files that the first of them names."""
+    """Removes the statements that set `_base_`; returns the files in the first of them."""
     values = [value for statement in tree.body if (value := _base_value(statement)) is not None]
     tree.body = [statement for statement in tree.body if _base_value(statement) is None]
     return _named_files(values[0], path) if values else []

@@ -1,4 +1,4 @@
-"""Reading a config file's text, or saying in one sentence why it cannot be read."""
+"""Reads the text of a config file, or explains why it cannot be read."""
 
 import os
 import stat
@@ -9,12 +9,12 @@ from footplate.config.packages import SUFFIXES, near_config
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 from footplate.messages import nearest
 
-_RECIPES = "footplate"  # whose configs ship
+_RECIPES = "footplate"  # the package of the recipes
 _MOST_BYTES = 16 * 2**20
 
 
 def absolute(path: str | os.PathLike[str]) -> str:
-    """Returns the absolute path of a config file, with `~` resolved and forward slashes."""
+    """Returns the absolute path of a config file, with `~` expanded and forward slashes."""
     return os.path.abspath(os.path.expanduser(os.fspath(path))).replace(os.sep, "/")
 
 
@@ -23,10 +23,10 @@ def read_text(path: str, asked_at: Origin | None = None) -> str:
 
     Args:
         path: The absolute path.
-        asked_at: The place that names the file, for the error.
+        asked_at: The place that refers to the file, for errors.
 
     Raises:
-        ConfigError: If the file is missing, is no regular file, is too large or cannot be read.
+        ConfigError: If the file is missing, not a regular file, too large or unreadable.
         ConfigSyntaxError: If it is not UTF-8.
     """
     _check_file(path, asked_at)
@@ -49,7 +49,7 @@ def suffix_of(path: str, asked_at: Origin | None = None) -> str:
     """Returns the suffix of a config file in lower case.
 
     Raises:
-        ConfigError: If configs have no such form.
+        ConfigError: If it is not the suffix of a config format.
     """
     suffix = os.path.splitext(path)[1].lower()
     if suffix in SUFFIXES:

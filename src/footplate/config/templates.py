@@ -1,7 +1,7 @@
-"""The words in double braces that a config's text may hold.
+"""Replaces the placeholders in double braces in a config's text.
 
-`{{ fileDirname }}` and its kin stand for parts of the file's own path, `{{$NAME:default}}` for an environment
-variable, `{{ _base_.a.b }}` for a value of the base.
+`{{ fileDirname }}` and similar names are parts of the file's own path, `{{$NAME:default}}` is an environment variable,
+and `{{ _base_.a.b }}` is a value of the base.
 """
 
 import json
@@ -25,9 +25,9 @@ TEMPLATE = re.compile(
 
 
 class Expanded(NamedTuple):
-    """A config's text without its words in braces.
+    """A config's text after its placeholders were replaced.
 
-    `base_names` are the paths into the base; path number 3 stands in the text as `__footplate_base_3__`.
+    `base_names` are the referenced paths in the base. Reference number 3 appears in the text as `__footplate_base_3__`.
     """
 
     text: str
@@ -38,14 +38,15 @@ class Expanded(NamedTuple):
 def expand(
     text: str, path: str, *, predefined: bool = True, environment: bool = True, literal: Callable[[str], str] = str
 ) -> Expanded:
-    """Replaces the words in double braces.
+    """Replaces the placeholders in double braces.
 
     Args:
         text: The text of the file.
-        path: Its absolute path.
-        predefined: Whether `{{ fileDirname }}` and its kin are replaced.
-        environment: Whether environment variables are.
-        literal: Writes the value of an environment variable that stands for a value rather than within a string.
+        path: The absolute path of the file.
+        predefined: Whether to replace `{{ fileDirname }}` and similar names.
+        environment: Whether to replace environment variables.
+        literal: Formats the value of an environment variable that is quoted inside the braces, and so forms a whole
+            value.
 
     Raises:
         ConfigKeyError: If an environment variable is not set and has no default.
@@ -68,12 +69,12 @@ def expand(
 
 
 def base_references(text: str) -> list[int]:
-    """Returns the numbers of the base paths that stand in `text`."""
+    """Returns the numbers of the base references in `text`."""
     return [int(number) for number in _BASE_NAME.findall(text)]
 
 
 def fill_string(text: str, value_of: Callable[[int], object]) -> object:
-    """Puts values of the base into a string; a string that is nothing but one reference becomes that value."""
+    """Replaces references in a string by values of the base; a string that is one reference becomes the value."""
     whole = _BASE_NAME.fullmatch(text)
     if whole:
         return value_of(int(whole[1]))
@@ -114,7 +115,7 @@ def _from_environment(match: re.Match[str], path: str, used: dict[str, str], lit
 
 
 def _escaped(value: str) -> str:
-    """Escapes what would end a quoted string; every form of config reads these escapes."""
+    """Escapes a value for use inside a quoted string, with escapes that all config formats support."""
     if '"' not in value and "\\" not in value and "'" not in value and value.isprintable():
         return value
     return json.dumps(value, ensure_ascii=False)[1:-1].replace("'", "\\u0027")

@@ -1,4 +1,4 @@
-"""Reading TOML with the line of every key, and writing it."""
+"""Reads TOML, recording the line of every key, and writes TOML."""
 
 import datetime
 import re
@@ -29,10 +29,10 @@ _BLANK = re.compile(r"(?:[ \t\r\n]|#[^\n]*)*")
 
 
 def read_toml(text: str, path: str) -> Any:
-    """Reads a TOML text; each dict knows the lines of its keys. Dates become strings.
+    """Parses a TOML text; each dict records the lines of its keys. Dates become strings.
 
     Raises:
-        ConfigSyntaxError: If it is no TOML.
+        ConfigSyntaxError: If the text is not valid TOML.
     """
     text = _REFERENCE.sub(r'"\1"', text)
     _check_keys(text, path)
@@ -50,7 +50,7 @@ def read_toml(text: str, path: str) -> Any:
 
 
 def _check_keys(text: str, path: str) -> None:
-    """Refuses dotted keys of many parts: the time that tomllib takes grows with the square of their number."""
+    """Raises an error for dotted keys with many parts, since tomllib takes quadratic time for them."""
     total = 0
     for keys in _DOTTED.finditer(text):
         count = keys[0].count(".")
@@ -61,14 +61,14 @@ def _check_keys(text: str, path: str) -> None:
 
 
 def write_toml(value: Any) -> str:
-    """Writes plain dicts, lists and scalars as TOML."""
+    """Returns plain dicts, lists and scalars as TOML text."""
     import tomli_w
 
     return tomli_w.dumps(value)
 
 
 class _Place:
-    """The line of a value, with the places of what is in it."""
+    """The line of a value, and the places of its items."""
 
     __slots__ = ("items", "keys", "line")
 
@@ -96,7 +96,7 @@ def _placed(value: Any, place: _Place, path: str) -> Any:
 
 
 class _Places:
-    """Finds the lines of the keys in a text that is known to be TOML."""
+    """Finds the lines of the keys in a valid TOML text."""
 
     def __init__(self, text: str) -> None:
         self.text = text
@@ -158,7 +158,7 @@ class _Places:
         return False
 
     def _descend(self, place: _Place, parts: list[str], *, many: bool = False) -> _Place:
-        """Goes to the table at a key path; the last table of an array counts, or a new one if `many`."""
+        """Returns the table at a key path; in an array of tables, the last one, or a new one if `many`."""
         for index, part in enumerate(parts):
             place = place.keys.setdefault(part, _Place(self._line()))
             if many and index == len(parts) - 1:

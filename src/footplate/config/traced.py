@@ -1,4 +1,4 @@
-"""`TracedDict`: the dict that a config file makes, which remembers where its keys were written."""
+"""`TracedDict`: the dict of a running config, which records where its keys were written."""
 
 import copy
 import sys
@@ -11,10 +11,10 @@ from footplate.errors import Origin
 
 
 class TracedDict(dict[Any, Any]):
-    """A dict that notes the file and line of the statement that sets a key.
+    """A dict that records the file and line of each statement that sets a key.
 
-    This is what `dict(...)` and `{...}` make while a config runs; otherwise it is a dict like any other.
-    `_origins` maps a key to its place, and None to that of the dict itself.
+    `dict(...)` and `{...}` create it while a config runs. Otherwise it behaves like a dict. `_origins` maps each key to
+    its place, and None to the place of the dict itself.
     """
 
     __slots__ = ("_origins",)
@@ -22,7 +22,7 @@ class TracedDict(dict[Any, Any]):
     _origins: dict[object, Origin]
 
     def __new__(cls, /, *args: object, **kwargs: object) -> "TracedDict":
-        """Makes an empty one that knows no origins yet."""
+        """Creates an empty dict without origins."""
         self = super().__new__(cls)
         object.__setattr__(self, "_origins", {})
         return self
@@ -54,7 +54,7 @@ class TracedDict(dict[Any, Any]):
         return (type(self)._restored, (dict(self), self._origins))
 
     def setdefault(self, key: Any, default: Any = None) -> Any:
-        """Returns the value of a key, which is set to `default` first if it is missing."""
+        """Returns the value of a key, after setting it to `default` if it is missing."""
         if key not in self:
             self._write(key, default, sys._getframe(1))
         return self[key]
@@ -64,14 +64,14 @@ class TracedDict(dict[Any, Any]):
         self._write_all(dict(*args, **kwargs), sys._getframe(1), args[0] if args else None)
 
     def copy(self) -> "TracedDict":
-        """Returns a copy whose values are those of the original."""
+        """Returns a shallow copy with the same origins."""
         result = type(self)()
         dict.update(result, self)
         result._remember(self)
         return result
 
     def _write(self, key: Any, value: object, frame: FrameType, known: Origin | None = None) -> None:
-        """Sets a key; it comes from `known`, or else from the statement that `frame` is at."""
+        """Sets a key; its origin is `known`, or else the current statement of `frame`."""
         replaced = Replaced(dict.__getitem__(self, key), self._origins.get(key)) if key in self else None
         super().__setitem__(key, self._taken_in(value))
         file, line = known or place_of(frame)
@@ -83,7 +83,7 @@ class TracedDict(dict[Any, Any]):
             self._write(key, value, frame, known.get(key))
 
     def _taken_in(self, value: object) -> object:
-        """Returns what is kept of a value."""
+        """Returns the value to store."""
         return value
 
     def _remember(self, other: "TracedDict") -> None:

@@ -1,4 +1,4 @@
-"""Marking the dicts of a .py config, so that each one knows the lines of its keys."""
+"""Rewrites the dicts of a .py config, so that each one records the lines of its keys."""
 
 import ast
 from collections.abc import Callable
@@ -14,13 +14,13 @@ Site = dict[object, Origin]
 
 
 class Tracer:
-    """Turns `dict(...)`, `{...}` and dict comprehensions into calls of `MAKE_DICT`, and notes their lines.
+    """Rewrites `dict(...)`, `{...}` and dict comprehensions as calls of `MAKE_DICT`, and records their lines.
 
-    Each call is given the number of its lines, and the dicts that `**` spreads into it.
+    Each call receives the number of its lines, and the dicts that `**` unpacks into it.
 
     Attributes:
-        sites: The lines of each dict's keys, by the number that `MAKE_DICT` is given.
-        reads: The variables, its own and of the base, that the code reads.
+        sites: The lines of each dict's keys, indexed by the number that `MAKE_DICT` receives.
+        reads: The variables of the config and its base that the code reads.
     """
 
     def __init__(self, path: str) -> None:
@@ -29,7 +29,7 @@ class Tracer:
         self.reads: set[str] = set()
 
     def mark(self, tree: ast.Module) -> None:
-        """Rewrites a parsed config, in place."""
+        """Rewrites a parsed config in place."""
         self._rewrite_children(tree)
 
     def _rewrite_children(self, node: ast.AST) -> None:
@@ -111,7 +111,7 @@ class Tracer:
 
 
 def _sources(spread: list[ast.expr], node: ast.expr) -> ast.expr:
-    """The dicts that `**` spreads into another, to ask them for their lines; only what is read twice at no cost."""
+    """Returns the dicts that `**` unpacks, for their lines; only names and lookups, which can be evaluated twice."""
     return ast.copy_location(ast.Tuple([each for each in spread if _is_name(each)], ast.Load()), node)
 
 

@@ -1,4 +1,4 @@
-"""Reading a value as people write it on a command line: as Python or as YAML would."""
+"""Parses values from the command line, in Python or YAML notation."""
 
 import re
 from typing import Any
@@ -18,7 +18,7 @@ _WORDS = {
 }
 _INTEGER = re.compile(r"[+-]?\d+(?:_\d+)*")
 _LONG = re.compile(r"\d[\d_]{4299,}")
-MOST_BITS = 14_000  # of an integer: Python turns at most 4,300 digits into text
+MOST_BITS = 14_000  # per integer: Python converts at most 4,300 digits to text
 _PREFIXED = re.compile(r"[+-]?0(?:[xX][\da-fA-F]+|[oO][0-7]+|[bB][01]+)")
 _FLOAT = re.compile(r"[+-]?(?:\d+(?:_\d+)*\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?\.?(?:inf|nan)")
 _CLOSERS = {"[": "]", "(": ")", "{": "}"}
@@ -28,7 +28,7 @@ _ESCAPED = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 def read_value(text: str) -> Any:
-    """Reads numbers, booleans, None, strings, lists, tuples and dicts; what is nothing else is a string.
+    """Parses numbers, booleans, None, strings, lists, tuples and dicts; any other text is a string.
 
     Raises:
         OverrideError: If brackets or quotes are not closed.
@@ -49,7 +49,7 @@ def read_value(text: str) -> Any:
 
 
 def read_scalar(word: str) -> Any:
-    """Reads one word: a number, a boolean, None, or else the string itself."""
+    """Parses one word: a number, a boolean or None; any other word is a string."""
     if word in _WORDS:
         return _WORDS[word]
     try:
@@ -61,26 +61,26 @@ def read_scalar(word: str) -> Any:
         if _FLOAT.fullmatch(word):
             return float(word.replace(".inf", "inf").replace(".nan", "nan"))
     except ValueError:
-        # Python refuses to read integers of thousands of digits.
+        # Python does not parse integers with more than 4,300 digits.
         return word
     return word
 
 
 def line_of_long_integer(text: str) -> int:
-    """Returns the line of the first integer with more digits than Python reads; 1 if there is none."""
+    """Returns the line of the first integer with too many digits for Python, or 1 if there is none."""
     found = _LONG.search(text)
     return text.count("\n", 0, found.start()) + 1 if found else 1
 
 
 class _Reader:
-    """Reads one value from left to right."""
+    """Parses one value."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self.at = 0
 
     def items(self, closer: str) -> tuple[list[Any], bool]:
-        """Reads up to `closer`, and tells whether there was a comma."""
+        """Parses items up to `closer`; returns them and whether there was a comma."""
         items: list[Any] = []
         comma = False
         while True:

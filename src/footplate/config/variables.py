@@ -1,4 +1,4 @@
-"""Variables of a config that are changed when the lines that read them have been run."""
+"""Detects variables that are changed after the lines that read them have run."""
 
 from collections.abc import Collection, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,17 +15,18 @@ _MOST_NAMED = 3
 
 
 def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
-    """Says of each variable that was changed too late what it does not reach.
+    """Returns a warning for each variable that was changed too late, with the keys that keep the old value.
 
-    `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)` in a base are two dicts in the config
-    that inherits from it: a change of the first, in the child or by an override, leaves the second as it is.
+    Suppose a base contains `optimizer = dict(lr=0.1)` and `optim_wrapper = dict(optimizer=optimizer)`. A config that
+    inherits from it has two separate dicts. Changing the first one, in the config or by an override, does not change
+    the second.
 
     Args:
         cfg: The config, with its overrides.
         known: The keys that a run reads; all others are variables.
 
     Returns:
-        A sentence each.
+        One sentence per variable.
     """
     top = cfg._cfg_dict
     names = [name for name in top if isinstance(name, str) and name not in known]
@@ -34,14 +35,14 @@ def without_effect(cfg: "Config", known: Collection[str]) -> list[str]:
 
 
 def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
-    """Says of each variable that an override changed and that no line of the config has read.
+    """Returns a warning for each variable that an override changed and no line of the config read.
 
     Args:
         cfg: The config, with its overrides.
         known: The keys that a run reads; all others are variables.
 
     Returns:
-        A sentence each.
+        One sentence per variable.
     """
     origins = {name: cfg._cfg_dict._origins.get(name) for name in cfg._cfg_dict if name not in known}
     return [
@@ -52,7 +53,7 @@ def unread_overrides(cfg: "Config", known: Collection[str]) -> list[str]:
 
 
 def _changed_late(top: ConfigDict, name: str) -> list[Any] | None:
-    """Returns the key path of what was changed behind the lines that read the variable, None if nothing was."""
+    """Returns the key path of a change made after the lines that read the variable ran, or None."""
     origin = top._origins.get(name)
     if not isinstance(origin, KeyOrigin) or not origin.read:
         return None
@@ -63,7 +64,7 @@ def _changed_late(top: ConfigDict, name: str) -> list[Any] | None:
 
 
 def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
-    """Yields the key paths below `path`, and itself, whose value took the place of another one."""
+    """Yields the key paths at and below `path` whose value was replaced by a different one."""
     key = path[-1]
     origin, value = holder._origins.get(key), dict.__getitem__(holder, key)
     if isinstance(origin, KeyOrigin) and origin.replaced is not None and chain(value, origin)[-2].value != value:
@@ -74,7 +75,7 @@ def _changes(holder: ConfigDict, path: list[Any]) -> Iterator[list[Any]]:
 
 
 def _left_behind(top: ConfigDict, path: list[Any]) -> bool:
-    """Whether another key has, from the very line of the base, what was changed, and none has what it is now."""
+    """Checks whether another key still has the old value from the same line of the base, and none has the new one."""
     written = joined(path)
     others = [find(top, each)[:2] for each in paths_ending(top, written) if each != written] if len(path) > 1 else []
     places = [origin_of(holder, key) for holder, key in others]
@@ -105,9 +106,9 @@ def _sentence(top: ConfigDict, name: str, path: list[Any], known: Collection[str
 
 
 def _holding(top: ConfigDict, name: str, value: Any, known: Collection[str]) -> list[str]:
-    """Returns the key paths that a run reads and that hold a variable's earlier value: those of its name, or else all.
+    """Returns the keys of a run that hold a variable's old value: those with its name, or else all of them.
 
-    Small numbers and switches stand in many places that have nothing to do with each other.
+    Without a key of the same name, returns no keys for common values such as 0, 1 and True, which match by chance.
     """
     held = [path for key in top if key in known for path, found in _leaves(top[key], key) if _is_same(found, value)]
     named = [path for path in held if path.rpartition(".")[2] == name]
@@ -120,7 +121,7 @@ def _is_same(one: Any, other: Any) -> bool:
 
 
 def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yields each value below a key path that is no dict, lists and what is in them both."""
+    """Yields every value below a key path that is not a dict; yields lists as well as their items."""
     if isinstance(value, ConfigDict):
         for key, item in value.items():
             yield from _leaves(item, f"{path}.{key}")

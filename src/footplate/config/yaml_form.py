@@ -1,4 +1,4 @@
-"""Reading YAML with the line of every key, and writing it. Nothing in it is executed."""
+"""Reads YAML, recording the line of every key, and writes YAML. Reading executes nothing."""
 
 import re
 from typing import Any
@@ -11,11 +11,11 @@ from footplate.config.traced import TracedDict
 from footplate.config.values import line_of_long_integer
 from footplate.errors import ConfigSyntaxError, Origin
 
-# YAML has references, with which a short text can stand for a tree of any size.
+# YAML aliases let a short text expand to a tree of any size.
 _MOST_NODES = 100_000
 _DEEPEST = 200
-_LONGEST_NUMBER = 20_000  # letters
-_MOST_DIRECTIVES = 100  # the parser compares each one with all before it
+_LONGEST_NUMBER = 20_000  # characters
+_MOST_DIRECTIVES = 100  # the parser compares each one with all earlier ones
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 _MERGE = "tag:yaml.org,2002:merge"
 _TUPLE = "tag:yaml.org,2002:python/tuple"
@@ -28,9 +28,9 @@ _PLAIN_FLOAT = re.compile(r"[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+\Z")
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
-    """Reads `1e-3` as a number, as people mean it, and leaves dates alone.
+    """Parses `1e-3` as a number, as users expect, and dates as strings.
 
-    It has no ordered mappings (`!!omap`, `!!pairs`), and `<<` takes a bounded time.
+    Does not support ordered mappings (`!!omap`, `!!pairs`), and bounds the time for merges (`<<`).
     """
 
     def __init__(self, stream: Any) -> None:
@@ -38,10 +38,10 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         self._merged = 0
 
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Replaces each `<<` by the pairs that it stands for, each key once, in front of the mapping's own pairs.
+        """Replaces merges (`<<`) by the merged pairs, each key once, before the mapping's own pairs.
 
         Raises:
-            ConstructorError: A `<<` stands for no mapping, or all of them for too many pairs.
+            ConstructorError: A `<<` is not a mapping, or the merges have too many pairs.
         """
         values = [value for key, value in node.value if key.tag == _MERGE]
         if not values:
@@ -59,11 +59,11 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
         return None
 
     def _sources(self, node: yaml.MappingNode, values: list[yaml.Node]) -> list[yaml.MappingNode]:
-        """Returns the flat mappings that are merged; a later one wins."""
+        """Returns the flattened mappings to merge; later ones take precedence."""
         sources: list[yaml.MappingNode] = []
         for value in values:
             listed: list[Any] = value.value if isinstance(value, yaml.SequenceNode) else [value]
-            for source in listed:  # in the order of the text: a mapping may merge the ones before it
+            for source in listed:  # in text order, since a mapping may merge earlier ones
                 if not isinstance(source, yaml.MappingNode):
                     raise _refusal(source, "`<<` takes a mapping or a list of mappings")
                 self.flatten_mapping(source)
@@ -74,7 +74,7 @@ class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[mi
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes tuples as such, and every value where it stands."""
+    """Writes tuples with a tag, and repeated values without aliases."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
@@ -101,7 +101,7 @@ def _set_up() -> None:
 
 
 def _represent_string(dumper: _Dumper, value: str) -> yaml.ScalarNode:
-    # Only a string in double quotes has escapes, which odd characters need, and words in braces that are to stay.
+    # Only double-quoted strings have escapes, which unprintable characters and literal placeholders need.
     style = '"' if TEMPLATE.search(value) or not value.isprintable() else None
     return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
 
@@ -110,10 +110,10 @@ _set_up()
 
 
 def read_yaml(text: str, path: str) -> Any:
-    """Reads a YAML text; each dict knows the lines of its keys. An empty text is an empty dict.
+    """Parses a YAML text; each dict records the lines of its keys. An empty text is an empty dict.
 
     Raises:
-        ConfigSyntaxError: If it is no YAML, holds a tag that stands for code, or a key twice in one mapping.
+        ConfigSyntaxError: If the text is not valid YAML, has a tag for code, or a mapping has a duplicate key.
     """
     try:
         _check_extent(text, path)
@@ -139,7 +139,7 @@ def read_yaml(text: str, path: str) -> Any:
 
 
 def write_yaml(value: Any) -> str:
-    """Writes plain dicts, lists, tuples, sets and scalars as YAML."""
+    """Returns plain dicts, lists, tuples, sets and scalars as YAML text."""
     text: str = yaml.dump(
         value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**9, default_flow_style=None
     )
@@ -147,7 +147,7 @@ def write_yaml(value: Any) -> str:
 
 
 def _check_extent(text: str, path: str) -> None:
-    """Refuses what holds too much, or is nested so deeply that the parser, which is written in C, would crash."""
+    """Raises an error if the text has too many values or is nested so deeply that the C parser would crash."""
     if len(_DIRECTIVE.findall(text)) > _MOST_DIRECTIVES:
         raise ConfigSyntaxError("the config has too many directives (lines that begin with %)", origin=Place(path, 1))
     depth = 0
@@ -160,7 +160,7 @@ def _check_extent(text: str, path: str) -> None:
 
 
 class _Builder:
-    """Turns YAML nodes into values."""
+    """Converts YAML nodes to values."""
 
     def __init__(self, loader: Any, path: str) -> None:
         self.loader = loader

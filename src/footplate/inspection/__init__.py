@@ -1,1 +1,1 @@
-"""Looking into configs, runs and checkpoints without training: explain, compare, check, report."""
+"""Inspects configs, runs and checkpoints without training: explain, compare, check and report."""

@@ -1,4 +1,4 @@
-"""Runs in figures: time, best values, checkpoints, curves as a picture or a table."""
+"""Summarizes runs: times, best values, checkpoints, and curves as a plot or a table."""
 
 import csv
 import io
@@ -20,14 +20,20 @@ _MEASURED = ("time", "data_time", "memory")
 
 
 def summarize(run: Run) -> dict[str, Any]:
-    """Returns the figures of a run.
+    """Returns the summary of a run.
 
     Returns:
-        `iterations`; `time` with the mean, median and longest seconds of an iteration between two log lines, the
-        share that waits for data and the seconds in all; `memory` in MiB at most; `last` and `best` values by
-        name, a best one with its iteration; `logged`, the iteration of the last line of training, up to which `time`
-        and `last` reach; `checkpoints` with their bytes. The metric that checkpoints are saved by is the first of
-        `best`; values of a single class are not among them, and one that training has too is `val/<name>`.
+        A dict with these keys:
+
+        - `iterations`: the number of iterations.
+        - `time`: the mean, median and longest seconds of an iteration between two log lines, the share of time spent
+          waiting for data, and the total seconds. None without usable times.
+        - `memory`: the peak memory in MiB.
+        - `logged`: the iteration of the last training log line; `time` and `last` cover the run up to it.
+        - `last`: the last training values by name.
+        - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
+          first. Per-class values are left out. A metric that training logs too is called `val/<name>`.
+        - `checkpoints`: the file sizes in bytes by file name.
     """
     trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
     validated = {series.name: series for series in run.series if series.mode != "train"}
@@ -45,18 +51,18 @@ def summarize(run: Run) -> dict[str, Any]:
 
 
 def _named(run: Run, series: Series) -> str:
-    """Names a loss of a validation as the log does."""
+    """Returns the name of a series; a validation series whose name training uses too gets its mode as a prefix."""
     is_told_apart = series.mode != "train" and run.find(series.name, "train") is not None
     return f"{series.mode}/{series.name}" if is_told_apart else series.name
 
 
 def explain_runs(runs: Sequence[Run]) -> str:
-    """Returns the figures of runs as text, one run below the other."""
+    """Returns the summaries of runs as text, one after another."""
     return "\n".join(_text(run, summarize(run)) for run in runs)
 
 
 def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
-    """Returns the scalars as CSV, one value a row: run, mode, name, iteration, value."""
+    """Returns the scalars as CSV with one value per row: run, mode, name, iteration, value."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["run", "mode", "name", "iteration", "value"])
@@ -66,11 +72,11 @@ def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
 
 
 def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
-    """Returns a picture with a panel for each scalar, the runs above each other in it.
+    """Returns an image with one panel per scalar; each panel shows the curves of all runs.
 
     Args:
         runs: The runs.
-        names: The scalars; by default the loss, what is validated and the learning rate.
+        names: The scalars. The default is the loss, the validation scalars and the learning rate.
 
     Raises:
         ArgumentError: No run has a scalar of that name.
@@ -126,7 +132,7 @@ def _times(run: Run) -> dict[str, float] | None:
 
 
 def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
-    """Returns the metrics that the run saves its best checkpoints by, and the rules that it states for them."""
+    """Returns the metrics that select the best checkpoint of a run, and the comparison rules of its config."""
     if run.config is None:
         return [], {}
     try:
@@ -143,7 +149,7 @@ def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
 
 
 def is_small_best(name: str) -> bool:
-    """Checks whether a metric is better the smaller it is; those that are not known are taken for great ones."""
+    """Checks whether a lower value of a metric is better; for unknown metrics, higher is assumed to be better."""
     try:
         return rule_of(name) == "less"
     except ArgumentError:

@@ -1,4 +1,4 @@
-"""Trying a run before it starts: everything is built, two iterations, a validation batch, a save and a load."""
+"""Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
 
 import copy
 import logging
@@ -49,18 +49,18 @@ _SHOWN_RANKS = 8
 
 
 class Trial(NamedTuple):
-    """What two iterations of a run tell of it.
+    """The measurements of a trial of two iterations.
 
     Attributes:
-        runner: The runner.
-        seconds: Of the last training iteration, without waiting for data.
-        waiting: The seconds it waited for data.
-        validating: The seconds of a validation with all sets, None where there is none.
-        metrics: The names of the metrics of one batch.
-        largest: The largest batches of training and validation.
-        memory: The most memory used, in MiB, of each process.
-        checkpoint: The bytes of a checkpoint.
-        groups: The groups of the optimizer.
+        runner: The runner of the trial.
+        seconds: The seconds of the last training iteration, without waiting for data.
+        waiting: The seconds that the last iteration waited for data.
+        validating: The estimated seconds of validating on all datasets; None without validation.
+        metrics: The names of the metrics, computed from one batch.
+        largest: The largest batch of each training and validation dataset.
+        memory: The peak memory of each process in MiB.
+        checkpoint: The size of a checkpoint in bytes.
+        groups: The parameter groups of the optimizer.
     """
 
     runner: Runner
@@ -75,19 +75,19 @@ class Trial(NamedTuple):
 
 
 def check(cfg: Config, *, run: bool = True) -> str:
-    """Tries a run and tells what it will do.
+    """Tries a run and returns a summary of what it will do.
 
-    Nothing is left behind: the trial has a folder of its own, and no writer.
+    The trial leaves no files: it has a temporary folder and no visualizer backends.
 
     Args:
         cfg: A config of either generation, with its `work_dir`.
-        run: Whether to touch data and weights; without, what can be known from the config alone is looked at.
+        run: Whether to run the trial. If False, only the config is checked.
 
     Returns:
         The summary.
 
     Raises:
-        FootplateError: What would stop the run, with its place. What was warned of before is logged.
+        FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
     """
     with _warnings() as warnings:
         checked = check_config(cfg)
@@ -111,7 +111,7 @@ def check(cfg: Config, *, run: bool = True) -> str:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """Collects warnings; of a check that fails they are logged, since nothing else tells of them."""
+    """Collects warnings; logs them if the check fails, since no summary shows them then."""
     records: list[logging.LogRecord] = []
     try:
         with collected_warnings() as found, remembered() as records:
@@ -125,7 +125,7 @@ def _warnings() -> Iterator[list[str]]:
 
 @contextmanager
 def _folder(cfg: Config) -> Iterator[str]:
-    """Makes the folder of the trial, one for all processes, and removes it when all are done with it."""
+    """Creates the folder of the trial, shared by all processes, and removes it after the last process is done."""
     initialize(cfg.get("launcher") or "none", (cfg.get("env_cfg") or {}).get("dist_cfg"))
     if is_main_process():
         with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
@@ -178,14 +178,14 @@ def _try(cfg: Config, folder: str) -> Trial:
 
 
 def _keep_no_errors() -> None:
-    """Has no rank name a file with a traceback, since it goes with the folder of the trial."""
+    """Stops each rank from writing its traceback to a file, since the file would be deleted with the trial's folder."""
     mine = ranks.current()
     if mine is not None:
         mine.path = ""
 
 
 def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
-    """The sets that the run validates with; a loop of the user's own has one."""
+    """Returns the validation datasets of the run; a custom loop has one."""
     loop: Any = runner.val_loop
     if loop is None:
         return []
@@ -195,7 +195,7 @@ def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
 
 
 def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
-    """Goes through a batch twice as a validation does, and returns the seconds of the second time and its metrics."""
+    """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     loop: Any = runner.val_loop
     evaluator = copy.deepcopy(evaluator)
     runner.model.eval()
@@ -208,19 +208,23 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
         seconds = time.perf_counter() - begin
     with predicting(loop, runner.device):
         evaluator.process(data_samples=samples, data_batch=batch)
-    with suppress(Exception):  # some metrics need more than one batch; the preflight has said so
+    with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
         return seconds, list(evaluator.evaluate(len(samples)))
     return seconds, []
 
 
 class _EnoughError(LeavingError):
-    """The iterations of the trial are done."""
+    """Stops the run after the iterations of the trial."""
 
 
 class _Watch(Hook):
-    """Measures iterations, and ends the run after a few; `stage` tells what the run is at, and whose key that is."""
+    """Measures iterations and stops the run after a few.
 
-    priority = 100  # behind every other hook
+    Attributes:
+        stage: What the run is doing, and the config key to name if that fails.
+    """
+
+    priority = 100  # runs after every other hook
 
     def __init__(self) -> None:
         self.stage = ("saving, loading and validating once", "model")
@@ -229,19 +233,19 @@ class _Watch(Hook):
         self._last = time.perf_counter()
 
     def before_train(self, runner: Runner) -> None:
-        """Begins to wait for data."""
+        """Starts to measure the wait for data."""
         self.stage = ("reading the first training batch", "train_dataloader")
         self._last = time.perf_counter()
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Ends waiting for data."""
+        """Measures the wait for data."""
         self.stage = (f"training iteration {self._done + 1}", "model")
         self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Ends the run when enough is known."""
+        """Measures the iteration, and stops the run after the last one."""
         self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
         self._done += 1
         self.stage = ("reading a training batch", "train_dataloader")
@@ -251,7 +255,7 @@ class _Watch(Hook):
 
 @contextmanager
 def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
-    """Tells of what models and data raise where in the run it was, and which section that is."""
+    """Adds the stage of the run and the config section to errors that models and data raise."""
     with located(cfg):
         try:
             yield
@@ -263,7 +267,7 @@ def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
 
 
 def _check_target(folder: str, size: int) -> None:
-    """Looks whether a run can write where it is to, without making the folder."""
+    """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
     if not storage.is_local(folder):
         return
     there = os.path.abspath(os.path.expanduser(folder))
@@ -307,7 +311,7 @@ def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
 
 
 def _processes(runner: Runner) -> str:
-    """What several processes do together."""
+    """Returns the number of processes, how they share the work, and the batch sizes."""
     kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
     size = getattr(runner.train_dataloader, "batch_size", None)
     together = f", {size} samples each and {size * runner.world_size} in all an iteration" if size else ""
@@ -315,7 +319,7 @@ def _processes(runner: Runner) -> str:
 
 
 def _each(values: Sequence[str]) -> str:
-    """One value for all ranks, or each with its rank, of many the ends.
+    """Returns one value if it is the same on all ranks, otherwise each value with its rank; long lists are shortened.
 
     >>> _each(["3 MiB"]), _each(["3 MiB", "4 MiB"])
     ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')

@@ -1,4 +1,4 @@
-"""Comparing two resolved configs by meaning."""
+"""Compares two resolved configs by meaning."""
 
 import difflib
 import itertools
@@ -19,12 +19,12 @@ from footplate.recipes.catalog import find_config
 
 _WIDEST_VALUE = 96
 _ABSENT = object()
-OF_A_START = ("work_dir", "resume", "load_from", "preflight")  # where a run lies and how it was started
+OF_A_START = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
 _SCOPE = "_scope_"
 
 
 class Difference(NamedTuple):
-    """A key whose value is not the same in two configs; `None` in place of a side that has no such key."""
+    """A key whose value differs between two configs; a side is None if that config does not have the key."""
 
     path: str
     first: "Side | None"
@@ -32,19 +32,19 @@ class Difference(NamedTuple):
 
 
 class Side(NamedTuple):
-    """A value with the place where it was written."""
+    """A value and the place where it was written."""
 
     value: Any
     origin: Origin | None
 
 
 def read_either(name: str) -> Config:
-    """Returns the config that a name stands for: a file, a recipe, or the newest config inside a work_dir.
+    """Returns the config for a name: a file, a recipe, or the newest config in a work_dir.
 
-    What a run recorded is read as data: nothing in a work_dir is executed.
+    A recorded config is read as data. No code from a work_dir is executed.
 
     Raises:
-        ConfigError: There is none, or it cannot be read.
+        ConfigError: There is no such config, or it cannot be read.
     """
     if is_folder(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
         raise ConfigError(
@@ -68,14 +68,14 @@ def read_either(name: str) -> Config:
 def compare(first: Config, second: Config) -> list[Difference]:
     """Returns the keys in which two configs differ.
 
-    Order does not matter, nor whether a sequence is a list or a tuple, nor whether a name is imported or written
-    as a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
+    These do not count as differences: the order of keys, a list in place of a tuple, and an imported name in place of
+    a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
     """
     return list(_compared([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
 
 
 def describe(differences: list[Difference]) -> str:
-    """Returns the differences as text, one key after the other, each side with its place."""
+    """Returns the differences as text, key by key, with the place of each value."""
     lines = []
     for path, first, second in differences:
         lines.append(path)
@@ -86,7 +86,7 @@ def describe(differences: list[Difference]) -> str:
 
 
 def same(first: Any, second: Any) -> bool:
-    """Checks whether two values mean the same."""
+    """Checks whether two values have the same meaning in a config."""
     if isinstance(first, dict) and isinstance(second, dict):
         return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
     if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
@@ -107,7 +107,7 @@ def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Differenc
     if isinstance(one, dict) and isinstance(two, dict):
         for key in [*one, *(key for key in two if key not in one)]:
             if key == _SCOPE and (key not in one or key not in two):
-                continue  # a base in a package marks whose names it means; the same names mean the same without
+                continue  # a base from a package adds its scope; the names mean the same without it
             yield from _compared_keys([*place, key], _side(first, key), _side(second, key))
     elif _holds_dicts(one) and _holds_dicts(two):
         yield from _compared_items(place, first, second)

@@ -1,4 +1,4 @@
-"""Telling where the keys of a config were written."""
+"""Shows where the keys of a config were written."""
 
 import os
 from collections.abc import Iterator
@@ -20,9 +20,9 @@ class Line(NamedTuple):
     """One line of a resolved config.
 
     Attributes:
-        text: The line, indented.
+        text: The line, with its indentation.
         origin: Where the key was written.
-        before: What the key was before, the latest first.
+        before: The earlier values of the key, the latest first.
     """
 
     text: str
@@ -31,23 +31,23 @@ class Line(NamedTuple):
 
 
 class Step(NamedTuple):
-    """One value that a key had on the way from its first base to what it is."""
+    """A value that a key had in a base, in the config or by an override, and its place."""
 
     value: Any
     origin: Origin | None
 
 
 def files_of(cfg: Config) -> list[str]:
-    """Returns the files that a config was read from: its own and those that its keys, or earlier values, come from."""
+    """Returns the files that a config was read from: its own file and those of all current and replaced values."""
     lines = list(_lines(cfg._cfg_dict, ""))
     origins = [origin for line in lines for origin in (line.origin, *(each.origin for each in line.before))]
     return list(dict.fromkeys([*([str(cfg.filename)] if cfg.filename else []), *(o.file for o in origins if o)]))
 
 
 def explain_config(cfg: Config) -> str:
-    """Returns the resolved config, one value a line, with the place that wrote it and the values it replaced.
+    """Returns the resolved config, one value per line, with the place of each value and the values it replaced.
 
-    Nothing that the config names is imported.
+    Imports nothing that the config names.
     """
     lines = list(_lines(cfg._cfg_dict, ""))
     shorten = _Shortener(lines)
@@ -62,10 +62,10 @@ def explain_config(cfg: Config) -> str:
 
 
 def explain_key(cfg: Config, path: str) -> str:
-    """Returns the value of one key and the chain of values it had, from the first base to the last override.
+    """Returns the value of a key and the values it had before, from the first base to the last override.
 
     Raises:
-        ConfigKeyError: If there is no such key.
+        ConfigKeyError: There is no such key.
     """
     _, _, value = find(cfg._cfg_dict, path)
     steps = history(cfg, path)
@@ -80,9 +80,9 @@ def explain_key(cfg: Config, path: str) -> str:
 
 
 def history(cfg: Config, path: str) -> list[Step]:
-    """Returns every value that a key had, the first base's first, with its place.
+    """Returns every value that a key had, starting with the first base, with its place.
 
-    Values that went away with a dict around them, by `_delete_` or since the whole was replaced, count too.
+    Includes values that were removed together with an enclosing dict, by `_delete_` or by replacing the dict.
     """
     steps: list[Step] = []
     for value, origin in _past(cfg._cfg_dict, list(split_path(path))):
@@ -111,7 +111,7 @@ def _past(holder: Any, parts: list[Any]) -> Iterator[Replaced]:
 
 
 def _lines(value: Any, indent: str, key: str = "", origin: Origin | None = None, end: str = "") -> Iterator[Line]:
-    """Yields the lines of a value; a dict, and a list with dicts in it, take one line an item."""
+    """Yields the lines of a value; a dict, or a list with dicts in it, takes one line per item."""
     if isinstance(value, dict) and value:
         inner = indent + _INDENT if key or end else indent
         if key or end:
@@ -145,12 +145,12 @@ def _equal(first: Any, second: Any) -> bool:
     try:
         return bool(first == second)
     except Exception:
-        # Objects in a config may compare as they like.
+        # Objects in a config may define any comparison, even one that raises.
         return first is second
 
 
 class _Shortener:
-    """Writes origins without the folder that all files have in common; recipes as configs name them."""
+    """Formats origins: paths relative to the common folder of all files, and recipes by the names that configs use."""
 
     def __init__(self, lines: list[Line]) -> None:
         files = {origin.file for line in lines for origin in [line.origin, *(r.origin for r in line.before)] if origin}
@@ -165,5 +165,5 @@ class _Shortener:
 
 
 def _is_far(file: str) -> bool:
-    """Whether a file is one of the user's own, by its whole path."""
+    """Checks whether a file is shown by its absolute path, unlike recipes and relative paths."""
     return os.path.isabs(file) and "::" not in shown_path(file)

@@ -1,4 +1,4 @@
-"""Which module of a model an error was raised in, and which section of the config describes that module."""
+"""Finds the module of a model that raised an error, and the config section that describes the module."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -15,19 +15,19 @@ from footplate.errors import FootplateError
 
 _TORCH = os.path.dirname(os.path.abspath(torch.__file__)) + os.sep
 _DEBUG = "--debug shows where"
-# Errors of the device or of its memory: the module at work when they come has nothing wrong.
+# Errors of the device or its memory are not the fault of the module that was running.
 _NOT_OF_SIZES = ("out of memory", "can't allocate memory", "cuda error", "cudnn", "cublas", "nccl")
 
 
 class TrialError(FootplateError):
-    """What code of a model, a hook or a data set raised while it ran; `__cause__` is that.
+    """An error that a model, a hook or a dataset raised while it ran, available as `__cause__`.
 
     Args:
         stage: What the run was doing.
-        error: What was raised.
-        key: The section of the config that it most likely belongs to.
-        module: The name of the module of the model that raised it, "" where none did.
-        notes: Further lines.
+        error: The original error.
+        key: The config section that most likely caused it.
+        module: The name of the module of the model that raised it, or "".
+        notes: Further lines of the message.
     """
 
     def __init__(
@@ -40,15 +40,15 @@ class TrialError(FootplateError):
 
 
 def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
-    """Returns an error that names the module of the model that torch refused an operation in, and its section.
+    """Returns an error that names the module in which a torch operation failed, and its config section.
 
     Args:
         stage: What the run was doing.
-        error: What was raised.
+        error: The original error.
         cfg: The config, in the second generation.
 
     Returns:
-        None where no module was at work, or where torch does not complain about what the module was given.
+        None if no module was running, or if the error is not about the module's inputs.
     """
     frames = [frame for frame, _ in walk_tb(error.__traceback__)]
     if not frames or not _is_of_torch(error, frames[-1]):
@@ -73,12 +73,12 @@ def module_error(stage: str, error: Exception, cfg: Any) -> TrialError | None:
 def _is_of_torch(error: Exception, innermost: FrameType) -> bool:
     if isinstance(error, FootplateError) or any(words in str(error).lower() for words in _NOT_OF_SIZES):
         return False
-    # What is written in C has no frame: its RuntimeError seems to come from whoever called it.
+    # Functions written in C have no frame, so their RuntimeError seems to come from the caller.
     return type(error) is RuntimeError or innermost.f_code.co_filename.startswith(_TORCH)
 
 
 def _section_of(cfg: Any, name: str) -> str:
-    """Returns the key path of the innermost section of `model` that a module's name leads to."""
+    """Returns the key path of the innermost section of `model` that matches a module's name."""
     key, section = "model", cfg["model"]
     for part in name.split("."):
         if not isinstance(section, Mapping) or not isinstance(section.get(part), Mapping):
@@ -88,7 +88,7 @@ def _section_of(cfg: Any, name: str) -> str:
 
 
 def _shapes_in(frame: FrameType) -> str:
-    """Returns the shapes of the tensors that a method was given."""
+    """Returns the shapes of the tensors that were passed to a method."""
     code = frame.f_code
     given = [frame.f_locals.get(name) for name in code.co_varnames[1 : code.co_argcount]]
     return ", ".join(str(tuple(each.shape)) for each in given if isinstance(each, Tensor))

@@ -1,4 +1,4 @@
-"""The largest batch that data allows, which decides how much memory a run needs."""
+"""Finds the largest batch of a dataset, which decides how much memory a run needs."""
 
 from collections.abc import Iterator
 from itertools import islice
@@ -10,7 +10,7 @@ from footplate.errors import DataError
 from footplate.records import length_of
 from footplate.structures import BaseDataElement
 
-_LOOKED_AT = 64  # samples, where the data set does not tell their sizes beforehand
+_LOOKED_AT = 64  # samples to read if the dataset does not record their sizes
 
 
 class Largest(NamedTuple):
@@ -18,8 +18,8 @@ class Largest(NamedTuple):
 
     Attributes:
         batch: The batch.
-        samples: How many samples the data set has, or "unknown".
-        words: What it is, in words.
+        samples: The number of samples in the dataset, or "unknown".
+        words: A description of the batch.
     """
 
     batch: Any
@@ -28,15 +28,16 @@ class Largest(NamedTuple):
 
 
 def largest_batch(loader: Any) -> Largest:
-    """Puts together the batch of a loader's data set that takes the most memory.
+    """Builds the batch of a loader's dataset that takes the most memory.
 
-    Samples are read, those that the data set tells to be large, high or wide first (`height` and `width` of its
-    records), others from all over it: what its transforms make of them decides. Where a batch is padded to its highest
-    and its widest sample, both are in it. A data set of which only a part was looked at may hold more as large as the
-    largest: the batch is full of it. A loader over something else gives its first batch.
+    Reads samples and compares them after their transforms. If the dataset's records have `height` and `width`, the
+    largest, highest and widest samples are read first, then samples spread over the dataset. Padding may extend all
+    samples to the highest and widest one, so both are in the batch. If only some samples were read and sizes are not
+    recorded, the batch is filled with copies of the largest one. For a loader without a sized dataset, returns its
+    first batch.
 
     Raises:
-        DataError: The loader gives nothing.
+        DataError: The loader has no batches.
     """
     dataset: Any = getattr(loader, "dataset", None)
     collate = getattr(loader, "collate_fn", None)
@@ -51,7 +52,7 @@ def largest_batch(loader: Any) -> Largest:
 
 
 def _promising(told: list[tuple[int, int]], count: int, batch_size: int) -> list[int]:
-    """The samples to be read: the greatest by each measure of those that are told, and some of all."""
+    """Returns the indices of the samples to read: the largest by recorded size, and some spread over the dataset."""
     chosen: dict[int, None] = {}
     measures = ([height * width for height, width in told], *zip(*told, strict=True)) if told else ()
     for values in measures:  # areas, heights, widths
@@ -63,7 +64,7 @@ def _promising(told: list[tuple[int, int]], count: int, batch_size: int) -> list
 
 
 def _worst(read: list[Any], batch_size: int, *, whole: bool) -> list[Any]:
-    """The samples of the largest batch; `whole`: no other sample is known to be as large."""
+    """Returns the samples of the largest batch; if not `whole`, unread samples may be as large as the largest."""
     ordered = sorted(read, key=_size, reverse=True)
     extreme = [max(ordered, key=lambda each: _side(each, side)) for side in (-1, -2)]
     samples = list({id(sample): sample for sample in [ordered[0], *extreme]}.values())
@@ -90,13 +91,13 @@ def _first(loader: Any) -> Any:
 
 
 def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
-    """Yields height and width of every record; nothing where they do not have both."""
+    """Yields the height and width of every record; stops at the first record without both."""
     if not hasattr(dataset, "get_data_info"):
         return
     for index in range(count):
         try:
             info = dataset.get_data_info(index)
-        except AttributeError:  # a wrapper of a data set that has no such method
+        except AttributeError:  # a wrapper of a dataset that has no such method
             return
         if not isinstance(info, dict) or "height" not in info or "width" not in info:
             return
@@ -104,7 +105,7 @@ def _told_sizes(dataset: Any, count: int) -> Iterator[tuple[int, int]]:
 
 
 def _side(sample: Any, side: int) -> int:
-    """The greatest height (-2) or width (-1) of a sample's tensors."""
+    """Returns the largest height (side -2) or width (side -1) of a sample's tensors."""
     return max((tensor.shape[side] for tensor in _tensors(sample) if tensor.ndim > 2), default=0)
 
 

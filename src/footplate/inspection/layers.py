@@ -1,4 +1,4 @@
-"""What every layer gave in one training iteration, and what came back through it."""
+"""Records the outputs and gradients of every layer in one training iteration."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,18 +11,19 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Reading:
-    """One tensor as it was when a layer gave it.
+    """Statistics of one tensor: the output of a layer or a gradient.
 
     Attributes:
-        name: Of the module or parameter; "(model)" is the whole.
-        kind: The class of the module, with the key of the output where it has several; "gradient" of a parameter.
-        dtype: Of the tensor.
-        shape: Of the tensor.
-        nans: How many entries are NaN.
-        infinities: How many are infinite.
-        low: The least of the finite ones; NaN where there is none.
-        high: The greatest of the finite ones.
-        notes: What there is to say about what went in.
+        name: The name of the module or parameter; "(model)" for the whole model.
+        kind: The class of the module, with the place in the output if that holds several tensors; "gradient" for the
+            gradient of a parameter.
+        dtype: The dtype of the tensor.
+        shape: The shape of the tensor.
+        nans: The number of NaN entries.
+        infinities: The number of infinite entries.
+        low: The minimum of the finite entries, NaN if there are none.
+        high: The maximum of the finite entries, NaN if there are none.
+        notes: Whether inputs and weights of the module were finite, for a non-finite output.
     """
 
     name: str
@@ -37,12 +38,12 @@ class Reading:
 
     @property
     def finite(self) -> bool:
-        """Checks whether every entry is."""
+        """Whether all entries are finite."""
         return not self.nans and not self.infinities
 
     @classmethod
     def of(cls, tensor: Tensor, name: str, kind: str, notes: str = "") -> "Reading":
-        """Reads a tensor of any shape, of real or complex numbers; these have the range of both their parts."""
+        """Returns the statistics of a real or complex tensor; `low` and `high` cover real and imaginary parts."""
         values = tensor.detach()
         finite = values[values.isfinite()]
         finite = torch.view_as_real(finite) if finite.is_complex() else finite
@@ -61,16 +62,16 @@ class Reading:
 
 
 class LayerTrace:
-    """Reads what each module of a model gives, and the gradients of parameters, in the order in which they come.
+    """Records the outputs of each module of a model and the gradients of parameters, in the order of computation.
 
     Args:
-        model: The model; `close` takes every hook off it again.
+        model: The model. `close` removes all hooks from it.
 
     Attributes:
-        outputs: Of modules, the inner ones before those that hold them.
+        outputs: The outputs of modules; inner modules come before those that contain them.
         flowing: The gradients of these outputs, from the last to the first.
-        gradients: Of parameters, each as it stands behind the backward pass that reached it.
-        precision: What autocast casts to while the model runs, "float32" where it is off.
+        gradients: The gradients of parameters, read as soon as the backward pass has accumulated them.
+        precision: "autocast to ..." with the dtype, or "float32" without autocast.
     """
 
     def __init__(self, model: nn.Module) -> None:
@@ -89,7 +90,7 @@ class LayerTrace:
                 )
 
     def close(self) -> None:
-        """Takes the hooks off."""
+        """Removes the hooks."""
         for handle in self._handles:
             handle.remove()
         self._handles = []
@@ -116,7 +117,7 @@ class LayerTrace:
 
 
 def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
-    """Yields the real and complex tensors in what a module took or gave, each with its place in it: `[0]`, `.loss`."""
+    """Yields dense floating-point and complex tensors in nested values with their place, such as `[0]` or `.loss`."""
     if isinstance(found, Tensor):
         if (found.is_floating_point() or found.is_complex()) and not found.is_sparse:
             yield key, found
@@ -129,7 +130,7 @@ def tensors_in(found: Any, key: str = "") -> Iterator[tuple[str, Tensor]]:
 
 
 def _origin(module: nn.Module, taken: Any) -> str:
-    """Says what of a module was not finite before it ran."""
+    """Returns whether the inputs and weights of a module were finite, as text."""
     inputs = all(bool(each.isfinite().all()) for _, each in tensors_in(taken))
     weights = all(bool(torch.isfinite(each).all()) for each in module.parameters(recurse=False))
     told = f"inputs {'finite' if inputs else 'not finite'}"

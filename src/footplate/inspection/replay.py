@@ -1,4 +1,4 @@
-"""Going once more to the iteration at which a run stopped, and looking at it layer by layer."""
+"""Replays the iteration at which a run stopped, and records it layer by layer."""
 
 import math
 import os
@@ -24,7 +24,7 @@ _WHOLE_NUMBERS = {
     "iteration": (1, MAX_RUN_LENGTH),
     "seed": (0, (1 << 32) - 1),
     "world_size": (1, 1 << 20),
-    "threads": (1, 1024),  # each takes memory as soon as torch is told the number
+    "threads": (1, 1024),  # torch allocates memory for each as soon as the number is set
 }
 _TEXTS = ("message", "device", "torch")
 _TEXTS_OR_NONE = ("origin", "load_from")
@@ -33,20 +33,20 @@ _LONGEST_TEXT = 1 << 16
 
 @dataclass
 class Replay:
-    """One iteration, looked at.
+    """The record of one replayed iteration.
 
     Attributes:
         iteration: Its number, counted from 1.
-        losses: What the train step gave to log; empty where it did not come to its end.
-        learning_rate: Of the first parameter group.
-        precision: "float32", or what operations were cast to.
+        losses: The values that the train step logged; empty if it did not finish.
+        learning_rate: The learning rate of the first parameter group.
+        precision: See `LayerTrace`.
         outputs: See `LayerTrace`.
         flowing: See `LayerTrace`.
         gradients: See `LayerTrace`.
-        weights_before: The parameters that were not finite before it.
-        weights_after: The parameters that were not finite behind it.
-        stopped: What stopped it, as it stopped the run.
-        elsewhere: What is not as it was in the run, so that this may be another iteration than the one that it had.
+        weights_before: The names of non-finite parameters before the iteration.
+        weights_after: The names of non-finite parameters after the iteration.
+        stopped: The message of the error that stopped the iteration, or "".
+        elsewhere: The differences between this environment and that of the run, which may change the result.
     """
 
     iteration: int
@@ -63,30 +63,30 @@ class Replay:
 
     @property
     def failed(self) -> bool:
-        """Checks whether anything in it is not finite."""
+        """Whether a loss, a weight, an output or a gradient is non-finite."""
         losses = not all(map(math.isfinite, self.losses.values()))
         return losses or bool(self.weights_after) or _first(self.outputs + self.gradients) is not None
 
     @property
     def first_output(self) -> Reading | None:
-        """The first output of a module that is not finite."""
+        """The first non-finite output of a module."""
         return _first(self.outputs)
 
     @property
     def first_gradient(self) -> Reading | None:
-        """The first gradient of a parameter that is not finite, in the order of the backward pass."""
+        """The first non-finite gradient of a parameter, in the order of the backward pass."""
         return _first(self.gradients)
 
 
 def find_capture(path: str) -> str:
-    """Returns the capture that `path` is, or the one that lies in the folder `path`.
+    """Returns the path of a capture, given the capture or the folder that contains it.
 
     Raises:
-        ArgumentError: There is none in the folder, or there are several.
+        ArgumentError: The folder contains no capture, or several.
     """
     try:
         found = [name for name in storage.list_dir(path) if name.endswith(SUFFIX) and not name.startswith(".")]
-    except OSError:  # a file, or nothing: who reads it says so
+    except OSError:  # a file, or a missing path; reading it raises the error
         return path
     if len(found) == 1:
         return storage.join(path, found[0])
@@ -95,11 +95,11 @@ def find_capture(path: str) -> str:
 
 
 def read_facts(path: str) -> dict[str, Any]:
-    """Returns what a capture tells of its run; nothing in it is executed.
+    """Returns the facts that a capture stores about its run, without executing anything from it.
 
     Raises:
-        ArgumentError: The file is no capture, or a fact is missing or not of its kind; names its key.
-        CheckpointError: It cannot be read.
+        ArgumentError: The file is not a capture, or a fact is missing or invalid; the error names its key.
+        CheckpointError: The file cannot be read.
     """
     facts = load_checkpoint(path, "meta").get(CAPTURE)
     if not isinstance(facts, Mapping):
@@ -130,18 +130,18 @@ def config_beside(path: str) -> str:
 
 
 def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
-    """Trains from the state that a capture holds to an iteration, and looks at that.
+    """Trains from the state of a capture to an iteration, and records that iteration.
 
-    The run itself is driven: its hooks act and its validations are held. Nothing is written but into a temporary
-    folder, which is removed.
+    Runs the real training, with its hooks and validations. Files are written only to a temporary folder, which is
+    removed.
 
     Args:
         cfg: The config of the run.
         path: The capture.
-        iteration: Which one to look at, counted from 1; by default the one that stopped the run.
+        iteration: The iteration to record, counted from 1. The default is the one that stopped the run.
 
     Raises:
-        ArgumentError: The file is no capture, or the iteration lies before its state.
+        ArgumentError: The file is not a capture, or the iteration is not between its state and the end of the run.
     """
     facts = read_facts(path)
     number = iteration if iteration is not None else facts["iteration"]
@@ -165,7 +165,7 @@ def replay(cfg: Config, path: str, *, iteration: int | None = None) -> Replay:
 
 
 def _as_replayed(cfg: Config, facts: Mapping[str, Any], path: str, folder: str) -> Config:
-    """Returns the config with which a run goes the same way, and leaves nothing behind."""
+    """Changes a config so that the run repeats itself and writes only to a temporary folder."""
     from_state = facts["origin"] is not None
     hooks = {**(cfg.get("default_hooks") or {}), "checkpoint": None, "logger": None}
     changes = {
@@ -189,11 +189,11 @@ def _differences(before: Mapping[str, Any], here: Mapping[str, Any]) -> str:
 
 
 class _SeenError(Exception):
-    """Leaves the run when its iteration was looked at."""
+    """Stops the run after the recorded iteration."""
 
 
 class _Watch(Hook):
-    """Has the layers of one iteration traced, and leaves the run behind it."""
+    """Records the layers of one iteration and stops the run after it."""
 
     priority = "HIGHEST"
 
@@ -221,7 +221,7 @@ class _Watch(Hook):
         model = unwrap_model(runner.model)
         self.found = Replay(self.iteration, weights_before=nonfinite_weights(model))
         rate = next(iter(runner.optim_wrapper.get_lr().values()))[0]
-        self.found.learning_rate = math.nan if rate is None else float(rate)  # the optimizer sets it by itself
+        self.found.learning_rate = math.nan if rate is None else float(rate)  # some optimizers set it themselves
         self._trace = LayerTrace(model)
 
     def after_train_iter(
@@ -232,7 +232,7 @@ class _Watch(Hook):
             raise _SeenError
 
     def end(self, runner: Runner, losses: dict[str, float] | None = None, *, stopped: str = "") -> None:
-        """Keeps what the iteration showed."""
+        """Stores the record of the iteration."""
         if self.found is None or self._trace is None:
             return
         self._trace.close()

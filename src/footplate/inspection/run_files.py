@@ -1,4 +1,4 @@
-"""The files of a run folder, which may be someone else's: only regular files inside of it are read, up to a size."""
+"""Reads the files of a run folder, which may be untrusted: only regular files inside the folder, up to a size limit."""
 
 import logging
 import os
@@ -13,14 +13,14 @@ from footplate.errors import ConfigError, DataError
 _logger = logging.getLogger("footplate.inspection")
 MOST_BYTES = 256 << 20
 _LONGEST_LINE = 1 << 20
-_MOST_OF_LOGS = 64 << 20  # bytes of memory, of all logs of a run
+_MOST_OF_LOGS = 64 << 20  # bytes of memory for all logs of a run
 _BYTES_PER_LINE = 60
 
 
 def is_safe(file: Path, folder: Path) -> bool:
-    """Checks whether a file is a regular one that lies inside a folder, after its links are followed.
+    """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
 
-    A report is handed on: a link in a run folder must not put other files of this machine into it.
+    Reports are shared, so a link in a run folder must not put other files of this machine into one.
     """
     try:
         inside = file.resolve().is_relative_to(folder.resolve())
@@ -33,15 +33,15 @@ def is_safe(file: Path, folder: Path) -> bool:
 
 
 def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
-    """Returns the files that can be read."""
+    """Returns the files that are safe to read."""
     return [file for file in files if is_safe(file, folder)]
 
 
 def read_lines(file: Path) -> Iterator[str]:
-    """Yields the lines of a text, each with its end; what is not UTF-8 is replaced.
+    """Yields the lines of a text file with their line ends; replaces bytes that are not UTF-8.
 
     Raises:
-        DataError: The file cannot be read, is too large, or holds a line that is too long.
+        DataError: The file cannot be read, is too large, or contains a line that is too long.
     """
     try:
         size = os.stat(file).st_size
@@ -57,9 +57,9 @@ def read_lines(file: Path) -> Iterator[str]:
 
 
 def read_logs(files: Sequence[Path]) -> list[list[str]]:
-    """Returns the lines of logs, without their ends; of all that is very long only the end, after a warning.
+    """Returns the lines of logs without line ends; if the logs are very long, only the last lines, with a warning.
 
-    A log that cannot be read counts as empty, after a warning.
+    A log that cannot be read counts as empty, with a warning.
     """
     logs: list[list[str]] = []
     left = _MOST_OF_LOGS
@@ -84,7 +84,7 @@ def read_logs(files: Sequence[Path]) -> list[list[str]]:
 
 
 def read_small(file: Path, most: int = 4 << 20) -> str:
-    """Returns the beginning of a text, as much as a page or a screen has room for."""
+    """Returns the first `most` characters of a text file, or "" if it cannot be read."""
     try:
         with file.open(encoding="utf-8", errors="replace") as stream:
             return stream.read(most)
@@ -93,12 +93,12 @@ def read_small(file: Path, most: int = 4 << 20) -> str:
 
 
 def config_of(folder: Path) -> Config | None:
-    """Returns the newest config that a run folder holds, read as data; nothing in the folder is executed.
+    """Returns the newest config in a run folder, read as data; executes nothing from the folder.
 
-    A config that cannot be read is skipped, with a warning if no other can be read.
+    Skips configs that cannot be read, and logs a warning if no other can be read.
 
     Args:
-        folder: A work_dir, the folder of one start, or the folder of a start's records.
+        folder: A work_dir, the folder of one start, or its `vis_data` folder.
     """
     reason = ""
     for file in _configs(folder):
@@ -112,7 +112,7 @@ def config_of(folder: Path) -> Config | None:
 
 
 def _configs(folder: Path) -> Iterator[Path]:
-    """Yields the configs of a run, the newest first; a start's JSON form before its Python form."""
+    """Yields the configs of a run, the newest first; the JSON form of a start comes before its Python form."""
     for records in (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder):
         yield from safe_files((records / "config.json", records / "config.py"), folder)
     others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)

@@ -1,4 +1,4 @@
-"""Reading what a run left behind: scalars of this engine and of both reference engines, pictures, checkpoints."""
+"""Reads the output of a run: scalars of footplate and of both reference engines, images, logs and checkpoints."""
 
 import json
 import logging
@@ -23,11 +23,11 @@ _MOST_NAMED = 5
 _PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
 _HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
 _OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
-_TABLES = ("per class, in percent:", "per class:")  # how the lines above a table of classes end
+_TABLES = ("per class, in percent:", "per class:")  # ends of the log lines before a table of per-class results
 _MOST_TABLES, _MOST_COLUMNS = 100, 100
-_MOST_SERIES = 2_000  # names of scalars
-_MOST_VALUES = 3_000_000  # that are held of all lines of a run
-_SET = re.compile(r"([^:]+): ")  # before the title of a table
+_MOST_SERIES = 2_000  # names of scalars per run
+_MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
+_SET = re.compile(r"([^:]+): ")  # the dataset name before the title of a table
 _PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
 Point = tuple[float, float]
 
@@ -36,9 +36,9 @@ class Series(NamedTuple):
     """One scalar over a run.
 
     Attributes:
-        name: Its name.
+        name: The name of the scalar.
         mode: "train" or "val".
-        points: Training iteration and value, in the order of iterations.
+        points: Pairs of training iteration and value, in the order of iterations.
     """
 
     name: str
@@ -47,11 +47,11 @@ class Series(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """One picture that a run made.
+    """An image that a run wrote.
 
     Attributes:
         name: What it shows, the same at every step.
-        step: The iteration, or epoch, at which it was made.
+        step: The iteration or epoch at which it was written.
         path: The file.
     """
 
@@ -61,20 +61,21 @@ class Picture(NamedTuple):
 
 
 class Run(NamedTuple):
-    """What a run left in its folder.
+    """The output of a run.
 
     Attributes:
-        folder: The work_dir, or the one file that was given.
-        series: Its scalars, in the order in which they appear.
-        epoch_length: The iterations of an epoch, None for runs that do not count epochs.
-        pictures: Its pictures, by name and step.
-        config: Its config, read as data; None where it left none that can be read.
+        folder: The work_dir, or the single file that was given.
+        series: The scalars, in the order of their first appearance.
+        epoch_length: The iterations per epoch, None for runs that do not count epochs.
+        pictures: The images, sorted by name and step.
+        config: The config, read as data; None if no config can be read.
         explained: The config with the place of each key, or "".
-        classes: The last table of classes that was logged for each validation set: the name of the `set` ("" for the
-            only one), `columns` and `rows`, the training `iteration` if it is known, and whether it is of a `test`.
-        environment: What it ran on, or {}.
-        warnings: Lines of its logs that warn or tell an error.
-        checkpoints: Its checkpoints, the newest last.
+        classes: The last logged table of per-class results of each validation set: `set` is its name ("" for the only
+            one), `columns` and `rows` are the table, `iteration` is the training iteration if known, and `test` is
+            whether the table is from a test.
+        environment: The environment of the last start, or {}.
+        warnings: The warnings and errors in the logs.
+        checkpoints: The checkpoints, the newest last.
     """
 
     folder: Path
@@ -94,14 +95,14 @@ class Run(NamedTuple):
 
 
 def read_run(path: str | Path) -> Run:
-    """Reads a run.
+    """Reads the output of a run.
 
     Args:
-        path: A work_dir with the folders of one or more starts, later ones going on from earlier ones; or one file of
-            scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
+        path: A work_dir with the folders of one or more starts, of which later ones resume earlier ones; or a single
+            file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
 
     Raises:
-        DataError: There is nothing to read.
+        DataError: There are no finite scalars, or a file is invalid.
     """
     path = Path(path)
     files = [path] if path.is_file() else safe_files(_scalar_files(path), path)
@@ -155,7 +156,7 @@ def _no_run(path: Path) -> DataError:
 
 
 def _scalar_files(folder: Path) -> list[Path]:
-    """The newest way of writing that is found; each start of a run has its own file, later starts sort later."""
+    """Returns the scalar files of the newest format found, one per start, in the order of starts."""
     if not folder.is_dir():
         return []
     for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
@@ -165,11 +166,11 @@ def _scalar_files(folder: Path) -> list[Path]:
     return []
 
 
-_name_in_line = lru_cache(maxsize=2048)(one_line)  # the names of scalars, which a table shows on one line
+_name_in_line = lru_cache(maxsize=2048)(one_line)  # names of scalars must fit on one line of a table
 
 
 def _weight(line: Mapping[str, Any]) -> int:
-    return len(line) + 4  # a line takes as much memory as some values
+    return len(line) + 4  # a line has overhead of about four values
 
 
 def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
@@ -178,9 +179,9 @@ def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
             continue
         try:
             line = json.loads(text)
-        except (ValueError, RecursionError) as error:  # a ValueError is also an integer of too many digits
+        except (ValueError, RecursionError) as error:  # ValueError also means an integer with too many digits
             if number > 1 and not text.endswith("\n"):
-                return  # the last line: the run was killed, or is writing
+                return  # an incomplete last line: the run was killed or is still writing
             raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
         if isinstance(line, dict) and ("step" in line or "mode" in line):
             _check_place(line, f"line {number} of '{file}'")
@@ -201,7 +202,7 @@ def _check_place(line: Mapping[str, Any], where: str) -> None:
 
 
 def _environment(text: str) -> dict[str, Any]:
-    """What the file says; nothing where it is damaged, which is no reason to show nothing at all."""
+    """Returns the environment from JSON, or {} if the text is damaged, since the rest of the run is still useful."""
     try:
         found = json.loads(text or "{}")
     except (ValueError, RecursionError):
@@ -210,7 +211,7 @@ def _environment(text: str) -> dict[str, Any]:
 
 
 def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
-    """The iterations of an epoch that all lines of training agree with; None where they count no epochs."""
+    """Returns the iterations per epoch according to all training lines, or None if they count no epochs."""
     counted = [line for line in lines if line.get("mode", "train") == "train" and "epoch" in line and "iter" in line]
     if not counted:
         return None
@@ -227,7 +228,7 @@ def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
 
 
 def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
-    """Gives each line the training iteration it belongs to, as `at`, and its `mode`."""
+    """Adds the training iteration of each line as `at`, and its `mode`."""
     lines = list(lines)
     if _validates_by_iteration(lines):
         epoch_length = None
@@ -239,12 +240,12 @@ def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Ite
             at = float(step * (epoch_length or 1) if mode != "train" else step)
         elif mode == "train" and "iter" in line:
             at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
-        # A line of validation of the first generation counts batches of the validation: it stands where training is.
+        # First-generation validation lines count validation batches, so they keep the current training iteration.
         yield {**line, "mode": mode, "at": at}
 
 
 def _validates_by_iteration(lines: Iterable[Mapping[str, Any]]) -> bool:
-    """Returns whether the steps of validations are iterations: one is then at least the last step of training."""
+    """Checks whether validation steps count iterations: they do if the first one is at least the last training step."""
     trained = 0
     for line in lines:
         if "step" in line and _mode_of(line) == "train":
@@ -259,11 +260,11 @@ def _mode_of(line: Mapping[str, Any]) -> str:
 
 
 def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Joins two starts of a run: what the earlier one did behind the point where the later one began does not count."""
+    """Joins the lines of two starts of a run; drops the earlier start's lines from the later one's beginning on."""
     if not after:
         return before
     begin = min(line["at"] for line in after)
-    # A start that first validates what the one before had trained does not take away that iteration's losses.
+    # If a start validates first, the earlier start's losses of that iteration are still valid.
     validates = all(line["mode"] != "train" for line in after if line["at"] == begin)
     kept = [
         line for line in before if line["at"] < begin or (validates and (line["at"], line["mode"]) == (begin, "train"))
@@ -281,7 +282,7 @@ def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
                 if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
                     continue
                 if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
-                    continue  # COCO's word for: there is no such object, large ones for example
+                    continue  # COCO metrics use -1 if there are no such objects, for example no large ones
                 key = line["mode"], name
                 if key in found or len(found) < _MOST_SERIES:
                     found.setdefault(key, []).append((line["at"], float(value)))
@@ -305,12 +306,12 @@ def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
 
 
 def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[dict[str, Any]]:
-    """Returns the table after the last log line of each set that ends with a colon and is about classes."""
+    """Returns the last logged table of per-class results of each validation set."""
     tables: dict[str, tuple[dict[str, Any], str]] = {}
     for lines in logs:
-        mode = ""  # of the line that ends the evaluation of a table, which comes after it
+        mode = ""  # the mode of the line that ends the evaluation, which comes after the table
         later: dict[str, tuple[dict[str, Any], str]] = {}
-        for number in range(len(lines) - 2, -1, -1):  # from the end: the last table of a set counts
+        for number in range(len(lines) - 2, -1, -1):  # backwards, since the last table of a set counts
             found = _PHASE.search(lines[number + 1])
             mode = found[1] if found else mode
             if not lines[number].endswith(_TABLES):
@@ -325,7 +326,7 @@ def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[di
 
 
 def _place_of(name: str, mode: str, series: Iterable[Series]) -> dict[str, Any]:
-    """Tells when a table was made, by the mode of the line that ends its evaluation."""
+    """Returns the training iteration of a table and whether it is from a test, given the mode of its evaluation."""
     before = f"{name}/" if name else ""
     known = [each for each in series if each.mode == "val" and each.name.startswith(before)] if mode == "val" else []
     validated = [each.points[-1][0] for each in known]

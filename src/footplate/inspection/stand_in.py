@@ -1,4 +1,4 @@
-"""A model in place of one whose package is not installed, with the parameter names that configs speak of."""
+"""Builds a small substitute for a model whose package is not installed, with the parameter names that configs use."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,7 +11,7 @@ _BACKBONES = ("backbone", "encoder", "pretrain", "visual", "trunk")
 
 
 class _Block(nn.Module):
-    """A block of a transformer, with the parameters that `custom_keys` name."""
+    """A transformer block with the parameter names that `custom_keys` usually match."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ class _Part(nn.Module):
 
 
 class StandIn(nn.Module):
-    """A small model with one part for each section of a model's dict, called as that section is.
+    """A small model with one submodule per section of a model config, named like the section.
 
     Args:
         model: The section `model` of a config.

@@ -1,4 +1,4 @@
-"""Pictures: drawing on images, and the curves of a run. Nothing here needs a display or a plotting library."""
+"""Draws on images and plots the curves of a run, without a display or a plotting library."""
 
 from footplate.visualization.colors import Color, as_rgb, distinct_colors
 from footplate.visualization.curves import draw_curves

@@ -1,4 +1,4 @@
-"""Colours: by name, by letter, or as many distinct ones as there are classes."""
+"""Colors by name or letter, and lists of distinct colors."""
 
 import colorsys
 from collections.abc import Sequence
@@ -25,10 +25,10 @@ _GOLDEN_RATIO = 0.618034
 
 
 def as_rgb(color: Color) -> RGB:
-    """Turns a colour's name ("red"), letter ("r"), code ("#ff0000") or three numbers 0..255 into RGB.
+    """Converts a color name ("red"), letter ("r"), code ("#ff0000") or three numbers from 0 to 255 to RGB.
 
     Raises:
-        ArgumentError: It is none of these.
+        ArgumentError: The color is invalid.
     """
     if isinstance(color, str):
         try:
@@ -44,7 +44,7 @@ def as_rgb(color: Color) -> RGB:
 
 
 def distinct_colors(count: int) -> list[RGB]:
-    """Returns colours that differ well from their neighbours in the list, the same at every call."""
+    """Returns colors that differ clearly from their neighbors in the list, the same ones at every call."""
     colors = []
     for position in range(count):
         lightness = (0.5, 0.65, 0.38)[position % 3]

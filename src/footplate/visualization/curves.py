@@ -1,4 +1,4 @@
-"""The curves of a run: losses, metrics and learning rate over the iterations, from what the local writer wrote."""
+"""Plots the curves of a run from its scalars file: losses, metrics and learning rate over the iterations."""
 
 import json
 import math
@@ -14,25 +14,25 @@ from footplate.visualization.plotting import Curve, Panel, plot
 _POSITIONS = frozenset({"step", "iter", "epoch"})
 _UNPLOTTED = frozenset({"time", "data_time", "memory", "eta"})
 _MOST_CURVES = 8
-_LONGEST_NOTE = 56  # letters, which fit next to a title
+_LONGEST_NOTE = 56  # characters that fit next to a title
 _OF_CLASS = re.compile(r"(?P<quantity>[^.]+)\.(?P<name>.+)|(?P<class>.+)_(?P<measure>precision)")  # `IoU.bag`
 _Scalars = Sequence[Mapping[str, Any]]
 
 
 def draw_curves(scalars_path: str, out_path: str, *, epoch_length: int = 1) -> None:
-    """Draws losses, metrics and learning rate as a PNG; a last line that was not finished is left out.
+    """Plots losses, metrics and learning rate as an image file; skips an incomplete last line.
 
     Args:
-        scalars_path: A file with one JSON object a line, `vis_data/scalars.json`.
-        out_path: Where the picture goes.
-        epoch_length: The iterations between two steps of a validation: those of an epoch if validations are written
-            with the epoch as their step.
+        scalars_path: A file with one JSON object per line, such as `vis_data/scalars.json`.
+        out_path: The path of the image.
+        epoch_length: The iterations per validation step: the length of an epoch if the step of a validation is its
+            epoch, otherwise 1.
 
     Raises:
-        DataError: The file holds no scalar to draw.
+        DataError: The file has no scalars to draw.
     """
     scalars = _read(scalars_path)
-    # A line of training knows the learning rate; the others are of a validation.
+    # Only training lines contain the learning rate; all others are from validations.
     trained = [line for line in scalars if "lr" in line]
     validated = [{**line, "step": line.get("step", 0) * epoch_length} for line in scalars if "lr" not in line]
     curves = _curves(trained)
@@ -61,7 +61,7 @@ def _read(path: str) -> _Scalars:
             found = json.loads(line)
         except json.JSONDecodeError as error:
             if 1 < number == len(lines) and not line.endswith("\n"):
-                break  # the process died while it wrote
+                break  # the process died while writing
             raise _no_scalars(path) from error
         if not isinstance(found, dict):
             raise _no_scalars(path)
@@ -74,7 +74,7 @@ def _no_scalars(path: str) -> DataError:
 
 
 def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
-    """One curve for each name, in the order in which they appear, the lines' `step` being x."""
+    """Returns one curve per name, in the order of first appearance; x is the `step` of a line."""
     found: dict[str, list[tuple[float, float]]] = {}
     for line in lines:
         for name, value in line.items():
@@ -85,18 +85,18 @@ def _curves(lines: _Scalars, names: Iterable[str] | None = None) -> list[Curve]:
 
 
 def _by_prefix(curves: list[Curve]) -> list[tuple[str, list[Curve]]]:
-    """Groups metrics by what stands before the first slash, the name of a validation set or a metric's prefix."""
+    """Groups metrics by the text before the first slash: the name of a validation set or a metric prefix."""
     groups: dict[str, list[Curve]] = {}
     for curve in curves:
-        label = curve.label.removeprefix("val/")  # the logger adds it to what training measures too
-        whole = label.partition(".")[0]  # names of classes hold slashes, too
+        label = curve.label.removeprefix("val/")  # the logger adds it to names that training logs too
+        whole = label.partition(".")[0]  # class names may contain slashes
         prefix, slash, _ = whole.partition("/")
         groups.setdefault(f"validation: {prefix}" if slash else "validation", []).append(curve._replace(label=label))
     return list(groups.items())
 
 
 def _of_validation(title: str, curves: list[Curve]) -> list[Panel]:
-    """Returns the panels of a validation set: what sums up all classes, losses, and the weakest classes."""
+    """Returns the panels of a validation set: summary metrics, losses, and the classes with the lowest values."""
     losses = [curve for curve in curves if "loss" in curve.label]
     summaries, classes = [], dict[str, list[Curve]]()
     for curve in curves:
@@ -118,7 +118,7 @@ def _of_validation(title: str, curves: list[Curve]) -> list[Panel]:
 
 
 def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
-    """Returns a panel for each scale: shares and percentages are told apart, and both from larger figures."""
+    """Returns one panel per scale, so that fractions, percentages and larger values are not mixed."""
     groups: dict[str, list[Curve]] = {"up to 100": [], "up to 1": [], "above 100": []}
     for curve in curves:
         most = max(abs(y) for _, y in curve.points)
@@ -128,9 +128,9 @@ def _by_magnitude(title: str, curves: list[Curve]) -> list[Panel]:
 
 
 def _panel(title: str, curves: list[Curve], *, small: bool = False, unshown: Sequence[str] = ()) -> Panel:
-    """Returns a panel of the first curves, with a note of those that are left out.
+    """Returns a panel with the first curves and a note about the others.
 
-    A total goes before its parts, such as `loss` before `decode.loss_ce` and `aux.loss_ce`.
+    A total comes before its parts, such as `loss` before `decode.loss_ce` and `aux.loss_ce`.
     """
     ordered = sorted(curves, key=lambda curve: (curve.label != "loss", "loss" in curve.label and "." in curve.label))
     left_out = [*(curve.label for curve in ordered[_MOST_CURVES:]), *unshown]

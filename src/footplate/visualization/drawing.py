@@ -1,4 +1,4 @@
-"""Drawing on a picture: boxes, masks, points, lines, texts, heat maps."""
+"""Draws on an image: boxes, masks, points, lines and text."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,9 +19,9 @@ _Painter = Callable[[ImageDraw.ImageDraw], None]
 
 
 class Drawing:
-    """A picture to draw on; every `draw_*` method returns the drawing itself.
+    """An image to draw on; every `draw_*` method returns the drawing itself.
 
-    Coordinates are pixels, x before y. `colors` is one colour, or a list with one for each thing that is drawn.
+    Coordinates are in pixels, x before y. `colors` is one color, or a list with one color per shape.
 
     Args:
         image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
@@ -39,10 +39,10 @@ class Drawing:
             self.set_image(image)
 
     def set_image(self, image: Any) -> None:
-        """Begins with a picture: ``(H, W, 3)`` or ``(H, W)``, RGB, uint8 or values that fit into it.
+        """Sets the image: ``(H, W, 3)`` or ``(H, W)``, RGB, uint8 or values from 0 to 255.
 
         Raises:
-            ArgumentError: It has another shape.
+            ArgumentError: The image has another shape.
         """
         pixels = as_array(image)
         if pixels.ndim == 2:
@@ -52,11 +52,11 @@ class Drawing:
         self._canvas = Image.fromarray(np.ascontiguousarray(pixels.clip(0, 255).astype(np.uint8)))
 
     def get_image(self) -> Picture:
-        """Returns what was drawn: ``(H, W, 3)``, uint8, RGB."""
+        """Returns the drawn image: ``(H, W, 3)``, uint8, RGB."""
         return np.array(self._picture)
 
     def draw_points(self, positions: Any, colors: Any = "g", sizes: float = 2) -> Self:
-        """Draws points ``(N, 2)`` as discs of radius `sizes`."""
+        """Draws points ``(N, 2)`` as filled circles of radius `sizes`."""
         return self.draw_circles(positions, sizes, edge_colors=colors, face_colors=colors)
 
     def draw_circles(
@@ -68,14 +68,14 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws circles around ``(N, 2)`` with one radius or ``(N,)``."""
+        """Draws circles with centers ``(N, 2)`` and one radius or radii ``(N,)``."""
         centers = _rows(center, 2)
         radii = np.broadcast_to(as_array(radius).astype(float).reshape(-1, 1), (len(centers), 1))
         around = np.concatenate([centers - radii, centers + radii], axis=1).tolist()
         return self._outlined(ImageDraw.ImageDraw.ellipse, around, edge_colors, line_widths, face_colors, alpha)
 
     def draw_lines(self, x_datas: Any, y_datas: Any, colors: Any = "g", line_widths: float = 1) -> Self:
-        """Draws lines from ``(N, 2)`` x and ``(N, 2)`` y values."""
+        """Draws lines from ``(N, 2)`` x values and ``(N, 2)`` y values."""
         xs, ys = _rows(x_datas, 2), _rows(y_datas, 2)
         shades = _one_each(colors, len(xs))
 
@@ -93,14 +93,14 @@ class Drawing:
         links: Sequence[tuple[int, int]] = (),
         score_thr: float = 0.3,
     ) -> Self:
-        """Draws the key points of things ``(N, K, 2)``, or ``(N, K, 3)`` with how sure or visible each is.
+        """Draws the keypoints of objects: ``(N, K, 2)``, or ``(N, K, 3)`` with scores or visibilities.
 
         Args:
-            keypoints: x and y, and where there is a third value only those points that have `score_thr` or more.
-            colors: One colour, or one for each thing.
+            keypoints: x, y and optionally a score; points with a score below `score_thr` are not drawn.
+            colors: One color, or one per object.
             sizes: The radius of a point, in pixels.
-            links: Pairs of numbers of points that a line connects where both are drawn.
-            score_thr: The least third value.
+            links: Pairs of keypoint indices to connect by a line if both are drawn.
+            score_thr: The minimum score.
         """
         things = as_array(keypoints).astype(float)
         things = things[None] if things.ndim == 2 else things
@@ -124,7 +124,7 @@ class Drawing:
         """Draws boxes ``(N, 4)``, x1 y1 x2 y2.
 
         Raises:
-            ArgumentError: A box ends before it begins.
+            ArgumentError: A box has x1 > x2 or y1 > y2.
         """
         boxes = _rows(bboxes, 4)
         if bool((boxes[:, :2] > boxes[:, 2:]).any()):
@@ -140,18 +140,18 @@ class Drawing:
         face_colors: Any = "none",
         alpha: float = 1.0,
     ) -> Self:
-        """Draws polygons: one ``(M, 2)``, or a list of such."""
+        """Draws polygons: one ``(M, 2)``, or a list of them."""
         several = list(polygons) if isinstance(polygons, (list, tuple)) else [polygons]
         if several and np.ndim(as_array(several[0])) == 1:
-            several = [several]  # the corners of one
+            several = [several]  # the corners of a single polygon
         corners = [[(x, y) for x, y in _rows(each, 2).tolist()] for each in several]
         return self._outlined(ImageDraw.ImageDraw.polygon, corners, edge_colors, line_widths, face_colors, alpha)
 
     def draw_binary_masks(self, binary_masks: Any, colors: Any = "g", alphas: Any = 0.8) -> Self:
-        """Colours masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
+        """Draws masks ``(H, W)`` or ``(N, H, W)``, bool, each with its opacity.
 
         Raises:
-            ArgumentError: A mask has another size than the picture.
+            ArgumentError: A mask does not have the size of the image.
         """
         masks = as_array(binary_masks).astype(bool)
         masks = masks[None] if masks.ndim == 2 else masks
@@ -175,9 +175,9 @@ class Drawing:
         horizontal_alignments: Literal["left", "center", "right"] = "left",
         background: Color | None = None,
     ) -> Self:
-        """Writes texts at ``(N, 2)``, the point of each that the alignments name.
+        """Draws texts at positions ``(N, 2)``; the alignments select the point of a text that lies at its position.
 
-        The size of the letters follows the picture's where none is given; `background` is put behind them.
+        The default font size depends on the size of the image. `background` is the color of a box under each text.
         """
         several = [texts] if isinstance(texts, str) else list(texts)
         font = text_font(font_sizes or max(9, round(math.sqrt(self._picture.width * self._picture.height) / 40)))
@@ -208,7 +208,7 @@ class Drawing:
         face_colors: Any,
         alpha: float,
     ) -> Self:
-        """Paints shapes, each with an edge and a face."""
+        """Draws shapes, each with an outline and a fill."""
         faces, edges = _one_each(face_colors, len(shapes)), _one_each(edge_colors, len(shapes))
 
         def paint(draw: ImageDraw.ImageDraw) -> None:
@@ -218,7 +218,7 @@ class Drawing:
         return self._paint(paint, alpha)
 
     def _paint(self, painter: _Painter, alpha: float = 1.0) -> Self:
-        """Paints on the picture itself, or on a copy that is then blended with it."""
+        """Draws on the image itself, or on a copy that is then blended with it."""
         target = self._picture if alpha >= 1 else self._picture.copy()
         painter(ImageDraw.Draw(target))
         if alpha < 1:
@@ -227,7 +227,7 @@ class Drawing:
 
 
 def as_array(values: Any) -> npt.NDArray[Any]:
-    """Turns a tensor on any device, or anything else that numpy takes, into an array."""
+    """Converts a tensor on any device, or any array-like value, to an array."""
     if hasattr(values, "detach"):
         values = values.detach().cpu()
     return np.asarray(values)
@@ -235,12 +235,12 @@ def as_array(values: Any) -> npt.NDArray[Any]:
 
 @lru_cache(maxsize=32)
 def text_font(size: int) -> Font:
-    """The font that Pillow brings, `size` pixels high."""
+    """Returns Pillow's default font, `size` pixels high."""
     return ImageFont.load_default(size)
 
 
 def _rows(values: Any, width: int) -> npt.NDArray[np.float64]:
-    """``(N, width)``, float; a single row is taken as one of one."""
+    """Returns coordinates as ``(N, width)``, float; a flat array is split into rows."""
     rows = as_array(values).astype(np.float64)
     if rows.size % width or rows.ndim > 2 or (rows.ndim == 2 and rows.size and rows.shape[1] != width):
         raise ArgumentError(f"coordinates are (N, {width})", found=rows.shape)
@@ -248,7 +248,7 @@ def _rows(values: Any, width: int) -> npt.NDArray[np.float64]:
 
 
 def _one_each(colors: Any, count: int) -> list[RGB | None]:
-    """A colour for each of `count` things; "none" is no colour."""
+    """Returns one color for each of `count` shapes; "none" becomes None."""
     numbers = not isinstance(colors, str) and all(np.isscalar(each) and not isinstance(each, str) for each in colors)
     single = isinstance(colors, str) or (len(colors) == 3 and numbers)
     several = [colors] * count if single else list(_cycled(colors, count))

@@ -1,4 +1,4 @@
-"""Feature maps and heat maps as pictures."""
+"""Renders feature maps and heat maps as images."""
 
 from typing import Any, Literal, get_args
 
@@ -23,23 +23,23 @@ def draw_featmap(
     resize_shape: tuple[int, int] | None = None,
     alpha: float = 0.5,
 ) -> Picture:
-    """Returns a picture of a feature map, blue where it is low and red where it is high.
+    """Returns an image of a feature map, from blue for low to red for high values.
 
     Args:
-        featmap: ``(C, H, W)``, any numbers.
-        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8: the map is enlarged and laid over it.
+        featmap: ``(C, H, W)``, any range of values.
+        overlaid_image: ``(H', W', 3)`` or ``(H', W')``, uint8. The map is resized and blended with it.
         channel_reduction: "squeeze_mean" shows the mean of the channels, "select_max" the channel with the largest
-            mean, None the `topk` channels with the largest means side by side.
-        topk: How many; -1 shows all.
-        arrangement: Rows and columns of these.
-        resize_shape: Height and width to enlarge to, where there is no picture.
-        alpha: How much the picture below shows, 0 to 1.
+            mean, None the `topk` channels with the largest means in a grid.
+        topk: The number of channels; -1 shows all.
+        arrangement: The rows and columns of the grid.
+        resize_shape: The height and width to resize to, without `overlaid_image`.
+        alpha: The weight of `overlaid_image`, between 0 and 1.
 
     Returns:
         ``(H, W, 3)``, uint8, RGB; with several channels ``(rows * H, columns * W, 3)``.
 
     Raises:
-        ArgumentError: The map is not ``(C, H, W)``, or an argument makes no sense.
+        ArgumentError: The map is not ``(C, H, W)``, or an argument is invalid.
 
     Example:
         >>> draw_featmap(np.zeros((8, 4, 6)), resize_shape=(40, 60)).shape
@@ -81,7 +81,7 @@ def _checked(
 
 
 def heat_colors(values: npt.NDArray[np.float64]) -> Picture:
-    """Returns colours from blue over green to red for values from 0 to 1, ``(..., 3)``, uint8, RGB."""
+    """Returns colors from blue through green to red for values from 0 to 1: ``(..., 3)``, uint8, RGB."""
     centers = np.array([3.0, 2.0, 1.0])
     channels = np.clip(1.5 - np.abs(4 * values[..., None] - centers), 0, 1)
     colors: Picture = np.rint(255 * channels).astype(np.uint8)

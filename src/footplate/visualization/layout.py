@@ -1,4 +1,4 @@
-"""Pictures side by side, with captions and a legend."""
+"""Arranges images side by side, with captions and a legend."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,26 +17,26 @@ _SMALLEST_PANEL = 256
 
 
 class LegendEntry(NamedTuple):
-    """A colour and what it stands for."""
+    """A color and its meaning."""
 
     color: RGB
     label: str
 
 
 def arrange_panels(panels: Mapping[str, Picture], legend: Sequence[LegendEntry] = ()) -> Picture:
-    """Lays pictures of one size side by side, each under its caption, with a legend below.
+    """Arranges images of one size side by side, with captions above and a legend below.
 
-    Small pictures are enlarged by a whole number, without smoothing, so that captions can be read.
+    Small images are enlarged by an integer factor without smoothing, so that captions are readable.
 
     Args:
-        panels: Caption to picture, each ``(H, W, 3)``, uint8, RGB.
-        legend: What the colours mean.
+        panels: The images by caption, each ``(H, W, 3)``, uint8, RGB.
+        legend: The colors and their meanings.
 
     Returns:
         ``(H', W', 3)``, uint8, RGB.
 
     Raises:
-        ArgumentError: There is no picture, or they differ in size.
+        ArgumentError: There are no images, or their sizes differ.
     """
     shapes = {picture.shape for picture in panels.values()}
     if len(shapes) != 1:
@@ -62,7 +62,7 @@ def arrange_panels(panels: Mapping[str, Picture], legend: Sequence[LegendEntry] 
 
 
 def _legend_rows(legend: Sequence[LegendEntry], width: int, size: int) -> list[list[tuple[int, LegendEntry]]]:
-    """Breaks the entries into rows, each entry with its left edge."""
+    """Breaks the legend into rows; each entry gets its left edge."""
     rows: list[list[tuple[int, LegendEntry]]] = []
     left = width
     for entry in legend:

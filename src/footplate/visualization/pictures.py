@@ -1,4 +1,4 @@
-"""The picture that belongs to a sample."""
+"""Finds the image of a sample."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ from footplate.visualization.drawing import Picture, as_array
 
 
 def picture_of(path: str | None, data_batch: Any, position: int) -> Picture | None:
-    """Returns the picture of a sample, ``(H, W, 3)``, RGB; None where there is none.
+    """Returns the image of a sample, ``(H, W, 3)``, RGB, or None if there is none.
 
     Args:
-        path: Its file; of a picture that was composed in memory there is none.
-        data_batch: What the loader gave: a dict with `inputs`, or a sequence that begins with them, each ``(C, H, W)``
-            with values from 0 to 255.
-        position: Which one of the batch.
+        path: The image file, or None for an image that was composed in memory.
+        data_batch: The batch: a dict with `inputs`, or a sequence whose first item is the inputs. Inputs are ``(C, H,
+            W)`` with values from 0 to 255.
+        position: The index of the sample in the batch.
     """
     if path is not None and exists(path):
         with open_file(path) as file, Image.open(file) as image:

@@ -1,4 +1,4 @@
-"""Line plots with Pillow: a few panels below each other, drawn large and scaled down so that lines are smooth."""
+"""Line plots with Pillow: panels below each other, drawn at double size and scaled down for smooth lines."""
 
 import math
 import sys
@@ -17,9 +17,9 @@ _LEFT, _RIGHT, _TOP, _BOTTOM = 74, 150, 34, 14
 _AXIS_HEIGHT = 46
 _HEIGHT, _SMALL_HEIGHT = 250, 110
 _MOST = sys.float_info.max
-_LONGEST_TEXT = 200  # letters of a label
+_LONGEST_TEXT = 200  # characters of a label
 _INK, _FAINT, _PAPER = (50, 50, 50), (226, 226, 226), (255, 255, 255)
-# Okabe and Ito's colours, which also those see apart who see few colours.
+# Okabe and Ito's palette for color-blind readers.
 _COLORS: tuple[RGB, ...] = (
     (0, 114, 178),
     (213, 94, 0),
@@ -33,14 +33,14 @@ _COLORS: tuple[RGB, ...] = (
 
 
 class Curve(NamedTuple):
-    """A name and points, each x and y, in the order of x."""
+    """A label and points (x, y), in ascending order of x."""
 
     label: str
     points: list[tuple[float, float]]
 
 
 class Panel(NamedTuple):
-    """Curves over one vertical axis; a note stands at the right of the title."""
+    """Curves with a common vertical axis; the note is shown to the right of the title."""
 
     title: str
     curves: list[Curve]
@@ -49,7 +49,7 @@ class Panel(NamedTuple):
 
 
 def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
-    """Draws panels below each other over one horizontal axis."""
+    """Draws panels below each other, with a common horizontal axis."""
     heights = [_SMALL_HEIGHT if panel.small else _HEIGHT for panel in panels]
     size = (_WIDTH, sum(heights) + len(panels) * _BOTTOM + _AXIS_HEIGHT)
     page = Image.new("RGB", (size[0] * _ZOOM, size[1] * _ZOOM), _PAPER)
@@ -64,7 +64,7 @@ def plot(panels: Sequence[Panel], x_label: str) -> Image.Image:
 
 
 class _PanelPainter:
-    """Draws one panel; positions are in pixels of the finished picture, enlarged when drawn."""
+    """Draws one panel; positions are in pixels of the final image and are scaled up when drawn."""
 
     def __init__(
         self, draw: ImageDraw.ImageDraw, panel: Panel, x_range: tuple[float, float], *, top: int, height: int
@@ -98,7 +98,7 @@ class _PanelPainter:
                 self.draw.ellipse((x - radius, y - radius, x + radius, y + radius), fill=color)
 
     def _draw_labels(self) -> None:
-        """Writes each curve's name and last value beside its end, moved apart where they would overlap."""
+        """Writes each curve's label and last value next to its end; moves labels apart if they would overlap."""
         ends = [(self._y(curve.points[-1][1]), number) for number, curve in enumerate(self.panel.curves)]
         spots = _spread(sorted(ends), gap=15, low=self.top + 4, high=self.top + self.height - 2)
         for y, number in spots:
@@ -123,9 +123,9 @@ def _x(value: float, x_range: tuple[float, float]) -> float:
 
 
 def _share(value: float, bounds: tuple[float, float]) -> float:
-    """How far a value lies between two bounds."""
+    """Returns the position of a value between two bounds, from 0 to 1."""
     low, high = bounds
-    if math.isinf(high - low):  # between the greatest numbers there is no number
+    if math.isinf(high - low):  # the difference overflows
         value, low, high = value / 2, low / 2, high / 2
     return (value - low) / (high - low)
 
@@ -148,14 +148,14 @@ def _write(
 
 
 def _padded(values: Sequence[float], margin: float = 0.05) -> tuple[float, float]:
-    """The range of values with some room around it, never empty."""
+    """Returns the range of values with a margin; it is never empty."""
     low, high = min(values), max(values)
     room = min(high - low, _MOST) * margin or (0.0 if high > low else abs(high) * 0.1 or 1.0)
     return max(low - room, -_MOST), min(high + room, _MOST)
 
 
 def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
-    """Round numbers within the bounds: steps of 1, 2 or 5 times a power of ten."""
+    """Returns round numbers within the bounds, in steps of 1, 2 or 5 times a power of ten."""
     low, high = bounds
     rough = max(high / most - low / most if math.isinf(high - low) else (high - low) / most, sys.float_info.min)
     power = 10.0 ** math.floor(math.log10(rough))
@@ -165,7 +165,7 @@ def round_ticks(bounds: tuple[float, float], most: int) -> list[float]:
 
 
 def _spread(spots: list[tuple[float, int]], *, gap: float, low: float, high: float) -> list[tuple[float, int]]:
-    """Moves spots down until none is nearer than `gap` to the one above, then up if they leave the panel."""
+    """Moves labels down until each is at least `gap` below the one above, then up if they leave the panel."""
     heights = [max(y, low) for y, _ in spots]
     for place in range(1, len(heights)):
         heights[place] = max(heights[place], heights[place - 1] + gap)

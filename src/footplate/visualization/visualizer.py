@@ -1,4 +1,4 @@
-"""The visualizer: takes pictures, scalars and the config of a run to its writers."""
+"""The visualizer, which passes images, scalars and the config of a run to its writers."""
 
 import logging
 import os
@@ -22,14 +22,14 @@ _logger = logging.getLogger("footplate.visualization")
 
 
 class Visualizer(Drawing, Instances):
-    """Draws, and hands what was drawn or measured to every writer.
+    """Draws images, and passes images, scalars and configs to every writer.
 
     Args:
-        name: The name by which `get_instance` finds it.
-        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
-        vis_backends: Writers, each an object or a dict for VISBACKENDS; its `name` entry, the class otherwise, is
-            what `get_backend` knows it by.
-        save_dir: The folder of the run; writers get `vis_data` in it unless they name their own.
+        name: The name for `get_instance`.
+        image: The initial image: ``(H, W, 3)``, uint8, RGB.
+        vis_backends: The writers, as objects or configs for VISBACKENDS. `get_backend` finds them by the `name` in the
+            config, or else by their class name.
+        save_dir: The folder of the run. Writers use its subfolder `vis_data` unless their config has a folder.
 
     Raises:
         ArgumentError: Two writers have the same name.
@@ -62,10 +62,10 @@ class Visualizer(Drawing, Instances):
     draw_featmap = staticmethod(draw_featmap)
 
     def get_backend(self, name: str) -> BaseVisBackend:
-        """Returns the writer of that name.
+        """Returns a writer by its name.
 
         Raises:
-            ArgumentError: There is none.
+            ArgumentError: There is no writer of that name.
         """
         if name not in self._vis_backends:
             known = ", ".join(self._vis_backends) or "none"
@@ -73,25 +73,25 @@ class Visualizer(Drawing, Instances):
         return self._vis_backends[name]
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Stores the config of the run with every writer."""
+        """Passes the config of the run to every writer."""
         self._writers.tell("add_config", config, **kwargs)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Stores the graph of the model with every writer that can."""
+        """Passes the graph of the model to every writer that supports graphs."""
         self._writers.tell("add_graph", model, data_batch, **kwargs)
 
     def add_image(self, name: str, image: Any, step: int = 0) -> None:
-        """Stores a picture ``(H, W, 3)``, uint8, RGB with every writer."""
+        """Passes an image ``(H, W, 3)``, uint8, RGB to every writer."""
         self._writers.tell("add_image", name, image, step)
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Stores a number with every writer."""
+        """Passes a number to every writer."""
         self._writers.tell("add_scalar", name, value, step, **kwargs)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Stores numbers of one step with every writer."""
+        """Passes the numbers of one step to every writer."""
         self._writers.tell("add_scalars", scalar_dict, step, file_path, **kwargs)
 
     def add_datasample(
@@ -106,18 +106,18 @@ class Visualizer(Drawing, Instances):
         out_file: str | None = None,
         step: int = 0,
     ) -> None:
-        """Draws what `render` makes of a sample; shows it, saves it, or hands it to the writers.
+        """Draws a sample with `render`; shows the image, saves it, or passes it to the writers.
 
         Args:
-            name: The name of the picture.
+            name: The name of the image.
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: What is known of the picture; None draws the picture alone.
-            draw_gt: Draw the truth.
-            draw_pred: Draw the prediction.
-            show: Show it on the screen.
-            wait_time: For how many seconds at least.
-            out_file: Save it there instead of handing it to the writers.
-            step: Iteration or epoch.
+            data_sample: The annotations and predictions; None draws only the image.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to show the image on the screen.
+            wait_time: The minimum seconds to show it.
+            out_file: The path to save the image to, instead of passing it to the writers.
+            step: The iteration or epoch.
         """
         drawn = self.render(image, data_sample, draw_gt=draw_gt, draw_pred=draw_pred)
         if show:
@@ -128,12 +128,12 @@ class Visualizer(Drawing, Instances):
             self.add_image(name, drawn, step)
 
     def render(self, image: Any, data_sample: Any, *, draw_gt: bool = True, draw_pred: bool = True) -> Picture:
-        """Returns the picture of a sample, ``(H', W', 3)``, uint8, RGB; a task's visualizer overrides it."""
+        """Returns the image of a sample, ``(H', W', 3)``, uint8, RGB; task visualizers override this method."""
         self.set_image(image)
         return self.get_image()
 
     def show(self, drawn_img: Any = None, win_name: str = "image", wait_time: float = 0) -> None:
-        """Opens a picture, by default the one drawn last, in the system's viewer; without a display, warns once."""
+        """Opens an image, by default the last drawn one, in the system's viewer; warns once without a display."""
         if not _has_display():
             if not self._warned_of_display:
                 _logger.warning("pictures cannot be shown: there is no display")
@@ -144,19 +144,19 @@ class Visualizer(Drawing, Instances):
         time.sleep(wait_time)
 
     def close(self) -> None:
-        """Lets every writer finish."""
+        """Closes every writer."""
         self._writers.close()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs for its writers to continue, by their names."""
+        """Returns the states of the writers by name, which they need to continue in a resumed run."""
         return self._writers.state_dict()
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave, before anything is written."""
+        """Restores the result of `state_dict`; must be called before anything is written."""
         self._writers.load_state_dict(state)
 
     def move(self, before: str, now: str) -> None:
-        """Has writers write below the folder `now` what would go below `before`; called before they write anything."""
+        """Redirects writers from the folder `before` to the folder `now`; must be called before they write anything."""
         for backend in self._vis_backends.values():
             if isinstance(backend, BaseVisBackend):
                 backend.move(before, now)
@@ -175,7 +175,7 @@ class Visualizer(Drawing, Instances):
         self._vis_backends[name] = backend
 
 
-# Not as a decorator: the registry takes subclasses of this very class, which the module must hold first.
+# Not a decorator: the registry checks for subclasses of this class, so the module must define it first.
 VISUALIZERS.register_module(module=Visualizer)
 
 

@@ -1,1 +1,1 @@
-"""What a run will cost on more devices than there are here."""
+"""Predicts what a run costs on more devices than this machine has."""

@@ -1,4 +1,4 @@
-"""The formulas of a plan: seconds and bytes from measured parts. Each names where it comes from."""
+"""The formulas of a plan, which compute seconds and bytes from measurements; each formula states its source."""
 
 import inspect
 import math
@@ -12,8 +12,8 @@ _BUCKET = 25 << 20
 def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float, passes: int = 2) -> float:
     """passes (n - 1) / n x bytes / bandwidth + min(passes (n - 1), 2 passes log2 n) x latency
 
-    Exchanging `size` bytes among n devices in a ring: 2 passes for a sum (scatter and gather), 1 for either. The
-    slowest link decides. Many devices go through trees for small messages.
+    Exchanging `size` bytes among n devices in a ring. An all-reduce takes 2 passes, a reduce-scatter or an all-gather
+    takes 1. The slowest link sets the bandwidth. With many devices, small messages go through trees.
 
     Source: Patarasuk, Yuan, "Bandwidth optimal all-reduce algorithms for clusters of workstations", Journal of Parallel
     and Distributed Computing 69 (2009); Sanders, Speck, Traeff, "Two-tree algorithms for full bandwidth broadcast,
@@ -28,7 +28,7 @@ def exchange_seconds(size: float, devices: int, bandwidth: float, latency: float
 def bucket_count(size: float) -> int:
     """1 + ceil((bytes - 1 MiB) / 25 MiB), and 1 below 1 MiB
 
-    Gradients are exchanged in so many pieces, each as soon as it is there.
+    The number of buckets that gradients are exchanged in. Each bucket is exchanged as soon as it is full.
 
     Source: Li et al., "PyTorch Distributed: Experiences on Accelerating Data Parallel Training", VLDB 2020,
     arXiv:2006.15704, section 3.2.3; the sizes are the defaults of DistributedDataParallel.
@@ -39,8 +39,8 @@ def bucket_count(size: float) -> int:
 def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
     """max(exchange / k, exchange - backward (k - 1) / k)
 
-    What is left of the exchange behind the backward pass, of k pieces that are there one after the other. The last one
-    is never hidden.
+    The part of the exchange that does not overlap with the backward pass, with k buckets that fill one after another.
+    The exchange of the last bucket never overlaps.
 
     Source: Li et al., arXiv:2006.15704, section 3.2.3, with pieces of equal size and cost.
     """
@@ -50,8 +50,8 @@ def exposed_seconds(exchange: float, backward: float, buckets: int) -> float:
 def slowest_of(seconds: float, spread: float, devices: int) -> float:
     """seconds x (1 + spread x Q((n - 3/8) / (n + 1/4)))
 
-    All wait for the slowest of n devices whose steps spread by a share of their mean, Q the quantile of the normal
-    distribution.
+    All devices wait for the slowest of n. `spread` is the standard deviation of step times as a share of their mean. Q
+    is the quantile function of the normal distribution.
 
     Source: Blom, "Statistical Estimates and Transformed Beta-Variables" (1958), for the expected maximum of n normals.
     """
@@ -65,10 +65,10 @@ def shared_cores(
 ) -> float:
     """seconds x max(1, load) x (1 + (crowding - 1) x min(1, (processes - 1) x threads / others)) x switching
 
-    Processes on one machine share its cores, load = processes x threads / cores, and before that caches and memory:
-    `crowding` is how many times as long a step was measured to take when every core had one; `others` are the cores
-    that one process leaves free. `switching` is how much longer than its share of the cores explains it took with twice
-    as many, from 1 at load 1 to all of it at load 2. Devices of their own share nothing.
+    Processes on one machine share its cores: load = processes x threads / cores. Below load 1 they already share caches
+    and memory. `crowding` is the measured slowdown of a step when all cores are busy. `others` are the cores that one
+    process leaves free. `switching` is the measured slowdown at load 2 beyond the share of cores; it grows linearly
+    from 1 at load 1. Steps on accelerators share nothing.
 
     Source: conservation of work; crowding and switching are measured and interpolated.
     """
@@ -81,7 +81,8 @@ def shared_cores(
 def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> float:
     """workers = 0: batch x seconds;  workers > 0: max(0, batch x seconds / workers - step)
 
-    The wait for data: without workers all of it, with workers what they do not get done during a step.
+    The wait for data. Without workers, it is the whole reading time. With workers, it is the reading time that does not
+    overlap with a step.
 
     Source: bottleneck analysis, Denning, Buzen, "The Operational Analysis of Queueing Network Models", ACM Computing
     Surveys 10 (1978).
@@ -92,7 +93,7 @@ def loading_seconds(seconds: float, batch: int, workers: int, step: float) -> fl
 def replicated_bytes(weights: float, gradients: float, optimizer: float, activations: float) -> float:
     """weights + gradients + optimizer + activations
 
-    Memory of a device that holds everything. Gradients are exchanged where they lie; they count twice with
+    The memory of a device that holds a full replica. Gradients are exchanged in place; they count twice with
     `gradient_as_bucket_view=False`.
 
     Source: Li et al., arXiv:2006.15704, section 4.2; the documentation of DistributedDataParallel.
@@ -105,7 +106,7 @@ def sharded_bytes(
 ) -> float:
     """(weights + gradients + optimizer) / n + 2 x unit + activations
 
-    Memory of a device that holds a share, and the whole of the part that is at work and of the next one.
+    The memory of a device that holds one shard, and the gathered weights of the current unit and the next one.
 
     Source: Rajbhandari et al., "ZeRO", SC 2020, arXiv:1910.02054, section 5; Zhao et al., "PyTorch FSDP", VLDB 2023,
     arXiv:2304.11277, section 3.
@@ -116,7 +117,7 @@ def sharded_bytes(
 def checkpoint_seconds(size: float, write_speed: float, writers: int) -> float:
     """bytes / (write speed x writers)
 
-    One process writes a single file; of a sharded checkpoint every node writes its share.
+    One process writes a single file. Every node writes its share of a sharded checkpoint.
 
     Source: conservation of bytes.
     """
@@ -146,7 +147,7 @@ FORMULAS: tuple[Callable[..., float], ...] = (
 
 
 def describe_formulas() -> str:
-    """Returns every formula with what it says and where it comes from."""
+    """Returns all formulas as text, each with its explanation and source."""
     told = (f"{each.__name__.replace('_', ' ')}\n{_indented(inspect.getdoc(each) or '')}" for each in FORMULAS)
     return "\n\n".join(told) + "\n"
 

@@ -1,4 +1,4 @@
-"""Measuring the parts of a step on the device that is here."""
+"""Measures the parts of a training step on this machine."""
 
 import copy
 import os
@@ -26,21 +26,21 @@ _WARM_UP = 3
 
 
 def measure(cfg: Config, *, steps: int = 20) -> Parts:
-    """Runs some steps of a config, on real data, and takes the time of their parts. Nothing is left behind.
+    """Runs a few training steps of a config on real data and measures their parts. Leaves no files.
 
     Args:
         cfg: A config of the second generation, with its `work_dir`.
-        steps: How many are measured, behind three that are not.
+        steps: The number of steps to measure, after three warm-up steps.
 
     Raises:
-        DataError: There are no batches to measure with.
+        DataError: The training loader has no batches.
         FootplateError: The run cannot be built.
     """
     check_count("--steps", steps, least=2)
     with tempfile.TemporaryDirectory(prefix="footplate-plan-") as folder, located(cfg):
         runner = _runner_of(cfg, folder)
         read, timed = [], []
-        for each in _read(runner, steps + _WARM_UP):  # in turns, as in training, where each finds the other's caches
+        for each in _read(runner, steps + _WARM_UP):  # alternate as in training, so that both share the caches
             read.append(each)
             timed.append(_step(runner, each.batch))
         loading = statistics.median(each.seconds for each in read)
@@ -78,7 +78,7 @@ def _runner_of(cfg: Config, folder: str) -> Runner:
 
 
 def _read(runner: Runner, number: int) -> Iterator[_Read]:
-    """Yields batches, each when it is asked for and read in this process, with its seconds; few are used again."""
+    """Yields `number` batches and their read times, read in this process on demand; repeats them if too few."""
     read: list[_Read] = []
     stream = iter(batches(runner.train_dataloader))
     for _ in range(number):
@@ -94,7 +94,7 @@ def _read(runner: Runner, number: int) -> Iterator[_Read]:
 
 
 def _step(runner: Runner, batch: Any) -> _Timed:
-    """Trains on one batch and returns the seconds of its parts."""
+    """Trains on one batch and returns the seconds of forward pass, backward pass and update."""
     wrapper, model = runner.optim_wrapper, runner.model
     inner: Any = unwrap_model(model)
     marks = [_now(runner.device)]
@@ -125,7 +125,7 @@ def _now(device: torch.device) -> float:
 
 
 def _kept_bytes(runner: Runner, batch: Any) -> int:
-    """Returns the bytes that a forward pass keeps for the backward pass, those of weights left out."""
+    """Returns the bytes that a forward pass keeps for the backward pass, without weights and buffers."""
     inner: Any = unwrap_model(runner.model)
     known = {each.untyped_storage().data_ptr() for each in (*inner.parameters(), *inner.buffers())}
     kept: dict[int, int] = {}
@@ -146,7 +146,7 @@ def _kept_bytes(runner: Runner, batch: Any) -> int:
 
 
 def _saved(runner: Runner, folder: str) -> tuple[int, float]:
-    """Returns the bytes of a checkpoint, and how many a second are written."""
+    """Saves a checkpoint; returns its size in bytes and the write speed in bytes per second."""
     model: Any = unwrap_model(runner.model)
     content = {"state_dict": model.state_dict(), "optimizer": runner.optim_wrapper.state_dict()}
     path = os.path.join(folder, "measured.pth")
@@ -191,7 +191,7 @@ def _parts(
 
 
 def _spread(steps: list[float]) -> float:
-    """The width of the middle half of the steps as that of a normal distribution, over their median."""
+    """Returns the standard deviation of step times, estimated from their quartiles, as a share of the median."""
     quarter, half, third = (steps[len(steps) * at // 4] for at in (1, 2, 3))
     return (third - quarter) / 1.349 / half
 

@@ -1,4 +1,4 @@
-"""What was measured of a run, and the machines that it is planned for."""
+"""The measurements of a run, and the cluster that the plan is for."""
 
 import dataclasses
 import json
@@ -11,30 +11,30 @@ from footplate.messages import nearest
 
 @dataclasses.dataclass(frozen=True)
 class Parts:
-    """One device's step in parts: seconds, bytes and counts.
+    """The measurements of one device's step: seconds, bytes and counts.
 
     Attributes:
-        batch: Samples of a step.
-        forward: Seconds of a forward pass, the batch being there.
+        batch: Samples per step.
+        forward: Seconds of a forward pass, without waiting for data.
         backward: Seconds of a backward pass.
         update: Seconds of the optimizer's step.
-        spread: How much steps spread, a share of their mean.
-        loading: Seconds until one worker has read one sample.
-        workers: Processes that read.
+        spread: Standard deviation of step times, as a share of their mean.
+        loading: Seconds that one worker takes to read one sample.
+        workers: Data-loading workers.
         weights: Bytes of weights and buffers.
         gradients: Bytes of the gradients.
         optimizer: Bytes of the optimizer's state.
-        activations: Bytes that a forward pass of the batch keeps.
+        activations: Bytes that the forward pass of a batch keeps for the backward pass.
         largest_unit: Bytes of the largest part of the model that is gathered at once.
         checkpoint: Bytes of a checkpoint.
-        write_speed: Bytes a second that one process writes.
-        on_cores: Whether steps are computed by the cores that processes share.
-        threads: Threads of a process.
+        write_speed: Bytes per second that one process writes.
+        on_cores: Whether steps run on CPU cores, which processes share.
+        threads: Threads per process.
         cores: Cores of the machine.
-        crowding: How many times as long a step takes when all cores have one.
-        switching: How much longer than its share of the cores explains it takes with twice as many.
-        byte_seconds: Seconds in which one of two processes on these cores gets through one byte of an exchange.
-        message_seconds: Seconds of a message between them.
+        crowding: Slowdown factor of a step when all cores are busy.
+        switching: Further slowdown factor with twice as many threads as cores, beyond the share of the cores.
+        byte_seconds: Seconds per byte of an exchange between two processes on these cores.
+        message_seconds: Seconds per message between two processes.
     """
 
     batch: int
@@ -61,20 +61,20 @@ class Parts:
 
     @property
     def step(self) -> float:
-        """Seconds of a step alone, without waiting for data."""
+        """The seconds of a step without waiting for data."""
         return self.forward + self.backward + self.update
 
     def write(self, path: str) -> None:
-        """Writes a JSON file."""
+        """Writes the measurements to a JSON file."""
         content = json.dumps(dataclasses.asdict(self), indent=1) + "\n"
         storage.commit_bytes(path, content.encode())
 
     @classmethod
     def read(cls, path: str) -> "Parts":
-        """Returns what `write` wrote, perhaps changed by hand since.
+        """Reads a file that `write` wrote and that may have been edited.
 
         Raises:
-            ArgumentError: It is no such file, or a value makes no sense.
+            ArgumentError: The file cannot be read, or a value is invalid.
         """
         try:
             content = json.loads(storage.read_bytes(path))
@@ -84,10 +84,10 @@ class Parts:
 
     @classmethod
     def from_dict(cls, content: Any) -> "Parts":
-        """Returns parts by name.
+        """Builds the measurements from a dict.
 
         Raises:
-            ArgumentError: A part is unknown, missing or no number.
+            ArgumentError: A key is unknown or missing, or a value is not a non-negative number.
         """
         fields = {field.name: field for field in dataclasses.fields(cls)}
         if not isinstance(content, dict):
@@ -107,14 +107,14 @@ class Parts:
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
-    """The machines.
+    """The machines of a plan.
 
     Attributes:
-        nodes: How many.
-        per_node: Devices of each.
-        bandwidth: Bytes a second that leave a node, and enter it.
-        inner_bandwidth: Bytes a second between devices of a node.
-        latency: Seconds of a message from one node to the next.
+        nodes: The number of nodes.
+        per_node: Devices per node.
+        bandwidth: Bytes per second between a node and the others, in each direction.
+        inner_bandwidth: Bytes per second between devices of a node.
+        latency: Seconds of a message from one node to another.
     """
 
     nodes: int = 1
@@ -125,5 +125,5 @@ class Cluster:
 
     @property
     def devices(self) -> int:
-        """All of them."""
+        """The number of devices on all nodes."""
         return self.nodes * self.per_node

@@ -1,4 +1,4 @@
-"""From parts and machines to step time, efficiency, memory and checkpoint time."""
+"""Predicts step time, efficiency, memory and checkpoint time from measurements and a cluster."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,24 +7,24 @@ from typing import NamedTuple
 from footplate.inspection.plan import formulas
 from footplate.inspection.plan.parts import Cluster, Parts
 
-_GATHERS_AND_SCATTER = 3  # passes of sharded training: weights forth and back, gradients once
+_GATHERS_AND_SCATTER = 3  # passes of sharded training: all-gather in forward and backward, reduce-scatter
 
 
 class Prediction(NamedTuple):
-    """What a plan says of one number of devices.
+    """The predicted cost of a step on a number of devices.
 
     Attributes:
-        nodes: Machines.
-        devices: Devices of all.
-        batch: Samples of a step on all devices.
+        nodes: Nodes.
+        devices: Devices on all nodes.
+        batch: Samples per step on all devices.
         step: Seconds of a step.
-        compute: Of these, forward, backward and update, on the slowest device.
-        loading: Waiting for data.
-        exchange: Waiting for other devices' gradients or weights.
-        throughput: Samples a second.
-        efficiency: Throughput of a device over that of one alone.
+        compute: Seconds of forward, backward and update on the slowest device.
+        loading: Seconds of waiting for data.
+        exchange: Seconds of waiting for gradients or weights of other devices.
+        throughput: Samples per second.
+        efficiency: Step time on one device over the step time on all devices.
         memory: Bytes on a device.
-        checkpoint: Seconds of a checkpoint.
+        checkpoint: Seconds to write a checkpoint.
     """
 
     nodes: int
@@ -41,12 +41,12 @@ class Prediction(NamedTuple):
 
 
 def predict(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> Prediction:
-    """Returns what a step will cost.
+    """Returns the predicted cost of a step.
 
     Args:
-        parts: Measured on one device.
+        parts: The measurements of one device.
         cluster: The machines.
-        sharded: Whether weights and optimizer are shared out rather than replicated.
+        sharded: Whether weights and optimizer state are sharded rather than replicated.
     """
     alone = parts.step + formulas.loading_seconds(parts.loading, parts.batch, parts.workers, parts.step)
     here = _on_shared_cores(parts, cluster.per_node) if parts.on_cores else parts
@@ -71,7 +71,7 @@ def predict(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> Predict
 
 
 def predict_growth(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> list[Prediction]:
-    """Returns predictions for one device, one node, and then twice as many nodes each time, up to all of them."""
+    """Returns predictions for one device, for one node, and for doubling numbers of nodes up to the whole cluster."""
     sizes = [dataclasses.replace(cluster, nodes=1, per_node=1)]
     nodes = 1
     while nodes < cluster.nodes:
@@ -83,7 +83,7 @@ def predict_growth(parts: Parts, cluster: Cluster, *, sharded: bool = False) -> 
 
 
 def as_table(predictions: Sequence[Prediction]) -> list[list[str]]:
-    """Returns a row of words for each prediction, behind one of headings."""
+    """Returns a header row and one row of text per prediction."""
     head = [
         "nodes",
         "devices",
@@ -114,7 +114,7 @@ def as_table(predictions: Sequence[Prediction]) -> list[list[str]]:
 
 
 def described(parts: Parts, cluster: Cluster) -> list[str]:
-    """Returns what was measured and what was given, in lines."""
+    """Returns the measurements and the cluster as lines of text."""
     times = ", ".join(
         f"{name} {_seconds(value)}"
         for name, value in (("forward", parts.forward), ("backward", parts.backward), ("update", parts.update))
@@ -168,7 +168,7 @@ def _exchange(parts: Parts, here: Parts, cluster: Cluster, *, sharded: bool) -> 
         seconds = formulas.exchange_seconds(parts.weights, cluster.devices, bandwidth, latency, _GATHERS_AND_SCATTER)
         return max(0.0, seconds - here.forward - here.backward)
     seconds = formulas.exchange_seconds(parts.gradients, cluster.devices, bandwidth, latency)
-    # Cores that compute and exchange do one after the other.
+    # CPU cores cannot compute and exchange at the same time.
     hidden = 0.0 if parts.on_cores else here.backward
     return formulas.exposed_seconds(seconds, hidden, formulas.bucket_count(parts.gradients)) if hidden else seconds
 

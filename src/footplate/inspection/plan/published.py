@@ -1,25 +1,26 @@
-"""What others published of their runs, beside what the formulas say of them."""
+"""Published measurements of distributed training, for comparison with the formulas."""
 
 from typing import NamedTuple
 
 from footplate.inspection.plan.parts import Cluster, Parts
 from footplate.inspection.plan.prediction import predict
 
-_SHARE_OF_LINE = 0.8  # how much of a link's line rate an exchange gets; assumed, not published
-_SPREAD = 0.01  # of steps on devices of one kind; assumed
+_SHARE_OF_LINE = 0.8  # the share of a link's line rate that an exchange reaches; assumed, not published
+_SPREAD = 0.01  # of step times on devices of one kind; assumed
 
 
 class Published(NamedTuple):
-    """A run that others measured.
+    """A published measurement.
 
     Attributes:
-        name: What was trained.
-        source: Where the figures stand.
-        parts: Of one device. Step times are the published throughputs of one device or node; forward and backward are
-            taken as one third and two thirds where the source does not part them; a backward pass of 0 hides nothing.
+        name: The model and the device.
+        source: Where the figures were published.
+        parts: The measurements of one device. Step times are derived from the published throughput of one device or
+            node. If the source gives only a total, forward takes one third and backward two thirds. A backward time of
+            0 means that no exchange overlaps with it.
         cluster: The machines.
-        devices: From how many devices to how many the efficiency is told.
-        efficiency: As published, 0 to 1.
+        devices: The smaller and the larger number of devices that the efficiency compares.
+        efficiency: The published efficiency, between 0 and 1.
     """
 
     name: str
@@ -31,7 +32,7 @@ class Published(NamedTuple):
 
 
 def predicted_efficiency(published: Published) -> float:
-    """Returns what the formulas say of the same growth."""
+    """Returns the efficiency that the formulas predict for the same numbers of devices."""
     cluster = published.cluster
     few, many = published.devices
     before = Cluster(1, few, cluster.bandwidth, cluster.inner_bandwidth, cluster.latency)
@@ -40,7 +41,7 @@ def predicted_efficiency(published: Published) -> float:
 
 
 def cluster_of(cluster: Cluster) -> tuple[int, float, float, float]:
-    """Returns all of a cluster but its number of nodes."""
+    """Returns the fields of a cluster except the number of nodes."""
     return cluster.per_node, cluster.bandwidth, cluster.inner_bandwidth, cluster.latency
 
 
@@ -68,19 +69,20 @@ def _cluster(nodes: int, per_node: int, gigabits: float) -> Cluster:
     return Cluster(nodes, per_node, _SHARE_OF_LINE * gigabits / 8 * 1e9, 20e9, 20e-6)
 
 
-# A step of 32 pictures: 90 epochs of 1.28 million in 29 hours on 8 devices. 120 ms of it are backward.
+# A step of 32 images: 90 epochs of 1.28 million images take 29 hours on 8 devices. The backward pass takes 120 ms.
 _GOYAL = (
     "Goyal et al., arXiv:1706.02677, abstract and section 4.3; the 29 hours: NVIDIA, developer.nvidia.com/blog, "
     "'Facebook Trains ImageNet in 1 Hour'"
 )
-# One P100 trains 219 pictures a second with ResNet-50, 91.8 with ResNet-152 and 154 with VGG-16, in batches of 64.
-# ResNet-101 has the operations half way between the other two, 4.12, 7.85 and 11.58 G, and so is its time taken.
+# One P100 trains 219 images/s with ResNet-50, 91.8 with ResNet-152 and 154 with VGG-16, in batches of 64.
+# The operations of ResNet-101 (7.85 G) are half way between ResNet-50 (4.12 G) and ResNet-152 (11.58 G), so its time is
+# interpolated.
 _HOROVOD = (
     "Horovod's documentation, docs/benchmarks.rst; Horovod: Sergeev, Del Balso, arXiv:1802.05799; devices alone: "
     "TensorFlow's documentation of 2017, docs_src/performance/benchmarks.md; operations: MMClassification's model zoo"
 )
 _DLPERF = "Oneflow-Inc/DLPerf, reports/dlperf_benchmark_test_report_v1.md and PyTorch/resnet50v1.5/README.md, of 2020"
-# Its wrapper is apex's with pieces of 250 million elements: everything is exchanged behind the backward pass.
+# Its wrapper is apex's with buckets of 250 million elements, so the whole exchange follows the backward pass.
 _DLPERF_BERT = (
     "Oneflow-Inc/DLPerf, NVIDIADeepLearningExamples/PyTorch/BERT/README.md, of 2020; parameters: Devlin et al., "
     "arXiv:1810.04805"

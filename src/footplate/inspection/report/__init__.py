@@ -1,4 +1,4 @@
-"""Runs on one page: a self-contained HTML file."""
+"""Shows runs in a report, a self-contained HTML file."""
 
 from footplate.inspection.report.page import write_report
 

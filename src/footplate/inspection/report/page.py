@@ -1,4 +1,4 @@
-"""From runs to the page."""
+"""Writes the HTML page of a report."""
 
 import html
 import json
@@ -17,23 +17,23 @@ from footplate.messages import printable
 from footplate.storage import commit_bytes
 
 _logger = logging.getLogger("footplate.inspection")
-_MOST_POINTS = 4000  # of one curve
+_MOST_POINTS = 4000  # per curve
 _PICTURE_BYTES = 1_600_000
 _UNPLOTTED = frozenset({"memory"})
 _LAST = ("lr", "momentum", "time", "data_time", "memory", "grad_norm")
 
 
 def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "") -> int:
-    """Writes runs as one HTML file that needs nothing else, no network either.
+    """Writes runs to a self-contained HTML file, which works offline.
 
     Args:
         runs: The runs; several are compared side by side.
-        path: Where it goes.
-        names: What each run is called; by default its folder.
-        title: What the page is called; by default the names of the runs.
+        path: The path of the file.
+        names: The names of the runs. The default is their folder names.
+        title: The title of the page. The default is the names of the runs.
 
     Returns:
-        The bytes of the file.
+        The size of the file in bytes.
     """
     names = list(names) or _distinct_names(runs)
     pictures = embed_pictures(runs, _PICTURE_BYTES)
@@ -59,7 +59,7 @@ def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), t
 
 
 def _for_script(data: Any) -> str:
-    """Returns data as JSON for a script element: a browser looks for `<!--`, `<script` and `</script` within it."""
+    """Returns data as JSON for a script element, which must not contain `<!--`, `<script` or `</script`."""
     text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
@@ -69,7 +69,7 @@ def _asset(name: str) -> str:
 
 
 def _distinct_names(runs: Sequence[Run]) -> list[str]:
-    """The folders' names, with as many folders above as tell them apart."""
+    """Returns the folder names, with as many parent folders as needed to make them distinct."""
     paths = [run.folder.resolve() for run in runs]
     for depth in range(1, max(len(path.parts) for path in paths) + 1):
         names = ["/".join(path.parts[-depth:]) for path in paths]
@@ -90,7 +90,7 @@ def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
 
 
 def _charts(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
-    """Yields a chart for each scalar, losses and metrics first, each with the curves of all runs that have it."""
+    """Yields a chart per scalar, losses and metrics first, with the curves of all runs that have it."""
     keys = dict.fromkeys((series.mode, series.name) for run in runs for series in run.series)
     ordered = sorted(keys, key=lambda key: (key[1] in _LAST, "loss" not in key[1] and key[0] == "train"))
     for mode, name in ordered:
@@ -107,7 +107,7 @@ def _charts(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
 
 
 def _thinned(points: list[Point]) -> list[Point]:
-    """Keeps the least and the greatest value of each stretch, so that no peak is lost."""
+    """Keeps the minimum and maximum of each stretch of points, so that no peak is lost."""
     if len(points) <= _MOST_POINTS:
         return points
     stretch = math.ceil(len(points) / (_MOST_POINTS // 2))
@@ -125,7 +125,7 @@ def _short(value: float) -> float:
 
 
 def _shown(value: Any) -> Any:
-    """Puts None in place of what is not finite, which JSON has no word for, and cleans every text of the page."""
+    """Replaces non-finite numbers by None, since JSON has none, and removes unprintable characters from strings."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, str):
@@ -136,7 +136,7 @@ def _shown(value: Any) -> Any:
 
 
 def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
-    """What each run's config has otherwise than the first one's."""
+    """Returns the differences between the config of the first run and each other one."""
     found = []
     configs = [run.config for run in runs]
     for name, config in list(zip(names, configs, strict=True))[1:]:

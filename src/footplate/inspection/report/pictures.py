@@ -1,4 +1,4 @@
-"""Pictures small enough for a page that holds them all."""
+"""Embeds images in a report, reduced so that one page can hold them all."""
 
 import base64
 import io
@@ -16,12 +16,12 @@ _MOST_PIXELS = 50_000_000
 
 
 class Embedded(NamedTuple):
-    """The pictures of a page.
+    """The images of a page.
 
     Attributes:
         found: `{"run": number, "name": ..., "frames": [{"step": ..., "src": ...}]}` for each name, `src` a data URI.
-        left_out: How many names were left out since the page would have grown too large.
-        unread: What is to be said of those that cannot be read, by the number of the run.
+        left_out: The number of names that were left out to limit the size of the page.
+        unread: Messages about images that cannot be read, by the number of the run.
     """
 
     found: list[dict[str, Any]]
@@ -30,11 +30,11 @@ class Embedded(NamedTuple):
 
 
 def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
-    """Returns the pictures of runs as data URIs, by name and step.
+    """Returns the images of runs as data URIs, by name and step.
 
     Args:
         runs: The runs.
-        budget: How many bytes they may take together.
+        budget: The maximum size of all data URIs in characters.
     """
     embedded = Embedded([], 0, {})
     left_out = used = 0
@@ -43,7 +43,7 @@ def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
         for picture in _spread(pictures):
             try:
                 frames.append({"step": picture.step, "src": _as_uri(picture)})
-            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # what Pillow raises
+            except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # errors of Pillow
                 embedded.unread.setdefault(number, []).append(f"the picture {picture.path} cannot be read: {error}")
         size = sum(len(frame["src"]) for frame in frames)
         if used + size > budget:
@@ -55,7 +55,7 @@ def embed_pictures(runs: Sequence[Run], budget: int) -> Embedded:
 
 
 def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[Picture]]]:
-    """Yields the pictures by name, those of all runs in turn, so that a small budget shows each run."""
+    """Yields the images by name, alternating between runs, so that a small budget shows each run."""
     names = [list(dict.fromkeys(picture.name for picture in run.pictures)) for run in runs]
     for place in range(max((len(each) for each in names), default=0)):
         for number, run in enumerate(runs):
@@ -65,7 +65,7 @@ def _by_name(runs: Sequence[Run]) -> Iterator[tuple[int, str, list[Picture]]]:
 
 
 def _spread(pictures: Sequence[Picture]) -> list[Picture]:
-    """Takes at most so many, the first and the last among them."""
+    """Returns at most `_MOST_FRAMES` evenly spaced images, including the first and the last."""
     if len(pictures) <= _MOST_FRAMES:
         return list(pictures)
     places = {round(part * (len(pictures) - 1) / (_MOST_FRAMES - 1)) for part in range(_MOST_FRAMES)}
@@ -73,7 +73,7 @@ def _spread(pictures: Sequence[Picture]) -> list[Picture]:
 
 
 def _as_uri(picture: Picture) -> str:
-    # By its name it is a PNG: of other kinds, Pillow hands some to programs, PostScript to Ghostscript.
+    # The suffix promises a PNG. Pillow would hand some other formats to programs, PostScript to Ghostscript.
     with Image.open(picture.path, formats=("PNG",)) as image:
         if image.width * image.height > _MOST_PIXELS:
             raise ValueError(f"it has {image.width} x {image.height} pixels")

@@ -1,1 +1,1 @@
-"""Trying many settings of a config, on optuna."""
+"""Searches over the settings of a config with optuna."""

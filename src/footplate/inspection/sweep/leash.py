@@ -1,4 +1,4 @@
-"""How a sweep and the processes of its trials end together."""
+"""Connects a sweep to the processes of its trials, so that they end together."""
 
 import math
 import os
@@ -15,16 +15,15 @@ from types import FrameType
 from footplate.engine.signals import Requests
 from footplate.records.urgent import say_at_once
 
-_UNTIL_BOTH_KNOW = 0.3  # seconds in which an interrupt of the terminal has reached a trial, if it has reached the sweep
-_ONE_WISH = 0.5  # seconds in which an interrupt that comes again is the same wish, sent to a process and to its group
+_UNTIL_BOTH_KNOW = 0.3  # seconds after which a terminal interrupt that reached the sweep has reached its trials too
+_ONE_WISH = 0.5  # seconds in which a repeated interrupt is the same request, sent to a process and its group
 _ONCE_MORE = ": trials finish their iterations and save; once more leaves at once"
 
 
 class Leash:
-    """What holds the trials at work: let go, each ends as a run that is interrupted does, saved.
+    """Controls the processes of trials; a released trial ends like an interrupted run and saves.
 
-    A trial that is started is at the other end of a pipe that says nothing. When the sweep lets go of it, or is killed,
-    the trial sees the pipe end.
+    Each trial holds one end of a pipe without data. The pipe closes when the sweep releases the trial or is killed.
     """
 
     def __init__(self) -> None:
@@ -36,9 +35,9 @@ class Leash:
 
     @contextmanager
     def answering_interrupts(self) -> Iterator[None]:
-        """Lets go at an interrupt, ends the trials' processes at the second one; each raises KeyboardInterrupt.
+        """Releases the trials at the first interrupt and kills them at the second; both raise KeyboardInterrupt.
 
-        Only the main thread can answer: elsewhere nothing changes.
+        Has no effect outside the main thread, since only the main thread can handle signals.
         """
         if threading.current_thread() is not threading.main_thread():
             yield
@@ -48,11 +47,11 @@ class Leash:
             yield
         finally:
             signal.signal(signal.SIGINT, before if before is not None else signal.SIG_DFL)
-        if self.gone:  # what was raised may have been swallowed
+        if self.gone:  # the KeyboardInterrupt may have been swallowed
             raise KeyboardInterrupt
 
     def start(self, process: BaseProcess, end: Connection) -> None:
-        """Starts a process, with interrupts held back from it, and holds it.
+        """Starts a process with SIGINT blocked, and keeps track of it.
 
         Raises:
             KeyboardInterrupt: There was an interrupt meanwhile.
@@ -60,10 +59,10 @@ class Leash:
         self._ends[process] = end
         if self.gone:
             raise KeyboardInterrupt
-        resource_tracker.ensure_running()  # whose start lets interrupts through again
+        resource_tracker.ensure_running()  # starting it later would unblock interrupts
         self._silent = threading.current_thread() is threading.main_thread()
         self._held.add(process)
-        _hold_interrupts()  # while it imports, it has nothing to save: it would show a traceback
+        _hold_interrupts()  # an interrupt during its imports would print a traceback, with nothing to save
         try:
             process.start()
         finally:
@@ -73,10 +72,10 @@ class Leash:
             raise KeyboardInterrupt
 
     def end(self, process: BaseProcess, *, patience: float | None) -> None:
-        """Lets go of a process and waits until it has ended, and kills it if it has not after so many seconds."""
+        """Releases a process and waits until it ends; kills it after `patience` seconds, never if None."""
         self._let_go(process)
         try:
-            if process.pid is not None:  # it could be started
+            if process.pid is not None:  # the process was started
                 process.join(timeout=patience)
         finally:
             if process.pid is not None and process.is_alive():
@@ -99,43 +98,46 @@ class Leash:
             raise KeyboardInterrupt
 
     def _let_go(self, process: BaseProcess) -> None:
-        end = self._ends.pop(process, None)  # by one of us: closed twice, its number may be another file's by then
+        end = self._ends.pop(process, None)  # pop first: closing a descriptor twice could close an unrelated file
         if end is not None:
             end.close()
 
 
 class Interrupts:
-    """Interrupts of a trial's process, which is the only one in it to know of them while no training runs.
+    """Handles interrupts in the process of a trial, while no training handles them.
 
-    One that has come is remembered: the exception that it raises may meet code that swallows it.
+    Remembers an interrupt, since other code may swallow the exception.
 
     Args:
-        held: A pipe that says nothing, and ends when the sweep lets go of the trial, or is gone.
+        held: A pipe without data, which closes when the sweep releases the trial or dies.
+
+    Attributes:
+        run: The signal requests of the training, once it runs.
     """
 
     def __init__(self, held: Connection) -> None:
         self._held = held
         self._here = False
         self._asked_at = math.inf
-        self.run: Requests | None = None  # what the training's own handlers note
+        self.run: Requests | None = None  # set by the training's own handlers
 
     @property
     def came(self) -> bool:
-        """Whether there was one."""
+        """Whether there was an interrupt."""
         return self._here or (self.run is not None and self.run.stop is not None)
 
     def check(self) -> None:
-        """Raises KeyboardInterrupt once more if there was one."""
+        """Raises KeyboardInterrupt again if there was an interrupt."""
         if self.came:
             raise KeyboardInterrupt
 
     @contextmanager
     def taken(self) -> Iterator[None]:
-        """Lets interrupts in while the block runs, at once one that has waited since the process was started.
+        """Accepts interrupts inside the block, starting with one that was pending since the process started.
 
-        Behind it the process leaves, and none counts.
+        Ignores interrupts after the block, since the process is about to exit.
         """
-        # A process that is started where interrupts are ignored ignores them too, and has no handler of Python's.
+        # A process that inherits ignored interrupts has no Python handler, so install one.
         signal.signal(signal.SIGINT, self._note)
         threading.Thread(target=self._follow, daemon=True).start()
         _take_interrupts()
@@ -152,7 +154,7 @@ class Interrupts:
             os._exit(128 + number)
 
     def _follow(self) -> None:
-        """Interrupts the process when the sweep lets go of it, unless the terminal has: it interrupts both."""
+        """Interrupts the process when the sweep releases it, unless the terminal has interrupted both."""
         with suppress(EOFError, OSError):
             self._held.recv_bytes()
         time.sleep(_UNTIL_BOTH_KNOW)
@@ -161,12 +163,12 @@ class Interrupts:
 
 
 def _hold_interrupts() -> None:
-    """Holds interrupts back from this thread and from processes that it starts, until `_take_interrupts`."""
+    """Blocks interrupts in this thread and in processes it starts, until `_take_interrupts`."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
 
 def _take_interrupts() -> None:
-    """Lets interrupts through again, one that waited at once."""
+    """Unblocks interrupts; a pending one is delivered at once."""
     if hasattr(signal, "pthread_sigmask"):
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})

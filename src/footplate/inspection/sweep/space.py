@@ -1,4 +1,4 @@
-"""What a sweep varies: `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
+"""Parses the search space of a sweep, such as `optim_wrapper.optimizer.lr=log:1e-4..1e-2`."""
 
 import ast
 import sys
@@ -12,14 +12,14 @@ _MOST = sys.float_info.max
 
 
 class Parameter(NamedTuple):
-    """One key that is varied.
+    """A config key that a sweep varies.
 
     Attributes:
-        key: Its path in the config.
-        low: The least value of a range.
-        high: The greatest value of a range; both are whole numbers where the key takes such.
-        log: Whether the range is searched by magnitude.
-        choices: The values that are tried, in place of a range.
+        key: The path of the key.
+        low: The minimum of a range.
+        high: The maximum of a range; if both are integers, so are the values.
+        log: Whether to search the range on a logarithmic scale.
+        choices: The values to try, in place of a range.
     """
 
     key: str
@@ -29,26 +29,26 @@ class Parameter(NamedTuple):
     choices: tuple[Any, ...] = ()
 
     def suggest(self, trial: Any) -> Any:
-        """Returns the value that an optuna trial takes."""
+        """Returns the value that an optuna trial suggests."""
         if self.choices:
-            # optuna stores choices as text: places stand for those that it could not store.
+            # optuna can store only simple choices, so it gets their indices.
             return self.choices[trial.suggest_categorical(self.key, list(range(len(self.choices))))]
         if isinstance(self.low, int) and isinstance(self.high, int):
             return trial.suggest_int(self.key, self.low, self.high, log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, log=self.log)
 
     def value_of(self, stored: Any) -> Any:
-        """Returns the value that stands behind what optuna stored."""
+        """Returns the value for what optuna stored."""
         return self.choices[stored] if self.choices else stored
 
 
 def parse_parameter(text: str) -> Parameter:
-    """Reads `key=low..high`, `key=log:low..high` or `key=first,second,...`.
+    """Parses `key=low..high`, `key=log:low..high` or `key=first,second,...`.
 
-    Whole numbers on both ends of a range give whole numbers.
+    A range between two integers has integer values.
 
     Raises:
-        ArgumentError: It cannot be read.
+        ArgumentError: The text is invalid.
 
     Example:
         >>> parse_parameter("optim_wrapper.optimizer.lr=log:1e-4..1e-2")
@@ -72,7 +72,7 @@ def parse_parameter(text: str) -> Parameter:
 
 def _checked(parameter: Parameter, text: str) -> Parameter:
     numbers = [isinstance(end, (int, float)) and not isinstance(end, bool) for end in (parameter.low, parameter.high)]
-    # More than a float holds compares, and optuna cannot search there; NaN compares with nothing.
+    # The bounds exclude infinities, NaN and integers that no float can hold; optuna cannot search those.
     if not all(numbers) or not -_MOST <= parameter.low < parameter.high <= _MOST:
         raise ArgumentError("a range goes from a number to a greater one", key="--param", found=text)
     if parameter.log and parameter.low <= 0:
@@ -81,7 +81,7 @@ def _checked(parameter: Parameter, text: str) -> Parameter:
 
 
 def _split(text: str) -> Sequence[str]:
-    """Splits at commas outside of brackets."""
+    """Splits at commas outside brackets."""
     parts, depth = [""], 0
     for character in text:
         depth += (character in "([{") - (character in ")]}")

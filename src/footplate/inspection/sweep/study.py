@@ -1,4 +1,4 @@
-"""The sweep: which settings come next, what is known of them, and where that is kept."""
+"""Runs a sweep: chooses settings, runs trials and stores their results in an optuna study."""
 
 import copy
 import hashlib
@@ -35,24 +35,24 @@ except ImportError as error:
 
 _logger = logging.getLogger("footplate.inspection")
 _ANOTHER = "--out DIR begins another one"
-_STUDY = "study.db"  # SQLite writes files next to it whose names begin with this one
-_TRIAL = re.compile(r"[0-9a-f]{12}")  # the name of a trial's folder, see `digest_of`
-_KNOWN = frozenset({"error", "infeasible"})  # what a trial that went wrong of its own has
+_STUDY = "study.db"  # SQLite creates files next to it whose names start with this name
+_TRIAL = re.compile(r"[0-9a-f]{12}")  # a trial's folder name, see `digest_of`
+_KNOWN = frozenset({"error", "infeasible"})  # attributes of trials that failed for their own reasons
 _SEEDS = 1 << 31
-_IGNORED = ("work_dir", "resume", "load_from", "preflight")  # they change nothing in how good a run becomes
+_IGNORED = ("work_dir", "resume", "load_from", "preflight")  # keys that do not affect the result of a run
 
 
 class SweepSettings(NamedTuple):
-    """How a sweep goes about it.
+    """The settings of a sweep.
 
     Attributes:
-        folder: Where the study and the trials' work_dirs lie.
-        metric: The metric that trials are judged by: the best of a trial's validations counts.
-        trials: How many, those of earlier starts included.
-        workers: How many at a time.
-        prune: Whether a trial that does worse than half of the others is ended early.
-        retry: Whether only those that failed are tried, once more.
-        seed: Of the choice of settings.
+        folder: The folder of the study and of the trials' work_dirs.
+        metric: The metric to optimize; the best validation of a trial counts.
+        trials: The number of trials, including those of earlier starts.
+        workers: The number of parallel trials.
+        prune: Whether to stop trials early that are worse than the median.
+        retry: Whether to run only the failed trials again.
+        seed: The seed of the sampler.
     """
 
     folder: str
@@ -65,14 +65,14 @@ class SweepSettings(NamedTuple):
 
 
 class TrialInfo(NamedTuple):
-    """A trial that has ended.
+    """A finished trial.
 
     Attributes:
-        number: Which one.
-        values: The values it had, by key.
+        number: The number of the trial.
+        values: The values by key.
         state: "complete", "pruned", "infeasible", "failed" or "repeated".
-        score: Its best metric, None where it has none.
-        folder: Its work_dir.
+        score: The best metric, or the latest one for a trial that did not complete; None without a validation.
+        folder: The work_dir.
         note: Why it failed or was infeasible, or which trial it repeats.
     """
 
@@ -85,15 +85,15 @@ class TrialInfo(NamedTuple):
 
 
 class TrialNews(NamedTuple):
-    """How far a trial is that is at work.
+    """The progress of a running trial.
 
     Attributes:
-        number: Which one.
-        values: The values it has, by key.
-        folder: Its work_dir.
-        done: Its iterations that are done, 0 when it begins.
-        length: The iterations of its run, None where they are not known yet.
-        score: Its latest metric, None before the first validation.
+        number: The number of the trial.
+        values: The values by key.
+        folder: The work_dir.
+        done: The completed iterations.
+        length: The iterations of the run, None until known.
+        score: The latest metric, None before the first validation.
     """
 
     number: int
@@ -105,7 +105,7 @@ class TrialNews(NamedTuple):
 
 
 class _TrialFailedError(Exception):
-    """The trial went wrong in a way that is its own."""
+    """A trial failed for a reason of its own."""
 
 
 def sweep(
@@ -117,29 +117,29 @@ def sweep(
     say: Callable[[TrialInfo], None] = lambda info: None,
     watch: Callable[[TrialNews], None] = lambda news: None,
 ) -> list[TrialInfo]:
-    """Tries settings until as many trials are done as are asked for.
+    """Runs trials until the requested number is done.
 
-    A sweep that was interrupted goes on: trials that were at work then are begun anew, from their checkpoints.
+    An interrupted sweep continues: trials that were running are run again, resumed from their checkpoints.
 
     Args:
-        cfg: The config, whose keys are varied.
-        parameters: What is varied.
-        settings: How.
-        prepare: Called with a trial's config in the process of the trial; a function that can be pickled.
+        cfg: The config whose keys are varied.
+        parameters: The keys to vary.
+        settings: The settings of the sweep.
+        prepare: Called with a trial's config in the process of the trial; must be picklable.
         say: Called with each trial that ends.
-        watch: Called when a trial begins and, from time to time, with how far it is. Trials that run beside each other
-            call it, and `say`, from threads of their own.
+        watch: Called with the progress when a trial starts, and from time to time. Parallel trials call `watch` and
+            `say` from their own threads.
 
     Returns:
-        The trials, the best first.
+        The finished trials, the best first.
 
     Raises:
-        ArgumentError: A parameter is no key of the config or is there twice, it is not known whether the metric should
-            be great, or the sweep in the folder was begun with others.
+        ArgumentError: A key is not in the config or is varied twice, it is unknown whether a higher metric is better,
+            or the sweep in the folder has another config, metric or keys.
         MissingMetricError: The first trial shows that no metric has the name.
-        DataError: What lies in the folder is no study.
+        DataError: The study in the folder is damaged.
     """
-    _check_parameters(cfg, parameters)  # before anything is made
+    _check_parameters(cfg, parameters)  # before creating any files
     try:
         rule = saved_rules(cfg._cfg_dict).get(settings.metric) or rule_of(settings.metric, named_by="--metric")
     except ArgumentError as error:
@@ -155,21 +155,21 @@ def sweep(
             study = _study_of(settings, direction)
             _check_attributes(study, settings.folder)
             _check_same(study, cfg, parameters, settings)
-            describe_trials(study, parameters, settings.folder)  # before a trial is run, all of it can be read
+            describe_trials(study, parameters, settings.folder)  # fails early on a damaged study
         try:
             _Sweep(study, cfg, parameters, settings, prepare, say, watch).run()
         except SQLAlchemyError as error:
             raise _damaged(settings.folder) from error
         except MissingMetricError:
             if not any(trial.state == optuna.trial.TrialState.COMPLETE for trial in study.get_trials(deepcopy=False)):
-                # The corrected command would be refused in this folder, which was begun with another metric.
+                # Otherwise the corrected command would be rejected, since the study has the wrong metric.
                 optuna.delete_study(study_name="sweep", storage=_storage_of(settings.folder))
             raise
     return describe_trials(study, parameters, settings.folder)
 
 
 def _check_links(folder: str) -> None:
-    """Refuses links in place of what a sweep writes: the folder may be someone else's, and they lead out of it.
+    """Raises an error for links among the files that a sweep writes, since an untrusted folder could redirect them.
 
     Raises:
         DataError: The study, the folder of a trial or the output of a trial is a link.
@@ -183,7 +183,7 @@ def _check_links(folder: str) -> None:
 
 @contextmanager
 def _reading(folder: str) -> Iterator[None]:
-    """Reports whatever optuna raises on a study that it cannot read as one error."""
+    """Converts any error that optuna raises while reading a study to one DataError."""
     try:
         yield
     except FootplateError:
@@ -197,7 +197,7 @@ def _damaged(folder: str) -> DataError:
 
 
 def _check_parameters(cfg: Config, parameters: Sequence[Parameter]) -> None:
-    """Raises ArgumentError where a parameter is varied twice, is no key of the config, or one that has no effect."""
+    """Raises an ArgumentError if a key is varied twice, is not in the config, or has no effect."""
     keys = [parameter.key for parameter in parameters]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
@@ -216,7 +216,7 @@ def _storage_of(folder: str) -> str:
 
 
 def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"]) -> Any:
-    """Returns the study in the folder of a sweep, which is made where none is there."""
+    """Opens the study in the folder of a sweep, or creates it."""
     prune = settings.prune
     return optuna.create_study(
         storage=_storage_of(settings.folder),
@@ -229,7 +229,7 @@ def _study_of(settings: SweepSettings, direction: Literal["maximize", "minimize"
 
 
 def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) -> list[TrialInfo]:
-    """Returns the trials of a study that have ended, the best first."""
+    """Returns the finished trials of a study, the best first."""
     known = {parameter.key: parameter for parameter in parameters}
     ended = [_info(trial, known, folder) for trial in study.get_trials(deepcopy=False) if trial.state.is_finished()]
     sign = -1 if study.direction == optuna.study.StudyDirection.MAXIMIZE else 1
@@ -238,13 +238,13 @@ def describe_trials(study: Any, parameters: Sequence[Parameter], folder: str) ->
 
 
 def digest_of(cfg: Config) -> str:
-    """Returns the hash by which a trial's config is known, the same for equal configs."""
+    """Returns a hash that identifies a trial's config; equal configs have equal hashes."""
     content = {key: value for key, value in cfg.to_dict().items() if key not in _IGNORED}
     return hashlib.sha256(json.dumps(content, sort_keys=True, default=repr).encode()).hexdigest()[:12]
 
 
 class _Sweep:
-    """A sweep at work."""
+    """A running sweep."""
 
     def __init__(
         self,
@@ -286,7 +286,7 @@ class _Sweep:
             )
 
     def _combine(self, most: int) -> int:
-        """Has combinations of choices tried that were not yet, and returns how many, at most so many."""
+        """Enqueues combinations of choices that were not tried yet; returns how many are waiting, at most `most`."""
         waiting = (optuna.trial.TrialState.WAITING,)
         for chosen in itertools.product(*(range(len(parameter.choices)) for parameter in self.parameters)):
             if len(self.study.get_trials(deepcopy=False, states=waiting)) >= most:
@@ -296,9 +296,9 @@ class _Sweep:
         return min(most, len(self.study.get_trials(deepcopy=False, states=waiting)))
 
     def _left_over(self) -> list[Any]:
-        """The trials to be begun anew: those that an interrupted sweep was at, or with `retry` those that failed."""
+        """Returns the trials to run again: those of an interrupted sweep, or with `retry` those that failed."""
         states = optuna.trial.TrialState
-        running = self.study.get_trials(states=(states.RUNNING,))  # its process was killed
+        running = self.study.get_trials(states=(states.RUNNING,))  # the sweep's process was killed
         stopped = [trial for trial in self.study.get_trials(states=(states.FAIL,)) if not _KNOWN & {*trial.user_attrs}]
         for trial in running:
             self.study.tell(trial.number, state=states.FAIL)
@@ -328,14 +328,14 @@ class _Sweep:
         os.makedirs(folder, exist_ok=True)
         self.watch(news)
         cfg["work_dir"], cfg["resume"] = folder, any(name.endswith(".pth") for name in os.listdir(folder))
-        before = seed_of_resumed(folder, None, cfg["resume"])  # of a trial that began when each drew its own
+        before = seed_of_resumed(folder, None, cfg["resume"])  # the seed of a resumed trial may differ from the study's
         _set_seed(cfg, self.seed if before is None else before)
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
-        cfg["preflight"] = cfg.get("preflight", True)  # finds before the first iteration that no metric has the name
+        cfg["preflight"] = cfg.get("preflight", True)  # detects a missing metric before the first iteration
         request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
         tell = lambda **known: self.watch(news._replace(**known))  # noqa: E731
         scores, (kind, why) = in_a_process(request, trial, tell, self.leash)
-        if cfg["resume"]:  # validations before the interruption count too; the run may have been at its end
+        if cfg["resume"]:  # include validations before the interruption; the run may have been complete
             scores = [*_validated(folder, self.settings.metric), *scores]
         if kind == "interrupted":
             raise KeyboardInterrupt
@@ -344,7 +344,7 @@ class _Sweep:
             if self.settings.metric in saved_best(self.cfg._cfg_dict):
                 first = is_first_generation(self.cfg)
                 why.key = "evaluation.save_best" if first else "default_hooks.checkpoint.save_best"
-            why.origin = None  # the trial's own config knows no places
+            why.origin = None  # the trial's config has no origins
             with located(self.cfg):
                 raise why
         if kind == "infeasible":
@@ -364,7 +364,7 @@ class _Sweep:
 
 
 def _one_at_a_time(ask: Callable[..., Any]) -> Callable[..., Any]:
-    """Returns `ask` as workers may call it beside each other: SQLite would hand a waiting trial to two of them."""
+    """Serializes `ask` across worker threads; otherwise SQLite could give two of them the same waiting trial."""
     lock = threading.Lock()
 
     def alone(*arguments: Any, **options: Any) -> Any:
@@ -375,7 +375,7 @@ def _one_at_a_time(ask: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _validated(folder: str, metric: str) -> list[float]:
-    """What the validations of a trial's run gave, as far as its folder tells."""
+    """Returns the validation results recorded in a trial's folder."""
     try:
         series = read_run(folder).find(metric, "val")
     except DataError:
@@ -394,12 +394,12 @@ def _info(trial: Any, known: Mapping[str, Parameter], folder: str) -> TrialInfo:
         state, note = "repeated", f"as trial {attributes['same_as']}"
     score = trial.value if trial.value is not None else next(reversed(trial.intermediate_values.values()), None)
     values = {key: known[key].value_of(value) if key in known else value for key, value in trial.params.items()}
-    place = os.path.join(folder, os.path.basename(str(attributes.get("config", ""))))  # a study may be someone else's
+    place = os.path.join(folder, os.path.basename(str(attributes.get("config", ""))))  # a study may be untrusted
     return TrialInfo(trial.number, values, state, score, place, note)
 
 
 def first_of(cfg: Config, parameters: Sequence[Parameter]) -> Config:
-    """Returns the config with the first choice, or the lowest value, of all that is varied."""
+    """Returns the config with the first choice or the minimum of each parameter."""
     return _with_values(cfg, {each.key: each.choices[0] if each.choices else each.low for each in parameters})
 
 
@@ -414,7 +414,7 @@ def _written(value: Any) -> str:
 
 
 def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settings: SweepSettings) -> None:
-    """Refuses to go on with what would be mixed up: another config, metric, keys or choices; ranges may change."""
+    """Raises an error if a study has another config, metric, keys or choices; ranges may change."""
     varied = {each.key: repr(each.choices) if each.choices else "a range" for each in parameters}
     firsts = {each.key: each.choices[0] if each.choices else 0 for each in parameters}
     asked = {"metric": settings.metric, "parameters": varied, "config": digest_of(_with_values(cfg, firsts))}
@@ -430,7 +430,7 @@ def _check_same(study: Any, cfg: Config, parameters: Sequence[Parameter], settin
 
 
 def _check_attributes(study: Any, folder: str) -> None:
-    """Refuses attributes that no sweep writes.
+    """Raises an error for attributes that no sweep writes.
 
     Raises:
         DataError: An attribute has another type or range.
@@ -446,7 +446,7 @@ def _check_attributes(study: Any, folder: str) -> None:
 
 
 def _seed_of(study: Any) -> int:
-    """Returns the seed that the trials of a study share; it is drawn when the study begins."""
+    """Returns the seed that the trials of a study share; draws it for a new study."""
     seed = study.user_attrs.get("run_seed")
     if seed is None:
         seed = int.from_bytes(os.urandom(4), "little") % _SEEDS
@@ -455,9 +455,9 @@ def _seed_of(study: Any) -> int:
 
 
 def _set_seed(cfg: Config, seed: int) -> None:
-    """Sets the seed of a trial whose config has none: with a seed each, trials would differ by more than settings.
+    """Sets the seed of a trial if its config has none, so that trials differ only in their settings.
 
-    The identity of a trial, the hash of its config, does not contain this seed.
+    The seed is not part of the hash that identifies the trial.
     """
     if is_first_generation(cfg):
         if cfg.get("seed") is None:
@@ -467,22 +467,22 @@ def _set_seed(cfg: Config, seed: int) -> None:
 
 
 def _count(settings: SweepSettings) -> int:
-    """How often the study was begun before, so that a sweep that goes on does not choose the same again."""
+    """Returns the number of existing trials, so that a continued sweep does not repeat its choices."""
     path = os.path.join(settings.folder, _STUDY)
     if not os.path.exists(path):
         return 0
     try:
         study = optuna.load_study(study_name="sweep", storage=f"sqlite:///{path}")
-    except KeyError:  # killed before it had begun
+    except KeyError:  # killed before the study was created
         return 0
     return len(study.get_trials(deepcopy=False))
 
 
 def default_metric(cfg: Config) -> str:
-    """Returns the metric that a config saves its best checkpoint by.
+    """Returns the metric that selects a config's best checkpoint.
 
     Raises:
-        ArgumentError: It saves none.
+        ArgumentError: The config names no such metric.
     """
     name = next((each for each in saved_best(cfg._cfg_dict) if each != "auto"), None)
     if name is None:

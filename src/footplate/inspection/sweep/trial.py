@@ -1,4 +1,4 @@
-"""One trial: a run in a process of its own, which tells what it measures and may be told to stop."""
+"""Runs one trial in its own process, which reports metrics and can be pruned."""
 
 import multiprocessing
 import os
@@ -19,19 +19,19 @@ from footplate.hooks.comparing import MissingMetricError, missing_metric
 from footplate.inspection.sweep.leash import Interrupts, Leash
 
 Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
-OUTPUT = "output.txt"  # what a trial says, in its folder
-_SECONDS_BETWEEN = 0.5  # two times that a trial tells how far it is
-_PATIENCE = 10  # seconds that a trial has to leave when it has said how it went
+OUTPUT = "output.txt"  # the output of a trial, in its folder
+_SECONDS_BETWEEN = 0.5  # between two progress reports
+_PATIENCE = 10  # seconds for a trial to exit after it reported its outcome
 _NO_MEMORY = ("out of memory", "can't allocate memory", "defaultcpuallocator", "cannot allocate memory")
 
 
 class Request(NamedTuple):
-    """What a trial runs.
+    """The request to run a trial.
 
     Attributes:
-        config: The config, resolved, with the trial's values and its work_dir.
-        metric: The metric that it is judged by.
-        threads: How many threads it computes with, 0 for as many as it likes.
+        config: The resolved config, with the trial's values and its work_dir.
+        metric: The metric to report.
+        threads: The number of threads, 0 for torch's default.
         prepare: Called with the config first, in the trial's process.
     """
 
@@ -42,11 +42,11 @@ class Request(NamedTuple):
 
 
 class _PrunedError(Exception):
-    """The trial is not worth going on with."""
+    """The sweep pruned the trial."""
 
 
 class _ReportHook(Hook):
-    """Tells the sweep how far the run is and what each validation gave, and ends the run when it is told to."""
+    """Sends progress and validation results to the sweep, and stops the run when the trial is pruned."""
 
     priority = "LOWEST"
 
@@ -55,30 +55,30 @@ class _ReportHook(Hook):
         self._told = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Takes note of who answers interrupts from now on."""
+        """Hands the handling of interrupts over to the training."""
         self.interrupts.check()
         self.interrupts.run = runner.requests
 
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Tells how far the run is, not too often."""
+        """Sends the progress at most every `_SECONDS_BETWEEN` seconds."""
         if time.monotonic() - self._told >= _SECONDS_BETWEEN:
-            with suppress(OSError):  # a sweep that is gone has let go of this trial
+            with suppress(OSError):  # if the sweep has died, this trial is about to be interrupted
                 self.pipe.send(("at", runner.iter + 1, runner.max_iters))
             self._told = time.monotonic()
 
     def check_metrics(self, metrics: Sequence[str]) -> None:
-        """Refuses a metric that no validation gives; the preflight calls this before the first iteration.
+        """Raises an error if validation lacks the metric; the preflight calls this before the first iteration.
 
         Raises:
-            MissingMetricError: It is not among those that there are.
+            MissingMetricError: The metric is missing.
         """
         if self.metric not in metrics:
             raise missing_metric("the sweep", self.metric, metrics, "--metric")
 
     def after_val_epoch(self, runner: Runner, metrics: dict[str, float] | None = None) -> None:
-        """Sends the metric and waits for the answer."""
+        """Sends the metric and waits for the decision to prune."""
         found = metrics or {}
         self.check_metrics(list(found))
         with suppress(OSError, EOFError):
@@ -90,24 +90,24 @@ class _ReportHook(Hook):
 def in_a_process(
     request: Request, trial: Any, tell: Callable[..., None], leash: Leash | None = None
 ) -> tuple[list[float], Outcome]:
-    """Runs a trial in a process of its own.
+    """Runs a trial in its own process.
 
     Args:
         request: What to run.
-        trial: The study's trial, which is told each metric, and tells whether to go on.
+        trial: The optuna trial, which receives each metric and decides about pruning.
         tell: Called with `done`, `length` and `score` from time to time.
-        leash: What holds it.
+        leash: The control of the process.
 
     Returns:
-        What its validations gave, and how it ended: "done", "pruned", "infeasible", "failed", "refused" or
-        "interrupted", and why; "refused" is what no trial of the sweep can do.
+        The validation results, and the outcome: "done", "pruned", "infeasible", "failed", "refused" or "interrupted",
+        and the reason. "refused" means that every trial of the sweep would fail.
     """
     context, leash = multiprocessing.get_context("spawn"), leash or Leash()
     here, there = context.Pipe()
     held, end = context.Pipe(duplex=False)
     process = context.Process(target=run_trial, args=(request, there, held))
     scores: list[float] = []
-    patience = None  # what is interrupted takes the time it needs to save
+    patience = None  # an interrupted trial may take any time to save
     try:
         leash.start(process, end)
         there.close()
@@ -123,8 +123,8 @@ def in_a_process(
 
 
 def _outcome_without_words(code: int | None) -> Outcome:
-    """What became of a trial whose process ended before it said so."""
-    if code in (-signal.SIGINT, 128 + signal.SIGINT):  # it was interrupted twice
+    """Returns the outcome of a trial whose process ended without reporting one."""
+    if code in (-signal.SIGINT, 128 + signal.SIGINT):  # interrupted twice
         return "interrupted", ""
     if code == -signal.SIGKILL:
         return "infeasible", "killed, most likely since memory ran out"
@@ -132,7 +132,7 @@ def _outcome_without_words(code: int | None) -> Outcome:
 
 
 def _answer_of(pipe: Connection, trial: Any, scores: list[float], tell: Callable[..., None]) -> Outcome:
-    """Listens to a trial until it says how it ended; what its validations give is added to `scores`."""
+    """Receives messages from a trial until it reports its outcome; appends validation results to `scores`."""
     while True:
         kind, *rest = pipe.recv()
         if kind == "at":
@@ -148,14 +148,14 @@ def _answer_of(pipe: Connection, trial: Any, scores: list[float], tell: Callable
 
 
 def run_trial(request: Request, pipe: Connection, held: Connection) -> None:
-    """Runs a trial and sends how it went: `(kind, ...)`, the last one "done", "pruned", "infeasible" or "failed".
+    """Runs a trial and sends messages `(kind, ...)` to the sweep; the last one is the outcome.
 
-    An interrupt, which the sweep holds back while the process starts, ends the run as it ends any: saved, and silent.
+    The sweep blocks interrupts while the process starts. Later ones end the run as usual: it saves and exits silently.
 
     Args:
         request: What to run.
-        pipe: To the sweep.
-        held: From the sweep: it ends when the trial is to end.
+        pipe: The connection to the sweep.
+        held: A pipe that closes when the trial must end.
     """
     with open(os.path.join(request.config["work_dir"], OUTPUT), "a", encoding="utf-8") as file:
         for stream in (1, 2):
@@ -189,7 +189,7 @@ def _attempt(request: Request, pipe: Connection, interrupts: Interrupts) -> Outc
         if isinstance(error, MemoryError) or any(words in str(error).lower() for words in _NO_MEMORY):
             return "infeasible", "out of memory"
         return _failed(error)
-    except Exception as error:  # noqa: BLE001 - one trial's mistake is not the sweep's
+    except Exception as error:  # noqa: BLE001 - an error of one trial must not stop the sweep
         return _failed(error)
     return "done", ""
 

@@ -1,1 +1,1 @@
-"""What a config will do, topic by topic: hooks, schedule, parameters, loops."""
+"""Explains one topic of a config: hooks, schedule, parameters or loops."""

@@ -1,4 +1,4 @@
-"""Which hook acts when."""
+"""Explains the order in which hooks run."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,13 +15,13 @@ Order = dict[str, list[dict[str, Any]]]
 
 
 def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
-    """Builds the hooks of a config in the order in which they act.
+    """Builds the hooks of a config in the order in which they run.
 
     Returns:
-        The hooks, and the names of those whose class is not installed.
+        The hooks, and the names of hooks whose class is not installed.
 
     Raises:
-        FootplateError: A hook cannot be built, or its name is nearly a known one.
+        FootplateError: A hook cannot be built, or its name is a likely typo.
     """
     cfg = prepare(cfg)
     missing: list[str] = []
@@ -36,14 +36,14 @@ def order_of_hooks(cfg: Config) -> tuple[HookList, list[str]]:
 
 
 def explain_hooks(cfg: Config) -> str:
-    """Returns the table of which hook acts when, a line an event."""
+    """Returns a table of the hooks that run at each event, one line per event."""
     hooks, missing = order_of_hooks(cfg)
     lines = [hooks.describe(), *(f"not installed, so not shown: {name}" for name in missing)]
     return "\n".join(lines) + "\n"
 
 
 def hooks_as_data(cfg: Config) -> dict[str, Any]:
-    """Returns the same as data: by event the hooks with their priority, and the names that are not installed."""
+    """Returns the hooks with their priority by event, and the names that are not installed, as data."""
     hooks, missing = order_of_hooks(cfg)
     events = {
         event: [{"hook": name, "priority": priority} for name, priority in acting] for event, acting in hooks.order()

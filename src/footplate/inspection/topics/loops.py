@@ -1,4 +1,4 @@
-"""What runs when: lengths, validations, log lines, checkpoints, and where schedules end."""
+"""Explains what runs when: the length of the run, validations, log lines, checkpoints and schedules."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,23 +15,23 @@ from footplate.messages import format_interval, pluralize
 from footplate.optim.schedules.checks import check_number
 
 _SHOWN = 6
-_LONGEST = 10_000_000  # epochs or iterations of which each is looked at
+_LONGEST = 10_000_000  # the longest run, in epochs or iterations, whose validations are enumerated
 _POINT_KEYS = ("val_begin", "val_interval", "dynamic_intervals")
 
 
 def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[str, Any]:
-    """Returns what runs when.
+    """Returns what runs when, as data.
 
     Args:
         cfg: A config of either generation.
-        length_of_epoch: The iterations of an epoch, where the training data cannot tell.
+        length_of_epoch: The iterations per epoch; None reads them from the training data.
 
     Returns:
-        `train`, `val`, `test`, `log`, `checkpoint` and `schedules`, None where a config has none, and `notes`: what
-        does not fit together.
+        A dict with `train`, `val`, `test`, `log`, `checkpoint` and `schedules`, each None or empty if the config has
+        none, and `notes`, which lists inconsistencies.
 
     Raises:
-        FootplateError: A part cannot be built.
+        FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
     hooks, _ = order_of_hooks(cfg)
@@ -53,10 +53,10 @@ def loops_as_data(cfg: Config, *, length_of_epoch: int | None = None) -> dict[st
 
 
 def explain_loops(data: Mapping[str, Any]) -> str:
-    """Returns the same as text.
+    """Returns what runs when, as text.
 
     Args:
-        data: What `loops_as_data` gave.
+        data: The result of `loops_as_data`.
     """
     lines = [_train_line(data["train"])]
     for name in ("val", "test"):
@@ -184,7 +184,7 @@ def _checkpoint_words(found: Mapping[str, Any]) -> str:
 
 
 def _metric_names(evaluator: Any) -> list[str]:
-    """Returns the types of the metrics of an evaluator; of several sets, each with the name of its set."""
+    """Returns the metric types of an evaluator; for several validation sets, each with the name of its set."""
     if isinstance(evaluator, (list, tuple)):
         return [_name_of(metric) for metric in evaluator]
     if isinstance(evaluator, Mapping) and "type" not in evaluator:

@@ -1,4 +1,4 @@
-"""The groups of an optimizer's parameters, and what decided about each."""
+"""Explains the parameter groups of an optimizer and the settings that formed them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
@@ -16,15 +16,15 @@ _SHOWN = 3
 
 
 class GroupInfo(NamedTuple):
-    """One group of an optimizer.
+    """A parameter group.
 
     Attributes:
-        optimizer: Its class, behind the name of its part where a model has several.
-        settings: Learning rate, momentum or betas, weight decay.
-        multipliers: How learning rate and weight decay differ from the optimizer's own.
-        names: The parameters.
-        size: How many numbers they hold.
-        reasons: The keys of `paramwise_cfg` that decided, none for the optimizer's own settings.
+        optimizer: The class of the optimizer, prefixed with its name if a model has several optimizers.
+        settings: The learning rate, momentum or betas, and weight decay.
+        multipliers: The learning rate and weight decay relative to the optimizer's defaults, where they differ.
+        names: The names of the parameters.
+        size: The total number of elements.
+        reasons: The keys of `paramwise_cfg` that formed the group, empty for the optimizer's defaults.
     """
 
     optimizer: str
@@ -36,12 +36,12 @@ class GroupInfo(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """All groups, and what is not trained.
+    """All parameter groups, and the frozen parameters.
 
     Attributes:
-        groups: The groups.
-        frozen: The names of parameters that need no gradient.
-        model: What the parameters are of, in words.
+        groups: The parameter groups.
+        frozen: The names of parameters without gradients.
+        model: A description of the model.
     """
 
     groups: list[GroupInfo]
@@ -51,14 +51,14 @@ class Groups(NamedTuple):
 
 @without_compiler()
 def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
-    """Builds the optimizer of a config over its model.
+    """Builds the optimizer of a config and returns its parameter groups.
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model is to be taken.
+        other: A config whose model replaces that of `cfg`.
 
     Raises:
-        FootplateError: A part cannot be built.
+        FootplateError: A component cannot be built.
     """
     cfg = prepare(cfg)
     model, words = build_model(cfg, other)
@@ -68,11 +68,11 @@ def groups_of(cfg: Config, *, other: Config | None = None) -> Groups:
 
 
 def groups_in(wrapper: Any, model: nn.Module) -> Groups:
-    """Returns the groups of an optimizer that is built.
+    """Returns the parameter groups of a built optimizer.
 
     Args:
-        wrapper: The optimizer, or optimizers, in their wrapper.
-        model: What they step.
+        wrapper: The optimizer wrapper, of one or several optimizers.
+        model: The model that it optimizes.
     """
     groups = [group for part, each in wrapper.parts.items() for group in _groups(part, each, model)]
     frozen = [name for name, parameter in model.named_parameters() if not parameter.requires_grad]
@@ -80,7 +80,7 @@ def groups_in(wrapper: Any, model: nn.Module) -> Groups:
 
 
 def explain_params(found: Groups) -> str:
-    """Returns the groups as text: settings, sizes, what set them, and the first parameters of each."""
+    """Returns the parameter groups as text: settings, sizes, reasons, and the first parameters of each."""
     total = sum(group.size for group in found.groups)
     tensors = sum(len(group.names) for group in found.groups)
     lines = [
@@ -101,7 +101,7 @@ def explain_params(found: Groups) -> str:
 
 
 def params_as_data(found: Groups) -> dict[str, Any]:
-    """Returns the same as data, with every name."""
+    """Returns the parameter groups as data, with all parameter names."""
     return {"model": found.model, "groups": [group._asdict() for group in found.groups], "frozen": found.frozen}
 
 
@@ -113,7 +113,7 @@ def _groups(part: str, wrapper: Any, model: nn.Module) -> Iterator[GroupInfo]:
         members = [names.get(id(parameter), "?") for parameter in group["params"]]
         inner = [name.removeprefix(f"{part}.") for name in members]
         reasons = sorted({reason for name in inner for reason in wrapper.reasons.get(name, ())})
-        # A schedule that is built has moved the learning rate to where the run begins.
+        # Building a schedule has already changed the learning rate to its initial value.
         settings = {field: group.get(f"initial_{field}", group[field]) for field in _FIELDS if field in group}
         size = sum(parameter.numel() for parameter in group["params"])
         yield GroupInfo(label, settings, _multipliers(settings, optimizer.defaults), members, size, reasons)

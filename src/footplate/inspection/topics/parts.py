@@ -1,4 +1,4 @@
-"""Building of a config what a topic shows, and no more."""
+"""Builds only the components of a config that a topic needs."""
 
 import logging
 import os
@@ -19,25 +19,25 @@ from footplate.inspection.stand_in import StandIn
 from footplate.records import length_of
 from footplate.registry import MODELS, set_default_scope
 
-_EXEMPT = os.path.join("torch", "_compile.py")  # what wraps a method that is not to be compiled
+_EXEMPT = os.path.join("torch", "_compile.py")  # defines the wrapper of methods that must not be compiled
 
 
 def prepare(cfg: Config) -> Config:
-    """Returns the config in the words of the second generation, its default scope set."""
+    """Returns the config in the second generation, and sets its default scope."""
     cfg = in_second_generation(cfg)
     set_default_scope(cfg.get("default_scope"))
     return cfg
 
 
 def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, str]:
-    """Builds the model, the one of another config, or one that stands in where its class is not installed.
+    """Builds the model of the config or of another config, or a stand-in if its class is not installed.
 
     Args:
-        cfg: The config, in the words of the second generation.
-        other: A config whose model is to be taken.
+        cfg: The config, in the second generation.
+        other: A config whose model to build instead.
 
     Returns:
-        The model, and what it is in words.
+        The model and a description of it.
 
     Raises:
         FootplateError: The section `model` is missing or cannot be built.
@@ -57,7 +57,7 @@ def build_model(cfg: Config, other: Config | None = None) -> tuple[nn.Module, st
 
 @contextmanager
 def matching(model: nn.Module) -> Iterator[None]:
-    """Leaves unsaid which keys match no parameter where `model` only stands in for another."""
+    """Silences warnings about keys that match no parameter while `model` is a stand-in."""
     logger = logging.getLogger("footplate.optim")
     level = logger.level
     if isinstance(model, StandIn):
@@ -69,17 +69,17 @@ def matching(model: nn.Module) -> Iterator[None]:
 
 
 def epoch_length(cfg: Config, given: int | None) -> int | None:
-    """Returns the iterations of an epoch, or None where the training data cannot be read here.
+    """Returns the iterations per epoch, or None if the training data cannot be read.
 
     Args:
-        cfg: The config, in the words of the second generation.
-        given: What the user says it is.
+        cfg: The config, in the second generation.
+        given: The number that the user gave, or None.
     """
     return epoch_length_or_why(cfg, given)[0]
 
 
 def epoch_length_or_why(cfg: Config, given: int | None) -> tuple[int | None, str]:
-    """Returns what `epoch_length` does, and why it is not known, in one line."""
+    """Returns the iterations per epoch, or None and the reason in one line."""
     if given is not None or cfg.get("train_dataloader") is None:
         return given, ""
     try:
@@ -90,10 +90,11 @@ def epoch_length_or_why(cfg: Config, given: int | None) -> tuple[int | None, str
 
 @contextmanager
 def without_compiler() -> Iterator[None]:
-    """Builds optimizers without torch's compiler, whose import takes a second.
+    """Builds optimizers without importing torch's compiler, which takes a second.
 
-    Some methods of an optimizer are exempt from compilation: torch imports the compiler at the first call of one, to
-    tell it so. Here nothing is compiled. Where torch comes to exempt them otherwise, it imports as before.
+    Torch imports the compiler at the first call of an optimizer method that is exempt from compilation, only to mark
+    the method. Nothing is compiled here, so the mark is set directly. If torch changes how it marks them, the
+    compiler is imported after all.
     """
     marked = []
     if "torch._dynamo" not in sys.modules:

@@ -1,4 +1,4 @@
-"""Learning rate, momentum and weight decay over a run, as text, picture and data."""
+"""Explains the learning rate, momentum and weight decay over a run, as text, image and data."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -16,19 +16,19 @@ from footplate.inspection.topics.terminal_plot import terminal_plot
 from footplate.visualization.plotting import Curve, Panel, plot, round_ticks
 
 _POINTS = 512
-_LONGEST = 100_000_000  # iterations that can be driven in a minute or two
+_LONGEST = 100_000_000  # iterations that take a minute or two to simulate
 _ROWS = 12
 _MOST_CURVES = 6
-_COLUMNS = 3  # of a table
+_COLUMNS = 3  # per table
 _DIGITS = len("1.23456e-05")
 
 
 class Track(NamedTuple):
-    """One field of the parameters that share its values.
+    """One field over a run, for the parameters that share its values.
 
     Attributes:
         field: "lr", "momentum" or "weight_decay".
-        values: One value for each of the schedule's iterations; None throughout where the optimizer has no such field.
+        values: One value per iteration in `Schedule.iters`; all None if the optimizer has no such field.
         parameters: The names of the parameters.
     """
 
@@ -43,13 +43,13 @@ class Track(NamedTuple):
 
 
 class Schedule(NamedTuple):
-    """The settings of an optimizer over a run.
+    """The fields of an optimizer over a run.
 
     Attributes:
         length: The iterations of the run.
-        iters: Those that are shown, counted from 0.
-        tracks: The fields, those of most parameters first.
-        model: What the parameters are of, in words.
+        iters: The sampled iterations, counted from 0.
+        tracks: The fields, grouped by field; those with the most parameters first.
+        model: A description of the model.
     """
 
     length: int
@@ -60,15 +60,15 @@ class Schedule(NamedTuple):
 
 @without_compiler()
 def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: int | None = None) -> Schedule:
-    """Simulates a run's schedules.
+    """Simulates the parameter schedules of a run.
 
     Args:
         cfg: A config of either generation.
-        other: A config whose model is to be taken.
-        length_of_epoch: The iterations of an epoch, where the training data cannot tell.
+        other: A config whose model replaces that of `cfg`.
+        length_of_epoch: The iterations per epoch; None reads them from the training data.
 
     Raises:
-        FootplateError: A part cannot be built, or the length of an epoch is not known where the run counts epochs.
+        FootplateError: A component cannot be built, or the run counts epochs and their length is unknown.
     """
     cfg = prepare(cfg)
     model, words = build_model(cfg, other)
@@ -89,7 +89,7 @@ def schedule_of(cfg: Config, *, other: Config | None = None, length_of_epoch: in
 
 
 def explain_schedule(schedule: Schedule) -> str:
-    """Returns a plot of each field that moves and a table of its values, as text of sixty columns."""
+    """Returns a plot and a table of each field that changes, as text with sixty columns."""
     lines = [f"schedule of {schedule.length} iterations, counted from 0; {schedule.model}", ""]
     for field in FIELDS:
         tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
@@ -115,7 +115,7 @@ def _explain_moving(schedule: Schedule, field: str, tracks: list[Track]) -> list
 
 
 def plot_schedule(schedule: Schedule) -> Image.Image:
-    """Returns a picture with a panel for each field that moves, or for all where none does."""
+    """Returns an image with one panel per field that changes; the learning rate is always shown."""
     panels = []
     for field in FIELDS:
         tracks = [track for track in schedule.tracks if track.field == field and track.values[0] is not None]
@@ -151,7 +151,7 @@ def _length(cfg: Config, per_epoch: int | None, why: str) -> int:
 def _with_extremes(
     cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[int], tracks: Sequence[Track]
 ) -> list[int]:
-    """Adds the iterations of the highest and lowest values, which lie beside the highest and lowest of those known."""
+    """Adds the iterations of the exact extremes, which lie next to the extremes of the sampled iterations."""
     near = {place for track in tracks if track.moves for place in _extremes(track)}
     close = set()
     for place in near:
@@ -179,7 +179,7 @@ def _tracks(cfg: Config, model: nn.Module, per_epoch: int | None, iters: list[in
 
 
 def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) -> list[str]:
-    """Round iterations and the last, and those where a value is the highest or the lowest for the first time."""
+    """Returns a table with rows for round iterations, the last iteration, and the first extremes of each track."""
     found = {name: _extremes(track) for name, track in zip(names, tracks, strict=True)}
     extremes = {place for places in found.values() for place in places}
     round_ones = set(_round_iterations(schedule.length))
@@ -193,7 +193,7 @@ def _table(schedule: Schedule, names: Sequence[str], tracks: Sequence[Track]) ->
 
 
 def _remark(place: int, found: Mapping[str, tuple[int, int]]) -> str:
-    """What is the highest or the lowest at a place: all that is shown, or some by name."""
+    """Returns "highest" or "lowest" if a row has an extreme, with the names of the tracks unless all have it."""
     said = ""
     for number, word in enumerate(("highest", "lowest")):
         names = [name for name, places in found.items() if places[number] == place]
@@ -202,7 +202,7 @@ def _remark(place: int, found: Mapping[str, tuple[int, int]]) -> str:
 
 
 def _extremes(track: Track) -> tuple[int, int]:
-    """The places of the highest and the lowest value, the first of each."""
+    """Returns the indices of the first maximum and the first minimum."""
     values = [value for value in track.values if value is not None]
     return values.index(max(values)), values.index(min(values))
 

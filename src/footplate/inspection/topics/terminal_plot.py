@@ -1,4 +1,4 @@
-"""Curves as text: a plot of sixty columns with round numbers at both axes."""
+"""Plots curves as text with sixty columns and round numbers on both axes."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -7,23 +7,23 @@ import plotille  # type: ignore[import-untyped, unused-ignore]
 
 from footplate.visualization.plotting import round_ticks
 
-_WIDTH = 48  # letters between the axes, of two dots each
+_WIDTH = 48  # characters between the axes, with two dots each
 _ROWS = 12
-_DOTS = 4  # of a row
+_DOTS = 4  # per row
 _MOST_TICKS = 6
 _BLANK = "\N{BRAILLE PATTERN BLANK}"
 _Points = Sequence[tuple[float, float]]
 
 
 def terminal_plot(curves: Sequence[_Points]) -> list[str]:
-    """Returns lines that show curves over one pair of axes, without colour and as wide on any terminal.
+    """Returns the lines of a plot of curves, without colors and with the same width in any terminal.
 
     Args:
-        curves: Points of each curve in the order of x, which is counted from 0.
+        curves: The points of each curve in ascending order of x; x starts at 0.
     """
     last = max(x for curve in curves for x, _ in curve) or 1.0
     heights = _rungs([y for curve in curves for _, y in curve])
-    between = max(1, _ROWS // (len(heights) - 1))  # rows from a rung to the next
+    between = max(1, _ROWS // (len(heights) - 1))  # rows between two ticks
     rows = (len(heights) - 1) * between + 1
     labels = _as_numbers(heights)
     left = max(map(len, labels))
@@ -36,7 +36,7 @@ def terminal_plot(curves: Sequence[_Points]) -> list[str]:
 
 
 def _as_numbers(values: Sequence[float]) -> list[str]:
-    """Evenly spaced numbers with as many decimals each as their distance has; the smallest with exponents."""
+    """Formats evenly spaced numbers with as many decimals as their step needs, or with exponents."""
     step = min((abs(b - a) for a, b in zip(values, values[1:], strict=False)), default=1.0)
     decimals = max(0, -math.floor(math.log10(step) + 1e-9))
     if decimals > 5 or step >= 1e12:
@@ -45,7 +45,7 @@ def _as_numbers(values: Sequence[float]) -> list[str]:
 
 
 def _rungs(values: Iterable[float]) -> list[float]:
-    """Round numbers from below the least value, or from 0 where that is not far, to above the greatest."""
+    """Returns evenly spaced round numbers that cover the values; they start at 0 if the minimum is close to it."""
     found = list(values)
     low, high = min(found), max(found)
     if 0 <= low <= high / 2:
@@ -59,9 +59,9 @@ def _rungs(values: Iterable[float]) -> list[float]:
 
 
 def _drawn(curves: Sequence[_Points], last: float, heights: Sequence[float], rows: int) -> list[str]:
-    """Draws with the first and last rung in the midst of the last and first row."""
+    """Draws the curves so that the first and last tick lie in the middle of the last and first row."""
     dot = (heights[-1] - heights[0]) / (_DOTS * (rows - 1))
-    bottom = heights[0] - 1.6 * dot  # not half a dot more, which might be rounded up here and down elsewhere
+    bottom = heights[0] - 1.6 * dot  # not 1.5 dots, which rounding would move up or down
     columns = 2 * _WIDTH
     canvas = plotille.Canvas(
         _WIDTH, rows, xmin=0, ymin=bottom, xmax=last * columns / (columns - 1), ymax=bottom + _DOTS * rows * dot

@@ -1,10 +1,10 @@
 "use strict";
 (() => {
-  // Without a prototype, a scalar called "constructor" is found only where a run has it.
+  // No prototype, so that a scalar named "constructor" is not found on every object.
   const bare = (_, value) => (value && typeof value === "object" && !Array.isArray(value) ? Object.assign(Object.create(null), value) : value);
   const data = JSON.parse(document.getElementById("data").textContent, bare);
   const root = document.documentElement;
-  // Okabe and Ito's colours, which also those see apart who see few colours; a second set for dark paper.
+  // Okabe and Ito's palette for color-blind readers; a second set for the dark theme.
   const colors = {
     light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#a06a00", "#2a8ac0", "#6e6e6e", "#7a6214"],
     dark: ["#56b4e9", "#ff9440", "#35c89c", "#e59bc5", "#e6b422", "#9bd0f5", "#b5b5b5", "#d0b84a"],
@@ -159,7 +159,7 @@
     });
   };
 
-  // Pictures.
+  // Images.
   const gallery = () => {
     const place = document.getElementById("gallery");
     for (const { run, name, frames } of data.pictures) {
