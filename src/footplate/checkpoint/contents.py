@@ -61,7 +61,7 @@ class Contents(NamedTuple):
         meta: Epoch, iteration, seed and other metadata.
         sections: The top-level entries, in order.
         weights: Name, shape and dtype of each weight.
-        foreign: Names of the classes of other programs whose objects are in the checkpoint; none was instantiated.
+        foreign: Names of the classes of objects in the checkpoint that were not instantiated.
         files: The files of a sharded checkpoint; empty for a single file.
     """
 

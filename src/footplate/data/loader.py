@@ -42,8 +42,8 @@ class SampleLoader(DataLoader[Any]):
         options: Further arguments of torch's DataLoader.
 
     Attributes:
-        share: The weight of the mean loss of the latest batch, with which the mean over ranks equals the mean over
-            samples. It is 1, except in an uneven last batch: there it is the number of samples of this rank divided
+        share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
+            samples. It is 1 for all but an uneven last batch. There it is the number of samples of this rank divided
             by the mean over all ranks, and 0 if this rank has no samples left.
 
     Raises:
@@ -88,7 +88,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def passes_continue(self) -> bool:
-        """Whether each pass continues where the previous one ended, as an endless sampler is split into passes."""
+        """Whether `num_batch_per_epoch` splits an endless sampler, so that each pass continues the previous one."""
         return self._plan.passes_continue
 
     @property

@@ -1,4 +1,4 @@
-"""Makes custom samplers resumable, of which nothing is known except the indices that they yield in each pass."""
+"""Resumes custom samplers, whose order is not determined by the seed and the epoch alone."""
 
 import copy
 import logging

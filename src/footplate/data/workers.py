@@ -99,7 +99,7 @@ class Whereabouts:
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker started last; None if it started none, or is unknown."""
+        """Returns the index of the sample that a worker started to read last; None if the process is not known."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:
@@ -187,7 +187,7 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         found = [loader.whereabouts for loader in loaders if getattr(loader, "whereabouts", None) is not None]
         message = str(error)
-        if found and not isinstance(error, RuntimeError):  # a worker died while it handed over, perhaps
+        if found and not isinstance(error, RuntimeError):  # a worker may have died while it sent a batch
             message = _death_among([process for each in found for process in each.processes()]) or message
         told = _explained(message, found)
         if told is None:

@@ -133,7 +133,7 @@ class HistoryBuffer:
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The kept values and their counts, oldest first, both `(N,)`, float64."""
+        """The latest values that are kept and their counts, oldest first, both `(N,), float64`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:

@@ -95,7 +95,7 @@ def check_level(level: object) -> None:
     try:
         if isinstance(level, bool):
             raise TypeError
-        logging.Handler(level)  # type: ignore[arg-type]  # what is neither text nor a number is refused
+        logging.Handler(level)  # type: ignore[arg-type]  # raises for other types
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
         raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None

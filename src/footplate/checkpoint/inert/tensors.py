@@ -46,7 +46,7 @@ class Storage:
         self.dtype = dtype
 
     def tensor(self, offset: Any, size: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """Returns a view of the storage; `offset` and `stride` are in elements.
+        """Returns the elements from `offset` on, as a view with this `size` and `stride`.
 
         Raises:
             ValueError: The storage has not so many.
@@ -82,7 +82,7 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
 
 
 def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
-    """Returns a read-only view of a memory-mapped file, `(size,), uint8`.
+    """Returns a view of `size` bytes of a memory-mapped file, `(size,), uint8`, which must not be modified.
 
     Raises:
         CheckpointDamagedError: The file ends before.

@@ -42,8 +42,7 @@ class FolderWriter(StorageWriter):
     Args:
         folder: The folder.
         state: Everything that is not sharded; only that of the coordinator is used.
-        tidy: Whether to remove unfinished saves in the parent folder. A run sets it, because no other process saves
-            there.
+        tidy: Whether to remove unfinished saves in the parent folder, which requires that no other process saves there.
     """
 
     def __init__(self, folder: str, state: Mapping[str, Any], *, tidy: bool = True) -> None:

@@ -134,7 +134,7 @@ def write_layout(folder: str, layout: Layout) -> Seal:
 
 
 def read_layout(folder: str) -> Layout:
-    """Reads the layout of a sharded checkpoint, after checking that `layout.json` is what was written.
+    """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
 
     Raises:
         CheckpointDamagedError: It is not.

@@ -49,7 +49,7 @@ class Resize(BaseTransform):
         self.clip_object_border = clip_object_border
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, `gt_bboxes`, `gt_masks` and `gt_seg_map`, those that are there."""
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         size = self._new_size(width, height)
         results["img"] = _resized(results["img"], size, Image.Resampling.BILINEAR)
@@ -75,7 +75,7 @@ class Resize(BaseTransform):
         elif self.scale is not None and self.keep_ratio:
             across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
         else:
-            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of both is given
+            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
         return max(1, round(width * across)), max(1, round(height * down))
 
 
@@ -101,7 +101,7 @@ class RandomFlip(BaseTransform):
         self.direction = direction
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, `gt_bboxes`, `gt_masks` and `gt_seg_map`, those that are there."""
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None
         return self._flipped(results) if results["flip"] else results
