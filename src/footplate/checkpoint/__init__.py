@@ -1,4 +1,4 @@
-"""Checkpoints: committed or not there, verified when read, and nothing in them is executed."""
+"""Saves and loads checkpoints: saves are atomic, loads verify the content and never execute code from it."""
 
 from footplate.checkpoint._seal import Seal
 from footplate.checkpoint._words import readable_size

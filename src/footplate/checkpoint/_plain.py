@@ -1,4 +1,4 @@
-"""Turning a run's state into what a weights-only reader accepts: tensors, numbers, strings and containers."""
+"""Converts a run's state to the types that `torch.load(..., weights_only=True)` accepts."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -11,19 +11,19 @@ from footplate.checkpoint.inert import Inert
 from footplate.errors import CheckpointError
 
 _EXACT = frozenset({type(None), bool, float, complex, str, torch.dtype, torch.device})
-_LONGEST_NUMBER = 2039  # bits; torch's weights-only reader knows no longer ones
+_LONGEST_NUMBER = 2039  # bits; the maximum that torch's weights-only reader accepts
 
 
 def to_plain(value: Any, key: str = "") -> Any:
-    """Returns `value` with nothing in it but what can be read back without executing code.
+    """Converts `value` to types that can be read back without executing code.
 
-    Tensors are kept (detached; one that shows a part of a larger storage is copied, so that the rest is not
-    written), numpy arrays become tensors, numpy scalars numbers, mappings of other types dicts, named tuples
-    tuples, deques lists.
+    Tensors are detached. A view of a larger storage is copied, so that the rest of the storage is not written.
+    Numpy arrays become tensors, numpy scalars become numbers, other mappings become dicts, named tuples become
+    tuples, and deques become lists.
 
     Args:
         value: The state.
-        key: Where it stands, for the error.
+        key: The key path of the state, for the error.
 
     Raises:
         CheckpointError: Something else is in it; names the key path.
@@ -32,7 +32,7 @@ def to_plain(value: Any, key: str = "") -> Any:
 
 
 def walk(value: Any) -> Iterator[Any]:
-    """Yields `value` and everything in it, in order; a container that stands in several places comes once."""
+    """Yields `value` and everything inside it, in order; a container that occurs several times is yielded once."""
     pending, seen = [value], set()
     while pending:
         entry = pending.pop()
@@ -54,12 +54,12 @@ def _inside(value: Any) -> list[Any] | None:
 
 
 def tensors_in(value: Any) -> list[torch.Tensor]:
-    """Returns every tensor in a state, in its order."""
+    """Returns all tensors of a state, in order."""
     return [entry for entry in walk(value) if isinstance(entry, torch.Tensor)]
 
 
 def bytes_in(plain: Any) -> int:
-    """Returns the bytes of all tensors of a plain state; memory that several share counts once."""
+    """Returns the size of all tensors of a plain state in bytes; shared storages count once."""
     storages = {tensor.untyped_storage().data_ptr(): tensor for tensor in tensors_in(plain)}
     return sum(tensor.untyped_storage().nbytes() for tensor in storages.values())
 
@@ -97,7 +97,7 @@ class _Converter:
         for name, entry in value.items():
             path = f"{key}.{name}" if key else str(name)
             plain[_plain_key(name, path)] = self.convert(entry, path)
-        metadata = getattr(value, "_metadata", None)  # the layer versions that a module's state carries
+        metadata = getattr(value, "_metadata", None)  # the layer versions in the state dict of a module
         if isinstance(plain, OrderedDict) and isinstance(metadata, Mapping):
             plain._metadata = self.convert(metadata, f"{key}._metadata")  # type: ignore[attr-defined]
         return plain
@@ -169,7 +169,7 @@ def _unsupported(value: Any, key: str) -> CheckpointError:
     )
 
 
-# Numpy's scalars come first, for some of them are also Python numbers or strings.
+# Numpy scalars come first because some of them are also Python numbers or strings.
 _LEAVES: tuple[tuple[Any, Callable[[Any, str], Any]], ...] = (
     (torch.Tensor, _plain_tensor),
     (np.ndarray, _plain_array),

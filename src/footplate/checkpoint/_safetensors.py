@@ -1,4 +1,4 @@
-"""Reading and writing safetensors, for which the package of that name is an extra."""
+"""Reads and writes safetensors files; requires the optional package safetensors."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,18 +10,18 @@ from footplate.checkpoint.inert.budget import Budget
 from footplate.errors import CheckpointDamagedError, CheckpointError, MissingExtraError
 
 SUFFIX = ".safetensors"
-_LENGTH_BYTES = 8  # at the beginning, of the header that follows
-_MEMORY_PER_BYTE = 40  # of a header that was made to take much: the shortest entries take 27
+_LENGTH_BYTES = 8  # the size of the length field at the start of the file
+_MEMORY_PER_BYTE = 40  # upper bound for a hostile header; the shortest possible entries take 27
 
 
 def save(tensors: Mapping[str, torch.Tensor], path: str) -> None:
-    """Commits tensors to `path`.
+    """Writes tensors to `path` atomically.
 
     Raises:
         MissingExtraError: The package is not installed.
         OSError: The file cannot be written.
     """
-    # The format knows no shared memory and no strides.
+    # The format supports neither shared memory nor strides.
     alone = {key: value.clone(memory_format=torch.contiguous_format) for key, value in tensors.items()}
     storage.commit_bytes(path, _package(f"writing '{path}'").save(alone, metadata={"format": "pt"}))
 
@@ -40,14 +40,14 @@ def load(path: str, device: torch.device) -> dict[str, torch.Tensor]:
     if header > size - _LENGTH_BYTES:
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: its header is longer than the file")
     try:
-        Budget(size).take(2 * size + _MEMORY_PER_BYTE * header)  # the file, its tensors, and what the header stands for
+        Budget(size).take(2 * size + _MEMORY_PER_BYTE * header)  # the file, its tensors and the parsed header
     except CheckpointError as error:
         raise CheckpointError(f"cannot use checkpoint '{path}': {error.message}") from error
     try:
         tensors: dict[str, torch.Tensor] = package.load(storage.read_bytes(path))
     except OSError:
         raise
-    except Exception as error:  # the package has an exception of its own, and raises others too
+    except Exception as error:  # the package raises its own exception type and others
         raise CheckpointDamagedError(f"checkpoint '{path}' is damaged: {error}") from error
     return {key: value.to(device) for key, value in tensors.items()}
 

@@ -1,11 +1,11 @@
-"""The seal at the end of a checkpoint: a digest of everything before it.
+"""Writes and checks the seal at the end of a checkpoint, which is a digest of everything before it.
 
-A checkpoint is the zip archive that `torch.save` writes. Such an archive may end in a comment, which readers
-pass over; the seal is that comment, so that file and digest are committed together:
+A checkpoint is the zip archive that `torch.save` writes. A zip archive may end in a comment, which readers ignore.
+The seal is stored as this comment, so that content and digest are committed together:
 
     ... archive ... | end record (22 bytes) | footplate-checkpoint 1 saved=<ns> sha256=<64 hex digits>
 
-The digest covers every byte before its own first digit.
+The digest covers every byte before its first digit.
 """
 
 import hashlib
@@ -24,15 +24,15 @@ _DIGEST_BYTES = 64
 _SEAL_BYTES = len(_PREFIX.format(saved=0, digits=_SAVED_DIGITS)) + _DIGEST_BYTES
 _END_RECORD = b"PK\x05\x06"
 _END_RECORD_BYTES = 22
-_CHUNK_BYTES = 1 << 18  # stays in the processor's cache between reading and hashing
+_CHUNK_BYTES = 1 << 18  # small enough to stay in the CPU cache between reading and hashing
 
 
 class Seal(NamedTuple):
-    """What the end of a checkpoint says.
+    """The digest and the time at the end of a checkpoint.
 
     Attributes:
-        digest: The sha256 that was written, as 64 hexadecimal digits; None in files of other engines.
-        saved: When it was written, in nanoseconds since the epoch; 0 when unknown.
+        digest: The recorded SHA-256, as 64 hexadecimal digits; None in files of other engines.
+        saved: The time of the save, in nanoseconds since the epoch; 0 if unknown.
     """
 
     digest: str | None
@@ -40,17 +40,17 @@ class Seal(NamedTuple):
 
     @property
     def length(self) -> int:
-        """Its bytes at the end of the file; 0 without a digest."""
+        """The length of the seal at the end of the file, in bytes; 0 without a digest."""
         return 0 if self.digest is None else _SEAL_BYTES
 
 
 class SealingSink:
-    """Passes an archive on while it is written, and ends it with a seal.
+    """Forwards an archive to another sink while it is written, and appends the seal.
 
-    An error of the sink below is kept until `seal`, since the writer of torch does not survive one.
+    An error of that sink is stored and raised by `seal`, because torch's writer crashes on exceptions.
 
     Args:
-        sink: Where the bytes go.
+        sink: The sink that receives the bytes.
     """
 
     def __init__(self, sink: Sink) -> None:
@@ -60,7 +60,7 @@ class SealingSink:
         self._error: BaseException | None = None
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Takes the next bytes; the last 22 are held back until it is known that they are the last."""
+        """Forwards bytes, except for the last 22, which may be the end record that `seal` modifies."""
         view = memoryview(data).cast("B")
         size = len(view)
         if size >= _END_RECORD_BYTES:
@@ -74,10 +74,10 @@ class SealingSink:
         return size
 
     def flush(self) -> None:
-        """Does nothing: what is held back must stay."""
+        """Does nothing, because the last 22 bytes must be held back until `seal`."""
 
     def seal(self) -> None:
-        """Writes the end record, now with a comment, and the comment.
+        """Writes the end record and the seal as its comment.
 
         Raises:
             OSError: The sink refused this or something before.
@@ -103,7 +103,7 @@ class SealingSink:
 
 
 def read_seal(stream: IO[bytes]) -> Seal:
-    """Returns the seal at the end of an open file, without checking it.
+    """Returns the seal at the end of an open file without checking it.
 
     Raises:
         OSError: It cannot be read.
@@ -117,7 +117,9 @@ def read_seal(stream: IO[bytes]) -> Seal:
 
 
 def check_seal(stream: IO[bytes]) -> Seal:
-    """Reads an open file through and returns its seal; the seal of an unsealed file has no digest.
+    """Reads an open file to its end, checks its digest and returns its seal.
+
+    The seal of an unsealed file has no digest, and nothing is checked.
 
     Raises:
         CheckpointDamagedError: The digest is not that of the content.

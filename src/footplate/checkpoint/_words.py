@@ -1,8 +1,8 @@
-"""Numbers as people read them."""
+"""Formats sizes for messages."""
 
 
 def readable_size(count: int) -> str:
-    """Returns bytes in the largest unit that keeps at least one digit before the point.
+    """Formats a number of bytes in the largest unit in which it is at least 1.
 
     Example:
         >>> readable_size(999), readable_size(1_234_567)

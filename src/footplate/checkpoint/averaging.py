@@ -1,4 +1,4 @@
-"""Averaging the weights of several checkpoints."""
+"""Averages the weights of several checkpoints."""
 
 import os
 from collections import OrderedDict
@@ -17,16 +17,14 @@ _PIECE = 1 << 18  # elements
 def average_weights(
     paths: "Sequence[str | os.PathLike[str]]", shares: Sequence[float] | None = None
 ) -> "OrderedDict[str, torch.Tensor]":
-    """Returns the mean of the weights of several checkpoints, in the dtype of the first.
+    """Returns the weighted mean of the weights of several checkpoints, in the dtypes of the first.
 
-    They are summed in float64, weights of eight bits in float32.
-
-    Tensors that hold no fractions, such as counters, are those of the last one. One file is held in memory at a
-    time.
+    Sums are computed in float64, those of 8-bit weights in float32. Integer tensors, such as counters, are taken
+    from the last checkpoint. Only one file is held in memory at a time.
 
     Args:
         paths: The checkpoints.
-        shares: The part of each; equal by default. They are divided by their sum.
+        shares: The weight of each checkpoint; equal by default. They are divided by their sum.
 
     Raises:
         ArgumentError: There are no paths, or not as many shares as paths, or the shares sum to zero.
@@ -53,7 +51,7 @@ def average_weights(
 
 
 def _without_content(weights: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]":
-    """Returns shapes and dtypes alone, so that the first file need not stay in memory."""
+    """Returns only shapes and dtypes, so that the first file can be freed."""
     shapes = OrderedDict(
         (key, torch.empty(value.shape, dtype=value.dtype, device="meta") if isinstance(value, torch.Tensor) else value)
         for key, value in weights.items()
@@ -63,7 +61,7 @@ def _without_content(weights: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]
 
 
 def _add(sums: dict[str, torch.Tensor], key: str, value: torch.Tensor, share: float) -> None:
-    """Adds `value * share` to a sum, piece by piece: the product of a large tensor would take as much memory again."""
+    """Adds `value * share` to a sum in pieces, because the full product would double the memory of a large tensor."""
     wide = _wide_dtype(value.dtype)
     if key not in sums:
         sums[key] = torch.zeros(value.shape, dtype=wide)
@@ -94,4 +92,4 @@ def _has_fractions(value: Any) -> bool:
 def _wide_dtype(dtype: torch.dtype) -> torch.dtype:
     if dtype.is_complex:
         return torch.complex128
-    return torch.float64 if dtype.itemsize > 1 else torch.float32  # of eight bits nothing is lost
+    return torch.float64 if dtype.itemsize > 1 else torch.float32  # exact enough for 8-bit weights

@@ -1,4 +1,4 @@
-"""Saving beside the training: the step is delayed only for a copy of the state."""
+"""Saves checkpoints in a background thread; training waits only until the state is copied."""
 
 import functools
 import logging
@@ -24,9 +24,9 @@ _ALIGNMENT = 64
 
 
 class BackgroundSaver:
-    """Saves checkpoints in a thread of its own, one at a time.
+    """Saves checkpoints in a background thread, one at a time.
 
-    The memory for the copy is kept from one save to the next: it costs once the size of a checkpoint.
+    The host memory for the copy is reused by later saves. It is as large as one checkpoint.
 
     Example:
         >>> import tempfile
@@ -42,7 +42,7 @@ class BackgroundSaver:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
         self._copier = _HostCopier()
-        self._group: Any = None  # of this saver alone, so that its messages do not mix with those of the training
+        self._group: Any = None  # a separate group, so that its messages do not mix with those of training
 
     def save(
         self,
@@ -53,18 +53,19 @@ class BackgroundSaver:
         otherwise: Callable[[BaseException], None] | None = None,
         replicated: Set[int] = frozenset(),
     ) -> None:
-        """Copies `state` to host memory and commits it to `path` while the caller goes on.
+        """Copies `state` to host memory and writes it to `path` in the background.
 
-        Waits first for the save before this one. A checkpoint in parts, as its name says, is saved by all processes
-        together, each with the parts that it holds.
+        Waits for the previous save first. A sharded checkpoint is saved by all ranks together; each rank writes its
+        own shards.
 
         Args:
             state: See `save_checkpoint`.
-            path: See `save_checkpoint`; a name that ends in `.sharded` is that of a checkpoint in parts.
-            then: Called in the thread after the commit: to move the pointer and remove older checkpoints.
-            otherwise: Called in the thread with what made it fail; by default that is logged.
-            replicated: Addresses of the memory of tensors that all processes hold alike: of a checkpoint in parts each
-                writes some of them.
+            path: See `save_checkpoint`; a path that ends in `.sharded` is written as a sharded checkpoint.
+            then: Called in the background thread after the commit, to move the pointer and remove older checkpoints.
+            otherwise: Called in the background thread with the exception if the save fails; by default the failure
+                is logged.
+            replicated: Memory addresses of tensors that are replicated on all ranks. In a sharded checkpoint, each
+                rank writes a part of each.
 
         Raises:
             CheckpointError: The state cannot be saved, or the save before this one failed (and this one was
@@ -80,7 +81,7 @@ class BackgroundSaver:
         self._begin(work, otherwise or _tell)
 
     def wait(self) -> None:
-        """Returns when nothing is in flight.
+        """Waits until the current save ends.
 
         Raises:
             CheckpointError: The save that was in flight failed; told once. The log has it already.
@@ -95,7 +96,10 @@ class BackgroundSaver:
     def _with_others(
         self, state: Mapping[str, Any], path: str, then: Callable[[], None] | None, replicated: Set[int]
     ) -> Callable[[], None]:
-        """Copies this process' part, and returns what writes it; what goes wrong here is told to the others there."""
+        """Copies the shards of this rank and returns a function that writes them.
+
+        An error in the copy is not raised here: the returned function reports it to all ranks.
+        """
         group = self._group = self._group or new_cpu_group()
         rest: Any = {}
         parts: dict[str, Part] = {}
@@ -107,7 +111,7 @@ class BackgroundSaver:
             values = to_plain({name: part.tensor for name, part in parts.items()})
             rest, values = self._copier.copy([rest if is_main_process() else {}, values])
             parts = {name: part._replace(tensor=values[name]) for name, part in parts.items()}
-        except Exception as error:  # noqa: BLE001 - raised in the thread, of every process
+        except Exception as error:  # noqa: BLE001 - raised in the background thread of every rank
             failed = error
 
         def work() -> None:
@@ -119,7 +123,7 @@ class BackgroundSaver:
 
     def _begin(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
         thread = threading.Thread(target=self._run, args=(work, otherwise), name="footplate-checkpoint")
-        thread.start()  # which fails where the system has no room for one more
+        thread.start()  # raises if the system cannot start another thread; `_thread` must stay None then
         self._thread = thread
 
     def _run(self, work: Callable[[], None], otherwise: Callable[[BaseException], None]) -> None:
@@ -141,13 +145,13 @@ def _commit(state: Mapping[str, Any], path: str, then: Callable[[], None] | None
 
 
 class _HostCopier:
-    """Copies states into one piece of host memory, which stays allocated."""
+    """Copies states into one buffer in host memory, which is reused."""
 
     def __init__(self) -> None:
         self._arena = np.empty(0, dtype=np.uint8)
 
     def copy(self, plain: Any) -> Any:
-        """Returns a plain state in which every storage is a copy; tensors that share memory still do.
+        """Copies every storage of a plain state; tensors that share memory still do so in the copy.
 
         Raises:
             MemoryError: There is no room for a copy.
@@ -169,7 +173,7 @@ class _HostCopier:
         if torch.accelerator.is_available():
             self._arena = torch.empty(size, dtype=torch.uint8, pin_memory=True).numpy()
         else:
-            self._arena = np.empty(size, np.uint8)  # on huge pages, which torch does not ask for
+            self._arena = np.empty(size, np.uint8)  # numpy requests huge pages, torch does not
 
 
 def _aligned(size: int) -> int:
@@ -184,7 +188,7 @@ def _copied_memory(memory: torch.UntypedStorage, piece: "np.ndarray[Any, np.dtyp
     source = torch.empty(0, dtype=torch.uint8, device=memory.device).set_(memory)
     target = torch.from_numpy(piece)
     if memory.device.type == "cpu":
-        np.copyto(piece, source.numpy())  # one thread: those of torch are busy with the training
+        np.copyto(piece, source.numpy())  # single-threaded, because torch's threads are busy with training
     else:
         target.copy_(source, non_blocking=True)
     return target.untyped_storage()
@@ -192,7 +196,7 @@ def _copied_memory(memory: torch.UntypedStorage, piece: "np.ndarray[Any, np.dtyp
 
 def _rebuilt(plain: Any, copies: Mapping[tuple[str, int], torch.UntypedStorage]) -> Any:
     if isinstance(plain, torch.Tensor):
-        if not plain.numel():  # without an address, since torch refuses to save two types at one
+        if not plain.numel():  # without a shared address: torch refuses to save two dtypes at one address
             return torch.empty(plain.shape, dtype=plain.dtype)
         empty = torch.empty(0, dtype=plain.dtype)
         return empty.set_(copies[_address(plain)], plain.storage_offset(), plain.size(), plain.stride())

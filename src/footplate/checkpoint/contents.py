@@ -1,4 +1,4 @@
-"""What is inside a checkpoint, without reading its tensors."""
+"""Lists the content of a checkpoint without reading its tensors."""
 
 import os
 from collections import Counter
@@ -17,18 +17,18 @@ from footplate.checkpoint.verifying import opened, reading, shapes_in
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import CheckpointError
 
-_MOST_KEYS = 8  # of a dict that are named
+_MOST_KEYS = 8  # the number of keys of a dict that are shown
 _META_KEYS = ("epoch", "iter", "time", "experiment_name", "seed", "footplate_version", "mmengine_version")
 
 
 class Section(NamedTuple):
-    """One entry of a checkpoint.
+    """A top-level entry of a checkpoint.
 
     Attributes:
-        name: Its key.
-        tensors: How many tensors are in it.
-        size: Their bytes.
-        text: What it is, where it has no tensors: a number or a string itself, the keys of a dict.
+        name: The key.
+        tensors: The number of tensors in the entry.
+        size: The size of these tensors in bytes.
+        text: A description of an entry without tensors, such as its value or its keys; empty for other entries.
     """
 
     name: str
@@ -38,12 +38,12 @@ class Section(NamedTuple):
 
 
 class PartFile(NamedTuple):
-    """A file of a checkpoint in parts.
+    """A file of a sharded checkpoint.
 
     Attributes:
-        name: Its name in the folder.
-        size: Its bytes.
-        parts: Of how many tensors it holds a part.
+        name: The file name in the folder.
+        size: The size in bytes.
+        parts: The number of shards in the file.
     """
 
     name: str
@@ -52,17 +52,17 @@ class PartFile(NamedTuple):
 
 
 class Contents(NamedTuple):
-    """What a checkpoint holds.
+    """The content of a checkpoint.
 
     Attributes:
-        path: The file.
-        size: Its bytes.
-        seal: Its digest and time; the digest is None in files of other programs. It was not checked.
-        meta: Position, seed and the like.
-        sections: Its entries, in their order.
+        path: The file or folder.
+        size: The size in bytes.
+        seal: The recorded digest and time, which are not verified. The digest is None in files of other programs.
+        meta: Epoch, iteration, seed and other metadata.
+        sections: The top-level entries, in order.
         weights: Name, shape and dtype of each weight.
-        foreign: Names of classes whose objects it holds, which were not built.
-        files: Those of a checkpoint in parts.
+        foreign: Names of the classes of objects in the checkpoint that were not instantiated.
+        files: The files of a sharded checkpoint; empty for a single file.
     """
 
     path: str
@@ -76,7 +76,7 @@ class Contents(NamedTuple):
 
 
 def read_contents(path: "str | os.PathLike[str]") -> Contents:
-    """Returns what a checkpoint holds; only shapes are read, and nothing is verified.
+    """Returns the content of a checkpoint; only the shapes of tensors are read, and nothing is verified.
 
     Raises:
         CheckpointError: There is no such file, or it is no checkpoint.
@@ -95,7 +95,7 @@ def read_contents(path: "str | os.PathLike[str]") -> Contents:
 
 
 def _told_of(name: str) -> tuple[Seal, int, list[PartFile]]:
-    """Returns the seal of a checkpoint, its bytes and its files."""
+    """Returns the seal, the size in bytes and the files of a checkpoint."""
     if is_folder(name):
         layout = read_layout(name)
         return layout.seal, layout.nbytes, _files(layout)
@@ -104,7 +104,7 @@ def _told_of(name: str) -> tuple[Seal, int, list[PartFile]]:
 
 
 def _files(layout: Layout) -> list[PartFile]:
-    """Returns the files of parts by the number of their process, and behind them that of everything else."""
+    """Returns the files of the ranks in order of rank, followed by the state file."""
     held = Counter(chunk.file for tensors in layout.tensors.values() for chunk in tensors.chunks)
     names = sorted(layout.files, key=lambda name: (name == layout.state, len(name), name))
     return [PartFile(name, layout.files[name].size, held[name]) for name in names]
@@ -117,7 +117,7 @@ def _section(name: str, value: Any) -> Section:
 
 
 def _told(value: Any) -> str:
-    """Tells what there is in an entry without tensors."""
+    """Describes an entry without tensors."""
     if isinstance(value, Inert):
         return f"an object of {value.name}"
     if isinstance(value, Mapping):
@@ -130,7 +130,7 @@ def _told(value: Any) -> str:
 
 
 def _text(value: Any) -> str:
-    """Returns a scalar as text, and only the type of anything that may be endless when it is written out."""
+    """Formats a scalar; of any other value only the type, because its text may be arbitrarily long."""
     if value is None or isinstance(value, (bool, int, float, complex, str, bytes, torch.dtype, torch.device)):
         return str(value)
     return f"a value of type '{type(value).__name__}'"

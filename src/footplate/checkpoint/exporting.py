@@ -1,4 +1,4 @@
-"""Writing weights for other programs."""
+"""Exports the weights of a checkpoint to a file for other programs."""
 
 import os
 from collections import OrderedDict
@@ -30,17 +30,17 @@ def export_weights(
     add_prefix: str = "",
     layout: str = "plain",
 ) -> int:
-    r"""Writes the weights of a checkpoint, and nothing else, to a file.
+    r"""Writes only the weights of a checkpoint to a file.
 
     Args:
-        source: A checkpoint of this engine or another, or a safetensors file.
-        target: Where to. `.pth`, `.pt` and `.ckpt` are files of `torch.save`; `.safetensors` is the other format.
-        section: The entry that holds the weights, such as `ema_state_dict`; found by itself by default.
+        source: A checkpoint of footplate or another engine, or a safetensors file.
+        target: The output file. `.pth`, `.pt` and `.ckpt` are written by `torch.save`, `.safetensors` by safetensors.
+        section: The entry that contains the weights, such as `ema_state_dict`; detected by default.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order.
-        prefix: Takes only the keys that begin with it, and takes it off.
-        add_prefix: Put before every key.
-        layout: "plain" for a bare state dict, "mmengine" for the entries `meta` and `state_dict`, as the
-            engines of both generations read them.
+        prefix: Selects the keys that start with this prefix and removes it from them.
+        add_prefix: A prefix to add to every key.
+        layout: "plain" for a bare state dict, "mmengine" for the entries `meta` and `state_dict`, which the
+            engines of both generations read.
 
     Returns:
         The number of tensors.

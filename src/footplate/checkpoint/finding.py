@@ -1,4 +1,4 @@
-"""Finding the checkpoint to resume from."""
+"""Finds the checkpoint to resume from."""
 
 import contextlib
 import logging
@@ -16,27 +16,28 @@ from footplate.checkpoint.verifying import reading, seal_of, shapes_in, verify
 from footplate.errors import CheckpointError
 
 _logger = logging.getLogger("footplate.checkpoint")
-_LONGEST_POINTER = 1 << 16  # bytes; a file that is larger names no checkpoint
+_LONGEST_POINTER = 1 << 16  # bytes; no path is longer
 _NUMBERED = re.compile(r"(\D*)(\d{1,18})(\D*)")
 _RUN_KEYS = {"run", "optimizer", "param_schedulers", "message_hub"}
 
 
 def read_pointer(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns what `last_checkpoint` in `folder` names, whether it exists or not; None without a pointer."""
+    """Returns the path in `last_checkpoint` in `folder`, which may not exist; None without a pointer."""
     try:
         pointer = os.fsdecode(storage.read_bytes(storage.join(folder, POINTER), _LONGEST_POINTER)).strip()
     except OSError:
         return None
-    return None if "\0" in pointer else pointer or None  # zeros are what some file systems leave behind a crash
+    return None if "\0" in pointer else pointer or None  # some file systems leave zeros after a crash
 
 
 def find_latest(folder: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest whole checkpoint of a run, or None when there is none.
+    """Returns the newest intact checkpoint of a run, or None if there is no such checkpoint.
 
-    The files in `folder` and those next to the one that `last_checkpoint` names are considered, newest first by the
-    time that is sealed in them. Best and published checkpoints are left out: they are for use, not for resuming. What
-    `last_checkpoint` names is considered whatever its name, unless it lies on another storage, which is a warning.
-    Each damaged one that is skipped is a warning, and so is a farther one that is not taken.
+    Searches `folder` and the folder of the checkpoint that `last_checkpoint` points to. The order is that of
+    `candidates`. Best checkpoints, and files with weights but no training state, are skipped. The target of
+    `last_checkpoint` is considered under any name, unless it is on another storage. Logs a warning for a pointer to
+    another storage, for each damaged checkpoint that is skipped, and for a checkpoint at a later iteration than the
+    selected one.
 
     Raises:
         CheckpointError: The folder cannot be read, or none is whole and one cannot be read: then nobody knows
@@ -64,7 +65,7 @@ def find_latest(folder: "str | os.PathLike[str]") -> str | None:
 
 
 def other_whole(path: "str | os.PathLike[str]") -> str | None:
-    """Returns the newest whole checkpoint in the folder of `path` that is not `path`; None if there is none."""
+    """Returns the newest intact checkpoint in the folder of `path` other than `path`, or None."""
     damaged = storage.absolute(path)
     with contextlib.suppress(CheckpointError):
         for candidate in candidates(storage.parent(damaged)):
@@ -82,11 +83,11 @@ def _is_whole(path: str) -> bool:
 
 
 def candidates(folder: "str | os.PathLike[str]") -> list[str]:
-    """Returns the checkpoints of a run as absolute paths, newest first, whole or not.
+    """Returns the absolute paths of the checkpoints of a run, newest first, including damaged ones.
 
-    The one that `last_checkpoint` names comes first, unless another one is both later and farther: then the
-    process died before it could move the pointer. Later alone may be a clock that is wrong. A pointer to another
-    storage is ignored; nothing connects to it.
+    The target of `last_checkpoint` comes first. Only checkpoints that are both newer and at a later iteration precede
+    it: they were written by a process that died before it could move the pointer. A newer time alone may come from a
+    wrong clock. A pointer to another storage is ignored, and no connection to that storage is made.
 
     Raises:
         CheckpointError: The folder is there and cannot be read.
@@ -107,7 +108,7 @@ def candidates(folder: "str | os.PathLike[str]") -> list[str]:
 
 
 def _pointer_here(folder: str) -> str | None:
-    """Returns what the pointer names, None if that lies on another storage: nothing may connect to such an address."""
+    """Returns the target of the pointer, or None if it is on another storage, which must not be contacted."""
     pointer = read_pointer(folder)
     return pointer if pointer and storage.is_same_storage(pointer, folder) else None
 
@@ -123,7 +124,7 @@ def _warn_of_foreign_pointer(folder: "str | os.PathLike[str]") -> None:
 
 
 def _warn_of_farther(taken: str, others: list[str]) -> None:
-    """Warns where the checkpoint that is taken is not the farthest: a run that started over may have left others."""
+    """Warns if a run that started over left a checkpoint at a later iteration than the selected one."""
     nearer = [each for each in others if _is_numbered_before(storage.base_name(each), storage.base_name(taken))]
     at = _progress(taken)
     farther = {path: number for path in others if path not in nearer and at < (number := _progress(path)) < math.inf}
@@ -141,7 +142,7 @@ def _warn_of_farther(taken: str, others: list[str]) -> None:
 
 
 def _is_numbered_before(name: str, other: str) -> bool:
-    """Returns whether two names differ in their number alone, and `name` has the lower: it need not be read then."""
+    """Returns whether two names differ only in their number and that of `name` is lower; it need not be read then."""
     found, wanted = _NUMBERED.fullmatch(name), _NUMBERED.fullmatch(other)
     if not found or not wanted:
         return False
@@ -149,7 +150,10 @@ def _is_numbered_before(name: str, other: str) -> bool:
 
 
 def _here(pointer: str | None, folder: str) -> str | None:
-    """Returns what a pointer names, in the folder itself where that was moved or copied: the original is another's."""
+    """Returns the target of a pointer, or its copy in `folder` if the folder was moved or copied.
+
+    The file at the original path may belong to another run.
+    """
     if pointer is None or storage.parent(pointer) == folder:
         return pointer
     here = storage.join(folder, storage.base_name(pointer))
@@ -162,7 +166,7 @@ def _here(pointer: str | None, folder: str) -> str | None:
 
 
 def _progress(path: str) -> float:
-    """Returns the iteration of a checkpoint; that of one that cannot be read is unknown, and may be the farthest."""
+    """Returns the iteration of a checkpoint; infinity if it cannot be read, because it may be the latest."""
     try:
         meta = shapes_in(path).get("meta")
     except CheckpointError:
@@ -176,13 +180,13 @@ def _checkpoints_in(folder: str) -> list[str]:
         names = storage.list_dir(folder)
     except (FileNotFoundError, NotADirectoryError):
         return []
-    except (OSError, ImportError, ValueError) as error:  # the last two of a protocol that nobody knows
+    except (OSError, ImportError, ValueError) as error:  # fsspec raises the last two for an unknown protocol
         raise CheckpointError(f"cannot read folder '{folder}': {getattr(error, 'strerror', None) or error}") from error
     return [storage.join(folder, name) for name in names if is_considered(name)]
 
 
 def is_written_here(path: str) -> bool:
-    """Returns whether footplate wrote the checkpoint at `path`, by its seal or layout, which are not verified."""
+    """Returns whether footplate wrote the checkpoint at `path`, judged by its seal or layout, which is not verified."""
     with contextlib.suppress(CheckpointError), reading(path):
         return is_committed_here(path) if is_folder(path) else seal_of(path).digest is not None
     return False

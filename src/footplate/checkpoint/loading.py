@@ -1,4 +1,4 @@
-"""Reading checkpoints back: verified, and without executing anything that stands in them."""
+"""Loads checkpoints: verifies their content and does not execute code from them."""
 
 import logging
 import os
@@ -28,19 +28,19 @@ def load_checkpoint(
     trust: bool = False,
     like: torch.nn.Module | None = None,
 ) -> dict[str, Any]:
-    """Returns what a checkpoint holds, after checking that it is what was written.
+    """Verifies a checkpoint and returns its content.
 
-    Nothing in it is imported or called. Where other engines saved objects of their own, an `Inert` stands for
-    each; arrays and numbers of numpy are themselves.
+    Nothing in the file is imported or called. Objects that other engines saved become `Inert` placeholders. Numpy
+    arrays and numbers are returned as such.
 
     Args:
-        path: A local path, or a target that fsspec knows; the tensors of a `.safetensors` file too.
-        map_location: The device for its tensors; with 'meta' only their shapes are read and nothing is
-            checked.
-        trust: Lets the file execute code, as `torch.load(..., weights_only=False)` does. For files of your
-            own making only; a line in the log records it. `trusting(path)` does so for whoever reads the file.
-        like: A model. Where its parameters lie in parts on several processes, which all call this, each reads of a
-            checkpoint in parts no more than its own.
+        path: A local path, or a target that fsspec supports; may be a `.safetensors` file.
+        map_location: The device for the tensors; with 'meta' only their shapes are read and nothing is verified.
+        trust: Whether the file may execute code, as with `torch.load(..., weights_only=False)`. Use it only for
+            files that you created. The load is logged. `trusting(path)` has the same effect for all code that loads
+            the file.
+        like: A model. If its parameters are sharded, all ranks must call this function, and each rank reads only its
+            own shards of a sharded checkpoint.
 
     Raises:
         CheckpointDamagedError: The content is not what was written; names the newest whole one beside it.

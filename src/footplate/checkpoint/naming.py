@@ -1,4 +1,4 @@
-"""The names of a run's checkpoints: which may be written, and which a resume considers."""
+"""Checks and parses the file names of a run's checkpoints."""
 
 import os
 import re
@@ -11,13 +11,15 @@ from footplate.errors import ArgumentError
 SUFFIXES = (".pth", ".pt", ".ckpt")
 BEST = "best_"
 _PASSED_OVER = (".", BEST)
-_LONGEST_TEMPLATE = 200  # bytes: most file systems take 255, and the name of a metric stands before that of a best one
+_LONGEST_TEMPLATE = 200  # bytes: most file systems allow 255, and best checkpoints have the metric's name in front
 _LONGEST_NAME = 255
-_LONGEST_FORMAT = 4  # as in {:06d}; a wide field would fill the memory
+_LONGEST_FORMAT = 4  # as in {:06d}; a wide field would exhaust the memory
 
 
 def is_considered(name: str) -> bool:
-    """Returns whether a resume considers a file of this name; what `last_checkpoint` names is considered anyway.
+    """Returns whether a resume considers a file of this name.
+
+    The target of `last_checkpoint` is considered under any name.
 
     Example:
         >>> is_considered("iter_4.pth"), is_considered("best_mIoU_iter_4.pth"), is_considered("scalars.json")
@@ -27,7 +29,7 @@ def is_considered(name: str) -> bool:
 
 
 def checked_template(value: Any) -> str:
-    """Returns `filename_tmpl` if it gives each number a file name that a resume considers.
+    """Returns `filename_tmpl` after checking that it gives each number a file name that a resume considers.
 
     Raises:
         ArgumentError: It does not.
@@ -55,7 +57,7 @@ def checked_template(value: Any) -> str:
 
 
 def number_in(template: str, name: str) -> int | None:
-    """Returns the number with which `template` gives `name`, also as a sharded checkpoint, or None.
+    """Returns the number for which `template` gives `name`, as a file or as a sharded checkpoint, or None.
 
     Example:
         >>> number_in("iter_{}.pth", "iter_12.pth"), number_in("iter_{}.pth", "iter_12.sharded")
@@ -74,7 +76,7 @@ def number_in(template: str, name: str) -> int | None:
 
 
 def _is_harmless(template: str) -> bool:
-    """Returns whether formatting looks up no attribute and needs no more memory than a name."""
+    """Returns whether formatting the template accesses no attributes and uses little memory."""
     fields = [(field, form) for _, field, form, _ in _parsed(template) if field is not None]
     return bool(fields) and all(field in ("", "0") and len(form or "") <= _LONGEST_FORMAT for field, form in fields)
 

@@ -1,4 +1,4 @@
-"""The state of every random generator of this process, as tensors and numbers."""
+"""Saves and restores the states of all random generators of this process."""
 
 import logging
 import math
@@ -16,19 +16,19 @@ from footplate.errors import CheckpointError
 _logger = logging.getLogger("footplate.checkpoint")
 _PARTS = frozenset({"python", "numpy", "torch", "devices"})
 _ADVICE = ["set `load_from` without `resume` to take the weights alone"]
-_WORDS = 624  # of a Mersenne Twister
+_WORDS = 624  # the size of a Mersenne Twister's state
 _LARGEST_WORD = (1 << 32) - 1
-# How torch lays out the state of its CPU generator: seed, words left, whether it was seeded, next word, the words,
-# a pair of normal float64 numbers with their radius, whether one of them is unused, the same for one float32 number.
+# The layout of torch's CPU generator state: seed, words left, seeded flag, next word, the words, a pair of normal
+# float64 numbers and their radius, a flag whether one of them is unused, and a normal float32 number with its flag.
 _CPU_STATE = struct.Struct(f"<QiiQ{_WORDS}Q3di4xf?3x")
 
 
 class _UnfitError(Exception):
-    """A state that a generator cannot have, with the rule that it breaks and what was found."""
+    """Raised for an invalid generator state; the arguments are the violated rule and the value found."""
 
 
 class _Generators(NamedTuple):
-    """Checked states, as the generators take them."""
+    """Checked states in the form that the generators accept."""
 
     python: tuple[Any, ...]
     numpy: tuple[Any, ...]
@@ -37,9 +37,9 @@ class _Generators(NamedTuple):
 
 
 def capture_rng() -> dict[str, Any]:
-    """Returns the state of the generators of Python, numpy, torch's CPU and every accelerator.
+    """Returns the states of the generators of Python, numpy, torch on the CPU and all accelerators.
 
-    Only tensors, numbers and strings are in it, so that it reads back weights-only.
+    The result contains only tensors, numbers and strings, so that it can be loaded with `weights_only=True`.
     """
     version, words, spare = random.getstate()
     name, keys, position, has_spare, normal = np.random.get_state(legacy=True)
@@ -60,11 +60,11 @@ def capture_rng() -> dict[str, Any]:
 def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
     """Sets every generator to the state that `capture_rng` returned.
 
-    The whole state is checked before any generator is changed. Devices that do not exist here are skipped, with a
-    warning.
+    The whole state is checked before any generator is changed. Devices that do not exist on this machine are skipped
+    with a warning.
 
     Args:
-        state: What `capture_rng` returned.
+        state: The result of `capture_rng`.
         part: The key path of the state in the checkpoint, for messages.
 
     Raises:
@@ -79,9 +79,9 @@ def restore_rng(state: Mapping[str, Any], part: str = "random") -> None:
 
 
 def check_rng(state: Any, part: str = "random") -> None:
-    """Checks whether `restore_rng` can restore a state, and changes nothing.
+    """Checks whether `restore_rng` can restore a state, without changing any generator.
 
-    The native generators trust their state: a position outside of the words crashes the process.
+    The native generators do not check their state: a position out of range crashes the process.
 
     Raises:
         CheckpointError: It cannot.
@@ -90,11 +90,11 @@ def check_rng(state: Any, part: str = "random") -> None:
 
 
 def checked_generator_state(value: Any, part: str, device: "torch.device | str" = "cpu") -> torch.Tensor:
-    """Returns the state of one torch generator, after checking it.
+    """Checks the state of a torch generator and returns it.
 
     Args:
         value: The state.
-        part: Its key path in the checkpoint, for messages.
+        part: The key path of the state in the checkpoint, for messages.
         device: The device of the generator.
 
     Raises:
@@ -116,7 +116,7 @@ def checked_generator_state(value: Any, part: str, device: "torch.device | str" 
 def _check_cpu_state(state: torch.Tensor) -> None:
     _, left, seeded, position, *rest = _CPU_STATE.unpack(state.numpy().tobytes())
     *words, first, second, radius, has_pair, single, has_single = rest
-    # torch keeps both numbers, and reads beyond the words where they do not belong together.
+    # torch stores both numbers and reads out of bounds if they do not match.
     is_fresh = (left, position) == (1, 0)
     is_begun = 1 <= left <= _WORDS and left + position == _WORDS + 1
     _require(is_fresh or is_begun, f"its position must be from 0 to {_WORDS}", position)
@@ -174,7 +174,7 @@ def _checked_numpy(state: Any, part: str) -> tuple[Any, ...]:
 
 
 def _checked_words(words: Any, count: int) -> torch.Tensor:
-    """Returns the words of a Mersenne Twister as an int64 vector of length `count`."""
+    """Checks the words of a Mersenne Twister and returns them, `(count,), int64`."""
     _require(isinstance(words, torch.Tensor), "its words must be a tensor", type(words).__name__)
     _require(words.dtype == torch.int64, "its words must be of dtype int64", words.dtype)
     _require(tuple(words.shape) == (count,), f"there must be {count} words", tuple(words.shape))
@@ -203,7 +203,7 @@ def _checked_devices(state: Any, part: str) -> dict[str, list[torch.Tensor]]:
 
 @contextmanager
 def _checking(part: str) -> Iterator[None]:
-    """Turns whatever a check of a damaged state raises into an error that names the part."""
+    """Converts any exception of a check to a CheckpointError that names the part."""
     try:
         yield
     except _UnfitError as error:
@@ -237,7 +237,7 @@ def _restore_devices(kind: str, states: list[torch.Tensor]) -> None:
 
 
 def _indices_here(kind: str) -> range:
-    """Returns the numbers of the devices of a kind that exist here."""
+    """Returns the indices of the devices of a type on this machine."""
     device = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     return range(torch.accelerator.device_count() if device is not None and device.type == kind else 0)
 

@@ -1,4 +1,4 @@
-"""Writing checkpoints that are there whole or not there."""
+"""Writes checkpoints atomically."""
 
 import logging
 import os
@@ -21,16 +21,15 @@ _logger = logging.getLogger("footplate.checkpoint")
 
 
 def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") -> None:
-    """Commits `state` to one file, digest included.
+    """Writes `state` and its digest to a file atomically.
 
-    The file appears under `path` whole, or not at all: it is written aside, synced and renamed. Plain
-    `torch.load(path, weights_only=True)` opens it. What dead processes left half written in the folder is
-    removed on the way.
+    The state is written to a temporary file, which is synced and renamed to `path`. The result can be loaded with
+    `torch.load(path, weights_only=True)`. Temporary files of dead processes in the folder are removed.
 
     Args:
-        state: Tensors, numbers, strings, None, lists, tuples and dicts; numpy arrays become tensors, numpy
-            scalars numbers, mappings of other types dicts.
-        path: A local path, or a target that fsspec knows.
+        state: Tensors, numbers, strings, None, lists, tuples and dicts. Numpy arrays become tensors, numpy scalars
+            become numbers, and other mappings become dicts.
+        path: A local path, or a target that fsspec supports.
 
     Raises:
         CheckpointError: The state holds something else, there is too little space, or the file cannot be
@@ -40,12 +39,12 @@ def save_checkpoint(state: Mapping[str, Any], path: "str | os.PathLike[str]") ->
 
 
 def commit_plain(plain: Mapping[str, Any], path: str, through: Callable[[Sink], Sink] = lambda sink: sink) -> None:
-    """Does what `save_checkpoint` does, with a state that holds nothing else than it should.
+    """Writes a state that is already converted by `to_plain`; see `save_checkpoint`.
 
     Args:
         plain: The state.
-        path: Where to.
-        through: Gives what the bytes go through.
+        path: The output file.
+        through: Wraps the sink that receives the bytes.
 
     Raises:
         CheckpointError: There is too little space, or the file cannot be written.
@@ -66,7 +65,7 @@ def commit_plain(plain: Mapping[str, Any], path: str, through: Callable[[Sink], 
 
 
 def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str]") -> None:
-    """Lets `last_checkpoint` in `folder` name a checkpoint, by its absolute path.
+    """Writes the absolute path of a checkpoint to `last_checkpoint` in `folder`.
 
     Raises:
         CheckpointError: It cannot be written; the pointer stays where it was.
@@ -79,10 +78,11 @@ def write_pointer(folder: "str | os.PathLike[str]", path: "str | os.PathLike[str
 
 
 def remove_checkpoint(path: "str | os.PathLike[str]") -> None:
-    """Removes a checkpoint; one that is gone already is no error.
+    """Removes a checkpoint if it exists.
 
-    A sharded checkpoint loses its layout first, so that it is never taken for a whole one. Files in its folder that
-    footplate did not write stay, with a warning. Of a symbolic link only the link is removed.
+    The layout of a sharded checkpoint is removed first, so that a partly removed checkpoint is never taken for an
+    intact one. Files in its folder that footplate did not write are kept, with a warning. For a symbolic link, only
+    the link is removed.
 
     Raises:
         CheckpointError: It cannot be removed.

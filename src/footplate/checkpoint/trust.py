@@ -1,4 +1,4 @@
-"""Trust in one file: a decision of the user, which is recorded with what came of it."""
+"""Lets the user trust a single checkpoint file, and records which files were trusted."""
 
 import hashlib
 import logging
@@ -11,18 +11,18 @@ from footplate.storage import absolute
 
 _logger = logging.getLogger("footplate.checkpoint")
 _CHUNK_BYTES = 1 << 20
-_granted: list[str] = []  # absolute paths, of the blocks that are open
+_granted: list[str] = []  # absolute paths of the active `trusting` blocks
 _records: list[dict[str, str]] = []
 
 
 @contextmanager
 def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
-    """Lets one checkpoint execute code when it is loaded within the block, wherever that happens.
+    """Allows one checkpoint to execute code when it is loaded anywhere within the block.
 
-    What was executed is recorded: in the log, and with path and sha256 under `meta.trusted` of what is saved from it.
+    The load is logged. Checkpoints saved within the block record the path and SHA-256 under `meta.trusted`.
 
     Args:
-        path: The checkpoint; with None nothing is trusted.
+        path: The checkpoint; with None, no file is trusted.
     """
     if path is None:
         yield
@@ -38,12 +38,12 @@ def trusting(path: "str | os.PathLike[str] | None") -> Iterator[None]:
 
 
 def is_trusted(path: "str | os.PathLike[str]") -> bool:
-    """Checks whether the user trusts a file."""
+    """Checks whether a file is trusted in the current block."""
     return absolute(path) in _granted
 
 
 def record(path: str, stream: IO[bytes]) -> None:
-    """Writes down which file it is that may execute code, before it does; the stream is read to its end."""
+    """Records path and SHA-256 of a file that may execute code; reads the stream to its end."""
     digest = hashlib.sha256()
     stream.seek(0)
     while chunk := stream.read(_CHUNK_BYTES):
@@ -54,17 +54,17 @@ def record(path: str, stream: IO[bytes]) -> None:
 
 
 def trusted_files(before: Sequence[Mapping[str, str]] = ()) -> list[dict[str, str]]:
-    """Returns path and sha256 of every file that was trusted.
+    """Returns path and SHA-256 of every trusted file, without duplicates.
 
     Args:
-        before: Those that stand in what was loaded: they come first.
+        before: The trusted files that the loaded checkpoint lists; they come first.
     """
     found = [*before, *_records]
     return [dict(each) for place, each in enumerate(found) if each not in found[:place]]
 
 
 def trusted_in(checkpoint: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Returns which files were trusted for what a checkpoint holds, as it says."""
+    """Returns the trusted files that a checkpoint lists in its metadata."""
     meta = checkpoint.get("meta")
     found = meta.get("trusted") if isinstance(meta, Mapping) else None
     return [dict(each) for each in found if isinstance(each, Mapping)] if isinstance(found, (list, tuple)) else []

@@ -1,4 +1,4 @@
-"""Telling whole checkpoints from damaged ones."""
+"""Verifies checkpoints."""
 
 import io
 import os
@@ -22,10 +22,10 @@ _CONFIGS = (".py", ".yaml", ".yml", ".json", ".toml")
 
 
 def verify(path: "str | os.PathLike[str]") -> Seal:
-    """Reads a checkpoint through and returns its seal.
+    """Verifies the whole content of a checkpoint and returns its seal.
 
-    The seal of a file that another program wrote has no digest; there the checksums that torch keeps of every
-    tensor are compared (files of torch before 1.6 have none). Of a checkpoint in parts every file is read.
+    The seal of a file from another program has no digest. In this case, the checksums that torch stores for each
+    tensor are verified; files of torch before 1.6 have no checksums. All files of a sharded checkpoint are verified.
 
     Raises:
         CheckpointDamagedError: The content is not what was written.
@@ -45,7 +45,7 @@ def verify(path: "str | os.PathLike[str]") -> Seal:
 
 
 def seal_of(path: str) -> Seal:
-    """Returns the seal of a checkpoint, without checking it.
+    """Returns the seal of a checkpoint without verifying the content.
 
     Raises:
         CheckpointError: There is no such file, or it cannot be read.
@@ -58,7 +58,7 @@ def seal_of(path: str) -> Seal:
 
 
 def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
-    """Returns what a checkpoint holds, its tensors without content, on the device 'meta'; nothing is verified.
+    """Returns the content of a checkpoint with its tensors on the device 'meta'; nothing is verified.
 
     Raises:
         CheckpointError: There is no such file, or it is no checkpoint.
@@ -80,7 +80,7 @@ def shapes_in(path: "str | os.PathLike[str]") -> dict[Any, Any]:
 
 @contextmanager
 def opened(path: str) -> Iterator[IO[bytes]]:
-    """Opens a checkpoint.
+    """Opens a checkpoint file and adds its path to errors that are raised in the block.
 
     Raises:
         CheckpointError: It is not there or cannot be read; errors of this kind from within get its name.
@@ -105,9 +105,9 @@ def opened(path: str) -> Iterator[IO[bytes]]:
 
 @contextmanager
 def reading(path: str) -> Iterator[None]:
-    """Turns whatever is raised while the checkpoint at `path` is read into an error that names it.
+    """Converts any exception in the block to an error that names the checkpoint at `path`.
 
-    A damaged or hostile file must not stop a search for other checkpoints, however it makes a reader fail.
+    A damaged or hostile file must not stop a search for other checkpoints, whatever exception it causes.
 
     Raises:
         CheckpointError: Something else than a `FootplateError` was raised.
@@ -128,7 +128,7 @@ def reading(path: str) -> Iterator[None]:
 
 
 def _folder(path: str) -> CheckpointError:
-    """Names the checkpoint that a work_dir was most likely given for: the best one, else the newest."""
+    """Returns an error that suggests a checkpoint in the folder: the newest best one, or else the newest."""
     files = [storage.join(path, name) for name in storage.list_dir(path) if name.endswith(SUFFIXES)]
     best = [each for each in files if storage.base_name(each).startswith(BEST)]
     likely = max(best or files, key=lambda each: storage.status(each).modified, default=None)

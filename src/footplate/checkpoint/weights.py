@@ -1,4 +1,4 @@
-"""Loading weights into a model: keys revised, shapes compared, and a report of what fitted."""
+"""Loads weights into a model and reports missing, unexpected and mismatched keys."""
 
 import logging
 import os
@@ -20,16 +20,16 @@ from footplate.messages import nearest
 
 _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
-_LONGEST_KEYS = 32 << 20  # of a module that was saved whole, in characters and with what each takes
+_LONGEST_KEYS = 32 << 20  # limit for the keys of a pickled module, in characters plus _BYTES_PER_KEY for each
 _BYTES_PER_KEY = 200
 _REPEATED_BYTES = 16 << 20
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 _STRIP_WRAPPER = ((r"^module\.", ""),)
-_COUNTER = "num_batches_tracked"  # files of the first torch versions lack it, and nothing depends on it
+_COUNTER = "num_batches_tracked"  # missing in files of early torch versions; it may safely be missing
 
 
 class Mismatch(NamedTuple):
-    """A tensor whose shape differs between file and model."""
+    """A tensor whose shapes in the file and in the model differ."""
 
     key: str
     saved: tuple[int, ...]
@@ -41,14 +41,14 @@ class Mismatch(NamedTuple):
 
 @dataclass(frozen=True)
 class LoadReport:
-    """What fitted when weights were loaded, and what did not; `str()` is a summary for people.
+    """The result of loading weights; `str()` gives a readable summary.
 
     Attributes:
-        source: The file, or what else they came from.
-        loaded: Keys of the model that were filled.
-        missing: Keys of the model that the file lacks.
-        unexpected: Keys of the file that the model lacks.
-        mismatched: Keys of both, with shapes that differ; they keep what the model had.
+        source: The file or other source of the weights.
+        loaded: Keys of the model that were loaded.
+        missing: Keys of the model that are not in the file.
+        unexpected: Keys of the file that are not in the model.
+        mismatched: Keys with different shapes in file and model; the model keeps its values.
     """
 
     source: str
@@ -59,11 +59,11 @@ class LoadReport:
 
     @property
     def is_complete(self) -> bool:
-        """Whether file and model agree in every key and shape."""
+        """Whether file and model have the same keys and shapes."""
         return not (self.missing or self.unexpected or self.mismatched)
 
     def require_whole_model(self) -> None:
-        """Checks that the file has every tensor of the model.
+        """Checks whether every tensor of the model was loaded.
 
         Raises:
             CheckpointError: One is missing or has another shape.
@@ -98,16 +98,16 @@ def load_weights(
     prefix: str | None = None,
     name: str | None = None,
 ) -> LoadReport:
-    r"""Fills a model with the weights of a checkpoint, as far as they fit, and logs what did not.
+    r"""Loads the matching weights of a checkpoint into a model and logs the differences.
 
     Args:
-        module: The model; what a distributed wrapper holds is filled.
+        module: The model. If it is wrapped for distributed training, the wrapped model is loaded.
         source: A checkpoint file, its content, or a plain state dict.
-        strict: Whether anything missing, unexpected or of another shape is an error.
+        strict: Whether missing, unexpected or mismatched keys are an error.
         revise_keys: Pairs (regular expression, replacement), applied to each key in this order. The default
-            strips what distributed wrappers put in front.
-        prefix: Takes only the keys that begin with it, and takes it off: `prefix="backbone."`.
-        name: What messages call the source; the path of a file without it.
+            removes the prefix that distributed wrappers add.
+        prefix: Selects the keys that start with this prefix and removes it from them, such as `prefix="backbone."`.
+        name: The name of the source in messages; by default the path of the file.
 
     Raises:
         CheckpointDamagedError: The file is not what was written.
@@ -133,11 +133,11 @@ def load_weights(
 
 
 def weights_of(content: Any, source: str = "a checkpoint") -> "OrderedDict[str, Any]":
-    """Returns the state dict of a checkpoint: of this engine, of others, or a plain one.
+    """Returns the state dict in a checkpoint of footplate or another engine, or a plain state dict.
 
     Args:
-        content: What `load_checkpoint` returned.
-        source: Its name, for the error.
+        content: The result of `load_checkpoint`.
+        source: The name of the checkpoint, for the error.
 
     Raises:
         CheckpointError: There is none in it.
@@ -160,7 +160,7 @@ def revised(
     prefix: str | None = None,
     source: str = "a state dict",
 ) -> "OrderedDict[str, Any]":
-    """Returns the weights under other keys; see `load_weights`.
+    """Returns the weights with revised keys; see `load_weights`.
 
     Raises:
         CheckpointError: No key begins with `prefix`, or two keys become one.
@@ -177,14 +177,14 @@ def revised(
     if start and not renamed:
         raise CheckpointError(f"no key in '{source}' begins with '{start}'", found=list(weights)[:_SHOWN_KEYS])
     versions = getattr(weights, "_metadata", {})
-    # A layer's version stands under its name without the dot.
+    # The version of a layer is stored under its name without the dot.
     layers = {_renamed(f"{layer}." if layer else "", pairs, start): value for layer, value in versions.items()}
     renamed._metadata = {layer.rstrip("."): value for layer, value in layers.items() if layer is not None}  # type: ignore[attr-defined]
     return renamed
 
 
 def _renamed(key: str, pairs: "Sequence[tuple[re.Pattern[str], str]]", start: str | None) -> str | None:
-    """Returns the new key, or None for one outside the prefix."""
+    """Returns the new key, or None if it does not start with the prefix."""
     for pattern, replacement in pairs:
         key = pattern.sub(replacement, key)
     if not start:
@@ -199,7 +199,7 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
     try:
         missing, unexpected = module.load_state_dict(weights, strict=False)
     except RuntimeError as error:
-        # A module may mend shapes while it loads, so that only torch can tell which ones do not fit.
+        # A module may adapt shapes while loading, so mismatches are known only after torch has failed.
         mismatched = tuple(_mismatches(expected, weights))
         if not mismatched:
             raise CheckpointError(f"the weights in '{source}' cannot be loaded: {error}") from error
@@ -219,7 +219,7 @@ def _fill(module: torch.nn.Module, weights: "OrderedDict[str, Any]", source: str
 
 
 def _placed(weights: "OrderedDict[str, Any]", expected: Mapping[str, torch.Tensor]) -> "OrderedDict[str, Any]":
-    """Returns the weights, in parts where those of the model are."""
+    """Returns the weights, sharded in the same way as those of the model."""
     if not any(map(is_dtensor, (*expected.values(), *(each for each in weights.values() if torch.is_tensor(each))))):
         return weights
     for key in [key for key in weights if key in expected and torch.is_tensor(weights[key])]:
@@ -250,7 +250,7 @@ def _as_mapping(value: Any) -> Mapping[Any, Any] | None:
 
 
 def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
-    """Yields the tensors of a module that was saved whole, under the keys of its state dict.
+    """Yields the tensors of a pickled module with the keys of its state dict.
 
     Raises:
         CheckpointError: There is no end to its modules, or it repeats its tensors more often than any model does.
@@ -282,14 +282,14 @@ def _named(held: Any) -> Iterable[tuple[Any, Any]]:
 
 
 class _Repetitions:
-    """Bounds the bytes of tensors that a module shows more than once."""
+    """Limits the size of tensors that a module contains repeatedly."""
 
     def __init__(self) -> None:
         self._known: set[int] = set()
         self._left = _REPEATED_BYTES
 
     def add(self, value: torch.Tensor) -> None:
-        """Counts a tensor: a new one lets as many bytes more be repeated."""
+        """Counts a tensor; each new tensor raises the limit by its size."""
         size = value.numel() * value.element_size()
         self._left += -size if id(value) in self._known else size
         self._known.add(id(value))
@@ -302,7 +302,7 @@ def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:
 
 
 def _is_tensor(value: Any) -> bool:
-    """Returns whether a value is a tensor, or an array that can be one: names of classes cannot."""
+    """Returns whether a value is a tensor or an array that can become one; arrays of strings cannot."""
     if not isinstance(value, np.ndarray):
         return isinstance(value, torch.Tensor)
     try:

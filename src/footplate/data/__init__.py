@@ -1,4 +1,4 @@
-"""Data sets, samplers, and loaders whose batches are a function of seed, epoch and number."""
+"""Datasets, samplers and data loaders; each batch is determined by seed, epoch and batch index."""
 
 from footplate.data.annotations import load_annotations
 from footplate.data.base_dataset import BaseDataset

@@ -1,4 +1,4 @@
-"""Reading annotation files and joining paths."""
+"""Reads annotation files and joins paths."""
 
 import json
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ import yaml
 from footplate.errors import DataError
 from footplate.storage import join, missing_path_notes, read_bytes
 
-_MOST_VALUES = 100_000  # of a short YAML text; of a long one as many as it has bytes
-_LONGEST_NUMBER = 1000  # characters: numbers in base 60 take a time that grows with the square
+_MOST_VALUES = 100_000  # for a short YAML text; a longer one may have as many values as bytes
+_LONGEST_NUMBER = 1000  # characters: parsing base-60 numbers takes quadratic time
 _SUFFIXES = (".json", ".yaml", ".yml")
 
 
 def load_annotations(path: str) -> tuple[dict[str, Any], list[Any]]:
-    """Returns metainfo and records of an annotation file.
+    """Returns the metainfo and the records of an annotation file.
 
     Args:
-        path: A JSON or YAML file that holds `{"metainfo": {...}, "data_list": [...]}`; local, or anywhere
-            fsspec reads.
+        path: A JSON or YAML file that contains `{"metainfo": {...}, "data_list": [...]}`; a local path or a URL that
+            fsspec supports.
 
     Raises:
         DataError: It is not there, cannot be parsed, or holds something else.
@@ -56,7 +56,7 @@ def load_data_file(path: str) -> Any:
 
 
 def _read_yaml(text: bytes) -> Any:
-    """Returns what a YAML text holds, if that is no more than its length allows without references."""
+    """Parses a YAML text; refuses it if its references expand to far more values than the text has bytes."""
     loader = yaml.SafeLoader(text)
     try:
         node = loader.get_single_node()
@@ -69,13 +69,13 @@ def _read_yaml(text: bytes) -> Any:
 
 
 def _measure(node: yaml.Node, most: int, known: dict[int, int]) -> int:
-    """Returns how many values a node stands for; those behind references (`*`, `<<`) count wherever they stand."""
+    """Returns how many values a node expands to; referenced values (`*`, `<<`) count at each reference."""
     if isinstance(node, yaml.ScalarNode):
         if node.tag.endswith((":int", ":float")) and len(node.value) > _LONGEST_NUMBER:
             raise ValueError(f"a number in it has more than {_LONGEST_NUMBER} characters")
         return 1
     if id(node) not in known:
-        known[id(node)] = most + 1  # while it is measured: what contains itself stands for too much
+        known[id(node)] = most + 1  # while being measured: a node that contains itself exceeds the limit
         pairs = isinstance(node, yaml.MappingNode)
         inner = (each for pair in node.value for each in pair) if pairs else iter(node.value)
         total = 1
@@ -102,7 +102,7 @@ def read_file(path: str) -> bytes:
 
 
 def read_lines(path: str) -> list[str]:
-    """Returns the lines of a text file, without line ends.
+    """Returns the lines of a text file without line ends.
 
     Raises:
         DataError: It cannot be read.
@@ -111,7 +111,7 @@ def read_lines(path: str) -> list[str]:
 
 
 def joined(root: str, path: str) -> str:
-    """Returns `path`, under `root` if it is relative; a URL is never relative.
+    """Joins a relative `path` to `root`; returns absolute paths and URLs unchanged.
 
     Example:
         >>> joined("data/ade", "images"), joined("data/ade", "/images"), joined("", "a.json")

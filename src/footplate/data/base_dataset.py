@@ -1,4 +1,4 @@
-"""The base class of data sets: a list of records, and a pipeline that makes samples of them."""
+"""The base class of datasets, which consist of a list of records and a pipeline that turns them into samples."""
 
 import copy
 import logging
@@ -27,29 +27,29 @@ Indices: TypeAlias = int | Sequence[int]
 
 @DATASETS.register_module()
 class BaseDataset(Dataset[Any]):
-    """Records from an annotation file, made into samples by a pipeline.
+    """A dataset that reads records from an annotation file and turns them into samples with a pipeline.
 
-    A subclass overrides `load_data_list` for files of its own layout, `parse_data_info` for what a record
-    becomes, and `filter_data` for which records stay; `METAINFO` says what is known about all samples
-    (`classes` ...).
+    A subclass overrides `load_data_list` to read other file formats, `parse_data_info` to convert records, and
+    `filter_data` to select records. `METAINFO` holds metadata of the whole dataset, such as `classes`.
 
     Args:
-        ann_file: The annotation file, under `data_root` if relative; see `load_annotations`.
-        metainfo: Changes `METAINFO`; a value that is the path of a text file becomes its lines.
-        data_root: Where relative paths begin.
-        data_prefix: For keys of a record that hold relative paths, the folder these begin in.
-        filter_cfg: What `filter_data` goes by.
-        indices: Only these records; or at most the first so many, of a negative number the last.
-        serialize_data: Keep the records as bytes, which workers share; see `RecordStore`.
-        pipeline: Transforms, applied to a record in turn.
-        test_mode: Whether a sample that the pipeline gives up is an error; in training another one is taken.
-        lazy_init: Read the annotation file later, in `full_init`.
-        max_refetch: How many other samples are tried in place of one that was given up.
-        keep_in_memory: Keep what the first so many transforms make of every record, and apply only the others
-            again; True: the leading transforms that say `keepable = True`, as loading ones do. A loader's `cache`
-            does the same, and looks first whether there is room.
-        on_error: "stop", or "skip": a record that cannot be read is treated as one that the pipeline gave up,
-            counted in `skipped`, with a warning for each.
+        ann_file: The annotation file; a relative path is joined to `data_root`. See `load_annotations`.
+        metainfo: Overrides entries of `METAINFO`. A value that is the path of a text file is replaced by its lines.
+        data_root: The root folder of relative paths.
+        data_prefix: The folder of the relative paths under each key of a record.
+        filter_cfg: Settings for `filter_data`.
+        indices: The indices of the records to keep, or a number n to keep the first n records, or the last -n if n is
+            negative.
+        serialize_data: Whether to store the records as bytes, which workers share; see `RecordStore`.
+        pipeline: Transforms that are applied to a record in order.
+        test_mode: Whether it is an error if the pipeline returns None. In training, another sample is used instead.
+        lazy_init: Whether to read the annotation file later, in `full_init`.
+        max_refetch: How many other samples to try after the pipeline returns None.
+        keep_in_memory: The number of leading transforms whose results are kept in memory for every record, so that
+            only the others are applied again. True stands for the leading transforms with `keepable = True`, such as
+            those that load files. The `cache` of a data loader does the same, but checks the available memory first.
+        on_error: "stop" or "skip". With "skip", a record that cannot be read is handled as if the pipeline returned
+            None. It is counted in `skipped` and logged as a warning.
 
     Raises:
         DataError: The annotation file cannot be read.
@@ -100,16 +100,16 @@ class BaseDataset(Dataset[Any]):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """A copy of what is known about all samples."""
+        """A copy of the metadata of the whole dataset."""
         return copy.deepcopy(self._metainfo)
 
     @property
     def skipped(self) -> int:
-        """How many samples were skipped since they could not be read, in all workers."""
+        """The number of samples that were skipped because they could not be read, summed over all workers."""
         return self._skipped.value
 
     def full_init(self) -> None:
-        """Reads the annotation file, filters and keeps the records; does nothing the second time.
+        """Reads the annotation file, filters the records and stores them; later calls have no effect.
 
         Raises:
             DataError: The annotation file cannot be read.
@@ -124,7 +124,7 @@ class BaseDataset(Dataset[Any]):
         if self.serialize_data:
             self.data_list = store = RecordStore(self.data_list)
             if store.num_bytes > _LARGE:
-                give_back_memory()  # after the records themselves are gone
+                give_back_memory()  # after the original records are freed
         self._fully_initialized = True
         if self._keep_in_memory:
             kept = KeptSamples(self.pipeline, self._keep_in_memory)
@@ -132,7 +132,7 @@ class BaseDataset(Dataset[Any]):
             self.kept = kept
 
     def load_data_list(self) -> list[Any]:
-        """Returns the records of the annotation file, each as `parse_data_info` made it.
+        """Reads the annotation file and returns the records from `parse_data_info`.
 
         Raises:
             DataError: The file cannot be read, or holds something else.
@@ -149,10 +149,10 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def parse_data_info(self, raw_data_info: dict[str, Any]) -> dict[str, Any] | list[dict[str, Any]]:
-        """Returns what a record of the annotation file becomes: one record, or several.
+        """Converts a record of the annotation file to one record or a list of records.
 
         Args:
-            raw_data_info: The record; paths under the keys of `data_prefix` are joined to it.
+            raw_data_info: The record. Paths under the keys of `data_prefix` are joined to their prefix.
 
         Raises:
             DataError: It lacks a key of `data_prefix`.
@@ -168,11 +168,11 @@ class BaseDataset(Dataset[Any]):
         return raw_data_info
 
     def filter_data(self) -> list[Any]:
-        """Returns the records of `self.data_list` that stay; all of them where a subclass says nothing else."""
+        """Returns the records of `self.data_list` to keep; all of them by default."""
         return list(self.data_list)
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns a copy of one record, with its number as `sample_idx`."""
+        """Returns a copy of one record, with its index as `sample_idx`."""
         self.full_init()
         record = self.data_list[idx]
         found: dict[str, Any] = record if self.serialize_data else copy.deepcopy(record)
@@ -180,17 +180,17 @@ class BaseDataset(Dataset[Any]):
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the categories in a sample; `ClassBalancedDataset` asks for them."""
+        """Returns the category indices in a sample; required by `ClassBalancedDataset`."""
         raise NotImplementedError(f"{type(self).__name__} does not override get_cat_ids()")
 
     def prepare_data(self, idx: int) -> Any:
-        """Returns what the pipeline makes of one record, None if it gives it up."""
+        """Returns the sample that the pipeline makes from one record, or None if the pipeline drops it."""
         if self.kept is not None and self.kept.pipeline is self.pipeline:
             return self.kept[idx]
         return self.pipeline(self.get_data_info(idx))
 
     def first_samples(self, first: Transform, indices: Iterable[int]) -> Iterator[Any]:
-        """Yields what the first transforms make of some records, None for one that is skipped; see `cache`."""
+        """Yields the results of the leading transforms for some records, None for skipped records; used by caches."""
         for idx in indices:
             yield self._readable(lambda at: first(self.get_data_info(at)), idx)
 
@@ -198,7 +198,8 @@ class BaseDataset(Dataset[Any]):
         """Keeps only some records.
 
         Args:
-            indices: Which; or at most the first so many, of a negative number the last.
+            indices: The indices of the records to keep, or a number n to keep the first n records, or the last -n if n
+                is negative.
 
         Raises:
             ArgumentError: It asks for records that are not there.
@@ -213,7 +214,7 @@ class BaseDataset(Dataset[Any]):
             self.kept = self.kept.subset(chosen)
 
     def get_subset(self, indices: Indices) -> Self:
-        """Returns a data set of some records, as `get_subset_` chooses them."""
+        """Returns a copy of this dataset with the records that `get_subset_` selects."""
         self.full_init()
         other = copy.copy(self)
         other._metainfo = self.metainfo
@@ -236,7 +237,7 @@ class BaseDataset(Dataset[Any]):
         raise DataError(f"the pipeline gave up {self.max_refetch + 1} samples in a row")
 
     def _readable(self, read: Callable[[int], Any], idx: int) -> Any:
-        """Returns what `read` makes of one record, None if it cannot be read and may be skipped."""
+        """Returns the result of `read` for one record, or None if it cannot be read and may be skipped."""
         try:
             return read(idx)
         except (DataError, OSError) as error:
@@ -254,7 +255,7 @@ def _prefix(key: str, value: str | None) -> str:
 
 def _from_file(key: str, value: Any) -> Any:
     is_file = isinstance(value, str) and os.path.isfile(value)
-    if key == "classes" and isinstance(value, str) and not is_file:  # its letters would be taken for classes
+    if key == "classes" and isinstance(value, str) and not is_file:  # each character would become a class
         raise DataError(
             f"there is no file '{value}' of classes", key=f"metainfo.{key}", notes=missing_path_notes(value)
         )
@@ -262,7 +263,7 @@ def _from_file(key: str, value: Any) -> Any:
 
 
 def _positions(indices: Indices, size: int) -> Sequence[int]:
-    """The positions that `indices` stands for in a list of `size`."""
+    """Returns the positions that `indices` selects in a list of length `size`."""
     if not isinstance(indices, int):
         if any(not -size <= at < size for at in indices):
             raise ArgumentError(f"indices asks for records beyond the {size} there are", key="indices")

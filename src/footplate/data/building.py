@@ -1,4 +1,4 @@
-"""From the `*_dataloader` sections of a config to loaders."""
+"""Builds data loaders from the `*_dataloader` sections of a config."""
 
 import inspect
 import logging
@@ -24,7 +24,7 @@ from footplate.registry import DATA_SAMPLERS, DATASETS, FUNCTIONS, TRANSFORMS, c
 _logger = logging.getLogger("footplate.data")
 _TORCH_KEYS = tuple(inspect.signature(DataLoader.__init__).parameters)[1:]
 _KEYS = (*_TORCH_KEYS, "num_batch_per_epoch", "diff_rank_seed", "cache")
-_TIMEOUT = 600  # seconds without a batch, after which workers are taken to hang
+_TIMEOUT = 600  # seconds without a batch, after which workers are considered to hang
 _WORKER_KEYS = (
     "persistent_workers",
     "prefetch_factor",
@@ -35,14 +35,14 @@ _WORKER_KEYS = (
 
 
 def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_collate: str = "pseudo_collate") -> Any:
-    """Returns the loader that a section describes.
+    """Builds a data loader from a section of a config.
 
     Args:
         cfg: `dataset` and `sampler` as objects or dicts, `batch_sampler`, `collate_fn`, `cache`, and any argument of
-            torch's DataLoader. A plain DataLoader becomes a `SampleLoader` over its parts; any other loader
-            is returned. `cache`, "memory" or "device", keeps samples behind the transforms that are always the same.
-        seed: Of order and augmentation.
-        default_collate: The name of the collate function where the section names none.
+            torch's DataLoader. `cache`, either "memory" or "device", keeps the results of the leading deterministic
+            transforms. A plain DataLoader is converted to a `SampleLoader`; any other loader is returned unchanged.
+        seed: The seed of sample order and augmentation.
+        default_collate: The name of the collate function to use if the section has no `collate_fn`.
 
     Raises:
         BuildError: A key is unknown, or `dataset` is missing.
@@ -72,7 +72,7 @@ def build_dataloader(cfg: Mapping[str, Any] | Any, *, seed: int = 0, default_col
 
 
 def check_dataloader(cfg: Any) -> None:
-    """Finds what `build_dataloader` would refuse before it reads any data.
+    """Checks a section for errors that `build_dataloader` finds before it reads data.
 
     Raises:
         FootplateError: As `build_dataloader` raises it.
@@ -91,7 +91,7 @@ def check_dataloader(cfg: Any) -> None:
 
 
 def check_dataset(cfg: Any) -> None:
-    """Finds unknown names and arguments of a data set, of those it wraps, and of their transforms.
+    """Checks the names and arguments of a dataset, of the datasets that it wraps, and of their transforms.
 
     Raises:
         FootplateError: A name or an argument is not known.
@@ -126,7 +126,7 @@ def _check_keys(cfg: Mapping[str, Any]) -> None:
 
 
 def _check_parts(cfg: Mapping[str, Any]) -> None:
-    """Refuses a name where a dict is due: its letters would be taken for samples, or for their numbers."""
+    """Refuses a string instead of a dict, whose characters would be taken for samples or indices."""
     for key, noun in (("dataset", "data set"), ("sampler", "sampler"), ("batch_sampler", "batch sampler")):
         if isinstance(cfg.get(key), str):
             raise BuildError(f"a {noun} is built from a dict with the key 'type'", key=key, found=cfg[key])
@@ -135,7 +135,7 @@ def _check_parts(cfg: Mapping[str, Any]) -> None:
 
 
 def _check_samples(dataset: Any) -> None:
-    """Refuses a list of data sets' sections, which would be taken for a list of samples."""
+    """Refuses a list of dataset configs, which would be taken for a list of samples."""
     several = dataset if isinstance(dataset, (list, tuple)) else ()
     if several and all(isinstance(each, Mapping) and isinstance(each.get("type"), str) for each in several):
         raise ArgumentError(
@@ -145,7 +145,7 @@ def _check_samples(dataset: Any) -> None:
 
 
 def _check_batches(loader: Any) -> None:
-    """Refuses a list of loaders' sections, which would be taken for a list of batches."""
+    """Refuses a list of data loader configs, which would be taken for a list of batches."""
     several = loader if isinstance(loader, (list, tuple)) else ()
     for place, each in enumerate(several):
         if isinstance(each, Mapping) and (not each or "dataset" in each or isinstance(each.get("type"), str)):
@@ -157,7 +157,7 @@ def _check_batches(loader: Any) -> None:
 
 
 def _keep(dataset: Any, settings: dict[str, Any]) -> None:
-    """Keeps the samples where `cache` says so; none of what is on the device goes through workers."""
+    """Fills the cache that `cache` requests; samples on the device are read without workers."""
     cache = read_cache(settings.pop("cache", None))
     if cache is None:
         return
@@ -200,7 +200,7 @@ def _check_numbers(cfg: Mapping[str, Any]) -> None:
 
 
 def _check_device(name: Any) -> None:
-    """Refuses a `pin_memory_device` that torch does not know; "" stands for the present one."""
+    """Refuses a `pin_memory_device` that torch does not know; "" stands for the current device."""
     if name is None or name == "":
         return
     try:
@@ -214,7 +214,7 @@ def _check_device(name: Any) -> None:
 
 
 def _check_order(cfg: Mapping[str, Any]) -> None:
-    """Refuses two sections that both decide on the order of samples, or on the batches: one would not count."""
+    """Refuses two settings that both determine the order of samples or the batches, since one would be ignored."""
     for key, decider in (
         ("shuffle", "sampler"),
         ("shuffle", "batch_sampler"),
@@ -259,7 +259,7 @@ def _length(dataset: Any) -> int:
 
 
 def _build_samplers(settings: dict[str, Any], cfg: Mapping[str, Any], dataset: Any, seed: int) -> None:
-    """Replaces the samplers in `settings` by objects."""
+    """Builds the samplers in `settings`."""
     if isinstance(settings.get("sampler"), Mapping):
         with at_key("sampler"):
             settings["sampler"] = DATA_SAMPLERS.build(settings["sampler"], dataset=dataset, seed=seed)
@@ -273,7 +273,7 @@ def _build_samplers(settings: dict[str, Any], cfg: Mapping[str, Any], dataset: A
 
 
 def _build_function(cfg: Any, default: str) -> Callable[..., Any]:
-    """The function or callable object that `collate_fn` stands for; further keys become arguments."""
+    """Returns the collate function; further keys of a dict become its arguments."""
     if cfg is None or isinstance(cfg, str):
         with at_key("collate_fn"):
             return FUNCTIONS.get(cfg or default)
@@ -296,10 +296,10 @@ def _bound(cfg: Mapping[str, Any]) -> Callable[..., Any]:
 
 
 def _build_worker_init(cfg: Any, **known: int) -> Any:
-    """The function that a worker begins with; of what is `known` it is told what it has arguments for."""
+    """Returns the `worker_init_fn`, bound to those of the `known` values that it has parameters for."""
     if not isinstance(cfg, Mapping):
         return cfg
-    # MMEngine's function silences warnings of workers by it; there are none to silence here.
+    # An option of MMEngine that silences warnings of workers; footplate does not need it.
     cfg = {key: value for key, value in cfg.items() if key != "disable_subprocess_warning"}
     with at_key("worker_init_fn"):
         found = _bound(cfg)
@@ -308,7 +308,7 @@ def _build_worker_init(cfg: Any, **known: int) -> Any:
 
 
 def _without_idle_keys(settings: dict[str, Any]) -> dict[str, Any]:
-    """Drops what has no meaning here and would make torch refuse or warn; gives workers an end to wait for."""
+    """Removes settings without effect, on which torch would fail or warn; sets a default timeout for workers."""
     if not settings.get("num_workers"):
         idle = [key for key in _WORKER_KEYS if settings.get(key)]
         settings = {key: value for key, value in settings.items() if key not in _WORKER_KEYS}
@@ -332,7 +332,7 @@ def _build_iterable(dataset: Any, settings: dict[str, Any], seed: int) -> DataLo
 
 
 def _adopted(loader: DataLoader[Any], seed: int) -> Any:
-    """A SampleLoader over the parts of a plain loader; the loader itself if its order is not ours."""
+    """Converts a plain DataLoader to a SampleLoader; returns it unchanged if the seed cannot determine its order."""
     if isinstance(loader.dataset, IterableDataset) or loader.generator is not None:
         return loader
     names = (

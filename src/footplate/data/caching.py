@@ -1,4 +1,4 @@
-"""Samples kept in memory or on the device, as a loader's `cache` asks for."""
+"""Caches samples in memory or on the device, as set by the `cache` of a data loader."""
 
 import copy
 import logging
@@ -25,16 +25,16 @@ from footplate.structures import BaseDataElement
 _logger = logging.getLogger("footplate.data")
 _PLACES = ("memory", "device")
 _KEYS = ("place", "max_gb")
-_LOOKED_AT = 8  # samples by which the size of all is estimated
-_ROOM = 0.8  # how much of the free memory a cache may take; the rest is for the run
+_LOOKED_AT = 8  # samples from which the total size is estimated
+_ROOM = 0.8  # the fraction of free memory that a cache may use
 
 
 class Cache(NamedTuple):
-    """What a loader's `cache` says.
+    """The `cache` setting of a data loader.
 
     Attributes:
-        place: "memory", or "device".
-        max_bytes: The most that may be taken; None: what is free, less a fifth.
+        place: "memory" or "device".
+        max_bytes: The maximum size in bytes; None for 80% of the free memory.
     """
 
     place: str
@@ -42,7 +42,7 @@ class Cache(NamedTuple):
 
 
 def read_cache(value: Any) -> Cache | None:
-    """Returns what `cache` means: None, "memory", "device", or a dict of `place` and `max_gb`.
+    """Parses `cache`: None, "memory", "device", or a dict with `place` and `max_gb`.
 
     Raises:
         ArgumentError: It is something else.
@@ -65,16 +65,17 @@ def read_cache(value: Any) -> Cache | None:
 
 
 def keep_samples(dataset: Any, cache: Cache) -> str | None:
-    """Keeps what the fixed beginning of the pipeline makes of every sample; the rest acts again at each access.
+    """Caches the results of the leading deterministic transforms; the others are applied at each access.
 
-    Data sets inside of others are kept by themselves. What does not fit is read as without, and the log says so.
+    Wrapped datasets are cached one by one. A dataset that does not fit is not cached, which is logged.
 
     Args:
-        dataset: A `BaseDataset`, or another with `pipeline`, `first_samples` and `kept`; or one made of such.
-        cache: Where, and how much.
+        dataset: A `BaseDataset`, another dataset with `pipeline`, `first_samples` and `kept`, or a wrapper of such
+            datasets.
+        cache: The location and the maximum size.
 
     Returns:
-        Where the samples of all of them are now, "memory" or "device"; None if some are read as without.
+        The location of all samples, "memory" or "device"; None if it differs or some datasets are not cached.
 
     Raises:
         ArgumentError: The data set does not tell what may be kept.
@@ -97,7 +98,7 @@ def keep_samples(dataset: Any, cache: Cache) -> str | None:
 
 
 class _DeviceSamples(KeptSamples):
-    """Whole samples on a device, handed out as copies."""
+    """Complete samples on a device; each access returns a copy."""
 
     def __init__(self, pipeline: Compose, device: torch.device) -> None:
         super().__init__(pipeline, len(pipeline.transforms), least=0)
@@ -105,16 +106,16 @@ class _DeviceSamples(KeptSamples):
         self._store: list[Any] = []
 
     def fill(self, samples: Iterable[Any]) -> None:
-        """Keeps every sample, its tensors on the device."""
+        """Stores all samples, with their tensors on the device."""
         self._store = [_mapped(sample, self._device) for sample in samples]
 
     @property
     def num_bytes(self) -> int:
-        """The memory that the tensors take."""
+        """The size of the tensors in bytes."""
         return sum(_tensor_bytes(sample) for sample in self._store)
 
     def subset(self, indices: Sequence[int]) -> Self:
-        """Returns some of the samples."""
+        """Returns a copy with some of the samples."""
         made = copy.copy(self)
         made._store = [self._store[at] for at in indices]
         return made
@@ -170,7 +171,7 @@ def _fitting_kind(dataset: Any, cache: Cache) -> KeptSamples | None:
 
 
 def _looked_at(dataset: Any, kept: KeptSamples) -> list[Any] | None:
-    """Returns what is kept of some samples, or None where it comes out differently each time."""
+    """Returns the cached form of some samples, or None if two passes give different results."""
     step = max(1, len(dataset) // _LOOKED_AT)
     some = range(0, len(dataset), step)[:_LOOKED_AT]
     rounds = []
@@ -187,7 +188,7 @@ def _looked_at(dataset: Any, kept: KeptSamples) -> list[Any] | None:
 
 
 def _room(on_device: bool, cache: Cache) -> float | None:
-    """The bytes that a cache may take in this process; None where nobody knows."""
+    """Returns the maximum size of a cache in this process in bytes; None if unknown."""
     if cache.max_bytes is not None:
         return cache.max_bytes
     if on_device and torch.cuda.is_available():
@@ -197,7 +198,7 @@ def _room(on_device: bool, cache: Cache) -> float | None:
 
 
 def free_memory() -> int | None:
-    """Returns how many bytes of this machine's memory, or of a container's, can still be had; None if it is unknown."""
+    """Returns the free memory of the machine or container in bytes; None if unknown."""
     found = list(_free_memories())
     return min(found) if found else None
 
@@ -220,7 +221,7 @@ def _lines(path: str) -> list[str]:
 
 
 def _is_same(one: Any, other: Any) -> bool:
-    """Checks whether two samples are equal bit by bit; what cannot be compared is taken to be."""
+    """Checks whether two samples are equal bit by bit; values that cannot be compared count as equal."""
     if type(one) is not type(other):
         return False
     if isinstance(one, Tensor):
@@ -251,7 +252,7 @@ def _tensor_bytes(sample: Any) -> int:
 
 
 def _mapped(sample: Any, device: torch.device | None) -> Any:
-    """A copy of a sample, its tensors on the device, or where they are."""
+    """Copies a sample; its tensors are copied to the device, or stay on theirs if it is None."""
     if isinstance(sample, Tensor):
         return sample.clone() if device is None else sample.to(device, copy=True)
     if isinstance(sample, BaseDataElement):

@@ -1,4 +1,4 @@
-"""From samples to a batch."""
+"""Collates samples into batches."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -14,13 +14,13 @@ from footplate.structures import BaseDataElement
 
 
 def pseudo_collate(samples: Sequence[Any]) -> Any:
-    """Puts samples into a batch without stacking anything: dicts of lists, tuples of lists.
+    """Collates samples into lists without stacking.
 
     Args:
-        samples: All of one structure.
+        samples: N samples with the same structure.
 
     Returns:
-        The structure of one sample, with a list of N values wherever a sample holds one.
+        The structure of a sample, with a list of N values in place of each value.
 
     Example:
         >>> pseudo_collate([dict(inputs=1, name="a"), dict(inputs=2, name="b")])
@@ -30,13 +30,13 @@ def pseudo_collate(samples: Sequence[Any]) -> Any:
 
 
 def default_collate(samples: Sequence[Any]) -> Any:
-    """Puts samples into a batch: tensors, arrays and numbers are stacked, data elements are listed.
+    """Collates samples into a batch: stacks tensors, arrays and numbers, and puts strings and data elements in lists.
 
     Args:
-        samples: All of one structure, with tensors of one shape.
+        samples: N samples with the same structure and shapes.
 
     Returns:
-        The structure of one sample, with tensors ``(N, ...)``.
+        The structure of a sample, with tensors ``(N, ...)``.
 
     Raises:
         DataError: Tensors differ in shape, or a value cannot be stacked.
@@ -63,7 +63,7 @@ def _collate(samples: Sequence[Any], leaf: Callable[[Sequence[Any]], Any]) -> An
 
 def _stacked(values: Sequence[Any]) -> Any:
     try:
-        # Torch's collate would have a worker stack into memory of its own making, one piece a tensor.
+        # In a worker, torch's collate would allocate separate shared memory for each stacked tensor.
         return torch.stack(list(values)) if isinstance(values[0], Tensor) else torch_collate(list(values))
     except (TypeError, RuntimeError, ValueError) as error:
         shapes = dict.fromkeys(tuple(value.shape) for value in values if isinstance(value, (Tensor, np.ndarray)))

@@ -1,4 +1,4 @@
-"""A pipeline: transforms one after the other."""
+"""Chains transforms into a pipeline."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,10 +12,10 @@ Transform = Callable[[Any], Any]
 
 @TRANSFORMS.register_module()
 class Compose:
-    """Applies transforms one after the other; a sample that becomes None is given up.
+    """Applies transforms in order, and stops if one returns None.
 
     Args:
-        transforms: Callables, or dicts for TRANSFORMS; one alone or a list.
+        transforms: A callable or a config for TRANSFORMS, or a list of these.
 
     Raises:
         ArgumentError: One is neither.
@@ -30,7 +30,7 @@ class Compose:
         self.transforms = [_build(transform, place) for place, transform in enumerate(several)]
 
     def __call__(self, data: Any) -> Any:
-        """Returns the transformed sample, or None."""
+        """Returns the transformed sample, or None if a transform dropped it."""
         for transform in self.transforms:
             data = transform(data)
             if data is None:

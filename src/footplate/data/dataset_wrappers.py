@@ -1,4 +1,4 @@
-"""Data sets made of data sets."""
+"""Datasets that wrap other datasets."""
 
 import math
 from bisect import bisect_right
@@ -16,7 +16,7 @@ from footplate.registry import DATASETS
 
 
 class _Wrapper(Dataset[Any]):
-    """One data set seen through other indices."""
+    """A dataset that maps its indices to those of another dataset."""
 
     def __init__(self, dataset: Any, *, lazy_init: bool) -> None:
         self.dataset = _build(dataset, "dataset")
@@ -26,22 +26,22 @@ class _Wrapper(Dataset[Any]):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What is known about all samples."""
+        """The metadata of the wrapped dataset."""
         return _metainfo(self.dataset)
 
     def full_init(self) -> None:
-        """Initializes the data set inside; does nothing the second time."""
+        """Initializes the wrapped dataset; later calls have no effect."""
         if not self._fully_initialized:
             _initialize(self.dataset)
             self._fully_initialized = True
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns the record of one sample."""
+        """Returns the record of a sample."""
         found: dict[str, Any] = self.dataset.get_data_info(self._inner_index(idx))
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the categories in one sample."""
+        """Returns the category indices in a sample."""
         found: list[int] = self.dataset.get_cat_ids(self._inner_index(idx))
         return found
 
@@ -54,12 +54,12 @@ class _Wrapper(Dataset[Any]):
 
 @DATASETS.register_module()
 class ConcatDataset(Dataset[Any]):
-    """Data sets one after the other.
+    """Concatenates datasets.
 
     Args:
-        datasets: Objects, or dicts for DATASETS.
-        lazy_init: Initialize them later, in `full_init`.
-        ignore_keys: Keys of metainfo that may differ; the first data set's is taken.
+        datasets: Datasets, or configs for DATASETS.
+        lazy_init: Whether to initialize them later, in `full_init`.
+        ignore_keys: Keys of metainfo that may differ. The values of the first dataset are used.
 
     Raises:
         ArgumentError: There are none, or their metainfo differs.
@@ -82,24 +82,24 @@ class ConcatDataset(Dataset[Any]):
 
     @property
     def metainfo(self) -> dict[str, Any]:
-        """What is known about all samples."""
+        """The metadata of the first dataset."""
         return _metainfo(self.datasets[0])
 
     def full_init(self) -> None:
-        """Initializes the data sets; does nothing the second time."""
+        """Initializes the datasets; later calls have no effect."""
         if not self._ends:
             for dataset in self.datasets:
                 _initialize(dataset)
             self._ends = list(accumulate(len(dataset) for dataset in self.datasets))
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns the record of one sample."""
+        """Returns the record of a sample."""
         dataset, inner = self._place(idx)
         found: dict[str, Any] = dataset.get_data_info(inner)
         return found
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the categories in one sample."""
+        """Returns the category indices in a sample."""
         dataset, inner = self._place(idx)
         found: list[int] = dataset.get_cat_ids(inner)
         return found
@@ -134,12 +134,12 @@ class ConcatDataset(Dataset[Any]):
 
 @DATASETS.register_module()
 class RepeatDataset(_Wrapper):
-    """A data set several times over, for long epochs over few samples.
+    """Repeats a dataset, to make epochs over few samples longer.
 
     Args:
-        dataset: An object, or a dict for DATASETS.
-        times: How often.
-        lazy_init: Initialize it later, in `full_init`.
+        dataset: A dataset, or a config for DATASETS.
+        times: The number of repetitions.
+        lazy_init: Whether to initialize the dataset later, in `full_init`.
 
     Raises:
         ArgumentError: `times` is not positive.
@@ -161,16 +161,16 @@ class RepeatDataset(_Wrapper):
 class ClassBalancedDataset(_Wrapper):
     """Repeats samples of rare categories.
 
-    A category found in a share f of the samples repeats them ``max(1, sqrt(oversample_thr / f))`` times,
-    rounded up; of several categories in a sample the rarest counts. The data set inside has `get_cat_ids`.
+    A sample is repeated ``max(1, sqrt(oversample_thr / f))`` times, rounded up, where f is the fraction of samples
+    that contain its rarest category. The wrapped dataset must implement `get_cat_ids`.
 
     Source: Gupta, Dollar, Girshick, "LVIS: A Dataset for Large Vocabulary Instance Segmentation" (CVPR
     2019), 5.2.
 
     Args:
-        dataset: An object, or a dict for DATASETS.
-        oversample_thr: The share below which a category is rare.
-        lazy_init: Initialize it later, in `full_init`.
+        dataset: A dataset, or a config for DATASETS.
+        oversample_thr: The fraction of samples below which a category is rare.
+        lazy_init: Whether to initialize the dataset later, in `full_init`.
 
     Raises:
         ArgumentError: `oversample_thr` is no share.
@@ -184,7 +184,7 @@ class ClassBalancedDataset(_Wrapper):
         super().__init__(dataset, lazy_init=lazy_init)
 
     def full_init(self) -> None:
-        """Initializes the data set inside and counts its categories; does nothing the second time."""
+        """Initializes the wrapped dataset and counts its categories; later calls have no effect."""
         if self._fully_initialized:
             return
         super().full_init()

@@ -1,4 +1,4 @@
-"""What the first transforms of a pipeline make of every record, kept in memory."""
+"""Keeps the results of the leading transforms of a pipeline in memory."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -13,15 +13,15 @@ from footplate.errors import ArgumentError
 
 
 class KeptSamples:
-    """What the first transforms make of every record, and the transforms that act again.
+    """The results of the leading transforms for every record, and the transforms that are applied at each access.
 
-    Samples are kept as bytes in one array, see `RecordStore`; asking for one copies it, so transforms may
-    change it.
+    Samples are stored as bytes in one array; see `RecordStore`. Each access returns a copy, so transforms may modify
+    it.
 
     Args:
         pipeline: All transforms.
-        number: How many act beforehand; True: the leading ones that say `keepable = True`.
-        least: How many that are at least; 0 where records themselves cost time to make.
+        number: The number of leading transforms whose results are kept. True stands for those with `keepable = True`.
+        least: The minimum for this number; 0 if the records themselves are costly to create.
 
     Raises:
         ArgumentError: No transform acts beforehand, or fewer are there.
@@ -43,16 +43,16 @@ class KeptSamples:
         self._store: Any = RecordStore()
 
     def fill(self, samples: Iterable[Any]) -> None:
-        """Keeps what `first` made of every record, None for one that it gave up."""
+        """Stores the results of `first` for every record; None marks a dropped record."""
         self._store = RecordStore(samples)
 
     @property
     def num_bytes(self) -> int:
-        """The memory that the samples take."""
+        """The size of the samples in bytes."""
         return int(self._store.num_bytes)
 
     def subset(self, indices: Sequence[int]) -> Self:
-        """Returns some of the samples."""
+        """Returns a copy with some of the samples."""
         made = copy.copy(self)
         made._store = self._store.subset(indices)
         return made
@@ -63,7 +63,7 @@ class KeptSamples:
 
 
 def says(transform: Any, flag: str) -> bool:
-    """Checks whether a transform says something of itself; one that overrides `transform` has to say it anew."""
+    """Checks whether a class flag of a transform is set; a subclass that overrides `transform` must set it again."""
     for kind in type(transform).__mro__:
         if flag in vars(kind):
             return bool(vars(kind)[flag])

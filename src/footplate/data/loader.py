@@ -1,4 +1,4 @@
-"""A loader whose batches are a function of seed, epoch and number."""
+"""A data loader whose batches are determined by seed, epoch and batch index."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import count, islice, repeat
@@ -17,33 +17,34 @@ from footplate.distributed import get_rank, get_world_size
 from footplate.errors import DataError
 from footplate.records import length_of
 
-_IN_USE = 2  # batches of a worker in the main process: the one that trains, and one that a hook keeps for a while
+_IN_USE = 2  # batches of a worker in the main process: one in training, and one that a hook may keep for a while
 
 
 class SampleLoader(DataLoader[Any]):
-    """A DataLoader that begins a pass at any batch, and whose batches do not depend on what was read before.
+    """A DataLoader that can start a pass at any batch, and whose batches do not depend on earlier reads.
 
-    Every sample is read with random state of its own, a function of seed, epoch and its position in the
-    global order (see `BatchReader`): neither the number of workers nor a resumed run changes it. Iterating
-    draws nothing from the global generators. Each `for batch in loader` is the next epoch; `batches` and a sampler's
-    `set_epoch` choose one.
+    Each sample is read with a random state that is determined by seed, epoch and the sample's position in the global
+    order; see `BatchReader`. So samples depend neither on the number of workers nor on whether the run was resumed.
+    Iteration does not change the global random generators. Each `for batch in loader` iterates over the next epoch.
+    To choose an epoch, call `batches` or the sampler's `set_epoch`.
 
     Args:
-        dataset: A data set with length and index.
-        seed: Of order and augmentation.
-        batch_size: Samples a batch; None gives samples as they are.
-        shuffle: Of the default sampler.
-        sampler: Yields indices; by default a DefaultSampler. With its `round_up=False` a rank that has no sample left
-            for a last batch reads one again, so that all ranks have equally many batches; see `share`.
-        batch_sampler: Yields lists of indices; it replaces batch_size, shuffle, sampler and drop_last.
-        drop_last: Leave out an incomplete last batch.
-        num_batch_per_epoch: End a pass after so many batches. With a sampler that never ends, each pass continues where
-            the one before it ended.
+        dataset: A map-style dataset.
+        seed: The seed of sample order and augmentation.
+        batch_size: The number of samples per batch; None yields single samples instead of batches.
+        shuffle: Whether the default sampler shuffles the samples.
+        sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
+            the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
+        batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
+        drop_last: Whether to drop an incomplete last batch.
+        num_batch_per_epoch: The maximum number of batches per pass. With an endless sampler, each pass continues where
+            the previous one ended.
         options: Further arguments of torch's DataLoader.
 
     Attributes:
-        share: How much the mean loss of the last batch weighs, so that the mean over ranks is the mean over samples: 1,
-            but in an uneven last round the samples of this rank over the mean of all, 0 where it has none.
+        share: The weight of the mean loss of the latest batch, so that the mean over ranks equals the mean over
+            samples. It is 1 for all but an uneven last batch. There it is the number of samples of this rank divided
+            by the mean over all ranks, and 0 if this rank has no samples left.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
@@ -77,7 +78,7 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def uneven(self) -> bool:
-        """Whether a pass may end with batches of unequal size on several ranks."""
+        """Whether the last batches of a pass may differ in size between ranks."""
         return self._plan.tail is not None
 
     @property
@@ -87,19 +88,19 @@ class SampleLoader(DataLoader[Any]):
 
     @property
     def passes_continue(self) -> bool:
-        """Whether each pass continues where the one before it ended: `num_batch_per_epoch` cuts an endless one."""
+        """Whether `num_batch_per_epoch` splits an endless sampler, so that each pass continues the previous one."""
         return self._plan.passes_continue
 
     @property
     def endless(self) -> bool:
-        """Whether a pass has no end."""
+        """Whether a pass is endless."""
         ends = self.is_limited or bool(self.own_samplers)
         return not ends and any(getattr(each, "endless", False) for each in _samplers(self))
 
     def batches(
         self, *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
     ) -> Iterator[Any]:
-        """Yields the batches of one pass from number `start` on; see the function `batches`.
+        """Yields the batches of one pass, starting with batch `start`; see the function `batches`.
 
         Raises:
             DataError: A sample cannot be read, or samples cannot be put into a batch.
@@ -113,10 +114,10 @@ class SampleLoader(DataLoader[Any]):
             if type(batch) is ReadFailure:
                 batch.throw()
             yield batch
-            del batch  # given back before the next is asked for, which wakes other processes: decision 025
+            del batch  # freed before the next one is requested, which wakes other processes: decision 025
 
     def _begun(self, epoch: int, start: int = 0, sample: int | None = None) -> "_Plan":
-        """Returns the plan of a pass."""
+        """Prepares the samplers for a pass and returns its plan."""
         _set_epoch(self, epoch)
         for sampler in self._unseeded:
             sampler.generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
@@ -124,18 +125,18 @@ class SampleLoader(DataLoader[Any]):
         return self._plan
 
     def batches_from(self, sample: int) -> int:
-        """Returns how many batches of a pass are left when a rank has had so many of its samples."""
+        """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
         return self._plan.batches_from(sample)
 
     def count_once(self) -> None:
-        """Has every sample be in one batch of one rank, as with a DefaultSampler whose `round_up` is False.
+        """Disables padding, so that each sample is read exactly once, as with `round_up=False` of a DefaultSampler.
 
-        Samplers of other classes stay as they are.
+        Other samplers are not changed.
         """
         self._plan.count_once()
 
     def peek(self) -> Any:
-        """Returns the first batch, read in this process; None without batches.
+        """Returns the first batch, read in this process; None if there are no batches.
 
         Raises:
             DataError: A sample cannot be read, or samples cannot be put into a batch.
@@ -148,13 +149,13 @@ class SampleLoader(DataLoader[Any]):
         return batch
 
     def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        """Yields the batches of the next pass: the first one is epoch 0, or the one that a sampler was told."""
+        """Yields the batches of the next pass, which starts with epoch 0 or the epoch that was set on a sampler."""
         told = [each.epoch for each in _samplers(self) if isinstance(getattr(each, "epoch", None), int)]
         epoch = told[0] if told else self._next_epoch
         try:
             yield from self.batches(epoch=epoch)
         finally:
-            if self._plan.epoch == epoch:  # no other pass has begun since
+            if self._plan.epoch == epoch:  # no other pass was started since
                 self._next_epoch = epoch + 1
                 _set_epoch(self, epoch + 1)
 
@@ -162,14 +163,14 @@ class SampleLoader(DataLoader[Any]):
         return len(self._plan)
 
     def _read(self) -> Iterable[Any]:
-        """Returns whatever reads the planned batches: workers, or this process."""
+        """Returns an iterable that reads the planned batches in workers or in this process."""
         if self.num_workers or self.pin_memory:
             return self._reader
-        # Past torch's iterator, whose entry in a profile takes as long as some samples, and slows what is within.
+        # Bypasses torch's iterator, whose profiler entry takes as long as some samples and slows down the reads in it.
         return map(self._reader.dataset.__getitem__, self._plan)
 
     def _build_reader(self, options: dict[str, Any]) -> DataLoader[Any]:
-        # A loader of whole batches: this one is what users see, with their data set and sampler.
+        # A second loader reads whole batches, so that `dataset` and `sampler` of this one are those of the user.
         self.whereabouts = Whereabouts(self.num_workers) if self.num_workers else None
         reader = BatchReader(
             self.dataset,
@@ -186,20 +187,20 @@ class SampleLoader(DataLoader[Any]):
 
 
 class _Plan(Sampler[BatchKey]):
-    """Which samples go into which batch of a pass."""
+    """Yields the samples of each batch of a pass."""
 
     def __init__(self, loader: SampleLoader, *, limit: int | None) -> None:
-        # Not the loader itself: in a cycle, persistent workers are joined only after seconds each.
+        # Keeps no reference to the loader: with a reference cycle, joining each persistent worker takes seconds.
         self.sampler, self.batch_sampler = loader.sampler, loader.batch_sampler
         self.batch_size, self.drop_last = loader.batch_size or 1, loader.drop_last
-        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # one that was given
+        if loader.batch_size is None and type(self.batch_sampler) is BatchSampler:  # one that the user passed
             self.sampler, self.drop_last = self.batch_sampler.sampler, self.batch_sampler.drop_last
             self.batch_size = self.batch_sampler.batch_size
         self.limit = limit
         self.most: int | None = None
         self.own = [each for each in _samplers(loader) if not is_known(each)]
         self.passes_continue = limit is not None and not self.own and bool(getattr(self.sampler, "endless", False))
-        self._before_first = 0  # samples before pass 0, where passes continue and batches were of another size
+        self._before_first = 0  # samples before pass 0, if passes continue and the batch size has changed
         self.seed = loader.seed
         self.epoch = 0
         self.start = 0
@@ -210,11 +211,11 @@ class _Plan(Sampler[BatchKey]):
 
     def __iter__(self) -> Iterator[BatchKey]:
         self._number += 1
-        # The numbers are bound here, so that passes that overlap do not disturb each other.
+        # The settings are bound here, so that overlapping passes do not affect each other.
         ends = [each for each in (self.limit, self.most) if each is not None]
         warns = bool(self.own) and self.epoch == 0 and self.limit is None
         if self.own and ends and self.start >= min(ends) > 0:
-            # The pass is over. Its samplers have still to be gone through, since they may draw for the next one.
+            # The pass is over, but its samplers must be iterated, since they may draw random numbers for the next one.
             whole = self._keys(self.epoch, 0, None, self._number)
             return islice(self._limited(whole, min(ends), 0, warns=warns), min(ends), None)
         keys = self._keys(self.epoch, self.start, self.sample, self._number)
@@ -223,19 +224,19 @@ class _Plan(Sampler[BatchKey]):
         return self._limited(keys, min(ends), self.start, warns=warns) if ends else keys
 
     def _limited(self, keys: Iterator[BatchKey], end: int, start: int, *, warns: bool) -> Iterator[BatchKey]:
-        """Ends a pass as its length says, and warns where the samplers go on."""
+        """Ends a pass after its length, and warns if the samplers yield more."""
         yield from islice(keys, max(end - start, 0))
         if warns and next(keys, None) is not None:
             warn_of_length(self.own, end)
 
     def shares(self) -> Iterator[float]:
-        """Yields the share of each batch of the present pass, see `SampleLoader`, and 1 behind the last one."""
+        """Yields the share of each batch of the current pass, see `SampleLoader`, and 1 after the last batch."""
         if self.tail is None:
             return repeat(1.0)
         return (self.tail.share(done, self.batch_size) for done in count(self._first, self.batch_size))
 
     def batches_from(self, sample: int) -> int:
-        """Returns how many batches of a pass are left when a rank has had so many of its samples."""
+        """Returns the number of batches left in a pass after each rank has read `sample` of its samples."""
         if self.tail is not None:
             return self.tail.batches_from(sample, self.batch_size, drop_last=self.drop_last)
         sampler: Any = self.sampler
@@ -243,7 +244,7 @@ class _Plan(Sampler[BatchKey]):
         return max(left // self.batch_size if self.drop_last else -(-left // self.batch_size), 0)
 
     def count_once(self) -> None:
-        """Has a DefaultSampler repeat no sample."""
+        """Disables the padding of a DefaultSampler."""
         sampler: Any = self.sampler
         if type(sampler) is DefaultSampler:
             sampler.count_once()
@@ -251,16 +252,16 @@ class _Plan(Sampler[BatchKey]):
 
     @property
     def _first(self) -> int:
-        """How many of this rank's samples lie before the present pass."""
+        """The number of this rank's samples before the first batch of the current pass."""
         return self._samples_before(self.epoch, self.start, self.sample)
 
     def _samples_before(self, epoch: int, start: int, sample: int | None) -> int:
-        """Returns how many of this rank's samples lie before batch `start` of a pass: of all passes, if they continue.
+        """Returns the number of this rank's samples before batch `start` of a pass; if passes continue, of all passes.
 
         Args:
-            epoch: Which pass it is.
-            start: The number of the batch.
-            sample: The answer, where earlier batches were of another size.
+            epoch: The index of the pass.
+            start: The index of the batch.
+            sample: The result, if earlier batches had a different size.
         """
         if not self.passes_continue:
             return start * self.batch_size if sample is None else sample
@@ -277,7 +278,7 @@ class _Plan(Sampler[BatchKey]):
         return Tail(sampler.size, self._rank, self._world_size) if sampler.size % self._world_size else None
 
     def _evened(self, keys: Iterator[BatchKey], tail: Tail, epoch: int, first: int) -> Iterator[BatchKey]:
-        """Leaves a batch out, or reads a sample once more, where other ranks have a batch less or more."""
+        """Drops a batch or adds one with a repeated sample, so that all ranks have the same number of batches."""
         left = tail.batches_from(first, self.batch_size, drop_last=self.drop_last)
         yield from islice(keys, left)
         own = max(tail.own, first)
@@ -315,7 +316,7 @@ class _Plan(Sampler[BatchKey]):
             done = stop
 
     def _from(self, epoch: int, start: int, sample: int | None) -> tuple[int, Iterator[Sequence[Any]]]:
-        """Returns how many samples come before batch `start`, and the indices of the batches from it on."""
+        """Returns the number of samples before batch `start`, and an iterator over the indices of each later batch."""
         if self.batch_sampler is not None and type(self.batch_sampler) is not BatchSampler:
             groups: Iterator[Sequence[Any]] = iter(self.batch_sampler)
             return sum(len(skipped) for skipped in islice(groups, start)), groups
@@ -328,17 +329,17 @@ class _Plan(Sampler[BatchKey]):
 def batches(
     loader: Iterable[Any], *, epoch: int = 0, start: int = 0, sample: int | None = None, most: int | None = None
 ) -> Iterator[Any]:
-    """Yields the batches of one pass over a loader from number `start` on.
+    """Yields the batches of one pass over a loader, starting with batch `start`.
 
-    Beginning late costs nothing where the loader is a `SampleLoader`; other loaders read what is skipped.
+    A `SampleLoader` skips batches at no cost. Other loaders read the skipped batches.
 
     Args:
         loader: Any iterable of batches.
-        epoch: Which pass it is; samplers with `set_epoch` are told.
-        start: The number of the first batch.
-        sample: How many of this rank's samples lie before it, where earlier batches were of another size: in this pass,
-            or in all if `passes_continue`; only a `SampleLoader` can tell.
-        most: How many batches the pass has at most, those before `start` included.
+        epoch: The index of the pass, which is passed to the samplers' `set_epoch`.
+        start: The index of the first batch.
+        sample: The number of this rank's samples before the first batch, if earlier batches had a different size. It
+            counts the samples of this pass, or of all passes if `passes_continue`. Only a `SampleLoader` uses it.
+        most: The maximum number of batches in the pass, including those before `start`.
 
     Raises:
         DataError: While iterating: a sample cannot be read, or samples cannot be put into a batch.
@@ -351,12 +352,12 @@ def batches(
 
 
 def endless_batches(loader: Iterable[Any], *, start: int = 0, sample: int | None = None) -> Iterator[Any]:
-    """Yields batches without an end, pass after pass, from number `start` on, counted over all passes.
+    """Yields batches of endless passes.
 
     Args:
         loader: Any iterable of batches.
-        start: The number of the first batch.
-        sample: How many of this rank's samples of its pass lie before it; see `batches`.
+        start: The index of the first batch, counted over all passes.
+        sample: The number of this rank's samples in the same pass before the first batch; see `batches`.
 
     Raises:
         DataError: While iterating: as `batches` does, or a pass holds no batch.
@@ -390,7 +391,7 @@ def _skipped(iterator: Iterator[Any], number: int) -> Iterator[Any]:
 
 
 def _samplers(loader: object) -> list[Any]:
-    """Whatever decides the order in a loader."""
+    """Returns the samplers and batch samplers of a loader."""
     batch_sampler = getattr(loader, "batch_sampler", None)
     found = getattr(loader, "sampler", None), batch_sampler, getattr(batch_sampler, "sampler", None)
     return list({id(each): each for each in found if each is not None}.values())

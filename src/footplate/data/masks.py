@@ -1,4 +1,4 @@
-"""Masks as COCO files hold them: polygons and run lengths."""
+"""Encodes and decodes masks in COCO format, which are polygons or run lengths."""
 
 import importlib
 import math
@@ -10,16 +10,16 @@ import numpy.typing as npt
 
 from footplate.errors import DataError, MissingExtraError
 
-_FEWEST_NUMBERS = 6  # of a polygon: three corners
-_FARTHEST = 10  # sides of the picture that a corner may lie away
-_LONGEST_OUTLINE = 200  # times around half of the picture; each pixel of it takes about 100 bytes when it is drawn
+_FEWEST_NUMBERS = 6  # three corners of a polygon
+_FARTHEST = 10  # the maximum coordinate of a corner, in units of the longer image side
+_LONGEST_OUTLINE = 200  # in units of height + width; drawing takes about 100 bytes per pixel of the outline
 
 
 def coco_package(why: str) -> ModuleType:
-    """Returns the package that reads masks and evaluates in the COCO way.
+    """Imports the package that reads masks and computes COCO metrics.
 
     Args:
-        why: What asks for it.
+        why: The feature that needs it, for the error.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -32,12 +32,12 @@ def coco_package(why: str) -> ModuleType:
 
 
 def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Returns the mask ``(H, W)`` of a segmentation as COCO files hold it.
+    """Decodes a segmentation in COCO format to a mask, ``(H, W)``, bool.
 
     Args:
-        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, of which those with less than three corners are left
-            out; or run lengths, compressed or not.
-        shape: Height and width of the picture.
+        segmentation: Polygons, each `[x1, y1, x2, y2, ...]`, or run lengths, compressed or not. Polygons with fewer
+            than three corners are ignored.
+        shape: Height and width of the image.
 
     Raises:
         DataError: It is none of these, or of another size than the picture.
@@ -62,11 +62,11 @@ def decode_mask(segmentation: Any, shape: tuple[int, int]) -> npt.NDArray[np.boo
 
 
 def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
-    """Checks that a mask takes no more time and memory than its picture.
+    """Checks that decoding a mask takes an amount of time and memory that fits the size of its image.
 
     Args:
         segmentation: See `decode_mask`.
-        shape: Height and width of the picture.
+        shape: Height and width of the image.
 
     Raises:
         DataError: Run lengths are of another size, a corner is not finite or far outside, or an outline is very long.
@@ -88,7 +88,7 @@ def check_segmentation(segmentation: Any, shape: tuple[int, int]) -> None:
         total = math.fsum(polygon) if len(polygon) else 0.0
         if not math.isfinite(total) or (polygon and not -most <= min(polygon) <= max(polygon) <= most):
             raise DataError(f"a corner of a segmentation lies far outside of its picture of the size {tuple(shape)}")
-        if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # else no way between the corners is too long
+        if len(polygon) * most > _LONGEST_OUTLINE * sum(shape):  # otherwise the outline cannot be too long
             _check_outline(np.asarray(polygon, dtype=np.float64), shape)
 
 
@@ -100,7 +100,7 @@ def _check_outline(polygon: npt.NDArray[np.float64], shape: tuple[int, int]) -> 
 
 
 def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
-    """Returns the compressed run lengths of a mask ``(H, W)``, as text that JSON takes.
+    """Encodes a mask ``(H, W)`` as compressed run lengths that can be written as JSON.
 
     Raises:
         MissingExtraError: The package faster-coco-eval is not installed.
@@ -110,7 +110,7 @@ def encode_mask(mask: npt.NDArray[Any]) -> dict[str, Any]:
 
 
 def _runs(tools: ModuleType, segmentation: Any, shape: tuple[int, int]) -> Any:
-    """Compressed run lengths; None where no polygon is left."""
+    """Returns compressed run lengths, or None if no polygon has enough corners."""
     if isinstance(segmentation, list):
         polygons = [polygon for polygon in segmentation if len(polygon) >= _FEWEST_NUMBERS]
         return tools.mask.merge(tools.mask.frPyObjects(polygons, *shape)) if polygons else None

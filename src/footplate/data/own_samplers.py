@@ -1,4 +1,4 @@
-"""Samplers of a user's own: nothing is known of them but what they yield, pass after pass."""
+"""Resumes custom samplers, whose order is not determined by the seed and the epoch alone."""
 
 import copy
 import logging
@@ -22,13 +22,13 @@ _END = object()
 
 
 def begins_anywhere(sampler: Any) -> bool:
-    """Checks whether `iterate_from` says what `__iter__` does: a subclass that overrides only `__iter__` does not."""
+    """Checks whether `iterate_from` matches `__iter__`, which fails if a subclass overrides only `__iter__`."""
     owners = [_owner(sampler, name) for name in ("iterate_from", "__iter__")]
     return None not in owners and issubclass(owners[0], owners[1])  # type: ignore[arg-type]
 
 
 def is_known(sampler: Any) -> bool:
-    """Checks whether the order of a pass is a function of its number, and the length is what the sampler says."""
+    """Checks whether the order of a pass depends only on its index, and the length of the sampler is reliable."""
     if begins_anywhere(sampler) or type(sampler) in _PURE:
         return True
     return type(sampler) in _DRAWING and getattr(sampler, "generator", None) is None
@@ -39,29 +39,29 @@ def _owner(value: Any, name: str) -> type | None:
 
 
 class OwnSamplers:
-    """Lets samplers begin each pass as they would in a run that was never interrupted.
+    """Restores custom samplers in a resumed run to their state in an uninterrupted run.
 
-    A sampler with `state_dict` and `load_state_dict` is put where it was when the pass began. Where one has neither,
-    it is gone through all earlier passes again, which reads no data.
+    Samplers with `state_dict` and `load_state_dict` are restored to their state at the start of the pass. Other
+    samplers are iterated through all earlier passes again, which reads no data.
 
     Args:
-        samplers: Those of a loader that are not known.
+        samplers: The custom samplers of a loader.
     """
 
     def __init__(self, samplers: Sequence[Any]) -> None:
         self._samplers = list(samplers)
-        self._passes = 0  # how many passes they have begun
+        self._passes = 0  # the number of passes that were started
         self._at_begin: list[dict[str, Any]] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._samplers)
 
     def begin(self, epoch: int, go_through: Callable[[int], Iterable[Any]]) -> None:
-        """Puts the samplers where pass `epoch` begins.
+        """Brings the samplers to the start of pass `epoch`.
 
         Args:
-            epoch: The number of the pass.
-            go_through: Yields what the samplers give in a pass, of its number.
+            epoch: The index of the pass.
+            go_through: Returns an iterable that runs the samplers through the pass of a given index.
         """
         if not self._samplers:
             return
@@ -74,11 +74,11 @@ class OwnSamplers:
         self._at_begin = self._states()
 
     def state_dict(self, epoch: int) -> list[dict[str, Any]] | None:
-        """Returns the states at the beginning of the present pass, `epoch`; None unless each sampler has one."""
+        """Returns the states at the start of the current pass `epoch`; None if a sampler has no state."""
         return self._at_begin if self._at_begin is not None and self._passes > epoch else self._states()
 
     def load_state_dict(self, states: Sequence[dict[str, Any]], epoch: int) -> None:
-        """Takes what `state_dict` gave within pass `epoch`."""
+        """Restores states that `state_dict` returned during pass `epoch`."""
         for sampler, state in zip(self._samplers, states, strict=True):
             sampler.load_state_dict(copy.deepcopy(state))
         self._passes = epoch
@@ -90,10 +90,10 @@ class OwnSamplers:
 
 
 class KeptGenerators:
-    """Global generators of a pass over samplers, whose state is kept from one call to the next.
+    """Separate states of the global random generators for custom samplers, kept between their calls.
 
     Args:
-        seed: What they begin with.
+        seed: The initial seed.
     """
 
     def __init__(self, seed: int) -> None:
@@ -102,7 +102,7 @@ class KeptGenerators:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Lets a block draw from these generators; those of the run are put back afterwards."""
+        """Switches the global generators to these states within a block, and restores those of the run afterwards."""
         before = _captured()
         if self._states is None:
             seed_generators(self._seed)
@@ -115,7 +115,7 @@ class KeptGenerators:
             _restore(before)
 
     def around(self, iterator: Iterator[Any]) -> Iterator[Any]:
-        """Yields what an iterator gives, which draws from these generators."""
+        """Yields the items of an iterator, which uses these generators."""
         while True:
             with self.lent():
                 found = next(iterator, _END)
@@ -135,6 +135,6 @@ def _restore(states: tuple[Any, ...]) -> None:
 
 
 def warn_of_length(samplers: Iterable[Any], length: int) -> None:
-    """Warns that samplers give more batches than their length says."""
+    """Warns that samplers yield more than their length."""
     names = ", ".join(type(each).__name__ for each in samplers)
     _logger.warning("%s yields more samples than its length says. Each epoch ends after %d batches.", names, length)

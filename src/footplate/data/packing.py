@@ -1,4 +1,4 @@
-"""Batches on their way from a worker to the main process: their numbers in one piece of shared memory."""
+"""Sends batches from a worker to the main process, with all tensors of a batch in one block of shared memory."""
 
 import io
 import os
@@ -12,18 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_ALIGNMENT = 64  # bytes: where a tensor begins, so that vector instructions may read it
-_HEADER = _ALIGNMENT  # bytes in front, of which the first is a mark
-_UNKNOWN, _USED, _KNOWN = range(3)  # marks: new to the main process; a batch of its lies in it; it is done with it
+_ALIGNMENT = 64  # bytes; aligns tensors for vector instructions
+_HEADER = _ALIGNMENT  # bytes before the data, of which the first is the mark
+_UNKNOWN, _USED, _KNOWN = range(3)  # marks: not yet sent; used by a batch; sent before and free again
 
 
 class Piece(NamedTuple):
-    """Shared memory for one batch.
+    """A block of shared memory for one batch.
 
     Attributes:
-        memory: (64 + N,) uint8: its mark, then room for N bytes.
-        name: What the main process knows it by; None: it is used once.
-        known: Whether the main process has it already.
+        memory: A header with the mark, then N bytes of data; `(64 + N,), uint8`.
+        name: The key under which the main process stores the block; None if it is used only once.
+        known: Whether the main process already has the block.
     """
 
     memory: Tensor
@@ -32,14 +32,14 @@ class Piece(NamedTuple):
 
 
 class SharedPieces:
-    """Pieces of memory that a worker fills in turns, so that each is handed over once and its pages stay mapped.
+    """Blocks of shared memory that a worker reuses, so that each is sent only once and its pages stay mapped.
 
-    A piece tells by its first byte whether the main process is done with it. It writes that itself, when the last
-    tensor or array of the batch is gone.
+    The first byte of a block is its mark. The main process sets it to free when the last tensor or array of the batch
+    is deleted.
 
     Args:
-        worker: The number of the worker.
-        most: How many there may be; further ones are used once, for somebody who keeps batches.
+        worker: The index of the worker.
+        most: The maximum number of reusable blocks. If the consumer keeps more batches, further blocks are used once.
     """
 
     def __init__(self, worker: int, most: int) -> None:
@@ -47,12 +47,12 @@ class SharedPieces:
         self._pieces: list[Tensor] = []
 
     def take(self, size: int) -> Piece:
-        """Returns a piece with room for `size` bytes, marked as used."""
+        """Returns a block for `size` bytes, marked as used."""
         marks = [int(piece[0]) for piece in self._pieces]
         free = [number for number, mark in enumerate(marks) if mark != _USED]
         number = next((each for each in free if len(self._pieces[each]) >= _HEADER + size), None)
         if number is None:
-            memory = _shared(size + size // 4)  # a batch of varying size is seldom larger then
+            memory = _shared(size + size // 4)  # some headroom for batches of varying size
             if not free and len(self._pieces) == self._most:
                 return Piece(memory)
             number = free[0] if free else len(self._pieces)
@@ -64,21 +64,21 @@ class SharedPieces:
 
 
 def take_once(size: int) -> Piece:
-    """Returns a piece with room for `size` bytes that nobody fills again."""
+    """Returns a block for `size` bytes that is not reused."""
     return Piece(_shared(size))
 
 
 class PackedBatch:
-    """A batch as bytes that may be sent, its dense tensors and arrays in one piece of shared memory.
+    """A pickled batch whose dense tensors and arrays are in one block of shared memory.
 
-    Torch hands each tensor over by itself, which takes several messages between the two processes: some hundred
-    microseconds of the main process, for each of the pictures and label maps of a batch.
+    Torch sends each tensor separately, with several messages between the processes. This takes the main process some
+    hundred microseconds for each image and label map of a batch.
 
     Args:
-        content: The batch, pickled, without its numbers.
-        places: Where each tensor or array begins in the memory, and its bytes.
-        name: What the main process knows the memory by; see `Piece`.
-        memory: (64 + N,) uint8; None where the main process has it, or nothing lies there.
+        content: The pickled batch without the data of tensors and arrays.
+        places: The offset and size in bytes of each tensor or array in the memory.
+        name: The key under which the main process stores the memory; see `Piece`.
+        memory: `(64 + N,), uint8`; None if the main process already has it or the batch needs none.
     """
 
     def __init__(
@@ -95,10 +95,10 @@ class PackedBatch:
         """Packs a batch.
 
         Args:
-            batch: Anything that can be pickled.
-            take: Gives memory for so many bytes.
-            small: Up to so many bytes a tensor or array goes with the pickle: who keeps a label does not keep the
-                pictures beside it.
+            batch: Any object that can be pickled.
+            take: Returns memory for a number of bytes.
+            small: The maximum size in bytes of tensors and arrays that stay in the pickle, so that keeping a label
+                does not keep the memory of the images.
 
         Raises:
             Exception: Whatever a class raises that cannot be pickled.
@@ -125,10 +125,10 @@ class PackedBatch:
         return cls(content.getvalue(), places, piece.name, None if piece.known else piece.memory)
 
     def unpack(self, known: dict[object, Tensor]) -> Any:
-        """Returns the batch, whose tensors and arrays are views of the memory.
+        """Returns the batch; its tensors and arrays are views of the memory.
 
         Args:
-            known: The memory that workers of this pass have sent, by its name; what comes first is added.
+            known: The memory blocks that workers have sent in this pass, by name; new blocks are added.
         """
         if not self._places:
             return pickle.loads(self._content)
@@ -140,14 +140,14 @@ class PackedBatch:
         return pickle.loads(self._content, buffers=_parts(bytes_of_it, self._places))
 
     def pin_memory(self) -> "PackedBatch":
-        """Returns the same in memory that an accelerator reads by itself; a loader with `pin_memory` calls it."""
+        """Returns the batch in pinned memory; called by a loader with `pin_memory`."""
         if self._memory is None:
             return self
         return _PinnedBatch(self._content, self._places, None, self._memory.pin_memory())
 
 
 class _PinnedBatch(PackedBatch):
-    """A batch that is unpacked into parts of pinned memory."""
+    """A packed batch in pinned memory."""
 
     def unpack(self, known: dict[object, Tensor]) -> Any:
         assert self._memory is not None
@@ -155,7 +155,7 @@ class _PinnedBatch(PackedBatch):
 
 
 class _Pickler(ForkingPickler):
-    """Pickles as queues do, but dense tensors as arrays are: their numbers apart, for the receiver to place."""
+    """Pickles like multiprocessing queues, but stores the data of dense tensors out of band, as for arrays."""
 
     def reducer_override(self, value: Any) -> Any:
         if type(value) is not Tensor or not _is_plain(value):
@@ -167,10 +167,10 @@ class _Pickler(ForkingPickler):
 
 
 class _PinnedPart(np.ndarray[Any, np.dtype[np.uint8]]):
-    """Bytes of pinned memory that know which tensor they are a part of.
+    """Bytes of pinned memory with a reference to their tensor.
 
-    Torch gives pinned memory back to its cache when what was copied out of it has arrived, and knows copies by the
-    storage that they were made from: a tensor made from the bytes alone would have another.
+    Torch returns pinned memory to its cache when all copies from it are complete, and tracks copies by their source
+    storage. A tensor created from the bytes alone would have a different storage.
     """
 
     tensor: Tensor
@@ -184,11 +184,11 @@ class _PinnedPart(np.ndarray[Any, np.dtype[np.uint8]]):
 
 
 def blamed(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
-    """Returns the sample that cannot be pickled, or all of a batch whose parts do not tell.
+    """Returns the index of the sample that cannot be pickled, or all indices if it cannot be determined.
 
     Args:
-        batch: One that could not be packed.
-        indices: Of its samples.
+        batch: A batch that could not be packed.
+        indices: The indices of its samples.
     """
     found = batch.values() if isinstance(batch, Mapping) else [batch]
     parts = [part for part in found if isinstance(part, (list, tuple)) and len(part) == len(indices)]
@@ -199,13 +199,13 @@ def blamed(batch: Any, indices: Sequence[Any]) -> Sequence[Any]:
 
 
 def _is_plain(value: Tensor) -> bool:
-    """Checks whether a tensor is nothing but its numbers, in the memory of the processor."""
+    """Checks whether a tensor is a plain dense CPU tensor that does not require gradients."""
     dense = value.layout is torch.strided and not value.is_nested and value.device.type == "cpu"
     return dense and not value.is_quantized and not value.requires_grad
 
 
 def _span(value: Tensor) -> int:
-    """Returns over how many places in memory a tensor reaches; as many as it has numbers where it leaves no gap."""
+    """Returns the extent of a tensor in memory, in elements; it equals `numel()` if the tensor has no gaps."""
     if not value.numel():
         return 0
     return 1 + sum((size - 1) * stride for size, stride in zip(value.shape, value.stride(), strict=True))
@@ -221,14 +221,14 @@ def _tensor(numbers: memoryview | bytearray, dtype: torch.dtype, shape: Sequence
 
 
 def _shared(size: int) -> Tensor:
-    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # whatever the default device is
+    memory = torch.empty(_HEADER + size, dtype=torch.uint8, device="cpu")  # also if the default device is not the CPU
     memory[0] = _UNKNOWN
     return memory.share_memory_()  # type: ignore[no-any-return, no-untyped-call]
 
 
 def _give_back(memory: Any, process: int) -> None:
-    """Marks the memory, past torch: a tensor may be gone while torch traces or fakes what is done to tensors."""
-    if os.getpid() == process:  # not in a worker that was forked while the batch was in use
+    """Marks the memory as free, without torch: a tensor may be deleted while torch traces or fakes operations."""
+    if os.getpid() == process:  # not in a process that was forked while the batch was in use
         memory[0] = _KNOWN
 
 
@@ -240,6 +240,6 @@ def _parts(memory: Any, places: Sequence[tuple[int, int]]) -> list[memoryview]:
 def _can_be_pickled(value: Any) -> bool:
     try:
         pickle.dumps(value)
-    except Exception:  # whatever a class raises there
+    except Exception:  # classes may raise any exception
         return False
     return True

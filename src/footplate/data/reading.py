@@ -1,4 +1,4 @@
-"""Reading one batch: with random state of its own, and errors that say which sample."""
+"""Reads batches with a separate random state for each sample, and reports errors with the sample's index."""
 
 import os
 import pickle
@@ -14,28 +14,28 @@ from footplate.data.seeding import SampleGenerators, mixed_seed, next_seed, seed
 from footplate.data.workers import Whereabouts
 from footplate.errors import DataError, FootplateError
 
-# A data set that leaves is one that cannot be read; Ctrl-C in the main process is the user's own.
+# A dataset that calls sys.exit() counts as unreadable. KeyboardInterrupt in the main process is left to the user.
 _FAILURES: tuple[type[BaseException], ...] = (Exception, SystemExit)
-_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # torch's worker would end without a word
-_NO_MEMORY = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # as torch says it
+_FAILURES_OF_WORKERS: tuple[type[BaseException], ...] = (BaseException,)  # otherwise torch's worker would end silently
+_NO_MEMORY = re.compile("unable to .*(shared memory|shm|mmap|resize file)")  # in torch's messages
 _NO_ROOM = "shared memory (/dev/shm) is full, or too many files are open: fewer workers or a lower prefetch_factor help"
 _NOT_PICKLABLE = "what a worker reads has to be picklable; num_workers=0 reads in the main process"
-_SMALL = 4096  # bytes of a tensor or array that costs nothing to copy: labels, boxes
+_SMALL = 4096  # bytes; tensors and arrays up to this size, such as labels and boxes, are cheap to copy
 _PATH_KEYS = ("img_path", "path", "file_name", "filename", "file_path")
 
 
 class BatchKey(NamedTuple):
-    """Which samples a batch holds, and where they stand in the global order."""
+    """The samples of a batch and their positions in the global order."""
 
     epoch: int
     positions: range
     indices: Sequence[Any]
-    alone: bool = False  # one sample, not put into a batch
-    number: int = 0  # of the pass over the loader
+    alone: bool = False  # a single sample that is not put in a list
+    number: int = 0  # the number of the pass over the loader
 
 
 class ReadFailure:
-    """An error on its way from a worker to the main process, where `throw` raises it."""
+    """An error that is sent from a worker to the main process, where `throw` raises it."""
 
     def __init__(self, error: DataError, cause: BaseException, trace: str, worker: int | None) -> None:
         self.error = error
@@ -44,7 +44,7 @@ class ReadFailure:
         self.worker = worker
 
     def throw(self) -> None:
-        """Raises the error, caused by what the data set raised."""
+        """Raises the error, with the exception of the dataset as its cause."""
         if self.worker is not None:
             self.cause.__cause__ = _WorkerTraceError(f"\n\nin worker {self.worker}:\n{self.trace}")
         raise self.error from self.cause
@@ -54,19 +54,18 @@ class ReadFailure:
 
 
 class BatchReader(Dataset[Any]):
-    """A data set of whole batches: reads the samples a `BatchKey` names and collates them.
+    """A dataset of whole batches, which reads and collates the samples of a `BatchKey`.
 
-    Before each sample the generators of Python, numpy and torch are seeded from (seed, epoch, global
-    position), so that what a sample becomes depends neither on the worker nor on what was read before. In
-    the main process they are put back afterwards.
+    Before each sample, the generators of Python, numpy and torch are seeded from (seed, epoch, global position). So a
+    sample depends neither on the worker nor on earlier reads. In the main process, the generators are restored
+    afterwards.
 
     Args:
-        dataset: Of samples.
-        collate: From a list of samples to a batch.
-        seed: Of the run.
-        whereabouts: Where workers note which sample they are at.
-        refilled: How many pieces of memory a worker fills again; 0 where a thread of the main process takes batches
-            over.
+        dataset: The dataset of samples.
+        collate: Collates a list of samples to a batch.
+        seed: The seed of the run.
+        whereabouts: Records the current sample of each worker.
+        refilled: The number of memory blocks that a worker reuses; 0 if batches will be pinned.
     """
 
     def __init__(
@@ -115,10 +114,10 @@ class BatchReader(Dataset[Any]):
     def _packed(self, batch: Any, key: BatchKey, worker: int) -> PackedBatch | ReadFailure:
         if type(batch) is ReadFailure:
             return batch
-        if key.number != self._pass:  # the main process forgets with a pass what it was sent
+        if key.number != self._pass:  # the main process forgets the memory blocks after each pass
             self._pass, self._pieces = key.number, SharedPieces(worker, self._refilled) if self._refilled else None
         try:
-            if self._pieces is None:  # all of it will be pinned
+            if self._pieces is None:  # the batch will be copied to pinned memory
                 return PackedBatch.of(batch)
             return PackedBatch.of(batch, self._pieces.take, small=_SMALL)
         except Exception as error:
@@ -126,7 +125,7 @@ class BatchReader(Dataset[Any]):
 
 
 class _WorkerTraceError(Exception):
-    """Shows the traceback of a worker as the cause of an error."""
+    """Carries the traceback of a worker as the cause of an error."""
 
 
 def _failure(error: DataError, cause: BaseException) -> ReadFailure:

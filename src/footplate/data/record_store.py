@@ -1,4 +1,4 @@
-"""Many records in two arrays, so that workers share them without copying."""
+"""Stores records in two arrays, so that workers share them without copies."""
 
 import ctypes
 import pickle
@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 
 
 class RecordStore(Sequence[Any]):
-    """Records as bytes in one array, and where each ends in another.
+    """Stores pickled records in one array, and their ends in another.
 
-    A forked worker copies what it touches, and touching a Python object means counting its references. Two
-    arrays are two objects, whatever the number of records; each record is made anew when it is asked for.
+    A forked worker copies each memory page that it writes to, and even reading a Python object changes its reference
+    count. Two arrays are only two objects, regardless of the number of records. Each access unpickles the record.
 
     Args:
-        records: Anything that can be pickled.
+        records: Objects that can be pickled.
 
     Example:
         >>> store = RecordStore([dict(img_path="a.png"), dict(img_path="b.png")])
@@ -39,11 +39,11 @@ class RecordStore(Sequence[Any]):
 
     @property
     def num_bytes(self) -> int:
-        """The memory that the records take."""
+        """The size of the records in bytes."""
         return self._content.nbytes + self._ends.nbytes
 
     def subset(self, indices: Sequence[int]) -> "RecordStore":
-        """Returns a store of some records, in the order of `indices`."""
+        """Returns a store with the records at `indices`, in this order."""
         made = RecordStore()
         lengths = np.diff(self._ends)[indices]
         made._ends = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
@@ -54,8 +54,8 @@ class RecordStore(Sequence[Any]):
         return made
 
     def __getitem__(self, index: Any) -> Any:
-        place = range(len(self))[index]  # refuses what is out of range
-        # The bytes are what this class wrote; nothing from a file is unpickled here.
+        place = range(len(self))[index]  # raises IndexError if out of range
+        # Safe, because this class pickled the bytes; data from files is never unpickled here.
         return pickle.loads(self._content[self._ends[place] : self._ends[place + 1]].data)
 
     def __len__(self) -> int:
@@ -64,7 +64,7 @@ class RecordStore(Sequence[Any]):
     def __getstate__(self) -> dict[str, Any]:
         if context.get_spawning_popen() is None:
             return {**vars(self), "_shared": ()}
-        if not self._shared:  # a worker that is spawned rather than forked is to see the same bytes, not a copy
+        if not self._shared:  # spawned workers must share the memory, too
             shared = [torch.from_numpy(each.copy()) for each in (self._content, self._ends)]
             self._shared = tuple(each.share_memory_() for each in shared)  # type: ignore[no-untyped-call]
             self._content, self._ends = (each.numpy() for each in self._shared)
@@ -77,8 +77,8 @@ class RecordStore(Sequence[Any]):
 
 
 def give_back_memory() -> None:
-    """Has the allocator return what it holds and nobody uses, where it can: every worker would keep a share of it."""
+    """Returns unused heap memory to the system where possible, because every forked worker would keep a copy of it."""
     if sys.platform.startswith("linux"):
-        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's; others do without
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # only glibc has it
         if trim is not None:
             trim(0)

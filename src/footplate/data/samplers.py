@@ -1,4 +1,4 @@
-"""In which order samples are visited: pure functions of seed, epoch and position."""
+"""Samplers whose order is determined by seed and epoch."""
 
 import os
 from collections.abc import Iterator, Sized
@@ -15,16 +15,17 @@ _PIECE = 4096
 
 @DATA_SAMPLERS.register_module()
 class DefaultSampler(Sampler[int]):
-    """Visits every sample once an epoch; rank r of n takes the positions r, r + n, r + 2n ... of one order.
+    """Visits every sample once per epoch; rank r of n takes the positions r, r + n, r + 2n ... of the global order.
 
-    The order depends on seed and epoch alone, not on the number of ranks.
+    The global order depends only on seed and epoch, not on the number of ranks.
 
     Args:
-        dataset: What is sampled; only its length is used.
-        shuffle: Whether each epoch has its own order, or all have that of the data set.
-        seed: Of the order; None draws one that all ranks share.
-        round_up: Repeat the first samples at the end, so that every rank takes equally many. Without, every sample
-            counts once; a `SampleLoader` still gives every rank equally many batches.
+        dataset: The dataset; only its length is used.
+        shuffle: Whether to shuffle the samples in each epoch.
+        seed: The seed of the order; None draws a random seed that all ranks share.
+        round_up: Whether to repeat the first samples at the end, so that every rank has the same number of samples. If
+            False, each sample is visited exactly once. A `SampleLoader` still gives every rank the same number of
+            batches.
 
     Raises:
         DataError: The data set is empty.
@@ -47,24 +48,24 @@ class DefaultSampler(Sampler[int]):
         self.total_size = whole if round_up else self.size
 
     def set_epoch(self, epoch: int) -> None:
-        """Chooses the epoch whose order comes next."""
+        """Sets the epoch, which determines the order of the next pass."""
         self.epoch = epoch
 
     def count_once(self) -> None:
-        """Repeats no sample from now on, as with `round_up=False`."""
+        """Disables padding, as with `round_up=False`."""
         self.round_up, self.total_size = False, self.size
 
     def at(self, position: int, epoch: int) -> int:
-        """Returns the sample at a place of an epoch's order, which all ranks share; behind its end it begins anew."""
+        """Returns the sample at a position of the global order of an epoch; positions after the end wrap around."""
         place = position % self.size
         return int(_permutation(self.size, self.seed + epoch)[place]) if self.shuffle else place
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples of the epoch from its `start`-th on; the cost is always the same."""
+        """Yields this rank's samples of the epoch from index `start` on; skipping samples costs nothing."""
         positions = range(self.rank + start * self.world_size, self.total_size, self.world_size)
         order = _permutation(self.size, self.seed + self.epoch) if self.shuffle else range(self.size)
         yield from _numbers(order[positions.start : self.size : self.world_size])
-        for beyond in (each for each in positions[-1:] if each >= self.size):  # at most one a rank
+        for beyond in (each for each in positions[-1:] if each >= self.size):  # at most one per rank
             yield int(order[beyond % self.size])
 
     def __iter__(self) -> Iterator[int]:
@@ -76,12 +77,12 @@ class DefaultSampler(Sampler[int]):
 
 @DATA_SAMPLERS.register_module()
 class InfiniteSampler(Sampler[int]):
-    """Visits the samples again and again without an end; ranks share one global order as in DefaultSampler.
+    """Visits the samples in endless passes; ranks share one global order as in DefaultSampler.
 
     Args:
-        dataset: What is sampled; only its length is used.
-        shuffle: Whether each pass over the data set has its own order.
-        seed: Of the order; None draws one that all ranks share.
+        dataset: The dataset; only its length is used.
+        shuffle: Whether to shuffle the samples in each pass.
+        seed: The seed of the order; None draws a random seed that all ranks share.
 
     Raises:
         DataError: The data set is empty.
@@ -96,10 +97,10 @@ class InfiniteSampler(Sampler[int]):
         self.seed = _common_seed() if seed is None else seed
 
     def set_epoch(self, epoch: int) -> None:
-        """Does nothing: the passes follow each other without epochs."""
+        """Does nothing, because the order does not depend on epochs."""
 
     def iterate_from(self, start: int) -> Iterator[int]:
-        """Yields this rank's samples from its `start`-th on; the cost is always the same."""
+        """Yields this rank's samples endlessly from index `start` on; skipping samples costs nothing."""
         position = self.rank + start * self.world_size
         while True:
             number, offset = divmod(position, self.size)
@@ -112,7 +113,7 @@ class InfiniteSampler(Sampler[int]):
         return self.iterate_from(0)
 
     def __len__(self) -> int:
-        """The samples this rank takes in one pass, rounded up."""
+        """Returns the number of samples of this rank in one pass, rounded up."""
         return -(-self.size // self.world_size)
 
 
@@ -125,7 +126,7 @@ def _numbers(chosen: torch.Tensor | range) -> Iterator[int]:
     if isinstance(chosen, range):
         yield from chosen
         return
-    # Piece by piece: a list of a million Python numbers takes five times the memory of the tensor.
+    # In pieces, because a list of Python integers takes five times the memory of the tensor.
     for at in range(0, len(chosen), _PIECE):
         yield from chosen[at : at + _PIECE].tolist()
 
@@ -138,5 +139,5 @@ def _length(dataset: Sized) -> int:
 
 
 def _common_seed() -> int:
-    # From the system, since the global generators belong to the run.
+    # Drawn from the system, so that the global generators of the run are not changed.
     return broadcast_object(int.from_bytes(os.urandom(4), "little"))

@@ -1,4 +1,4 @@
-"""Random state that is a function of numbers, not of what ran before."""
+"""Seeds random generators from numbers, so that the state does not depend on earlier code."""
 
 import random
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ _WORD = (1 << 64) - 1
 
 
 def mixed_seed(*numbers: int) -> int:
-    """Returns 64 bits that depend on every number and on their order.
+    """Returns a 64-bit seed that depends on all numbers and their order.
 
     Source: Steele, Lea, Flood, "Fast splittable pseudorandom number generators" (OOPSLA 2014), the finaliser
     of SplitMix64.
@@ -27,7 +27,7 @@ def mixed_seed(*numbers: int) -> int:
 
 
 def next_seed(seed: int, number: int) -> int:
-    """Returns `mixed_seed(..., number)`, where `seed` is what it gave for the numbers before."""
+    """Returns `mixed_seed(..., number)`, given the result `seed` for the preceding numbers."""
     state = (seed + number + 0x9E3779B97F4A7C15) & _WORD
     state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) & _WORD
     state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) & _WORD
@@ -38,19 +38,19 @@ def seed_generators(seed: int) -> None:
     """Seeds the global generators of Python, numpy and torch on the CPU.
 
     Args:
-        seed: 64 bits.
+        seed: A 64-bit seed.
     """
     random.seed(seed)
     np.random.seed(seed & 0xFFFFFFFF)
-    # torch.manual_seed visits every accelerator too, which costs a hundred times more.
+    # torch.manual_seed also seeds every accelerator, which takes a hundred times longer.
     torch.default_generator.manual_seed(seed)
 
 
 class SampleGenerators:
-    """Global generators for reading samples, apart from those of the run.
+    """Separate states of the global random generators for reading samples.
 
-    Numpy's is exchanged, since copying its state takes half as long as reading a small batch; of the run's numpy
-    generator the second of a pair of normals is lost, which `np.random.randn` and its kin draw in pairs.
+    The numpy generator is replaced, because copying its state takes half as long as reading a small batch. This
+    discards a buffered normal number of the run's numpy generator, since `np.random.randn` draws numbers in pairs.
     """
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class SampleGenerators:
 
     @contextmanager
     def lent(self) -> Iterator[None]:
-        """Lets a block draw from generators of its own; those of the run are put back afterwards."""
+        """Gives a block separate generators and restores those of the run afterwards."""
         python, numpy, tensors = random.getstate(), np.random.get_bit_generator(), torch.get_rng_state()  # type: ignore[attr-defined]
         np.random.set_bit_generator(self._numpy)  # type: ignore[attr-defined]
         try:
@@ -71,7 +71,7 @@ class SampleGenerators:
 
 @contextmanager
 def kept_random_state() -> Iterator[None]:
-    """Puts the global generators back as they were before the block."""
+    """Restores the global random generators after the block."""
     states = random.getstate(), np.random.get_state(), torch.get_rng_state()
     try:
         yield

@@ -1,4 +1,4 @@
-"""A number that worker processes count up together."""
+"""A counter that worker processes share."""
 
 from multiprocessing import context
 from multiprocessing.sharedctypes import RawArray
@@ -10,12 +10,12 @@ _SLOTS = 256
 
 
 class SharedCount:
-    """Counts in memory that the main process shares with its workers, forked or spawned; a copy counts by itself.
+    """A counter in memory that the main process shares with its forked or spawned workers; copies are independent.
 
-    Each worker has a slot of its own, so that nobody waits.
+    Each worker has its own slot, so that no locks are needed.
 
     Args:
-        value: Where it begins.
+        value: The initial value.
     """
 
     def __init__(self, value: int = 0) -> None:
@@ -24,11 +24,11 @@ class SharedCount:
 
     @property
     def value(self) -> int:
-        """What all have counted."""
+        """The sum over all processes."""
         return sum(self._slots)
 
     def add(self) -> int:
-        """Counts one more and returns the sum."""
+        """Adds 1 and returns the sum over all processes."""
         worker = get_worker_info()
         self._slots[0 if worker is None else 1 + worker.id % (_SLOTS - 1)] += 1
         return self.value
@@ -40,7 +40,7 @@ class SharedCount:
 
 
 def skipped_in(dataset: Any) -> int:
-    """Returns how many samples a data set has skipped since it was made, those inside of it included."""
+    """Returns the number of samples that a dataset and the datasets that it wraps have skipped."""
     inside = list(getattr(dataset, "datasets", None) or ())
     if hasattr(dataset, "dataset"):
         inside.append(dataset.dataset)

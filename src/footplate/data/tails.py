@@ -1,4 +1,4 @@
-"""The end of a pass, where samples do not divide evenly among ranks."""
+"""Handles the end of a pass when samples are not evenly divisible by the number of ranks."""
 
 from typing import NamedTuple
 
@@ -6,12 +6,12 @@ from footplate.distributed import local_sample_count
 
 
 class Tail(NamedTuple):
-    """How the samples of a data set fall to ranks that each take every n-th.
+    """The distribution of samples over n ranks that each take every n-th sample.
 
     Attributes:
-        size: How many samples there are.
-        rank: Whose part is asked for.
-        world: How many ranks there are.
+        size: The number of samples.
+        rank: The rank whose samples are counted.
+        world: The number of ranks.
 
     Example:
         >>> [Tail(5, rank, 2).share(done=2, batch_size=2) for rank in range(2)]
@@ -24,13 +24,14 @@ class Tail(NamedTuple):
 
     @property
     def own(self) -> int:
-        """How many samples are the rank's."""
+        """The number of samples of the rank."""
         return local_sample_count(self.size, self.rank, self.world)
 
     def batches_from(self, done: int, batch_size: int, *, drop_last: bool) -> int:
-        """Returns how many batches are left on every rank when each has had `done` samples.
+        """Returns the number of batches left on every rank after each has read `done` samples.
 
-        With `drop_last` these are the ones that are full on every rank, otherwise those that any rank has a sample for.
+        With `drop_last`, only batches that are full on every rank count. Otherwise, all batches count for which any
+        rank has a sample.
         """
         if drop_last:
             return max((self.size // self.world - done) // batch_size, 0)
@@ -38,7 +39,7 @@ class Tail(NamedTuple):
         return max(-((done - most) // batch_size), 0)
 
     def share(self, done: int, batch_size: int) -> float:
-        """Returns the rank's samples in the batch behind `done` samples, over the mean of all ranks."""
+        """Returns the rank's number of samples in the batch after `done` samples, divided by the mean over ranks."""
         end = done + batch_size
         together = min(end * self.world, self.size) - min(done * self.world, self.size)
         own = max(min(end, self.own) - done, 0)

@@ -1,4 +1,4 @@
-"""Worker processes: what they do with signals, that they are there, and which sample one that died was at."""
+"""Manages worker processes: signals, detection of dead workers, and the sample that a dead worker was reading."""
 
 import contextlib
 import math
@@ -34,33 +34,33 @@ _HINTS = {
     "SIGBUS": "shared memory (/dev/shm) may be full: fewer workers or a lower prefetch_factor help",
     **dict.fromkeys(("SIGSEGV", "SIGABRT", "SIGFPE", "SIGILL"), _CRASHED),
 }
-_LOOK = 1.0  # seconds between two looks at workers that are waited for
-_MOMENT = 2.0  # seconds that a process may take to die
-_AT_ONCE = 0.5  # seconds in which a signal that comes again is the same: some send each twice
-_FIELDS = 3  # of a worker: process, position + 1, index
+_LOOK = 1.0  # seconds between checks whether workers are alive
+_MOMENT = 2.0  # seconds to wait for a process to die
+_AT_ONCE = 0.5  # seconds in which a repeated signal counts as the same one; some senders send each signal twice
+_FIELDS = 3  # per worker: process, position + 1, index
 
 
 class WorkerStart:
-    """What a worker does first: it lets signals for the whole run pass, which the main process answers.
+    """Initializes a worker: ignores signals that the main process handles for the whole run.
 
-    The first SIGTERM is taken for such a one, unless the main process is leaving; the second ends the worker.
+    The first SIGTERM is ignored, unless the main process is exiting. The second SIGTERM ends the worker.
 
     Args:
-        own: The loader's `worker_init_fn`.
-        whereabouts: Tells that the main process is leaving.
+        own: The `worker_init_fn` of the loader.
+        whereabouts: Signals that the main process is exiting.
 
-    When the main process dies, the worker leaves within seconds. Torch looks for that by itself, but takes for the
-    main process whoever is the parent when it begins to look: another one, if the main process has just died.
+    If the main process dies, the worker exits within seconds. Torch's own check watches the parent at the time when
+    the check starts, which is the wrong process if the main process has just died.
     """
 
     def __init__(self, own: Callable[[int], None] | None, whereabouts: "Whereabouts") -> None:
-        get_temp_dir()  # which workers hand over by: where it cannot be made, they would lose batches without a word
+        get_temp_dir()  # workers need it to send batches; without it, batches would be lost silently
         self._own = own
         self._whereabouts = whereabouts
         self._told: float | None = None
 
     def __call__(self, worker: int) -> None:
-        """Begins worker number `worker`."""
+        """Initializes the worker with index `worker`."""
         _watch_for_main()
         for name in ("SIGINT", "SIGUSR1", "SIGHUP"):
             if hasattr(signal, name):
@@ -78,29 +78,29 @@ class WorkerStart:
 
 
 class Whereabouts:
-    """Which sample each worker is at, in memory that all processes share.
+    """The current sample of each worker, in shared memory.
 
     Args:
-        workers: How many there are.
+        workers: The number of workers.
     """
 
     def __init__(self, workers: int) -> None:
         self._slots: Any = RawArray("q", workers * _FIELDS + 1)
-        # Called before the workers that are left at the end are sent SIGTERM and waited for.
+        # Runs before multiprocessing terminates the remaining workers at exit.
         Finalize(self, _leave, args=(self._slots,), exitpriority=100)
 
     @property
     def leaving(self) -> bool:
-        """Whether the main process is about to end."""
+        """Whether the main process is exiting."""
         return bool(self._slots[-1])
 
     def note(self, worker: int, process: int, position: int, index: Any) -> None:
-        """Notes that a worker begins with a sample."""
+        """Records that a worker starts to read a sample."""
         start = worker * _FIELDS
         self._slots[start : start + _FIELDS] = (process, position + 1, index if isinstance(index, int) else -1)
 
     def of(self, process: int) -> int | None:
-        """Returns the index of the sample that a worker began with last; None if it has not begun, or is not ours."""
+        """Returns the index of the sample that a worker started to read last; None if the process is not known."""
         slots = list(self._slots[:-1])
         for start in range(0, len(slots), _FIELDS):
             if slots[start] == process and slots[start + 1]:
@@ -108,16 +108,16 @@ class Whereabouts:
         return None
 
     def processes(self) -> list[int]:
-        """Returns the workers that have begun."""
+        """Returns the process ids of the workers that have started to read."""
         return [process for process in self._slots[:-1:_FIELDS] if process]
 
 
 class WatchedLoader(DataLoader[Any]):
-    """A loader that sees within a second that a worker is gone, whatever it left with.
+    """A loader that detects within a second that a worker has exited.
 
-    Torch sees at once that one was killed or left with an error. That one left with 0 it sees only when it has waited
-    for the whole `timeout`; here it looks each second. Time in which this process was itself stopped, Ctrl-Z or a job
-    that was suspended, does not count.
+    Torch detects at once if a worker is killed or exits with an error. If a worker exits with code 0, torch notices
+    only after the whole `timeout`; this loader checks every second. Time in which this process was suspended, such as
+    by Ctrl-Z, does not count towards the timeout.
     """
 
     def _get_iterator(self) -> Any:
@@ -125,26 +125,26 @@ class WatchedLoader(DataLoader[Any]):
 
 
 class _Watching(_MultiProcessingDataLoaderIter):
-    """Torch's own pass over a loader, but for how it waits, and that it unpacks a batch before it asks for more.
+    """Torch's iterator over a loader, except that it checks workers while it waits, and unpacks batches early.
 
-    It waits for a batch, or for workers that a pass before kept.
+    It waits for a batch, or for persistent workers from a previous pass.
     """
 
     def _reset(self, loader: Any, first_iter: bool = False) -> None:
         super()._reset(loader, first_iter)
-        self._pieces: dict[object, torch.Tensor] = {}  # of memory that the workers sent in this pass
+        self._pieces: dict[object, torch.Tensor] = {}  # the memory blocks that the workers have sent in this pass
 
     def __next__(self) -> Any:
         if torch.autograd._profiler_enabled():  # type: ignore[attr-defined]
             return super().__next__()
-        # Without an entry in a profile that nobody takes. At its end the interpreter's lock is let go, the thread that
-        # asks workers for more takes it, and on busy cores the batch that is there is waited for.
+        # Without a profiler, the profiler entry is skipped. Its end releases the GIL to the thread that requests more
+        # batches. On busy cores, that would delay the batch that is already here.
         batch = self._next_data()  # type: ignore[no-untyped-call]
         self._num_yielded += 1
         return batch
 
-    def _process_data(self, data: Any, *worker: Any) -> Any:  # torch 2.6 does not tell the worker
-        # Unpacked before the worker is asked for more: one that wakes up takes the core from what is done here.
+    def _process_data(self, data: Any, *worker: Any) -> Any:  # torch 2.6 does not pass the worker
+        # Unpacked before the next batch is requested, because a worker that wakes up may take this core.
         batch = data.unpack(self._pieces) if isinstance(data, PackedBatch) else data
         return super()._process_data(batch, *worker)  # type: ignore[no-untyped-call]
 
@@ -165,7 +165,7 @@ class _Watching(_MultiProcessingDataLoaderIter):
                 raise RuntimeError(f"DataLoader timed out after {self._timeout:g} seconds")
 
     def _with_status(self, error: RuntimeError) -> RuntimeError:
-        """Returns torch's error about a worker that is gone with its signal or exit code, which torch may omit."""
+        """Adds the signal or exit code of a dead worker to torch's error, which may omit it."""
         if _SIGNAL.search(str(error)) or _EXIT_CODE.search(str(error)):
             return error
         gone = [worker for worker in self._workers if worker.exitcode and str(worker.pid) in str(error)]
@@ -176,9 +176,9 @@ class _Watching(_MultiProcessingDataLoaderIter):
 
 @contextlib.contextmanager
 def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
-    """Says which sample a worker was at, where torch only says that one died.
+    """Converts torch's error about a dead worker to an error that names the sample that it was reading.
 
-    Torch notices in whatever the main process does at that moment, so that this stands around all of it.
+    Torch raises its error in whatever code the main process is running, so the block must include all of it.
 
     Raises:
         DataError: A worker died or gave no answer in time.
@@ -188,7 +188,7 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
     except (RuntimeError, EOFError, ConnectionError, FileNotFoundError) as error:
         found = [loader.whereabouts for loader in loaders if getattr(loader, "whereabouts", None) is not None]
         message = str(error)
-        if found and not isinstance(error, RuntimeError):  # a worker died while it handed over, perhaps
+        if found and not isinstance(error, RuntimeError):  # a worker may have died while it sent a batch
             message = _death_among([process for each in found for process in each.processes()]) or message
         told = _explained(message, found)
         if told is None:
@@ -200,22 +200,22 @@ def naming_lost_workers(loaders: Iterable[Any]) -> Iterator[None]:
 
 
 def end_workers(loaders: Iterable[Any]) -> None:
-    """Kills the workers of loaders that are read no more; one that hangs would keep this process from ending."""
+    """Kills the workers of loaders that are no longer used, since a worker that hangs would keep this process alive."""
     _end(process for each in loaders for process in getattr(getattr(each, "whereabouts", None), "processes", list)())
 
 
 def handle_deaths_of_workers() -> None:
-    """Has torch raise an error when a worker dies, from here on rather than from the first pass with workers on."""
+    """Makes torch raise an error when a worker dies, starting now instead of at the first pass with workers."""
     signal_handling._set_SIGCHLD_handler()
 
 
 def tells_of_lost_worker(error: RuntimeError) -> bool:
-    """Checks whether an error is torch's word of a worker that died."""
+    """Checks whether an error is torch's report of a dead worker."""
     return _PIDS.search(str(error)) is not None
 
 
 def _death_among(processes: list[int]) -> str | None:
-    """Returns what torch says of a worker that is dead, or will be in a moment; None where all live."""
+    """Returns torch's message for a worker that is dead or dies within `_MOMENT` seconds; None if all are alive."""
     deadline = time.monotonic() + _MOMENT
     try:
         while hasattr(os, "waitid") and time.monotonic() < deadline:
@@ -226,7 +226,7 @@ def _death_among(processes: list[int]) -> str | None:
                         left = found.si_code == os.CLD_EXITED
                         return _of_worker(process, found.si_status if left else -found.si_status)
             time.sleep(0.01)
-    except RuntimeError as error:  # torch's own word, which comes whatever is being done
+    except RuntimeError as error:  # torch's own report, which can be raised at any point
         return str(error)
     return None
 
@@ -253,7 +253,7 @@ def _explained(message: str, found: list[Whereabouts]) -> DataError | None:
 
 
 def _of_worker(process: int | None, status: int) -> str:
-    """Returns what torch says of a worker that ended with an exit code, or was killed by a signal, a negative one."""
+    """Returns torch's message for a worker with an exit code, or a negative signal number if it was killed."""
     how = f"exited unexpectedly with exit code {status}" if status >= 0 else f"is killed by signal: {_word(-status)}"
     return f"DataLoader worker (pid {process}) {how}"
 
@@ -276,13 +276,13 @@ def _reasons(process: int, message: str) -> list[str]:
 
 
 def _end(processes: Iterable[int]) -> None:
-    """Kills the workers of a run that is over, which may keep this process from ending.
+    """Kills the workers of a run that is over, which might keep this process alive.
 
-    One that hangs may hear no milder signal; one that died may have held the lock of the queue that they share.
+    A worker that hangs may not react to other signals. A dead worker may still hold the lock of the shared queue.
     """
     if not hasattr(signal, "SIGCHLD"):
         return
-    # Torch raises an error, wherever this process is by then, when a worker dies; in the main thread alone.
+    # Torch's handler raises an error in the main thread when a worker dies.
     here = threading.current_thread() is threading.main_thread()
     before = signal.signal(signal.SIGCHLD, signal.SIG_DFL) if here else None
     for process in processes:
@@ -294,7 +294,7 @@ def _end(processes: Iterable[int]) -> None:
 
 
 def _watch_for_main() -> None:
-    """Tells torch, in the process of a worker, whose death to look for."""
+    """Sets the process id that torch's watchdog in a worker monitors to that of the main process."""
     main = multiprocessing.parent_process()
     if main is None or main.pid is None or sys.platform == "win32":
         return
@@ -307,12 +307,12 @@ def _watch_for_main() -> None:
                 self.manager_pid = known
 
         torch_worker.ManagerWatchdog = Watchdog  # type: ignore[misc]
-    elif not main.is_alive():  # else a server forks for it, whose end torch sees
+    elif not main.is_alive():  # otherwise the parent is a fork server, which torch monitors
         os._exit(0)
 
 
 def _leave(slots: Any) -> None:
     slots[-1] = 1
-    # Torch's handler would raise for the workers that are ended now, within somebody's cleaning up.
+    # Torch's handler would raise an error for the workers that end now, in the middle of other exit handlers.
     if is_exiting() and hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What a run measures of itself and of its environment."""
+"""Records the scalars, logs and environment of a run."""
 
 from footplate.records.environment import describe_environment, memory_in_use
 from footplate.records.history import HistoryBuffer

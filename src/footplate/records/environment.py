@@ -1,4 +1,4 @@
-"""What a run runs on."""
+"""Describes the environment of a run."""
 
 import importlib.metadata
 import os
@@ -12,17 +12,17 @@ import torch
 
 try:
     import resource
-except ImportError:  # not on every system
+except ImportError:  # not available on Windows
     resource = None  # type: ignore[assignment]
 
-_PATIENCE = 5  # seconds: git may have to look at many files
+_PATIENCE = 5  # seconds; git may have to check many files
 _NO_COMMIT = "(initial)"
 _FIELDS_BEFORE_PATH = {"1": 8, "2": 9, "u": 10}  # changed, renamed, in conflict
 _PACKAGES = ("footplate", "torch", "numpy", "Pillow", "rich", "fsspec")
 
 
 def memory_in_use(device: torch.device) -> int:
-    """Returns the most memory used so far, in MiB: the accelerator's, or of this process on the CPU."""
+    """Returns the peak memory use in MiB, of the CUDA device or otherwise of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device) >> 20)
     if resource is None:
@@ -32,13 +32,13 @@ def memory_in_use(device: torch.device) -> int:
 
 
 def describe_environment() -> dict[str, Any]:
-    """Returns what a bug report needs.
+    """Returns the facts about the environment that a bug report needs.
 
     Returns:
-        Words by name, for a log: interpreter, processors, accelerator, the packages that decide a run, the git tree.
-        Behind them `command`, all `packages` with their versions, and `git tree`, see `git_tree`.
+        Texts by name for a log: interpreter, processors, accelerator, main packages and git commit. They are followed
+        by `command`, all `packages` with their versions, and `git tree`; see `git_tree`.
     """
-    asked = _ask_git(None)  # it looks at the files meanwhile
+    asked = _ask_git(None)  # git runs in the meantime
     facts: dict[str, Any] = {
         "platform": platform.platform(),
         "python": sys.version.split()[0],
@@ -56,8 +56,8 @@ def describe_environment() -> dict[str, Any]:
 
 
 def installed_packages() -> dict[str, str]:
-    """Returns the version of every installed package by its name in lower case."""
-    # By the first lines of each: parsing all that packages say of themselves takes half a second where there are many.
+    """Returns the version of every installed package by lower-case name."""
+    # Reads only the headers: parsing the full metadata of many packages takes half a second.
     heads = (
         (each.read_text("METADATA") or each.read_text("PKG-INFO") or "").partition("\n\n")[0]
         for each in importlib.metadata.distributions()
@@ -69,10 +69,11 @@ def installed_packages() -> dict[str, str]:
 
 
 def git_tree(folder: str | None = None) -> dict[str, Any] | None:
-    """Returns the state of the git tree around a folder, the current one by default.
+    """Returns the state of the git repository that contains a folder, by default the current one.
 
     Returns:
-        `commit`, `branch` and `changed`, the tracked files that differ from the commit; None where there is no tree.
+        `commit`, `branch` and `changed`, which lists the tracked files that differ from the commit; None without a
+        repository or commit.
     """
     return _answer(_ask_git(folder))
 
@@ -90,8 +91,8 @@ def _accelerator() -> str:
 
 
 def _ask_git(folder: str | None) -> "subprocess.Popen[str] | None":
-    """Begins to ask git for the commit, the branch and the files that changed."""
-    # The setting is a program that a tree's own settings may name.
+    """Starts git to get the commit, the branch and the changed files."""
+    # core.fsmonitor is disabled because a repository's config can set it to any program, which git would run.
     command = ["git", "--no-optional-locks", "-c", "core.fsmonitor=false", "status", "--porcelain=v2", "--branch"]
     told: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "encoding": "utf-8"}
     try:
@@ -118,6 +119,6 @@ def _answer(asked: "subprocess.Popen[str] | None") -> dict[str, Any] | None:
 
 
 def _path_in(line: str) -> str | None:
-    """The path in a line of `git status --porcelain=v2`; of a file that was renamed its new one."""
+    """Returns the path in a line of `git status --porcelain=v2`; the new path of a renamed file."""
     before = _FIELDS_BEFORE_PATH.get(line[:1])
     return None if before is None else line.split(" ", before)[-1].partition("\t")[0]

@@ -1,4 +1,4 @@
-"""Lines of the log on a terminal: broken between fields and words, where a terminal breaks within them."""
+"""Wraps log lines for a terminal between fields and words."""
 
 import os
 import re
@@ -7,14 +7,14 @@ import unicodedata
 from typing import Any
 
 _INDENT = 4
-_BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)")  # not those that a number in brackets is padded with
-_HOLDS = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # what its value has to follow: "lr:", "--set"
-_GAP = 2  # blanks from which on they stand between fields
+_BLANKS = re.compile(r"(?<![\[( ]) +(?=\S)")  # not the padding of a number in brackets
+_HOLDS = re.compile(r"(?::|(?:^| )--[\w-]+)$")  # "lr:" or "--set", which must stay on one line with its value
+_GAP = 2  # the minimum number of blanks between fields
 _CUT = " …"
 
 
 def columns_of(stream: Any) -> int | None:
-    """Returns the columns of the terminal that a stream leads to, None where it leads to none."""
+    """Returns the number of columns of the terminal of a stream, or None if the stream is not a terminal."""
     if not getattr(stream, "isatty", bool)():
         return None
     try:
@@ -25,15 +25,15 @@ def columns_of(stream: Any) -> int | None:
 
 
 def folded(text: str, width: int) -> str:
-    """Returns text whose lines are no wider than a terminal; what belongs to the line before is indented.
+    """Wraps text to the width of a terminal and indents continuation lines.
 
-    Lines are broken between fields, which two blanks or more part, else between words, never between "name:" or
-    "--name" and what follows. A word that is wider than the terminal, a path, stays whole. Below the first line, those
-    that hold columns are cut behind the last that fits.
+    Lines are broken between fields, which are separated by two or more blanks, or otherwise between words. They are
+    never broken between "name:" or "--name" and the value. A word that is wider than the terminal, such as a path, is
+    not broken. After the first line, lines with table columns are truncated after the last column that fits.
 
     Args:
-        text: One line or more.
-        width: The columns of the terminal.
+        text: One or more lines.
+        width: The number of columns of the terminal.
     """
     first, *others = text.split("\n")
     lines = [_broken(first, width), *(_narrowed(line, width) for line in others)]
@@ -64,7 +64,7 @@ def _broken(line: str, width: int) -> str:
 
 
 def _break_of(text: str, width: int, begin: int) -> re.Match[str] | None:
-    """Returns the blanks to break at: the last ones between fields in the right half, else the last ones that serve."""
+    """Returns the blanks to break at: the last ones between fields in the right half, or else the last valid ones."""
     fit = _fitting(text, width)
     if fit == len(text):
         return None
@@ -81,7 +81,7 @@ def _serves(text: str, blanks: re.Match[str]) -> bool:
 
 
 def _fitting(text: str, width: int) -> int:
-    """How many letters a terminal of so many columns has room for."""
+    """Returns how many characters of the text fit into `width` columns."""
     if text.isascii():
         return min(len(text), max(width, 0))
     taken = 0

@@ -1,4 +1,4 @@
-"""The values of one scalar over a run, kept where they were computed until someone reads them."""
+"""Stores the values of a scalar over a run, on their device until they are read."""
 
 import math
 from collections.abc import Callable
@@ -15,12 +15,12 @@ Statistic = Callable[..., float]
 Values = npt.NDArray[np.float64]
 
 OWN_STATISTICS = ("mean", "min", "max", "current")
-CAPACITY = 1 << 13  # how many values of a scalar are kept
+CAPACITY = 1 << 13  # the number of values that are kept per scalar
 _CHUNK = 1024
 
 
 class _Totals:
-    """Sum, count, extremes of all values since the last reset, on the values' device."""
+    """Sum, count, minimum and maximum of all values since the last reset, on the device of the values."""
 
     def __init__(self) -> None:
         self.reset()
@@ -55,14 +55,14 @@ class _Totals:
 
 
 class HistoryBuffer:
-    """A scalar's history: bounded, preallocated, and not copied from the accelerator until it is read.
+    """The history of a scalar in bounded memory; values are not copied from the accelerator until they are read.
 
-    `append` only keeps a reference to what lies on an accelerator. Every 1,024 values, and whenever somebody reads,
-    these are moved into a ring of `capacity` values on the device they live on. Totals since the start of the run and
-    of the epoch are kept beside the ring, so that statistics over `"epoch"` and `"global"` windows stay exact.
+    `append` only stores a reference to a tensor on an accelerator. Every 1,024 values and before most reads, the
+    values are moved to a ring buffer of `capacity` values on their device. Totals since the start of the run and the
+    epoch are kept separately, so that statistics over `"epoch"` and `"global"` windows are exact.
 
     Args:
-        capacity: How many of the latest values are kept.
+        capacity: The number of latest values to keep.
 
     Example:
         >>> from footplate.records import HistoryBuffer
@@ -80,7 +80,7 @@ class HistoryBuffer:
         self._pending: list[Any] = []
         self._pending_counts: list[float] | None = None
         self._ring: Tensor | None = None
-        self._counts: Values | None = None  # of the ring's values; None: each is 1
+        self._counts: Values | None = None  # the counts of the values in the ring; None if all are 1
         self._written = 0
         self._totals = _Totals()
         self._epoch = _Totals()
@@ -91,23 +91,23 @@ class HistoryBuffer:
 
     @property
     def total(self) -> int:
-        """How many values there were, with those that are kept no longer."""
+        """The number of values that were added, including those that are no longer kept."""
         return self._written + len(self._pending)
 
     @property
     def since_mark(self) -> int:
-        """How many values there were since `mark`; since it was loaded where nothing was marked."""
+        """The number of values that were added since the latest `mark` or `load_state_dict`."""
         return self.total - self._marked
 
     def mark(self) -> None:
-        """Marks where the values of a validation or test begin."""
+        """Marks the start of the values of a validation or test."""
         self._marked = self.total
 
     def append(self, value: float | Tensor) -> None:
-        """Keeps `value`: a number, or a detached 0-d tensor on any device."""
+        """Adds a value: a number, or a detached 0-d tensor on any device."""
         if isinstance(value, Tensor) and value.is_cpu:
-            # Nothing is copied from an accelerator, and hundreds of tiny tensors that outlive their iteration would
-            # keep the heap around each of them from being used again.
+            # Needs no copy from an accelerator. Hundreds of tiny tensors that outlive their iteration would fragment
+            # the heap.
             value = value.item()
         pending = self._pending
         pending.append(value)
@@ -117,7 +117,7 @@ class HistoryBuffer:
             self._flush()
 
     def update(self, value: float | Tensor, count: float = 1) -> None:
-        """Keeps `value` as the sum over `count` things; `mean` divides by the sum of the counts."""
+        """Adds a value that is the sum over `count` items; `mean` divides by the sum of the counts."""
         if count != 1 and self._pending_counts is None:
             self._pending_counts = [1.0] * len(self._pending)
         self._pending.append(value.item() if isinstance(value, Tensor) and value.is_cpu else value)
@@ -127,26 +127,26 @@ class HistoryBuffer:
             self._flush()
 
     def start_epoch(self) -> None:
-        """Begins the window that is called `"epoch"`."""
+        """Starts a new `"epoch"` window."""
         self._flush()
         self._epoch.reset()
 
     @property
     def data(self) -> tuple[Values, Values]:
-        """The kept values and their counts, oldest first, both `(N,)`, float64."""
+        """The latest values that are kept and their counts, oldest first, both `(N,), float64`."""
         return self._latest(self._capacity)
 
     def current(self) -> float:
-        """Returns the latest value; NaN when there is none."""
+        """Returns the latest value; NaN if there are no values."""
         if self._pending:
             return float(self._pending[-1])
         values, _ = self._latest(1)
         return float(values[-1]) if len(values) else float("nan")
 
     def mean(self, window: int | str | None = None) -> float:
-        """Returns the mean over the latest `window` values, the `"epoch"`, or all (`"global"`, None)."""
+        """Returns the mean over the latest `window` values, the `"epoch"`, or all values (`"global"` or None)."""
         if type(window) is int and 0 < window <= len(self._pending) and self._pending_counts is None:
-            # The usual case, a log line's, needs no array.
+            # The usual case of a log line needs no array.
             recent = self._pending[-min(window, self._capacity) :]
             if not any(isinstance(value, Tensor) for value in recent):
                 return math.fsum(recent) / len(recent)
@@ -157,7 +157,7 @@ class HistoryBuffer:
         return float(values.sum() / counts.sum()) if len(values) else float("nan")
 
     def min(self, window: int | str | None = None) -> float:
-        """Returns the least of the latest `window` values; windows as in `mean`."""
+        """Returns the minimum over a window; see `mean`."""
         totals = self._totals_of(window)
         if totals is not None:
             return float(totals.min) if totals.min is not None else float("nan")
@@ -165,7 +165,7 @@ class HistoryBuffer:
         return float(values.min()) if len(values) else float("nan")
 
     def max(self, window: int | str | None = None) -> float:
-        """Returns the greatest of the latest `window` values; windows as in `mean`."""
+        """Returns the maximum over a window; see `mean`."""
         totals = self._totals_of(window)
         if totals is not None:
             return float(totals.max) if totals.max is not None else float("nan")
@@ -174,12 +174,12 @@ class HistoryBuffer:
 
     @classmethod
     def register_statistics(cls, method: Statistic) -> Statistic:
-        """Makes `method(history, ...)` known to `statistics` under its name; a decorator."""
+        """Registers `method(history, ...)` for `statistics` under its name; can be used as a decorator."""
         cls._registered[method.__name__] = method
         return method
 
     def statistics(self, name: str, *args: Any, **kwargs: Any) -> float:
-        """Calls the statistic `name`: mean, min, max, current, or a registered one.
+        """Computes the statistic `name`: mean, min, max, current, or a registered one.
 
         Raises:
             KeyError: There is no statistic of that name.
@@ -192,9 +192,9 @@ class HistoryBuffer:
         return self._registered[name](self, *args, **kwargs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns everything needed to go on as if never interrupted.
+        """Returns the state, from which a resumed run computes exactly the same statistics.
 
-        What waits to be moved into the ring goes on waiting: sums of floats depend on how they are grouped.
+        Values that are not in the ring yet are saved separately, because float sums depend on the grouping of values.
         """
         values, counts = self._stored(self._capacity)
         waiting, own = len(self._pending), self._pending_counts or [1.0] * len(self._pending)
@@ -208,7 +208,7 @@ class HistoryBuffer:
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores the result of `state_dict`."""
         all_values, all_counts = (read_tensor(state, key, 1) for key in ("values", "counts"))
         if len(all_counts) != len(all_values):
             raise ValueError(f"there are {len(all_values)} values and {len(all_counts)} counts")
@@ -238,7 +238,7 @@ class HistoryBuffer:
     def _latest(self, window: int | str | None) -> tuple[Values, Values]:
         wanted = min(int(window or 0), self._capacity)
         if 0 < wanted <= len(self._pending) and self._pending_counts is None:
-            # The usual case, a log line's: the ring is not touched.
+            # The usual case of a log line does not need the ring.
             return _as_array(self._pending[-wanted:]), np.ones(wanted)
         self._flush()
         return self._stored(wanted)
@@ -252,7 +252,7 @@ class HistoryBuffer:
         values = self._ring[torch.from_numpy(places).to(self._ring.device)]
         return values.cpu().double().numpy(), np.ones(size) if self._counts is None else self._counts[places]
 
-    @torch.inference_mode(False)  # a validation may run in that mode, and its tensors could not be added to afterwards
+    @torch.inference_mode(False)  # tensors made in the inference mode of a validation could not be updated later
     def _flush(self) -> None:
         if not self._pending:
             return
@@ -263,7 +263,7 @@ class HistoryBuffer:
         if self._ring is None:
             self._ring = values.new_zeros(self._capacity)
         elif self._ring.device != values.device:
-            # Once, when the first value after a resume comes from an accelerator.
+            # Happens once, if the first value after a resume is on an accelerator.
             self._ring = self._ring.to(values)
             for totals in (self._totals, self._epoch):
                 totals.move_to(values)
@@ -274,7 +274,7 @@ class HistoryBuffer:
         self._store(values, counts)
 
     def _store(self, values: Tensor, counts: Values | None) -> None:
-        """Writes the last values into the ring, in two parts where its end is passed."""
+        """Writes the latest values to the ring buffer, in two parts if they wrap around."""
         if counts is not None and self._counts is None:
             self._counts = np.ones(self._capacity)
         self._written += len(values)
@@ -289,25 +289,25 @@ class HistoryBuffer:
 
 
 def known_statistics() -> list[str]:
-    """Returns the names that `HistoryBuffer.statistics` takes."""
+    """Returns the names that `HistoryBuffer.statistics` accepts."""
     return [*OWN_STATISTICS, *HistoryBuffer._registered]
 
 
 def _as_array(values: list[Any]) -> Values:
-    """Makes an `(N,)` array of numbers and 0-d tensors."""
+    """Converts numbers and 0-d tensors to an array, `(N,), float64`."""
     if any(isinstance(value, Tensor) for value in values):
         return _as_vector(values).cpu().double().numpy()
     return np.array(values, dtype=np.float64)
 
 
 def _as_vector(values: list[Any]) -> Tensor:
-    """Makes one `(N,)` tensor of numbers and 0-d tensors, on the device of the tensors."""
+    """Converts numbers and 0-d tensors to a tensor `(N,)` on the device of the first tensor."""
     tensor = next((value for value in values if isinstance(value, Tensor)), None)
     if tensor is None:
         return torch.tensor(values, dtype=torch.float64)
     kind = torch.float32 if tensor.device.type == "mps" else torch.float64
     try:
         return torch.stack(values).detach().reshape(-1).to(kind)
-    except (TypeError, RuntimeError):  # numbers among them, or other devices and shapes
+    except (TypeError, RuntimeError):  # some are numbers, or devices or shapes differ
         each_alike = [torch.as_tensor(value).detach().reshape(()).to(tensor.device, kind) for value in values]
         return torch.stack(each_alike)

@@ -1,4 +1,4 @@
-"""The place where every part of a run leaves what it measured."""
+"""Collects the scalars and infos that all components of a run record."""
 
 import logging
 from collections.abc import Mapping
@@ -17,14 +17,14 @@ _logger = logging.getLogger("footplate.records")
 
 
 class MessageHub(Instances):
-    """Scalars with their history, and infos with their latest value, by key.
+    """Stores the history of scalars, and the latest value of infos, by key.
 
-    Keys of scalars begin with the phase: `"train/loss"`, `"val/mIoU"`. A part that records every iteration asks for
-    `history(key)` once and appends to it. The hub's state is saved with checkpoints, but for keys recorded with
-    `resumed=False`.
+    Keys of scalars start with the phase, such as `"train/loss"` and `"val/mIoU"`. Code that records a value in every
+    iteration should call `history(key)` once and append to the result. Checkpoints include the state of the hub,
+    except for keys that were recorded with `resumed=False`.
 
     Args:
-        name: The name of the hub; a run's hub is called as its experiment.
+        name: The name of the hub; the hub of a run has the name of the experiment.
     """
 
     def __init__(self, name: str = "footplate") -> None:
@@ -44,7 +44,7 @@ class MessageHub(Instances):
         return self._infos
 
     def history(self, key: str) -> HistoryBuffer:
-        """Returns the history of `key`, a new one if nothing was recorded yet."""
+        """Returns the history of `key`; creates it if nothing was recorded yet."""
         found = self._histories.get(key)
         if found is None:
             found = self._histories[key] = HistoryBuffer()
@@ -54,10 +54,10 @@ class MessageHub(Instances):
         """Records one value.
 
         Args:
-            key: `"train/loss"`.
-            value: A number, or a tensor or array of one element; tensors stay on their device.
-            count: How many things `value` is the sum of.
-            resumed: False keeps it out of checkpoints.
+            key: The key, such as `"train/loss"`.
+            value: A number, or a tensor or array with one element; tensors stay on their device.
+            count: The number of items over which `value` is the sum.
+            resumed: Whether checkpoints include the scalar.
 
         Raises:
             ArgumentError: The value has more than one element, or is no number.
@@ -67,7 +67,7 @@ class MessageHub(Instances):
         self.history(key).update(_one_number(key, value), count)
 
     def update_scalars(self, scalars: Mapping[str, Any], resumed: bool = True) -> None:
-        """Records several values; one may be `dict(value=..., count=...)`."""
+        """Records several values, each a number or `dict(value=..., count=...)`."""
         for key, value in scalars.items():
             if isinstance(value, Mapping):
                 self.update_scalar(key, value["value"], value.get("count", 1), resumed)
@@ -75,13 +75,13 @@ class MessageHub(Instances):
                 self.update_scalar(key, value, resumed=resumed)
 
     def update_info(self, key: str, value: Any, resumed: bool = True) -> None:
-        """Keeps the latest value of something that is no scalar over time."""
+        """Sets an info, of which only the latest value is kept."""
         if not resumed:
             self._not_resumed.add(key)
         self._infos[key] = value
 
     def update_info_dict(self, infos: Mapping[str, Any], resumed: bool = True) -> None:
-        """Keeps several infos."""
+        """Sets several infos."""
         for key, value in infos.items():
             self.update_info(key, value, resumed)
 
@@ -105,14 +105,14 @@ class MessageHub(Instances):
         return self._infos.pop(key, default)
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns all that a resumed run needs."""
+        """Returns the scalars and infos that a resumed run needs."""
         return {
             "log_scalars": {k: v.state_dict() for k, v in self._histories.items() if k not in self._not_resumed},
             "runtime_info": {k: v for k, v in self._infos.items() if k not in self._not_resumed and _is_plain(v)},
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave; keeps the history objects that parts already hold."""
+        """Restores the result of `state_dict` into the existing history objects, so that references stay valid."""
         if not all(isinstance(key, str) for part in ("log_scalars", "runtime_info") for key in state.get(part, {})):
             raise ValueError("the names of scalars and infos must be strings")
         for key, saved in state.get("log_scalars", {}).items():
@@ -120,7 +120,7 @@ class MessageHub(Instances):
                 self.history(key).load_state_dict(dict(saved))
             else:
                 _logger.warning("the history of '%s' in the checkpoint is another engine's: it starts anew", key)
-        # Another engine's infos may hold objects that were read as inert stand-ins.
+        # Infos of another engine may contain `Inert` placeholders.
         self._infos.update({key: value for key, value in state.get("runtime_info", {}).items() if _is_plain(value)})
 
 
@@ -133,7 +133,7 @@ def _one_number(key: str, value: Any) -> Any:
 
 
 def _is_plain(value: Any) -> bool:
-    """Checks whether a value can be saved so that it is read again without executing anything."""
+    """Checks whether a value can be saved and loaded again without executing code."""
     if isinstance(value, Mapping):
         return all(isinstance(k, (str, int)) and _is_plain(v) for k, v in value.items())
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""Objects of a run that any part may ask for by name, or as the current one."""
+"""A base class whose instances can be accessed globally by name, or as the current instance."""
 
 from typing import Any, ClassVar, TypeVar
 
@@ -6,7 +6,7 @@ _Self = TypeVar("_Self", bound="Instances")
 
 
 class Instances:
-    """Keeps the instances of a class by name; `get_current_instance` gives the one made last.
+    """Stores the instances of a class by name; the latest one is the current instance.
 
     Args:
         name: The name of this instance.
@@ -16,7 +16,7 @@ class Instances:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        # A family of classes (a visualizer and its subclasses) shares one table.
+        # A class and its subclasses, such as visualizers, share one table.
         if Instances in cls.__bases__:
             cls._instances = {}
 
@@ -25,12 +25,12 @@ class Instances:
 
     @property
     def instance_name(self) -> str:
-        """The name this instance is known by."""
+        """The name of the instance."""
         return self._name
 
     @classmethod
     def get_instance(cls: type[_Self], name: str, **kwargs: Any) -> _Self:
-        """Returns the instance called `name`, made with `kwargs` if there is none yet."""
+        """Returns the instance named `name`; creates it with `kwargs` if it does not exist."""
         if name not in cls._instances:
             cls._instances[name] = cls(name=name, **kwargs)
         instance: _Self = cls._instances[name]
@@ -38,7 +38,7 @@ class Instances:
 
     @classmethod
     def get_current_instance(cls: type[_Self]) -> _Self:
-        """Returns the instance made last; makes one called as the class when there is none."""
+        """Returns the latest instance; creates one with the name of the class if there are no instances."""
         if not cls._instances:
             return cls.get_instance(cls.__name__)
         instance: _Self = next(reversed(cls._instances.values()))
@@ -46,11 +46,11 @@ class Instances:
 
     @classmethod
     def check_instance_created(cls, name: str) -> bool:
-        """Checks whether there is an instance called `name`."""
+        """Checks whether an instance named `name` exists."""
         return name in cls._instances
 
     @classmethod
     def keep_instance(cls, instance: Any) -> None:
-        """Makes `instance` the current one, in place of any other of its name."""
+        """Makes `instance` the current one and replaces an instance of the same name."""
         cls._instances.pop(instance.instance_name, None)
         cls._instances[instance.instance_name] = instance

@@ -1,11 +1,11 @@
-"""How long a pass over a loader is."""
+"""Determines the length of data loaders."""
 
 from typing import Any
 
 
 def length_of(loader: Any) -> int | None:
-    """Returns how many batches or samples there are; None where that is not known, as with streams."""
+    """Returns the length of a loader or dataset; None if it is unknown, as for streams."""
     try:
         return len(loader)
-    except TypeError:  # a torch DataLoader always has a length, and raises when it is asked
+    except TypeError:  # a torch DataLoader always has `__len__`, which raises for streams
         return None

@@ -1,4 +1,4 @@
-"""The log: the standard library's, under the name "footplate"."""
+"""Configures logging with the standard library's logger "footplate"."""
 
 import contextlib
 import logging
@@ -15,14 +15,14 @@ from footplate.messages import PrintableFormatter, nearest, printable
 from footplate.records.folding import columns_of, folded
 
 _NAME = "footplate"
-# `logger.info(..., extra=NOT_SHOWN)`: what belongs into the log's file, and would hide the figures on a screen.
+# `logger.info(..., extra=NOT_SHOWN)` writes a record only to the log file, so that it does not clutter the screen.
 NOT_SHOWN = {"shown": False}
-# What is said at an iteration, of thousands maybe; `show_iterations` keeps it from the screen.
+# Marks records of single iterations, which `show_iterations(False)` hides from the screen.
 OF_ITERATION = {"of_iteration": True}
 
 
 class _Formatter(PrintableFormatter):
-    """Formats a record once: the screen, the file and the question whether the file is full take the same line."""
+    """Formats each record once, for the screen, the log file and the check whether the file is full."""
 
     def format(self, record: logging.LogRecord) -> str:
         line: str | None = getattr(record, "footplate_line", None)
@@ -33,14 +33,14 @@ class _Formatter(PrintableFormatter):
 
 _FORMAT = _Formatter("%(asctime)s - %(name)s - %(levelname)s - %(message)s", "%Y/%m/%d %H:%M:%S")
 _SHORT = PrintableFormatter("%(asctime)s - %(levelname)s - %(message)s", "%H:%M:%S")
-_ROOMY = 120  # columns of a terminal from which on the day and the part of the program have room
+_ROOMY = 120  # the minimum number of columns to show the date and the name of the logger
 
 
 class _ScreenHandler(logging.Handler):
-    """Writes to the standard output of the moment, so that a live display above or below it stays whole.
+    """Writes to the current standard output, so that a live display stays intact.
 
-    On a terminal, lines are broken between words, and a narrow one is spared what every line of a run repeats; a pipe
-    gets the line that the file gets.
+    On a terminal, lines are wrapped between words; a narrow terminal gets a shorter prefix. A pipe gets the same lines
+    as the log file.
     """
 
     shows_iterations = True
@@ -63,11 +63,11 @@ class _ScreenHandler(logging.Handler):
         if columns is None:
             return self.format(record)
         line = self.format(record) if columns >= _ROOMY else _SHORT.format(record)
-        return folded(line, columns - 1)  # a full last column would wrap at a resize
+        return folded(line, columns - 1)  # a line that fills the last column would wrap after a resize
 
 
 class _Collector(_ScreenHandler):
-    """Keeps warnings in place of showing what is logged."""
+    """Collects warnings instead of showing log records."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
@@ -78,17 +78,17 @@ class _Collector(_ScreenHandler):
 
 
 def show_iterations(shown: bool) -> None:
-    """Says whether the screen shows lines of single iterations, or leaves them to the log's file and to a display."""
+    """Sets whether the screen shows lines of single iterations; the log file always has them."""
     _ScreenHandler.shows_iterations = shown
 
 
 def get_logger(name: str = _NAME) -> logging.Logger:
-    """Returns the logger of footplate, or a part's: `get_logger("footplate.optim")`."""
+    """Returns the logger of footplate, or that of a package, such as `get_logger("footplate.optim")`."""
     return logging.getLogger(name)
 
 
 def check_level(level: object) -> None:
-    """Refuses a level that logging does not know.
+    """Checks whether logging accepts a level.
 
     Raises:
         ArgumentError: There is no such level.
@@ -96,18 +96,18 @@ def check_level(level: object) -> None:
     try:
         if isinstance(level, bool):
             raise TypeError
-        logging.Handler(level)  # type: ignore[arg-type]  # what is neither text nor a number is refused
+        logging.Handler(level)  # type: ignore[arg-type]  # raises for other types
     except (ValueError, TypeError):
         near = nearest(str(level), ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"))
         raise ArgumentError(f"unknown log level '{level}'", key="log_level", suggestion=near) from None
 
 
 def set_level(level: int | str, *, screen: bool = True) -> None:
-    """Sets what is logged, and whether it is shown on the screen.
+    """Sets the log level, and whether the log is shown on the screen.
 
     Args:
-        level: "INFO", "WARNING" ... or the number.
-        screen: False for processes other than the first.
+        level: A name such as "INFO" or "WARNING", or a number.
+        screen: Whether to show the log on the screen; False for ranks other than 0.
     """
     check_level(level)
     logger = logging.getLogger(_NAME)
@@ -120,12 +120,12 @@ def set_level(level: int | str, *, screen: bool = True) -> None:
     if not screen:
         for each in shown:
             logger.removeHandler(each)
-        if all(isinstance(each, _Keeper) for each in logger.handlers):  # without any, Python shows warnings by itself
+        if all(isinstance(each, _Keeper) for each in logger.handlers):  # otherwise Python prints warnings itself
             logger.addHandler(logging.NullHandler())
 
 
 class _Keeper(logging.Handler):
-    """Keeps what is logged, for a file that is opened later."""
+    """Buffers log records until the log file is open."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -137,7 +137,7 @@ class _Keeper(logging.Handler):
 
 @contextmanager
 def remembered() -> Iterator[list[logging.LogRecord]]:
-    """Yields the list to which everything is added that is logged in the block; `logging_to` takes it."""
+    """Yields a list that collects all records that are logged in the block, for `logging_to`."""
     keeper = _Keeper()
     logging.getLogger(_NAME).addHandler(keeper)
     try:
@@ -150,13 +150,14 @@ def remembered() -> Iterator[list[logging.LogRecord]]:
 def logging_to(
     path: str, before: Iterable[logging.LogRecord] = (), *, max_mb: float = 50, backups: int = 3
 ) -> Iterator[None]:
-    """Writes the log to the file `path` too, for the duration of a block.
+    """Writes the log to the file `path` for the duration of a block, in addition to the screen.
 
     Args:
-        path: The file. When it is full it becomes `name.1.log`, and that `name.2.log`, so that the newest is `path`.
-        before: What was logged before the file could be opened.
-        max_mb: How large a file may become, in millions of bytes; 0 for no end.
-        backups: How many full files are kept beside the newest.
+        path: The log file. When it is full, it is renamed to `name.1.log`, and `name.1.log` to `name.2.log`, so that
+            `path` is always the newest file.
+        before: Records that were logged before the file was opened.
+        max_mb: The maximum size of a file in megabytes; 0 for no limit.
+        backups: The number of full files that are kept.
     """
     handler = _BoundedFileHandler(path, maxBytes=round(max_mb * 1e6), backupCount=backups, encoding="utf-8")
     handler.setFormatter(_FORMAT)
@@ -167,12 +168,12 @@ def logging_to(
         yield
     finally:
         logging.getLogger(_NAME).removeHandler(handler)
-        with contextlib.suppress(OSError):  # a disk that is full: how the block ended counts more
+        with contextlib.suppress(OSError):  # an error of a full disk must not hide an exception of the block
             handler.close()
 
 
 class _OneComplaint(logging.Handler):
-    """Reports the first line that cannot be written, in one line; the standard library prints a traceback for each."""
+    """Reports only the first failed write in one line; the standard library prints a traceback for each."""
 
     _has_complained = False
 
@@ -190,11 +191,11 @@ class _OneComplaint(logging.Handler):
 
 
 class _FileHandler(_OneComplaint, logging.FileHandler):
-    """Writes the log to a file that has no bound."""
+    """Writes the log to a file of unlimited size."""
 
 
 class _ErrorFileHandler(_FileHandler):
-    """Makes file and folder when the first error comes."""
+    """Creates the file and its folder when the first error is logged."""
 
     def __init__(self, path: str) -> None:
         super().__init__(path, encoding="utf-8", delay=True)
@@ -208,7 +209,7 @@ class _ErrorFileHandler(_FileHandler):
 
 @contextmanager
 def errors_to(path: str) -> Iterator[None]:
-    """Writes the log's errors to the file `path`, which is there once there is one, for the duration of a block."""
+    """Writes logged errors to the file `path` for the duration of a block; the first error creates the file."""
     handler = _ErrorFileHandler(path)
     logging.getLogger(_NAME).addHandler(handler)
     try:
@@ -218,11 +219,11 @@ def errors_to(path: str) -> Iterator[None]:
         handler.close()
 
 
-_MOST_MB = 1e9  # a larger file fits on no disk, and infinity into no whole number
+_MOST_MB = 1e9  # larger than any disk; infinity cannot be converted to an integer
 
 
 def check_log_file(settings: Mapping[str, Any]) -> None:
-    """Refuses settings that `logging_to` cannot use.
+    """Checks settings for `logging_to`.
 
     Raises:
         ArgumentError: A key is unknown, or a value no number that makes sense.
@@ -239,9 +240,9 @@ def check_log_file(settings: Mapping[str, Any]) -> None:
 
 
 class _BoundedFileHandler(_OneComplaint, RotatingFileHandler):
-    """Gives files that are full names that still end as a log's does.
+    """Keeps the suffix of the log file in the names of full files.
 
-    The standard library asks the file system four times before each line, here it is once.
+    Makes one file system call before each line instead of four in the standard library.
     """
 
     def shouldRollover(self, record: logging.LogRecord) -> bool:  # noqa: N802
@@ -258,7 +259,7 @@ class _BoundedFileHandler(_OneComplaint, RotatingFileHandler):
 
 @contextmanager
 def collected_warnings() -> Iterator[list[str]]:
-    """Shows nothing of the log for the duration of a block, and yields the list that its warnings go to."""
+    """Hides the log for the duration of a block, and yields a list that collects its warnings."""
     logger, collector = logging.getLogger(_NAME), _Collector()
     before, propagate = logger.handlers[:], logger.propagate
     logger.handlers[:], logger.propagate = [collector], False
@@ -269,7 +270,7 @@ def collected_warnings() -> Iterator[list[str]]:
 
 
 def add_log_file(logger: logging.Logger, path: str, mode: str = "a") -> logging.Handler:
-    """Makes `logger` write to the file `path` as well, opened in `mode`, and returns the handler."""
+    """Adds a handler to `logger` that writes to the file `path`, opened in `mode`, and returns the handler."""
     handler = _FileHandler(path, mode, encoding="utf-8")
     handler.setFormatter(_FORMAT)
     logger.addHandler(handler)
@@ -280,8 +281,9 @@ def print_log(message: object, logger: Any = None, level: int = logging.INFO) ->
     """Logs `message`.
 
     Args:
-        message: What to log.
-        logger: A logger or its name; None prints, "silent" does nothing, "current" is footplate's own.
+        message: The message.
+        logger: A logger or its name. None prints to standard output, "silent" does nothing, and "current" is the
+            logger of footplate.
         level: A level of the logging module.
     """
     if logger is None:

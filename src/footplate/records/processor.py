@@ -1,4 +1,4 @@
-"""From histories to the lines of a log."""
+"""Makes log lines from histories."""
 
 import datetime
 import logging
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 _RULE_KEYS = ("data_src", "log_name", "method_name", "window_size")
 _TIME_WINDOW = 50
-_LONGEST_ETA = 10**13  # seconds; more days than a timedelta counts are as good as for ever
+_LONGEST_ETA = 10**13  # seconds; a timedelta cannot hold much more
 _logger = logging.getLogger("footplate.records")
 
-_MOST_SHOWN = 16  # numbers of one metric in a line of the log
+_MOST_SHOWN = 16  # the maximum number of values of one metric in a log line
 
 
 @LOG_PROCESSORS.register_module()
 class LogProcessor:
-    """Reads the message hub and makes the line of a log and the dict that writers get.
+    """Makes log lines and the scalars for writers from the message hub.
 
     Args:
-        window_size: Over how many of the latest iterations losses and times are averaged.
-        by_epoch: Whether lines count epochs or iterations.
-        custom_cfg: Further or other values: `dict(data_src='loss', log_name='loss_large', method_name='mean',
-            window_size=100)`; `window_size` is a number, "epoch" or "global", which is the default. Without `log_name`
-            the value takes the place of the usual one. Other keys go to statistics of the user's own.
-        num_digits: How many digits numbers show.
-        log_with_hierarchy: Whether names keep their phase: `train/loss`.
-        mean_pattern: Names that match are averaged over the window, others show their latest value.
+        window_size: The number of latest iterations over which losses and times are averaged.
+        by_epoch: Whether log lines count epochs instead of iterations.
+        custom_cfg: Additional or replaced values, such as `dict(data_src='loss', log_name='loss_large',
+            method_name='mean', window_size=100)`. `window_size` is a number, "epoch" or "global" (the default).
+            Without `log_name`, the value replaces the usual one. Other keys are passed to registered statistics.
+        num_digits: The number of digits after the decimal point.
+        log_with_hierarchy: Whether names include the phase, as in `train/loss`.
+        mean_pattern: A regular expression. Matching scalars are averaged over the window; others show the latest value.
 
     Raises:
         ArgumentError: A rule of `custom_cfg` is malformed.
@@ -68,11 +68,11 @@ class LogProcessor:
         self._check_rules()
 
     def get_log_after_iter(self, runner: "Runner", batch_idx: int, mode: str) -> tuple[dict[str, Any], str]:
-        """Returns the scalars and the line after an iteration.
+        """Returns the scalars and the log line after an iteration.
 
         Args:
             runner: The runner.
-            batch_idx: The number of the batch, from 0, in its epoch or, when training by iterations, in the run.
+            batch_idx: The index of the batch in the epoch, or in the run when training by iterations.
             mode: "train", "val" or "test".
         """
         tag = self._collect(runner, mode)
@@ -82,13 +82,13 @@ class LogProcessor:
     def get_log_after_epoch(
         self, runner: "Runner", batch_idx: int, mode: str, with_non_scalar: bool = False
     ) -> tuple[dict[str, Any], str]:
-        """Returns the metrics and the line after a validation or test.
+        """Returns the metrics and the log line after a validation or test.
 
         Args:
             runner: The runner.
-            batch_idx: How many batches there were.
+            batch_idx: The number of batches.
             mode: "val" or "test".
-            with_non_scalar: Whether the dict also holds metrics that are no scalars.
+            with_non_scalar: Whether the dict includes metrics that are not scalars.
         """
         metrics = self._told_apart(runner, mode, self._collect(runner, mode, times=False))
         times = self._times(runner, mode)
@@ -134,7 +134,7 @@ class LogProcessor:
         _warn_of_long(window)
 
     def _collect(self, runner: "Runner", mode: str, *, times: bool = True) -> dict[str, Any]:
-        """Reads every history of the phase `mode`, each once."""
+        """Returns the values of all histories of the phase `mode`."""
         tag: dict[str, Any] = OrderedDict()
         histories = self._histories(runner, mode)
         metrics = {} if mode == "train" else getattr(getattr(runner, f"{mode}_loop", None), "metrics", {})
@@ -143,7 +143,7 @@ class LogProcessor:
                 continue
             averaged = self.mean_pattern.match(name) and (
                 times or name.removesuffix(SUFFIX) not in metrics
-            )  # a metric is a mean already
+            )  # metrics are already means
             tag[self._name(mode, name)] = history.mean(self._window(mode, history)) if averaged else history.current()
         if mode == "train":
             self._meet_rules(histories)
@@ -154,12 +154,12 @@ class LogProcessor:
         return tag
 
     def _told_apart(self, runner: "Runner", mode: str, tag: dict[str, Any]) -> dict[str, Any]:
-        """Names what a validation measures under a name of training's, its losses, by its phase."""
+        """Adds the prefix `val/` to validation scalars, such as losses, that have the name of a training scalar."""
         trained = {} if mode != "val" else self._histories(runner, "train")
         return {f"val/{name}" if name in trained else name: value for name, value in tag.items()}
 
     def _meet_rules(self, histories: Mapping[str, HistoryBuffer]) -> None:
-        """Warns, with the first line, of rules that read what is not there or write over what is."""
+        """Warns once about rules that read missing scalars or overwrite existing ones."""
         if self._rules_met:
             return
         self._rules_met = True
@@ -173,7 +173,7 @@ class LogProcessor:
                 _logger.warning("a rule of the log writes '%s' over the scalar of that name", name)
 
     def _histories(self, runner: "Runner", mode: str) -> dict[str, HistoryBuffer]:
-        """Returns the histories of a phase by name; of a validation or test, those with values of the present one."""
+        """Returns the histories of a phase by name; for validation or test, those with values of the current one."""
         prefix = f"{mode}/"
         found = {key: each for key, each in runner.message_hub.log_scalars.items() if key.startswith(prefix)}
         return {
@@ -192,7 +192,7 @@ class LogProcessor:
         return history.statistics(method, **options)
 
     def _window(self, mode: str, history: HistoryBuffer) -> int:
-        # The histories of a validation also hold values of earlier ones, and of a first-generation workflow.
+        # Validation histories also contain values of earlier validations and of first-generation workflows.
         return self.window_size if mode == "train" else min(self.window_size, history.since_mark)
 
     def _name(self, mode: str, name: str) -> str:
@@ -205,7 +205,7 @@ class LogProcessor:
             return self._head(runner, mode) + batch
         if self.by_epoch:
             tag["epoch"] = runner.epoch + 1
-            # Blanks stand before the bracket, where those who read logs by patterns expect them.
+            # The padding is before the bracket, where scripts that parse logs expect it.
             batch = f"[{runner.epoch + 1}]".rjust(len(f"[{runner.max_epochs}]")) + batch
         else:
             batch = f"[{_padded(runner.iter + 1, runner.max_iters)}/{runner.max_iters}]"
@@ -216,7 +216,7 @@ class LogProcessor:
         return f"{self._unit}({mode}) " + (f"[{runner.epoch}]" if self.by_epoch and mode == "val" else "")
 
     def _parts(self, runner: "Runner", mode: str, batch_idx: int, tag: dict[str, Any]) -> list[str]:
-        """The line's values: rates, time left, times, memory, then everything else."""
+        """Returns the values of a line in order: learning rates, ETA, times, memory, then all others."""
         named = {self._name(mode, key): key for key in ("time", "data_time")}
         rates = {key: value for key, value in tag.items() if key.rpartition("/")[2].endswith("lr")}
         parts = [f"{key}: {value:.{self.num_digits}e}" for key, value in rates.items()]

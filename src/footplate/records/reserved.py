@@ -1,4 +1,4 @@
-"""Names of scalars that the engine writes itself, and the names under which values of users are recorded instead."""
+"""Renames losses and metrics whose names are reserved for scalars of the engine."""
 
 import logging
 from collections.abc import Collection
@@ -11,18 +11,18 @@ RESERVED_NAMES = frozenset(
 
 
 class ScalarNames:
-    """Gives a loss or metric that has a reserved name another one, and warns once."""
+    """Maps reserved names of losses and metrics to other names, and warns once for each."""
 
     def __init__(self) -> None:
         self._names: dict[tuple[str, str], str] = {}
 
     def name_of(self, mode: str, name: str, further: Collection[str] = ()) -> str:
-        """Returns the name under which a value is recorded: its own, or `<name>_of_model` if that is reserved.
+        """Returns the name under which a value is recorded: `<name>_of_model` if the name is reserved.
 
         Args:
             mode: "train", "val" or "test".
             name: The name of the loss or metric.
-            further: More names that are reserved in this run.
+            further: Additional names that are reserved in this run.
         """
         if (mode, name) not in self._names:
             is_reserved = name in RESERVED_NAMES or name in further

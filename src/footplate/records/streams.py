@@ -1,4 +1,4 @@
-"""Standard output and standard error that a run outlives."""
+"""Keeps a run alive if standard output or standard error fails."""
 
 import contextlib
 import errno
@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 _logger = logging.getLogger("footplate.records")
-_GONE = (errno.EPIPE, errno.EIO)  # nobody reads a pipe any more, a terminal is closed
+_GONE = (errno.EPIPE, errno.EIO)  # the reader of a pipe is gone, or a terminal is closed
 
 
 class _Surviving:
-    """A stream whose errors are kept from whoever prints into it."""
+    """Wraps a stream and suppresses its errors."""
 
     def __init__(self, name: str, stream: Any) -> None:
         self._name, self._stream = name, stream
@@ -33,12 +33,12 @@ class _Surviving:
             self._stream.flush()
 
     def end(self) -> None:
-        """Gives up what could not be written, which Python would try once more, and fail, when the process ends."""
+        """Discards unwritten text, because Python would otherwise fail to write it again when the process ends."""
         try:
             self._stream.flush()
         except OSError:
             self._give_up()
-        except ValueError:  # it is closed
+        except ValueError:  # the stream is closed
             return
 
     @contextlib.contextmanager
@@ -65,10 +65,9 @@ class _Surviving:
 
 @contextlib.contextmanager
 def surviving_streams() -> Iterator[None]:
-    """Lets nothing that is printed within the block raise an error: a pipe without a reader, a terminal that is closed,
-    a file on a disk that is full.
+    """Suppresses errors of printing within the block, such as a broken pipe, a closed terminal or a full disk.
 
-    What could not be written is lost, and the log says so once.
+    Text that cannot be written is lost, which is logged once.
     """
     lent = {}
     for name in ("stdout", "stderr"):

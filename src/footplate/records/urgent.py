@@ -1,4 +1,4 @@
-"""Words that cannot wait: said by handlers of signals, past the buffers that the process may just be using."""
+"""Prints urgent messages from signal handlers, bypassing stream buffers that the process may be using."""
 
 import os
 import sys
@@ -7,19 +7,19 @@ from contextlib import suppress
 
 from footplate.messages import printable
 
-# What live displays make of such words, given them and whether the process leaves with them.
+# Functions of live displays that adapt a message; they get the text and whether the process is exiting.
 SCREENS: list[Callable[[str, bool], str]] = []
 
 
 def say_at_once(line: str, *, leaving: bool = False) -> None:
-    """Writes a line to standard error; a stream that is closed loses it.
+    """Writes a line to standard error; the line is lost if the stream is closed.
 
     Args:
-        line: The line, without its end.
-        leaving: Whether the process ends behind it, with nothing tidied up.
+        line: The line without a line end.
+        leaving: Whether the process exits afterwards without any cleanup.
     """
     if sys.__stderr__ is None:
-        return  # what has its number is another file, a checkpoint perhaps
+        return  # file descriptor 2 may belong to another file, even a checkpoint
     text = f"{printable(line)}\n"
     for around in SCREENS:
         text = around(text, leaving)

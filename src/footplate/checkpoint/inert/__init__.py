@@ -1,4 +1,4 @@
-"""Reading what `torch.save` wrote, of any age, without importing or calling anything that it names."""
+"""Reads files of `torch.save`, old and new, without importing or calling anything that a file names."""
 
 from footplate.checkpoint.inert.machine import Inert, Name
 from footplate.checkpoint.inert.reader import Content, check, read

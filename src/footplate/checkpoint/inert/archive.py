@@ -1,9 +1,9 @@
-"""The zip archives that `torch.save` writes, read with suspicion.
+"""Reads the zip archives that `torch.save` writes, without trusting them.
 
-Such an archive stores its members uncompressed in one folder, one after the other, and ends in a directory of them.
-Anything else is refused before it is read: compressed members (they can unfold without bound), members that overlap,
-directories that do not end where the archive does. So is what two readers may understand differently: several
-folders, names that are the same to a reader that ignores case, numbers that stand in two places and differ.
+Such an archive stores its members uncompressed in one folder, one after the other, and ends with a directory of them.
+Anything else is refused before it is read: compressed members (their decompressed size is unbounded), overlapping
+members, and a directory that does not end at the end of the archive. Content that two readers may interpret
+differently is refused as well: several folders, names that differ only in case, and redundant fields that disagree.
 
 Source: https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT
 """
@@ -33,9 +33,9 @@ class Member(NamedTuple):
     """One member of an archive.
 
     Attributes:
-        name: Its full name.
-        start: Where its local header begins.
-        size: Bytes of content.
+        name: The full name.
+        start: The offset of the local header in the file.
+        size: The size of the content in bytes.
         checksum: The CRC-32 of the content.
     """
 
@@ -50,7 +50,7 @@ class Archive:
 
     Args:
         stream: An open file.
-        comment: The bytes that must stand behind the archive: those of a seal, or none.
+        comment: The required length of the comment at the end in bytes: that of a seal, or 0.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -69,7 +69,7 @@ class Archive:
         self.root = self._find_root()
 
     def size_of(self, name: str) -> int:
-        """Returns the bytes of the member `name` below the root.
+        """Returns the size of the member `name` below the root, in bytes.
 
         Raises:
             CheckpointDamagedError: There is none.
@@ -80,8 +80,8 @@ class Archive:
         """Returns the content of the member `name` below the root.
 
         Args:
-            name: The member.
-            check: Whether its checksum is compared.
+            name: The name of the member.
+            check: Whether to verify its checksum.
 
         Raises:
             CheckpointDamagedError: There is none, or it is not what was written.
@@ -91,7 +91,7 @@ class Archive:
         return bytes(content)
 
     def read_into(self, name: str, target: memoryview, *, check: bool) -> None:
-        """Fills `target`, which has the size of the member, with its content; see `read`.
+        """Reads the content of a member into `target`, which must have the size of the member; see `read`.
 
         Raises:
             CheckpointDamagedError: There is no such member, or it is not what was written.
@@ -103,7 +103,7 @@ class Archive:
             raise CheckpointDamagedError(f"its member '{member.name}' is not what was written (CRC-32)")
 
     def place_of(self, name: str) -> tuple[int, int]:
-        """Returns where in the file the content of the member `name` below the root begins, and its bytes.
+        """Returns the offset in the file and the size in bytes of the content of the member `name` below the root.
 
         Raises:
             CheckpointDamagedError: There is none.
@@ -112,7 +112,7 @@ class Archive:
         return self._content_start(member), member.size
 
     def check(self) -> None:
-        """Compares the checksum of every member.
+        """Verifies the checksum of every member.
 
         Raises:
             CheckpointDamagedError: One is not what was written.
@@ -159,7 +159,7 @@ class Archive:
 
 
 def read_fully(stream: IO[bytes], target: memoryview) -> None:
-    """Fills `target` with the next bytes.
+    """Fills `target` with the next bytes of a stream.
 
     Raises:
         CheckpointDamagedError: There are not so many.
@@ -172,7 +172,7 @@ def read_fully(stream: IO[bytes], target: memoryview) -> None:
 
 
 def _find_directory(stream: IO[bytes], comment: int) -> tuple[int, int, int]:
-    """Returns start, size and number of entries of the directory, which must end where the end record begins."""
+    """Returns offset, size and number of entries of the directory, which must end where the end record begins."""
     end = stream.seek(0, 2) - comment - _END.size
     stream.seek(max(0, end))
     record = stream.read(_END.size)
@@ -237,7 +237,7 @@ def _read_directory(directory: bytes) -> Iterator[Member]:
 
 
 def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int, int]:
-    """Returns the numbers of an entry, with those that need 64 bits taken from its extra field."""
+    """Returns size, packed size and start of an entry, with 64-bit values taken from its extra field."""
     values = [size, packed, start]
     position = 0
     while _ESCAPED in values and position + 4 <= len(extra):
@@ -254,7 +254,7 @@ def _widened(size: int, packed: int, start: int, extra: bytes) -> tuple[int, int
 
 
 def _decoded(name: bytes) -> str:
-    """Returns the name of a member, which every reader has to understand alike."""
+    """Decodes the name of a member and refuses names that readers interpret differently."""
     try:
         text = name.decode()
     except UnicodeDecodeError as error:
@@ -265,7 +265,7 @@ def _decoded(name: bytes) -> str:
 
 
 def _by_name(members: list[Member]) -> dict[str, Member]:
-    """Returns the members by their names; torch ignores case when it looks for one."""
+    """Returns the members by name; names must differ in more than case, which torch ignores."""
     found = {member.name.casefold(): member for member in members}
     if len(found) != len(members):
         twice = next(member.name for member in members if found[member.name.casefold()] is not member)
@@ -274,7 +274,7 @@ def _by_name(members: list[Member]) -> dict[str, Member]:
 
 
 def _checked_ends(members: list[Member], directory: int) -> dict[str, int]:
-    """Returns where each member ends at the latest: where the next one begins."""
+    """Returns the upper bound for the end of each member, which is the start of the next one."""
     ordered = sorted(members, key=lambda member: member.start)
     limits = [*(member.start for member in ordered), directory][1:]
     if ordered and ordered[0].start:

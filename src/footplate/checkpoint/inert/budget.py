@@ -1,8 +1,8 @@
-"""The memory that one checkpoint may take: one bound in all, which nothing in the file can raise.
+"""Limits the memory for one checkpoint; nothing in the file can raise the limit.
 
-A process that reads a checkpoint and copies its content takes at most ten times the size of the file, or 240 MB
-where that is more. Reading may use nine tenths of it. What is left must hold four copies of the content, since the
-commands that write weights make up to four: wider numbers for an average, or the pieces of a safetensors file.
+A process that reads a checkpoint and copies its content uses at most ten times the size of the file, or 240 MB if
+that is more. Reading may use 90% of it. The rest must hold four copies of the content, because the commands that
+write weights make up to four copies, for example wider dtypes for an average or the pieces of a safetensors file.
 """
 
 import sys
@@ -22,15 +22,15 @@ _DEEPEST = 100
 
 
 def most_memory(size: int) -> int:
-    """Returns the bytes of memory that whoever reads and copies a checkpoint of `size` bytes may take."""
+    """Returns the memory limit in bytes for reading and copying a checkpoint of `size` bytes."""
     return max(_TIMES * size, _LEAST)
 
 
 class Budget:
-    """Counts the memory that the content of one checkpoint takes while it is read.
+    """Counts the memory that the content of one checkpoint uses while it is read.
 
     Args:
-        size: The bytes of the file.
+        size: The size of the file in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -48,7 +48,7 @@ class Budget:
         self.check(0)
 
     def check(self, count: int) -> None:
-        """Checks whether `count` more bytes are left, for something that is freed soon.
+        """Checks whether `count` more bytes are left, for a temporary allocation.
 
         Raises:
             CheckpointError: They are not.
@@ -57,7 +57,7 @@ class Budget:
             raise CheckpointError("it asks for far more memory than it is long")
 
     def check_copies(self, value: Any) -> None:
-        """Checks the size of a full copy of `value`, in which nothing is shared any more.
+        """Checks the size of a deep copy of `value`, in which no memory is shared.
 
         Raises:
             CheckpointError: A copy is too large, a container holds itself, or containers are nested too deeply.
@@ -68,12 +68,12 @@ class Budget:
 class _Unfolding:
     def __init__(self, most: int) -> None:
         self._most = most
-        self._known: dict[int, tuple[int, int] | None] = {}  # bytes and height, None while it is measured
+        self._known: dict[int, tuple[int, int] | None] = {}  # bytes and height; None while a value is being measured
         self._inert: dict[int, Inert] = {}
 
     def check(self, value: Any) -> None:
         self._measure(value, 0)
-        while self._inert:  # whoever copies a state does not copy these, and they may refer to one another
+        while self._inert:  # copies of a state do not include these, and they may refer to one another
             _, inert = self._inert.popitem()
             self._known[id(inert)] = (0, 0)
             for part in (inert.args, inert.state, inert.items, inert.elements):

@@ -1,4 +1,4 @@
-"""The names in a checkpoint that mean data, and what they are turned into."""
+"""Maps the names in a checkpoint that stand for data to functions that build the values."""
 
 from collections import OrderedDict
 from typing import Any
@@ -14,14 +14,14 @@ _DTYPE_LETTERS = frozenset("biufcUS")
 
 
 class _Dtype(Deferred):
-    """A numpy dtype, of which the byte order comes later."""
+    """A numpy dtype whose byte order is set by its state."""
 
     def __init__(self, code: str) -> None:
         super().__init__()
         self.value = np.dtype(code)
 
     def finish(self, state: Any) -> "_Dtype":
-        """Takes the byte order from the state that numpy writes: (version, order, ...).
+        """Sets the byte order from the state that numpy writes: (version, order, ...).
 
         Raises:
             ValueError: There is no such order.
@@ -34,10 +34,10 @@ class _Dtype(Deferred):
 
 
 class _Array(Deferred):
-    """A numpy array, of which shape, dtype and content come later."""
+    """A numpy array whose shape, dtype and content are set by its state."""
 
     def finish(self, state: Any) -> Any:
-        """Returns the array for the state that numpy writes: (version, shape, dtype, is_fortran, content)."""
+        """Builds the array from the state that numpy writes: (version, shape, dtype, is_fortran, content)."""
         _, shape, dtype, is_fortran, content = state
         if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
             return Inert("numpy.ndarray", (shape,))

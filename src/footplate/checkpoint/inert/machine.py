@@ -1,8 +1,8 @@
-"""A stack machine for pickles that knows data and nothing else.
+"""A stack machine that reads the data in a pickle without executing code.
 
-`pickletools` tells the operations of a pickle apart; here each of them moves data. The operations that import
-or call (GLOBAL, REDUCE, NEWOBJ, BUILD ...) yield a `Name` or an `Inert`, unless the name is in a table of
-functions that the caller brings along.
+`pickletools` parses the opcodes of a pickle, and the machine interprets them. Opcodes that would import or call
+(GLOBAL, REDUCE, NEWOBJ, BUILD ...) yield a `Name` or an `Inert`, unless the name is in the caller's table of
+known functions.
 
 Source: https://docs.python.org/3/library/pickletools.html
 """
@@ -25,10 +25,10 @@ _LONGEST_PART = 1000
 _LARGEST_SHARED = 256
 _DEFAULT_COST = 16
 _BYTES_PER_TENSOR = 768  # without its elements
-_BYTES_PER_ITEM = 128  # of a dict or set, while it grows
+_BYTES_PER_ITEM = 128  # for a dict or set, while it grows
 _BYTES_PER_INERT = 400
-_MOST_MARKS = 1000  # each begins a container within the one before
-# What an operation leaves in memory, in bytes: a pickle of a few bytes must not fill the machine.
+_MOST_MARKS = 1000  # each starts a container inside the previous one
+# The memory in bytes that each opcode allocates: a small pickle must not exhaust the memory.
 _COSTS = {
     **dict.fromkeys(["EMPTY_LIST", "LIST", "EMPTY_DICT", "DICT"], 240),
     **{"MARK": 56, "TUPLE": 120, "TUPLE1": 80, "TUPLE2": 88, "TUPLE3": 96},
@@ -41,16 +41,16 @@ _PUSHED = frozenset({"STRING", "BINSTRING", "SHORT_BINSTRING", "FLOAT", "BINFLOA
     ["BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"],
     ["UNICODE", "SHORT_BINUNICODE", "BINUNICODE", "BINUNICODE8"],
 )
-# What a pickle that was made up can raise in a function that checks its arguments.
+# Exceptions that invalid arguments from a hostile pickle can cause.
 _NONSENSE = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError),
-    Warning,  # where warnings are errors
+    Warning,  # if warnings are turned into errors
 )
 _MODULES = {"__builtin__": "builtins", "copy_reg": "copyreg", "numpy.core": "numpy._core"}
 
 
 class Account(Protocol):
-    """Counts the bytes of memory that a pickle takes; `take` and `check` raise `CheckpointError` at too many."""
+    """Counts the memory that a pickle uses, in bytes; `take` and `check` raise `CheckpointError` over the limit."""
 
     spent: int
     most: int
@@ -63,7 +63,7 @@ class Account(Protocol):
 
 
 class Name(NamedTuple):
-    """A class or function that a pickle names; it was not imported."""
+    """The name of a class or function in a pickle, which was not imported."""
 
     module: str
     name: str
@@ -73,14 +73,14 @@ class Name(NamedTuple):
 
 
 class Inert:
-    """Stands for an object whose class was not imported.
+    """A placeholder for an object whose class was not imported.
 
     Attributes:
         name: The full name of the class or function.
-        args: What it would have been called with.
-        state: What its attributes would have been set to.
-        items: Keys and values, if it is a kind of dict.
-        elements: What was appended, if it is a kind of list.
+        args: The arguments of the call that was not made.
+        state: The state that would have been set on the object.
+        items: The keys and values that were set, if it is a dict subclass.
+        elements: The elements that were appended, if it is a list subclass.
     """
 
     __slots__ = ("args", "elements", "items", "name", "state")
@@ -97,13 +97,13 @@ class Inert:
 
 
 class Deferred:
-    """Something that is complete only when its state arrives; `finish` then yields the value."""
+    """A value that is incomplete until `finish` is called with its state."""
 
     def __init__(self) -> None:
         self.slots: list[int] = []
 
     def finish(self, state: Any) -> Any:
-        """Returns the value for which this stands.
+        """Returns the complete value.
 
         Raises:
             ValueError: The state makes no sense.
@@ -115,14 +115,13 @@ Constructor = Callable[..., Any]
 
 
 class Machine:
-    """Runs one pickle after another.
+    """Interprets pickles, one after another.
 
     Args:
-        constructors: Functions for the names that are known; each is called with the pickle's arguments and
-            must check them.
-        constants: Values for the names that are no functions.
+        constructors: Functions for known names; each is called with the arguments in the pickle and must check them.
+        constants: Values for known names that are not functions.
         persistent: Returns the object for a persistent id.
-        budget: Counts what the values take, over all pickles.
+        budget: Counts the memory of the values, over all pickles.
     """
 
     def __init__(
@@ -143,14 +142,14 @@ class Machine:
         self.inert_names: dict[str, int] = {}
 
     def run(self, stream: IO[bytes]) -> Any:
-        """Returns the value of the pickle that begins where `stream` stands, and leaves it behind the pickle.
+        """Reads one pickle from the current position of `stream` and returns its value.
 
         Raises:
             CheckpointError: It is no pickle, or one that makes no sense, or one that would fill the memory.
         """
         self._stack, self._marks, self._memo = [], [], {}
         collects = gc.isenabled()
-        gc.disable()  # what is built here is no garbage, and looking through it takes most of the time
+        gc.disable()  # nothing here is garbage, and collection would take most of the time
         try:
             return self._run(stream)
         except _NONSENSE as error:
@@ -175,7 +174,7 @@ class Machine:
         return self._stack.pop()
 
     def construct(self, function: Any, args: Any) -> Any:
-        """Returns what the known `function` makes of `args`, or a stand-in.
+        """Calls `function` with `args` if it is known; returns an `Inert` otherwise.
 
         Raises:
             TypeError: The arguments are no tuple. What a known function raises goes through.
@@ -183,7 +182,7 @@ class Machine:
         if type(args) is not tuple:
             raise TypeError("the arguments of a call are no tuple")
         if isinstance(function, Name) and function in self._constructors:
-            self._budget.take(sum(map(_weight, args)))  # it may copy them
+            self._budget.take(sum(map(_weight, args)))  # the function may copy them
             made = self._constructors[function](*args)
             self._budget.take(_weight(made))
             return made
@@ -206,7 +205,7 @@ class Machine:
         del self._stack[-count:]
         return popped
 
-    # One method per kind of operation; the table below names them all.
+    # One method per kind of opcode; `_OPERATIONS` maps the opcodes to them.
 
     def _push(self, value: Any) -> None:
         self._stack.append(value)
@@ -326,12 +325,12 @@ class Machine:
 
 
 def _size_of(argument: Any) -> int:
-    """Returns the bytes of the argument of an operation; Python keeps each number of one byte once."""
+    """Returns the size of an opcode's argument in bytes; small integers count 0 because Python caches them."""
     return 0 if type(argument) is int and 0 <= argument <= _LARGEST_SHARED else sys.getsizeof(argument)
 
 
 def _weight(value: Any) -> int:
-    """Returns the bytes that a copy of `value` takes, without what it refers to."""
+    """Returns the size of a shallow copy of `value` in bytes."""
     if isinstance(value, torch.Tensor):
         return _BYTES_PER_TENSOR
     if isinstance(value, np.ndarray):
@@ -344,7 +343,7 @@ def _weight(value: Any) -> int:
 
 
 def checked_key(key: Any) -> Any:
-    """Returns a key that is quick to hash.
+    """Returns `key` after checking that it is quick to hash.
 
     Raises:
         ValueError: It is not: a large number, a nested tuple, a container.
@@ -359,7 +358,7 @@ def checked_key(key: Any) -> Any:
 
 
 def _is_long(part: Any) -> bool:
-    """Returns whether a part of a key may be long when it is written out."""
+    """Returns whether the text of a part of a key may be long."""
     return type(part) is tuple or (isinstance(part, (str, bytes)) and len(part) > _LONGEST_PART)
 
 

@@ -1,4 +1,4 @@
-"""What `torch.save` wrote, as data: the archives of today and the files of torch before 1.6.
+"""Reads files of `torch.save` as data: zip archives, and the format of torch before 1.6.
 
 Source: https://docs.pytorch.org/docs/stable/notes/serialization.html
 """
@@ -24,11 +24,11 @@ _ZIP_START = b"PK\x03\x04"
 
 
 class Content(NamedTuple):
-    """What a file holds.
+    """The content of a file.
 
     Attributes:
         value: The object that was saved.
-        inert_names: The classes and functions that were named but not imported, with how often.
+        inert_names: The names of classes and functions that were not imported, and how often each occurs.
     """
 
     value: Any
@@ -38,13 +38,13 @@ class Content(NamedTuple):
 def read(
     stream: IO[bytes], *, device: "str | torch.device" = "cpu", seal: int = 0, mapped: "mmap.mmap | None" = None
 ) -> Content:
-    """Returns what an open file holds; nothing in it is imported or called.
+    """Returns the content of an open file; nothing in it is imported or called.
 
     Args:
         stream: The file, at any position.
-        device: Where the tensors go; with 'meta' only their shapes are read.
-        seal: The bytes of the seal behind an archive; without one, the checksums of its members are compared.
-        mapped: The file in memory, where it is an archive that is sealed: its tensors are what lies there.
+        device: The device for the tensors; with 'meta' only their shapes are read.
+        seal: The length of the seal after an archive in bytes; if 0, the checksums of the members are verified.
+        mapped: A memory map of the file, for an archive with a seal. The tensors are views of this memory.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -68,7 +68,7 @@ def read(
 
 
 def _is_tar(stream: IO[bytes]) -> bool:
-    """Returns whether the file begins with a header of tar, which `torch.load` tries before pickle."""
+    """Returns whether the file starts with a tar header, which `torch.load` tries before pickle."""
     stream.seek(0)
     try:
         tarfile.TarInfo.frombuf(stream.read(tarfile.BLOCKSIZE), "utf-8", "surrogateescape")
@@ -78,7 +78,7 @@ def _is_tar(stream: IO[bytes]) -> bool:
 
 
 def check(stream: IO[bytes]) -> None:
-    """Compares the checksums of an archive's members; a file of torch before 1.6 has none and is read instead.
+    """Verifies the checksums of an archive; files of torch before 1.6 have no checksums and are read instead.
 
     Raises:
         CheckpointDamagedError: It is cut off or altered.
@@ -136,7 +136,11 @@ class _ArchiveReader:
 
 
 class _OldReader:
-    """Reads the object twice: for the storages that it uses, which follow behind it, and again with those."""
+    """Reads files of torch before 1.6.
+
+    The storages follow after the object that uses them. So the object is read twice: first to find the sizes of its
+    storages, and again with their content.
+    """
 
     def __init__(self, stream: IO[bytes], device: torch.device, budget: Budget) -> None:
         self._length = stream.seek(0, 2)
@@ -152,7 +156,7 @@ class _OldReader:
         first = self._next_pickle()
         if type(first) is not int or first != _OLD_MAGIC:
             return Content(first, self._machine.inert_names)
-        self._next_pickle()  # the version of the protocol, which never changed
+        self._next_pickle()  # the protocol version, which never changed
         system = self._next_pickle()
         if isinstance(system, dict) and system.get("little_endian") is not (sys.byteorder == "little"):
             raise CheckpointError("it was written on a machine of the other byte order")
@@ -198,7 +202,7 @@ class _OldReader:
 
 
 class _Bounded:
-    """Reads no more than there is, so that a number in a pickle cannot ask for more memory than the file has."""
+    """Limits each read to the file size, so that a length in a pickle cannot request more memory."""
 
     def __init__(self, stream: IO[bytes], length: int) -> None:
         self._stream = stream

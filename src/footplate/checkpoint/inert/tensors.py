@@ -1,4 +1,4 @@
-"""Tensors from the storages of a checkpoint; a shape that its storage does not cover is refused."""
+"""Builds tensors from the storages of a checkpoint; refuses shapes that exceed their storage."""
 
 import math
 import mmap
@@ -34,11 +34,11 @@ _STORAGE_MODULES = ("torch", "torch.cuda", "torch.storage")
 
 
 class Storage:
-    """A piece of memory and how its elements are read.
+    """Memory and the dtype of its elements.
 
     Args:
-        memory: The bytes; a tensor `(nbytes,), uint8`, on the device 'meta' when only shapes are asked for.
-        dtype: The type of the elements.
+        memory: The bytes, `(nbytes,), uint8`; on the device 'meta' if only shapes are read.
+        dtype: The dtype of the elements.
     """
 
     def __init__(self, memory: torch.Tensor, dtype: torch.dtype) -> None:
@@ -46,7 +46,7 @@ class Storage:
         self.dtype = dtype
 
     def tensor(self, offset: Any, size: Any, stride: Any, dtype: torch.dtype) -> torch.Tensor:
-        """Returns the elements from `offset` on, as a tensor of this `size` and `stride`.
+        """Returns the elements from `offset` on, as a view with this `size` and `stride`.
 
         Raises:
             ValueError: The storage has not so many.
@@ -59,7 +59,7 @@ class Storage:
 
 
 def storage_dtype(kind: Any) -> torch.dtype:
-    """Returns the type of the elements of the storage class that a checkpoint names.
+    """Returns the dtype of the storage class `kind`.
 
     Raises:
         CheckpointError: It is no storage class.
@@ -70,7 +70,7 @@ def storage_dtype(kind: Any) -> torch.dtype:
 
 
 def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tensor:
-    """Returns `(size,), uint8`, not filled.
+    """Returns uninitialized memory, `(size,), uint8`.
 
     Raises:
         CheckpointError: There is not so much memory.
@@ -82,7 +82,7 @@ def empty_memory(size: int, device: "str | torch.device" = "cpu") -> torch.Tenso
 
 
 def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
-    """Returns `(size,), uint8`, which shows a piece of a file in memory and is not to be changed.
+    """Returns a view of `size` bytes of a memory-mapped file, `(size,), uint8`, which must not be modified.
 
     Raises:
         CheckpointDamagedError: The file ends before.
@@ -90,12 +90,12 @@ def mapped_memory(memory: mmap.mmap, start: int, size: int) -> torch.Tensor:
     if start + size > len(memory):
         raise CheckpointDamagedError("a storage in it lies behind its end")
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch knows no tensors that must not be changed
+        warnings.simplefilter("ignore", UserWarning)  # torch has no read-only tensors
         return torch.frombuffer(memory, dtype=torch.uint8, count=size, offset=start)
 
 
 def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2` are called with.
+    """Replaces `torch._utils._rebuild_tensor` and `_rebuild_tensor_v2`.
 
     Raises:
         TypeError: There is no storage.
@@ -108,7 +108,7 @@ def rebuild_tensor(storage: Any, offset: Any, size: Any, stride: Any, *_: Any) -
 def rebuild_tensor_of_dtype(
     storage: Any, offset: Any, size: Any, stride: Any, requires_grad: Any, hooks: Any, dtype: Any, *_: Any
 ) -> torch.Tensor:
-    """What `torch._utils._rebuild_tensor_v3` is called with.
+    """Replaces `torch._utils._rebuild_tensor_v3`.
 
     Raises:
         TypeError: There is no storage, or no dtype.
@@ -118,7 +118,7 @@ def rebuild_tensor_of_dtype(
 
 
 def rebuild_meta_tensor(dtype: Any, size: Any, stride: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_meta_tensor_no_storage` is called with.
+    """Replaces `torch._utils._rebuild_meta_tensor_no_storage`.
 
     Raises:
         TypeError: There is no dtype.
@@ -129,7 +129,7 @@ def rebuild_meta_tensor(dtype: Any, size: Any, stride: Any, *_: Any) -> torch.Te
 
 
 def rebuild_parameter(data: Any, *_: Any) -> torch.Tensor:
-    """What `torch._utils._rebuild_parameter` is called with; the tensor itself is enough.
+    """Replaces `torch._utils._rebuild_parameter`; returns the tensor itself.
 
     Raises:
         TypeError: There is no tensor.

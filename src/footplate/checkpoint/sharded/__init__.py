@@ -1,4 +1,4 @@
-"""Checkpoints in parts: a folder to which each process writes what it holds."""
+"""Sharded checkpoints: folders to which each rank writes its own shards."""
 
 from footplate.checkpoint.sharded.layout import SUFFIX, is_committed, is_folder, name_in_parts
 from footplate.checkpoint.sharded.splitting import Part, joined, split

@@ -1,4 +1,4 @@
-"""From a folder of parts to a single file and back, without holding the tensors in memory."""
+"""Converts sharded checkpoints to single files and back, without holding all tensors in memory."""
 
 import mmap
 import os
@@ -29,17 +29,17 @@ _DROP_BYTES = 16 << 20
 
 
 def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]") -> int:
-    """Writes a checkpoint in parts to a single file, after checking it.
+    """Verifies a sharded checkpoint and writes it to a single file.
 
-    The tensors are put together in a file without a name beside the target, which needs the space of one checkpoint
-    more while this runs; memory holds the largest of them.
+    The tensors are assembled in an unnamed temporary file in the folder of the target, which needs disk space for a
+    second copy. Memory must hold the largest tensor.
 
     Args:
         source: The folder.
-        target: The file, as `load_checkpoint` and plain `torch.load(path, weights_only=True)` open it.
+        target: The output file, for `load_checkpoint` or `torch.load(path, weights_only=True)`.
 
     Returns:
-        How many tensors were in parts.
+        The number of sharded tensors.
 
     Raises:
         CheckpointError: The folder is no whole checkpoint, or the file cannot be written.
@@ -61,17 +61,18 @@ def consolidate(source: "str | os.PathLike[str]", target: "str | os.PathLike[str
 
 
 def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", count: int) -> int:
-    """Writes a single file as a checkpoint in parts, after checking it; runs of any number of processes take these.
+    """Verifies a checkpoint file and writes it as a sharded checkpoint.
 
-    Weights, optimizer state and averages are cut along their first dimension, each from the file to its part.
+    A run with any number of ranks can load the result. Weights, optimizer state and averaged weights are split along
+    their first dimension.
 
     Args:
         source: The file.
-        target: The folder, whose name ends in `.sharded`.
-        count: How many parts.
+        target: The output folder, whose name ends in `.sharded`.
+        count: The number of shards.
 
     Returns:
-        How many tensors were cut.
+        The number of tensors that were split.
 
     Raises:
         CheckpointError: The file is no whole checkpoint, or the folder cannot be written: it may hold other files.
@@ -95,7 +96,7 @@ def shard(source: "str | os.PathLike[str]", target: "str | os.PathLike[str]", co
 
 
 def _mapped(path: str) -> mmap.mmap:
-    """Returns a file in memory, to be read only."""
+    """Returns a read-only memory map of a file."""
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
 
@@ -109,7 +110,7 @@ def _check_kinds(folder: str, path: str) -> None:
 
 @contextmanager
 def _room_for(layout: Layout, folder: str) -> Iterator[tuple[dict[str, torch.Tensor], Any]]:
-    """Yields tensors to fill, which lie in a file without a name, and what has memory forget their pages."""
+    """Yields uninitialized tensors in an unnamed temporary file, and a function that drops their pages from memory."""
     total = sum(each.nbytes for each in layout.tensors.values())
     local = storage.local_path(folder) if storage.is_local(folder) else None
     if local is not None:
@@ -131,7 +132,7 @@ def _room_for(layout: Layout, folder: str) -> Iterator[tuple[dict[str, torch.Ten
 
 
 class _DroppingSink:
-    """Passes bytes on, and has memory forget now and then where they came from."""
+    """Forwards bytes to a sink and regularly drops the source pages from memory."""
 
     def __init__(self, sink: Sink, drop: Any) -> None:
         self._sink = sink
@@ -139,7 +140,7 @@ class _DroppingSink:
         self._since = 0
 
     def write(self, data: "bytes | bytearray | memoryview", /) -> int:
-        """Passes them on."""
+        """Forwards bytes."""
         written = self._sink.write(data)
         self._since += written
         if self._since >= _DROP_BYTES:
@@ -148,5 +149,5 @@ class _DroppingSink:
         return written
 
     def flush(self) -> None:
-        """Passes on what is held."""
+        """Flushes the sink."""
         self._sink.flush()

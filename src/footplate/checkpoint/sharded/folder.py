@@ -1,4 +1,4 @@
-"""The folder of a checkpoint in parts, as torch.distributed.checkpoint writes to it."""
+"""Writes the folder of a sharded checkpoint for torch.distributed.checkpoint."""
 
 import contextlib
 import dataclasses
@@ -35,39 +35,39 @@ _PIECE_BYTES = 16 << 20
 
 
 class FolderWriter(StorageWriter):
-    """Writes the parts of a plan into one file, and as the coordinator everything else.
+    """Writes the shards of this rank to one file; the coordinator also writes the state and the layout.
 
-    What it writes has names of its own, so that the files of the checkpoint that is there already stay what they are.
+    File names are unique to each save, so that the files of an existing checkpoint are not overwritten.
 
     Args:
         folder: The folder.
-        state: What is in no part; that of the coordinator counts.
-        tidy: Whether to remove what saves beside it have begun and not finished: a run does, which is alone there.
+        state: Everything that is not sharded; only that of the coordinator is used.
+        tidy: Whether to remove unfinished saves in the parent folder, which requires that no other process saves there.
     """
 
     def __init__(self, folder: str, state: Mapping[str, Any], *, tidy: bool = True) -> None:
         self.folder = storage.absolute(folder)
         self._tidy = tidy
-        self._save: str | None = None  # in the names of all files of this save
+        self._save: str | None = None  # an id in the names of all files of this save
         self._state = state
 
     @classmethod
     def validate_checkpoint_id(cls, checkpoint_id: Any) -> bool:
-        """Any folder will do."""
+        """Returns True, because any folder is accepted."""
         return True
 
     def reset(self, checkpoint_id: Any = None) -> None:
-        """Keeps nothing from one save to the next."""
+        """Does nothing, because each save uses a new writer."""
 
     def set_up_storage_writer(self, is_coordinator: bool, *args: Any, **kwargs: Any) -> None:
-        """Needs nothing before the plan."""
+        """Does nothing, because no setup is needed before planning."""
 
     def prepare_local_plan(self, plan: SavePlan) -> SavePlan:
-        """Leaves the plan as it is."""
+        """Returns the plan unchanged."""
         return plan
 
     def prepare_global_plan(self, plans: list[SavePlan]) -> list[SavePlan]:
-        """Makes the folder, and says what each process' file is called.
+        """Creates the folder and assigns a file name to each rank.
 
         Raises:
             CheckpointError: There is too little space, or the folder holds files that footplate did not write.
@@ -81,7 +81,7 @@ class FolderWriter(StorageWriter):
         return [dataclasses.replace(plan, storage_data=name) for plan, name in zip(plans, names, strict=True)]
 
     def write_data(self, plan: SavePlan, planner: SavePlanner) -> "Future[list[WriteResult]]":
-        """Writes the file of this process."""
+        """Writes the file of this rank."""
         done: Future[list[WriteResult]] = Future()
         if not plan.items:
             done.set_result([])
@@ -97,7 +97,7 @@ class FolderWriter(StorageWriter):
         return done
 
     def finish(self, metadata: Metadata, results: list[list[WriteResult]]) -> None:
-        """Writes everything else, then the layout."""
+        """Writes the state, then the layout, which commits the checkpoint."""
         written = [each for several in results for each in several]
         files = {name: Digest(size, sha) for name, _, size, sha in (each.storage_data for each in written)}
         name = f"state-{self._save}.pth"
@@ -109,7 +109,7 @@ class FolderWriter(StorageWriter):
         _clean(self.folder)
 
     def drop(self) -> None:
-        """Removes what this save wrote, where no checkpoint was before."""
+        """Removes the files of this save, unless the folder already contains a checkpoint."""
         with contextlib.suppress(OSError):
             if self._save is not None and not is_committed(self.folder):
                 names = storage.list_dir(self.folder)
@@ -142,7 +142,7 @@ def _make_room(folder: str, needed: int) -> None:
 
 
 def _clean(folder: str) -> None:
-    """Removes files of the checkpoint before, and of saves that failed."""
+    """Removes the files of the previous checkpoint and of failed saves."""
     named = read_layout(folder).files
     remove_written(folder, (name for name in storage.list_dir(folder) if name not in named))
 
@@ -166,7 +166,7 @@ def _write_tensors(path: str, tensors: Iterable[torch.Tensor]) -> tuple[list[int
 
 
 def _pieces_of(tensor: torch.Tensor) -> Iterator[memoryview]:
-    """Yields the bytes of a tensor in order, a bounded number at a time."""
+    """Yields the bytes of a tensor in order, in pieces of limited size."""
     rows = tensor.reshape(1, -1) if not tensor.dim() else tensor.reshape(tensor.shape[0], -1)
     length = max(1, _PIECE_BYTES // max(1, rows.shape[1] * rows.element_size()))
     for begin in range(0, rows.shape[0], length):

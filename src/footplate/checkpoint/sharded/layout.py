@@ -1,12 +1,12 @@
-"""What a folder of parts holds: `layout.json`, which torch.distributed.checkpoint would pickle, as data.
+"""Reads and writes `layout.json`, which describes the content of a sharded checkpoint.
 
     iter_8.sharded/
-      layout.json             where the parts of each tensor lie; the digest of every other file, and its own
-      state-<save>.pth        everything else, a sealed file like any checkpoint
-      rank_0-<save>.bin ...   the bytes of the parts, one behind the other
+      layout.json             the location of each shard, the digest of every other file, and its own digest
+      state-<save>.pth        everything that is not sharded, as a sealed checkpoint file
+      rank_0-<save>.bin ...   the concatenated bytes of the shards
 
-The folder counts from the moment that `layout.json` is renamed into it, and as what that file says: whatever lies
-beside it unnamed is left over from a save that did not end.
+The checkpoint is committed when `layout.json` is renamed into the folder. Files that it does not list are left over
+from an unfinished save. The metadata is stored as JSON, because torch.distributed.checkpoint would pickle it.
 """
 
 import hashlib
@@ -32,7 +32,7 @@ LAYOUT = "layout.json"
 _FORMAT = "footplate-sharded 1"
 _CHUNK_BYTES = 1 << 20
 _LONGEST_LAYOUT = 1 << 30
-_MEMORY_PER_BYTE = 30  # of a layout that was made to take much
+_MEMORY_PER_BYTE = 30  # upper bound for a hostile layout
 _LARGEST_NUMBER = (1 << 63) - 1
 _MOST_DIMENSIONS = 64
 _LONGEST_NAME = 255  # bytes
@@ -40,13 +40,13 @@ _WHOLE = {torch.bool, *(getattr(torch, f"{sign}int{bits}") for sign in ("", "u")
 
 
 class Chunk(NamedTuple):
-    """A part of a tensor in a file.
+    """A shard of a tensor in a file.
 
     Attributes:
-        offsets: Where in the tensor it begins.
-        sizes: Its shape.
+        offsets: The start of the shard in each dimension of the tensor.
+        sizes: The shape of the shard.
         file: The name of the file.
-        start: Where in the file its bytes begin.
+        start: The offset of its first byte in the file.
     """
 
     offsets: tuple[int, ...]
@@ -57,7 +57,7 @@ class Chunk(NamedTuple):
 
 @dataclass(frozen=True)
 class Tensors:
-    """A tensor and its parts."""
+    """A tensor and its shards."""
 
     dtype: torch.dtype
     size: tuple[int, ...]
@@ -65,12 +65,12 @@ class Tensors:
 
     @property
     def nbytes(self) -> int:
-        """Its bytes."""
+        """The size of the whole tensor in bytes."""
         return math.prod(self.size) * self.dtype.itemsize
 
 
 class Digest(NamedTuple):
-    """What a file of the folder has to be."""
+    """The expected size in bytes and SHA-256 of a file in the folder."""
 
     size: int
     sha256: str
@@ -87,22 +87,22 @@ class Layout:
 
     @property
     def nbytes(self) -> int:
-        """The bytes of all files but `layout.json`."""
+        """The size of all files except `layout.json`, in bytes."""
         return sum(each.size for each in self.files.values())
 
 
 def is_folder(path: str) -> bool:
-    """Checks whether `path` names a checkpoint in parts."""
+    """Checks whether `path` has the suffix of a sharded checkpoint."""
     return path.rstrip("/").endswith(SUFFIX)
 
 
 def is_committed(path: str) -> bool:
-    """Checks whether there is a checkpoint at `path`, a file or a folder that counts; nothing is verified."""
+    """Checks whether a checkpoint exists at `path`, either a file or a folder with a layout; nothing is verified."""
     return storage.exists(storage.join(path, LAYOUT) if is_folder(path) else path)
 
 
 def name_in_parts(name: str) -> str:
-    """Returns the name that a checkpoint has in parts.
+    """Returns the name of the sharded checkpoint for a file name.
 
     Example:
         >>> name_in_parts("iter_4000.pth")
@@ -112,7 +112,7 @@ def name_in_parts(name: str) -> str:
 
 
 def write_layout(folder: str, layout: Layout) -> Seal:
-    """Commits `layout.json`: from then on the folder counts.
+    """Writes `layout.json` atomically, which commits the checkpoint.
 
     Raises:
         OSError: It cannot be written; what the folder was before, it still is.
@@ -134,7 +134,7 @@ def write_layout(folder: str, layout: Layout) -> Seal:
 
 
 def read_layout(folder: str) -> Layout:
-    """Returns what a folder of parts holds, after checking that `layout.json` is what was written.
+    """Reads the layout of a sharded checkpoint and checks that `layout.json` is what was written.
 
     Raises:
         CheckpointDamagedError: It is not.
@@ -166,7 +166,7 @@ def read_layout(folder: str) -> Layout:
 
 
 def _check_length(folder: str, size: int) -> None:
-    """Refuses a layout that takes far more memory than its folder holds.
+    """Checks whether parsing the layout would need far more memory than the files in its folder justify.
 
     Raises:
         CheckpointError: It would.
@@ -180,12 +180,12 @@ def _check_length(folder: str, size: int) -> None:
 
 
 def check_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1)) -> None:
-    """Reads the files of a folder through and compares their digests.
+    """Reads the files of a folder and verifies their digests.
 
     Args:
         folder: The folder.
-        layout: Its layout.
-        share: (r, n) looks at every n-th file from the r-th on.
+        layout: The layout of the folder.
+        share: (r, n) verifies every n-th file, starting with file r.
 
     Raises:
         CheckpointDamagedError: One is missing, or not what was written.
@@ -207,7 +207,7 @@ def check_files(folder: str, layout: Layout, *, share: tuple[int, int] = (0, 1))
 
 
 def digest_of(path: str) -> str:
-    """Returns the sha256 of a file.
+    """Returns the SHA-256 of a file.
 
     Raises:
         OSError: It cannot be read.
@@ -261,7 +261,7 @@ def _tensors(name: str, kind: str, size: Any, chunks: Any) -> Tensors:
 
 
 def _check_places(tensors: Mapping[str, Tensors], sizes: Mapping[str, int]) -> None:
-    """Raises ValueError where a part lies outside of its file, or two parts share bytes."""
+    """Raises ValueError if a shard is outside of its file or if two shards overlap in a file."""
     spans: dict[str, list[tuple[int, int]]] = {name: [] for name in sizes}
     for name, each in tensors.items():
         for part in each.chunks:
@@ -282,7 +282,7 @@ def _file_name(name: str) -> str:
 
 
 def _fits(name: str) -> bool:
-    """Returns whether a file system could hold a file of this name."""
+    """Returns whether the name is short enough for file systems."""
     try:
         return len(name.encode()) <= _LONGEST_NAME
     except UnicodeEncodeError:

@@ -1,4 +1,4 @@
-"""What footplate wrote into the folder of a sharded checkpoint: nothing else in it is ever removed or replaced."""
+"""Identifies the files of a sharded checkpoint that footplate wrote; other files are never removed or replaced."""
 
 import contextlib
 import os
@@ -30,7 +30,7 @@ def is_committed_here(folder: str) -> bool:
 
 
 def check_writable(folder: str) -> None:
-    """Refuses to write a sharded checkpoint where something else is.
+    """Checks whether a sharded checkpoint may be written to a folder.
 
     Raises:
         CheckpointError: The folder holds files that footplate did not write, or is no folder.
@@ -54,12 +54,12 @@ def check_writable(folder: str) -> None:
 
 
 def remove_shards(folder: str) -> list[str]:
-    """Removes what footplate wrote into a folder, its layout first, and then the folder if it is empty.
+    """Removes the files that footplate wrote into a folder, the layout first, and then the folder if it is empty.
 
-    Of a symbolic link to a folder only the link is removed.
+    For a symbolic link to a folder, only the link is removed.
 
     Returns:
-        The names that were left, since footplate did not write them.
+        The names of the files that were kept because footplate did not write them.
 
     Raises:
         OSError: Something cannot be removed.
@@ -71,7 +71,7 @@ def remove_shards(folder: str) -> list[str]:
         return []
     try:
         names = storage.list_dir(folder)
-    except NotADirectoryError:  # a file of someone else
+    except NotADirectoryError:  # a file that footplate did not write
         return [storage.base_name(folder)]
     if is_committed_here(folder):
         storage.remove(storage.join(folder, LAYOUT))
@@ -85,7 +85,7 @@ def remove_shards(folder: str) -> list[str]:
 
 
 def remove_written(folder: str, names: Iterable[str]) -> list[str]:
-    """Removes those of the files in a folder that footplate wrote; returns the names of the others.
+    """Removes the given files that footplate wrote; returns the names of the others.
 
     Raises:
         OSError: A file cannot be removed.
@@ -101,13 +101,12 @@ def remove_written(folder: str, names: Iterable[str]) -> list[str]:
 
 
 def clean_unfinished(folder: str, *, but: str) -> list[str]:
-    """Removes sharded checkpoints that were begun in `folder` and never finished, except for the one called `but`.
+    """Removes unfinished sharded checkpoints in `folder`, except the one named `but`.
 
-    Only folders that hold nothing but files of footplate are removed. Two runs do not save into one folder at a time:
-    a run holds a lock on its work_dir.
+    Only folders without other files are removed. No other run can be saving there, because a run locks its work_dir.
 
     Returns:
-        The paths of the folders that were removed.
+        The paths of the removed folders.
     """
     removed = []
     for name in storage.list_dir(folder) if storage.exists(folder) else ():

@@ -1,4 +1,4 @@
-"""Between our parts and the planners of torch.distributed.checkpoint, which import slowly and so are imported late."""
+"""Adapts shards to the planners of torch.distributed.checkpoint; imported only when needed, because it is slow."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -19,12 +19,13 @@ from footplate.checkpoint.sharded.splitting import Part
 
 
 class PartPlanner(DefaultSavePlanner):
-    """Plans the writing of parts.
+    """Plans the writing of shards.
 
     Args:
-        parts: What this process holds, by the names of the tensors.
-        error: What kept it from holding them: raised in planning, where the other processes learn of it.
-        drop: Called before each part is written.
+        parts: The shards of this rank, by tensor name.
+        error: An error that occurred while the shards were prepared. It is raised during planning, which reports it
+            to the other ranks.
+        drop: Called before each shard is written.
     """
 
     def __init__(
@@ -36,11 +37,11 @@ class PartPlanner(DefaultSavePlanner):
         self._drop = drop
 
     def set_up_planner(self, state_dict: Any, storage_meta: Any = None, is_coordinator: bool = False) -> None:
-        """Takes nothing else than the parts."""
+        """Ignores `state_dict`, because only the shards are written."""
         super().set_up_planner({}, storage_meta, is_coordinator)
 
     def create_local_plan(self) -> SavePlan:
-        """Returns an item for each part that is not empty.
+        """Returns a plan with an item for each non-empty shard.
 
         Raises:
             BaseException: The error.
@@ -51,21 +52,21 @@ class PartPlanner(DefaultSavePlanner):
         return self.plan
 
     def resolve_data(self, write_item: WriteItem) -> torch.Tensor:
-        """Returns the values of a part."""
+        """Returns the values of a shard."""
         self._drop()
         return self._parts[write_item.index.fqn].tensor
 
 
 class Piece(NamedTuple):
-    """A piece of a stored chunk and where it goes.
+    """A piece of a stored shard and the tensor to read it into.
 
     Attributes:
-        name: The tensor.
-        chunk: The stored part of it.
-        dtype: Of its elements.
-        offsets: Where in the chunk the piece begins.
-        lengths: Its shape.
-        target: What to fill.
+        name: The name of the tensor.
+        chunk: The stored shard.
+        dtype: The dtype of the stored elements.
+        offsets: The start of the piece in each dimension of the shard.
+        lengths: The shape of the piece.
+        target: The tensor to fill.
     """
 
     name: str
@@ -77,7 +78,7 @@ class Piece(NamedTuple):
 
 
 def pieces_for(targets: Mapping[str, torch.Tensor], tensors: Mapping[str, Tensors]) -> Iterator[Piece]:
-    """Yields what has to be read to fill `targets`, whole tensors or this process' parts of them."""
+    """Yields the pieces to read to fill `targets`, which are whole tensors or DTensors with the shards of this rank."""
     planner = DefaultLoadPlanner(flatten_state_dict=False, flatten_sharded_tensors=False)
     planner.set_up_planner(dict(targets), _metadata({name: tensors[name] for name in targets}), True)
     plan = planner.finish_plan(planner.create_global_plan([planner.create_local_plan()])[0])

@@ -1,4 +1,4 @@
-"""Reading a folder of parts: each process what it needs, and nothing in it is executed."""
+"""Reads sharded checkpoints: each rank can read only its own shards, and no code is executed."""
 
 import math
 from collections.abc import Mapping
@@ -21,11 +21,11 @@ _PIECE_BYTES = 16 << 20
 
 
 def load_parts(folder: str, device: torch.device) -> dict[Any, Any]:
-    """Returns all that a folder holds, its tensors whole, after checking every file.
+    """Verifies all files of a sharded checkpoint and returns its content with whole tensors.
 
     Args:
         folder: The folder.
-        device: Where the tensors go; with 'meta' only their shapes are read, and only the layout is checked.
+        device: The device for the tensors; with 'meta' only their shapes are read, and only the layout is verified.
 
     Raises:
         CheckpointDamagedError: A file is not what was written.
@@ -41,9 +41,9 @@ def load_parts(folder: str, device: torch.device) -> dict[Any, Any]:
 
 
 def load_parts_like(folder: str, model: torch.nn.Module, device: torch.device) -> dict[Any, Any]:
-    """Returns what a folder holds, of its tensors in parts only what is this process', as of those of `model`.
+    """Returns the content of a sharded checkpoint, with tensors sharded in the same way as the parameters of `model`.
 
-    All processes call this. Each checks some of the files.
+    All ranks must call this function. Each rank verifies some of the files and reads only its own shards.
 
     Raises:
         CheckpointDamagedError: A file is not what was written, on any process.
@@ -65,7 +65,7 @@ def load_parts_like(folder: str, model: torch.nn.Module, device: torch.device) -
 
 
 def fill(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor]) -> None:
-    """Reads into `targets` what a folder holds of them, a bounded number of bytes at a time.
+    """Reads tensors from a folder into `targets`, a limited number of bytes at a time.
 
     Raises:
         CheckpointDamagedError: A file is cut off.
@@ -80,7 +80,7 @@ def fill(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor]) -> No
 
 
 def state_of(folder: str, layout: Layout, device: torch.device) -> Any:
-    """Returns a folder's state with names in the place of its tensors.
+    """Returns the state of a folder, in which sharded tensors are replaced by references to their names.
 
     Raises:
         CheckpointDamagedError: It is not what was written.
@@ -92,7 +92,7 @@ def state_of(folder: str, layout: Layout, device: torch.device) -> Any:
 
 
 def joined_state(folder: str, layout: Layout, targets: Mapping[str, torch.Tensor], device: torch.device) -> Any:
-    """Returns a folder's state with its tensors.
+    """Returns the state of a folder with the tensors inserted.
 
     Raises:
         CheckpointError: The state is damaged, or names a tensor that is not there.
@@ -123,7 +123,7 @@ def _check_together(folder: str, layout: Layout) -> None:
 
 
 def _read_piece(stream: Any, piece: Any) -> None:
-    """Fills a target with rows of a chunk, of which only the wanted columns are kept."""
+    """Reads whole rows of a shard and copies the requested part of them to the target."""
     sizes = piece.chunk.sizes or (1,)
     offsets, lengths = piece.offsets or (0,), piece.lengths or (1,)
     row = math.prod(sizes[1:]) * piece.dtype.itemsize

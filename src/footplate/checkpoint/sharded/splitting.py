@@ -1,4 +1,4 @@
-"""A state as two: its tensors in parts, and the rest with their names in their places."""
+"""Splits a state into shards of its tensors and the rest, in which references replace the tensors."""
 
 import math
 import re
@@ -16,12 +16,12 @@ _CUT_SECTIONS = re.compile(r"(state_dict|optimizer|ema_state_dict)\.")
 
 
 class Part(NamedTuple):
-    """What one process holds of a tensor.
+    """A shard of a tensor on one rank.
 
     Attributes:
         tensor: The values.
-        offsets: Where in the whole tensor they begin.
-        size: The shape of the whole.
+        offsets: The start of the shard in each dimension of the whole tensor.
+        size: The shape of the whole tensor.
     """
 
     tensor: torch.Tensor
@@ -32,22 +32,22 @@ class Part(NamedTuple):
 def split(
     state: Any, cut: Callable[[str, torch.Tensor], Part | None] = lambda name, tensor: None
 ) -> tuple[Any, dict[str, Part]]:
-    """Returns a state with names in the place of its tensors in parts, and these parts by name.
+    """Replaces the sharded tensors of a state by references to their names.
 
     Args:
         state: Containers and tensors.
-        cut: Called with the name and value of each whole tensor; returns the part of it that is this process' to
-            write, or None where it stays in the state.
+        cut: Called with the name and value of each whole tensor. Returns the shard that this rank writes, or None to
+            leave the tensor in the state.
 
     Returns:
-        The state, and the parts.
+        The state with references, and the shards by name.
     """
     splitter = _Splitter(cut)
     return splitter.split(state, ""), splitter.parts
 
 
 def joined(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
-    """Returns a state that `split` left, with tensors in the places of their names.
+    """Replaces the references in a state from `split` by tensors.
 
     Raises:
         CheckpointError: A tensor is missing.
@@ -69,7 +69,10 @@ def joined(state: Any, tensors: Mapping[str, torch.Tensor]) -> Any:
 
 
 def cut_evenly(number: int, count: int) -> Callable[[str, torch.Tensor], Part | None]:
-    """Returns a `cut` for `split`: part `number` of `count` along the first dimension, of weights and their kin."""
+    """Returns a `cut` for `split` that takes shard `number` of `count` along the first dimension.
+
+    It splits floating-point tensors in the sections of weights, averaged weights and optimizer state.
+    """
 
     def cut(name: str, tensor: torch.Tensor) -> Part | None:
         if not _CUT_SECTIONS.match(name) or not tensor.dim() or not tensor.is_floating_point() or not tensor.numel():
@@ -82,7 +85,7 @@ def cut_evenly(number: int, count: int) -> Callable[[str, torch.Tensor], Part | 
 
 
 def cut_replicated(addresses: Set[int], number: int, count: int) -> Callable[[str, torch.Tensor], Part | None]:
-    """Returns a `cut` for `split` of tensors that all processes hold alike, by the addresses of their memory."""
+    """Returns a `cut` for `split` that splits replicated tensors, which are given by their memory addresses."""
     evenly = cut_evenly(number, count)
     return lambda name, tensor: evenly(name, tensor) if tensor.untyped_storage().data_ptr() in addresses else None
 
@@ -91,7 +94,7 @@ class _Splitter:
     def __init__(self, cut: Callable[[str, torch.Tensor], Part | None]) -> None:
         self.parts: dict[str, Part] = {}
         self._cut = cut
-        self._names: dict[Any, str] = {}  # of memory that several tensors share
+        self._names: dict[Any, str] = {}  # names by memory location, for tensors that share memory
 
     def split(self, value: Any, name: str) -> Any:
         if isinstance(value, torch.Tensor):

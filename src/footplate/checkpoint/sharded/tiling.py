@@ -1,23 +1,23 @@
-"""Checks that pieces cover a tensor exactly, and that no byte of a file is used twice."""
+"""Checks that shards cover a tensor exactly, and that no byte of a file is used twice."""
 
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-_MOST_CUT = 4  # dimensions: meshes of processes have two or three
-_MOST_CORNERS = 1 << 17  # of the pieces of one tensor, which are all held at a time
+_MOST_CUT = 4  # dimensions; device meshes have two or three
+_MOST_CORNERS = 1 << 17  # of the pieces of one tensor, which are all in memory at once
 
 
 def is_tiled(shape: Sequence[int], pieces: Sequence[tuple[Sequence[int], Sequence[int]]]) -> bool:
-    """Returns whether boxes cover a tensor without gaps and overlaps, in time linear in their number.
+    """Returns whether boxes cover a tensor without gaps or overlaps, in time linear in the number of boxes.
 
-    The corners of a box, with the sign of the parity of their upper sides, determine it: they are the mixed difference
-    of its indicator function. So the boxes cover the tensor exactly once everywhere if and only if the signed corners
-    of all boxes add up to those of the tensor.
+    Give each corner of a box the sign of the parity of its number of upper coordinates. The signed corners are the
+    mixed difference of the box's indicator function and determine it. So the boxes cover each element of the tensor
+    exactly once if and only if the signed corners of all boxes add up to those of the tensor.
 
     Args:
-        shape: That of the tensor.
-        pieces: Offsets and sizes of each box.
+        shape: The shape of the tensor.
+        pieces: The offsets and sizes of each box.
 
     Raises:
         ValueError: The tensor is cut along more dimensions than any mesh has, or into far too many pieces.

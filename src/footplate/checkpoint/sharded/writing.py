@@ -1,4 +1,4 @@
-"""Writing a folder of parts: every process its own file, the layout last."""
+"""Writes sharded checkpoints: each rank writes its own file, and the layout is written last."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -17,22 +17,23 @@ def save_parts(
     group: Any = None,
     error: BaseException | None = None,
 ) -> None:
-    """Commits a checkpoint in parts; every process of the group calls this with its own parts.
+    """Writes a sharded checkpoint; every rank of the group must call this function with its own shards.
 
-    Each writes what it holds to a file of its own. When all are done the first one writes the layout, by which the
-    folder counts. What was committed there before stays until then, and is removed afterwards.
+    Each rank writes its shards to its own file. When all ranks are done, rank 0 writes the layout, which commits the
+    checkpoint. A previous checkpoint in the folder is kept until then and removed afterwards.
 
     Args:
-        state: A plain state with names in the place of tensors; that of the first process counts.
-        parts: This process' parts of these tensors, on the CPU.
-        folder: Where to.
-        group: The processes; None for one alone.
-        error: What kept this process from holding its parts: nothing is written, and all learn of it.
+        state: A plain state with references in place of tensors; only that of rank 0 is used.
+        parts: The shards of this rank, on the CPU.
+        folder: The output folder.
+        group: The process group; None for a single process.
+        error: An error that occurred while this rank prepared its shards. No checkpoint is written then, and all ranks
+            raise the error.
 
     Raises:
         CheckpointError: A process failed; the message says which one, and why.
     """
-    # Here, since they take their time and most runs have no use for them.
+    # Imported here because the import is slow and most runs do not need it.
     from torch.distributed.checkpoint.api import CheckpointException
     from torch.distributed.checkpoint.state_dict_saver import save
 
@@ -52,7 +53,7 @@ def save_parts(
         reason = getattr(cause, "strerror", None) or getattr(cause, "message", None) or cause
         notes = getattr(cause, "notes", ())
         raise CheckpointError(f"cannot save '{folder}': rank {rank}: {reason}", notes=notes) from cause
-    except (RuntimeError, dist.DistError) as failed:  # of a process that is gone
+    except (RuntimeError, dist.DistError) as failed:  # a rank died or does not respond
         raise CheckpointError(
             f"cannot save '{folder}': a process that takes part is gone or does not answer"
         ) from failed
@@ -65,13 +66,13 @@ def save_all_parts(
     *,
     drop: Callable[[], Any] = lambda: None,
 ) -> None:
-    """Commits a checkpoint whose parts one process has at hand.
+    """Writes a sharded checkpoint from a single process that has all shards.
 
     Args:
-        state: A plain state with names in the place of tensors.
-        parts: The parts of these tensors, for each file.
-        folder: Where to.
-        drop: Called before each part, when memory may forget where those before it came from.
+        state: A plain state with references in place of tensors.
+        parts: The shards for each file.
+        folder: The output folder.
+        drop: Called before each shard, to drop the source pages of earlier shards from memory.
 
     Raises:
         CheckpointError: It failed; what was there before is untouched.
@@ -83,7 +84,7 @@ def save_all_parts(
 
 
 def _write_alone(planners: Sequence[Any], writer: Any) -> None:
-    """Does what `torch.distributed.checkpoint.save` does, with all plans in this process."""
+    """Does the same as `torch.distributed.checkpoint.save`, with all plans in this process."""
     plans = []
     for planner in planners:
         planner.set_up_planner({}, None, True)

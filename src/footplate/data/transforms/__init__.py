@@ -1,4 +1,4 @@
-"""Transforms of pictures and what is annotated in them."""
+"""Transforms of images and their annotations."""
 
 from footplate.data.transforms.annotating import LoadAnnotations
 from footplate.data.transforms.base import BaseTransform

@@ -1,4 +1,4 @@
-"""Reading what is annotated in pictures: boxes, labels, masks, label maps."""
+"""Loads the annotations of images: boxes, labels, masks and label maps."""
 
 import io
 from typing import Any, ClassVar
@@ -14,26 +14,28 @@ from footplate.data.transforms.loading import why_unreadable
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
 
-_IGNORED = 255  # the field's label for pixels that do not count
+_IGNORED = 255  # the conventional label of ignored pixels
 
 
 @TRANSFORMS.register_module()
 class LoadAnnotations(BaseTransform):
-    """Makes arrays of a record's annotations: of its `instances`, and of the label map at `seg_map_path`.
+    """Loads the annotations of a record: its `instances`, and the label map at `seg_map_path`.
 
-    What the record has is read; True makes it an error that something is not there, False leaves it out.
+    With None, an annotation is loaded if the record has it. With True, a missing annotation is an error. With False,
+    the annotation is not loaded.
 
     Args:
-        with_bbox: Boxes: `gt_bboxes` ``(N, 4)``, float32, and `gt_ignore_flags` ``(N,)``, bool.
-        with_label: Their classes: `gt_bboxes_labels` ``(N,)``, int64.
-        with_mask: Their masks: `gt_masks` ``(N, H, W)``, bool.
-        with_seg: The label map: `gt_seg_map` ``(H, W)``, uint8; a record's `label_map` says which labels become others.
-        reduce_zero_label: Whether 0 in the label map becomes 255, which does not count, and the others one less;
-            by default as the record says.
-        poly2mask: Accepted for configs that set it; masks are arrays.
-        box_type: The same; boxes are x1 y1 x2 y2.
-        imdecode_backend: The same; Pillow decodes.
-        backend_args: The same; a URL says where a file lies.
+        with_bbox: Whether to load boxes: `gt_bboxes` ``(N, 4)``, float32, and `gt_ignore_flags` ``(N,)``, bool.
+        with_label: Whether to load the classes of the boxes: `gt_bboxes_labels` ``(N,)``, int64.
+        with_mask: Whether to load instance masks: `gt_masks` ``(N, H, W)``, bool.
+        with_seg: Whether to load the label map: `gt_seg_map` ``(H, W)``, uint8. The `label_map` of a record maps
+            labels to other labels.
+        reduce_zero_label: Whether to replace label 0 by 255, which is ignored, and subtract 1 from the other labels.
+            By default, the record determines it.
+        poly2mask: Accepted for compatibility and ignored; masks are always arrays.
+        box_type: Accepted for compatibility and ignored; boxes are x1 y1 x2 y2.
+        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
 
     Raises:
         DataError: Something asked for is not there or cannot be read, or a label map has another size than its picture.
@@ -61,7 +63,7 @@ class LoadAnnotations(BaseTransform):
         self.reduce_zero_label = reduce_zero_label
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Adds the arrays to the sample."""
+        """Adds the annotations to the sample."""
         instances = results.get("instances")
         if _wanted(self.with_bbox, results, "instances"):
             boxes = np.array([each["bbox"] for each in instances or ()], dtype=np.float32)
@@ -86,7 +88,7 @@ class LoadAnnotations(BaseTransform):
             raise DataError(f"the label map '{path}' cannot be read: {why_unreadable(error)}") from error
         if labels.ndim != 2:
             raise DataError(f"the label map '{path}' is a picture of {labels.shape[-1]} channels, not of labels")
-        shape = results.get("ori_shape")  # what loading the picture found; it may have been resized since
+        shape = results.get("ori_shape")  # the original size of the image, which may be resized already
         if shape is not None and labels.shape != tuple(shape)[:2]:
             raise DataError(
                 f"the label map '{path}' has another size than its picture '{results.get('img_path', '')}'",
@@ -98,7 +100,7 @@ class LoadAnnotations(BaseTransform):
         reduce = results.get("reduce_zero_label") if self.reduce_zero_label is None else self.reduce_zero_label
         found = _reduced(labels.astype(np.uint8)) if reduce else labels.astype(np.uint8)
         changes = np.arange(_IGNORED + 1, dtype=np.uint8)
-        for before, after in (results.get("label_map") or {}).items():  # by the numbers of the data set's classes
+        for before, after in (results.get("label_map") or {}).items():  # class indices of the dataset
             changes[before] = after
         return changes[found]
 
@@ -112,7 +114,7 @@ def _wanted(asked: bool | None, results: dict[str, Any], key: str) -> bool:
 
 
 def _masks(results: dict[str, Any]) -> NDArray[np.bool_]:
-    """The masks of all instances ``(N, H, W)``, at the size that their picture has on disk."""
+    """Returns the masks of all instances, ``(N, H, W)``, in the original size of the image."""
     shape = tuple(results["ori_shape"]) if "ori_shape" in results else (results["height"], results["width"])
     found = np.zeros((len(results.get("instances") or ()), *shape), dtype=bool)
     for place, instance in enumerate(results.get("instances") or ()):
@@ -123,6 +125,6 @@ def _masks(results: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 def _reduced(labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """0 becomes what does not count, as 255 stays; the others are one less."""
+    """Replaces label 0 by 255 and subtracts 1 from the other labels except 255."""
     found: NDArray[np.uint8] = np.where((labels == 0) | (labels == _IGNORED), _IGNORED, labels - np.uint8(1))
     return found.astype(np.uint8)

@@ -5,15 +5,14 @@ from typing import Any, ClassVar
 
 
 class BaseTransform(ABC):
-    """Takes the dict of a sample and returns it changed, or None to give the sample up.
+    """Transforms the dict of a sample, or returns None to drop the sample.
 
-    Random transforms draw from the global generators of Python, numpy or torch, which the loader seeds for
-    each sample.
+    Random transforms use the global generators of Python, numpy or torch, which the loader seeds for each sample.
 
     Attributes:
-        keepable: Whether the result is always the same and worth keeping, see `BaseDataset`'s keep_in_memory. A
-            subclass that overrides `transform` says it anew.
-        fixed: Whether the result is always the same, though it need not be worth keeping; see a loader's `cache`.
+        keepable: Whether the result is deterministic and worth caching; see `keep_in_memory` of `BaseDataset`. A
+            subclass that overrides `transform` must set it again.
+        fixed: Whether the result is deterministic, even if it is not worth caching; see the `cache` of a data loader.
     """
 
     keepable: ClassVar[bool] = False
@@ -21,8 +20,8 @@ class BaseTransform(ABC):
 
     @abstractmethod
     def transform(self, results: dict[str, Any]) -> Any:
-        """Returns the changed sample, or None."""
+        """Returns the transformed sample, or None to drop it."""
 
     def __call__(self, results: dict[str, Any]) -> Any:
-        """Does what `transform` does."""
+        """Calls `transform`."""
         return self.transform(results)

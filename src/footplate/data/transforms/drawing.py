@@ -1,4 +1,4 @@
-"""Random numbers that several transforms draw."""
+"""Random distributions that several transforms use."""
 
 import math
 
@@ -6,5 +6,5 @@ import numpy as np
 
 
 def log_uniform(low: float, high: float) -> float:
-    """Returns a number between two positive ones, as often above as below the geometric middle."""
+    """Returns a random number between two positive numbers whose logarithm is uniformly distributed."""
     return math.exp(np.random.uniform(math.log(low), math.log(high)))

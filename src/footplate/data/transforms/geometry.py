@@ -1,8 +1,8 @@
-"""Random sizes, parts and margins of pictures, together with their masks and boxes.
+"""Resizes, crops and pads images together with their masks and boxes.
 
-The transforms change `img` ``(H, W)`` or ``(H, W, 3)`` and, where they are there, `gt_seg_map` ``(H, W)``, `gt_masks`
-``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels. As the field writes them, a `scale` is width and
-height, `crop_size` and `size` are height and width.
+The transforms change `img` ``(H, W)`` or ``(H, W, 3)`` and, if present, `gt_seg_map` ``(H, W)``, `gt_masks`
+``(N, H, W)`` and `gt_bboxes` ``(N, 4)``, x1 y1 x2 y2 in pixels. By convention, a `scale` is (width, height), whereas
+`crop_size` and `size` are (height, width).
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,12 +22,12 @@ _CROP_ATTEMPTS = 10
 
 @TRANSFORMS.register_module()
 class RandomResize(BaseTransform):
-    """Resizes the picture to a random multiple of a size, or to a random size between two.
+    """Resizes the image to a random multiple of a size, or to a random size between two sizes.
 
     Args:
-        scale: Width and height, or two of such: the smallest and the largest.
-        ratio_range: The least and the largest multiple of one scale.
-        keep_ratio: As of Resize.
+        scale: Width and height, or a pair of the smallest and the largest size.
+        ratio_range: The smallest and the largest factor, for a single scale.
+        keep_ratio: See `Resize`.
 
     Raises:
         ArgumentError: One scale has no range, or the range is empty.
@@ -49,7 +49,7 @@ class RandomResize(BaseTransform):
         self.keep_ratio = keep_ratio
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes the sample; adds what Resize adds, and `scale`."""
+        """Resizes the sample as `Resize` does, and adds `scale`."""
         if self.ratio_range is not None:
             ratio = np.random.uniform(*self.ratio_range)
             width, height = (max(1, int(length * ratio)) for length in self.scales[0])
@@ -63,12 +63,13 @@ class RandomResize(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomCrop(BaseTransform):
-    """Cuts a random part out of the picture; a smaller picture stays as it is. Boxes that are left outside go.
+    """Crops the image at a random position and removes boxes outside of the crop; smaller images are not padded.
 
     Args:
         crop_size: Height and width, or one number for both.
-        cat_max_ratio: Draw again, a few times, while one class covers more than this share of the part's mask.
-        ignore_index: The label that does not count as a class.
+        cat_max_ratio: The maximum fraction of the label map that one class may cover; otherwise another crop is
+            drawn, at most 10 times.
+        ignore_index: The label of ignored pixels.
 
     Raises:
         ArgumentError: A length is not positive, or the share lies outside of 0 to 1.
@@ -81,7 +82,7 @@ class RandomCrop(BaseTransform):
         self.cat_max_ratio, self.ignore_index = cat_max_ratio, ignore_index
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes the sample."""
+        """Crops the sample."""
         part = self._draw_part(results["img"].shape)
         if self.cat_max_ratio < 1:
             for _ in range(_CROP_ATTEMPTS):
@@ -104,12 +105,12 @@ class RandomCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class Pad(BaseTransform):
-    """Pads the picture at the right and at the bottom.
+    """Pads the image at the right and at the bottom.
 
     Args:
-        size: Height and width of the result; a larger picture stays as it is.
-        size_divisor: Instead: height and width become multiples of it.
-        pad_val: What is padded: of pictures, or `dict(img=..., seg=...)`; masks get the label 255 by default.
+        size: The minimum height and width of the result.
+        size_divisor: Pads height and width to multiples of this number instead.
+        pad_val: The padding value of images, or `dict(img=..., seg=...)`. Label maps are padded with 255 by default.
 
     Raises:
         ArgumentError: Not exactly one of `size` and `size_divisor` is given, or one is not positive.
@@ -131,7 +132,7 @@ class Pad(BaseTransform):
         self.values = {"img": values.get("img", 0), "gt_seg_map": values.get("seg", 255), "gt_masks": 0}
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes the sample and adds `pad_shape`."""
+        """Pads the sample and adds `pad_shape`."""
         shape = results["img"].shape[:2]
         least = self.size or tuple(-(-length // self.divisor) * self.divisor for length in shape)
         bottom, right = (max(0, wanted - there) for wanted, there in zip(least, shape, strict=True))
@@ -146,7 +147,7 @@ class Pad(BaseTransform):
 
 
 def cropped(results: dict[str, Any], part: tuple[slice, slice]) -> dict[str, Any]:
-    """Returns the sample with what lies in `part`, rows and columns; boxes of which nothing is left are gone."""
+    """Crops a sample to the slices of rows and columns in `part`, and removes boxes outside of it."""
     results["img"] = np.ascontiguousarray(results["img"][part])
     if "gt_seg_map" in results:
         results["gt_seg_map"] = np.ascontiguousarray(results["gt_seg_map"][part])

@@ -1,4 +1,4 @@
-"""Reading pictures."""
+"""Loads images."""
 
 import io
 from typing import Any, ClassVar, Literal, get_args
@@ -18,17 +18,17 @@ ColorType = Literal["color", "grayscale", "unchanged", "color_ignore_orientation
 
 @TRANSFORMS.register_module()
 class LoadImageFromFile(BaseTransform):
-    """Reads the picture at `img_path` into `img`, ``(H, W, 3)`` or ``(H, W)``, uint8, with `img_shape`, `ori_shape`.
+    """Loads the image at `img_path` as `img`, ``(H, W, 3)`` or ``(H, W)``, uint8, with `img_shape` and `ori_shape`.
 
     Args:
-        to_float32: Convert the values to float32.
-        color_type: "color", three channels in the order blue, green, red; "grayscale"; "unchanged", the
-            channels of the file; with "_ignore_orientation" a camera's note on how it was held is not heeded.
-        ignore_empty: Give up a picture that cannot be read, in place of an error.
-        channel_order: Of "color": "bgr", as the field's configs expect, or "rgb".
-        imdecode_backend: Accepted for configs that set it; Pillow decodes.
-        backend_args: Accepted for configs that set it; a URL says where a file lies.
-        file_client_args: The same.
+        to_float32: Whether to convert the values to float32.
+        color_type: "color" for three channels, "grayscale" for one channel, or "unchanged" for the channels of the
+            file. With the suffix "_ignore_orientation", the EXIF orientation is ignored.
+        ignore_empty: Whether to drop an image that cannot be read instead of raising an error.
+        channel_order: The order of channels for "color": "bgr", which OpenMMLab configs expect, or "rgb".
+        imdecode_backend: Accepted for compatibility and ignored; Pillow decodes the files.
+        backend_args: Accepted for compatibility and ignored; the URL of a file determines the storage.
+        file_client_args: Accepted for compatibility and ignored, as `backend_args`.
 
     Raises:
         DataError: The picture cannot be read.
@@ -59,7 +59,7 @@ class LoadImageFromFile(BaseTransform):
         self.channel_order = channel_order
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Adds the picture to the sample."""
+        """Adds the image to the sample."""
         path = results["img_path"]
         try:
             picture = self._decode(path)
@@ -88,5 +88,5 @@ class LoadImageFromFile(BaseTransform):
 
 
 def why_unreadable(error: Exception) -> str:
-    """Returns what is wrong with a picture's file; Pillow's own words for one of no format name an address."""
+    """Returns why an image cannot be read; Pillow's message for an unknown format contains a memory address."""
     return "its format is not known" if isinstance(error, UnidentifiedImageError) else str(error)

@@ -1,4 +1,4 @@
-"""Random changes of a picture's light and colours, under the name and with the words that segmentation configs have."""
+"""Changes brightness and colors of images at random, with the name and arguments that segmentation configs use."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
 
 _Pixels = npt.NDArray[np.uint8]
-_HUES = 180  # in which `hue_delta` counts a whole turn
-_LEVELS = 256  # in which Pillow counts it
+_HUES = 180  # the full hue circle in units of `hue_delta`
+_LEVELS = 256  # the full hue circle in Pillow
 
 
 @TRANSFORMS.register_module()
 class PhotoMetricDistortion(BaseTransform):
-    """Changes brightness, contrast, saturation and hue of `img`, each in half of the pictures.
+    """Changes brightness, contrast, saturation and hue of `img`, each with probability 0.5.
 
-    Contrast comes right after brightness or at the very end, which one is drawn. Saturation and hue are those of
-    HSV; a picture of one channel has none, and the order of the colours does not matter.
+    The contrast is changed either right after the brightness or last, at random. Saturation and hue are those of HSV;
+    images with one channel have neither. The channel order may be RGB or BGR.
 
     Args:
-        brightness_delta: At most so much is added to each value or taken from it, of 255.
-        contrast_range: The smallest and the largest factor of the values.
-        saturation_range: The smallest and the largest factor of the saturation.
-        hue_delta: The hue is turned by at most this, of 180 for a whole turn.
+        brightness_delta: The maximum change of values, in the range 0 to 255.
+        contrast_range: The smallest and the largest factor for the values.
+        saturation_range: The smallest and the largest factor for the saturation.
+        hue_delta: The maximum rotation of the hue; 180 is a full circle.
 
     Raises:
         ArgumentError: A delta is negative, or a range is none of factors.
@@ -68,7 +68,7 @@ class PhotoMetricDistortion(BaseTransform):
         if factor == 1.0 and not turn:
             return image
         hue, saturation, value = (np.array(each) for each in Image.fromarray(image).convert("HSV").split())
-        hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # wraps, as a hue does
+        hue += np.uint8(round(turn * _LEVELS / _HUES) % _LEVELS)  # uint8 wraps around, like the hue
         planes = [Image.fromarray(each) for each in (hue, _scaled(saturation, factor), value)]
         return np.array(Image.merge("HSV", planes).convert("RGB"))
 
@@ -78,7 +78,7 @@ def _half() -> bool:
 
 
 def _scaled(values: _Pixels, factor: float, more: float = 0.0) -> _Pixels:
-    # 256 values are scaled, however large the picture is.
+    # A lookup table of 256 values is faster than scaling every pixel.
     levels = np.clip(np.rint(np.arange(256) * factor + more), 0, 255).astype(np.uint8)
     scaled: _Pixels = levels[values]
     return scaled

@@ -1,4 +1,4 @@
-"""Bringing pictures to one size, for labels of whole pictures."""
+"""Resizes and crops images for classification."""
 
 import math
 from collections.abc import Sequence
@@ -21,10 +21,10 @@ _ATTEMPTS = 10
 
 @TRANSFORMS.register_module()
 class ResizeEdge(BaseTransform):
-    """Resizes `img` so that one edge has a given length; the shape of what is shown stays.
+    """Resizes `img` so that one edge has a given length, and keeps the aspect ratio.
 
     Args:
-        scale: The length of that edge in pixels.
+        scale: The length of the edge in pixels.
         edge: "short", "long", "width" or "height".
 
     Raises:
@@ -51,7 +51,7 @@ class ResizeEdge(BaseTransform):
 
 @TRANSFORMS.register_module()
 class CenterCrop(BaseTransform):
-    """Cuts the middle out of `img`; a smaller picture is padded with black all around.
+    """Crops the center of `img`; smaller images are padded with black on all sides.
 
     Args:
         crop_size: Width and height of the result, or one number for both.
@@ -77,12 +77,13 @@ class CenterCrop(BaseTransform):
 
 @TRANSFORMS.register_module()
 class RandomResizedCrop(BaseTransform):
-    """Cuts a random part out of `img` and resizes it.
+    """Crops a random part of `img` and resizes it.
 
     Args:
         scale: Width and height of the result, or one number for both.
-        crop_ratio_range: The part's smallest and largest share of the picture.
-        aspect_ratio_range: Its smallest and largest width over height; the logarithm is uniform.
+        crop_ratio_range: The smallest and the largest area of the crop, as a fraction of the image.
+        aspect_ratio_range: The smallest and the largest aspect ratio (width / height) of the crop; its logarithm is
+            uniformly distributed.
 
     Raises:
         ArgumentError: A length is not positive, or a range is empty.
@@ -111,7 +112,7 @@ class RandomResizedCrop(BaseTransform):
         return _replaced(results, _resized(np.ascontiguousarray(part), self.scale))
 
     def _draw_part(self, height: int, width: int) -> tuple[int, int, int, int]:
-        """Left, top, width and height of the part; the middle where none of a few draws fits."""
+        """Returns left, top, width and height of the crop; a central crop if 10 attempts do not fit."""
         for _ in range(_ATTEMPTS):
             area = height * width * np.random.uniform(*self.crop_ratio_range)
             aspect = log_uniform(*self.aspect_ratio_range)

@@ -1,4 +1,4 @@
-"""Resizing and flipping pictures together with their boxes, masks and label maps."""
+"""Resizes and flips images together with their boxes, masks and label maps."""
 
 from typing import Any, ClassVar, Literal, get_args
 
@@ -16,14 +16,14 @@ Direction = Literal["horizontal", "vertical"]
 
 @TRANSFORMS.register_module()
 class Resize(BaseTransform):
-    """Resizes a picture and what is annotated in it; notes `scale_factor`, width and height of the result over before.
+    """Resizes an image and its annotations, and adds `scale_factor`, the ratios of the new to the old width and height.
 
     Args:
-        scale: Width and height of the result; with `keep_ratio` the longer one bounds the longer side of the
-            picture and the shorter one the shorter side, however it is turned.
-        scale_factor: How many times as large, for both sides or for width and height; in place of `scale`.
-        keep_ratio: Whether the shape of what is shown stays.
-        clip_object_border: Whether boxes are cut at the border.
+        scale: Width and height of the result. With `keep_ratio`, the larger number is the maximum of the longer image
+            side and the smaller number the maximum of the shorter side.
+        scale_factor: The factor for both sides, or for width and height; replaces `scale`.
+        keep_ratio: Whether to keep the aspect ratio.
+        clip_object_border: Whether to clip boxes at the image border.
 
     Raises:
         ArgumentError: Not exactly one of `scale` and `scale_factor` is given, or it is not positive.
@@ -50,7 +50,7 @@ class Resize(BaseTransform):
         self.clip_object_border = clip_object_border
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, `gt_bboxes`, `gt_masks` and `gt_seg_map`, those that are there."""
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         height, width = results["img"].shape[:2]
         size = self._new_size(width, height)
         results["img"] = _resized(results["img"], size, Image.Resampling.BILINEAR)
@@ -76,17 +76,17 @@ class Resize(BaseTransform):
         elif self.scale is not None and self.keep_ratio:
             across = down = min(max(self.scale) / max(width, height), min(self.scale) / min(width, height))
         else:
-            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of both is given
+            across, down = self.scale[0] / width, self.scale[1] / height  # type: ignore[index]  # one of the two is set
         return max(1, round(width * across)), max(1, round(height * down))
 
 
 @TRANSFORMS.register_module()
 class RandomFlip(BaseTransform):
-    """Mirrors a picture and what is annotated in it, now and then; notes `flip` and `flip_direction`.
+    """Flips an image and its annotations at random, and adds `flip` and `flip_direction`.
 
     Args:
-        prob: How often, 0 to 1.
-        direction: "horizontal": left becomes right; "vertical": top becomes bottom.
+        prob: The probability, from 0 to 1.
+        direction: "horizontal" to exchange left and right, "vertical" to exchange top and bottom.
 
     Raises:
         ArgumentError: `prob` is no probability, or there is no such direction.
@@ -102,7 +102,7 @@ class RandomFlip(BaseTransform):
         self.direction = direction
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, `gt_bboxes`, `gt_masks` and `gt_seg_map`, those that are there."""
+        """Changes `img` and, if present, `gt_bboxes`, `gt_masks` and `gt_seg_map`."""
         results["flip"] = bool(np.random.random() < self.prob)
         results["flip_direction"] = self.direction if results["flip"] else None
         return self._flipped(results) if results["flip"] else results
@@ -130,8 +130,8 @@ def _pair(name: str, value: Any) -> tuple[Any, Any]:
 
 
 def _resized(pixels: NDArray[Any], size: tuple[int, int], resampling: Image.Resampling) -> NDArray[Any]:
-    """``(H, W)`` or ``(H, W, 3)``, uint8 or float32, at another width and height."""
-    if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow knows no colours but of 8 bits
+    """Resizes ``(H, W)`` or ``(H, W, 3)``, uint8 or float32, to another width and height."""
+    if pixels.ndim == 3 and pixels.dtype != np.uint8:  # Pillow supports color only with 8 bits
         return np.stack([_resized(plane, size, resampling) for plane in np.moveaxis(pixels, 2, 0)], axis=2)
     return np.array(Image.fromarray(pixels).resize(size, resampling))
 

@@ -1,4 +1,4 @@
-"""Several views of one sample."""
+"""Test-time augmentation: several views of one sample."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from footplate.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class TestTimeAug(BaseTransform):
-    """Makes a view of a sample for every combination of alternatives.
+    """Makes one view of a sample for every combination of alternative transforms.
 
     Args:
-        transforms: A list of lists: from each one transform is taken, in this order, in every possible combination.
+        transforms: A list of lists of alternatives. Each view applies one transform from each list, in order.
             `[[Resize(a), Resize(b)], [RandomFlip(0.0), RandomFlip(1.0)], [PackSegInputs()]]` makes four views.
 
     Raises:
@@ -29,7 +29,7 @@ class TestTimeAug(BaseTransform):
         {'x': [1, -1]}
     """
 
-    __test__ = False  # pytest takes classes called Test... for tests
+    __test__ = False  # otherwise pytest collects it, because of its name
 
     def __init__(self, transforms: Sequence[Sequence[Any]]) -> None:
         if not transforms or not all(isinstance(each, Sequence) and each for each in transforms):
@@ -43,7 +43,7 @@ class TestTimeAug(BaseTransform):
         self.subroutines = [Compose(list(steps)) for steps in product(*built)]
 
     def transform(self, results: dict[str, Any]) -> dict[str, list[Any]]:
-        """Returns for each key of a view a list with its value in every view.
+        """Returns, for each key, the list of its values in all views.
 
         Raises:
             DataError: A view was given up, or is no dict.

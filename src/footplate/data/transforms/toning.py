@@ -1,4 +1,4 @@
-"""Random changes of a picture's tones and details; where things are stays the same."""
+"""Changes tones and details of images at random, without changing their geometry."""
 
 import math
 from typing import Any
@@ -14,11 +14,11 @@ from footplate.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomTone(BaseTransform):
-    """Bends and dims the tones of `img`: ``dim * value ** gamma``, values from 0 to 1; black stays black.
+    """Applies a random gamma and dimming to `img`: ``dim * value ** gamma``, with values from 0 to 1.
 
     Args:
-        gamma: The logarithm of gamma lies between minus and plus this.
-        dim: The picture loses at most this share of its brightness.
+        gamma: The maximum absolute value of the logarithm of the random exponent.
+        dim: The maximum fraction of brightness that is removed.
 
     Raises:
         ArgumentError: `gamma` is negative, or `dim` lies outside of 0 to 1.
@@ -34,7 +34,7 @@ class RandomTone(BaseTransform):
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
         """Changes `img`, uint8."""
         power, dim = math.exp(self.gamma * np.random.uniform(-1, 1)), 1 - self.dim * np.random.random()
-        # 256 values are bent, however large the picture is.
+        # A lookup table of 256 values is faster than computing every pixel.
         levels = np.rint(255 * dim * (np.arange(256) / 255) ** power).astype(np.uint8)
         results["img"] = levels[results["img"]]
         return results
@@ -45,8 +45,8 @@ class RandomBlur(BaseTransform):
     """Blurs `img` with a Gaussian.
 
     Args:
-        prob: How often, 0 to 1.
-        radius: Smallest and largest standard deviation, in pixels.
+        prob: The probability, from 0 to 1.
+        radius: The smallest and the largest standard deviation, in pixels.
 
     Raises:
         ArgumentError: `prob` lies outside of 0 to 1, or `radius` is no range.
@@ -71,10 +71,11 @@ class RandomErasing(BaseTransform):
     """Fills a random rectangle of `img`.
 
     Args:
-        erase_prob: How often, 0 to 1.
-        area_range: The rectangle's smallest and largest share of the picture.
-        aspect_range: Its smallest and largest height over width; its logarithm is uniform.
-        fill: The value in it.
+        erase_prob: The probability, from 0 to 1.
+        area_range: The smallest and the largest area of the rectangle, as a fraction of the image.
+        aspect_range: The smallest and the largest aspect ratio (height / width) of the rectangle; its logarithm is
+            uniformly distributed.
+        fill: The value of the erased pixels.
 
     Raises:
         ArgumentError: `erase_prob` or an area lies outside of 0 to 1, or a range is empty.
@@ -99,7 +100,7 @@ class RandomErasing(BaseTransform):
         self.fill = fill
 
     def transform(self, results: dict[str, Any]) -> dict[str, Any]:
-        """Changes `img`, ``(H, W)`` or ``(H, W, C)``; a rectangle that is too long is cut at the picture's size."""
+        """Changes `img`, ``(H, W)`` or ``(H, W, C)``; the sides of the rectangle are limited to those of the image."""
         if np.random.random() >= self.erase_prob:
             return results
         image = np.array(results["img"])

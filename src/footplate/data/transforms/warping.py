@@ -1,4 +1,4 @@
-"""Random changes of a picture's geometry, with one resampling for all of them."""
+"""Applies random affine transformations to images with a single resampling."""
 
 import math
 
@@ -14,18 +14,17 @@ from footplate.registry import TRANSFORMS
 
 @TRANSFORMS.register_module()
 class RandomWarp(BaseTransform):
-    """Turns, scales, stretches, shears, shifts and mirrors `img` around its centre, all by one affine map.
+    """Rotates, scales, stretches, shears, shifts and flips `img` around its center, in one affine transformation.
 
-    What comes in from beyond the border is black. Nothing but `img` is changed, so it is for labels of whole
-    pictures.
+    Pixels from outside of the image are black. Only `img` is changed, so this transform is for classification.
 
     Args:
-        turn: By at most so many degrees to either side.
-        scale: Smallest and largest enlargement; its logarithm is uniform.
-        stretch: The logarithm of width over height changes by at most twice this.
-        shear: Columns lean by at most this share of their height.
-        shift: By at most this share of the picture's size, along both sides.
-        flip: How often left and right are exchanged, 0 to 1.
+        turn: The maximum rotation in degrees, in both directions.
+        scale: The smallest and the largest magnification; its logarithm is uniformly distributed.
+        stretch: The maximum change of the logarithm of the aspect ratio is twice this number.
+        shear: The maximum horizontal shear, as a fraction of the height.
+        shift: The maximum shift along each axis, as a fraction of the image size.
+        flip: The probability of a horizontal flip, from 0 to 1.
 
     Raises:
         ArgumentError: `scale` is no range above 0, or a number is out of its range.
@@ -67,7 +66,7 @@ class RandomWarp(BaseTransform):
         return results
 
     def _draw_map(self, width: int, height: int) -> list[float]:
-        """Returns the six numbers that lead from a place of the result back to one of the picture."""
+        """Returns the six coefficients of the affine map from output to input coordinates."""
         turn, stretch, shear, right, down = np.random.uniform(-1, 1, 5).tolist()
         size = log_uniform(*self.scale)
         mirror = -1 if np.random.random() < self.flip else 1

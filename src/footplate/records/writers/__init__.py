@@ -1,4 +1,4 @@
-"""Where scalars, pictures and the config of a run are written; one writer a file."""
+"""Writers that store the scalars, images and config of a run."""
 
 from footplate.records.writers.base import BaseVisBackend, numbers_in
 from footplate.records.writers.clearml import ClearMLVisBackend

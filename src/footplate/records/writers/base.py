@@ -1,4 +1,4 @@
-"""What every writer can be told."""
+"""The base class of writers."""
 
 import numbers
 import os
@@ -10,10 +10,12 @@ import numpy.typing as npt
 
 
 class BaseVisBackend:
-    """A writer of scalars, pictures and the config. All methods do nothing; a writer overrides what it can store.
+    """The base class of writers for scalars, images and the config.
+
+    All methods do nothing by default. A subclass overrides the methods for the data that it can store.
 
     Args:
-        save_dir: The folder it may write to; a Visualizer fills it in.
+        save_dir: The output folder; set by a Visualizer.
     """
 
     def __init__(self, save_dir: str | None = None) -> None:
@@ -25,7 +27,7 @@ class BaseVisBackend:
 
     @property
     def experiment(self) -> Any:
-        """The object behind the writer, such as a TensorBoard SummaryWriter."""
+        """The underlying object of the writer, such as a TensorBoard SummaryWriter."""
         return self
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
@@ -35,35 +37,35 @@ class BaseVisBackend:
         """Stores the graph of the model."""
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Stores a picture: `(H, W, 3)`, uint8, RGB."""
+        """Stores an image: `(H, W, 3)`, uint8, RGB."""
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Stores one scalar: a number, or a tensor of one element."""
+        """Stores a scalar: a number, or a tensor with one element."""
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Stores several scalars of one step.
+        """Stores several scalars of the same step.
 
         Args:
-            scalar_dict: Numbers by name; an own "step" entry takes the place of `step`.
-            step: Iteration or epoch.
-            file_path: A file of their own, where the writer stores files.
+            scalar_dict: Numbers by name; an entry "step" replaces the argument `step`.
+            step: The iteration or epoch.
+            file_path: A separate file for these scalars, if the writer stores files.
         """
 
     def close(self) -> None:
         """Finishes writing."""
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what a resumed run needs to continue where this one wrote, plain values by name."""
+        """Returns the state that a resumed run needs to continue the output of this run, as plain values by name."""
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave, before anything is written."""
+        """Restores the result of `state_dict`; called before anything is written."""
 
 
 def moved(path: Any, before: str, now: str) -> Any:
-    """Returns a path below the folder `before` as one below `now`; any other value as it is.
+    """Moves a path below the folder `before` to the folder `now`; returns any other value unchanged.
 
     >>> moved("work/a/vis_data", "work/a", "work/b"), moved("work/ab", "work/a", "work/b"), moved(None, "a", "b")
     ('work/b/vis_data', 'work/ab', None)
@@ -73,7 +75,7 @@ def moved(path: Any, before: str, now: str) -> Any:
 
 
 def numbers_in(values: Mapping[str, Any]) -> dict[str, float]:
-    """Returns the values that are numbers, or tensors and arrays of one element, by name."""
+    """Returns the values that are numbers, or tensors and arrays with one element, as floats by name."""
     found = {}
     for name, value in values.items():
         try:

@@ -15,20 +15,20 @@ from footplate.records.writers.tracker import InitTracker, files_to_keep
 from footplate.registry import VISBACKENDS
 
 _logger = logging.getLogger("footplate.records")
-# The writer tells the library everything itself: nothing of the run's own calls is to be patched.
+# The library must not patch other frameworks, because the writer reports everything itself.
 _QUIET = {"auto_connect_frameworks": False, "auto_connect_arg_parser": False, "auto_resource_monitoring": False}
 
 
 @VISBACKENDS.register_module()
 class ClearMLVisBackend(InitTracker):
-    """Writes scalars, pictures and the config to a task of ClearML.
+    """Writes scalars, images and the config to a ClearML task.
 
-    Where no server is configured, the task is kept offline: nothing fails or waits.
+    If no server is configured, the task is created offline, so that the writer neither fails nor waits.
 
     Args:
-        save_dir: The folder whose files become artifacts.
-        init_kwargs: Arguments of `Task.init`: `project_name`, `task_name` ...
-        artifact_suffix: How the names of the files end that become artifacts when the run is finished.
+        save_dir: The folder whose files are uploaded as artifacts.
+        init_kwargs: Arguments of `Task.init`, such as `project_name` and `task_name`.
+        artifact_suffix: The suffixes of the files that are uploaded as artifacts at the end of the run.
 
     Raises:
         MissingExtraError: The package clearml is not installed.
@@ -52,12 +52,12 @@ class ClearMLVisBackend(InitTracker):
         self.experiment.connect_configuration(config.to_dict(), name="config")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self.experiment.get_logger().report_image(name, name, iteration=step, image=np.ascontiguousarray(image))
 
     def _start(self) -> Any:
         if hasattr(self._library.Task, "_report_subprocess_enabled"):
-            # It forks a process that reports while threads of its own start git: at times both wait for ever.
+            # ClearML forks a reporting process while its threads start git, which sometimes causes a deadlock.
             self._library.Task._report_subprocess_enabled = False
         if not (self._library.Task.is_offline() or _knows_server()):
             self._library.Task.set_offline(True)
@@ -68,7 +68,7 @@ class ClearMLVisBackend(InitTracker):
         if "id" in self.identity:
             settings = {"continue_last_task": self.identity["id"], **settings}
         task = self._library.Task.init(**settings)
-        # Else the steps of a continued task would begin behind its last.
+        # Otherwise the steps of a continued task would be counted from its last step.
         task.set_initial_iteration(0)
         self.identity = {"id": task.id}
         return task
@@ -85,7 +85,7 @@ class ClearMLVisBackend(InitTracker):
 
 
 def _ask_for_no_updates() -> None:
-    """Keeps the library, which is offline, from asking its maker's server for a newer version."""
+    """Disables the library's online check for updates, because the task is offline."""
     with suppress(ImportError, AttributeError):
         checks = importlib.import_module("clearml.utilities.check_updates").CheckPackageUpdates
         checks.check_new_package_available = staticmethod(lambda **_: None)

@@ -9,21 +9,21 @@ import numpy.typing as npt
 from footplate.records.writers.tracker import InitTracker, files_to_keep
 from footplate.registry import VISBACKENDS
 
-# The library would commit to the user's git repository, and write a dvc.yaml into the current folder.
+# By default, the library commits to the user's git repository and writes dvc.yaml to the current folder.
 _QUIET = {"save_dvc_exp": False, "dvcyaml": None}
 
 
 @VISBACKENDS.register_module()
 class DVCLiveVisBackend(InitTracker):
-    """Writes scalars, pictures and the config as DVCLive's files.
+    """Writes scalars, images and the config as DVCLive files.
 
-    A resumed run continues in the folder of the earlier start, if that lies in the same work_dir.
+    A resumed run continues in the folder of the earlier start if it is in the same work_dir.
 
     Args:
-        save_dir: The folder for its files.
-        artifact_suffix: How the names of the files end that are logged as artifacts when the run is finished; that
-            needs a DVC repository.
-        init_kwargs: Arguments of `dvclive.Live`: `report`, `save_dvc_exp=True` ...
+        save_dir: The folder for DVCLive's files.
+        artifact_suffix: The suffixes of the files that are logged as artifacts at the end of the run if
+            `save_dvc_exp` is True, which needs a DVC repository.
+        init_kwargs: Arguments of `dvclive.Live`, such as `report` and `save_dvc_exp=True`.
 
     Raises:
         MissingExtraError: The package dvclive is not installed.
@@ -47,7 +47,7 @@ class DVCLiveVisBackend(InitTracker):
         self.experiment.log_params(_plain(config.to_dict()))
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         live = self.experiment
         live.step = step
         live.log_image(f"{name}_{step}.png", np.ascontiguousarray(image))
@@ -76,7 +76,7 @@ class DVCLiveVisBackend(InitTracker):
 
 
 def _plain(value: Any) -> Any:
-    """Turns what YAML has no word for into its text."""
+    """Converts values that YAML cannot represent to strings."""
     if isinstance(value, Mapping):
         return {str(key): _plain(each) for key, each in value.items()}
     if isinstance(value, (list, tuple)):

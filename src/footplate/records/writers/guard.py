@@ -1,4 +1,4 @@
-"""Writers told together, so that one that fails takes neither the run nor the others with it."""
+"""Calls several writers, so that a failing writer stops neither the run nor the other writers."""
 
 import logging
 from collections.abc import Mapping
@@ -12,13 +12,14 @@ _PATIENCE = 3
 
 
 class GuardedWriters:
-    """Tells every writer the same.
+    """Forwards each call to all writers.
 
-    A writer that fails (its disk is full, its server is gone) is warned of once. It is tried again with what comes
-    next; after three failures in a row it is left out. A user's mistake, a FootplateError, is not held back.
+    If a writer fails, for example because its disk is full or its server is down, a warning is logged once. The writer
+    is called again for the next data, and skipped after three failures in a row. A FootplateError, which reports a
+    user error, is raised.
 
     Args:
-        writers: The writers by name; later entries count too.
+        writers: The writers by name. Writers that are added to the mapping later are called, too.
     """
 
     def __init__(self, writers: Mapping[str, BaseVisBackend]) -> None:
@@ -37,11 +38,11 @@ class GuardedWriters:
                 self._in_a_row[name] = 0
             except FootplateError:
                 raise
-            except Exception as error:  # whatever a library raises, the run goes on
+            except Exception as error:  # no error of a library may stop the run
                 self._note(name, method, error)
 
     def close(self) -> None:
-        """Lets every writer finish, and says what each of them missed."""
+        """Closes all writers and logs how many calls each of them missed."""
         self.tell("close")
         for name, missed in self._missed.items():
             _logger.info("the writer '%s' missed %d of the calls that it was told", name, missed)
@@ -49,11 +50,11 @@ class GuardedWriters:
         self._in_a_row.clear()
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns, by name of the writer, what a resumed run needs to continue."""
+        """Returns the non-empty states of the writers by name."""
         return {name: state for name, writer in self._writers.items() if (state := writer.state_dict())}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes back what `state_dict` gave; writers that are no more, or new, are left alone."""
+        """Restores the result of `state_dict`; ignores writers that were added or removed since."""
         for name, writer in self._writers.items():
             if name in state:
                 writer.load_state_dict(state[name])

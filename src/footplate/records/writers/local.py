@@ -1,4 +1,4 @@
-"""The writer that needs nothing but a folder."""
+"""The writer for local files."""
 
 import errno
 import hashlib
@@ -26,13 +26,13 @@ _MARK = "# Written by a run, which replaces this file only while it is unchanged
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(BaseVisBackend):
-    """Writes scalars as lines of JSON, pictures as PNG and the config as Python and as JSON, under `save_dir`.
+    """Writes scalars as JSON lines, images as PNG, and the config as Python and JSON, to files in `save_dir`.
 
     Args:
-        save_dir: The folder, `work_dir/<timestamp>/vis_data` in a run.
-        img_save_dir: Where pictures go, inside `save_dir`.
-        config_save_file: The name of the config; its JSON form ends with .json instead.
-        scalar_save_file: The name of the scalars.
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
+        img_save_dir: The folder for images inside `save_dir`.
+        config_save_file: The file name of the config. The JSON file has the same name with the suffix .json.
+        scalar_save_file: The file name of the scalars.
     """
 
     def __init__(
@@ -54,14 +54,14 @@ class LocalVisBackend(BaseVisBackend):
 
     @property
     def folder(self) -> Path:
-        """Where everything is written; made on first use."""
+        """The output folder, which is created on first use."""
         if self._folder is None:
             self._folder = Path(self._save_dir or "vis_data")
             self._folder.mkdir(parents=True, exist_ok=True)
         return self._folder
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as a file that reads back equal, and as data, which is read without executing anything."""
+        """Writes the config as Python, and as JSON, which can be read without executing code."""
         path = self.folder / self._config
         write_config(config, str(path))
         if path.with_suffix(".json").name != self._scalars:
@@ -73,13 +73,13 @@ class LocalVisBackend(BaseVisBackend):
         commit_image(path, Image.fromarray(np.ascontiguousarray(image)))
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Appends a line with one scalar."""
+        """Appends a JSON line with a scalar."""
         self._append(self._scalars, {name: _plain(value), "step": step})
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Appends a line with several scalars, and the same to `file_path`, a name inside the folder."""
+        """Appends a JSON line with several scalars, also to `file_path`, a path inside the folder."""
         if file_path == self._scalars:
             raise ArgumentError("file_path must differ from the file of all scalars", found=file_path)
         line = {"step": step, **{name: _plain(value) for name, value in scalar_dict.items()}}
@@ -89,7 +89,7 @@ class LocalVisBackend(BaseVisBackend):
             self._append(file_path, line)
 
     def _append(self, name: str, line: dict[str, Any]) -> None:
-        # One write of a whole line: a run that is killed leaves no half line before a later one.
+        # Writes the whole line at once, so that a run that is killed leaves no incomplete line.
         data = (json.dumps(line) + "\n").encode()
         path = output_path(str(self.folder), name)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -103,12 +103,12 @@ class LocalVisBackend(BaseVisBackend):
 
 
 def write_config(config: Config, path: str, *, signed: bool = False) -> None:
-    """Writes a config as Python, whole or not at all; one with objects, which no file can hold, for people to read.
+    """Writes a config as Python atomically; a config with objects is written as text that cannot be loaded again.
 
     Args:
         config: The config.
-        path: Where to.
-        signed: Whether a first line is added, by which `is_written_config` knows the file.
+        path: The output file.
+        signed: Whether to add a first line by which `is_written_config` recognizes the file.
     """
     try:
         text = as_python(config)
@@ -119,7 +119,7 @@ def write_config(config: Config, path: str, *, signed: bool = False) -> None:
 
 
 def is_written_config(path: str) -> bool:
-    """Returns whether `write_config` wrote the file at `path` and nobody has changed it since."""
+    """Returns whether `write_config` wrote the file at `path` and the file is unchanged."""
     if os.path.islink(path) or not os.path.isfile(path) or os.path.getsize(path) > _LARGEST_CONFIG:
         return False
     try:

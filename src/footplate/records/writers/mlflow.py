@@ -12,24 +12,24 @@ from PIL import Image
 from footplate.records.writers.tracker import Tracker, files_to_keep, import_library
 from footplate.registry import VISBACKENDS
 
-_LONGEST = 6000  # what MLflow keeps of the value of a parameter
-_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # in the names of metrics and parameters
+_LONGEST = 6000  # MLflow's maximum length of a parameter value
+_FORBIDDEN = re.compile(r"[^\w\-. :/]")  # characters that names of metrics and parameters must not contain
 
 
 @VISBACKENDS.register_module()
 class MLflowVisBackend(Tracker):
-    """Writes scalars, pictures and the config to a run of MLflow.
+    """Writes scalars, images and the config to an MLflow run.
 
     Args:
-        save_dir: The folder of the store where `tracking_uri` names no other.
-        exp_name: The experiment; where it is not given "Default", and "footplate" in a store of its own.
-        run_name: The run.
-        tags: Of the run.
-        params: Parameters of the run beside the config's.
-        tracking_uri: The store; by default MLFLOW_TRACKING_URI, or else a SQLite file in `save_dir`.
-        artifact_suffix: How the names of the files in `save_dir` end that become artifacts when the run is finished.
-        tracked_config_keys: The top-level keys of the config that are parameters; by default all.
-        artifact_location: Where a new experiment keeps its artifacts.
+        save_dir: The folder of the default store, and of the files that are logged as artifacts.
+        exp_name: The name of the experiment; by default "footplate" in the default store and "Default" in others.
+        run_name: The name of the run.
+        tags: The tags of the run.
+        params: Parameters of the run in addition to those from the config.
+        tracking_uri: The URI of the store; by default that in MLFLOW_TRACKING_URI, or a SQLite file in `save_dir`.
+        artifact_suffix: The suffixes of the files in `save_dir` that are logged as artifacts at the end of the run.
+        tracked_config_keys: The top-level keys of the config that are logged as parameters; all by default.
+        artifact_location: The artifact location of a new experiment.
 
     Raises:
         MissingExtraError: The package mlflow is not installed.
@@ -58,7 +58,7 @@ class MLflowVisBackend(Tracker):
         self._known_params: set[str] = set()
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as parameters, and whole as a text."""
+        """Writes the config as parameters, and the full config as text."""
         values = config.to_dict()
         wanted = {key: values[key] for key in values if self._tracked is None or key in self._tracked}
         library = self.experiment
@@ -66,7 +66,7 @@ class MLflowVisBackend(Tracker):
         library.log_text(config.pretty_text, "config.py")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self.experiment.log_image(Image.fromarray(np.ascontiguousarray(image)), f"{name}_{step}.png")
 
     def _start(self) -> Any:
@@ -85,7 +85,7 @@ class MLflowVisBackend(Tracker):
     def _choose_experiment(self, folder: str) -> None:
         library, own_store = self._library, self._tracking_uri is None
         location = self._artifact_location
-        # The "Default" of a new store keeps pictures and texts in the current folder, as does any without a location.
+        # Without a location, an experiment stores artifacts in the current folder, as does "Default" in a new store.
         name = self._exp_name or ("footplate" if own_store else "Default")
         if location is None and own_store:
             location = os.path.join(folder, "mlartifacts")
@@ -94,7 +94,7 @@ class MLflowVisBackend(Tracker):
         library.set_experiment(name)
 
     def _add_params(self, values: Mapping[str, Any]) -> None:
-        # A store refuses another value for a parameter that it has, which a continued run may well bring.
+        # A store refuses to change the value of a parameter, which a continued run may try.
         new = {key: value for key, value in values.items() if key not in self._known_params}
         if new:
             self._library.log_params(new)

@@ -1,4 +1,4 @@
-"""Names of writers that published configs use and that have no library here: each says so, in one sentence."""
+"""Writers in published configs that footplate does not support; building one raises a clear error."""
 
 from typing import Any, ClassVar
 
@@ -8,14 +8,14 @@ from footplate.registry import VISBACKENDS
 
 
 class Refused:
-    """What has a name that published configs use and nothing behind it; a class derives from it first.
+    """A base class for names in published configs that footplate does not support; must be the first base.
 
     Raises:
         ArgumentError: Always, when it is built.
     """
 
     service: ClassVar[str] = ""
-    """What it would hand a run to."""
+    """The service that the class would use."""
     noun: ClassVar[str] = "writer"
     advice: ClassVar[str] = "register a BaseVisBackend of your own"
 
@@ -30,13 +30,13 @@ class Refused:
 
 @VISBACKENDS.register_module()
 class NeptuneVisBackend(Refused, BaseVisBackend):
-    """Refused: there is no writer for Neptune."""
+    """Raises an error, because Neptune is not supported."""
 
     service = "Neptune"
 
 
 @VISBACKENDS.register_module()
 class AimVisBackend(Refused, BaseVisBackend):
-    """Refused: there is no writer for Aim."""
+    """Raises an error, because Aim is not supported."""
 
     service = "Aim"

@@ -14,13 +14,13 @@ _logger = logging.getLogger("footplate.records")
 
 @VISBACKENDS.register_module()
 class SwanlabVisBackend(LoggingTracker):
-    """Writes scalars, pictures and the config to a run of SwanLab.
+    """Writes scalars, images and the config to a SwanLab run.
 
-    Where no mode is given and no login is known, the run is kept offline: nothing asks or waits.
+    Without a mode and a login, the run is stored offline, so that the library does not prompt for input.
 
     Args:
-        save_dir: The folder for its files.
-        init_kwargs: Arguments of `swanlab.init`: `project`, `name`, `mode="local"` ...
+        save_dir: The folder for SwanLab's files.
+        init_kwargs: Arguments of `swanlab.init`, such as `project`, `name` and `mode="local"`.
 
     Raises:
         MissingExtraError: The package swanlab is not installed, or for the mode "local" its dashboard.

@@ -12,13 +12,13 @@ from footplate.registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class TensorboardVisBackend(Tracker):
-    """Writes scalars, pictures and the config as TensorBoard's events, under `save_dir`.
+    """Writes scalars, images and the config as TensorBoard events to `save_dir`.
 
-    A resumed run that writes into the folder of the run before (a `save_dir` of one's own) takes the place of what
-    that wrote behind the checkpoint.
+    If a custom `save_dir` is set, a resumed run writes to the same folder and replaces the events that the earlier run
+    wrote after the checkpoint.
 
     Args:
-        save_dir: The folder, `work_dir/<timestamp>/vis_data` in a run.
+        save_dir: The output folder, `work_dir/<timestamp>/vis_data` in a run.
 
     Raises:
         MissingExtraError: The package tensorboard is not installed.
@@ -29,11 +29,11 @@ class TensorboardVisBackend(Tracker):
         self._writer_type = _summary_writer()
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as a text."""
+        """Writes the config as text."""
         self.experiment.add_text("config", f"```python\n{config.pretty_text}\n```")
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self.experiment.add_image(
             name, np.ascontiguousarray(image), step, dataformats="HWC" if image.ndim == 3 else "HW"
         )
@@ -53,7 +53,7 @@ class TensorboardVisBackend(Tracker):
 
 def _summary_writer() -> Any:
     try:
-        # Here, since it costs time and most runs do without.
+        # Imported here because the import is slow and most runs do not need it.
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise MissingExtraError("tensorboard", extra="tensorboard", why="TensorboardVisBackend") from error

@@ -1,4 +1,4 @@
-"""What writers share that hand a run to a library: a run, started on first use, that a resumed one continues."""
+"""Base classes of writers that use a tracking library: the run starts on first use, and a resumed run continues it."""
 
 import importlib
 import inspect
@@ -20,18 +20,18 @@ from footplate.storage import output_path
 
 _FOLDER_KEYS = frozenset({"dir", "log_dir", "logdir"})
 _PLACES = frozenset({"dir", "tracking_uri"})
-_START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # what `work_dir/<timestamp>` is called
+_START = re.compile(r"\d{8}_\d{6}(?:_\d+)?")  # the name of `work_dir/<timestamp>`
 _logger = logging.getLogger("footplate.records")
 
 
 class Tracker(BaseVisBackend):
-    """A writer whose library keeps runs.
+    """A writer for a library that manages runs.
 
-    A subclass says how a run starts, takes numbers and ends: `_start`, `_write`, `_finish`. What names the run in the
-    library's store goes into `identity`; checkpoints hold it, so that a resumed run continues the same one.
+    A subclass implements `_start`, `_write` and `_finish`. It stores the values that identify the run in `identity`.
+    Checkpoints include them, so that a resumed run continues the same run of the library.
 
     Args:
-        save_dir: The folder for its files, `work_dir/<timestamp>/vis_data` in a run.
+        save_dir: The folder for the library's files, `work_dir/<timestamp>/vis_data` in a run.
     """
 
     def __init__(self, save_dir: str | None = None) -> None:
@@ -42,22 +42,22 @@ class Tracker(BaseVisBackend):
 
     @property
     def folder(self) -> str:
-        """Where the library may write; made on first use."""
+        """The folder for the library's files, which is created on first use."""
         folder = os.path.abspath(self._save_dir or "vis_data")
         os.makedirs(folder, exist_ok=True)
         return folder
 
     @property
     def start(self) -> str:
-        """The name of `work_dir/<timestamp>`, which goes into `identity`; empty where `save_dir` is another folder."""
+        """The name of `work_dir/<timestamp>`, for `identity`; empty if `save_dir` is a custom folder."""
         name = os.path.basename(os.path.dirname(os.path.abspath(self._save_dir or "vis_data")))
         return name if _START.fullmatch(name) else ""
 
     @property
     def experiment(self) -> Any:
-        """The library's own object for the run, which is started on first use.
+        """The library's object for the run, which is started on first use.
 
-        A start that failed is not tried again until the writer was closed: it may have waited for a server.
+        A failed start is not repeated until the writer is closed, because it may have waited for a server.
         """
         if self._never_started is not None:
             raise self._never_started
@@ -70,41 +70,41 @@ class Tracker(BaseVisBackend):
         return self._run
 
     def add_scalar(self, name: str, value: Any, step: int = 0, **kwargs: Any) -> None:
-        """Writes one scalar; what is no number is left out."""
+        """Writes a scalar; ignores values that are not numbers."""
         self.add_scalars({name: value}, step)
 
     def add_scalars(
         self, scalar_dict: Mapping[str, Any], step: int = 0, file_path: str | None = None, **kwargs: Any
     ) -> None:
-        """Writes several scalars of one step; an own "step" entry takes the place of `step`."""
+        """Writes several scalars of the same step; an entry "step" replaces the argument `step`."""
         found = numbers_in(scalar_dict)
         at = int(found.pop("step", step))
         if found:
             self._write(found, at)
 
     def close(self) -> None:
-        """Finishes the run; what is written later continues it."""
+        """Finishes the run; later writes continue it."""
         self._never_started = None
         if self._run is not None:
             self._finish()
             self._run = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns what names the run; empty where none was started."""
+        """Returns the values that identify the run; empty if no run was started."""
         return dict(self.identity)
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Continues the run that `state` names."""
+        """Sets the run to continue."""
         self.identity = dict(state)
-        for key in _PLACES & self.identity.keys():  # of an earlier version: the start is all that is taken from them
+        for key in _PLACES & self.identity.keys():  # from earlier versions; only the start time is used
             found = _START.findall(str(self.identity.pop(key)))
             self.identity.setdefault("start", found[-1] if found else "")
 
     def _continued(self, path: str) -> str | None:
-        """Returns where `path`, in `folder`, lies for the run to continue; None if nothing is there.
+        """Returns the path that corresponds to `path` in the run to continue, or None if it does not exist.
 
-        The identity comes from a checkpoint, which may come from anywhere. Nothing but the time of an earlier start is
-        taken from it, and the result lies in the same work_dir.
+        The identity comes from a checkpoint, which may not be trustworthy. So only the time of an earlier start is
+        used, and the result is always in the same work_dir.
         """
         if self.identity and self.start:
             start = str(self.identity.get("start"))
@@ -112,7 +112,7 @@ class Tracker(BaseVisBackend):
             inside = os.path.join(start, os.path.relpath(path, log_dir))
             path = os.path.join(os.path.dirname(log_dir), inside)
             expected = os.path.join(os.path.realpath(os.path.dirname(log_dir)), inside)
-            if not _START.fullmatch(start) or os.path.realpath(path) != expected:  # a link leads elsewhere
+            if not _START.fullmatch(start) or os.path.realpath(path) != expected:  # a symbolic link points outside
                 return None
         return path if self.identity and os.path.exists(path) else None
 
@@ -139,7 +139,7 @@ class Tracker(BaseVisBackend):
         raise NotImplementedError(f"{type(self).__name__} does not say how its run starts")
 
     def _write(self, values: dict[str, float], step: int) -> None:
-        """Writes numbers of one step."""
+        """Writes numbers of the same step."""
         raise NotImplementedError(f"{type(self).__name__} does not say how it writes")
 
     def _finish(self) -> None:
@@ -148,11 +148,11 @@ class Tracker(BaseVisBackend):
 
 
 class InitTracker(Tracker):
-    """A writer whose library starts a run by one call, whose arguments a config gives as `init_kwargs`.
+    """A writer for a library that starts a run with a single call, whose arguments are `init_kwargs`.
 
     Args:
-        save_dir: The folder for its files.
-        init_kwargs: Arguments of that call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
+        save_dir: The folder for the library's files.
+        init_kwargs: Arguments of the call. Folders (`dir`, `log_dir`) are relative to `save_dir`.
 
     Raises:
         MissingExtraError: The library is not installed.
@@ -160,9 +160,9 @@ class InitTracker(Tracker):
     """
 
     package: ClassVar[str] = ""
-    """The library, and the extra that installs it."""
+    """The name of the library and of the extra that installs it."""
     starter: ClassVar[str] = "init"
-    """What the library starts a run with."""
+    """The function of the library that starts a run."""
 
     def __init__(self, save_dir: str | None = None, init_kwargs: Mapping[str, Any] | None = None) -> None:
         super().__init__(save_dir)
@@ -173,21 +173,21 @@ class InitTracker(Tracker):
             self._init_kwargs[key] = output_path(folder, self._init_kwargs[key], key=f"init_kwargs.{key}")
 
     def move(self, before: str, now: str) -> None:
-        """Replaces the folder in `init_kwargs` too."""
+        """Replaces the folder `before` by `now` in `save_dir` and `init_kwargs`."""
         super().move(before, now)
         for key in _FOLDER_KEYS & self._init_kwargs.keys():
             self._init_kwargs[key] = moved(self._init_kwargs[key], os.path.abspath(before), os.path.abspath(now))
 
 
 class LoggingTracker(InitTracker):
-    """A writer whose library has the words of Weights & Biases: `run.config`, `run.log`, `run.finish`, `Image`."""
+    """A writer for a library with the API of Weights & Biases: `run.config`, `run.log`, `run.finish` and `Image`."""
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as that of the run."""
+        """Writes the config as the config of the run."""
         self.experiment.config.update(config.to_dict())
 
     def add_image(self, name: str, image: npt.NDArray[np.uint8], step: int = 0, **kwargs: Any) -> None:
-        """Writes a picture: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
+        """Writes an image: `(H, W, 3)` or `(H, W)`, uint8, RGB."""
         self._log({name: self._library.Image(np.ascontiguousarray(image))}, step)
 
     def _write(self, values: dict[str, float], step: int) -> None:
@@ -201,7 +201,7 @@ class LoggingTracker(InitTracker):
 
 
 def import_library(module: str, *, extra: str, why: str) -> Any:
-    """Imports a library when it is needed.
+    """Imports an optional library.
 
     Raises:
         MissingExtraError: It is not installed.
@@ -213,7 +213,7 @@ def import_library(module: str, *, extra: str, why: str) -> Any:
 
 
 def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Returns a copy of `given`, the arguments for `function`.
+    """Checks the names of arguments for `function` and returns a copy of the arguments.
 
     Raises:
         ArgumentError: `function` takes no argument of that name.
@@ -228,7 +228,7 @@ def check_init_kwargs(function: Callable[..., Any], given: Mapping[str, Any] | N
 
 
 def files_to_keep(folder: str | None, suffixes: Sequence[str] | str) -> list[str]:
-    """Returns the files of `folder` whose names end with one of `suffixes`, sorted."""
+    """Returns the files in `folder` whose names end with one of `suffixes`, sorted."""
     if folder is None or not os.path.isdir(folder):
         return []
     ends = (suffixes,) if isinstance(suffixes, str) else tuple(suffixes)

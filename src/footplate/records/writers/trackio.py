@@ -8,13 +8,13 @@ from footplate.registry import VISBACKENDS
 
 @VISBACKENDS.register_module()
 class TrackioVisBackend(LoggingTracker):
-    """Writes scalars, pictures and the config to a run of Trackio.
+    """Writes scalars, images and the config to a Trackio run.
 
-    The library keeps all projects in one folder, `TRACKIO_DIR`; `trackio show` opens them.
+    The library stores all projects in the folder `TRACKIO_DIR`. To view them, run `trackio show`.
 
     Args:
         save_dir: Not used.
-        init_kwargs: Arguments of `trackio.init`: `project`, by default "footplate", `name`, `space_id` ...
+        init_kwargs: Arguments of `trackio.init`, such as `project` ("footplate" by default), `name` and `space_id`.
 
     Raises:
         MissingExtraError: The package trackio is not installed.

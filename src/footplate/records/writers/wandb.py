@@ -14,17 +14,19 @@ _logger = logging.getLogger("footplate.records")
 
 @VISBACKENDS.register_module()
 class WandbVisBackend(LoggingTracker):
-    """Writes scalars, pictures and the config to a run of Weights & Biases.
+    """Writes scalars, images and the config to a Weights & Biases run.
 
-    Scalars carry their step as a value, so that metrics by epoch and losses by iteration stand in one run. Where no
-    mode is given and no login is known, the run is kept offline: nothing asks or waits.
+    The step is logged as a value, so that a run can have metrics by epoch and losses by iteration. Without a mode and
+    a login, the run is stored offline, so that the library does not prompt for input.
 
     Args:
-        save_dir: The folder for its files.
-        init_kwargs: Arguments of `wandb.init`: `project`, `name`, `mode="offline"` ...
-        define_metric_cfg: How metrics are summarised: `{"mIoU": "max"}`, or a list of arguments of `define_metric`.
-        commit: Whether each call sends what came before it.
-        log_code_name: The name under which the code in the current folder is kept with the config.
+        save_dir: The folder for the library's files.
+        init_kwargs: Arguments of `wandb.init`, such as `project`, `name` and `mode="offline"`.
+        define_metric_cfg: The summaries of metrics, such as `{"mIoU": "max"}`, or a list of arguments of
+            `define_metric`.
+        commit: The argument `commit` of `run.log`: whether each call completes a history step.
+        log_code_name: The name under which the code in the current folder is stored with the config; None to not
+            store it.
         watch_kwargs: Arguments of `watch`, which `add_graph` calls.
 
     Raises:
@@ -50,13 +52,13 @@ class WandbVisBackend(LoggingTracker):
         self._watch_kwargs = dict(watch_kwargs or {})
 
     def add_config(self, config: Any, **kwargs: Any) -> None:
-        """Writes the config as that of the run."""
+        """Writes the config as the config of the run."""
         self.experiment.config.update(config.to_dict(), allow_val_change=True)
         if self._log_code_name is not None:
             self.experiment.log_code(name=self._log_code_name)
 
     def add_graph(self, model: Any, data_batch: Any, **kwargs: Any) -> None:
-        """Watches the model's gradients and weights, as `watch_kwargs` say."""
+        """Calls `watch` for the model with `watch_kwargs`, to log its gradients and weights."""
         self.experiment.watch(model, **self._watch_kwargs)
 
     def _start(self) -> Any:
@@ -82,7 +84,7 @@ class WandbVisBackend(LoggingTracker):
         if mode not in (None, "online") or self._knows_login():
             return {}
         if mode == "online":
-            # The library would ask at the terminal, and wait.
+            # Otherwise the library would wait for input at the terminal.
             raise ArgumentError(
                 "mode 'online' of Weights & Biases needs a login, and none is known",
                 notes=["run `wandb login`, set WANDB_API_KEY, or take mode='offline'"],
