@@ -2,8 +2,8 @@
 
     python -m benchmarks.averaging [--rounds N]
 
-The model has 161 parameter tensors, as a ResNet-50, in two widths: narrow, where the update is mostly Python, and wide,
-where it is mostly arithmetic. Both sides alternate, on one thread. The ratio is that of the medians.
+The model has 161 parameter tensors, like a ResNet-50, in two widths: narrow, where the update is mostly Python, and
+wide, where it is mostly arithmetic. Both sides alternate, on one thread. The ratio is that of the medians.
 """
 
 import argparse

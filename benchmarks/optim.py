@@ -2,7 +2,7 @@
 
     python -m benchmarks.optim [--rounds N] [--versus PYTHON] [--vectors]
 
-The model has 161 parameter tensors, as a ResNet-50, but narrow, and no weight decay on normalization layers. The best
+The model has 161 parameter tensors, like a ResNet-50, but narrow, and no weight decay on normalization layers. The best
 handwritten loop merges them into two parameter groups. All sides alternate, on one thread. `--versus` is the Python of
 an environment with mmengine. `--vectors` counts how many sections of tests/data/vectors are reproduced.
 """

@@ -25,7 +25,7 @@ class Measured(nn.Module):
 
 
 class ManyTensors(nn.Module):
-    """A narrow network with 53 convolutions, 53 normalization layers and a classifier: 161 tensors, as a ResNet-50."""
+    """A narrow network of 53 convolutions, 53 normalization layers and a classifier: 161 tensors, like a ResNet-50."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()

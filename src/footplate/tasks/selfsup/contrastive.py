@@ -57,7 +57,7 @@ class NonLinearNeck(BaseModule):
 
 @MODELS.register_module()
 class ContrastiveHead(nn.Module):
-    """The NT-Xent loss, by which each view is to identify the other view of its image among all views of the batch.
+    """The NT-Xent loss, which trains each view to be most similar to the other view of the same image.
 
     In distributed training, each rank uses only the views of its own batch.
 

@@ -12,7 +12,7 @@ def knn_predict(
 ) -> Tensor:
     """Predicts classes by a weighted vote of the k nearest neighbours, ``(M,)``, int64; ties go to the lowest class.
 
-    The distance is the cosine similarity. The vote of a neighbour has the weight ``exp(cosine / temperature)``.
+    Neighbours are ranked by cosine similarity. The vote of a neighbour has the weight ``exp(cosine / temperature)``.
 
     Args:
         features: The train features, ``(N, D)``, float.
