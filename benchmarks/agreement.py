@@ -1,12 +1,12 @@
-"""Do 1, 2 and 4 processes train the same weights? Each row is a run of 50 iterations in float64 on the CPU.
+"""Checks that 1, 2 and 4 processes train the same weights. Each row is a run of 50 iterations in float64 on the CPU.
 
     python benchmarks/agreement.py                     # the whole table, about 5 minutes
     python benchmarks/agreement.py --worlds 2 --quick  # a few rows
     python benchmarks/agreement.py --resume            # saved on 2 processes, resumed on 1, 2, 3 and 4
 
-Every run sees the same global batches of 12. The figure is the largest difference from the run of one process without
-a wrapper, of any weight and any average of weights, relative to the largest value of its tensor. With `--resume` it is
-that from the run that went on; beside it stands whether the same samples followed, in the same order.
+Every run uses the same global batches of 12. The figure is the largest difference of any weight or averaged weight
+from a single-process run without a wrapper, relative to the largest value of its tensor. With `--resume`, the
+reference is the uninterrupted run, and the table also shows whether the same samples followed in the same order.
 """
 
 import argparse
@@ -44,7 +44,7 @@ OPTIMIZERS: dict[str, dict[str, Any]] = {
 
 @MODELS.register_module(force=True)
 class Agreeing(BaseModel):
-    """Convolution, normalization and layers of sizes that do not divide evenly, in float64."""
+    """A float64 model with convolution, normalization and layers whose sizes do not divide evenly."""
 
     def __init__(self, norm: str = "group") -> None:
         super().__init__()
@@ -63,7 +63,7 @@ class Agreeing(BaseModel):
 
 @DATASETS.register_module(force=True)
 class Squares(Dataset[Any]):
-    """Noise with a bright corner, which is the class."""
+    """Noise images in which the position of a bright pixel is the class."""
 
     def __len__(self) -> int:
         return 60
@@ -79,7 +79,7 @@ class Squares(Dataset[Any]):
 
 
 class Seen(Hook):
-    """Keeps which samples each iteration had, in the order that all processes share."""
+    """Records the samples of each iteration, in the global order of all processes."""
 
     def __init__(self) -> None:
         self.ids: dict[int, list[int]] = {}
@@ -141,7 +141,7 @@ def settings(case: Case, work_dir: str, world: int, iterations: int = 50, **chan
 
 
 def trained(case: Case, work_dir: str, iterations: int = 50, **changes: Any) -> dict[str, Tensor]:
-    """Trains and returns all weights, those of the average included, whole, on the first process."""
+    """Trains, and returns all unsharded weights, including averaged ones, on the first process."""
     world = dist.get_world_size() if dist.is_initialized() else 1
     cfg = settings(case, work_dir, world, iterations, **changes)
     if not dist.is_initialized():
@@ -164,7 +164,7 @@ def difference(found: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> f
 
 
 def on_processes(world: int, function: Any, *args: Any, timeout: float = 600) -> list[Any]:
-    """Calls a function in processes that train together, and returns what each returned."""
+    """Calls a function in several distributed processes, and returns their results."""
     with socket.socket() as probe, tempfile.TemporaryDirectory() as folder:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -190,7 +190,7 @@ def _process(rank: int, world: int, port: int, folder: str, function: Any, args:
     initialize("pytorch", {"backend": "gloo", "timeout": 120})
     Path(folder, str(rank)).write_bytes(pickle.dumps(function(*args)))
     dist.barrier()
-    os._exit(0)  # past the interpreter's end, which threads of the process group abort now and then
+    os._exit(0)  # skips the interpreter's shutdown, which threads of the process group sometimes abort
 
 
 def _all(cases: Iterable[Case], work_dir: str, iterations: int) -> list[dict[str, Tensor]]:
@@ -198,7 +198,7 @@ def _all(cases: Iterable[Case], work_dir: str, iterations: int) -> list[dict[str
 
 
 def table(cases: list[Case], worlds: Iterable[int], iterations: int = 50) -> Iterator[tuple[Case, int, float]]:
-    """Yields the difference of each case and number of processes from one process without a wrapper."""
+    """Yields the difference from a single process without a wrapper, for each case and number of processes."""
     with tempfile.TemporaryDirectory() as folder:
         plain = _all(cases, os.path.join(folder, "plain"), iterations)
         for world in worlds:
@@ -208,8 +208,9 @@ def table(cases: list[Case], worlds: Iterable[int], iterations: int = 50) -> Ite
 
 
 def resumed(case: Case, stop: int, iterations: int = 20) -> Iterator[tuple[int, float, bool]]:
-    """Yields of runs that 2 processes saved after `stop` iterations and so many others went on with how far off they
-    are, and whether the same samples followed.
+    """Resumes a run of 2 processes, saved after `stop` iterations, on 1 to 4 processes.
+
+    Yields the number of processes, the difference from the uninterrupted run, and whether the same samples followed.
     """
     with tempfile.TemporaryDirectory() as folder:
         saving = {"checkpoint": {"by_epoch": False, "interval": stop, "save_last": False}}
@@ -243,7 +244,7 @@ def _print_resumed() -> int:
 
 
 def main() -> int:
-    """Prints the table; exit code 1 where a row is too far off."""
+    """Prints the table; the exit code is 1 if a difference exceeds its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, nargs="+", default=[1, 2, 4])
     parser.add_argument("--iterations", type=int, default=50)

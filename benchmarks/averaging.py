@@ -1,9 +1,9 @@
-"""What an average of the weights costs beside torch's AveragedModel with its multi-tensor update; both are equal.
+"""Compares the cost of ExponentialMovingAverage with torch's AveragedModel with multi-tensor update.
 
     python -m benchmarks.averaging [--rounds N]
 
-161 parameter tensors as in a ResNet-50, of two widths: narrow, where the update is mostly Python, and wide, where it
-is mostly arithmetic. Both sides run in turns, round by round, on one thread; the ratio is that of the medians.
+The model has 161 parameter tensors, like a ResNet-50, in two widths: narrow, where the update is mostly Python, and
+wide, where it is mostly arithmetic. Both sides alternate, on one thread. The ratio is that of the medians.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def make(model: nn.Module, *, buffers: bool) -> tuple[ExponentialMovingAverage, 
 
 
 def equal(width: int, *, buffers: bool) -> bool:
-    """Whether both averages of moving weights and statistics are the same, bit for bit."""
+    """Checks whether both averages of weights and statistics are identical bit for bit."""
     model = Net(width)
     ours, theirs = make(model, buffers=buffers)
     for _ in range(5):

@@ -1,12 +1,12 @@
-"""What verifying and background saving cost, beside hashing in memory and saving in the foreground.
+"""Compares verifying with hashing in memory, and background saving with foreground saving.
 
     python benchmarks/checkpoints.py [--megabytes 200] [--rounds 5]
 
-A state of 50 tensors. Verifying (digest and all, from the page cache) takes turns with sha256 over the same bytes in
-memory; a save in the background, as long as the caller waits for it, with the same save in the foreground. Then the
-same two saves within a loop of training steps that lasts longer than they do, beside that loop without a save: how
-much later it ends, whatever the reason. One thread; the figures are medians over the rounds, the ratios medians of
-the rounds' ratios.
+The state has 50 tensors. Verifying a file in the page cache alternates with sha256 of the same bytes in memory. A
+background save, measured as the time that it blocks the caller, alternates with the same save in the foreground. Both
+saves are then run in a loop of training steps that lasts longer than they do; measured is the delay of the end of the
+loop compared to a loop without a save. One thread. Figures are medians over rounds, ratios are medians of the ratios
+of the rounds.
 """
 
 import argparse
@@ -24,17 +24,17 @@ from torch import nn
 from footplate.checkpoint import BackgroundSaver, save_checkpoint, verify
 
 _TENSORS = 50
-_LOOP_OF_SAVES = 3.0  # how many times longer than a save in the foreground the loop lasts
+_LOOP_OF_SAVES = 3.0  # the duration of the loop relative to a foreground save
 
 
 def make_state(megabytes: int) -> dict[str, dict[str, torch.Tensor]]:
-    """Returns a state of about so many megabytes."""
+    """Returns a state of about `megabytes` MB."""
     count = megabytes * 1_000_000 // 4 // _TENSORS
     return {"state_dict": {f"layer{number}": torch.randn(count) for number in range(_TENSORS)}}
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Returns how long `work` takes."""
+    """Returns the seconds that `work` takes."""
     begun = time.perf_counter()
     work()
     return time.perf_counter() - begun
@@ -47,16 +47,16 @@ def compare(one: list[float], other: list[float]) -> tuple[float, float, float]:
 
 
 def measure_verifying(path: Path, rounds: int) -> tuple[float, float, float]:
-    """Returns the seconds of hashing and verifying, and how fast verifying is, where hashing is 1."""
+    """Returns the seconds of hashing and of verifying, and the speed of verifying relative to hashing."""
     content = path.read_bytes()
     pairs = [(seconds(lambda: hashlib.sha256(content).digest()), seconds(lambda: verify(path))) for _ in range(rounds)]
     return compare([pair[0] for pair in pairs], [pair[1] for pair in pairs])
 
 
 def measure_saving(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds: int) -> tuple[float, float, float]:
-    """Returns the seconds that a save in the background and one in the foreground take from the caller."""
+    """Returns the seconds that a background and a foreground save block the caller, and their ratio."""
     saver = BackgroundSaver()
-    saver.save(state, folder / "first.pth")  # which allocates the memory for copies
+    saver.save(state, folder / "first.pth")  # allocates the memory for copies
     saver.wait()
     behind, before = [], []
     for _ in range(rounds):
@@ -67,7 +67,7 @@ def measure_saving(folder: Path, state: dict[str, dict[str, torch.Tensor]], roun
 
 
 def measure_loop(folder: Path, state: dict[str, dict[str, torch.Tensor]], rounds: int) -> tuple[float, float, float]:
-    """Returns by how many seconds a save in the background and one in the foreground delay the end of a loop."""
+    """Returns the seconds by which a background and a foreground save delay the end of a loop, and their ratio."""
     saver, step = BackgroundSaver(), make_step()
     saves: dict[str, Callable[[], object]] = {
         "none": lambda: None,
@@ -104,7 +104,7 @@ def make_step() -> Callable[[], None]:
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Runs the measurements and prints the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--megabytes", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)

@@ -1,9 +1,10 @@
-"""Published configs: do they resolve as the reference resolves them, and how fast?
+"""Checks that published configs resolve as in the reference engine, and measures the time.
 
     python benchmarks/corpus.py [NAME-VERSION ...] [--versus PYTHON] [--cache DIR]
 
-Fetches the wheels that tests/data/corpus has digests of (with pip, once, into the cache), loads every config and prints
-a table. `--versus` names the Python of an environment with mmengine, which then loads the same files in turns with us.
+Downloads the wheels that have digests in tests/data/corpus (with pip, once, into the cache), loads every config and
+prints a table. `--versus` is the Python of an environment with mmengine, which then loads the same files alternately
+with footplate.
 """
 
 import argparse
@@ -26,9 +27,9 @@ from footplate.errors import ConfigError
 
 DIGESTS = Path(__file__).parent.parent / "tests" / "data" / "corpus"
 CACHE = Path.home() / ".cache" / "footplate"
-# Bases in other packages, `mmcls::...`, are looked for in these wheels, in this order.
+# Base configs in other packages, `mmcls::...`, are searched in these wheels, in this order.
 NEIGHBOURS = ("mmcls-1.0.0rc6", "mmpretrain-1.2.0", "mmdet-3.3.0", "mmsegmentation-1.2.2")
-# Where packages are told apart by registry, a loader may mark dicts; the digests leave the marks out.
+# Loaders may mark dicts with the scope of their registry; the digests exclude this key.
 _MARK = "_scope_"
 
 _TIMER = """
@@ -47,14 +48,14 @@ print(json.dumps({"times": times, "torch": "torch" in sys.modules}))
 
 
 class Outcome(NamedTuple):
-    """How the configs of one wheel came out.
+    """The results for the configs of one wheel.
 
     Attributes:
         name: The wheel, `mmdet-3.3.0`.
-        equal: The configs with the digest of the reference.
-        different: Those with another digest, or that fail; each with the reason.
-        regained: The configs that the reference refused and that load here.
-        refused: Those that do not load here either, each with the reason.
+        equal: The configs with the same digest as in the reference.
+        different: The configs with another digest or an error, with the reason.
+        regained: The configs that only footplate can load.
+        refused: The configs that neither can load, with the reason.
     """
 
     name: str
@@ -71,9 +72,10 @@ def digest(value: Any) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """Writes a value with the few kinds that JSON has.
+    """Converts a value to JSON types.
 
-    Tuples and sets are lists, a float without fraction is an integer, names are dotted strings, the rest is its repr.
+    Tuples and sets become lists, integral floats become integers, classes and functions become dotted names, and other
+    objects become their repr.
     """
     if isinstance(value, Mapping):
         return {str(key): canonical(item) for key, item in value.items() if key != _MARK}
@@ -93,15 +95,15 @@ def canonical(value: Any) -> Any:
 
 
 def wheel_names() -> list[str]:
-    """Returns the wheels that there are digests of."""
+    """Returns the names of the wheels with digests."""
     return sorted(path.stem for path in DIGESTS.glob("*.json"))
 
 
 def fetch(name: str, cache: Path = CACHE) -> Path:
-    """Returns the folder of an unpacked wheel, fetched if it is not in the cache.
+    """Returns the folder of an unpacked wheel, and downloads it if it is not in the cache.
 
     Raises:
-        subprocess.CalledProcessError: If pip cannot fetch it.
+        subprocess.CalledProcessError: pip cannot download the wheel.
     """
     folder = cache / "unpacked" / name
     if folder.is_dir():
@@ -119,14 +121,14 @@ def fetch(name: str, cache: Path = CACHE) -> Path:
 
 
 def listed(name: str) -> tuple[dict[str, str], dict[str, str]]:
-    """Returns the digests of a wheel's configs, and the exceptions of those that the reference refused."""
+    """Returns the digests of a wheel's configs, and the exceptions of configs that the reference cannot load."""
     content = json.loads((DIGESTS / f"{name}.json").read_text())
     return content["digests"], content["fails"]
 
 
 def load(folder: Path, path: str) -> Config:
     """Loads one config of an unpacked wheel."""
-    # A few published configs print while they are read.
+    # A few published configs print when loaded.
     with contextlib.redirect_stdout(io.StringIO()):
         return Config.fromfile(folder / path, import_custom_modules=False)
 
@@ -158,7 +160,7 @@ def check(name: str, cache: Path = CACHE) -> Outcome:
 
 @contextlib.contextmanager
 def neighbours(cache: Path = CACHE) -> Iterator[None]:
-    """Lets configs find their bases in other packages."""
+    """Makes other packages importable, so that configs find their base configs."""
     folders = [str(fetch(name, cache)) for name in NEIGHBOURS]
     sys.path[:0] = folders
     importlib.invalidate_caches()
@@ -170,7 +172,7 @@ def neighbours(cache: Path = CACHE) -> Iterator[None]:
 
 
 def timing(name: str, python: str, module: str, cache: Path = CACHE) -> dict[str, Any]:
-    """Loads the configs of a wheel in a process of its own; returns the seconds of each."""
+    """Loads the configs of a wheel in a separate process, and returns the seconds of each."""
     folder = fetch(name, cache)
     paths = json.dumps([str(folder / path) for path in listed(name)[0]])
     command = [python, "-c", _TIMER, module]
@@ -196,7 +198,7 @@ def main() -> int:
 def _canonical_float(value: float) -> Any:
     if math.isnan(value):
         return "nan"
-    # The digests were made so that an infinity has no canonical form; no published config holds one.
+    # The digests have no canonical form of infinity; no published config contains one.
     whole = math.isfinite(value) and value.is_integer() and abs(value) < 2**53
     return int(value) if whole else value
 

@@ -1,10 +1,10 @@
-"""The memory of a large data set that several workers share.
+"""Measures the memory of a large dataset that several workers share.
 
     python benchmarks/data_memory.py [--records N] [--workers N]
 
-A process of its own makes a data set of N records, reads half an epoch of it with all workers, shuffled, and sums up
-the proportional set sizes of itself and of its workers (Linux alone tells them). The same with a data set of a few
-records is subtracted; the rest is compared with one copy of the records.
+A separate process builds a dataset of N records, reads half a shuffled epoch with all workers, and sums up the
+proportional set sizes of itself and its workers (Linux only). The same sum for a dataset with few records is
+subtracted. The rest is compared with the size of one copy of the records.
 """
 
 import argparse

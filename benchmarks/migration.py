@@ -1,11 +1,12 @@
-"""Published first-generation configs: are they translated and migrated without loss?
+"""Checks that published first-generation configs are translated and migrated without loss.
 
     python benchmarks/migration.py [NAME-VERSION ...] [--cache DIR] [--share I/N]
 
-Fetches the wheels (with pip, once, into the cache), migrates each tree of configs, and for every config that is a run
-of its own compares what was published with what was written: the comments, the translation, learning rate, momentum
-and weight decay of every parameter of a toy model, and what is assembled (steps, loops, the order of the hooks). Prints
-a table, and the files that are no runs, with the reason. `--share 2/3` looks at the second of every three files.
+Downloads the wheels (with pip, once, into the cache) and migrates each tree of configs. For every config that defines a
+complete run, it compares the published file with the migrated one: the comments, the translation, learning rate,
+momentum and weight decay of every parameter of a toy model, and the assembled run (steps, loops, the order of hooks).
+Prints a table, and the files that do not define a run with the reason. `--share 2/3` checks the second of every three
+files.
 """
 
 import argparse
@@ -42,18 +43,18 @@ _LENGTHS = ("runner", "total_epochs", "total_iters")
 
 
 class Outcome(NamedTuple):
-    """How the configs of one wheel came out.
+    """The results for the configs of one wheel.
 
     Attributes:
         name: The wheel, `mmdet-2.28.2`.
-        configs: How many of its configs are runs of their own.
-        translated: Of these, how many are translated.
-        migrated: How many read back from the written files as their translation.
-        simulated: How many move every parameter's settings as the published file does.
-        assembled: How many assemble what the published file says.
-        person: How many notes need a person.
-        wrong: What went wrong, by file.
-        parts: Why a file is no run of its own, by file.
+        configs: The number of configs that define a complete run.
+        translated: How many of them are translated.
+        migrated: How many of the written files are equal to the translation.
+        simulated: How many give every parameter the same settings over time as the published file.
+        assembled: How many assemble the same run as the published file.
+        person: The number of notes that need a manual decision.
+        wrong: The errors by file.
+        parts: The reason why a file does not define a run, by file.
     """
 
     name: str
@@ -68,7 +69,7 @@ class Outcome(NamedTuple):
 
 
 def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1)) -> Outcome:
-    """Migrates the configs of a wheel and compares those of a share."""
+    """Migrates the configs of a wheel, and compares a share of them."""
     corpus = _module("footplate_corpus", _ROOT / "benchmarks" / "corpus.py")
     unpacked = corpus.fetch(name, cache or corpus.CACHE)
     folder = next(unpacked.glob("*/.mim/configs"), None)
@@ -105,7 +106,7 @@ def check(name: str, cache: Path | None = None, share: tuple[int, int] = (1, 1))
 
 
 def _no_run(each: MigratedFile) -> str | None:
-    """Returns why a file is no run of its own, None where it is one."""
+    """Returns the reason why a file does not define a complete run, or None if it does."""
     try:
         config = Config.fromfile(each.source, import_custom_modules=False)
     except FootplateError as error:
@@ -120,7 +121,7 @@ def _no_run(each: MigratedFile) -> str | None:
 
 
 def _refusal(old: Config) -> str | None:
-    """Returns why a published config cannot be built by any engine, None where it can."""
+    """Returns the reason why no engine can build a published config, or None."""
     try:
         _simulated(old)
     except BuildError as error:
@@ -152,11 +153,11 @@ def _same(found: Any, expected: Any, what: str) -> None:
 
 
 def _simulated(cfg: Config) -> Any:
-    """The settings of every parameter at some iterations of the run; configs that say the same are simulated once."""
+    """Returns the settings of every parameter at some iterations of the run. Equal configs are simulated only once."""
     sections = translate(cfg)
     kind = (cfg["model"].get("backbone") or {}).get("type")
     said = {key: sections.get(key) for key in ("optim_wrapper", "param_scheduler", "train_cfg")}
-    # What is published and what is written are simulated each for itself.
+    # The published and the migrated config are simulated separately.
     key = f"{sections is cfg} {kind} {said}"
     if key not in _SEEN:
         _SEEN[key] = simulate(cfg, _model(cfg), epoch_length=EPOCH_LENGTH, iters=_iterations(sections["train_cfg"]))
@@ -175,7 +176,7 @@ def _iterations(train_cfg: Mapping[str, Any]) -> list[int]:
 
 
 def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
-    """What a migrated config assembles, in the words of the first generation; of the hooks those with some names."""
+    """Returns the settings of the run that a migrated config assembles; `named` selects the hooks in `order`."""
     wrapper = build_optim_wrapper(_model(cfg), cfg["optim_wrapper"])
     wrappers = list(wrapper.values()) if isinstance(wrapper, OptimWrapperDict) else [wrapper]
     hooks = assemble.build_hooks(cfg.get("default_hooks"), _typed(cfg))
@@ -202,7 +203,7 @@ def _assembled(cfg: Config, named: Container[str]) -> dict[str, Any]:
 
 
 def _published(cfg: Config) -> dict[str, Any]:
-    """The same as a first-generation config says it, read from its own keys."""
+    """Returns the same settings, read from the keys of a first-generation config."""
     step, fp16 = cfg.get("optimizer_config") or {}, cfg.get("fp16")
     runner = cfg.get("runner") or {}
     evaluation = cfg.get("evaluation")
@@ -235,7 +236,7 @@ def _published(cfg: Config) -> dict[str, Any]:
 
 
 def _typed(cfg: Config) -> list[Any]:
-    """The custom hooks; one published config has an entry without a type, which no engine builds."""
+    """Returns the custom hooks that have a type; one published config has an entry without."""
     return [each for each in cfg.get("custom_hooks") or [] if "type" in each]
 
 
@@ -251,9 +252,9 @@ _NAMED = {
 def _order(
     custom_hooks: list[Mapping[str, Any]], step: Mapping[str, Any], schedule: Mapping[str, Any]
 ) -> list[tuple[str, Any]]:
-    """The hooks as mmcv orders them: by priority, those of equal priority in the order of their registration.
+    """Returns the hooks in the order of mmcv: by priority, and by registration for equal priorities.
 
-    The CheckpointHook alone comes after all others here, so that a checkpoint holds what they did.
+    Only the CheckpointHook comes after all others here, so that a checkpoint includes their changes.
     """
     from footplate.engine import get_priority
 
@@ -272,12 +273,12 @@ _POLICIES = {each.casefold() for each in KNOWN_POLICIES}
 
 
 def _sections(wrapper: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The settings of the one optimizer, or of each of several."""
+    """Returns the settings of a single optimizer, or of each of several optimizers."""
     return [wrapper] if "optimizer" in wrapper else list(wrapper.values())
 
 
 def _model(cfg: Config) -> nn.Module:
-    """A toy whose backbone has the name of the config's, and which has the parts that several optimizers move."""
+    """Returns a toy model with the backbone name of the config; for several optimizers, one toy per optimizer."""
     toy = _module("footplate_toy", _ROOT / "tests" / "data" / "vectors" / "toy.py")
     wrapper = cfg.get("optim_wrapper") or {}
     given = cfg.get("optimizer") or cfg.get("optimizers") or {}
@@ -288,7 +289,7 @@ def _model(cfg: Config) -> nn.Module:
 
 
 def _like(model: nn.Module, cfg: Config) -> nn.Module:
-    """Gives the toy's backbone the class name that settings by layer look at."""
+    """Gives the backbone of the toy the class name that layer-wise settings depend on."""
     kind = str((cfg["model"].get("backbone") or {}).get("type", "")).rpartition(".")[2]
     if kind:
         backbone: Any = model.backbone
@@ -297,14 +298,14 @@ def _like(model: nn.Module, cfg: Config) -> nn.Module:
 
 
 class _StandIn(Hook):
-    """Stands for a hook of a code base that is not installed."""
+    """A stand-in for a hook of a code base that is not installed."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = settings
 
 
 class _PlainConstructor:
-    """Stands for an optimizer constructor of a code base that is not installed."""
+    """A stand-in for an optimizer constructor of a code base that is not installed."""
 
     def __init__(self, optimizer_cfg: Mapping[str, Any], paramwise_cfg: Any = None) -> None:
         self.cfg = dict(optimizer_cfg)
@@ -317,7 +318,7 @@ class _PlainConstructor:
 
 @contextmanager
 def _stand_ins() -> Iterator[None]:
-    """Takes back what `_register_missing` registers."""
+    """Removes the entries that `_register_missing` registers."""
     before = {each: dict(each.module_dict) for each in (HOOKS, OPTIMIZER_BUILDERS)}
     try:
         yield
@@ -328,7 +329,7 @@ def _stand_ins() -> Iterator[None]:
 
 
 def _register_missing(old: Config) -> None:
-    """Registers stand-ins for what the code bases themselves would have registered."""
+    """Registers stand-ins for components of code bases that are not installed."""
     policy = str((old.get("lr_config") or {}).get("policy"))
     for hook in (*_typed(old), old.get("optimizer_config") or {}, {"type": f"{policy}LrUpdaterHook"}):
         name = str(hook.get("type", "")).rpartition(".")[2]
@@ -350,7 +351,7 @@ def _module(name: str, path: Path) -> ModuleType:
 
 
 def main() -> int:
-    """Prints the table; returns 1 if something differs."""
+    """Prints the table; returns 1 if anything differs."""
     parser = argparse.ArgumentParser(description="Migrates published first-generation configs and compares.")
     parser.add_argument("wheels", nargs="*", metavar="NAME-VERSION", default=WHEELS)
     parser.add_argument("--cache", type=Path, metavar="DIR")

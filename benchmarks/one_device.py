@@ -1,11 +1,11 @@
-"""What spreading costs where there is one device: DDP and FSDP2 of one process beside plain training of a ResNet-50.
+"""Measures the overhead of DDP and FSDP2 on a single device, compared with plain training of a ResNet-50.
 
     python -m benchmarks.one_device [--rounds 5] [--iterations 120] [--batch 128] [--size 224]
     python -m benchmarks.one_device --device cpu --width 4 --size 32 --batch 2 --iterations 12 --rounds 2   (to try it)
 
-All three are runs of footplate in bfloat16 with fused AdamW, on batches that lie on the device, over nccl there and
-gloo on a CPU. They take turns, each in a process of its own. The figures are medians over the rounds; the exit code is
-1 if a wrapper takes over 2 percent longer than plain training.
+All three are runs of footplate in bfloat16 with fused AdamW, on batches in device memory, with nccl on a GPU and gloo
+on a CPU. They alternate, each in a separate process. Figures are medians over rounds. The exit code is 1 if a wrapper
+takes over 2 percent longer than plain training.
 """
 
 import argparse
@@ -27,7 +27,7 @@ from footplate import Hook, Runner
 from footplate.models import BaseModel
 
 _GOAL = 1.02
-_WARM_UP = 0.2  # of the iterations
+_WARM_UP = 0.2  # the fraction of iterations
 _KINDS: dict[str, dict[str, Any] | None] = {
     "plain": None,
     "DDP": {"type": "MMDistributedDataParallel", "static_graph": True, "broadcast_buffers": False},
@@ -48,7 +48,7 @@ class Classifier(BaseModel):
 
 
 class Clock(Hook):
-    """Takes the time from the end of the warm-up on."""
+    """Records the times of the end of the warm-up and of the run."""
 
     priority = "LOWEST"
 
@@ -92,7 +92,7 @@ def measure(kind: str, chosen: argparse.Namespace) -> float:
 
 
 def asked(kind: str, chosen: argparse.Namespace) -> float:
-    """Returns what a process of its own measures."""
+    """Runs a measurement in a separate process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         seat = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
@@ -105,7 +105,7 @@ def asked(kind: str, chosen: argparse.Namespace) -> float:
 
 
 def main() -> int:
-    """Prints the table; exit code 1 where the goal is missed."""
+    """Prints the table; the exit code is 1 if the goal is missed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cuda", choices=("cuda", "cpu"))
     for name, value in (("rounds", 5), ("iterations", 120), ("batch", 128), ("size", 224), ("width", 64)):

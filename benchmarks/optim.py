@@ -1,10 +1,10 @@
-"""The optimizer's side of a step, beside plain PyTorch and the reference engine; and the reference's figures.
+"""Compares the cost of an optimizer step with plain PyTorch and mmengine, and checks mmengine's test vectors.
 
     python -m benchmarks.optim [--rounds N] [--versus PYTHON] [--vectors]
 
-161 parameter tensors as in a ResNet-50, but narrow, without weight decay on normalization layers: the best loop by hand
-merges them into two groups. All sides run in turns, round by round, on one thread. `--versus` names the Python of an
-environment with mmengine. `--vectors` counts how many sections of tests/data/vectors come out equal.
+The model has 161 parameter tensors, like a ResNet-50, but narrow, and no weight decay on normalization layers. The best
+handwritten loop merges them into two parameter groups. All sides alternate, on one thread. `--versus` is the Python of
+an environment with mmengine. `--vectors` counts how many sections of tests/data/vectors are reproduced.
 """
 
 import argparse
@@ -42,7 +42,7 @@ SCHEDULE: dict[str, Any] = {"type": "PolyLR", "power": 0.9, "by_epoch": False, "
 
 
 class Net(ManyTensors):
-    """161 parameter tensors, always the same at first, and a loss of their own."""
+    """A model with 161 parameter tensors, a fixed initialization and a built-in loss."""
 
     def __init__(self, width: int = 16) -> None:
         torch.manual_seed(0)
@@ -53,7 +53,7 @@ class Net(ManyTensors):
 
 
 def by_hand() -> Callable[[], None]:
-    """Returns the step of the plain loop, its groups merged by hand."""
+    """Returns the step of the plain loop with manually merged parameter groups."""
     model, images = Net(), torch.randn(4, 16, 4, 4)
     norms = [each for norm in model.norms for each in norm.parameters()]
     others = [*model.convs.parameters(), *model.head.parameters()]
@@ -92,7 +92,7 @@ def ours() -> Callable[[], None]:
 
 
 def reference() -> Callable[[], None]:
-    """Returns the step of mmengine; runs in an environment that has it."""
+    """Returns the step of mmengine, which must be installed."""
     from mmengine.optim import PolyLR, build_optim_wrapper
 
     model, images = Net(), torch.randn(4, 16, 4, 4)
@@ -109,7 +109,7 @@ def reference() -> Callable[[], None]:
 
 
 def timed(step: Callable[[], None]) -> float:
-    """Returns the microseconds of a step, over one round."""
+    """Returns the mean microseconds of a step over one round."""
     start = time.perf_counter()
     for _ in range(ITERATIONS):
         step()
@@ -117,7 +117,7 @@ def timed(step: Callable[[], None]) -> float:
 
 
 def serve() -> None:
-    """Answers each line on stdin with the time of a round of the reference."""
+    """Measures one round of mmengine for each line on stdin, and prints its time."""
     out = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
     logging.disable(logging.CRITICAL)
@@ -127,7 +127,7 @@ def serve() -> None:
 
 
 def compare(rounds: int, versus: str | None) -> None:
-    """Runs all sides in turns and prints medians and ratios to the plain loop."""
+    """Runs all sides alternately, and prints medians and ratios to the plain loop."""
     sides: dict[str, Callable[[], float]] = {}
     for name, made in (("plain loop, merged by hand", by_hand()), ("footplate", ours())):
         sides[name] = lambda step=made: timed(step)  # type: ignore[misc]
@@ -159,7 +159,7 @@ def compare(rounds: int, versus: str | None) -> None:
 
 
 def simulated() -> None:
-    """Prints how long the simulation of a long run takes."""
+    """Prints the time of simulating a long run."""
     from footplate.engine import simulate
 
     warm_up = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False, "begin": 0, "end": 1500}
@@ -175,7 +175,7 @@ def simulated() -> None:
 
 
 def vectors() -> None:
-    """Prints how many of the reference's sections come out equal, by generation and source."""
+    """Prints how many of mmengine's vectors are reproduced, by generation and source."""
     from footplate.engine import simulate
 
     logging.disable(logging.CRITICAL)

@@ -1,11 +1,11 @@
-"""What options for speed are worth here: each beside the same run without it, as ratios.
+"""Measures the effect of speed options on this machine, as ratios to the same run without the option.
 
     python benchmarks/options.py [--config fashion-seg] [--iters 24] [--rounds 3] [--threads 1] [--only NAME ...]
 
-Every round runs each option and, before it, the run without; the ratio is that of the mean iteration, data included,
-the first quarter of the iterations left out. Below 1 is faster. Beside it stands the same ratio of the main process'
-time on a processor, which other work on the machine disturbs less. Figures are medians over the rounds, with their
-range.
+Every round runs each option after a run without it. The ratio is that of the mean iteration time including data
+loading, without the first quarter of the iterations. A ratio below 1 is faster. The last columns show the same ratio
+for the CPU time of the main process, which is less sensitive to other work on the machine. Figures are medians over
+rounds, with their range.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from footplate.engine.static import check_config
 from footplate.recipes.catalog import find_config
 
 _EPOCH = {"dataset.length": 128, "sampler": {"type": "DefaultSampler", "shuffle": True}}
-# By name: changes to the config, and changes to the run that it is compared with.
+# By name: the changes to the config, and the changes to the run to compare with.
 OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "channels_last": ({"channels_last": True}, {}),
     "compile": ({"compile": {"target": "network"}}, {}),
@@ -44,7 +44,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 
 class _Marks(Hook):
-    """Takes the time at each iteration."""
+    """Records wall-clock and CPU time at each iteration."""
 
     priority = "HIGHEST"
 
@@ -60,7 +60,7 @@ class _Marks(Hook):
 
 
 def changed(config: str, changes: dict[str, Any]) -> Config:
-    """The config with changes by key path; `loader` stands for the training loader."""
+    """Returns the config with changes by key path, in which `loader` is the training dataloader."""
     cfg = Config.fromfile(find_config(config))
     flat = {f"loader.{key}": value for key, value in changes.get("loader", {}).items()}
     flat |= {key: value for key, value in changes.items() if key != "loader"}
@@ -74,7 +74,7 @@ def changed(config: str, changes: dict[str, Any]) -> Config:
 
 
 def mean_step(config: str, changes: dict[str, Any], iters: int) -> tuple[float, float]:
-    """Seconds of an iteration, and of the processor in it."""
+    """Returns the mean wall-clock and CPU seconds of an iteration."""
     cfg, marks = changed(config, changes), _Marks()
     with tempfile.TemporaryDirectory() as folder:
         cfg["work_dir"], cfg["visualizer"] = folder, {"type": "Visualizer", "vis_backends": None}

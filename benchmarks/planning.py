@@ -1,11 +1,10 @@
-"""What `footplate plan` predicts of 1, 2 and 4 processes on this machine, beside what they take.
+"""Compares the predictions of `footplate plan` for 1, 2 and 4 processes with the measured step times.
 
     python benchmarks/planning.py [CONFIG] [--steps 20] [--rounds 3] [--processes 1 2 4] [--parts FILE]
 
-Each round measures the parts of a step of the config (a recipe by default) with one process, how much longer it takes
-when every core has one and when it has two, and what an exchange between two costs; then it trains with 1, 2 and 4
-processes that exchange their gradients, one thread each. The figures are medians over the rounds, behind them the
-single rounds.
+Each round measures the parts of a training step of a config (a recipe by default) with one process, the slowdown with
+one and with two processes per core, and the cost of a collective between two processes. It then trains with 1, 2 and 4
+processes that exchange gradients, with one thread each. Figures are medians over rounds, followed by the single rounds.
 """
 
 import argparse
@@ -28,20 +27,20 @@ GOAL = 15.0
 
 
 def role_parts(config: str, steps: int) -> dict[str, Any]:
-    """The parts of a step; all processes of this role begin together."""
+    """Returns the times of the parts of a step; all processes of this role start together."""
     import torch.distributed as dist
 
     dist.init_process_group("gloo")
     checked = _config(config)
     dist.barrier()
-    dist.destroy_process_group()  # what follows is computed alone, beside the others
+    dist.destroy_process_group()  # the processes now compute independently, in parallel
     from footplate.inspection.plan.measuring import measure
 
     return dataclasses.asdict(measure(checked, steps=steps))
 
 
 def role_exchange(config: str, steps: int) -> dict[str, Any]:
-    """The seconds of a sum over processes, of few bytes and of `steps` million, which are first put into a piece."""
+    """Returns the seconds of an all-reduce of 1 KiB and of `steps` MiB, including the copy into a buffer."""
     import torch
     import torch.distributed as dist
 
@@ -62,7 +61,7 @@ def role_exchange(config: str, steps: int) -> dict[str, Any]:
 
 
 def role_train(config: str, steps: int) -> dict[str, Any]:
-    """The median step of training with all processes."""
+    """Returns the median step time of training with all processes."""
     from footplate import Hook, Runner
 
     class Marks(Hook):
@@ -104,7 +103,7 @@ def _config(config: str) -> Any:
 
 
 def together(processes: int, role: str, config: str, steps: int) -> list[dict[str, Any]]:
-    """Returns what each of several processes found."""
+    """Runs a role in several processes, and returns their results."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -122,7 +121,7 @@ def together(processes: int, role: str, config: str, steps: int) -> list[dict[st
 
 
 def measured_parts(config: str, steps: int) -> dict[str, Any]:
-    """The parts of a step with what processes on this machine cost each other."""
+    """Returns the times of the parts of a step, and the slowdown from other processes on this machine."""
     (alone,) = together(1, "parts", config, steps)
     crowd, twice = (together(times * alone["cores"], "parts", config, steps) for times in (1, 2))
     megabytes = max(round(alone["gradients"] / 2**20), 1)

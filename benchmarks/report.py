@@ -1,10 +1,10 @@
-"""The report of a long run: a run of 100,000 iterations is made and recorded as any is, its page opened in Chromium.
+"""Measures the HTML report of a run of 100,000 iterations: its size, and the time to write it and to open it.
 
     python benchmarks/report.py [--iters 100000] [--interval 10] [--runs 1] [--keep DIR]
 
-The model is two layers, so that the run takes minutes at most; records, config, environment, log, pictures and
-checkpoints are those of a run. Told are the bytes of the page, the seconds to write it, and of five times that Chromium
-opens it, at 1200 columns and at 400, the middle one from asking for the page until it is drawn. Limits: 3 MB, 1 s.
+The model has two layers, so that the run takes a few minutes. Records, config, environment, log, images and checkpoints
+are those of a normal run. The page is opened in Chromium five times, 1200 and 400 pixels wide; the median time from the
+request until it is drawn is printed. Limits: 3 MB, 1 s.
 """
 
 import argparse
@@ -34,7 +34,7 @@ requestAnimationFrame(() => requestAnimationFrame(() => done([
 
 
 class _Pictures(Hook):
-    """Makes a picture at each tenth of the run, as a validation does."""
+    """Adds an image at each tenth of the run, as a validation does."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -42,7 +42,7 @@ class _Pictures(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        """Makes it."""
+        """Adds the image if it is due."""
         if self.every_n_train_iters(runner, self.every):
             picture = np.random.default_rng(runner.iter).integers(0, 255, (128, 384, 3), np.uint8)
             runner.visualizer.add_image(
@@ -51,12 +51,12 @@ class _Pictures(Hook):
 
 
 def make_run(folder: str, iters: int, interval: int) -> None:
-    """Trains, and leaves what a run leaves.
+    """Trains a run with all its output files.
 
     Args:
         folder: The work_dir.
-        iters: The iterations.
-        interval: Those between two lines of scalars.
+        iters: The number of iterations.
+        interval: The number of iterations between two lines of scalars.
     """
     sys.path.insert(0, ROOT)
     from tests.support import settings
@@ -69,7 +69,7 @@ def make_run(folder: str, iters: int, interval: int) -> None:
 
 
 def open_page(path: str, width: int) -> tuple[float, float, int]:
-    """Returns the middle seconds of some times that Chromium opens a page, how wide it is then, and its charts."""
+    """Opens a page in Chromium several times; returns the median seconds, its width, and the number of charts."""
     from selenium import webdriver
 
     options = webdriver.ChromeOptions()
@@ -87,7 +87,7 @@ def open_page(path: str, width: int) -> tuple[float, float, int]:
 
 
 def main() -> None:
-    """Makes the runs and their page, and measures."""
+    """Creates the runs and their report, and prints the measurements."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--iters", type=int, default=100_000)
     parser.add_argument("--interval", type=int, default=10)

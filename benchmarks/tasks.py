@@ -1,9 +1,9 @@
-"""Trains every recipe at full length, one after the other, and compares what it reaches with what it should.
+"""Trains every recipe at full length, one after the other, and compares its metrics with their bars.
 
     python benchmarks/tasks.py [RECIPE ...] [--work-dir DIR] [--seconds N]
 
-Each runs in a process of its own, as `footplate train RECIPE` does it. The table tells each figure with its bar, the
-time, and where the pictures lie. The exit code is 1 if a figure is missed, a run fails, or one takes too long.
+Each recipe runs as `footplate train RECIPE` in a separate process. The table shows each metric with its bar, the time,
+and the folder of the images. The exit code is 1 if a bar is missed, or if a run fails or takes too long.
 """
 
 import argparse
@@ -19,10 +19,10 @@ SECONDS = 300
 
 
 class Bar(NamedTuple):
-    """What a metric has to reach: a number, or another metric of the same run."""
+    """The minimum of a metric: a number, or another metric of the same run."""
 
     metric: str
-    least: float | str | None = None  # None: it only has to be there
+    least: float | str | None = None  # None: the metric only has to exist
 
 
 BARS: dict[str, list[Bar]] = {
@@ -30,14 +30,14 @@ BARS: dict[str, list[Bar]] = {
     "fashion-segformer": [Bar("mIoU")],
     "fashion-det": [Bar("coco/bbox_mAP", 0.35), Bar("coco/bbox_mAP_50", 0.60)],
     "fashion-cls": [Bar("accuracy/top1", 80.0)],
-    # Gains are points above the same probe on the untrained network.
+    # Gains are percentage points above the same probe on the untrained network.
     "fashion-simclr": [Bar("gain/knn/top1", 10.0), Bar("gain/linear/top1", 0.0), Bar("linear/top1", "pixels/top1")],
     "fashion-mae": [Bar("gain/knn/top1", 10.0), Bar("gain/linear/top1", 10.0)],
 }
 
 
 class Outcome(NamedTuple):
-    """One bar of one run."""
+    """The result of a run for one bar."""
 
     recipe: str
     metric: str
@@ -52,7 +52,7 @@ class Outcome(NamedTuple):
 
 
 def train(recipe: str, folder: Path) -> tuple[int, float]:
-    """Trains one recipe and returns its exit code and how long it took."""
+    """Trains one recipe, and returns its exit code and the seconds it took."""
     began = time.monotonic()
     code = [sys.executable, "-m", "footplate", "train", recipe, "--work-dir", str(folder)]
     done = subprocess.run(code, check=False)
@@ -65,7 +65,7 @@ def latest_run(folder: Path) -> Path | None:
 
 
 def last_metrics(run: Path | None) -> dict[str, float]:
-    """Returns every scalar's last value, those of validations over those of training."""
+    """Returns the last value of every scalar; validation values override training values of the same name."""
     if run is None:
         return {}
     lines = [json.loads(line) for line in (run / "vis_data/scalars.json").read_text().splitlines()]
@@ -90,7 +90,7 @@ def judge(recipe: str, folder: Path, seconds: float) -> list[Outcome]:
 
 
 def table(outcomes: list[Outcome]) -> str:
-    """Lays the outcomes out, a line each."""
+    """Formats the outcomes as a table."""
     rows = [("recipe", "metric", "figure", "bar", "", "time", "pictures")]
     for each in outcomes:
         value = "none" if each.value is None else f"{each.value:.3f}"

@@ -1,1 +1,1 @@
-"""footplate beside plain PyTorch and other engines: the same model, the same batches, in turns."""
+"""Compares footplate with plain PyTorch and other engines, with the same model and batches."""

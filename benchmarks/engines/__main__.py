@@ -1,11 +1,11 @@
-"""Measures footplate beside plain PyTorch and other engines, and writes docs/performance.md.
+"""Compares footplate with plain PyTorch and other engines, and writes docs/performance.md.
 
     python -m benchmarks.engines [--cases NAME ...] [--engines NAME ...] [--rounds N] [--pairs N]
                                  [--budget MINUTES] [--quick]
     python -m benchmarks.engines --page
 
-Environments and results lie in ~/.cache/footplate/bench. A run goes on where it stopped as long as the sources are the
-same. The exit code is 1 if a goal is missed.
+Environments and results are stored in ~/.cache/footplate/bench. An interrupted benchmark continues where it stopped, as
+long as the sources are unchanged. The exit code is 1 if a goal is missed.
 """
 
 import argparse

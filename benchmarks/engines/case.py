@@ -1,4 +1,4 @@
-"""What is measured: a case, its figures and its goals, as data."""
+"""Data classes of a benchmark case, its figures and its goals."""
 
 import dataclasses
 import hashlib
@@ -12,17 +12,18 @@ Words = tuple[str, str]  # English, Chinese
 
 @dataclasses.dataclass(frozen=True)
 class Goal:
-    """What footplate's figure has to be.
+    """A limit for one of footplate's figures.
 
     Attributes:
-        text: The goal in words.
-        figure: Which figure of the case.
-        at_most: The largest that meets it.
-        by: "value": the figure itself; "ratio" and "difference": to that of `against` in the same round; "fastest":
-            the ratio to the fastest of the other engines, met within the spread too; "open": nothing here measures it.
-        against: An engine.
-        against_figure: The other engine's figure, where it has another name.
-        unit: Of what is compared.
+        text: The description of the goal.
+        figure: The key of the figure.
+        at_most: The upper limit.
+        by: The value to compare with the limit. "value": the figure itself; "ratio" and "difference": relative to
+            `against` in the same round; "fastest": the ratio to the fastest other engine, also met within the spread;
+            "open": not measured here.
+        against: The engine to compare with.
+        against_figure: The key of the other engine's figure, if it differs.
+        unit: The unit of the compared value.
     """
 
     text: Words
@@ -36,7 +37,7 @@ class Goal:
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A number that a case gives, and how it is written; of two numbers the smaller is the better."""
+    """A measured number of a case and its format; smaller is better."""
 
     key: str
     label: Words
@@ -46,23 +47,23 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """One comparison.
+    """A benchmark case.
 
     Attributes:
-        name: As on the command line.
-        title: As on the page.
-        about: What it does, in a sentence.
-        kind: The function of `measure` that takes it.
-        figures: What it gives; the first one is compared between engines.
-        engines: Who takes part.
-        job: What is trained.
-        longer: Iterations of engines that run longer than the others.
-        quick: Iterations of a trial run.
-        rounds: How often it is measured at most; None: as often as the run is told to.
-        alone: Whether it has a process to itself.
-        threads: Of PyTorch; 0: one for each processor.
-        goals: What footplate has to reach.
-        seconds: What it takes about, by engine, "" for all others.
+        name: The name on the command line.
+        title: The title on the page.
+        about: A description in one sentence.
+        kind: The name of the function in `measure` that measures the case.
+        figures: The measured figures; the first one is compared between engines.
+        engines: The engines to measure.
+        job: The training to measure.
+        longer: The iterations of engines that run longer than the others.
+        quick: The iterations of a trial run.
+        rounds: The maximum number of rounds; None for no limit.
+        alone: Whether each measurement runs in a fresh process.
+        threads: The number of PyTorch threads; 0 for one per processor.
+        goals: The goals of footplate.
+        seconds: The approximate duration by engine, "" for all others.
     """
 
     name: str
@@ -81,24 +82,24 @@ class Case:
     seconds: tuple[tuple[str, float], ...] = (("", 3.0),)
 
     def job_of(self, engine: str, *, quick: bool = False) -> Job:
-        """Returns what an engine trains in this case."""
+        """Returns the job of an engine in this case."""
         iterations = dict(self.longer).get(engine, self.job.iterations)
         job = dataclasses.replace(self.job, iterations=iterations)
         return job.smaller(self.quick) if quick else job
 
     @property
     def digest(self) -> str:
-        """A digest of what is measured: goals, texts and the number of rounds leave it as it is."""
+        """The digest of the settings that affect measurements; it excludes goals, texts and the number of rounds."""
         told = (self.kind, self.job, self.longer, self.alone, self.threads)
         return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
     @property
     def is_paired(self) -> bool:
-        """Whether a goal compares footplate with the loop by hand."""
+        """Whether a goal compares footplate with the handwritten loop."""
         return any(goal.by in ("ratio", "difference") and goal.against == "bare" for goal in self.goals)
 
     def estimate(self, engine: str) -> float:
-        """Returns the seconds that an engine takes about."""
+        """Returns the approximate seconds that an engine takes."""
         known = dict(self.seconds)
         return known.get(engine, known[""])
 
@@ -107,7 +108,7 @@ STEP = Figure("us", ("an iteration", "每次迭代"), "us")
 
 
 def steady_goals(text: Words) -> tuple[Goal, ...]:
-    """Returns the goals of the cases with many tensors: beside the loop by hand, and beside the other engines."""
+    """Returns the goals of the cases with many tensors, relative to the handwritten loop and to other engines."""
     ahead = ("ahead of every engine, or within the spread", "领先于所有引擎，或在离散范围之内")
     return (
         Goal(text, "us", 1.03, "ratio", "bare"),

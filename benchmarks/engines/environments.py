@@ -1,4 +1,4 @@
-"""The environments of the engines: one each, outside the checkout, from the lists beside this file."""
+"""The virtual environments of the engines, created outside the checkout from the files in `lists`."""
 
 import hashlib
 import os
@@ -8,18 +8,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 LISTS = Path(__file__).parent / "lists"
-# The loop by hand needs nothing that footplate's environment lacks.
+# The bare loop runs in footplate's environment.
 _SHARED = {"bare": "footplate"}
 
 
 def home() -> Path:
-    """Returns where environments and results lie."""
+    """Returns the folder of environments and results."""
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(cache) / "footplate" / "bench"
 
 
 def python_of(engine: str) -> Path:
-    """Returns the Python of an engine's environment; makes it first where it is not there or its list has changed."""
+    """Returns the Python of an engine's environment, and creates the environment if it is missing or outdated."""
     name = _SHARED.get(engine, engine)
     listed = LISTS / f"{name}.txt"
     folder = home() / name
@@ -38,7 +38,7 @@ def python_of(engine: str) -> Path:
 
 
 def variables() -> dict[str, str]:
-    """Returns the variables of a measuring process: our sources before all else, one thread, nothing from the net."""
+    """Returns the environment variables of a measuring process: our sources first on the path, and no network."""
     return {
         **os.environ,
         "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'src'}",

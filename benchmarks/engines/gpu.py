@@ -1,13 +1,13 @@
-"""A ResNet-50's training step on a GPU: footplate beside the best loop by hand, mmengine and Lightning.
+"""Compares the training step of a ResNet-50 on a GPU between footplate, a handwritten loop, mmengine and Lightning.
 
     python -m benchmarks.engines.gpu [--engines NAME ...] [--rounds N] [--batch N] [--size N] [--environments]
     python -m benchmarks.engines.gpu --device cpu --width 8 --size 64 --batch 8 --iterations 150    (to try it)
 
-bfloat16, channels_last, fused AdamW, batches on the device; plain and compiled; engines take turns, each measurement
-in a process of its own. Between two log lines a profiler counts what is copied to the host. Engines that are not
-installed are left out; `--environments` takes each from the environment that `make bench` made for it. The exit code
-is 1 if footplate is slower than 0.99 of the loop by hand, or copies anything. On a CPU, which is the host itself, what
-is read there is counted and no fault: the optimizer's step counts, and losses that a log keeps as numbers.
+Settings: bfloat16, channels_last, fused AdamW, batches in device memory; plain and compiled. Engines alternate, each
+measurement in a separate process. Between two log lines, a profiler counts copies to the host. Engines that are not
+installed are skipped; `--environments` uses the environments that `make bench` created. The exit code is 1 if footplate
+runs at less than 0.99 of the speed of the handwritten loop, or copies anything. On a CPU, reads of values are counted
+but allowed, as those of the optimizer's step counts and of logged losses.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from benchmarks.engines.stamps import Stamps
 from benchmarks.engines.tables import plain
 
 _GOAL = 0.99
-_LEAST = 3 * LOG_EVERY  # iterations: the first block warms up, the last one is profiled
+_LEAST = 3 * LOG_EVERY  # iterations: the first block is the warm-up, the last one is profiled
 _COPIES = ("aten::item", "aten::_local_scalar_dense", "Memcpy DtoH")
 _ENGINES = ("bare", "footplate", "mmengine", "lightning")
 
 
 class _Watch:
-    """Takes the time between two passes, and counts the copies of some that lie between two log lines."""
+    """Measures the time between two forward passes, and counts copies to the host between two log lines."""
 
     def __init__(self, iterations: int, device: str) -> None:
         self.stamps = Stamps(iterations)
@@ -54,7 +54,7 @@ class _Watch:
 
     @property
     def rate(self) -> float:
-        """Steps a second."""
+        """The number of steps per second."""
         return (self._end - self._begin) / (self._marks[1] - self._marks[0])
 
     def _mark(self) -> None:
@@ -75,7 +75,7 @@ class _Watch:
 
 
 def measure(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[str, float]:
-    """Trains with one engine; returns steps a second and the copies of 35 iterations."""
+    """Trains with one engine; returns steps per second and the number of copies in 35 iterations."""
     job = Job(iterations=chosen.iterations, optimizer={"lr": 1e-3, "fused": True}, amp=True)
     watch = _Watch(chosen.iterations, chosen.device)
     made: Any = resnet50(chosen.width)
@@ -95,7 +95,7 @@ def measure(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[
 
 
 def _asked(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[str, float] | str:
-    """Returns a measurement from a process of its own, or why there is none."""
+    """Runs a measurement in a separate process; returns its result or the error message."""
     python = str(environments.python_of(engine)) if chosen.environments else sys.executable
     given = [f"--{name}={getattr(chosen, name)}" for name in ("device", "batch", "size", "width", "iterations")]
     command = [python, "-m", "benchmarks.engines.gpu", "--one", engine, *given, *(["--compiled"] if compiled else [])]
@@ -111,7 +111,7 @@ def _asked(engine: str, chosen: argparse.Namespace, *, compiled: bool) -> dict[s
 
 
 def compare(chosen: argparse.Namespace) -> bool:
-    """Measures everybody in turns, prints a table, and tells whether footplate meets its goals."""
+    """Measures all engines alternately and prints a table; returns whether footplate meets its goals."""
     rows, met = [], True
     for mode in chosen.modes:
         compiled = mode == "compiled"

@@ -1,4 +1,4 @@
-"""What a case asks every engine to train, and the parts that all engines share."""
+"""The job that every engine trains in a case, and the components that all engines share."""
 
 import dataclasses
 import itertools
@@ -21,19 +21,19 @@ _POINTS = 100_000
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """A training, in numbers.
+    """The settings of a training.
 
     Attributes:
-        model: A name of `models.MODELS`.
-        iterations: Forward passes.
-        optimizer: Arguments of torch's AdamW.
-        norm_decay: Whether normalization layers are decayed.
-        schedule: "linear" or "poly", both down to zero at `horizon`.
-        horizon: Iterations of the schedule.
-        clip: The largest norm of gradients.
-        accumulate: Forward passes a step.
-        workers: None: batches lie in memory. A number: a DataLoader with so many workers.
-        save_every: Iterations between two checkpoints; 0: none are saved.
+        model: A key of `models.NETWORKS`.
+        iterations: The number of forward passes.
+        optimizer: The arguments of torch's AdamW.
+        norm_decay: Whether weight decay applies to normalization layers.
+        schedule: "linear" or "poly"; both reach zero at `horizon`.
+        horizon: The number of iterations of the schedule.
+        clip: The maximum gradient norm.
+        accumulate: The number of forward passes per optimizer step.
+        workers: The number of DataLoader workers; None for batches in memory.
+        save_every: The number of iterations between two checkpoints; 0 for no checkpoints.
     """
 
     model: str = "tiny"
@@ -51,21 +51,21 @@ class Job:
     save_every: int = 0
 
     def smaller(self, iterations: int) -> "Job":
-        """Returns the same with fewer iterations, and one whole block of them to be timed."""
+        """Returns a copy with fewer iterations, but at least one full block to measure."""
         count = max(2 * LOG_EVERY + 4, min(self.iterations, iterations))
         return dataclasses.replace(self, iterations=count)
 
 
 class Task:
-    """A job made ready: model, batches, and the folder that an engine may write to.
+    """The model, batches and output folder of a job.
 
     Args:
-        job: What is trained.
-        folder: Where the engine may write.
-        stamps: Taken in each forward pass.
-        network: In place of the one that the job names.
-        batches: In place of those that go with it, inputs and labels.
-        device: Where the model is trained.
+        job: The settings of the training.
+        folder: The output folder of the engine.
+        stamps: The recorder of the time of each forward pass.
+        network: Replaces the network of the job.
+        batches: Replaces the batches of the job, as inputs and labels.
+        device: The device of the model.
     """
 
     def __init__(
@@ -85,37 +85,37 @@ class Task:
         self._batches = list(batches)
 
     def batches(self, *, named: bool = False) -> "Endless":
-        """Returns batches in memory, without an end; `named` ones are dicts."""
+        """Returns an endless iterable of batches in memory, as dicts if `named`."""
         generator = torch.Generator().manual_seed(0)
         made = self._batches or [inputs_of(self.job.model, generator) for _ in range(_BATCHES)]
         return Endless([{"inputs": one, "labels": other} for one, other in made] if named else made)
 
     def sized_batches(self) -> "Endless":
-        """Returns the same for engines that ask how many there are: as many as the job has iterations."""
+        """Returns batches for engines that need a length: that of the job's iterations."""
         return _SizedEndless(self.batches(), self.job.iterations)
 
     def dataset(self, *, named: bool = False, length: int | None = None) -> "Pictures":
-        """Returns the data set of a job with workers: as many samples as the job needs."""
+        """Returns the dataset of a job with workers, by default with as many samples as the job needs."""
         return Pictures(length or self.job.iterations * self.job.batch_size, named=named)
 
     def loader(self, *, named: bool = False) -> Any:
-        """Returns what a plain PyTorch user iterates over."""
+        """Returns batches in memory, or a DataLoader if the job has workers."""
         if self.job.workers is None:
             return self.batches(named=named)
         return DataLoader(self.dataset(named=named), self.job.batch_size, shuffle=True, num_workers=self.job.workers)
 
     def points(self) -> TensorDataset:
-        """Returns a data set that costs next to nothing, for runs that are resumed far in."""
+        """Returns a dataset with negligible cost, for runs that are resumed late."""
         generator = torch.Generator().manual_seed(0)
         labels = torch.randint(0, 2, (_POINTS,), generator=generator)
         return TensorDataset(torch.randn(_POINTS, 32, generator=generator), labels)
 
     def validation(self, *, named: bool = False) -> "Batches":
-        """Returns as many batches in memory as the job has iterations."""
+        """Returns validation batches in memory, one per iteration of the job."""
         return Batches(list(itertools.islice(self.batches(named=named), self.job.iterations)), self.job.batch_size)
 
     def groups(self, model: nn.Module | None = None) -> list[dict[str, Any]]:
-        """Returns the groups of parameters that a user merges by hand."""
+        """Returns the parameter groups that a user would write."""
         model = model or self.model
         if self.job.norm_decay:
             return [{"params": list(model.parameters())}]
@@ -125,18 +125,18 @@ class Task:
         return [{"params": others}, {"params": norms, "weight_decay": 0.0}]
 
     def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Returns the optimizer that a user makes by hand."""
+        """Returns the optimizer that a user would write."""
         return torch.optim.AdamW(self.groups(model), **self.job.optimizer)
 
     def scheduler(self, optimizer: torch.optim.Optimizer) -> torch.optim.lr_scheduler.LRScheduler:
-        """Returns torch's own schedule."""
+        """Returns torch's scheduler."""
         if self.job.schedule == "linear":
             return torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.0, total_iters=self.job.horizon)
         return torch.optim.lr_scheduler.PolynomialLR(optimizer, total_iters=self.job.horizon, power=0.9)
 
 
 class Endless:
-    """Batches over and over; it has no length, and a data set only for those who ask for its facts."""
+    """An endless iterable of batches without a length. `dataset` exists only for engines that inspect it."""
 
     def __init__(self, batches: list[Any]) -> None:
         self._batches = batches
@@ -156,7 +156,7 @@ class _SizedEndless(Endless):
 
 
 class Batches:
-    """Batches with an end, as much like a DataLoader as engines ask for."""
+    """A finite iterable of batches with the DataLoader attributes that engines need."""
 
     def __init__(self, batches: list[Any], batch_size: int) -> None:
         self._batches = batches
@@ -171,7 +171,7 @@ class Batches:
 
 
 class Pictures(Dataset[Any]):
-    """Small pictures, mirrored at random, as a map-style data set gives them: bytes to floats, one at a time."""
+    """A map-style dataset of small images, converted to float and randomly flipped."""
 
     _COUNT = 512
 

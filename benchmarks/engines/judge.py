@@ -1,4 +1,4 @@
-"""Which goals are met, and where another engine is ahead."""
+"""Checks which goals are met, and where another engine is ahead."""
 
 import dataclasses
 import statistics
@@ -22,7 +22,7 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Iterable[float]) -> "Spread | None":
-        """Returns that of some values, or None of none."""
+        """Returns the spread of values, or None if there are no values."""
         ordered = sorted(values)
         if not ordered:
             return None
@@ -34,7 +34,7 @@ class Spread(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
-    """A goal and what became of it; `beside` is the engine that it was compared with."""
+    """A goal and its result; `beside` is the engine of the comparison."""
 
     case: Case
     goal: Goal
@@ -44,7 +44,7 @@ class Verdict:
 
 
 class Lead(NamedTuple):
-    """A case in which another engine is ahead, and its share of footplate's figure."""
+    """A case in which another engine is ahead, with the ratio of its figure to footplate's."""
 
     case: Case
     engine: str
@@ -57,7 +57,7 @@ def judge(cases: Iterable[Case], results: Results) -> list[Verdict]:
 
 
 def leads(cases: Iterable[Case], results: Results) -> list[Lead]:
-    """Returns where an engine, not the loop by hand, is ahead of footplate by the median of its ratios."""
+    """Returns the cases in which an engine other than the bare loop is ahead of footplate by the median ratio."""
     found = []
     for case in cases:
         for engine in case.engines:
@@ -68,7 +68,7 @@ def leads(cases: Iterable[Case], results: Results) -> list[Lead]:
 
 
 def ratio(results: Results, case: Case, engine: str, base: str, figure: str = "") -> Spread | None:
-    """Returns an engine's figure by that of another in the same round."""
+    """Returns the ratio of an engine's figure to that of another engine in the same round."""
     figure = figure or case.figures[0].key
     return _compared(results, case, (engine, figure), (base, figure), difference=False)
 
@@ -85,7 +85,7 @@ def _compared(
     shared = sorted(one.keys() & other.keys())
     if difference:
         return Spread.of(one[number] - other[number] for number in shared)
-    # A delay that could not be told from none may come out below zero: nothing is a share of that.
+    # A delay within the noise may be negative, for which a ratio is meaningless.
     return Spread.of(one[number] / other[number] for number in shared if other[number] > 0)
 
 
@@ -105,7 +105,7 @@ def _verdict(case: Case, goal: Goal, results: Results) -> Verdict:
 
 
 def _beside_fastest(case: Case, goal: Goal, results: Results) -> Verdict:
-    """Met where the ratio to the fastest engine is at most the bound within its quartiles."""
+    """Checks whether the lower quartile of the ratio to the fastest engine is within the limit."""
     others = [each for each in case.engines if each not in (OURS, BY_HAND)]
     known = {each: ratio(results, case, OURS, each, goal.figure) for each in others}
     measured = {engine: spread for engine, spread in known.items() if spread is not None}

@@ -1,6 +1,6 @@
-"""Measures in the environment of one engine: reads a request a line, answers with a line of JSON.
+"""Measures in the environment of one engine. Reads one request per line, and answers with a line of JSON.
 
-Requests: `{"case": NAME, "quick": false, "profile": false, "began": SECONDS}`. Whatever an engine prints goes nowhere.
+Requests: `{"case": NAME, "quick": false, "profile": false, "began": SECONDS}`. The output of the engine is discarded.
 """
 
 import cProfile
@@ -45,7 +45,7 @@ Figures = dict[str, float]
 
 
 class Request:
-    """One measurement: a case, an engine's driver, and a folder."""
+    """A measurement: a case, the driver of an engine, and a folder."""
 
     def __init__(
         self, case: Case, engine: str, folder: Path, *, quick: bool, began: float, profile: cProfile.Profile | None
@@ -63,7 +63,7 @@ class Request:
 
     @property
     def warm(self) -> int:
-        """After how many passes everything runs as it will."""
+        """The number of warm-up passes."""
         return max(LOG_EVERY, self.job.iterations // 10 // LOG_EVERY * LOG_EVERY)
 
 
@@ -135,7 +135,7 @@ def imports(request: Request) -> Figures:
 
 
 def first_iteration(request: Request) -> Figures:
-    """The first run of the process imports what is imported on first use; those behind it are what is compared."""
+    """Measures the time to the first iteration; the first run of the process, with lazy imports, is separate."""
     own = _without_preflight(request)
     folders = (request.folder / str(number) for number in itertools.count())
     found = {"cold_ms": request.driver.first_iteration(next(folders), **own) * 1e3}
@@ -157,7 +157,7 @@ def config_load(request: Request) -> Figures:
 
 
 def saving(request: Request) -> Figures:
-    """The time of all iterations beyond as many of the median length, by the number of checkpoints within."""
+    """Returns the excess over the median iteration time, summed over iterations and divided by the number of saves."""
     task = request.task()
     request.driver.train(task)
     times, end, every = task.stamps.times, request.job.iterations, request.job.save_every
@@ -214,7 +214,7 @@ def _answer(code: str) -> str:
 
 
 def versions(engine: str) -> dict[str, str]:
-    """Returns what is installed here, by name."""
+    """Returns the installed versions by name."""
     found = {"python": platform.python_version(), "torch": torch.__version__}
     name = _DISTRIBUTIONS.get(engine)
     if name is not None:
@@ -223,11 +223,11 @@ def versions(engine: str) -> dict[str, str]:
 
 
 def answer(engine: str, request: dict[str, Any]) -> dict[str, Any]:
-    """Measures once.
+    """Runs one measurement.
 
     Returns:
-        `figures` and `versions`, or `error`; with `profile` the functions that took most of the time besides, of
-        iterations only where the model notes them.
+        `figures` and `versions`, or `error`. With `profile` also the functions that took most of the time, limited to
+        iterations if the model records them.
     """
     case = CASES[request["case"]]
     profile = cProfile.Profile() if request.get("profile") else None
@@ -255,7 +255,7 @@ def _largest(profile: cProfile.Profile) -> list[str]:
 
 
 def main() -> None:
-    """Answers until stdin ends."""
+    """Answers requests until stdin ends."""
     engine = sys.argv[1]
     torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
     out = os.fdopen(os.dup(1), "w")

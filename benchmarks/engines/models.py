@@ -1,4 +1,4 @@
-"""The models that every engine trains: from inputs and labels to a loss, and to scores without labels."""
+"""The models that every engine trains. They return a loss, or scores if there are no labels."""
 
 from collections.abc import Callable
 
@@ -10,7 +10,7 @@ from benchmarks.engines.stamps import Stamps
 
 
 class Measured(nn.Module):
-    """A network with a loss, which notes when it is asked."""
+    """A network with a loss, which records the time of each forward pass."""
 
     def __init__(self, network: nn.Module, stamps: Stamps) -> None:
         super().__init__()
@@ -18,14 +18,14 @@ class Measured(nn.Module):
         self.stamps = stamps
 
     def forward(self, inputs: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Returns the loss ``()``, or scores ``(N, C)`` where there are no labels."""
+        """Returns the loss ``()``, or scores ``(N, C)`` without labels."""
         self.stamps()
         scores: Tensor = self.network(inputs)
         return scores if labels is None else F.cross_entropy(scores.float(), labels)
 
 
 class ManyTensors(nn.Module):
-    """53 convolutions, 53 normalization layers and a classifier, as narrow as can be: 161 tensors as in a ResNet-50."""
+    """A narrow network of 53 convolutions, 53 normalization layers and a classifier: 161 tensors, like a ResNet-50."""
 
     def __init__(self, width: int = 16) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ def _convolution(channels: int, out: int, size: int, stride: int = 1) -> tuple[n
 
 
 def resnet50(width: int = 64, depths: tuple[int, ...] = (3, 4, 6, 3), classes: int = 1000) -> nn.Sequential:
-    """Returns a ResNet-50: 25.6 million parameters at its own width.
+    """Returns a ResNet-50, with 25.6 million parameters at the default width.
 
     Source: He et al., "Deep Residual Learning for Image Recognition", arXiv:1512.03385.
     """
@@ -101,7 +101,7 @@ _SHAPES: dict[str, tuple[tuple[int, ...], int]] = {
 
 
 def inputs_of(name: str, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-    """Returns a batch that the network of that name takes."""
+    """Returns a random batch for a network."""
     shape, classes = _SHAPES[name]
     labels = torch.randint(0, classes, shape[:1], generator=generator)
     return torch.randn(shape, generator=generator), labels

@@ -1,4 +1,4 @@
-"""Writes docs/performance.md, its Chinese twin with the same tables, and the picture."""
+"""Writes docs/performance.md, its Chinese version with the same tables, and the plot."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,7 +20,7 @@ make bench
 
 
 def write(cases: Sequence[Case], results: Results, docs: Path) -> list[Path]:
-    """Writes page, twin and picture, and returns where they are."""
+    """Writes both pages and the plot, and returns their paths."""
     picture = docs / _PICTURE
     picture.parent.mkdir(parents=True, exist_ok=True)
     picture.write_text(draw(cases, results), encoding="utf-8")

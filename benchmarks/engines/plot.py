@@ -1,4 +1,4 @@
-"""The picture of the page: each engine's ratio to the loop by hand, case by case, as SVG."""
+"""Draws the ratio of each engine to the handwritten loop by case, as SVG."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ _STEPS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.1, 1.2, 1.5, 2.0, 3.0, 4.0, 6.0, 10.0,
 
 
 def draw(cases: Sequence[Case], results: Results) -> str:
-    """Returns the picture: a row for each case of iterations, a dot for each engine with its quartiles."""
+    """Returns the plot, with a row for each case of iterations, and a dot with quartiles for each engine."""
     rows = [(case, _spreads(case, results)) for case in cases if STEP in case.figures]
     rows = [(case, spreads) for case, spreads in rows if spreads]
     every = [each for _, spreads in rows for each in spreads.values()]
@@ -43,7 +43,7 @@ def draw(cases: Sequence[Case], results: Results) -> str:
 
 
 class _Scale:
-    """From ratios to places, by their logarithm."""
+    """Maps ratios to horizontal positions on a logarithmic scale."""
 
     def __init__(self, low: float, high: float) -> None:
         self.low, self.high = low, high

@@ -1,4 +1,4 @@
-"""A process that measures, in the environment of its engine."""
+"""A process that measures in the environment of an engine."""
 
 import json
 import os
@@ -15,12 +15,12 @@ _PATIENCE = 900.0  # seconds
 
 
 class MeasuringProcess:
-    """Answers requests one by one; `close` ends it.
+    """A process that answers requests one by one, until `close`.
 
     Args:
-        engine: Whose driver it runs.
-        python: That of the engine's environment.
-        threads: Of PyTorch; 0: one for each processor.
+        engine: The engine of the driver.
+        python: The Python of the engine's environment.
+        threads: The number of PyTorch threads; 0 for one per processor.
     """
 
     def __init__(self, engine: str, python: Path, *, threads: int = 1) -> None:
@@ -39,7 +39,7 @@ class MeasuringProcess:
         )
 
     def ask(self, case: str, *, quick: bool = False, profile: bool = False) -> dict[str, Any]:
-        """Returns what was measured, or `error`."""
+        """Returns the measured figures, or `error`."""
         request = {"case": case, "quick": quick, "profile": profile, "began": self._began}
         timer = threading.Timer(_PATIENCE, self._process.kill)
         timer.start()
@@ -57,7 +57,7 @@ class MeasuringProcess:
         return found
 
     def close(self) -> None:
-        """Lets the process end."""
+        """Ends the process."""
         if self._process.stdin:
             self._process.stdin.close()
         self._process.wait()

@@ -1,4 +1,4 @@
-"""What each engine did differently, and what was tried where a goal is missed; in both languages."""
+"""Remarks of the page in both languages: the differences of each engine, and attempts at missed goals."""
 
 DIFFERENTLY: dict[str, tuple[str, str]] = {
     "bare": (
@@ -50,7 +50,7 @@ DIFFERENTLY: dict[str, tuple[str, str]] = {
     ),
 }
 
-# Case name -> what was tried where its goal is missed; written by hand.
+# By case name: the attempts at a missed goal, written manually.
 TRIED: dict[str, tuple[str, str]] = {
     "tiny": (
         "Left out one at a time, the look at gradients is worth some 6 us, moving the batch 3.5, records 3, the "

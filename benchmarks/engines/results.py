@@ -1,4 +1,4 @@
-"""What was measured, kept in a file outside the checkout, so that a run goes on where it stopped."""
+"""Stores measurements in a file outside the checkout, so that an interrupted benchmark can continue."""
 
 import dataclasses
 import datetime
@@ -19,7 +19,7 @@ _PAGE_FILES = ("page.py", "plot.py", "words.py", "remarks.py", "judge.py", "tabl
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One answer of one engine."""
+    """The figures of one engine in one round."""
 
     case: str
     engine: str
@@ -28,11 +28,11 @@ class Measurement:
 
 
 class Results:
-    """All measurements of one state of the sources; they are written after each. A case that changed begins anew.
+    """All measurements of one version of the sources, saved after each. Changed cases are measured again.
 
     Args:
-        path: The file. Where it holds those of another state of the sources it is set aside as `NAME.old`.
-        keep: Take what the file holds, whatever it was measured with.
+        path: The results file. A file of another version of the sources is renamed to `NAME.old`.
+        keep: Whether to keep the results in the file even if the sources have changed.
     """
 
     def __init__(self, path: Path, *, keep: bool = False) -> None:
@@ -61,7 +61,7 @@ class Results:
         self.versions, self.about = held["versions"], held["about"]
 
     def add(self, case: str, engine: str, number: int, answer: dict[str, Any]) -> None:
-        """Takes an answer and writes the file."""
+        """Adds an answer, and writes the file."""
         if "error" in answer:
             self.errors[f"{case}, {engine}"] = answer["error"]
             return
@@ -73,7 +73,7 @@ class Results:
         self.write()
 
     def write(self) -> None:
-        """Writes the file whole."""
+        """Writes the file atomically."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         held = {
             "about": self.about,
@@ -87,11 +87,11 @@ class Results:
         new.replace(self.path)
 
     def has(self, case: str, engine: str, number: int) -> bool:
-        """Tells whether that was measured."""
+        """Checks whether a measurement exists."""
         return any((each.case, each.engine, each.round) == (case, engine, number) for each in self.measurements)
 
     def by_round(self, case: str, engine: str, figure: str) -> dict[int, float]:
-        """Returns a figure of an engine by the number of its round."""
+        """Returns a figure of an engine by round number."""
         return {
             each.round: each.figures[figure]
             for each in self.measurements
@@ -100,7 +100,7 @@ class Results:
 
 
 def digest() -> str:
-    """Returns a digest of what has a part in all figures: footplate's sources and these, without cases and page."""
+    """Returns a digest of all sources that affect figures: footplate and this package, without cases and page."""
     own = Path(__file__).parent
     paths = sorted(
         path
@@ -116,7 +116,7 @@ def digest() -> str:
 
 
 def machine() -> dict[str, str]:
-    """Returns what the figures were measured on."""
+    """Returns a description of the machine."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").is_file() else ""
     model = re.search(r"^model name\s*:\s*(.*)$", info, re.MULTILINE)
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9

@@ -1,4 +1,4 @@
-"""Runs cases in turns: round by round, case by case, engine by engine."""
+"""Runs the cases by round, case and engine."""
 
 import dataclasses
 import time
@@ -14,17 +14,17 @@ from benchmarks.engines.results import Results
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What to measure.
+    """The measurements to make.
 
     Attributes:
-        cases: In their order.
-        engines: Who takes part.
-        rounds: How often each case is measured that names no number itself.
-        pairs: In how many further rounds only footplate and the loop by hand take turns, where a goal compares them: a
-            ratio of two processes has a spread of some percent. Each case has a process to itself there, as a run has:
-            in one that ran others, whatever allocates is slower by some percent.
-        budget: The seconds after which nothing is begun that would not end in time.
-        quick: A trial with few iterations.
+        cases: The cases, in order.
+        engines: The engines to measure.
+        rounds: The number of rounds of cases that do not set it.
+        pairs: The number of additional rounds with only footplate and the handwritten loop, for cases whose goal
+            compares them, since a ratio of two processes varies by some percent. These rounds use a fresh process per
+            case, because allocations are some percent slower in a process that ran other cases.
+        budget: The time limit in seconds. Measurements that would exceed it are skipped.
+        quick: Whether to run a trial with few iterations.
     """
 
     cases: Sequence[Case]
@@ -35,7 +35,7 @@ class Plan:
     quick: bool = False
 
     def turns(self) -> Iterator[tuple[int, Case, list[str]]]:
-        """Yields round, case and engines: what is short, pairs, then what has rounds of its own, the longest last."""
+        """Yields round, case and engines: the common rounds, then pairs, then cases with their own number of rounds."""
         steady = [case for case in self.cases if case.rounds is None]
         single = sorted((case for case in self.cases if case.rounds is not None), key=self._cost)
         for number in range(self.rounds):
@@ -59,12 +59,12 @@ class Plan:
 
 
 class Runner:
-    """Carries a plan out.
+    """Runs a plan.
 
     Args:
         plan: What to measure.
-        results: Where it goes; what is there already is not measured again.
-        python_of: The Python of an engine's environment.
+        results: The results. Existing measurements are not repeated.
+        python_of: Returns the Python of an engine's environment.
     """
 
     def __init__(self, plan: Plan, results: Results, python_of: Callable[[str], Path]) -> None:
@@ -78,7 +78,7 @@ class Runner:
         """Measures everything that fits into the budget."""
         try:
             for number, case, engines in self._plan.turns():
-                if number != self._round:  # a fresh process lays its memory out anew
+                if number != self._round:  # a fresh process has a different memory layout
                     self._close()
                     self._round = number
                 for engine in engines:
@@ -87,7 +87,7 @@ class Runner:
             self._close()
 
     def profile(self, case: Case, engine: str) -> None:
-        """Takes a profile of a case whose goal is missed."""
+        """Profiles a case whose goal is missed."""
         process = self._started(case, engine)
         short = self._plan.quick or case.rounds is not None
         answer = process.ask(case.name, quick=short, profile=True)

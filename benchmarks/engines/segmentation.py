@@ -1,4 +1,4 @@
-"""The recipe fashion-seg for every engine: its data, loaders, model and metric are footplate's in all of them."""
+"""The recipe fashion-seg for every engine, with footplate's data, loaders, model and metric."""
 
 import time
 from collections.abc import Iterator
@@ -15,19 +15,19 @@ from footplate.engine import simulate
 from footplate.registry import METRICS, MODELS
 
 GOAL = 50.0  # mIoU
-LEFT_OUT = 20  # iterations until workers run as they will
+LEFT_OUT = 20  # the number of warm-up iterations of the workers
 _RECIPE = Path(footplate.recipes.__file__).parent / "configs" / "fashion-seg.py"
 
 
 class Scenes:
-    """One training on scenes: what an engine needs, and what came of it.
+    """The components and the results of one training on scenes.
 
     Args:
-        folder: Where the engine may write.
-        iterations: How many at most; the schedule is that of the recipe whatever they are.
-        val_interval: Iterations between two validations; 0: there are none.
-        workers: Those of the training loader.
-        began: When the engine's process was started, by `time.monotonic`.
+        folder: The output folder of the engine.
+        iterations: The maximum number of iterations; the schedule does not depend on it.
+        val_interval: The number of iterations between two validations; 0 for no validation.
+        workers: The number of workers of the training loader.
+        began: The start time of the engine's process, by `time.monotonic`.
     """
 
     def __init__(self, folder: Path, *, iterations: int, val_interval: int, workers: int, began: float) -> None:
@@ -44,21 +44,21 @@ class Scenes:
         self._rates: list[float] = []
 
     def config(self) -> Any:
-        """Returns the recipe, with the workers asked for."""
+        """Returns the recipe with the requested number of workers."""
         cfg = Config.fromfile(str(_RECIPE))
         cfg.train_dataloader.num_workers = self._workers
         return cfg
 
     def train_loader(self) -> Any:
-        """Returns the recipe's loader."""
+        """Returns the recipe's training loader."""
         return build_dataloader(self.config().train_dataloader, seed=0)
 
     def val_loader(self) -> Any:
-        """Returns the recipe's loader of validation data."""
+        """Returns the recipe's validation loader."""
         return build_dataloader(self.config().val_dataloader, seed=0)
 
     def optimizer(self) -> torch.optim.Optimizer:
-        """Returns what the recipe's optim_wrapper makes, by hand."""
+        """Returns a plain torch optimizer with the settings of the recipe."""
         spared: list[nn.Parameter] = []
         others: list[nn.Parameter] = []
         for part in self.model.modules():
@@ -69,7 +69,7 @@ class Scenes:
         return torch.optim.AdamW(groups, **settings)
 
     def factor(self, step: int) -> float:
-        """Returns the share of the learning rate after so many steps."""
+        """Returns the factor of the learning rate after `step` steps."""
         if not self._rates:
             cfg = self.config()
             found = next(iter(simulate(cfg, self.model).values()))["lr"]
@@ -77,32 +77,32 @@ class Scenes:
         return self._rates[min(step, len(self._rates) - 1)]
 
     def validates_at(self, step: int) -> bool:
-        """Tells whether a validation follows on that iteration."""
+        """Checks whether a validation follows an iteration."""
         return bool(self.val_interval) and step % self.val_interval == 0
 
     def process(self, predictions: Any) -> None:
-        """Gives a batch of predictions to the metric, as footplate's evaluator does."""
+        """Passes a batch of predictions to the metric, as footplate's evaluator does."""
         self.metric.process(None, [each.to_dict() for each in predictions])
 
     def reached(self, step: int, metrics: Any) -> None:
-        """Notes what a validation found, and when."""
+        """Records the result and the time of a validation."""
         self.results.append((step, float(metrics["mIoU"]), time.monotonic() - self._began))
 
     @property
     def has_reached(self) -> bool:
-        """Whether the last validation found the goal reached."""
+        """Whether the last validation reached the goal."""
         return bool(self.results) and self.results[-1][1] >= GOAL
 
     def is_done(self, step: int) -> bool:
-        """Tells whether the training is at its goal or its end."""
+        """Checks whether training reached its goal or its end."""
         return step >= self.iterations or self.has_reached
 
     def waited_for(self, loader: Any) -> "Waiting":
-        """Returns the loader, watched: for engines that do not tell how long they wait for data."""
+        """Wraps a loader to measure the waiting time, for engines that do not report it."""
         return Waiting(loader, self)
 
     def figures(self) -> dict[str, float]:
-        """Returns what came of it."""
+        """Returns the figures of the training."""
         found = {"waited_percent": 100 * self.waited}
         if self.results:
             step, reached, seconds = self.results[-1]
@@ -111,7 +111,7 @@ class Scenes:
 
 
 class Waiting:
-    """A loader that notes which share of the time is spent waiting for it."""
+    """A loader that measures the fraction of time spent waiting for it."""
 
     def __init__(self, loader: Any, scenes: Scenes) -> None:
         self._loader, self._scenes = loader, scenes

@@ -1,4 +1,4 @@
-"""Configs in the words that footplate and mmengine share: a small run from four files, and a large one to be read."""
+"""Configs for both footplate and mmengine: a small run of five files, and a large config to load."""
 
 from pathlib import Path
 from typing import Any
@@ -34,7 +34,7 @@ _PIPELINES = 60
 
 
 class SmallPoints(Dataset[Any]):
-    """Points of two classes."""
+    """A dataset of random points with two classes."""
 
     def __init__(self, length: int) -> None:
         generator = torch.Generator().manual_seed(0)
@@ -49,7 +49,7 @@ class SmallPoints(Dataset[Any]):
 
 
 def register(models: Any, datasets: Any, base: type) -> None:
-    """Gives the names of the small config to an engine's registries, with a model on its base class."""
+    """Registers the model and the dataset of the small config in an engine's registries."""
 
     class SmallClassifier(base):  # type: ignore[misc]
         def __init__(self, width: int) -> None:
@@ -74,7 +74,7 @@ def write(folder: Path) -> Path:
 
 
 def write_large(folder: Path) -> Path:
-    """Writes a config of some 4,000 values in three generations of files, and returns its path."""
+    """Writes a config of some 4,000 values with two levels of inheritance, and returns its path."""
     base = folder / "large"
     base.mkdir(parents=True, exist_ok=True)
     steps = "".join(

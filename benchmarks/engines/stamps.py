@@ -1,4 +1,4 @@
-"""Marks of time that the model itself takes, by the same line in every engine."""
+"""Timestamps of forward passes, recorded by the model in the same way for every engine."""
 
 import ctypes
 import gc
@@ -12,11 +12,11 @@ from pathlib import Path
 
 
 class Stamps:
-    """Notes when each forward pass begins. The memory for it is there from the start.
+    """Records the start of each forward pass in preallocated memory.
 
     Args:
-        total: How many passes there will be at most.
-        looks: Before which passes the process' own memory is looked at.
+        total: The maximum number of passes.
+        looks: The passes before which to measure the memory of the process.
     """
 
     def __init__(self, total: int, looks: tuple[int, ...] = ()) -> None:
@@ -34,13 +34,13 @@ class Stamps:
         self.count = count + 1
 
     def block_us(self, begin: int, end: int, block: int) -> float:
-        """Returns the median, over blocks of so many passes, of a pass' microseconds."""
+        """Returns the median over blocks of the mean microseconds of a pass."""
         times, end = self.times, min(end, self.count)
         starts = range(begin, end - block, block)
         return statistics.median((times[at + block] - times[at]) / block for at in starts) * 1e6
 
     def lasted(self, begin: int, end: int) -> float:
-        """Returns the seconds from one pass to another."""
+        """Returns the seconds between two passes."""
         return self.times[end] - self.times[begin]
 
     def _look(self, count: int) -> None:
@@ -50,7 +50,7 @@ class Stamps:
 
 
 def own_megabytes() -> float:
-    """Returns how much memory of its own this process has in use, mapped files left out."""
+    """Returns the anonymous resident memory of this process in MB, which excludes mapped files."""
     status = Path("/proc/self/status").read_text()
     found = re.search(r"^RssAnon:\s+(\d+) kB", status, re.MULTILINE)
     if found is None:

@@ -1,4 +1,4 @@
-"""Tables of the page, and of the terminal."""
+"""Tables for the page and for the terminal."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,13 +9,13 @@ from benchmarks.engines.words import NAMES, STATES, pick, text
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Lays rows out as a table of Markdown."""
+    """Formats rows as a Markdown table."""
     lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
     return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
 
 
 def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Lays rows out for a terminal."""
+    """Formats rows as a table for the terminal."""
     every = [head, *rows]
     widths = [max(len(row[at]) for row in every) for at in range(len(head))]
     return "\n".join(
@@ -24,7 +24,7 @@ def plain(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def verdict_rows(verdicts: Iterable[Verdict], language: str) -> list[list[str]]:
-    """Returns a row for each goal: case, goal, what was measured, verdict."""
+    """Returns a row for each goal: case, goal, measured value, result."""
     return [
         [
             pick(each.case.title, language),
@@ -49,7 +49,7 @@ def lead_rows(found: Iterable[Lead], language: str) -> list[list[str]]:
 
 
 def step_rows(cases: Iterable[Case], results: Results, language: str) -> list[list[str]]:
-    """Returns a row for each case of iterations: what one takes with each engine, and the ratios."""
+    """Returns a row for each case of iterations, with the iteration time of each engine and its ratio."""
     rows = []
     for case in cases:
         if STEP in case.figures and any(value(results, case, engine, "us") for engine in ENGINES):
@@ -58,7 +58,7 @@ def step_rows(cases: Iterable[Case], results: Results, language: str) -> list[li
 
 
 def figure_rows(case: Case, results: Results, language: str) -> list[list[str]]:
-    """Returns a row for each engine of a case: all its figures."""
+    """Returns a row for each engine of a case, with all its figures."""
     return [
         [pick(NAMES[engine], language), *(_figure_cell(case, engine, figure, results) for figure in case.figures)]
         for engine in case.engines
@@ -67,7 +67,7 @@ def figure_rows(case: Case, results: Results, language: str) -> list[list[str]]:
 
 
 def written(spread: Spread, digits: int) -> str:
-    """Returns median and quartiles in words; a single value has none."""
+    """Formats median and quartiles; a single value has no quartiles."""
     if spread.rounds == 1:
         return f"{spread.median:,.{digits}f}"
     return f"{spread.median:,.{digits}f} ({spread.low:,.{digits}f} to {spread.high:,.{digits}f})".replace(" to ", "–")

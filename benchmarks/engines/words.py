@@ -1,4 +1,4 @@
-"""The words of the page in both languages."""
+"""The texts of the page in both languages."""
 
 LANGUAGES = ("en", "zh")
 
@@ -69,10 +69,10 @@ TEXTS: dict[str, tuple[str, str]] = {
 
 
 def text(key: str, language: str, **values: object) -> str:
-    """Returns words of the page."""
+    """Returns a text of the page in a language."""
     return TEXTS[key][LANGUAGES.index(language)].format(**values)
 
 
 def pick(words: tuple[str, str], language: str) -> str:
-    """Returns one of two languages."""
+    """Returns the text in a language."""
     return words[LANGUAGES.index(language)]

@@ -22,13 +22,13 @@ def _same(left: Any, right: Any) -> bool:
 
 @pytest.fixture
 def same() -> Callable[[Any, Any], bool]:
-    """Whether two states are equal in every type, bit and order of nesting."""
+    """Checks whether two states are equal in types, bits and order of keys."""
     return _same
 
 
 @pytest.fixture
 def make_state() -> Callable[[int], dict[str, Any]]:
-    """Makes the state of a small run at an iteration."""
+    """Returns a function that builds the state of a small run at an iteration."""
 
     def make(iteration: int, width: int = 8) -> dict[str, Any]:
         generator = torch.Generator().manual_seed(iteration)
@@ -44,7 +44,7 @@ def make_state() -> Callable[[int], dict[str, Any]]:
 
 @pytest.fixture
 def saved(tmp_path: Path, make_state: Callable[[int], dict[str, Any]]) -> str:
-    """A checkpoint on disk, in a folder of its own."""
+    """A saved checkpoint in a separate folder."""
     path = str(tmp_path / "run" / "iter_1.pth")
     save_checkpoint(make_state(1), path)
     return path

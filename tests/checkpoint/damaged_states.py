@@ -1,4 +1,4 @@
-"""Checkpoints of a tiny run in which one node is something else: what a reader must refuse or make sense of."""
+"""Checkpoints of a tiny run with one replaced node, which a reader must reject or handle."""
 
 import copy
 import io
@@ -23,7 +23,7 @@ Path_ = tuple[Any, ...]
 
 
 class PassesSampler(Sampler[int]):
-    """Shuffles by how many passes it has begun, which is its state."""
+    """Shuffles by the number of started passes, which is its state."""
 
     def __init__(self, dataset: Any, seed: int = 0) -> None:
         self.size, self.passes = len(dataset), 0
@@ -93,7 +93,7 @@ def config(folder: Path, **changes: Any) -> dict[str, Any]:
 
 
 def example(folder: Path) -> dict[str, Any]:
-    """Trains, and returns the checkpoint of the iteration at which the run was saved."""
+    """Trains, and returns the checkpoint of iteration `SAVED_AT`."""
     Runner.from_cfg(config(folder)).train()
     held: dict[str, Any] = torch.load(folder / f"iter_{SAVED_AT}.pth", weights_only=True)
     held["meta"].pop("cfg")
@@ -101,11 +101,11 @@ def example(folder: Path) -> dict[str, Any]:
 
 
 class Damage(NamedTuple):
-    """One node that is something else.
+    """The replacement of one node.
 
     Attributes:
-        path: Where the node stands.
-        kind: What stands there instead.
+        path: The keys of the node.
+        kind: The kind of the replacement.
     """
 
     path: Path_
@@ -180,7 +180,7 @@ def damaged(content: dict[str, Any], damage: Damage) -> dict[str, Any]:
 
 
 def write(content: Any, path: Path, *, sealed: bool = True) -> None:
-    """Writes what torch can write, with a seal that fits or without one."""
+    """Writes a checkpoint with torch, with or without a valid seal."""
     sink = io.BytesIO()
     if sealed:
         sealing = SealingSink(sink)

@@ -17,7 +17,7 @@ State = Callable[[int], dict[str, Any]]
 
 @pytest.fixture
 def held(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
-    """An event without which no save in the background goes on."""
+    """An event that background saves wait for."""
     event, commit = threading.Event(), saving.commit_plain
 
     def wait_and_commit(plain: Any, path: str) -> None:

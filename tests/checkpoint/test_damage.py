@@ -1,4 +1,4 @@
-"""Nothing that happens to the bytes of a checkpoint goes unseen."""
+"""Any damage to the bytes of a checkpoint is detected."""
 
 import random
 from collections.abc import Callable
@@ -16,7 +16,7 @@ _PAGE = 512
 
 @pytest.fixture
 def damaged(tmp_path: Path) -> Callable[[bytes], str]:
-    """Writes a file that stands alone in its folder."""
+    """Writes a checkpoint in a separate folder."""
 
     def write(content: bytes) -> str:
         path = tmp_path / "alone" / "a.pth"
@@ -122,7 +122,7 @@ def test_a_file_without_seal_is_checked_by_its_checksums(
             loaded = load_checkpoint(path)
         except CheckpointError:
             continue
-        assert same(loaded, make_state(1))  # a flip in a date, or in the space between members
+        assert same(loaded, make_state(1))  # the flip was in a date, or between members
 
 
 def test_a_checkpoint_saved_again_by_torch_is_no_damage(saved: str, same: Callable[..., bool]) -> None:

@@ -25,14 +25,14 @@ from footplate.checkpoint.sharded.converting import consolidate, shard
 from footplate.errors import FootplateError
 from tests.checkpoint.damaged_states import ITERATIONS, Damage, config, damaged, damages, example, write
 
-_STRIDE = 89  # of the short form
+_STRIDE = 89  # the short form tests every 89th damage
 
 
 @pytest.fixture(scope="module")
 def content(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     level = logging.getLogger("footplate").level
     found = example(tmp_path_factory.mktemp("example"))
-    logging.getLogger("footplate").setLevel(level)  # what the run has set would hold for all later tests
+    logging.getLogger("footplate").setLevel(level)  # the level that the run set would affect later tests
     return found
 
 
@@ -77,7 +77,7 @@ _USES: dict[str, Callable[[Path, Path], Any]] = {
 
 
 def wrongs(content: dict[str, Any], damage: Damage, folder: Path, *, sealed: bool) -> list[str]:
-    """Returns what is done with a damaged checkpoint that ends neither well nor with a named error."""
+    """Returns how a damaged checkpoint fails, if the run neither succeeds nor ends with a footplate error."""
     found = []
     for use, function in _USES.items():
         shutil.rmtree(folder, ignore_errors=True)

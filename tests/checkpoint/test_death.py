@@ -1,4 +1,4 @@
-"""A process that dies at any call to the operating system leaves a whole checkpoint."""
+"""A process that dies at any system call leaves a complete checkpoint."""
 
 import os
 import warnings
@@ -23,7 +23,7 @@ _DEAD = 9
 
 
 class _Deadly:
-    """Stands for all calls to the operating system, the n-th of which is the last one."""
+    """Replaces all system calls, and ends the process at the n-th one."""
 
     def __init__(self, last: int, *, torn: bool) -> None:
         self.left = last
@@ -42,7 +42,7 @@ class _Deadly:
 
 
 def _die_while(act: Callable[[], None], last: int, *, torn: bool) -> bool:
-    """Runs `act` in a child that dies at its call number `last`; returns whether it came so far."""
+    """Runs `act` in a child that dies at its call number `last`; returns whether it made so many calls."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # forking with threads, from Python 3.12 on
         child = os.fork()
@@ -70,7 +70,7 @@ def test_death_at_any_call_of_a_save_leaves_a_whole_checkpoint(
 ) -> None:
     folder = os.path.dirname(saved)
     newer = os.path.join(folder, "iter_2.pth")
-    # Made here, since the threads of torch do not live on in a child.
+    # Built before forking, since torch's threads do not survive in a child.
     states = {number: _wide(make_state(number)) for number in (1, 2)}
 
     def act() -> None:

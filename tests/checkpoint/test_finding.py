@@ -111,7 +111,7 @@ def test_a_damaged_one_after_the_pointer_is_told(
     first, second = _save(make_state, tmp_path, "iter_1.pth", "iter_2.pth")
     write_pointer(tmp_path, first)
     Path(second).write_bytes(Path(second).read_bytes()[:-100])
-    os.utime(second, (4e9, 4e9))  # without its seal, the date of the file counts
+    os.utime(second, (4e9, 4e9))  # without its seal, the modification time counts
     assert find_latest(tmp_path) == first
     assert len(caplog.messages) == 1
 
@@ -187,13 +187,13 @@ def test_a_copy_of_a_run_is_a_run_of_its_own(tmp_path: Path, make_state: State) 
     shutil.copytree(tmp_path / "run", tmp_path / "copy")
     _begun(make_state, tmp_path / "run", 3)
     assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
-    (tmp_path / "run/iter_2.pth").unlink()  # it keeps few
+    (tmp_path / "run/iter_2.pth").unlink()  # the run keeps only a few checkpoints
     assert find_latest(tmp_path / "copy") == str(tmp_path / "copy/iter_2.pth")
     assert candidates(tmp_path / "copy") == [str(tmp_path / f"copy/iter_{number}.pth") for number in (2, 1)]
 
 
 def test_a_run_that_was_moved_goes_on_where_its_pointer_was(tmp_path: Path, make_state: State) -> None:
-    _begun(make_state, tmp_path / "run", 9, 5)  # begun anew, or by a clock that was wrong
+    _begun(make_state, tmp_path / "run", 9, 5)  # started over, or with a wrong clock
     (tmp_path / "run").rename(tmp_path / "moved")
     save_checkpoint(make_state(4), tmp_path / "moved/iter_4.pth")
     assert find_latest(tmp_path / "moved") == str(tmp_path / "moved/iter_5.pth")
@@ -382,7 +382,7 @@ def test_a_pointer_to_what_cannot_exist_is_no_trouble(tmp_path: Path, make_state
 def test_a_farther_checkpoint_that_is_not_taken_is_named(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture, place: str
 ) -> None:
-    """A run that started over left the checkpoints of the one before, which had come farther."""
+    """A run that started over left the checkpoints of the previous run, which had more iterations."""
     for name, number in (("iter_6.pth", 6), ("iter_8.pth", 8), ("iter_4.pth", 4)):
         save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / place / name)
     taken = str(tmp_path / place / "iter_4.pth")
@@ -399,7 +399,7 @@ def test_a_farther_checkpoint_that_is_not_taken_is_named(
 def test_the_pointer_counts_and_not_the_dates_of_files(
     tmp_path: Path, make_state: State, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A pointer that was set back names an older checkpoint, which is nearer than others in every way."""
+    """A pointer that was set back to an older checkpoint takes precedence."""
     for number in (8, 4):
         save_checkpoint({**make_state(0), "meta": {"iter": number}}, tmp_path / f"iter_{number}.pth")
     save_checkpoint({**make_state(0), "meta": {"iter": 2}}, tmp_path / "iter_2.pth")

@@ -1,4 +1,4 @@
-"""Checkpoints in folders and files that an ordinary user may not touch: one sentence, and nothing lost."""
+"""Checkpoints without access permission cause one clear error, and nothing is lost."""
 
 import os
 from collections.abc import Callable

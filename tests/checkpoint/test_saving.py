@@ -59,7 +59,7 @@ def test_space_is_checked_beforehand(saved: str, monkeypatch: pytest.MonkeyPatch
 
 
 class _Failing:
-    """Stands for a function of the operating system whose n-th call fails."""
+    """Replaces a system function, whose n-th call fails."""
 
     def __init__(self, original: Callable[..., Any], number: int, code: int) -> None:
         self.original, self.left, self.code = original, number, code

@@ -43,7 +43,7 @@ def test_every_flip_of_a_bit_is_found() -> None:
             seal = check_seal(io.BytesIO(bytes(flipped)))
         except CheckpointDamagedError:
             continue
-        # A flip in the words of the seal hides it; the archive's end record then disagrees with the file.
+        # A flip in the text of the seal hides it; then the archive's end record does not match the file.
         assert seal == Seal(None, 0)
         assert place // 8 >= len(b"some content") + 22
 

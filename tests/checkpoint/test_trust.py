@@ -11,7 +11,7 @@ from footplate.checkpoint import Inert, export_weights, load_checkpoint, read_co
 
 
 class Opener:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when unpickled."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = str(folder)
@@ -21,7 +21,7 @@ class Opener:
 
 
 def written(path: Path) -> str:
-    """Writes a checkpoint that makes the folder `path`.d; returns its name."""
+    """Writes a checkpoint that creates the folder `path`.d when unpickled; returns its name."""
     torch.save({"state_dict": {"w": torch.ones(2)}, "meta": {"iter": 3}, "own": Opener(path.with_suffix(".d"))}, path)
     return str(path)
 
@@ -39,7 +39,7 @@ def test_the_file_that_is_trusted_is_executed_and_no_other(tmp_path: Path) -> No
     assert (tmp_path / "a.d").exists()
     assert not (tmp_path / "b.d").exists()
     assert trusted_files() == []
-    assert isinstance(load_checkpoint(chosen)["own"], Inert)  # behind the block nothing is trusted any more
+    assert isinstance(load_checkpoint(chosen)["own"], Inert)  # after the block nothing is trusted
 
 
 def test_nothing_is_trusted_without_a_name(tmp_path: Path) -> None:

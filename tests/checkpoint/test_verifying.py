@@ -63,7 +63,7 @@ def test_a_pipe_called_a_checkpoint_is_refused_and_passed_over(saved: str, tmp_p
             read(pipe)
     assert find_latest(pipe.parent) == saved
     Path(saved).unlink()
-    with pytest.raises(CheckpointError, match=said):  # nobody knows what it would have been
+    with pytest.raises(CheckpointError, match=said):  # the checkpoint might have been newer
         find_latest(pipe.parent)
     (tmp_path / "other").mkdir()
     os.mkfifo(tmp_path / "other/last_checkpoint")

@@ -174,7 +174,7 @@ def test_extra_state_is_passed_on(tmp_path: Path) -> None:
 
 
 class _Foreign:
-    """Pickles as a class of a package that is not installed, as the reference engines' histories do."""
+    """Pickles as a class of a package that is not installed, as the histories of mmengine do."""
 
     def __init__(self, module: str, name: str, state: dict[str, Any]) -> None:
         kind = type(name, (), {"__module__": module})

@@ -17,7 +17,7 @@ def _end_of_process() -> None:
 
 @pytest.fixture
 def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The config of a run of eight iterations, in the folder where commands run."""
+    """The config of a run of eight iterations, in the current folder of commands."""
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "tiny.py"
     path.write_text(TINY)
@@ -26,7 +26,7 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def footplate(capsys: pytest.CaptureFixture[str]) -> Callable[..., tuple[int, str, str]]:
-    """Runs a command and returns its exit code, what it said and what it said went wrong."""
+    """Returns a function that runs a command and returns its exit code, stdout and stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         try:

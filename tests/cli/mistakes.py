@@ -1,10 +1,10 @@
-"""Configs that are broken in one way each, and what is said of them."""
+"""Configs with one mistake each, and the expected messages."""
 
 from typing import NamedTuple
 
 
 class Mistake(NamedTuple):
-    """A line of the config, what it becomes, and the message."""
+    """A line of the config, its replacement, and the expected message."""
 
     line: str
     instead: str

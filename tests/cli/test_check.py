@@ -1,4 +1,4 @@
-"""`footplate check`: what a run will do, and sixty configs that are broken in one way each."""
+"""Tests `footplate check`: the summary of a run, and sixty configs with one mistake each."""
 
 import argparse
 import logging
@@ -82,7 +82,7 @@ _MULTIPLIED = "optim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(layers=d
 
 
 def test_there_are_sixty() -> None:
-    assert len(ALL) + 3 >= 60  # three more below, each with a test of its own
+    assert len(ALL) + 3 >= 60  # three more have their own tests below
 
 
 @pytest.mark.parametrize("mistake", ALL, ids=lambda each: each.instead.strip().split("\n")[0])
@@ -247,5 +247,5 @@ def test_the_size_of_a_checkpoint_is_that_of_the_file(tiny: Path, footplate: Com
     size = next(line.split()[1:3] for line in told.splitlines() if line.startswith("size"))
     footplate("train", "tiny.py", "--work-dir", "work", *keep)
     files = [path for path in (tiny.parent / "work").glob("*.pth") if not path.name.startswith("best")]
-    assert size[1] == "kB"  # most of it is no tensor: the history of the run grows, by the iterations of this one
+    assert size[1] == "kB"  # most of it is not tensors, and the history grows with the iterations of this run
     assert float(size[0]) * 1e3 == pytest.approx(max(path.stat().st_size for path in files), abs=8e3)

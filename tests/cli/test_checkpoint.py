@@ -119,7 +119,7 @@ def test_a_damaged_part_is_told(files: list[str], tmp_path: Path, capsys: pytest
 
 
 def _names_of(path: Path, tmp_path: Path) -> list[str]:
-    """Returns several names of one file: its own, a relative one, a link, a hard link and a way through a link."""
+    """Returns several paths of one file: absolute, relative, symlink, hard link, and through a linked folder."""
     (tmp_path / "link.pth").symlink_to(path)
     (tmp_path / "hard.pth").hardlink_to(path)
     (tmp_path / "way").symlink_to(path.parent)

@@ -1,4 +1,4 @@
-"""Mistakes in a config that inherits a recipe: the error names the key and the line, or `--set`, that wrote it."""
+"""Mistakes in a config that inherits a recipe: the error shows the key, and its line or `--set` option."""
 
 from collections.abc import Callable
 from pathlib import Path

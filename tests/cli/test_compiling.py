@@ -8,13 +8,13 @@ import pytest
 Command = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of torch's compiler
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # from torch's compiler
 @pytest.mark.parametrize("place", ["compile", "optim_wrapper.compile"])
 @pytest.mark.parametrize("command", ["check", "train"])
 def test_a_data_config_starts_no_program(
     tiny: Path, footplate: Command, place: str, command: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tiny.parent / "cache"))  # where nothing is compiled yet
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tiny.parent / "cache"))  # an empty cache
     program = tiny.parent / "program"
     program.write_text('#!/bin/sh\ntouch "$(dirname "$0")/ran"\nexit 1\n')
     program.chmod(0o755)

@@ -70,7 +70,7 @@ def test_a_value_without_a_form_is_refused(config: str, capsys: pytest.CaptureFi
 def test_each_topic_is_text_and_data(tiny: Path, footplate: Footplate, topic: str) -> None:
     code, text, _ = footplate("explain", tiny, topic)
     assert (code, text.count("\n") > 2) == (0, True)
-    assert footplate("explain", tiny, topic)[1] == text  # a project can commit it
+    assert footplate("explain", tiny, topic)[1] == text  # so that a project can commit the output
     assert json.loads(footplate("explain", tiny, topic, "--json")[1])
 
 

@@ -1,4 +1,4 @@
-"""Errors of the user's own code: what is said of them, and which keep their traceback."""
+"""Errors in user code: their messages, and which keep their traceback."""
 
 import os
 import sys
@@ -54,7 +54,7 @@ class Listed(Points):
 
 @pytest.fixture
 def own(tiny: Path) -> Iterator[Callable[[str, str], None]]:
-    """Replaces a line of the config, which imports parts of the user's own."""
+    """Replaces a line of the config, which imports user-defined components."""
     (tiny.parent / "own_parts.py").write_text(OWN)
     text = TINY.replace('imports=["tests.support"]', 'imports=["own_parts"]')
 

@@ -1,4 +1,4 @@
-"""Lines are as wide as the terminal, and go on below their second column."""
+"""Lines are wrapped at the width of the terminal and indented to their second column."""
 
 import pytest
 

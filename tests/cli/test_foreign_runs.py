@@ -1,4 +1,4 @@
-"""What commands do with run folders, configs and checkpoints of others."""
+"""Commands on run folders, configs and checkpoints from untrusted sources."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Overrides in the words of the other generation."""
+"""Overrides with keys of the other config generation."""
 
 from collections.abc import Callable
 from pathlib import Path

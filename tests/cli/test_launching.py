@@ -78,7 +78,7 @@ def test_torchrun_gets_the_command(
     assert start_processes(_arguments(*words), Config.fromfile(str(tmp_path / "a.py"))) == 7
     assert got == [(2, 3, ["-m", "footplate", "train", "a.py", *words])]
     assert os.environ["OMP_NUM_THREADS"] == str(max(1, (os.cpu_count() or 1) // 2))
-    assert caplog.messages == []  # the ranks warn by themselves
+    assert caplog.messages == []  # the ranks emit the warnings
 
 
 @pytest.mark.parametrize("number", ["0", "-1", "two", "gpu"])
@@ -138,4 +138,4 @@ def test_a_restart_goes_on_and_a_signal_to_the_launcher_saves_once(tmp_path: Pat
     assert told.count("restart 1 of 1 by torchrun: goes on from the last checkpoint") == 1
     assert told.count("SIGTERM: stopped after iteration") == 1
     assert (tmp_path / "work/last_checkpoint").read_text() == str(tmp_path / "work/on_signal.pth")
-    assert [each.name for each in tmp_path.glob("work/*/rank_*.log")] == ["rank_0.log"]  # of the first attempt
+    assert [each.name for each in tmp_path.glob("work/*/rank_*.log")] == ["rank_0.log"]  # from the first attempt

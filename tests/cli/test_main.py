@@ -34,7 +34,7 @@ LAUNCHING = ["--launcher", "--nproc", "--max-restarts", "--local-rank/--local_ra
 
 
 def test_the_command_line() -> None:
-    # Whoever changes an option that people type changes this test.
+    # Update this test whenever a command-line option changes.
     found = {name: options(parser) for name, parser in parsers(build_parser())}
     assert options(build_parser()) == ["-h/--help", "--version", "COMMAND"]
     assert found["train"] == [

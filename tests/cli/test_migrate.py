@@ -174,7 +174,7 @@ def test_a_recipe_is_migrated_into_the_current_folder(old: Path) -> None:
 
 @pytest.fixture
 def installed(old: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder that stands for the installed package, with an old config in it."""
+    """A stand-in for the folder of the installed package, with an old config in it."""
     folder = old.parent / "package"
     (folder / "configs").mkdir(parents=True)
     (folder / "configs/old-one.py").write_text(OLD)

@@ -1,4 +1,4 @@
-"""Odd values for every option of every command end with a message, never with a traceback."""
+"""Odd values for every option of every command cause a message, never a traceback."""
 
 import argparse
 import random
@@ -11,14 +11,14 @@ from footplate import Config
 from footplate.cli.main import build_parser, main
 
 ODD = ["", "no", "-1", "0", "nan", "1e400", "9" * 5000, "foo://x", "/dev/null", "nowhere/x", "[", "{x", "=", "a=", "☃"]
-# What would start servers, processes, or runs that take long.
+# Arguments that would start servers, processes or long runs.
 _LEFT_OUT = {"--nproc", "--launcher", "--help", "--debug", "--timeout"}
 
 
 def commands(
     parser: argparse.ArgumentParser, words: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], argparse.ArgumentParser]]:
-    """Yields every command, and every one of its own, with its parser."""
+    """Yields every command and subcommand with its parser."""
     inner = [each for each in parser._actions if isinstance(each, argparse._SubParsersAction)]
     for action in inner:
         for name, each in action.choices.items():
@@ -48,7 +48,7 @@ CASES = cases()
 
 
 def outcome(words: tuple[str, ...]) -> str:
-    """Runs a command line and returns what is wrong with its end, or nothing."""
+    """Runs a command line, and returns a description of what is wrong with its result, or ""."""
     try:
         code: object = main(list(words))
     except SystemExit as error:

@@ -19,7 +19,7 @@ BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.inspectio
 
 
 def stopped(tiny: Path, footplate: Command, *changes: str, code: int = 3) -> list[str]:
-    """Trains until the seventh iteration stops it, and returns what was said."""
+    """Trains until the seventh iteration stops the run, and returns the output."""
     tiny.write_text(BURSTING)
     found, _, error = footplate("train", tiny, "--work-dir", "work", *(["--set", *changes] if changes else []))
     assert found == code
@@ -102,7 +102,7 @@ def test_a_short_table_is_shown_in_whole() -> None:
 
 
 def test_the_replayed_iteration_is_bit_equal(tiny: Path, footplate: Command) -> None:
-    """Iteration 6 from the checkpoint behind iteration 4, and from the start, show the very same figures."""
+    """Replaying iteration 6 from the checkpoint of iteration 4 and from the start gives identical figures."""
     stopped(tiny, footplate)
     stopped(tiny, footplate, *NO_SAVES)
     held = load_checkpoint("work/nonfinite_iter_7.capture")
@@ -148,7 +148,7 @@ def test_a_replay_begins_with_the_weights_that_the_run_began_with(tiny: Path, fo
     shutil.copy("work/iter_4.pth", "start.pth")
     stopped(tiny, footplate, *NO_SAVES)
     plain = first_iteration(7)
-    stopped(tiny, footplate, *NO_SAVES, f"+load_from={tiny.parent / 'start.pth'}")  # it counts its steps in a buffer
+    stopped(tiny, footplate, *NO_SAVES, f"+load_from={tiny.parent / 'start.pth'}")  # steps are counted in a buffer
     held = load_checkpoint("work/nonfinite_iter_3.capture")
     assert (held["capture"]["origin"], held["capture"]["load_from"]) == (None, str(tiny.parent / "start.pth"))
     assert first_iteration(3) != plain
@@ -220,7 +220,7 @@ def test_the_config_that_a_run_left_is_read_and_not_executed(tiny: Path, footpla
     assert (status, Path("mark").exists()) == (2, False)
     assert "the recorded config cannot be read as data" in errors
     footplate("replay", "work", "--config", left)
-    assert Path("mark").exists()  # a config that the user names is code
+    assert Path("mark").exists()  # a config given by the user is executed as code
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ def test_a_run_becomes_a_page(tiny: Path, footplate: Callable[..., tuple[int, st
     assert (code, text.split(",")[0]) == (0, "run/report.html")
     page = (tiny.parent / "run/report.html").read_text()
     assert "<title>footplate: run</title>" in page
-    assert f"{tiny.name}:" in page  # where the keys of the config were written
+    assert f"{tiny.name}:" in page  # the origin of the config keys
     assert footplate("report", "run", "run", "-o", "both.html")[0] == 0
     assert (tiny.parent / "both.html").exists()
 

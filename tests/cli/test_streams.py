@@ -27,7 +27,7 @@ class Talking(Hook):
 
 
 def shell(folder: Path, command: str, *, unbuffered: str = "") -> "subprocess.CompletedProcess[str]":
-    """Runs a line of bash in which FOOTPLATE is the command, and which ends with its exit code."""
+    """Runs a line of bash in which FOOTPLATE is the command, and returns the exit code of the command."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "100", "PYTHONUNBUFFERED": unbuffered}
     line = f"set -o pipefail; {command.replace('FOOTPLATE', f'{sys.executable} -m footplate')}"
     return subprocess.run(["bash", "-c", line], cwd=folder, env=environment, capture_output=True, text=True)
@@ -59,7 +59,7 @@ def test_a_run_ends_whatever_becomes_of_its_streams(tiny: Path, command: str) ->
     assert (work / "last_checkpoint").read_text() == str(work / "iter_8.pth")
     assert "Traceback" not in done.stderr
     log = next(work.glob("*/*.log")).read_text()
-    assert "iteration 7" not in log  # what is printed goes to no file that was opened later
+    assert "iteration 7" not in log  # printed output must not end up in a file opened later
     assert ("is lost (" in log) == ("head" in command or "full" in command)
 
 
@@ -82,6 +82,6 @@ def test_a_broken_pipe_of_a_hook_is_an_error_of_it(tiny: Path) -> None:
 )
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_command_whose_output_nobody_takes(tiny: Path, command: str, code: int, says: str, unbuffered: str) -> None:
-    """What is still held when it fails is let go: Python would fail over it once more, with a code of its own."""
+    """Buffered output is discarded after a failure; otherwise Python would fail again with another exit code."""
     done = shell(tiny.parent, command, unbuffered=unbuffered)
     assert (done.returncode, done.stderr) == (code, says)

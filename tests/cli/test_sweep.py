@@ -1,4 +1,4 @@
-"""`footplate sweep`: what is said once, for all trials."""
+"""Tests `footplate sweep`: messages that are printed once for all trials."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -46,5 +46,5 @@ def test_a_terminal_shows_a_line_for_each_trial_at_work(monkeypatch: pytest.Monk
     assert "trial 3: mIoU 53.5" in lines
     behind = shown[0][shown[0].index("trial 3: mIoU 53.5") :]
     assert re.search(r"trial 4 ─+ starting", lines_of(behind)[1])
-    cleared = "\r\x1b7\x1b[B\x1b[J\x1b8\x1b[K"  # what is below the cursor, and its own line
-    assert behind.endswith(f"{cleared}\x1b[?2026l\x1b[?25h")  # at the end nothing of it stays
+    cleared = "\r\x1b7\x1b[B\x1b[J\x1b8\x1b[K"  # clears the lines below the cursor, and its own line
+    assert behind.endswith(f"{cleared}\x1b[?2026l\x1b[?25h")  # the display is removed at the end

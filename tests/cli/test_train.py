@@ -188,7 +188,7 @@ def test_a_run_whose_weights_are_no_numbers_does_not_end_well(tiny: Path, footpl
 
 
 def test_what_went_wrong_stands_last_whatever_workers_do_then(tiny: Path) -> None:
-    """Torch would raise an error about each worker that ends with the process, below the one that counts."""
+    """Without this, torch would raise an error about each ending worker, below the actual error."""
     text = TINY.replace("    batch_size=4,", "    batch_size=4, num_workers=2, timeout=30,", 1)
     tiny.write_text(text + "default_hooks['timer'] = dict(type='KillForTest', iteration='x')\n")
     code = (
@@ -221,7 +221,7 @@ def test_modules_beside_the_config_are_found(tiny: Path, footplate: Command) -> 
 
 
 class Opener:
-    """Makes a folder when it is unpickled."""
+    """Creates a folder when unpickled."""
 
     def __init__(self, folder: str) -> None:
         self.folder = folder
@@ -241,7 +241,7 @@ def test_trust_in_one_checkpoint_is_recorded(tiny: Path, footplate: Command) -> 
     assert made.exists()
     sha256 = hashlib.sha256(Path(theirs).read_bytes()).hexdigest()
     assert footplate("train", "tiny.py", "--work-dir", "with", "--resume", "--set", "train_cfg.max_iters=12")[0] == 0
-    for name in ("iter_8.pth", "iter_12.pth"):  # behind a resume too
+    for name in ("iter_8.pth", "iter_12.pth"):  # also after resuming
         meta = torch.load(tiny.parent / "with" / name)["meta"]
         assert meta["trusted"] == [{"path": theirs, "sha256": sha256}]
     assert "trusted" not in torch.load(tiny.parent / "without/iter_8.pth")["meta"]

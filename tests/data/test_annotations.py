@@ -56,7 +56,7 @@ def test_paths_are_joined(root: str, path: str, expected: str) -> None:
 
 
 def _doubling(kind: str) -> str:
-    """A text in which each of 40 lines stands for the one before nine times."""
+    """Returns a YAML text in which each of 40 lines refers to the previous one nine times."""
     if kind == "merges":
         lines = ["a0: &a0 {x: 1}", *(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}" for n in range(1, 40))]
     else:

@@ -31,7 +31,7 @@ class PackForCache(BaseTransform):
 
 @TRANSFORMS.register_module()
 class ShakenForCache(BaseTransform):
-    """Says that it is always the same, and is not."""
+    """Claims to be deterministic, but is not."""
 
     keepable = True
 
@@ -238,7 +238,7 @@ def test_a_spawned_worker_sees_the_same_bytes() -> None:
 
 
 class SpawnedForCache(SimpleNamespace):
-    """Composes its samples."""
+    """A dataset that composes its samples in memory."""
 
     makes_samples = True
     kept: Any = None

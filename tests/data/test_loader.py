@@ -26,7 +26,7 @@ from footplate.errors import DataError
 
 
 class Noise(Dataset[Any]):
-    """Samples of an index and draws of the three generators."""
+    """Samples of an index and random numbers of the three generators."""
 
     def __init__(self, size: int = 11) -> None:
         self.size = size
@@ -277,7 +277,7 @@ def test_persistent_workers_leave_at_once() -> None:
     begin = time.perf_counter()
     del found
     gc.collect()
-    assert time.perf_counter() - begin < 2.0  # torch waits 5 s for the worker of a loader that is part of a cycle
+    assert time.perf_counter() - begin < 2.0  # torch waits 5 s for the worker of a loader in a reference cycle
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from footplate.errors import DataError
 
 
 class Unsendable(Dataset[Any]):
-    """Holds a generator, which no process can hand to another, in the samples `where`."""
+    """Has a generator, which cannot be sent between processes, in the samples `where`."""
 
     def __init__(self, *where: int) -> None:
         self.where = where
@@ -182,7 +182,7 @@ def test_memory_is_sent_once_and_filled_again_when_its_batch_is_gone() -> None:
     place = first.data_ptr()
     part = first[10:12].numpy()
     del first
-    assert send(3).data_ptr() != place  # a part of the first is still there
+    assert send(3).data_ptr() != place  # a tensor of the first batch is still alive
     del part
     assert send(4).data_ptr() == place
     assert (sent, len(known), int(second.sum())) == ([True, True, True, False], 3, 100)
@@ -193,7 +193,7 @@ def test_memory_is_given_back_while_torch_fakes_tensors() -> None:
     found = PackedBatch.of(torch.ones(4), pieces.take).unpack({})
     with FakeTensorMode():
         del found
-    assert PackedBatch.of(torch.ones(4), pieces.take)._memory is None  # what the main process knows is filled again
+    assert PackedBatch.of(torch.ones(4), pieces.take)._memory is None  # known memory is reused
 
 
 def test_who_keeps_a_small_part_does_not_keep_the_batch() -> None:
@@ -235,7 +235,7 @@ def test_batches_of_workers_stay_as_they_were(refills: bool) -> None:
 
 @pytest.mark.filterwarnings("ignore:'pin_memory' argument is set")
 def test_batches_of_workers_come_out_of_pinned_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As torch's thread pins them where there is an accelerator."""
+    """Batches are pinned as by torch's thread if there is an accelerator."""
     pinned: list[Tensor] = []
     take = workers._Watching._try_get_data
 
@@ -258,7 +258,7 @@ def test_batches_of_workers_come_out_of_pinned_memory(monkeypatch: pytest.Monkey
 
 def test_workers_that_stay_begin_each_pass_with_new_memory() -> None:
     loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, collate_fn=pseudo_collate, persistent_workers=True)
-    left = next(iter(loader))  # the workers have read more, which nobody takes
+    left = next(iter(loader))  # the workers have prefetched more, which is never consumed
     for _ in range(3):
         assert [batch["picture"][0][0, 0, 0].item() for batch in loader] == list(range(8))
     assert left["picture"][0].unique().tolist() == [0]
@@ -276,11 +276,11 @@ def test_only_who_took_a_batch_gives_its_memory_back() -> None:
 def test_passes_over_workers_that_stay_may_overlap() -> None:
     loader = SampleLoader(Tensors(), batch_size=1, num_workers=1, collate_fn=pseudo_collate, persistent_workers=True)
     found = [int(each["picture"][0].flatten()[0]) for pair in zip(loader, loader, strict=False) for each in pair]
-    assert found == [0, 0, 1, 2, 3, 4, 5, 6]  # as with torch: the second begins the pass anew, then they share it
+    assert found == [0, 0, 1, 2, 3, 4, 5, 6]  # as with torch, the second pass starts over, and both share it
 
 
 def test_tensors_in_pinned_memory_are_parts_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch knows by their storage what is still being copied to an accelerator."""
+    """Torch tracks pending copies to an accelerator by storage."""
     pinned: list[Tensor] = []
 
     def pin(self: Tensor) -> Tensor:

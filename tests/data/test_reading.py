@@ -7,7 +7,7 @@ from footplate.errors import DataError
 
 
 class PrivateError(Exception):
-    """Cannot be unpickled, since its constructor wants two arguments."""
+    """Cannot be unpickled, since its constructor needs two arguments."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(first + second)

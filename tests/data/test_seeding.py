@@ -60,7 +60,7 @@ def test_reading_has_generators_of_its_own() -> None:
 
 def test_the_state_is_put_back_even_after_an_error() -> None:
     seed_generators(3)
-    np.random.randn()  # leaves half a pair of normals in the state
+    np.random.randn()  # leaves one of a pair of normal numbers in the state
     expected = drawn()
     seed_generators(3)
     np.random.randn()

@@ -26,7 +26,7 @@ def on_rank(rank: int, world: int, size: int, batch_size: int | None, **section:
 
 
 def passes(size: int, world: int, batch_size: int, **where: Any) -> list[list[tuple[list[int], float]]]:
-    """Batches and their shares on every rank."""
+    """Returns the batches and their shares on every rank."""
     section = {key: where.pop(key) for key in ("drop_last", "num_workers") if key in where}
     found = []
     for rank in range(world):
@@ -103,7 +103,7 @@ def test_samples_that_stand_alone_are_read_again_alone() -> None:
 
 
 class Shaken(Dataset[Any]):
-    """Numbers with what the generators give in their place."""
+    """Indices, each with random numbers of the generators."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -116,7 +116,7 @@ class Shaken(Dataset[Any]):
 
 
 def read_together(world: int, size: int, *, round_up: bool, workers: int, epoch: int) -> list[Any]:
-    """The samples of all ranks, in the order of their positions."""
+    """Returns the samples of all ranks in global order."""
     sampler = {"type": "DefaultSampler", "shuffle": True, "round_up": round_up}
     section: dict[str, Any] = {"dataset": Shaken(size), "sampler": sampler, "collate_fn": list, "num_workers": workers}
     shares = []

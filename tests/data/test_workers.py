@@ -22,7 +22,7 @@ from footplate.data.workers import WorkerStart, _Watching
 from footplate.errors import ArgumentError, DataError
 from tests.support import settings
 
-TOLD = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]  # by `timeout`, twice
+TOLD = [signal.SIGTERM, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP]  # `timeout` sends it twice
 ENDS = {"take": MemoryError(), "interrupt": KeyboardInterrupt(), "leave": SystemExit(0), "close": GeneratorExit()}
 
 
@@ -40,7 +40,7 @@ class Fatal(Dataset[Any]):
             if self.deed == "wait":
                 time.sleep(30)
             if self.deed == "hang":
-                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as one that hangs in C hears none
+                signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # as when hanging in C code
                 time.sleep(300)
             if self.deed == "go":
                 os._exit(0)
@@ -54,7 +54,7 @@ class Fatal(Dataset[Any]):
 
 
 class Slow(Dataset[int]):
-    """Takes its time for the second sample, by default longer than there is between two looks at the worker."""
+    """Reads the second sample slowly, by default longer than the interval between two checks of the worker."""
 
     def __init__(self, seconds: float = 2.3, begun: Any = None) -> None:
         self.seconds, self.begun = seconds, begun
@@ -78,7 +78,7 @@ def tell(path: Path, work: Callable[[], Any]) -> None:
         work()
     except DataError as error:
         path.write_text(str(error))
-        os._exit(0)  # torch may raise a second time, wherever the process is by then
+        os._exit(0)  # torch may raise the error again at any point
 
 
 @pytest.mark.parametrize("way", ["train", "test", "alone"])
@@ -135,7 +135,7 @@ def test_workers_that_end_with_their_epoch_are_not_missed(persistent: bool) -> N
     loader = make("nothing", timeout=600, persistent_workers=persistent)
     for _ in range(3):
         batches = list(loader)
-        time.sleep(1.2 * (not persistent))  # longer than between two looks
+        time.sleep(1.2 * (not persistent))  # longer than the interval between two checks
         assert len(batches) == 8
 
 
@@ -147,7 +147,7 @@ def test_a_slow_sample_is_waited_for(workers: int) -> None:
 
 def test_workers_that_stay_come_to_the_end_of_a_pass_that_was_left() -> None:
     loader = SampleLoader(Slow(), batch_size=1, num_workers=1, timeout=30, persistent_workers=True)
-    assert int(next(iter(loader))) == 0  # the worker is at the next one, which takes longer than between two looks
+    assert int(next(iter(loader))) == 0  # the worker reads the next one slowly
     assert [int(batch) for batch in loader] == [0, 1, 2]
 
 
@@ -180,7 +180,7 @@ def test_a_thread_that_pinned_memory_and_is_gone_is_not_waited_for() -> None:
 
 
 def test_a_run_that_was_suspended_goes_on() -> None:
-    """Time in which it was stopped is none in which workers gave no answer."""
+    """Time in which the run was suspended does not count towards the timeout of workers."""
 
     def work() -> None:
         batches = list(SampleLoader(Slow(7.5, begun), batch_size=1, num_workers=1, timeout=5))
@@ -214,7 +214,7 @@ def test_workers_that_hang_are_ended_and_the_process_goes_on(tmp_path: Path) -> 
     started = time.monotonic()
     with pytest.raises(DataError) as caught:
         Runner(**settings(tmp_path, train_dataloader=loader)).train()
-    assert time.monotonic() - started < 60  # one that hangs does so for 300
+    assert time.monotonic() - started < 60  # a hanging one would wait for 300
     assert caught.value.notes[0] == "a loader's `timeout` says how long to wait, 0 without an end"
     for process in loader.whereabouts.processes():
         assert not os.path.exists(f"/proc/{process}") or "Z" in Path(f"/proc/{process}/stat").read_text().split()[2]
@@ -327,7 +327,7 @@ def _begin(start: WorkerStart, writer: int) -> None:
     main = multiprocessing.parent_process()
     while main is not None and os.getppid() == main.pid:
         time.sleep(0.01)
-    while torch_worker.ManagerWatchdog().is_alive():  # as torch begins to look only now
+    while torch_worker.ManagerWatchdog().is_alive():  # torch starts checking only now
         time.sleep(0.01)
 
 

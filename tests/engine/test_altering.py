@@ -13,7 +13,7 @@ from tests.support import Witness
 
 
 class Halves(Hook):
-    """Validates with half of each weight, and knows nothing of checkpoints."""
+    """Halves all weights during validation, without special handling of checkpoints."""
 
     def before_val_epoch(self, runner: Any) -> None:
         self.held = {name: value.clone() for name, value in runner.model.state_dict().items()}
@@ -25,7 +25,7 @@ class Halves(Hook):
 
 
 class ByPointer(Halves):
-    """The same, with tensors of its own in the place of the model's."""
+    """Like `Halves`, but replaces the tensors of the model."""
 
     def before_val_epoch(self, runner: Any) -> None:
         self.own = {name: value.data for name, value in runner.model.named_parameters()}
@@ -46,7 +46,7 @@ def test_a_stop_waits_for_weights_to_be_put_back(tmp_path: Path, kind: type[Hook
     assert in_process(run, cfg, kind(), Draw(), Send(signal.SIGTERM, "before_val_iter", 8)) == 143
     witness = Witness()
     resumed = run(cfg, kind(), Draw(), witness, resume=True)
-    assert [each for each, _ in witness.when("before_val")] == [12]  # that of iteration 8 was finished
+    assert [each for each, _ in witness.when("before_val")] == [12]  # the validation of iteration 8 was completed
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "told/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
 
@@ -57,7 +57,7 @@ def test_a_wish_to_save_waits_too(tmp_path: Path) -> None:
     told = Send(signal.SIGUSR1, "before_val_iter", 4)
     asked = run(config(tmp_path / "told", **settings), Halves(), told)
     assert_same(asked.model.state_dict(), whole.model.state_dict())
-    assert not asked.requests.patient  # training does not wait for data that take their time
+    assert not asked.requests.patient  # training does not wait for slow data
     again: dict[str, Any] = {"resume": True, "load_from": str(tmp_path / "told/on_signal.pth")}
     resumed = run(config(tmp_path / "again", **settings), Halves(), **again)
     assert_same(resumed.model.state_dict(), whole.model.state_dict())
@@ -81,13 +81,13 @@ def test_a_hook_that_changes_nothing_keeps_nobody_waiting(tmp_path: Path) -> Non
 def test_weights_of_any_kind_are_compared(tmp_path: Path, dtype: torch.dtype) -> None:
     runner = run(config(tmp_path, by_epoch=True))
     for parameter in runner.model.parameters():
-        parameter.data = torch.full_like(parameter, 6e4, dtype=dtype)  # squared too large for half precision
+        parameter.data = torch.full_like(parameter, 6e4, dtype=dtype)  # its square overflows in half precision
     runner.register_hook(Halves())
     assert altered_by(runner, "before_val", "before_val_epoch")
 
 
 class Zeroes(Hook):
-    """Empties a buffer for a validation."""
+    """Clears a buffer during validation."""
 
     def before_val_epoch(self, runner: Any) -> None:
         runner.model.kept.copy_(torch.zeros(3))
@@ -102,7 +102,7 @@ def test_buffers_whose_kind_has_no_norm_are_compared(tmp_path: Path, dtype: torc
 
 
 def test_data_that_take_their_time_are_waited_for(tmp_path: Path) -> None:
-    """The signal comes while a sample is read, where a stop would otherwise be answered at once."""
+    """The signal arrives while a sample is read, when a run would otherwise stop immediately."""
     cfg = config(tmp_path, by_epoch=True, by_iteration=3)
     cfg["val_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=11, seconds=0.5)
     (tmp_path / "reads").touch()

@@ -1,4 +1,4 @@
-"""What does not grow with the length of a run."""
+"""Tests of resources that must not grow with the length of a run."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ from tests.support import loader, settings
 
 
 class CountOpenFiles(Hook):
-    """Counts what the process has open behind every hundredth iteration."""
+    """Counts the open files of the process after every hundredth iteration."""
 
     priority = "LOWEST"
 
@@ -27,7 +27,7 @@ class CountOpenFiles(Hook):
 @pytest.mark.skipif(not os.path.isdir("/proc/self/fd"), reason="open files are counted in /proc")
 @pytest.mark.parametrize("workers", [0, 1])
 def test_open_files_stay_as_many_as_they_were(tmp_path: Path, workers: int) -> None:
-    """2,000 iterations, in epochs of 100, with 20 saves, 20 validations, and workers that are begun anew each time."""
+    """2,000 iterations, in epochs of 100, with 20 saves, 20 validations, and workers that are restarted each time."""
     count = CountOpenFiles()
     cfg = settings(
         tmp_path,

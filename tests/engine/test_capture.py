@@ -13,7 +13,7 @@ from tests.support import settings
 
 
 def stopped(tmp_path: Path, **hook: Any) -> tuple[Runner, NonFiniteError]:
-    """Trains with a learning rate that leads to NaN behind iteration 6, from its config."""
+    """Trains from a config whose learning rate causes NaN after iteration 6."""
     schedule = {"type": "MultiStepLR", "milestones": [4], "gamma": 1e36, "by_epoch": False}
     cfg = settings(
         tmp_path,

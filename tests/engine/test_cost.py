@@ -1,4 +1,4 @@
-"""What an iteration costs, counted rather than timed: calls, copies to the host, what stays behind."""
+"""The cost of an iteration, counted rather than timed: function calls, copies to the host, memory that is kept."""
 
 import collections
 import gc
@@ -21,11 +21,11 @@ from footplate.data import SampleLoader, default_collate
 from tests.support import settings
 
 _OWN = str(Path(footplate.__file__).parent)
-_STEADY = 70  # the iteration from which on nothing is done for the first time
+_STEADY = 70  # the iteration after which all lazy initialization is done
 
 
 class Line(BaseModel):
-    """One layer."""
+    """A model with one linear layer."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class Line(BaseModel):
 
 
 class At(Hook):
-    """Calls a function before each of some iterations, or of some batches of a validation."""
+    """Calls functions before given iterations, or before given batches of a validation."""
 
     priority = "HIGHEST"
 
@@ -50,7 +50,7 @@ class At(Hook):
 
 
 class LeftError(Exception):
-    """Ends a run on purpose."""
+    """Ends a run deliberately."""
 
 
 def leave() -> None:
@@ -58,7 +58,7 @@ def leave() -> None:
 
 
 def quiet(work_dir: Path, *hooks: Hook, iters: int, **changes: Any) -> Runner:
-    """A run with all default hooks that neither logs nor saves before its end."""
+    """Returns a run with all default hooks that does not log or save before its end."""
     batch = (torch.zeros(8, 4), torch.zeros(8, dtype=torch.int64))
     wrapper = {"optimizer": {"type": "SGD", "lr": 0.1}, **changes.pop("optim_wrapper", {})}
     nothing = {"val_cfg": None, "val_dataloader": None, "val_evaluator": None}
@@ -79,27 +79,27 @@ def quiet(work_dir: Path, *hooks: Hook, iters: int, **changes: Any) -> Runner:
 
 
 class Frames:
-    """Counts the calls of functions of ours between `begin` and `end`."""
+    """Counts the calls of footplate's functions between `begin` and `end`."""
 
     def __init__(self) -> None:
         self.found: collections.Counter[str] = collections.Counter()
 
     def begin(self) -> None:
-        """Begins to count."""
+        """Starts counting."""
         sys.setprofile(self._look)
 
     def end(self) -> None:
-        """Counts no more."""
+        """Stops counting."""
         sys.setprofile(None)
 
     def _look(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code
-        # Comprehensions are functions of their own up to Python 3.11; a generator that goes on is no call of ours.
+        # Skips comprehensions, which are functions up to Python 3.11, and generators, which are entered on each step.
         if event == "call" and code.co_filename.startswith(_OWN) and not code.co_name.startswith("<"):
             self.found[f"{Path(code.co_filename).stem}.{code.co_name}"] += 1
 
 
-# What was counted.
+# The bounds are measured counts.
 @pytest.mark.parametrize(
     ("changes", "bound"),
     [
@@ -137,7 +137,7 @@ def test_calls_of_our_functions_in_a_batch_of_a_validation(tmp_path: Path) -> No
 
 
 def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Torch's own take a tenth of an iteration of a small model each, also where nobody takes a profile."""
+    """Each profiler entry of torch takes a tenth of an iteration of a small model, even when not profiling."""
     entries: list[str] = []
 
     def watch() -> None:
@@ -155,7 +155,7 @@ def test_an_iteration_makes_no_entry_in_a_profile(tmp_path: Path, monkeypatch: p
 
 
 def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tensors on the device "meta" have no values, so that whoever reads one fails."""
+    """Tensors on the "meta" device have no values, so any read raises an error."""
     monkeypatch.setattr("footplate.engine.setup.pick_device", lambda: torch.device("meta"))
     passed: list[int] = []
     hook = At({30: lambda: passed.append(30), 90: leave})
@@ -174,7 +174,7 @@ def test_an_iteration_copies_nothing_to_the_host(tmp_path: Path, monkeypatch: py
 
 
 class Kept:
-    """Notes what is allocated and how many objects there are."""
+    """Records the allocated memory and the number of objects."""
 
     def __init__(self) -> None:
         self.memory: list[int] = []
@@ -182,7 +182,7 @@ class Kept:
         self.runner: Any = None
 
     def note(self) -> None:
-        """Notes it, once nothing waits to be freed, nor to be moved into the ring of its history."""
+        """Records both after flushing histories and collecting garbage."""
         for history in self.runner.message_hub.log_scalars.values():
             history.mean("global")
         gc.collect()
@@ -193,7 +193,7 @@ class Kept:
 def test_nothing_grows_from_one_iteration_to_the_next(tmp_path: Path) -> None:
     kept = Kept()
     hook = At(dict.fromkeys((1500, 2000, 3000), kept.note))
-    # pytest keeps what is logged.
+    # Log less, since pytest keeps log records in memory.
     logs = {"default_hooks": {"logger": {"interval": 50}}, "log_level": "ERROR"}
     runner = kept.runner = quiet(tmp_path, iters=3100, custom_hooks=[hook], **logs)
     tracemalloc.start()

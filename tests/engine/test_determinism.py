@@ -66,7 +66,7 @@ def test_a_compiler_that_tunes_itself_is_named(compiled: Any, named: bool, caplo
 def test_a_run_says_so_of_its_own_compiler(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     randomness = {"seed": 1, "deterministic": True}
     compiled: Any = {"compile": {"mode": "max-autotune-no-cudagraphs"}, "model": {"type": "NoModel"}}
-    with pytest.raises(UnknownNameError):  # it is said before anything is compiled
+    with pytest.raises(UnknownNameError):  # the warning comes before anything is compiled
         Runner(**settings(tmp_path, **compiled, randomness=randomness))
     assert "deterministic: compile with max-autotune picks kernels by their speed" in caplog.text
 

@@ -1,4 +1,4 @@
-"""A resumed run does what a stopped run still owed after its last iteration: validation, events of hooks, saves."""
+"""A resumed run completes what a stopped run had left after its last iteration: validation, hook events, saves."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ LAST = {True: "epoch_3.pth", False: "iter_12.pth"}
 
 
 class KilledError(BaseException):
-    """Stands for a kill: nothing of the run handles it."""
+    """A stand-in for a kill, which the run does not handle."""
 
 
 class StopAt(Hook):

@@ -17,7 +17,7 @@ from tests.support import PointAccuracy, ToyModel, loader, settings
 
 
 class Look(Hook):
-    """Keeps what each validation gave, and which set each batch was of."""
+    """Records the metrics of each validation, and the dataset of each batch."""
 
     def __init__(self) -> None:
         self.metrics: list[dict[str, float]] = []
@@ -63,7 +63,7 @@ def test_each_set_has_its_own_interval(tmp_path: Path) -> None:
     assert look.metrics == [
         {"clean/score": 1.0},
         {"clean/score": 1.0, "noisy/score": 2.0},
-        {"clean/score": 1.0, "noisy/score": 3.0},  # the end has all
+        {"clean/score": 1.0, "noisy/score": 3.0},  # all datasets are validated at the end
     ]
     lines = [json.loads(line) for line in (Path(runner.log_dir) / "vis_data/scalars.json").read_text().splitlines()]
     written = [(line["step"], line.get("noisy/score")) for line in lines if "clean/score" in line]
@@ -126,7 +126,7 @@ def test_losses_are_not_asked_for_by_default(tmp_path: Path, monkeypatch: pytest
 
 @METRICS.register_module()
 class SeesModes(PointAccuracy):
-    """An accuracy that notes whether it is shown tensors of inference mode."""
+    """An accuracy that records whether it receives inference tensors."""
 
     seen: ClassVar[list[bool]] = []
 
@@ -139,7 +139,7 @@ class SeesModes(PointAccuracy):
 def test_a_validation_in_inference_mode_changes_nothing_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inference_mode: bool
 ) -> None:
-    monkeypatch.setattr(history, "_CHUNK", 3)  # values are moved into their ring while a validation is at work
+    monkeypatch.setattr(history, "_CHUNK", 3)  # values are moved into the ring buffer during a validation
     monkeypatch.setattr(SeesModes, "seen", [])
     plain, look = run(tmp_path / "plain", train_dataloader=loader())
     val_cfg = {"inference_mode": inference_mode, "loss": True}
@@ -156,7 +156,7 @@ def test_a_checkpoint_within_a_validation_in_inference_mode(tmp_path: Path) -> N
             runner.requests.save = batch_idx == 0
 
     changes = {"val_cfg": {"inference_mode": True}, "custom_hooks": [Ask()]}
-    runner, _ = run(tmp_path, **changes)  # trained on after each of three validations
+    runner, _ = run(tmp_path, **changes)  # training continues after each of three validations
     saved = torch.load(tmp_path / "on_signal.pth", weights_only=True)["state_dict"]
     assert all(map(torch.equal, runner.model.state_dict().values(), saved.values()))
 

@@ -1,4 +1,4 @@
-"""An exit that code of the user's own asks for is an error of the run."""
+"""A SystemExit raised by user code is an error of the run."""
 
 import sys
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ def leave() -> None:
 
 @MODELS.register_module()
 class LeavingModel(ToyModel):
-    """Leaves in its ninth forward pass, or when it is built."""
+    """Exits in its ninth forward pass, or when it is built."""
 
     def __init__(self, when: str = "forward", **settings: Any) -> None:
         super().__init__(**settings)
@@ -107,7 +107,7 @@ def test_the_command_ends_with_an_error(
 
 
 class Aborted(BaseException):
-    """An error of the user's own that is no Exception."""
+    """A user-defined error that is not an Exception."""
 
 
 @pytest.mark.parametrize("kind", [Aborted, GeneratorExit, KeyboardInterrupt, StopIteration])

@@ -34,12 +34,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 @pytest.fixture
 def wishes(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
-    """What the C library is told."""
+    """Returns the recorded calls of mallopt."""
     told: list[tuple[int, int]] = []
 
     def mallopt(option: int, value: int) -> int:
         told.append((option, value))
-        return int(value != 1 << 30)  # an older one, which refuses so much
+        return int(value != 1 << 30)  # as in an older C library, which rejects this value
 
     monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace(mallopt=mallopt))
     monkeypatch.setattr(sys, "platform", "linux")
@@ -64,7 +64,7 @@ def test_what_the_user_wishes_stays(
 
 def test_nothing_is_changed_elsewhere(wishes: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch) -> None:
     keep_freed_memory(torch.device("cuda"))
-    monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace())  # a library without the call
+    monkeypatch.setattr(ctypes, "pythonapi", SimpleNamespace())  # a library without mallopt
     keep_freed_memory(CPU)
     monkeypatch.setattr(sys, "platform", "darwin")
     keep_freed_memory(CPU)
@@ -74,7 +74,7 @@ def test_nothing_is_changed_elsewhere(wishes: list[tuple[int, int]], monkeypatch
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="of glibc")
 @pytest.mark.skipif(HUGE_PAGES.is_file() and "[always]" in HUGE_PAGES.read_text(), reason="pages of 2 MB")
 def test_iterations_map_no_memory_anew() -> None:
-    """Of 120 MB each, 30,000 pages."""
+    """Each iteration uses 120 MB, or 30,000 pages."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
 
     def faults(**variables: Any) -> int:
@@ -84,5 +84,5 @@ def test_iterations_map_no_memory_anew() -> None:
         return int(done.stdout)
 
     assert faults() < 1_000
-    # That they are counted: by itself the library gives memory back, or does not, as chance has it.
+    # Checks that page faults are counted: with this setting, the library always returns memory.
     assert faults(MALLOC_TRIM_THRESHOLD_="131072") > 100_000

@@ -174,7 +174,7 @@ def test_the_ends() -> None:
 def test_an_argument_that_is_nearly_the_events_is_refused() -> None:
     class Slip(Hook):
         def after_train_iter(self, runner: Any, batch_idx: int, output: Any = None) -> None:  # type: ignore[override]
-            """Would be called without what it waits for."""
+            """Would be called without this argument."""
 
     with pytest.raises(ArgumentError, match="Slip.after_train_iter takes 'output'\n.*did you mean 'outputs'"):
         HookList().register(Slip())

@@ -14,7 +14,7 @@ from tests.support import loader, settings
 
 
 def resumed(tmp_path: Path, first: dict[str, Any], second: dict[str, Any], **changes: Any) -> tuple[Config, Runner]:
-    """Returns the config of a run that goes on from one with other settings, and its runner."""
+    """Returns the config of a run that resumes from a run with other settings, and its runner."""
     cfgs = [
         Config(
             settings(

@@ -16,7 +16,7 @@ from tests.support import settings
 
 def hold(folder: str, ready: Any) -> None:
     with locked(folder):
-        if os.fork() == 0:  # stands for a worker that outlives its run
+        if os.fork() == 0:  # simulates a worker that outlives its run
             ready.set()
             for descriptor in range(64):
                 with contextlib.suppress(OSError):
@@ -72,7 +72,7 @@ def test_errors_at_the_lock_name_it_and_hide_no_others(tmp_path: Path, monkeypat
 
 
 def test_checkpoints_of_two_runs_do_not_go_to_one_folder(tmp_path: Path) -> None:
-    """The folder below out_dir is called as the work_dir."""
+    """The folder below out_dir has the name of the work_dir."""
     hooks = {"checkpoint": {"interval": 1, "out_dir": str(tmp_path / "out")}}
     with locked(str(tmp_path / "out/run")):
         context = multiprocessing.get_context("fork")
@@ -106,7 +106,7 @@ def test_an_out_dir_that_takes_no_lock_is_for_the_saves_to_name(
 
 def test_the_lock_of_another_is_left_alone(tmp_path: Path) -> None:
     with locked(str(tmp_path)):
-        (tmp_path / ".lock").rename(tmp_path / "moved")  # as the folder was removed, and another run has begun in it
+        (tmp_path / ".lock").rename(tmp_path / "moved")  # as if the folder was removed and another run started in it
         (tmp_path / ".lock").write_text("another")
     assert (tmp_path / ".lock").read_text() == "another"
 

@@ -49,7 +49,7 @@ def test_the_order_of_all_events_by_epoch(tmp_path: Path) -> None:
     ("by_epoch", "sampler"), [(True, "DefaultSampler"), (False, "DefaultSampler"), (False, "InfiniteSampler")]
 )
 def test_a_batch_is_gone_before_the_next_one_is_read(tmp_path: Path, by_epoch: bool, sampler: str) -> None:
-    """Its memory is of use again, and giving it back does not come between a request to workers and the training."""
+    """Its memory can be reused, and freeing it does not delay training after a request to workers."""
     given: list[weakref.ref[Tensor]] = []
 
     def noting(samples: list[Any]) -> Any:
@@ -78,7 +78,7 @@ def test_the_order_of_all_events_by_iteration(tmp_path: Path) -> None:
     assert [at for at, _ in witness.when("before_val")] == [3, 6]
 
 
-# At which epochs the reference runner validates, observed with a run of this size.
+# The epochs at which mmengine's runner validates, observed with a run of this size.
 BY_EPOCH: list[tuple[dict[str, Any], list[int]]] = [
     ({"max_epochs": 5}, [1, 2, 3, 4, 5]),
     ({"max_epochs": 4, "val_begin": 0}, [1, 2, 3, 4]),

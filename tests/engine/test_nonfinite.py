@@ -17,7 +17,7 @@ from tests.support import ToyModel, settings
 
 
 class Failing(ToyModel):
-    """A model whose loss is `value` from a call of forward on."""
+    """A model whose loss is `value` starting from a given forward call."""
 
     def __init__(self, at: int, value: float) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_weights_are_looked_at_before_they_are_saved(tmp_path: Path) -> None:
 
 
 class SteepModel(ToyModel):
-    """A model whose gradients, not its losses, are NaN in the calls `at`."""
+    """A model whose gradients, but not losses, are NaN in the calls `at`."""
 
     def __init__(self, *at: int) -> None:
         super().__init__()
@@ -192,7 +192,7 @@ def test_gradients_that_are_skipped_with_losses_have_no_policy_of_their_own(capl
     [
         ("cpu", False, None, True),
         ("cuda", True, None, True),
-        ("cuda", False, None, False),  # it would wait for the device in each iteration
+        ("cuda", False, None, False),  # the check would synchronize with the device in each iteration
         ("cuda", False, {"grad": "skip"}, True),
         ("cuda", False, {"loss": "skip"}, True),
     ],

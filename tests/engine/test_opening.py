@@ -145,7 +145,7 @@ def test_what_was_said_while_parts_were_built_stands_in_the_file_once(tmp_path: 
 
 
 def test_two_starts_at_one_instant_have_folders_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both have chosen a name before either has made a folder, as two `footplate test` of one work_dir may."""
+    """Both choose a name before either creates the folder, as two `footplate test` with the same work_dir may do."""
     monkeypatch.setattr("footplate.engine.setup.time.strftime", lambda form, *_: "20260101_000000")
     backends = [{"type": "LocalVisBackend"}]
     first, second = (Runner(**settings(tmp_path, visualizer={"vis_backends": backends})) for _ in range(2))

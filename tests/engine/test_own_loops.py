@@ -1,4 +1,4 @@
-"""Loops whose methods a user overrides, with the signatures that the field's loops have."""
+"""Custom loops that override methods with the signatures of mmengine's loops."""
 
 import logging
 import os
@@ -137,7 +137,7 @@ class StoppedError(Exception):
 
 
 class StopAt(Hook):
-    """Ends the run after an iteration, when what was saved is there."""
+    """Ends the run after an iteration, once its checkpoint is written."""
 
     priority = "LOWEST"
 
@@ -151,7 +151,7 @@ class StopAt(Hook):
 
 
 class TermAt(Hook):
-    """Sends SIGTERM to the run within an iteration."""
+    """Sends SIGTERM to the run during an iteration."""
 
     def __init__(self, at: int) -> None:
         self.at = at
@@ -171,7 +171,7 @@ def runner_with(folder: Path, kind: type | None, *, by_epoch: bool, **changes: A
 
 
 def trained(folder: Path, kind: type | None, *, by_epoch: bool, **changes: Any) -> list[Any]:
-    """Trains, and returns the weights and the order of the events."""
+    """Trains, and returns the weights and the sequence of events."""
     witness = Witness()
     runner = runner_with(folder, kind, by_epoch=by_epoch, **changes)
     runner.register_hook(witness)
@@ -284,7 +284,7 @@ def test_an_iteration_may_draw_batches_of_its_own(tmp_path: Path) -> None:
 
 
 def in_evaluation(kind: Any) -> tuple[type, type]:
-    """Returns two loops, of which one overrides `run_iter` and the other `run`."""
+    """Returns two loops; one overrides `run_iter`, the other `run`."""
     mode = kind.mode
 
     class OwnIteration(kind):  # type: ignore[misc]

@@ -14,7 +14,7 @@ from tests.support_samplers import BY_EPOCH, KINDS, Stateful, section
 
 
 class Stop(Hook):
-    """Keeps the samples and asks for a stop, which saves."""
+    """Records the samples, and requests a stop, which saves a checkpoint."""
 
     acts_last = True
 
@@ -67,7 +67,7 @@ def test_a_run_by_epochs_goes_on_where_its_sampler_was(tmp_path: Path, name: str
 
 
 class Watch(Hook):
-    """Keeps the samples."""
+    """Records the samples."""
 
     def __init__(self) -> None:
         self.seen: list[list[float]] = []

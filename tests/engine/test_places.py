@@ -1,4 +1,4 @@
-"""Runs whose checkpoints lie on targets of fsspec."""
+"""Runs whose checkpoints are stored on fsspec file systems."""
 
 import os
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.support import KillForTest, settings
 
 @pytest.fixture
 def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A folder in memory; commands of the run stand in `tmp_path`."""
+    """An in-memory folder; commands run in `tmp_path`."""
     monkeypatch.chdir(tmp_path)
     fsspec.filesystem("memory").store.clear()
     return "memory://bucket/run"

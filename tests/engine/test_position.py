@@ -17,7 +17,7 @@ from tests.support import loader, settings
 
 @DATASETS.register_module()
 class Numbered(Dataset[Any]):
-    """Samples that say their index."""
+    """Samples that contain their index."""
 
     def __init__(self, size: int = 24) -> None:
         self.size = size
@@ -31,7 +31,7 @@ class Numbered(Dataset[Any]):
 
 @DATASETS.register_module()
 class NoisyStream(IterableDataset[Any]):
-    """Samples with noise, shared out among the workers."""
+    """Noisy samples, distributed among the workers."""
 
     def __iter__(self) -> Any:
         info = get_worker_info()
@@ -41,7 +41,7 @@ class NoisyStream(IterableDataset[Any]):
 
 
 class Seen(Hook):
-    """Keeps which samples came in which iteration."""
+    """Records the samples of each iteration."""
 
     def __init__(self, save_at: int = 0) -> None:
         self.samples: list[int] = []
@@ -197,7 +197,7 @@ class _Loader:
         self.batch_size, self.sampler = size, range(-(-96 // world_size))
 
     def batches(self) -> None:
-        """Makes it a loader that begins anywhere."""
+        """Marks it as a loader that can start at any sample."""
 
     def batches_from(self, sample: int) -> int:
         return -(-(len(self.sampler) - sample) // self.batch_size)

@@ -28,7 +28,7 @@ def run(tmp_path: Path, name: str, **changes: Any) -> Runner:
 
 
 class Drawing(ToyModel):
-    """Draws at random where it predicts."""
+    """Draws random numbers in predictions."""
 
     def forward(self, inputs: Any, labels: Any, mode: str = "tensor") -> Any:
         if mode == "predict":
@@ -37,7 +37,7 @@ class Drawing(ToyModel):
 
 
 class Look(Hook):
-    """Keeps what is there before the first iteration."""
+    """Records files, random numbers and the training mode before the first iteration."""
 
     def before_train(self, runner: Any) -> None:
         self.files = sorted(each.name for each in Path(runner.work_dir).iterdir())

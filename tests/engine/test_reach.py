@@ -1,4 +1,4 @@
-"""Settings that can never take effect are named, with their key and their place."""
+"""Settings that can never take effect are reported with their key and origin."""
 
 import logging
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_what_takes_effect_is_not_named(tmp_path: Path, caplog: pytest.LogCaptur
 
 
 class Asking(Hook):
-    """May ask for validations, as any hook may."""
+    """A hook that may request validations."""
 
 
 @pytest.mark.parametrize("hook", [EvalHook(interval=1), Asking()])

@@ -1,4 +1,4 @@
-"""Settings that a config is refused for: flags that are no bools, numbers out of their range, contradictions."""
+"""Settings that are rejected: flags that are not bools, numbers out of range, contradictions."""
 
 from pathlib import Path
 from typing import Any

@@ -23,7 +23,7 @@ from tests.support import Points, Witness
 
 @DATASETS.register_module()
 class Spoilt(Points):
-    """Fails at one of its reads, in one of several ways, as long as a file is there that counts them."""
+    """Fails at one of its reads, in one of several ways, while the file that counts the reads exists."""
 
     def __init__(self, reads: str, at: int, way: str = "raise", **options: Any) -> None:
         super().__init__(**options)
@@ -33,7 +33,7 @@ class Spoilt(Points):
         if self.reads.exists():
             with self.reads.open("ab", buffering=0) as file:
                 file.write(b".")
-                number = file.tell()  # behind this very mark, whatever other workers have added since
+                number = file.tell()  # the position after this mark, even if other workers have added marks since
             if number == self.at:
                 self._fail()
         return super().__getitem__(index)
@@ -50,7 +50,7 @@ class Spoilt(Points):
 
 
 def spoilt(work_dir: Path, at: int, way: str = "raise", *, of: str = "train", **settings: Any) -> dict[str, Any]:
-    """Returns a run in which one read of the data set fails as long as `reads` is there, beside its folder."""
+    """Returns the config of a run in which one read of the dataset fails while the file `reads` exists."""
     cfg = config(work_dir, **{"by_epoch": True, "by_iteration": 3, "accumulate": 2, **settings})
     found = cfg[f"{of}_dataloader"]
     found["dataset"].update(type="Spoilt", reads=str(work_dir.parent / "reads"), at=at, way=way)
@@ -62,7 +62,7 @@ def spoilt(work_dir: Path, at: int, way: str = "raise", *, of: str = "train", **
 
 
 def failed(cfg: dict[str, Any], *hooks: Hook, **changes: Any) -> str:
-    """Runs until a read fails, and returns what is said of it; the data are whole afterwards."""
+    """Runs until a read fails, and returns the error message; afterwards reads succeed."""
     reads = Path(cfg["work_dir"]).parent / "reads"
     reads.touch()
     try:
@@ -72,14 +72,14 @@ def failed(cfg: dict[str, Any], *hooks: Hook, **changes: Any) -> str:
     finally:
         reads.unlink()
         del caught
-        gc.collect()  # workers that the traceback keeps
+        gc.collect()  # ends workers that the traceback keeps alive
 
 
 def assert_goes_on(tmp_path: Path, cfg: dict[str, Any], told: str, done: Sequence[int]) -> None:
-    """Asserts that a run that failed is saved, says so, and goes on as if it had never failed.
+    """Asserts that a failed run is saved, reports this, and resumes as if it had never failed.
 
     Args:
-        done: The iterations behind which it may be saved.
+        done: The iterations after which it may be saved.
     """
     path = tmp_path / "part/on_signal.pth"
     at = torch.load(path, weights_only=True)["meta"]["iter"]
@@ -109,7 +109,7 @@ READS += [(False, 0, "val", 11, [8]), (True, 2, "val", 11, [8])]
 def test_what_came_before_a_bad_sample_is_kept(
     tmp_path: Path, by_epoch: bool, workers: int, of: str, at: int, done: Sequence[int]
 ) -> None:
-    """Workers read ahead, so that they may come to the same sample some reads earlier or later."""
+    """Workers prefetch, so they may reach the same sample some reads earlier or later."""
     cfg = spoilt(tmp_path / "part", at, of=of, by_epoch=by_epoch)
     cfg[f"{of}_dataloader"]["num_workers"] = workers
     told = failed(cfg, Draw())
@@ -118,7 +118,7 @@ def test_what_came_before_a_bad_sample_is_kept(
 
 
 class Compute(Hook):
-    """Has a step take long, in which a worker dies that reads ahead; a hook of its own priority is half done then."""
+    """Makes a step slow, so that a prefetching worker dies during it, between hooks of the same priority."""
 
     def __init__(self, event: str) -> None:
         setattr(self, event, self._compute)
@@ -143,7 +143,7 @@ class Compute(Hook):
     ],
 )
 def test_what_came_before_a_worker_was_lost_is_kept(tmp_path: Path, way: str, of: str, event: str) -> None:
-    """It may be lost while it is waited for, and while an iteration is at work, which is finished then."""
+    """The worker may die while the run waits for it, or during an iteration, which is then completed."""
     cfg = spoilt(tmp_path / "part", 25 if of == "train" else 13, way, of=of)
     told = failed(cfg, Draw(), Compute(event))
     assert "of the data loader" in told
@@ -151,7 +151,7 @@ def test_what_came_before_a_worker_was_lost_is_kept(tmp_path: Path, way: str, of
 
 
 class Kill(Hook):
-    """Kills a worker while the run is saved on request, and waits until this process has heard of it."""
+    """Kills a worker while a requested checkpoint is saved, and waits until this process is notified."""
 
     def __init__(self, mode: str) -> None:
         self.mode = mode
@@ -166,7 +166,7 @@ class Kill(Hook):
 
 
 def test_a_worker_that_is_lost_while_a_run_is_saved_does_not_keep_it_from_that(tmp_path: Path) -> None:
-    """Where memory is short, several are killed one after the other."""
+    """If memory is short, several workers are killed one after the other."""
     cfg = spoilt(tmp_path / "part", 30)
     cfg["val_dataloader"].update(num_workers=1, persistent_workers=True)
     told = failed(cfg, Draw(), Kill("val"))
@@ -247,7 +247,7 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("footplate.checkpoint.saving.storage.commit_file", full)
-    time.sleep(1)  # the second log has a name of its own
+    time.sleep(1)  # so that the second log gets another name
     assert in_process(run, cfg, Send(signal.SIGTERM, "after_train_iter", 6), resume=True) == 143
     log = max(tmp_path.glob("*/*.log")).read_text()
     last = f"the last checkpoint is {tmp_path / 'on_signal.pth'}"
@@ -258,7 +258,7 @@ def test_a_failed_save_is_not_taken_for_the_one_that_a_run_goes_on_from(
 def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """As in a notebook, whose runner stays when its run was stopped."""
+    """As in a notebook, in which the runner still exists after its run was stopped."""
 
     def full(*args: Any, **kwargs: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -274,7 +274,7 @@ def test_training_that_is_taken_up_again_says_that_it_goes_on_when_a_save_fails(
 
 
 class Wear(Hook):
-    """Puts other weights into the model for a validation."""
+    """Replaces the weights of the model during validation."""
 
     def before_val(self, runner: Any) -> None:
         self.own = {key: value.clone() for key, value in runner.model.state_dict().items()}

@@ -75,7 +75,7 @@ def test_what_an_earlier_run_committed_is_not(tmp_path: Path, elastic: pytest.Mo
     _point(tmp_path, "epoch_1.pth", 1.0)
     assert _begin(tmp_path, 0, elastic) == ("weights.pth", False)
     assert _begin(tmp_path, 1, elastic) == ("weights.pth", False)
-    _point(tmp_path, "epoch_1.pth", 2.0)  # this run's, of the same name
+    _point(tmp_path, "epoch_1.pth", 2.0)  # written by this run under the same name
     assert _begin(tmp_path, 2, elastic) == (None, True)
 
 

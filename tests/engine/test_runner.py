@@ -302,7 +302,7 @@ def test_the_log_level(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 class Between(Hook):
-    """Looks at what was read between the second iteration and the one before the last."""
+    """Records the tensor reads between the second and the second to last iteration."""
 
     priority = "LOWEST"
 
@@ -318,7 +318,7 @@ class Between(Hook):
 
 def test_iterations_copy_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     read: list[str] = []
-    for name in ("__float__", "__bool__", "tolist", "numpy", "cpu"):  # item: what lies on a CPU is read as it comes
+    for name in ("__float__", "__bool__", "tolist", "numpy", "cpu"):  # not `item`, which is allowed for CPU tensors
 
         def counted(self: Any, *args: Any, _name: str, _method: Any, **kwargs: Any) -> Any:
             read.append(_name)
@@ -338,7 +338,7 @@ def test_iterations_copy_nothing_to_the_host(tmp_path: Path, monkeypatch: pytest
         )
     ).train()
     assert between.found == []
-    assert read  # the log line at the end
+    assert read  # by the log line at the end
 
 
 def test_a_validation_after_training_keeps_what_was_trained(tmp_path: Path) -> None:

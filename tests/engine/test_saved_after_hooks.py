@@ -1,4 +1,4 @@
-"""A checkpoint holds what all hooks of its iteration, epoch or validation have done."""
+"""A checkpoint includes the changes of all hooks of its iteration, epoch or validation."""
 
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from tests.support import KillForTest, settings
 
 
 class Counter(Hook):
-    """Counts the events at which it acts, each by its name."""
+    """Counts its events by name."""
 
     def __init__(self, *events: str) -> None:
         self.counts = dict.fromkeys(events, 0)
@@ -79,7 +79,7 @@ def test_a_request_of_the_first_generations_evaluation_is_in_the_file(tmp_path: 
 
 
 class Validating(Hook):
-    """Begins a validation of its own within an iteration, or at the end of an epoch."""
+    """Runs a validation during an iteration, or at the end of an epoch."""
 
     priority = "HIGHEST"
 
@@ -107,7 +107,7 @@ def test_the_best_of_a_validation_within_hooks_is_saved_after_them(
 
 @LOOPS.register_module()
 class CurtValLoop(ValLoop):
-    """Calls only one event at its end."""
+    """Calls only one event at the end."""
 
     def run(self) -> dict[str, float]:
         self.runner.call_hook("after_val_epoch", metrics={"accuracy": 1.0})
@@ -120,7 +120,7 @@ def test_a_validation_loop_of_ones_own_need_not_call_the_last_event(tmp_path: Pa
 
 
 class Saver(Hook):
-    """Saves by itself, in its own event."""
+    """Saves a checkpoint in one of its events."""
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter == 1:

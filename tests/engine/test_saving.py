@@ -16,7 +16,7 @@ from tests.support import settings
 
 
 class Disk:
-    """Stands for a disk: the commits whose numbers are in `full` fail."""
+    """A stand-in for a disk, in which the commits with the numbers in `full` fail."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *full: int) -> None:
         self.times, self.full, self.commit = 0, full, saving.commit_plain
@@ -86,7 +86,7 @@ def test_training_stops_where_that_is_asked_for(tmp_path: Path, monkeypatch: pyt
 
 
 class UntilLost(Hook):
-    """Has a save fail in one iteration, which ends when the failure is noted."""
+    """Makes a save fail in one iteration, which ends when the failure is noticed."""
 
     def __init__(self) -> None:
         self.begun = threading.Event()
@@ -103,7 +103,7 @@ class UntilLost(Hook):
 def test_training_stops_with_the_iteration_in_which_a_save_failed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, policy: str, done: int
 ) -> None:
-    """It does not train on until the next save comes."""
+    """Training does not continue until the next save."""
     disk, hook = Disk(monkeypatch, 1), UntilLost()
 
     def commit(plain: Any, path: str) -> None:

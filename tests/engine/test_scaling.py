@@ -39,7 +39,7 @@ def test_rates_grow_with_the_batch(
 
 
 class Prodigy(torch.optim.SGD):
-    """Stands for an optimizer that finds its own step."""
+    """A stand-in for an optimizer that adapts its own learning rate."""
 
 
 def test_optimizers_that_find_their_own_step_stay(caplog: pytest.LogCaptureFixture) -> None:

@@ -23,7 +23,7 @@ from tests.support import Points, Witness
 
 
 class Send(Hook):
-    """Sends signals to its own process at an event of an iteration, with a pause between them."""
+    """Sends signals to its own process at an event of an iteration, with pauses between them."""
 
     def __init__(self, number: int, event: str, at: int, *more: int, pause: float = 0.0) -> None:
         self.numbers, self.at, self.pause = (number, *more), at, pause
@@ -37,7 +37,7 @@ class Send(Hook):
 
 
 class Draw(Hook):
-    """Moves a random generator in each validation, and where an epoch begins."""
+    """Draws random numbers in each validation and at the start of each epoch."""
 
     def before_train_epoch(self, runner: Any) -> None:
         torch.rand(1)
@@ -47,7 +47,7 @@ class Draw(Hook):
 
 
 class WhenSaved(Hook):
-    """Keeps at what, and after which iteration, a checkpoint is made that was asked for."""
+    """Records the event and the iteration at which requested checkpoints are saved."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, int]] = []
@@ -59,7 +59,7 @@ class WhenSaved(Hook):
 
 @pytest.fixture(autouse=True)
 def _hearing() -> Iterator[None]:
-    """Hears signals: whoever runs the tests under nohup, or behind others, has them ignore what they send."""
+    """Restores the default signal handlers, since nohup and background jobs make processes ignore signals."""
     usual: dict[int, Any] = {signal.SIGHUP: signal.SIG_DFL, signal.SIGINT: signal.default_int_handler}
     before = {number: signal.signal(number, handler) for number, handler in usual.items()}
     yield
@@ -86,7 +86,7 @@ def test_a_run_that_is_told_to_stop_goes_on_bit_for_bit(tmp_path: Path, by_epoch
     whole = run(config(tmp_path / "whole", **settings))  # type: ignore[arg-type]
     cfg = config(tmp_path / "told", **settings)  # type: ignore[arg-type]
     code = in_process(run, cfg, Send(number, event, at))
-    if code == 0:  # behind the last iteration there is nothing left to stop
+    if code == 0:  # after the last iteration there is nothing left to stop
         assert (event, at) == ("after_train_epoch", 12)
     else:
         assert code == 128 + number
@@ -111,7 +111,7 @@ def test_a_wish_to_save_is_met_and_training_goes_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("by_epoch", [True, False])
 def test_a_wish_to_save_in_a_validation_is_met_at_once(tmp_path: Path, by_epoch: bool) -> None:
-    """What is saved is the run before the validation, which a resumed run begins anew."""
+    """The state before the validation is saved, and a resumed run starts the validation over."""
     whole = run(config(tmp_path / "whole", by_epoch=by_epoch, by_iteration=3), Draw())
     told = Send(signal.SIGUSR1, "after_val_iter", 4), WhenSaved(), Draw()
     asked = run(config(tmp_path / "asked", by_epoch=by_epoch, by_iteration=3), *told)
@@ -141,9 +141,9 @@ def test_the_second_signal_leaves_at_once(tmp_path: Path, capfd: pytest.CaptureF
 @pytest.mark.parametrize(
     ("signals", "pause", "code"),
     [
-        ((signal.SIGTERM, signal.SIGTERM), 0.0, 143),  # `timeout` sends to the process, and to its group
+        ((signal.SIGTERM, signal.SIGTERM), 0.0, 143),  # `timeout` sends it to the process and to its group
         ((signal.SIGTERM, signal.SIGINT, signal.SIGTERM), 0.05, 143),
-        ((signal.SIGHUP, signal.SIGHUP, signal.SIGHUP), 0.6, 129),  # of the kernel, the shell, the end of the shell
+        ((signal.SIGHUP, signal.SIGHUP, signal.SIGHUP), 0.6, 129),  # from the kernel, the shell, and the exiting shell
         ((signal.SIGHUP, signal.SIGTERM), 0.6, 129),
         ((signal.SIGTERM, signal.SIGHUP), 0.6, 143),
     ],
@@ -179,7 +179,7 @@ def test_a_stop_is_saved_though_nobody_hears_of_it(tmp_path: Path, broken: bool)
 
     assert in_process(unheard) == 143
     assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 6
-    log = next(tmp_path.glob("*/*.log")).read_text()  # whose number may be that of the stream that is closed
+    log = next(tmp_path.glob("*/*.log")).read_text()  # its descriptor may be that of the closed stream
     assert "leaves at once" not in log
     assert "SIGTERM: stopped after iteration 6" in log
 
@@ -244,7 +244,7 @@ def test_what_an_earlier_run_left_does_not_count_in_a_thread_either() -> None:
 
 
 class Hear(Hook):
-    """Has a child seem to end within an iteration."""
+    """Sends SIGCHLD during an iteration."""
 
     hears = went_on = False
 
@@ -259,7 +259,7 @@ def test_an_error_of_a_users_own_handler_does_not_wait_for_the_end_of_the_iterat
         if hook.hears:
             raise RuntimeError("a mistake of a handler")
 
-    handle_deaths_of_workers()  # torch's handler, which is set once, stays set for others
+    handle_deaths_of_workers()  # torch installs its handler only once, so it must stay for other tests
     hook = Hear()
     before = signal.signal(signal.SIGCHLD, refuse)
     try:
@@ -277,7 +277,7 @@ def test_exit_codes(number: int, code: int) -> None:
 
 @DATASETS.register_module()
 class Slow(Points):
-    """Has its run told to stop at one of its reads, which takes long then; counts them in a file that is there."""
+    """Sends a stop signal at one of its reads, which is then slow. Counts the reads in an existing file."""
 
     def __init__(self, reads: str, at: int, seconds: float = 60, **options: Any) -> None:
         super().__init__(**options)
@@ -324,7 +324,7 @@ def test_a_stop_does_not_wait_for_data(tmp_path: Path, workers: int, loader: str
 @pytest.mark.parametrize(
     ("seconds", "asked"),
     [
-        (0.001, [0, 2, 6, 14, 24, 34]),  # twice as many pass each time, and at most ten
+        (0.001, [0, 2, 6, 14, 24, 34]),  # the distance doubles each time, up to ten
         (0.3, [0, 2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 32, 35, 38]),
         (2.0, list(range(40))),
     ],
@@ -346,7 +346,7 @@ def test_ranks_ask_each_other_about_once_a_second(
 
 
 class Validate(Hook):
-    """Validates within an iteration."""
+    """Validates during an iteration."""
 
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         if runner.iter == 5:
@@ -367,7 +367,7 @@ def test_an_iteration_that_reads_data_of_its_own_is_finished(tmp_path: Path) -> 
 
 
 def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
-    """Runs, and is told to stop at the beginning of one call of a function."""
+    """Runs, and sends a stop signal at the start of a given call of a function."""
     original, calls = getattr(place, name), [0]
 
     def function(*args: Any) -> Any:
@@ -384,7 +384,7 @@ def told_within(cfg: dict[str, Any], place: Any, name: str, call: int) -> None:
     ("place", "name", "call"), [(base_train_loop, "capture_rng", 3), (np.random, "set_bit_generator", 6)]
 )
 def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name: str, call: int) -> None:
-    """The third state is kept where the second epoch begins; the sixth exchange ends the reading of the third batch."""
+    """The third state is captured at the start of the second epoch; the sixth exchange follows the third batch."""
     whole = run(config(tmp_path / "whole", by_epoch=True, by_iteration=3))
     cfg = config(tmp_path / "part", by_epoch=True, by_iteration=3)
     assert in_process(told_within, cfg, place, name, call) == 143

@@ -1,4 +1,4 @@
-"""Simulated runs: the reference's figures, and those of a real run."""
+"""Simulated runs are compared with mmengine's figures and with real runs."""
 
 import gzip
 import itertools
@@ -45,7 +45,7 @@ def _toy() -> nn.Module:
 
 
 def _expected(vector: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
-    """Yields parameter names, fields and the reference's values."""
+    """Yields parameter names, fields and mmengine's values."""
     names = [name for name, *_ in vector["params"]]
     bounds = [0, *itertools.accumulate(vector["group_sizes"])]
     for trajectory in vector["trajectories"]:
@@ -127,7 +127,7 @@ class _Model(BaseModel):
 
 
 class _Recorder(Hook):
-    """Notes down what each parameter's group holds while an iteration runs."""
+    """Records the parameter group of each parameter during iterations."""
 
     priority = "LOWEST"
 

@@ -1,4 +1,4 @@
-"""What a preflight tries out leaves no trace in buffers and attributes."""
+"""A preflight leaves buffers and attributes unchanged."""
 
 import os
 import random
@@ -22,7 +22,7 @@ PASSES = 0
 
 
 class Helper:
-    """An object of the user's own."""
+    """A user-defined object."""
 
     made = 0
 
@@ -33,7 +33,7 @@ class Helper:
 
 
 class Counting(ToyModel):
-    """Counts its passes in every way."""
+    """Counts its forward passes in buffers and attributes of every kind."""
 
     total = 0
     passes: Tensor
@@ -150,7 +150,7 @@ def test_a_large_tensor_that_is_no_buffer_is_left_alone(size: int) -> None:
 
 
 class CountingInValidation(Hook):
-    """Has state that validations change, and asks for a save or a stop within the second."""
+    """Has state that validations change, and requests a save or a stop during the second validation."""
 
     acts_last = True
 

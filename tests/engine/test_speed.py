@@ -18,7 +18,7 @@ COMPILED: dict[str, Any] = {"backend": "eager"}
 
 @MODELS.register_module()
 class Convolving(BaseModel):
-    """Points as pictures of 2 x 2 pixels."""
+    """Points as images of 2 x 2 pixels."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def shortcut(channels: int, *, stride: int = 2, groups: int = 1, size: int = 1) 
     return nn.Sequential(nn.Conv2d(3, channels, 3), nn.Conv2d(channels, 32, size, stride, groups=groups))
 
 
-# oneDNN's kernel for the gradient of these weights writes past its workspace, see `fragile_convolution`.
+# oneDNN's kernel for the gradient of these weights writes out of bounds, see `fragile_convolution`.
 FRAGILE = [shortcut(4), shortcut(15), shortcut(32, groups=4), shortcut(8, stride=3)]
 SAFE = [shortcut(16), shortcut(64, groups=4), shortcut(4, stride=1), shortcut(4, size=3)]
 REFUSED = "a CPU cannot train the strided 1 x 1 convolution '1' of fewer than 16 channels channels last"
@@ -133,7 +133,7 @@ def test_what_corrupts_memory_on_a_cpu_is_refused(model: nn.Module, compile: Any
 
 @pytest.fixture
 def without_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Saves the import of the compiler, which warns of torch's own code."""
+    """Avoids importing the compiler, which causes warnings about torch's own code."""
     monkeypatch.setattr(torch, "compile", lambda call, **_: call)
 
 
@@ -172,7 +172,7 @@ def test_the_refusal_reaches_the_command_line(tmp_path: Path) -> None:
 
 @MODELS.register_module()
 class Shortened(Convolving):
-    """A model whose shortcut has few channels."""
+    """A model whose residual shortcut has few channels."""
 
     def __init__(self) -> None:
         super().__init__()

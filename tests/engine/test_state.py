@@ -25,7 +25,7 @@ MODEL = {"type": "ToyModel", "dropout": 0.3}
 def config(
     work_dir: Path, *, by_epoch: bool, by_iteration: int = 0, workers: int = 0, accumulate: int = 1, **changes: Any
 ) -> dict[str, Any]:
-    """Returns a run of 12 iterations that depends on everything that moves: noise, dropout, momentum, schedules."""
+    """Returns a run of 12 iterations that depends on all kinds of state: noise, dropout, momentum, schedules."""
     checkpoint = {"by_epoch": False, "interval": by_iteration} if by_iteration else {"by_epoch": True, "interval": 1}
     optimizer = {"type": "AdamW", "lr": 0.05}
     schedules = [
@@ -52,7 +52,7 @@ def run(cfg: dict[str, Any], *hooks: Hook, **changes: Any) -> Runner:
 
 
 def state(path: Path | str) -> dict[str, Any]:
-    """Returns what decides how a run goes on, from a checkpoint."""
+    """Returns the parts of a checkpoint that determine how a run continues."""
     read = torch.load(path, weights_only=True)
     histories = {
         key: value["values"].tolist() for key, value in read["message_hub"]["log_scalars"].items() if "time" not in key
@@ -79,7 +79,7 @@ def assert_same(found: Any, expected: Any, place: str = "") -> None:
 def run_until_killed(cfg: dict[str, Any], kill: KillForTest) -> None:
     process = multiprocessing.get_context("fork").Process(target=run, args=(cfg, kill))
     process.start()
-    process.join()  # without a limit: with one it would wait for the loader's workers, which notice after 5 seconds
+    process.join()  # no timeout: with one, join would wait for the loader's workers, which notice after 5 seconds
     assert process.exitcode == -signal.SIGKILL
 
 
@@ -289,7 +289,7 @@ def test_schedules_that_a_checkpoint_does_not_hold_are_moved_to_its_place(tmp_pa
     checkpoint = load_checkpoint(tmp_path / "whole/iter_5.pth")
     del checkpoint["param_schedulers"]
     for group in checkpoint["optimizer"]["param_groups"]:
-        group.pop("initial_lr", None)  # as an engine without schedules in the optimizer saves it
+        group.pop("initial_lr", None)  # as saved by an engine that keeps no schedules in the optimizer
     save_checkpoint(checkpoint, tmp_path / "five.pth")
     run(cfg, resume=True, load_from=str(tmp_path / "five.pth"))
     last = "iter_12.pth"
@@ -443,7 +443,7 @@ def test_a_finished_run_that_is_extended_has_the_rates_of_a_straight_one(
 
 @OPTIMIZERS.register_module()
 class SelfPaced(torch.optim.Optimizer):
-    """Finds its own rate, and counts its steps in a group, as Adafactor and its kin do."""
+    """Adapts its own learning rate, and counts its steps in a parameter group, as Adafactor does."""
 
     def __init__(self, params: Any, lr: float | None = None, limit: float | None = math.inf) -> None:
         super().__init__(params, {"lr": lr, "limit": limit})
@@ -492,14 +492,14 @@ def test_a_rate_that_the_optimizer_sets_cannot_be_scheduled(tmp_path: Path) -> N
 
 
 class Odd(Hook):
-    """Has a state that is no dict."""
+    """Has a state that is not a dict."""
 
     def state_dict(self) -> Any:
         return torch.zeros(2)
 
 
 class OddModel(ToyModel):
-    """Has a state that is no dict."""
+    """Has a state that is not a dict."""
 
     def state_dict(self, *args: Any, **kwargs: Any) -> Any:
         return torch.zeros(2)

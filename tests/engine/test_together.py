@@ -1,4 +1,4 @@
-"""How ranks end together; the other ranks are a stand-in that notes what it is told."""
+"""Tests how ranks end together; a stand-in for the other ranks records its messages."""
 
 import os
 import signal
@@ -18,7 +18,7 @@ from footplate.errors import ArgumentError, RankError
 
 
 class Others:
-    """A watch whose verdict the test decides."""
+    """A rank monitor whose failure report is set by the test."""
 
     def __init__(self, path: str) -> None:
         self.rank, self.path, self.at_work = 1, path, True
@@ -91,7 +91,7 @@ def test_what_is_told_of_an_error(others: Others, error: BaseException, text: st
     told, asked, log = others.told[1]
     assert told.startswith(text)
     assert asked == code
-    assert bool(log) is not isinstance(error, ArgumentError)  # a mistake of the user's needs no traceback
+    assert bool(log) is not isinstance(error, ArgumentError)  # a user error needs no traceback
 
 
 def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others: Others) -> None:
@@ -100,7 +100,7 @@ def test_an_error_of_another_rank_takes_the_place_of_what_follows_from_it(others
         raise RuntimeError("connection reset")
     assert caught.value.exit_code == 5
     assert isinstance(caught.value.__cause__, RuntimeError)
-    assert fail(caught.value) == 5  # known, and not told again
+    assert fail(caught.value) == 5  # already known, so it is not reported again
     assert len(others.told) == 2
 
 
@@ -127,7 +127,7 @@ def test_a_process_that_is_alone_tells_nobody() -> None:
 
 def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others: Others, tmp_path: Path) -> None:
     class Run(SimpleNamespace):
-        """Can be referred to weakly."""
+        """A runner that supports weak references."""
 
     run: Any = Run(log_dir=str(tmp_path), rank=1)
     others.last_checkpoint = str
@@ -136,7 +136,7 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
     assert others.iteration() is None  # before training
     run.train_loop = SimpleNamespace(iter=4, max_iters=5, in_progress=True)
     assert others.iteration() == 5
-    run.train_loop.iter = 5  # the validation behind the last one
+    run.train_loop.iter = 5  # the validation after the last iteration
     assert others.iteration() == 5
     run.train_loop.in_progress = False
     assert others.iteration() is None
@@ -147,7 +147,7 @@ def test_the_watch_knows_the_iteration_of_the_run_as_long_as_there_is_one(others
 
 def test_the_first_rank_knows_the_last_checkpoint(others: Others, tmp_path: Path) -> None:
     class Run(SimpleNamespace):
-        """Can be referred to weakly."""
+        """A runner that supports weak references."""
 
     run: Any = Run(log_dir=str(tmp_path), rank=0)
     name_run(run)

@@ -15,7 +15,7 @@ from tests.support import ToyModel, loader, settings
 
 
 class Precise(ToyModel):
-    """In double precision, so that only the order of sums is left to differ."""
+    """Uses double precision, so that only the order of sums can differ."""
 
     def __init__(self) -> None:
         super().__init__()

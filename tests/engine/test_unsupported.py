@@ -1,4 +1,4 @@
-"""Keys that the other engines read: each is supported, refused or named."""
+"""Every key of other engines is supported, rejected or reported."""
 
 import logging
 from pathlib import Path
@@ -14,7 +14,7 @@ from footplate.errors import FootplateError
 from footplate.inspection.check import check
 from tests.support import settings
 
-# The arguments of the two runners of MMEngine 0.10.7, and the keys that these read of the config beside them.
+# The arguments of both runners of MMEngine 0.10.7, and the other config keys that they read.
 MMENGINE = (
     *("model", "work_dir", "train_dataloader", "val_dataloader", "test_dataloader", "train_cfg", "val_cfg", "test_cfg"),
     *("auto_scale_lr", "optim_wrapper", "param_scheduler", "val_evaluator", "test_evaluator", "default_hooks"),

@@ -23,7 +23,7 @@ def _stack() -> tuple[str, bool, str]:
 
 
 class Looks(Hook):
-    """Looks in an event, and in the code that it puts in place of another's."""
+    """Records the stack in an event, and in code that it patches in."""
 
     def __init__(self, seen: dict[str, tuple[str, bool, str]]) -> None:
         self.seen = seen
@@ -33,7 +33,7 @@ class Looks(Hook):
 
 
 class Looking(torch.autograd.Function):
-    """Passes a tensor, and looks when its gradient comes."""
+    """An identity function that records the stack in its backward pass."""
 
     @staticmethod
     def forward(ctx: Any, inputs: torch.Tensor, seen: dict[str, Any]) -> torch.Tensor:
@@ -113,4 +113,4 @@ def test_a_rank_that_lost_a_worker_was_loading_data() -> None:
         requests.raise_lost()
     phase, waits, _ = look([*walk_tb(caught.value.__traceback__)])
     assert (phase, waits) == ("data loading", False)
-    requests.raise_lost()  # it is told once
+    requests.raise_lost()  # it is raised only once

@@ -1,4 +1,4 @@
-"""Values that a run stumbles over are refused with their place, whatever they are."""
+"""Wrong values of any kind are rejected with their origin."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def test_an_argument_of_a_loader(tmp_path: Path, key: str, value: Any) -> None:
 
 
 class Given(BaseMetric[int]):
-    """Gives the value that it was told."""
+    """Returns a fixed value."""
 
     def __init__(self, value: Any) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""The fault harness: interrupts, damages, starves and attacks runs, and compares how they end.
+"""The fault harness: interrupts, damages, starves and attacks runs, and checks how they end.
 
     python -m tests.faults [--rows kill,disk] [--short] [--minutes 60] [--workers 2]
     python -m tests.faults --report
 
-Each trial is a function of its seed. Results go to `.faults/results.jsonl`; begun again, it goes on where it was. For
-each row the control comes first: faults that were planted on purpose must be found.
+Each trial is determined by its seed. Results are written to `.faults/results.jsonl`; a restarted harness continues
+where it stopped. Each row starts with its controls: deliberately planted faults must be found.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tests.faults.table import ROWS
 
 
 class Item(NamedTuple):
-    """One thing to do: a trial of a row, or the search for a fault that was planted there."""
+    """A unit of work: a trial of a row, or a control that searches for a planted fault."""
 
     row: Row
     seed: int
@@ -38,12 +38,12 @@ class Item(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in the results."""
+        """The name in the results."""
         return f"{self.row.name} control: {self.planted}" if self.planted else f"{self.row.name} {self.seed}"
 
 
 def items(rows: list[Row], *, short: bool) -> Iterator[Item]:
-    """Yields everything to do, the controls first."""
+    """Yields all items, controls first."""
     for row in rows:
         yield from (Item(row, 0, planted) for planted in row.planted)
     for row in rows:
@@ -51,13 +51,13 @@ def items(rows: list[Row], *, short: bool) -> Iterator[Item]:
 
 
 def work_on(part: list[Item], folder: Path, place: Path, until: float) -> None:
-    """Does a part of what is to do and notes each result, until the time is over.
+    """Processes a share of the items and writes each result, until the time is over.
 
     Args:
-        part: What.
-        folder: Where results go.
-        place: Where runs work.
-        until: On the monotonic clock.
+        part: The items.
+        folder: The folder of results.
+        place: The working folder of runs.
+        until: The end time on the monotonic clock.
     """
     trials: dict[str, Trial] = {}
     with (folder / "results.jsonl").open("a") as file:
@@ -85,7 +85,7 @@ def _done(item: Item, trial: Trial) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Runs what is asked for and returns 1 where something was wrong."""
+    """Runs the requested rows; returns 1 if anything is wrong."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--rows", default=",".join(ROWS), help="some of: %(default)s")
     parser.add_argument("--short", action="store_true", help="fewer trials of each row")
@@ -103,7 +103,7 @@ def main() -> int:
 
 
 def _run(arguments: argparse.Namespace, rows: list[Row], done: set[str]) -> None:
-    """Shares what is left among processes, forked from this one, which has trained once."""
+    """Distributes the remaining items among processes forked from this one, which has trained once."""
     torch.set_num_threads(1)
     left = [item for item in items(rows, short=arguments.short) if item.name not in done]
     if not left:
@@ -126,10 +126,10 @@ def _worked(part: list[Item], folder: Path, place: Path, until: float) -> int:
 
 
 def _read(results: Path) -> list[dict[str, Any]]:
-    """Returns the results, of each name the last one."""
+    """Returns the last result of each name."""
     entries = {}
     for line in results.read_text().splitlines() if results.exists() else []:
-        with contextlib.suppress(json.JSONDecodeError):  # the last line of one that was killed
+        with contextlib.suppress(json.JSONDecodeError):  # the last line of a killed process
             entry = json.loads(line)
             entries[entry["name"]] = entry
     return list(entries.values())

@@ -1,4 +1,4 @@
-"""Calls to the operating system that concern one folder: counted, and made to fail or to be the last."""
+"""Intercepts system calls that concern one folder, to count them, to make them fail, or to end the process."""
 
 import builtins
 import io
@@ -14,16 +14,16 @@ Act = Callable[[str, int, "str | None"], None]
 
 
 class Calls:
-    """Puts itself before every call to the operating system that concerns a folder, in this process for good.
+    """Permanently intercepts all system calls of this process that concern a folder.
 
     Args:
-        folder: What lies in it counts, and the folder itself.
-        act: Called before each with its name, its number from 1 on and the path, where it names one; what it raises,
-            the call raises.
+        folder: The folder; calls on it and on its content count.
+        act: Called before each call with its name, its number starting at 1, and its path if it has one. Its exceptions
+            are raised by the call.
 
     Attributes:
-        writing: What the present call would write, and to which descriptor, for an `act` that tears it.
-        write: The system's own.
+        writing: The descriptor and the data of the current write, for an `act` that truncates it.
+        write: The original `os.write`.
     """
 
     def __init__(self, folder: str, act: Act) -> None:
@@ -36,7 +36,7 @@ class Calls:
         self.count = 0
 
     def install(self) -> None:
-        """Takes the place of the functions of `os` and of `open`."""
+        """Replaces `open` and functions of `os`."""
         for name in _PATHS:
             setattr(os, name, self._of_path(name, getattr(os, name)))
         for name in _DESCRIPTORS:
@@ -45,7 +45,7 @@ class Calls:
         builtins.open = io.open = self._of_file(opened)
 
     def before(self, name: str, path: str | None = None) -> None:
-        """Counts a call and acts."""
+        """Counts a call and calls `act`."""
         with self._lock:
             self.count += 1
             number = self.count
@@ -74,7 +74,7 @@ class Calls:
                 return original(descriptor, *args)
             if name == "close":
                 self._descriptors.discard(descriptor)
-                original(descriptor)  # as the system does: it is closed, whatever it says
+                original(descriptor)  # the descriptor is closed even if close fails, as in the system
             self.writing = (descriptor, bytes(args[0])) if name == "write" else None
             self.before(name)
             return original(descriptor, *args) if name != "close" else None
@@ -98,31 +98,31 @@ class Calls:
 
 
 class _File(io.FileIO):
-    """A file whose reads and writes count."""
+    """A file whose reads and writes are counted."""
 
     def __init__(self, calls: Calls, path: str, mode: str) -> None:
         super().__init__(path, mode)
         self._calls = calls
 
     def write(self, data: Any, /) -> int:
-        """Counts, and writes."""
+        """Counts the call, and writes."""
         self._calls.writing = None
         self._calls.before("write")
         return super().write(data) or 0
 
     def readinto(self, buffer: Any, /) -> int:
-        """Counts, and reads."""
+        """Counts the call, and reads."""
         self._calls.before("read")
         return super().readinto(buffer) or 0
 
 
 def failing(number: int, code: int, *, lasting: bool) -> Act:
-    """Returns what lets the call of this number fail, or from it on all.
+    """Returns an action that makes the call of a number fail, or all calls from it on.
 
     Args:
-        number: Of the call, from 1 on.
+        number: The number of the call, starting at 1.
         code: The error number.
-        lasting: Whether those after it fail too.
+        lasting: Whether later calls fail too.
     """
 
     def act(name: str, count: int, path: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Faults planted on purpose: a harness that does not find them proves nothing."""
+"""Deliberately planted faults, which the harness must find to be trusted."""
 
 import contextlib
 import os

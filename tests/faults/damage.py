@@ -1,4 +1,4 @@
-"""The row of damaged files: whatever happens to the bytes of a checkpoint, it is not loaded in silence."""
+"""The row of damaged files: a damaged checkpoint is never loaded silently."""
 
 import random
 import shutil
@@ -16,7 +16,7 @@ _PAGE = 512
 
 
 def begin_damage(folder: Path) -> Trial:
-    """Begins trials of 100 damages to the checkpoint of a run: the first 10 cut it, 100 flip bits, 10 zero pages."""
+    """Prepares trials of damages to the checkpoint of a run: truncations, bit flips and zeroed pages."""
     place = folder / "alone"
     whole: list[bytes] = []
 
@@ -72,5 +72,5 @@ def _damaged(whole: bytes, seed: int) -> Iterator[tuple[str, bytes]]:
 def _page_to_zero(whole: bytes, draw: random.Random) -> int:
     while True:
         page = draw.randrange(-(-len(whole) // _PAGE)) * _PAGE
-        if any(whole[page : page + _PAGE]):  # one of zeroes alone is not damaged by it
+        if any(whole[page : page + _PAGE]):  # zeroing an empty page is no damage
             return page

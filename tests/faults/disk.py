@@ -1,4 +1,4 @@
-"""Rows of the disk: a process that dies at any call of a save, and errors at any call of a run."""
+"""The disk rows: a process that dies at any system call of a save, and errors at any call of a run."""
 
 import errno
 import os
@@ -26,7 +26,7 @@ _HALFWAY = 6
 
 
 def begin_death(folder: Path) -> Trial:
-    """Begins trials in which a process dies at each call of a save, of its pointer and of removing an older one.
+    """Prepares trials in which a process dies at each call of a save, of its pointer or of removing an older one.
 
     The seed decides how large the state is, whether there is an older checkpoint, and whether a write is torn.
     """
@@ -54,7 +54,7 @@ def begin_death(folder: Path) -> Trial:
 
 
 def begin_disk(folder: Path) -> Trial:
-    """Begins trials of errors at the calls of a run."""
+    """Prepares trials of errors at the calls of a run."""
     return DiskTrials(folder).trial
 
 
@@ -101,10 +101,10 @@ def _lost(place: Path, states: dict[int, dict[str, Any]], *, first: bool) -> str
 
 
 class DiskTrials:
-    """Runs in which calls fail: they go on or stop cleanly, lose no checkpoint and are resumed bit for bit.
+    """Runs with failing calls, which must continue or stop cleanly, lose no checkpoint, and resume bit for bit.
 
     Args:
-        folder: Where runs work.
+        folder: The working folder of runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -115,7 +115,7 @@ class DiskTrials:
         self._begun: dict[str, Any] | None = None
 
     def trial(self, seed: int, fault: Fault | None) -> Finding:
-        """Lets one call fail; the seed decides which, with which error, and whether those after it fail too."""
+        """Makes one call fail. The seed determines the call, the error, and whether later calls fail too."""
         if self._begun is None:
             self._begun = self._begin()
         code, rest = ERRORS[seed % len(ERRORS)], seed // len(ERRORS)
@@ -132,7 +132,7 @@ class DiskTrials:
         return self._result.with_suffix(".log")
 
     def _begin(self) -> dict[str, Any]:
-        """Trains a run to its end, and another until it has two checkpoints, which each trial begins with."""
+        """Trains a reference run to its end, and another until it has two checkpoints, the start of each trial."""
         if end(start(_config(self._place), self._result)):
             raise RuntimeError(f"the run does not even end alone, see {self._log}")
         whole: dict[str, Any] = torch.load(self._result, weights_only=False)
@@ -151,7 +151,7 @@ class DiskTrials:
         self._told.write_text(f"{_HALFWAY}\n")
 
     def _work(self, act: Act, fault: Fault | None) -> Callable[[], int]:
-        """Returns what a process does: it trains under failing calls, and tells what it committed and their number."""
+        """Returns the work of a process, which trains with failing calls and reports its commits and its calls."""
 
         def work() -> int:
             if fault is not None:
@@ -190,7 +190,7 @@ class DiskTrials:
 
 
 def _train(cfg: dict[str, Any], result: Path) -> int:
-    """Returns what the command line would exit with, 70 where it would show a traceback."""
+    """Returns the exit code of the command line, or 70 if it would show a traceback."""
     try:
         runner = Runner(**cfg)
         runner.train()
@@ -215,7 +215,7 @@ def _telling_commits(tell: Callable[[int], Any]) -> None:
 
 
 def _config(place: Path, *hooks: dict[str, Any]) -> dict[str, Any]:
-    """Returns a run that writes everything: log, scalars, checkpoints, the best, the published."""
+    """Returns the config of a run that writes everything: log, scalars, and regular, best and published checkpoints."""
     cfg = config(place, all_settings()[7])
     checkpoint = {"by_epoch": False, "interval": 3, "max_keep_ckpts": 1, "save_best": "accuracy"}
     cfg["default_hooks"] = {"logger": {"interval": 2}, "checkpoint": {**checkpoint, "rule": "greater"}}

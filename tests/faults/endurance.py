@@ -1,4 +1,4 @@
-"""The row of a long run: its memory and the time of an iteration stay as they are after the first 10,000."""
+"""The row of a long run: memory and iteration time stay constant after the first 10,000 iterations."""
 
 import json
 import math
@@ -18,18 +18,18 @@ from tests.faults.processes import end, fork
 from tests.faults.row import Fault, Finding, Trial
 
 _BATCHES = 64
-_MARKS = 100  # in a whole run; each takes a window of engine and bare loop by turns
+_MARKS = 100  # per run; each mark alternates between engine and bare loop
 _SAVES = 1_000
 _TURNS = 12
 _TURN = 50
 _MOST_MB = 2.0
-_MOST_KEPT_BYTES = 100.0  # an iteration, of what is in use: the slope over all marks
-_MOST_KEPT_OBJECTS = 0.5  # values that wait for their 1,024th come and go
+_MOST_KEPT_BYTES = 100.0  # per iteration, of memory in use: the slope over all marks
+_MOST_KEPT_OBJECTS = 0.5  # histories buffer up to 1,024 values
 _MOST_DRIFT = 0.10
 
 
 class TinyModel(BaseModel):
-    """Linear 16-16-2."""
+    """A model with layers 16-16-2."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,13 +41,13 @@ class TinyModel(BaseModel):
 
 
 class Meter(Hook):
-    """Notes memory, open files and the time of an iteration, in turns with a loop by hand in the same process.
+    """Records memory, open files and iteration time, alternating with a handwritten loop in the same process.
 
-    The time is that of the processor in the main thread, so that others at work on the machine count little.
+    The time is the CPU time of the main thread, which is less sensitive to other work on the machine.
 
     Args:
-        path: Where it notes them, a line of JSON each.
-        every: Iterations between two notes.
+        path: The output file, with one line of JSON per mark.
+        every: The number of iterations between two marks.
     """
 
     priority = "HIGHEST"
@@ -59,7 +59,7 @@ class Meter(Hook):
         self._since = 0.0
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
-        """Takes the time of 50 iterations, then that of 50 by hand, twelve times at the end of each interval."""
+        """Times 50 iterations, then 50 of the handwritten loop, twelve times at the end of each interval."""
         place = runner.iter % self.every - (self.every - _TURNS * _TURN - 1)
         if place < 0 or place % _TURN:
             return
@@ -72,7 +72,7 @@ class Meter(Hook):
         self._since = time.thread_time()
 
     def _note(self, iteration: int) -> None:
-        times = {name: min(each) for name, each in self._times.items()}  # what else the machine does only adds
+        times = {name: min(each) for name, each in self._times.items()}  # the minimum, since other work only adds time
         ratio = times["engine"] / times["bare"]
         self._times = {"engine": [], "bare": []}
         files = len(os.listdir("/proc/self/fd"))
@@ -90,7 +90,7 @@ def _batches() -> list[tuple[torch.Tensor, torch.Tensor]]:
 
 
 def _bare_loop() -> Callable[[int], float]:
-    """Returns a loop by hand, which returns the seconds that the processor takes for an iteration."""
+    """Returns a handwritten loop, which returns the CPU seconds of an iteration."""
     model, batches = TinyModel(), _batches()
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9)
 
@@ -108,7 +108,7 @@ def _bare_loop() -> Callable[[int], float]:
 
 
 def begin_endurance(folder: Path) -> Trial:
-    """Begins a trial of as many iterations as its seed says; ended before, it goes on from its last checkpoint."""
+    """Prepares a trial whose seed is the number of iterations; if interrupted, it resumes from its last checkpoint."""
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         name = f"{seed}-{fault.__name__}" if fault else str(seed)
@@ -131,7 +131,7 @@ def begin_endurance(folder: Path) -> Trial:
 
 def _train(place: Path, iterations: int) -> None:
     torch.manual_seed(0)
-    # Often, so that saves have come to their full size, that of full histories, before memory is first compared.
+    # Frequent saves reach their full size, with full histories, before memory is first compared.
     checkpoint = {"by_epoch": False, "interval": _SAVES, "max_keep_ckpts": 2}
     runner = Runner(
         model=TinyModel(),
@@ -156,9 +156,9 @@ def _train(place: Path, iterations: int) -> None:
 
 
 def judged(path: Path) -> Finding:
-    """Compares what was noted after the first 10,000 iterations with the end; memory within one process alone."""
+    """Compares the marks after the first 10,000 iterations with the last ones; memory only within one process."""
     marks = [json.loads(line) for line in path.read_text().splitlines()]
-    marks = list({each["iter"]: each for each in marks}.values())  # behind a resume some come again
+    marks = list({each["iter"]: each for each in marks}.values())  # after a resume some marks are repeated
     later = [each for each in marks if each["iter"] >= 10_000]
     fifth = math.ceil(len(later) / 5)
     first, last = (statistics.median(each["ratio"] for each in part) for part in (later[:fifth], later[-fifth:]))
@@ -181,7 +181,7 @@ def judged(path: Path) -> Finding:
 
 
 def _kept(own: Sequence[Mapping[str, float]], figures: Mapping[str, float]) -> list[str]:
-    """Says how much more memory is kept: by the process, and in use, which nobody else's work can blur."""
+    """Reports the growth of the memory of the process, and of the memory in use, which other work does not affect."""
     wrong, grown = [], own[-1]["MB"] - own[0]["MB"]
     if grown > _MOST_MB:
         wrong.append(f"memory grew by {grown:.1f} MB from iteration {own[0]['iter']} to {own[-1]['iter']}")
@@ -193,14 +193,14 @@ def _kept(own: Sequence[Mapping[str, float]], figures: Mapping[str, float]) -> l
 
 
 def _slope(marks: Sequence[Mapping[str, float]], key: str) -> float:
-    """Returns by how much something grew with each iteration: the straight line through all marks."""
+    """Returns the growth per iteration, the slope of a linear fit through all marks."""
     if len(marks) < 2:
         return 0.0
     return statistics.linear_regression([each["iter"] for each in marks], [each[key] for each in marks]).slope
 
 
 def leak() -> None:
-    """Keeps a kilobyte each iteration."""
+    """Leaks a kilobyte in each iteration."""
     kept: list[bytearray] = []
     whole = Meter.before_train_iter
 
@@ -212,7 +212,7 @@ def leak() -> None:
 
 
 def slow_down() -> None:
-    """Makes each step a little longer than the one before, by work, so that a busy machine prolongs it too."""
+    """Makes each step slightly slower than the previous one, by computation, so that it scales with machine load."""
     from footplate.optim import OptimWrapper
 
     whole, steps = OptimWrapper.update_params, [0]

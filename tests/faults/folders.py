@@ -1,4 +1,4 @@
-"""The row of hostile run folders: whatever looks at one, an audit hook sees no harm, and no command hangs or breaks."""
+"""The row of hostile run folders: no command causes harmful audit events, hangs or crashes on them."""
 
 import contextlib
 import functools
@@ -84,9 +84,9 @@ _LEADING = ("fifo", "zero", "outside", "loop", "missing", "folder", "huge", "dir
 
 
 def begin_folders(folder: Path) -> Trial:
-    """Begins trials of one run folder each, which five commands look at and one resumes in."""
+    """Prepares trials of one run folder each, which five commands inspect and one resumes."""
     with contextlib.redirect_stdout(io.StringIO()):
-        main(["train", _config(folder), "--work-dir", str(folder / "warm")])  # imports what the commands use
+        main(["train", _config(folder), "--work-dir", str(folder / "warm")])  # imports everything that the commands use
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         inside = folder / f"inside-{seed}"
@@ -111,14 +111,14 @@ def begin_folders(folder: Path) -> Trial:
 
 
 def _config(folder: Path) -> str:
-    """Writes the user's own config, as data, so that no code of a config is executed at all."""
+    """Writes the user's config as data, so that no config code is executed."""
     path = folder / "mine.json"
     path.write_text(json.dumps(Config.fromstring(TINY, ".py").to_dict()))
     return str(path)
 
 
 def _hostile(draw: random.Random, seed: int, run: Path, folder: Path, mark: Path) -> str:
-    """Makes a run folder of one of three kinds: with code, with odd texts, with what leads elsewhere or never ends."""
+    """Creates a run folder with code, with odd texts, or with files that are links or endless."""
     for path in (run / _START / "vis_data/vis_image", run / "nested/vis_data"):
         path.mkdir(parents=True)
     _write(run / _PLACES[2], "".join(json.dumps(line) + "\n" for line in _LINES))
@@ -155,7 +155,7 @@ def _write(path: Path, text: str) -> None:
 
 
 def _lead(path: Path, what: str, folder: Path) -> None:
-    """Puts something in the place of a file that is none, or is not what its name says."""
+    """Replaces a file by something that is not a regular file or not what its name suggests."""
     path.unlink(missing_ok=True)
     if what == "fifo":
         os.mkfifo(path)
@@ -175,7 +175,7 @@ def _lead(path: Path, what: str, folder: Path) -> None:
 
 
 def _look(inside: Path, mark: Path, fault: Fault | None) -> str:
-    """Has all commands look at the run; returns what went wrong."""
+    """Runs all commands on the run; returns what went wrong."""
     if fault is not None:
         fault()
     os.chdir(inside)
@@ -224,7 +224,7 @@ def _too_late(number: int, frame: object) -> None:
 
 
 def _remove(path: Path) -> None:
-    """Removes what a trial made; links are removed and not followed."""
+    """Removes the files of a trial, without following links."""
     if path.is_dir() and not path.is_symlink():
         for each in path.iterdir():
             _remove(each)
@@ -234,7 +234,7 @@ def _remove(path: Path) -> None:
 
 
 def planted() -> Iterator[tuple[str, Callable[[], None]]]:
-    """Yields what this row must find."""
+    """Yields the planted faults of this row."""
     yield "recorded configs are executed", _execute
     yield "links are followed", _follow
     yield "pictures of any kind are opened", _open_any

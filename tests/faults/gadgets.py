@@ -1,4 +1,4 @@
-"""The row of gadgets: dotted names of classes and functions that no config written as data may build."""
+"""The row of gadgets: dotted names of classes and functions that a config written as data must not build."""
 
 import contextlib
 import copy
@@ -16,8 +16,8 @@ from tests.faults.processes import in_child
 from tests.faults.row import Fault, Finding, Trial
 
 NAMES: tuple[str, ...] = tuple((Path(__file__).parent / "data" / "gadgets.txt").read_text().split())
-_LONGEST = 6  # lines of an error
-# What the constructors of gadgets might take; which ones are given makes no difference to what is refused.
+_LONGEST = 6  # the maximum number of lines of an error
+# Possible arguments of gadget constructors; they do not affect what is rejected.
 _ARGUMENTS: tuple[dict[str, Any], ...] = (
     {},
     {"datapipe": [["{mark}", b"cos\nsystem\n(S'touch {mark}'\ntR."]], "handlers": []},
@@ -26,12 +26,12 @@ _ARGUMENTS: tuple[dict[str, Any], ...] = (
     {"file": "{mark}", "mode": "w"},
     {"path": "{mark}"},
 )
-# A `type` of these places is looked up in a registry, so that the error has to name it.
+# A `type` at these keys is looked up in a registry, so the error must contain it.
 _BUILT = tuple(place for place in PLACES if place != "default_scope")
 
 
 def begin_gadgets(folder: Path) -> Trial:
-    """Begins trials of one name each, in every place of a config where something is built by its name."""
+    """Prepares trials of one name each, at every key of a config from which a component is built by name."""
     inside = folder / "inside"
     with contextlib.suppress(FootplateError):
         OPTIMIZERS.get("Unknown")
@@ -63,7 +63,7 @@ def begin_gadgets(folder: Path) -> Trial:
 
 
 def _try(seed: int, place: str, inside: Path, mark: Path) -> Iterator[str]:
-    """Yields what is wrong with how a config is taken that has the name in one place."""
+    """Yields what goes wrong with a config that has the name at one key."""
     number = seed + _BUILT.index(place)
     suffix = FORMS[number % len(FORMS)]
     arguments = _ARGUMENTS[number % len(_ARGUMENTS)]
@@ -103,7 +103,7 @@ def _refused(act: Any, path: Path, place: str) -> Iterator[str]:
 
 
 def _try_base(seed: int, inside: Path, mark: Path) -> Iterator[str]:
-    """Yields what is wrong where the base of the config is a program."""
+    """Yields what goes wrong with a config whose base is a program."""
     (inside / "base.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     path = inside / f"config{FORMS[seed % len(FORMS)]}"
     write_config(path, {"_base_": "base.py"})
@@ -111,7 +111,7 @@ def _try_base(seed: int, inside: Path, mark: Path) -> Iterator[str]:
 
 
 def _note_resolved() -> list[str]:
-    """Has the registry note the names that it returns a class for."""
+    """Makes the registry record the names that it resolves."""
     found: list[str] = []
     whole = Registry.get
 
@@ -125,7 +125,7 @@ def _note_resolved() -> list[str]:
 
 
 def planted() -> Iterator[tuple[str, Fault]]:
-    """Yields what this row must find."""
+    """Yields the planted faults of this row."""
     yield "any subclass of the base may be named", _any_subclass
     yield "classes of installed packages count as the user's", _all_own
     yield "everything that torch exports is listed", _all_of_torch

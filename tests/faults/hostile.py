@@ -1,4 +1,4 @@
-"""The row of hostile archives: refused within a second and 200 MB."""
+"""The row of hostile archives: they are rejected within a second and 200 MB."""
 
 import functools
 import resource
@@ -23,7 +23,7 @@ def _files() -> list[tuple[str, bytes]]:
 
 
 def begin_hostile(folder: Path) -> Trial:
-    """Begins trials that each load one hostile file in a process with limited memory."""
+    """Prepares trials that each load one hostile file in a process with limited memory."""
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         name, content = _files()[seed]
@@ -42,7 +42,7 @@ def begin_hostile(folder: Path) -> Trial:
 
 
 def _load(path: Path, fault: Fault | None) -> tuple[str, float, float]:
-    """Returns what was wrong, the seconds of the processor and the bytes by which the process grew."""
+    """Returns what was wrong, the CPU seconds, and the memory growth in bytes."""
     if fault is not None:
         fault()
     resource.setrlimit(resource.RLIMIT_AS, (_address_space() + _LIMIT_BYTES, resource.RLIM_INFINITY))

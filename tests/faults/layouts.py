@@ -1,4 +1,4 @@
-"""The row of sharded layouts: what is damaged or lies is refused, and nothing is removed that is of others."""
+"""The row of sharded layouts: damaged or false ones are rejected, and files of others are not removed."""
 
 import contextlib
 import functools
@@ -35,8 +35,8 @@ def _cases() -> list[Case]:
 
 
 def begin_layouts(folder: Path) -> Trial:
-    """Begins trials that each read, save next to and remove one sharded checkpoint."""
-    hostile.save(folder / "warm.sharded")  # imports what is imported late, once for all processes that are forked
+    """Prepares trials that each read, save next to and remove one sharded checkpoint."""
+    hostile.save(folder / "warm.sharded")  # runs lazy imports before processes are forked
     load_checkpoint(folder / "warm.sharded")
 
     def trial(seed: int, fault: Fault | None) -> Finding:
@@ -55,13 +55,13 @@ def begin_layouts(folder: Path) -> Trial:
 
 
 def _attack(place: Path, case: Case, fault: Fault | None) -> tuple[str, float]:
-    """Returns what was wrong, and the bytes by which the process grew."""
+    """Returns what was wrong, and the memory growth in bytes."""
     work, bad = place / "work", place / "work/iter_8.sharded"
     _prepare(place, bad, case)
     before = _foreign(place)
     if fault is not None:
         fault()
-    torch.use_deterministic_algorithms(True)  # memory that is not filled holds NaN
+    torch.use_deterministic_algorithms(True)  # uninitialized memory is filled with NaN
     pages = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (pages + _LIMIT_BYTES, resource.RLIM_INFINITY))
     begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -76,7 +76,7 @@ def _attack(place: Path, case: Case, fault: Fault | None) -> tuple[str, float]:
 
 
 def _prepare(place: Path, bad: Path, case: Case) -> None:
-    """Makes a work_dir with the checkpoint, a whole one, and folders and files of others."""
+    """Creates a work_dir with the checkpoint, an intact one, and unrelated folders and files."""
     (place / "outside").mkdir(parents=True)
     (place / "outside/secret.bin").write_bytes(bytes(1000))
     for name in ("thesis.sharded/notes.txt", "data.sharded/layout.json", "notes.pth", "mixed.sharded/rank_0-1.bin"):
@@ -91,7 +91,7 @@ def _prepare(place: Path, bad: Path, case: Case) -> None:
 
 
 def _foreign(place: Path) -> dict[str, bytes]:
-    """Returns all files but those that footplate wrote into the two checkpoints."""
+    """Returns all files except those that footplate wrote into the two checkpoints."""
     held = {}
     for path in sorted(place.rglob("*")):
         is_ours = path.parent.name.startswith("iter_") and (
@@ -103,7 +103,7 @@ def _foreign(place: Path) -> dict[str, bytes]:
 
 
 def _read(work: Path, bad: Path, case: Case) -> str:
-    """Reads the checkpoint in each way, and returns which one did not do what is expected."""
+    """Reads the checkpoint in each way, and returns the first unexpected result."""
     result = work.parent / "joined.pth"
     loads: list[Callable[[], Any]] = [lambda: load_checkpoint(bad), lambda: consolidate(bad, result)]
     shows: list[Callable[[], Any]] = [lambda: read_contents(bad)]
@@ -130,11 +130,11 @@ def _read(work: Path, bad: Path, case: Case) -> str:
 
 
 def _written(work: Path, bad: Path) -> str:
-    """Saves next to the checkpoint and over it, and removes it, as a run does."""
+    """Saves next to the checkpoint, overwrites it, and removes it, as a run does."""
     rest, parts = split(hostile.example(), cut_evenly(0, 1))
     new = work / "iter_12.sharded"
     save_parts(rest, parts, str(new))
-    for folder in (new, *(() if bad.is_symlink() else (bad,))):  # a save goes through a link, as it should
+    for folder in (new, *(() if bad.is_symlink() else (bad,))):  # saving follows a link, as intended
         try:
             save_parts(rest, parts, str(folder))
         except CheckpointError as error:

@@ -1,4 +1,4 @@
-"""How much memory a process keeps."""
+"""The memory usage of a process."""
 
 import ctypes
 import os
@@ -9,20 +9,20 @@ _FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks"
 
 
 class _Allocated(ctypes.Structure):
-    """What glibc's allocator says of itself, over all threads."""
+    """The statistics of glibc's allocator over all threads."""
 
     _fields_ = [(name, ctypes.c_size_t) for name in _FIELDS]  # noqa: RUF012 - ctypes wants a list
 
 
 def kept_memory() -> dict[str, float]:
-    """Returns what this process keeps.
+    """Returns the memory usage of this process.
 
     Returns:
-        `MB`: pages of its own that lie in memory, without those of files, which the system takes back at will.
-        `of_files_MB`: those of files.
-        `used`: bytes that were asked of the C library's allocator and not given back, counted, not estimated.
-        `free`: bytes that the allocator holds and nobody uses.
-        `objects`: blocks that Python's allocator has given out.
+        `MB`: resident pages, without those of files, which the system can reclaim at any time.
+        `of_files_MB`: resident pages of files.
+        `used`: bytes allocated by the C library and not freed, counted exactly.
+        `free`: bytes that the allocator holds but does not use.
+        `objects`: blocks allocated by Python's allocator.
     """
     pages = dict(_rollup())
     allocated = _allocated()
@@ -36,7 +36,7 @@ def kept_memory() -> dict[str, float]:
 
 
 def _rollup() -> list[tuple[str, int]]:
-    """Reads the kernel's own count, in kilobytes; that of /proc/self/statm lags behind by some pages a processor."""
+    """Returns the kernel's count in kilobytes; that of /proc/self/statm is off by some pages per processor."""
     lines = Path(f"/proc/{os.getpid()}/smaps_rollup").read_text().splitlines()[1:]
     return [(line.split(":")[0], int(line.split()[1])) for line in lines]
 

@@ -1,4 +1,4 @@
-"""Runs with parts of a user's own: samplers, hooks of every priority, models that count, first-generation configs."""
+"""Runs with user-defined components: samplers, hooks of every priority, counting models, first-generation configs."""
 
 import itertools
 import signal
@@ -28,7 +28,7 @@ from tests.support_samplers import BY_EPOCH, KINDS, section
 _PLAIN: dict[str, Any] = {"by_epoch": True, "endless": False, "workers": 0, "amp": None, "accumulate": 1, "ema": False}
 _PLAIN |= {"schedule": "iteration"}
 _PRIORITIES = ("HIGHEST", "VERY_HIGH", "HIGH", "ABOVE_NORMAL", "NORMAL", "BELOW_NORMAL", "LOW", "VERY_LOW", "LOWEST")
-# Those that come once, whether or not a run is resumed.
+# The events that occur once, whether or not a run is resumed.
 _ONCE = [
     event for event in EVENTS if ("_iter" in event or "_epoch" in event or "_val" in event) and "test" not in event
 ]
@@ -36,12 +36,12 @@ _ONCE.remove("before_train_epoch")
 
 
 class _Counting:
-    """Counts the events, each with its iteration, so that no two orders give the same."""
+    """Hashes the events with their iterations, so that different orders give different results."""
 
     count = 0
 
     def note(self, event: str, runner: Any) -> None:
-        """Notes one event."""
+        """Records one event."""
         self.count = (self.count * 31 + 7 * _ONCE.index(event) + runner.iter) % 1_000_003
 
     def state_dict(self) -> dict[str, Any]:
@@ -49,18 +49,18 @@ class _Counting:
         return {"count": self.count}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes the count back."""
+        """Restores the count."""
         self.count = state["count"]
 
 
 @HOOKS.register_module()
 class CountingHook(_Counting, Hook):
-    """Has state that each event changes."""
+    """A hook with state that each event changes."""
 
 
 @HOOKS.register_module()
 class OldCountingHook(_Counting, LegacyHook):
-    """The same, written for the first generation."""
+    """The same hook for first-generation configs."""
 
     def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
         self.note("after_train_iter", runner)
@@ -79,7 +79,7 @@ for _event in _ONCE:
 
 @MODELS.register_module()
 class CountingModel(ToyModel):
-    """Counts its passes in buffers, those of validations too, and lets the counts decide what it learns."""
+    """Counts its passes in buffers, including validation, and uses the counts in training."""
 
     passes: Tensor
     mean: Tensor
@@ -101,7 +101,7 @@ class CountingModel(ToyModel):
 
 @MODELS.register_module()
 class OldCountingModel(OldModelWithSteps):
-    """The same of the first generation."""
+    """The same model for first-generation configs."""
 
     passes: Tensor
 
@@ -115,7 +115,7 @@ class OldCountingModel(OldModelWithSteps):
 
 
 def samplers(work_dir: Path, number: int) -> dict[str, Any]:
-    """Returns a config with a sampler of a user's own: each kind, by epochs and not, with and without workers."""
+    """Returns a config with a user-defined sampler: each kind, by epoch or iteration, with and without workers."""
     name, by_epoch, workers = _SAMPLERS[number]
     cfg = config(work_dir, {**_PLAIN, "by_epoch": by_epoch})
     data = loader(num_workers=workers, **section(name))
@@ -125,7 +125,7 @@ def samplers(work_dir: Path, number: int) -> dict[str, Any]:
 
 
 def priorities(work_dir: Path, number: int) -> dict[str, Any]:
-    """Returns a config with hooks of every priority that have state, and averages of one of them."""
+    """Returns a config with stateful hooks of every priority, some with averaged weights."""
     priority, by_epoch, interval = _ORDERS[number]
     cfg = config(work_dir, {**_PLAIN, "by_epoch": by_epoch})
     hooks = [{"type": "CountingHook", "priority": each} for each in _PRIORITIES]

@@ -1,4 +1,4 @@
-"""The row of small files that ask for much memory: whatever reads them stays within one bound in all."""
+"""The row of small files that require much memory: all readers stay within the same limit."""
 
 import contextlib
 import functools
@@ -25,7 +25,7 @@ _FORMS = ("archive", "sealed archive", "form before 1.6")
 
 
 def _command(*words: str) -> None:
-    """Runs a command, which may refuse the file in a sentence but not fail in any other way."""
+    """Runs a command, which may reject the file with a clear error, but not fail in any other way."""
     with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
         code = main(["checkpoint", *words])
     if code not in (0, 1, 2):
@@ -43,7 +43,7 @@ def _load_into(path: str) -> None:
 
 
 def _shard_and_consolidate(path: str) -> None:
-    """Writes the file as two shards, and those as a file; what cannot be sharded leaves nothing to consolidate."""
+    """Shards the file in two, and consolidates the shards; skipped if the file cannot be sharded."""
     _command("shard", path, "-o", f"{path}.two.sharded", "--parts", "2")
     if os.path.isdir(f"{path}.two.sharded"):
         _command("consolidate", f"{path}.two.sharded", "-o", f"{path}.two.pth")
@@ -75,7 +75,7 @@ CASES = len(large.NAMES) * len(_FORMS)
 
 
 def begin_memory(folder: Path) -> Trial:
-    """Begins trials of one file each, which every command reads in a process of its own."""
+    """Prepares trials of one file each, which every command reads in a separate process."""
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         name, content = _files()[seed]
@@ -96,7 +96,7 @@ def begin_memory(folder: Path) -> Trial:
 
 
 def _measured(act: Callable[[str], None], path: str, fault: Fault | None, most: float) -> tuple[float, float]:
-    """Returns the bytes by which the process grew at most, and the seconds of the processor."""
+    """Returns the peak memory growth in bytes, and the CPU seconds."""
     if fault is not None:
         fault()
     _limit_address_space(int(4 * most))

@@ -1,4 +1,4 @@
-"""Processes forked from one that has torch loaded."""
+"""Helpers for processes forked from one that has imported torch."""
 
 import os
 import pickle
@@ -13,11 +13,11 @@ PATIENCE = 120.0
 
 
 def fork(work: Callable[[], int], log: "str | os.PathLike[str] | None" = None) -> int:
-    """Forks a process that does `work` and exits with what it returns, 1 after an error; returns the process.
+    """Forks a process that runs `work` and exits with its result, or 1 after an error; returns its id.
 
     Args:
-        work: Returns the exit code.
-        log: Where its output goes; by default nowhere else than ours.
+        work: The function to run, which returns the exit code.
+        log: The file for its output; by default the output of this process.
     """
     process = os.fork()
     if process:
@@ -32,7 +32,7 @@ def fork(work: Callable[[], int], log: "str | os.PathLike[str] | None" = None) -
     except SystemExit as left:
         code = int(str(left.code))
     except KeyboardInterrupt:
-        code = 130  # before the run takes signals, as the command line has it
+        code = 130  # before the run handles signals, as in the command line
     except BaseException as error:  # noqa: BLE001 - what it was stands in the log
         os.write(2, f"{type(error).__name__}: {error}\n".encode())
     finally:
@@ -40,7 +40,7 @@ def fork(work: Callable[[], int], log: "str | os.PathLike[str] | None" = None) -
 
 
 def end(process: int, patience: float = PATIENCE) -> int:
-    """Waits for a process and returns its exit code, negative for a signal; one that hangs is killed (-999)."""
+    """Waits for a process and returns its exit code, negative for a signal; kills a hanging process (-999)."""
     until = time.monotonic() + patience
     while time.monotonic() < until:
         done, status = os.waitpid(process, os.WNOHANG)
@@ -53,10 +53,10 @@ def end(process: int, patience: float = PATIENCE) -> int:
 
 
 def in_child(work: Callable[[], _T], patience: float = PATIENCE) -> _T:
-    """Returns what `work` returns in a forked process, which takes with it whatever was planted there.
+    """Returns the result of `work` in a forked process, so that planted faults do not affect this process.
 
     Raises:
-        RuntimeError: It ended without returning anything.
+        RuntimeError: The process ended without a result.
     """
     reader, writer = os.pipe()
 
@@ -93,4 +93,4 @@ def _read_all(descriptor: int, patience: float) -> bytes:
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
-    """Stands for a step that was forgotten."""
+    """Replaces a step to simulate that it was forgotten."""

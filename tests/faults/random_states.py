@@ -1,4 +1,4 @@
-"""The row of random states: whatever stands in one, a run ends with an error that names it, or is what it would be."""
+"""The row of damaged random states: a run ends with an error that names the state, or has the correct result."""
 
 import copy
 import functools
@@ -33,8 +33,8 @@ class Case(NamedTuple):
     """One damaged random state.
 
     Attributes:
-        name: What was done.
-        part: The part that an error must name.
+        name: The description of the damage.
+        part: The name that an error must contain.
         spoil: Takes a state and returns it damaged.
     """
 
@@ -45,7 +45,7 @@ class Case(NamedTuple):
 
 @HOOKS.register_module()
 class DrawingHook(Hook):
-    """Draws from every generator that a run has, whole numbers and normal ones."""
+    """Draws integers and normal numbers from every generator of a run."""
 
     def __init__(self) -> None:
         self.drawn: list[float] = []
@@ -53,7 +53,7 @@ class DrawingHook(Hook):
     def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
         self.drawn += [random.random(), random.gauss(0, 1), float(np.random.standard_normal()), np.random.rand()]
         self.drawn += torch.randn(3).tolist()
-        for _ in range(200):  # so that each generator uses up its words
+        for _ in range(200):  # enough to exhaust the buffered words of each generator
             self.drawn += [random.random(), np.random.rand(), float(torch.rand(()))]
         self.drawn = [sum(self.drawn)]
 
@@ -124,7 +124,7 @@ def _with_position(position: int) -> Callable[[dict[str, Any]], Any]:
 
 
 def _with_bytes(place: int, form: str, *values: Any) -> Callable[[dict[str, Any]], Any]:
-    """Changes numbers within the bytes of torch's state."""
+    """Changes numbers in the bytes of torch's state."""
 
     def spoil(state: dict[str, Any]) -> Any:
         held = bytearray(state["torch"].numpy().tobytes())
@@ -167,7 +167,7 @@ COUNT = len(CASES)
 
 
 def begin_random_states(folder: Path) -> Trial:
-    """Begins trials that each resume from one damaged random state, that of the run or that of its rank."""
+    """Prepares trials that each resume with one damaged random state, of the run or of its rank."""
     work = folder / "work"
 
     def settings(place: Path, **changes: Any) -> dict[str, Any]:
@@ -195,7 +195,7 @@ def begin_random_states(folder: Path) -> Trial:
         except Exception as error:
             return f"{type(error).__name__}: {error}"
         found = outcome(runner)
-        del found["random"]  # numbers that no one will draw may differ
+        del found["random"]  # numbers that are never drawn may differ
         differing = first_difference(found, {key: expected[key] for key in found})
         return f"differs in '{differing}'" if differing else _EQUAL
 

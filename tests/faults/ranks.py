@@ -1,4 +1,4 @@
-"""The row of several processes: one is killed, all end within seconds, and the resumed run is equal on each."""
+"""The row of several processes: one is killed, all end within seconds, and the resumed run is equal on each rank."""
 
 import os
 import random
@@ -29,10 +29,10 @@ _A_SAVE = 0.003  # seconds
 
 
 class Told(Hook):
-    """Tells through a pipe that a rank begins to train, and through a file after which iteration.
+    """Reports through a pipe that a rank starts training, and through a file the iteration at which it starts.
 
     Args:
-        writer: An end of the pipe.
+        writer: The write end of the pipe.
         path: The file.
     """
 
@@ -40,16 +40,16 @@ class Told(Hook):
         self.writer, self.path = writer, path
 
     def before_train(self, runner: Runner) -> None:
-        """Tells it."""
+        """Writes the report."""
         self.path.write_text(str(runner.iter))
         os.write(self.writer, b"x")
 
 
 class RankTrials:
-    """Runs of eight ranks, of which one is killed at a random instant: at odd seeds while a checkpoint is written.
+    """Runs of eight ranks, one of which is killed at a random time; for odd seeds, while a checkpoint is written.
 
     Args:
-        folder: Where runs work.
+        folder: The working folder of runs.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -58,7 +58,7 @@ class RankTrials:
         self._lasts = 0.0
 
     def trial(self, seed: int, fault: Fault | None) -> Finding:
-        """Kills a rank, looks how long the others live, resumes them and compares all outcomes."""
+        """Kills a rank, measures how long the others live, resumes them, and compares all outcomes."""
         if not self._whole:
             self._run_whole()
         draw = random.Random(seed)
@@ -66,14 +66,14 @@ class RankTrials:
             killed, place, processes, saving = self._kill(draw, seed, fault)
             seconds, codes = _await(processes, _MOST_SECONDS + 2)
             if any(codes):
-                break  # else it came too late
+                break  # otherwise the kill came too late
         figures = {"count": 1.0, "seconds": seconds, "saving": float(saving), "killed": float(any(codes))}
         wrong = _wrong_end(killed, seconds, codes, _said(place))
         committed = _committed(place / "work")
         if not wrong and any(codes):
             (place / "begun_0").unlink()
             _, codes = _await(self._start(place, fault))
-            told = place / "begun_0"  # not there where nothing was left to train
+            told = place / "begun_0"  # missing if there was nothing left to train
             begun = int(told.read_text()) if told.exists() else committed
             wrong = f"they went on from iteration {begun}: {committed} was committed" if begun < committed else ""
             wrong = wrong or (f"resumed they ended with {codes}: {_said(place)[-400:]}" if any(codes) else "")
@@ -84,12 +84,12 @@ class RankTrials:
         return Finding(f"rank {killed} was killed, and {wrong}" if wrong else "", figures)
 
     def _kill(self, draw: random.Random, seed: int, fault: Fault | None) -> tuple[int, Path, list[int], bool]:
-        """Begins a run and kills one of its ranks; returns which, where, all processes, and whether one was saving."""
+        """Starts a run and kills one rank; returns the rank, the folder, all processes, and whether one was saving."""
         place = self._folder / "run"
         shutil.rmtree(place, ignore_errors=True)
         place.mkdir()
         killed, instant = draw.randrange(WORLD), draw.uniform(0.0, self._lasts)
-        if seed % 2:  # the one that writes, every other time
+        if seed % 2:  # the writing rank, every other time
             killed = draw.choice((0, killed))
         processes = self._start(place, fault)
         time.sleep(instant)
@@ -108,7 +108,7 @@ class RankTrials:
         self._whole = _outcomes(place)
 
     def _start(self, place: Path, fault: Fault | None) -> list[int]:
-        """Starts all ranks and returns their processes when each begins to train, or has ended."""
+        """Starts all ranks, and returns their processes once each has started training or ended."""
         reader, writer = os.pipe()
         port = _free_port()
         hooks = [Told(writer, place / f"begun_{rank}") for rank in range(WORLD)]
@@ -126,7 +126,7 @@ class RankTrials:
 
 
 def begin_ranks(folder: Path) -> Trial:
-    """Begins trials of eight ranks."""
+    """Prepares trials of eight ranks."""
     return RankTrials(folder).trial
 
 
@@ -165,13 +165,13 @@ def _config(work_dir: Path, hook: Hook) -> dict[str, Any]:
 
 
 def _outcomes(place: Path) -> list[dict[str, Any]]:
-    """Returns what the ranks ended with; of the histories, which only the first one logs, that one's alone."""
+    """Returns the outcomes of the ranks; histories only of the first rank, which logs."""
     found = [torch.load(place / f"{rank}.pt", weights_only=False) for rank in range(WORLD)]
     return [{**each, "histories": each["histories"] if not rank else {}} for rank, each in enumerate(found)]
 
 
 def _await(processes: list[int], patience: float = _PATIENCE) -> tuple[float, list[int]]:
-    """Returns how many seconds the last one lived on, and the exit codes."""
+    """Returns the seconds until the last process ended, and the exit codes."""
     begun = time.monotonic()
     codes = [end(process, max(0.1, begun + patience - time.monotonic())) for process in processes]
     return time.monotonic() - begun, codes
@@ -185,7 +185,7 @@ def _free_port() -> int:
 
 
 def _wrong_end(killed: int, seconds: float, codes: list[int], said: str) -> str:
-    """Returns what is wrong with how ranks ended of which one was killed: it has to be soon, and it has to be named."""
+    """Returns what is wrong with the end of the ranks after a kill: they must end soon, and name the killed rank."""
     if seconds > _MOST_SECONDS:
         return f"others lived on for {seconds:.0f} s: {codes}"
     named = f"rank {killed} on {socket.gethostname()} was killed by SIGKILL" in said
@@ -194,7 +194,7 @@ def _wrong_end(killed: int, seconds: float, codes: list[int], said: str) -> str:
 
 
 def _await_save(work_dir: Path, into_it: float) -> bool:
-    """Waits until a checkpoint is being written, and so many seconds more; False where that does not come again."""
+    """Waits until a checkpoint is being written, and `into_it` seconds more; returns False if none is written."""
     until = time.monotonic() + 1.0
     while time.monotonic() < until:
         if any(work_dir.glob("*.partial")):
@@ -204,7 +204,7 @@ def _await_save(work_dir: Path, into_it: float) -> bool:
 
 
 def _committed(work_dir: Path) -> int:
-    """Returns the iteration of the newest whole checkpoint, 0 without one."""
+    """Returns the iteration of the newest complete checkpoint, or 0."""
     found = find_latest(work_dir) if work_dir.is_dir() else None
     return int(load_checkpoint(found)["meta"]["iter"]) if found else 0
 
@@ -214,7 +214,7 @@ def _said(place: Path) -> str:
 
 
 def hold_on() -> None:
-    """Lets a rank whose run failed wait instead of ending."""
+    """Makes a rank whose run failed wait instead of ending."""
     whole = Runner.train
 
     def train(self: Runner) -> Any:
@@ -228,10 +228,10 @@ def hold_on() -> None:
 
 
 def forget_commits() -> None:
-    """Has each run start anew, beside the checkpoints of the one before."""
+    """Makes each run start over despite existing checkpoints."""
     state.find_latest = lambda folder: None  # type: ignore[attr-defined]
 
 
 def forget_ranks() -> None:
-    """Gives each rank the random generators of the first."""
+    """Gives each rank the random state of the first rank."""
     state.random_of = lambda checkpoint, rank: checkpoint["run"]["random"]

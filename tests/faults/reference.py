@@ -1,4 +1,4 @@
-"""The row of checkpoints that the reference engines wrote."""
+"""The row of checkpoints written by mmengine and mmcv."""
 
 import functools
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,7 @@ COUNT = len(FILES)
 
 
 def begin_reference(folder: Path) -> Trial:
-    """Begins trials of one file each."""
+    """Prepares trials of one file each."""
 
     def trial(seed: int, fault: Fault | None) -> Finding:
         return in_child(functools.partial(compare, seed, fault))
@@ -32,7 +32,7 @@ def begin_reference(folder: Path) -> Trial:
 
 
 def compare(number: int, fault: Fault | None = None) -> Finding:
-    """Loads one file without trust and compares it with what its own engine read from it."""
+    """Loads one file without trust, and compares it with the content that its own engine reads."""
     name, known = FILES[number]
     if fault is not None:
         fault()
@@ -56,7 +56,7 @@ def compare(number: int, fault: Fault | None = None) -> Finding:
 
 
 def _leaves(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Yields what is in a checkpoint by its path; of an object that was not built, its attributes."""
+    """Yields the content of a checkpoint by path; of an object that was not built, its attributes."""
     inner: Any = None
     if isinstance(value, Inert):
         inner = value.items or (value.state if isinstance(value.state, Mapping) else {})

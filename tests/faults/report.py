@@ -10,10 +10,10 @@ _MOST_PARTS = 6
 
 
 def report(rows: Sequence[Row], results: Sequence[dict[str, Any]]) -> int:
-    """Prints what was found, a row a line, what was wrong below it; returns 1 where something was.
+    """Prints one line per row, followed by its errors; returns 1 if there are any errors.
 
     Args:
-        rows: Which to print.
+        rows: The rows to print.
         results: All results.
     """
     wrong = 0

@@ -1,4 +1,4 @@
-"""What every row of the table has in common."""
+"""The data classes of the table's rows."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ Fault: TypeAlias = Callable[[], None]
 
 
 class Finding(NamedTuple):
-    """What a trial found.
+    """The result of a trial.
 
     Attributes:
-        wrong: What is wrong, or "".
-        figures: Numbers by name. `count` says for how many cases the trial stands, one where it is not there, and is
-            summed; of the others the largest is told.
+        wrong: The error, or "".
+        figures: Numbers by name. `count` is the number of cases of the trial, 1 by default, and is summed; of other
+            figures, the largest is reported.
     """
 
     wrong: str
@@ -24,18 +24,18 @@ Trial: TypeAlias = Callable[[int, "Fault | None"], Finding]
 
 
 class Row(NamedTuple):
-    """One row of the table.
+    """A row of the table.
 
     Attributes:
-        name: Its name on the command line.
-        test: What is done.
-        right: What a good end is called.
-        begin: Makes the trial, a function of a seed and of a fault to plant, that works in a folder.
+        name: The name on the command line.
+        test: The description of the test.
+        right: The description of a correct result.
+        begin: Prepares the trial in a folder, and returns a function of a seed and a fault to plant.
         long: The seeds of the long form.
         short: The seeds of the short form.
-        planted: Faults that it must find.
-        controls: The seeds among which a planted fault must be found.
-        lasts: Whether its folder is kept, for a trial that goes on where it was ended.
+        planted: The planted faults that it must find.
+        controls: The seeds with which planted faults must be found.
+        lasts: Whether its folder is kept, for a trial that continues where it was interrupted.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Runs that are forked from a process with torch loaded, killed or told to stop, and resumed."""
+"""Runs that are forked from a process that has imported torch, interrupted and resumed."""
 
 import itertools
 import random
@@ -16,7 +16,7 @@ ITERATIONS = 12
 
 
 def all_settings() -> list[dict[str, Any]]:
-    """Returns 24 settings: loop kind x workers x six mixtures of precision, accumulation, averages and schedules."""
+    """Returns 24 settings: loop kind x workers x six combinations of precision, accumulation, EMA and schedules."""
     mixtures: list[dict[str, Any]] = [
         {"amp": None, "accumulate": 1, "ema": False, "schedule": "iteration"},
         {"amp": None, "accumulate": 3, "ema": True, "schedule": "epoch"},
@@ -37,7 +37,7 @@ def all_settings() -> list[dict[str, Any]]:
 
 
 def config(work_dir: Path, setting: dict[str, Any]) -> dict[str, Any]:
-    """Returns the config of a run of 12 iterations, in epochs of 4, that saves after every second one."""
+    """Returns the config of a run of 12 iterations in epochs of 4 that saves after every second iteration."""
     by_epoch = setting["by_epoch"]
     wrapper: dict[str, Any] = {"optimizer": {"type": "AdamW", "lr": 0.02}, "clip_grad": {"max_norm": 1.0}}
     wrapper["accumulative_counts"] = setting["accumulate"]
@@ -66,7 +66,7 @@ def config(work_dir: Path, setting: dict[str, Any]) -> dict[str, Any]:
 
 
 def outcome(runner: Runner) -> dict[str, Any]:
-    """Returns what a run ends with: all that decides how it would go on, and what it has recorded."""
+    """Returns the outcome of a run: all state that determines how it would continue, and its records."""
     histories = {
         key: history.data[0].tolist() for key, history in runner.message_hub.log_scalars.items() if "time" not in key
     }
@@ -84,7 +84,7 @@ def outcome(runner: Runner) -> dict[str, Any]:
 
 
 def warm_up(folder: Path) -> None:
-    """Trains once in this process, so that what is forked from it has imported everything."""
+    """Trains once in this process, so that forked processes have imported everything."""
     Runner(**config(folder, all_settings()[1])).train()
 
 
@@ -103,7 +103,7 @@ def start(cfg: dict[str, Any], result: Path, fault: Callable[[], None] | None = 
 
 
 def same(one: Any, other: Any) -> bool:
-    """Tells whether two outcomes are equal bit for bit."""
+    """Checks whether two outcomes are equal bit for bit."""
     if isinstance(one, dict):
         return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
     if isinstance(one, (list, tuple)):
@@ -114,9 +114,9 @@ def same(one: Any, other: Any) -> bool:
 
 
 def first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
-    """Returns which part of two outcomes differs first, or "" where none does.
+    """Returns the first part in which two outcomes differ, or "".
 
-    A run that was found to be finished builds no averages: they are in its checkpoint.
+    A run that is already finished builds no averaged weights; they are in its checkpoint.
     """
     idle = [key for key in ("averages",) if not one[key] or not other[key]]
     return next((key for key in one if key not in idle and not same(one[key], other[key])), "")

@@ -1,4 +1,4 @@
-"""The short form of the fault harness, `python -m tests.faults --short`; in a process of its own, since it forks."""
+"""Runs the short form of the fault harness, `python -m tests.faults --short`, in a separate process, since it forks."""
 
 import re
 import subprocess
@@ -34,4 +34,4 @@ def test_every_row_finds_what_is_planted_and_nothing_else(tmp_path: Path) -> Non
     for good, all_of in trials.values():
         assert good == all_of > 0
     again = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-    assert again.stdout == found.stdout  # it goes on where it stopped: nothing was left to do
+    assert again.stdout == found.stdout  # it continues where it stopped, with nothing left to do

@@ -1,4 +1,4 @@
-"""Trials: a run that is interrupted at random instants must end as one that was left alone."""
+"""Trials: a run that is interrupted at random times must end like an uninterrupted one."""
 
 import os
 import random
@@ -21,15 +21,15 @@ Configs: TypeAlias = Callable[[Path, int], dict[str, Any]]
 
 
 class Trials:
-    """Interrupts runs and compares how they end.
+    """Interrupts runs, and compares their outcomes.
 
     Args:
-        folder: Where runs work; what a trial leaves is removed when it went well.
-        configs: Makes the config of a setting's run in a folder.
-        count: How many settings there are.
+        folder: The working folder of runs; files of successful trials are removed.
+        configs: Builds the config of a setting in a folder.
+        count: The number of settings.
 
     Attributes:
-        fault: Breaks something on purpose in each interrupted run, for the control.
+        fault: A fault to plant in each interrupted run, for the control.
     """
 
     def __init__(self, folder: Path, configs: Configs | None = None, count: int = 0) -> None:
@@ -40,7 +40,7 @@ class Trials:
         self._whole: dict[int, tuple[dict[str, Any], float]] = {}
 
     def whole(self, number: int) -> tuple[dict[str, Any], float]:
-        """Returns outcome and duration, in seconds, of a setting's run that is left alone."""
+        """Returns outcome and duration, in seconds, of the uninterrupted run of a setting."""
         if number not in self._whole:
             place = self.folder / f"whole-{number}"
             begun = time.monotonic()
@@ -51,15 +51,15 @@ class Trials:
         return self._whole[number]
 
     def interrupt(self, seed: int, numbers: tuple[int, ...], times: int = 2) -> str:
-        """Interrupts one run at random instants, up to `times` times, and resumes it.
+        """Interrupts one run at random times, up to `times` times, and resumes it.
 
         Args:
-            seed: Of setting, signal and instants.
+            seed: The seed of setting, signal and times.
             numbers: The signals to choose from.
-            times: How many interruptions at most.
+            times: The maximum number of interruptions.
 
         Returns:
-            What is wrong, or "".
+            The error, or "".
         """
         draw = random.Random(seed)
         number = draw.randrange(self._count)
@@ -99,13 +99,13 @@ class Trials:
 
 
 def _is_saved_on_request(work_dir: str) -> bool:
-    """Tells whether the newest whole checkpoint is the one that a stop has saved."""
+    """Checks whether the newest complete checkpoint was saved by a stop."""
     latest = find_latest(work_dir)
     return latest is not None and os.path.basename(latest) == ON_REQUEST
 
 
 def interrupting(*numbers: int, configs: Configs | None = None, count: int = 0) -> Callable[[Path], Trial]:
-    """Returns what begins the trials that interrupt runs with one of these signals; see `Trials`."""
+    """Returns a function that prepares trials which interrupt runs with one of these signals; see `Trials`."""
 
     def begin(folder: Path) -> Trial:
         trials = Trials(folder, configs, count)

@@ -34,7 +34,7 @@ def names(tmp_path: Path) -> str:
     return " ".join(sorted(each.stem for each in (tmp_path / "work").glob("*.pth")))
 
 
-# Files and the iterations in which they are saved, as the reference runner does it with epochs of 4 iterations.
+# Files and the iterations at which mmengine's runner saves them, with epochs of 4 iterations.
 SAVED: list[tuple[dict[str, Any], dict[str, Any], str, list[int]]] = [
     (epochs(5), {"interval": 2}, "epoch_2 epoch_4 epoch_5", [8, 16, 20]),
     (epochs(5), {"interval": 2, "save_last": False}, "epoch_2 epoch_4", [8, 16]),
@@ -64,7 +64,7 @@ def test_when_it_saves(
     _, witness = run(tmp_path, train_cfg, **hook)
     assert names(tmp_path) == files
     end = witness.when("after_train")[0][0]
-    anew = [end] if moments[-1] >= end - 1 else []  # the checkpoint of the end, after the last validation
+    anew = [end] if moments[-1] >= end - 1 else []  # the final checkpoint, after the last validation
     assert [at for at, _ in witness.when("before_save_checkpoint")] == moments + anew
 
 
@@ -148,7 +148,7 @@ def test_an_older_best_goes_only_when_the_new_one_is_there(tmp_path: Path, monke
     assert seen == ["best_acc_epoch_1 epoch_1 epoch_2", "best_acc_epoch_1 best_acc_epoch_2 epoch_2"]
 
 
-# What the reference hook takes each metric for; None where nobody guesses.
+# The rule that mmengine's hook infers for each metric; None if it cannot be inferred.
 RULES = {
     **dict.fromkeys(["acc", "accuracy", "accuracy/top1", "accuracy/top5", "top1", "acc@1"], "greater"),
     **dict.fromkeys(["coco/bbox_mAP", "coco/bbox_mAP_50", "coco/segm_mAP_s", "pascal_voc/mAP", "map"], "greater"),
@@ -156,7 +156,7 @@ RULES = {
     **dict.fromkeys(["Average Precision", "retrieval/mAP@10", "topdown/AP", "bbox_mAP_copypaste"], "greater"),
     **dict.fromkeys(["acc_loss", "lossacc", "mAP/loss", "loss/mAP"], "greater"),
     **dict.fromkeys(["loss", "Loss", "val_loss", "loss_ce", "total_loss"], "less"),
-    # It refuses to guess here.
+    # mmengine's hook raises an error for these.
     **dict.fromkeys(["AR_100", "AP50", "single-label/f1-score", "PCK", "PSNR", "iou"], "greater"),
     **dict.fromkeys(["NME", "EPE", "MAE"], "less"),
     **dict.fromkeys(["score", "speed"], None),
@@ -273,7 +273,7 @@ def test_several_of_the_best_are_kept_for_each_metric(tmp_path: Path) -> None:
     assert names(tmp_path) == files
     hook = next(each for each in runner.hooks if isinstance(each, CheckpointHook))
     assert [each["score"] for each in hook.state_dict()["best"]["acc"]] == [5.0, 4.0]
-    assert runner.message_hub.get_info("best_score") == 1.0  # of the loss, which was saved last
+    assert runner.message_hub.get_info("best_score") == 1.0  # the value of the loss, which was saved last
 
 
 def test_the_best_of_an_older_checkpoint_is_understood() -> None:
@@ -323,11 +323,11 @@ def test_a_copy_of_a_run_goes_on_without_touching_the_original(tmp_path: Path) -
     _told(tmp_path / "two", 3, 3.0, resume=True)
     assert _held(tmp_path / "one") == before
     left = {each for each in _held(tmp_path / "two") if "-" not in each}
-    assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # those of the copy are turned over
+    assert left == {"best_acc_epoch_3.pth", "epoch_3.pth", "last_checkpoint"}  # old files of the copy are rotated out
 
 
 def test_a_validation_that_is_left_is_written_to_the_folder_of_the_run(tmp_path: Path) -> None:
-    """What is saved at the end knows of the last validation; the checkpoint that it came from is another's."""
+    """The final checkpoint records the last validation; the resumed checkpoint belongs to another run and is kept."""
     _told(tmp_path / "one", 2, 1.0, 2.0)
     loaded = torch.load(tmp_path / "one/epoch_2.pth", weights_only=True)
     loaded["run"]["loop"] |= {"validated_at": 1, "ended": False}

@@ -56,7 +56,7 @@ def test_a_metric_that_is_missing_names_the_nearest_and_all() -> None:
 
 def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
     names = ["aAcc", "night/mIoU", "night/IoU.T-shirt/top", "IoU.dress", "top.5", "mPrecision", "Precision.trouser"]
-    assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # of IoU there is no mean
+    assert as_shown(names) == ["aAcc", "night/mIoU", "IoU.dress", "top.5", "mPrecision"]  # there is no mean of IoU
     boxes = [
         "coco/bbox_mAP",
         "coco/T-shirt/top_precision",
@@ -64,7 +64,7 @@ def test_metrics_are_shown_in_the_order_of_what_counts() -> None:
         "night/dress_precision",
         "precision",
     ]
-    assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # of `night` there is no mean
+    assert as_shown(boxes) == ["coco/bbox_mAP", "night/dress_precision", "precision"]  # there is no mean of `night`
     assert as_shown(["segm_mAP", "ankle boot_precision"]) == ["segm_mAP"]
     assert as_shown(names, ["auto", "Precision.trouser", "mPrecision"])[:3] == [
         "Precision.trouser",

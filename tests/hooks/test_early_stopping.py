@@ -33,7 +33,7 @@ def run(tmp_path: Path, values: list[float], *, resume: bool = False, interval: 
         ([1, 1, 1, 1, 1], {"patience": 2}, 3),
         ([1, 2, 1, 1, 1], {"patience": 2}, 4),
         ([1, 2, 3, 4, 5], {"patience": 1}, 5),
-        ([1.0, 1.05, 1.06, 2, 2], {"patience": 2}, 3),  # less than min_delta is no better
+        ([1.0, 1.05, 1.06, 2, 2], {"patience": 2}, 3),  # a change below min_delta is no improvement
         ([1.0, 1.05, 1.2, 1.3, 1.4], {"patience": 2, "min_delta": 0.01}, 5),
         ([3, 2, 1, 1, 1], {"patience": 2, "rule": "less"}, 5),
         ([1, math.nan, 3, 4, 5], {}, 2),
@@ -55,7 +55,7 @@ def test_without_the_hook_training_goes_on(tmp_path: Path) -> None:
 
 def test_a_resumed_run_goes_on_counting(tmp_path: Path) -> None:
     run(tmp_path, [5.0, 4.0], patience=3)
-    resumed = run(tmp_path, [4.0] * 5, patience=3, resume=True)  # the last validation of a run is in no checkpoint
+    resumed = run(tmp_path, [4.0] * 5, patience=3, resume=True)  # the checkpoint does not include the last validation
     assert resumed.epoch == 4
     assert stopping_hook(resumed).state_dict() == {"wait_count": 3, "best_score": 5.0, "last_score": 4.0}
 
@@ -85,7 +85,7 @@ def test_a_run_that_stopped_early_is_saved_and_stays_ended(
     told = f"early stopping has ended this run at iteration {4 * epochs}: acc "
     assert [each for each in caplog.messages if each.startswith(told)]
     assert resumed.val_loop is not None
-    assert resumed.val_loop.metrics == {}  # nothing is validated anew
+    assert resumed.val_loop.metrics == {}  # no validation is repeated
 
 
 def test_a_run_that_stopped_early_trains_further_with_other_settings(tmp_path: Path) -> None:

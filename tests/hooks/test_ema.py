@@ -57,7 +57,7 @@ def run(tmp_path: Path, *, epochs: int = 3, **ema: Any) -> tuple[Runner, Seen]:
     return runner, seen
 
 
-# The reference's figures, with three iterations an epoch.
+# mmengine's figures, with three iterations per epoch.
 FOLLOWED: list[tuple[dict[str, Any], list[float], list[float]]] = [
     ({}, [1, 1.1, 1.29, 1.561, 1.9049, 2.3144, 2.783, 3.3047, 3.8742], [1.29, 2.3144, 3.8742]),
     ({"begin_iter": 3}, [1, 2, 3, 3.1, 3.29, 3.561, 3.9049, 4.3144, 4.783], [3, 3.561, 4.783]),
@@ -128,7 +128,7 @@ def test_without_the_hook_a_resumed_run_goes_on_with_the_training_weights(
 
 
 class Normed(BaseModel):
-    """Layers with noise, and with statistics of batches."""
+    """Layers with dropout and batch statistics."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -253,7 +253,7 @@ def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None
         "ema_state_dict": {"steps": torch.tensor(3), "module.weight": torch.full((1, 1), 4.0)},
     }
     hook.after_load_checkpoint(runner, checkpoint)
-    assert checkpoint["state_dict"]["weight"].item() == 4.0  # what training goes on with
+    assert checkpoint["state_dict"]["weight"].item() == 4.0  # the weights that training continues with
     if strict:
         with pytest.raises(CheckpointError, match=r"(?s)Missing key.*module.bias"):
             hook.before_run(runner)
@@ -264,11 +264,11 @@ def test_an_average_that_lacks_a_key_is_an_error_if_strict(strict: bool) -> None
 
 
 class OwnAverage(EMAHook):
-    """An average of a user's own."""
+    """A user-defined average."""
 
 
 class OwnSwap(Hook):
-    """A hook of a user's own that says what it does."""
+    """A user-defined hook with a description."""
 
     swaps_weights = True
 

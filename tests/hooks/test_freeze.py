@@ -18,7 +18,7 @@ class Normed(ToyModel):
 
 
 class Look(Hook):
-    """Keeps weight and running mean after each iteration."""
+    """Records weight and running mean after each iteration."""
 
     priority = "LOWEST"
 

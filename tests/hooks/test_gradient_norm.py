@@ -11,7 +11,7 @@ from tests.support import ToyModel, settings
 
 
 class Steps(Hook):
-    """Keeps the norms of both layers at each step, and how many functions are called before one."""
+    """Records the norms of both layers at each step, and the number of function calls before a step."""
 
     def __init__(self) -> None:
         self.norms: list[tuple[float, float]] = []
@@ -57,7 +57,7 @@ def test_each_child_is_a_group_by_default(tmp_path: Path) -> None:
 
 def test_the_step_is_waited_for_while_gradients_are_summed(tmp_path: Path) -> None:
     hub, steps = run(tmp_path, wrapper={"accumulative_counts": 3}, interval=4, groups={"first": r"layers\.0"})
-    # Iterations 4, 8 and 12 ask; the steps behind them are those of iterations 6, 9 and 12.
+    # The interval is due at iterations 4, 8 and 12; the next optimizer steps are those of iterations 6, 9 and 12.
     assert recorded(hub, "first") == pytest.approx([steps.norms[each][0] for each in (1, 2, 3)], rel=1e-6)
 
 

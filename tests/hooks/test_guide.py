@@ -1,4 +1,4 @@
-"""The guide `docs/hooks.md` tells the truth: its hooks act together, and its table names every hook."""
+"""The guide `docs/hooks.md` is correct: its hooks work together, and its table lists every hook."""
 
 import json
 import logging

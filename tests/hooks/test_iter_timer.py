@@ -8,7 +8,7 @@ from tests.support import settings
 
 
 class Clock:
-    """A clock that only moves when it is told."""
+    """A clock that only advances on request."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""What a checkpoint lists as kept is removed only if this run wrote it, under a name that it would write."""
+"""Files that a checkpoint lists as kept are removed only if this run wrote them, under a name that it uses."""
 
 import shutil
 from collections.abc import Callable
@@ -29,7 +29,7 @@ def _run(folder: Path, epochs: int, hook: dict[str, Any] | None = None, **change
 
 def _rewritten(path: Path, change: Callable[[dict[str, Any]], None]) -> None:
     content = load_checkpoint(path)
-    content["run"]["loop"] |= {"validated_at": 1, "ended": False}  # of two epochs: the last validation is owed
+    content["run"]["loop"] |= {"validated_at": 1, "ended": False}  # of two epochs, so the last validation is pending
     change(content["run"]["hooks"]["CheckpointHook"])
     save_checkpoint(content, path)
 
@@ -39,7 +39,7 @@ def _files(folder: Path) -> dict[str, bytes]:
 
 
 def _plant(work: Path) -> dict[str, bytes]:
-    """Puts files of the user into a work_dir, some under names that a checkpoint has."""
+    """Adds user files to a work_dir, some with names of checkpoints."""
     (work / "epoch_90.sharded").mkdir(parents=True)
     (work / "epoch_90.sharded/notes.txt").write_text("mine")
     (work / "epoch_91.pth").mkdir()
@@ -81,7 +81,7 @@ def test_foreign_files_that_a_checkpoint_lists_are_kept(
     assert (work / "epoch_91.pth").is_dir()
     assert (work / "epoch_94.pth").is_symlink()
     assert (tmp_path / "outside.pth").read_text() == "mine"
-    assert not (work / "epoch_2.pth").exists()  # what the run did write is turned over
+    assert not (work / "epoch_2.pth").exists()  # files that the run wrote are rotated out
     assert not (work / "best_acc_epoch_2.pth").exists()
     told = [each for each in caplog.messages if "lists files that this run did not write; they stay" in each]
     assert len(told) == 1
@@ -96,7 +96,7 @@ def test_a_state_of_another_form_lists_nothing(state: dict[str, Any]) -> None:
 
 
 def test_what_the_checkpoint_of_another_folder_lists_is_not_of_this_one(tmp_path: Path) -> None:
-    """Files of one name in both folders: those of this folder were written by an earlier run."""
+    """Both folders contain files of the same name; those of this folder were written by an earlier run."""
     _run(tmp_path / "work", 2, {"max_keep_ckpts": 5})
     _run(tmp_path / "other/work", 2, {"max_keep_ckpts": 5})
     before = _files(tmp_path / "work")

@@ -19,7 +19,7 @@ from tests.support import settings
 
 
 class Shell:
-    """Stands in for a kernel's shell and for the events of its cells."""
+    """A stand-in for the shell of a kernel and its cell events."""
 
     def __init__(self) -> None:
         self.kernel: Any = object()
@@ -48,7 +48,7 @@ class Shell:
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Shell]:
-    """A notebook whose every line is sent at once."""
+    """A notebook that sends every line immediately."""
     found, ipython, display = Shell(), ModuleType("IPython"), ModuleType("IPython.display")
 
     class DisplayHandle:
@@ -112,7 +112,7 @@ def test_lines_of_iterations_go_to_the_file_alone(
     assert shown.count("WARNING - a warning") == 1
     log = Path(runner.log_dir, f"{runner.timestamp}.log").read_text()
     assert log.count("Epoch(train)") == 12
-    runner_in(tmp_path / "again").train()  # without a display, the screen gets them again
+    runner_in(tmp_path / "again").train()  # without a display, log lines are printed again
     assert capsys.readouterr().out.count("Epoch(train)") == 12
 
 
@@ -208,7 +208,7 @@ def train(name, *hooks):
 """
 
 
-@pytest.mark.filterwarnings("ignore")  # of packages of the kernel
+@pytest.mark.filterwarnings("ignore")  # from packages of the kernel
 def test_a_kernel_keeps_one_output_for_each_run(tmp_path: Path) -> None:
     nbclient: Any = pytest.importorskip("nbclient", reason="nbclient is not installed")
     pytest.importorskip("ipykernel", reason="ipykernel is not installed")

@@ -19,7 +19,7 @@ class Screen(io.StringIO):
         return True
 
     def taken(self) -> str:
-        """Returns what was written since."""
+        """Returns the output since the last call."""
         text = self.getvalue()
         self.seek(0)
         self.truncate()
@@ -35,7 +35,7 @@ def _terminal(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def opened() -> Iterator[tuple[Screen, LiveText]]:
-    """Opens a display on a screen that is the standard output, and forgets what opening wrote."""
+    """Opens a display on standard output, and discards the output of opening it."""
     screen = Screen()
     live = LiveText(screen)
     with redirect_stdout(screen):
@@ -50,7 +50,7 @@ CLEAR = "\r\x1b7\x1b[B\x1b[J\x1b8\x1b[K"
 
 
 def drawn(*lines: str, then: str | None = None) -> str:
-    """Returns what a terminal is told to draw from the cursor on, without wrapping; the cursor goes back then."""
+    """Returns the control sequence that draws lines from the cursor on without wrapping, and moves the cursor back."""
     up = f"\x1b[{len(lines) - 1}A" if len(lines) > 1 else ""
     return "\r\x1b[?7l" + "\n".join(f"{line}\x1b[K" for line in lines) + "\x1b[J\x1b[?7h" + (then or f"\r{up}")
 
@@ -96,7 +96,7 @@ def test_a_terminal_made_narrower_has_rows_above_the_lines_for_what_wraps_next(m
             live.show([Text("bar")])
             sys.stdout.write("of the log\n" * logged)
             screen.taken()
-            monkeypatch.setenv("COLUMNS", "8")  # it took three rows
+            monkeypatch.setenv("COLUMNS", "8")  # at this width the old text takes three rows
             live.show([Text("bar")])
             assert screen.taken() == at_once(down + drawn("bar"))
             live.show([Text("bar")])
@@ -135,7 +135,7 @@ def test_a_terminal_that_is_resized_is_drawn_at_once(monkeypatch: pytest.MonkeyP
             assert screen.taken() == at_once(f"{CLEAR}\x1b[4B{drawn('x' * 6 + '…')}")
         screen.taken()
         os.kill(os.getpid(), signal.SIGWINCH)
-        assert (screen.taken(), len(seen)) == ("", 3)  # whoever listened before still does
+        assert (screen.taken(), len(seen)) == ("", 3)  # earlier handlers are still called
     finally:
         signal.signal(signal.SIGWINCH, before)
 
@@ -154,7 +154,7 @@ def test_a_stop_waits_until_what_is_being_written_is_whole(monkeypatch: pytest.M
         monkeypatch.setattr(screen, "write", interrupted)
         live.show([Text("bar")])
         assert seen == [at_once(drawn("bar")) + drawn("bar", then="\n") + "\x1b[?25h"]
-        for _ in range(2):  # the second as after SIGSTOP, of which a shell may have shown the cursor
+        for _ in range(2):  # the second time as after SIGSTOP, when a shell may have shown the cursor
             os.kill(os.getpid(), signal.SIGCONT)
             assert screen.taken() == at_once("\x1b[?25l" + drawn("bar"))
     assert signal.getsignal(signal.SIGTSTP) == signal.getsignal(signal.SIGCONT) == signal.SIG_DFL
@@ -179,7 +179,7 @@ def test_a_worker_that_prints_needs_no_lock_of_another_process() -> None:
         child = os.fork()
         if child == 0:
             thread = threading.Thread(target=print, args=["from a worker"], daemon=True)
-            thread.start()  # as the lock is this thread's own
+            thread.start()  # in a new thread, since the lock is owned by this one
             thread.join(10)
             os._exit(0 if "from a worker" in live._screen.getvalue() else 1)  # type: ignore[attr-defined]
         assert os.waitpid(child, 0)[1] == 0

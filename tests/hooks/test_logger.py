@@ -28,7 +28,7 @@ ITERATIONS = {"by_epoch": False, "max_iters": 10, "val_interval": 5}
 @pytest.mark.parametrize(
     ("train_cfg", "hook", "lines"),
     [
-        # As the reference runner logs epochs of 4 iterations; where one counts iterations its metrics all have step 0.
+        # As logged by mmengine's runner with epochs of 4 iterations; its metrics have step 0 if iterations are counted.
         (EPOCHS, {}, "T4 V1 T8 V2"),
         (EPOCHS, {"interval": 4}, "T4 V1 T8 V2"),
         (EPOCHS, {"interval": 3}, "T3 V1 T7 V2"),

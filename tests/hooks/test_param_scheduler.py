@@ -10,7 +10,7 @@ QUIET: dict[str, Any] = {"checkpoint": None, "logger": None}
 
 
 class Rates(Hook):
-    """Keeps the learning rate that each iteration uses."""
+    """Records the learning rate of each iteration."""
 
     priority = "HIGHEST"
 

@@ -23,7 +23,7 @@ VIEWS = [
 
 
 class Sided(BaseModel):
-    """Takes the left half of what it is given for class 1, surely, and the rest for class 0, less surely."""
+    """Predicts class 1 for the left half with high confidence, and class 0 for the rest with lower confidence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ def test_a_test_merges_its_views(tmp_path: Path) -> None:
     )
     found = plain.test(), merged.test()
     assert (plain.model.seen, merged.model.seen) == (6, 12)
-    # The left half of a view is the right half of the mirrored one: the mean is sure of class 1 everywhere.
+    # The left half of a view is the right half of the flipped one, so the mean predicts class 1 everywhere.
     everywhere = float((torch.stack([_truth(at) for at in range(6)]) == 1).float().mean())
     assert found[1]["aAcc"] == pytest.approx(100 * everywhere, abs=1e-4)
     assert found[0]["aAcc"] != found[1]["aAcc"]

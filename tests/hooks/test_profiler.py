@@ -43,7 +43,7 @@ def test_a_trace_holds_what_the_model_does(tmp_path: Path) -> None:
     assert any(event["name"] == "aten::linear" for event in trace["traceEvents"])
 
 
-@pytest.mark.filterwarnings("ignore:.*clears events at the end of each cycle")  # torch says so once
+@pytest.mark.filterwarnings("ignore:.*clears events at the end of each cycle")  # torch warns once
 def test_each_cycle_of_the_schedule_is_written(tmp_path: Path) -> None:
     schedule = {"wait": 1, "warmup": 1, "active": 1, "repeat": 2}
     runner = run(tmp_path, schedule=schedule, on_trace_ready={"type": "json_trace"}, profile_times=2)

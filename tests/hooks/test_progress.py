@@ -22,7 +22,7 @@ from tests.support import settings
 
 
 class Passing:
-    """A clock that moves a little each time that it is looked at."""
+    """A clock that advances a little with each read."""
 
     def __init__(self) -> None:
         self.now = 100.0
@@ -44,7 +44,7 @@ def _drawn_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def terminal() -> Iterator[list[str]]:
-    """Makes standard output a terminal; the list gets what was shown on it."""
+    """Makes standard output a terminal, and collects its output in a list."""
     ours, theirs = pty.openpty()
     shown: list[bytes] = []
     text: list[str] = []
@@ -91,7 +91,7 @@ def test_a_terminal_shows_a_live_display(tmp_path: Path) -> None:
     for part in (" 1/12", " 7/12", "valid", " 1/2", " 2/2"):
         assert any(part in line for line in lines), part
     assert "\x1b[?25l" in shown[0]  # the cursor is hidden
-    assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and given back
+    assert shown[0].rindex("\x1b[?25h") > shown[0].rindex("\x1b[?25l")  # and shown again
 
 
 def test_the_metric_that_is_shown_is_a_number(tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_metric_that_was_no_number_at_first_has_a_best(tmp_path: Path) -> None
     [
         ({"loss": 0.5, "loss_ce": 0.5}, ["loss"]),
         ({"loss_ce": math.nan, "loss": math.nan}, ["loss"]),
-        ({"loss_ce": 0.5, "loss": 0.75}, ["loss", "loss_ce"]),  # a loop of the user's own
+        ({"loss_ce": 0.5, "loss": 0.75}, ["loss", "loss_ce"]),  # a custom loop
         ({"loss_a": 0.5, "loss_b": 0.5}, ["loss_a", "loss_b"]),
         ({"loss_a": 0.0, "loss": 0.5, "loss_b": 0.5}, ["loss", "loss_a", "loss_b"]),
     ],
@@ -201,7 +201,7 @@ def test_what_a_run_was_suspended_for_counts_neither_in_the_log_nor_in_the_time_
         passing.now += 3600
         signal.signal(signal.SIGTSTP, signal.SIG_DFL)
 
-    signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # some shells without job control have it ignored
+    signal.signal(signal.SIGTSTP, signal.SIG_DFL)  # some shells without job control make processes ignore it
     passing = Passing()
     monkeypatch.setattr("time.perf_counter", passing)
     monkeypatch.setattr("time.monotonic", passing)

@@ -69,16 +69,16 @@ def test_validations_to_come_count_and_those_that_were_do_not_slow_training(pass
             assert clock.left(25) == pytest.approx(75 + 10.0 + 3 * 40.0)
             passing.now += 10.0
             clock.validated()
-            assert not clock.paused  # what is between it and the next iteration counts
+            assert not clock.paused  # the time until the next iteration counts
     assert clock.seconds_per_iteration == pytest.approx(1.0)
-    assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # that after iteration 50 included
+    assert clock.left(50) == pytest.approx(50 + 3 * 40.0)  # includes the validation after iteration 50
 
 
 POINTS = [500, 1000, 1500, 2000, 2500, 3000, 3500, 4000]
 
 
 def iteration_by_iteration(usual: float, first: float, stays: dict[int, float]) -> list[float]:
-    """Returns what the iterations of a run take: unevenly so, with stays of so many seconds each so many iterations."""
+    """Returns the seconds of the iterations of a run, with random variation and periodic delays."""
     random = Random(3)
     seconds = [usual * random.uniform(0.5, 1.5) for _ in range(4000)]
     seconds[0] += first
@@ -89,7 +89,7 @@ def iteration_by_iteration(usual: float, first: float, stays: dict[int, float]) 
 
 
 def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: float) -> list[tuple[int, float]]:
-    """Returns iterations and how wrong a display is then that draws whenever a quarter of a second is over."""
+    """Returns iterations with the relative error of a display that updates every quarter of a second."""
     told, since, last = [], 0, passing.now
     clock.tick(0)
     for done, each in enumerate(seconds, 1):
@@ -123,7 +123,7 @@ def errors_of(passing: Time, clock: Clock, seconds: list[float], validation: flo
 def test_time_left_is_right_within_a_tenth_after_warming_up(
     passing: Time, usual: float, first: float, stays: dict[int, float], validation: float
 ) -> None:
-    """Warm is a run that has validated once and come to its second save, a quarter of the way."""
+    """The estimate is checked after the first validation and the second save, from a quarter of the run on."""
     clock = Clock(4000, POINTS, [Recurring(range(every, 4001, every)) for every in stays])
     errors = errors_of(passing, clock, iteration_by_iteration(usual, first, stays), validation)
     warm = [error for done, error in errors if 1000 <= done < 3900]

@@ -1,4 +1,4 @@
-"""A run that starts in a folder with checkpoints of another run names them, and what it replaces."""
+"""A run that starts in a folder with checkpoints of another run lists them, and those it replaces."""
 
 import logging
 from pathlib import Path
@@ -28,7 +28,7 @@ def _run(work: Path, epochs: int = 2, hook: dict[str, Any] | None = None, **chan
 
 
 def _told(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Returns the warnings about checkpoints that are replaced since the last call."""
+    """Returns the warnings about replaced checkpoints since the last call."""
     found = [
         each.getMessage()
         for each in caplog.records
@@ -101,7 +101,7 @@ def test_where_an_earlier_run_was_stopped_is_kept(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, suffix: str
 ) -> None:
     hook = {"sharded": suffix == "sharded"}
-    for epochs in (2, 1, 3, 1):  # each started over
+    for epochs in (2, 1, 3, 1):  # each run starts over
         runner = _run(tmp_path, epochs, hook)
         save_on_request(runner)
         runner.saver.settle()

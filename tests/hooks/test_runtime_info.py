@@ -102,7 +102,7 @@ def test_losses_are_recorded_each_iteration(tmp_path: Path) -> None:
     hub = trained(tmp_path, model=model, train_cfg={"max_epochs": 1}, **nothing)
     assert values(hub, "train/loss") == [1, 2, 3, 4]
     assert values(hub, "train/acc") == pytest.approx([0.1, 0.2, 0.3, 0.4])
-    assert values(hub, "train/extra") == [1, 1]  # a loss may begin late
+    assert values(hub, "train/extra") == [1, 1]  # a loss may be missing at first
 
 
 class Mixed(BaseMetric[float]):
@@ -134,7 +134,7 @@ def test_an_epochs_window_begins_with_the_epoch(tmp_path: Path, by_epoch: bool, 
 
 @MODELS.register_module()
 class NamesItsLossesAsTheLogDoes(ToyModel):
-    """Returns losses under names that the log uses itself."""
+    """Returns losses with names that the log uses itself."""
 
     NAMES = ("lr", "base_lr", "time", "data_time", "step", "iter", "epoch", "memory", "eta", "grad_norm", "mode", "at")
 
@@ -169,7 +169,7 @@ def test_losses_do_not_replace_the_scalars_of_the_engine(tmp_path: Path, caplog:
 
 
 class Timed(BaseMetric[float]):
-    """Measures under the names of the log."""
+    """Returns metrics with names that the log uses itself."""
 
     def process(self, data_batch: Any, data_samples: Any) -> None:
         self.results.append(0.0)

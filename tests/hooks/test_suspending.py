@@ -1,4 +1,4 @@
-"""Ctrl-Z while the live display runs, `bg` and `fg`, on a terminal with a shell that controls jobs."""
+"""Tests Ctrl-Z, `bg` and `fg` while the live display runs, on a terminal with a job control shell."""
 
 import os
 import pty
@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-_MOST = 100_000  # letters, of which a display that nobody stops shows more and more
+_MOST = 100_000  # characters, since a display that does not stop keeps writing
 HIDDEN, SHOWN = "\x1b[?25l", "\x1b[?25h"
 
-# A shell that knows one job, and a word a line: the job goes on in the background, or in the foreground.
+# A shell with one job and one command per line, which resumes the job in the background or foreground.
 SHELL = """
 import os, signal, sys
 job = os.fork()
@@ -34,7 +34,7 @@ while not os.WIFEXITED(os.waitpid(job, os.WUNTRACED)[1]):
 print("[ended]", flush=True)
 """
 
-# A display that is drawn again and again, with lines above it, until a file is there.
+# A display that is redrawn repeatedly, with lines above it, until a file exists.
 JOB = """
 import os, sys, time
 from rich.text import Text
@@ -54,7 +54,7 @@ live.close()
 
 
 class Terminal:
-    """What a person has before them: keys, and all that was shown."""
+    """A terminal with simulated key presses and recorded output."""
 
     def __init__(self, fd: int) -> None:
         self._fd, self.shown = fd, ""
@@ -64,7 +64,7 @@ class Terminal:
         os.write(self._fd, keys.encode())
 
     def wait_for(self, is_there: str | Callable[[str], bool]) -> str:
-        """Returns what was shown since keys were typed, once it is there; a job that ends without it is an error."""
+        """Waits for a text in the output since the last key press, and returns this output. Fails if the job ends."""
         there = is_there if callable(is_there) else lambda shown: is_there in shown
         while not there(self.shown):
             assert len(self.shown) < _MOST, self.shown[-1000:]
@@ -95,7 +95,7 @@ def test_a_run_that_is_suspended_gives_the_cursor_back_and_takes_it_when_it_goes
     terminal.type("\x1a")
     before, _, _ = terminal.wait_for("[stopped]").partition("[stopped]")
     assert before.endswith(SHOWN)
-    assert before.rindex("bar ") < before.rindex("\n")  # the shell writes below the lines
+    assert before.rindex("bar ") < before.rindex("\n")  # the shell prints below the lines
     terminal.type("fg\n")
     _, _, after = terminal.wait_for(lambda shown: "line" in shown.partition("[foreground]")[2]).partition(
         "[foreground]"

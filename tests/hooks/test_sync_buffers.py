@@ -17,7 +17,7 @@ def test_buffers_become_the_mean_of_all_ranks(monkeypatch: pytest.MonkeyPatch, d
     model.num_batches_tracked.fill_(4)
 
     def all_reduce(tensor: torch.Tensor) -> None:
-        tensor.add_(3.0)  # what the other rank holds
+        tensor.add_(3.0)  # adds the value of the other rank
 
     monkeypatch.setattr(sync_buffers, "is_distributed", lambda: True)
     monkeypatch.setattr(sync_buffers, "get_world_size", lambda: 2)

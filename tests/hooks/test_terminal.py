@@ -1,4 +1,4 @@
-"""The live display in a real terminal whose width changes: tmux, which this needs."""
+"""Tests the live display in a real terminal whose width changes; requires tmux."""
 
 import os
 import re
@@ -13,7 +13,7 @@ import pytest
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")]
 
-# What a run of 100,000 iterations shows, drawn oftener than a run draws, with lines of the log between.
+# The display of a run of 100,000 iterations, redrawn more often than usual, with log lines in between.
 SCRIPT = """
 import os, sys, time
 from footplate.hooks.live_text import LiveText
@@ -42,7 +42,7 @@ LOGGED = re.compile(r"a line of the log (\d+)")
 
 @pytest.fixture
 def tmux(tmp_path: Path) -> Iterator[Callable[..., str]]:
-    """Speaks to a server of its own, which ends with the test."""
+    """Controls a separate tmux server, which ends with the test."""
     command = ["tmux", "-f", "/dev/null", "-S", str(tmp_path / "socket")]
 
     def speak(*arguments: str) -> str:
@@ -54,7 +54,7 @@ def tmux(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
 @pytest.fixture
 def show(tmp_path: Path, tmux: Callable[..., str]) -> Callable[[float], None]:
-    """Begins to show on a terminal of 80 columns, with pauses of so many seconds."""
+    """Starts the display on a terminal of 80 columns, with pauses between updates."""
 
     def show(pause: float) -> None:
         (tmp_path / "show.py").write_text(SCRIPT.format(pause=pause, told=str(tmp_path / "told")))
@@ -69,19 +69,19 @@ def show(tmp_path: Path, tmux: Callable[..., str]) -> Callable[[float], None]:
 
 
 def live_of(screen: str) -> list[str]:
-    """The lines of the display, from the first line of a screen on that is none of the log."""
+    """Returns the lines of the display, starting at the first line that is not from the log."""
     lines = [line for line in screen.splitlines() if line.strip()]
     return [line for line in lines if line != "a command was typed" and not LOGGED.fullmatch(line)]
 
 
 def is_whole(live: list[str], width: int) -> bool:
-    """Whether a display is there once, no line of it torn or wrapped."""
+    """Checks whether exactly one display is shown, without torn or wrapped lines."""
     heads = [line[:5].strip() for line in live]
     return heads in (["train", "", "best"], ["train", "", "best", "valid"]) and max(map(len, live)) < width
 
 
 def settled(tmux: Callable[..., str], width: int, *captured: str) -> list[str]:
-    """The lines of the display, once they are whole: what is torn now is drawn over, unless it is torn for good."""
+    """Waits until the lines of the display are intact, and returns them; a torn display is usually redrawn."""
     seen: list[list[str]] = []
 
     def is_there() -> bool:
@@ -99,10 +99,10 @@ def test_nothing_wraps_and_nothing_stays_torn_whatever_the_width(
     show(0.1)
     for width in (60, 80, 200, 47, 80, 200, 60):
         drag = range(200, width, -9) if width < 200 else range(60, width, 9)
-        for each in (*drag, width):  # as one who drags the edge of a window
+        for each in (*drag, width):  # as when dragging the edge of a window
             tmux("resize-window", "-x", str(each), "-y", str(height))
             time.sleep(0.02)
-        # tmux tells the width late, and lines are short for a while then: until it draws as wide as the terminal is.
+        # tmux reports the width late, so lines are short until the display has the width of the terminal.
         _wait_for(lambda width=width: (tmp_path / "told").read_text() == f"{width} of {width}")  # type: ignore[misc]
         live = settled(tmux, width)
         wide = "waiting for data" in live[0] and "555 MiB" in live[0]

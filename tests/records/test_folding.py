@@ -83,7 +83,7 @@ def test_only_a_terminal_has_columns(monkeypatch: pytest.MonkeyPatch) -> None:
     ours, theirs = pty.openpty()
     with os.fdopen(ours, "wb"), os.fdopen(theirs, "w") as screen:
         monkeypatch.setenv("COLUMNS", "47")
-        assert columns_of(screen) == 47  # as it does not tell
+        assert columns_of(screen) == 47  # as the terminal reports no size
         fcntl.ioctl(screen, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 33, 0, 0))
         assert columns_of(screen) == 33
 

@@ -1,4 +1,4 @@
-"""The guide `docs/records.md` tells the truth: its tables name what there is, its configs build."""
+"""The guide `docs/records.md` is correct: its tables are complete, and its configs build."""
 
 import csv
 import inspect

@@ -24,7 +24,7 @@ WINDOWS: tuple[Any, ...] = (1, 2, 5, 100, "epoch", "global", None)
 
 
 class Plain:
-    """The same statistics from lists that keep everything."""
+    """Computes the same statistics from complete lists."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity, self.epoch = capacity, 0
@@ -89,7 +89,7 @@ def test_a_state_goes_on_as_if_never_interrupted(capacity: int, before: Any, aft
     history, plain = HistoryBuffer(capacity), Plain(capacity)
     play(history, plain, before)
     resumed = HistoryBuffer(capacity)
-    resumed.append(123.0)  # what it held is forgotten
+    resumed.append(123.0)  # earlier values are discarded
     resumed.load_state_dict(history.state_dict())
     play(resumed, plain, after)
     check(resumed, plain)
@@ -120,7 +120,7 @@ def test_epoch_and_global_stay_exact_beyond_the_capacity() -> None:
 
 
 def test_appending_reads_nothing_from_the_device() -> None:
-    # A meta tensor has no values: whoever asks for one fails.
+    # A meta tensor has no values, so any read raises an error.
     history = HistoryBuffer()
     loss = torch.zeros((), device="meta")
     for _ in range(1000):

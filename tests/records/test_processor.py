@@ -16,7 +16,7 @@ VECTORS = Path(__file__).parents[1] / "data" / "vectors" / "log_processor.jsonl"
 
 @pytest.fixture
 def runner(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The run as it stands after its tenth iteration."""
+    """A run after its tenth iteration."""
     monkeypatch.setattr("footplate.records.processor.memory_in_use", lambda device: 321)
     hub = MessageHub("test")
     for value in range(10):
@@ -261,7 +261,7 @@ def test_a_window_beyond_what_is_kept_is_warned_of(cfg: dict[str, Any], caplog: 
 
 
 def recorded(count: int) -> MessageHub:
-    """The hub after `count` iterations, in epochs of ten."""
+    """Returns the hub after `count` iterations, in epochs of ten."""
     hub = MessageHub("recorded")
     for at in range(count):
         if at % 10 == 0:
@@ -292,7 +292,7 @@ def test_figures_are_those_of_the_reference() -> None:
         (np.zeros((5, 4)), "5x4 values"),
         (torch.tensor([[20, 0, 0], [10, 3, 7], [0, 1, 19]]), "3x3 values"),
         (np.zeros(17), "17 values"),
-        (np.array([0.123456789012345678] * 8), "[" + " ".join(["0.12345679"] * 8) + "]"),  # numpy breaks it in two
+        (np.array([0.123456789012345678] * 8), "[" + " ".join(["0.12345679"] * 8) + "]"),  # numpy would wrap it
         ("two\nlines", "two lines"),
     ],
 )
@@ -304,7 +304,7 @@ def test_what_is_no_number_does_not_break_the_line(runner: Any, value: Any, text
 
 
 def test_values_of_an_earlier_validation_are_not_in_the_line_of_this_one(runner: Any) -> None:
-    """Nor are those that something else recorded under a name of a validation in the meantime."""
+    """Values that other code recorded under validation names in the meantime are excluded too."""
     hub = runner.message_hub
     runner.val_loop = SimpleNamespace(metrics={"accuracy": 0.5}, left_out=("noisy",))
     for name in ("loss", "accuracy", "noisy/accuracy"):

@@ -1,4 +1,4 @@
-"""Which scalar reaches a writer with which step: both loops, all settings that move it."""
+"""The step with which each scalar reaches a writer, for both loops and all settings that affect it."""
 
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ from tests.support import loader, settings
 
 
 class Told(BaseVisBackend):
-    """Keeps name and step of every scalar, and what lines say of their own place."""
+    """Records name and step of every scalar, and the position fields of lines."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class Told(BaseVisBackend):
 def runner_of(
     work_dir: Path, train_cfg: dict[str, Any], writer: Told, hook: Any, saves: int = 0, **changes: Any
 ) -> Runner:
-    """A run of 10 iterations an epoch that saves after every `saves` of them."""
+    """A run of 10 iterations per epoch that saves after every `saves` iterations."""
     cfg = settings(
         work_dir,
         train_cfg=train_cfg,
@@ -52,7 +52,7 @@ BY_ITERATION = {"log_metric_by_epoch": False}
 EACH = " ".join(f"T{step}" if step % 10 else f"T{step} V{step}" for step in range(1, 31))
 
 TABLE = [
-    # As the reference writes them (0.10.7).
+    # As written by mmengine 0.10.7.
     (EPOCHS, {"interval": 4}, "T4 T8 V1 T14 T18 V2 T24 T28 V3"),
     (EPOCHS, {"interval": 4, "ignore_last": False}, "T4 T8 T10 V1 T14 T18 T20 V2 T24 T28 T30 V3"),
     (EPOCHS, {"interval": 5}, "T5 T10 V1 T15 T20 V2 T25 T30 V3"),
@@ -74,9 +74,9 @@ TABLE = [
         "T10 T20 V2 T30 V3 T40 V4",
     ),
     ({**ITERATIONS, "dynamic_intervals": [(15, 4)]}, {"interval": 10, **BY_ITERATION}, "T10 V10 V16 T20 V20 V24 V25"),
-    # Here the reference has V0 V0 V0: it takes the epoch of a run that counts none.
+    # mmengine writes V0 V0 V0 here, since it uses the epoch even if the run counts iterations.
     (ITERATIONS, {"interval": 4}, "T4 T8 V10 T12 T16 T20 V20 T24 V25"),
-    # Here it logs once, at the end of the first pass over the data (T10), and never the end of the run.
+    # mmengine logs only once here, at the end of the first pass over the data (T10), and not at the end of the run.
     (ITERATIONS, {"interval": 4, "ignore_last": False}, "T4 T8 V10 T12 T16 T20 V20 T24 T25 V25"),
     (ITERATIONS, {"interval": 30}, "V10 V20 T25 V25"),
 ]
@@ -96,7 +96,7 @@ def test_the_step_of_every_scalar(
 
 
 def check_places(writer: Told, counted_by_epoch: bool) -> None:
-    """Asserts that a line of training names its own place."""
+    """Asserts that a training line contains its own position."""
     trained = [(line, step) for line, step in writer.lines if "loss" in line]
     assert [line["iter"] for line, _ in trained] == [step for _, step in trained]
     epochs = [(step - 1) // 10 + 1 if counted_by_epoch else None for _, step in trained]

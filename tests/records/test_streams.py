@@ -76,7 +76,7 @@ def test_a_full_disk_is_tried_again(monkeypatch: pytest.MonkeyPatch, tmp_path: P
             full[0] = False
             print("two", flush=True)
     lines = (tmp_path / "out").read_text().splitlines()
-    assert [line for line in lines if "is lost" not in line] == ["one", "two"]  # a log may be shown there too
+    assert [line for line in lines if "is lost" not in line] == ["one", "two"]  # a log may also be printed there
 
 
 def test_streams_that_are_not_there_stay_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The cases, one a file; the order is that of the page."""
+"""The benchmark cases, in the order of the page."""
 
 from benchmarks.engines.case import Case
 from benchmarks.engines.cases import (

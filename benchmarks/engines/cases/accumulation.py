@@ -1,4 +1,4 @@
-"""Four forward passes a step."""
+"""Gradient accumulation over four forward passes."""
 
 from benchmarks.engines.cases.fused import fused_case
 

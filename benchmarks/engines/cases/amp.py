@@ -1,4 +1,4 @@
-"""Half precision."""
+"""Automatic mixed precision with bfloat16."""
 
 from benchmarks.engines.cases.fused import fused_case
 

@@ -1,4 +1,4 @@
-"""The norm of gradients, bounded."""
+"""Gradient norm clipping."""
 
 from benchmarks.engines.cases.fused import fused_case
 

@@ -1,4 +1,4 @@
-"""Reading a large config."""
+"""Loading a large config."""
 
 from benchmarks.engines.case import Case, Figure
 

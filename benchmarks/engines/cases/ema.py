@@ -1,4 +1,4 @@
-"""An average of the weights, beside the training."""
+"""Exponential moving average of the weights."""
 
 from benchmarks.engines.cases.fused import fused_case
 

@@ -1,4 +1,4 @@
-"""From a config file to the first iteration."""
+"""The time from a config file to the first iteration."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 

@@ -1,4 +1,4 @@
-"""The same with PyTorch's fused optimizer, which is its best call for many small tensors."""
+"""Many small tensors with PyTorch's fused optimizer, its fastest option for them."""
 
 import dataclasses
 from typing import Any
@@ -10,13 +10,13 @@ _FUSED = dataclasses.replace(MANY, optimizer={**MANY.optimizer, "fused": True})
 
 
 def fused_case(name: str, title: Words, about: Words, **changes: Any) -> Case:
-    """Returns a case that trains 161 tensors with the fused optimizer.
+    """Builds a case that trains 161 tensors with the fused optimizer.
 
     Args:
-        name: As of `Case`, as are title and about.
-        title: In both languages.
-        about: What it adds, in both languages.
-        changes: Of the job.
+        name: See `Case`.
+        title: See `Case`; in both languages.
+        about: See `Case`; in both languages.
+        changes: The changes to the job.
     """
     return Case(
         name=name,

@@ -1,4 +1,4 @@
-"""What needs a GPU: a goal that stays open by name until a device is there."""
+"""The goal that needs a GPU, which stays open here."""
 
 from benchmarks.engines.case import Case, Goal
 

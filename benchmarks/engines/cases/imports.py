@@ -1,4 +1,4 @@
-"""What an import adds, and how long help takes."""
+"""The cost of imports and of `--help`."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 

@@ -1,4 +1,4 @@
-"""Samples read one by one and put into batches, in the process itself and by two workers."""
+"""Data loading in the main process and with two workers."""
 
 import dataclasses
 

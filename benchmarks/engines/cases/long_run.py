@@ -1,4 +1,4 @@
-"""Whether an iteration costs the same, and memory stays what it was, far into a run."""
+"""Iteration time and memory growth over a long run."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 from benchmarks.engines.job import Job

@@ -1,4 +1,4 @@
-"""Many small tensors, the normalization layers without weight decay."""
+"""Many small tensors, with no weight decay on normalization layers."""
 
 from benchmarks.engines.case import BESIDE_THE_LOOP, STEP, Case, steady_goals
 from benchmarks.engines.job import Job

@@ -1,4 +1,4 @@
-"""Going on from a checkpoint, early and late in a run."""
+"""Resuming from a checkpoint, early and late in a run."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 from benchmarks.engines.job import Job

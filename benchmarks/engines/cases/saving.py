@@ -1,4 +1,4 @@
-"""How long checkpoints hold a training up."""
+"""The delay of training by checkpoints."""
 
 from benchmarks.engines.case import Case, Figure
 from benchmarks.engines.job import Job

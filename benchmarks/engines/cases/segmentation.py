@@ -1,4 +1,4 @@
-"""A recipe from start to goal."""
+"""The time that a recipe needs to reach a target metric."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 from benchmarks.engines.job import Job

@@ -1,4 +1,4 @@
-"""The engine's own cost: a model so small that little else is left."""
+"""The overhead of the engine, measured with a tiny model."""
 
 from benchmarks.engines.case import STEP, Case, Goal
 from benchmarks.engines.job import Job

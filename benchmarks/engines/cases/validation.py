@@ -1,4 +1,4 @@
-"""One pass over validation data, with an accuracy."""
+"""One validation pass with an accuracy metric."""
 
 from benchmarks.engines.case import STEP, Case, Figure, Goal
 from benchmarks.engines.job import Job

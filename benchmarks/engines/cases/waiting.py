@@ -1,4 +1,4 @@
-"""How long training waits for data that one worker composes."""
+"""The time that training waits for data from one worker."""
 
 from benchmarks.engines.case import Case, Figure, Goal
 from benchmarks.engines.cases.segmentation import WHO

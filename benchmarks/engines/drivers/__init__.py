@@ -1,1 +1,1 @@
-"""One driver an engine: how a good user of it would run each case, from its public documentation."""
+"""One driver per engine, which runs each case as the public documentation of the engine recommends."""

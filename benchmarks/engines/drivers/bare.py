@@ -1,4 +1,4 @@
-"""Plain PyTorch: the loop that a careful user writes by hand."""
+"""Plain PyTorch: the loop that a careful user would write."""
 
 import contextlib
 import itertools
@@ -17,7 +17,7 @@ PACKAGES = ("torch", "numpy")
 
 
 class _Average:
-    """The average of the weights by torch's multi-tensor calls; statistics of normalization layers are copied."""
+    """The averaged weights, updated with torch's multi-tensor calls; buffers are copied."""
 
     def __init__(self, model: torch.nn.Module) -> None:
         self._weights = [each.detach() for each in model.parameters()]
@@ -33,7 +33,7 @@ class _Average:
 
 
 class _Log:
-    """A line of JSON every so often, with the mean of the last losses; losses stay tensors until then."""
+    """Writes a line of JSON every `LOG_EVERY` iterations, with the mean of the last losses."""
 
     def __init__(self, path: Any) -> None:
         self._file = open(path, "w")  # noqa: SIM115
@@ -78,7 +78,7 @@ def train(task: Task) -> None:
 
 
 def _forever(task: Task) -> Any:
-    """In memory without an end; a DataLoader once, as long as it is."""
+    """Returns an endless iterator over batches in memory, or one pass over a DataLoader."""
     return iter(task.loader())
 
 

@@ -1,4 +1,4 @@
-"""footplate: a Runner with all its default hooks."""
+"""The footplate driver: a Runner with all default hooks."""
 
 from functools import partial
 

@@ -1,4 +1,4 @@
-"""pytorch-ignite: an Engine around the step that its user writes, with its handlers."""
+"""The pytorch-ignite driver: an Engine around a user-defined step, with its handlers."""
 
 import contextlib
 import json

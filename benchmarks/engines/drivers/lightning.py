@@ -1,4 +1,4 @@
-"""Lightning: a LightningModule and a Trainer without progress bar and summary."""
+"""The Lightning driver: a LightningModule and a Trainer without progress bar and summary."""
 
 import time
 from typing import Any

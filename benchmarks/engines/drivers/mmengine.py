@@ -1,9 +1,9 @@
-"""mmengine, and its fork of the same import name: a Runner with all its default hooks."""
+"""The driver of mmengine and of its fork with the same import name: a Runner with all default hooks."""
 
 import os
 from typing import Any
 
-# Its checkpoints hold objects of its own, which torch reads only when it is told to.
+# mmengine's checkpoints contain its own objects, which torch loads only with this setting.
 os.environ.setdefault("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
 
 from mmengine.config import Config
@@ -34,7 +34,7 @@ resume = _driver.resume
 
 
 class _Segmentor(BaseModel):  # type: ignore[misc]
-    """The model of the scenes under the contract of mmengine."""
+    """Adapts the model of the scenes to mmengine's interface."""
 
     def __init__(self, inner: Any) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ class _Segmentor(BaseModel):  # type: ignore[misc]
 
 
 class _IoU(BaseMetric):  # type: ignore[misc]
-    """The metric of the scenes under the contract of mmengine."""
+    """Adapts the metric of the scenes to mmengine's interface."""
 
     def __init__(self, scenes: Scenes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What footplate and mmengine are told in the same words: a Runner with all its default hooks."""
+"""The shared driver of footplate and mmengine, whose Runner takes the same arguments."""
 
 import time
 from pathlib import Path
@@ -15,7 +15,7 @@ NEVER = 10**9
 
 
 class Names(NamedTuple):
-    """The names that an engine offers, and what it has to be told besides."""
+    """The classes and registries of an engine, and its additional settings."""
 
     Runner: Any
     BaseModel: Any
@@ -30,7 +30,7 @@ class Names(NamedTuple):
 
 
 class RunnerDriver:
-    """Runs the cases with the names of one engine."""
+    """Runs the cases with the classes of one engine."""
 
     def __init__(self, names: Names) -> None:
         self.names = names
@@ -70,7 +70,7 @@ class RunnerDriver:
         self.names.Runner(**self.settings(task)).train()
 
     def validate(self, task: Task, **words: Any) -> float:
-        """Returns the seconds of a validation; `words` are further ones of val_cfg."""
+        """Returns the seconds of a validation; `words` are additional keys of val_cfg."""
         runner = self.names.Runner(
             model=self._model(task.model),
             work_dir=str(task.folder),
@@ -82,7 +82,7 @@ class RunnerDriver:
         loop, seconds = runner.val_loop, 0.0
         own = loop.run
 
-        # Not by a hook: engines call hooks at different cost, and footplate looks what a user's hook does to weights.
+        # Not measured by a hook: hook calls differ in cost, and footplate checks whether a custom hook changes weights.
         def timed() -> Any:
             nonlocal seconds
             began = time.perf_counter()
@@ -95,11 +95,11 @@ class RunnerDriver:
         return seconds
 
     def stopping(self, scenes: Scenes) -> Any:
-        """Returns the hook that ends a training on scenes where its goal is reached."""
+        """Returns the hook that stops training on scenes when the goal is reached."""
         return self._stop(scenes)
 
     def first_iteration(self, folder: Path, **keys: Any) -> float:
-        """Returns the seconds from reading the config to the first iteration."""
+        """Returns the seconds from loading the config to the first iteration."""
         small_config.register(self.names.models, self.names.datasets, self.names.BaseModel)
         path = small_config.write(folder)
         first = self._first()
@@ -116,12 +116,12 @@ class RunnerDriver:
         self.names.Config.fromfile(str(path))
 
     def train_and_save(self, task: Task) -> Path:
-        """Trains to the end, saves there, and returns the checkpoint."""
+        """Trains to the end, and returns the path of the checkpoint saved there."""
         self.names.Runner(**{**self.settings(task), **_endless(task)}).train()
         return task.folder / f"iter_{task.job.iterations}.pth"
 
     def resume(self, task: Task, checkpoint: Path) -> float:
-        """Returns the seconds from building the run to its first iteration behind the checkpoint."""
+        """Returns the seconds from building the run to its first iteration after the checkpoint."""
         first = self._first()
         began = time.perf_counter()
         arguments = {**self.settings(task), **_endless(task), "custom_hooks": [first]}
@@ -130,7 +130,7 @@ class RunnerDriver:
 
 
 def default_hooks(save_every: int = 0) -> dict[str, Any]:
-    """Returns what is changed in the default hooks: the intervals of log and checkpoints."""
+    """Returns the changes to the default hooks: the intervals of the log and of checkpoints."""
     checkpoint = {"type": "CheckpointHook", "by_epoch": False, "interval": save_every or NEVER, "save_last": False}
     return {"logger": {"type": "LoggerHook", "interval": LOG_EVERY}, "checkpoint": checkpoint}
 
@@ -156,7 +156,7 @@ def _schedule(job: Job) -> dict[str, Any]:
 
 
 def _endless(task: Task) -> dict[str, Any]:
-    """A data set that a run can go on in."""
+    """Returns a dataloader config with an infinite sampler, for runs that are resumed."""
     return {
         "train_dataloader": {
             "dataset": task.points(),
@@ -169,7 +169,7 @@ def _endless(task: Task) -> dict[str, Any]:
 
 def _model_class(names: Names) -> type:
     class Model(names.BaseModel):  # type: ignore[misc,name-defined]
-        """In the place of the module that the loop by hand calls: one call of a module as there, not two."""
+        """Calls `forward` of the measured module directly, so that there is one module call, as in the bare loop."""
 
         def __init__(self, measured: nn.Module, *, autocast: bool = False) -> None:
             super().__init__()
@@ -200,7 +200,7 @@ def _accuracy_class(names: Names) -> type:
 
 def _first_class(names: Names) -> type:
     class First(names.Hook):  # type: ignore[misc,name-defined]
-        """When the first iteration begins, after which nothing else matters."""
+        """Records the start of the first iteration, and stops training."""
 
         at = 0.0
 
@@ -213,7 +213,7 @@ def _first_class(names: Names) -> type:
 
 def _stop_class(names: Names) -> type:
     class StopAtGoal(names.Hook):  # type: ignore[misc,name-defined]
-        """Ends the training where the goal is reached; at the end reads how long data were waited for."""
+        """Stops training when the goal is reached, and records the time spent waiting for data."""
 
         def __init__(self, scenes: Scenes) -> None:
             self._scenes = scenes

@@ -1,4 +1,4 @@
-"""transformers' Trainer around a model that is none of its own."""
+"""The transformers driver: a Trainer with a custom model."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ PACKAGE_IMPORT = "import transformers"
 
 
 class _Model(nn.Module):
-    """Answers by name, as the Trainer wants it; in the place of the module that the loop by hand calls."""
+    """Returns outputs by name, as the Trainer expects."""
 
     def __init__(self, measured: nn.Module) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class _Model(nn.Module):
 
 
 class _InMemory(Trainer):  # type: ignore[misc]
-    """Trains on batches that are there already."""
+    """A Trainer on batches in memory."""
 
     batches: Any = None
 
@@ -42,7 +42,7 @@ class _InMemory(Trainer):  # type: ignore[misc]
 
 
 class _Average(TrainerCallback):  # type: ignore[misc]
-    """torch's average of the weights, since the Trainer has none."""
+    """Updates torch's AveragedModel, since the Trainer has no averaged weights."""
 
     def __init__(self, model: nn.Module) -> None:
         self._average = AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(1 - EMA_MOMENTUM))

@@ -1,3 +1,3 @@
-"""Tasks: each a folder with its data, metric, picture and a small model, registered when this room is imported."""
+"""Computer vision tasks. Importing this package registers the components of every task."""
 
 import footplate.tasks._folders  # noqa: F401

@@ -1,4 +1,4 @@
-"""Imports every task's folder, so that a new one needs no change elsewhere."""
+"""Imports the package of every task, so that a new task is found without changes elsewhere."""
 
 import importlib
 import os

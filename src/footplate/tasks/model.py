@@ -1,4 +1,4 @@
-"""What the tasks' models share: a method for each mode, and parts that are modules or dicts."""
+"""The base class of the task models, and a builder for their submodules."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,14 @@ Part = Mapping[str, Any] | nn.Module
 
 
 class TaskModel(BaseModel):
-    """A model that answers each mode with a method of its own: `outputs`, `loss` and `predict`.
+    """Base class of models that implement each forward mode in its own method: `outputs`, `loss` and `predict`.
 
     Args:
-        data_preprocessor: See `BaseModel`; a dict without `type` is one of `usual_preprocessor`.
+        data_preprocessor: See `BaseModel`; a dict without `type` builds a `usual_preprocessor`.
         init_cfg: See `BaseModel`.
     """
 
-    # Which data preprocessor makes what these models take: that of a dict without `type`, and an error names it where
-    # there is none.
+    # The default type of the data preprocessor; also suggested in the error about a missing one.
     usual_preprocessor: ClassVar[str] = "ImgDataPreprocessor"
 
     def __init__(self, data_preprocessor: Part | None = None, init_cfg: InitCfg = None) -> None:
@@ -39,15 +38,15 @@ class TaskModel(BaseModel):
         data_samples: Sequence[Any] | None = None,
         mode: Literal["tensor", "loss", "predict"] = "tensor",
     ) -> Any:
-        """Returns what `mode` asks for.
+        """Runs the method of the requested mode.
 
         Args:
-            inputs: What the preprocessor made of a batch.
-            data_samples: With the truth for the loss; those of a prediction are filled and returned.
-            mode: "tensor": `outputs`; "loss": `loss`; "predict": `predict`.
+            inputs: The preprocessed inputs of a batch.
+            data_samples: The samples of the batch, with the ground truth for "loss". "predict" adds the predictions.
+            mode: "tensor" calls `outputs`, "loss" calls `loss`, "predict" calls `predict`.
 
         Raises:
-            ArgumentError: There is no such mode, or no data preprocessor has made one tensor of the pictures.
+            ArgumentError: The mode is unknown, or no data preprocessor has stacked the images into one tensor.
         """
         if type(self.data_preprocessor) is BaseDataPreprocessor and _is_one_by_one(inputs):
             raise self._no_preprocessor()
@@ -68,28 +67,28 @@ class TaskModel(BaseModel):
 
     @abstractmethod
     def outputs(self, inputs: Any) -> Any:
-        """Returns what the network says."""
+        """Returns the raw output of the network."""
 
     @abstractmethod
     def loss(self, inputs: Any, data_samples: Sequence[Any] | None) -> dict[str, Any]:
-        """Returns the losses by name, and what else is worth a log.
+        """Returns the losses by name, and other values to log.
 
         Raises:
-            DataError: There is no truth.
+            DataError: The ground truth is missing.
         """
 
     @abstractmethod
     def predict(self, inputs: Any, data_samples: Sequence[Any] | None) -> list[Any]:
-        """Returns a sample with the prediction for each picture."""
+        """Returns one sample with the prediction for each image."""
 
 
 def _is_one_by_one(inputs: Any) -> bool:
-    """Checks whether pictures are a list of ``(C, H, W)``, or of lists of views, as a loader gives them."""
+    """Checks whether inputs are an unstacked list of ``(C, H, W)`` images, or of lists of views."""
     return isinstance(inputs, list) and bool(inputs) and getattr(inputs[0], "ndim", 0) < 4
 
 
 def build_part(name: str, part: Part) -> nn.Module:
-    """Returns a module, or the one that a dict describes; mistakes in it are told with `name` before their key."""
+    """Returns a module, or builds it from a config. Errors are reported under the key `name`."""
     if isinstance(part, nn.Module):
         return part
     with at_key(name):

@@ -1,4 +1,4 @@
-"""Drawing predictions while validating and testing: what the tasks' hooks share."""
+"""The base class of hooks that draw predictions during validation and test."""
 
 import logging
 import os
@@ -21,16 +21,16 @@ _logger = logging.getLogger("footplate.tasks")
 
 
 class BaseVisualizationHook(Hook):
-    """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to draw at all.
-        interval: How many batches lie between two that are drawn.
-        show: Also show the pictures on the screen.
-        wait_time: For how many seconds at least.
-        backend_args: Accepted for configs that set it; a URL says where a file lies.
-        file_client_args: The same.
-        max_samples: The most pictures of one batch; None draws all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        backend_args: Ignored; accepted for compatibility.
+        file_client_args: Same as above.
+        max_samples: The maximum number of images per batch; None draws all.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
@@ -57,15 +57,15 @@ class BaseVisualizationHook(Hook):
         self._looked_at: set[str] = set()
 
     def before_train(self, runner: "Runner") -> None:
-        """Warns where a validation has too few batches for a picture."""
+        """Warns if a validation set has too few batches for any image to be drawn."""
         self._name_too_small(runner, "val")
 
     def before_val(self, runner: "Runner") -> None:
-        """Warns of it where nothing is trained."""
+        """Warns as `before_train` does, for validation without training."""
         self._name_too_small(runner, "val")
 
     def before_test(self, runner: "Runner") -> None:
-        """Warns where a test has too few batches for a picture."""
+        """Warns if a test set has too few batches for any image to be drawn."""
         self._name_too_small(runner, "test")
 
     @property
@@ -73,20 +73,20 @@ class BaseVisualizationHook(Hook):
         return self._set_visualizer or Visualizer.get_current_instance()
 
     @_visualizer.setter
-    def _visualizer(self, visualizer: Visualizer) -> None:  # as hooks that are derived from the field's do
+    def _visualizer(self, visualizer: Visualizer) -> None:  # third-party subclasses assign it
         self._set_visualizer = visualizer
 
     @property
     def file_client(self) -> Any:
-        """What hooks that are derived from the field's read files with: `file_client.get(path)` gives the bytes."""
+        """The file client that third-party subclasses expect: `file_client.get(path)` returns the bytes of a file."""
         return SimpleNamespace(get=read_bytes)
 
     def choose(self, outputs: Sequence[Any]) -> Iterable[tuple[int, Any]]:
-        """Yields the predictions of a batch that are worth a picture, with their places; a hook may leave some out."""
+        """Yields the predictions of a batch to draw, each with its position. Subclasses may filter them."""
         return enumerate(outputs)
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
-        """Returns further arguments of the visualizer's `add_datasample` for one picture."""
+        """Returns additional arguments of the visualizer's `add_datasample` for one image."""
         return {}
 
     def _after_iter(
@@ -99,7 +99,7 @@ class BaseVisualizationHook(Hook):
     ) -> None:
         if not self.draw or mode == "train" or not self.every_n_inner_iters(batch_idx, self.interval):
             return
-        current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # of several sets
+        current = getattr(getattr(runner, f"{mode}_loop", None), "current", "")  # the name of one of several datasets
         prefix = f"{mode}_{current}" if current else mode
         for position, output in list(self.choose(outputs or ()))[: self.max_samples]:
             name = _name_of(output, f"{batch_idx}_{position}")
@@ -114,7 +114,7 @@ class BaseVisualizationHook(Hook):
             )
 
     def _name_too_small(self, runner: "Runner", mode: str) -> None:
-        """Says once of which sets no picture will ever be drawn."""
+        """Warns once about datasets that are too small for any image to be drawn."""
         if not self.draw or mode in self._looked_at:
             return
         self._looked_at.add(mode)
@@ -134,7 +134,7 @@ class BaseVisualizationHook(Hook):
 
 
 def _sizes_of(loop: Any) -> Iterator[tuple[str, int | None]]:
-    """Yields the sets of a validation or test with their batches; a loop of the user's own has one."""
+    """Yields the name and number of batches of each dataset of a loop; a custom loop has one dataset."""
     for each in getattr(loop, "sets", (loop,)):
         yield getattr(each, "name", ""), length_of(getattr(each, "dataloader", None))
 

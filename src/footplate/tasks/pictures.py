@@ -1,4 +1,4 @@
-"""The picture that belongs to a prediction."""
+"""Finds the image that belongs to a prediction."""
 
 from typing import Any
 
@@ -9,18 +9,18 @@ from footplate.visualization import Picture
 
 
 def picture_of(output: BaseDataElement, data_batch: Any, position: int) -> Picture:
-    """Returns the picture as it lies on disk; of one that was composed in memory, what the model was given.
+    """Returns the image file of a sample, or the model input if the image was composed in memory.
 
     Args:
-        output: What the model made of it; `img_path` says where it lies.
-        data_batch: What the loader gave: `inputs`, pictures ``(C, H, W)``.
-        position: Its place in the batch.
+        output: The sample with the prediction; `img_path` is the path of the image.
+        data_batch: The batch of the loader, with images ``(C, H, W)`` in `inputs`.
+        position: The position of the sample in the batch.
 
     Returns:
         ``(H, W, 3)``, uint8, RGB.
 
     Raises:
-        DataError: There is no picture in the batch.
+        DataError: The batch contains no image.
     """
     found = visualization.picture_of(output.get("img_path"), data_batch, position)
     if found is None:

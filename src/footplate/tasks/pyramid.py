@@ -1,4 +1,4 @@
-"""The pyramid of features that the small networks of segmentation and detection stand on."""
+"""The feature pyramid of the small segmentation and detection networks."""
 
 from collections.abc import Sequence
 
@@ -10,20 +10,21 @@ from footplate.models import Convolution, Residual
 
 
 class Pyramid(nn.Module):
-    """Residual encoder, and a decoder with lateral connections over its deepest levels.
+    """A residual encoder, and a decoder with lateral connections for its deepest levels.
 
-    Each 2 x 2 pixels become one position with four times the channels, so that no convolution runs at full resolution.
+    The stem folds each 2 x 2 pixels into channels, so that no convolution runs at full resolution.
 
     Args:
-        widths: Channels of the stages; each has half the resolution of the one before, the first half the picture's.
-        depths: Residual blocks of each stage.
-        levels: How many of the deepest stages are decoded; all by default.
+        widths: The channels of each stage. The first stage has half the resolution of the image, and each further
+            stage half that of the previous one.
+        depths: The number of residual blocks of each stage.
+        levels: How many of the deepest stages to decode; all by default.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in number, or there are fewer than two.
+        ArgumentError: `widths` and `depths` differ in length, or have fewer than two entries.
 
     Attributes:
-        stride: How many pixels of the picture lie between two positions of the deepest stage.
+        stride: The stride of the deepest stage, in pixels.
 
     Source: Ronneberger, Fischer, Brox, "U-Net", arXiv:1505.04597; Lin et al., "Feature Pyramid Networks",
         arXiv:1612.03144.
@@ -51,7 +52,7 @@ class Pyramid(nn.Module):
         """Returns the features of each level, ``(N, width, h, w)``, the deepest first.
 
         Args:
-            inputs: ``(N, 3, H, W)``, of any size; below and to the right they are padded to whole strides.
+            inputs: ``(N, 3, H, W)``, of any size. They are padded at the bottom and right to a multiple of the stride.
         """
         height, width = inputs.shape[-2:]
         inputs = F.pad(inputs, (0, -width % self.stride, 0, -height % self.stride))

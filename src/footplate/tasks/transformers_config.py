@@ -1,24 +1,24 @@
-"""Keeping transformers from fetching or executing anything for a model that is made from a config."""
+"""Keeps transformers from downloading or executing anything when a model is built from a config."""
 
 from collections.abc import Mapping
 from typing import Any
 
 from footplate.errors import ArgumentError
 
-# What makes transformers fetch weights, code or kernels of others.
+# Settings that make transformers download weights, code or kernels.
 _FETCHING = frozenset({"auto_map", "backbone", "use_pretrained_backbone", "use_timm_backbone"})
 _BUILT_IN_ATTENTION = ("eager", "sdpa")
 
 
 def check_offline(settings: Mapping[str, Any], key: str = "config") -> None:
-    """Refuses settings that make transformers fetch weights or execute code from elsewhere.
+    """Rejects settings that make transformers download weights or execute remote code.
 
     Args:
-        settings: The arguments of a model's config, nested ones included.
-        key: The key that holds them.
+        settings: The arguments of a model config, which may be nested.
+        key: The config key of the settings, for messages.
 
     Raises:
-        ArgumentError: A setting names something to fetch.
+        ArgumentError: A setting would cause a download.
     """
     for name, value in settings.items():
         place = f"{key}.{name}"

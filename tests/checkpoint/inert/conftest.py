@@ -7,5 +7,5 @@ from tests.checkpoint.inert import packing
 
 @pytest.fixture
 def pack() -> Callable[..., bytes]:
-    """Makes an archive, with lies in its directory where these are asked for."""
+    """Returns the function that builds an archive, optionally with false directory entries."""
     return packing.pack

@@ -1,4 +1,4 @@
-"""Pickles that call what must never be called."""
+"""Pickles that call functions that must never be called."""
 
 import io
 import pickle
@@ -9,14 +9,14 @@ import torch
 
 from tests.checkpoint.inert.packing import pack
 
-# Function and argument; {mark} is a file that must not appear.
+# Function and arguments; the file {mark} must not be created.
 GADGETS: list[tuple[str, tuple[Any, ...]]] = [
     ("os.system", ("touch {mark}",)),
     ("posix.system", ("touch {mark}",)),
     ("nt.system", ("touch {mark}",)),
     ("os.popen", ("touch {mark}",)),
     ("os.mkdir", ("{mark}",)),
-    ("os.execv", ("/bin/false", ["false"])),  # which would end the tests with an error
+    ("os.execv", ("/bin/false", ["false"])),  # would end the tests with an error
     ("os.spawnlp", (0, "touch", "touch", "{mark}")),
     ("subprocess.Popen", (["touch", "{mark}"],)),
     ("subprocess.check_output", (["touch", "{mark}"],)),
@@ -92,7 +92,7 @@ FORMS: dict[str, Callable[[Call], bytes]] = {
 
 
 def files(pickled: bytes) -> Iterator[bytes]:
-    """Yields a pickle as an archive of torch, bare, and as a file of torch before 1.6."""
+    """Yields a pickle as a torch archive, as a plain pickle, and in the file format of torch before 1.6."""
     yield pack({"a/data.pkl": pickled, "a/data/0": bytes(8)})
     yield pickled
     stream = io.BytesIO()
@@ -105,9 +105,9 @@ def spelled(name: str, args: tuple[Any, ...], form: str, mark: object) -> bytes:
 
     Args:
         name: The function's full name.
-        args: What it is called with; `{mark}` is replaced.
+        args: The arguments; `{mark}` is replaced.
         form: One of `FORMS`.
-        mark: The file that must not appear.
+        mark: The file that must not be created.
     """
     filled = tuple(arg.format(mark=mark) if isinstance(arg, str) else arg for arg in args)
     return b"\x80\x02}X\x0a\x00\x00\x00state_dict" + FORMS[form](Call(name, filled)) + b"s."

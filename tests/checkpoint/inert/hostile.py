@@ -1,4 +1,4 @@
-"""Archives and pickles that were made to fill the memory or to take forever."""
+"""Archives and pickles designed to exhaust memory or time."""
 
 import io
 import pickle
@@ -90,7 +90,7 @@ def _pickles() -> dict[str, bytes]:
 
 
 def _zip64(end: tuple[int, ...], locator: int | None = None) -> bytes:
-    """Returns an archive whose end is told in 64 bits, as `end` says: entries here, entries, size, start."""
+    """Returns an archive with a ZIP64 end record with the values of `end`: entries here, entries, size, start."""
     body = pack({"a/data.pkl": b"N."})[:-_END_BYTES]
     record = struct.pack("<4sQ2H2L4Q", b"PK\x06\x06", 44, 45, 45, 0, 0, *end)
     where = struct.pack("<4sLQL", b"PK\x06\x07", 0, len(body) if locator is None else locator, 1)
@@ -148,7 +148,7 @@ def _old_files() -> dict[str, bytes]:
 
 
 def files() -> dict[str, bytes]:
-    """Returns the contents of all hostile files by what is hostile in them."""
+    """Returns the contents of all hostile files by description."""
     made = _pickles()
     return {
         **{f"shape: {name}": pack({"a/data.pkl": it, "a/data/0": bytes(8)}) for name, it in _shapes().items()},

@@ -1,4 +1,4 @@
-"""Small checkpoints that ask for much memory, each in the form of a file that `torch.save` could have written."""
+"""Small checkpoints that require much memory, in formats that `torch.save` could have written."""
 
 import hashlib
 import io
@@ -14,21 +14,21 @@ from tests.checkpoint.inert.packing import pack
 
 
 class Pickle:
-    """Writes a pickle of protocol 2, operation by operation."""
+    """Writes a pickle of protocol 2 opcode by opcode."""
 
     def __init__(self) -> None:
         self.body = bytearray()
         self._slots = 0
 
     def keep(self, body: bytes) -> bytes:
-        """Puts a value into the memo and returns what fetches it from there."""
+        """Stores a value in the memo, and returns the opcodes that fetch it."""
         slot = struct.pack("<I", self._slots)
         self._slots += 1
         self.body += body + b"r" + slot + b"0"
         return b"j" + slot
 
     def end(self, body: bytes) -> bytes:
-        """Returns the whole pickle, with `body` as its value."""
+        """Returns the complete pickle with `body` as its value."""
         return b"\x80\x02" + bytes(self.body) + body + b"."
 
 
@@ -37,7 +37,7 @@ def _text(value: str) -> bytes:
 
 
 def _plain(value: Any) -> bytes:
-    return pickletools.optimize(pickle.dumps(value, 2))[2:-1]  # without slots of its own in the memo
+    return pickletools.optimize(pickle.dumps(value, 2))[2:-1]  # without memo slots
 
 
 def _named(values: "Iterator[bytes] | list[bytes]") -> bytes:
@@ -53,14 +53,14 @@ def _storage(count: int) -> bytes:
 
 
 def _tensor(kept: Pickle, elements: int, size: tuple[int, ...], stride: tuple[int, ...], offset: int = 0) -> bytes:
-    """Returns a tensor that shows a storage of `elements` numbers."""
+    """Returns a tensor that is a view of a storage of `elements` numbers."""
     storage = kept.keep(_storage(elements))
     args = storage + _plain(offset) + _plain(size) + _plain(stride) + b"\x89N"
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + args + b"tR"
 
 
 def _copies(function: str, kept: Pickle, args: bytes, count: int) -> bytes:
-    """Returns a list of what a function makes of the same arguments, `count` times."""
+    """Returns a list of `count` results of a function with the same arguments."""
     called = kept.keep(b"c" + "\n".join(function.rsplit(".", 1)).encode() + b"\n")
     given = kept.keep(args)
     return _list([called + given + b"R"] * count)
@@ -71,7 +71,7 @@ def _encoded(kept: Pickle, size: int) -> bytes:
 
 
 def _array(kept: Pickle, size: int) -> bytes:
-    """Returns what fetches a numpy array of `size` bytes."""
+    """Returns the opcodes that fetch a numpy array of `size` bytes."""
     dtype = kept.keep(b"cnumpy\ndtype\n" + _text("u1") + b"\x85R")
     content = _encoded(kept, size)
     empty = b"cnumpy.core.multiarray\n_reconstruct\n)R"
@@ -102,7 +102,7 @@ def _long_keys(kept: Pickle, text: bytes) -> bytes:
 
 
 def _module(kept: Pickle, tensor: bytes, levels: int, width: int) -> bytes:
-    """Returns a module that was saved whole and shows the same modules again and again."""
+    """Returns a pickled module that references the same submodules many times."""
 
     def made(parameters: bytes, modules: bytes) -> bytes:
         state = b"}(" + _text("_parameters") + parameters + _text("_modules") + modules + b"u"
@@ -149,14 +149,14 @@ def _pickles() -> dict[str, Callable[[Pickle], bytes]]:
 
 
 def _sealed(archive: bytes) -> bytes:
-    """Returns an archive with the seal that footplate writes, which anyone can make."""
+    """Returns an archive with a valid footplate seal, which anyone can create."""
     comment = f"footplate-checkpoint 1 saved={1:020d} sha256=".encode()
     body = archive[:-2] + struct.pack("<H", len(comment) + 64) + comment
     return body + hashlib.sha256(body).hexdigest().encode()
 
 
 def _old(pickled: bytes, elements: int) -> bytes:
-    """Returns the form of torch before 1.6, whose storages follow behind the pickles."""
+    """Returns the format of torch before 1.6, in which storages follow the pickles."""
     stream = io.BytesIO()
     torch.save({"w": torch.zeros(elements)}, stream, _use_new_zipfile_serialization=False)
     found = stream.getvalue()
@@ -171,7 +171,7 @@ NAMES = tuple(_pickles())
 
 
 def files() -> dict[str, tuple[bytes, bytes, bytes]]:
-    """Returns the files by what is in them: an archive, one with a seal, and the old form."""
+    """Returns the files by content: as an archive, as an archive with a seal, and in the old format."""
     made = {}
     for name, write in _pickles().items():
         kept = Pickle()

@@ -1,4 +1,4 @@
-"""Archives as torch.save writes them, and such as it never would."""
+"""Archives as written by torch.save, and invalid ones."""
 
 import struct
 import zlib
@@ -17,7 +17,7 @@ def pack(
     count: int | None = None,
     tail: bytes = b"",
 ) -> bytes:
-    """Makes an archive, with lies in its directory where these are asked for."""
+    """Builds an archive, optionally with false directory entries."""
     body, directory = bytearray(), bytearray()
     for name, content in members.items():
         checksum, size = zlib.crc32(content), (sizes or {}).get(name, len(content))

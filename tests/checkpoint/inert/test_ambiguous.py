@@ -1,4 +1,4 @@
-"""Archives that two readers may understand differently: ours refuses them, or sees what `torch.load` sees."""
+"""Archives that readers may interpret differently: ours rejects them, or reads the same as `torch.load`."""
 
 import io
 import struct
@@ -43,7 +43,7 @@ def _with_entry(packed: bytes, place: int, form: str, value: int) -> bytes:
 
 
 def _ends_apart() -> bytes:
-    """Returns an archive whose two ends name two directories, that of `a/data.pkl` and that of `b/data.pkl`."""
+    """Returns an archive with two end records for two directories, of `a/data.pkl` and of `b/data.pkl`."""
     whole = pack({"a/data.pkl": _number(1), "b/data.pkl": _number(2)})
     body, end = whole[:-_END_BYTES], struct.unpack("<4s4H2LH", whole[-_END_BYTES:])
     size, start = end[5] // 2, end[6]
@@ -53,7 +53,7 @@ def _ends_apart() -> bytes:
 
 
 def _tar() -> bytes:
-    """Returns a pickle of {"x": 1} that is the name of the first member of a tar archive."""
+    """Returns a tar archive whose first member name is a pickle of {"x": 1}."""
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w", encoding="latin-1", format=tarfile.USTAR_FORMAT) as archive:
         archive.addfile(tarfile.TarInfo("\x80\x02}U\x01xK\x01s."))

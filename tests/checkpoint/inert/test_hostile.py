@@ -1,4 +1,4 @@
-"""Archives made to fill the memory or to take forever are refused within a second and 200 MB."""
+"""Archives designed to exhaust memory or time are rejected within a second and 200 MB."""
 
 import os
 import resource
@@ -18,7 +18,7 @@ _MOST_BYTES = 200e6
 
 
 def _load_in_child(path: Path) -> tuple[str, float, float]:
-    """Returns how loading ended, its seconds of processor time and the bytes by which the process grew."""
+    """Returns the outcome of loading, its CPU seconds, and the memory growth in bytes."""
     reader, writer = os.pipe()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)

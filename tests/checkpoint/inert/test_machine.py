@@ -103,7 +103,7 @@ def test_persistent_ids_are_asked_for() -> None:
         b"t.",
         b"R.",
         b"N)R",
-        b"K\x01K\x02R.",  # arguments that are no tuple
+        b"K\x01K\x02R.",  # arguments that are not a tuple
         b"N(K\x01\x90.",
         b"NK\x01a.",
         b"NK\x01K\x02s.",

@@ -1,4 +1,4 @@
-"""Checkpoints made to run code, write files or open sockets do nothing of it, whatever reads them."""
+"""Checkpoints designed to run code, write files or open sockets are harmless to all readers."""
 
 import pickle
 import sys
@@ -38,9 +38,9 @@ def _hook() -> None:
 
 @pytest.fixture
 def seen() -> Iterator[list[tuple[str, tuple[Any, ...]]]]:
-    """What an audit hook saw of code, files, processes and sockets during the test."""
+    """The audit events about code, files, processes and sockets during the test."""
     global _seen
-    for read in (load_checkpoint, verify, read_contents):  # imports of the first use are not the file's doing
+    for read in (load_checkpoint, verify, read_contents):  # import modules before recording
         with pytest.raises(CheckpointError):
             read("/nonexistent/a.pth")
     events: list[tuple[str, tuple[Any, ...]]] = []
@@ -49,7 +49,7 @@ def seen() -> Iterator[list[tuple[str, tuple[Any, ...]]]]:
 
 
 def _read_all(path: Path) -> int:
-    """Returns how many of the readers found the file in order."""
+    """Returns how many readers accepted the file."""
     fine = 0
     for read in (load_checkpoint, verify, read_contents, lambda path: load_weights(torch.nn.Linear(1, 1), path)):
         try:
@@ -71,7 +71,7 @@ def test_nothing_is_executed(tmp_path: Path, seen: list[tuple[str, tuple[Any, ..
             _seen = seen
             fine += _read_all(path)
             _seen = None
-    assert fine >= len(GADGETS)  # they were read, not turned away at the door
+    assert fine >= len(GADGETS)  # they were read, not rejected at once
     assert seen == []
     assert not mark.exists()
 

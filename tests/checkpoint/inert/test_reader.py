@@ -96,7 +96,7 @@ _DATA = {
 
 
 def _kinds_in(value: Any, seen: set[int]) -> Iterator[type]:
-    """Yields the types of all values in one that may hold itself."""
+    """Yields the types of all values in a value that may contain itself."""
     if id(value) in seen:
         return
     seen.add(id(value))

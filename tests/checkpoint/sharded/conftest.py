@@ -30,7 +30,7 @@ def example() -> dict[str, Any]:
 
 
 def save(folder: Path, state: Any = None, count: int = 3) -> Path:
-    """Saves a state in parts as so many processes would."""
+    """Returns a function that saves a sharded checkpoint as several processes would."""
     several = [split(example() if state is None else state, cut_evenly(number, count)) for number in range(count)]
     save_all_parts(several[0][0], [parts for _, parts in several], str(folder))
     return folder

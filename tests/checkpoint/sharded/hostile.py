@@ -1,4 +1,4 @@
-"""Sharded checkpoints that are damaged, that lie, or that lie among files of others."""
+"""Sharded checkpoints that are damaged, contain false information, or share a folder with other files."""
 
 import json
 import os
@@ -25,12 +25,12 @@ Body: TypeAlias = dict[str, Any]
 
 
 class Case(NamedTuple):
-    """One sharded checkpoint.
+    """A sharded checkpoint.
 
     Attributes:
-        name: What is wrong with it.
-        spoil: Changes the folder; what it returns is written as the layout.
-        expected: What reading it must do. A file that is not read for its shapes may be damaged without notice then.
+        name: The description of the defect.
+        spoil: Changes the folder; its return value is written as the layout.
+        expected: The expected result of reading. Damage to a file that is not needed may go unnoticed.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Case(NamedTuple):
 
 
 def example() -> dict[str, Any]:
-    """Returns a state with tensors that are cut along one and along two dimensions."""
+    """Returns a state with tensors that are sharded along one and along two dimensions."""
     tensors = {"grid": torch.arange(36.0).view(6, 6), "cube": torch.arange(64.0).view(4, 4, 4)}
     tensors |= {"rows": torch.arange(21, dtype=torch.float64).view(7, 3)}
     return {"meta": {"iter": 8}, "state_dict": tensors, "optimizer": {"step": 8}}
@@ -68,7 +68,7 @@ def save(folder: Path) -> None:
 
 
 def sealed(body: Body) -> bytes:
-    """Returns the layout as anyone can seal it."""
+    """Returns the layout with a valid seal, which anyone can create."""
     return json.dumps({"sha256": vars(layouts)["_digest"](body), "layout": body}).encode()
 
 
@@ -81,7 +81,7 @@ def _lie(name: str, change: Callable[[Body], None]) -> Case:
 
 
 def _overlaps() -> Iterator[Case]:
-    """Parts that are moved, grown, shrunk, left out or there twice, in each dimension that is cut."""
+    """Yields cases with shards moved, grown, shrunk, missing or duplicated in each sharded dimension."""
     for tensor, dimensions in ((_GRID, (0, 1)), (_CUBE, (1, 2)), (_ROWS, (0,))):
         for number in range(_PROCESSES):
             for dimension in dimensions:
@@ -110,7 +110,7 @@ def _overlaps() -> Iterator[Case]:
 
 
 def _across(body: Body) -> None:
-    """Overlaps by a column and leaves a column out, so that the number of elements is right."""
+    """Overlaps one column and omits another, so that the number of elements is correct."""
     file = next(name for name in body["files"] if name.startswith("rank_0"))
     body["files"][file][0] = 1000
     body["tensors"][_GRID][2] = [[[0, 0], [6, 2], file, 0], [[0, 1], [6, 2], file, 48], [[0, 4], [6, 2], file, 96]]
@@ -258,7 +258,7 @@ def _files() -> Iterator[Case]:
 
 
 def _states() -> Iterator[Case]:
-    """States that name tensors in ways that make no sense; the layout has the digest of each."""
+    """Yields states with invalid references to tensors; the layout has the digest of each."""
     states: dict[str, Any] = {
         "no such tensor": {"state_dict": {"grid": {"footplate.sharded": "state_dict.gird"}}},
         "a list for a name": {"state_dict": {"grid": {"footplate.sharded": [1]}}},

@@ -26,7 +26,7 @@ def test_each_process_and_each_save_has_a_file_of_its_own(tmp_path: Path) -> Non
     names = [plan.storage_data for _ in range(2) for plan in writer.prepare_global_plan(plans_of(3))]
     assert [name.partition("-")[0] for name in names] == ["rank_0", "rank_1", "rank_2"] * 2
     assert len(set(names)) == 6
-    assert len({name.partition("-")[2] for name in names[:3]}) == 1  # of one save
+    assert len({name.partition("-")[2] for name in names[:3]}) == 1  # written by one save
 
 
 def test_what_was_begun_and_not_finished_goes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Nothing in a folder of shards is removed or replaced that footplate did not write."""
+"""Files that footplate did not write are never removed from or replaced in a sharded checkpoint."""
 
 import logging
 import shutil
@@ -17,7 +17,7 @@ from tests.checkpoint.sharded.conftest import example, save
 
 
 def _moved_and_linked(folder: Path) -> Path:
-    """Moves a checkpoint to another disk and links it back."""
+    """Moves a checkpoint to another folder and replaces it by a symlink."""
     target = folder.parent / "disk" / folder.name
     target.parent.mkdir(exist_ok=True)
     shutil.move(folder, target)
@@ -131,7 +131,7 @@ def test_foreign_files_in_a_checkpoint_survive_it(folder: Path, caplog: pytest.L
 def test_a_save_that_fails_removes_no_more_than_it_wrote(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "iter_8.sharded"
     folder.mkdir()
-    (folder / "rank_0-0a1b2c3d.bin").write_text("half")  # of a save that died
+    (folder / "rank_0-0a1b2c3d.bin").write_text("half")  # left by an interrupted save
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")

@@ -65,7 +65,7 @@ class Net(nn.Module):
 
 
 def held(folder: str, damage: bool) -> Any:
-    """Returns what a process of several reads of a folder that others wrote."""
+    """Returns what one of several processes reads from a folder that other processes wrote."""
     model = wrap_model(Net(), {"type": "FullyShard"})
     try:
         found = load_parts_like(folder, model, torch.device("cpu"))

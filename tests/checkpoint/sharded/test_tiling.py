@@ -12,7 +12,7 @@ Box = tuple[tuple[int, ...], tuple[int, ...]]
 
 
 def _counted(shape: tuple[int, ...], boxes: list[Box]) -> bool:
-    """Counts by hand how often each element is covered."""
+    """Counts directly how often each element is covered."""
     counts = np.zeros(shape, int)
     for offsets, sizes in boxes:
         counts[tuple(slice(at, at + length) for at, length in zip(offsets, sizes, strict=True))] += 1
@@ -21,7 +21,7 @@ def _counted(shape: tuple[int, ...], boxes: list[Box]) -> bool:
 
 @st.composite
 def _boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], list[Box]]:
-    """Draws a tiling, mostly with a box that is moved, grown, left out or there twice."""
+    """Draws a tiling, usually with a box that is moved, grown, removed or duplicated."""
     shape = tuple(draw(st.lists(st.integers(1, 4), max_size=3)))
     boxes: list[Box] = [((0,) * len(shape), shape)]
     for _ in range(draw(st.integers(0, 5))):
@@ -73,7 +73,7 @@ def test_cuts_along_many_dimensions_are_refused() -> None:
 
 
 def test_more_pieces_than_any_run_has_are_refused() -> None:
-    """Each corner of each piece is held, 2**4 of a piece that is cut along four dimensions."""
+    """All corners of all pieces are stored, 2**4 for a piece that is cut along four dimensions."""
     boxes = [((place,) * 4, (1, 1, 1, 1)) for place in range(8193)]
     assert not is_tiled((1 << 20,) * 4, boxes[:8192])
     with pytest.raises(ValueError, match="cut into 8193 pieces, and at most 8192 are possible"):

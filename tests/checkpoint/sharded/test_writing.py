@@ -110,7 +110,7 @@ def test_what_a_dead_save_left_goes_with_the_next(tmp_path: Path) -> None:
     left.mkdir()
     (left / "rank_0-0.bin").write_bytes(b"0")
     save(tmp_path / "iter_8.sharded")
-    assert left.exists()  # a tool may work beside a run
+    assert left.exists()  # another tool may be writing during a run
     save_parts({"meta": {}}, {}, str(tmp_path / "iter_8.sharded"))
     assert [each.name for each in tmp_path.iterdir()] == ["iter_8.sharded"]
 

@@ -9,7 +9,7 @@ from footplate.registry import TRANSFORMS
 
 
 def sample(height: int = 4, width: int = 6) -> dict[str, Any]:
-    """A picture whose pixel (2, 1), row 2 and column 1, stands out in picture, mask and box."""
+    """Returns a sample whose pixel (2, 1), row 2 and column 1, is marked in image, mask and box."""
     img = np.zeros((height, width, 3), np.uint8)
     img[2, 1] = 200
     seg = np.zeros((height, width), np.uint8)
@@ -30,7 +30,7 @@ def made(kind: str, results: dict[str, Any] | None = None, **arguments: Any) -> 
 
 
 def place(results: dict[str, Any]) -> tuple[int, int]:
-    """Row and column of what stands out, the same in everything."""
+    """Returns row and column of the mark, and asserts that they agree in image, mask and box."""
     row, column = np.argwhere(results["gt_seg_map"] == 7)[0].tolist()
     assert results["gt_masks"][0, row, column]
     assert results["gt_bboxes"].tolist() == [[column, row, column + 1, row + 1]]

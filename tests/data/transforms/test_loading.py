@@ -51,7 +51,7 @@ def test_kinds_of_pictures(color_type: str, mode: str, shape: tuple[int, ...], t
 
 def test_how_the_camera_was_held_is_heeded(tmp_path: Path) -> None:
     exif = Image.Exif()
-    exif[0x0112] = 6  # held on its side
+    exif[0x0112] = 6  # rotated by 90 degrees
     Image.fromarray(PIXELS).save(tmp_path / "c.png", exif=exif)
     assert load(str(tmp_path / "c.png"))["img"].shape == (3, 2, 3)
     assert load(str(tmp_path / "c.png"), color_type="color_ignore_orientation")["img"].shape == (2, 3, 3)

@@ -39,7 +39,7 @@ def test_brightness_is_added_in_half_of_the_pictures() -> None:
     assert 70 < (moved != 0).sum() < 130
     assert -20 <= moved.min() < -17
     assert 17 < moved.max() <= 20
-    assert pictures(value=250, **{**STILL, "brightness_delta": 20}).max() == 255  # and does not wrap
+    assert pictures(value=250, **{**STILL, "brightness_delta": 20}).max() == 255  # does not wrap around
 
 
 def test_contrast_is_a_factor_once_at_most() -> None:
@@ -51,7 +51,7 @@ def test_contrast_is_a_factor_once_at_most() -> None:
 def test_contrast_comes_before_or_behind_the_colours() -> None:
     settings = {**STILL, "contrast_range": (2.0, 2.0), "saturation_range": (0.5, 0.5)}
     blues = sorted(set(pictures(value=(200, 100, 50), **settings)[:, 2].tolist()))
-    # As it is, brighter, paler; brighter (255, 200, 100) and then paler; paler (200, 150, 125) and then brighter.
+    # Unchanged; brighter; less contrast; brighter (255, 200, 100), then less contrast; the reverse (200, 150, 125).
     assert blues == pytest.approx([50, 100, 125, 177, 250], abs=2)
 
 

@@ -1,4 +1,4 @@
-"""A small model whose parameter names meet the custom keys that published configs use."""
+"""A small model whose parameter names match the custom keys of published configs."""
 
 import torch
 from torch import nn
@@ -60,7 +60,7 @@ class Toy(nn.Module):
 
 
 def sample_iters(total, by_epoch_len=None):
-    """About 150 iterations: the first 30, the last 10, powers, and round fractions."""
+    """Returns about 150 iterations: the first 30, the last 10, powers, and fractions of the total."""
     s = set(range(min(30, total))) | set(range(max(0, total - 10), total))
     s |= {int(total * k / 64) for k in range(64)}
     for b in (100, 150, 200, 250, 300, 500, 750, 800, 1000, 1500, 2000, 3000, 5000, 10000, 20000, 40000, 80000):

@@ -1,4 +1,4 @@
-"""Stands for a library that hands out runs, and keeps what it is told."""
+"""A stand-in for a tracking library that records its calls."""
 
 import sys
 from types import SimpleNamespace
@@ -9,7 +9,7 @@ import pytest
 
 
 class Library:
-    """A package and its run in one; `told` holds the calls in their order."""
+    """A package and its run in one object; `told` is the list of calls."""
 
     id = name = "abc"
 
@@ -32,8 +32,8 @@ class Library:
 
 
 def put_in_place(library: Any, package: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets `import package` give the library."""
+    """Makes `import package` return the library."""
     monkeypatch.setitem(sys.modules, package, library)
 
 
-PICTURE = np.zeros((6, 4, 3), np.uint8).transpose(1, 0, 2)  # as rows of columns, not contiguous
+PICTURE = np.zeros((6, 4, 3), np.uint8).transpose(1, 0, 2)  # transposed, so not contiguous

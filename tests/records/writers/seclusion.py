@@ -1,4 +1,4 @@
-"""What tests of real libraries have around them: the library, and nothing else."""
+"""Isolates tests of real libraries from accounts, servers and the network."""
 
 import importlib.util
 import os
@@ -24,7 +24,7 @@ _OF_LIBRARIES = ("WANDB_", "MLFLOW_", "CLEARML_", "SWANLAB_", "TRACKIO_", "DVCLI
 
 
 def needed(kind: str) -> str:
-    """Returns the writer's name, or skips the test where its library is not installed."""
+    """Returns the writer's name, or skips the test if its library is not installed."""
     library = LIBRARIES[kind.partition(" ")[0]]
     if importlib.util.find_spec(library) is None:
         pytest.skip(f"{library} is not installed here: `make writers` runs this with it")
@@ -33,7 +33,7 @@ def needed(kind: str) -> str:
 
 @contextmanager
 def seclusion(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """No login, no server, no network, nothing in the current folder: whoever needs one of them fails the test."""
+    """Removes logins, servers, network and files in the current folder, so that using any of them fails the test."""
     here = tmp_path / "here"
     here.mkdir()
     monkeypatch.chdir(here)

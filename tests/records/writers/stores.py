@@ -1,4 +1,4 @@
-"""Reads back what each writer left, with the library's own reader where it has one, else from its files."""
+"""Reads back the output of each writer, with the library's own reader if it has one, else from its files."""
 
 import json
 import os
@@ -17,7 +17,7 @@ from PIL import Image
 
 @dataclass
 class Found:
-    """What a store holds of one run."""
+    """The content of a store for one run."""
 
     scalars: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
     pictures: dict[tuple[str, int], Any] = field(default_factory=dict)
@@ -25,12 +25,12 @@ class Found:
     runs: set[str] = field(default_factory=set)
 
     def add(self, name: str, step: int, value: Any) -> None:
-        """Keeps one number."""
+        """Adds one number."""
         self.scalars.setdefault(name, []).append((int(step), float(value)))
 
 
 def read_local(folder: Path) -> Found:
-    """Reads scalars.json, config.py and the pictures."""
+    """Reads scalars.json, config.py and the images."""
     found = Found(config=(folder / "config.py").read_text(), runs={"one"})
     for line in (folder / "scalars.json").read_text().splitlines():
         values = json.loads(line)
@@ -52,7 +52,7 @@ def read_tensorboard(folder: Path) -> Found:
     found = Found(runs={"one"})
     found.config = events.Tensors("config/text_summary")[-1].tensor_proto.string_val[0].decode()
     for name in events.Tags()["scalars"]:
-        # Files of one second are read by the names that count the writers of a process: the tenth before the ninth.
+        # Files of the same second are sorted by names with a counter of writers, in which the tenth precedes the ninth.
         for each in sorted(events.Scalars(name), key=lambda event: event.wall_time):
             found.add(name, each.step, each.value)
     for name in events.Tags()["images"]:
@@ -70,7 +70,7 @@ def read_wandb(folder: Path) -> Found:
         for record in _wandb_records(path, wandb_internal_pb2.Record):
             if record.HasField("run"):
                 found.runs.add(record.run.run_id)
-            for item in [*record.run.config.update, *record.config.update]:  # told to `init`, and later
+            for item in [*record.run.config.update, *record.config.update]:  # set by `init` and later
                 found.config[item.key] = json.loads(item.value_json)
             values = {item.key or "/".join(item.nested_key): item.value_json for item in record.history.item}
             _keep_wandb(found, {key: json.loads(value) for key, value in values.items()}, path.parent / "files")
@@ -78,7 +78,7 @@ def read_wandb(folder: Path) -> Found:
 
 
 def _wandb_records(path: Path, kind: Any) -> list[Any]:
-    """Returns the records of a run; a process of the library may still be writing when the run has ended."""
+    """Returns the records of a run; a background process of the library may still be writing after the run ended."""
     for _ in range(300):
         records = [kind.FromString(data) for data in _log_records(path)]
         if records and records[-1].HasField("exit"):
@@ -161,7 +161,7 @@ def read_swanlab(folder: Path) -> Found:
 
 
 def read_swanlab_board(folder: Path) -> Found:
-    """Reads what `swanlab watch` shows of local runs: its SQLite file, and the lines of each of their metrics."""
+    """Reads the data that `swanlab watch` shows for local runs: the SQLite file, and the lines of each metric."""
     found = Found(runs=read_swanlab(folder).runs)
     with sqlite3.connect(folder / "runs.swanlab") as store:
         rows = store.execute(
@@ -184,7 +184,7 @@ def read_swanlab_board(folder: Path) -> Found:
 
 
 def read_dvclive(folder: Path) -> Found:
-    """Reads DVCLive's tables, parameters and pictures."""
+    """Reads DVCLive's tables, parameters and images."""
     found = Found(config=yaml.safe_load((folder / "params.yaml").read_text()), runs={"one"})
     for path in (folder / "plots/metrics").rglob("*.tsv"):
         name = str(path.relative_to(folder / "plots/metrics").with_suffix(""))
@@ -198,7 +198,7 @@ def read_dvclive(folder: Path) -> Found:
 
 
 def read_trackio(folder: Path) -> Found:
-    """Reads Trackio's database, where TRACKIO_DIR of the first import is."""
+    """Reads Trackio's database in the TRACKIO_DIR of the first import."""
     import trackio  # type: ignore[import-not-found, unused-ignore]
 
     base = Path(trackio.utils.TRACKIO_DIR)
@@ -211,14 +211,14 @@ def read_trackio(folder: Path) -> Found:
         found.runs.add(run)
         for name, value in json.loads(metrics).items():
             if isinstance(value, dict):
-                # It adds an opaque fourth channel.
+                # Trackio adds an opaque alpha channel.
                 found.pictures[name, step] = _pixels(base / "media" / value["file_path"])[..., :3]
             else:
                 found.add(name, step, value)
     return found
 
 
-# By writer; behind it, where the library has several, the mode.
+# By writer, followed by the mode if the library has several.
 READERS: dict[str, Callable[[Path], Found]] = {
     "LocalVisBackend": read_local,
     "TensorboardVisBackend": read_tensorboard,

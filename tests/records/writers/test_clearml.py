@@ -11,7 +11,7 @@ from tests.records.writers.fakes import PICTURE, put_in_place
 
 
 class Task:
-    """Stands for ClearML's class of tasks, and for the one task that there is."""
+    """A stand-in for ClearML's Task class, and for its only task."""
 
     told: list[tuple[Any, ...]] = []
     offline = False
@@ -93,7 +93,7 @@ def test_a_configured_server_is_used_and_a_task_continued(
 
 def test_arguments_of_the_task_are_checked(task: type[Task], monkeypatch: pytest.MonkeyPatch) -> None:
     def strict(project_name: str = "", task_name: str = "") -> None:
-        """Takes nothing else."""
+        """Accepts no other arguments."""
 
     monkeypatch.setattr(Task, "init", strict)
     with pytest.raises(ArgumentError, match="takes no 'project'") as raised:

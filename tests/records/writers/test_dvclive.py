@@ -10,7 +10,7 @@ from tests.records.writers.fakes import PICTURE, put_in_place
 
 
 class Live:
-    """Stands for DVCLive's own class."""
+    """A stand-in for DVCLive's class."""
 
     told: list[tuple[Any, ...]] = []
     step = 0

@@ -8,7 +8,7 @@ from footplate.records import BaseVisBackend, GuardedWriters
 
 
 class Told(BaseVisBackend):
-    """Keeps the steps that it is told, and fails at some."""
+    """Records the steps that it receives, and fails at some of them."""
 
     def __init__(self, failing: tuple[int, ...] = (), error: Exception | None = None) -> None:
         super().__init__()

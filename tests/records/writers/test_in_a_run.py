@@ -1,4 +1,4 @@
-"""Writers in a run: one that fails takes nothing with it, and a resumed run continues what they wrote."""
+"""Writers in a run: a failing writer does not affect the others, and a resumed run continues their output."""
 
 import errno
 import json
@@ -84,7 +84,7 @@ def test_a_full_disk_stops_no_run_and_leaves_whole_lines(
     monkeypatch.setattr("footplate.records.writers.local.os.write", full)
     runner.train()
     assert runner.iter == 12
-    # The third call was to write step 4 of training, the fifth a copy of the validation's line.
+    # The third call would have written step 4 of training, the fifth a copy of the validation line.
     assert lines(runner) == [2, 4, 6, 8, 8, 10, 12, 12]
     warned = [each.message for each in caplog.records if each.levelno >= logging.WARNING]
     assert len(warned) == 1
@@ -93,7 +93,7 @@ def test_a_full_disk_stops_no_run_and_leaves_whole_lines(
 
 @VISBACKENDS.register_module(force=True)
 class NamedRunBackend(BaseVisBackend):
-    """Has a run with a name, which it keeps in its state."""
+    """Has a named run, stored in its state."""
 
     def __init__(self, save_dir: str | None = None, run: str = "") -> None:
         super().__init__(save_dir)

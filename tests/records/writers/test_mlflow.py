@@ -11,7 +11,7 @@ from footplate.registry import VISBACKENDS
 
 
 class Library:
-    """Stands for the package mlflow, and keeps what it is told."""
+    """A stand-in for the mlflow package that records its calls."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[Any, ...]] = []

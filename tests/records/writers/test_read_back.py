@@ -1,4 +1,4 @@
-"""Every writer against its real library: what was written is read back. Without a library its rows are skipped."""
+"""Tests every writer with its real library by reading back its output. Skipped without the library."""
 
 import logging
 from pathlib import Path
@@ -16,7 +16,7 @@ from tests.records.writers.seclusion import needed
 from tests.records.writers.stores import READERS, Found
 from tests.support import settings
 
-# Libraries that warn of their own dependencies, and leave files open, are not what is tested here.
+# Ignores warnings of libraries about their own dependencies and unclosed files.
 pytestmark = [pytest.mark.filterwarnings("ignore"), pytest.mark.timeout(300), pytest.mark.usefixtures("secluded")]
 
 PICTURE = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
@@ -31,7 +31,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 def settings_of(kind: str, folder: Path) -> dict[str, Any]:
-    """Returns the section of a writer; what stands behind its name is its library's mode."""
+    """Returns the config of a writer; a suffix of its name is the mode of its library."""
     kind, _, mode = kind.partition(" ")
     cfg: dict[str, Any] = {"type": kind, "save_dir": str(folder)}
     if kind == "TrackioVisBackend":
@@ -40,7 +40,7 @@ def settings_of(kind: str, folder: Path) -> dict[str, Any]:
 
 
 def check_config(kind: str, found: Found) -> None:
-    """Asserts that the whole config is there, in the form that the store has for it."""
+    """Asserts that the store contains the complete config, in the format of the store."""
     if kind in ("LocalVisBackend", "TensorboardVisBackend"):
         text = found.config.removeprefix("```python\n").removesuffix("```")
         assert Config.fromstring(text, ".py").to_dict() == CONFIG.to_dict()
@@ -57,7 +57,7 @@ def check_config(kind: str, found: Found) -> None:
 def check_picture(found: Found) -> None:
     assert list(found.pictures) == [("scene", 20)]
     read = found.pictures["scene", 20]
-    if isinstance(read, tuple):  # a store that keeps JPEG, or hands out no pixels
+    if isinstance(read, tuple):  # a store that saves JPEG, or does not return pixels
         assert read == (4, 6)
     else:
         np.testing.assert_array_equal(read, PICTURE)
@@ -142,7 +142,7 @@ def test_without_a_login_nothing_waits(
     if kind == "ClearMLVisBackend":
         from clearml import Task  # type: ignore[import-not-found, unused-ignore]
 
-        # A test before this one may have been the first to find no server: the writer is to ask once more.
+        # A previous test may already have found that there is no server, so the writer must check again.
         answers = iter([False])
         monkeypatch.setattr(Task, "is_offline", staticmethod(lambda: next(answers, True)))
     writer = VISBACKENDS.build({"type": kind, "save_dir": str(tmp_path / "store")})

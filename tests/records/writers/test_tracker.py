@@ -12,7 +12,7 @@ from footplate.registry import VISBACKENDS
 
 
 class Kept(Tracker):
-    """Keeps what it is told."""
+    """Records its calls."""
 
     def __init__(self) -> None:
         super().__init__()

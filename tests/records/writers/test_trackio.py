@@ -20,7 +20,7 @@ def test_what_the_library_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         ("log", ({"loss": 1.5}, 3)),
         ("log", ({"scene": ((4, 6, 3), True)}, 9)),
         ("finish", None),
-        # What comes later goes on with the run, by its name.
+        # Later values resume the run by its name.
         ("init", {"resume": "allow", "project": "footplate", "embed": False, "space_id": "s", "name": "abc"}),
         ("log", ({"loss": 1.0}, 4)),
     ]

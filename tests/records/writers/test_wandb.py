@@ -12,7 +12,7 @@ from footplate.registry import VISBACKENDS
 
 
 class Library:
-    """Stands for the package wandb and for its run, and keeps what it is told."""
+    """A stand-in for the wandb package and its run that records its calls."""
 
     id = "abc"
 

@@ -1,4 +1,4 @@
-"""Classification: samples, class folders, mixing, a classifier, accuracy and its kin, pictures."""
+"""Image classification: datasets, batch augmentations, models, metrics and visualization."""
 
 from footplate.tasks.classification.accuracy import Accuracy
 from footplate.tasks.classification.class_folders import CustomDataset

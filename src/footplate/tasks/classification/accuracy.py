@@ -1,4 +1,4 @@
-"""How often the true class is predicted."""
+"""Top-k accuracy."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -16,31 +16,32 @@ from footplate.visualization import as_array
 
 
 class Ranked(NamedTuple):
-    """Where the true class of one picture came."""
+    """The rank and score of the true class of one sample."""
 
     rank: int
-    """How many classes come before it; of a prediction without scores 0 if right and 1 if not; -1: does not count."""
+    """The number of classes ranked above it, or 0/1 for right/wrong without scores; -1 if the sample is ignored."""
     score: float
-    """The probability it was given, infinite where there are no scores."""
+    """The predicted probability of the true class; infinite if there are no scores."""
 
 
 @METRICS.register_module()
 class Accuracy(BaseMetric[Ranked]):
-    """The share of pictures whose class is among the k most probable, in percent: `accuracy/top1` ...
+    """Top-k accuracy in percent, reported as `accuracy/top1` etc.
 
-    Of classes with equal scores the lower one comes first.
+    Of classes with equal scores, the lower one ranks first.
 
     Args:
-        topk: One k or several.
-        thrs: A true class counts only where its score is above this; None for no threshold. Of several, each gives
-            a value of its own: `top1_thr-0.50`, `top1_no-thr`.
-        collect_device: As of every metric.
-        prefix: Put before the names of the values.
-        ignore_index: Pictures whose class is this do not count.
+        topk: One or several values of k.
+        thrs: A prediction is correct only if the score of the true class exceeds this threshold; None for no threshold.
+            Several thresholds give one value each: `top1_thr-0.50`, `top1_no-thr`.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric names.
+        ignore_index: Samples with this class are ignored.
 
     Raises:
-        ArgumentError: A k is not positive, or a threshold is no number.
-        DataError: A k exceeds the number of classes or, without scores, 1; a picture has no truth or several.
+        ArgumentError: A k is not positive, or a threshold is not a number.
+        DataError: A k exceeds the number of classes, or exceeds 1 for samples without scores; or a sample does not have
+            exactly one true class.
     """
 
     default_prefix = "accuracy"
@@ -62,7 +63,7 @@ class Accuracy(BaseMetric[Ranked]):
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps where the true class of each sample came."""
+        """Records the rank of the true class of each sample."""
         check_samples(self, data_samples)
         for sample in data_samples:
             truth = true_label(sample)
@@ -74,7 +75,7 @@ class Accuracy(BaseMetric[Ranked]):
                 self.results.append(self._compared(sample, truth))
 
     def compute_metrics(self, results: list[Ranked]) -> dict[str, float]:
-        """Returns the shares by name; NaN where nothing counts."""
+        """Returns the accuracies by name; NaN if all samples are ignored."""
         ranks, scores = np.array([each.rank for each in results]), np.array([each.score for each in results])
         counted = ranks >= 0
         values = {}

@@ -1,4 +1,4 @@
-"""Pictures in one folder a class, or listed in a text file."""
+"""An image dataset with one folder per class, or with a text file that lists the images."""
 
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,27 +15,28 @@ _EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff",
 
 @DATASETS.register_module()
 class CustomDataset(BaseDataset):
-    """Pictures that lie in one folder a class, at any depth in it; or that a text file lists.
+    """A dataset of images in one folder per class, nested at any depth, or of images listed in a text file.
 
-    Without `ann_file` the folders in `data_prefix` are the classes, in the order of their names. With it each line
-    is a path under `data_prefix` and the number of a class: `shoes/01.png 4`. Samples hold `img_path` and `gt_label`.
+    Without `ann_file`, the folders in `data_prefix` are the classes, sorted by name. With `ann_file`, each line
+    is a path under `data_prefix` and a class index: `shoes/01.png 4`. Samples have `img_path` and `gt_label`.
 
     Args:
-        data_root: Where relative paths begin.
-        data_prefix: The folder of the pictures, under `data_root`; or a dict with it as `img_path`.
-        ann_file: The text file, under `data_root`; empty where folders tell the classes.
-        with_label: Without, all pictures below the folder are taken and samples hold `img_path` alone.
-        extensions: How the names of pictures end; capital letters do not matter.
-        metainfo: `classes` in it, names or a text file of them. If every folder is called as one of them, the label
-            is its place among them. If every class is called as a folder, other folders are left out, with a warning.
-            Else they name the folders in the order of these.
-        classes: The same, beside metainfo.
-        lazy_init: Look into the folders later, in `full_init`.
-        filter_cfg: As of BaseDataset, and so are the others.
+        data_root: The root folder of relative paths.
+        data_prefix: The folder of the images under `data_root`, or a dict with this folder as `img_path`.
+        ann_file: The text file under `data_root`; empty if the folders define the classes.
+        with_label: Whether images have labels. If False, all images below the folder are used, and samples have only
+            `img_path`.
+        extensions: The file extensions of images, case-insensitive.
+        metainfo: `classes` in it is a list of names, or the path of a text file with names. If every folder has the
+            name of a class, the label is the index of that class. If every class has the name of a folder, other
+            folders are ignored with a warning. Otherwise the classes name the folders in order.
+        classes: An alternative to `metainfo["classes"]`.
+        lazy_init: Whether to defer scanning the folders to `full_init`.
+        filter_cfg: See `BaseDataset`, also for the other arguments.
 
     Raises:
-        DataError: There is no folder or picture, a line cannot be read, a label is out of range, or classes and
-            folders do not fit each other.
+        DataError: A folder or all images are missing, a line is malformed, a label is out of range, or classes and
+            folders do not match.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class CustomDataset(BaseDataset):
         )
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Returns a record for each picture.
+        """Returns a record for each image.
 
         Raises:
-            DataError: As of the class.
+            DataError: See the class.
         """
         folder = self.data_prefix.get("img_path") or "."
         if self.ann_file:
@@ -132,7 +133,7 @@ class CustomDataset(BaseDataset):
         return {"img_path": join(folder, path.strip()), "gt_label": int(label)}
 
     def _labels(self, folder: str) -> dict[str, int]:
-        """Folder to label; tells the metainfo of the classes where it does not name them."""
+        """Maps folder names to labels, and sets the classes in the metainfo."""
         folders = [name for name in self._names(folder) if not self._is_picture(name) and self._is_folder(folder, name)]
         if not folders:
             raise DataError(f"there is no folder of a class in '{folder}'", key="data_prefix")
@@ -159,7 +160,7 @@ class CustomDataset(BaseDataset):
         return {name: label for label, name in enumerate(folders)}
 
     def _pictures(self, folder: str) -> Iterator[str]:
-        """All pictures below a folder, in the order of their paths."""
+        """Yields all images below a folder, in the order of the folder listings."""
         count = 0
         for name in self._names(folder):
             if self._is_picture(name):
@@ -186,6 +187,6 @@ class CustomDataset(BaseDataset):
     @staticmethod
     def _is_folder(folder: str, name: str) -> bool:
         try:
-            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder of itself
+            return list_dir(join(folder, name)) != [name]  # some stores list a file as a folder that contains itself
         except OSError:
             return False

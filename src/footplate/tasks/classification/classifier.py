@@ -1,4 +1,4 @@
-"""A classification model: backbone, neck, head."""
+"""A classification model of backbone, neck and head."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,19 +14,19 @@ from footplate.tasks.model import Part, TaskModel, build_part
 
 @MODELS.register_module()
 class ImageClassifier(TaskModel):
-    """Classification of pictures.
+    """Classifies images with a backbone, a neck and a head.
 
     Args:
-        backbone: From pictures to feature maps; a module or a dict for MODELS, as are the others.
-        neck: From these to the features that the head takes.
-        head: With `loss(features, data_samples)` and `predict(features, data_samples)`, as LinearClsHead.
-        train_cfg: `augments` in it, one or several, mix each batch as `batch_augments` of the preprocessor does.
-        data_preprocessor: See `BaseModel`; usually a ClsDataPreprocessor, which None gives, too.
+        backbone: Maps images to feature maps. A module or a config for MODELS, as are neck and head.
+        neck: Maps feature maps to the inputs of the head.
+        head: A module with `loss(features, data_samples)` and `predict(features, data_samples)`, such as LinearClsHead.
+        train_cfg: One or several `augments` mix each batch, as `batch_augments` of the preprocessor does.
+        data_preprocessor: See `BaseModel`; a ClsDataPreprocessor by default.
         init_cfg: See `BaseModel`.
-        flip_test: Predict from features averaged over the picture and its mirror image.
+        flip_test: Whether to average the features of the image and the flipped image for predictions.
 
     Raises:
-        ArgumentError: `train_cfg` and the preprocessor both mix batches.
+        ArgumentError: Both `train_cfg` and the preprocessor define batch augmentations.
 
     Example:
         >>> import torch
@@ -59,22 +59,22 @@ class ImageClassifier(TaskModel):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Any:
-        """Returns scores ``(N, num_classes)`` of pictures ``(N, C, H, W)``, without a head the features."""
+        """Returns scores ``(N, num_classes)`` of images ``(N, C, H, W)``, or the features if there is no head."""
         features = self.extract_feat(inputs)
         return features if self.head is None else self.head(features)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> dict[str, Tensor]:
-        """Returns the head's losses of pictures ``(N, C, H, W)``; samples hold `gt_label` or `gt_score`.
+        """Returns the losses of images ``(N, C, H, W)``; samples need `gt_label` or `gt_score`.
 
         Raises:
             ArgumentError: There is no head.
-            DataError: There is no truth.
+            DataError: The ground truth is missing.
         """
         losses: dict[str, Tensor] = self._head_for("loss").loss(self.extract_feat(inputs), data_samples)
         return losses
 
     def predict(self, inputs: Tensor, data_samples: Sequence[ClsDataSample] | None) -> list[ClsDataSample]:
-        """Writes the head's prediction into a sample for each picture, new ones where there are none.
+        """Returns one sample with the prediction of the head for each image; creates samples if none are given.
 
         Raises:
             ArgumentError: There is no head.
@@ -86,7 +86,7 @@ class ImageClassifier(TaskModel):
         return samples
 
     def extract_feat(self, inputs: Tensor) -> Any:
-        """Returns what the neck makes of pictures ``(N, C, H, W)``: a tensor or a tuple of several."""
+        """Returns the output of the neck for images ``(N, C, H, W)``: a tensor or a tuple of tensors."""
         return self.neck(self.backbone(inputs))
 
     def _head_for(self, mode: str) -> Any:
@@ -96,7 +96,7 @@ class ImageClassifier(TaskModel):
 
 
 def _averaged(first: Any, second: Any) -> Any:
-    """The mean of two tensors, or of two tuples of tensors."""
+    """Averages two tensors, or two tuples of tensors element by element."""
     if isinstance(first, Tensor):
         return (first + second) / 2
     return tuple(map(_averaged, first, second))

@@ -1,4 +1,4 @@
-"""Which classes are taken for which."""
+"""The confusion matrix."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -16,18 +16,18 @@ from footplate.tasks.classification.outcomes import check_classes, class_count, 
 
 @METRICS.register_module()
 class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
-    """How many pictures of each class are predicted as each class: `confusion_matrix/result`, ``(C, C)``, int64.
+    """The confusion matrix, reported as `confusion_matrix/result`, ``(C, C)``, int64.
 
-    Rows are true classes, columns predicted ones.
+    Rows are true classes, columns are predicted classes.
 
     Args:
-        num_classes: How many classes there are; told by scores or by the data set where it is not given.
-        collect_device: As of every metric.
-        prefix: Put before the name of the value.
-        ignore_index: Pictures whose class is this do not count.
+        num_classes: The number of classes; by default that of the scores or of the dataset.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric name.
+        ignore_index: Samples with this class are ignored.
 
     Raises:
-        DataError: A class is out of range, or a picture has no truth or several.
+        DataError: A class is out of range, or a sample does not have exactly one true class.
     """
 
     default_prefix = "confusion_matrix"
@@ -45,7 +45,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps truth and prediction of each sample."""
+        """Records the true and the predicted class of each sample."""
         check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         self.results += [(true_label(sample), predicted_label(sample), count) for sample in data_samples]
@@ -64,7 +64,7 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
         Args:
             pred: Predicted classes, ``(N,)``.
             target: True classes, ``(N,)``.
-            num_classes: How many classes there are.
+            num_classes: The number of classes.
 
         Raises:
             DataError: A class is out of range.
@@ -79,11 +79,11 @@ class ConfusionMatrix(BaseMetric[tuple[int, int, int]]):
     def plot(
         confusion_matrix: Tensor, include_values: bool = True, classes: Sequence[str] | None = None
     ) -> npt.NDArray[np.uint8]:
-        """Returns the picture of a matrix, ``(H, W, 3)``, uint8, RGB: darker cells hold a greater share of their row.
+        """Draws a matrix, ``(H, W, 3)``, uint8, RGB. Darker cells contain a greater share of their row.
 
         Args:
             confusion_matrix: ``(C, C)``.
-            include_values: Write the numbers into the cells.
+            include_values: Whether to write the counts into the cells.
             classes: The names of the classes.
         """
         return draw_matrix(np.asarray(confusion_matrix), classes, include_values=include_values)

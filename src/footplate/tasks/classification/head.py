@@ -1,4 +1,4 @@
-"""From features to classes."""
+"""Pooling and the linear classification head."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,10 +17,10 @@ from footplate.tasks.model import build_part
 
 @MODELS.register_module()
 class GlobalAveragePooling(nn.Module):
-    """Averages feature maps over their places."""
+    """Averages feature maps over their spatial dimensions."""
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor | tuple[Tensor, ...]:
-        """Returns ``(N, C)`` for ``(N, C, H, W)``, for each map of several."""
+        """Returns ``(N, C)`` for a map ``(N, C, H, W)``, or a tuple for a sequence of maps."""
         if isinstance(features, Tensor):
             return features.mean(dim=(2, 3))
         return tuple(each.mean(dim=(2, 3)) for each in features)
@@ -28,18 +28,19 @@ class GlobalAveragePooling(nn.Module):
 
 @MODELS.register_module()
 class LinearClsHead(BaseModule):
-    """Scores classes by one linear layer.
+    """Computes class scores with one linear layer.
 
     Args:
-        num_classes: How many classes there are.
-        in_channels: Channels of the features.
-        loss: A dict for MODELS, of a module that takes scores ``(N, C)`` and classes ``(N,)`` or soft truth ``(N, C)``.
-        topk: For which k the share of pictures whose class is among the k highest is logged in training.
-        cal_acc: Whether it is logged.
-        init_cfg: See `BaseModule`; by default weights are normal with a standard deviation of 0.01.
+        num_classes: The number of classes.
+        in_channels: The number of input channels.
+        loss: A module or a config for MODELS. The module takes scores ``(N, C)`` and labels ``(N,)`` or soft labels
+            ``(N, C)``.
+        topk: The values of k of the training accuracy.
+        cal_acc: Whether to log the top-k accuracy in training.
+        init_cfg: See `BaseModule`; by default weights are normally distributed with a standard deviation of 0.01.
 
     Raises:
-        ArgumentError: There is no class, or a k exceeds their number.
+        ArgumentError: `num_classes` is not positive, or a k is not between 1 and `num_classes`.
     """
 
     def __init__(
@@ -63,18 +64,18 @@ class LinearClsHead(BaseModule):
         self.loss_module: nn.Module = build_part("loss", loss)
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``, the last of several."""
+        """Returns scores ``(N, num_classes)`` for features ``(N, in_channels)``; of a sequence, the last is used."""
         last = features if isinstance(features, Tensor) else features[-1]
         scores: Tensor = self.fc(last)
-        return scores.float()  # losses are summed up in full precision also under autocast
+        return scores.float()  # compute losses in float32 even under autocast
 
     def loss(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None
     ) -> dict[str, Tensor]:
-        """Returns `loss` and, where it is asked for, `accuracy_top-k` in percent.
+        """Returns `loss` and, with `cal_acc`, `accuracy_top-k` in percent.
 
         Raises:
-            DataError: A picture has no truth, several classes but no `gt_score`, or a class out of range.
+            DataError: A sample has no ground truth, several classes but no `gt_score`, or a class out of range.
         """
         scores = self(features)
         if not data_samples:
@@ -90,7 +91,7 @@ class LinearClsHead(BaseModule):
     def predict(
         self, features: Tensor | Sequence[Tensor], data_samples: Sequence[ClsDataSample] | None = None
     ) -> list[ClsDataSample]:
-        """Returns a ClsDataSample for each picture, with `pred_score` and `pred_label`."""
+        """Returns one ClsDataSample with `pred_score` and `pred_label` for each image."""
         scores = self(features).softmax(dim=1)
         samples = data_samples if data_samples is not None else [ClsDataSample() for _ in scores]
         labels = scores.argmax(dim=1, keepdim=True)

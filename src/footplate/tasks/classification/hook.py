@@ -1,4 +1,4 @@
-"""Draws predictions while validating and testing, and the confusion matrix afterwards."""
+"""A hook that draws predictions during validation and test, and the confusion matrix afterwards."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class ClsVisualizationHook(BaseVisualizationHook):
-    """Draws pictures of every `interval`-th batch of a validation or test, and the matrix that ConfusionMatrix gives.
+    """Draws predictions of every `interval`-th batch of a validation or test run, and the confusion matrix.
 
     Args:
         draw: Whether to draw at all.
-        interval: How many batches lie between two that are drawn.
-        show: Also show the pictures on the screen.
-        wait_time: For how many seconds at least.
-        max_samples: The most pictures of one batch; None draws all.
-        only_wrong: Draw pictures alone whose class is not predicted.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        max_samples: The maximum number of images per batch; None draws all.
+        only_wrong: Whether to draw only misclassified images.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.
@@ -43,7 +43,7 @@ class ClsVisualizationHook(BaseVisualizationHook):
         self.only_wrong = only_wrong
 
     def choose(self, outputs: Sequence[ClsDataSample]) -> Iterable[tuple[int, ClsDataSample]]:
-        """Yields all predictions, or the wrong ones."""
+        """Returns all predictions, or only the wrong ones."""
         return [each for each in enumerate(outputs) if not self.only_wrong or _is_wrong(each[1])]
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""Losses of classification."""
+"""Classification losses."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ from footplate.registry import MODELS
 
 @MODELS.register_module()
 class LabelSmoothLoss(nn.Module):
-    """Cross entropy with a truth that is a little uncertain.
+    """Cross entropy with label smoothing.
 
-    The truth keeps ``1 - label_smooth_val``; the rest is shared equally among all classes.
+    The true class keeps ``1 - label_smooth_val``; the rest is spread uniformly over all classes.
 
     Args:
-        label_smooth_val: How much is taken from the truth, 0 to 1; with 0 it is plain cross entropy.
-        num_classes: Accepted for configs that set it; the scores tell.
-        loss_weight: Multiplies the loss.
-        class_weight: How much each class weighs, ``(num_classes,)``; equal by default.
+        label_smooth_val: The amount of smoothing, 0 to 1 (exclusive); 0 is plain cross entropy.
+        num_classes: Ignored; accepted for compatibility.
+        loss_weight: The factor of the loss.
+        class_weight: The weight of each class, ``(num_classes,)``; equal by default.
 
     Raises:
-        ArgumentError: `label_smooth_val` lies outside of 0 to 1.
+        ArgumentError: `label_smooth_val` is out of range.
 
     Source: Szegedy et al., "Rethinking the Inception Architecture", arXiv:1512.00567, section 7.
     """
@@ -49,11 +49,11 @@ class LabelSmoothLoss(nn.Module):
         self.register_buffer("class_weight", weights, persistent=False)
 
     def forward(self, scores: Tensor, target: Tensor) -> Tensor:
-        """Returns the mean over pictures, ``()``.
+        """Returns the mean loss, ``()``.
 
         Args:
             scores: ``(N, C)``, before softmax.
-            target: Classes ``(N,)``, int64, or how much each class is true, ``(N, C)``, float.
+            target: Class labels ``(N,)``, int64, or soft labels ``(N, C)``, float.
         """
         loss = F.cross_entropy(scores, target, self.class_weight, label_smoothing=self.label_smooth_val)
         return self.loss_weight * loss

@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture."""
+"""Draws a confusion matrix."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,23 +13,23 @@ _CELL = 44
 _LEFT, _TOP = 130, 66
 _EDGE = 30
 _INK, _PAPER = (40, 40, 40), (255, 255, 255)
-_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: apart for eyes that see few colours, too
+_RIGHT, _WRONG = (0, 114, 178), (213, 94, 0)  # from the colour-blind safe palette of Okabe and Ito
 
 
 def draw_matrix(
     matrix: npt.NDArray[Any], classes: Sequence[str] | None = None, *, include_values: bool = True
 ) -> npt.NDArray[np.uint8]:
-    """Returns the picture of a confusion matrix, ``(H, W, 3)``, uint8, RGB.
+    """Returns an image of a confusion matrix, ``(H, W, 3)``, uint8, RGB.
 
-    A cell is the stronger in colour, the greater its share of its row: blue on the diagonal, orange beside it.
+    The colour of a cell is stronger the greater its share of the row: blue on the diagonal, orange elsewhere.
 
     Args:
-        matrix: ``(C, C)``, rows are true classes, columns predicted ones.
-        classes: The names of the classes; numbers where they are not given.
-        include_values: Write the numbers into the cells.
+        matrix: ``(C, C)``, with true classes as rows and predicted classes as columns.
+        classes: The names of the classes; class indices by default.
+        include_values: Whether to write the counts into the cells.
 
     Raises:
-        ArgumentError: The matrix is not square, or names are missing.
+        ArgumentError: The matrix is not square, or the number of names differs from its size.
     """
     count = len(matrix)
     names = [str(name) for name in (classes if classes is not None else range(count))]
@@ -69,7 +69,7 @@ def _write_values(
 
 
 def _write_names(drawing: Drawing, names: Sequence[str]) -> None:
-    """True classes at the left, predicted ones above, these by turns on two lines so that long names have room."""
+    """Writes true classes on the left and predicted classes at the top, alternating two rows to fit long names."""
     middles = (np.arange(len(names)) + 0.5) * _CELL
     left = np.stack([np.full(len(names), _LEFT - 8.0), _TOP + middles], axis=1)
     above = np.stack([_LEFT + middles, _TOP - 12.0 - 18 * (np.arange(len(names)) % 2)], axis=1)

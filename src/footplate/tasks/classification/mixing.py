@@ -1,4 +1,4 @@
-"""Pictures mixed with others of their batch, and their truth with them."""
+"""Batch augmentations that mix images and their labels."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ from footplate.registry import MODELS
 
 
 class _Mixing(ABC):
-    """Mixes every picture of a batch with another one.
+    """Mixes every image of a batch with another image of the batch.
 
     Args:
-        alpha: Both parameters of the Beta distribution that the share of the first picture is drawn from.
+        alpha: Both parameters of the Beta distribution of the first image's share.
     """
 
     def __init__(self, alpha: float) -> None:
@@ -30,25 +30,25 @@ class _Mixing(ABC):
 
         Args:
             inputs: ``(N, C, H, W)``, float.
-            scores: ``(N, num_classes)``, how much each class is true.
+            scores: Soft labels, ``(N, num_classes)``.
 
         Returns:
-            Both of the same shapes.
+            The mixed inputs and scores, of the same shapes.
         """
         share = float(np.random.beta(self.alpha, self.alpha))
         return self.mix(inputs, scores, torch.randperm(len(inputs)).to(inputs.device), share)
 
     @abstractmethod
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Mixes picture n with picture `others[n]`, of which the first keeps about `share`."""
+        """Mixes image n with image `others[n]`; image n has a share of about `share`."""
 
 
 @MODELS.register_module()
 class Mixup(_Mixing):
-    """Adds two pictures, weighted, and their truth with the same weights.
+    """Computes the weighted sum of two images, and of their labels with the same weights.
 
     Args:
-        alpha: Both parameters of the Beta distribution of the first one's weight.
+        alpha: Both parameters of the Beta distribution of the first image's weight.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -57,18 +57,18 @@ class Mixup(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Weighs picture n with `share` and picture `others[n]` with the rest."""
+        """Weights image n with `share` and image `others[n]` with ``1 - share``."""
         mixed = share * inputs + (1 - share) * inputs[others]
         return mixed, share * scores + (1 - share) * scores[others]
 
 
 @MODELS.register_module()
 class CutMix(_Mixing):
-    """Lays a rectangle of another picture over each one, and mixes their truth by area.
+    """Replaces a rectangle of each image by that of another image, and mixes the labels by area.
 
     Args:
-        alpha: Both parameters of the Beta distribution of the first one's share before the rectangle is cut at
-            the picture's border.
+        alpha: Both parameters of the Beta distribution of the first image's share, before the rectangle is clipped to
+            the image.
 
     Raises:
         ArgumentError: `alpha` is not positive.
@@ -77,7 +77,7 @@ class CutMix(_Mixing):
     """
 
     def mix(self, inputs: Tensor, scores: Tensor, others: Tensor, share: float) -> tuple[Tensor, Tensor]:
-        """Takes a rectangle of about 1 - `share` of the area from picture `others[n]`."""
+        """Takes a rectangle of about ``1 - share`` of the area from image `others[n]`."""
         height, width = inputs.shape[-2:]
         top, bottom = _draw_span(height, share)
         left, right = _draw_span(width, share)
@@ -89,14 +89,15 @@ class CutMix(_Mixing):
 
 @MODELS.register_module()
 class RandomBatchAugment:
-    """Applies one of several augmentations to each batch, drawn by lot.
+    """Applies one randomly chosen augmentation to each batch.
 
     Args:
-        augments: One or several, objects or dicts for MODELS.
-        probs: How often each acts; the rest of 1 leaves the batch as it is. Equal shares by default.
+        augments: One or several augmentations, as objects or configs for MODELS.
+        probs: The probability of each augmentation; equal by default. If their sum is below 1, some batches stay
+            unchanged.
 
     Raises:
-        ArgumentError: There is none, or `probs` has another length or exceeds 1.
+        ArgumentError: `augments` is empty, or `probs` has another length, a negative value or a sum above 1.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class RandomBatchAugment:
             raise ArgumentError("one share for each augmentation, together at most 1", key="probs", found=probs)
 
     def __call__(self, inputs: Tensor, scores: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the batch, changed by at most one of the augmentations."""
+        """Returns the batch, changed by at most one augmentation."""
         lot = np.random.random()
         for augment, prob in zip(self.augments, self.probs, strict=True):
             if lot < prob:
@@ -130,6 +131,6 @@ def _build(augment: Any, place: int) -> Any:
 
 
 def _draw_span(length: int, share: float) -> tuple[int, int]:
-    """Where a side of the rectangle begins and ends: its middle is anywhere, its ends stay in the picture."""
+    """Draws start and end of a side of the rectangle, with a random centre, clipped to the image."""
     middle, half = np.random.randint(length), length * (1 - share) ** 0.5 / 2
     return max(0, round(middle - half)), min(length, round(middle + half))

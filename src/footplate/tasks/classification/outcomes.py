@@ -1,4 +1,4 @@
-"""What metrics of classification read from samples."""
+"""Helpers of the classification metrics to read labels and scores from samples."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,10 +14,10 @@ Thresholds = Sequence[float | None] | float | None
 
 
 def true_label(sample: Mapping[str, Any]) -> int:
-    """Returns the class of a sample.
+    """Returns the true class of a sample.
 
     Raises:
-        DataError: It has none, or several.
+        DataError: The sample does not have exactly one true class.
     """
     labels = as_array(sample["gt_label"]).reshape(-1).tolist() if "gt_label" in sample else []
     if len(labels) != 1:
@@ -27,12 +27,12 @@ def true_label(sample: Mapping[str, Any]) -> int:
 
 
 def predicted_label(sample: Mapping[str, Any], threshold: float | None = None) -> int:
-    """Returns the class of the highest score, of equal ones the lowest; -1 where it is not above the threshold.
+    """Returns the class with the highest score, or -1 if this score does not exceed the threshold.
 
-    Without `pred_score` it is `pred_label`.
+    Of equal scores, the lowest class is chosen. Without `pred_score`, returns `pred_label`.
 
     Raises:
-        DataError: It has neither.
+        DataError: The sample has neither `pred_score` nor `pred_label`.
     """
     if "pred_score" not in sample:
         return int(predicted_labels(sample)[0])
@@ -45,7 +45,7 @@ def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
     """Returns `pred_label`, `(N,)`.
 
     Raises:
-        DataError: It is not there.
+        DataError: The sample has no `pred_label`.
     """
     if "pred_label" not in sample:
         where = sample.get("img_path", "a picture")
@@ -54,10 +54,10 @@ def predicted_labels(sample: Mapping[str, Any]) -> npt.NDArray[Any]:
 
 
 def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: Mapping[str, Any] | None) -> int:
-    """Returns how many classes there are: as given, as scores tell, or as the data set tells.
+    """Returns the number of classes: the given one, that of the scores, or that of the dataset.
 
     Raises:
-        DataError: Nothing tells, or scores tell otherwise.
+        DataError: The number is unknown, or the scores do not match it.
     """
     scored = {len(sample["pred_score"]) for sample in samples if "pred_score" in sample}
     known = ({given} if given is not None else set()) | scored
@@ -72,16 +72,16 @@ def class_count(samples: Sequence[Mapping[str, Any]], given: int | None, meta: M
 
 
 def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes: int, *, least: int = 0) -> None:
-    """Refuses a class that there is not.
+    """Raises an error if a label is out of range.
 
     Args:
-        name: What the labels are, "truth" or "prediction".
-        labels: ``(N,)``, whole numbers.
-        num_classes: How many classes there are.
-        least: The lowest label that has a meaning.
+        name: The kind of labels, "ground truth" or "prediction", for messages.
+        labels: ``(N,)``, integers.
+        num_classes: The number of classes.
+        least: The lowest valid label.
 
     Raises:
-        DataError: A label is below `least`, or `num_classes` and more.
+        DataError: A label is below `least`, or not below `num_classes`.
     """
     outside = labels[(labels < least) | (labels >= num_classes)]
     if len(outside):
@@ -89,10 +89,10 @@ def check_classes(name: str, labels: Tensor | npt.NDArray[np.int64], num_classes
 
 
 def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
-    """Returns one threshold or several as a tuple.
+    """Validates one or several thresholds, and returns them as a tuple.
 
     Raises:
-        ArgumentError: There is none, or one is neither a number nor None.
+        ArgumentError: The list is empty, or a threshold is neither a number nor None.
     """
     several = tuple(thrs) if isinstance(thrs, (list, tuple)) else (thrs,)
     if not several or not all(each is None or isinstance(each, (int, float)) for each in several):
@@ -101,7 +101,7 @@ def check_thresholds(thrs: Thresholds) -> tuple[float | None, ...]:
 
 
 def threshold_suffix(threshold: float | None, several: Sequence[float | None]) -> str:
-    """Returns what tells the values of several thresholds apart."""
+    """Returns the suffix of metric names for a threshold; empty if there is only one."""
     if len(several) == 1:
         return ""
     return "_no-thr" if threshold is None else f"_thr-{threshold:.2f}"

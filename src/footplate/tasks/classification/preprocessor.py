@@ -1,4 +1,4 @@
-"""From a batch of classification samples to what models take."""
+"""The data preprocessor of classification models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,21 +15,21 @@ from footplate.tasks.classification.sample import ClsDataSample, labels_of
 
 @MODELS.register_module()
 class ClsDataPreprocessor(ImgDataPreprocessor):
-    """Normalises pictures, pads them to one size, and mixes them in training.
+    """Normalises images, pads them to the same size, and applies batch augmentations in training.
 
     Args:
-        mean: Subtracted from each channel.
-        std: Divides each channel.
-        pad_size_divisor: Height and width become multiples of it.
-        pad_value: What pictures are padded with, after normalisation.
-        to_rgb: Swap the first and the third channel.
-        to_onehot: Give samples `gt_score`, one at their classes and zero elsewhere.
-        num_classes: How many classes there are; needed to write the truth as scores.
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        pad_size_divisor: Height and width are padded to multiples of it.
+        pad_value: The padding value of images, applied after normalisation.
+        to_rgb: Whether to swap the first and the third channel.
+        to_onehot: Whether to set `gt_score` of samples to one-hot labels.
+        num_classes: The number of classes; required by `to_onehot` and `batch_augments`.
         batch_augments: Arguments of RandomBatchAugment, `dict(augments=[dict(type="Mixup", alpha=0.2)])`, or a list
             of augmentations.
 
     Raises:
-        ArgumentError: Scores are needed and `num_classes` is not given.
+        ArgumentError: `num_classes` is required but not given.
     """
 
     def __init__(
@@ -52,10 +52,10 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
             raise ArgumentError("writing the truth as scores needs the number of classes", key="num_classes")
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`, those of mixed pictures with `gt_score`.
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; samples of mixed images have `gt_score`.
 
         Raises:
-            DataError: `inputs` is missing or holds no pictures, or a picture to mix has no truth or one out of range.
+            DataError: `inputs` is missing or contains no images, or a sample to mix has no valid ground truth.
         """
         batch: dict[str, Any] = super().forward(data, training=False)
         samples = batch["data_samples"]
@@ -70,7 +70,7 @@ class ClsDataPreprocessor(ImgDataPreprocessor):
         return batch
 
     def _scores(self, samples: Sequence[ClsDataSample], inputs: Tensor) -> Tensor:
-        """How much each class is true, ``(N, num_classes)``."""
+        """Returns the soft or multi-hot labels of samples, ``(N, num_classes)``."""
         scores = inputs.new_zeros(len(samples), self.num_classes or 0)
         with at_key("model.data_preprocessor.num_classes"):
             for row, sample in zip(scores, samples, strict=True):

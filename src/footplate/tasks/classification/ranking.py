@@ -1,15 +1,17 @@
-"""At which place the true class comes."""
+"""The rank of the true class."""
 
 import torch
 from torch import Tensor
 
 
 def rank_of_truth(scores: Tensor, truth: Tensor) -> Tensor:
-    """Returns how many classes come before the true one, ``(N,)``, int64; of equal scores the lower class comes first.
+    """Returns the number of classes ranked above the true class, ``(N,)``, int64.
+
+    Of classes with equal scores, the lower one ranks first.
 
     Args:
         scores: ``(N, C)``.
-        truth: ``(N,)``, whole numbers from 0 to C - 1.
+        truth: The true classes, ``(N,)``, integers from 0 to C - 1.
 
     Example:
         >>> rank_of_truth(torch.tensor([[0.2, 0.5, 0.3], [0.4, 0.4, 0.2]]), torch.tensor([2, 1]))

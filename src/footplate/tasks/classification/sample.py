@@ -1,4 +1,4 @@
-"""What is known of one picture in classification."""
+"""The data sample of classification."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,11 @@ Scores = Sequence[float] | Tensor | npt.NDArray[Any]
 
 
 class ClsDataSample(BaseDataElement):
-    """The truth and the prediction for one picture; `img_path`, `img_shape` and kin are its metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
 
     Attributes:
-        gt_label: The true classes, ``(K,)``, int64; one as a rule.
-        gt_score: How much each class is true, ``(C,)``, float; of mixed pictures.
+        gt_label: The true classes, ``(K,)``, int64; usually one.
+        gt_score: The soft labels, ``(C,)``, float, for example of mixed images.
         pred_label: The predicted classes, ``(K,)``, int64.
         pred_score: The probability of each class, ``(C,)``, float.
 
@@ -31,28 +31,28 @@ class ClsDataSample(BaseDataElement):
     """
 
     def set_gt_label(self, value: Labels) -> Self:
-        """Sets the true class, or several.
+        """Sets one or several true classes.
 
         Raises:
-            ArgumentError: It is no whole number, and no list of them.
+            ArgumentError: It is neither an integer nor a list of integers.
         """
         self.gt_label = _as_labels(value)
         return self
 
     def set_gt_score(self, value: Scores) -> Self:
-        """Sets how much each class is true, ``(C,)``.
+        """Sets the soft labels, ``(C,)``.
 
         Raises:
-            ArgumentError: It is no row of numbers.
+            ArgumentError: It is not a sequence of numbers.
         """
         self.gt_score = _as_scores(value)
         return self
 
     def set_pred_label(self, value: Labels) -> Self:
-        """Sets the predicted class, or several.
+        """Sets one or several predicted classes.
 
         Raises:
-            ArgumentError: It is no whole number, and no list of them.
+            ArgumentError: It is neither an integer nor a list of integers.
         """
         self.pred_label = _as_labels(value)
         return self
@@ -61,7 +61,7 @@ class ClsDataSample(BaseDataElement):
         """Sets the probability of each class, ``(C,)``.
 
         Raises:
-            ArgumentError: It is no row of numbers.
+            ArgumentError: It is not a sequence of numbers.
         """
         self.pred_score = _as_scores(value)
         return self
@@ -71,11 +71,12 @@ def labels_of(sample: ClsDataSample, num_classes: int | None) -> Tensor:
     """Returns the true classes of a sample, ``(K,)``, int64.
 
     Args:
-        sample: With `gt_label`.
-        num_classes: What classes have to be below.
+        sample: A sample with `gt_label`.
+        num_classes: The number of classes; None skips the range check.
 
     Raises:
-        DataError: There is no truth, or, where looking costs no copy from a device, a class is out of range.
+        DataError: The ground truth is missing, or a class is out of range. Only labels on the CPU are checked, since
+            reading them from an accelerator would cause a synchronization.
     """
     labels: Tensor | None = sample.get("gt_label")
     if labels is None:

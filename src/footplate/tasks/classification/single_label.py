@@ -1,4 +1,4 @@
-"""Precision, recall, F1-score and support of classes."""
+"""Precision, recall, F1-score and support per class."""
 
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
@@ -24,7 +24,7 @@ _Counts = npt.NDArray[np.int64]
 
 
 class Outcome(NamedTuple):
-    """The class of one picture and what was predicted under each threshold, -1 for nothing."""
+    """The true class of one sample and the predicted class for each threshold, -1 for no prediction."""
 
     truth: int
     predicted: tuple[int, ...]
@@ -33,24 +33,24 @@ class Outcome(NamedTuple):
 
 @METRICS.register_module()
 class SingleLabelMetric(BaseMetric[Outcome]):
-    """Precision, recall and F1-score in percent, and support: `single-label/precision` ...
+    """Precision, recall and F1-score in percent, and support, reported as `single-label/precision` etc.
 
-    A class that is never predicted has precision 0, one that is never true has recall 0; both enter the means.
+    A class without predictions has precision 0, and a class without samples has recall 0. Both count in the means.
 
     Args:
-        thrs: A prediction counts only where its score is above this; None for no threshold. Of several, each gives
-            values of its own: `precision_thr-0.50`.
-        items: Which values: "precision", "recall", "f1-score", "support".
-        average: "macro", the mean over classes; "micro", over all pictures at once (`precision_micro`); None, a
-            list of one value a class (`precision_classwise`).
-        num_classes: How many classes there are; told by scores or by the data set where it is not given.
-        collect_device: As of every metric.
-        prefix: Put before the names of the values.
-        ignore_index: Pictures whose class is this do not count.
+        thrs: A prediction counts only if its score exceeds this threshold; None for no threshold. Several thresholds
+            give separate values: `precision_thr-0.50`.
+        items: The values to report: "precision", "recall", "f1-score", "support".
+        average: "macro" for the mean over classes, "micro" for the value over all samples (`precision_micro`), None for
+            a list of one value per class (`precision_classwise`).
+        num_classes: The number of classes; by default that of the scores or of the dataset.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric names.
+        ignore_index: Samples with this class are ignored.
 
     Raises:
-        ArgumentError: There is no such value or average.
-        DataError: A class is out of range, or a picture has no truth or several.
+        ArgumentError: An item or the average is unknown.
+        DataError: A class is out of range, or a sample does not have exactly one true class.
     """
 
     default_prefix = "single-label"
@@ -79,7 +79,7 @@ class SingleLabelMetric(BaseMetric[Outcome]):
         self.ignore_index = ignore_index
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps truth and prediction of each sample."""
+        """Records the true and the predicted class of each sample."""
         check_samples(self, data_samples)
         count = class_count(data_samples, self.num_classes, self.dataset_meta)
         for sample in data_samples:
@@ -104,13 +104,13 @@ class SingleLabelMetric(BaseMetric[Outcome]):
 def precision_recall_f1(
     predicted: _Counts, truth: _Counts, num_classes: int, average: Literal["macro", "micro"] | None = "macro"
 ) -> dict[str, Any]:
-    """Returns "precision", "recall", "f1-score" in percent and "support": numbers, or lists of one a class.
+    """Returns "precision", "recall", "f1-score" in percent and "support", as numbers or as lists over classes.
 
     Args:
-        predicted: ``(N,)``, whole numbers from 0 to `num_classes` - 1, or -1 where nothing is predicted.
-        truth: ``(N,)``, the same without -1.
-        num_classes: How many classes there are.
-        average: As of `SingleLabelMetric`.
+        predicted: ``(N,)``, integers from 0 to `num_classes` - 1, or -1 for no prediction.
+        truth: ``(N,)``, integers from 0 to `num_classes` - 1.
+        num_classes: The number of classes.
+        average: See `SingleLabelMetric`.
 
     Raises:
         DataError: A class is out of range.

@@ -1,4 +1,4 @@
-"""The last step of a classification pipeline."""
+"""The packing transform of classification pipelines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -20,18 +20,18 @@ _META_KEYS = (
 
 @TRANSFORMS.register_module(["PackInputs", "PackClsInputs"])
 class PackInputs:
-    """Makes of a pipeline's dict what classification models take.
+    """Packs the results of a pipeline into the inputs of classification models.
 
-    The dict holds a picture, ``(H, W, C)`` or ``(H, W)``, and where the truth is known `gt_label`, one class or
-    several, or `gt_score`, ``(C,)``.
+    The results contain an image, ``(H, W, C)`` or ``(H, W)``, and, if the ground truth is known, one or several classes
+    as `gt_label`, or soft labels as `gt_score`, ``(C,)``.
 
     Args:
-        input_key: The name of the picture.
-        algorithm_keys: What is kept as data beside the truth, where it is there.
-        meta_keys: What is kept as metainfo, where it is there.
+        input_key: The key of the image.
+        algorithm_keys: The keys to store as data in addition to the ground truth, if present.
+        meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: There is no picture.
+        DataError: There is no image.
     """
 
     fixed: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class PackInputs:
         self.meta_keys = tuple(meta_keys)
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a ClsDataSample."""
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a ClsDataSample."""
         image = loaded(results, self.input_key)
         sample = ClsDataSample(metainfo=chosen(results, self.meta_keys))
         if "gt_label" in results:

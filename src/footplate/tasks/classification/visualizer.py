@@ -1,4 +1,4 @@
-"""The picture of a classification: the picture and its most probable classes."""
+"""Draws an image and its most probable classes."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,15 +19,15 @@ _PANEL = 256
 
 @VISUALIZERS.register_module()
 class ClsVisualizer(Visualizer):
-    """Draws a picture beside bars of its most probable classes, the true one in blue.
+    """Draws an image next to bars of its most probable classes, with the true class in blue.
 
     Args:
         name: The name by which `get_instance` finds it.
-        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
-        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        image: The initial image, ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Visualization backends, as objects or configs for VISBACKENDS.
         save_dir: The folder of the run.
-        classes: The names of the classes; by default those of the data set.
-        topk: How many classes are shown.
+        classes: The names of the classes; by default those of the dataset.
+        topk: The number of classes to show.
 
     Raises:
         ArgumentError: `topk` is not positive.
@@ -55,13 +55,13 @@ class ClsVisualizer(Visualizer):
     def render(
         self, image: Any, data_sample: ClsDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
     ) -> _Picture:
-        """Returns the picture with its true class, and beside it the bars of the prediction.
+        """Returns the image with its true class, next to the bars of the prediction.
 
         Args:
             image: ``(H, W, 3)`` or ``(H, W)``, uint8, RGB.
-            data_sample: With `gt_label`, `pred_score`, or both.
-            draw_gt: Name the true class.
-            draw_pred: Draw the prediction.
+            data_sample: A sample with `gt_label`, `pred_score`, or both.
+            draw_gt: Whether to show the true class.
+            draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
         picture = _fitted(self.get_image())
@@ -72,7 +72,7 @@ class ClsVisualizer(Visualizer):
         return arrange_panels(panels)
 
     def _bars(self, scores: npt.NDArray[Any], truth: Sequence[int]) -> _Picture:
-        """The most probable classes from above, each as name, bar and percent."""
+        """Draws the most probable classes from top to bottom, each with name, bar and percentage."""
         shown = np.argsort(-scores, kind="stable")[: self.topk]
         drawing = Drawing(np.full((_PANEL, _PANEL, 3), _PAPER, np.uint8))
         tops = 12 + np.arange(len(shown)) * (_PANEL - 12) / self.topk
@@ -97,7 +97,7 @@ def _labels(sample: ClsDataSample | None, field: str) -> list[int]:
 
 
 def _fitted(picture: _Picture) -> _Picture:
-    """Brought to the size of the panel beside it: small pictures enlarged without smoothing, large ones thinned out."""
+    """Resizes an image to the size of a panel by nearest-neighbour sampling."""
     places = (np.arange(_PANEL) + 0.5) * max(picture.shape[:2]) / _PANEL
     rows, columns = places[places < picture.shape[0]].astype(int), places[places < picture.shape[1]].astype(int)
     fitted = np.full((_PANEL, _PANEL, 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Object detection: samples, COCO data and metric, models, pictures."""
+"""Object detection: COCO dataset and metric, models and visualization."""
 
 from footplate.tasks.detection.coco_dataset import CocoDataset
 from footplate.tasks.detection.detector import SmallDetector

@@ -1,4 +1,4 @@
-"""Which position of the grid answers for which instance."""
+"""Task-aligned assignment of grid positions to instances."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -12,12 +12,12 @@ from footplate.tasks.detection.network import Grid
 
 
 class Targets(NamedTuple):
-    """What each position of the grid should say.
+    """The training targets of each grid position.
 
     Attributes:
         scores: ``(N, P, C)``, 0 to 1.
-        boxes: ``(N, P, 4)``, of use where `found` holds.
-        found: ``(N, P)``, bool, whether the position answers for an instance.
+        boxes: ``(N, P, 4)``, valid where `found` is True.
+        found: ``(N, P)``, bool, whether an instance is assigned to the position.
     """
 
     scores: Tensor
@@ -26,7 +26,7 @@ class Targets(NamedTuple):
 
 
 class Truth(NamedTuple):
-    """The true instances of a batch, filled up to the same number G in each picture with boxes that hold no position.
+    """The true instances of a batch, padded to the same number G per image with empty boxes.
 
     Attributes:
         boxes: ``(N, G, 4)``.
@@ -38,7 +38,7 @@ class Truth(NamedTuple):
 
     @classmethod
     def of(cls, instances: Sequence[InstanceData], like: Tensor) -> "Truth":
-        """Stacks instances, on the device of `like`."""
+        """Pads and stacks instances, with the device and dtype of `like`."""
         most = max((len(each) for each in instances), default=0)
         boxes = like.new_zeros((len(instances), most, 4))
         labels = torch.zeros((len(instances), most), dtype=torch.int64, device=like.device)
@@ -50,18 +50,18 @@ class Truth(NamedTuple):
 
 @torch.no_grad()
 def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5, iou_power: float = 6.0) -> Targets:
-    """Lets the positions that answer best for an instance learn from it.
+    """Assigns the best positions to each instance.
 
-    A position inside a box is rated by `score ** score_power * iou ** iou_power`. Of each instance the `top` best
-    positions answer for it; one that would answer for several takes that which its box overlaps most. What its score
-    should be follows its rating: the best position of an instance should be as sure as its box is right.
+    The rating of a position inside a box is `score ** score_power * iou ** iou_power`. The `top` positions with the
+    highest rating are assigned to an instance. A position belongs to one instance at most, that with the highest IoU.
+    Target scores are ratings, scaled so that the best position of an instance has its highest IoU as target.
 
     Args:
-        grid: What the network says.
-        truth: What is there.
-        top: How many positions answer for an instance.
-        score_power: How much the class counts in the rating.
-        iou_power: How much the box counts in the rating.
+        grid: The output of the network.
+        truth: The true instances.
+        top: The maximum number of positions per instance.
+        score_power: The exponent of the class score in the rating.
+        iou_power: The exponent of the IoU in the rating.
 
     Source: Feng et al., "TOOD: Task-aligned One-stage Object Detection", arXiv:2108.07755.
     """
@@ -79,7 +79,7 @@ def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5,
     found = chosen.any(dim=1)
     owner = chosen.int().argmax(dim=1)  # (N, P)
     boxes = truth.boxes.gather(1, owner[..., None].expand(-1, -1, 4))
-    # Ratings of one instance are stretched so that the best equals its largest overlap.
+    # Scale the ratings of each instance so that the best equals its largest IoU.
     ratings = ratings * chosen
     best = ratings.amax(dim=-1, keepdim=True)
     wanted = ratings / best.clamp(min=1e-9) * (overlaps * chosen).amax(dim=-1, keepdim=True)
@@ -90,14 +90,14 @@ def assign(grid: Grid, truth: Truth, *, top: int = 10, score_power: float = 0.5,
 
 
 def _inside(points: Tensor, boxes: Tensor) -> Tensor:
-    """Whether points ``(P, 2)`` lie in boxes ``(N, G, 4)``: ``(N, G, P)``."""
+    """Checks whether points ``(P, 2)`` lie inside boxes ``(N, G, 4)``; returns ``(N, G, P)``, bool."""
     begin = points - boxes[..., None, :2]
     end = boxes[..., None, 2:] - points
     return torch.cat([begin, end], dim=-1).amin(dim=-1) > 0
 
 
 def _chosen(ratings: Tensor, inside: Tensor, overlaps: Tensor, top: int) -> Tensor:
-    """Which position answers for which instance, ``(N, G, P)``, bool; each position for one at most."""
+    """Returns which positions are assigned to which instance, ``(N, G, P)``, bool; at most one instance each."""
     best = ratings.topk(min(top, ratings.shape[-1]), dim=-1).indices
     chosen = torch.zeros_like(inside).scatter_(-1, best, True) & inside
     owner = torch.where(chosen, overlaps, -1.0).argmax(dim=1, keepdim=True)

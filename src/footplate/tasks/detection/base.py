@@ -1,4 +1,4 @@
-"""What detection models share: classes, losses from the truth, and the choice of predictions that stay."""
+"""The base class of detection models."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -13,22 +13,22 @@ from footplate.tasks.model import TaskModel
 
 
 class BaseDetector(TaskModel):
-    """A model that says classes and boxes at many places; a subclass overrides `outputs`, `losses` and `candidates`.
+    """Base class of detectors. Subclasses override `outputs`, `losses` and `candidates`.
 
     Args:
-        num_classes: How many classes there are.
-        test_cfg: Which predictions stay, arguments of `Selection`.
+        num_classes: The number of classes.
+        test_cfg: The postprocessing of predictions: arguments of `Selection`.
         data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
         init_cfg: See `BaseModel`.
 
     Raises:
-        ArgumentError: `test_cfg` makes no sense.
+        ArgumentError: `test_cfg` is invalid.
     """
 
     usual_preprocessor = "DetDataPreprocessor"
 
     _selection: ClassVar[Mapping[str, Any]] = {}
-    """What `test_cfg` says where it says nothing."""
+    """The defaults of `test_cfg`."""
 
     def __init__(
         self,
@@ -44,21 +44,21 @@ class BaseDetector(TaskModel):
 
     @abstractmethod
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns the losses of pictures ``(N, 3, H, W)``, given the true instances of each."""
+        """Returns the losses of images ``(N, 3, H, W)``, given the true instances of each image."""
 
     @abstractmethod
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
         """Returns scores ``(N, P, C)``, 0 to 1, and boxes ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
 
     def loss(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> dict[str, Tensor]:
-        """Returns the losses of pictures ``(N, 3, H, W)``; each sample holds `gt_instances`.
+        """Returns the losses of images ``(N, 3, H, W)``; each sample needs `gt_instances`.
 
         Raises:
-            DataError: There is no truth, or one of another class.
+            DataError: The ground truth is missing, or has a class out of range.
         """
         return self.losses(inputs, true_instances(data_samples, self.num_classes))
 
     def predict(self, inputs: Tensor, data_samples: Sequence[DetDataSample] | None) -> list[DetDataSample]:
-        """Writes `pred_instances` into a sample for each picture, new ones where there are none."""
+        """Sets `pred_instances` of the sample of each image; creates samples if none are given."""
         scores, boxes = self.candidates(inputs)
         return filled(data_samples, scores, boxes, self.select)

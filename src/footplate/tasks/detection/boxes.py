@@ -1,4 +1,4 @@
-"""Operations on boxes ``x1 y1 x2 y2`` in pixels, in plain torch."""
+"""Box operations in plain torch. Boxes are ``x1 y1 x2 y2`` in pixels."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ _TINY = 1e-7
 
 
 def box_areas(boxes: Tensor) -> Tensor:
-    """Returns the areas ``(..., )`` of boxes ``(..., 4)``; a box that ends before it begins has none.
+    """Returns the areas ``(..., )`` of boxes ``(..., 4)``; 0 for inverted boxes.
 
     Example:
         >>> box_areas(torch.tensor([[0.0, 0.0, 4.0, 3.0], [2.0, 2.0, 1.0, 5.0]])).tolist()
@@ -19,7 +19,7 @@ def box_areas(boxes: Tensor) -> Tensor:
 
 
 def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the intersection over union of each pair, ``(..., N, M)``; 0 where both have no area.
+    """Returns the IoU of each pair of boxes, ``(..., N, M)``; 0 if both have no area.
 
     Args:
         boxes: ``(..., N, 4)``.
@@ -31,7 +31,7 @@ def pairwise_iou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
-    """Returns the generalized intersection over union of the boxes of each place, ``(N,)``, from -1 to 1.
+    """Returns the generalized IoU of boxes at the same position, ``(N,)``, from -1 to 1.
 
     Args:
         boxes: ``(N, 4)``.
@@ -47,15 +47,15 @@ def aligned_giou(boxes: Tensor, others: Tensor) -> Tensor:
 
 
 def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor | None = None) -> Tensor:
-    """Returns the positions of the boxes that stay, the best first: none overlaps a better one that stays too far.
+    """Applies non-maximum suppression, and returns the indices of the remaining boxes, the best first.
 
-    Of equal scores the first is the better one.
+    Of boxes with equal scores, the first is the better one.
 
     Args:
         boxes: ``(N, 4)``.
         scores: ``(N,)``.
-        iou_threshold: A box goes if its intersection over union with a better one is above it.
-        labels: ``(N,)``; boxes of different labels leave each other alone.
+        iou_threshold: A box is removed if its IoU with a better box exceeds this threshold.
+        labels: ``(N,)``; boxes with different labels do not suppress each other.
 
     Returns:
         ``(K,)``, int64.
@@ -79,18 +79,18 @@ def nms(boxes: Tensor, scores: Tensor, iou_threshold: float, *, labels: Tensor |
 
 
 def to_centers(boxes: Tensor) -> Tensor:
-    """Turns ``x1 y1 x2 y2`` into ``cx cy w h``, ``(..., 4)``."""
+    """Converts boxes ``(..., 4)`` from ``x1 y1 x2 y2`` to ``cx cy w h``."""
     return torch.cat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], dim=-1)
 
 
 def from_centers(boxes: Tensor) -> Tensor:
-    """Turns ``cx cy w h`` into ``x1 y1 x2 y2``, ``(..., 4)``."""
+    """Converts boxes ``(..., 4)`` from ``cx cy w h`` to ``x1 y1 x2 y2``."""
     half = boxes[..., 2:] / 2
     return torch.cat([boxes[..., :2] - half, boxes[..., :2] + half], dim=-1)
 
 
 def clip_boxes(boxes: Tensor, shape: tuple[int, int]) -> Tensor:
-    """Cuts boxes ``(..., 4)`` to a picture of height and width `shape`."""
+    """Clips boxes ``(..., 4)`` to an image of height and width `shape`."""
     height, width = shape
     most = boxes.new_tensor([width, height, width, height])
     return torch.minimum(boxes.clamp(min=0), most)

@@ -1,4 +1,4 @@
-"""Pictures with boxes and masks, annotated as COCO annotates them."""
+"""A dataset of images with boxes and masks in COCO format."""
 
 import logging
 from collections import Counter, defaultdict
@@ -15,41 +15,41 @@ from footplate.registry import DATASETS
 
 _logger = logging.getLogger("footplate.tasks")
 _LONGEST_SIDE = 1_000_000  # pixels
-_LARGEST_NUMBER = 1e12  # of a box
+_LARGEST_NUMBER = 1e12  # the limit of box coordinates
 _FILTERS = {"filter_empty_gt": False, "min_size": 0}
 
 
 @DATASETS.register_module()
 class CocoDataset(BaseDataset):
-    """The pictures of a COCO file, each a record with its `instances`.
+    """A dataset of the images and instances of a COCO file.
 
-    A record holds `img_path`, `img_id`, `width`, `height` and `instances`, dicts of `bbox` (x1 y1 x2 y2, cut to the
-    picture), `bbox_label` (a position in the classes), `ignore_flag` (1 for crowds) and `mask`, the segmentation as the
-    file has it. `LoadAnnotations` makes arrays of them.
+    A record has `img_path`, `img_id`, `width`, `height` and `instances`. Each instance is a dict with `bbox` (x1 y1 x2
+    y2, clipped to the image), `bbox_label` (an index into the classes), `ignore_flag` (1 for crowds) and `mask` (the
+    segmentation as in the file). `LoadAnnotations` converts them to arrays.
 
-    Boxes without area and boxes wholly outside of their picture are left out, counted and named in one warning.
+    Boxes without area or entirely outside their image are skipped; one warning reports their number.
 
-    Takes the arguments of `BaseDataset`, with these meanings:
+    Accepts the arguments of `BaseDataset`, with these meanings:
 
     - `ann_file`: The COCO file, JSON.
-    - `data_prefix`: `dict(img=...)`, the folder in which `file_name` begins.
-    - `metainfo`: `dict(classes=[...])` chooses among the categories of the file and orders them; by default all, in
-      the order of the file.
-    - `filter_cfg`: `filter_empty_gt=True` leaves out pictures without instances, `min_size=32` those whose shorter
-      side has fewer pixels; not in `test_mode`.
-    - `test_mode`: Every picture is kept, and a file without annotations will do.
+    - `data_prefix`: `dict(img=...)`, the folder that `file_name` is relative to.
+    - `metainfo`: `dict(classes=[...])` selects and orders the categories of the file; by default all, in the order of
+      the file.
+    - `filter_cfg`: `filter_empty_gt=True` removes images without instances, and `min_size=32` removes images whose
+      shorter side has fewer pixels. Ignored in `test_mode`.
+    - `test_mode`: Whether to keep all images, and to accept a file without annotations.
 
     Raises:
-        DataError: The file is no COCO file, an annotation names a picture or a category that is not there, a class
-            is no category, or no picture is left.
-        ArgumentError: `filter_cfg` holds something else.
+        DataError: The file is not in COCO format, an annotation refers to an unknown image or category, a class is not
+            a category of the file, or no image remains after filtering.
+        ArgumentError: `filter_cfg` has an unknown key.
     """
 
     def load_data_list(self) -> list[Any]:
-        """Returns a record for each picture of the file.
+        """Returns a record for each image of the file.
 
         Raises:
-            DataError: The file cannot be read, or is no COCO file.
+            DataError: The file cannot be read, or is not in COCO format.
         """
         if not self.ann_file:
             raise DataError(f"the data set '{type(self).__name__}' has no ann_file", key="ann_file")
@@ -63,11 +63,11 @@ class CocoDataset(BaseDataset):
         return records
 
     def filter_data(self) -> list[Any]:
-        """Returns the records that `filter_cfg` lets stay.
+        """Returns the records that pass `filter_cfg`.
 
         Raises:
-            DataError: None is left.
-            ArgumentError: `filter_cfg` holds something else.
+            DataError: No image remains.
+            ArgumentError: `filter_cfg` has an unknown key.
         """
         for key in self.filter_cfg or ():
             if key not in _FILTERS:
@@ -86,11 +86,11 @@ class CocoDataset(BaseDataset):
         return records
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the classes in a picture, as positions."""
+        """Returns the class indices of the instances of an image."""
         return [each["bbox_label"] for each in self.get_data_info(idx)["instances"]]
 
     def _labels(self, categories: Sequence[Mapping[str, Any]]) -> dict[Any, int]:
-        """The position of each category's class; categories that are not wanted have none."""
+        """Maps category ids to class indices; categories that are not selected are missing."""
         ids = {str(each["name"]): each["id"] for each in categories}
         classes = self._metainfo.setdefault("classes", tuple(ids))
         for name in classes:
@@ -105,10 +105,10 @@ class CocoDataset(BaseDataset):
 
 
 def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_file: str) -> None:
-    """Refuses the mask of an annotation that is none, or that takes far more memory than its picture.
+    """Raises an error if the mask of an annotation is malformed, or takes far more memory than its image.
 
     Raises:
-        DataError: Names the annotation and its file.
+        DataError: The mask cannot be used.
     """
     where = f"the mask of annotation {annotation.get('id', '?')} of '{ann_file}' cannot be used"
     try:
@@ -121,7 +121,7 @@ def check_mask(annotation: Mapping[str, Any], picture: Mapping[str, Any], ann_fi
 
 
 class _Box(NamedTuple):
-    """A box that was left out: where, and why."""
+    """A skipped box: its annotation and image, and the reason."""
 
     annotation: Any
     picture: str
@@ -129,7 +129,7 @@ class _Box(NamedTuple):
 
 
 class _Reader:
-    """Makes records of the sections of a COCO file."""
+    """Converts the sections of a COCO file to records."""
 
     def __init__(self, ann_file: str, content: Mapping[str, Any], labels: Mapping[Any, int]) -> None:
         self._ann_file = ann_file
@@ -145,7 +145,7 @@ class _Reader:
         self._left_out: list[_Box] = []
 
     def records(self) -> list[dict[str, Any]]:
-        """Returns a record for each picture, its path without the folder."""
+        """Returns a record for each image, with its path as in the file."""
         return [
             {
                 "img_path": picture["file_name"],
@@ -158,7 +158,7 @@ class _Reader:
         ]
 
     def report(self) -> None:
-        """Says how many boxes were left out, and which was the first."""
+        """Logs the number of skipped boxes, and the first of them."""
         if self._left_out:
             first = self._left_out[0]
             _logger.warning(
@@ -213,7 +213,7 @@ class _Reader:
 
 
 def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]:
-    """The sections of a COCO file, of which each picture and category has what is needed of it."""
+    """Validates the content of a COCO file, and returns its sections."""
     wanted = {"images": ("id", "file_name", "width", "height"), "categories": ("id", "name"), "annotations": ()}
     if isinstance(content, Mapping) and test_mode:
         content = {"annotations": [], **content}
@@ -237,7 +237,7 @@ def _sections(content: Any, ann_file: str, *, test_mode: bool) -> dict[str, Any]
 
 
 def _is_box(value: Any) -> bool:
-    """Whether a value is four finite numbers."""
+    """Checks whether a value is a list of four finite numbers."""
     return (
         isinstance(value, list)
         and len(value) == 4
@@ -246,7 +246,7 @@ def _is_box(value: Any) -> bool:
 
 
 def _is_side(value: Any) -> bool:
-    """Whether a value is a number of pixels; some files write whole numbers as floats."""
+    """Checks whether a value is a valid number of pixels; some files write integers as floats."""
     return isinstance(value, (int, float)) and 1 <= value <= _LONGEST_SIDE and value == int(value)
 
 

@@ -1,4 +1,4 @@
-"""Pictures, truth and predictions in the layout of COCO files."""
+"""Conversion of ground truth and predictions to the COCO format."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,14 +14,14 @@ _Boxes = npt.NDArray[np.float64]
 
 
 class Instances(NamedTuple):
-    """Instances of one picture, in pixels of the picture before it was resized.
+    """The instances of one image, in pixels of the original image.
 
     Attributes:
         boxes: ``(N, 4)``, x1 y1 x2 y2.
-        labels: ``(N,)``, positions in the classes.
-        scores: ``(N,)``; of the truth 1.
-        masks: Run lengths of each, None where there are no masks.
-        crowd: ``(N,)``, bool; of predictions False.
+        labels: ``(N,)``, class indices.
+        scores: ``(N,)``; 1 for the ground truth.
+        masks: The run-length encoded masks, or None.
+        crowd: ``(N,)``, bool; False for predictions.
     """
 
     boxes: _Boxes
@@ -32,7 +32,7 @@ class Instances(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """What was predicted for one picture, and where no file holds it what is true."""
+    """The prediction for one image, and its ground truth if this does not come from a file."""
 
     number: Any
     shape: tuple[int, int]
@@ -41,15 +41,15 @@ class Picture(NamedTuple):
 
 
 def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool) -> Picture:
-    """Returns what a sample says.
+    """Returns the predictions and, optionally, the ground truth of a sample.
 
     Args:
         sample: A DetDataSample as a dict.
-        with_truth: Whether the sample holds the truth, in pixels of the picture that the model was given.
-        with_masks: Whether masks are asked for.
+        with_truth: Whether to read the ground truth, which is in pixels of the model input.
+        with_masks: Whether to read masks.
 
     Raises:
-        DataError: Predictions, truth or masks are asked for and not there.
+        DataError: Predictions, ground truth or masks are missing.
     """
     name = str(sample.get("img_path", sample.get("img_id", "")))
     if "pred_instances" not in sample:
@@ -63,11 +63,11 @@ def picture_of(sample: Mapping[str, Any], *, with_truth: bool, with_masks: bool)
 def as_results(
     pictures: Sequence[Picture], numbers: Sequence[Any], category_ids: Sequence[int]
 ) -> list[dict[str, Any]]:
-    """Returns predictions as COCO result files hold them.
+    """Returns predictions in the format of COCO result files.
 
     Args:
-        pictures: What was predicted.
-        numbers: The id of each picture.
+        pictures: The predictions.
+        numbers: The id of each image.
         category_ids: The id of each class.
     """
     return [
@@ -80,7 +80,7 @@ def as_results(
 
 
 def as_truth(pictures: Sequence[Picture], numbers: Sequence[Any], classes: Sequence[str]) -> dict[str, Any]:
-    """Returns the truth as a COCO file holds it; the id of a class is its position."""
+    """Returns the ground truth in the format of COCO files; category ids are class indices."""
     annotations: list[dict[str, Any]] = []
     for picture, number in zip(pictures, numbers, strict=True):
         true = picture.true
@@ -98,11 +98,11 @@ def as_truth(pictures: Sequence[Picture], numbers: Sequence[Any], classes: Seque
 
 
 def as_annotations(results: Sequence[Mapping[str, Any]], kind: str) -> list[dict[str, Any]]:
-    """Returns results as annotations to compare with the truth.
+    """Converts results to annotations for the comparison with the ground truth.
 
     Args:
-        results: Entries of a result file.
-        kind: "bbox" or "segm": what sizes are measured by.
+        results: The entries of a result file.
+        kind: Whether areas are those of boxes ("bbox") or masks ("segm").
     """
     numbered = ({**entry, "id": place, "iscrowd": 0} for place, entry in enumerate(results, start=1))
     if kind == "bbox":
@@ -123,7 +123,7 @@ def _entries(instances: Instances, number: Any, category_ids: Sequence[int]) -> 
 
 
 def _area(entry: Mapping[str, Any]) -> float:
-    """Of the mask if there is one, of the box otherwise, in pixels."""
+    """Returns the area of the mask if there is one, or else of the box, in pixels."""
     if "segmentation" in entry:
         return float(coco_package("measuring masks").mask.area(entry["segmentation"]))
     return float(entry["bbox"][2] * entry["bbox"][3])

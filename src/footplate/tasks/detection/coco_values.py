@@ -1,4 +1,4 @@
-"""Average precision and recall as COCO defines them."""
+"""Average precision and recall as defined by COCO."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -10,20 +10,20 @@ import numpy.typing as npt
 from footplate.data.masks import coco_package
 from footplate.tasks.detection.coco_format import as_annotations
 
-UNDEFINED = -1.0  # what the field writes where there is no truth to find
+UNDEFINED = -1.0  # the value that COCO uses if there is no ground truth
 _AREAS = {"": 0, "_s": 1, "_m": 2, "_l": 3}
-_FEWEST_FOR_MEAN = 100  # the mean over thresholds is one over the best hundred, if those are looked at
+_FEWEST_FOR_MEAN = 100  # COCO computes mAP from the 100 best predictions, if this limit is among `numbers`
 
 
 class Curves(NamedTuple):
-    """What was found of one kind.
+    """Precision and recall for boxes or masks.
 
     Attributes:
-        precision: ``(T, R, K, A, M)``: by threshold, recall, category, size and number of predictions looked at; -1
-            where there is no truth.
+        precision: ``(T, R, K, A, M)``, by threshold, recall, category, object size and maximum number of predictions;
+            -1 if there is no ground truth.
         recall: ``(T, K, A, M)``.
         thresholds: ``(T,)``.
-        numbers: ``(M,)``, how many predictions of a picture are looked at.
+        numbers: ``(M,)``, the maximum numbers of predictions per image.
     """
 
     precision: npt.NDArray[np.float64]
@@ -41,15 +41,15 @@ def measure(
     thresholds: Sequence[float],
     category_ids: Sequence[int],
 ) -> Curves:
-    """Compares results with the truth.
+    """Evaluates results against the ground truth.
 
     Args:
-        truth: As a COCO file holds it, with the pictures to look at.
-        results: As a COCO result file holds them.
-        kind: "bbox", "segm", or "proposal": boxes whatever their class.
-        numbers: How many predictions of a picture are looked at, three numbers.
-        thresholds: How much a prediction must overlap the truth, 0 to 1.
-        category_ids: The categories to look at, in the order of the curves.
+        truth: The content of a COCO file, with the images to evaluate.
+        results: The content of a COCO result file.
+        kind: "bbox", "segm", or "proposal" for class-agnostic boxes.
+        numbers: Three maximum numbers of predictions per image.
+        thresholds: The IoU thresholds, 0 to 1.
+        category_ids: The ids of the categories to evaluate, in the order of the curves.
 
     Raises:
         MissingExtraError: The package faster-coco-eval is not installed.
@@ -75,11 +75,11 @@ def measure(
 
 
 def named_values(curves: Curves) -> dict[str, float]:
-    """Returns the values that the field reports, by name; -1 where there is no truth to find.
+    """Returns the COCO metrics by name; -1 if there is no ground truth.
 
-    `mAP` is the mean over thresholds and categories, `mAP_50` and `mAP_75` those at one threshold, `mAP_s`, `mAP_m` and
-    `mAP_l` those of instances of less than 32², less than 96² and more pixels; `AR@100` is the mean recall of that
-    many predictions a picture.
+    `mAP` is the mean over thresholds and categories. `mAP_50` and `mAP_75` use one threshold. `mAP_s`, `mAP_m` and
+    `mAP_l` are those of instances of less than 32², less than 96² and more pixels. `AR@100` is the mean recall with at
+    most 100 predictions per image.
 
     Source: https://cocodataset.org/#detection-eval.
     """
@@ -98,7 +98,7 @@ def named_values(curves: Curves) -> dict[str, float]:
 
 
 def values_by_category(curves: Curves) -> list[float]:
-    """Returns the mean precision over thresholds of each category, NaN where it is never true."""
+    """Returns the average precision of each category; NaN if the category has no ground truth."""
     means = [_mean(curves.precision[:, :, place, 0, -1]) for place in range(curves.precision.shape[2])]
     return [math.nan if value == UNDEFINED else value for value in means]
 

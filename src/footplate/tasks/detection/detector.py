@@ -1,4 +1,4 @@
-"""An anchor-free detection model that trains in minutes without an accelerator."""
+"""A small anchor-free detection model that trains in minutes without an accelerator."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -17,22 +17,22 @@ from footplate.tasks.detection.network import Grid, PyramidDetector
 
 @MODELS.register_module()
 class SmallDetector(BaseDetector):
-    """Detection of things in small pictures with a `PyramidDetector`: every position gives classes and one box.
+    """Anchor-free detector for small images: a `PyramidDetector` predicts classes and one box at every position.
 
     Args:
-        num_classes: How many classes there are.
-        widths: Channels of the network's stages.
-        depths: Residual blocks of its stages.
-        levels: How many of its deepest stages give predictions.
-        head_width: Channels within a head.
-        box_weight: How much the loss of boxes weighs beside that of classes.
-        test_cfg: Which predictions stay, arguments of `Selection`.
-        flip_test: Average predictions over the picture and its mirror image.
+        num_classes: The number of classes.
+        widths: The channels of each stage of the network.
+        depths: The number of residual blocks of each stage.
+        levels: How many of the deepest stages have a prediction head.
+        head_width: The number of channels in a head.
+        box_weight: The weight of the box loss relative to the classification loss.
+        test_cfg: The postprocessing of predictions: arguments of `Selection`.
+        flip_test: Whether to average predictions over the image and the flipped image.
         data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
         init_cfg: See `BaseModel`.
 
     Raises:
-        ArgumentError: `test_cfg` makes no sense.
+        ArgumentError: `test_cfg` is invalid.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355; Feng et al., "TOOD", arXiv:2108.07755.
 
@@ -62,15 +62,15 @@ class SmallDetector(BaseDetector):
         self.flip_test = flip_test
 
     def outputs(self, inputs: Tensor) -> Grid:
-        """Returns what is said at every position of pictures ``(N, 3, H, W)``."""
+        """Returns the predictions at every position for images ``(N, 3, H, W)``."""
         grid: Grid = self.network(inputs)
         return grid
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss_cls`, `loss_bbox` and `iou`, the mean overlap of the boxes that learn with their truth."""
+        """Returns `loss_cls`, `loss_bbox` and `iou`, the weighted mean generalized IoU of the assigned boxes."""
         grid = self.outputs(inputs)
         targets = assign(grid, Truth.of(instances, grid.boxes))
-        sure = targets.scores.amax(dim=-1)  # (N, P), 0 where no instance is answered for
+        sure = targets.scores.amax(dim=-1)  # (N, P), 0 for positions without an instance
         total = sure.sum().clamp(min=1)
         classes = F.binary_cross_entropy_with_logits(grid.scores, targets.scores, reduction="sum") / total
         overlap = aligned_giou(grid.boxes, targets.boxes)
@@ -79,10 +79,10 @@ class SmallDetector(BaseDetector):
         return {"loss_cls": classes, "loss_bbox": self.box_weight * boxes, "iou": iou}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns scores and boxes, with `flip_test` averaged over the picture and its mirror image."""
+        """Returns scores and boxes; with `flip_test`, averaged over the image and the flipped image."""
         height, width = inputs.shape[-2:]
         stride = self.network.stride
-        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the mirror image has the same grid
+        inputs = F.pad(inputs, (0, -width % stride, 0, -height % stride))  # so that the flipped image has the same grid
         grid = self.outputs(inputs)
         scores, boxes = grid.scores.sigmoid(), grid.boxes
         if self.flip_test:
@@ -92,7 +92,7 @@ class SmallDetector(BaseDetector):
 
 
 def _mirrored(grid: Grid, width: int) -> Grid:
-    """What was said of a mirror image, of pictures `width` pixels wide, as if it were said of the picture."""
+    """Maps the predictions for a flipped image of `width` pixels back to the original image."""
     strides, counts = torch.unique_consecutive(grid.strides.long(), return_counts=True)
     places, begin = [], 0
     for stride, count in zip(strides.tolist(), counts.tolist(), strict=True):

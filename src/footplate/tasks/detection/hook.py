@@ -1,4 +1,4 @@
-"""Draws boxes while validating and testing."""
+"""A hook that draws detections during validation and test."""
 
 import os
 from typing import TYPE_CHECKING, Any
@@ -15,20 +15,21 @@ if TYPE_CHECKING:
 
 @HOOKS.register_module()
 class DetVisualizationHook(BaseVisualizationHook):
-    """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to draw at all.
-        interval: How many batches lie between two that are drawn.
-        score_thr: Only predictions that are at least as sure are drawn.
-        show: Also show the pictures on the screen.
-        wait_time: For how many seconds at least.
-        test_out_dir: A folder in that of the run, for pictures of a test, which writers then do not get.
-        backend_args: Accepted for configs that set it.
-        max_samples: The most pictures of one batch; None draws all.
+        interval: Draw every `interval`-th batch.
+        score_thr: The minimum score of predictions to draw.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        test_out_dir: A subfolder of the run's folder for images of a test run. If set, these images are saved there
+            instead of being sent to the visualization backends.
+        backend_args: Ignored; accepted for compatibility.
+        max_samples: The maximum number of images per batch; None draws all.
 
     Raises:
-        ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` lies outside of 0 to 1.
+        ArgumentError: `interval` or `max_samples` is not positive, or `score_thr` is not between 0 and 1.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class DetVisualizationHook(BaseVisualizationHook):
         self.test_out_dir = test_out_dir
 
     def options(self, runner: "Runner", mode: str, name: str) -> dict[str, Any]:
-        """Returns how sure a prediction has to be, and where the picture of a test goes."""
+        """Returns the score threshold, and the output file of an image of a test run."""
         found: dict[str, Any] = {"out_file": None}
         if self.test_out_dir is not None and mode == "test":
             found["out_file"] = os.path.join(output_path(runner.log_dir, self.test_out_dir), f"{name}.png")

@@ -1,4 +1,4 @@
-"""Average precision over a data set, as COCO defines it."""
+"""The COCO metric: average precision and recall over a dataset."""
 
 import json
 import logging
@@ -25,30 +25,31 @@ _USUAL_ITEMS = ("mAP", "mAP_50", "mAP_75", "mAP_s", "mAP_m", "mAP_l")
 
 @METRICS.register_module()
 class CocoMetric(BaseMetric[Picture]):
-    """COCO's average precision and recall, from 0 to 1, and -1 where the truth has nothing to find.
+    """The average precision and recall of COCO, from 0 to 1, or -1 if there is no ground truth.
 
-    The truth is that of `ann_file`; by default that of the file which the evaluated data set was read from, and for
-    other data sets that which the samples carry.
+    The ground truth is read from `ann_file`, by default from the annotation file of the evaluated dataset. If the
+    dataset has no such file, the ground truth is taken from the samples.
 
     Args:
-        ann_file: A COCO file with the truth.
-        metric: "bbox", "segm" for masks, "proposal" for the recall of boxes whatever their class; one or several.
-        classwise: Also log a table of classes and give `<class>_precision`, of masks `segm_<class>_precision`.
-        proposal_nums: How many predictions of a picture are looked at, three numbers.
-        iou_thrs: How much a prediction must overlap the truth; by default 0.5, 0.55 ... 0.95.
-        metric_items: Which values; by default `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l`, of "proposal" the
-            recalls `AR@100` and so on.
-        format_only: Write predictions and compute nothing.
-        outfile_prefix: Where predictions are written, relative to the run's folder, `work_dir/<timestamp>`:
-            `<prefix>.bbox.json`, `<prefix>.segm.json`, and where no file holds the truth `<prefix>.gt.json`.
-        collect_device: As of every metric.
-        prefix: As of every metric, "coco" by default.
-        file_client_args: Accepted for configs that set it; a URL says where a file lies.
-        backend_args: The same.
+        ann_file: A COCO file with the ground truth.
+        metric: One or several of "bbox", "segm" for masks, "proposal" for the class-agnostic recall of boxes.
+        classwise: Whether to also log a table of classes and report `<class>_precision`, for masks
+            `segm_<class>_precision`.
+        proposal_nums: Three maximum numbers of predictions per image.
+        iou_thrs: One or several IoU thresholds; by default 0.5, 0.55 ... 0.95.
+        metric_items: The values to report; by default `mAP`, `mAP_50`, `mAP_75`, `mAP_s`, `mAP_m`, `mAP_l`, and for
+            "proposal" the recalls `AR@100` etc.
+        format_only: Whether to only write predictions, without computing metrics.
+        outfile_prefix: The path prefix of prediction files, relative to the run's folder, `work_dir/<timestamp>`:
+            `<prefix>.bbox.json`, `<prefix>.segm.json`, and without an annotation file also `<prefix>.gt.json`.
+        collect_device: See `BaseMetric`.
+        prefix: See `BaseMetric`; "coco" by default.
+        file_client_args: Ignored; accepted for compatibility.
+        backend_args: Same as above.
 
     Raises:
-        ArgumentError: A metric or a value is unknown, or `format_only` has no `outfile_prefix`.
-        DataError: The truth is unknown, or lacks a class or a picture.
+        ArgumentError: A metric or an item is unknown, or `format_only` is set without `outfile_prefix`.
+        DataError: The ground truth is missing, or lacks a class or an image.
         MissingExtraError: The package faster-coco-eval is not installed.
 
     Source: Lin et al., "Microsoft COCO: Common Objects in Context", arXiv:1405.0312.
@@ -94,15 +95,15 @@ class CocoMetric(BaseMetric[Picture]):
         _check_items(self.metric_items or (), self.proposal_nums)
 
     def attach(self, dataset: Any) -> None:
-        """Learns which file the data set was read from, where no `ann_file` is given."""
+        """Uses the annotation file of the dataset if no `ann_file` is given."""
         if self._own_ann_file is None:
             self.ann_file = getattr(dataset, "ann_file", None) or None
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps what was predicted, and what is true where no file holds it.
+        """Records the predictions and, without an annotation file, the ground truth.
 
         Raises:
-            DataError: Predictions or truth are not there.
+            DataError: Predictions or ground truth are missing.
         """
         check_samples(self, data_samples)
         truth = self.ann_file is None and not self.format_only
@@ -110,10 +111,10 @@ class CocoMetric(BaseMetric[Picture]):
         self.results += [picture_of(sample, with_truth=truth, with_masks=masks) for sample in data_samples]
 
     def compute_metrics(self, results: list[Picture]) -> dict[str, float]:
-        """Writes the files that were asked for, and returns the values by name; none where `format_only`.
+        """Writes the requested files, and returns the values by name; empty with `format_only`.
 
         Raises:
-            DataError: The truth lacks a class or a picture, or a picture was seen twice.
+            DataError: The ground truth lacks a class or an image, or an image was evaluated twice.
         """
         numbers = self._numbers(results)
         truth, category_ids = self._truth(results, numbers)
@@ -125,7 +126,7 @@ class CocoMetric(BaseMetric[Picture]):
         return values
 
     def _numbers(self, results: list[Picture]) -> list[Any]:
-        """The id of each picture: its own, or where no file names them and they are not unique its place."""
+        """Returns the id of each image: `img_id` if all are unique integers, or else its position."""
         own = [each.number for each in results]
         unique = len(set(own)) == len(own)
         if self.ann_file is not None and not unique:
@@ -166,7 +167,7 @@ class CocoMetric(BaseMetric[Picture]):
         return tuple(str(name) for name in classes)
 
     def _truth(self, results: list[Picture], numbers: list[Any]) -> tuple[dict[str, Any], list[int]]:
-        """The truth of the pictures that were seen, and the id of each class."""
+        """Returns the ground truth of the evaluated images, and the category id of each class."""
         if self.ann_file is None:
             return as_truth(results, numbers, self._classes), list(range(len(self._classes)))
         with at_key("ann_file"):
@@ -207,7 +208,7 @@ class CocoMetric(BaseMetric[Picture]):
 
 
 def _whole(annotation: dict[str, Any]) -> dict[str, Any]:
-    """With what files made by hand often lack: whether it is a crowd, and the area, then that of the box."""
+    """Adds `iscrowd` and the area of the box to an annotation if they are missing."""
     if "area" in annotation and "iscrowd" in annotation:
         return annotation
     return {"iscrowd": 0, "area": annotation["bbox"][2] * annotation["bbox"][3], **annotation}

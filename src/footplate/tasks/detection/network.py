@@ -1,4 +1,4 @@
-"""A small pyramid network: features of several resolutions, and for each position a class and a box."""
+"""The small pyramid network of `SmallDetector`."""
 
 import math
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ from footplate.errors import ArgumentError
 from footplate.models import Convolution
 from footplate.tasks.pyramid import Pyramid
 
-_PRIOR = 0.01  # how likely a class is at a position before anything is learned
+_PRIOR = 0.01  # the initial probability of each class
 
 
 class Grid(NamedTuple):
-    """What the network says at every position of all levels, P positions in all.
+    """The predictions at the P positions of all levels.
 
     Attributes:
         scores: ``(N, P, C)``, before the sigmoid.
         boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the network's input.
         points: ``(P, 2)``, the centres of the positions, x y in pixels.
-        strides: ``(P,)``, how many pixels lie between two positions of the same level.
+        strides: ``(P,)``, the stride of the level of each position, in pixels.
     """
 
     scores: Tensor
@@ -31,19 +31,19 @@ class Grid(NamedTuple):
 
 
 class PyramidDetector(Pyramid):
-    """A pyramid with a head at each of its levels.
+    """A feature pyramid with a prediction head at each level.
 
-    A position's box is given by its four distances to the box's sides, in units of the level's stride.
+    A box is predicted as the four distances from the position to its sides, in units of the stride.
 
     Args:
-        num_classes: How many classes there are.
-        widths: As of `Pyramid`.
-        depths: As of `Pyramid`.
+        num_classes: The number of classes.
+        widths: See `Pyramid`.
+        depths: See `Pyramid`.
         levels: How many of the deepest stages have a head.
-        head_width: Channels within a head.
+        head_width: The number of channels in a head.
 
     Raises:
-        ArgumentError: `widths` and `depths` differ in number, or `levels` are not among them.
+        ArgumentError: `widths` and `depths` differ in length, or `levels` is not positive and below their length.
 
     Source: Tian et al., "FCOS", arXiv:1904.01355.
 
@@ -71,7 +71,7 @@ class PyramidDetector(Pyramid):
         self.heads = nn.ModuleList(_Head(width, num_classes, head_width) for width in widths[: -levels - 1 : -1])
 
     def forward(self, inputs: Tensor) -> Grid:
-        """Returns classes and boxes at every position for pictures ``(N, 3, H, W)``, which may have any size."""
+        """Returns classes and boxes at every position for images ``(N, 3, H, W)`` of any size."""
         found = [
             head(level, self.stride >> place)
             for place, (head, level) in enumerate(zip(self.heads, self.decode(inputs), strict=True))
@@ -81,7 +81,7 @@ class PyramidDetector(Pyramid):
 
 
 class _Head(nn.Module):
-    """One convolution for both, one for each of class and box, and the two results."""
+    """A head with a shared convolution, and one branch each for classes and boxes."""
 
     def __init__(self, in_channels: int, num_classes: int, channels: int) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class _Head(nn.Module):
     def forward(self, features: Tensor, stride: int) -> Grid:
         shared = self.shared(features)
         scores = self.to_class(shared).flatten(2).transpose(1, 2)
-        # Exponentials, summed up in full precision also under autocast; 2: boxes begin four strides wide.
+        # Computed in float32 even under autocast. The factor 2 makes the initial boxes four strides wide.
         sides = 2 * stride * self.to_box(shared).flatten(2).transpose(1, 2).float().clamp(max=6).exp()
         points = _points(features.shape[-2], features.shape[-1], stride, features.device)
         boxes = torch.cat([points - sides[..., :2], points + sides[..., 2:]], dim=-1)
@@ -102,7 +102,7 @@ class _Head(nn.Module):
 
 
 def _points(height: int, width: int, stride: int, device: torch.device) -> Tensor:
-    """The centres of the positions of one level, ``(H * W, 2)``, x y in pixels."""
+    """Returns the centres of the positions of one level, ``(H * W, 2)``, x y in pixels."""
     rows = (torch.arange(height, device=device, dtype=torch.float32) + 0.5) * stride
     columns = (torch.arange(width, device=device, dtype=torch.float32) + 0.5) * stride
     y, x = torch.meshgrid(rows, columns, indexing="ij")

@@ -1,4 +1,4 @@
-"""From what a detection model says at many places to the instances of each picture."""
+"""Postprocessing of detections."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -17,16 +17,16 @@ from footplate.tasks.detection.sample import DetDataSample
 
 @dataclass(frozen=True, kw_only=True)
 class Selection:
-    """Which of a picture's predictions stay.
+    """Selects the predictions of an image to keep.
 
     Args:
-        score_thr: Predictions that are less sure go.
-        nms_pre: At most so many of the best are looked at.
-        nms_iou_thr: A box goes that overlaps a better one of its class more; None lets all stay.
-        max_per_img: At most so many stay.
+        score_thr: The minimum score.
+        nms_pre: The maximum number of predictions before non-maximum suppression.
+        nms_iou_thr: The IoU threshold of the class-wise non-maximum suppression; None disables it.
+        max_per_img: The maximum number of predictions to keep.
 
     Raises:
-        ArgumentError: A threshold lies outside of 0 to 1, or a number is not positive.
+        ArgumentError: A threshold is not between 0 and 1, or a number is not positive.
     """
 
     score_thr: float = 0.05
@@ -45,10 +45,10 @@ class Selection:
 
     @classmethod
     def of(cls, test_cfg: Mapping[str, Any] | None, **defaults: Any) -> "Selection":
-        """Returns the selection that a config describes.
+        """Builds a selection from a config.
 
         Raises:
-            ArgumentError: It holds something else, or makes no sense.
+            ArgumentError: A key is unknown or a value is invalid.
         """
         known = [field.name for field in fields(cls)]
         for name in test_cfg or ():
@@ -58,12 +58,12 @@ class Selection:
             return cls(**{**defaults, **(test_cfg or {})})
 
     def __call__(self, scores: Tensor, boxes: Tensor, sample: DetDataSample) -> InstanceData:
-        """Returns the instances of a picture, the best first, in pixels of the picture before it was resized.
+        """Returns the instances of an image, the best first, in pixels of the original image.
 
         Args:
             scores: ``(P, C)``, 0 to 1.
             boxes: ``(P, 4)``, x1 y1 x2 y2 in pixels of the model's input.
-            sample: Knows `img_shape`, to which boxes are cut, and `scale_factor`.
+            sample: The sample of the image. Boxes are clipped to its `img_shape` and divided by its `scale_factor`.
         """
         flat = scores.flatten()
         best, places = flat.topk(min(self.nms_pre, flat.numel()))
@@ -82,16 +82,16 @@ class Selection:
 
 
 def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: int) -> list[InstanceData]:
-    """Returns the truth of every picture of a batch.
+    """Returns the true instances of each image of a batch.
 
     Raises:
-        DataError: It is not there, or has a class that is none of `num_classes`.
+        DataError: The ground truth is missing, or has a class out of range.
     """
     if not data_samples or any("gt_instances" not in sample for sample in data_samples):
         raise DataError("the loss needs the truth of every picture: 'gt_instances' in its data sample")
     instances = [sample.gt_instances for sample in data_samples]
     labels = torch.cat([each.labels for each in instances])
-    # An accelerator is not asked: that would make every step wait for it.
+    # Only checked on the CPU, since reading from an accelerator would synchronize every step.
     if labels.numel() and labels.device.type == "cpu":
         low, high = int(labels.min()), int(labels.max())
         if low < 0 or high >= num_classes:
@@ -105,13 +105,13 @@ def true_instances(data_samples: Sequence[DetDataSample] | None, num_classes: in
 def filled(
     data_samples: Sequence[DetDataSample] | None, scores: Tensor, boxes: Tensor, select: Selection
 ) -> list[DetDataSample]:
-    """Writes the predictions of a batch into its samples, or into new ones, and returns these.
+    """Sets the predictions of the samples of a batch; creates samples if none are given.
 
     Args:
-        data_samples: One for each picture.
+        data_samples: One sample for each image.
         scores: ``(N, P, C)``, 0 to 1.
         boxes: ``(N, P, 4)``, x1 y1 x2 y2 in pixels of the model's input.
-        select: Chooses what stays.
+        select: The selection of the predictions to keep.
     """
     samples = list(data_samples) if data_samples is not None else [DetDataSample() for _ in scores]
     for sample, score, box in zip(samples, scores, boxes, strict=True):

@@ -1,4 +1,4 @@
-"""From a batch of detection samples to what models take."""
+"""The data preprocessor of detection models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,21 +12,21 @@ from footplate.tasks.detection.sample import DetDataSample
 
 @MODELS.register_module()
 class DetDataPreprocessor(ImgDataPreprocessor):
-    """Normalises pictures and pads them to one size, at the right and at the bottom, where boxes need no change.
+    """Normalises images and pads them to the same size at the right and bottom, so that boxes stay valid.
 
-    Notes `batch_input_shape`, the size of all pictures of the batch, and `pad_shape` in each sample.
+    Sets `batch_input_shape`, the padded size of the batch, and `pad_shape` in each sample.
 
     Args:
-        mean: Subtracted from each channel.
-        std: Divides each channel.
-        pad_size_divisor: Height and width become multiples of it.
-        pad_value: What pictures are padded with, after normalisation.
-        pad_mask: Whether masks of the truth are padded to the size of their picture.
-        mask_pad_value: What they are padded with.
-        bgr_to_rgb: Swap the first and the third channel.
-        rgb_to_bgr: The same.
-        non_blocking: As of BaseDataPreprocessor.
-        batch_augments: In training, applied one after the other as `augment(inputs, data_samples)`.
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        pad_size_divisor: Height and width are padded to multiples of it.
+        pad_value: The padding value of images, applied after normalisation.
+        pad_mask: Whether to pad the true masks to the size of the images.
+        mask_pad_value: The padding value of masks.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: Same as above.
+        non_blocking: See `BaseDataPreprocessor`.
+        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class DetDataPreprocessor(ImgDataPreprocessor):
         self.mask_pad_value = mask_pad_value
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples` that know the size of the batch.
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples` with the size of the batch.
 
         Raises:
-            DataError: `inputs` is missing or holds no pictures.
+            DataError: `inputs` is missing or contains no images.
         """
         batch: dict[str, Any] = super().forward(data, training=False)
         shape = tuple(batch["inputs"].shape[-2:])

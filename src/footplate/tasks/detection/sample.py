@@ -1,17 +1,17 @@
-"""What is known of one picture in detection."""
+"""The data sample of detection."""
 
 from footplate.structures import BaseDataElement, InstanceData
 
 
 class DetDataSample(BaseDataElement):
-    """The truth and the prediction for one picture; `img_id`, `img_path`, `img_shape` and kin are its metainfo.
+    """The ground truth and the prediction for one image; `img_id`, `img_path`, `img_shape` etc. are metainfo.
 
     Attributes:
-        gt_instances: The true instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the picture that
-            the model is given, `labels` ``(N,)``, int64, and where they are known `masks` ``(N, H, W)``, bool.
-        ignored_instances: The same for instances that count neither as truth nor as error: crowds.
-        pred_instances: The predicted instances: `bboxes` in pixels of the picture before it was resized, `labels`
-            and `scores` ``(N,)``, the best first, and with some models `masks`.
+        gt_instances: The true instances: `bboxes` ``(N, 4)``, float32, x1 y1 x2 y2 in pixels of the model input,
+            `labels` ``(N,)``, int64, and optionally `masks` ``(N, H, W)``, bool.
+        ignored_instances: The same for instances that are ignored in the evaluation, such as crowds.
+        pred_instances: The predicted instances, the best first: `bboxes` in pixels of the original image, `labels` and
+            `scores` ``(N,)``, and for some models `masks`.
 
     Example:
         >>> import torch
@@ -38,7 +38,7 @@ class DetDataSample(BaseDataElement):
 
     @property
     def ignored_instances(self) -> InstanceData:
-        """The instances that do not count."""
+        """The instances that are ignored in the evaluation."""
         value: InstanceData = self._ignored_instances
         return value
 

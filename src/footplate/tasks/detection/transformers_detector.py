@@ -1,4 +1,4 @@
-"""Detection models of the package transformers, built from their config and never downloaded."""
+"""Detection models of the transformers package, built from a config without downloads."""
 
 import importlib
 from collections.abc import Mapping, Sequence
@@ -19,20 +19,20 @@ from footplate.tasks.transformers_config import check_offline
 
 @MODELS.register_module()
 class TransformersDetector(BaseDetector):
-    """A model of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
+    """A detector of the DETR family: RT-DETR, Deformable DETR, Conditional DETR, DAB-DETR, DETR.
 
-    Weights are drawn at random; `load_from` or `init_cfg=dict(type="Pretrained", ...)` loads others.
+    Weights are initialized randomly; use `load_from` or `init_cfg=dict(type="Pretrained", ...)` to load a checkpoint.
 
     Args:
-        num_classes: How many classes there are.
-        config: `model_type`, a name such as "rt_detr", and any argument of that model's config.
-        test_cfg: Which predictions stay, arguments of `Selection`; as these models say everything once, no box has to
-            go because of another one.
+        num_classes: The number of classes.
+        config: `model_type`, such as "rt_detr", and any arguments of the config of that model.
+        test_cfg: The postprocessing of predictions: arguments of `Selection`. Non-maximum suppression is disabled by
+            default, as these models do not need it.
         data_preprocessor: See `BaseModel`; usually a DetDataPreprocessor.
         init_cfg: See `BaseModel`.
 
     Raises:
-        ArgumentError: transformers knows no such detection model, or its config is refused.
+        ArgumentError: The detection model is unknown to transformers, or its config is rejected.
         MissingExtraError: The package transformers or scipy is not installed.
 
     Source: Carion et al., "End-to-End Object Detection with Transformers", arXiv:2005.12872; Zhao et al., "DETRs Beat
@@ -57,13 +57,13 @@ class TransformersDetector(BaseDetector):
         """Returns scores ``(N, Q, C)``, 0 to 1, and boxes ``(N, Q, 4)``, x1 y1 x2 y2 in pixels of the inputs."""
         found = self.detector(pixel_values=inputs)
         logits = found.logits.float()
-        # Models that have a class for "nothing" give one score more and share out a probability of 1.
+        # Models with a background class have one more score, and use softmax instead of sigmoid.
         shared = logits.shape[-1] == self.num_classes + 1
         scores = logits.softmax(dim=-1)[..., :-1] if shared else logits.sigmoid()
         return scores, from_centers(found.pred_boxes.float()) * _size_of(inputs)
 
     def losses(self, inputs: Tensor, instances: Sequence[InstanceData]) -> dict[str, Tensor]:
-        """Returns `loss`, and its parts without gradients."""
+        """Returns `loss`, and its components detached from the graph."""
         size = _size_of(inputs)
         truth = [{"class_labels": each.labels, "boxes": to_centers(each.bboxes) / size} for each in instances]
         found = self.detector(pixel_values=inputs, labels=truth)
@@ -71,13 +71,13 @@ class TransformersDetector(BaseDetector):
         return {"loss": found.loss, **{name: value for name, value in parts.items() if "aux" not in name}}
 
     def candidates(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns all of them."""
+        """Returns the scores and boxes of all queries."""
         return self.outputs(inputs)
 
 
 def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
     transformers = _imported("transformers")
-    _imported("scipy")  # matches predictions with the truth, which shows only at the first loss
+    _imported("scipy")  # needed to match predictions and ground truth; would fail only at the first loss otherwise
     settings = {key: _plain(value) for key, value in config.items()}
     name = settings.pop("model_type", None)
     check_offline(settings)
@@ -87,7 +87,7 @@ def _build(num_classes: int, config: Mapping[str, Any]) -> nn.Module:
         raise ArgumentError(
             "transformers has no such detection model", key="config.model_type", found=name, suggestion=near
         )
-    # A backbone is made from its config, too.
+    # The backbone is also built from its config, not downloaded.
     offline = {"use_timm_backbone": False, "use_pretrained_backbone": False, "backbone": None}
     try:
         made = transformers.AutoConfig.for_model(name, **{**offline, **settings, "num_labels": num_classes})
@@ -106,13 +106,13 @@ def _imported(package: str) -> ModuleType:
 
 
 def _plain(value: Any) -> Any:
-    """Mappings and lists of a config as dicts and lists, which transformers writes down."""
+    """Converts mappings and sequences of a config to plain dicts and lists, which transformers can serialize."""
     if isinstance(value, Mapping):
         return {key: _plain(each) for key, each in value.items()}
     return [_plain(each) for each in value] if isinstance(value, (list, tuple)) else value
 
 
 def _size_of(inputs: Tensor) -> Tensor:
-    """Width and height twice, ``(4,)``."""
+    """Returns width, height, width, height, ``(4,)``."""
     height, width = inputs.shape[-2:]
     return torch.tensor([width, height, width, height], dtype=torch.float32, device=inputs.device)

@@ -1,4 +1,4 @@
-"""The last step of a detection pipeline."""
+"""The packing transform of detection pipelines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,17 +27,17 @@ _META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackDetInputs:
-    """Makes of a pipeline's dict what detection models take.
+    """Packs the results of a pipeline into the inputs of detection models.
 
-    The dict holds `img`, ``(H, W, 3)`` or ``(H, W)``, and where the truth is known `gt_bboxes` ``(N, 4)``,
+    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_bboxes` ``(N, 4)``,
     `gt_bboxes_labels` ``(N,)``, `gt_ignore_flags` ``(N,)`` for crowds, and `gt_masks` ``(N, H, W)``.
 
     Args:
-        meta_keys: What is kept as metainfo, where it is there.
-        with_masks: Whether masks are packed; none of the models that ship learns from them.
+        meta_keys: The keys to store as metainfo, if present.
+        with_masks: Whether to pack masks; no built-in model uses them.
 
     Raises:
-        DataError: There is no picture, or boxes and labels differ in number.
+        DataError: There is no image, or the numbers of boxes and labels differ.
     """
 
     fixed: ClassVar[bool] = True
@@ -47,7 +47,7 @@ class PackDetInputs:
         self.with_masks = with_masks
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a DetDataSample."""
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a DetDataSample."""
         image = np.asarray(loaded(results))
         sample = DetDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
         if "gt_bboxes" in results:

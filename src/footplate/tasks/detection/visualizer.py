@@ -1,4 +1,4 @@
-"""The picture of a detection: image, truth and prediction side by side, with a legend."""
+"""Draws image, true and predicted instances side by side, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,29 +15,29 @@ from footplate.visualization import Color, LegendEntry, Visualizer, arrange_pane
 
 _Picture = npt.NDArray[np.uint8]
 _TEXT_SIZE = 12
-_SMALLEST = 320  # pixels of the longer side, so that what is written at boxes can be read
+_SMALLEST = 320  # pixels of the longer side, so that the labels of boxes are readable
 
 
 @VISUALIZERS.register_module()
 class DetLocalVisualizer(Visualizer):
-    """Draws boxes, classes, masks and key points of a DetDataSample over its picture; small pictures are enlarged.
+    """Draws boxes, classes, masks and keypoints of a DetDataSample on its image. Small images are enlarged.
 
-    Key points are `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``; `skeleton_links` of the data set's
-    `metainfo` connects them.
+    Keypoints are `keypoints` of the instances, ``(N, K, 2)`` or ``(N, K, 3)``, connected by the `skeleton_links` of the
+    dataset's `metainfo`.
 
     Args:
         name: The name by which `get_instance` finds it.
-        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
-        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        image: The initial image, ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Visualization backends, as objects or configs for VISBACKENDS.
         save_dir: The folder of the run.
-        bbox_color: One colour for all boxes, or one for each class; by default the palette of the data set, or as
-            many distinct ones as needed.
-        text_color: Of what is written at the boxes; by default black or white, whichever shows on the box's colour.
-        line_width: Of the boxes, in pixels.
-        alpha: How much masks cover the picture, 0 to 1.
+        bbox_color: One colour for all boxes, or one for each class. By default the palette of the dataset, extended
+            with distinct colours.
+        text_color: The colour of the labels; by default black or white, whichever has more contrast.
+        line_width: The line width of boxes, in pixels.
+        alpha: The opacity of masks, 0 to 1.
 
     Raises:
-        ArgumentError: `alpha` lies outside of 0 to 1.
+        ArgumentError: `alpha` is not between 0 and 1.
 
     Example:
         >>> import numpy as np
@@ -78,19 +78,19 @@ class DetLocalVisualizer(Visualizer):
         *,
         pred_score_thr: float = 0.3,
     ) -> None:
-        """Draws a sample, as `Visualizer.add_datasample` says.
+        """Draws a sample; see `Visualizer.add_datasample`.
 
         Args:
-            name: The name of the picture.
+            name: The name of the image.
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: What is known of the picture.
-            draw_gt: Draw the truth.
-            draw_pred: Draw the prediction.
-            show: Show it on the screen.
-            wait_time: For how many seconds at least.
-            out_file: Save it there instead of handing it to the writers.
-            step: Iteration or epoch.
-            pred_score_thr: Only predictions that are at least as sure are drawn.
+            data_sample: The sample of the image.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
+            show: Whether to show the image on the screen.
+            wait_time: The minimum time to show an image, in seconds.
+            out_file: The file to save the image to, instead of sending it to the backends.
+            step: The iteration or epoch.
+            pred_score_thr: The minimum score of predictions to draw.
         """
         if data_sample is not None and "pred_instances" in data_sample:
             found = data_sample.pred_instances
@@ -101,14 +101,14 @@ class DetLocalVisualizer(Visualizer):
     def render(
         self, image: Any, data_sample: DetDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
     ) -> _Picture:
-        """Returns image, truth and prediction side by side; what is unknown is left out.
+        """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: With `gt_instances`, `pred_instances`, or both. Boxes follow the picture's size: the truth
-                from `img_shape`, predictions from `ori_shape`.
-            draw_gt: Draw the truth.
-            draw_pred: Draw the prediction.
+            data_sample: A sample with `gt_instances`, `pred_instances`, or both. True boxes are scaled from `img_shape`
+                to the size of the image, predicted boxes from `ori_shape`.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
         size = self.get_image().shape[:2]
@@ -162,13 +162,13 @@ class DetLocalVisualizer(Visualizer):
 
 
 def _readable_on(color: tuple[int, int, int]) -> tuple[int, int, int]:
-    """Black on bright colours, white on dark ones, as the eye weighs red, green and blue."""
+    """Returns black for bright colours and white for dark ones, by their luma."""
     red, green, blue = color
     return (0, 0, 0) if 0.299 * red + 0.587 * green + 0.114 * blue > 140 else (255, 255, 255)
 
 
 def _enlarged(picture: _Picture) -> _Picture:
-    """By a whole number, without smoothing."""
+    """Enlarges small images by an integer factor, without smoothing."""
     zoom = max(1, -(-_SMALLEST // max(picture.shape[:2])))
     return picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
 

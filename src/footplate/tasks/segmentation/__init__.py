@@ -1,4 +1,4 @@
-"""Semantic segmentation: samples, preprocessing, a small model, IoU, pictures."""
+"""Semantic segmentation: dataset, models, metric and visualization."""
 
 from footplate.tasks.segmentation.base import BaseSegmentor
 from footplate.tasks.segmentation.dataset import BaseSegDataset

@@ -1,4 +1,4 @@
-"""What models of semantic segmentation share: losses, predictions, and the way back to the picture's size."""
+"""The base class of semantic segmentation models."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -17,18 +17,18 @@ _AXES = {"horizontal": (-1,), "vertical": (-2,), "diagonal": (-2, -1)}
 
 
 class BaseSegmentor(TaskModel):
-    """A model that gives every pixel a score for every class; a subclass overrides `score`.
+    """Base class of models that compute class scores for every pixel. Subclasses override `score`.
 
     Args:
-        num_classes: How many classes there are, the background included.
-        ignore_index: Pixels whose truth is this label do not count.
-        class_weight: How much each class weighs in the loss, ``(num_classes,)``; equal by default.
-        flip_test: Average predictions over the picture and its mirror image.
+        num_classes: The number of classes, including the background.
+        ignore_index: Pixels with this label are ignored.
+        class_weight: The weight of each class in the loss, ``(num_classes,)``; equal by default.
+        flip_test: Whether to average predictions over the image and the flipped image.
         data_preprocessor: See `BaseModel`; usually a SegDataPreProcessor.
         init_cfg: See `BaseModel`.
 
     Raises:
-        ArgumentError: `class_weight` has another length than there are classes.
+        ArgumentError: The length of `class_weight` is not `num_classes`.
     """
 
     usual_preprocessor = "SegDataPreProcessor"
@@ -55,21 +55,21 @@ class BaseSegmentor(TaskModel):
 
     @abstractmethod
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)``, float32, for pictures ``(N, 3, H, W)``."""
+        """Returns scores ``(N, num_classes, H, W)``, float32, for images ``(N, 3, H, W)``."""
 
     def outputs(self, inputs: Tensor) -> Tensor:
         """Returns scores ``(N, C, H, W)``."""
         return self.score(inputs)
 
     def loss(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> dict[str, Tensor]:
-        """Returns `loss_ce` and `acc_seg`, the share of right pixels in percent.
+        """Returns `loss_ce` and `acc_seg`, the pixel accuracy in percent.
 
         Args:
             inputs: ``(N, 3, H, W)``, float.
-            data_samples: With `gt_sem_seg`.
+            data_samples: Samples with `gt_sem_seg`.
 
         Raises:
-            DataError: There is no truth.
+            DataError: The ground truth is missing.
         """
         truth = stack_truth(data_samples, inputs.shape[-2:], self.ignore_index)
         scores = self.score(inputs)
@@ -78,7 +78,7 @@ class BaseSegmentor(TaskModel):
         return {"loss_ce": loss, "acc_seg": accuracy}
 
     def predict(self, inputs: Tensor, data_samples: Sequence[SegDataSample] | None) -> list[SegDataSample]:
-        """Writes `seg_logits` and `pred_sem_seg` into a sample for each picture, new ones where there are none."""
+        """Sets `seg_logits` and `pred_sem_seg` of the sample of each image; creates samples if none are given."""
         scores = self.score(inputs)
         if self.flip_test:
             scores = (scores + self.score(inputs.flip(-1)).flip(-1)) / 2
@@ -87,13 +87,13 @@ class BaseSegmentor(TaskModel):
 
 
 def stack_truth(data_samples: Sequence[SegDataSample] | None, shape: Sequence[int], ignore_index: int) -> Tensor:
-    """Returns the truth of all pictures, ``(N, H, W)``, int64, at the size of the inputs.
+    """Returns the ground truth of all images, ``(N, H, W)``, int64, at the size of the inputs.
 
-    In training the preprocessor has padded it already. In validation it may have the size of the picture before that
-    was resized.
+    In training, the preprocessor has already padded the label maps. In validation, they may have the original image
+    size.
 
     Raises:
-        DataError: A sample has no truth.
+        DataError: A sample has no ground truth.
     """
     if not data_samples or any("gt_sem_seg" not in sample for sample in data_samples):
         raise DataError("the loss needs the truth of every picture: 'gt_sem_seg' in its data sample")
@@ -111,14 +111,14 @@ def _truth_at(sample: SegDataSample, shape: tuple[int, int], ignore_index: int) 
 
 
 def _pixel_accuracy(scores: Tensor, truth: Tensor, ignore_index: int) -> Tensor:
-    """The share of right pixels among those that count, in percent, ``()``."""
+    """Returns the accuracy over pixels that are not ignored, in percent, ``()``."""
     counted = truth != ignore_index
     right = (scores.argmax(dim=1) == truth) & counted
     return 100 * right.sum() / counted.sum().clamp(min=1)
 
 
 def _fill(sample: SegDataSample, scores: Tensor) -> SegDataSample:
-    """Writes scores and classes into a sample as the picture lay on disk: not padded, mirrored or resized."""
+    """Sets the scores and classes of a sample, after undoing padding, flipping and resizing."""
     height, width = sample.get("img_shape", scores.shape[-2:])[:2]
     scores = scores[:, :height, :width]
     if sample.get("flip", False):

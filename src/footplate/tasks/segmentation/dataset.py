@@ -1,4 +1,4 @@
-"""Pictures and label maps in folders."""
+"""A dataset of images and label maps in folders."""
 
 import os
 import re
@@ -23,28 +23,28 @@ _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 
 @DATASETS.register_module(["BaseSegDataset", "SegFolderDataset"])
 class BaseSegDataset(BaseDataset):
-    """A folder of pictures and a folder of label maps that are called alike.
+    """A dataset of a folder of images and a folder of label maps with matching names.
 
-    A label map is a picture of one channel whose values are classes, 255 for pixels that do not count::
+    A label map is a single-channel image of class indices, with 255 for ignored pixels::
 
         data/street/images/train/a/0001.jpg
         data/street/masks/train/a/0001.png
 
     Args:
-        ann_file: A file with a name a line, with or without suffix, of the pictures to take; by default all.
-        img_suffix: The end of pictures' names; by default every kind that Pillow knows well.
-        seg_map_suffix: What it becomes in the name of the label map.
-        metainfo: `classes`, and if you like `palette`, a colour for each class. Classes of a subclass's `METAINFO`
-            that are left out here get the label that does not count.
-        data_root: Where relative paths begin.
-        data_prefix: The folders: `img_path`, and `seg_map_path` where the truth is known.
-        ignore_index: The label that does not count.
-        reduce_zero_label: Whether label 0 does not count and all others are one less.
+        ann_file: A text file with one image name per line, with or without suffix; by default all images are used.
+        img_suffix: The suffix of image files; by default any common image format.
+        seg_map_suffix: The suffix of label maps, which replaces that of the image.
+        metainfo: `classes`, and optionally `palette` with a colour for each class. Classes of a subclass's `METAINFO`
+            that are omitted here are ignored.
+        data_root: The root folder of relative paths.
+        data_prefix: The folders: `img_path`, and `seg_map_path` if there are label maps.
+        ignore_index: The label of ignored pixels.
+        reduce_zero_label: Whether to ignore label 0 and reduce all other labels by one.
         settings: Arguments of `BaseDataset`: `pipeline`, `indices`, `test_mode`, `on_error` ...
 
     Raises:
-        DataError: A folder is not there, or a picture has no label map.
-        ArgumentError: A class is none of a subclass's `METAINFO`.
+        DataError: A folder does not exist, or an image has no label map.
+        ArgumentError: A class is missing in a subclass's `METAINFO`.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class BaseSegDataset(BaseDataset):
         super().__init__(ann_file, metainfo, data_root, prefixes, **settings)
 
     def load_data_list(self) -> list[dict[str, Any]]:
-        """Returns a record for each picture, with `img_path` and, where the truth is known, `seg_map_path`."""
+        """Returns a record for each image, with `img_path` and, if there are label maps, `seg_map_path`."""
         folder = self.data_prefix["img_path"]
         names = self._named() if self.ann_file else list(_walk(folder, self._suffixes))
         if not names:
@@ -84,7 +84,7 @@ class BaseSegDataset(BaseDataset):
         ]
 
     def get_data_info(self, idx: int) -> dict[str, Any]:
-        """Returns a copy of one record, with what loading its label map needs to know."""
+        """Returns a copy of one record, with the settings that loading its label map needs."""
         record = super().get_data_info(idx)
         record["ignore_index"], record["reduce_zero_label"] = self.ignore_index, self.reduce_zero_label
         if "classes" in self._metainfo:
@@ -94,7 +94,7 @@ class BaseSegDataset(BaseDataset):
         return record
 
     def get_cat_ids(self, idx: int) -> list[int]:
-        """Returns the classes in a sample's label map."""
+        """Returns the classes in the label map of a sample."""
         labels = LoadAnnotations(with_seg=True).transform(self.get_data_info(idx))["gt_seg_map"]
         return [int(each) for each in np.unique(labels) if each != self.ignore_index]
 
@@ -103,7 +103,7 @@ class BaseSegDataset(BaseDataset):
         return _SUFFIXES if self.img_suffix is None else (self.img_suffix,)
 
     def _named(self) -> list[str]:
-        """The pictures that `ann_file` names; one that has no suffix there gets `img_suffix`."""
+        """Returns the names in `ann_file`, with the image suffix added to names without one."""
         with at_key("ann_file"):
             names = [line.strip() for line in read_lines(self.ann_file) if line.strip()]
         return [name if name.lower().endswith(self._suffixes) else name + self._suffixes[0] for name in names]
@@ -126,13 +126,13 @@ class BaseSegDataset(BaseDataset):
 
 
 def _near_name(name: str, there: Collection[str]) -> str | None:
-    """The name that was most likely meant; one with other digits is another picture's."""
+    """Returns the closest name, excluding names that differ only in digits, which belong to other images."""
     words = _DIGITS.sub("", name)
     return nearest(name, [each for each in there if _DIGITS.sub("", each) != words])
 
 
 def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[str]:
-    """Yields the files in a folder and those below it, by names relative to it, in order."""
+    """Yields the files below a folder, as paths relative to it."""
     here = join(folder, below) if below else folder
     try:
         names = list_dir(here)
@@ -153,7 +153,7 @@ def _walk(folder: str, suffixes: tuple[str, ...], below: str = "") -> Iterator[s
 
 
 def _label_map(known: Sequence[str] | None, wanted: Any, ignore_index: int) -> dict[int, int] | None:
-    """From the labels of all known classes to those of the wanted ones; None where they are the same."""
+    """Maps the labels of all known classes to those of the selected ones; None if they are the same."""
     if known is None or wanted is None or isinstance(wanted, str) or list(wanted) == list(known):
         return None
     for name in wanted:

@@ -1,4 +1,4 @@
-"""Draws label maps while validating and testing."""
+"""A hook that draws label maps during validation and test."""
 
 from footplate.registry import HOOKS
 from footplate.tasks.picture_hook import BaseVisualizationHook
@@ -6,16 +6,16 @@ from footplate.tasks.picture_hook import BaseVisualizationHook
 
 @HOOKS.register_module()
 class SegVisualizationHook(BaseVisualizationHook):
-    """Draws image, truth and prediction of every `interval`-th batch of a validation or test.
+    """Draws image, ground truth and prediction of every `interval`-th batch of a validation or test run.
 
     Args:
         draw: Whether to draw at all.
-        interval: How many batches lie between two that are drawn.
-        show: Also show the pictures on the screen.
-        wait_time: For how many seconds at least.
-        backend_args: Accepted for configs that set it; a URL says where a file lies.
-        file_client_args: The same.
-        max_samples: The most pictures of one batch; None draws all.
+        interval: Draw every `interval`-th batch.
+        show: Whether to also show the images on the screen.
+        wait_time: The minimum time to show an image, in seconds.
+        backend_args: Ignored; accepted for compatibility.
+        file_client_args: Same as above.
+        max_samples: The maximum number of images per batch; None draws all.
 
     Raises:
         ArgumentError: `interval` or `max_samples` is not positive.

@@ -1,4 +1,4 @@
-"""Intersection over union and its kin, over a whole data set."""
+"""IoU, Dice and F-score over a dataset."""
 
 import logging
 import math
@@ -24,7 +24,7 @@ _KINDS = ("mIoU", "mDice", "mFscore")
 
 
 class Areas(NamedTuple):
-    """How many pixels each class has, ``(C,)`` each, int64."""
+    """The number of pixels of each class, ``(C,)`` each, int64."""
 
     intersect: npt.NDArray[np.int64]
     predicted: npt.NDArray[np.int64]
@@ -33,26 +33,25 @@ class Areas(NamedTuple):
 
 @METRICS.register_module()
 class IoUMetric(BaseMetric[Areas]):
-    """Mean intersection over union, Dice and F-score over classes, in percent, from pixels of the whole data set.
+    """Mean IoU, Dice and F-score over classes, in percent, computed from the pixels of the whole dataset.
 
-    A class that is neither predicted nor true anywhere has no value and is left out of the means.
+    A class without true or predicted pixels has no value and is excluded from the means.
 
     Args:
-        ignore_index: Pixels whose truth is this label do not count.
-        iou_metrics: Which values: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision, mRecall).
-            aAcc, the share of right pixels, is always there.
-        nan_to_num: What stands in for a class without a value.
-        beta: How many times as much recall weighs in the F-score as precision.
-        collect_device: As of every metric.
-        output_dir: Where predictions are written as PNG, one a sample, named after `img_path`.
-        format_only: Write predictions and compute nothing.
-        prefix: Put before the names of the values.
-        classwise: Also give the value of every class: `IoU.dress`.
+        ignore_index: Pixels with this label are ignored.
+        iou_metrics: The values to report: "mIoU" (with mAcc), "mDice" (with mAcc), "mFscore" (with mPrecision and
+            mRecall). aAcc, the pixel accuracy, is always reported.
+        nan_to_num: The replacement of undefined values, as a fraction.
+        beta: The weight of recall relative to precision in the F-score.
+        collect_device: See `BaseMetric`.
+        output_dir: The folder for predictions as PNG files, named after `img_path`.
+        format_only: Whether to only write predictions, without computing metrics.
+        prefix: The prefix of the metric names.
+        classwise: Whether to also report the value of every class, such as `IoU.dress`.
 
     Raises:
-        ArgumentError: An unknown value is asked for, or `format_only` has no `output_dir`.
-        DataError: From `process`: truth and prediction differ in size, or the truth holds a class outside of the
-            range.
+        ArgumentError: A metric is unknown, or `format_only` is set without `output_dir`.
+        DataError: From `process`: ground truth and prediction differ in size, or a class is out of range.
     """
 
     def __init__(
@@ -97,15 +96,15 @@ class IoUMetric(BaseMetric[Areas]):
                 self.results.append(count_areas(predicted, truth, len(self._classes), self.ignore_index, where=where))
 
     def evaluate(self, size: int) -> dict[str, Any]:
-        """Returns the values; none where predictions were only written."""
+        """Returns the values; empty with `format_only`."""
         return {} if self.format_only else super().evaluate(size)
 
     def added(self, one: Areas, other: Areas) -> Areas:
-        """Returns the pixels of both."""
+        """Returns the sum of the pixel counts."""
         return Areas(*(first + second for first, second in zip(one, other, strict=True)))
 
     def compute_metrics(self, results: list[Areas]) -> dict[str, float]:
-        """Returns the means by name and logs the table of classes."""
+        """Returns the means by name, and logs the per-class results."""
         areas = Areas(*(np.sum(column, axis=0) for column in zip(*results, strict=True)))
         columns = self._columns(areas)
         _logger.info("%sper class, in percent:\n%s", self.title, format_table("class", self._classes, columns))
@@ -126,7 +125,7 @@ class IoUMetric(BaseMetric[Areas]):
         return tuple(str(name) for name in classes)
 
     def _columns(self, areas: Areas) -> dict[str, _Values]:
-        """The values of each class in percent, by name without the m of a mean."""
+        """Returns the per-class values in percent, by name without the leading m."""
         makers: dict[str, Callable[[Areas], dict[str, _Values]]] = {
             "mIoU": _iou,
             "mDice": _dice,
@@ -143,17 +142,17 @@ class IoUMetric(BaseMetric[Areas]):
 def count_areas(
     predicted: npt.NDArray[Any], truth: npt.NDArray[Any], num_classes: int, ignore_index: int, *, where: str = ""
 ) -> Areas:
-    """Counts the pixels of each class, those left out whose truth is `ignore_index`.
+    """Counts the pixels of each class, excluding those with the true label `ignore_index`.
 
     Args:
-        predicted: ``(H, W)``, whole numbers from 0 to `num_classes` - 1.
+        predicted: ``(H, W)``, integers from 0 to `num_classes` - 1.
         truth: ``(H, W)``, the same, or `ignore_index`.
-        num_classes: How many classes there are.
-        ignore_index: The label to leave out.
-        where: The picture's name, for messages.
+        num_classes: The number of classes.
+        ignore_index: The label of ignored pixels.
+        where: The name of the image, for messages.
 
     Raises:
-        DataError: The two differ in size, or hold a class outside of the range.
+        DataError: Prediction and ground truth differ in size, or a class is out of range.
     """
     if predicted.shape != truth.shape:
         raise DataError(f"truth {truth.shape} and prediction {predicted.shape} differ in size", found=where)
@@ -181,7 +180,7 @@ def _dice(areas: Areas) -> dict[str, _Values]:
 
 
 def _fscore(areas: Areas, beta: float) -> dict[str, _Values]:
-    """Weighted harmonic mean of precision and recall, of which beta counts as many times."""
+    """Returns F-score, precision and recall; `beta` is the weight of recall in the F-score."""
     weight = beta**2
     fscore = _share((1 + weight) * areas.intersect, areas.predicted + weight * areas.true)
     precision, recall = _share(areas.intersect, areas.predicted), _share(areas.intersect, areas.true)

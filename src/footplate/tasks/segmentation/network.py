@@ -1,4 +1,4 @@
-"""A small encoder-decoder that works at half the picture's resolution and answers at full resolution."""
+"""A small encoder-decoder that computes at half resolution and predicts at full resolution."""
 
 from collections.abc import Sequence
 
@@ -9,15 +9,15 @@ from footplate.tasks.pyramid import Pyramid
 
 
 class EncoderDecoder(Pyramid):
-    """A pyramid with a coarse and a fine head whose scores add up.
+    """A feature pyramid with a coarse and a fine head whose scores are added.
 
-    What a thing is shows in the deep features, where it ends in the fine ones. So the coarse head says what is there,
-    and the fine head corrects it pixel by pixel. Its channels are laid out as the 2 x 2 pixels that became a position.
+    The coarse head classifies objects from deep features. The fine head refines their borders from features at half
+    resolution, and predicts the 2 x 2 pixels of each position as separate channels.
 
     Args:
-        num_classes: Channels of the result.
-        widths: As of `Pyramid`.
-        depths: As of `Pyramid`.
+        num_classes: The number of output channels.
+        widths: See `Pyramid`.
+        depths: See `Pyramid`.
 
     Raises:
         ArgumentError: See `Pyramid`.
@@ -31,7 +31,7 @@ class EncoderDecoder(Pyramid):
         self.fine_head = nn.Conv2d(widths[0], 4 * num_classes, 1)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``, which may have any size."""
+        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)`` of any size."""
         height, width = inputs.shape[-2:]
         decoded = self.decode(inputs)
         coarse = self.coarse_head(decoded[1])

@@ -1,4 +1,4 @@
-"""From a batch of segmentation samples to what models take."""
+"""The data preprocessor of segmentation models."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,19 +16,19 @@ from footplate.tasks.segmentation.sample import SegDataSample
 
 @MODELS.register_module()
 class SegDataPreProcessor(ImgDataPreprocessor):
-    """Normalises pictures and pads them and their truth to one size, at the right and at the bottom.
+    """Normalises images, and pads images and label maps to the same size at the right and bottom.
 
     Args:
-        mean: Subtracted from each channel.
-        std: Divides each channel.
-        size: Height and width to pad to; by default those of the largest picture of the batch.
-        size_divisor: Height and width become multiples of it.
-        pad_val: What pictures are padded with, after normalisation.
-        seg_pad_val: What the truth is padded with, the label that loss and metrics ignore.
-        bgr_to_rgb: Swap the first and the third channel.
-        rgb_to_bgr: The same.
-        batch_augments: In training, applied one after the other as `augment(inputs, data_samples)`.
-        test_cfg: Accepted for configs that set it: `size` or `size_divisor` outside of training.
+        mean: The value subtracted from each channel.
+        std: The value that divides each channel.
+        size: The height and width to pad to; by default those of the largest image of the batch.
+        size_divisor: Height and width are padded to multiples of it.
+        pad_val: The padding value of images, applied after normalisation.
+        seg_pad_val: The padding value of label maps; use the label that the loss ignores.
+        bgr_to_rgb: Whether to swap the first and the third channel.
+        rgb_to_bgr: Same as above.
+        batch_augments: Batch augmentations, applied in order in training as `augment(inputs, data_samples)`.
+        test_cfg: `size` or `size_divisor` for validation and test.
 
     Raises:
         ArgumentError: Both `size` and `size_divisor` are given.
@@ -61,10 +61,10 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         self._test_padding = _Padding.of(test.get("size"), test.get("size_divisor"))
 
     def forward(self, data: Any, training: bool = False) -> dict[str, Any]:
-        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`, in training with their truth padded alike.
+        """Returns `inputs`, float ``(N, C, H, W)``, and `data_samples`; in training, their label maps are padded too.
 
         Raises:
-            DataError: `inputs` is missing or holds no pictures.
+            DataError: `inputs` is missing or contains no images.
         """
         batch: dict[str, Any] = super().forward(data, training=False)
         padding = self._train_padding if training else self._test_padding
@@ -72,7 +72,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
         samples = batch["data_samples"]
         if samples is not None:
             shape = batch["inputs"].shape[-2:]
-            # Only a loss needs the truth at the size of the inputs: predictions are brought to that of the truth.
+            # Only the loss needs label maps at the input size; predictions are resized to the original image.
             batch["data_samples"] = [self._padded(sample, shape, truth=training) for sample in samples]
         if training:
             for augment in self.batch_augments:
@@ -90,7 +90,7 @@ class SegDataPreProcessor(ImgDataPreprocessor):
 
 
 class _Padding:
-    """Makes height and width at least `size` or multiples of `divisor`."""
+    """Pads images to at least `size`, or to multiples of `divisor`."""
 
     def __init__(self, size: tuple[int, int] | None, divisor: int) -> None:
         self.size, self.divisor = size, divisor

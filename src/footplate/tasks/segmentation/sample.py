@@ -1,13 +1,13 @@
-"""What is known of one picture in segmentation."""
+"""The data sample of segmentation."""
 
 from footplate.structures import BaseDataElement, PixelData
 
 
 class SegDataSample(BaseDataElement):
-    """The truth and the prediction for one picture; `img_path`, `img_shape` and kin are its metainfo.
+    """The ground truth and the prediction for one image; `img_path`, `img_shape` etc. are metainfo.
 
     Attributes:
-        gt_sem_seg: The true classes, `data` of ``(1, H, W)``, whole numbers.
+        gt_sem_seg: The true classes, `data` of ``(1, H, W)``, integers.
         pred_sem_seg: The predicted classes, `data` of ``(1, H, W)``, int64.
         seg_logits: The scores before softmax, `data` of ``(C, H, W)``, float.
 

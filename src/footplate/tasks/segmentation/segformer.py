@@ -1,4 +1,4 @@
-"""SegFormer through the package transformers, built from its config."""
+"""SegFormer of the transformers package, built from a config without downloads."""
 
 from typing import Any
 
@@ -14,12 +14,12 @@ from footplate.tasks.transformers_config import check_offline
 
 @MODELS.register_module()
 class SegFormer(BaseSegmentor):
-    """A hierarchical transformer with a decoder of plain layers; nothing is downloaded.
+    """SegFormer: a hierarchical transformer with an MLP decoder. Weights are not downloaded.
 
     Args:
-        num_classes: How many classes there are, the background included.
-        config: Arguments of transformers' `SegformerConfig`: `hidden_sizes`, `depths`, `sr_ratios` ...
-        settings: Those of `BaseSegmentor`.
+        num_classes: The number of classes, including the background.
+        config: Arguments of transformers' `SegformerConfig`, such as `hidden_sizes`, `depths`, `sr_ratios`.
+        settings: Arguments of `BaseSegmentor`.
 
     Raises:
         MissingExtraError: The package transformers is not installed.
@@ -33,7 +33,7 @@ class SegFormer(BaseSegmentor):
         self.network: Any = _build(num_classes, config or {})
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)``: those of the decoder, at a quarter of the size, enlarged."""
+        """Returns scores ``(N, num_classes, H, W)``, interpolated from a quarter of the resolution."""
         scores = self.network(pixel_values=inputs).logits
         return F.interpolate(scores.float(), inputs.shape[-2:], mode="bilinear", align_corners=False)
 

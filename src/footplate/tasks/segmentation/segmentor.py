@@ -1,4 +1,4 @@
-"""A segmentation model that trains in minutes without an accelerator."""
+"""A small segmentation model that trains in minutes without an accelerator."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,13 +12,13 @@ from footplate.tasks.segmentation.network import EncoderDecoder
 
 @MODELS.register_module()
 class SmallSegmentor(BaseSegmentor):
-    """Semantic segmentation of small pictures with an `EncoderDecoder`.
+    """Semantic segmentation of small images with an `EncoderDecoder`.
 
     Args:
-        num_classes: How many classes there are, the background included.
-        widths: Channels of the network's stages.
-        depths: Residual blocks of its stages.
-        settings: Those of `BaseSegmentor`.
+        num_classes: The number of classes, including the background.
+        widths: The channels of each stage of the network.
+        depths: The number of residual blocks of each stage.
+        settings: Arguments of `BaseSegmentor`.
 
     Raises:
         ArgumentError: See `BaseSegmentor`.
@@ -41,6 +41,6 @@ class SmallSegmentor(BaseSegmentor):
         self.network = EncoderDecoder(num_classes, widths=widths, depths=depths)
 
     def score(self, inputs: Tensor) -> Tensor:
-        """Returns scores ``(N, num_classes, H, W)`` for pictures ``(N, 3, H, W)``."""
+        """Returns scores ``(N, num_classes, H, W)`` for images ``(N, 3, H, W)``."""
         scores: Tensor = self.network(inputs)
-        return scores.float()  # losses are summed up in full precision also under autocast
+        return scores.float()  # compute losses in float32 even under autocast

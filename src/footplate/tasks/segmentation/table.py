@@ -1,4 +1,4 @@
-"""Tables for the log, in plain letters."""
+"""Plain-text tables for the log."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 
 def format_table(head: str, labels: Sequence[str], columns: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Lays out numbers, one row a label and one column a name, with two digits after the point.
+    """Formats numbers with two decimals, with one row per label and one column per name.
 
     Example:
         >>> import numpy as np

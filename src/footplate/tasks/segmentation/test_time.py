@@ -1,4 +1,4 @@
-"""Merging the predictions of several views of a picture."""
+"""Test-time augmentation of segmentation models."""
 
 from typing import Any
 
@@ -12,15 +12,15 @@ from footplate.tasks.segmentation.sample import SegDataSample
 
 @MODELS.register_module()
 class SegTTAModel(BaseTTAModel):
-    """Averages the probabilities of the classes over the views, which models return as the picture lay at first.
+    """Averages the class probabilities over the views of an image. Models already undo flipping and resizing.
 
     Args:
-        module: As of BaseTTAModel.
-        data_preprocessor: As of BaseTTAModel.
+        module: See `BaseTTAModel`.
+        data_preprocessor: See `BaseTTAModel`.
     """
 
     def merge_preds(self, data_samples_list: list[list[Any]]) -> list[SegDataSample]:
-        """Returns for each picture the sample of its first view that is not mirrored, with the mean of all."""
+        """Returns for each image the sample of its first unflipped view, with the mean probabilities of all views."""
         return [_merged(views) for views in data_samples_list]
 
 

@@ -1,4 +1,4 @@
-"""The last step of a segmentation pipeline."""
+"""The packing transform of segmentation pipelines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -28,15 +28,15 @@ _META_KEYS = (
 
 @TRANSFORMS.register_module()
 class PackSegInputs:
-    """Makes of a pipeline's dict what segmentation models take.
+    """Packs the results of a pipeline into the inputs of segmentation models.
 
-    The dict holds `img`, ``(H, W, 3)`` or ``(H, W)``, and where the truth is known `gt_seg_map`, ``(H, W)``.
+    The results contain `img`, ``(H, W, 3)`` or ``(H, W)``, and, if the ground truth is known, `gt_seg_map`, ``(H, W)``.
 
     Args:
-        meta_keys: What is kept as metainfo, where it is there.
+        meta_keys: The keys to store as metainfo, if present.
 
     Raises:
-        DataError: There is no picture, or a label is none of the data set's `num_classes`.
+        DataError: There is no image, or a label is out of the range of `num_classes`.
     """
 
     fixed: ClassVar[bool] = True
@@ -45,7 +45,7 @@ class PackSegInputs:
         self.meta_keys = tuple(meta_keys)
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a tensor ``(C, H, W)`` of the picture's type, and `data_samples`, a SegDataSample."""
+        """Returns `inputs`, a tensor ``(C, H, W)`` of the image's dtype, and `data_samples`, a SegDataSample."""
         image = np.asarray(loaded(results))
         sample = SegDataSample(metainfo={"img_shape": image.shape[:2], **chosen(results, self.meta_keys)})
         if "gt_seg_map" in results:

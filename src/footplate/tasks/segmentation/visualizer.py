@@ -1,4 +1,4 @@
-"""The picture of a segmentation: image, truth and prediction side by side, with a legend."""
+"""Draws image, true and predicted label maps side by side, with a legend."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -13,24 +13,24 @@ from footplate.visualization import Color, LegendEntry, Visualizer, arrange_pane
 
 _Classes = npt.NDArray[np.int64]
 _Picture = npt.NDArray[np.uint8]
-_IGNORED = 255  # the field's label for pixels that do not count
+_IGNORED = 255  # the usual label of ignored pixels
 
 
 @VISUALIZERS.register_module()
 class SegLocalVisualizer(Visualizer):
-    """Draws the classes of a SegDataSample over its picture.
+    """Draws the classes of a SegDataSample on its image.
 
     Args:
         name: The name by which `get_instance` finds it.
-        image: A picture to begin with: ``(H, W, 3)``, uint8, RGB.
-        vis_backends: Writers, each an object or a dict for VISBACKENDS.
+        image: The initial image, ``(H, W, 3)``, uint8, RGB.
+        vis_backends: Visualization backends, as objects or configs for VISBACKENDS.
         save_dir: The folder of the run.
-        classes: The names of the classes; by default those of the data set.
-        palette: Their colours; by default those of the data set, or as many distinct ones as needed.
-        alpha: How much the colours cover the picture, 0 to 1.
+        classes: The names of the classes; by default those of the dataset.
+        palette: The colours of the classes; by default those of the dataset, or else distinct colours.
+        alpha: The opacity of the colours, 0 to 1.
 
     Raises:
-        ArgumentError: `alpha` lies outside of 0 to 1, or names and colours differ in number.
+        ArgumentError: `alpha` is not between 0 and 1, or the numbers of names and colours differ.
 
     Example:
         >>> import numpy as np
@@ -60,13 +60,13 @@ class SegLocalVisualizer(Visualizer):
     def render(
         self, image: Any, data_sample: SegDataSample | None, *, draw_gt: bool = True, draw_pred: bool = True
     ) -> _Picture:
-        """Returns image, truth and prediction side by side; what is unknown is left out.
+        """Returns image, ground truth and prediction side by side; missing ones are omitted.
 
         Args:
             image: ``(H, W, 3)``, uint8, RGB.
-            data_sample: With `gt_sem_seg`, `pred_sem_seg`, or both.
-            draw_gt: Draw the truth.
-            draw_pred: Draw the prediction.
+            data_sample: A sample with `gt_sem_seg`, `pred_sem_seg`, or both.
+            draw_gt: Whether to draw the ground truth.
+            draw_pred: Whether to draw the prediction.
         """
         self.set_image(image)
         plain = self.get_image()
@@ -80,7 +80,7 @@ class SegLocalVisualizer(Visualizer):
         return arrange_panels(panels, [LegendEntry(colors[each], self._name_of(each)) for each in shown])
 
     def _overlay(self, image: _Picture, classes: _Classes, colors: dict[int, tuple[int, int, int]]) -> _Picture:
-        """Only known classes are coloured: where the label is one that metrics ignore, the picture shows."""
+        """Colours the pixels of known classes; ignored pixels show the image."""
         present = [value for value in np.unique(classes).tolist() if value in colors and value != _IGNORED]
         self.set_image(image)
         masks = [classes == value for value in present]

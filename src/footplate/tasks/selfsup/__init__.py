@@ -1,4 +1,4 @@
-"""Self-supervision: views, SimCLR, masked autoencoders, and probes of what their features tell."""
+"""Self-supervised learning: SimCLR, masked autoencoders, and probes to evaluate features."""
 
 from footplate.tasks.selfsup.contrastive import ContrastiveHead, NonLinearNeck, nt_xent
 from footplate.tasks.selfsup.hook import NeighborPictureHook, ReconstructionPictureHook

@@ -1,4 +1,4 @@
-"""What models that learn without labels share: three parts, and features as their predictions."""
+"""The base class of self-supervised models."""
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from footplate.tasks.selfsup.sample import SelfSupDataSample
 
 
 class BaseSelfSup(TaskModel):
-    """A model of backbone, neck and head that learns from views of pictures and predicts features.
+    """Base class of models with backbone, neck and head that learn from views of images and predict features.
 
-    Inputs are views, ``(N, C, H, W)`` each, float; where features are asked for, the first counts.
+    Inputs are a list of views, ``(N, C, H, W)`` each, float. Features are computed from the first view.
 
     Args:
-        backbone: What is learned: a module or a dict for MODELS, as are the others.
-        neck: What follows it in training.
-        head: Gives the loss.
+        backbone: The network to pretrain. A module or a config for MODELS, as are neck and head.
+        neck: The module after the backbone in training.
+        head: The module that computes the loss.
         data_preprocessor: See `BaseModel`; usually a SelfSupDataPreprocessor.
         init_cfg: See `BaseModel`.
     """
@@ -40,7 +40,7 @@ class BaseSelfSup(TaskModel):
 
     @abstractmethod
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns features ``(N, D)`` of pictures ``(N, C, H, W)``."""
+        """Returns features ``(N, D)`` of images ``(N, C, H, W)``."""
 
     def outputs(self, inputs: Sequence[Tensor]) -> Tensor:
         """Returns the features of the first view, ``(N, D)``."""
@@ -49,7 +49,7 @@ class BaseSelfSup(TaskModel):
     def predict(
         self, inputs: Sequence[Tensor], data_samples: Sequence[SelfSupDataSample] | None
     ) -> list[SelfSupDataSample]:
-        """Writes `features` of the first view into each sample, new ones where there are none."""
+        """Sets `features` of each sample from the first view; creates samples if none are given."""
         features = self.extract_feat(inputs[0])
         filled = list(data_samples) if data_samples is not None else [SelfSupDataSample() for _ in features]
         for sample, row in zip(filled, features.float(), strict=True):

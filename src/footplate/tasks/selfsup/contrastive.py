@@ -1,4 +1,4 @@
-"""What SimCLR puts on top of a backbone: projection and contrastive loss."""
+"""The projection neck and the contrastive loss of SimCLR."""
 
 from collections.abc import Sequence
 
@@ -15,18 +15,18 @@ from footplate.registry import MODELS
 
 @MODELS.register_module()
 class NonLinearNeck(BaseModule):
-    """Linear layers with batch normalisation and ReLU between them.
+    """An MLP: linear layers with batch normalisation and ReLU between them.
 
     Args:
-        in_channels: Channels of the features.
-        hid_channels: Channels between the layers.
-        out_channels: Channels of the result.
-        num_layers: How many linear layers, at least two.
-        with_avg_pool: Average feature maps over their places first.
-        init_cfg: As of BaseModule.
+        in_channels: The number of input channels.
+        hid_channels: The number of hidden channels.
+        out_channels: The number of output channels.
+        num_layers: The number of linear layers, at least two.
+        with_avg_pool: Whether to average feature maps over their spatial dimensions first.
+        init_cfg: See `BaseModule`.
 
     Raises:
-        ArgumentError: There are fewer than two layers.
+        ArgumentError: `num_layers` is below two.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", arXiv:2002.05709.
     """
@@ -50,7 +50,7 @@ class NonLinearNeck(BaseModule):
         self.layers.append(nn.Linear(hid_channels, out_channels))
 
     def forward(self, features: Tensor | Sequence[Tensor]) -> Tensor:
-        """Returns ``(N, out_channels)`` for features ``(N, C)`` or maps ``(N, C, H, W)``, the last of several."""
+        """Returns ``(N, out_channels)`` for features ``(N, C)`` or ``(N, C, H, W)``, or for the last of a sequence."""
         last = features if isinstance(features, Tensor) else features[-1]
         projected: Tensor = self.layers(last.mean(dim=(2, 3)) if self.with_avg_pool and last.dim() == 4 else last)
         return projected
@@ -58,12 +58,12 @@ class NonLinearNeck(BaseModule):
 
 @MODELS.register_module()
 class ContrastiveHead(nn.Module):
-    """The loss by which two views of a picture find each other among all views of the batch.
+    """The NT-Xent loss, which trains each view to be most similar to the other view of the same image.
 
-    In a run of several processes each looks among the views of its own batch.
+    In distributed training, each rank uses only the views of its own batch.
 
     Args:
-        temperature: Divides the cosines; the smaller, the more the nearest other pictures count.
+        temperature: The divisor of the cosine similarities. A smaller value gives similar images more weight.
 
     Raises:
         ArgumentError: `temperature` is not positive.
@@ -82,21 +82,21 @@ class ContrastiveHead(nn.Module):
 
         Args:
             first: Projections of the first views, ``(N, D)``.
-            second: Those of the second views, in the same order.
+            second: Projections of the second views, in the same order.
         """
         return nt_xent(first, second, self.temperature)
 
 
 def nt_xent(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """The normalised temperature-scaled cross entropy of two views, ``()``.
+    """Returns the normalised temperature-scaled cross entropy of two views, ``()``.
 
     Args:
-        first: ``(N, D)``, of any length; their directions count.
+        first: ``(N, D)``, not necessarily normalised.
         second: ``(N, D)``.
-        temperature: Divides the cosines.
+        temperature: The divisor of the cosine similarities.
 
     Raises:
-        DataError: The two differ in shape, or there is only one picture.
+        DataError: The views differ in shape, or have fewer than two images.
     """
     if first.shape != second.shape or len(first) < 2:
         raise DataError("two views of two pictures or more", found=(tuple(first.shape), tuple(second.shape)))

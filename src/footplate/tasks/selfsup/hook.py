@@ -1,4 +1,4 @@
-"""Draws, after a validation, what a network has learned without labels."""
+"""Hooks that visualize self-supervised models during validation."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class _Shown(NamedTuple):
-    """One picture of the validation with what was made of it."""
+    """One validation image with its features and label."""
 
     picture: Picture
     features: Tensor
@@ -31,12 +31,12 @@ class _Shown(NamedTuple):
 
 @HOOKS.register_module()
 class NeighborPictureHook(Hook):
-    """Draws test pictures with the train pictures whose features are nearest; blue frames tell the same class.
+    """Draws test images with their nearest train images in feature space. Blue frames mark the same class.
 
     Args:
-        num_queries: How many test pictures, spread evenly over the validation set.
-        num_neighbors: How many neighbours of each.
-        max_samples: The most pictures of a validation that are looked at.
+        num_queries: The number of test images, spread evenly over the validation set.
+        num_neighbors: The number of neighbours of each test image.
+        max_samples: The maximum number of validation images to use.
 
     Raises:
         ArgumentError: A number is not positive.
@@ -49,7 +49,7 @@ class NeighborPictureHook(Hook):
         self._seen: list[_Shown] = []
 
     def before_val_epoch(self, runner: "Runner") -> None:
-        """Begins anew."""
+        """Clears the stored images."""
         self._seen = []
 
     def after_val_iter(
@@ -59,7 +59,7 @@ class NeighborPictureHook(Hook):
         data_batch: Any = None,
         outputs: Sequence[SelfSupDataSample] | None = None,
     ) -> None:
-        """Keeps pictures and features."""
+        """Stores images and features."""
         for position, output in enumerate(outputs or ()):
             if is_main_process() and len(self._seen) < self.max_samples and "part" in output:
                 picture = as_picture(data_batch["inputs"][0][position])
@@ -67,7 +67,7 @@ class NeighborPictureHook(Hook):
                 self._seen.append(_Shown(picture, output.features.detach().cpu(), label, output.part == "test"))
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Draws them, if there are both test and train pictures."""
+        """Draws the neighbours if there are both test and train images."""
         test, train = ([each for each in self._seen if each.is_test == wanted] for wanted in (True, False))
         self._seen = []
         if not test or not train:
@@ -86,11 +86,11 @@ class NeighborPictureHook(Hook):
 
 @HOOKS.register_module()
 class ReconstructionPictureHook(Hook):
-    """Draws pictures of a validation's first batch, what a masked autoencoder saw of them, and what it guessed.
+    """Draws images of the first validation batch, their visible patches, and the reconstructions of an autoencoder.
 
     Args:
-        num_samples: How many pictures.
-        seed: What is hidden is a function of it, so that pictures of one run can be compared.
+        num_samples: The number of images.
+        seed: The seed of the masks, which makes the images of one run comparable.
 
     Raises:
         ArgumentError: `num_samples` is not positive.
@@ -102,7 +102,7 @@ class ReconstructionPictureHook(Hook):
     def after_val_iter(
         self, runner: "Runner", batch_idx: int, data_batch: Any = None, outputs: Sequence[Any] | None = None
     ) -> None:
-        """Draws once in a validation."""
+        """Draws after the first batch of a validation run."""
         if batch_idx or not is_main_process():
             return
         model: Any = unwrap_model(runner.model)
@@ -121,7 +121,7 @@ class ReconstructionPictureHook(Hook):
 
 
 def _hidden_pixels(mask: Tensor, inputs: Tensor) -> Tensor:
-    """``(N, H, W)``, bool, for a mask of patches ``(N, L)``."""
+    """Converts a mask of patches ``(N, L)`` to a mask of pixels ``(N, H, W)``, bool."""
     side = round(mask.shape[1] ** 0.5)
     return F.interpolate(mask.view(-1, 1, side, side), list(inputs.shape[-2:]), mode="nearest")[:, 0].bool()
 

@@ -1,4 +1,4 @@
-"""Masked autoencoders: the hidden part of a picture is guessed from the part that is seen."""
+"""Masked autoencoders, which reconstruct masked patches of an image from the visible ones."""
 
 from collections.abc import Sequence
 
@@ -17,21 +17,22 @@ from footplate.tasks.selfsup.vit import Masked, attention_weights, make_layers, 
 
 @MODELS.register_module()
 class MAEPretrainDecoder(BaseModule):
-    """Guesses the pixels of all patches from the tokens of those that were seen.
+    """Predicts the pixels of all patches from the tokens of the visible patches.
 
     Args:
-        num_patches: Patches of a picture, a square number.
-        patch_size: Height and width of a patch.
-        in_chans: Channels of the pictures.
-        embed_dim: Width of the encoder's tokens.
-        decoder_embed_dim: Width of its own tokens.
-        decoder_depth: Layers of attention.
-        decoder_num_heads: Heads of each layer.
-        mlp_ratio: How many times as wide as a token a layer is inside.
-        init_cfg: As of BaseModule; by default linear layers begin as Xavier and Glorot's uniform.
+        num_patches: The number of patches of an image, a square number.
+        patch_size: The height and width of a patch.
+        in_chans: The number of image channels.
+        embed_dim: The embedding dimension of the encoder.
+        decoder_embed_dim: The embedding dimension of the decoder.
+        decoder_depth: The number of transformer layers.
+        decoder_num_heads: The number of attention heads of each layer.
+        mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
+        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: `num_patches` is no square number, or heads do not share a token's width.
+        ArgumentError: `num_patches` is not a square number, or `decoder_embed_dim` is not divisible by the number of
+            heads.
     """
 
     def __init__(
@@ -75,16 +76,16 @@ class MAEPretrainDecoder(BaseModule):
 
 @MODELS.register_module()
 class MAEPretrainHead(nn.Module):
-    """The mean squared error over the pixels of hidden patches.
+    """The mean squared error over the pixels of masked patches.
 
     Args:
-        norm_pix: Bring every patch of the truth to mean 0 and standard deviation 1.
-        patch_size: Height and width of a patch.
+        norm_pix: Whether to normalise every target patch to mean 0 and standard deviation 1.
+        patch_size: The height and width of a patch.
 
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
     """
 
-    _EVEN = 1e-6  # keeps the standard deviation of a patch of one colour above zero
+    _EVEN = 1e-6  # keeps the standard deviation of a uniform patch above zero
 
     def __init__(self, norm_pix: bool = False, patch_size: int = 7) -> None:
         super().__init__()
@@ -96,7 +97,7 @@ class MAEPretrainHead(nn.Module):
         Args:
             pictures: ``(N, C, H, W)``.
             guessed: ``(N, L, C * patch_size ** 2)``.
-            mask: ``(N, L)``, 1 where a patch was hidden.
+            mask: ``(N, L)``, 1 for masked patches.
         """
         truth = patchify(pictures, self.patch_size)
         if self.norm_pix:
@@ -108,12 +109,13 @@ class MAEPretrainHead(nn.Module):
 
 @MODELS.register_module()
 class MAE(BaseSelfSup):
-    """Masked autoencoder.
+    """A masked autoencoder.
 
     Args:
-        backbone: With `forward_masked`, as MAEViT; a module or a dict for MODELS, as are the others.
-        neck: From what that gives to the pixels of all patches, as MAEPretrainDecoder.
-        head: From pictures, guessed pixels and mask to the loss, as MAEPretrainHead.
+        backbone: An encoder with `forward_masked`, such as MAEViT. A module or a config for MODELS, as are neck and
+            head.
+        neck: Maps the encoder's output to the pixels of all patches, such as MAEPretrainDecoder.
+        head: Computes the loss from images, predicted pixels and mask, such as MAEPretrainHead.
 
     Source: He et al., "Masked Autoencoders Are Scalable Vision Learners", arXiv:2111.06377.
 
@@ -128,7 +130,7 @@ class MAE(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns features ``(N, D)`` of whole pictures ``(N, C, H, W)``."""
+        """Returns features ``(N, D)`` of unmasked images ``(N, C, H, W)``."""
         features: Tensor = self.backbone(inputs)
         return features
 
@@ -138,10 +140,10 @@ class MAE(BaseSelfSup):
         return {"loss": self.head(inputs[0], self.neck(masked), masked.mask)}
 
     def reconstruct(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Hides a part of pictures ``(N, C, H, W)`` and guesses it.
+        """Masks random patches of images ``(N, C, H, W)`` and reconstructs them.
 
         Returns:
-            The guessed pictures, ``(N, C, H, W)``, and which patches were hidden, ``(N, L)``, 1 for hidden.
+            The reconstructed images, ``(N, C, H, W)``, and the mask of patches, ``(N, L)``, 1 for masked.
         """
         masked: Masked = self.backbone.forward_masked(inputs)
         patches: Tensor = self.neck(masked)
@@ -151,5 +153,5 @@ class MAE(BaseSelfSup):
 
 
 def patchify(pictures: Tensor, patch_size: int) -> Tensor:
-    """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for pictures ``(N, C, H, W)``."""
+    """Returns the pixels of each patch, ``(N, L, C * patch_size ** 2)``, for images ``(N, C, H, W)``."""
     return F.unfold(pictures, patch_size, stride=patch_size).transpose(1, 2)

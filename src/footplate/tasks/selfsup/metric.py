@@ -1,4 +1,4 @@
-"""Probes as metrics: what the features of train pictures tell about the classes of test pictures."""
+"""Metrics that evaluate features with a k-NN or a linear probe."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -18,7 +18,7 @@ from footplate.visualization import as_array
 
 
 class Seen(NamedTuple):
-    """One picture: its features ``(D,)``, its class, and whether it is judged by rather than fitted on."""
+    """The features ``(D,)`` and the class of one image, and whether it is a test image."""
 
     features: npt.NDArray[np.float32]
     label: int
@@ -26,15 +26,15 @@ class Seen(NamedTuple):
 
 
 class _Probe(BaseMetric[Seen]):
-    """Fits on pictures whose `part` is "train" and gives the share of right "test" pictures in percent, `top1`.
+    """Base class of probes. Fits on samples with `part` "train", and reports the accuracy on "test" in percent, `top1`.
 
     Args:
-        of: "features", what the model predicts; "pixels", the pictures themselves, which learning has to beat.
-        collect_device: As of every metric.
-        prefix: Put before the name of the value.
+        of: "features" of the model, or "pixels" of the images as a baseline.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric name.
 
     Raises:
-        DataError: A picture has no class or part, or there are none of either part.
+        DataError: A sample has no class or part, or a part has no samples.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class _Probe(BaseMetric[Seen]):
         self.of = of
 
     def process(self, data_batch: Any, data_samples: Sequence[Any]) -> None:
-        """Keeps features, class and part of each sample."""
+        """Records features, class and part of each sample."""
         check_samples(self, data_samples)
         for position, sample in enumerate(data_samples):
             where = sample.get("img_path", "a picture")
@@ -65,7 +65,7 @@ class _Probe(BaseMetric[Seen]):
             self.results.append(Seen(features, int(sample["gt_label"]), sample["part"] == "test"))
 
     def compute_metrics(self, results: list[Seen]) -> dict[str, float]:
-        """Returns the share of test pictures whose class is found."""
+        """Returns the accuracy on the test samples."""
         features = torch.from_numpy(np.stack([each.features for each in results]))
         labels = torch.tensor([each.label for each in results])
         test = torch.tensor([each.is_test for each in results])
@@ -78,23 +78,23 @@ class _Probe(BaseMetric[Seen]):
 
     @abstractmethod
     def _predict(self, features: Tensor, labels: Tensor, queries: Tensor, num_classes: int) -> Tensor:
-        """Returns the classes of queries ``(M, D)``, found by features ``(N, D)`` and labels ``(N,)``."""
+        """Predicts the classes of queries ``(M, D)`` from train features ``(N, D)`` and labels ``(N,)``."""
 
 
 @METRICS.register_module()
 class KNNProbe(_Probe):
-    """The share of test pictures that their nearest train pictures vote right, in percent: `knn/top1`.
+    """The accuracy of a weighted k-NN classifier in percent, reported as `knn/top1`.
 
     Args:
-        k: How many vote.
-        temperature: A vote weighs ``exp(cosine / temperature)``.
+        k: The number of neighbours.
+        temperature: The vote of a neighbour has the weight ``exp(cosine / temperature)``.
         of: "features" or "pixels".
-        collect_device: As of every metric.
-        prefix: Put before the name of the value.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric name.
 
     Raises:
-        DataError: There are fewer than k train pictures, or a picture has no class or part.
-        ArgumentError: An argument makes no sense.
+        DataError: There are fewer than k train samples, or a sample has no class or part.
+        ArgumentError: An argument is invalid.
     """
 
     default_prefix = "knn"
@@ -119,16 +119,16 @@ class KNNProbe(_Probe):
 
 @METRICS.register_module()
 class LinearProbe(_Probe):
-    """The share of test pictures that a linear classifier gets right, fitted on train pictures: `linear/top1`.
+    """The accuracy of a linear classifier in percent, reported as `linear/top1`.
 
     Args:
-        l2: How much large weights cost, see `fit_linear`.
+        l2: The L2 regularization; see `fit_linear`.
         of: "features" or "pixels".
-        collect_device: As of every metric.
-        prefix: Put before the name of the value.
+        collect_device: See `BaseMetric`.
+        prefix: The prefix of the metric name.
 
     Raises:
-        DataError: A picture has no class or part.
+        DataError: A sample has no class or part.
         ArgumentError: `l2` is negative.
     """
 

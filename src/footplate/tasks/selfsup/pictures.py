@@ -1,4 +1,4 @@
-"""Pictures of what a network has learned without labels."""
+"""Draws nearest neighbours and reconstructions of self-supervised models."""
 
 from collections.abc import Sequence
 
@@ -12,18 +12,18 @@ Picture = npt.NDArray[np.uint8]
 _GAP = 4
 _SHOWN_SIZE = 84
 _PAPER = 255
-_SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # Okabe and Ito: apart for eyes that see few colours, too
+_SAME, _OTHER = (0, 114, 178), (213, 94, 0)  # from the colour-blind safe palette of Okabe and Ito
 
 
 def draw_neighbors(
     queries: Sequence[Picture], neighbors: Sequence[Sequence[Picture]], same: Sequence[Sequence[bool]]
 ) -> Picture:
-    """Returns a page with a query at the left of each row and its nearest neighbours beside it.
+    """Returns an image in which each row shows a query, followed by its nearest neighbours.
 
     Args:
         queries: ``(h, w, 3)`` each, uint8, RGB, all of one size.
-        neighbors: For each query the pictures nearest to it, the nearest first.
-        same: Whether these are of the query's class: framed blue if so, orange if not.
+        neighbors: The neighbours of each query, the nearest first.
+        same: Whether each neighbour has the class of the query. The frame is blue if so, or else orange.
 
     Returns:
         ``(H, W, 3)``, uint8, RGB.
@@ -36,16 +36,16 @@ def draw_neighbors(
 
 
 def draw_reconstructions(pictures: Sequence[Picture], hidden: Sequence[Picture], guessed: Sequence[Picture]) -> Picture:
-    """Returns a page with rows of a picture, what of it was seen, and what was guessed.
+    """Returns an image in which each row shows an image, its visible patches, and its reconstruction.
 
     Args:
         pictures: ``(h, w, 3)`` each, uint8, RGB, all of one size.
-        hidden: ``(h, w)`` each, bool, where nothing was seen.
-        guessed: ``(h, w, 3)`` each, uint8, RGB.
+        hidden: The masked pixels, ``(h, w)`` each, bool.
+        guessed: The reconstructions, ``(h, w, 3)`` each, uint8, RGB.
 
     Returns:
-        ``(H, W, 3)``, uint8, RGB; hidden places are grey in the second column, and in the third what was seen is
-        taken from the picture.
+        ``(H, W, 3)``, uint8, RGB. Masked pixels are grey in the second column. The third column shows the
+        reconstruction for masked pixels only.
     """
     rows = []
     for picture, gone, guess in zip(pictures, hidden, guessed, strict=True):
@@ -57,13 +57,13 @@ def draw_reconstructions(pictures: Sequence[Picture], hidden: Sequence[Picture],
 
 
 def as_picture(planes: object) -> Picture:
-    """Returns ``(h, w, 3)``, uint8, RGB, for planes ``(1 or 3, h, w)`` of values that fit into uint8."""
+    """Converts ``(1 or 3, h, w)`` with values from 0 to 255 to an image ``(h, w, 3)``, uint8, RGB."""
     pixels = np.rint(as_array(planes)).clip(0, 255).astype(np.uint8).transpose(1, 2, 0)
     return np.ascontiguousarray(np.broadcast_to(pixels, (*pixels.shape[:2], 3)))
 
 
 def _framed(picture: Picture, same: bool | None) -> Picture:
-    """Enlarged by a whole number, with a frame that tells whether the class is the query's."""
+    """Enlarges an image by an integer factor, and adds a frame whose colour shows whether the class is the same."""
     zoom = max(1, _SHOWN_SIZE // max(picture.shape[:2]))
     large = picture.repeat(zoom, axis=0).repeat(zoom, axis=1)
     color = _PAPER if same is None else _SAME if same else _OTHER

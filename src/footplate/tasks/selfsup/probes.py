@@ -1,4 +1,4 @@
-"""How much of the classes features tell: nearest neighbours and a linear classifier, in plain torch."""
+"""k-NN and linear classifiers on features, in plain torch."""
 
 import torch
 import torch.nn.functional as F
@@ -10,20 +10,20 @@ from footplate.errors import DataError
 def knn_predict(
     features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, k: int = 20, temperature: float = 0.07
 ) -> Tensor:
-    """Returns the classes that the k nearest neighbours vote for, ``(M,)``, int64; of a draw the lowest class.
+    """Predicts classes by a weighted vote of the k nearest neighbours, ``(M,)``, int64; ties go to the lowest class.
 
-    Near is what points in the same direction; a neighbour's vote weighs ``exp(cosine / temperature)``.
+    Neighbours are ranked by cosine similarity. The vote of a neighbour has the weight ``exp(cosine / temperature)``.
 
     Args:
-        features: Of those who vote, ``(N, D)``, float.
-        labels: Their classes, ``(N,)``, int64.
+        features: The train features, ``(N, D)``, float.
+        labels: The train labels, ``(N,)``, int64.
         queries: ``(M, D)``.
-        num_classes: How many classes there are.
-        k: How many vote.
-        temperature: The smaller, the more the nearest weigh.
+        num_classes: The number of classes.
+        k: The number of neighbours.
+        temperature: The temperature of the weights; a smaller value favours the nearest neighbours.
 
     Raises:
-        DataError: There are fewer than k to vote.
+        DataError: k is not between 1 and N.
 
     Source: Wu et al., "Unsupervised Feature Learning via Non-Parametric Instance Discrimination", arXiv:1805.01978.
     """
@@ -39,16 +39,16 @@ def knn_predict(
 def fit_linear(
     features: Tensor, labels: Tensor, num_classes: int, *, l2: float = 0.01, max_iters: int = 300
 ) -> tuple[Tensor, Tensor]:
-    """Fits a linear classifier: the least cross entropy plus ``l2 / 2`` times the sum of squared weights.
+    """Fits a linear classifier by minimizing the cross entropy plus ``l2 / 2`` times the sum of squared weights.
 
-    The problem is convex, so that the result depends on nothing but the arguments.
+    The problem is convex, so the result depends only on the arguments.
 
     Args:
         features: ``(N, D)``, float.
         labels: ``(N,)``, int64.
-        num_classes: How many classes there are.
-        l2: How much large weights cost.
-        max_iters: The most steps of the solver, L-BFGS.
+        num_classes: The number of classes.
+        l2: The L2 regularization of the weights.
+        max_iters: The maximum number of L-BFGS iterations.
 
     Returns:
         Weights ``(D, num_classes)`` and biases ``(num_classes,)``, float64.
@@ -70,16 +70,16 @@ def fit_linear(
 
 
 def linear_predict(features: Tensor, labels: Tensor, queries: Tensor, num_classes: int, *, l2: float = 0.01) -> Tensor:
-    """Returns the classes that a linear classifier gives to queries, ``(M,)``, int64.
+    """Fits a linear classifier, and returns the predicted classes of the queries, ``(M,)``, int64.
 
-    Every feature is brought to mean 0 and standard deviation 1 first, by the figures of those it is fitted on.
+    Features are first standardized with the mean and standard deviation of the train features.
 
     Args:
-        features: To fit on, ``(N, D)``, float.
-        labels: Their classes, ``(N,)``, int64.
+        features: The train features, ``(N, D)``, float.
+        labels: The train labels, ``(N,)``, int64.
         queries: ``(M, D)``.
-        num_classes: How many classes there are.
-        l2: How much large weights cost.
+        num_classes: The number of classes.
+        l2: The L2 regularization of the weights.
     """
     mean, deviation = features.double().mean(dim=0), features.double().std(dim=0, correction=0).clamp(min=1e-6)
     weights, biases = fit_linear((features.double() - mean) / deviation, labels, num_classes, l2=l2)

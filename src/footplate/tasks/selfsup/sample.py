@@ -1,4 +1,4 @@
-"""What is known of one picture in self-supervision."""
+"""The data sample of self-supervised learning."""
 
 from typing import Any, Literal
 
@@ -13,12 +13,12 @@ Part = Literal["train", "test"]
 
 
 class SelfSupDataSample(BaseDataElement):
-    """Features of one picture, and its class for the probes; `img_path`, `part` and kin are its metainfo.
+    """The features of one image, and its class for the probes; `img_path`, `part` etc. are metainfo.
 
     Attributes:
-        features: What the network makes of the picture, ``(D,)``, float.
-        gt_label: The true class, ``(1,)``, int64. Only probes look at it.
-        part: What probes take the picture for: "train" to fit on, "test" to judge by.
+        features: The features of the image, ``(D,)``, float.
+        gt_label: The true class, ``(1,)``, int64, used only by probes.
+        part: How probes use the image: "train" to fit, "test" to evaluate.
 
     Example:
         >>> sample = SelfSupDataSample(metainfo=dict(part="test")).set_gt_label(3)
@@ -30,7 +30,7 @@ class SelfSupDataSample(BaseDataElement):
         """Sets the true class.
 
         Raises:
-            ArgumentError: It is no whole number.
+            ArgumentError: It is not an integer.
         """
         label = torch.as_tensor(value)
         if label.numel() != 1 or label.is_floating_point() or label.dtype == torch.bool:

@@ -1,4 +1,4 @@
-"""SimCLR: two views of a picture look alike to the network, other pictures do not."""
+"""SimCLR: contrastive learning of two views of each image."""
 
 from collections.abc import Sequence
 
@@ -13,13 +13,13 @@ from footplate.tasks.selfsup.sample import SelfSupDataSample
 
 @MODELS.register_module()
 class SimCLR(BaseSelfSup):
-    """Contrastive learning of two views.
+    """SimCLR: contrastive learning of two views.
 
     Args:
-        backbone: From pictures to feature maps ``(N, C, H, W)``, the last of several counts; a module or a dict for
-            MODELS, as are the others.
-        neck: From these to projections ``(N, D)``, such as NonLinearNeck.
-        head: From the projections of two views to the loss, such as ContrastiveHead.
+        backbone: Maps images to feature maps ``(N, C, H, W)``; if it returns several, the last is used. A module or a
+            config for MODELS, as are neck and head.
+        neck: Maps feature maps to projections ``(N, D)``, such as NonLinearNeck.
+        head: Computes the loss from the projections of two views, such as ContrastiveHead.
 
     Source: Chen et al., "A Simple Framework for Contrastive Learning of Visual Representations", arXiv:2002.05709.
 
@@ -34,7 +34,7 @@ class SimCLR(BaseSelfSup):
     """
 
     def extract_feat(self, inputs: Tensor) -> Tensor:
-        """Returns the backbone's last features, averaged over places, ``(N, D)``, for pictures ``(N, C, H, W)``."""
+        """Returns the spatially averaged features of the backbone, ``(N, D)``, for images ``(N, C, H, W)``."""
         features = self.backbone(inputs)
         last: Tensor = features if isinstance(features, Tensor) else features[-1]
         return last.mean(dim=(2, 3)) if last.dim() == 4 else last
@@ -43,12 +43,12 @@ class SimCLR(BaseSelfSup):
         """Returns the `loss` of two views.
 
         Raises:
-            DataError: There are not two.
+            DataError: The number of views is not two.
         """
         if len(inputs) != 2:
             raise DataError(
                 f"SimCLR compares two views of a picture, not {len(inputs)}", notes=["MultiView makes them"]
             )
-        # Both views at once: batch normalisation sees them together, as the projections of both are compared.
+        # Run both views in one batch, so that batch normalisation uses the statistics of both.
         first, second = self.neck(self.backbone(torch.cat(list(inputs)))).chunk(2)
         return {"loss": self.head(first, second)}

@@ -1,4 +1,4 @@
-"""Views of a picture, and the last step of a pipeline."""
+"""The multi-view and the packing transform of self-supervised pipelines."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
@@ -14,14 +14,14 @@ from footplate.tasks.selfsup.sample import Part, SelfSupDataSample
 
 @TRANSFORMS.register_module()
 class MultiView:
-    """Makes several views of `img`, each by a pipeline of random transforms; `img` becomes the list of them.
+    """Replaces `img` by a list of views, each made by a pipeline of random transforms.
 
     Args:
         transforms: One pipeline, or one for each entry of `num_views`.
-        num_views: How many views each pipeline makes.
+        num_views: The number of views of each pipeline.
 
     Raises:
-        ArgumentError: There is no view, or pipelines and numbers of views differ in length.
+        ArgumentError: A number of views is not positive, or `transforms` and `num_views` differ in length.
 
     Example:
         >>> import numpy as np
@@ -44,7 +44,7 @@ class MultiView:
                 self.pipelines.append(Compose(pipeline))
 
     def __call__(self, results: dict[str, Any]) -> dict[str, Any] | None:
-        """Replaces `img` by its views; gives the sample up where a pipeline gives up a view."""
+        """Replaces `img` by its views; returns None if a pipeline returns None."""
         views = [
             pipeline(dict(results))
             for pipeline, number in zip(self.pipelines, self.num_views, strict=True)
@@ -61,18 +61,18 @@ class MultiView:
 
 @TRANSFORMS.register_module()
 class PackSelfSupInputs:
-    """Makes of a pipeline's dict what models of self-supervision take.
+    """Packs the results of a pipeline into the inputs of self-supervised models.
 
     Args:
-        key: The name of the picture, ``(H, W, C)`` or ``(H, W)``, or of the list of its views.
-        algorithm_keys: What is kept as data, where it is there.
-        pseudo_label_keys: The same; a name of its own for configs that set it.
-        meta_keys: What is kept as metainfo, where it is there.
-        part: What probes take the picture for: "train" to fit on, "test" to judge by.
+        key: The key of the image, ``(H, W, C)`` or ``(H, W)``, or of the list of its views.
+        algorithm_keys: The keys to store as data, if present.
+        pseudo_label_keys: Additional keys to store as data, if present.
+        meta_keys: The keys to store as metainfo, if present.
+        part: How probes use the image: "train" to fit, "test" to evaluate.
 
     Raises:
-        DataError: There is no picture.
-        ArgumentError: There is no such part.
+        DataError: There is no image.
+        ArgumentError: `part` is unknown.
     """
 
     fixed: ClassVar[bool] = True
@@ -94,7 +94,7 @@ class PackSelfSupInputs:
         self.part = part
 
     def __call__(self, results: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns `inputs`, a list with a tensor ``(C, H, W)`` for each view, and `data_samples`."""
+        """Returns `inputs`, a list of one tensor ``(C, H, W)`` per view, and `data_samples`."""
         image = loaded(results, self.key)
         views = image if isinstance(image, list) else [image]
         sample = SelfSupDataSample(metainfo=chosen(results, self.meta_keys))

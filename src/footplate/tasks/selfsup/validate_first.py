@@ -1,4 +1,4 @@
-"""What training adds, told by the run itself."""
+"""A hook that reports how much metrics improved since the start of training."""
 
 import logging
 from collections.abc import Sequence
@@ -18,15 +18,15 @@ _logger = logging.getLogger("footplate.tasks")
 
 @HOOKS.register_module()
 class ValidateFirstHook(Hook):
-    """Validates before the first iteration, and adds to every later validation how much was gained since.
+    """Validates before the first iteration, and adds the gain since then to the metrics of later validation runs.
 
-    The gain of a metric `knn/top1` is the metric `gain/knn/top1`, in the same unit.
+    The gain of the metric `knn/top1` is reported as `gain/knn/top1`, in the same unit.
 
     Args:
         keys: The metrics to compare; all numbers by default.
 
     Raises:
-        ArgumentError: When the run begins: it has no validation, or no metric is called as one of `keys`.
+        ArgumentError: At the start of the run, if there is no validation, or if a metric in `keys` is unknown.
     """
 
     priority = "HIGHEST"  # before any hook that records metrics
@@ -36,14 +36,14 @@ class ValidateFirstHook(Hook):
         self._start: dict[str, float] = {}
 
     def before_train(self, runner: "Runner") -> None:
-        """Asks the loop to validate before it trains; a run that was resumed knows the figures already."""
+        """Requests a validation before training; a resumed run already has the initial metrics."""
         if runner.val_loop is None:
             raise ArgumentError("validating before training needs a validation", key="val_dataloader")
         if runner.iter == 0:
             runner.train_loop.validation_requested = True
 
     def after_val_epoch(self, runner: "Runner", metrics: dict[str, Any] | None = None) -> None:
-        """Keeps the figures of the first validation, and adds gains to those of the others."""
+        """Stores the metrics of the first validation, and adds gains to those of later ones."""
         if not metrics or runner.iter and not self._start:
             return
         numbers = {name: float(value) for name, value in metrics.items() if isinstance(value, (int, float))}
@@ -56,11 +56,11 @@ class ValidateFirstHook(Hook):
         metrics.update({f"gain/{name}": gain for name, gain in gains.items()})
 
     def state_dict(self) -> dict[str, Any]:
-        """Returns the figures of the first validation."""
+        """Returns the metrics of the first validation."""
         return {"start": dict(self._start)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Takes back what `state_dict` gave."""
+        """Restores the metrics of the first validation."""
         self._start = {key: check_saved_number(value, key, finite=False) for key, value in state["start"].items()}
 
     def _chosen(self, numbers: dict[str, float]) -> dict[str, float]:

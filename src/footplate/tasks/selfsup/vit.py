@@ -1,4 +1,4 @@
-"""A small vision transformer that may see a part of a picture only."""
+"""A small vision transformer with optional masking of patches."""
 
 from typing import Literal, NamedTuple
 
@@ -13,12 +13,12 @@ from footplate.registry import MODELS
 
 
 class Masked(NamedTuple):
-    """What an encoder makes of the patches it sees.
+    """The output of an encoder for the visible patches.
 
     Attributes:
-        tokens: ``(N, 1 + K, D)``, a token of the whole picture and those of the K patches that are seen.
-        seen: Which these are, ``(N, K)``, int64.
-        mask: ``(N, L)``, 1 where a patch is hidden and 0 where it is seen, float.
+        tokens: ``(N, 1 + K, D)``, the class token and the tokens of the K visible patches.
+        seen: The indices of the visible patches, ``(N, K)``, int64.
+        mask: ``(N, L)``, float, 1 for masked and 0 for visible patches.
     """
 
     tokens: Tensor
@@ -28,23 +28,23 @@ class Masked(NamedTuple):
 
 @MODELS.register_module()
 class MAEViT(BaseModule):
-    """Vision transformer: patches become tokens, which look at one another in layers of attention.
+    """A vision transformer.
 
     Args:
-        img_size: Height and width of the pictures.
-        patch_size: Height and width of a patch.
-        in_channels: Channels of the pictures.
-        embed_dims: Width of a token.
-        num_layers: Layers of attention.
-        num_heads: Heads of each layer.
-        mlp_ratio: How many times as wide as a token a layer is inside.
-        mask_ratio: The share of patches that `mask=True` hides.
-        feature: What the features of a picture are: "mean" of its patches' tokens, or "cls", the token of the whole.
-        init_cfg: As of BaseModule; by default linear layers begin as Xavier and Glorot's uniform.
+        img_size: The height and width of the images.
+        patch_size: The height and width of a patch.
+        in_channels: The number of image channels.
+        embed_dims: The embedding dimension.
+        num_layers: The number of transformer layers.
+        num_heads: The number of attention heads of each layer.
+        mlp_ratio: The ratio of the hidden dimension of the MLP to the embedding dimension.
+        mask_ratio: The fraction of patches that `forward_masked` masks.
+        feature: The features of an image: "mean" for the mean of the patch tokens, or "cls" for the class token.
+        init_cfg: See `BaseModule`; by default linear layers use Xavier uniform initialization.
 
     Raises:
-        ArgumentError: Patches do not fill the picture, heads do not share a token's width, or `mask_ratio` hides
-            nothing or all.
+        ArgumentError: `img_size` is not divisible by `patch_size`, `embed_dims` is not divisible by `num_heads`, or
+            `mask_ratio` masks no patch or all of them.
 
     Source: Dosovitskiy et al., "An Image is Worth 16x16 Words", arXiv:2010.11929; He et al., "Masked Autoencoders Are
         Scalable Vision Learners", arXiv:2111.06377.
@@ -89,12 +89,12 @@ class MAEViT(BaseModule):
         nn.init.normal_(self.cls_token, std=0.02)
 
     def forward(self, inputs: Tensor) -> Tensor:
-        """Returns the features of pictures ``(N, C, H, W)``: ``(N, embed_dims)``."""
+        """Returns the features ``(N, embed_dims)`` of images ``(N, C, H, W)``."""
         tokens = self._encode(self._embed(inputs))
         return tokens[:, 0] if self.feature == "cls" else tokens[:, 1:].mean(dim=1)
 
     def forward_masked(self, inputs: Tensor) -> Masked:
-        """Returns what the encoder makes of the patches that it sees, drawn anew for each picture."""
+        """Encodes a random subset of the patches of each image."""
         noise = torch.rand(len(inputs), self.num_patches, device=inputs.device)
         seen = noise.argsort(dim=1)[:, : self.num_seen]
         patches = self._embed(inputs)
@@ -114,10 +114,10 @@ class MAEViT(BaseModule):
 
 
 def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.ModuleList:
-    """Returns layers of attention, normalised before each step, without dropout.
+    """Builds pre-norm transformer layers without dropout.
 
     Raises:
-        ArgumentError: Heads do not share the width, or there is no layer.
+        ArgumentError: `width` is not divisible by `num_heads`, or `count` is not positive.
     """
     check_count("num_layers", count)
     if width % num_heads:
@@ -131,7 +131,7 @@ def make_layers(count: int, width: int, num_heads: int, mlp_ratio: float) -> nn.
 
 
 def attention_weights(layers: nn.ModuleList) -> list[Tensor]:
-    """Returns the weights of queries, keys and values, which are no linear layer's and so no initializer finds."""
+    """Returns the query, key and value weights, which are not in linear layers and thus missed by initializers."""
     return [
         weights
         for layer in layers
@@ -141,14 +141,14 @@ def attention_weights(layers: nn.ModuleList) -> list[Tensor]:
 
 
 def position_codes(width: int, side: int) -> Tensor:
-    """Returns sines and cosines of the places on a grid, ``(1, side * side, width)``.
+    """Returns 2D sine-cosine position embeddings, ``(1, side * side, width)``.
 
     Args:
-        width: Numbers for each place, a multiple of 4.
-        side: Places along each side of the grid.
+        width: The embedding dimension, a multiple of 4.
+        side: The number of positions along each side of the grid.
 
     Raises:
-        ArgumentError: `width` is no multiple of 4.
+        ArgumentError: `width` is not a multiple of 4.
 
     Source: Vaswani et al., "Attention Is All You Need", arXiv:1706.03762, section 3.5, for both directions.
     """
