@@ -9,7 +9,7 @@ from footplate import Config
 from footplate.config.forms import read_form
 from footplate.errors import ConfigError, ConfigSyntaxError, Origin
 
-_MOST_SECONDS = 0.9
+_MOST_SECONDS = 3.0  # of the processor; minutes without the bounds
 
 
 def _doubled(first: str, pattern: str, count: int) -> str:
