@@ -100,7 +100,7 @@ def test_a_hook_may_ask_for_validations(tmp_path: Path, caplog: pytest.LogCaptur
 
 def test_the_preflight_refuses_a_schedule_that_watches_a_metric_which_no_evaluator_gives(tmp_path: Path) -> None:
     plateau = {"type": "ReduceOnPlateauLR", "monitor": "accurary"}
-    with pytest.raises(ArgumentError, match='no metric "accurary" to watch') as caught:
+    with pytest.raises(ArgumentError, match='the validation has no metric "accurary" to monitor') as caught:
         Runner.from_cfg(settings(tmp_path, preflight=True, param_scheduler=plateau)).train()
 
     assert caught.value.suggestion == "accuracy"
