@@ -4,10 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from footplate.cli.main import main
 from footplate.config import Config
 from footplate.config.recorded import read_recorded
 from footplate.errors import BuildError
-from footplate.registry import DATASETS
+from footplate.registry import DATASETS, RUNNERS
+from tests.support import TINY
 
 INSTALLED = "torch.utils.data.TensorDataset"
 WRITTEN = f"train_dataloader = dict(dataset=dict(type='{INSTALLED}'))\n"
@@ -55,3 +57,37 @@ def test_an_override_may_not(tmp_path: Path) -> None:
 def test_a_recorded_config_may_not_since_it_is_read_as_data(tmp_path: Path) -> None:
     (tmp_path / "config.py").write_text(WRITTEN)
     assert refused(read_recorded(tmp_path / "config.py"))
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Installs a package with a runner and a hook, as pip does with `--target`."""
+    folder = tmp_path / "packages"
+    (folder / "vendored_engine-1.0.dist-info").mkdir(parents=True)
+    (folder / "vendored_engine.py").write_text(
+        "from footplate import Hook, Runner\nclass Engine(Runner): ...\nclass Greeting(Hook):\n"
+        "    def after_run(self, runner): ...\n"
+    )
+    monkeypatch.syspath_prepend(folder)
+
+
+@pytest.mark.usefixtures("installed")
+def test_python_config_may_name_the_runner_of_an_installed_package(tmp_path: Path) -> None:
+    for suffix, text in (
+        (".py", "runner_type = 'vendored_engine.Engine'\n"),
+        (".json", '{"runner_type": "vendored_engine.Engine"}'),
+    ):
+        (tmp_path / f"config{suffix}").write_text(text)
+    trusted, data = (Config.fromfile(tmp_path / f"config{suffix}") for suffix in (".py", ".json"))
+    assert RUNNERS.resolve(trusted.runner_type, trusted, key="runner_type").__name__ == "Engine"
+    with pytest.raises(BuildError, match="takes only") as caught:
+        RUNNERS.resolve(data.runner_type, data, key="runner_type")
+    assert (caught.value.key, caught.value.origin) == ("runner_type", (str(tmp_path / "config.json"), 1))
+
+
+@pytest.mark.usefixtures("installed")
+def test_hooks_of_an_installed_package_are_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "custom_hooks = [dict(type='vendored_engine.Greeting')]\n"
+    (tmp_path / "tiny.py").write_text(TINY + text)
+    assert main(["explain", str(tmp_path / "tiny.py"), "hooks"]) == 0
+    assert "Greeting" in capsys.readouterr().out

@@ -206,7 +206,7 @@ class Runner(Parts):
             for key in ("model", "work_dir"):
                 if arguments.get(key) is None:
                     raise ArgumentError(f"the config has no '{key}'", key=key)
-            kind = RUNNERS.get(cfg["runner_type"]) if "runner_type" in cfg else cls
+            kind = RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type") if "runner_type" in cfg else cls
             runner: Runner = kind(**arguments, cfg=cfg)
         runner.begin_log_with(said)
         return runner

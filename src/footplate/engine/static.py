@@ -68,8 +68,7 @@ def check_config(cfg: Config) -> Config:
             if sections[key] is None:
                 raise ArgumentError(f"the config has no '{key}'", key=key)
         if "runner_type" in cfg:
-            with at_key("runner_type"):
-                RUNNERS.get(cfg["runner_type"])
+            RUNNERS.resolve(cfg["runner_type"], cfg, key="runner_type")
         assemble.check_kinds(sections)
         assemble.check_phases(sections)
         assemble.build_hooks(sections["default_hooks"], sections["custom_hooks"])

@@ -45,10 +45,15 @@ def mark_executed(file: str) -> None:
     _executed.add(file)
 
 
-def is_from_executed_config(mapping: object) -> bool:
-    """Checks whether the `type` of a mapping was written in a config file that this process has executed."""
+def executed_files() -> frozenset[str]:
+    """Returns the config files that this process has executed."""
+    return frozenset(_executed)
+
+
+def is_from_executed_config(mapping: object, key: str = "type") -> bool:
+    """Checks whether a key of a mapping was written in a config file that this process has executed."""
     origins = getattr(mapping, "_origins", None)
-    origin = origins.get("type") if isinstance(origins, Mapping) else None  # the origin of the mapping is not enough
+    origin = origins.get(key) if isinstance(origins, Mapping) else None  # the origin of the mapping is not enough
     return isinstance(origin, Origin) and origin.file in _executed
 
 

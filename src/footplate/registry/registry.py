@@ -207,20 +207,21 @@ class Registry:
             entry = self.resolve(settings.pop("type"), cfg)
             check_arguments(entry, self.noun, settings, args=args, source=cfg)
 
-    def resolve(self, kind: Any, source: Any = None) -> Callable[..., Any]:
+    def resolve(self, kind: Any, source: Any = None, *, key: str = "type") -> Callable[..., Any]:
         """Returns the class for a value of `type`: a name, a class or a lazily imported class.
 
         Args:
             kind: The value of `type`.
             source: The mapping that it comes from, for the location in errors. If it was written in a Python config,
                 a dotted path may name any class that fits.
+            key: The key of `source` that holds the value.
         """
         if isinstance(kind, str):
             try:
-                return self._get(kind, trusted=is_from_executed_config(source))
+                return self._get(kind, trusted=is_from_executed_config(source, key))
             except (UnknownNameError, BuildError) as error:
-                error.origin = error.origin or origin_of(source, "type")
-                error.key = error.key or "type"
+                error.origin = error.origin or origin_of(source, key)
+                error.key = error.key or key
                 raise
         if not callable(kind) and hasattr(kind, "build"):
             kind = kind.build()

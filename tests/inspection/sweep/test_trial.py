@@ -10,6 +10,7 @@ import pytest
 
 from footplate.config import Config
 from footplate.inspection.sweep.trial import Request, in_a_process
+from footplate.registry.dotted_paths import executed_files
 from tests.support import settings
 
 pytest.importorskip("optuna")
@@ -65,6 +66,21 @@ def test_a_metric_that_no_validation_gives_is_refused_before_the_first_iteration
         "accuracy",
         [],
     )
+
+
+def test_class_of_an_installed_package_in_a_python_config_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "vendored_optim-1.0.dist-info").mkdir()
+    (tmp_path / "vendored_optim.py").write_text("import torch\nclass Slow(torch.optim.SGD): ...\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    cfg = Config(settings(tmp_path, by_epoch=False))
+    (tmp_path / "config.py").write_text("optim_wrapper = dict(optimizer=dict(type='vendored_optim.Slow', lr=0.1))\n")
+    cfg.optim_wrapper = Config.fromfile(tmp_path / "config.py").optim_wrapper
+    trial = SimpleNamespace(report=lambda value, step: None, should_prune=lambda: False)
+    for executed, kind in ((executed_files(), "done"), (frozenset[str](), "failed")):
+        request = Request(cfg._cfg_dict, "accuracy", 1, sound, executed)
+        assert in_a_process(request, trial, lambda **news: None)[1][0] == kind
 
 
 def test_what_a_run_says_lies_in_its_folder(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:

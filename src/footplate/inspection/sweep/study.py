@@ -26,6 +26,7 @@ from footplate.inspection.sweep.space import Parameter
 from footplate.inspection.sweep.trial import OUTPUT, Request, in_a_process
 from footplate.messages import nearest
 from footplate.migration import is_first_generation
+from footplate.registry.dotted_paths import executed_files
 
 try:
     import optuna
@@ -332,7 +333,7 @@ class _Sweep:
         _set_seed(cfg, self.seed if before is None else before)
         threads = max(1, (os.cpu_count() or 1) // self.settings.workers) if self.settings.workers > 1 else 0
         cfg["preflight"] = cfg.get("preflight", True)  # detects a missing metric before the first iteration
-        request = Request(cfg.to_dict(), self.settings.metric, threads, self.prepare)
+        request = Request(cfg._cfg_dict, self.settings.metric, threads, self.prepare, executed_files())
         tell = lambda **known: self.watch(news._replace(**known))  # noqa: E731
         scores, (kind, why) = in_a_process(request, trial, tell, self.leash)
         if cfg["resume"]:  # include validations before the interruption; the run may have been complete

@@ -17,6 +17,7 @@ from footplate.engine.static import check_config
 from footplate.errors import FootplateError
 from footplate.hooks.comparing import MissingMetricError, missing_metric
 from footplate.inspection.sweep.leash import Interrupts, Leash
+from footplate.registry.dotted_paths import mark_executed
 
 Outcome = tuple[str, str | MissingMetricError]  # how a trial ended, and why
 OUTPUT = "output.txt"  # the output of a trial, in its folder
@@ -33,12 +34,14 @@ class Request(NamedTuple):
         metric: The metric to report.
         threads: The number of threads, 0 for torch's default.
         prepare: Called with the config first, in the trial's process.
+        executed: The config files that the sweep has executed; see `is_from_executed_config`.
     """
 
     config: Mapping[str, Any]
     metric: str
     threads: int
     prepare: Callable[[Config], None]
+    executed: frozenset[str] = frozenset()
 
 
 class _PrunedError(Exception):
@@ -174,7 +177,9 @@ def _attempt(request: Request, pipe: Connection, interrupts: Interrupts) -> Outc
     if request.threads:
         torch.set_num_threads(request.threads)
     try:
-        cfg = Config(dict(request.config))
+        for file in request.executed:
+            mark_executed(file)
+        cfg = Config(request.config)
         request.prepare(cfg)
         runner = Runner.from_cfg(check_config(cfg))
         runner.register_hook(_ReportHook(pipe, request.metric, interrupts))

@@ -56,7 +56,7 @@ def _is_missing(hook: Any, missing: list[str]) -> bool:
     if not isinstance(name, str):
         return False
     try:
-        HOOKS.get(name)
+        HOOKS.resolve(name, hook)
     except UnknownNameError as error:
         if error.suggestion is not None:
             raise
