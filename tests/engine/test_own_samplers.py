@@ -141,3 +141,20 @@ def test_an_epoch_ends_as_the_length_says(tmp_path: Path, caplog: pytest.LogCapt
 def test_an_epoch_of_another_length_is_refused(tmp_path: Path, name: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         run(tmp_path, name, by_epoch=True)
+
+
+@pytest.mark.parametrize("by_epoch", [True, False])
+@pytest.mark.parametrize("kind", ["known", "without state", "of torch"])
+def test_a_saved_sampler_state_that_fits_no_sampler_is_not_used(
+    tmp_path: Path, kind: str, by_epoch: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(tmp_path / "before", loader(**section("Stateful")), by_epoch=by_epoch)
+    data: Any = loader(**section("OverEpochs"))
+    if kind == "known":
+        data = loader()
+    elif kind == "of torch":
+        data = DataLoader(Points(noise=0.0), batch_size=4, shuffle=True)
+    name = "epoch_2.pth" if by_epoch else "iter_8.pth"
+    seen = train(tmp_path / "after", data, by_epoch=by_epoch, load_from=str(tmp_path / "before" / name), resume=True)
+    assert len(seen) == 4
+    assert "The saved sampler state is not used, and the run is no longer bit-exact." in caplog.text

@@ -19,6 +19,7 @@ from footplate.errors import DataError
 from tests.engine.test_signals import Draw, Send, in_process
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
+from tests.support_samplers import section
 
 
 @DATASETS.register_module()
@@ -316,3 +317,14 @@ def test_several_processes_are_not_saved_by_one_that_fails() -> None:
     assert may_rescue(runner)
     runner.world_size = 2
     assert not may_rescue(runner)
+
+
+@pytest.mark.parametrize("name", ["Remembering", "Batches"])
+def test_what_came_before_a_bad_sample_of_a_users_own_sampler_is_kept(tmp_path: Path, name: str) -> None:
+    cfg = spoilt(tmp_path / "part", 17, by_epoch=False)
+    for key in ("sampler", "batch_size"):
+        cfg["train_dataloader"].pop(key)
+    cfg["train_dataloader"] |= {"batch_size": 4, **section(name)}
+    if name == "Batches":
+        del cfg["train_dataloader"]["batch_size"]
+    assert_goes_on(tmp_path, cfg, failed(cfg, Draw()), [4])

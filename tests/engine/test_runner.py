@@ -379,3 +379,16 @@ def test_a_second_training_says_one_true_thing(
         "new work_dir"
     ]
     assert weights(runner) == before
+
+
+def test_metrics_write_to_the_folder_that_the_run_has_created(tmp_path: Path) -> None:
+    """Another run takes the name of the folder between the construction of the runner and its start."""
+    runner = Runner(**settings(tmp_path))
+    loop: Any = runner.val_loop
+    Path(runner.log_dir).mkdir(parents=True)
+    before = runner.log_dir
+    runner.val()
+    assert runner.log_dir != before
+    assert [each.output_folder for each in loop.evaluator.metrics] == [runner.log_dir]
+    test_loop: Any = runner.test_loop
+    assert [each.output_folder for each in test_loop.evaluator.metrics] == [runner.log_dir]

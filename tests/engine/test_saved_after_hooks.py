@@ -1,13 +1,17 @@
 """A checkpoint includes the changes of all hooks of its iteration, epoch or validation."""
 
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from footplate import Hook, Runner
 from footplate.checkpoint import load_checkpoint
 from footplate.engine import ValLoop
+from footplate.engine.signals import Interrupted
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
 from tests.legacy.support import old_config
@@ -146,3 +150,37 @@ def test_a_hook_that_acts_last_is_told_as_last(tmp_path: Path) -> None:
     runner.register_hook(Late())
     line = next(each for each in runner.hooks.describe().splitlines() if each.split()[0] == "after_train")
     assert line.endswith("Late (last), CheckpointHook (last)")
+
+
+def test_a_run_that_continues_after_a_stop_in_a_validation_saves_current_hook_states(tmp_path: Path) -> None:
+    class StopOnce(Hook):
+        stopped = False
+
+        def after_val_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            if not self.stopped:
+                self.stopped = True
+                os.kill(os.getpid(), signal.SIGTERM)
+
+    runner = Runner(**settings(tmp_path, custom_hooks=[Counter("after_train_iter"), StopOnce()]))
+    with pytest.raises(Interrupted):
+        runner.train()
+    assert counts(tmp_path / "on_signal.pth") == {"after_train_iter": 4}
+    runner.train()
+    assert counts(tmp_path / "epoch_3.pth") == {"after_train_iter": 12}
+
+
+def test_the_state_of_a_hook_may_contain_tensors_with_a_graph(tmp_path: Path) -> None:
+    class Doubled(Hook):
+        weight = torch.zeros(1)
+
+        def after_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: Any = None) -> None:
+            self.weight = 2 * next(runner.model.parameters())
+
+        def state_dict(self) -> dict[str, Any]:
+            return {"weights": [self.weight]}
+
+    hook = Doubled()
+    Runner(**settings(tmp_path, custom_hooks=[hook])).train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))["run"]["hooks"]["Doubled"]
+    assert hook.weight.requires_grad
+    assert torch.equal(saved["weights"][0], hook.weight)

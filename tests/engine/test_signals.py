@@ -20,6 +20,7 @@ from footplate.engine import base_train_loop
 from footplate.engine.signals import AgreementHook, Interrupted, Requests
 from tests.engine.test_state import assert_same, config, run, state
 from tests.support import Points, Witness
+from tests.support_samplers import section
 
 
 class Send(Hook):
@@ -390,3 +391,14 @@ def test_a_stop_leaves_random_generators_alone(tmp_path: Path, place: Any, name:
     assert in_process(told_within, cfg, place, name, call) == 143
     assert_same(run(cfg, resume=True).model.state_dict(), whole.model.state_dict())
     assert_same(state(tmp_path / "part/iter_12.pth"), state(tmp_path / "whole/iter_12.pth"))
+
+
+def test_a_stop_does_not_wait_for_the_data_of_a_users_own_sampler(tmp_path: Path) -> None:
+    cfg = config(tmp_path, by_epoch=False, by_iteration=3)
+    cfg["train_dataloader"] |= section("Remembering")
+    cfg["train_dataloader"]["dataset"].update(type="Slow", reads=str(tmp_path / "reads"), at=7)
+    (tmp_path / "reads").touch()
+    begun = time.monotonic()
+    assert in_process(run, cfg) == 143
+    assert time.monotonic() - begun < 20
+    assert torch.load(tmp_path / "on_signal.pth", weights_only=True)["meta"]["iter"] == 1

@@ -3,7 +3,7 @@
 import os
 import random
 import signal
-from collections import deque
+from collections import OrderedDict, deque
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from footplate import Hook, Runner
-from footplate.engine.snapshot import Snapshot
+from footplate.engine.snapshot import Snapshot, copied_state
 from tests.support import PointAccuracy, Points, ToyModel, loader, settings
 from tests.support_samplers import Remembering
 
@@ -190,3 +190,17 @@ def test_what_a_validation_counts_is_not_saved_before_it_is_over(tmp_path: Path,
     found = run("cut", again, load_from=str(tmp_path / "cut/on_signal.pth"), resume=True)
     assert again.count == whole.count == 6
     assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
+def test_a_copied_state_shares_no_memory_and_has_no_graph() -> None:
+    weight = torch.ones(2, requires_grad=True)
+    state = {"a": [2 * weight, (3 * weight, 4)], "b": OrderedDict(c=np.zeros(2)), "d": "text"}
+    copied = copied_state(state)
+    with torch.no_grad():
+        state["a"][0].zero_()  # type: ignore[index]
+    state["b"]["c"][0] = 5  # type: ignore[index]
+    assert copied["a"][0].tolist() == [2, 2]
+    assert not copied["a"][0].requires_grad
+    assert (copied["a"][1][0].tolist(), copied["a"][1][1], copied["d"]) == ([3, 3], 4, "text")
+    assert type(copied["b"]) is OrderedDict
+    assert copied["b"]["c"].tolist() == [0, 0]

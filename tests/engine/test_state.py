@@ -524,3 +524,12 @@ def test_a_saved_state_that_is_no_dict_is_refused_when_it_is_loaded(tmp_path: Pa
     save_checkpoint(checkpoint, path)
     with pytest.raises(CheckpointError, match="the 'run.hooks.CheckpointHook' of the checkpoint .* must be a dict"):
         Runner(**settings(tmp_path, resume=True, load_from=path)).train()
+
+
+def test_a_hook_whose_state_is_none_has_no_state(tmp_path: Path) -> None:
+    class Stateless(Hook):
+        def state_dict(self) -> Any:
+            return None
+
+    Runner(**settings(tmp_path, custom_hooks=[Stateless()])).train()
+    assert "Stateless" not in load_checkpoint(str(tmp_path / "epoch_3.pth"))["run"]["hooks"]

@@ -1,6 +1,7 @@
 import math
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -368,3 +369,16 @@ def test_the_end_of_a_run_that_is_stopped_early_is_saved(tmp_path: Path) -> None
     resumed = Runner(**settings(tmp_path, default_hooks=saving, resume=True))
     resumed.train()
     assert resumed.epoch == 3
+
+
+def test_all_ranks_save_an_early_stop_in_the_way_of_the_first_rank(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a failed save, only the first rank knows that epoch 3 is not saved yet."""
+    of_first_rank = iter([True, False])  # the end is not saved yet; it is not the end of the whole run
+    monkeypatch.setattr("footplate.hooks.checkpoint.compute_on_main", lambda function: next(of_first_rank))
+    hook, calls = CheckpointHook(), []
+    hook._saved_at = 3
+    monkeypatch.setattr(hook, "_save", lambda runner, done: calls.append(("save", done)))
+    monkeypatch.setattr(hook, "_save_again", lambda runner, done: calls.append(("save again", done)))
+    runner: Any = SimpleNamespace(saver=SimpleNamespace(settle=lambda: None), max_epochs=9, epoch=3)
+    hook.after_train(runner)
+    assert calls == [("save", 3)]

@@ -77,6 +77,10 @@ class OwnSamplers:
         """Returns the states at the start of the current pass `epoch`; None if a sampler has no state."""
         return self._at_begin if self._at_begin is not None and self._passes > epoch else self._states()
 
+    def can_load(self, states: Sequence[Any]) -> bool:
+        """Checks whether there is a state for each sampler, and each sampler can load one."""
+        return len(states) == len(self._samplers) and self._have_state()
+
     def load_state_dict(self, states: Sequence[dict[str, Any]], epoch: int) -> None:
         """Restores states that `state_dict` returned during pass `epoch`."""
         for sampler, state in zip(self._samplers, states, strict=True):
@@ -84,9 +88,10 @@ class OwnSamplers:
         self._passes = epoch
 
     def _states(self) -> list[dict[str, Any]] | None:
-        if not all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in self._samplers):
-            return None
-        return [copy.deepcopy(each.state_dict()) for each in self._samplers]
+        return [copy.deepcopy(each.state_dict()) for each in self._samplers] if self._have_state() else None
+
+    def _have_state(self) -> bool:
+        return all(hasattr(each, "state_dict") and hasattr(each, "load_state_dict") for each in self._samplers)
 
 
 class KeptGenerators:

@@ -1,6 +1,5 @@
 """The base class of the training loops, independent of whether they count epochs or iterations."""
 
-import copy
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,7 +12,7 @@ from footplate.engine.heap import keep_freed_memory
 from footplate.engine.position import DataPosition
 from footplate.engine.rescue import may_rescue, rescue, who_asked_for_data
 from footplate.engine.signals import WaitEndedError, answer_requests
-from footplate.engine.snapshot import Buffers
+from footplate.engine.snapshot import Buffers, copied_state
 from footplate.engine.state import hook_states
 from footplate.engine.validation_points import checked_intervals, interval_at, is_due
 from footplate.state_values import read_count, read_flag
@@ -223,7 +222,8 @@ class BaseTrainLoop(BaseLoop):
         """Records where the run begins. Called after the hooks at `before_train` and before the first batch."""
         self.runner.restore_random_state()
         self.in_progress, self.ended, self._began_at = True, False, self._iter
-        self.runner.saver.ends = False  # an earlier run that was stopped has set it
+        # An earlier run that was stopped has set these.
+        self.runner.saver.ends, self.hooks_to_save = False, None
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
@@ -317,7 +317,7 @@ class BaseTrainLoop(BaseLoop):
 
     def _validate(self) -> None:
         self._before_validation = (self._validated_at, self.validation_requested), capture_rng()
-        self._hooks_before_validation = copy.deepcopy(hook_states(self.runner))
+        self._hooks_before_validation = copied_state(hook_states(self.runner))
         # Set before the validation runs, so that a best checkpoint that it saves resumes after the validation.
         self._validated_at, self.validation_requested = self._position, False
         self.validating = True

@@ -1,7 +1,7 @@
 """The position of a run in its data: the pass, the batch, and the sample in the order that all ranks share."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from typing import Any, NamedTuple
 
@@ -154,7 +154,7 @@ class DataPosition:
             _tell(state, here, sample)
         self._passes, self._pass_began = epoch, iteration - batch
         if state.get("samplers") is not None:
-            self._loader.own_samplers.load_state_dict(state["samplers"], epoch)
+            self._load_samplers(state["samplers"], epoch)
         if state.get("generator") is not None and self._generator is not None:
             device = self._generator.device
             self._generator.set_state(checked_generator_state(state["generator"], "run.loop.data.generator", device))
@@ -162,6 +162,16 @@ class DataPosition:
         done = batch if self._endless else epoch * (here["length"] or 0) + batch
         self._ahead = done - iteration
         return int(done)
+
+    def _load_samplers(self, states: Sequence[Any], epoch: int) -> None:
+        own = getattr(self._loader, "own_samplers", None)
+        if own is not None and own.can_load(states):
+            own.load_state_dict(states, epoch)
+        else:
+            _logger.warning(
+                "The sampler of the config is not that of the checkpoint. The saved sampler state is not used, and the "
+                "run is no longer bit-exact."
+            )
 
     def check_pass(self, epoch: int, found: int, expected: int) -> None:
         """Refuses a pass of another length than the others: the position in a run by epochs relies on the length.

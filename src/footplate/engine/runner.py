@@ -427,9 +427,11 @@ class Runner(Parts):
         if self._random is not None:
             restore_rng(self._random)
 
+    def _built_loops(self) -> list[Any]:
+        return [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]
+
     def _loaders(self) -> list[Any]:
-        built = [self.__dict__.get(f"{mode}_loop") for mode in ("train", "val", "test")]
-        return [getattr(loop, "dataloader", None) for loop in built]
+        return [getattr(loop, "dataloader", None) for loop in self._built_loops()]
 
     def _evaluate(self, mode: str) -> dict[str, float]:
         with located(self.cfg):
@@ -452,6 +454,9 @@ class Runner(Parts):
         if self.log_dir != before:
             name_run(self)
             self.visualizer.move(before, self.log_dir)
+            for loop in self._built_loops():  # a loop that is built later uses the new folder
+                for each in getattr(loop, "sets", ()):
+                    each.evaluator.write_to(self.log_dir)
 
     def _opened(self) -> AbstractContextManager[None]:
         if not self._has_folder:

@@ -36,6 +36,7 @@ _READING = (
 )
 # Functions of loops that iterate over a loader, with their callers: a hook may validate within an iteration too.
 _ASKING = (("batches",), ("_one_epoch",), ("_evaluate", "run", "_validate"))
+_PASSING_ON = "footplate.engine.position"  # its generators stand between these functions and the loader
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _HANGING_UP = getattr(signal, "SIGHUP", None)
 _SAVING = getattr(signal, "SIGUSR1", None)
@@ -259,6 +260,8 @@ def asking(frames: Iterable[FrameType]) -> tuple[list[FrameType], str]:
     within: list[FrameType] = []
     callers: list[str] = []
     for frame in frames:
+        if _module_of(frame) == _PASSING_ON:
+            continue
         if not callers and not _module_of(frame).startswith("footplate.engine."):
             within.append(frame)
         elif len(callers) < max(map(len, _ASKING)):

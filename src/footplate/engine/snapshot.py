@@ -24,6 +24,19 @@ _COUNTS = (int, float)
 _KEPT = ("_parameters", "_buffers", "_modules", "_non_persistent_buffers_set")
 
 
+def copied_state(value: Any) -> Any:
+    """Returns a deep copy of a state. Tensors are detached first, because `copy.deepcopy` refuses one with a graph."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, dict):
+        copied = copy.copy(value)
+        copied.update((key, copied_state(each)) for key, each in value.items())
+        return copied
+    if type(value) in (list, tuple):
+        return type(value)(map(copied_state, value))
+    return copy.deepcopy(value)
+
+
 class Buffers:
     """A copy of a model's buffers, to restore them.
 

@@ -27,14 +27,13 @@ from footplate.distributed.accumulation import (
     unreduced_gradients,
 )
 from footplate.distributed.sharding import is_dtensor
-from footplate.engine.hook import EVENTS
+from footplate.engine.hook import EVENTS, Hook
 from footplate.engine.in_force import keep_in_force, settings_of
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import collect_steps
 from footplate.optim.wrappers.optimizer_state import reorder_by_name
 
 if TYPE_CHECKING:
-    from footplate.engine.hook import Hook
     from footplate.engine.runner import Runner
 
 _logger = logging.getLogger("footplate.engine")
@@ -328,18 +327,20 @@ def hook_states(runner: "Runner") -> dict[str, Any]:
 
 
 def checked_state(owner: Any) -> Mapping[str, Any]:
-    """Returns the state of a hook or model, checked to be a dict.
+    """Returns the state of a hook or model, checked to be a dict. A hook may return None for no state.
 
     Raises:
         ArgumentError: It is no dict.
     """
     state = owner.state_dict()
+    if state is None and isinstance(owner, Hook):
+        return {}
     if not isinstance(state, Mapping):
         raise ArgumentError(f"{type(owner).__name__}.state_dict must return a dict", found=state)
     return state
 
 
-def _keyed(runner: "Runner") -> Iterator[tuple[str, "Hook"]]:
+def _keyed(runner: "Runner") -> Iterator[tuple[str, Hook]]:
     """Yields the hooks with keys that do not change between runs of the same config."""
     seen: dict[str, int] = {}
     for hook in runner.hooks:

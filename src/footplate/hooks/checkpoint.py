@@ -226,8 +226,9 @@ class CheckpointHook(Hook):
         end = runner.max_epochs if self.by_epoch else runner.max_iters
         done = runner.epoch if self.by_epoch else runner.iter
         if self.save_last and done < end:  # stopped early, perhaps by a validation after the last save
-            self._save(runner, done) if done != self._saved_at else self._save_again(runner, done)
-        is_at_end = compute_on_main(lambda: self._saved_at == end)  # only the first rank knows if a save failed
+            is_new = compute_on_main(lambda: done != self._saved_at)  # only the first rank knows if a save failed
+            self._save(runner, done) if is_new else self._save_again(runner, done)
+        is_at_end = compute_on_main(lambda: self._saved_at == end)
         if self.published_keys:
             if is_at_end:
                 self._save_again(runner, end)
