@@ -90,6 +90,13 @@ def test_without_a_sampler_the_order_is_that_of_the_data_set() -> None:
     assert isinstance(build_dataloader(section(shuffle=True)).sampler, DefaultSampler)
 
 
+def test_shuffle_may_be_none_as_in_torch() -> None:
+    loader = build_dataloader(section(shuffle=None))
+    assert (list(loader), loader.sampler.shuffle) == ([[0, 1], [2, 3], [4]], False)
+    with pytest.raises(ArgumentError, match="drop_last must be True or False"):
+        build_dataloader(section(drop_last=None))
+
+
 def test_the_section_itself_is_left_as_it_is() -> None:
     cfg = section(sampler={"type": "DefaultSampler"}, collate_fn={"type": "default_collate"})
     before = repr(cfg)

@@ -78,6 +78,10 @@ def adam(**more: Any) -> dict[str, Any]:
     return {"optimizer": {"type": "AdamW", "lr": 0.1, **more}}
 
 
+def adafactor(**more: Any) -> dict[str, Any]:
+    return {"optimizer": {"type": "Adafactor", "lr": 0.1, **more}}
+
+
 CHANGED = [
     (adam, {"betas": (0.9, 0.99)}, {"betas": [0.8, 0.99]}, "betas (0.8, 0.99)", "(0.9, 0.99)"),
     (adam, {}, {"eps": 1e-4}, "eps 0.0001", "1e-08"),
@@ -87,6 +91,8 @@ CHANGED = [
     (adam, {"weight_decay": 0.5}, {"weight_decay": 0}, "weight_decay 0", "0.5"),
     (sgd, {"lr": 0.1, "momentum": 0.9, "nesterov": True}, {"lr": 0.1, "momentum": 0.9}, "nesterov False", "True"),
     (sgd, {"lr": 0.1, "momentum": 0.9}, {"lr": 0.1, "momentum": 0.9, "dampening": 0.5}, "dampening 0.5", "0"),
+    (adafactor, {}, {"eps": (1e-30, 1e-3)}, "eps (1e-30, 0.001)", "(None, 0.001)"),
+    (adafactor, {"eps": (1e-30, 1e-3)}, {}, "eps (None, 0.001)", "(1e-30, 0.001)"),
 ]
 
 

@@ -32,7 +32,7 @@ class SampleLoader(DataLoader[Any]):
         dataset: A map-style dataset.
         seed: The seed of sample order and augmentation.
         batch_size: The number of samples per batch; None yields single samples instead of batches.
-        shuffle: Whether the default sampler shuffles the samples.
+        shuffle: Whether the default sampler shuffles the samples; None means no, as in torch.
         sampler: Yields indices; a DefaultSampler by default. If its `round_up` is False, a rank without samples for
             the last batch reads one sample again, so that all ranks have the same number of batches; see `share`.
         batch_sampler: Yields lists of indices; replaces batch_size, shuffle, sampler and drop_last.
@@ -56,7 +56,7 @@ class SampleLoader(DataLoader[Any]):
         *,
         seed: int = 0,
         batch_size: int | None = 1,
-        shuffle: bool = False,
+        shuffle: bool | None = False,
         sampler: Any = None,
         batch_sampler: Any = None,
         drop_last: bool = False,
@@ -66,7 +66,7 @@ class SampleLoader(DataLoader[Any]):
         if batch_sampler is not None:
             super().__init__(dataset, batch_sampler=batch_sampler, **options)
         else:
-            sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=shuffle, seed=seed)
+            sampler = sampler if sampler is not None else DefaultSampler(dataset, shuffle=bool(shuffle), seed=seed)
             super().__init__(dataset, batch_size, sampler=sampler, drop_last=drop_last, **options)
         self.seed = seed
         self._unseeded = [each for each in _samplers(self) if getattr(each, "generator", self) is None]

@@ -95,7 +95,7 @@ def keep_in_force(runner: "Runner", before: Settings) -> None:
 
 def _shown(value: Value) -> str:
     if isinstance(value, tuple):
-        return f"({', '.join(f'{each:g}' for each in value)})"
+        return f"({', '.join(map(_shown, value))})"
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 

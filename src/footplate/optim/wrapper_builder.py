@@ -83,5 +83,9 @@ def _construct(model: nn.Module, cfg: Mapping[str, Any]) -> OptimWrapper:
 
 
 def _with_parameter_names(wrapper: OptimWrapper, model: nn.Module) -> OptimWrapper:
-    wrapper.name_parameters(unwrap_model(model))
+    """Names the parameters of a wrapper, unless it has parameters outside the model, which have no name."""
+    model = unwrap_model(model)
+    known = set(map(id, model.parameters()))
+    if all(id(each) in known for group in wrapper.param_groups for each in group["params"]):
+        wrapper.name_parameters(model)
     return wrapper

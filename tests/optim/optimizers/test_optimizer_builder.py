@@ -1,5 +1,6 @@
 """Building optimizers."""
 
+import math
 import subprocess
 import sys
 from typing import Any
@@ -89,3 +90,32 @@ def test_default_of_reads_the_config_or_the_signature(cfg: dict[str, Any], field
 
 def test_built_optimizers_are_torch_optimizers() -> None:
     assert isinstance(build_optimizer({"type": "Adafactor"}, params()), Optimizer)
+
+
+class Growing(SGD):
+    """Takes an infinite argument as Prodigy and D-Adaptation do."""
+
+    def __init__(self, params: Any, lr: float = 0.1, growth_rate: float = math.inf) -> None:
+        super().__init__(params, lr)
+        self.growth_rate = growth_rate
+
+
+def test_an_argument_of_unknown_range_may_be_infinite() -> None:
+    built = build_optimizer({"type": Growing, "growth_rate": math.inf}, params())
+    assert built.growth_rate == math.inf  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("cfg", "key"),
+    [
+        ({"type": Growing, "growth_rate": math.nan}, "growth_rate"),
+        ({"type": Growing, "lr": math.inf}, "lr"),
+        ({"type": "Adam", "betas": [0.9, math.inf]}, "betas"),
+        ({"type": "Adafactor", "eps": (None, math.inf)}, "eps"),
+        ({"type": "Adadelta", "rho": math.inf}, "rho"),
+    ],
+)
+def test_nan_and_infinity_are_refused_where_they_make_no_sense(cfg: Any, key: str) -> None:
+    with pytest.raises(ArgumentError, match=f'"{key}" must ') as caught:
+        build_optimizer(cfg, params())
+    assert caught.value.key == key

@@ -1,6 +1,8 @@
 """The optimizer wrapper: steps, gradient accumulation, clipping and contexts."""
 
 import logging
+import math
+from functools import partial
 from typing import Any
 
 import pytest
@@ -10,7 +12,7 @@ from torch.optim import SGD, AdamW
 
 from footplate.errors import ArgumentError, CheckpointError, FootplateError
 from footplate.optim.schedules import StepLR
-from footplate.optim.wrappers import OptimWrapper
+from footplate.optim.wrappers import AmpOptimWrapper, OptimWrapper
 from footplate.records import MessageHub
 
 
@@ -99,6 +101,27 @@ def test_gradients_of_another_loss_are_saved() -> None:
     for _ in range(2):
         step(resumed, wrappers[2])
     assert torch.equal(weights(resumed), weights(whole))
+
+
+@pytest.mark.parametrize("kind", [OptimWrapper, partial(AmpOptimWrapper, dtype="float16", loss_scale=2.0)])
+@pytest.mark.parametrize("policy", [None, "skip"])
+def test_gradients_of_a_step_taken_by_hand_are_not_saved(kind: Any, policy: str | None) -> None:
+    model = net()
+    wrapper = kind(SGD(model.parameters(), lr=0.1), on_nonfinite=policy)
+    wrapper.zero_grad()
+    wrapper.backward(model(data(4)).pow(2).mean())
+    assert "accumulated_gradients" in wrapper.state_dict()
+    wrapper.step()
+    assert "accumulated_gradients" not in wrapper.state_dict()
+    wrapper.backward(model(data(2)).sum())
+    assert "accumulated_gradients" in wrapper.state_dict()
+    wrapper.zero_grad()
+    wrapper.backward(model(data(2)).sum() * math.nan)
+    wrapper.step()
+    assert "accumulated_gradients" not in wrapper.state_dict()
+    wrapper.zero_grad()
+    model(data(2)).sum().backward()
+    assert "accumulated_gradients" in wrapper.state_dict()
 
 
 def test_state_of_another_optimizer_class_is_refused() -> None:

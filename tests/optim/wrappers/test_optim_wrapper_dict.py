@@ -104,3 +104,14 @@ def test_values_must_be_optimizer_wrappers() -> None:
     with pytest.raises(ArgumentError) as caught:
         OptimWrapperDict(g=SGD(model().parameters(), lr=0.1))  # type: ignore[arg-type]
     assert caught.value.key == "g"
+
+
+def test_gradients_of_the_loss_of_another_optimizer_are_saved_after_a_step_taken_by_hand() -> None:
+    parts = model()
+    found = wrappers(parts)
+    found["d"].backward(parts["d"](torch.ones(1, 1)).sum())
+    found["d"].step()
+    parts.zero_grad()
+    found["g"].backward(parts["d"](parts["g"](torch.ones(1, 1))).sum())
+    found["g"].step()
+    assert found.state_dict()["d"]["accumulated_gradients"] == [parts["d"].weight.grad, parts["d"].bias.grad]

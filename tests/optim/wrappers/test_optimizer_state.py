@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, Adafactor, AdamW
 
 from footplate.errors import CheckpointError
 from footplate.optim import OptimWrapper, build_optim_wrapper
@@ -222,3 +222,29 @@ def test_invalid_saved_settings_are_refused(key: str, value: Any) -> None:
     state["param_groups"][0][key] = value
     with pytest.raises(CheckpointError, match="the saved settings? "):
         wrapper.load_state_dict(state)
+
+
+@pytest.mark.parametrize("kind", [SGD, AdamW])
+@pytest.mark.parametrize("implementation", ["fused", "foreach"])
+def test_state_saved_with_another_implementation_is_loaded(kind: Any, implementation: str) -> None:
+    model, again = net(), net()
+    options = {"lr": 0.1, **({"momentum": 0.9} if kind is SGD else {})}
+    wrapper = OptimWrapper(kind(model.parameters(), **options, **{implementation: True}))
+    train(model, wrapper)
+    resumed = OptimWrapper(kind(again.parameters(), **options))
+    again.load_state_dict(model.state_dict())
+    resumed.load_state_dict(copy.deepcopy(wrapper.state_dict()))
+    train(model, wrapper)
+    train(again, resumed)
+    for one, other in zip(model.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(("now", "then"), [((1e-30, 1e-3), (None, 1e-3)), ((None, 1e-3), (1e-30, 1e-3))])
+def test_none_and_a_number_replace_each_other_in_a_pair(now: Any, then: Any) -> None:
+    model = net()
+    wrapper = OptimWrapper(Adafactor(model.parameters(), eps=then))
+    train(model, wrapper)
+    resumed = OptimWrapper(Adafactor(net().parameters(), eps=now))
+    resumed.load_state_dict(wrapper.state_dict())
+    assert resumed.param_groups[0]["eps"] == then

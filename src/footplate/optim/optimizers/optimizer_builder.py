@@ -18,6 +18,7 @@ from footplate.registry import OPTIMIZERS
 Params = Iterable[Parameter] | Iterable[dict[str, Any]]
 
 _NUMBERS = ("lr", "weight_decay", "momentum", "eps", "alpha", "dampening")
+_FINITE = (*_NUMBERS, "betas", "rho", "lr_decay", "momentum_decay", "lambd", "t0", "etas", "step_sizes")
 
 
 def optimizer_class(cfg: Mapping[str, Any]) -> Any:
@@ -63,8 +64,10 @@ def build_optimizer(cfg: Mapping[str, Any], params: Params) -> Optimizer:
             raise ArgumentError('"momentum" must be at most 1', key=key, found=cfg[key], origin=origin_of(cfg, key))
     for key, value in cfg.items():
         values = value if isinstance(value, (list, tuple)) else [value]
-        if any(isinstance(each, float) and not math.isfinite(each) for each in values):
-            raise ArgumentError(f'"{key}" must be finite', key=key, found=value, origin=origin_of(cfg, key))
+        allowed = () if key in _FINITE else (math.inf, -math.inf)  # Prodigy's growth_rate is infinite by default
+        if any(isinstance(each, float) and not math.isfinite(each) and each not in allowed for each in values):
+            expected = "not be NaN" if allowed else "be finite"
+            raise ArgumentError(f'"{key}" must {expected}', key=key, found=value, origin=origin_of(cfg, key))
     betas = cfg.get("betas", ())
     if not isinstance(betas, (list, tuple)) or not all(isinstance(beta, (Real, Tensor)) for beta in betas):
         raise ArgumentError(

@@ -92,6 +92,7 @@ class AmpOptimWrapper(OptimWrapper):
         except (RuntimeError, TypeError) as error:
             raise_if_unusable(self.optimizer, error, kwargs)
             raise
+        self._has_used_gradients = True
         self.loss_scaler.update(self._fixed_scale)
 
     def optim_context(self, model: nn.Module) -> AbstractContextManager[Any]:

@@ -12,6 +12,8 @@ from torch.optim import Optimizer
 from footplate.errors import CheckpointError
 from footplate.state_values import check_saved_number
 
+_IMPLEMENTATION = ("fused", "foreach", "capturable")  # settings that select a kernel; not all run on "meta"
+
 
 def check_state(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
     """Raises an error if a saved state has wrong shapes or types, or settings out of range.
@@ -42,7 +44,8 @@ def _check_setting(name: str, value: Any, own: Any) -> None:
     """Compares the type of a saved setting with that of the current one."""
     if isinstance(own, (tuple, list)) and isinstance(value, (tuple, list)) and len(value) == len(own):
         for each, other in zip(value, own, strict=True):
-            _check_setting(name, each, other)
+            if each is not None:  # Adafactor takes None or a number as the first `eps`
+                _check_setting(name, each, other)
     elif own is None or isinstance(own, bool):
         if not (value is None or isinstance(value, bool) or (own is None and isinstance(value, (int, float)))):
             raise _unfit(name, value)
@@ -87,7 +90,7 @@ def _try_steps(optimizer: Optimizer, state: Mapping[str, Any]) -> None:
             if not isinstance(held, Mapping):
                 raise CheckpointError(f"{where} is no dict", found=type(held).__name__)
             _check_kinds(where, held, parameter)
-            settings = {**own, **saved}
+            settings = {**own, **saved, **{key: own[key] for key in _IMPLEMENTATION if key in own}}
             if not _steps(optimizer, settings, parameter, {key: _without_content(each) for key, each in held.items()}):
                 shapes = {key: list(each.shape) for key, each in held.items() if isinstance(each, torch.Tensor)}
                 raise CheckpointError(

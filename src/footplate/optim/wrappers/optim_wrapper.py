@@ -46,6 +46,7 @@ class OptimWrapper:
 
     Attributes:
         keeps_gradients: Whether gradients are kept after a step, until the next loss.
+        shares_losses: Whether the losses of other optimizers may depend on the parameters.
 
     Raises:
         ArgumentError: An argument is invalid.
@@ -86,7 +87,9 @@ class OptimWrapper:
             self._compiled_step = torch.compile(optimizer.step, **arguments)
             self._convert_lr_to_tensors()
         self.keeps_gradients = False
-        self._has_used_gradients = False  # kept after a step, to be cleared at the next loss
+        self.shares_losses = False
+        self._clears_at_next_loss = False  # gradients were kept after a step
+        self._has_used_gradients = False  # of the last step, neither cleared nor added to since
         self.loss_share = 1.0  # the weight of the next loss relative to those of other ranks
         self._inner_count = 0  # losses so far
         self._max_counts = -1  # losses of the whole run, -1 if unknown
@@ -115,8 +118,8 @@ class OptimWrapper:
         Raises:
             ArgumentError: The loss does not depend on any trainable parameter.
         """
-        if self._has_used_gradients:
-            self._has_used_gradients = False
+        if self._clears_at_next_loss:
+            self._clears_at_next_loss = False
             self.zero_grad(**(zero_kwargs or {}))
         if self._overrides_backward:
             self.backward(loss)
@@ -132,7 +135,7 @@ class OptimWrapper:
         if self.should_update():
             self.step(**(step_kwargs or {}))
             if self.keeps_gradients:
-                self._has_used_gradients = True
+                self._clears_at_next_loss = True
             else:
                 self.zero_grad(**(zero_kwargs or {}))
 
@@ -140,6 +143,7 @@ class OptimWrapper:
         """Runs the backward pass of `loss`, 0-d, and counts it for gradient accumulation."""
         self.scale_loss(loss).backward(**kwargs)  # type: ignore[no-untyped-call]
         self._inner_count += 1
+        self._has_used_gradients = False
 
     def step(self, **kwargs: Any) -> None:
         """Clips the gradients and steps the optimizer, unless non-finite gradients are to be skipped."""
@@ -147,6 +151,7 @@ class OptimWrapper:
         if clipper is not None and clipper.gives_norm:
             norm, clipper = self._clip_gradients(clipper), None
         if self._guard and not self._guard.allows_step(self.optimizer, self._inner_count, norm):
+            self._has_used_gradients = True
             return
         if clipper is not None:
             self._clip_gradients(clipper)
@@ -155,9 +160,11 @@ class OptimWrapper:
         except (TypeError, RuntimeError) as error:
             raise_if_unusable(self.optimizer, error, kwargs)
             raise
+        self._has_used_gradients = True
 
     def zero_grad(self, **kwargs: Any) -> None:
         """Clears the gradients."""
+        self._has_used_gradients = False
         is_overridden = getattr(self.optimizer.zero_grad, "__func__", None) is not Optimizer.zero_grad
         if kwargs or is_overridden:
             self.optimizer.zero_grad(**kwargs)
@@ -268,7 +275,8 @@ class OptimWrapper:
         elif self._names:
             state = optimizer_state.name_groups(state, self._layout().names)
         gradients: list[Any] = [each.grad for each in self._parameters()]
-        has_gradients = not self._has_used_gradients and any(each is not None for each in gradients)
+        is_used = self._clears_at_next_loss or (self._has_used_gradients and not self.shares_losses)
+        has_gradients = not is_used and any(each is not None for each in gradients)
         if has_gradients or not self.should_update():
             if per_parameter:
                 layout = self._layout()
