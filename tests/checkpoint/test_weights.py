@@ -218,3 +218,11 @@ def test_arrays_that_hold_no_numbers_are_no_weights(kind: str) -> None:
     assert torch.equal(weights["weight"], torch.ones(2, 1))
     with pytest.raises(CheckpointError, match="no weights"):
         weights_of({"class_names": names})
+
+
+def test_a_pickled_module_that_uses_one_child_many_times_is_read(tmp_path: Path) -> None:
+    child = nn.Linear(1500, 1500)
+    torch.save({"model": nn.Sequential(*[child] * 6)}, tmp_path / "a.pth")
+    model = nn.Sequential(*[nn.Linear(1500, 1500) for _ in range(6)])
+    assert load_weights(model, tmp_path / "a.pth").is_complete
+    assert torch.equal(model[5].weight, child.weight)

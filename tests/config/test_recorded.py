@@ -65,7 +65,7 @@ def test_keys_know_their_lines(tmp_path: Path) -> None:
         ("a = " + "(" * 1000, "not valid Python"),
         ("a = 0x" + "f" * 5000, "too long"),
         ("a = " + "9" * 5000, "not valid Python"),
-        ("1\n" * 200_000, "too large"),
+        ("1\n" * 500_001, "too large"),
         ("a = (", "not valid Python"),
         ("a = '\0'", "not valid Python"),
     ],
@@ -109,3 +109,14 @@ def test_objects_are_recorded_as_text_that_is_the_same_in_every_run() -> None:
         "bad": "<tests.config.test_recorded.Silent>",
         "lazy": "torch.nn",
     }
+
+
+@pytest.mark.parametrize("suffix", [".json", ".py"])
+def test_a_recorded_config_with_very_many_class_names_is_read_back(tmp_path: Path, suffix: str) -> None:
+    names = [f"category {number}" for number in range(22_000)]
+    config = Config({f"{part}_classes": names for part in ("train", "val", "test", "all")})
+    if suffix == ".json":
+        write_recorded(config, tmp_path / "config.json")
+    else:
+        config.dump(tmp_path / "config.py")
+    assert read_recorded(tmp_path / f"config{suffix}").to_dict() == config.to_dict()

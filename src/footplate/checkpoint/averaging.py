@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from footplate import storage
+from footplate.checkpoint.inert.budget import check_separate_copies
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.weights import weights_of
 from footplate.errors import ArgumentError, CheckpointError
@@ -39,6 +41,7 @@ def average_weights(
     first: OrderedDict[str, Any] = OrderedDict()
     for path, part in zip(paths, parts, strict=True):
         weights = weights_of(load_checkpoint(path), os.fspath(path))
+        _check_copies(weights, os.fspath(path))
         first = first or _without_content(weights)
         _check_fit(first, weights, os.fspath(path))
         for key, value in weights.items():
@@ -48,6 +51,13 @@ def average_weights(
     averaged = OrderedDict(means)
     averaged._metadata = first._metadata  # type: ignore[attr-defined]
     return averaged
+
+
+def _check_copies(weights: "OrderedDict[str, Any]", path: str) -> None:
+    try:
+        check_separate_copies(filter(torch.is_tensor, weights.values()), storage.status(path).size)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot average '{path}': {error.message}") from error
 
 
 def _without_content(weights: "OrderedDict[str, Any]") -> "OrderedDict[str, Any]":

@@ -9,6 +9,7 @@ import torch
 
 from footplate import storage
 from footplate.checkpoint import _safetensors
+from footplate.checkpoint.inert.budget import check_separate_copies
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.naming import SUFFIXES
 from footplate.checkpoint.saving import save_checkpoint
@@ -60,7 +61,7 @@ def export_weights(
     chosen = revised(weights, revise_keys, prefix=prefix, source=os.fspath(source))
     tensors = {add_prefix + key: value for key, value in chosen.items() if isinstance(value, torch.Tensor)}
     if is_safetensors:
-        _save_safetensors(tensors, name)
+        _save_safetensors(tensors, name, os.fspath(source))
     elif layout == "mmengine":
         meta = content.get("meta")
         kept = {key: meta[key] for key in _META_KEYS if key in meta} if isinstance(meta, Mapping) else {}
@@ -80,7 +81,11 @@ def _section(content: Mapping[str, Any], section: str | None, source: str) -> "O
     return weights_of(content[section], f"{source}: {section}")
 
 
-def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str) -> None:
+def _save_safetensors(tensors: Mapping[str, torch.Tensor], path: str, source: str) -> None:
+    try:
+        check_separate_copies(tensors.values(), storage.status(source).size)
+    except CheckpointError as error:
+        raise CheckpointError(f"cannot export '{source}' to safetensors: {error.message}") from error
     try:
         _safetensors.save(tensors, path)
     except OSError as error:

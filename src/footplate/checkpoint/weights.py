@@ -22,7 +22,6 @@ _logger = logging.getLogger("footplate.checkpoint")
 _SHOWN_KEYS = 10
 _LONGEST_KEYS = 32 << 20  # limit for the keys of a pickled module, in characters plus _BYTES_PER_KEY for each
 _BYTES_PER_KEY = 200
-_REPEATED_BYTES = 16 << 20
 _WEIGHT_KEYS = ("state_dict", "model_state_dict", "model", "module", "weights")
 _STRIP_WRAPPER = ((r"^module\.", ""),)
 _COUNTER = "num_batches_tracked"  # missing in files of early torch versions; it may safely be missing
@@ -253,9 +252,9 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
     """Yields the tensors of a pickled module with the keys of its state dict.
 
     Raises:
-        CheckpointError: There is no end to its modules, or it repeats its tensors more often than any model does.
+        CheckpointError: There is no end to its modules.
     """
-    pending, left, seen = [("", state)], _LONGEST_KEYS, _Repetitions()
+    pending, left = [("", state)], _LONGEST_KEYS
     while pending:
         prefix, state = pending.pop()
         for kind in ("_parameters", "_buffers"):
@@ -264,7 +263,6 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
                 if left < 0:
                     raise CheckpointError("the modules in it contain themselves")
                 if isinstance(value, torch.Tensor):
-                    seen.add(value)
                     yield f"{prefix}{name}", value
         children = [
             (f"{prefix}{name}.", child.state)
@@ -279,22 +277,6 @@ def _module_tensors(state: Mapping[str, Any]) -> Iterable[tuple[str, Any]]:
 
 def _named(held: Any) -> Iterable[tuple[Any, Any]]:
     return held.items() if isinstance(held, Mapping) else ()
-
-
-class _Repetitions:
-    """Limits the size of tensors that a module contains repeatedly."""
-
-    def __init__(self) -> None:
-        self._known: set[int] = set()
-        self._left = _REPEATED_BYTES
-
-    def add(self, value: torch.Tensor) -> None:
-        """Counts a tensor; each new tensor raises the limit by its size."""
-        size = value.numel() * value.element_size()
-        self._left += -size if id(value) in self._known else size
-        self._known.add(id(value))
-        if self._left < 0:
-            raise CheckpointError("the modules in it show the same tensors far too often")
 
 
 def _holds_tensors(mapping: Mapping[Any, Any]) -> bool:

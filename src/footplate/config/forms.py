@@ -34,15 +34,24 @@ _LONGEST = 1 << 20  # characters of a data config
 _MOST_SEPARATORS = 100_000
 
 
-def read_form(text: str, path: str, suffix: str) -> TracedDict:
+def read_form(
+    text: str, path: str, suffix: str, *, longest: int = _LONGEST, most_values: int = _MOST_SEPARATORS
+) -> TracedDict:
     """Parses a JSON, YAML or TOML text without executing anything.
+
+    Args:
+        text: The text.
+        path: The path of its file, for errors.
+        suffix: The suffix of the format, such as `.json`.
+        longest: The maximum length in characters.
+        most_values: The maximum number of values, counted by their separators.
 
     Raises:
         ConfigSyntaxError: If the text is invalid, or is not a mapping with string keys.
     """
-    if len(text) > _LONGEST or sum(map(text.count, ",\n[{")) > _MOST_SEPARATORS:
+    if len(text) > longest or sum(map(text.count, ",\n[{")) > most_values:
         raise ConfigSyntaxError(
-            f"the config is too long: the most are {_LONGEST:,} letters and {_MOST_SEPARATORS:,} values",
+            f"the config is too long: the most are {longest:,} letters and {most_values:,} values",
             origin=Place(path, 1),
         )
     try:

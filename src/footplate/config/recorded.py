@@ -18,8 +18,8 @@ from footplate.config.traced import TracedDict
 from footplate.errors import ConfigSyntaxError
 from footplate.storage import commit_bytes
 
-_MOST_CHARACTERS = 4 << 20
-_MOST_TOKENS = 150_000  # a parsed value takes about a hundred times the memory of its text
+_MOST_CHARACTERS = 16 << 20
+_MOST_TOKENS = 500_000  # a parsed value takes about a hundred times the memory of its text
 _TOKEN = re.compile(r"'[^'\n]*'|\"[^\"\n]*\"|\w+|[^\w\s]")
 _MOST_LEVELS = 64
 _PLAIN = (str, int, float, bool)
@@ -37,7 +37,7 @@ def write_recorded(config: Any, path: str | os.PathLike[str]) -> None:
     """
     content = config.to_dict() if hasattr(config, "to_dict") else config
     try:
-        text = json.dumps(content, indent=4) if _has_names_as_keys(content) else None
+        text = json.dumps(content) if _has_names_as_keys(content) else None
     except (TypeError, ValueError, RecursionError):
         text = None
     if text is None:
@@ -69,7 +69,11 @@ def read_recorded(path: str | os.PathLike[str]) -> Config:
     if len(text) > _MOST_CHARACTERS or sum(1 for _ in _TOKEN.finditer(text)) > _MOST_TOKENS:
         raise ConfigSyntaxError("the recorded config is too large to be read", origin=Place(file, 1), notes=[_NOTE])
     try:
-        mapping = _read_python(text, file) if suffix_of(file) == ".py" else read_form(text, file, suffix_of(file))
+        if suffix_of(file) == ".py":
+            mapping = _read_python(text, file)
+        else:
+            own = {"longest": _MOST_CHARACTERS, "most_values": _MOST_TOKENS} if suffix_of(file) == ".json" else {}
+            mapping = read_form(text, file, suffix_of(file), **own)
         _check(mapping, file)
     except (RecursionError, MemoryError) as error:
         raise _refusal(file, 1, "it is nested too deeply") from error

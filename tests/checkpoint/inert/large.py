@@ -130,6 +130,7 @@ def _pickles() -> dict[str, Callable[[Pickle], bytes]]:
         "expanded in the optimizer": lambda kept: b"}(" + _text("state_dict") + _named([_tensor(kept, 1, (1,), (1,))])
         + _text("optimizer") + _named([_tensor(kept, 1, wide, (0, 0)) for _ in range(400)]) + b"u",
         "many views": lambda kept: _named([_tensor(kept, 10_000, (9_000,), (1,), n % 1000) for n in range(20_000)]),
+        "one tensor under many keys": lambda kept: _named([kept.keep(_tensor(kept, 10_000, (10_000,), (1,)))] * 20_000),
         "overlapping windows": lambda kept: _named([_tensor(kept, 10_000, (3_000, 1_000), (2, 1)) for _ in range(100)]),
         "lists in lists": lambda kept: b"}(" + _text("meta") + b"}(" + _text("seed") + _nested(kept, b"]", 30, 10)
         + b"u" + _text("state_dict") + _named([_tensor(kept, 1, (1,), (1,))]) + b"u",

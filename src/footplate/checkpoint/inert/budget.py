@@ -6,6 +6,7 @@ write weights make up to four copies, for example wider dtypes for an average or
 """
 
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,18 @@ _DEEPEST = 100
 def most_memory(size: int) -> int:
     """Returns the memory limit in bytes for reading and copying a checkpoint of `size` bytes."""
     return max(_TIMES * size, _LEAST)
+
+
+def check_separate_copies(tensors: Iterable[torch.Tensor], size: int) -> None:
+    """Checks the memory for copies of tensors in which no memory is shared, from a file of `size` bytes.
+
+    Raises:
+        CheckpointError: They take too much.
+    """
+    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > (most_memory(size) - size) // _COPIES:
+        raise CheckpointError(
+            "copies of its weights take far more memory than it is long, because many of them share their memory"
+        )
 
 
 class Budget:
@@ -57,7 +70,7 @@ class Budget:
             raise CheckpointError("it asks for far more memory than it is long")
 
     def check_copies(self, value: Any) -> None:
-        """Checks the size of a deep copy of `value`, in which no memory is shared.
+        """Checks the size of a deep copy of `value`; tensors that fill the same storage share their memory in it.
 
         Raises:
             CheckpointError: A copy is too large, a container holds itself, or containers are nested too deeply.
@@ -70,6 +83,7 @@ class _Unfolding:
         self._most = most
         self._known: dict[int, tuple[int, int] | None] = {}  # bytes and height; None while a value is being measured
         self._inert: dict[int, Inert] = {}
+        self._storages: dict[int, torch.UntypedStorage] = {}
 
     def check(self, value: Any) -> None:
         self._measure(value, 0)
@@ -84,7 +98,7 @@ class _Unfolding:
         if entries is None:
             if isinstance(value, Inert) and id(value) not in self._known:
                 self._inert[id(value)] = value
-            return _bytes_of(value), 0
+            return self._bytes_of(value), 0
         if id(value) in self._known:
             known = self._known[id(value)]
             if known is None:
@@ -103,6 +117,22 @@ class _Unfolding:
         self._known[id(value)] = count, height
         return count, height
 
+    def _bytes_of(self, value: Any) -> int:
+        if isinstance(value, torch.Tensor):
+            return self._bytes_of_tensor(value)
+        if isinstance(value, np.ndarray):
+            return value.nbytes
+        return sys.getsizeof(value) if isinstance(value, (bytearray, set, frozenset)) else 0
+
+    def _bytes_of_tensor(self, tensor: torch.Tensor) -> int:
+        """Returns the size of a tensor; 0 if it is a shared one that was counted before."""
+        count, storage = tensor.numel() * tensor.element_size(), tensor.untyped_storage()
+        if count != storage.nbytes():  # copies of an expanded tensor, or of a part of a storage, share nothing
+            return count
+        is_known = storage._cdata in self._storages
+        self._storages[storage._cdata] = storage  # a storage that lives keeps its address
+        return 0 if is_known else count
+
     def _check_depth(self, depth: int) -> None:
         if depth > _DEEPEST:
             raise CheckpointError("it holds containers that are nested too deeply")
@@ -115,11 +145,3 @@ def _entries(value: Any) -> Any:
     if isinstance(value, dict):
         return value.values()
     return value if isinstance(value, (list, tuple)) else None
-
-
-def _bytes_of(value: Any) -> int:
-    if isinstance(value, torch.Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, np.ndarray):
-        return value.nbytes
-    return sys.getsizeof(value) if isinstance(value, (bytearray, set, frozenset)) else 0

@@ -52,8 +52,6 @@ class Storage:
             ValueError: The storage has not so many.
         """
         _check_extent(offset, size, stride, bytes_per_element=dtype.itemsize, available=self.memory.numel())
-        if self.memory.device.type == "meta":
-            return torch.empty_strided(size, stride, dtype=dtype, device="meta")
         empty = torch.empty(0, dtype=dtype, device=self.memory.device)
         return empty.set_(self.memory.untyped_storage(), offset, size, stride)
 
