@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from footplate import storage
 from footplate.checkpoint.inert.budget import check_separate_copies
 from footplate.checkpoint.loading import load_checkpoint
 from footplate.checkpoint.weights import weights_of
@@ -55,7 +54,7 @@ def average_weights(
 
 def _check_copies(weights: "OrderedDict[str, Any]", path: str) -> None:
     try:
-        check_separate_copies(filter(torch.is_tensor, weights.values()), storage.status(path).size)
+        check_separate_copies([each for each in weights.values() if isinstance(each, torch.Tensor)])
     except CheckpointError as error:
         raise CheckpointError(f"cannot average '{path}': {error.message}") from error
 

@@ -6,7 +6,7 @@ write weights make up to four copies, for example wider dtypes for an average or
 """
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -27,13 +27,15 @@ def most_memory(size: int) -> int:
     return max(_TIMES * size, _LEAST)
 
 
-def check_separate_copies(tensors: Iterable[torch.Tensor], size: int) -> None:
-    """Checks the memory for copies of tensors in which no memory is shared, from a file of `size` bytes.
+def check_separate_copies(tensors: Sequence[torch.Tensor]) -> None:
+    """Checks the memory for copies of tensors in which no memory is shared, against the memory of their storages.
 
     Raises:
         CheckpointError: They take too much.
     """
-    if sum(tensor.numel() * tensor.element_size() for tensor in tensors) > (most_memory(size) - size) // _COPIES:
+    storages = {storage.data_ptr(): storage.nbytes() for storage in (each.untyped_storage() for each in tensors)}
+    size = sum(storages.values())
+    if sum(each.numel() * each.element_size() for each in tensors) > (most_memory(size) - size) // _COPIES:
         raise CheckpointError(
             "copies of its weights take far more memory than it is long, because many of them share their memory"
         )
