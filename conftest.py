@@ -24,15 +24,19 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 
 @pytest.fixture(autouse=True)
-def _process_as_it_was() -> Iterator[None]:
-    """Takes back what a run leaves in its process: log handlers, the default scope, named instances, old names."""
-    logger = logging.getLogger("footplate")
-    handlers, level = list(logger.handlers), logger.level
+def _clean_process() -> Iterator[None]:
+    """Resets what a run leaves in its process: log handlers, the default scope, named instances, old import names."""
+    _reset_process()  # a fixture of a module or a session may have run something before the first test
     yield
-    for handler in [each for each in logger.handlers if each not in handlers]:
+    _reset_process()
+
+
+def _reset_process() -> None:
+    logger = logging.getLogger("footplate")
+    for handler in list(logger.handlers):
         logger.removeHandler(handler)
         handler.close()
-    logger.setLevel(level)
+    logger.setLevel(logging.NOTSET)
     if "footplate.registry" in sys.modules:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
