@@ -41,8 +41,8 @@ def _reset_process() -> None:
         sys.modules["footplate.registry"].set_default_scope(None)
     if "footplate.records" in sys.modules:
         sys.modules["footplate.records"].MessageHub._instances.clear()
-    if "footplate.compat" in sys.modules:
-        sys.modules["footplate.compat"].uninstall()
+    if "footplate.hosts" in sys.modules:
+        sys.modules["footplate.hosts"].uninstall()
 
 
 @pytest.fixture

@@ -26,15 +26,16 @@ from typing import Any, NamedTuple
 from torch import nn
 
 from footplate.config import Config
-from footplate.engine import assemble, simulate
+from footplate.engine import assemble
 from footplate.errors import BuildError, FootplateError
-from footplate.legacy import Hook
-from footplate.migration import Kind, translate
-from footplate.migration.policies import KNOWN_POLICIES
-from footplate.migration.rewriting import MigratedFile, migrate_tree, write_files
-from footplate.migration.rewriting.differences import differing_keys
+from footplate.first_generation.adapters import Hook
+from footplate.first_generation.rewriting import MigratedFile, migrate_tree, write_files
+from footplate.first_generation.rewriting.differences import differing_keys
+from footplate.first_generation.translation import Kind, translate
+from footplate.first_generation.translation.policies import KNOWN_POLICIES
 from footplate.optim import OptimWrapperDict, build_optim_wrapper
 from footplate.registry import HOOKS, OPTIM_WRAPPER_CONSTRUCTORS, OPTIMIZER_BUILDERS, OPTIMIZERS
+from footplate.tools.simulation import simulate
 
 _ROOT = Path(__file__).parent.parent
 WHEELS = ("mmsegmentation-0.30.0", "mmdet-2.28.2", "mmselfsup-0.11.0")

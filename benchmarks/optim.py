@@ -160,7 +160,7 @@ def compare(rounds: int, versus: str | None) -> None:
 
 def simulated() -> None:
     """Prints the time of simulating a long run."""
-    from footplate.engine import simulate
+    from footplate.tools.simulation import simulate
 
     warm_up = {"type": "LinearLR", "start_factor": 1e-6, "by_epoch": False, "begin": 0, "end": 1500}
     cfg = {
@@ -176,7 +176,7 @@ def simulated() -> None:
 
 def vectors() -> None:
     """Prints how many of mmengine's vectors are reproduced, by generation and source."""
-    from footplate.engine import simulate
+    from footplate.tools.simulation import simulate
 
     logging.disable(logging.CRITICAL)
     toy = runpy.run_path(str(VECTORS / "toy.py"))["Toy"]

@@ -34,7 +34,7 @@ def role_parts(config: str, steps: int) -> dict[str, Any]:
     checked = _config(config)
     dist.barrier()
     dist.destroy_process_group()  # the processes now compute independently, in parallel
-    from footplate.inspection.plan.measuring import measure
+    from footplate.tools.plan.measuring import measure
 
     return dataclasses.asdict(measure(checked, steps=steps))
 
@@ -95,7 +95,7 @@ def role_train(config: str, steps: int) -> dict[str, Any]:
 def _config(config: str) -> Any:
     from footplate import Config
     from footplate.engine.static import check_config
-    from footplate.recipes.catalog import find_config
+    from footplate.tasks.recipes.catalog import find_config
 
     cfg = Config.fromfile(find_config(config))
     cfg["work_dir"] = "unused"
@@ -160,8 +160,8 @@ def main() -> None:
     if chosen.role:
         print(json.dumps(globals()[f"role_{chosen.role}"](chosen.config, chosen.steps)))
         return
-    from footplate.inspection.plan.parts import Cluster, Parts
-    from footplate.inspection.plan.prediction import predict
+    from footplate.tools.plan.parts import Cluster, Parts
+    from footplate.tools.plan.prediction import predict
 
     rounds = []
     taken: dict[int, list[float]] = {number: [] for number in chosen.processes}

@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 
 from footplate import Hook, Runner
-from footplate.inspection.report import write_report
-from footplate.inspection.runs import read_run
+from footplate.tools.report import write_report
+from footplate.tools.runs import read_run
 
 ROOT = str(Path(__file__).parents[1])
 _FLAGS = "--headless=new --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"

@@ -18,7 +18,7 @@ def test_a_task_is_a_folder(tmp_path: Path) -> None:
     assert [name for name, _ in files] == [
         "src/footplate/tasks/counting/__init__.py",
         "src/footplate/tasks/counting/counting.py",
-        "src/footplate/recipes/configs/dots.py",
+        "src/footplate/tasks/recipes/configs/dots.py",
     ]
     for name, content in files:
         (tmp_path / name).parent.mkdir(exist_ok=True)

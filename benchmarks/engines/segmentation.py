@@ -8,15 +8,15 @@ from typing import Any
 import torch
 from torch import nn
 
-import footplate.recipes
+import footplate.tasks.recipes
 from footplate.config import Config
 from footplate.data import build_dataloader
-from footplate.engine import simulate
 from footplate.registry import METRICS, MODELS
+from footplate.tools.simulation import simulate
 
 GOAL = 50.0  # mIoU
 LEFT_OUT = 20  # the number of warm-up iterations of the workers
-_RECIPE = Path(footplate.recipes.__file__).parent / "configs" / "fashion-seg.py"
+_RECIPE = Path(footplate.tasks.recipes.__file__).parent / "configs" / "fashion-seg.py"
 
 
 class Scenes:

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from footplate.config import Config as Config
     from footplate.engine import Hook as Hook
     from footplate.engine import Runner as Runner
-    from footplate.engine import simulate as simulate
     from footplate.models import BaseModel as BaseModel
     from footplate.registry import DATA_SAMPLERS as DATA_SAMPLERS
     from footplate.registry import DATASETS as DATASETS
@@ -37,6 +36,7 @@ if TYPE_CHECKING:
     from footplate.registry import VISUALIZERS as VISUALIZERS
     from footplate.registry import WEIGHT_INITIALIZERS as WEIGHT_INITIALIZERS
     from footplate.registry import Registry as Registry
+    from footplate.tools.simulation import simulate as simulate
 
 __version__ = "0.1.0"
 
@@ -72,7 +72,7 @@ _HOMES = {
     "Config": "footplate.config",
     "Hook": "footplate.engine",
     "Runner": "footplate.engine",
-    "simulate": "footplate.engine",
+    "simulate": "footplate.tools.simulation",
     **dict.fromkeys(_REGISTRY_NAMES, "footplate.registry"),
 }
 

@@ -233,7 +233,7 @@ def test_of_several_ranks_the_first_tells_what_a_failed_check_warned_of(
         raise ArgumentError("two")
 
     monkeypatch.setenv("RANK", rank)
-    monkeypatch.setattr("footplate.inspection.check.check", fail)
+    monkeypatch.setattr("footplate.tools.check.check", fail)
     with pytest.raises(ArgumentError):
         command._check(Config({}), argparse.Namespace(no_run=False))
     assert capsys.readouterr().out == told

@@ -299,7 +299,7 @@ def test_scalars_of_very_many_names_are_left_out_with_a_warning(
 def test_scalars_of_very_many_lines_are_read_up_to_a_line(
     tmp_path: Path, footplate: Command, code: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("footplate.inspection.runs._MOST_VALUES", 80)
+    monkeypatch.setattr("footplate.tools.runs._MOST_VALUES", 80)
     lines = (json.dumps({"step": at, "iter": at, "lr": 0.1, "loss": 1.0}) for at in range(1, 100))
     (tmp_path / "scalars.json").write_text("\n".join(lines) + "\n")
     status, said, _ = footplate("analyze", "scalars.json")

@@ -7,7 +7,7 @@ import pytest
 from footplate import Config
 from footplate.cli import migrate
 from footplate.cli.main import main
-from footplate.migration import translate
+from footplate.first_generation.translation import translate
 
 OLD = """\
 model = dict(type='Net')

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from footplate.cli.main import main
-from tests.inspection.plan.test_parts import GIVEN
 from tests.support import TINY
+from tests.tools.plan.test_parts import GIVEN
 
 
 @pytest.fixture

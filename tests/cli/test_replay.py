@@ -7,12 +7,12 @@ import torch
 
 from footplate.checkpoint import load_checkpoint, save_checkpoint
 from footplate.cli.replay import describe
-from footplate.inspection.layers import Reading
-from footplate.inspection.replay import Replay
+from footplate.tools.layers import Reading
+from footplate.tools.replay import Replay
 from tests.support import TINY
 
 Command = Callable[..., tuple[int, str, str]]
-BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.inspection.bursting"]').replace(
+BURSTING = TINY.replace('["tests.support"]', '["tests.support", "tests.tools.bursting"]').replace(
     'model = dict(type="ToyModel", dropout=0.1)',
     'model = dict(type="BurstingModel")\non_nonfinite = dict(interval=1)',
 )

@@ -32,7 +32,7 @@ def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_
         raise KeyboardInterrupt
 
     tiny.write_text(text)
-    monkeypatch.setattr("footplate.inspection.sweep.study.sweep", interrupted)
+    monkeypatch.setattr("footplate.tools.sweep.study.sweep", interrupted)
     code, told, _ = footplate("sweep", "tiny.py", "--param", LR, "--metric", "accuracy")
     assert (code, told) == (130, "the same command goes on with the sweep\n")
 
@@ -40,17 +40,17 @@ def test_what_is_varied_may_be_wrong_in_the_config_and_an_interrupt_says_how_to_
 def test_the_page_calls_trials_by_their_settings_and_leaves_out_what_measured_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from footplate.inspection.sweep import study
+    from footplate.tools.sweep import study
 
     written: dict[str, Any] = {}
     monkeypatch.setattr(
-        "footplate.inspection.report.write_report", lambda runs, path, **words: written.update(words, runs=runs)
+        "footplate.tools.report.write_report", lambda runs, path, **words: written.update(words, runs=runs)
     )
     trials = [
         study.TrialInfo(4, {"optimizer.lr": 0.25}, "complete", 1.0, "a", ""),
         study.TrialInfo(2, {}, "failed", None, "b", ""),
     ]
-    monkeypatch.setattr("footplate.inspection.runs.read_run", _read_a_alone)
+    monkeypatch.setattr("footplate.tools.runs.read_run", _read_a_alone)
     command._write_report(trials, str(tmp_path / "tiny"))
     assert written == {"runs": ["run of a"], "names": ["4: lr=0.25"], "title": "the sweep tiny"}
 

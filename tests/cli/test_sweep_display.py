@@ -6,7 +6,7 @@ import pytest
 from footplate.cli.sweep_display import SweepDisplay
 from tests.hooks.test_progress import lines_of, terminal
 
-study = pytest.importorskip("footplate.inspection.sweep.study")
+study = pytest.importorskip("footplate.tools.sweep.study")
 
 
 def news(number: int = 3, **known: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 from footplate.config import Config
 from footplate.errors import FootplateError
-from footplate.inspection.check import check
+from footplate.tools.check import check
 
 WRONG: dict[str, Any] = {
     "string": "no",

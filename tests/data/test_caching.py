@@ -12,9 +12,9 @@ from PIL import Image
 from footplate.data import BaseDataset, BaseTransform, Compose, ConcatDataset, RepeatDataset, build_dataloader, caching
 from footplate.data.caching import Cache, free_memory, keep_samples, read_cache
 from footplate.data.kept_samples import says
+from footplate.data.structures import LabelData
 from footplate.errors import ArgumentError
 from footplate.registry import TRANSFORMS
-from footplate.structures import LabelData
 
 HEAD: list[Any] = [{"type": "LoadImageFromFile"}, {"type": "Resize", "scale": (8, 6)}]
 RANDOM = {"type": "RandomFlip", "prob": 0.5}
@@ -196,7 +196,7 @@ def test_who_overrides_transform_says_anew_what_it_is() -> None:
 
 
 def test_scenes_that_are_composed_are_kept() -> None:
-    from footplate.recipes.fashion_scenes import FashionScenes
+    from footplate.tasks.recipes.fashion_scenes import FashionScenes
 
     plain, kept = FashionScenes("test", length=5), FashionScenes("test", length=5)
     assert keep_samples(kept, Cache("memory")) == "memory"

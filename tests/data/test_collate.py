@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from footplate.data import default_collate, pseudo_collate
+from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
-from footplate.structures import BaseDataElement
 
 
 class Pair(NamedTuple):

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import NamedTuple
 
-from footplate.engine.keys import KNOWN_KEYS
+from footplate.engine.translators import known_keys
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -34,7 +34,7 @@ class Block(NamedTuple):
             )
         if self.title:
             return "config"
-        return "fragment" if KNOWN_KEYS & _assigned(self.text) else "code"
+        return "fragment" if known_keys() & _assigned(self.text) else "code"
 
 
 def pages(language: str = "en") -> list[Path]:

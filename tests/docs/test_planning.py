@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.inspection.plan.published import PUBLISHED, Published, predicted_efficiency
+from footplate.tools.plan.published import PUBLISHED, Published, predicted_efficiency
 from tests.docs.pages import DOCS
 
 

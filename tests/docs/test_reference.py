@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from footplate.engine.keys import KNOWN_KEYS
+from footplate.engine.translators import known_keys
 from tests.docs.pages import ROOT
 
 pytest.importorskip("griffe", reason="the extra docs needs Python 3.11")
@@ -36,4 +36,4 @@ def test_every_name_says_what_it_is_for() -> None:
 
 def test_the_top_level_is_whole() -> None:
     top = TEXT.partition("## Top level")[2].partition("\n## ")[0]
-    assert set(re.findall(r"^\| `(\w+)`", top, re.MULTILINE)) == KNOWN_KEYS
+    assert set(re.findall(r"^\| `(\w+)`", top, re.MULTILINE)) == known_keys()

@@ -2,7 +2,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from footplate import compat
+from footplate import hosts
 from footplate.registry import ROOT_REGISTRIES
 
 
@@ -10,9 +10,9 @@ from footplate.registry import ROOT_REGISTRIES
 def _as_before() -> Iterator[None]:
     """Offers the old import names, and takes back what a fragment registered."""
     entries = {name: dict(registry.module_dict) for name, registry in ROOT_REGISTRIES.items()}
-    compat.install()
+    hosts.install()
     yield
-    compat.uninstall()
+    hosts.uninstall()
     for name, registry in ROOT_REGISTRIES.items():
         registry._entries.clear()
         registry._entries.update(entries[name])

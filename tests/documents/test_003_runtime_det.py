@@ -12,10 +12,10 @@ from torch import nn
 
 from footplate import Config, Runner
 from footplate.errors import ArgumentError
-from footplate.legacy import build_from_cfg
+from footplate.first_generation.adapters import build_from_cfg
 from footplate.registry import DATASETS, OPTIMIZER_BUILDERS
 from tests.documents.support import AND_STOP, Fragment, hook_of, mended, stop_of, train
-from tests.legacy.support import OldPoints, old_config
+from tests.first_generation.adapters.support import OldPoints, old_config
 
 VALUES = "a_value, b_value, c_value = 0.02, 0.9, 0.0001"
 

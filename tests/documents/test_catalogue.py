@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from footplate.compat.names import DISTRIBUTIONS
+from footplate.hosts.names import DISTRIBUTIONS
 from tests.documents.catalogue import COUNTS, as_page, fragments_of, module_of
 from tests.documents.support import Fragment
 

@@ -1,8 +1,9 @@
 import inspect
 
 from footplate import Runner
-from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
-from footplate.migration import FIRST_GENERATION_KEYS
+from footplate.engine.keys import RUNNER_KEYS
+from footplate.engine.translators import known_keys
+from footplate.first_generation.translation import FIRST_GENERATION_KEYS
 
 
 def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:
@@ -11,5 +12,5 @@ def test_every_argument_of_the_runner_is_a_key_of_a_config() -> None:
 
 
 def test_known_keys_are_those_of_both_generations() -> None:
-    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= KNOWN_KEYS
-    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & KNOWN_KEYS
+    assert {*RUNNER_KEYS, *FIRST_GENERATION_KEYS, "custom_imports", "runner_type"} <= known_keys()
+    assert not {"models", "gallery_dataloader", "val_evaluator_dice", "train_dataloder"} & known_keys()

@@ -15,7 +15,7 @@ from footplate.checkpoint import load_checkpoint
 from footplate.engine import EpochBasedTrainLoop, IterBasedTrainLoop, TestLoop, ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.errors import ArgumentError
-from footplate.inspection.check import check
+from footplate.tools.check import check
 from tests.engine.test_runner import weights
 from tests.support import TINY, Witness, settings
 

@@ -9,8 +9,8 @@ import pytest
 from footplate.config import Config
 from footplate.engine import Hook, Runner
 from footplate.errors import ArgumentError
-from footplate.inspection.check import check
-from footplate.legacy import EvalHook
+from footplate.first_generation.adapters import EvalHook
+from footplate.tools.check import check
 from tests.support import settings
 
 NO_VALIDATION: dict[str, Any] = {"val_dataloader": None, "val_cfg": None, "val_evaluator": None}

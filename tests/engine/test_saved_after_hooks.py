@@ -14,7 +14,7 @@ from footplate.engine import ValLoop
 from footplate.engine.signals import Interrupted
 from footplate.registry import LOOPS
 from tests.engine.test_state import assert_same, run_until_killed, state
-from tests.legacy.support import old_config
+from tests.first_generation.adapters.support import old_config
 from tests.support import KillForTest, settings
 
 

@@ -11,7 +11,7 @@ from footplate.engine import Runner
 from footplate.engine.keys import READ_KEYS
 from footplate.engine.static import check_config
 from footplate.errors import FootplateError
-from footplate.inspection.check import check
+from footplate.tools.check import check
 from tests.support import settings
 
 # The arguments of both runners of MMEngine 0.10.7, and the other config keys that they read.

@@ -3,10 +3,10 @@ from typing import Any
 
 import pytest
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, BuildError, UnknownNameError
 from footplate.evaluation import BaseMetric, Evaluator, build_evaluator
 from footplate.registry import EVALUATOR, METRICS
-from footplate.structures import BaseDataElement
 
 
 class Counting(BaseMetric[Any]):

@@ -10,9 +10,9 @@ import torch.distributed as dist
 from torch.utils.data import default_collate
 
 from footplate.data import SampleLoader
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import BaseMetric, DumpResults
-from footplate.structures import BaseDataElement
 
 
 class Sample(NamedTuple):

@@ -243,7 +243,7 @@ def planted() -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def _execute() -> None:
-    from footplate.inspection import diff, run_files
+    from footplate.tools import diff, run_files
 
     def read(path: Any) -> Config:
         return Config.fromfile(path, import_custom_modules=False)
@@ -253,7 +253,7 @@ def _execute() -> None:
 
 
 def _follow() -> None:
-    from footplate.inspection import run_files
+    from footplate.tools import run_files
 
     run_files.is_safe = lambda file, folder: file.exists()
 

@@ -14,14 +14,14 @@ from footplate.engine import Hook
 from footplate.engine.hook import EVENTS
 from footplate.engine.hook_list import HookList
 from footplate.engine.snapshot import Snapshot
+from footplate.first_generation.adapters import Hook as LegacyHook
 from footplate.hooks import CheckpointHook
-from footplate.legacy import Hook as LegacyHook
 from footplate.optim import OptimWrapper
 from footplate.registry import HOOKS, MODELS
 from tests.faults.processes import nothing
 from tests.faults.row import Fault
 from tests.faults.runs import config
-from tests.legacy.support import OldModelWithSteps, old_config
+from tests.first_generation.adapters.support import OldModelWithSteps, old_config
 from tests.support import ToyModel, loader
 from tests.support_samplers import BY_EPOCH, KINDS, section
 

@@ -8,9 +8,9 @@ import torch
 from PIL import Image
 
 from footplate import Runner
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError
 from footplate.hooks import NaiveVisualizationHook
-from footplate.structures import BaseDataElement
 from footplate.visualization import Visualizer
 from tests.support import loader, settings
 

@@ -5,10 +5,10 @@ import pytest
 import torch
 
 from footplate import Config, Runner
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, BuildError
 from footplate.hooks import PrepareTTAHook
 from footplate.models import BaseModel
-from footplate.structures import PixelData
 from tests.support import loader, settings
 
 VIEWS = [
@@ -78,7 +78,7 @@ def test_a_test_merges_its_views(tmp_path: Path) -> None:
 
 
 def _truth(at: int) -> Any:
-    from footplate.recipes.fashion_scenes import FashionScenes
+    from footplate.tasks.recipes.fashion_scenes import FashionScenes
 
     return torch.from_numpy(FashionScenes("test").sample(at)["gt_seg_map"])
 

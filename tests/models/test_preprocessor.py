@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.models import BaseDataPreprocessor, ImgDataPreprocessor, stack_batch
-from footplate.structures import BaseDataElement
 
 
 class Pair(NamedTuple):

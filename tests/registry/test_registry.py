@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from footplate import compat
+from footplate import hosts
 from footplate.errors import BuildError, DuplicateNameError, FootplateError, Origin, UnknownNameError
 from footplate.registry import FUNCTIONS, HOOKS, MODELS, TRANSFORMS, Registry, using_scope
 
@@ -205,12 +205,12 @@ OWN = "  register your own classes with custom_imports = dict(imports=['my_modul
 @pytest.mark.parametrize("over_footplate", [False, True])
 def test_name_from_missing_package(scope: str | None, name: str, lines: list[str], over_footplate: bool) -> None:
     if over_footplate:
-        compat.install()
+        hosts.install()
     try:
         with using_scope(scope), pytest.raises(UnknownNameError) as caught:
             MODELS.get(name)
     finally:
-        compat.uninstall()
+        hosts.uninstall()
     assert str(caught.value).split("\n") == [f"unknown model '{name}'", *lines]
 
 

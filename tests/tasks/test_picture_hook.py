@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.data.structures import BaseDataElement
 from footplate.engine.evaluation_sets import EvaluationSet
 from footplate.errors import ArgumentError
 from footplate.evaluation import Evaluator
-from footplate.structures import BaseDataElement
 from footplate.tasks.picture_hook import BaseVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
-from footplate.structures import BaseDataElement
 from footplate.tasks.pictures import picture_of
 
 

@@ -31,9 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     import os
     from pathlib import Path
 
-    from footplate.inspection import analysis
-    from footplate.inspection.runs import read_run
     from footplate.storage import check_output, commit_bytes, commit_image
+    from footplate.tools import analysis
+    from footplate.tools.runs import read_run
 
     files = [path for path in arguments.runs if os.path.isfile(path)]
     if arguments.csv and arguments.csv != "-":

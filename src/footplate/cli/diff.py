@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 
 def run(arguments: argparse.Namespace) -> int:
     """Prints the keys that differ, with both values and their places."""
-    from footplate.inspection.diff import OF_A_START, compare, describe, read_either
+    from footplate.tools.diff import OF_A_START, compare, describe, read_either
 
     first, second = (read_either(name) for name in (arguments.first, arguments.second))
     differences = compare(*_of_one_generation(first, second))
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _of_one_generation(first: "Config", second: "Config") -> "tuple[Config, Config]":
     """Translates the first-generation config if the other one is second-generation, so that they can be compared."""
-    from footplate.migration import is_first_generation, translate
+    from footplate.first_generation.translation import is_first_generation, translate
 
     if is_first_generation(first) == is_first_generation(second):
         return first, second

@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
         check_output(arguments.plot, suffixes=PICTURE_SUFFIXES, inputs=[arguments.config])
     cfg = read_config(arguments, import_custom_modules=topic is not None)
     if arguments.dump:
-        from footplate.inspection.explain import files_of
+        from footplate.tools.explain import files_of
 
         check_output(arguments.dump, inputs=files_of(cfg))
         cfg.dump(arguments.dump)
@@ -87,7 +87,7 @@ def _check_options(topic: str | None, arguments: argparse.Namespace) -> None:
 
 
 def _explain(cfg: "Config", key: str | None) -> str:
-    from footplate.inspection.explain import explain_config, explain_key
+    from footplate.tools.explain import explain_config, explain_key
 
     if not key:
         return explain_config(cfg)
@@ -121,9 +121,9 @@ def _say_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> None
 
 
 def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> str:
-    from footplate.inspection.topics.hooks import explain_hooks, hooks_as_data
-    from footplate.inspection.topics.loops import explain_loops, loops_as_data
-    from footplate.inspection.topics.params import explain_params, groups_of, params_as_data
+    from footplate.tools.topics.hooks import explain_hooks, hooks_as_data
+    from footplate.tools.topics.loops import explain_loops, loops_as_data
+    from footplate.tools.topics.params import explain_params, groups_of, params_as_data
 
     if topic == "schedule":
         return _explain_schedule(cfg, arguments)
@@ -137,8 +137,8 @@ def _explain_topic(topic: str, cfg: "Config", arguments: argparse.Namespace) -> 
 
 
 def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
-    from footplate.inspection.topics.schedule import explain_schedule, plot_schedule, schedule_as_data, schedule_of
     from footplate.storage import commit_image
+    from footplate.tools.topics.schedule import explain_schedule, plot_schedule, schedule_as_data, schedule_of
 
     schedule = schedule_of(cfg, other=_other(arguments), length_of_epoch=arguments.epoch_length)
     if arguments.plot:
@@ -148,7 +148,7 @@ def _explain_schedule(cfg: "Config", arguments: argparse.Namespace) -> str:
 
 def _other(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
-    from footplate.recipes.catalog import find_config
+    from footplate.tasks.recipes.catalog import find_config
 
     return Config.fromfile(find_config(arguments.model)) if arguments.model else None
 

@@ -60,7 +60,7 @@ def raise_of_module(stage: str, error: BaseException, runner: "Runner") -> None:
     """
     if not isinstance(error, Exception) or runner.distributed or own_frames(error):
         return
-    from footplate.inspection.failing_module import module_error
+    from footplate.tools.failing_module import module_error
 
     told = module_error(stage, error, runner.cfg)
     if told is not None:

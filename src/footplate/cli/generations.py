@@ -24,7 +24,7 @@ def in_own_words(error: OverrideError, cfg: "Config", path: str) -> OverrideErro
         cfg: The config.
         path: The rejected key path.
     """
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     first = is_first_generation(cfg)
     word = _word(cfg, path, first=first)
@@ -52,7 +52,7 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
         cfg: The config before translation, or None.
     """
     from footplate.config.merging import find, paths_ending
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     if not isinstance(error, FootplateError) or cfg is None or error.origin is None:
         return
@@ -73,14 +73,14 @@ def name_own_key(error: Exception, cfg: "Config | None") -> None:
 
 def word_of_own(cfg: "Config", path: str) -> str | None:
     """Returns the equivalent of a key in a config's own generation, or None if the config does not have it."""
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     return _word(cfg, path, first=is_first_generation(cfg))
 
 
 def _word(cfg: "Config", path: str, *, first: bool) -> str | None:
     """Returns the equivalent key of the config's generation, if the config has it."""
-    from footplate.migration.key_map import counterparts
+    from footplate.first_generation.translation.key_map import counterparts
 
     parts = tuple(path.replace("[", ".").replace("]", "").split("."))
     words = (".".join(each) for each in counterparts(parts, of_first=first))

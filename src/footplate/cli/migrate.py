@@ -9,8 +9,8 @@ from footplate.cli.streams import say
 from footplate.messages import pluralize
 
 if TYPE_CHECKING:
-    from footplate.migration import Note
-    from footplate.migration.rewriting import MigratedFile
+    from footplate.first_generation.rewriting import MigratedFile
+    from footplate.first_generation.translation import Note
 
 _PACKAGE = Path(os.path.realpath(__file__)).parents[1]
 _REPORT = "migration-report.txt"
@@ -39,8 +39,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Migrates configs, or shows what would change."""
     from footplate.errors import ArgumentError
-    from footplate.migration import RULES
-    from footplate.migration.rewriting import write_files
+    from footplate.first_generation.rewriting import write_files
+    from footplate.first_generation.translation import RULES
 
     if arguments.rules:
         say("\n".join(rule.as_text() for rule in RULES))
@@ -59,8 +59,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _migrated(arguments: argparse.Namespace) -> "list[MigratedFile]":
-    from footplate.migration.rewriting import check_output_file, check_output_folder, migrate_file, migrate_tree
-    from footplate.recipes.catalog import find_config
+    from footplate.first_generation.rewriting import check_output_file, check_output_folder, migrate_file, migrate_tree
+    from footplate.tasks.recipes.catalog import find_config
 
     if arguments.tree is not None:
         folder, output = Path(arguments.tree), _folder(arguments)
@@ -120,7 +120,7 @@ def _say(found: "list[MigratedFile]", arguments: argparse.Namespace) -> None:
 
 def _report(found: "list[MigratedFile]", *, every: bool = True) -> list[str]:
     """Returns the lines of the report: what keys became, what cannot be kept, what needs a person, and counts."""
-    from footplate.migration import Kind
+    from footplate.first_generation.translation import Kind
 
     titles = {
         Kind.BECAME: "what each key became",

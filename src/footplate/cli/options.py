@@ -40,7 +40,7 @@ def add_overrides(parser: argparse.ArgumentParser) -> None:
 def read_config(arguments: argparse.Namespace, *, import_custom_modules: bool = True) -> "Config":
     """Loads the config in the arguments and applies their overrides."""
     from footplate.config import Config
-    from footplate.recipes.catalog import find_config
+    from footplate.tasks.recipes.catalog import find_config
 
     cfg = Config.fromfile(find_config(arguments.config), import_custom_modules=False)
     arguments.cfg = cfg  # so that errors can name its keys
@@ -73,12 +73,12 @@ def _set(cfg: "Config", text: str) -> None:
 
 def import_what_it_names(cfg: "Config") -> None:
     """Imports the modules in `custom_imports`, after providing the packages that such modules usually import."""
-    from footplate import compat
+    from footplate import hosts
     from footplate.config import import_custom
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     if "custom_imports" in cfg or is_first_generation(cfg):
-        compat.install()
+        hosts.install()
     folder = os.path.dirname(os.path.abspath(str(cfg.filename)))
     if cfg.filename and folder not in sys.path:
         sys.path.append(folder)  # modules next to the config come after those in the current folder

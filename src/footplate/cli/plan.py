@@ -9,8 +9,8 @@ from footplate.cli.options import add_overrides, choose_work_dir, read_config
 from footplate.cli.streams import say
 
 if TYPE_CHECKING:
-    from footplate.inspection.plan.parts import Cluster, Parts
-    from footplate.inspection.plan.prediction import Prediction
+    from footplate.tools.plan.parts import Cluster, Parts
+    from footplate.tools.plan.prediction import Prediction
 
 _GIGABIT = 1e9 / 8
 
@@ -49,11 +49,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Prints the predictions, or the formulas."""
     if arguments.formulas:
-        from footplate.inspection.plan.formulas import describe_formulas
+        from footplate.tools.plan.formulas import describe_formulas
 
         say(describe_formulas())
         return 0
-    from footplate.inspection.plan.prediction import predict_growth
+    from footplate.tools.plan.prediction import predict_growth
 
     cluster = _cluster(arguments)
     parts = _parts(arguments)
@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _cluster(arguments: argparse.Namespace) -> "Cluster":
     from footplate.checks import check_count
     from footplate.errors import ArgumentError
-    from footplate.inspection.plan.parts import Cluster
+    from footplate.tools.plan.parts import Cluster
 
     check_count("--nodes", arguments.nodes)
     check_count("--per-node", arguments.per_node)
@@ -93,14 +93,14 @@ def _cluster(arguments: argparse.Namespace) -> "Cluster":
 
 def _parts(arguments: argparse.Namespace) -> "Parts":
     from footplate.errors import ArgumentError
-    from footplate.inspection.plan.parts import Parts
+    from footplate.tools.plan.parts import Parts
 
     if arguments.parts:
         return Parts.read(arguments.parts)
     if arguments.config is None:
         raise ArgumentError("a plan needs a config to measure, or --parts")
     from footplate.engine.static import check_config
-    from footplate.inspection.plan.measuring import measure
+    from footplate.tools.plan.measuring import measure
 
     cfg = read_config(arguments)
     choose_work_dir(cfg, None)
@@ -108,7 +108,7 @@ def _parts(arguments: argparse.Namespace) -> "Parts":
 
 
 def _told(parts: "Parts", cluster: "Cluster", predictions: "list[Prediction]") -> str:
-    from footplate.inspection.plan.prediction import as_table, described
+    from footplate.tools.plan.prediction import as_table, described
 
     rows = as_table(predictions)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]

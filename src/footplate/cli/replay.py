@@ -10,8 +10,8 @@ from footplate.cli.streams import say
 from footplate.messages import one_line
 
 if TYPE_CHECKING:
-    from footplate.inspection.layers import Reading
-    from footplate.inspection.replay import Replay
+    from footplate.tools.layers import Reading
+    from footplate.tools.replay import Replay
 
 _SHORT = 12  # tables with at most this many rows are shown in full
 _BEFORE = 5
@@ -39,7 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(arguments: argparse.Namespace) -> int:
     """Prints tables of the layers and the first non-finite values."""
     from footplate.config import read_recorded
-    from footplate.inspection.replay import config_beside, find_capture, read_facts, replay
+    from footplate.tools.replay import config_beside, find_capture, read_facts, replay
 
     arguments.capture = find_capture(arguments.capture)
     facts = read_facts(arguments.capture)

@@ -25,9 +25,9 @@ def run(arguments: argparse.Namespace) -> int:
     import os
 
     from footplate.checkpoint import readable_size
-    from footplate.inspection.report import write_report
-    from footplate.inspection.runs import read_run
     from footplate.storage import check_output
+    from footplate.tools.report import write_report
+    from footplate.tools.runs import read_run
 
     alone = len(arguments.runs) == 1 and os.path.isdir(arguments.runs[0])
     path = arguments.out or (os.path.join(arguments.runs[0], "report.html") if alone else "report.html")

@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from footplate.config import Config
-    from footplate.inspection.sweep.space import Parameter
-    from footplate.inspection.sweep.study import TrialInfo
+    from footplate.tools.sweep.space import Parameter
+    from footplate.tools.sweep.study import TrialInfo
 
 _SHOWN = 10
 _COMPARED = 8
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     from footplate.checks import check_count
     from footplate.cli.launching import refuse_launchers
-    from footplate.inspection.sweep.space import parse_parameter
+    from footplate.tools.sweep.space import parse_parameter
 
     refuse_launchers("sweep")
     check_count("--trials", arguments.trials)
@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_count("--seed", arguments.seed, least=0)
     parameters = [parse_parameter(text) for text in arguments.param]
     cfg = read_config(arguments)
-    from footplate.inspection.sweep.study import SweepSettings, default_metric, sweep
+    from footplate.tools.sweep.study import SweepSettings, default_metric, sweep
 
     settings = SweepSettings(
         folder=os.path.abspath(arguments.out or str(Path("sweeps") / Path(str(cfg.filename)).stem)),
@@ -90,8 +90,8 @@ def _refuse_what_no_trial_mends(cfg: "Config", parameters: "Sequence[Parameter]"
     from footplate.cli.options import choose_work_dir
     from footplate.engine.static import check_config
     from footplate.errors import FootplateError
-    from footplate.inspection.sweep.study import first_of
     from footplate.records.logger import collected_warnings
+    from footplate.tools.sweep.study import first_of
 
     choose_work_dir(cfg, None)
     with collected_warnings():  # each trial logs its own
@@ -117,8 +117,8 @@ def _write_report(trials: "list[TrialInfo]", folder: str) -> None:
     import os
 
     from footplate.errors import DataError
-    from footplate.inspection.report import write_report
-    from footplate.inspection.runs import read_run
+    from footplate.tools.report import write_report
+    from footplate.tools.runs import read_run
 
     runs = {}
     for trial in trials:

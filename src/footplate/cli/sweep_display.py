@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from footplate.hooks.live_text import LiveText
-    from footplate.inspection.sweep.study import TrialInfo, TrialNews
+    from footplate.tools.sweep.study import TrialInfo, TrialNews
 
 _BAR = 20
 
@@ -94,6 +94,6 @@ def _short(value: Any) -> str:
 
 
 def _said_in(folder: str) -> str:
-    from footplate.inspection.sweep.trial import OUTPUT
+    from footplate.tools.sweep.trial import OUTPUT
 
     return f"its log: {os.path.join(os.path.relpath(folder), OUTPUT)}"

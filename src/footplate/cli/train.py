@@ -103,8 +103,8 @@ def _tell_whether_saved(runner: "Runner") -> int:
 
 def _explained(cfg: "Config", runner: "Runner") -> str:
     """Explains the config in its original generation; a resumed run may have changed its own copy."""
-    from footplate.inspection.explain import explain_config
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
+    from footplate.tools.explain import explain_config
 
     return explain_config(cfg if is_first_generation(cfg) else runner.cfg)
 
@@ -113,9 +113,9 @@ def _name_changes(runner: "Runner", overrides: list[str]) -> None:
     """Logs the keys that differ from the config that the run in the work_dir started with."""
     from pathlib import Path
 
-    from footplate.inspection.diff import OF_A_START, compare
-    from footplate.inspection.run_files import config_of
     from footplate.records import remembered
+    from footplate.tools.diff import OF_A_START, compare
+    from footplate.tools.run_files import config_of
 
     before = config_of(Path(runner.work_dir))
     if before is None:
@@ -178,7 +178,7 @@ def _apply(arguments: argparse.Namespace, cfg: "Config") -> None:
 
 def _use_mixed_precision(cfg: "Config") -> None:
     from footplate.errors import ArgumentError
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     if is_first_generation(cfg):
         cfg["fp16"] = cfg.get("fp16") or {"loss_scale": "dynamic"}

@@ -54,7 +54,7 @@ def refuse_unknown(command: argparse.ArgumentParser, arguments: argparse.Namespa
 
 def _begin_of_validation(arguments: argparse.Namespace) -> str:
     """Returns the key for the start of validation in the config's generation, with a `+` in case it must be added."""
-    from footplate.migration import is_first_generation
+    from footplate.first_generation.translation import is_first_generation
 
     cfg = _config_of(arguments)
     return "+evaluation.start" if cfg is not None and is_first_generation(cfg) else "+train_cfg.val_begin"
@@ -62,7 +62,7 @@ def _begin_of_validation(arguments: argparse.Namespace) -> str:
 
 def _config_of(arguments: argparse.Namespace) -> "Config | None":
     from footplate.config import Config
-    from footplate.recipes.catalog import find_config
+    from footplate.tasks.recipes.catalog import find_config
 
     if not hasattr(arguments, "set"):
         return None
@@ -75,8 +75,7 @@ def _config_of(arguments: argparse.Namespace) -> "Config | None":
 def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
     """Returns the key path of the config that ends with a word, or ""; keys of a run come before variables."""
     from footplate.config.merging import paths_ending, split_path
-    from footplate.engine.keys import KNOWN_KEYS, READ_KEYS
-    from footplate.migration import is_first_generation
+    from footplate.engine.translators import keys_read
 
     cfg = _config_of(arguments)
     if cfg is None:
@@ -85,6 +84,6 @@ def _key_ending_in(word: str, arguments: argparse.Namespace) -> str:
         found = paths_ending(cfg._cfg_dict, word)
     except FootplateError:
         return ""
-    read = KNOWN_KEYS if is_first_generation(cfg) else READ_KEYS
+    read = keys_read(cfg)
     reaching = [path for path in found if next(iter(split_path(path))) in read]
     return (reaching or found or [""])[0]

@@ -8,7 +8,7 @@ from footplate.errors import Origin
 
 _PACKAGE = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _COMMANDS = os.path.join(_PACKAGE, "cli", "")
-_RECIPES = os.path.join(_PACKAGE, "recipes", "configs", "")
+_RECIPES = os.path.join(_PACKAGE, "tasks", "recipes", "configs", "")
 # Bounds the history of a key that a loop sets many times.
 _LONGEST_CHAIN = 64
 

@@ -8,8 +8,8 @@ from footplate.errors import ConfigError, Origin
 from footplate.messages import nearest
 
 SUFFIXES = (".py", ".json", ".yaml", ".yml", ".toml")
-_RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "recipes", "configs"))
-_FOLDERS = ((".mim", "configs"), ("configs",), ("recipes", "configs"), (os.pardir, "configs"))
+_RECIPES = os.path.realpath(os.path.join(os.path.dirname(__file__), os.pardir, "tasks", "recipes", "configs"))
+_FOLDERS = ((".mim", "configs"), ("configs",), ("tasks", "recipes", "configs"), (os.pardir, "configs"))
 
 
 def split_package(name: str) -> tuple[str, str] | None:

@@ -18,9 +18,9 @@ from typing_extensions import Self
 from footplate.data.compose import Compose
 from footplate.data.kept_samples import KeptSamples, says
 from footplate.data.seeding import kept_random_state, seed_generators
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
-from footplate.structures import BaseDataElement
 
 _logger = logging.getLogger("footplate.data")
 _PLACES = ("memory", "device")

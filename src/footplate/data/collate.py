@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import default_collate as torch_collate
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
 from footplate.registry import FUNCTIONS
-from footplate.structures import BaseDataElement
 
 
 def pseudo_collate(samples: Sequence[Any]) -> Any:

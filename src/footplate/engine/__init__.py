@@ -7,7 +7,6 @@ from footplate.engine.hook import EVENTS, Hook, Priority, get_priority
 from footplate.engine.hook_list import HookList
 from footplate.engine.loops import EpochBasedTrainLoop, IterBasedTrainLoop
 from footplate.engine.runner import Runner
-from footplate.engine.simulation import simulate
 
 __all__ = [
     "EVENTS",
@@ -22,5 +21,4 @@ __all__ = [
     "TestLoop",
     "ValLoop",
     "get_priority",
-    "simulate",
 ]

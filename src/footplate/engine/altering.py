@@ -11,7 +11,7 @@ from footplate.distributed.sharding import local_tensor
 if TYPE_CHECKING:
     from footplate.engine.runner import Runner
 
-_OURS, _NOT_OURS = "footplate.", "footplate.legacy."
+_OURS, _NOT_OURS = "footplate.", "footplate.first_generation.adapters."
 
 
 def altered_by(runner: "Runner", *events: str) -> bool:

@@ -1,7 +1,5 @@
 """The top-level keys that a config of either generation may have."""
 
-from footplate.migration import FIRST_GENERATION_KEYS
-
 RUNNER_KEYS = (
     "model",
     "work_dir",
@@ -43,5 +41,3 @@ RUNNER_KEYS = (
 
 # Keys that a second-generation config is read for. Other names in it, `optimizer` for example, are variables.
 READ_KEYS = frozenset({*RUNNER_KEYS, "custom_imports", "runner_type", "tta_model", "tta_pipeline"})
-
-KNOWN_KEYS = READ_KEYS | {*FIRST_GENERATION_KEYS, "vis_backends"}

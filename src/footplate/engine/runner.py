@@ -26,9 +26,8 @@ from footplate.distributed import (
 )
 from footplate.engine import assemble, determinism, setup, state
 from footplate.engine.capture import capturing
-from footplate.engine.generations import in_second_generation
 from footplate.engine.hook import Hook
-from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.lock import locked_for
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.opening import name_idle_variables, opened
@@ -39,6 +38,7 @@ from footplate.engine.restart import Restart
 from footplate.engine.saving import RunSaver, save_run
 from footplate.engine.signals import AgreementHook, Requests
 from footplate.engine.together import name_run, together
+from footplate.engine.translators import in_second_generation, known_keys
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.whereabouts import refusing_exits
 from footplate.error_context import at_key, located
@@ -198,7 +198,7 @@ class Runner(Parts):
             ConfigError: The config steps or schedules in both generations at once.
         """
         cfg = cfg if isinstance(cfg, Config) else Config(dict(cfg))
-        check_keys(cfg, KNOWN_KEYS)
+        check_keys(cfg, known_keys())
         refuse_unsupported(cfg)
         cfg = in_second_generation(cfg)
         arguments = {key: cfg[key] for key in RUNNER_KEYS if key in cfg}

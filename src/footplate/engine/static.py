@@ -15,12 +15,12 @@ from footplate.distributed import LAUNCHERS
 from footplate.distributed.sync_bn import check_sync_bn
 from footplate.engine import assemble, setup
 from footplate.engine.evaluation_sets import check_evaluator_names, check_intervals, holds_several
-from footplate.engine.generations import in_second_generation
-from footplate.engine.keys import KNOWN_KEYS, RUNNER_KEYS
+from footplate.engine.keys import RUNNER_KEYS
 from footplate.engine.nonfinite import NonFiniteHook
 from footplate.engine.reach import name_idle_settings, reach_in
 from footplate.engine.saving import RunSaver
 from footplate.engine.scaling import base_batch_size
+from footplate.engine.translators import in_second_generation, known_keys
 from footplate.engine.unsupported import refuse_unsupported
 from footplate.engine.validation_points import validation_points
 from footplate.error_context import at_key, located, with_origins
@@ -58,7 +58,7 @@ def check_config(cfg: Config) -> Config:
     Raises:
         FootplateError: The first of them, with its key path and its place.
     """
-    check_keys(cfg, KNOWN_KEYS)
+    check_keys(cfg, known_keys())
     refuse_unsupported(cfg)
     cfg = in_second_generation(cfg)
     sections = {key: cfg.get(key) for key in RUNNER_KEYS}

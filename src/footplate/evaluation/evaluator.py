@@ -4,11 +4,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from footplate.data.structures import BaseDataElement
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, FootplateError
 from footplate.evaluation.metric import BaseMetric
 from footplate.registry import EVALUATOR, METRICS
-from footplate.structures import BaseDataElement
 
 
 class Evaluator:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count
+from footplate.data.structures import BaseDataElement
 from footplate.engine import Hook
 from footplate.registry import HOOKS
-from footplate.structures import BaseDataElement
 from footplate.visualization import picture_of
 
 if TYPE_CHECKING:

@@ -114,7 +114,7 @@ def is_user_module(module: str) -> bool:
 
 
 def is_footplate_alias(spec: importlib.machinery.ModuleSpec | None) -> bool:
-    """Checks whether footplate itself provides the import name (see `footplate.compat`)."""
+    """Checks whether footplate itself provides the import name (see `footplate.hosts`)."""
     return spec is not None and type(spec.loader).__module__.startswith("footplate.")
 
 

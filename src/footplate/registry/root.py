@@ -8,6 +8,8 @@ registers plain functions there.
 from footplate.registry.registry import Registry
 
 SCOPE = "footplate"
+_TASKS = "footplate.tasks.all_tasks"
+_ADAPTERS = "footplate.first_generation.adapters"
 
 
 def _root(
@@ -19,35 +21,48 @@ def _root(
 RUNNERS = _root("runner", "footplate.engine", base="footplate.engine.runner:Runner")
 RUNNER_CONSTRUCTORS = _root("runner constructor")
 LOOPS = _root("loop", "footplate.engine", base="footplate.engine.base_loop:BaseLoop")
-HOOKS = _root("hook", "footplate.hooks", "footplate.tasks", "footplate.legacy", base="footplate.engine.hook:Hook")
+HOOKS = _root(
+    "hook",
+    "footplate.hooks",
+    _TASKS,
+    _ADAPTERS,
+    base="footplate.engine.hook:Hook",
+)
 STRATEGIES = _root("strategy")
 
 DATASETS = _root(
     "dataset",
     "footplate.data",
-    "footplate.recipes.fashion_instances",
-    "footplate.recipes.fashion_items",
-    "footplate.recipes.fashion_scenes",
-    "footplate.tasks",
-    "footplate.legacy",
+    "footplate.tasks.recipes.fashion_instances",
+    "footplate.tasks.recipes.fashion_items",
+    "footplate.tasks.recipes.fashion_scenes",
+    _TASKS,
+    _ADAPTERS,
     base="torch.utils.data:Dataset",
     strict=False,
     noun="data set",
 )
 DATA_SAMPLERS = _root("data sampler", "footplate.data", base="torch.utils.data:Sampler", strict=False)
-TRANSFORMS = _root("transform", "footplate.data", "footplate.tasks")
-FUNCTIONS = _root("function", "footplate.data", "footplate.legacy")
+TRANSFORMS = _root("transform", "footplate.data", _TASKS)
+FUNCTIONS = _root("function", "footplate.data", _ADAPTERS)
 
-MODELS = _root("model", "footplate.models", "footplate.tasks", "footplate.legacy", base="torch.nn:Module", strict=False)
+MODELS = _root(
+    "model",
+    "footplate.models",
+    _TASKS,
+    _ADAPTERS,
+    base="torch.nn:Module",
+    strict=False,
+)
 MODEL_WRAPPERS = _root("model wrapper", "footplate.distributed.wrappers", base="torch.nn:Module", strict=False)
 WEIGHT_INITIALIZERS = _root("weight initializer", "footplate.models")
-TASK_UTILS = _root("task util", "footplate.tasks")
+TASK_UTILS = _root("task util", _TASKS)
 
 OPTIMIZERS = _root("optimizer", "footplate.optim", base="torch.optim:Optimizer")
 OPTIM_WRAPPERS = _root(
     "optimizer wrapper",
     "footplate.optim",
-    "footplate.legacy",
+    _ADAPTERS,
     base="footplate.optim.wrappers.optim_wrapper:OptimWrapper",
 )
 OPTIM_WRAPPER_CONSTRUCTORS = _root("optimizer wrapper constructor", "footplate.optim")
@@ -57,8 +72,8 @@ PARAM_SCHEDULERS = _root("parameter scheduler", "footplate.optim", noun="schedul
 METRICS = _root(
     "metric",
     "footplate.evaluation",
-    "footplate.tasks",
-    "footplate.legacy",
+    _TASKS,
+    _ADAPTERS,
     base="footplate.evaluation.metric:BaseMetric",
 )
 EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluation.evaluator:Evaluator")
@@ -66,7 +81,7 @@ EVALUATOR = _root("evaluator", "footplate.evaluation", base="footplate.evaluatio
 VISUALIZERS = _root(
     "visualizer",
     "footplate.visualization",
-    "footplate.tasks",
+    _TASKS,
     base="footplate.visualization.visualizer:Visualizer",
 )
 VISBACKENDS = _root("visualizer backend", "footplate.records", base="footplate.records.writers.base:BaseVisBackend")

@@ -7,10 +7,10 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from footplate.checks import check_count
+from footplate.data.structures import BaseDataElement
 from footplate.engine import Hook
 from footplate.records import length_of
 from footplate.storage import read_bytes
-from footplate.structures import BaseDataElement
 from footplate.tasks.pictures import picture_of
 from footplate.visualization import Visualizer
 

@@ -3,8 +3,8 @@
 from typing import Any
 
 from footplate import visualization
+from footplate.data.structures import BaseDataElement
 from footplate.errors import DataError
-from footplate.structures import BaseDataElement
 from footplate.visualization import Picture
 
 

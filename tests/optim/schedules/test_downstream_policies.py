@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from torch import nn
 
-from footplate.engine import simulate
+from footplate.tools.simulation import simulate
 
 LINES = (Path(__file__).parents[2] / "data" / "vectors" / "host.jsonl").read_text().splitlines()
 

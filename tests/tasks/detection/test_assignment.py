@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from footplate.structures import InstanceData
+from footplate.data.structures import InstanceData
 from footplate.tasks.detection.assignment import Truth, assign
 from footplate.tasks.detection.boxes import pairwise_iou
 from footplate.tasks.detection.network import Grid

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample
 from footplate.tasks.detection.base import BaseDetector
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample, SmallDetector
 from footplate.tasks.detection.assignment import Truth, assign
 from footplate.tasks.detection.boxes import aligned_giou

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
 from footplate.registry import HOOKS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample, DetLocalVisualizer, DetVisualizationHook
 from tests.tasks.recording import RUNNER, Recorder, batch
 

@@ -12,9 +12,9 @@ from pycocotools import mask as reference_masks  # type: ignore[import-untyped]
 from pycocotools.coco import COCO  # type: ignore[import-untyped]
 from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import METRICS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import CocoMetric, DetDataSample
 
 CLASSES = ("cat", "dog", "cow")

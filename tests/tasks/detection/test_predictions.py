@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample
 from footplate.tasks.detection.predictions import Selection, filled, true_instances
 

@@ -2,8 +2,8 @@ from typing import Any
 
 import torch
 
+from footplate.data.structures import InstanceData
 from footplate.registry import MODELS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample
 
 

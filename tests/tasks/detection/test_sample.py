@@ -3,8 +3,8 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample
 
 

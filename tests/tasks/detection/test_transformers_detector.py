@@ -5,10 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, DataError, MissingExtraError
 from footplate.optim import build_optim_wrapper
 from footplate.registry import MODELS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample, TransformersDetector
 
 pytestmark = pytest.mark.filterwarnings("default")  # those of transformers are its own

@@ -6,9 +6,9 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS
-from footplate.structures import InstanceData
 from footplate.tasks.detection import DetDataSample, DetLocalVisualizer
 
 RED, BLUE = (255, 0, 0), (0, 0, 255)

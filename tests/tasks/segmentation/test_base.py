@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import BaseSegmentor, SegDataSample
 from footplate.tasks.segmentation.base import stack_truth
 

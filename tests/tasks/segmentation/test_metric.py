@@ -10,10 +10,10 @@ import pytest
 import torch
 from PIL import Image
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.evaluation import Evaluator
 from footplate.registry import METRICS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import IoUMetric, SegDataSample
 
 Pair = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]

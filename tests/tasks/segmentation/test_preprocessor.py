@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataPreProcessor, SegDataSample
 
 

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample
 
 

@@ -4,9 +4,9 @@ from typing import Any
 import pytest
 import torch
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.registry import MODELS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample
 
 pytestmark = pytest.mark.filterwarnings("default:::transformers")

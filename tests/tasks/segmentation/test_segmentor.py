@@ -5,9 +5,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
 from footplate.registry import MODELS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample, SmallSegmentor
 
 

@@ -1,6 +1,6 @@
 import torch
 
-from footplate.structures import PixelData
+from footplate.data.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample, SegTTAModel
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation import SegDataSample, SegLocalVisualizer
 
 GREY = np.full((64, 64, 3), 100, np.uint8)

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError, DataError
-from footplate.structures import BaseDataElement
 
 Labels = int | Sequence[int] | Tensor | npt.NDArray[Any]
 Scores = Sequence[float] | Tensor | npt.NDArray[Any]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from footplate.structures import InstanceData
+from footplate.data.structures import InstanceData
 from footplate.tasks.detection.boxes import pairwise_iou
 from footplate.tasks.detection.network import Grid
 

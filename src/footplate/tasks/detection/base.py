@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from footplate.structures import InstanceData
+from footplate.data.structures import InstanceData
 from footplate.tasks.detection.predictions import Selection, filled, true_instances
 from footplate.tasks.detection.sample import DetDataSample
 from footplate.tasks.model import TaskModel

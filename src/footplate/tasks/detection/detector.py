@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.data.structures import InstanceData
 from footplate.registry import MODELS
-from footplate.structures import InstanceData
 from footplate.tasks.detection.assignment import Truth, assign
 from footplate.tasks.detection.base import BaseDetector
 from footplate.tasks.detection.boxes import aligned_giou

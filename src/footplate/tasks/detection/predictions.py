@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from footplate.data.structures import InstanceData
 from footplate.error_context import at_key
 from footplate.errors import ArgumentError, DataError
 from footplate.messages import nearest
-from footplate.structures import InstanceData
 from footplate.tasks.detection.boxes import clip_boxes, nms
 from footplate.tasks.detection.sample import DetDataSample
 

@@ -1,6 +1,6 @@
 """The data sample of detection."""
 
-from footplate.structures import BaseDataElement, InstanceData
+from footplate.data.structures import BaseDataElement, InstanceData
 
 
 class DetDataSample(BaseDataElement):
@@ -15,7 +15,7 @@ class DetDataSample(BaseDataElement):
 
     Example:
         >>> import torch
-        >>> from footplate.structures import InstanceData
+        >>> from footplate.data.structures import InstanceData
         >>> sample = DetDataSample(metainfo=dict(img_path="a.png"))
         >>> sample.gt_instances = InstanceData(bboxes=torch.zeros(2, 4), labels=torch.tensor([1, 0]))
         >>> sample.img_path, len(sample.gt_instances)

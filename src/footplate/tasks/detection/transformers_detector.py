@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError, MissingExtraError
 from footplate.messages import nearest
 from footplate.registry import MODELS
-from footplate.structures import InstanceData
 from footplate.tasks.detection.base import BaseDetector
 from footplate.tasks.detection.boxes import from_centers, to_centers
 from footplate.tasks.transformers_config import check_offline

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from footplate.data.structures import InstanceData
 from footplate.errors import DataError
 from footplate.registry import TRANSFORMS
-from footplate.structures import InstanceData
 from footplate.tasks.detection.sample import DetDataSample
 from footplate.tasks.packing import as_planes, chosen, loaded
 

@@ -7,9 +7,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from footplate.data.structures import InstanceData
 from footplate.errors import ArgumentError
 from footplate.registry import VISUALIZERS
-from footplate.structures import InstanceData
 from footplate.tasks.detection.sample import DetDataSample
 from footplate.visualization import Color, LegendEntry, Visualizer, arrange_panels, as_array, as_rgb, distinct_colors
 

@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError, DataError
-from footplate.structures import PixelData
 from footplate.tasks.model import TaskModel
 from footplate.tasks.segmentation.sample import SegDataSample
 

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from footplate.data.structures import PixelData
 from footplate.errors import ArgumentError
 from footplate.models import ImgDataPreprocessor
 from footplate.registry import MODELS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation.sample import SegDataSample
 
 

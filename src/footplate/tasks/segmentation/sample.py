@@ -1,6 +1,6 @@
 """The data sample of segmentation."""
 
-from footplate.structures import BaseDataElement, PixelData
+from footplate.data.structures import BaseDataElement, PixelData
 
 
 class SegDataSample(BaseDataElement):
@@ -13,7 +13,7 @@ class SegDataSample(BaseDataElement):
 
     Example:
         >>> import torch
-        >>> from footplate.structures import PixelData
+        >>> from footplate.data.structures import PixelData
         >>> sample = SegDataSample(metainfo=dict(img_path="a.png"))
         >>> sample.gt_sem_seg = PixelData(data=torch.zeros(8, 8))
         >>> sample.img_path, sample.gt_sem_seg.shape

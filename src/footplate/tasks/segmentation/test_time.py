@@ -4,9 +4,9 @@ from typing import Any
 
 import torch
 
+from footplate.data.structures import PixelData
 from footplate.models import BaseTTAModel
 from footplate.registry import MODELS
-from footplate.structures import PixelData
 from footplate.tasks.segmentation.sample import SegDataSample
 
 

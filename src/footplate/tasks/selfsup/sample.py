@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from footplate.data.structures import BaseDataElement
 from footplate.errors import ArgumentError
-from footplate.structures import BaseDataElement
 
 Part = Literal["train", "test"]
 

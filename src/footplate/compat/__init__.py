@@ -1,5 +1,0 @@
-"""Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate."""
-
-from footplate.compat.installation import Report, install, uninstall
-
-__all__ = ["Report", "install", "uninstall"]

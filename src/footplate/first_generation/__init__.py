@@ -1,0 +1,1 @@
+"""Runs first-generation configs and code: translation, migration of files, adapters."""

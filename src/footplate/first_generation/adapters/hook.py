@@ -1,0 +1,243 @@
+"""The base class of first-generation hooks."""
+
+import inspect
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from footplate.engine import Hook as EngineHook
+from footplate.engine.hook import Priority, get_priority
+from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.optim_wrappers import SteppedByHook
+from footplate.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.messages import nearest
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_logger = logging.getLogger("footplate.first_generation")
+
+# The first generation's events, and the general event that each one calls by default.
+GENERAL = {
+    "before_run": None,
+    "before_train_epoch": "before_epoch",
+    "before_train_iter": "before_iter",
+    "after_train_iter": "after_iter",
+    "after_train_epoch": "after_epoch",
+    "before_val_epoch": "before_epoch",
+    "before_val_iter": "before_iter",
+    "after_val_iter": "after_iter",
+    "after_val_epoch": "after_epoch",
+    "after_run": None,
+}
+# The engine calls these events. WorkflowHook calls the validation events; a validation by the loop has none.
+_ENGINE_EVENTS = (
+    "before_run",
+    "before_train_epoch",
+    "before_train_iter",
+    "after_train_iter",
+    "after_train_epoch",
+    "after_run",
+)
+
+
+class Hook(EngineHook):
+    """A hook whose methods take only the runner.
+
+    `before_epoch`, `after_epoch`, `before_iter` and `after_iter` are called in training and in validation phases of a
+    workflow. An iteration-based run calls `before_epoch` and `after_epoch` once, and no `before_train_epoch`.
+
+    Example:
+        >>> class LossLogger(Hook):
+        ...     def after_train_iter(self, runner):
+        ...         if self.every_n_iters(runner, 100):
+        ...             runner.logger.info("%s", runner.outputs["loss"])
+    """
+
+    stages = tuple(GENERAL)
+    # Whether to warn if the hook precedes the optimizer by priority, although the optimizer steps before it.
+    checks_step_order = True
+
+    def before_run(self, runner: Any) -> None:
+        """Called once, at the start."""
+
+    def after_run(self, runner: Any) -> None:
+        """Called once, at the end."""
+
+    def before_epoch(self, runner: Any) -> None:
+        """Called before each epoch in any mode."""
+
+    def after_epoch(self, runner: Any) -> None:
+        """Called after each epoch in any mode."""
+
+    def before_iter(self, runner: Any) -> None:
+        """Called before each iteration in any mode."""
+
+    def after_iter(self, runner: Any) -> None:
+        """Called after each iteration in any mode."""
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Called before each training epoch."""
+        self.before_epoch(runner)
+
+    def before_val_epoch(self, runner: Any) -> None:
+        """Called before each pass over the validation data of a workflow."""
+        self.before_epoch(runner)
+
+    def after_train_epoch(self, runner: Any) -> None:
+        """Called after each training epoch."""
+        self.after_epoch(runner)
+
+    def after_val_epoch(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each pass over the validation data of a workflow."""
+        self.after_epoch(runner)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each training iteration."""
+        self.before_iter(runner)
+
+    def before_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called before each validation batch of a workflow."""
+        self.before_iter(runner)
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each training iteration."""
+        self.after_iter(runner)
+
+    def after_val_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Called after each validation batch of a workflow."""
+        self.after_iter(runner)
+
+    def every_n_epochs(self, runner: Any, n: int, start: int = 0) -> bool:
+        """Checks whether this is every n-th epoch."""
+        return n > 0 and bool((runner.epoch + 1) % n == 0)
+
+    def every_n_inner_iters(self, runner: Any, n: int) -> bool:
+        """Checks whether this is every n-th iteration of its epoch."""
+        return n > 0 and bool((runner.inner_iter + 1) % n == 0)
+
+    def every_n_iters(self, runner: Any, n: int) -> bool:
+        """Checks whether this is every n-th iteration of the run."""
+        return n > 0 and bool((runner.iter + 1) % n == 0)
+
+    def end_of_epoch(self, runner: Any, batch_idx: int | None = None) -> bool:
+        """Checks whether this is the last iteration of its epoch."""
+        return bool(runner.inner_iter + 1 == len(runner.data_loader))
+
+    def is_last_epoch(self, runner: Any) -> bool:
+        """Checks whether this is the last epoch."""
+        return bool(runner.epoch + 1 == runner.max_epochs)
+
+    def is_last_iter(self, runner: Any) -> bool:
+        """Checks whether this is the last iteration."""
+        return bool(runner.iter + 1 == runner.max_iters)
+
+    def listeners(self) -> dict[str, Callable[..., Any]]:
+        """Returns the callbacks by event, which call the hook's methods with a view of the runner.
+
+        Raises:
+            ArgumentError: A method takes other arguments than the runner.
+        """
+        _check_signatures(self)
+        found = {event: _with_view(self, event) for event in _ENGINE_EVENTS if _handles(self, event)}
+        if "after_train_iter" in found or "after_train_epoch" in found:
+            found.setdefault("before_train_iter", _save_rates)
+        if "after_train_iter" in found and self.checks_step_order:
+            found["before_run"] = _with_step_order_warning(self, found.get("before_run"))
+        return found
+
+    @classmethod
+    def get_triggered_stages(cls) -> list[str]:
+        """Returns the first-generation events that the hook handles, in the order of a run."""
+        return [event for event in GENERAL if _overrides(cls, event) or _overrides(cls, GENERAL[event])]
+
+
+@HOOKS.register_module()
+class ClosureHook(Hook):
+    """A hook that calls a function at one event.
+
+    Args:
+        fn_name: The event, such as `after_train_iter`.
+        fn: The function. It is called with the runner.
+
+    Raises:
+        ArgumentError: The event is unknown, or `fn` is not callable.
+    """
+
+    def __init__(self, fn_name: str, fn: Callable[[Any], Any]) -> None:
+        known = (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter")
+        if fn_name not in known:
+            raise ArgumentError(
+                f"unknown event '{fn_name}'", key="fn_name", found=fn_name, suggestion=nearest(fn_name, known)
+            )
+        if not callable(fn):
+            raise ArgumentError("fn must be callable with the runner", key="fn", found=fn)
+        setattr(self, fn_name, fn)
+
+
+def _overrides(kind: "type[Hook]", name: str | None) -> bool:
+    return name is not None and getattr(kind, name) is not getattr(Hook, name)
+
+
+def _handles(hook: Hook, event: str) -> bool:
+    names = [event, GENERAL[event]]
+    return any(_overrides(type(hook), name) or name in vars(hook) for name in names)
+
+
+def _with_view(hook: Hook, event: str) -> Callable[..., Any]:
+    method = getattr(hook, event)
+    general = getattr(hook, GENERAL[event] or event)
+    is_epoch = event.endswith("_epoch")
+
+    def call(runner: "Runner", **arguments: Any) -> None:
+        view = view_of(runner)
+        view.set_training_event(event, arguments)
+        (general if is_epoch and not runner.train_loop.by_epoch else method)(view)
+        if event == "before_train_iter":
+            view.save_rates()
+
+    return call
+
+
+def _with_step_order_warning(hook: Hook, before_run: Callable[..., Any] | None) -> Callable[..., Any]:
+    """Adds a warning to `before_run` if the hook would have run before the optimizer in the first generation."""
+
+    def call(runner: "Runner", **arguments: Any) -> None:
+        is_early = get_priority(hook.priority) < Priority.ABOVE_NORMAL
+        if is_early and not isinstance(runner.optim_wrapper, SteppedByHook):
+            _logger.warning(
+                "%s has a higher priority than the optimizer, but its after_train_iter runs after the step",
+                type(hook).__name__,
+            )
+        if before_run is not None:
+            before_run(runner, **arguments)
+
+    return call
+
+
+def _save_rates(runner: "Runner", **arguments: Any) -> None:
+    view = view_of(runner)
+    view.set_training_event("before_train_iter", arguments)
+    view.save_rates()
+
+
+def call_hooks(view: RunnerView, event: str) -> None:
+    """Calls a first-generation event of all first-generation hooks of a run, in the order of their priorities."""
+    for hook in view.hooks:
+        if isinstance(hook, Hook):
+            getattr(hook, event)(view)
+
+
+def _check_signatures(hook: Hook) -> None:
+    for event in (*GENERAL, "before_epoch", "after_epoch", "before_iter", "after_iter"):
+        try:
+            inspect.signature(getattr(hook, event)).bind(None)
+        except TypeError as error:
+            raise ArgumentError(
+                f"{type(hook).__name__}.{event} has the wrong arguments",
+                notes=[
+                    f"a first-generation hook needs {event}(self, runner)",
+                    "to use batch_idx and data_batch, derive from footplate.Hook or mmengine.hooks.Hook",
+                ],
+            ) from error

@@ -1,0 +1,183 @@
+"""The adapter for first-generation models."""
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from footplate.errors import BuildError
+from footplate.first_generation.adapters.parallel import unpack_containers
+from footplate.models import BaseDataPreprocessor, BaseModel
+from footplate.registry import MODEL_WRAPPERS, MODELS
+
+
+class _Wrapper(Protocol):
+    def optim_context(self, model: nn.Module, /) -> AbstractContextManager[None]: ...
+
+    def update_params(self, loss: Tensor, /) -> None: ...
+
+
+class _ContainerUnpacker(BaseDataPreprocessor):
+    """Unpacks the data containers of a batch and moves the batch to the device."""
+
+    def forward(self, data: Any, training: bool = False) -> Any:
+        return self.cast_data(unpack_containers(data))
+
+
+class BatchResult(dict[str, Any]):
+    """The results of a whole batch by name, for models that do not return a list with one result per sample."""
+
+
+@MODEL_WRAPPERS.register_module()
+class LegacyModel(BaseModel):
+    """Adds the step methods that the loops call to a first-generation model.
+
+    The state dict is that of the wrapped model, without a prefix.
+
+    Losses come from the model's `train_step(data, optimizer)`, or from `forward(return_loss=True, **data)` and
+    `_parse_losses`. Predictions come from `forward(return_loss=False, **data)`, with `rescale=True` if the model has
+    this argument.
+
+    Args:
+        module: The model.
+
+    Raises:
+        BuildError: The model has neither a `train_step` nor a `forward(return_loss=...)`.
+
+    Attributes:
+        outputs: The outputs of the latest training step: `loss`, `log_vars`, `num_samples` and others from the model.
+    """
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__(_ContainerUnpacker())
+        self.module: Any = module
+        self.outputs: dict[str, Any] = {}
+        self._optimizer: Any = None
+        self._has_step = _is_step(getattr(module, "train_step", None))
+        self._takes_return_loss = _accepts_argument(module.forward, "return_loss")
+        if not self._has_step and not self._takes_return_loss:
+            raise BuildError(
+                f"the model '{type(module).__name__}' has neither train_step(data, optimizer) nor "
+                "forward(return_loss=...)",
+                notes=["add one of these methods, or derive the model from BaseModel"],
+            )
+        self._flags = {"return_loss": False} if self._takes_return_loss else {}
+        if any(_has_argument(getattr(module, name, None), "rescale") for name in _PREDICTORS):
+            self._flags["rescale"] = True
+
+    def forward(self, *args: Any, mode: str = "tensor", **kwargs: Any) -> Any:
+        """Returns losses, predictions, or for mode "tensor" the output of the model's `forward`."""
+        if mode == "loss":
+            return self._losses(list(args) if args else kwargs)
+        flags = self._flags if mode == "predict" else {}
+        return self.module(*args, **flags, **kwargs)
+
+    def train_step(self, data: Any, optim_wrapper: _Wrapper) -> dict[str, Tensor]:
+        """Trains on one batch; the optimizer is passed to the model's own `train_step`."""
+        self._optimizer = _optimizers(optim_wrapper)
+        with optim_wrapper.optim_context(self):
+            losses = self._run_forward(self.data_preprocessor(data, True), "loss")
+        loss, log_vars = self.parse_losses(losses)
+        if loss is not None and not isinstance(self._optimizer, dict):  # several optimizers are stepped by the model
+            optim_wrapper.update_params(loss)
+        return log_vars
+
+    def val_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch, one per sample."""
+        found = super().val_step(data)
+        return [BatchResult(found)] if isinstance(found, Mapping) else found
+
+    def test_step(self, data: Any) -> Any:
+        """Returns the predictions for one batch, one per sample."""
+        return self.val_step(data)
+
+    @torch.no_grad()
+    def validation_losses(self, data: Any) -> dict[str, Any]:
+        """Returns the outputs of the model's `val_step`, or else of its `train_step`: `loss`, `log_vars` ..."""
+        opened_data = self.data_preprocessor(data, False)
+        step = getattr(self.module, "val_step", None)
+        found = step(opened_data, self._optimizer) if step and _is_step(step) else self._losses(opened_data)
+        self.parse_losses(found)
+        return self.outputs
+
+    def parse_losses(self, losses: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+        """Returns the loss and the values to log; the loss is None if the model steps its optimizers itself."""
+        if "log_vars" in losses:
+            loss, log_vars = losses.get("loss"), dict(losses["log_vars"])
+            self.outputs = dict(losses)
+        else:
+            parse = getattr(self.module, "_parse_losses", None) or getattr(self.module, "parse_losses", None)
+            loss, log_vars = (parse or super().parse_losses)(losses)
+            self.outputs = {"loss": loss, "log_vars": dict(log_vars), "num_samples": 1}
+        if loss is not None and "loss" not in log_vars:
+            log_vars = {"loss": loss.detach(), **log_vars}
+        return loss, dict(log_vars)
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Returns the state dict of the wrapped model."""
+        return self.module.state_dict(*args, **kwargs)
+
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """Loads a state dict into the wrapped model."""
+        return self.module.load_state_dict(*args, **kwargs)
+
+    def init_weights(self) -> None:
+        """Calls the model's own `init_weights`, if it has one."""
+        if hasattr(self.module, "init_weights"):
+            self.module.init_weights()
+
+    def _losses(self, data: Any) -> Any:
+        if self._has_step:
+            train_step: Any = self.module.train_step
+            return train_step(data, self._optimizer)
+        if isinstance(data, dict):
+            return self.module(return_loss=True, **data)
+        return self.module(*data, return_loss=True)
+
+
+_PREDICTORS = ("forward", "forward_test", "simple_test")
+
+
+def adapt_model(model: nn.Module) -> nn.Module:
+    """Wraps a first-generation model in `LegacyModel`; returns a second-generation model unchanged.
+
+    Raises:
+        BuildError: The model has the methods of neither generation.
+    """
+    if isinstance(model, BaseModel) or _has_argument(getattr(model, "train_step", None), "optim_wrapper"):
+        return model
+    return LegacyModel(model)
+
+
+MODELS.register_module(name="LegacyModel", module=adapt_model)
+
+
+def _is_step(step: Any) -> bool:
+    return callable(step) and not _has_argument(step, "optim_wrapper")
+
+
+def _optimizers(optim_wrapper: Any) -> Any:
+    parts = getattr(optim_wrapper, "optim_wrappers", None)
+    return optim_wrapper.optimizer if parts is None else {name: part.optimizer for name, part in parts.items()}
+
+
+def _parameters(function: Callable[..., Any] | None) -> Mapping[str, inspect.Parameter]:
+    if not callable(function):
+        return {}
+    try:
+        return inspect.signature(function).parameters
+    except (TypeError, ValueError):
+        return {}
+
+
+def _has_argument(function: Callable[..., Any] | None, argument: str) -> bool:
+    return argument in _parameters(function)
+
+
+def _accepts_argument(function: Callable[..., Any], argument: str) -> bool:
+    """Checks whether a function accepts a keyword argument, by name or with `**kwargs`."""
+    parameters = _parameters(function)
+    return argument in parameters or any(each.kind is inspect.Parameter.VAR_KEYWORD for each in parameters.values())

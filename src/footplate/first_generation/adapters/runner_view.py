@@ -1,0 +1,222 @@
+"""A view of the runner with the interface of first-generation runners."""
+
+import os
+import weakref
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
+
+from footplate.checkpoint import find_latest
+from footplate.distributed import unwrap_model
+from footplate.first_generation.adapters.log_buffer import LogBuffer
+from footplate.first_generation.adapters.model import LegacyModel
+from footplate.first_generation.adapters.parallel import MMDataParallel
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+_views: "WeakKeyDictionary[Runner, RunnerView]" = WeakKeyDictionary()
+
+
+def view_of(runner: "Runner") -> "RunnerView":
+    """Returns the view of a runner, which all its hooks share."""
+    view = _views.get(runner)
+    if view is None:
+        view = _views[runner] = RunnerView(runner)
+    return view
+
+
+class RunnerView:
+    """Provides a runner with the attributes and methods of a first-generation runner.
+
+    Other attributes are those of the runner. Hooks may set attributes on the view and read those of other hooks.
+
+    Args:
+        runner: The runner.
+
+    Attributes:
+        mode: "train", or "val" in a validation phase of a workflow.
+        inner_iter: The index of the batch in its epoch.
+        data_batch: The current batch.
+        outputs: `loss`, `log_vars` and `num_samples` of the latest iteration.
+        log_buffer: Collects values to log.
+        meta: Metadata of the run; hooks store messages in `hook_msgs`.
+    """
+
+    def __init__(self, runner: "Runner") -> None:
+        self._runner = weakref.proxy(runner)
+        self.mode = "train"
+        self.inner_iter = 0
+        self.data_batch: Any = None
+        self.outputs: dict[str, Any] = {}
+        self.log_buffer = LogBuffer(runner.message_hub, lambda: self.mode)
+        self.meta: dict[str, Any] = {"exp_name": runner.experiment_name, "seed": runner.seed, "hook_msgs": {}}
+        self._event = ""
+        self._saved_rates: dict[str, Any] = {}
+        self._validation_loader: Any = None
+        self._model: MMDataParallel | None = None
+        for wrapper in getattr(runner.optim_wrapper, "parts", {}).values():
+            wrapper.keeps_gradients = True  # first-generation hooks read them after the step
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.__dict__["_runner"], name)
+
+    @property
+    def model(self) -> MMDataParallel:
+        """The model in a wrapper: `runner.model.module` is the model itself."""
+        inner = unwrap_model(self._runner.model)
+        if self._model is None or self._model.module is not inner:
+            self._model = MMDataParallel(inner)
+        self._model.training = inner.training
+        return self._model
+
+    @property
+    def model_name(self) -> str:
+        """The class name of the model."""
+        return type(unwrap_model(self._runner.model)).__name__
+
+    @property
+    def epoch(self) -> int:
+        """The number of completed epochs; in an iteration-based run, of completed passes over the training data."""
+        loop = self._runner.train_loop
+        return int(loop.epoch if loop.by_epoch else loop.iter // self._epoch_length)
+
+    @property
+    def max_epochs(self) -> int | None:
+        """The length of the run in epochs; None in an iteration-based run."""
+        loop = self._runner.train_loop
+        return loop.max_epochs if loop.by_epoch else None
+
+    @property
+    def data_loader(self) -> Any:
+        """The data loader of the current mode."""
+        return self._runner.train_dataloader if self.mode == "train" else self._validation_loader
+
+    @property
+    def optimizer(self) -> Any:
+        """The optimizer, or a dict of several by name."""
+        wrapper = self._runner.optim_wrapper
+        parts = getattr(wrapper, "optim_wrappers", None)
+        return wrapper.optimizer if parts is None else {name: part.optimizer for name, part in parts.items()}
+
+    @property
+    def hooks(self) -> list[Any]:
+        """The hooks in the order of their priorities."""
+        return list(self._runner.hooks)
+
+    @property
+    def _epoch(self) -> int:
+        return self.epoch
+
+    @property
+    def _iter(self) -> int:
+        return int(self._runner.iter)
+
+    @property
+    def _inner_iter(self) -> int:
+        return self.inner_iter
+
+    @property
+    def _max_epochs(self) -> int | None:
+        return self.max_epochs
+
+    @property
+    def _max_iters(self) -> int:
+        return int(self._runner.max_iters)
+
+    @property
+    def _epoch_length(self) -> int:
+        loader = self._runner.train_dataloader
+        return max(len(loader), 1) if hasattr(loader, "__len__") else 1
+
+    def current_lr(self) -> Any:
+        """Returns the learning rates of the parameter groups in this iteration, by name for several optimizers."""
+        return self._current("lr")
+
+    def current_momentum(self) -> Any:
+        """Returns the momenta or first betas of the parameter groups in this iteration, by name for several."""
+        return self._current("momentum")
+
+    def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
+        """Adds a hook."""
+        self._runner.register_hook(hook, priority)
+
+    def get_hook_info(self) -> str:
+        """Returns a table of the hooks by event."""
+        return str(self._runner.hooks.describe())
+
+    def save_checkpoint(
+        self,
+        out_dir: str,
+        filename_tmpl: str = "",
+        save_optimizer: bool = True,
+        meta: Mapping[str, Any] | None = None,
+        create_symlink: bool = True,
+    ) -> str:
+        """Saves a checkpoint named by the template, `epoch_{}.pth` or `iter_{}.pth` by default; returns the path."""
+        by_epoch = self._runner.train_loop.by_epoch
+        number = (self._runner.epoch if by_epoch else self._runner.iter) + 1
+        name = (filename_tmpl or ("epoch_{}.pth" if by_epoch else "iter_{}.pth")).format(number)
+        return str(self._runner.save_checkpoint(out_dir, name, save_optimizer=save_optimizer, meta=meta))
+
+    def auto_resume(self) -> None:
+        """Resumes from the newest complete checkpoint in the work_dir, if there is one."""
+        found = find_latest(self._runner.work_dir) if os.path.isdir(self._runner.work_dir) else None
+        if found is not None:
+            self._runner.resume(found)
+
+    def set_training_event(self, event: str, arguments: Mapping[str, Any]) -> None:
+        """Updates the view at a training event."""
+        self.mode, self._event = "train", event
+        if "batch_idx" not in arguments:
+            return
+        self.data_batch = arguments.get("data_batch")
+        self.inner_iter = arguments["batch_idx"] % self._epoch_length
+        if event == "before_train_iter" and self.inner_iter == 0 and self._runner.train_loop.by_epoch:
+            self.log_buffer.clear()
+        if "outputs" in arguments:
+            self.outputs = self._outputs_of(arguments["outputs"])
+
+    def set_validation_state(
+        self, loader: Any, inner_iter: int = 0, data_batch: Any = None, outputs: Any = None
+    ) -> None:
+        """Updates the view in a validation phase of a workflow."""
+        self.mode, self._event, self._validation_loader = "val", "", loader
+        self.inner_iter, self.data_batch = inner_iter, data_batch
+        if outputs is not None:
+            self.outputs = outputs
+
+    def save_rates(self) -> None:
+        """Saves the learning rates and momenta of this iteration, before schedules change them."""
+        self._saved_rates = {"lr": self._read("lr"), "momentum": self._read("momentum")}
+
+    def _current(self, field: str) -> Any:
+        if (self._event.startswith("after_train") or self.mode == "val") and field in self._saved_rates:
+            return self._saved_rates[field]
+        return self._read(field)
+
+    def _read(self, field: str) -> Any:
+        wrapper = self._runner.optim_wrapper
+        parts = getattr(wrapper, "optim_wrappers", None)
+        if parts is not None:
+            return {name: getattr(part, f"get_{field}")()[field] for name, part in parts.items()}
+        return getattr(wrapper, f"get_{field}")()[field]
+
+    def _outputs_of(self, logged: Mapping[str, Any] | None) -> dict[str, Any]:
+        """Returns the outputs of a first-generation model; for other models, builds them from the logged values."""
+        model = _adapter_of(self._runner.model)
+        if model is not None:
+            outputs = dict(model.outputs)
+        else:
+            size = getattr(self._runner.train_dataloader, "batch_size", None)
+            outputs = {"loss": (logged or {}).get("loss"), "log_vars": dict(logged or {}), "num_samples": size or 1}
+        pending = getattr(self._runner.optim_wrapper, "pending_loss", None)
+        return outputs if pending is None else {**outputs, "loss": pending}
+
+
+def _adapter_of(model: Any) -> LegacyModel | None:
+    while not isinstance(model, LegacyModel):
+        if not hasattr(model, "module"):
+            return None
+        model = model.module
+    return model

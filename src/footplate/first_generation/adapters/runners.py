@@ -1,0 +1,289 @@
+"""The runners that first-generation scripts build; they collect settings and train with the engine's Runner."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+from torch import nn
+from torch.optim import Optimizer
+
+from footplate.checkpoint import load_checkpoint as read_checkpoint
+from footplate.config import Config
+from footplate.distributed import get_rank, get_world_size, unwrap_model
+from footplate.engine import Runner
+from footplate.engine.translators import in_second_generation
+from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.checkpoints import load_checkpoint
+from footplate.first_generation.adapters.model import adapt_model
+from footplate.first_generation.adapters.optim_wrappers import SteppedByHook, SteppedByModel
+from footplate.first_generation.adapters.optimizer_hooks import OptimizerHook
+from footplate.first_generation.adapters.parallel import MMDataParallel
+from footplate.first_generation.adapters.runner_view import view_of
+from footplate.first_generation.adapters.workflow import WorkflowHook
+from footplate.optim import OptimWrapper, OptimWrapperDict
+from footplate.registry import HOOKS, OPTIM_WRAPPERS, RUNNER_CONSTRUCTORS, Registry
+
+RUNNERS = Registry("runner", scope="footplate", base="footplate.first_generation.adapters.runners:BaseRunner")
+_ONLY_TRAINING = (("train", 1),)
+# Methods of first-generation runners that the engine's loops replace.
+_LOOP_METHODS = ("train", "val", "run_iter")
+
+
+class _HookSettings:
+    """Collects hooks, and config sections that configure hooks."""
+
+    def __init__(self) -> None:
+        self._sections: dict[str, Any] = {}
+        self._hooks: list[tuple[Any, int | str]] = []
+
+    def register_hook(self, hook: Any, priority: int | str = "NORMAL") -> None:
+        """Adds a hook of either generation."""
+        self._hooks.append((hook, priority))
+
+    def register_hook_from_cfg(self, hook_cfg: Mapping[str, Any]) -> None:
+        """Adds a hook from its config, which may contain `priority`."""
+        settings = dict(hook_cfg)
+        priority = settings.pop("priority", "NORMAL")
+        self.register_hook(HOOKS.build(settings), priority)
+
+    def register_lr_hook(self, lr_config: Any) -> None:
+        """Sets the learning rate policy: a config section, a hook or None."""
+        self._add_section("lr_config", lr_config, "VERY_HIGH")
+
+    def register_momentum_hook(self, momentum_config: Any) -> None:
+        """Sets the momentum policy: a config section, a hook or None."""
+        self._add_section("momentum_config", momentum_config, "HIGH")
+
+    def register_optimizer_hook(self, optimizer_config: Any) -> None:
+        """Sets how the optimizer steps: a config section, a hook that steps it, or None."""
+        self._add_section("optimizer_config", optimizer_config, "ABOVE_NORMAL")
+
+    def register_checkpoint_hook(self, checkpoint_config: Any) -> None:
+        """Sets when checkpoints are saved: a config section, a hook, or None for no checkpoints."""
+        self._add_section("checkpoint_config", checkpoint_config, "NORMAL")
+
+    def register_logger_hooks(self, log_config: Any) -> None:
+        """Sets what is logged: a config section or None."""
+        self._add_section("log_config", log_config, "VERY_LOW")
+
+    def register_custom_hooks(self, custom_config: Any) -> None:
+        """Adds one or several hooks, as configs or objects."""
+        several = custom_config if isinstance(custom_config, (list, tuple)) else [custom_config]
+        for each in several:
+            if isinstance(each, Mapping):
+                self._sections.setdefault("custom_hooks", []).append(each)
+            elif each is not None:
+                self.register_hook(each)
+
+    def register_training_hooks(
+        self,
+        lr_config: Any,
+        optimizer_config: Any = None,
+        checkpoint_config: Any = None,
+        log_config: Any = None,
+        momentum_config: Any = None,
+        timer_config: Any = None,
+        custom_hooks_config: Any = None,
+    ) -> None:
+        """Calls the other registration methods. `timer_config` is ignored; the engine has its own timer."""
+        self.register_lr_hook(lr_config)
+        self.register_momentum_hook(momentum_config)
+        self.register_optimizer_hook(optimizer_config)
+        self.register_checkpoint_hook(checkpoint_config)
+        self.register_logger_hooks(log_config)
+        self.register_custom_hooks(custom_hooks_config)
+
+    def _add_section(self, key: str, value: Any, priority: str) -> None:
+        if isinstance(value, Mapping):
+            self._sections[key] = value
+        elif value is not None:
+            self.register_hook(value, priority)
+
+
+class BaseRunner(_HookSettings):
+    """Collects the settings of a run; `run` trains with the engine's Runner.
+
+    After the run, other attributes are read from a RunnerView: `runner.outputs`, `runner.message_hub` ... The engine
+    has its own loops, so subclasses cannot override `train`, `val` or `run_iter`.
+
+    Args:
+        model: A model of either generation, wrapped or not. Training starts from its current weights.
+        batch_processor: Must be None; implement `train_step` in the model instead.
+        optimizer: An optimizer, or several by name, which the model steps itself.
+        work_dir: The folder of the run.
+        logger: Ignored; the run uses footplate's logger.
+        meta: `seed` and `exp_name` of the run, and further metadata for checkpoints.
+        max_iters: The length of an iteration-based run.
+        max_epochs: The length of an epoch-based run.
+
+    Raises:
+        ArgumentError: A subclass overrides a loop method, or `batch_processor` is given.
+    """
+
+    kind: ClassVar[str] = ""
+    unit: ClassVar[str] = ""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        batch_processor: Any = None,
+        optimizer: Optimizer | Mapping[str, Optimizer] | None = None,
+        work_dir: str | None = None,
+        logger: Any = None,
+        meta: Mapping[str, Any] | None = None,
+        max_iters: int | None = None,
+        max_epochs: int | None = None,
+    ) -> None:
+        super().__init__()
+        name = type(self).__name__
+        if batch_processor is not None:
+            raise ArgumentError(
+                f"{name} does not support batch_processor", notes=["implement train_step in the model instead"]
+            )
+        for method in _LOOP_METHODS:
+            if hasattr(type(self), method):
+                notes = ["use a hook, or set a custom loop in train_cfg"]
+                raise ArgumentError(f"{name} overrides {method}, which the engine does not call", notes=notes)
+        self.model, self.optimizer, self.work_dir, self.logger = model, optimizer, work_dir, logger
+        self.meta = dict(meta or {})
+        self.max_epochs, self.max_iters = max_epochs, max_iters
+        self.epoch = self.iter = self.inner_iter = 0
+        self.rank, self.world_size = get_rank(), get_world_size()
+        self._resume_from: str | None = None
+
+    @property
+    def model_name(self) -> str:
+        """The class name of the model."""
+        return type(_unwrapped(self.model)).__name__
+
+    def load_checkpoint(self, filename: str, map_location: str = "cpu", strict: bool = False, **settings: Any) -> Any:
+        """Loads weights into the model, and returns the checkpoint."""
+        return load_checkpoint(_unwrapped(self.model), filename, map_location, strict, **settings)
+
+    def resume(self, checkpoint: str, resume_optimizer: bool = True, map_location: Any = "cpu") -> None:
+        """Resumes the run from a checkpoint.
+
+        Raises:
+            ArgumentError: `resume_optimizer` is False.
+            CheckpointError: The file does not exist or is not a checkpoint.
+        """
+        if not resume_optimizer:
+            raise ArgumentError(
+                "a run cannot be resumed without its optimizer", notes=["use load_checkpoint to load only the weights"]
+            )
+        meta = read_checkpoint(checkpoint, "meta").get("meta", {})
+        self.epoch, self.iter = meta.get("epoch", 0), meta.get("iter", 0)
+        self._resume_from = checkpoint
+
+    def run(
+        self,
+        data_loaders: Sequence[Any],
+        workflow: Sequence[tuple[str, int]] = _ONLY_TRAINING,
+        length: int | None = None,
+        **lengths: int,
+    ) -> None:
+        """Trains to the end.
+
+        Args:
+            data_loaders: One data loader for each phase of the workflow.
+            workflow: The phases, such as `[("train", 1), ("val", 1)]`.
+            length: The length of the run, if the constructor did not get it.
+            lengths: The length of the run as `max_epochs` or `max_iters`.
+
+        Raises:
+            FootplateError: A component is invalid, or the run has no length, work_dir or training data.
+        """
+        length = lengths.get(self.unit, length) or getattr(self, self.unit)
+        if len(data_loaders) != len(workflow):
+            raise ArgumentError("each phase of the workflow needs a data loader", key="workflow", found=workflow)
+        loaders = {mode: loader for (mode, _), loader in zip(workflow, data_loaders, strict=True)}
+        for what, value in ((self.unit, length), ("work_dir", self.work_dir), ("training data", loaders.get("train"))):
+            if value is None:
+                raise ArgumentError(f"{type(self).__name__} needs {what}", key=what)
+        runner = self._build_engine_runner({"type": self.kind, self.unit: length}, loaders)
+        if any(mode != "train" for mode, _ in workflow):
+            runner.register_hook(WorkflowHook(workflow, loaders["val"]), "HIGHEST")
+        for hook, priority in self._hooks:
+            runner.register_hook(hook, priority)
+        view = view_of(runner)
+        view.meta.update(self.meta)
+        with _without_weight_init(_unwrapped(self.model)):
+            runner.train()
+        for name in ("epoch", "iter", "inner_iter", "max_iters", "max_epochs"):
+            setattr(self, name, getattr(view, name))
+        self._ran = runner
+
+    def __getattr__(self, name: str) -> Any:
+        ran = self.__dict__.get("_ran")
+        if ran is None:
+            raise AttributeError(f"{type(self).__name__} has no '{name}' before it is run")
+        return getattr(view_of(ran), name)
+
+    def _build_engine_runner(self, runner: Mapping[str, Any], loaders: Mapping[str, Any]) -> Runner:
+        cfg = in_second_generation(Config({"checkpoint_config": None, "runner": runner, **self._sections}))
+        sections = dict(cfg)
+        wrapper = sections.pop("optim_wrapper", {})
+        name = self.meta.get("exp_name")
+        return Runner(
+            model=adapt_model(_unwrapped(self.model)),
+            work_dir=str(self.work_dir),
+            train_dataloader=loaders["train"],
+            optim_wrapper=self._build_optim_wrapper(wrapper),
+            randomness={"seed": self.meta["seed"]} if self.meta.get("seed") is not None else None,
+            experiment_name=None if name is None else str(name),
+            load_from=self._resume_from,
+            resume=self._resume_from is not None,
+            cfg=cfg,
+            **sections,
+        )
+
+    def _build_optim_wrapper(self, cfg: Mapping[str, Any]) -> OptimWrapper:
+        if isinstance(self.optimizer, Mapping):
+            return OptimWrapperDict(**{name: SteppedByModel(each) for name, each in self.optimizer.items()})
+        steps_itself = any(isinstance(hook, OptimizerHook) for hook, _ in self._hooks)
+        kind = SteppedByHook.__name__ if steps_itself else OptimWrapper.__name__
+        wrapper: OptimWrapper = OPTIM_WRAPPERS.build({"type": kind, **cfg}, optimizer=self.optimizer)
+        wrapper.name_parameters(_unwrapped(self.model))
+        return wrapper
+
+
+@RUNNERS.register_module(name=["EpochBasedRunner", "Runner"])
+class EpochBasedRunner(BaseRunner):
+    """A runner for epoch-based training."""
+
+    kind, unit = "EpochBasedRunner", "max_epochs"
+
+
+@RUNNERS.register_module()
+class IterBasedRunner(BaseRunner):
+    """A runner for iteration-based training."""
+
+    kind, unit = "IterBasedRunner", "max_iters"
+
+
+def build_runner(cfg: Mapping[str, Any], default_args: Mapping[str, Any] | None = None) -> Any:
+    """Builds a runner from its config.
+
+    Args:
+        cfg: The config section `runner`: `type`, the length and optionally a `constructor`.
+        default_args: Further arguments of the runner: `model`, `optimizer`, `work_dir`, `logger`, `meta`.
+    """
+    settings = dict(cfg)
+    constructor = settings.pop("constructor", "DefaultRunnerConstructor")
+    if constructor != "DefaultRunnerConstructor":
+        return RUNNER_CONSTRUCTORS.get(constructor)(settings, default_args)()
+    return RUNNERS.build({**(default_args or {}), **settings})
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    return unwrap_model(model.module if isinstance(model, MMDataParallel) else model)
+
+
+@contextmanager
+def _without_weight_init(model: nn.Module) -> Iterator[None]:
+    """Disables the model's `init_weights`, because the script has already initialized or loaded the weights."""
+    model.__dict__["init_weights"] = lambda: None
+    try:
+        yield
+    finally:
+        del model.__dict__["init_weights"]

@@ -1,0 +1,221 @@
+"""Base classes of user-defined learning rate and momentum policies."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.hook import Hook
+from footplate.messages import nearest
+from footplate.registry import HOOKS
+
+_WARMUPS = ("constant", "linear", "exp")
+
+
+class _UpdaterHook(Hook):
+    """Sets one field of every parameter group to the value that a subclass computes, with a warm-up.
+
+    Args:
+        by_epoch: Whether the value changes between epochs or between iterations.
+        warmup: "constant", "linear", "exp" or None.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
+
+    Raises:
+        ArgumentError: A warm-up setting is invalid.
+    """
+
+    field = ""
+    checks_step_order = False
+
+    def __init__(
+        self,
+        by_epoch: bool = True,
+        warmup: str | None = None,
+        warmup_iters: int = 0,
+        warmup_ratio: float = 0.1,
+        warmup_by_epoch: bool = False,
+    ) -> None:
+        if warmup is not None:
+            _check_warmup(warmup, warmup_iters, warmup_ratio)
+        self.by_epoch = by_epoch
+        self.warmup = warmup
+        self.warmup_iters: int | None = None if warmup_by_epoch else warmup_iters
+        self.warmup_epochs = warmup_iters if warmup_by_epoch else None
+        self.warmup_ratio = warmup_ratio
+        self.warmup_by_epoch = warmup_by_epoch
+        self._base: Any = []
+        self._regular: Any = []
+
+    def before_run(self, runner: Any) -> None:
+        """Reads the initial values of the parameter groups."""
+        self._base = _each(runner.optimizer, lambda groups: [self._initial(group) for group in groups])
+
+    def before_train_epoch(self, runner: Any) -> None:
+        """Sets the value of the epoch."""
+        if self.warmup_epochs is not None:
+            self.warmup_iters = self.warmup_epochs * len(runner.data_loader)
+        if self.by_epoch:
+            self._regular = self._values(runner)
+            self._write(runner, self._regular)
+
+    def before_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        """Sets the value of the iteration, during the warm-up or after it."""
+        iteration, length = runner.iter, self.warmup_iters or 0
+        if not self.by_epoch:
+            self._regular = self._values(runner)
+        if self.warmup is not None and iteration < length:
+            self._write(runner, _mapped(self._regular, lambda value: self._warm(value, iteration / length)))
+        elif not self.by_epoch or (self.warmup is not None and iteration == length):
+            self._write(runner, self._regular)
+
+    def _value(self, runner: Any, base: float) -> float:
+        raise NotImplementedError
+
+    def _warm(self, value: float, done: float) -> float:
+        raise NotImplementedError
+
+    def _factor(self, done: float) -> float:
+        """Returns the warm-up factor after the fraction `done` of the warm-up."""
+        if self.warmup == "constant":
+            return self.warmup_ratio
+        if self.warmup == "linear":
+            return 1 - (1 - done) * (1 - self.warmup_ratio)
+        return float(self.warmup_ratio ** (1 - done))
+
+    def _values(self, runner: Any) -> Any:
+        return _mapped(self._base, lambda base: self._value(runner, base))
+
+    def _initial(self, group: dict[str, Any]) -> float:
+        current = group["betas"][0] if self._in_betas(group) else group.get(self.field, 0)
+        return float(group.setdefault(f"initial_{self.field}", current))
+
+    def _in_betas(self, group: Mapping[str, Any]) -> bool:
+        return self.field not in group and "betas" in group
+
+    def _write(self, runner: Any, values: Any) -> None:
+        optimizer = runner.optimizer
+        parts = (
+            [(optimizer[name], values[name]) for name in values] if isinstance(values, dict) else [(optimizer, values)]
+        )
+        for part, wanted in parts:
+            for group, value in zip(part.param_groups, wanted, strict=True):
+                if self._in_betas(group):
+                    group["betas"] = (value, *group["betas"][1:])
+                elif self.field in group:
+                    group[self.field] = value
+
+
+class LrUpdaterHook(_UpdaterHook):
+    """Sets the learning rate to the value of `get_lr`, which subclasses implement.
+
+    Args:
+        by_epoch: Whether the learning rate changes between epochs or between iterations.
+        warmup: "constant", "linear", "exp" or None.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
+
+    Raises:
+        ArgumentError: A warm-up setting is invalid.
+    """
+
+    priority = "VERY_HIGH"
+    field = "lr"
+
+    @property
+    def base_lr(self) -> Any:
+        """The initial learning rate of each parameter group."""
+        return self._base
+
+    @property
+    def regular_lr(self) -> Any:
+        """The learning rate of each parameter group without warm-up."""
+        return self._regular
+
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        """Returns the learning rate of this epoch or iteration for a parameter group with initial value `base_lr`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_lr()")
+
+    def get_regular_lr(self, runner: Any) -> Any:
+        """Returns the learning rate of each parameter group without warm-up."""
+        return self._values(runner)
+
+    def _value(self, runner: Any, base: float) -> float:
+        return self.get_lr(runner, base)
+
+    def _warm(self, value: float, done: float) -> float:
+        return value * self._factor(done)
+
+
+class MomentumUpdaterHook(_UpdaterHook):
+    """Sets the momentum, or the first beta, to the value of `get_momentum`, which subclasses implement.
+
+    Args:
+        by_epoch: Whether the momentum changes between epochs or between iterations.
+        warmup: "constant", "linear", "exp" or None. The warm-up divides the momentum by its factor.
+        warmup_iters: The length of the warm-up in iterations.
+        warmup_ratio: The initial factor of the warm-up.
+        warmup_by_epoch: Whether `warmup_iters` is in epochs.
+
+    Raises:
+        ArgumentError: A warm-up setting is invalid.
+    """
+
+    priority = "HIGH"
+    field = "momentum"
+
+    @property
+    def base_momentum(self) -> Any:
+        """The initial momentum of each parameter group."""
+        return self._base
+
+    @property
+    def regular_momentum(self) -> Any:
+        """The momentum of each parameter group without warm-up."""
+        return self._regular
+
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        """Returns the momentum of this epoch or iteration for a parameter group with initial value `base_momentum`."""
+        raise NotImplementedError(f"{type(self).__name__} must implement get_momentum()")
+
+    def get_regular_momentum(self, runner: Any) -> Any:
+        """Returns the momentum of each parameter group without warm-up."""
+        return self._values(runner)
+
+    def _value(self, runner: Any, base: float) -> float:
+        return self.get_momentum(runner, base)
+
+    def _warm(self, value: float, done: float) -> float:
+        return value / self._factor(done)
+
+
+HOOKS.register_module(module=LrUpdaterHook)
+HOOKS.register_module(module=MomentumUpdaterHook)
+
+
+def _check_warmup(warmup: str, iters: int, ratio: float) -> None:
+    if warmup not in _WARMUPS:
+        raise ArgumentError(
+            '"warmup" must be "constant", "linear" or "exp"',
+            key="warmup",
+            found=warmup,
+            suggestion=nearest(str(warmup), _WARMUPS),
+        )
+    if iters <= 0:
+        raise ArgumentError('"warmup_iters" must be a positive number', key="warmup_iters", found=iters)
+    if not 0 < ratio <= 1:
+        raise ArgumentError('"warmup_ratio" must be greater than 0 and at most 1', key="warmup_ratio", found=ratio)
+
+
+def _each(optimizer: Any, read: Any) -> Any:
+    """Reads the parameter groups of an optimizer, or of several optimizers by name."""
+    if isinstance(optimizer, Mapping):
+        return {name: read(each.param_groups) for name, each in optimizer.items()}
+    return read(optimizer.param_groups)
+
+
+def _mapped(values: Any, change: Any) -> Any:
+    if isinstance(values, dict):
+        return {name: [change(value) for value in each] for name, each in values.items()}
+    return [change(value) for value in values]

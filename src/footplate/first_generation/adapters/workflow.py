@@ -1,0 +1,191 @@
+"""A hook that computes losses on validation data between phases of training."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from footplate.data import batches, build_dataloader, endless_batches
+from footplate.distributed import is_main_process, unwrap_model
+from footplate.engine import Hook
+from footplate.errors import ArgumentError
+from footplate.first_generation.adapters.hook import call_hooks
+from footplate.first_generation.adapters.model import LegacyModel
+from footplate.first_generation.adapters.runner_view import RunnerView, view_of
+from footplate.records import ScalarNames
+from footplate.registry import HOOKS
+
+if TYPE_CHECKING:
+    from footplate.engine import Runner
+
+Phase = tuple[str, int]
+
+
+@HOOKS.register_module()
+class WorkflowHook(Hook):
+    """Computes and logs losses on validation data after each training phase of a workflow.
+
+    Phases are counted in epochs in an epoch-based run, and in iterations in an iteration-based run. The hook calls
+    the validation events of first-generation hooks. It does not update the model and computes no metrics. Losses are
+    recorded as `val/<name>`, other values as `val/<name>_of_workflow`.
+
+    Args:
+        workflow: The phases `[("train", n), ("val", m), ...]`, which are repeated until the end of training.
+        dataloader: The validation data: a data loader or its config.
+
+    Raises:
+        ArgumentError: `workflow` has no training phase.
+    """
+
+    priority = "HIGHEST"
+
+    def __init__(self, workflow: Sequence[Phase], dataloader: Any) -> None:
+        self.workflow = [(mode, count) for mode, count in workflow]
+        # The amount of validation after each amount of training within one cycle; 0 stands for the start of the cycle.
+        self._due: dict[int, int] = {}
+        self._cycle = 0
+        for mode, count in self.workflow:
+            if mode == "train":
+                self._cycle += count
+            else:
+                self._due[self._cycle] = self._due.get(self._cycle, 0) + count
+        if self._cycle < 1:
+            raise ArgumentError("workflow has no training phase", key="workflow", found=self.workflow)
+        self._cfg = dataloader
+        self._scalar_names = ScalarNames()
+        self._validated_at = -1  # the training progress at the latest validation
+
+    def before_train(self, runner: "Runner") -> None:
+        """Builds the data loader."""
+        self.dataloader = build_dataloader(self._cfg, seed=runner.seed)
+
+    def before_train_epoch(self, runner: "Runner") -> None:
+        """Validates if the previous epoch ended a training phase."""
+        if runner.train_loop.by_epoch and runner.train_loop.at_epoch_start:
+            self._validate_if_due(runner, runner.epoch)
+            runner.train_loop.move_epoch_start()  # so that a run resumed here does not validate again
+
+    def before_train_iter(self, runner: "Runner", batch_idx: int, data_batch: Any = None) -> None:
+        """Validates if the previous iteration ended a training phase."""
+        if not runner.train_loop.by_epoch:
+            self._validate_if_due(runner, runner.iter)
+
+    def after_train(self, runner: "Runner") -> None:
+        """Validates if a validation phase is due at the end of training."""
+        loop = runner.train_loop
+        self._validate_if_due(runner, loop.epoch if loop.by_epoch else loop.iter, last=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the training progress at the latest validation, so that a resumed run does not repeat it."""
+        return {"looked_at": self._validated_at}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Loads the state from `state_dict`."""
+        self._validated_at = state["looked_at"]
+
+    def due_after(self, done: int, *, last: bool = False) -> int:
+        """Returns the amount of validation that is due.
+
+        Args:
+            done: The number of completed training epochs or iterations.
+            last: Whether training ends there. Then the remaining validation phases of the cycle are due.
+
+        Returns:
+            The number of passes over the data in an epoch-based run, of batches in an iteration-based run.
+        """
+        position = done % self._cycle
+        if position and last:
+            return sum(due for after, due in self._due.items() if after >= position)
+        if position:
+            return self._due.get(position, 0)
+        ending = self._due.get(self._cycle, 0) if done else 0
+        return ending + (0 if last else self._due.get(0, 0))
+
+    def _validate_if_due(self, runner: "Runner", done: int, *, last: bool = False) -> None:
+        due = self.due_after(done, last=last)
+        if not due or done == self._validated_at:
+            return
+        runner.model.eval()
+        view = view_of(runner)
+        if runner.train_loop.by_epoch:
+            for _ in range(due):
+                self._validate_epoch(runner, view)
+        else:
+            self._validate_batches(runner, view, sum(map(self.due_after, range(done))), due)
+        runner.model.train()
+        view.mode = "train"
+        self._validated_at = done
+
+    def _validate_epoch(self, runner: "Runner", view: RunnerView) -> None:
+        view.set_validation_state(self.dataloader)
+        call_hooks(view, "before_val_epoch")
+        totals = _Totals()
+        for number, batch in enumerate(batches(self.dataloader)):
+            totals.add(self._validate_batch(runner, view, number, batch))
+        self._record(runner, totals)
+        call_hooks(view, "after_val_epoch")
+
+    def _validate_batches(self, runner: "Runner", view: RunnerView, start: int, count: int) -> None:
+        stream = endless_batches(self.dataloader, start=start)
+        totals = _Totals()
+        for number in range(count):
+            totals.add(self._validate_batch(runner, view, number, next(stream)))
+        self._record(runner, totals)
+
+    def _validate_batch(self, runner: "Runner", view: RunnerView, number: int, batch: Any) -> Mapping[str, Any]:
+        view.set_validation_state(self.dataloader, number, batch)
+        call_hooks(view, "before_val_iter")
+        outputs = _losses(runner.model, batch)
+        view.set_validation_state(self.dataloader, number, batch, outputs)
+        call_hooks(view, "after_val_iter")
+        return outputs
+
+    def _record(self, runner: "Runner", totals: "_Totals") -> None:
+        # A metric of the evaluation may have the same name, such as an accuracy, but another definition.
+        named = {name if "loss" in name else f"{name}_of_workflow": value for name, value in totals.means().items()}
+        means = {self._scalar_names.name_of("val", name): value for name, value in named.items()}
+        for name, value in means.items():
+            runner.message_hub.update_scalar(f"val/{name}", value)
+        done = runner.epoch if runner.train_loop.by_epoch else runner.iter
+        values = "  ".join(f"val/{name}: {value:.4f}" for name, value in means.items())
+        unit = "Epoch" if runner.train_loop.by_epoch else "Iter"
+        runner.logger.info("%s(val) [%d]  %s", unit, done, values)
+        if is_main_process():
+            runner.visualizer.add_scalars({f"val/{name}": value for name, value in means.items()}, step=done)
+
+
+class _Totals:
+    """Computes means of logged values, weighted by the number of samples."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, float] = {}
+        self._counts: dict[str, float] = {}
+
+    def add(self, outputs: Mapping[str, Any]) -> None:
+        count = float(outputs.get("num_samples") or 1)
+        for name, value in outputs.get("log_vars", {}).items():
+            self._sums[name] = self._sums.get(name, 0.0) + float(value) * count
+            self._counts[name] = self._counts.get(name, 0.0) + count
+
+    def means(self) -> dict[str, float]:
+        return {name: total / self._counts[name] for name, total in self._sums.items()}
+
+
+@torch.no_grad()
+def _losses(model: Any, batch: Any) -> dict[str, Any]:
+    """Returns `loss`, `log_vars` and `num_samples` for a batch, from a model of either generation."""
+    adapter = model
+    while not isinstance(adapter, LegacyModel) and hasattr(adapter, "module"):
+        adapter = adapter.module
+    if isinstance(adapter, LegacyModel):
+        return dict(adapter.validation_losses(batch))
+    inner: Any = unwrap_model(model)
+    data = inner.data_preprocessor(batch, False)
+    losses = inner(**data, mode="loss") if isinstance(data, dict) else inner(*data, mode="loss")
+    loss, log_vars = inner.parse_losses(losses)
+    return {"loss": loss, "log_vars": log_vars, "num_samples": _batch_size(data)}
+
+
+def _batch_size(data: Any) -> int:
+    first = next(iter(data.values() if isinstance(data, Mapping) else data), ())
+    return len(first) if hasattr(first, "__len__") else 1

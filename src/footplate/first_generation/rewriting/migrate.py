@@ -1,0 +1,277 @@
+"""Migrates one config file, or a tree of config files."""
+
+import difflib
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config, KeyOrigin
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, FootplateError
+from footplate.first_generation.rewriting.differences import config_difference, differing_keys
+from footplate.first_generation.rewriting.plan import ConfigFile, ConfigTree, FilePlan
+from footplate.first_generation.rewriting.rewrite import expression_finder, rewrite
+from footplate.first_generation.translation.generations import SECOND_GENERATION_KEYS, is_first_generation
+from footplate.first_generation.translation.notes import Kind, Note
+from footplate.first_generation.translation.translate import translate
+
+_SUFFIX = "_migrated"
+
+
+class MigratedFile(NamedTuple):
+    """The result of migrating a file.
+
+    Attributes:
+        source: The path of the old file.
+        target: The path of the new file.
+        text: The text of the new file, which is that of the old file if nothing changes; None if the old file is not
+            readable as text.
+        changed: Whether the text differs from that of the old file.
+        notes: The notes about keys that are written in this file.
+    """
+
+    source: Path
+    target: Path
+    text: str | None
+    changed: bool
+    notes: tuple[Note, ...]
+
+    def diff(self) -> str:
+        """Returns a unified diff from the old to the new file."""
+        if self.text is None:
+            return ""
+        before = self.source.read_text(encoding="utf-8-sig").splitlines(keepends=True)
+        after = self.text.splitlines(keepends=True)
+        return "".join(difflib.unified_diff(before, after, str(self.source), str(self.target)))
+
+
+def migrate_file(path: Path, output: Path | None = None) -> list[MigratedFile]:
+    """Migrates a config and its base files without writing anything to disk.
+
+    Base files stay separate files, at the same relative paths from the new config as before. If another file already
+    exists there, as it does next to the old config, the name of a changed base gets the suffix `_migrated`.
+
+    Args:
+        path: The config.
+        output: The path of the new config; by default next to the old one.
+
+    Returns:
+        The migrated config first, then its bases.
+
+    Raises:
+        FootplateError: A file cannot be read.
+        ConfigError: The config is not a first-generation config.
+    """
+    path = _real_path(path)
+    if path.suffix != ".py":
+        return [_migrate_data_file(path, output)]
+    tree = ConfigTree([path], with_bases=True)
+    for error in tree.errors.values():
+        raise error
+    _check_generation(tree.files[path].config)
+    target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}.py"))
+    targets = {
+        each: target if each == path else _real_path(target.parent / os.path.relpath(each, path.parent))
+        for each in tree.files
+    }
+    found = {each.source: each for each in _Migration(tree, targets, strict=True).run()}
+    free = {each: _free_target(migrated, each != path) for each, migrated in found.items()}
+    if free != targets:
+        found = {each.source: each for each in _Migration(tree, free, strict=True).run()}
+    return [found[path], *(each for source, each in found.items() if source != path and each.target != source)]
+
+
+def migrate_tree(folder: Path, output: Path) -> list[MigratedFile]:
+    """Migrates all .py configs below a folder without writing anything to disk.
+
+    Args:
+        folder: The folder.
+        output: The folder of the new configs, which keep their relative paths.
+
+    Raises:
+        ConfigError: There is no config below the folder.
+    """
+    folder, output = _real_path(folder), _real_path(output)
+    paths = sorted(_resolved_within(folder, each) for each in folder.rglob("*.py") if not each.is_dir())
+    if not paths:
+        raise ConfigError("there is no .py file below this folder", found=str(folder))
+    tree = ConfigTree(paths)
+    found = _Migration(tree, {path: output / path.relative_to(folder) for path in tree.files}).run()
+    return found + [_unreadable(path, output / path.relative_to(folder), error) for path, error in tree.errors.items()]
+
+
+def _real_path(path: Path) -> Path:
+    """Resolves links as far as possible; Path.resolve() raises for circular links."""
+    return Path(os.path.realpath(path))
+
+
+def _resolved_within(folder: Path, path: Path) -> Path:
+    """Resolves links, unless the target is missing or outside of the folder."""
+    target = _real_path(path)
+    return target if target.is_relative_to(folder) and target.exists() else path
+
+
+def _unreadable(path: Path, target: Path, error: FootplateError) -> MigratedFile:
+    note = Note(Kind.PERSON, "the file", f"cannot be read: {error.message}", error.origin or KeyOrigin(str(path), 1))
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return MigratedFile(path, target, None, False, (note,))
+    return MigratedFile(path, target, text, False, (note,))
+
+
+def _check_generation(config: Config) -> None:
+    if is_first_generation(config):
+        return
+    is_second = any(key in config for key in SECOND_GENERATION_KEYS)
+    what = "is already a second-generation config" if is_second else "has no first-generation keys"
+    origin = origin_of(config, next(iter(config), None)) or KeyOrigin(str(config.filename), 1)
+    raise ConfigError(f"the config {what}", origin=origin, notes=["there is nothing to migrate"])
+
+
+class _CollisionError(Exception):
+    """Two bases of a file write the same section, which a config cannot inherit twice."""
+
+    def __init__(self, key: str, bases: tuple[Path, ...]) -> None:
+        super().__init__(key)
+        self.key = key
+        self.bases = bases
+
+
+class _Migration:
+    """Rewrites the files of a tree, bases first, and checks that they resolve to the translated configs."""
+
+    def __init__(self, tree: ConfigTree, targets: Mapping[Path, Path], *, strict: bool = False) -> None:
+        self._tree = tree
+        self._targets = targets
+        self._strict = strict
+        self._root = Path(os.path.commonpath([each.parent for each in targets.values()]))
+
+    def run(self) -> list[MigratedFile]:
+        """Returns the migrated files; a section that two bases would write is withheld from one of them."""
+        while True:
+            with tempfile.TemporaryDirectory() as folder:
+                self._trial_folder = Path(folder)
+                try:
+                    return [self._migrate(path, file) for path, file in self._tree.files.items()]
+                except _CollisionError as found:
+                    # Withhold the section from the last base that is not a run; files that need it write it themselves.
+                    if not any(self._tree.withhold(base, found.key) for base in reversed(found.bases)):
+                        raise ConfigError("two base files write the same section", key=found.key) from found
+
+    def _migrate(self, path: Path, file: ConfigFile) -> MigratedFile:
+        target = self._targets[path]
+        try:
+            plan = self._tree.plan(path)
+        except ConfigError as error:
+            if self._strict:
+                raise
+            note = Note(Kind.PERSON, error.key or "the file", f"is not translated: {error.message}", error.origin)
+            return self._untranslated(path, file, (note,))
+        if plan is None:
+            return self._untranslated(path, file, ())
+        text, notes = self._rewritten(path, file, plan, self._renamed_bases(path, file, drop_outside=True))
+        self._write_trial(path, text)
+        return MigratedFile(path, target, text, text != file.source.text, tuple(notes))
+
+    def _untranslated(self, path: Path, file: ConfigFile, notes: tuple[Note, ...]) -> MigratedFile:
+        renamed = self._renamed_bases(path, file, drop_outside=False)
+        text = rewrite(file.source, {}, renamed=renamed) if renamed else file.source.text
+        self._write_trial(path, text)
+        return MigratedFile(path, self._targets[path], text, text != file.source.text, notes)
+
+    def _renamed_bases(self, path: Path, file: ConfigFile, *, drop_outside: bool) -> dict[str, str | None]:
+        """Returns the new names of bases that move; None for bases outside of the tree, whose content is inlined."""
+        renamed: dict[str, str | None] = dict.fromkeys(file.outside_bases if drop_outside else ())
+        for name in file.source.bases:
+            base = _real_path(path.parent / name)
+            if name not in renamed and base in self._targets:
+                new = os.path.relpath(self._targets[base], self._targets[path].parent)
+                if os.path.normpath(name) != new:
+                    renamed[name] = new if new.startswith(os.pardir) else f"./{new}"
+        return renamed
+
+    def _rewritten(
+        self, path: Path, file: ConfigFile, plan: FilePlan, renamed: dict[str, str | None]
+    ) -> tuple[str, list[Note]]:
+        """Writes a file with the old expressions, then with plain values for sections that resolve differently."""
+        inherited = self._inherited(file)
+        is_written = expression_finder(file.source, plan.removed).is_written
+        sections = config_difference(inherited, plan.expected, plan.keys, is_written)
+        notes, by_value, deleted = _notes_of(file, plan, sections), list[str](), list[str]()
+        for _ in range(3):
+            text = rewrite(
+                file.source, sections, removed=plan.removed, renamed=renamed, by_value=by_value, deleted=deleted
+            )
+            wrong, left = self._check(path, text, plan)
+            if not wrong and not left:
+                return text, notes
+            by_value = sorted({*by_value, *wrong})
+            deleted = [key for key in left if key not in inherited]
+            sections = {
+                **sections,
+                **config_difference(inherited, plan.expected, [key for key in (*wrong, *left) if key not in deleted]),
+            }
+        doubts = [Note(Kind.PERSON, key, "does not resolve to the translated value") for key in (*wrong, *left)]
+        return text, [*notes, *doubts]
+
+    def _inherited(self, file: ConfigFile) -> dict[str, Any]:
+        merged: dict[str, Any] = {}
+        for base in file.bases:
+            found = Config.fromfile(self._trial_path(base), import_custom_modules=False).to_dict()
+            duplicates = [key for key in found if key in merged]
+            if duplicates:
+                raise _CollisionError(duplicates[0], file.bases)
+            merged.update(found)
+        return merged
+
+    def _check(self, path: Path, text: str, plan: FilePlan) -> tuple[list[str], list[str]]:
+        """Returns the keys that do not resolve to the expected values, and first-generation keys that are left."""
+        self._write_trial(path, text)
+        try:
+            found = Config.fromfile(self._trial_path(path), import_custom_modules=False).to_dict()
+        except FootplateError:
+            return list(plan.keys), []
+        left = [key for key in found if key in plan.removed and key not in plan.expected and found[key] is not None]
+        keys = [key for key in differing_keys(found, plan.expected) if key not in left]
+        return keys if plan.is_whole else [key for key in keys if key in plan.keys], left
+
+    def _trial_path(self, path: Path) -> Path:
+        return self._trial_folder / self._targets[path].relative_to(self._root)
+
+    def _write_trial(self, path: Path, text: str) -> None:
+        trial = self._trial_path(path)
+        trial.parent.mkdir(parents=True, exist_ok=True)
+        trial.write_text(text, encoding="utf-8")
+
+
+def _notes_of(file: ConfigFile, plan: FilePlan, sections: Mapping[str, Any]) -> list[Note]:
+    """Returns the notes about keys that the file writes; the note about the model goes to the file with its adapter."""
+    own, path = {each.name for each in file.source.statements}, str(file.source.path)
+    found = []
+    for note in plan.notes:
+        key = note.key.partition(".")[0].partition("[")[0]
+        is_here = key in own and (note.origin is None or note.origin.file == path)
+        if ("model_adapter" in sections) if note.key == "model" else is_here:
+            found.append(note)
+    return found
+
+
+def _free_target(migrated: MigratedFile, is_base: bool) -> Path:
+    """Returns the target of a file, renamed if it is a base and another file with other content exists there."""
+    target = migrated.target
+    if is_base and target.exists() and target.read_text(encoding="utf-8") != migrated.text:
+        return target.with_name(f"{target.stem}{_SUFFIX}{target.suffix}")
+    return target
+
+
+def _migrate_data_file(path: Path, output: Path | None) -> MigratedFile:
+    """Migrates a .json, .yaml or .toml config into one file, without comments."""
+    config = Config.fromfile(path, import_custom_modules=False)
+    _check_generation(config)
+    new: Any = translate(config)
+    target = _real_path(output or path.with_name(f"{path.stem}{_SUFFIX}{path.suffix}"))
+    note = Note(Kind.PERSON, "the file", "is written as one file with its bases merged in, without comments")
+    return MigratedFile(path, target, str(new.dump()), True, (note,))

@@ -1,0 +1,187 @@
+"""Decides which file of a tree writes which section, and with which values."""
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.config import Config, ConfigDict
+from footplate.errors import FootplateError
+from footplate.first_generation.rewriting.source import SourceFile
+from footplate.first_generation.translation.generations import is_first_generation
+from footplate.first_generation.translation.key_map import OWNERS, owners_of
+from footplate.first_generation.translation.notes import Note
+from footplate.first_generation.translation.rules import RULES
+from footplate.first_generation.translation.translate import translate_sections
+
+Values = dict[str, Any]
+
+OLD_KEYS = frozenset(key for rule in RULES for key in rule.keys or () if key not in ("model", "train_cfg", "test_cfg"))
+"""The first-generation keys that never occur in a second-generation file."""
+
+_LENGTH_KEYS = ("runner", "total_epochs", "total_iters")
+
+
+class ConfigFile(NamedTuple):
+    """A file of a tree.
+
+    Attributes:
+        source: The parsed source.
+        config: The resolved config, including its bases.
+        bases: The bases that belong to the tree.
+        outside_bases: The other bases, as written in `_base_`.
+    """
+
+    source: SourceFile
+    config: Config
+    bases: tuple[Path, ...]
+    outside_bases: tuple[str, ...]
+
+
+class FilePlan(NamedTuple):
+    """What a file has to write.
+
+    Attributes:
+        expected: The config that the file must resolve to with its bases.
+        keys: The top-level keys that the file writes.
+        notes: The notes of the translation.
+        removed: The first-generation keys that the new file does not have.
+        is_whole: Whether the file is a complete run, rather than a base of other configs.
+    """
+
+    expected: Values
+    keys: tuple[str, ...]
+    notes: tuple[Note, ...]
+    removed: frozenset[str]
+    is_whole: bool
+
+
+class ConfigTree:
+    """Config files that inherit from each other.
+
+    Args:
+        paths: The absolute paths of the files.
+        with_bases: Whether base files belong to the tree too, wherever they are.
+
+    Attributes:
+        files: The files by path; bases come before the files that inherit from them.
+        errors: The error for each file that cannot be read.
+    """
+
+    def __init__(self, paths: Iterable[Path], *, with_bases: bool = False) -> None:
+        self.files: dict[Path, ConfigFile] = {}
+        self.errors: dict[Path, FootplateError] = {}
+        self._paths = set(paths)
+        self._with_bases = with_bases
+        for path in sorted(self._paths):
+            self._add(path)
+        self._runs = self._find_runs()
+        self._withheld: set[tuple[Path, str]] = set()
+
+    def plan(self, path: Path) -> FilePlan | None:
+        """Returns what a file has to write, or None if it needs no translation.
+
+        Raises:
+            ConfigError: The file cannot be translated.
+        """
+        file = self.files[path]
+        if not is_first_generation(file.config):
+            return None
+        is_whole = self._is_whole(path)
+        context = _merged({} if is_whole else self._context(path), file.config)
+        translation = translate_sections(context)
+        expected = translation.sections.to_dict()
+        translated = {each[0] for each in translation.sources}
+        if expected.get("model") != context.get("model"):
+            translated.add("model")
+        keys = [key for key in OWNERS if key in expected and key in translated]
+        keys += [key for key in expected if key in translated and key not in OWNERS]
+        if not is_whole:
+            keys = [key for key in keys if (path, key) not in self._withheld and self._hosts(file, key, context)]
+        return FilePlan(expected, tuple(keys), translation.notes, translation.taken, is_whole)
+
+    def withhold(self, path: Path, key: str) -> bool:
+        """Removes a section from a base file and from its own bases; returns whether any of them had it."""
+        parts = [each for each in {path} | self._ancestors(path) if not self._is_whole(each)]
+        plans = {each: self.plan(each) for each in parts if _is_translatable(self.files[each].config)}
+        holders = {(each, key) for each, plan in plans.items() if plan is not None and key in plan.keys}
+        self._withheld |= holders
+        return bool(holders)
+
+    def _is_whole(self, path: Path) -> bool:
+        """Checks whether a file is a complete run; a file that was named explicitly needs no model."""
+        config = self.files[path].config
+        is_requested = self._with_bases and path in self._paths
+        return _is_run(config) or (is_requested and any(key in config for key in _LENGTH_KEYS))
+
+    def _add(self, path: Path) -> None:
+        if path in self.files or path in self.errors:
+            return
+        try:
+            config = Config.fromfile(path, import_custom_modules=False)
+            source = SourceFile(path)
+        except FootplateError as error:
+            self.errors[path] = error
+            return
+        bases, outside_bases = [], []
+        for name in source.bases:
+            base = Path(os.path.realpath(path.parent / name))
+            if "::" not in name and (base in self._paths or self._with_bases):
+                self._add(base)
+                bases.append(base)
+            else:
+                outside_bases.append(name)
+        self.files[path] = ConfigFile(source, config, tuple(bases), tuple(outside_bases))
+
+    def _find_runs(self) -> dict[Path, list[Path]]:
+        """Finds the first-generation runs that inherit from each file, directly or indirectly."""
+        runs: dict[Path, list[Path]] = {path: [] for path in self.files}
+        for path, file in self.files.items():
+            if _is_run(file.config) and _is_translatable(file.config):
+                for base in self._ancestors(path):
+                    runs[base].append(path)
+        return runs
+
+    def _ancestors(self, path: Path) -> set[Path]:
+        found: set[Path] = set()
+        for base in self.files[path].bases:
+            if base in self.files:
+                found |= {base} | self._ancestors(base)
+        return found
+
+    def _context(self, path: Path) -> Values:
+        """Returns the first-generation settings that most runs combine a base file with."""
+        runs = [self.files[run].config for run in self._runs[path]]
+        context: Values = {}
+        for key in (*OLD_KEYS, "model"):
+            values = [run[key] for run in runs if key in run]
+            if len(values) * 2 > len(runs):
+                (text, _), *_ = Counter(map(repr, values)).most_common(1)
+                context[key] = next(value for value in values if repr(value) == text)
+        return context
+
+    def _hosts(self, file: ConfigFile, key: str, context: Mapping[str, Any]) -> bool:
+        """Checks whether a base file writes a section, because it sets the first-generation key that owns it."""
+        owner = next((each for each in owners_of(key) if each in context), None)
+        return owner is not None and any(each.name == owner for each in file.source.statements)
+
+
+def _merged(context: Values, config: Config) -> ConfigDict:
+    """Returns a config, completed with keys of its context."""
+    merged = ConfigDict({**context, **{key: config[key] for key in config}})
+    merged._origins.update(config._origins)
+    return merged
+
+
+def _is_run(config: Config) -> bool:
+    """Checks whether a config is a complete run, with a model and a length."""
+    return "model" in config and any(key in config for key in _LENGTH_KEYS)
+
+
+def _is_translatable(config: Config) -> bool:
+    """Checks whether a config is a valid first-generation config."""
+    try:
+        return is_first_generation(config)
+    except FootplateError:
+        return False

@@ -1,0 +1,201 @@
+"""Writes config sections as text; reuses equivalent expressions of the first-generation file."""
+
+import keyword
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from footplate.config import Config
+from footplate.first_generation.rewriting.comments import Comment, EntryComments
+from footplate.first_generation.rewriting.differences import DELETE
+from footplate.first_generation.rewriting.expressions import OldExpression
+from footplate.first_generation.translation.key_map import Path
+
+_WIDTH = 79
+_INDENT = 4
+
+FindExpression = Callable[[Path], OldExpression | None]
+"""Returns the old expression for a path of the new config, or None."""
+
+
+class _Entry(NamedTuple):
+    """A value within a section: the text before it on its line, the value, its path and its old expression."""
+
+    prefix: str
+    value: Any
+    path: Path
+    old: OldExpression | None
+
+    @property
+    def comments(self) -> EntryComments:
+        """The comments on the entry."""
+        return EntryComments() if self.old is None else self.old.comments
+
+    @property
+    def reusable(self) -> OldExpression | None:
+        """The old expression, if it can be reused as a whole."""
+        old = self.old
+        if old is None or old.code is None:
+            return None
+        if not isinstance(self.value, Mapping):
+            fits = old.keys is None and old.is_list in (None, isinstance(self.value, (list, tuple)))
+            return old if fits else None
+        if old.is_list or old.keys not in (None, frozenset(self.value)):
+            return None
+        if old.keys is None and DELETE in self.value:
+            return old._replace(code=f"dict({DELETE}=True, **{old.code})") if old.code.isidentifier() else None
+        return old
+
+
+class SectionText(NamedTuple):
+    """The text of a section.
+
+    Attributes:
+        text: The text, which ends with a newline.
+        reads: The variables that the text reads.
+        comments: The comments of the old file that the text contains.
+    """
+
+    text: str
+    reads: frozenset[str]
+    comments: frozenset[Comment]
+
+
+class SectionWriter:
+    """Writes sections in the style of a file.
+
+    Args:
+        find: Finds old expressions for the values of a section.
+        double_quotes: Whether strings are written in double quotes.
+    """
+
+    def __init__(self, find: FindExpression, *, double_quotes: bool) -> None:
+        self._find = find
+        self._quote = '"' if double_quotes else "'"
+        self._written_comments: set[Comment] = set()
+        self._reused: list[OldExpression] = []
+
+    def statement(self, name: str, value: Any) -> SectionText:
+        """Writes `name = value`. Each comment of the old file is written only once."""
+        return self._statement(name, value, (name,))
+
+    def item(self, name: str, key: str, value: Any) -> SectionText:
+        """Writes `name["key"] = value`."""
+        return self._statement(f"{name}[{self._quote}{key}{self._quote}]", value, (name, key))
+
+    def _statement(self, target: str, value: Any, path: Path) -> SectionText:
+        before = set(self._written_comments)
+        self._reused = []
+        text = self._text(_Entry(f"{target} = ", value, path, self._find(path)), 0)
+        reads = frozenset(name for each in self._reused for name in each.reads)
+        comments = {comment for each in self._reused for comment in each.inner_comments}
+        return SectionText(f"{target} = {text}\n", reads, frozenset(comments | (self._written_comments - before)))
+
+    def _text(self, entry: _Entry, indent: int, *, after: int = 0) -> str:
+        """Writes the value of an entry, on one line if it fits.
+
+        Args:
+            entry: The entry.
+            indent: The indentation of the line on which the entry starts.
+            after: The number of characters that follow the value on its line.
+        """
+        old = entry.reusable
+        column = indent + len(entry.prefix)
+        if old is not None and not _is_too_wide(old, column + after):
+            self._reused.append(old)
+            return _reindented(old, indent, column)
+        entries = self._entries(entry)
+        if not entries:
+            return self._atom(entry.value)
+        reused: list[OldExpression] = []
+        line = self._one_line(entry, reused)
+        if line is not None and column + len(line) + after <= _WIDTH:
+            self._reused += reused
+            return line
+        opening, closing = _brackets(entry.value)
+        rows = [row for each in entries for row in self._rows(each, indent + _INDENT)]
+        return "\n".join([opening, *rows, f"{' ' * indent}{closing}"])
+
+    def _rows(self, entry: _Entry, indent: int) -> list[str]:
+        """Writes an entry on lines of its own, with its comments."""
+        new = [each for each in entry.comments.all if each not in self._written_comments]
+        self._written_comments.update(new)
+        space = " " * indent
+        above = [space + each.text for each in entry.comments.above if each in new]
+        trailing = [f"  {each.text}" for each in new if each == entry.comments.trailing]
+        return [*above, f"{space}{entry.prefix}{self._text(entry, indent, after=1)},{''.join(trailing)}"]
+
+    def _one_line(self, entry: _Entry, reused: list[OldExpression]) -> str | None:
+        """Writes a value on one line; returns None if an old expression or a comment needs more lines."""
+        old = entry.reusable
+        if old is not None:
+            reused.append(old)
+            return None if "\n" in str(old.code) else old.code
+        entries = self._entries(entry)
+        if not entries:
+            return self._atom(entry.value)
+        pieces = []
+        for each in entries:
+            piece = self._one_line(each, reused)
+            if piece is None or not self._written_comments.issuperset(each.comments.all):
+                return None
+            pieces.append(each.prefix + piece)
+        comma = "," if type(entry.value) is tuple and len(pieces) == 1 else ""
+        opening, closing = _brackets(entry.value)
+        return opening + ", ".join(pieces) + comma + closing
+
+    def _entries(self, entry: _Entry) -> list[_Entry]:
+        value = entry.value
+        if isinstance(value, Mapping):
+            items = [(self._key(key, value), item, str(key)) for key, item in value.items()]
+        elif type(value) in (list, tuple):
+            items = [("", item, str(index)) for index, item in enumerate(value)]
+        else:
+            return []
+        paths = [(prefix, item, (*entry.path, part)) for prefix, item, part in items]
+        return [_Entry(prefix, item, path, self._find(path)) for prefix, item, path in paths]
+
+    def _key(self, key: Any, mapping: Mapping[Any, Any]) -> str:
+        return f"{key}=" if _has_identifier_keys(mapping) else f"{self._atom(key)}: "
+
+    def _atom(self, value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "dict()"
+        text = Config({"value": value}).pretty_text.partition(" = ")[2].rstrip("\n")
+        if isinstance(value, str) and text[0] != self._quote and self._quote not in text[1:-1]:
+            inside = text[1:-1].replace(f"\\{text[0]}", text[0])
+            return f"{self._quote}{inside}{self._quote}"
+        return text
+
+
+def _brackets(value: Any) -> tuple[str, str]:
+    if isinstance(value, Mapping):
+        return ("dict(", ")") if _has_identifier_keys(value) else ("{", "}")
+    return ("[", "]") if isinstance(value, list) else ("(", ")")
+
+
+def _is_too_wide(old: OldExpression, column: int) -> bool:
+    """Checks whether a dict on one line would exceed the line length."""
+    code = str(old.code)
+    return bool(old.keys) and "\n" not in code and column + len(code) > _WIDTH
+
+
+def _reindented(old: OldExpression, indent: int, column: int) -> str:
+    """Adapts the indentation of an expression's further lines to its new position; keeps multi-line strings.
+
+    Args:
+        old: The expression.
+        indent: The indentation of the line on which the expression starts now.
+        column: The column at which the expression starts now.
+    """
+    code = str(old.code)
+    first, *rest = code.split("\n")
+    if '"""' in code or "'''" in code:
+        return code
+    is_aligned = all(len(line) - len(line.lstrip()) > old.column for line in rest if line.strip())
+    by = column - old.column if is_aligned else indent - old.indentation
+    moved = [" " * max(len(line) - len(line.lstrip()) + by, 0) + line.lstrip() if line.strip() else "" for line in rest]
+    return "\n".join([first, *moved])
+
+
+def _has_identifier_keys(value: Mapping[Any, Any]) -> bool:
+    return all(isinstance(key, str) and key.isidentifier() and not keyword.iskeyword(key) for key in value)

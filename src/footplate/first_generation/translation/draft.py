@@ -1,0 +1,186 @@
+"""The intermediate state of a translation."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from footplate.config import ConfigDict, KeyOrigin
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
+from footplate.first_generation.translation.key_map import Path
+from footplate.first_generation.translation.notes import Kind, Note
+from footplate.first_generation.translation.policies import RunLength
+
+_ABSENT = object()
+# Sections whose types the engine resolves itself, so that the `_scope_` of an inherited package config is dropped.
+_ENGINE_SECTIONS = ("checkpoint_config", "evaluation", "log_config", "lr_config", "momentum_config", "runner")
+
+
+class Draft:
+    """The config that translation rules read from and write to.
+
+    A rule takes the keys that it translates and writes the result. Keys that no rule takes are kept. Second-generation
+    sections that the config already has are kept too, and take precedence.
+
+    Args:
+        original: The first-generation config.
+        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        is_hook_registered: Checks whether a hook name is registered; None if unknown.
+
+    Attributes:
+        original: The first-generation config, unchanged.
+        remaining: The keys of `original` that no rule has taken yet.
+        translated: The second-generation sections written so far.
+        notes: The notes so far.
+        sources: The first-generation key behind each written path.
+    """
+
+    def __init__(
+        self,
+        original: Mapping[str, Any],
+        *,
+        device: str | None = None,
+        is_hook_registered: Callable[[str], bool] | None = None,
+    ) -> None:
+        self.original = original
+        self.device = device
+        self.is_hook_registered = is_hook_registered
+        self.remaining: dict[str, Any] = dict(original)
+        self.translated: dict[str, Any] = {}
+        self.notes: list[Note] = []
+        self.sources: dict[Path, str] = {}
+
+    @property
+    def by_epoch(self) -> bool:
+        """Whether the run counts epochs. This is the default."""
+        runner = self.original.get("runner")
+        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
+            return not str(runner.get("type", "")).startswith("Iter")
+        return run_length(self.original).by_epoch
+
+    @property
+    def length(self) -> int | None:
+        """The length of the run in epochs or iterations, or None if the config does not set it.
+
+        Raises:
+            ConfigError: The length is not a positive integer.
+        """
+        runner = self.original.get("runner")
+        if isinstance(runner, Mapping) and "max_iters" not in runner and "max_epochs" not in runner:
+            return None
+        found = run_length(self.original)
+        length: Any = found.epochs if found.iters is None else found.iters
+        if length is not None and (isinstance(length, bool) or not isinstance(length, int) or length < 1):
+            unit = "epochs" if found.iters is None else "iters"
+            key = f"runner.max_{unit}" if runner is not None else f"total_{unit}"
+            raise ConfigError(
+                "the length of a run must be a positive number", key=key, found=length, origin=self.origin(key)
+            )
+        return length
+
+    def take(self, key: str, default: Any = None) -> Any:
+        """Removes a key from the remaining config and returns its value; a dict is copied."""
+        value = self.remaining.pop(key, default)
+        if not isinstance(value, Mapping):
+            return value
+        return _without_scope(value) if key in _ENGINE_SECTIONS else ConfigDict(value)
+
+    def write(self, path: str, value: Any, source: str) -> None:
+        """Writes a value of the second-generation config.
+
+        Args:
+            path: The key path, such as `default_hooks.checkpoint.interval`.
+            value: The value.
+            source: The first-generation key that the value comes from.
+        """
+        *parents, last = path.split(".")
+        section = self.translated
+        for part in parents:
+            section = section.setdefault(part, {})
+        section[last] = value
+        self.sources[tuple(path.split("."))] = source
+
+    def write_all(self, path: str, values: Mapping[str, Any], source: str) -> None:
+        """Writes several values under one path."""
+        for key, value in values.items():
+            self.write(f"{path}.{key}", value, source)
+
+    def append(self, path: str, value: Any, source: str) -> None:
+        """Appends an entry to a list of the second-generation config."""
+        entries = self.translated.setdefault(path, [])
+        entries.append(value)
+        self.sources[(path, str(len(entries) - 1))] = source
+
+    def became(self, key: str, text: str) -> None:
+        """Adds a note about what a key was translated to."""
+        self._note(Kind.BECAME, key, text)
+
+    def warn(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note about a setting that cannot be kept; `near` is the known key that an unknown key resembles."""
+        self._note(Kind.WARNING, key, text, near)
+
+    def ask(self, key: str, text: str, *, near: str | None = None) -> None:
+        """Adds a note about what to check manually; `near` is the known key that an unknown key resembles."""
+        self._note(Kind.PERSON, key, text, near)
+
+    def origin(self, key: str) -> Origin | None:
+        """Returns the origin of a key path in the original config, or of its nearest parent that has one."""
+        value: Any = self.original
+        found: Origin | None = None
+        for part in key.split("."):
+            if not isinstance(value, Mapping):
+                break
+            found = origin_of(value, part) or found
+            value = value.get(part)
+        return found
+
+    def _note(self, kind: Kind, key: str, text: str, near: str | None = None) -> None:
+        hint = f"; did you mean '{near}'?" if near else ""
+        self.notes.append(Note(kind, key, text + hint, self.origin(key), near))
+
+
+def run_length(cfg: Mapping[str, Any]) -> RunLength:
+    """Returns the run length of a first-generation config.
+
+    Raises:
+        ConfigError: `runner` has neither `max_epochs` nor `max_iters`, or both.
+    """
+    runner = cfg.get("runner")
+    if runner is None:
+        return RunLength(cfg.get("total_epochs"), None if cfg.get("total_epochs") else cfg.get("total_iters"))
+    if not isinstance(runner, Mapping):
+        raise ConfigError("runner must be a dict", key="runner", found=runner)
+    epochs, iters = runner.get("max_epochs"), runner.get("max_iters")
+    if (epochs is None) == (iters is None):
+        raise ConfigError(
+            'runner must have either "max_epochs" or "max_iters"',
+            key="runner",
+            found=dict(runner),
+            origin=origin_of(runner),
+        )
+    return RunLength(epochs, iters)
+
+
+def with_origins(values: Mapping[str, Any], source: object, old_names: Mapping[str, str] | None = None) -> ConfigDict:
+    """Returns `values` as a config section whose keys have the origins of the keys in `source`.
+
+    Args:
+        values: The section.
+        source: The mapping that the section was translated from.
+        old_names: The names in `source` of keys that were renamed.
+    """
+    section = ConfigDict(values)
+    for key in section:
+        origin = origin_of(source, (old_names or {}).get(key, key))
+        if origin is not None:
+            section._origins[key] = origin if isinstance(origin, KeyOrigin) else KeyOrigin(*origin)
+    return section
+
+
+def _without_scope(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return type(value)(_without_scope(item) for item in value)
+    if not isinstance(value, Mapping):
+        return value
+    kept = ConfigDict({name: _without_scope(item) for name, item in value.items() if name != "_scope_"})
+    kept._origins.update(getattr(value, "_origins", {}))
+    return kept

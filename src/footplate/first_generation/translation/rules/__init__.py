@@ -1,0 +1,15 @@
+"""The translation rules, in the order in which they are applied."""
+
+from footplate.first_generation.translation.rules import data, evaluation, hooks, optimization, runtime
+from footplate.first_generation.translation.rules.rule import Rule
+
+RULES: tuple[Rule, ...] = (
+    *runtime.RULES,
+    *optimization.RULES,
+    *hooks.RULES,
+    *evaluation.RULES,
+    *data.RULES,
+    hooks.PRIORITIES,
+)
+
+__all__ = ["RULES", "Rule"]

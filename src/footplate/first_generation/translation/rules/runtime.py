@@ -1,0 +1,163 @@
+"""Translates runtime settings, resuming, devices and the model adapter."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from footplate.checks import check_flag
+from footplate.first_generation.translation.draft import Draft, with_origins
+from footplate.first_generation.translation.key_map import RENAMED
+from footplate.first_generation.translation.rules.rule import Rule
+
+MODEL = "LegacyModel"
+_LOOP_KEYS = ("by_epoch", "max_epochs", "max_iters", "val_interval", "val_begin")
+
+
+def _rename(draft: Draft) -> None:
+    """Moves keys that were only renamed."""
+    for key, path in RENAMED.items():
+        if (value := draft.take(key)) is not None:
+            draft.write(path, value, key)
+            draft.became(key, path)
+
+
+def _backend(draft: Draft) -> None:
+    """Translates the settings of the process group."""
+    given = draft.take("dist_params")
+    if given:
+        kept = {key: value for key, value in given.items() if key in ("backend", "timeout", "port")}
+        draft.write("env_cfg.dist_cfg", with_origins(kept, given), "dist_params")
+        draft.became("dist_params", "env_cfg.dist_cfg")
+        for key in given:
+            if key not in kept:
+                draft.warn(f"dist_params.{key}", "has no effect; the launcher decides this")
+
+
+def _resume(draft: Draft) -> None:
+    """Translates which checkpoint the run resumes from."""
+    keys = [key for key in ("resume_from", "auto_resume") if key in draft.remaining]
+    path, auto = draft.take("resume_from"), draft.take("auto_resume")
+    if auto is not None:
+        check_flag("auto_resume", auto)
+    texts: dict[str, str] = {}
+    default = "removed: the run does not resume"
+    if draft.remaining.get("resume"):
+        default = "removed: resume is already set"
+    elif path:
+        if draft.remaining.pop("load_from", None) is not None:
+            draft.became("load_from", "removed: a resumed run loads the weights of resume_from")
+        draft.write("load_from", path, "resume_from")
+        draft.write("resume", True, "resume_from")
+        texts, default = {"resume_from": "load_from with resume=True"}, "removed: resume_from names the checkpoint"
+    elif auto:
+        draft.write("resume", "auto", "auto_resume")
+        texts = {"auto_resume": "resume='auto', which resumes from the newest checkpoint in work_dir, if any"}
+        default = "removed: auto_resume finds the checkpoint"
+    for key in keys:
+        draft.became(key, texts.get(key, default))
+
+
+def _device(draft: Draft) -> None:
+    """Removes device settings, which depend on the machine and torchrun now."""
+    kind, gpus = draft.take("device"), draft.take("gpu_ids")
+    if kind is not None:
+        wanted = str(kind).partition(":")[0]
+        if draft.device is not None and wanted != draft.device:
+            draft.warn("device", f"'{kind}' is not used; the run is on '{draft.device}', the device of this machine")
+        else:
+            draft.became("device", "removed: a run uses the available accelerator")
+    if gpus is None:
+        return
+    count = len(gpus) if isinstance(gpus, (list, tuple, range)) else 1
+    if draft.device == "cpu" and count:
+        draft.warn("gpu_ids", f"{list(gpus) if count > 1 else gpus} is not used; the run is on 'cpu'")
+    elif count > 1:
+        draft.warn("gpu_ids", f"to train on {count} devices, use torchrun --nproc-per-node {count}")
+    else:
+        draft.became("gpu_ids", "removed: a run uses the available accelerator")
+
+
+def _model_settings(draft: Draft) -> None:
+    """Moves top-level model settings into the model."""
+    for key in ("train_cfg", "test_cfg"):
+        given = draft.remaining.get(key)
+        if key not in draft.remaining or (isinstance(given, Mapping) and _is_loop(given)):
+            continue
+        draft.take(key)
+        model = draft.remaining.get("model")
+        if given and isinstance(model, Mapping):
+            draft.remaining["model"] = with_origins({key: given, **model}, model)
+            draft.became(key, f"model.{key}")
+
+
+def _is_loop(cfg: Mapping[str, Any]) -> bool:
+    return any(key in cfg for key in _LOOP_KEYS) or str(cfg.get("type", "")).endswith("Loop")
+
+
+def _model(draft: Draft) -> None:
+    """Adds the model adapter, which returns a second-generation model unchanged."""
+    if "model" in draft.remaining:
+        draft.write("model_adapter", {"type": MODEL}, "model")
+        draft.became("model", f"unchanged; the adapter {MODEL} adds the step methods that the loops call")
+
+
+RULES = (
+    Rule(
+        "renamed",
+        "Settings of the process and the random seed move into `env_cfg` and `randomness`.",
+        tuple(RENAMED),
+        _rename,
+        before="""
+cudnn_benchmark = True
+mp_start_method = 'fork'
+opencv_num_threads = 0
+seed = 0
+deterministic = True
+""",
+        after="""
+env_cfg = dict(cudnn_benchmark=True, mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0))
+randomness = dict(seed=0, deterministic=True)
+""",
+    ),
+    Rule(
+        "dist-params",
+        "The backend of distributed training moves into `env_cfg`.",
+        ("dist_params",),
+        _backend,
+        before="dist_params = dict(backend='nccl')",
+        after="env_cfg = dict(dist_cfg=dict(backend='nccl'))",
+    ),
+    Rule(
+        "resume",
+        "`resume=True` resumes from `load_from`; `resume='auto'` resumes from the newest checkpoint in the work_dir.",
+        ("resume_from", "auto_resume"),
+        _resume,
+        before="resume_from = 'work_dirs/run/epoch_3.pth'\nauto_resume = False",
+        after="load_from = 'work_dirs/run/epoch_3.pth'\nresume = True",
+    ),
+    Rule(
+        "device",
+        "Device settings are removed; the machine and torchrun determine the devices.",
+        ("device", "gpu_ids"),
+        _device,
+        before="device = 'cuda'\ngpu_ids = range(0, 1)",
+        after="",
+    ),
+    Rule(
+        "model-settings",
+        "Top-level `train_cfg` and `test_cfg` of the model move into the model.",
+        ("train_cfg", "test_cfg"),
+        _model_settings,
+        given="",
+        before="model = dict(type='RPN')\ntest_cfg = dict(nms_pre=1000)",
+        after="model = dict(test_cfg=dict(nms_pre=1000), type='RPN')",
+    ),
+    Rule(
+        "model-adapter",
+        "The model is unchanged; an adapter adds the step methods that the loops call.",
+        ("model",),
+        _model,
+        given="model = dict(type='EncoderDecoder')",
+        before="",
+        after="model_adapter = dict(type='LegacyModel')",
+    ),
+)

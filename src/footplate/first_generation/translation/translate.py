@@ -1,0 +1,138 @@
+"""Translates a first-generation config into a second-generation config."""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
+
+from footplate.config import Config, ConfigDict, KeyOrigin
+from footplate.error_context import origin_at
+from footplate.errors import ConfigError, FootplateError
+from footplate.first_generation.translation.draft import Draft
+from footplate.first_generation.translation.generations import AnyConfig, is_first_generation
+from footplate.first_generation.translation.key_map import Path
+from footplate.first_generation.translation.notes import Note
+from footplate.first_generation.translation.rules import RULES, Rule
+
+_Config = TypeVar("_Config", bound="Config | Mapping[str, Any]")
+
+
+class Translation(NamedTuple):
+    """The result of a translation.
+
+    Attributes:
+        sections: The second-generation config.
+        notes: Notes about the first-generation keys.
+        sources: The first-generation key behind each written path.
+        taken: The first-generation keys that were translated.
+    """
+
+    sections: ConfigDict
+    notes: tuple[Note, ...]
+    sources: Mapping[Path, str]
+    taken: frozenset[str]
+
+
+def translate(cfg: _Config) -> _Config:
+    """Returns an equivalent second-generation config; a second-generation config is returned unchanged.
+
+    Args:
+        cfg: A config or a mapping. It is not modified.
+
+    Raises:
+        ConfigError: A key cannot be translated, or two keys contradict each other.
+
+    Example:
+        >>> cfg = translate(dict(optimizer=dict(type="SGD", lr=0.1), lr_config=dict(policy="fixed"), total_epochs=2))
+        >>> cfg["train_cfg"], cfg["optim_wrapper"]["optimizer"]["lr"]
+        ({'type': 'EpochBasedTrainLoop', 'max_epochs': 2}, 0.1)
+    """
+    if not is_first_generation(cfg):
+        return cfg
+    return with_sections(cfg, translate_sections(cfg).sections)
+
+
+def with_sections(cfg: _Config, sections: ConfigDict) -> _Config:
+    """Returns `cfg` with its sections replaced; for a plain mapping, returns the sections themselves."""
+    if isinstance(cfg, Config):
+        return Config(sections, cfg.text, cfg.filename, cfg.env_variables)  # type: ignore[return-value]
+    return sections  # type: ignore[return-value]
+
+
+def translate_sections(
+    cfg: AnyConfig,
+    *,
+    device: str | None = None,
+    is_hook_registered: Callable[[str], bool] | None = None,
+) -> Translation:
+    """Translates a first-generation config, or a part of one.
+
+    Args:
+        cfg: The config. It is not modified.
+        device: The device type of the run, "cpu" or "cuda", or None if unknown.
+        is_hook_registered: Checks whether a hook name is registered; None if unknown.
+
+    Raises:
+        ConfigError: A key cannot be translated, or two keys contradict each other.
+    """
+    original = ConfigDict(cfg._cfg_dict if isinstance(cfg, Config) else cfg)
+    draft = Draft(original, device=device, is_hook_registered=is_hook_registered)
+    _ = draft.length  # raises for an invalid length before schedules compute with it
+    for rule in RULES:
+        if rule.acts_on(draft):
+            _apply(rule, draft)
+    taken = frozenset(set(original) - set(draft.remaining))
+    return Translation(_merged_sections(draft), tuple(draft.notes), draft.sources, taken)
+
+
+def _apply(rule: Rule, draft: Draft) -> None:
+    try:
+        rule.apply(draft)
+    except FootplateError as error:
+        error.origin = error.origin or origin_at(draft.original, error.key)
+        raise
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        # A value has the wrong type, most often a number or a string instead of a dict.
+        key = next((each for each in rule.keys or () if each in draft.original), "")
+        raise ConfigError(
+            f"the first-generation key '{key or rule.id}' cannot be translated: {type(error).__name__}: {error}",
+            key=key,
+            found=draft.original.get(key),
+            origin=draft.origin(key) if key else None,
+            notes=["--debug shows where"],
+        ) from error
+
+
+def _merged_sections(draft: Draft) -> ConfigDict:
+    """Merges the translated and the remaining sections; existing sections take precedence."""
+    sections = ConfigDict(draft.remaining)
+    origins: Mapping[Any, Any] = getattr(draft.original, "_origins", {})
+    sections._origins.update({key: origin for key, origin in origins.items() if key in draft.remaining})
+    for key, value in draft.translated.items():
+        existing = sections.get(key)
+        if isinstance(existing, ConfigDict) and isinstance(value, Mapping):
+            merged = ConfigDict(value)
+            merged.merge(existing)
+            dict.__setitem__(sections, key, merged)
+        elif key not in sections or existing is None:
+            dict.__setitem__(sections, key, ConfigDict({key: value})[key])
+            _set_origins(sections, key, draft)
+    return sections
+
+
+def _set_origins(sections: ConfigDict, key: str, draft: Draft) -> None:
+    """Sets the origins of a translated section to those of the first-generation keys that it comes from."""
+    for path, source in draft.sources.items():
+        section = draft.original.get(source)
+        is_of_section = isinstance(section, Mapping) and path[-1] in section  # by a name that both generations have
+        origin = draft.origin(f"{source}.{path[-1]}" if is_of_section else source)
+        if path[0] != key or origin is None:
+            continue
+        key_origin = KeyOrigin(*origin)
+        value: Any = sections
+        for part in path:
+            if isinstance(value, list):
+                value = value[int(part)]
+            else:
+                value._origins.setdefault(part, key_origin)
+                value = value[part]
+        if isinstance(value, ConfigDict):
+            value._origins.setdefault(None, key_origin)

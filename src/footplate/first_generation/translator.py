@@ -1,0 +1,65 @@
+"""Translates first-generation configs before a run is built."""
+
+import difflib
+import logging
+
+from footplate.config import Config
+from footplate.engine.setup import pick_device
+from footplate.engine.translators import TRANSLATORS, ConfigTranslator
+from footplate.errors import ConfigError
+from footplate.first_generation.translation import (
+    FIRST_GENERATION_KEYS,
+    Kind,
+    is_first_generation,
+    translate_sections,
+    warn_about_leftovers,
+    with_sections,
+)
+from footplate.registry import HOOKS
+
+_logger = logging.getLogger("footplate.engine")
+# `samples_per_epoch`, a key of some code bases, resembles `samples_per_gpu` by 0.8; one wrong letter in ten gives 0.9.
+_MISSPELT = 0.85
+
+
+@TRANSLATORS.register_module()
+class FirstGenerationTranslator(ConfigTranslator):
+    """Translates first-generation configs, and logs each key that cannot be translated."""
+
+    keys = FIRST_GENERATION_KEYS
+
+    def applies_to(self, cfg: Config) -> bool:
+        """Checks whether a config is a first-generation config.
+
+        Raises:
+            ConfigError: The config sets up optimization with keys of both generations.
+        """
+        return is_first_generation(cfg)
+
+    def translate(self, cfg: Config) -> Config:
+        """Returns the equivalent second-generation config.
+
+        Raises:
+            ConfigError: A key cannot be translated, or an unknown key resembles a known one.
+        """
+        translation = translate_sections(cfg, device=pick_device().type, is_hook_registered=HOOKS.__contains__)
+        _logger.info("a config of the first generation, translated; `footplate migrate` writes what it became")
+        for note in translation.notes:
+            if note.near is not None and _is_misspelt(note.key, note.near):
+                raise ConfigError(
+                    f"'{note.key}' is not a key of first-generation configs, so it would have no effect",
+                    key=note.key,
+                    origin=note.origin,
+                    suggestion=note.near,
+                )
+            if note.kind is not Kind.BECAME:
+                _logger.warning("%s", note)
+        return with_sections(cfg, translation.sections)
+
+    def check_untranslated(self, cfg: Config) -> None:
+        """Warns about first-generation keys that have no effect in a second-generation config."""
+        warn_about_leftovers(cfg)
+
+
+def _is_misspelt(key: str, near: str) -> bool:
+    return difflib.SequenceMatcher(None, key.rpartition(".")[2], near).ratio() >= _MISSPELT

@@ -1,0 +1,5 @@
+"""Makes imports from mmcv, mmengine and other OpenMMLab packages resolve to footplate."""
+
+from footplate.hosts.installation import Report, install, uninstall
+
+__all__ = ["Report", "install", "uninstall"]

@@ -1,0 +1,127 @@
+"""Installs and uninstalls the import names of OpenMMLab packages."""
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import sys
+from typing import Any, NamedTuple
+
+from footplate.hosts.finder import NamesFinder, resolve
+from footplate.hosts.names import DISTRIBUTIONS, NAMES
+
+_logger = logging.getLogger("footplate.hosts")
+# The major version of mmcv that removed the training code.
+_MMCV_WITHOUT_RUNNER = 2
+
+
+class Report(NamedTuple):
+    """The result of `install`.
+
+    Attributes:
+        resolved: The packages whose missing names resolve to footplate.
+        completed: Names that were added to installed modules, such as `mmcv.utils.Registry`.
+        left: Installed packages that were not changed.
+    """
+
+    resolved: tuple[str, ...]
+    completed: tuple[str, ...]
+    left: tuple[str, ...]
+
+    def __str__(self) -> str:
+        parts = []
+        if self.resolved:
+            parts.append(f"{', '.join(self.resolved)} resolve to footplate")
+        if self.completed:
+            parts.append(f"added {', '.join(self.completed)}")
+        if self.left:
+            parts.append(f"installed and not changed: {', '.join(self.left)}")
+        return "import names: " + "; ".join(parts)
+
+
+class _Installed(NamedTuple):
+    finder: NamesFinder
+    report: Report
+    added: list[tuple[Any, str]]
+
+
+_installed: list[_Installed] = []
+
+
+def install() -> Report:
+    """Makes imports from OpenMMLab packages that are not installed resolve to footplate.
+
+    Missing names, such as `mmcv.runner`, are added to an installed mmcv 2.x. Other installed packages are not changed.
+    A second call has no effect.
+
+    Returns:
+        A report, which is also logged.
+
+    Example:
+        >>> report = install()
+        >>> from mmcv.runner import HOOKS, Hook
+        >>> uninstall()
+    """
+    if _installed:
+        return _installed[0].report
+    left = tuple(package for package in DISTRIBUTIONS if _is_complete(package))
+    ours = [package for package in DISTRIBUTIONS if package not in left]
+    installed = {package for package in ours if importlib.util.find_spec(package) is not None}
+    added = [pair for package in installed for pair in _add_missing_names(package)]
+    finder = NamesFinder(ours)
+    sys.meta_path.append(finder)
+    completed = tuple(sorted(f"{module.__name__}.{name}" for module, name in added))
+    report = Report(tuple(ours), completed, left)
+    _installed.append(_Installed(finder, report, added))
+    _logger.info("%s", report)
+    return report
+
+
+def uninstall() -> None:
+    """Reverts `install` and removes the modules imported through it from `sys.modules`."""
+    if not _installed:
+        return
+    finder, _, added = _installed.pop()
+    sys.meta_path.remove(finder)
+    for module, name in added:
+        vars(module).pop(name, None)
+    for title, module in list(sys.modules.items()):
+        loader = getattr(getattr(module, "__spec__", None), "loader", None)
+        if title.partition(".")[0] in finder.packages and type(loader).__module__ == NamesFinder.__module__:
+            del sys.modules[title]
+            parent, _, child = title.rpartition(".")
+            if parent in sys.modules:
+                vars(sys.modules[parent]).pop(child, None)
+    _logger.info("import names: uninstalled")
+
+
+def _is_complete(package: str) -> bool:
+    """Checks whether a package is installed and provides all names that training code needs."""
+    for distribution in DISTRIBUTIONS[package]:
+        try:
+            version = importlib.metadata.version(distribution)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+        return package != "mmcv" or int(version.partition(".")[0]) < _MMCV_WITHOUT_RUNNER
+    return False
+
+
+def _add_missing_names(package: str) -> list[tuple[Any, str]]:
+    """Adds missing names to the installed modules of a package; returns the modules and names."""
+    added = []
+    for title, names in NAMES.items():
+        if title.partition(".")[0] != package or not _is_installed(title):
+            continue
+        module = importlib.import_module(title)
+        for name, target in names.items():
+            if not hasattr(module, name):
+                setattr(module, name, resolve(target))
+                added.append((module, name))
+    return added
+
+
+def _is_installed(title: str) -> bool:
+    try:
+        return importlib.util.find_spec(title) is not None
+    except ImportError:
+        return False

@@ -1,0 +1,332 @@
+"""The import names of OpenMMLab packages, and their counterparts in footplate."""
+
+from footplate.registry import ROOT_REGISTRIES
+
+Names = dict[str, str]
+"""Name -> "module:attribute"."""
+
+
+def _from(module: str, *names: str, **renamed: str) -> Names:
+    return {
+        **{name: f"{module}:{name}" for name in names},
+        **{name: f"{module}:{attribute}" for name, attribute in renamed.items()},
+    }
+
+
+_REGISTRIES = _from("footplate.registry", "Registry", *ROOT_REGISTRIES)
+_ADAPTERS = "footplate.first_generation.adapters"
+_BUILDING = _from(_ADAPTERS, "build_from_cfg")
+_CONFIG = _from("footplate.config", "Config", "ConfigDict", "DictAction")
+_CHECKS = _from(
+    f"{_ADAPTERS}.utils",
+    "is_list_of",
+    "is_seq_of",
+    "is_str",
+    "is_tuple_of",
+    _BatchNorm="BatchNorm",
+    _InstanceNorm="InstanceNorm",
+)
+_FILES = _from(f"{_ADAPTERS}.files", "FileClient", "mkdir_or_exist")
+_IMAGES = _from(f"{_ADAPTERS}.files", "imfrombytes", "imread")
+_LOGS = {**_from(f"{_ADAPTERS}.utils", "get_logger"), **_from("footplate.records", "print_log")}
+_RANKS = {
+    **_from("footplate.distributed", "barrier", "get_rank", "get_world_size", "is_main_process", "master_only"),
+    **_from("footplate.distributed", is_distributed="is_distributed", broadcast_object_list="broadcast_object"),
+}
+_DIST_INFO = _from(f"{_ADAPTERS}.utils", "get_dist_info", "init_dist")
+_MODULES = _from("footplate.models", "BaseModule", "ModuleDict", "ModuleList", "Sequential")
+_PRIORITY = _from("footplate.engine", "Priority", "get_priority")
+
+_UPDATERS = _from(_ADAPTERS, "LrUpdaterHook")
+_MOMENTUM_UPDATERS = _from(_ADAPTERS, "MomentumUpdaterHook")
+_OPTIMIZER_HOOKS = _from(
+    _ADAPTERS,
+    "Fp16OptimizerHook",
+    "GradientCumulativeFp16OptimizerHook",
+    "GradientCumulativeOptimizerHook",
+    "OptimizerHook",
+)
+_EVALUATION = _from(_ADAPTERS, "EvalHook", DistEvalHook="EvalHook")
+_LOGGERS = {
+    **_from(f"{_ADAPTERS}.loggers", "LoggerHook", "TextLoggerHook"),
+    **_from(
+        "footplate.first_generation.adapters.writer_loggers",
+        "ClearMLLoggerHook",
+        "DvcliveLoggerHook",
+        "MlflowLoggerHook",
+        "NeptuneLoggerHook",
+        "PaviLoggerHook",
+        "SegmindLoggerHook",
+        "TensorboardLoggerHook",
+        "WandbLoggerHook",
+    ),
+}
+_FIRST_HOOKS = {
+    **_from("footplate.registry", "HOOKS"),
+    **_from(_ADAPTERS, "ClosureHook", "Hook"),
+    **_from(
+        "footplate.hooks",
+        "CheckpointHook",
+        "DistSamplerSeedHook",
+        "EMAHook",
+        "EmptyCacheHook",
+        "IterTimerHook",
+        "SyncBuffersHook",
+    ),
+    **_UPDATERS,
+    **_MOMENTUM_UPDATERS,
+    **_OPTIMIZER_HOOKS,
+    **_EVALUATION,
+    **_LOGGERS,
+}
+_FIRST_OPTIMIZERS = {
+    **_from("footplate.registry", "OPTIMIZERS", "OPTIMIZER_BUILDERS"),
+    **_from(_ADAPTERS, "build_optimizer", "build_optimizer_constructor"),
+    **_from("footplate.optim.constructors", "DefaultOptimizerConstructor"),
+}
+_PRECISION = _from(_ADAPTERS, "auto_fp16", "force_fp32", "wrap_fp16_model")
+_PARALLEL = {
+    **_from(_ADAPTERS, "DataContainer", "MMDataParallel", "collate", "scatter"),
+    **_from("footplate.distributed", is_module_wrapper="is_model_wrapper"),
+    **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+}
+_RUNNERS = _from(
+    "footplate.first_generation.adapters.runners",
+    "RUNNERS",
+    "BaseRunner",
+    "EpochBasedRunner",
+    "IterBasedRunner",
+    "build_runner",
+    Runner="EpochBasedRunner",
+)
+_CHECKPOINTS = _from(
+    "footplate.first_generation.adapters.checkpoints", "load_checkpoint", "load_state_dict", "save_checkpoint"
+)
+
+_SECOND_HOOKS = _from(
+    "footplate.hooks",
+    "CheckpointHook",
+    "DistSamplerSeedHook",
+    "EMAHook",
+    "EarlyStoppingHook",
+    "EmptyCacheHook",
+    "IterTimerHook",
+    "LoggerHook",
+    "NaiveVisualizationHook",
+    "ParamSchedulerHook",
+    "PrepareTTAHook",
+    "ProfilerHook",
+    "RuntimeInfoHook",
+    "SyncBuffersHook",
+) | _from("footplate.engine", "Hook")
+_LOOPS = _from("footplate.engine", "BaseLoop", "EpochBasedTrainLoop", "IterBasedTrainLoop", "TestLoop", "ValLoop")
+_AVERAGES = _from(
+    "footplate.models",
+    "BaseAveragedModel",
+    "ExponentialMovingAverage",
+    "MomentumAnnealingEMA",
+    "StochasticWeightAverage",
+)
+_SCHEDULES = _from(
+    "footplate.optim.schedules",
+    "ConstantLR",
+    "CosineAnnealingLR",
+    "CosineRestartLR",
+    "ExponentialLR",
+    "LinearLR",
+    "MultiStepLR",
+    "OneCycleLR",
+    "PolyLR",
+    "StepLR",
+)
+
+# Registries that code bases define under their own names.
+_MODEL_REGISTRIES = ("BACKBONES", "HEADS", "LOSSES", "MODELS", "NECKS")
+_DATA_NAMES = {
+    **_from("footplate.registry", "DATASETS", PIPELINES="TRANSFORMS"),
+    **_from(f"{_ADAPTERS}.building", "build_dataset"),
+}
+
+
+def _models(*registries: str) -> Names:
+    return _from("footplate.registry", **dict.fromkeys((*_MODEL_REGISTRIES, *registries), "MODELS"))
+
+
+def _code_base(package: str, *registries: str) -> dict[str, Names]:
+    """Returns the registries and helper functions of a code base, for both generations."""
+    utils = _from(f"{_ADAPTERS}.utils", "get_model", "get_root_logger")
+    hooks = {**_from("footplate.registry", "HOOKS"), **_FIRST_OPTIMIZERS, **_EVALUATION}
+    return {
+        package: {},
+        f"{package}.registry": _REGISTRIES,
+        f"{package}.utils": utils,
+        f"{package}.models": _models(*registries),
+        f"{package}.models.builder": _models(*registries),
+        f"{package}.datasets": _DATA_NAMES,
+        f"{package}.datasets.builder": _DATA_NAMES,
+        f"{package}.core": hooks,
+    }
+
+
+FIRST_GENERATION: dict[str, Names] = {
+    "mmcv": {**_CONFIG, **_IMAGES, **_CHECKS, **_FILES},
+    "mmcv.utils": {**_CONFIG, **_CHECKS, **_FILES, **_LOGS, **_BUILDING, "Registry": "footplate.registry:Registry"},
+    "mmcv.runner": {
+        **_FIRST_HOOKS,
+        **_FIRST_OPTIMIZERS,
+        **_MODULES,
+        **_PRECISION,
+        **_CHECKPOINTS,
+        **_DIST_INFO,
+        **_PRIORITY,
+        **_from("footplate.distributed", "master_only"),
+        **_from(_ADAPTERS, "LogBuffer", "obj_from_dict"),
+        **_RUNNERS,
+        **_from("footplate.registry", RUNNER_BUILDERS="RUNNER_CONSTRUCTORS"),
+    },
+    "mmcv.runner.hooks": _FIRST_HOOKS,
+    "mmcv.runner.hooks.hook": _from(_ADAPTERS, "Hook") | _from("footplate.registry", "HOOKS"),
+    "mmcv.runner.hooks.lr_updater": _UPDATERS,
+    "mmcv.runner.hooks.momentum_updater": _MOMENTUM_UPDATERS,
+    "mmcv.runner.hooks.optimizer": _OPTIMIZER_HOOKS,
+    "mmcv.runner.hooks.evaluation": _EVALUATION,
+    "mmcv.runner.hooks.logger": _LOGGERS,
+    "mmcv.runner.hooks.logger.base": _LOGGERS,
+    "mmcv.runner.optimizer": _FIRST_OPTIMIZERS,
+    "mmcv.runner.optimizer.builder": _FIRST_OPTIMIZERS,
+    "mmcv.runner.base_module": _MODULES,
+    "mmcv.runner.base_runner": _from(f"{_ADAPTERS}.runners", "BaseRunner"),
+    "mmcv.runner.builder": _from(f"{_ADAPTERS}.runners", "RUNNERS", "build_runner"),
+    "mmcv.runner.epoch_based_runner": _from(f"{_ADAPTERS}.runners", "EpochBasedRunner"),
+    "mmcv.runner.iter_based_runner": _from(f"{_ADAPTERS}.runners", "IterBasedRunner"),
+    "mmcv.runner.fp16_utils": _PRECISION,
+    "mmcv.runner.dist_utils": {**_DIST_INFO, **_from("footplate.distributed", "master_only")},
+    "mmcv.runner.priority": _PRIORITY,
+    "mmcv.runner.checkpoint": _CHECKPOINTS,
+    "mmcv.parallel": _PARALLEL,
+}
+
+SECOND_GENERATION: dict[str, Names] = {
+    "mmengine": {
+        **_CONFIG,
+        **_LOGS,
+        **_REGISTRIES,
+        **_BUILDING,
+        **_from("footplate.engine", "Runner"),
+        **_from("footplate.hooks", *[name for name in _SECOND_HOOKS if name != "Hook"]),
+        **_from("footplate.records", "MessageHub"),
+        **_from(f"{_ADAPTERS}.utils", "is_list_of", "is_seq_of", "is_str", "is_tuple_of"),
+        **_from(f"{_ADAPTERS}.files", "mkdir_or_exist"),
+    },
+    "mmengine.config": {**_CONFIG, **_from("footplate.config", "read_base")},
+    "mmengine.dataset": _from(
+        "footplate.data",
+        "BaseDataset",
+        "ClassBalancedDataset",
+        "Compose",
+        "ConcatDataset",
+        "DefaultSampler",
+        "InfiniteSampler",
+        "RepeatDataset",
+        "default_collate",
+        "pseudo_collate",
+    ),
+    "mmengine.dist": {**_RANKS, **_DIST_INFO},
+    "mmengine.evaluator": _from("footplate.evaluation", "BaseMetric", "DumpResults", "Evaluator"),
+    "mmengine.fileio": _from(f"{_ADAPTERS}.files", "FileClient"),
+    "mmengine.hooks": _SECOND_HOOKS,
+    "mmengine.logging": {**_from("footplate.records", "HistoryBuffer", "MessageHub"), **_LOGS},
+    "mmengine.model": {
+        **_MODULES,
+        **_AVERAGES,
+        **_from("footplate.models", "BaseDataPreprocessor", "BaseModel", "BaseTTAModel", "ImgDataPreprocessor"),
+        **_from("footplate.distributed", "is_model_wrapper"),
+        **_from("footplate.distributed.wrappers", MMDistributedDataParallel="ModelDistributedDataParallel"),
+    },
+    "mmengine.optim": {
+        **_from("footplate.optim", "AmpOptimWrapper", "DefaultOptimWrapperConstructor", "OptimWrapper"),
+        **_from("footplate.optim", "OptimWrapperDict", "build_optim_wrapper"),
+        **_from("footplate.registry", "OPTIMIZERS", "OPTIM_WRAPPERS", "OPTIM_WRAPPER_CONSTRUCTORS"),
+        **_SCHEDULES,
+    },
+    "mmengine.registry": {**_REGISTRIES, **_BUILDING},
+    "mmengine.runner": {
+        **_LOOPS,
+        **_PRIORITY,
+        **_CHECKPOINTS,
+        **_from("footplate.engine", "Runner"),
+        **_from("footplate.records", "LogProcessor"),
+    },
+    "mmengine.structures": _from(
+        "footplate.data.structures", "BaseDataElement", "InstanceData", "LabelData", "PixelData"
+    ),
+    "mmengine.utils": {**_CHECKS, **_from(f"{_ADAPTERS}.files", "mkdir_or_exist")},
+    "mmengine.visualization": {
+        **_from("footplate.visualization", "Visualizer"),
+        **_from("footplate.records", "BaseVisBackend", "LocalVisBackend", "TensorboardVisBackend", "WandbVisBackend"),
+        **_from("footplate.records", "ClearMLVisBackend", "DVCLiveVisBackend", "MLflowVisBackend"),
+    },
+}
+
+
+def _task(
+    package: str, task: str, *, structures: str, hooks: str, evaluation: str, visualization: str
+) -> dict[str, Names]:
+    """Returns the names of a second-generation code base for the components of a footplate task."""
+    parts = {"evaluation": evaluation, "structures": structures, "visualization": visualization, "engine.hooks": hooks}
+    return {
+        f"{package}.engine": _from(task, hooks),
+        f"{package}.evaluation.metrics": _from(task, evaluation),
+        **{f"{package}.{part}": _from(task, name) for part, name in parts.items()},
+    }
+
+
+CODE_BASES: dict[str, Names] = {
+    **_code_base("mmseg", "SEGMENTORS"),
+    **_code_base("mmdet", "DETECTORS", "ROI_EXTRACTORS", "SHARED_HEADS"),
+    **_code_base("mmselfsup", "ALGORITHMS", "MEMORIES"),
+    **_task(
+        "mmseg",
+        "footplate.tasks.segmentation",
+        structures="SegDataSample",
+        hooks="SegVisualizationHook",
+        evaluation="IoUMetric",
+        visualization="SegLocalVisualizer",
+    ),
+    **_task(
+        "mmdet",
+        "footplate.tasks.detection",
+        structures="DetDataSample",
+        hooks="DetVisualizationHook",
+        evaluation="CocoMetric",
+        visualization="DetLocalVisualizer",
+    ),
+    "mmselfsup.structures": _from("footplate.tasks.selfsup", "SelfSupDataSample"),
+}
+
+NAMES: dict[str, Names] = {**FIRST_GENERATION, **SECOND_GENERATION, **CODE_BASES}
+
+DISTRIBUTIONS = {
+    "mmcv": ("mmcv", "mmcv-full", "mmcv-lite"),
+    "mmengine": ("mmengine", "mmengine-lite"),
+    "mmseg": ("mmsegmentation",),
+    "mmdet": ("mmdet",),
+    "mmselfsup": ("mmselfsup",),
+}
+"""The packages, and the names of their distributions on PyPI."""
+
+
+def names_of(module: str) -> Names | None:
+    """Returns the names of a module, or None if footplate does not provide the module.
+
+    Any module named `registry` or `builder` contains all registries, because files that users add to a code base
+    import them with relative imports.
+    """
+    if module in NAMES:
+        return NAMES[module]
+    package, _, rest = module.partition(".")
+    if package not in DISTRIBUTIONS:
+        return None
+    if rest.rpartition(".")[2] in ("registry", "builder"):
+        return {**_REGISTRIES, **_FIRST_OPTIMIZERS}
+    return {} if any(known.startswith(f"{module}.") for known in NAMES) else None

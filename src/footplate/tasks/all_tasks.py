@@ -1,0 +1,10 @@
+"""Imports the package of every task, which registers its components. A new task needs no changes elsewhere."""
+
+import importlib
+import pkgutil
+
+import footplate.tasks
+
+for _module in pkgutil.iter_modules(footplate.tasks.__path__):
+    if _module.ispkg:
+        importlib.import_module(f"{__package__}.{_module.name}")

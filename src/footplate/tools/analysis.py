@@ -1,0 +1,190 @@
+"""Summarizes runs: times, best values, checkpoints, and curves as a plot or a table."""
+
+import csv
+import io
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from PIL import Image
+
+from footplate.checkpoint import readable_size
+from footplate.checks import MAX_RUN_LENGTH
+from footplate.errors import ArgumentError
+from footplate.hooks.comparing import Rule, as_shown, rule_of, saved_best, saved_rules
+from footplate.messages import nearest
+from footplate.tools.runs import Point, Run, Series
+from footplate.visualization.plotting import Curve, Panel, plot
+
+_MEASURED = ("time", "data_time", "memory")
+
+
+def summarize(run: Run) -> dict[str, Any]:
+    """Returns the summary of a run.
+
+    Returns:
+        A dict with these keys:
+
+        - `iterations`: the number of iterations.
+        - `time`: the mean, median and longest seconds of an iteration between two log lines, the share of time spent
+          waiting for data, and the total seconds. None without usable times.
+        - `memory`: the peak memory in MiB.
+        - `logged`: the iteration of the last training log line; `time` and `last` cover the run up to it.
+        - `last`: the last training values by name.
+        - `best`: the best values by name, each with its iteration. The metric that selects the best checkpoint comes
+          first. Per-class values are left out. A metric that training logs too is called `val/<name>`.
+        - `checkpoints`: the file sizes in bytes by file name.
+    """
+    trained = [series for series in run.series if series.mode == "train" and series.name not in _MEASURED]
+    validated = {series.name: series for series in run.series if series.mode != "train"}
+    memory = run.find("memory", "train")
+    counting, rules = _counting(run)
+    return {
+        "iterations": int(max(series.points[-1][0] for series in run.series)),
+        "time": _times(run),
+        "memory": max(value for _, value in memory.points) if memory else None,
+        "logged": max((int(series.points[-1][0]) for series in run.series if series.mode == "train"), default=None),
+        "last": {series.name: series.points[-1][1] for series in trained},
+        "best": {_named(run, validated[name]): _best(validated[name], rules) for name in as_shown(validated, counting)},
+        "checkpoints": {file.name: file.stat().st_size for file in run.checkpoints},
+    }
+
+
+def _named(run: Run, series: Series) -> str:
+    """Returns the name of a series; a validation series whose name training uses too gets its mode as a prefix."""
+    is_told_apart = series.mode != "train" and run.find(series.name, "train") is not None
+    return f"{series.mode}/{series.name}" if is_told_apart else series.name
+
+
+def explain_runs(runs: Sequence[Run]) -> str:
+    """Returns the summaries of runs as text, one after another."""
+    return "\n".join(_text(run, summarize(run)) for run in runs)
+
+
+def curves_as_csv(runs: Sequence[Run], names: Sequence[str] = ()) -> str:
+    """Returns the scalars as CSV with one value per row: run, mode, name, iteration, value."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["run", "mode", "name", "iteration", "value"])
+    for run, series in _chosen(runs, names):
+        writer.writerows([run.folder.name, series.mode, series.name, _short(x), y] for x, y in series.points)
+    return out.getvalue()
+
+
+def plot_curves(runs: Sequence[Run], names: Sequence[str] = ()) -> Image.Image:
+    """Returns an image with one panel per scalar; each panel shows the curves of all runs.
+
+    Args:
+        runs: The runs.
+        names: The scalars. The default is the loss, the validation scalars and the learning rate.
+
+    Raises:
+        ArgumentError: No run has a scalar of that name.
+    """
+    chosen = list(_chosen(runs, names or _usual(runs)))
+    panels: dict[tuple[str, str], list[Curve]] = {}
+    for run, series in chosen:
+        label = run.folder.name if len(runs) > 1 else series.name
+        panels.setdefault((series.mode, series.name), []).append(Curve(label, series.points))
+    many = len(panels) > 3
+    return plot([Panel(f"{name} ({mode})", curves, small=many) for (mode, name), curves in panels.items()], "iteration")
+
+
+def _chosen(runs: Sequence[Run], names: Sequence[str]) -> list[tuple[Run, Series]]:
+    known = {name for run in runs for series in run.series for name in (series.name, _named(run, series))}
+    for name in names:
+        if name not in known:
+            raise ArgumentError(
+                f"no run has the scalar '{name}'",
+                suggestion=nearest(name, known),
+                notes=[f"there are {', '.join(sorted(known))}"],
+            )
+    return [
+        (run, series)
+        for run in runs
+        for series in run.series
+        if not names or series.name in names or _named(run, series) in names
+    ]
+
+
+def _usual(runs: Sequence[Run]) -> list[str]:
+    found = {series.name: None for run in runs for series in run.series if series.mode != "train"}
+    trained = [name for name in ("loss", "lr") if any(run.find(name, "train") for run in runs)]
+    return [*trained[:1], *found, *trained[1:]] or [series.name for series in runs[0].series]
+
+
+def _times(run: Run) -> dict[str, float] | None:
+    time, data = run.find("time", "train"), run.find("data_time", "train")
+    if time is None or max(abs(value) for each in (time, data) if each for _, value in each.points) > MAX_RUN_LENGTH:
+        return None
+    values = [value for _, value in time.points]
+    begins = [0.0, *(at for at, _ in time.points[:-1])]
+    covered = [(at - begin) * value for (at, value), begin in zip(time.points, begins, strict=True)]
+    mean = statistics.fmean(values)
+    waiting = statistics.fmean(value for _, value in data.points) if data else 0.0
+    return {
+        "mean": mean,
+        "median": statistics.median(values),
+        "longest": max(values),
+        "data_share": waiting / mean if mean else 0.0,
+        "total": sum(max(each, 0.0) for each in covered),
+    }
+
+
+def _counting(run: Run) -> tuple[list[str], dict[str, Rule]]:
+    """Returns the metrics that select the best checkpoint of a run, and the comparison rules of its config."""
+    if run.config is None:
+        return [], {}
+    try:
+        return saved_best(run.config._cfg_dict), saved_rules(run.config._cfg_dict)
+    except Exception:  # noqa: BLE001 - a config of another engine may hold anything
+        return [], {}
+
+
+def _best(series: Series, rules: Mapping[str, Rule]) -> dict[str, Any]:
+    is_small = rules[series.name] == "less" if series.name in rules else is_small_best(series.name)
+    choose = min if is_small else max
+    at, value = choose(series.points, key=_value_of)
+    return {"value": value, "iteration": at, "small": choose is min}
+
+
+def is_small_best(name: str) -> bool:
+    """Checks whether a lower value of a metric is better; for unknown metrics, higher is assumed to be better."""
+    try:
+        return rule_of(name) == "less"
+    except ArgumentError:
+        return False
+
+
+def _value_of(point: Point) -> float:
+    return point[1]
+
+
+def _text(run: Run, found: dict[str, Any]) -> str:
+    lines = [f"{run.folder}: {found['iterations']} iterations"]
+    for name, best in found["best"].items():
+        lines.append(f"  best        {name} {best['value']:.6g} at iteration {_short(best['iteration'])}")
+    time, logged = found["time"], found["logged"]
+    whole = logged == found["iterations"]
+    if time:
+        lines.append(
+            f"  time        {time['mean']:.4g} s an iteration (median {time['median']:.4g}, "
+            f"longest {time['longest']:.4g}), {time['data_share']:.1%} of it waiting for data, "
+            f"{_clock(time['total'])} in {'all' if whole else f'the {logged} iterations logged'}"
+        )
+    if found["memory"]:
+        lines.append(f"  memory      {found['memory']:.0f} MiB at most")
+    if found["last"]:
+        values = ", ".join(f"{name} {value:.4g}" for name, value in found["last"].items())
+        lines.append("  last        " + ("" if whole else f"at iteration {logged}: ") + values)
+    for name, size in found["checkpoints"].items():
+        lines.append(f"  checkpoint  {name}, {readable_size(size)}")
+    return "\n".join(lines) + "\n"
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
+def _short(value: float) -> str:
+    return f"{value:g}" if value != int(value) else str(int(value))

@@ -1,0 +1,352 @@
+"""Tries a run before it starts: builds everything, trains two iterations, validates one batch, saves and loads."""
+
+import copy
+import logging
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+import torch.distributed as dist
+
+from footplate import storage
+from footplate.checkpoint import readable_size
+from footplate.config import Config
+from footplate.distributed import (
+    barrier,
+    broadcast_object,
+    gather_objects,
+    initialize,
+    is_main_process,
+    unwrap_model,
+)
+from footplate.distributed import rank_monitor as ranks
+from footplate.distributed.sharding import is_sharded
+from footplate.engine import Hook, Runner
+from footplate.engine.evaluation_loops import loss_of, predicting
+from footplate.engine.evaluation_sets import EvaluationSet
+from footplate.engine.opening import name_idle_variables
+from footplate.engine.preflight import checkpoint_size
+from footplate.engine.signals import LeavingError
+from footplate.engine.static import check_config, name_idle_in_config
+from footplate.error_context import located
+from footplate.errors import CheckpointError, FootplateError
+from footplate.evaluation import Evaluator
+from footplate.hooks import CheckpointHook
+from footplate.records import length_of, memory_in_use
+from footplate.records.logger import collected_warnings, remembered
+from footplate.tools.failing_module import TrialError, module_error
+from footplate.tools.largest import Largest, largest_batch
+from footplate.tools.topics.hooks import explain_hooks
+from footplate.tools.topics.loops import explain_loops, loops_as_data
+from footplate.tools.topics.params import Groups, groups_in
+
+_logger = logging.getLogger("footplate.tools")
+_ITERATIONS = 2
+_SHOWN_RANKS = 8
+
+
+class Trial(NamedTuple):
+    """The measurements of a trial of two iterations.
+
+    Attributes:
+        runner: The runner of the trial.
+        seconds: The seconds of the last training iteration, without waiting for data.
+        waiting: The seconds that the last iteration waited for data.
+        validating: The estimated seconds of validating on all datasets; None without validation.
+        metrics: The names of the metrics, computed from one batch.
+        largest: The largest batch of each training and validation dataset.
+        memory: The peak memory of each process in MiB.
+        checkpoint: The size of a checkpoint in bytes.
+        groups: The parameter groups of the optimizer.
+    """
+
+    runner: Runner
+    seconds: float
+    waiting: float
+    validating: float | None
+    metrics: list[str]
+    largest: dict[str, Largest]
+    memory: list[int]
+    checkpoint: int
+    groups: Groups
+
+
+def check(cfg: Config, *, run: bool = True) -> str:
+    """Tries a run and returns a summary of what it will do.
+
+    The trial leaves no files: it has a temporary folder and no visualizer backends.
+
+    Args:
+        cfg: A config of either generation, with its `work_dir`.
+        run: Whether to run the trial. If False, only the config is checked.
+
+    Returns:
+        The summary.
+
+    Raises:
+        FootplateError: The run would fail. The error names the key; warnings issued before it are logged.
+    """
+    with _warnings() as warnings:
+        checked = check_config(cfg)
+        name_idle_variables(checked)
+        lines = []
+        if not run:
+            name_idle_in_config(checked)
+        if run:
+            with _folder(checked) as folder:
+                trial = _try(checked, folder)
+                _check_target(checked["work_dir"], trial.checkpoint)
+                lines += _trial_lines(trial, loops_as_data(checked))
+        loops = loops_as_data(checked, length_of_epoch=_epoch_length(trial.runner) if run else None)
+        lines += explain_loops(loops).splitlines()
+    lines += explain_hooks(checked).splitlines()
+    told = list(dict.fromkeys(warnings))
+    lines += [f"{'warning':<11} {each}" for each in told]
+    verdict = "nothing stands in its way" if run else "the config is sound; data and weights were not touched"
+    return "\n".join([f"{cfg.filename or 'config'}: {verdict}{_counted(told)}", *lines]) + "\n"
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """Collects warnings; logs them if the check fails, since no summary shows them then."""
+    records: list[logging.LogRecord] = []
+    try:
+        with collected_warnings() as found, remembered() as records:
+            yield found
+    except Exception:
+        told = [each.getMessage() for each in records if each.levelno == logging.WARNING]
+        for each in dict.fromkeys(told):
+            _logger.warning("%s", each)
+        raise
+
+
+@contextmanager
+def _folder(cfg: Config) -> Iterator[str]:
+    """Creates the folder of the trial, shared by all processes, and removes it after the last process is done."""
+    initialize(cfg.get("launcher") or "none", (cfg.get("env_cfg") or {}).get("dist_cfg"))
+    if is_main_process():
+        with tempfile.TemporaryDirectory(prefix="footplate-check-") as folder:
+            yield broadcast_object(folder)
+            barrier()
+    else:
+        yield broadcast_object("")
+        barrier()
+
+
+def _try(cfg: Config, folder: str) -> Trial:
+    trial_cfg = copy.deepcopy(cfg)
+    trial_cfg["work_dir"], trial_cfg["resume"], trial_cfg["preflight"] = folder, False, True
+    visualizer = trial_cfg.get("visualizer")
+    trial_cfg["visualizer"] = {**(visualizer if isinstance(visualizer, Mapping) else {}), "vis_backends": None}
+    runner = Runner.from_cfg(trial_cfg)
+    _keep_no_errors()
+    watch = _Watch()
+    runner.register_hook(watch)
+    with _explained(cfg, watch):
+        with suppress(_EnoughError):
+            runner.train()
+        largest = {"train": largest_batch(runner.train_dataloader)}
+        watch.stage = "the largest training batch", "model"
+        runner.model.train_step(largest["train"].batch, optim_wrapper=runner.optim_wrapper)
+        metrics: list[str] = []
+        validating = None
+        for each in _validation_sets(runner):
+            watch.stage = "the validation", "model"
+            named = f"val {each.name}".rstrip()
+            largest[named] = largest_batch(each.dataloader)
+            seconds, found = _validate(runner, each.evaluator, largest[named].batch)
+            metrics += each.named(dict.fromkeys(found))
+            validating = (validating or 0.0) + seconds * (length_of(each.dataloader) or 0)
+        kept = next((hook for hook in runner.hooks if isinstance(hook, CheckpointHook)), CheckpointHook())
+        size = checkpoint_size(
+            runner, save_optimizer=kept.save_optimizer, save_param_scheduler=kept.save_param_scheduler
+        )
+    return Trial(
+        runner=runner,
+        seconds=watch.seconds,
+        waiting=watch.waiting,
+        validating=validating,
+        metrics=metrics,
+        largest=largest,
+        memory=gather_objects(memory_in_use(runner.device)),
+        checkpoint=size,
+        groups=groups_in(runner.optim_wrapper, unwrap_model(runner.model)),
+    )
+
+
+def _keep_no_errors() -> None:
+    """Stops each rank from writing its traceback to a file, since the file would be deleted with the trial's folder."""
+    mine = ranks.current()
+    if mine is not None:
+        mine.path = ""
+
+
+def _validation_sets(runner: Runner) -> Sequence[EvaluationSet]:
+    """Returns the validation datasets of the run; a custom loop has one."""
+    loop: Any = runner.val_loop
+    if loop is None:
+        return []
+    own = EvaluationSet("", runner.val_dataloader, getattr(loop, "evaluator", None) or Evaluator([]))
+    found: Sequence[EvaluationSet] = getattr(loop, "sets", [own])
+    return found
+
+
+def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, list[str]]:
+    """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
+    loop: Any = runner.val_loop
+    evaluator = copy.deepcopy(evaluator)
+    runner.model.eval()
+    for _ in range(2):
+        begin = time.perf_counter()
+        with predicting(loop, runner.device):
+            samples = (getattr(loop, "predictor", None) or runner.model).val_step(batch)
+            if getattr(loop, "loss", False):
+                loss_of(runner.model, batch)
+        seconds = time.perf_counter() - begin
+    with predicting(loop, runner.device):
+        evaluator.process(data_samples=samples, data_batch=batch)
+    with suppress(Exception):  # some metrics need more than one batch; the preflight has reported it
+        return seconds, list(evaluator.evaluate(len(samples)))
+    return seconds, []
+
+
+class _EnoughError(LeavingError):
+    """Stops the run after the iterations of the trial."""
+
+
+class _Watch(Hook):
+    """Measures iterations and stops the run after a few.
+
+    Attributes:
+        stage: What the run is doing, and the config key to name if that fails.
+    """
+
+    priority = 100  # runs after every other hook
+
+    def __init__(self) -> None:
+        self.stage = ("saving, loading and validating once", "model")
+        self.seconds = self.waiting = 0.0
+        self._done = 0
+        self._last = time.perf_counter()
+
+    def before_train(self, runner: Runner) -> None:
+        """Starts to measure the wait for data."""
+        self.stage = ("reading the first training batch", "train_dataloader")
+        self._last = time.perf_counter()
+
+    def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: Any = None) -> None:
+        """Measures the wait for data."""
+        self.stage = (f"training iteration {self._done + 1}", "model")
+        self.waiting, self._last = time.perf_counter() - self._last, time.perf_counter()
+
+    def after_train_iter(
+        self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Measures the iteration, and stops the run after the last one."""
+        self.seconds, self._last = time.perf_counter() - self._last, time.perf_counter()
+        self._done += 1
+        self.stage = ("reading a training batch", "train_dataloader")
+        if self._done == _ITERATIONS:
+            raise _EnoughError
+
+
+@contextmanager
+def _explained(cfg: Config, watch: _Watch) -> Iterator[None]:
+    """Adds the stage of the run and the config section to errors that models and data raise."""
+    with located(cfg):
+        try:
+            yield
+        except (FootplateError, _EnoughError):
+            raise
+        except Exception as error:
+            stage, key = watch.stage
+            raise (module_error(stage, error, cfg) or TrialError(stage, error, key=key)) from error
+
+
+def _check_target(folder: str, size: int) -> None:
+    """Raises an error unless the run can write to its folder and a checkpoint fits; does not create the folder."""
+    if not storage.is_local(folder):
+        return
+    there = os.path.abspath(os.path.expanduser(folder))
+    while not os.path.exists(there):
+        there = os.path.dirname(there)
+    if not os.path.isdir(there) or not os.access(there, os.W_OK):
+        raise CheckpointError(f"cannot write to '{folder}'", key="work_dir", found=there)
+    free = storage.free_space(there)
+    if free is not None and free < size:
+        raise CheckpointError(
+            f"a checkpoint takes {readable_size(size)}, and {readable_size(free)} are free in '{there}'", key="work_dir"
+        )
+
+
+def _trial_lines(trial: Trial, loops: Mapping[str, Any]) -> list[str]:
+    runner = trial.runner
+    model = unwrap_model(runner.model)
+    parameters = list(model.parameters())
+    trained = sum(each.numel() for each in parameters if each.requires_grad)
+    total = sum(each.numel() for each in parameters)
+    lines = [f"{'model':<11} {type(model).__name__}, {total:,} parameters, {trained:,} of them trained"]
+    for group in trial.groups.groups:
+        words = ", ".join(f"{name} {value:g}" for name, value in group.settings.items() if name != "betas")
+        reasons = f", set by {', '.join(group.reasons)}" if group.reasons else ""
+        lines.append(f"{'group':<11} {group.optimizer} {words}: {len(group.names)} tensors{reasons}")
+    if len(trial.memory) > 1:
+        lines.append(f"{'processes':<11} {_processes(runner)}")
+    for mode, largest in trial.largest.items():
+        lines.append(f"{mode + ' data':<11} {largest.samples} samples, {largest.words}")
+    seconds = f"{trial.seconds:.3g} s an iteration, and {trial.waiting:.3g} s of waiting for data"
+    if trial.validating is not None:
+        seconds += f", {trial.validating:.3g} s a validation"
+    lines.append(f"{'speed':<11} {seconds}")
+    lines.append(f"{'time':<11} about {_clock(_whole_time(trial, loops))} in all")
+    most = _each([f"{each} MiB" for each in trial.memory])
+    lines.append(f"{'memory':<11} {most} at most, the largest batches of training and validation included")
+    lines.append(f"{'size':<11} {readable_size(trial.checkpoint)} a checkpoint")
+    if trial.metrics:
+        lines.append(f"{'metrics':<11} {', '.join(trial.metrics)}")
+    return lines
+
+
+def _processes(runner: Runner) -> str:
+    """Returns the number of processes, how they share the work, and the batch sizes."""
+    kind = "FullyShard" if is_sharded(runner.model) else type(runner.model).__name__.removeprefix("Model")
+    size = getattr(runner.train_dataloader, "batch_size", None)
+    together = f", {size} samples each and {size * runner.world_size} in all an iteration" if size else ""
+    return f"{runner.world_size}, {kind} over {dist.get_backend()}{together}"
+
+
+def _each(values: Sequence[str]) -> str:
+    """Returns one value if it is the same on all ranks, otherwise each value with its rank; long lists are shortened.
+
+    >>> _each(["3 MiB"]), _each(["3 MiB", "4 MiB"])
+    ('3 MiB', '3 MiB on rank 0, 4 MiB on rank 1')
+    """
+    if len(set(values)) == 1:
+        return values[0] if len(values) == 1 else f"{values[0]} on each rank"
+    named = [f"{value} on rank {rank}" for rank, value in enumerate(values)]
+    return ", ".join(named if len(named) <= _SHOWN_RANKS else [*named[: _SHOWN_RANKS - 1], "...", named[-1]])
+
+
+def _whole_time(trial: Trial, loops: Mapping[str, Any]) -> float:
+    runner = trial.runner
+    total = runner.max_iters * (trial.seconds + trial.waiting)
+    if trial.validating is not None and loops["val"]:
+        total += len(loops["val"].get("after", ())) * trial.validating
+    return total
+
+
+def _epoch_length(runner: Runner) -> int | None:
+    return length_of(runner.train_dataloader)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 3600}:{int(seconds) // 60 % 60:02}:{int(seconds) % 60:02}"
+
+
+def _counted(warnings: list[str]) -> str:
+    if not warnings:
+        return ""
+    return f", {len(warnings)} warning{'s' if len(warnings) != 1 else ''}"

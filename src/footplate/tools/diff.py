@@ -1,0 +1,164 @@
+"""Compares two resolved configs by meaning."""
+
+import difflib
+import itertools
+import math
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.checkpoint import is_folder
+from footplate.config import Config, LazyObject, read_recorded
+from footplate.config.merging import joined
+from footplate.config.python_form import write_value
+from footplate.error_context import origin_of
+from footplate.errors import ConfigError, Origin
+from footplate.tasks.recipes.catalog import find_config
+from footplate.tools.run_files import config_of
+
+_WIDEST_VALUE = 96
+_ABSENT = object()
+OF_A_START = ("work_dir", "resume", "load_from", "preflight")  # where the run is stored and how it was started
+_SCOPE = "_scope_"
+
+
+class Difference(NamedTuple):
+    """A key whose value differs between two configs; a side is None if that config does not have the key."""
+
+    path: str
+    first: "Side | None"
+    second: "Side | None"
+
+
+class Side(NamedTuple):
+    """A value and the place where it was written."""
+
+    value: Any
+    origin: Origin | None
+
+
+def read_either(name: str) -> Config:
+    """Returns the config for a name: a file, a recipe, or the newest config in a work_dir.
+
+    A recorded config is read as data. No code from a work_dir is executed.
+
+    Raises:
+        ConfigError: There is no such config, or it cannot be read.
+    """
+    if is_folder(name) or (os.path.isfile(name) and name.endswith((".pth", ".pt", ".safetensors"))):
+        raise ConfigError(
+            f"'{name}' is a checkpoint; diff takes a config, a recipe or a work_dir",
+            notes=["`footplate checkpoint show` tells what is in it"],
+        )
+    if not os.path.isdir(name):
+        try:
+            file = find_config(name)
+        except ConfigError as error:
+            error.notes = (*error.notes, "A run folder can be compared too; there is none of this name.")
+            raise
+        is_recorded = os.path.basename(os.path.dirname(os.path.abspath(file))) == "vis_data"
+        return read_recorded(file) if is_recorded else Config.fromfile(file, import_custom_modules=False)
+    config = config_of(Path(name))
+    if config is None or not config._cfg_dict:
+        raise ConfigError(f"the folder '{name}' holds no config of a run that can be read as data")
+    return config
+
+
+def compare(first: Config, second: Config) -> list[Difference]:
+    """Returns the keys in which two configs differ.
+
+    These do not count as differences: the order of keys, a list in place of a tuple, and an imported name in place of
+    a dotted string. Items of a list, such as the steps of a pipeline, are matched by their type.
+    """
+    return list(_compared([], Side(first._cfg_dict, None), Side(second._cfg_dict, None)))
+
+
+def describe(differences: list[Difference]) -> str:
+    """Returns the differences as text, key by key, with the place of each value."""
+    lines = []
+    for path, first, second in differences:
+        lines.append(path)
+        sides = [(sign, _brief(side.value), side.origin) for sign, side in (("-", first), ("+", second)) if side]
+        width = max(len(text) for _, text, _ in sides)
+        lines += [f"  {sign} {text.ljust(width)}  {origin or ''}".rstrip() for sign, text, origin in sides]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def same(first: Any, second: Any) -> bool:
+    """Checks whether two values have the same meaning in a config."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return first.keys() == second.keys() and all(same(value, second[key]) for key, value in first.items())
+    if isinstance(first, (list, tuple)) and isinstance(second, (list, tuple)):
+        return len(first) == len(second) and all(map(same, first, second))
+    if isinstance(first, bool) != isinstance(second, bool):
+        return False
+    if isinstance(first, float) and isinstance(second, float) and math.isnan(first):
+        return math.isnan(second)
+    return bool(_named(first) == _named(second))
+
+
+def _named(value: Any) -> Any:
+    return value.dotted_path if isinstance(value, LazyObject) else value
+
+
+def _compared(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    one, two = first.value, second.value
+    if isinstance(one, dict) and isinstance(two, dict):
+        for key in [*one, *(key for key in two if key not in one)]:
+            if key == _SCOPE and (key not in one or key not in two):
+                continue  # a base from a package adds its scope; the names mean the same without it
+            yield from _compared_keys([*place, key], _side(first, key), _side(second, key))
+    elif _holds_dicts(one) and _holds_dicts(two):
+        yield from _compared_items(place, first, second)
+    elif not same(one, two):
+        yield Difference(joined(place), first, second)
+
+
+def _compared_keys(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    if first.value is _ABSENT:
+        yield Difference(joined(place), None, second)
+    elif second.value is _ABSENT:
+        yield Difference(joined(place), first, None)
+    else:
+        yield from _compared(place, first, second)
+
+
+def _compared_items(place: list[Any], first: Side, second: Side) -> Iterator[Difference]:
+    """Compares two lists item by item, after matching the items by their types."""
+    one, two = first.value, second.value
+    matcher = difflib.SequenceMatcher(None, [_label(item) for item in one], [_label(item) for item in two], False)
+    for kind, start, end, other_start, other_end in matcher.get_opcodes():
+        if kind == "equal":
+            for index, other in zip(range(start, end), range(other_start, other_end), strict=True):
+                yield from _compared([*place, other], _item(first, index), _item(second, other))
+            continue
+        for index, other in itertools.zip_longest(range(start, end), range(other_start, other_end)):
+            old = None if index is None else _item(first, index)
+            new = None if other is None else _item(second, other)
+            yield Difference(joined([*place, index if other is None else other]), old, new)
+
+
+def _side(side: Side, key: Any) -> Side:
+    value = side.value.get(key, _ABSENT)
+    return Side(value, origin_of(side.value, key) or side.origin)
+
+
+def _item(side: Side, index: int) -> Side:
+    value = side.value[index]
+    return Side(value, origin_of(value) or side.origin)
+
+
+def _holds_dicts(value: Any) -> bool:
+    return isinstance(value, (list, tuple)) and any(isinstance(item, dict) for item in value)
+
+
+def _label(item: Any) -> str:
+    if isinstance(item, dict):
+        return str(_named(item.get("type", "")))
+    return repr(item)
+
+
+def _brief(value: Any) -> str:
+    text = write_value(value)
+    return text if len(text) <= _WIDEST_VALUE else f"{text[: _WIDEST_VALUE - 4]} ..."

@@ -1,0 +1,5 @@
+"""Shows runs in a report, a self-contained HTML file."""
+
+from footplate.tools.report.page import write_report
+
+__all__ = ["write_report"]

@@ -1,0 +1,146 @@
+"""Writes the HTML page of a report."""
+
+import html
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from footplate.messages import printable
+from footplate.storage import commit_bytes
+from footplate.tools.analysis import summarize
+from footplate.tools.diff import compare, describe
+from footplate.tools.report.pictures import embed_pictures
+from footplate.tools.runs import Point, Run
+
+_logger = logging.getLogger("footplate.tools")
+_MOST_POINTS = 4000  # per curve
+_PICTURE_BYTES = 1_600_000
+_UNPLOTTED = frozenset({"memory"})
+_LAST = ("lr", "momentum", "time", "data_time", "memory", "grad_norm")
+
+
+def write_report(runs: Sequence[Run], path: str, *, names: Sequence[str] = (), title: str = "") -> int:
+    """Writes runs to a self-contained HTML file, which works offline.
+
+    Args:
+        runs: The runs; several are compared side by side.
+        path: The path of the file.
+        names: The names of the runs. The default is their folder names.
+        title: The title of the page. The default is the names of the runs.
+
+    Returns:
+        The size of the file in bytes.
+    """
+    names = list(names) or _distinct_names(runs)
+    pictures = embed_pictures(runs, _PICTURE_BYTES)
+    for line in (line for lines in pictures.unread.values() for line in lines):
+        _logger.warning("%s", line)
+    data = {
+        "runs": [_run(run, names[place], pictures.unread.get(place, [])) for place, run in enumerate(runs)],
+        "charts": list(_charts(runs)),
+        "pictures": pictures.found,
+        "picturesLeftOut": pictures.left_out,
+        "differences": _differences(runs, names),
+    }
+    page = Template(_asset("page.html")).substitute(
+        title=html.escape(printable("footplate: " + (title or ", ".join(names)))),
+        style=_asset("uplot.min.css") + _asset("page.css"),
+        charts=_asset("uplot.min.js"),
+        script=_asset("page.js"),
+        data=_for_script(data),
+    )
+    written = page.encode()
+    commit_bytes(path, written)
+    return len(written)
+
+
+def _for_script(data: Any) -> str:
+    """Returns data as JSON for a script element, which must not contain `<!--`, `<script` or `</script`."""
+    text = json.dumps(_shown(data), separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _asset(name: str) -> str:
+    return (files("footplate.tools.report") / "assets" / name).read_text(encoding="utf-8")
+
+
+def _distinct_names(runs: Sequence[Run]) -> list[str]:
+    """Returns the folder names, with as many parent folders as needed to make them distinct."""
+    paths = [run.folder.resolve() for run in runs]
+    for depth in range(1, max(len(path.parts) for path in paths) + 1):
+        names = ["/".join(path.parts[-depth:]) for path in paths]
+        if len(set(names)) == len(set(paths)):
+            break
+    return names
+
+
+def _run(run: Run, name: str, unread: list[str]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "summary": summarize(run),
+        "config": run.explained or (run.config.pretty_text if run.config is not None else ""),
+        "environment": run.environment,
+        "warnings": [*run.warnings, *unread],
+        "classes": run.classes,
+    }
+
+
+def _charts(runs: Sequence[Run]) -> Iterator[dict[str, Any]]:
+    """Yields a chart per scalar, losses and metrics first, with the curves of all runs that have it."""
+    keys = dict.fromkeys((series.mode, series.name) for run in runs for series in run.series)
+    ordered = sorted(keys, key=lambda key: (key[1] in _LAST, "loss" not in key[1] and key[0] == "train"))
+    for mode, name in ordered:
+        if name in _UNPLOTTED:
+            continue
+        curves = []
+        for number, run in enumerate(runs):
+            series = run.find(name, mode)
+            if series is not None:
+                points = _thinned(series.points)
+                curve = {"run": number, "x": [_short(x) for x, _ in points], "y": [_short(y) for _, y in points]}
+                curves.append({**curve, "thinned": len(points) < len(series.points)})
+        yield {"name": name, "mode": mode, "curves": curves}
+
+
+def _thinned(points: list[Point]) -> list[Point]:
+    """Keeps the minimum and maximum of each stretch of points, so that no peak is lost."""
+    if len(points) <= _MOST_POINTS:
+        return points
+    stretch = math.ceil(len(points) / (_MOST_POINTS // 2))
+    kept: list[Point] = []
+    for begin in range(0, len(points), stretch):
+        part = points[begin : begin + stretch]
+        kept += sorted({min(part, key=lambda point: point[1]), max(part, key=lambda point: point[1])})
+    return kept if kept[-1] == points[-1] else [*kept, points[-1]]
+
+
+def _short(value: float) -> float:
+    if not math.isfinite(value):
+        return value
+    return float(f"{value:.6g}") if value != int(value) else int(value)
+
+
+def _shown(value: Any) -> Any:
+    """Replaces non-finite numbers by None, since JSON has none, and removes unprintable characters from strings."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, Mapping):
+        return {printable(str(key)): _shown(each) for key, each in value.items()}
+    return [_shown(each) for each in value] if isinstance(value, (list, tuple)) else value
+
+
+def _differences(runs: Sequence[Run], names: Sequence[str]) -> list[dict[str, str]]:
+    """Returns the differences between the config of the first run and each other one."""
+    found = []
+    configs = [run.config for run in runs]
+    for name, config in list(zip(names, configs, strict=True))[1:]:
+        if configs[0] is not None and config is not None:
+            text = describe(compare(configs[0], config)) or "no difference\n"
+            found.append({"name": f"{names[0]} and {name}", "text": text})
+    return found

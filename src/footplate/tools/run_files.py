@@ -1,0 +1,119 @@
+"""Reads the files of a run folder, which may be untrusted: only regular files inside the folder, up to a size limit."""
+
+import logging
+import os
+import stat
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from footplate.config import Config, read_recorded
+from footplate.errors import ConfigError, DataError
+
+_logger = logging.getLogger("footplate.tools")
+MOST_BYTES = 256 << 20
+_LONGEST_LINE = 1 << 20
+_MOST_OF_LOGS = 64 << 20  # bytes of memory for all logs of a run
+_BYTES_PER_LINE = 60
+
+
+def is_safe(file: Path, folder: Path) -> bool:
+    """Checks whether a file is a regular file that lies inside a folder, after links are resolved.
+
+    Reports are shared, so a link in a run folder must not put other files of this machine into one.
+    """
+    try:
+        inside = file.resolve().is_relative_to(folder.resolve())
+        regular = stat.S_ISREG(os.stat(file).st_mode)
+    except (OSError, RuntimeError, ValueError):
+        return False
+    if regular and not inside:
+        _logger.warning("'%s' is not read: it is a link to a file outside of the run's folder", file)
+    return regular and inside
+
+
+def safe_files(files: Iterable[Path], folder: Path) -> list[Path]:
+    """Returns the files that are safe to read."""
+    return [file for file in files if is_safe(file, folder)]
+
+
+def read_lines(file: Path) -> Iterator[str]:
+    """Yields the lines of a text file with their line ends; replaces bytes that are not UTF-8.
+
+    Raises:
+        DataError: The file cannot be read, is too large, or contains a line that is too long.
+    """
+    try:
+        size = os.stat(file).st_size
+        if size > MOST_BYTES:
+            raise DataError(f"'{file}' is too large: {size >> 20} MB, and the most is {MOST_BYTES >> 20} MB")
+        with file.open(encoding="utf-8", errors="replace", newline="\n") as stream:
+            while line := stream.readline(_LONGEST_LINE):
+                if len(line) == _LONGEST_LINE:
+                    raise DataError(f"'{file}' holds a line of more than {_LONGEST_LINE} characters")
+                yield line
+    except OSError as error:
+        raise DataError(f"cannot read '{file}': {error.strerror}") from error
+
+
+def read_logs(files: Sequence[Path]) -> list[list[str]]:
+    """Returns the lines of logs without line ends; if the logs are very long, only the last lines, with a warning.
+
+    A log that cannot be read counts as empty, with a warning.
+    """
+    logs: list[list[str]] = []
+    left = _MOST_OF_LOGS
+    for file in reversed(files):
+        lines: deque[str] = deque()
+        used, is_cut = 0, False
+        try:
+            for line in read_lines(file):
+                lines.append(line.rstrip("\r\n"))
+                used += len(line) + _BYTES_PER_LINE
+                while lines and used > left:
+                    used -= len(lines.popleft()) + _BYTES_PER_LINE + 1
+                    is_cut = True
+        except DataError as error:
+            _logger.warning("%s", error.message)
+            lines.clear()
+        if is_cut:
+            _logger.warning("'%s' is very long: only its last %d lines are read", file, len(lines))
+        logs.insert(0, list(lines))
+        left -= max(used, 0)
+    return logs
+
+
+def read_small(file: Path, most: int = 4 << 20) -> str:
+    """Returns the first `most` characters of a text file, or "" if it cannot be read."""
+    try:
+        with file.open(encoding="utf-8", errors="replace") as stream:
+            return stream.read(most)
+    except OSError:
+        return ""
+
+
+def config_of(folder: Path) -> Config | None:
+    """Returns the newest config in a run folder, read as data; executes nothing from the folder.
+
+    Skips configs that cannot be read, and logs a warning if no other can be read.
+
+    Args:
+        folder: A work_dir, the folder of one start, or its `vis_data` folder.
+    """
+    reason = ""
+    for file in _configs(folder):
+        try:
+            return read_recorded(file)
+        except ConfigError as error:
+            reason = reason or f"{error.message} ({file})"
+    if reason:
+        _logger.warning("going on without the run's config: %s", reason)
+    return None
+
+
+def _configs(folder: Path) -> Iterator[Path]:
+    """Yields the configs of a run, the newest first; the JSON form of a start comes before its Python form."""
+    for records in (*sorted(folder.glob("*/vis_data"), reverse=True), folder / "vis_data", folder):
+        yield from safe_files((records / "config.json", records / "config.py"), folder)
+    others = safe_files((file for file in folder.glob("*.py") if file.name != "config.py"), folder)
+    yield from sorted(others, key=lambda file: file.stat().st_mtime, reverse=True)

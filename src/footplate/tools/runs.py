@@ -1,0 +1,351 @@
+"""Reads the output of a run: scalars of footplate and of both reference engines, images, logs and checkpoints."""
+
+import json
+import logging
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from footplate.checks import MAX_RUN_LENGTH
+from footplate.config import Config
+from footplate.errors import DataError
+from footplate.messages import nearest, one_line
+from footplate.tools.run_files import config_of, read_lines, read_logs, read_small, safe_files
+
+_logger = logging.getLogger("footplate.tools")
+_POSITION = frozenset({"step", "iter", "epoch", "mode"})
+
+_MOST_NAMED = 5
+_PICTURE = re.compile(r"(?P<name>.+)_(?P<step>\d{1,15})\.png")
+_HEAD = re.compile(r"\d{4}/\d\d/\d\d \d\d:\d\d:\d\d - ")  # of a log line
+_OF_COCO = re.compile(r"(?:.*[/_])?(?:m?AP|AR)(?:[_@].*)?")
+_TABLES = ("per class, in percent:", "per class:")  # ends of the log lines before a table of per-class results
+_MOST_TABLES, _MOST_COLUMNS = 100, 100
+_MOST_SERIES = 2_000  # names of scalars per run
+_MOST_VALUES = 3_000_000  # values in memory, for all lines of a run
+_SET = re.compile(r"([^:]+): ")  # the dataset name before the title of a table
+_PHASE = re.compile(r" (?:Iter|Epoch)\((train|val|test)\) ")
+Point = tuple[float, float]
+
+
+class Series(NamedTuple):
+    """One scalar over a run.
+
+    Attributes:
+        name: The name of the scalar.
+        mode: "train" or "val".
+        points: Pairs of training iteration and value, in the order of iterations.
+    """
+
+    name: str
+    mode: str
+    points: list[Point]
+
+
+class Picture(NamedTuple):
+    """An image that a run wrote.
+
+    Attributes:
+        name: What it shows, the same at every step.
+        step: The iteration or epoch at which it was written.
+        path: The file.
+    """
+
+    name: str
+    step: int
+    path: Path
+
+
+class Run(NamedTuple):
+    """The output of a run.
+
+    Attributes:
+        folder: The work_dir, or the single file that was given.
+        series: The scalars, in the order of their first appearance.
+        epoch_length: The iterations per epoch, None for runs that do not count epochs.
+        pictures: The images, sorted by name and step.
+        config: The config, read as data; None if no config can be read.
+        explained: The config with the place of each key, or "".
+        classes: The last logged table of per-class results of each validation set: `set` is its name ("" for the only
+            one), `columns` and `rows` are the table, `iteration` is the training iteration if known, and `test` is
+            whether the table is from a test.
+        environment: The environment of the last start, or {}.
+        warnings: The warnings and errors in the logs.
+        checkpoints: The checkpoints, the newest last.
+    """
+
+    folder: Path
+    series: list[Series]
+    epoch_length: int | None
+    pictures: list[Picture]
+    config: Config | None
+    explained: str
+    classes: list[dict[str, Any]]
+    environment: dict[str, Any]
+    warnings: list[str]
+    checkpoints: list[Path]
+
+    def find(self, name: str, mode: str | None = None) -> Series | None:
+        """Returns a series by its name, or None."""
+        return next((each for each in self.series if each.name == name and mode in (None, each.mode)), None)
+
+
+def read_run(path: str | Path) -> Run:
+    """Reads the output of a run.
+
+    Args:
+        path: A work_dir with the folders of one or more starts, of which later ones resume earlier ones; or a single
+            file of scalars: `scalars.json`, `<time>.json` or the first generation's `<time>.log.json`.
+
+    Raises:
+        DataError: There are no finite scalars, or a file is invalid.
+    """
+    path = Path(path)
+    files = [path] if path.is_file() else safe_files(_scalar_files(path), path)
+    if not files:
+        raise _no_run(path)
+    lines: list[dict[str, Any]] = []
+    length, left = None, _MOST_VALUES
+    for file in files:
+        own = list(_read_lines(file, left))
+        left -= sum(map(_weight, own))
+        length = _epoch_length(own) or length
+        lines = _going_on(lines, list(_placed(own, length)))
+    series = _series(lines)
+    if not series:
+        raise DataError(f"no scalars in '{files[0]}'" + (" that are finite" if lines else ""))
+    folder = path if path.is_dir() else path.parent
+    starts = [each for each in sorted(folder.iterdir()) if each.is_dir()] if path.is_dir() else [folder]
+    logs = read_logs(safe_files(sorted(folder.glob("**/*.log")), folder))
+    explained = safe_files((start / "explained.txt" for start in starts), folder)
+    environments = safe_files((start / "environment.json" for start in starts), folder)
+    return Run(
+        folder=path,
+        series=series,
+        epoch_length=length,
+        pictures=sorted(_pictures(starts, folder), key=lambda picture: (picture.name, picture.step)),
+        config=config_of(folder),
+        explained=read_small(explained[-1]) if explained else "",
+        classes=_last_tables(logs, series),
+        environment=_environment(read_small(environments[-1]) if environments else ""),
+        warnings=[line for log in logs for line in log if " - WARNING - " in line or " - ERROR - " in line],
+        checkpoints=sorted(filter(Path.is_file, folder.glob("*.pth")), key=lambda file: file.stat().st_mtime),
+    )
+
+
+def _no_run(path: Path) -> DataError:
+    if not path.exists():
+        siblings = [str(each) for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        return DataError(f"there is no file or folder '{path}'", suggestion=nearest(str(path), siblings))
+    if not path.is_dir():
+        return DataError(f"'{path}' is neither a regular file nor a folder")
+    below = [str(each) for each in sorted(path.iterdir()) if _scalar_files(each)]
+    if below:
+        more = f" and {len(below) - _MOST_NAMED} more" if len(below) > _MOST_NAMED else ""
+        return DataError(
+            f"'{path}' is not a run but holds {len(below)}"
+            if len(below) > 1
+            else f"'{path}' is not a run but holds one",
+            notes=[f"give one of them, or several: {', '.join(below[:_MOST_NAMED])}{more}"],
+        )
+    return DataError(f"no scalars of a run in '{path}'", notes=["looked for */vis_data/scalars.json and *.log.json"])
+
+
+def _scalar_files(folder: Path) -> list[Path]:
+    """Returns the scalar files of the newest format found, one per start, in the order of starts."""
+    if not folder.is_dir():
+        return []
+    for pattern in ("*/vis_data/scalars.json", "vis_data/scalars.json", "scalars.json", "*.log.json"):
+        found = sorted(folder.glob(pattern))
+        if found:
+            return found
+    return []
+
+
+_name_in_line = lru_cache(maxsize=2048)(one_line)  # names of scalars must fit on one line of a table
+
+
+def _weight(line: Mapping[str, Any]) -> int:
+    return len(line) + 4  # a line has overhead of about four values
+
+
+def _read_lines(file: Path, left: int) -> Iterator[dict[str, Any]]:
+    for number, text in enumerate(read_lines(file), start=1):
+        if not text.strip():
+            continue
+        try:
+            line = json.loads(text)
+        except (ValueError, RecursionError) as error:  # ValueError also means an integer with too many digits
+            if number > 1 and not text.endswith("\n"):
+                return  # an incomplete last line: the run was killed or is still writing
+            raise DataError(f"line {number} of '{file}' is not JSON", found=text) from error
+        if isinstance(line, dict) and ("step" in line or "mode" in line):
+            _check_place(line, f"line {number} of '{file}'")
+            line = {_name_in_line(key): value for key, value in line.items() if key == "mode" or _is_number(value)}
+            left -= _weight(line)
+            if left < 0:
+                _logger.warning("'%s' is very long: it is read up to line %d", file, number - 1)
+                return
+            yield line
+
+
+def _check_place(line: Mapping[str, Any], where: str) -> None:
+    for key in ("step", "iter", "epoch"):
+        if not _is_number(line.get(key, 0)) or abs(line.get(key, 0)) > MAX_RUN_LENGTH:
+            raise DataError(f"{key} of {where} is not the number of an iteration or epoch", found=line[key])
+    if not isinstance(line.get("mode") or "", str):
+        raise DataError(f"mode of {where} is not a word", found=line["mode"])
+
+
+def _environment(text: str) -> dict[str, Any]:
+    """Returns the environment from JSON, or {} if the text is damaged, since the rest of the run is still useful."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _epoch_length(lines: Iterable[Mapping[str, Any]]) -> int | None:
+    """Returns the iterations per epoch according to all training lines, or None if they count no epochs."""
+    counted = [line for line in lines if line.get("mode", "train") == "train" and "epoch" in line and "iter" in line]
+    if not counted:
+        return None
+    if "step" not in counted[0]:  # the first generation counts within the epoch
+        if _by_iteration(counted):
+            return None
+        return max(int(line["iter"]) for line in counted)
+    return max(math.ceil(int(line["iter"]) / max(int(line["epoch"]), 1)) for line in counted)
+
+
+def _by_iteration(counted: list[Mapping[str, Any]]) -> bool:
+    steps = [line["iter"] for line in counted]
+    return steps == sorted(steps) and (counted[0]["epoch"] == counted[-1]["epoch"] or len(set(steps)) == len(steps))
+
+
+def _placed(lines: Iterable[Mapping[str, Any]], epoch_length: int | None) -> Iterator[dict[str, Any]]:
+    """Adds the training iteration of each line as `at`, and its `mode`."""
+    lines = list(lines)
+    if _validates_by_iteration(lines):
+        epoch_length = None
+    at = 0.0
+    for line in lines:
+        mode = _mode_of(line)
+        if "step" in line:
+            step = line["iter"] if mode == "train" and "iter" in line else line["step"]
+            at = float(step * (epoch_length or 1) if mode != "train" else step)
+        elif mode == "train" and "iter" in line:
+            at = float((line.get("epoch", 1) - 1) * (epoch_length or 0) + line["iter"])
+        # First-generation validation lines count validation batches, so they keep the current training iteration.
+        yield {**line, "mode": mode, "at": at}
+
+
+def _validates_by_iteration(lines: Iterable[Mapping[str, Any]]) -> bool:
+    """Checks whether validation steps count iterations: they do if the first one is at least the last training step."""
+    trained = 0
+    for line in lines:
+        if "step" in line and _mode_of(line) == "train":
+            trained = line.get("iter", 0)
+        elif trained and "step" in line:
+            return bool(line["step"] >= trained)
+    return False
+
+
+def _mode_of(line: Mapping[str, Any]) -> str:
+    return line.get("mode") or ("train" if "lr" in line or "loss" in line else "val")
+
+
+def _going_on(before: list[dict[str, Any]], after: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Joins the lines of two starts of a run; drops the earlier start's lines from the later one's beginning on."""
+    if not after:
+        return before
+    begin = min(line["at"] for line in after)
+    # If a start validates first, the earlier start's losses of that iteration are still valid.
+    validates = all(line["mode"] != "train" for line in after if line["at"] == begin)
+    kept = [
+        line for line in before if line["at"] < begin or (validates and (line["at"], line["mode"]) == (begin, "train"))
+    ]
+    return kept + after
+
+
+def _series(lines: Iterable[Mapping[str, Any]]) -> list[Series]:
+    found: dict[tuple[str, str], list[Point]] = {}
+    left_out: set[tuple[str, str]] = set()
+    for line in lines:
+        for label, value in line.items():
+            name = label.removeprefix(f"{line['mode']}/")
+            if name not in _POSITION and name != "at" and _is_number(value):
+                if line["mode"] != "train" and name in ("lr", "time", "data_time", "memory"):
+                    continue
+                if value == -1 and line["mode"] != "train" and _OF_COCO.fullmatch(name):
+                    continue  # COCO metrics use -1 if there are no such objects, for example no large ones
+                key = line["mode"], name
+                if key in found or len(found) < _MOST_SERIES:
+                    found.setdefault(key, []).append((line["at"], float(value)))
+                else:
+                    left_out.add(key)
+    if left_out:
+        _logger.warning("The run has more than %d scalars; %d are left out.", _MOST_SERIES, len(left_out))
+    return [Series(name, mode, points) for (mode, name), points in found.items()]
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _pictures(starts: Iterable[Path], folder: Path) -> Iterator[Picture]:
+    for start in starts:
+        for file in safe_files(start.glob("vis_data/vis_image/**/*.png"), folder):
+            match = _PICTURE.fullmatch(file.name)
+            if match:
+                yield Picture(match["name"], int(match["step"]), file)
+
+
+def _last_tables(logs: Iterable[list[str]], series: Iterable[Series]) -> list[dict[str, Any]]:
+    """Returns the last logged table of per-class results of each validation set."""
+    tables: dict[str, tuple[dict[str, Any], str]] = {}
+    for lines in logs:
+        mode = ""  # the mode of the line that ends the evaluation, which comes after the table
+        later: dict[str, tuple[dict[str, Any], str]] = {}
+        for number in range(len(lines) - 2, -1, -1):  # backwards, since the last table of a set counts
+            found = _PHASE.search(lines[number + 1])
+            mode = found[1] if found else mode
+            if not lines[number].endswith(_TABLES):
+                continue
+            name = match[1] if (match := _SET.match(lines[number].rpartition(" - INFO - ")[2])) else ""
+            if name in later or len(later) >= _MOST_TABLES:
+                continue
+            if parsed := _parsed_table(lines, number + 1):
+                later[name] = parsed, mode
+        tables.update(reversed(later.items()))
+    return [{**table, **_place_of(name, mode, series), "set": name} for name, (table, mode) in tables.items()]
+
+
+def _place_of(name: str, mode: str, series: Iterable[Series]) -> dict[str, Any]:
+    """Returns the training iteration of a table and whether it is from a test, given the mode of its evaluation."""
+    before = f"{name}/" if name else ""
+    known = [each for each in series if each.mode == "val" and each.name.startswith(before)] if mode == "val" else []
+    validated = [each.points[-1][0] for each in known]
+    return {"iteration": int(max(validated)) if validated else None, "test": mode == "test"}
+
+
+def _parsed_table(lines: list[str], begin: int) -> dict[str, Any] | None:
+    columns = lines[begin].split()
+    rows: list[list[Any]] = []
+    if len(columns) > _MOST_COLUMNS:
+        return None
+    for line in map(lines.__getitem__, range(begin + 1, len(lines))):
+        if _HEAD.match(line):
+            break
+        parts = line.rsplit(maxsplit=len(columns) - 1)
+        try:
+            rows.append([parts[0].strip(), *map(float, parts[1:])])
+        except (ValueError, IndexError):
+            break
+        if len(rows[-1]) != len(columns):
+            return None
+    return {"columns": columns, "rows": rows} if rows else None

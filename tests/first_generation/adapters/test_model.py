@@ -1,0 +1,147 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from footplate import Runner
+from footplate.checkpoint import load_checkpoint
+from footplate.distributed import unwrap_model
+from footplate.errors import BuildError
+from footplate.first_generation.adapters import DataContainer, LegacyModel, adapt_model
+from footplate.models import BaseModel
+from tests.first_generation.adapters.support import OldModel, OldModelWithSteps, old_config
+from tests.support import ToyModel
+
+KEYS = ["backbone.weight", "backbone.bias", "head.weight", "head.bias"]
+
+
+class Wrapper:
+    """The part of the optimizer wrapper that a training step uses."""
+
+    optimizer = "the optimizer"
+
+    def __init__(self) -> None:
+        self.losses: list[Any] = []
+
+    def optim_context(self, model: nn.Module) -> Any:
+        return torch.enable_grad()
+
+    def update_params(self, loss: Any) -> None:
+        self.losses.append(loss)
+
+
+def batch() -> dict[str, Any]:
+    return {"img": torch.ones(2, 4), "label": torch.tensor([0, 1])}
+
+
+@pytest.mark.parametrize("kind", [OldModel, OldModelWithSteps])
+def test_train_step_returns_the_losses_of_the_model(kind: type[OldModel]) -> None:
+    torch.manual_seed(0)
+    model, wrapper = LegacyModel(kind()), Wrapper()
+    logged = model.train_step(batch(), wrapper)
+    assert list(logged) == ["loss_cls", "acc", "loss"]
+    assert float(logged["loss"]) == pytest.approx(wrapper.losses[0].item())
+    assert wrapper.losses[0].requires_grad
+    assert set(model.outputs) == {"loss", "log_vars", "num_samples"}
+
+
+def test_train_step_gets_the_optimizer() -> None:
+    class Asks(OldModelWithSteps):
+        def train_step(self, data: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+            self.seen = optimizer
+            return super().train_step(data, optimizer)
+
+    model = LegacyModel(Asks())
+    model.train_step(batch(), Wrapper())
+    assert model.module.seen == "the optimizer"
+
+
+def test_model_that_steps_itself_may_return_no_loss() -> None:
+    class Steps(nn.Module):
+        def train_step(self, data: Any, optimizer: Any) -> dict[str, Any]:
+            return {"log_vars": {"loss_g": 1.0}, "num_samples": 1}
+
+    wrapper = Wrapper()
+    assert LegacyModel(Steps()).train_step(batch(), wrapper) == {"loss_g": 1.0}
+    assert wrapper.losses == []
+
+
+def test_predict_passes_the_flags_that_the_model_accepts() -> None:
+    class Detector(nn.Module):
+        def forward(self, img: Tensor, return_loss: bool = True, **kwargs: Any) -> Any:
+            return [{"return_loss": return_loss, **kwargs}]
+
+        def simple_test(self, img: Tensor, rescale: bool = False) -> None: ...
+
+    assert LegacyModel(Detector()).val_step({"img": torch.ones(1)}) == [{"return_loss": False, "rescale": True}]
+    assert LegacyModel(OldModel()).test_step({"img": torch.zeros(3, 4)}) in ([0] * 3, [1] * 3)
+
+
+def test_results_of_a_whole_batch_are_kept_as_a_dict() -> None:
+    class Extractor(nn.Module):
+        def forward(self, img: Tensor, return_loss: bool = True) -> Any:
+            return {"head0": torch.ones(2)}
+
+    found = LegacyModel(Extractor()).val_step({"img": torch.ones(2)})
+    assert len(found) == 1
+    assert list(found[0]) == ["head0"]
+
+
+def test_data_containers_are_unpacked() -> None:
+    class Sees(nn.Module):
+        def forward(self, img: Any, img_metas: Any = None, return_loss: bool = True, **kwargs: Any) -> Any:
+            return {"loss": img.sum() * nn.Parameter(torch.ones(())), "kinds": torch.tensor(float(len(img_metas)))}
+
+    packed = {
+        "img": DataContainer([torch.ones(2, 4)], stack=True),
+        "img_metas": DataContainer([[{"name": "a"}, {"name": "b"}]], cpu_only=True),
+    }
+    assert float(LegacyModel(Sees()).train_step(packed, Wrapper())["kinds"]) == 2.0
+
+
+def test_state_dict_has_no_prefix() -> None:
+    model = LegacyModel(OldModel())
+    assert list(model.state_dict()) == KEYS
+    model.load_state_dict({key: torch.zeros_like(value) for key, value in model.state_dict().items()})
+    assert model.module.head.weight.abs().sum().item() == 0.0
+    assert unwrap_model(model) is model.module
+
+
+def test_checkpoint_has_the_keys_of_the_model(tmp_path: Path) -> None:
+    Runner.from_cfg(old_config(tmp_path)).train()
+    saved = load_checkpoint(str(tmp_path / "epoch_3.pth"))
+    assert list(saved["state_dict"]) == KEYS
+    again = Runner.from_cfg(old_config(tmp_path / "again", load_from=str(tmp_path / "epoch_3.pth")))
+    again.load_or_resume()
+    assert torch.equal(unwrap_model(again.model).head.weight, saved["state_dict"]["head.weight"])  # type: ignore[arg-type, union-attr]
+
+
+def test_init_weights_is_called_once(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path))
+    runner.train()
+    assert unwrap_model(runner.model).initialized == 1
+
+
+def test_second_generation_model_is_returned_unchanged() -> None:
+    class Duck(nn.Module):
+        def train_step(self, data: Any, optim_wrapper: Any) -> Any: ...
+
+    for model in (ToyModel(), Duck()):
+        assert adapt_model(model) is model
+
+
+def test_train_step_and_forward_give_equal_weights(tmp_path: Path) -> None:
+    found = []
+    for name in ("OldModel", "OldModelWithSteps"):
+        runner = Runner.from_cfg(old_config(tmp_path / name, model={"type": name}))
+        runner.train()
+        found.append(torch.cat([each.detach().flatten() for each in runner.model.parameters()]))
+    assert torch.equal(found[0], found[1])
+
+
+def test_model_without_train_step_or_return_loss_raises(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="'Linear' has neither train_step"):
+        Runner.from_cfg(old_config(tmp_path, model={"type": "torch.nn.Linear", "in_features": 1, "out_features": 1}))
+    assert issubclass(LegacyModel, BaseModel)

@@ -1,0 +1,114 @@
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import Runner
+from footplate.errors import ArgumentError, FootplateError
+from footplate.first_generation.adapters import Hook, LrUpdaterHook, MomentumUpdaterHook
+from footplate.registry import HOOKS
+from tests.first_generation.adapters.support import old_config
+
+
+@HOOKS.register_module()
+class FallLrUpdaterHook(LrUpdaterHook):
+    """The policy poly with power 1 as a user-defined hook."""
+
+    def get_lr(self, runner: Any, base_lr: float) -> float:
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_lr * (1 - done / whole))
+
+
+@HOOKS.register_module()
+class FallMomentumUpdaterHook(MomentumUpdaterHook):
+    def get_momentum(self, runner: Any, base_momentum: float) -> float:
+        done, whole = (runner.epoch, runner.max_epochs) if self.by_epoch else (runner.iter, runner.max_iters)
+        return float(base_momentum * (1 - done / whole))
+
+
+class Rates(Hook):
+    def __init__(self) -> None:
+        self.seen: list[float] = []
+        self.momenta: list[float] = []
+
+    def after_train_iter(self, runner: Any) -> None:  # type: ignore[override]
+        self.seen.append(runner.current_lr()[0])
+        self.momenta.append(runner.current_momentum()[0])
+
+
+def rates(tmp_path: Path, **changes: Any) -> Rates:
+    hook = Rates()
+    Runner.from_cfg(old_config(tmp_path, custom_hooks=[hook], **changes)).train()
+    return hook
+
+
+WARMUPS: list[dict[str, Any]] = [
+    {},
+    {"warmup": "linear", "warmup_iters": 5, "warmup_ratio": 0.1},
+    {"warmup": "exp", "warmup_iters": 6, "warmup_ratio": 0.01},
+    {"warmup": "constant", "warmup_iters": 3, "warmup_ratio": 0.5},
+    {"warmup": "linear", "warmup_iters": 1, "warmup_ratio": 0.1, "warmup_by_epoch": True},
+]
+
+
+@pytest.mark.parametrize("warmup", WARMUPS)
+@pytest.mark.parametrize("by_epoch", [True, False])
+def test_user_defined_policy_equals_the_built_in_policy(tmp_path: Path, warmup: dict[str, Any], by_epoch: bool) -> None:
+    own = rates(tmp_path / "own", lr_config={"policy": "fall", "by_epoch": by_epoch, **warmup})
+    poly = rates(tmp_path / "poly", lr_config={"policy": "poly", "power": 1.0, "by_epoch": by_epoch, **warmup})
+    assert own.seen == pytest.approx(poly.seen, rel=1e-9)
+    assert len(set(own.seen)) > 2
+
+
+def test_user_defined_momentum_policy(tmp_path: Path) -> None:
+    hook = rates(tmp_path, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.9] * 4 + [0.6] * 4 + [0.3] * 4)
+    adam = {"type": "Adam", "lr": 0.1, "betas": (0.6, 0.9)}
+    hook = rates(tmp_path / "adam", optimizer=adam, momentum_config={"policy": "Fall"})
+    assert hook.momenta == pytest.approx([0.6] * 4 + [0.4] * 4 + [0.2] * 4)
+
+
+def test_resumed_run_uses_the_rates_of_the_config(tmp_path: Path) -> None:
+    policy = {"policy": "fall", "by_epoch": False}
+    whole = rates(tmp_path / "whole", lr_config=policy)
+    Runner.from_cfg(old_config(tmp_path / "parts", lr_config=policy, runner={"max_epochs": 3})).train()
+    hook = Rates()
+    changes: dict[str, Any] = {"resume_from": str(tmp_path / "parts/epoch_2.pth"), "custom_hooks": [hook]}
+    Runner.from_cfg(old_config(tmp_path / "again", lr_config=policy, **changes)).train()
+    assert hook.seen == whole.seen[8:]
+
+
+def test_updater_hook_has_the_priority_of_the_schedules(tmp_path: Path) -> None:
+    runner = Runner.from_cfg(old_config(tmp_path, lr_config={"policy": "fall"}, momentum_config={"policy": "Fall"}))
+    line = next(line for line in runner.hooks.describe().splitlines() if line.strip().startswith("before_train_iter"))
+    assert "FallLrUpdaterHook (VERY_HIGH), FallMomentumUpdaterHook (HIGH), IterTimerHook (LOW)" in line
+
+
+@pytest.mark.parametrize(("said", "momentum"), [({}, 0.9), ({"by_epoch": False}, 0.9 * (1 - 11 / 12))])
+def test_momentum_policy_is_by_epoch_in_iteration_based_run(
+    tmp_path: Path, said: dict[str, Any], momentum: float
+) -> None:
+    # As in mmcv, where an iteration-based run changes the default of `by_epoch` only for the learning rate.
+    changes: dict[str, Any] = {"runner": {"type": "IterBasedRunner", "max_iters": 12}, "lr_config": None}
+    runner = Runner.from_cfg(old_config(tmp_path, momentum_config={"policy": "Fall", **said}, **changes))
+    runner.train()
+    assert runner.optim_wrapper.param_groups[0]["momentum"] == pytest.approx(momentum)
+
+
+@pytest.mark.parametrize(
+    ("settings", "key"),
+    [
+        ({"warmup": "linar"}, "warmup"),
+        ({"warmup": "exp"}, "warmup_iters"),
+        ({"warmup": "exp", "warmup_iters": 2, "warmup_ratio": 0}, "warmup_ratio"),
+    ],
+)
+def test_invalid_warmup_raises(settings: dict[str, Any], key: str) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        FallLrUpdaterHook(**settings)
+    assert caught.value.key == key
+
+
+def test_unknown_policy_raises(tmp_path: Path) -> None:
+    with pytest.raises(FootplateError, match="Undulating"):
+        Runner.from_cfg(old_config(tmp_path, lr_config={"policy": "Undulating"}))

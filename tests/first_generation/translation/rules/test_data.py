@@ -1,0 +1,44 @@
+from typing import Any
+
+import pytest
+
+from tests.first_generation.translation.support import DATA, EPOCHS, ITERS, sections
+
+LOADERS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    ({"samples_per_gpu": 4, "workers_per_gpu": 3}, "train_dataloader", {"batch_size": 4, "num_workers": 3}),
+    ({"imgs_per_gpu": 4}, "train_dataloader", {"batch_size": 4}),
+    ({"samples_per_gpu": 4}, "val_dataloader", {"batch_size": 1}),
+    (
+        {"samples_per_gpu": 4, "drop_last": True, "train_dataloader": {"samples_per_gpu": 8, "pin_memory": True}},
+        "train_dataloader",
+        {"batch_size": 8, "drop_last": True, "pin_memory": True},
+    ),
+    ({"drop_last": True, "val_dataloader": {"samples_per_gpu": 8}}, "val_dataloader", {"batch_size": 8}),
+    ({"persistent_workers": True, "workers_per_gpu": 1}, "test_dataloader", {"persistent_workers": True}),
+]
+
+
+@pytest.mark.parametrize(("settings", "name", "expected"), LOADERS)
+def test_each_split_becomes_a_dataloader(settings: dict[str, Any], name: str, expected: dict[str, Any]) -> None:
+    data = {"train": {"type": "A"}, "val": {"type": "B"}, "test": {"type": "C"}, **settings}
+    loader = sections({**EPOCHS, "data": data, "evaluation": {}})[name]
+    assert {key: loader[key] for key in expected} == expected
+    assert ("drop_last" in loader) is ("drop_last" in expected)
+    assert loader["sampler"] == {"type": "DefaultSampler", "shuffle": name == "train_dataloader"}
+
+
+def test_list_of_datasets_becomes_concat_dataset() -> None:
+    data = {"train": [{"type": "A"}, {"type": "B"}], "val": [{"type": "A", "samples_per_gpu": 3}, {"type": "B"}]}
+    found = sections({**ITERS, "data": {"samples_per_gpu": 1, **data}, "evaluation": {}})
+    several = {"type": "ConcatDataset", "datasets": [{"type": "A"}, {"type": "B"}]}
+    assert found["train_dataloader"]["dataset"] == {"type": "LegacyDataset", "dataset": several}
+    assert found["val_dataloader"]["dataset"] == {"type": "LegacyDataset", "dataset": several, "test_mode": True}
+    assert found["val_dataloader"]["batch_size"] == 3
+
+
+@pytest.mark.parametrize("evaluation", [{}, {"evaluation": None}])
+def test_validation_data_without_evaluation_are_kept_as_val_dataset(evaluation: dict[str, Any]) -> None:
+    found = sections({**EPOCHS, **DATA, **evaluation})
+    assert found["val_dataset"] == {"type": "B"}
+    assert "val_dataloader" not in found
+    assert found["test_evaluator"] == {"type": "LegacyMetric"}

@@ -1,0 +1,132 @@
+import argparse
+import importlib
+import importlib.metadata
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate import hosts
+from footplate.cli.options import read_config
+from footplate.engine import Hook as EngineHook
+from footplate.first_generation.adapters import Hook
+from footplate.registry import HOOKS, MODELS, TRANSFORMS
+
+
+@pytest.fixture(autouse=True)
+def _uninstalled() -> Iterator[None]:
+    yield
+    hosts.uninstall()
+    for title in [title for title in sys.modules if title.partition(".")[0] in ("mmcv", "mmseg")]:
+        del sys.modules[title]
+
+
+def imported(title: str, name: str) -> object:
+    return getattr(importlib.import_module(title), name)
+
+
+def test_names_resolve_only_while_installed() -> None:
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+    report = hosts.install()
+    assert imported("mmcv.runner", "Hook") is Hook
+    assert imported("mmengine.hooks", "Hook") is EngineHook
+    assert imported("mmdet.models", "DETECTORS") is MODELS
+    assert imported("mmseg.datasets.builder", "PIPELINES") is TRANSFORMS
+    assert report.resolved == ("mmcv", "mmengine", "mmseg", "mmdet", "mmselfsup")
+    hosts.uninstall()
+    assert "mmcv.runner" not in sys.modules
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_install_reports_and_is_idempotent(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "footplate")
+    before = len(sys.meta_path)
+    assert str(hosts.install()) == "import names: mmcv, mmengine, mmseg, mmdet, mmselfsup resolve to footplate"
+    assert hosts.install() is hosts.install()
+    assert len(sys.meta_path) == before + 1
+    assert caplog.text.count("resolve to footplate") == 1
+    hosts.uninstall()
+    hosts.uninstall()
+    assert len(sys.meta_path) == before
+
+
+def test_submodules_and_suggestions_for_unknown_names() -> None:
+    hosts.install()
+    mmcv = importlib.import_module("mmcv")
+    assert mmcv.runner.hooks.Hook is Hook
+    with pytest.raises(AttributeError, match="did you mean 'OptimizerHook'"):
+        _ = mmcv.runner.OptimiserHook
+    with pytest.raises(ModuleNotFoundError):
+        importlib.import_module("mmcv.ops")
+
+
+@pytest.mark.parametrize("distribution", ["mmcv", "mmcv-lite"])
+def test_missing_names_are_added_to_installed_mmcv_2(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, distribution: str
+) -> None:
+    (tmp_path / "mmcv/utils").mkdir(parents=True)
+    (tmp_path / "mmcv/__init__.py").write_text("__version__ = '2.1.0'\nimread = 'its own'\n")
+    (tmp_path / "mmcv/utils/__init__.py").write_text("is_list_of = 'its own'\n")
+    about = tmp_path / f"{distribution.replace('-', '_')}-2.1.0.dist-info"
+    about.mkdir()
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {distribution}\nVersion: 2.1.0\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    report = hosts.install()
+    assert imported("mmcv", "imread") == imported("mmcv.utils", "is_list_of") == "its own"
+    assert imported("mmcv.runner", "HOOKS") is HOOKS
+    assert imported("mmcv.runner.hooks", "Hook") is Hook
+    assert "mmcv.utils.build_from_cfg" in report.completed
+    assert "mmcv.imread" not in report.completed
+    assert "added mmcv.Config" in str(report)
+    hosts.uninstall()
+    assert not hasattr(importlib.import_module("mmcv.utils"), "build_from_cfg")
+    assert imported("mmcv", "imread") == "its own"
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_command_line_installs_before_custom_imports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "hook_of_a_user.py").write_text(
+        "from mmcv.runner import HOOKS, Hook\n@HOOKS.register_module(force=True)\nclass HookOfAUser(Hook):\n    a = 1\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "config.py").write_text(
+        "custom_imports = dict(imports=['hook_of_a_user'], allow_failed_imports=False)\ntotal_epochs = 1\n"
+    )
+    read_config(argparse.Namespace(config=str(tmp_path / "config.py"), cfg_options=[], set=[]))
+    found: Any = HOOKS.get("HookOfAUser")
+    assert issubclass(found, Hook)
+    del sys.modules["hook_of_a_user"]
+
+
+def test_complete_packages_are_not_changed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", only(**{"mmcv-full": "1.7.2", "mmengine": "0.10.7"}))
+    report = hosts.install()
+    assert report.left == ("mmcv", "mmengine")
+    assert "installed and not changed: mmcv, mmengine" in str(report)
+    with pytest.raises(ImportError):
+        importlib.import_module("mmcv.runner")
+
+
+def test_user_modules_can_import_registries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "mmseg/core/optimizer"
+    folder.mkdir(parents=True)
+    (folder / "mine.py").write_text("from .registry import OPTIMIZERS\nfrom mmseg.utils import get_root_logger\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    hosts.install()
+    module = importlib.import_module("mmseg.core.optimizer.mine")
+    assert module.OPTIMIZERS.name == "optimizer"
+
+
+def only(**versions: str):  # type: ignore[no-untyped-def]
+    def version(name: str) -> str:
+        if name not in versions:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return versions[name]
+
+    return version

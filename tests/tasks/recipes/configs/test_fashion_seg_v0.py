@@ -1,0 +1,129 @@
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from footplate.config import Config, apply_overrides
+from footplate.engine import Runner
+from footplate.first_generation.rewriting import migrate_file
+from footplate.first_generation.translation import translate
+from footplate.tasks.recipes import find_config
+
+# Overrides for a short run with a small network and few scenes, for each generation.
+SMALL = ["model.widths=[8,12]", "model.depths=[1,1]"]
+SECOND = [
+    *SMALL,
+    "train_cfg.max_iters=6",
+    "train_cfg.val_interval=3",
+    "param_scheduler.1.end=7",
+    "train_dataloader.batch_size=4",
+    "+val_dataloader.dataset.length=4",
+    "default_hooks.checkpoint.interval=3",
+    "default_hooks.logger.interval=2",
+    "log_processor.window_size=2",
+]
+FIRST = [
+    *SMALL,
+    "runner.max_iters=6",
+    "evaluation.interval=3",
+    "data.samples_per_gpu=4",
+    "+data.val.length=4",
+    "checkpoint_config.interval=3",
+    "log_config.interval=2",
+]
+TIMES = ("time", "data_time", "val/time", "val/data_time", "memory", "exp_name")
+
+
+def trained(folder: Path, cfg: Config, overrides: list[str]) -> Path:
+    apply_overrides(cfg, overrides)
+    cfg["work_dir"], cfg["log_level"] = str(folder), "WARNING"
+    Runner.from_cfg(cfg).train()
+    return folder
+
+
+def scalars(folder: Path) -> list[dict[str, Any]]:
+    lines = next(folder.rglob("scalars.json")).read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key not in TIMES} for line in lines]
+
+
+def digest(path: Path) -> str:
+    found = hashlib.sha256()
+    for name, value in torch.load(path, weights_only=True)["state_dict"].items():
+        found.update(name.encode())
+        found.update(value.contiguous().numpy().tobytes())
+    return found.hexdigest()
+
+
+def compared_values(value: Any, path: str = "") -> dict[str, Any]:
+    """Returns the values of a checkpoint by path, except names, times and values of the config."""
+    if isinstance(value, dict):
+        parts = [compared_values(item, f"{path}/{key}") for key, item in value.items()]
+        return {key: item for part in parts for key, item in part.items()}
+    if isinstance(value, (list, tuple)):
+        return {
+            key: item
+            for place, each in enumerate(value)
+            for key, item in compared_values(each, f"{path}/{place}").items()
+        }
+    is_ignored = any(part in path for part in ("time", "cfg", "experiment_name", "memory", "ckpt", "/best/", "/kept"))
+    return {} if is_ignored or path.startswith("/run/hooks") else {path: value}
+
+
+def same(first: Any, second: Any) -> bool:
+    return torch.equal(first, second) if isinstance(first, torch.Tensor) else bool(first == second)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Trains fashion-seg, fashion-seg-v0 and the migrated fashion-seg-v0; returns their folders."""
+    folder = tmp_path_factory.mktemp("runs")
+    (folder / "migrated.py").write_text(str(migrate_file(Path(find_config("fashion-seg-v0")))[0].text))
+    migrated = ["log_processor.window_size=2", "log_level=WARNING"]
+    again = [each for each in SECOND if "window" not in each and "+val" not in each] + migrated
+    return {
+        "second": trained(folder / "second", Config.fromfile(find_config("fashion-seg")), SECOND),
+        "first": trained(folder / "first", Config.fromfile(find_config("fashion-seg-v0")), FIRST),
+        "migrated": trained(
+            folder / "migrated",
+            Config.fromfile(folder / "migrated.py"),
+            [*again, "+val_dataloader.dataset.dataset.length=4"],
+        ),
+    }
+
+
+@pytest.mark.parametrize("other", ["first", "migrated"])
+def test_weights_are_bit_equal(runs: dict[str, Path], other: str) -> None:
+    for name in ("iter_3.pth", "iter_6.pth"):
+        assert digest(runs["second"] / name) == digest(runs[other] / name)
+
+
+@pytest.mark.parametrize("other", ["first", "migrated"])
+def test_scalars_are_equal(runs: dict[str, Path], other: str) -> None:
+    found = scalars(runs["second"])
+    assert [line["step"] for line in found] == [2, 3, 4, 6, 6]
+    assert scalars(runs[other]) == found
+
+
+@pytest.mark.parametrize("name", ["iter_3.pth", "iter_6.pth"])
+def test_checkpoints_are_equal_except_for_names(runs: dict[str, Path], name: str) -> None:
+    first, second = (compared_values(torch.load(runs[run] / name, weights_only=True)) for run in ("first", "second"))
+    assert [path for path in first if path not in second] == []
+    differing = [path for path in second if path not in first or not same(first[path], second[path])]
+    assert differing == []
+
+
+def test_translated_config_equals_the_recipe() -> None:
+    translated = translate(Config.fromfile(find_config("fashion-seg-v0")))
+    recipe = Config.fromfile(find_config("fashion-seg"))
+    assert translated.model == recipe.model
+    assert translated.train_cfg == recipe.train_cfg
+    assert translated.optim_wrapper.optimizer == recipe.optim_wrapper.optimizer
+    for first, second in zip(translated.param_scheduler, recipe.param_scheduler, strict=True):
+        assert first == second
+    assert translated.train_dataloader.dataset.dataset == recipe.train_dataloader.dataset
+    for key in ("interval", "save_best", "max_keep_ckpts", "by_epoch"):
+        assert translated.default_hooks.checkpoint[key] == recipe.default_hooks.checkpoint[key]
+    assert translated.default_hooks.logger.interval == recipe.default_hooks.logger.interval

@@ -1,0 +1,49 @@
+from typing import Any
+
+import numpy as np
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.registry import DATASETS
+from footplate.tasks.recipes.items import CLASSES, load_items
+
+
+def items(*arguments: Any, **settings: Any) -> Any:
+    return DATASETS.build({"type": "FashionItems", **settings}, *arguments)
+
+
+@pytest.mark.parametrize(("split", "count"), [("train", 700), ("test", 200)])
+def test_items_of_each_split(split: str, count: int) -> None:
+    found, known = items(split=split), load_items("train" if split == "train" else "test")
+    assert len(found) == count
+    for index in (0, count // 2, count - 1):
+        sample = found[index]
+        assert np.array_equal(sample["img"], known.grey[index])
+        assert sample["gt_label"] == known.classes[index] == found.get_cat_ids(index)[0]
+        assert sample["img_path"] == f"fashion-items-{split}/{index:03d}.png"
+    assert found.metainfo == {"classes": CLASSES}
+
+
+def test_per_class() -> None:
+    first, last = items(per_class=(0, 50)), items(per_class=[50, 70])
+    assert (len(first), len(last)) == (500, 200)
+    paths = [{each[at]["img_path"] for at in range(len(each))} for each in (first, last)]
+    assert not paths[0] & paths[1]
+    assert [last[at]["gt_label"] for at in range(0, 200, 20)] == list(range(10))
+
+
+def test_pipeline_is_applied() -> None:
+    sample = items(pipeline=[{"type": "RandomWarp", "flip": 1.0}, {"type": "PackInputs"}])[3]
+    assert np.array_equal(sample["inputs"][0].numpy(), load_items("train").grey[3][:, ::-1])
+    assert load_items("train").grey.flags.writeable is True
+
+
+@pytest.mark.parametrize("part", [(0, 71), (5, 5), (-1, 3)])
+def test_invalid_per_class_raises(part: tuple[int, int]) -> None:
+    with pytest.raises(ArgumentError, match="within the 70 items of a class"):
+        items(per_class=part)
+
+
+def test_index_out_of_range_raises() -> None:
+    with pytest.raises(IndexError, match="index 200 is out of range"):
+        items(split="test")[200]

@@ -1,0 +1,109 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from footplate.errors import ArgumentError
+from footplate.tools.analysis import curves_as_csv, explain_runs, plot_curves, summarize
+from footplate.tools.runs import Run, read_run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    lines = [
+        {"lr": 0.1, "loss": 4.0 / n, "time": 0.1 * n, "data_time": 0.05 * n, "memory": 90 + n, "iter": at, "step": at}
+        for n, at in ((1, 10), (2, 20), (3, 30))
+    ]
+    metrics = [{"mIoU": 40.0, "val/loss": 0.9, "step": 10}, {"mIoU": 30.0, "val/loss": 0.5, "step": 20}]
+    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *metrics]))
+    (tmp_path / "iter_30.pth").write_bytes(b"1234")
+    return read_run(tmp_path)
+
+
+def test_the_figures_of_a_run(run: Run) -> None:
+    figures = summarize(run)
+    assert figures["iterations"] == 30
+    assert figures["time"] == pytest.approx(
+        {"mean": 0.2, "median": 0.2, "longest": 0.3, "data_share": 0.5, "total": 10 * 0.1 + 10 * 0.2 + 10 * 0.3}
+    )
+    assert figures["memory"] == 93
+    assert figures["best"] == {
+        "mIoU": {"value": 40.0, "iteration": 10, "small": False},
+        "val/loss": {"value": 0.5, "iteration": 20, "small": True},  # the smaller, the better
+    }
+    assert figures["checkpoints"] == {"iter_30.pth": 4}
+
+
+def test_the_text_holds_the_figures(run: Run) -> None:
+    text = explain_runs([run, run])
+    assert text.count("30 iterations") == 2
+    assert "0.2 s an iteration (median 0.2, longest 0.3), 50.0% of it waiting for data, 0:00:06 in all" in text
+    assert "best        mIoU 40 at iteration 10" in text
+
+
+def test_what_was_logged_of_a_run_is_not_taken_for_all_of_it(tmp_path: Path) -> None:
+    lines = [{"loss": 4.0 / at, "time": 0.4, "iter": at, "step": at} for at in (50, 100)]
+    (tmp_path / "scalars.json").write_text("\n".join(map(json.dumps, [*lines, {"mIoU": 40.0, "step": 120}])) + "\n")
+    run = read_run(tmp_path)
+    figures = summarize(run)
+    assert (figures["iterations"], figures["logged"]) == (120, 100)
+    text = explain_runs([run])
+    assert "0.0% of it waiting for data, 0:00:40 in the 100 iterations logged\n" in text
+    assert "  last        at iteration 100: loss 0.04\n" in text
+
+
+@pytest.mark.parametrize(
+    ("config", "names"),
+    [
+        ("default_hooks = dict(checkpoint=dict(save_best='mIoU'))", ["mIoU", "aAcc", "mAcc"]),
+        (
+            "default_hooks = dict(checkpoint=dict(save_best=['mAcc', 'IoU.T-shirt/top', 'x']))",
+            ["mAcc", "IoU.T-shirt/top", "aAcc", "mIoU"],
+        ),
+        ("evaluation = dict(save_best='mIoU')", ["mIoU", "aAcc", "mAcc"]),
+        ("default_hooks = dict(checkpoint=dict(save_best='auto'))", ["aAcc", "mAcc", "mIoU"]),
+        ("default_hooks = 3", ["aAcc", "mAcc", "mIoU"]),
+        ("default_hooks = dict(", ["aAcc", "mAcc", "mIoU"]),
+        ("1 / 0", ["aAcc", "mAcc", "mIoU"]),
+    ],
+)
+def test_the_metric_that_counts_comes_first_and_single_classes_not_at_all(
+    tmp_path: Path, config: str, names: list[str]
+) -> None:
+    metrics = {"aAcc": 9.0, "mAcc": 8.0, "mIoU": 7.0, "IoU.T-shirt/top": 6.0, "Acc.bag": 5.0, "step": 10}
+    (tmp_path / "scalars.json").write_text(json.dumps(metrics) + "\n")
+    (tmp_path / "run.py").write_text(config)
+    run = read_run(tmp_path)
+    assert list(summarize(run)["best"]) == names
+    assert explain_runs([run]).splitlines()[1].startswith(f"  best        {names[0]} ")
+
+
+def test_the_rule_that_the_config_states_says_which_value_is_best(tmp_path: Path) -> None:
+    lines = [{"share": value, "step": at} for at, value in ((10, 0.2), (20, 0.4), (30, 0.3))]
+    (tmp_path / "scalars.json").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "run.py").write_text("default_hooks = dict(checkpoint=dict(save_best='share', rule='less'))")
+    assert summarize(read_run(tmp_path))["best"] == {"share": {"value": 0.2, "iteration": 10, "small": True}}
+
+
+def test_a_small_checkpoint_is_not_nothing(run: Run) -> None:
+    assert "  checkpoint  iter_30.pth, 4 B\n" in explain_runs([run])
+
+
+def test_curves_are_rows_of_a_table(run: Run) -> None:
+    rows = curves_as_csv([run], ["mIoU"]).splitlines()
+    assert rows[0] == "run,mode,name,iteration,value"
+    assert rows[1:] == [f"{run.folder.name},val,mIoU,10,40.0", f"{run.folder.name},val,mIoU,20,30.0"]
+    assert len(curves_as_csv([run]).splitlines()) == 1 + 3 * 5 + 2 * 2
+
+
+@pytest.mark.parametrize(("name", "modes"), [("val/loss", ["val"]), ("loss", ["train", "val"]), ("mIoU", ["val"])])
+def test_a_scalar_is_chosen_by_the_name_in_the_log(run: Run, name: str, modes: list[str]) -> None:
+    rows = [line.split(",") for line in curves_as_csv([run], [name]).splitlines()[1:]]
+    assert list(dict.fromkeys(row[1] for row in rows)) == modes
+
+
+def test_curves_are_a_picture(run: Run) -> None:
+    small, large = plot_curves([run], ["mIoU"]), plot_curves([run, run])
+    assert small.height < large.height
+    with pytest.raises(ArgumentError, match="did you mean 'mIoU'"):
+        plot_curves([run], ["mIou"])

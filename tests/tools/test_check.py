@@ -1,0 +1,28 @@
+import re
+import tempfile
+from pathlib import Path
+
+from footplate.config import Config
+from footplate.tools.check import check
+from tests.distributed.conftest import OnRanks, on_ranks  # noqa: F401 - a fixture
+from tests.support import TINY
+
+
+def told(folder: Path, wrapper: str) -> str:
+    tempfile.tempdir = str(folder)
+    cfg = Config.fromfile(str(folder / "tiny.py"))
+    cfg["work_dir"], cfg["launcher"], cfg["model_wrapper_cfg"] = str(folder / "work"), "pytorch", {"type": wrapper}
+    cfg["default_hooks"]["checkpoint"]["interval"] = 1
+    return check(cfg)
+
+
+def test_each_rank_tells_its_memory_and_its_share(tmp_path: Path, on_ranks: OnRanks) -> None:  # noqa: F811
+    (tmp_path / "tiny.py").write_text(TINY)
+    for wrapper, kind in (("MMDistributedDataParallel", "DistributedDataParallel"), ("FullyShard", "FullyShard")):
+        first, second = on_ranks(2, told, tmp_path, wrapper)
+        assert first.splitlines()[0] == second.splitlines()[0]
+        assert first.splitlines()[0].endswith("tiny.py: nothing stands in its way")
+        lines = [line for line in first.splitlines() if line.startswith(("processes", "memory"))]
+        assert lines[0] == f"processes   2, {kind} over gloo, 4 samples each and 8 in all an iteration"
+        assert re.match(r"memory +\d+ MiB on (each rank|rank 0, \d+ MiB on rank 1) at most, ", lines[1])
+        assert not [each for each in tmp_path.iterdir() if each.name.startswith(("footplate-", "work"))]

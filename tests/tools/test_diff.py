@@ -1,0 +1,107 @@
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.config import Config, LazyObject
+from footplate.errors import ConfigError
+from footplate.tools.diff import compare, describe, read_either, same
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "differences"),
+    [
+        (dict(a=1, b=2), dict(b=2, a=1), []),
+        (dict(a=(1, [2])), dict(a=[1.0, (2,)]), []),
+        (dict(a=LazyObject("x.Y")), dict(a="x.Y"), []),
+        (dict(a=float("nan")), dict(a=float("nan")), []),
+        (dict(a=1), dict(a=True), [("a", 1, True)]),
+        (dict(a=dict(b=1)), dict(a=dict(b=2, c=3)), [("a.b", 1, 2), ("a.c", None, 3)]),
+        (dict(a=1), dict(), [("a", 1, None)]),
+        (dict(a=[1, 2]), dict(a=[1, 3]), [("a", [1, 2], [1, 3])]),
+        (dict(a=dict(b=1)), dict(a=1), [("a", {"b": 1}, 1)]),
+        (
+            dict(p=[dict(type="A", x=1), dict(type="C")]),
+            dict(p=[dict(type="A", x=2), dict(type="B"), dict(type="C")]),
+            [("p[0].x", 1, 2), ("p[1]", None, {"type": "B"})],
+        ),
+        (dict(p=[dict(type="A"), 1]), dict(p=[dict(type="B"), 1]), [("p[0]", {"type": "A"}, {"type": "B"})]),
+        ({"k": {"a.b": 1}}, {"k": {"a.b": 2}}, [("k.'a.b'", 1, 2)]),
+    ],
+)
+def test_configs_are_compared_by_meaning(
+    first: dict[str, Any], second: dict[str, Any], differences: list[tuple[str, Any, Any]]
+) -> None:
+    found = compare(Config(first), Config(second))
+    assert [(path, one and one.value, two and two.value) for path, one, two in found] == differences
+
+
+@pytest.mark.parametrize(("first", "second"), [({"a": 1}, {"b": 1}), ([1], [1, 2]), (1, "1"), (None, False)])
+def test_values_that_differ(first: Any, second: Any) -> None:
+    assert not same(first, second)
+
+
+def test_differences_show_both_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("a.py").write_text("model = dict(depth=50,\n    name='x')\n")
+    Path("b.py").write_text("_base_ = 'a.py'\nmodel = dict(depth=101)\n\nextra = [dict(type='A')]\n")
+    text = describe(compare(Config.fromfile("a.py"), Config.fromfile("b.py")))
+    assert text == "model.depth\n  - 50   a.py:1\n  + 101  b.py:2\nextra\n  + [dict(type='A')]  b.py:4\n"
+
+
+def test_a_work_dir_stands_for_its_newest_config(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="holds no config of a run"):
+        read_either(str(tmp_path))
+    for number, name in enumerate(("2024_01", "2024_02")):
+        (tmp_path / name / "vis_data").mkdir(parents=True)
+        (tmp_path / name / "vis_data" / "config.py").write_text(f"a = {number}\n")
+    assert read_either(str(tmp_path)).a == 1
+    assert read_either(str(tmp_path / "2024_01")).a == 0
+    older, newer = tmp_path / "old" / "b.py", tmp_path / "old" / "a.py"
+    older.parent.mkdir()
+    for age, path in enumerate((newer, older)):
+        path.write_text(f"a = 'age {age}'\n")
+        os.utime(path, (100 - age, 100 - age))
+    assert read_either(str(older.parent)).a == "age 0"
+
+
+def test_the_data_of_a_run_come_before_its_python(tmp_path: Path) -> None:
+    records = tmp_path / "2024_01" / "vis_data"
+    records.mkdir(parents=True)
+    (records / "config.py").write_text("a = 1\n")
+    (records / "config.json").write_text('{"a": 2}\n')
+    assert read_either(str(tmp_path)).a == 2
+    assert read_either(str(records / "config.py")).a == 1
+
+
+def test_nothing_in_a_work_dir_is_executed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "2024_01" / "vis_data").mkdir(parents=True)
+    code = f"open({str(tmp_path / 'mark')!r}, 'w')\na = 1\n"
+    (tmp_path / "2024_01" / "vis_data" / "config.py").write_text(code)
+    with pytest.raises(ConfigError, match="can be read as data"):
+        read_either(str(tmp_path))
+    with pytest.raises(ConfigError, match="cannot be read as data"):
+        read_either(str(tmp_path / "2024_01" / "vis_data" / "config.py"))
+    assert not (tmp_path / "mark").exists()
+    assert "it holds more than assignments of plain values" in caplog.text
+
+
+def test_files_packages_and_recipes_are_found_by_name(tmp_path: Path) -> None:
+    (tmp_path / "a.py").write_text("a = 1 + 1\n")
+    assert read_either(str(tmp_path / "a.py")).a == 2
+    assert "model" in read_either("fashion-seg")
+    with pytest.raises(ConfigError, match="no config file or recipe 'fashion-sex'"):
+        read_either("fashion-sex")
+
+
+def test_the_scope_that_a_base_in_a_package_marks_is_no_difference(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("_base_ = 'footplate::fashion-seg.py'\ntrain_cfg = dict(max_iters=3)\n")
+    found = compare(Config.fromfile(tmp_path / "mine.py"), read_either("fashion-seg"))
+    assert [each.path for each in found] == ["train_cfg.max_iters"]
+
+
+def test_a_missing_name_mentions_run_folders() -> None:
+    with pytest.raises(ConfigError, match="there is no config file or recipe 'nowhere'") as caught:
+        read_either("nowhere")
+    assert "A run folder can be compared too; there is none of this name." in caught.value.notes

@@ -1,0 +1,203 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from footplate.errors import DataError
+from footplate.tools.runs import read_run
+
+Lines = list[dict[str, Any]]
+
+
+def write(path: Path, lines: Lines) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+def points(path: Path, name: str, mode: str) -> list[tuple[float, float]]:
+    series = read_run(path).find(name, mode)
+    return series.points if series else []
+
+
+def test_a_run_by_iterations_of_the_second_generation(tmp_path: Path) -> None:
+    train: Lines = [{"lr": 0.1, "loss": 3.0 - n, "time": 0.5, "iter": 50 * n, "step": 50 * n} for n in (1, 2)]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {"mIoU": 40.0, "time": 0.2, "step": 100}])
+    assert points(tmp_path, "loss", "train") == [(50, 2.0), (100, 1.0)]
+    assert points(tmp_path, "mIoU", "val") == [(100, 40.0)]
+    assert points(tmp_path, "time", "val") == []
+    assert read_run(tmp_path).epoch_length is None
+
+
+def test_what_coco_says_of_objects_that_are_not_there_is_no_value(tmp_path: Path) -> None:
+    none = {"coco/bbox_mAP": -1, "coco/bbox_mAP_l": -1.0, "coco/AR@100": -1, "score": -1, "mAPE": -1}
+    train: Lines = [{"lr": 0.1, "loss": -1.0, "iter": 1, "step": 1}]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "step": 1}])
+    assert {each.name for each in read_run(tmp_path).series} == {"lr", "loss", "score", "mAPE"}
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*train, {**none, "coco/bbox_mAP_l": 0.2, "step": 1}])
+    assert points(tmp_path, "coco/bbox_mAP_l", "val") == [(1, 0.2)]
+
+
+def test_a_run_by_epochs_of_the_second_generation(tmp_path: Path) -> None:
+    places = ((1, 5), (2, 10), (2, 13), (3, 18))
+    train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": epoch, "iter": at, "step": at} for epoch, at in places]
+    file = write(tmp_path / "scalars.json", [*train, {"acc": 0.5, "step": 1}, {"acc": 0.7, "step": 2}])
+    assert read_run(file).epoch_length == 7  # 13 lies in the second epoch, 18 in the third
+    assert points(file, "acc", "val") == [(7, 0.5), (14, 0.7)]
+
+
+def test_a_run_by_epochs_that_writes_metrics_by_iteration(tmp_path: Path) -> None:
+    train: Lines = [{"lr": 0.1, "loss": 1.0, "epoch": n // 6 + 1, "iter": n, "step": n} for n in (5, 10)]
+    file = write(tmp_path / "scalars.json", [train[0], {"acc": 0.5, "step": 6}, train[1], {"acc": 0.7, "step": 12}])
+    assert points(file, "acc", "val") == [(6, 0.5), (12, 0.7)]
+
+
+def test_a_run_by_epochs_of_the_first_generation(tmp_path: Path) -> None:
+    lines: Lines = [{"env_info": "a", "seed": 0}]
+    for epoch in (1, 2):
+        lines += [{"mode": "train", "epoch": epoch, "iter": at, "lr": 0.1, "loss": 1.0 / at} for at in (4, 8)]
+        lines.append({"mode": "val", "epoch": epoch, "iter": 500, "lr": 0.1, "bbox_mAP": 0.1 * epoch})
+    write(tmp_path / "20210101_000000.log.json", lines)
+    assert [at for at, _ in points(tmp_path, "loss", "train")] == [4, 8, 12, 16]
+    assert points(tmp_path, "bbox_mAP", "val") == [(8, 0.1), (16, 0.2)]
+
+
+def test_a_run_by_iterations_of_the_first_generation(tmp_path: Path) -> None:
+    lines: Lines = [{"mode": "train", "epoch": 1, "iter": at, "lr": 0.1, "loss": 1.0} for at in (50, 100)]
+    lines += [{"mode": "val", "epoch": 1, "iter": 250, "lr": 0.1, "mIoU": 0.3}]
+    lines += [{"mode": "train", "epoch": 2, "iter": at, "lr": 0.1, "loss": 1.0} for at in (150, 200)]
+    file = write(tmp_path / "a.log.json", lines)
+    assert [at for at, _ in points(file, "loss", "train")] == [50, 100, 150, 200]
+    assert points(file, "mIoU", "val") == [(100, 0.3)]
+
+
+def test_a_resumed_run_goes_on_where_it_was_resumed(tmp_path: Path) -> None:
+    first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
+    second: Lines = [{"lr": 0.1, "loss": -float(at), "iter": at, "step": at} for at in (30, 40)]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", first)
+    write(tmp_path / "20260102_000000/vis_data/scalars.json", second)
+    assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30), (40, -40)]
+
+
+def test_a_resumed_run_that_validates_first_keeps_the_losses_of_that_iteration(tmp_path: Path) -> None:
+    first: Lines = [{"lr": 0.1, "loss": float(at), "iter": at, "step": at} for at in (10, 20, 30)]
+    again: Lines = [{"mIoU": 0.5, "step": 20}, {"lr": 0.1, "loss": -30.0, "iter": 30, "step": 30}]
+    write(tmp_path / "20260101_000000/vis_data/scalars.json", [*first, {"mIoU": 0.4, "step": 20}])
+    write(tmp_path / "20260102_000000/vis_data/scalars.json", again)
+    assert points(tmp_path, "loss", "train") == [(10, 10), (20, 20), (30, -30)]
+    assert points(tmp_path, "mIoU", "val") == [(20, 0.5)]
+
+
+def test_pictures_config_environment_warnings_and_checkpoints_are_found(tmp_path: Path) -> None:
+    start = tmp_path / "20260101_000000"
+    write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    (start / "vis_data/vis_image").mkdir()
+    for step in (20, 3):
+        (start / f"vis_data/vis_image/val_7_{step}.png").write_bytes(b"")
+    (start / "vis_data/config.py").write_text("a = 1\n")
+    (start / "environment.json").write_text('{"python": "3.11"}')
+    (start / "run.log").write_text("t - footplate - INFO - fine\nt - footplate - WARNING - careful\n")
+    (tmp_path / "iter_1.pth").write_bytes(b"")
+    run = read_run(tmp_path)
+    assert [(picture.name, picture.step) for picture in run.pictures] == [("val_7", 3), ("val_7", 20)]
+    assert run.config is not None
+    assert (run.config.to_dict(), run.environment) == ({"a": 1}, {"python": "3.11"})
+    assert run.warnings == ["t - footplate - WARNING - careful"]
+    assert [file.name for file in run.checkpoints] == ["iter_1.pth"]
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="no scalars of a run"):
+        read_run(tmp_path)
+    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
+        read_run(_text(tmp_path / "scalars.json", "{'a': 1}\n"))
+    with pytest.raises(DataError, match="no scalars in"):
+        read_run(_text(tmp_path / "scalars.json", "\n"))
+
+
+def test_a_folder_that_is_no_run_says_why(tmp_path: Path) -> None:
+    for name in ("first", "second", "third", "a", "b", "c"):
+        _text(tmp_path / "runs" / name / "20260101_000000/vis_data/scalars.json", '{"loss": 1, "step": 1}\n')
+    with pytest.raises(DataError, match=r"there is no file or folder '.*/rums'") as error:
+        read_run(tmp_path / "rums")
+    assert error.value.suggestion == str(tmp_path / "runs")
+    with pytest.raises(DataError, match=r"runs' is not a run but holds 6") as error:
+        read_run(tmp_path / "runs")
+    below = ", ".join(str(tmp_path / "runs" / name) for name in ("a", "b", "c", "first", "second"))
+    assert f"give one of them, or several: {below} and 1 more" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("lines", "at"),
+    [
+        ("Iter(val) [4/4]    IoU.x: nan", {"iteration": 20, "test": False}),
+        ("Iter(test) [4/4]    IoU.x: nan", {"iteration": None, "test": True}),
+        ("Iter(train) [30/40]  lr: 1", {"iteration": None, "test": False}),
+        ("killed", {"iteration": None, "test": False}),
+    ],
+)
+@pytest.mark.parametrize(
+    ("title", "column"), [("per class, in percent", "IoU"), ("bbox, average precision per class", "AP")]
+)
+def test_the_table_of_classes_belongs_to_an_iteration(
+    tmp_path: Path, lines: str, at: dict[str, object], title: str, column: str
+) -> None:
+    scalars = ['{"loss": 1, "iter": 30, "step": 30}', '{"mIoU": 1, "step": 10}', '{"mIoU": 1, "step": 20}']
+    _text(tmp_path / "scalars.json", "\n".join(scalars) + "\n")
+    head = "2026/01/01 00:00:00 - footplate - INFO - "
+    _text(tmp_path / "run.log", f"{head}{title}:\nclass   {column}\nankle boot     50.00\n{head}{lines}\n")
+    table = {"set": "", "columns": ["class", column], "rows": [["ankle boot", 50.0]], **at}
+    assert read_run(tmp_path).classes == [table]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ('{"loss": 1, "step": "one"}', "step of line 1"),
+        ('{"loss": 1, "step": null}', "step of line 1"),
+        ('{"loss": 1, "step": 1' + "0" * 400 + "}", "step of line 1"),
+        ('{"loss": 1, "step": 1, "iter": NaN}', "iter of line 1"),
+        ('{"loss": 1, "step": 1, "iter": 1, "epoch": "a"}', "epoch of line 1"),
+        ('{"loss": 1, "step": 1, "mode": [1]}', "mode of line 1"),
+        ("[" * 100_000, "line 1 of .* is not JSON"),
+        ('{"loss": NaN, "step": 1}', "no scalars in .* that are finite"),
+        ('{"loss": 1' + "0" * 400 + ', "step": 1}', "no scalars in .* that are finite"),
+    ],
+)
+def test_a_line_that_makes_no_sense_is_named(tmp_path: Path, text: str, says: str) -> None:
+    with pytest.raises(DataError, match=says):
+        read_run(_text(tmp_path / "scalars.json", f"{text}\n"))
+
+
+def test_a_line_that_was_cut_when_the_run_was_killed_is_left_out(tmp_path: Path) -> None:
+    whole = '{"loss": 1, "iter": 5, "step": 5}\n'
+    assert points(_text(tmp_path / "scalars.json", whole + '{"loss": 2, "it'), "loss", "train") == [(5, 1)]
+    with pytest.raises(DataError, match="line 1 of .* is not JSON"):
+        read_run(_text(tmp_path / "scalars.json", '{"loss": 2, "it\n' + whole))
+
+
+def test_lines_without_a_whole_place_are_kept(tmp_path: Path) -> None:
+    file = write(tmp_path / "scalars.json", [{"loss": 1.0, "epoch": 0, "iter": 4, "step": 4}])
+    assert points(file, "loss", "train") == [(4, 1)]
+    train: Lines = [{"mode": "train", "epoch": epoch, "iter": 8, "loss": 1.0} for epoch in (1, 2)]
+    file = write(tmp_path / "a.log.json", [*train, {"mode": "train", "loss": 2.0}])
+    assert points(file, "loss", "train") == [(8, 1), (16, 1), (16, 2)]
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", "[" * 100_000, "\0"])
+def test_a_damaged_environment_and_folders_named_like_files_leave_the_run_readable(tmp_path: Path, text: str) -> None:
+    start = tmp_path / "20260101_000000"
+    write(start / "vis_data/scalars.json", [{"loss": 1.0, "step": 1}])
+    for folder in ("a.log", "iter_1.pth", "20260101_000000/vis_data/vis_image/val_1_2.png"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "gone.pth").symlink_to("nowhere")
+    (start / "environment.json").write_text(text)
+    run = read_run(tmp_path)
+    assert (run.environment, run.warnings, run.checkpoints, run.pictures) == ({}, [], [], [])
+
+
+def _text(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path

@@ -1,0 +1,243 @@
+"""Simulated runs are compared with mmengine's figures and with real runs."""
+
+import gzip
+import itertools
+import json
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from footplate.config import Config
+from footplate.engine import Hook, Runner
+from footplate.errors import ArgumentError
+from footplate.first_generation.translation import translate
+from footplate.models import BaseModel
+from footplate.optim import build_optim_wrapper
+from footplate.tools.simulation import simulate
+from tests.modules import load_module
+
+VECTORS = Path(__file__).parents[1] / "data" / "vectors"
+SGD = {"type": "SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 1e-4}
+
+
+def _vectors() -> list[Any]:
+    found = []
+    for generation in ("legacy", "modern"):
+        with gzip.open(VECTORS / f"{generation}.jsonl.gz", "rt") as lines:
+            for number, line in enumerate(lines):
+                vector = json.loads(line)
+                found.append(pytest.param(vector, id=f"{generation}-{number}-{vector['source']}-{vector['id']}"))
+    return found
+
+
+REFERENCE = _vectors()
+
+
+def _toy() -> nn.Module:
+    toy: nn.Module = load_module(VECTORS / "toy.py").Toy()
+    return toy
+
+
+def _expected(vector: Mapping[str, Any]) -> Iterator[tuple[str, str, list[Any]]]:
+    """Yields parameter names, fields and mmengine's values."""
+    names = [name for name, *_ in vector["params"]]
+    bounds = [0, *itertools.accumulate(vector["group_sizes"])]
+    for trajectory in vector["trajectories"]:
+        for group in trajectory["groups"]:
+            for name in names[bounds[group] : bounds[group + 1]]:
+                for field in {"lr", "momentum", "weight_decay"} & set(trajectory):
+                    yield name, field, trajectory[field]
+
+
+def _equal(found: float | None, wanted: float | None) -> bool:
+    if found is None or wanted is None:
+        return found is wanted
+    return math.isclose(found, wanted, rel_tol=1e-9, abs_tol=1e-15)
+
+
+@pytest.mark.parametrize("vector", REFERENCE)
+def test_the_reference_figures(vector: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "footplate")
+    found = simulate(vector["config"], _toy(), epoch_length=vector["epoch_len"], iters=vector["iters"])
+    compared = set()  # parameters of one group share their lists
+    for name, field, wanted in _expected(vector):
+        values = found[name][field]
+        if (id(values), id(wanted)) in compared:
+            continue
+        compared.add((id(values), id(wanted)))
+        wrong = [
+            (iteration, value, right)
+            for iteration, value, right in zip(vector["iters"], values, wanted, strict=True)
+            if not _equal(value, right)
+        ]
+        assert not wrong, f"{name}, {field}: iteration, value, right value {wrong[:3]}"
+
+
+@pytest.mark.parametrize("vector", REFERENCE)
+def test_one_group_for_each_distinct_setting(vector: dict[str, Any], caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.ERROR, "footplate")
+    config = vector["config"]
+    section = translate(config)
+    settings = section["optim_wrapper"]
+    keys = (settings.get("paramwise_cfg") or {}).get("custom_keys") or {}
+
+    def further(name: str) -> tuple[tuple[str, Any], ...]:
+        match = next((key for key in sorted(sorted(keys), key=len, reverse=True) if key in name), None)
+        custom = keys[match] if match else {}
+        return tuple(sorted((k, v) for k, v in custom.items() if k not in ("lr_mult", "decay_mult")))
+
+    distinct = {(lr, decay, further(name)) for name, lr, decay in vector["params"]}
+    assert len(build_optim_wrapper(_toy(), settings).param_groups) == len(distinct)
+
+
+def test_a_real_run_records_the_same(tmp_path: Path) -> None:
+    cfg: dict[str, Any] = {
+        "optim_wrapper": {"optimizer": SGD, "paramwise_cfg": {"bias_lr_mult": 2.0}},
+        "param_scheduler": [
+            {"type": "LinearLR", "start_factor": 0.1, "by_epoch": False, "begin": 0, "end": 6},
+            {"type": "MultiStepLR", "milestones": [1, 2], "by_epoch": True},
+            {"type": "CosineAnnealingMomentum", "eta_min": 0.5, "by_epoch": True, "convert_to_iter_based": True},
+            {"type": "LinearParamScheduler", "param_name": "weight_decay", "by_epoch": False, "end": 9},
+        ],
+        "train_cfg": {"by_epoch": True, "max_epochs": 3},
+    }
+    model, recorder = _Model(), _Recorder()
+    found = simulate(cfg, model, epoch_length=4)
+    data = [{"inputs": torch.ones(2, 2)} for _ in range(4)]
+    Runner(model, str(tmp_path), train_dataloader=data, custom_hooks=[recorder], **cfg).train()
+    assert set(found) == {"layer.weight", "layer.bias"}
+    for name, fields in found.items():
+        assert fields == recorder.rows[name]
+    assert len(found["layer.bias"]["lr"]) == 12
+
+
+class _Model(BaseModel):
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 1)
+
+    def forward(self, inputs: torch.Tensor, mode: str = "tensor") -> Any:
+        return {"loss": self.layer(inputs).pow(2).mean()}
+
+
+class _Recorder(Hook):
+    """Records the parameter group of each parameter during iterations."""
+
+    priority = "LOWEST"
+
+    def before_train(self, runner: Any) -> None:
+        names = {id(parameter): name for name, parameter in runner.model.named_parameters()}
+        self.rows: dict[str, dict[str, list[Any]]] = {
+            name: {field: [] for field in ("lr", "momentum", "weight_decay")} for name in names.values()
+        }
+        self._members = [
+            (group, names[id(parameter)])
+            for group in runner.optim_wrapper.param_groups
+            for parameter in group["params"]
+        ]
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        for group, name in self._members:
+            for field, values in self.rows[name].items():
+                values.append(group[field])
+
+
+def test_iters_may_repeat_and_come_in_any_order() -> None:
+    cfg = {
+        "optim_wrapper": {"optimizer": SGD},
+        "param_scheduler": {"type": "StepLR", "step_size": 2, "by_epoch": False},
+        "train_cfg": {"type": "IterBasedTrainLoop", "max_iters": 6},
+    }
+    found = simulate(cfg, nn.Linear(1, 1), iters=[5, 0, 2, 5])
+    assert found["weight"]["lr"] == pytest.approx([1e-3, 0.1, 0.01, 1e-3])
+    assert found["weight"]["momentum"] == [0.9] * 4
+    assert found["weight"]["weight_decay"] == [1e-4] * 4
+
+
+def test_a_config_object_of_the_first_generation() -> None:
+    cfg = Config(
+        {
+            "optimizer": {"type": "Adam", "lr": 1.0},
+            "lr_config": {"policy": "inv", "gamma": 1.0, "power": 1.0},
+            "runner": {"type": "EpochBasedRunner", "max_epochs": 2},
+        }
+    )
+    found = simulate(cfg, nn.Linear(1, 1), epoch_length=2)
+    assert found["bias"] == {"lr": [1.0, 1.0, 0.5, 0.5], "momentum": [0.9] * 4, "weight_decay": [0.0] * 4}
+
+
+def test_an_optimizer_without_momentum_has_none() -> None:
+    cfg = {"optim_wrapper": {"optimizer": {"type": "Rprop", "lr": 0.1}}, "train_cfg": {"max_iters": 2}}
+    assert simulate(cfg, nn.Linear(1, 1))["weight"] == {
+        "lr": [0.1, 0.1],
+        "momentum": [None, None],
+        "weight_decay": [None, None],
+    }
+
+
+def test_several_optimizers() -> None:
+    cfg = {
+        "optim_wrapper": {
+            "layer": {"optimizer": SGD},
+            "head": {"optimizer": {"type": "SGD", "lr": 1.0}},
+        },
+        "param_scheduler": {"head": {"type": "StepLR", "step_size": 1, "by_epoch": False}},
+        "train_cfg": {"max_iters": 2},
+    }
+    model = _Model()
+    model.head = nn.Linear(1, 1)
+    found = simulate(cfg, model)
+    assert found["layer.weight"]["lr"] == [0.1, 0.1]
+    assert found["head.bias"]["lr"] == [1.0, 0.1]
+
+
+def test_a_run_by_iterations_ends_no_epoch() -> None:
+    cfg = {
+        "optim_wrapper": {"optimizer": SGD},
+        "param_scheduler": {"type": "StepLR", "step_size": 1, "by_epoch": True},
+        "train_cfg": {"max_iters": 6},
+    }
+    assert simulate(cfg, nn.Linear(1, 1), epoch_length=2)["weight"]["lr"] == [0.1] * 6
+
+
+def test_a_rate_kept_as_a_tensor() -> None:
+    cfg = {
+        "optim_wrapper": {"optimizer": {"type": "SGD", "lr": torch.tensor(1.0)}},
+        "param_scheduler": {"type": "StepLR", "step_size": 1, "gamma": 0.5, "by_epoch": False},
+        "train_cfg": {"max_iters": 3},
+    }
+    assert simulate(cfg, nn.Linear(1, 1))["weight"]["lr"] == [1.0, 0.5, 0.25]
+
+
+@pytest.mark.parametrize(
+    ("train_cfg", "arguments", "words"),
+    [
+        ({"max_epochs": 2}, {}, "epoch_length"),
+        (None, {}, "how long it trains"),
+        ({"max_iters": 3}, {"iters": [3]}, "iterations 0 to 2"),
+    ],
+)
+def test_a_run_that_cannot_be_simulated(train_cfg: Any, arguments: dict[str, Any], words: str) -> None:
+    cfg = {"optim_wrapper": {"optimizer": SGD}, "train_cfg": train_cfg}
+    with pytest.raises(ArgumentError, match=words):
+        simulate(cfg, nn.Linear(1, 1), **arguments)
+
+
+def test_the_model_stays_as_it_is() -> None:
+    model = nn.Linear(2, 2)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    simulate({"optim_wrapper": {"optimizer": SGD}, "train_cfg": {"max_iters": 3}}, model)
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert model.weight.grad is None
+
+
+def test_what_needs_a_person_is_said(caplog: pytest.LogCaptureFixture) -> None:
+    runner = {"type": "OwnRunner", "max_iters": 3}
+    simulate({"optimizer": SGD, "lr_config": {"policy": "fixed"}, "runner": runner}, nn.Linear(1, 1))
+    assert [each for each in caplog.messages if "'OwnRunner' is not a built-in runner" in each]
