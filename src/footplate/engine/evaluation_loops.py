@@ -72,7 +72,7 @@ class _EvaluationLoop(BaseLoop):
         loaders = build_loaders(dataloader, runner.seed)
         self.sets = put_together(loaders, build_evaluators(evaluator, loaders), intervals)
         for each in self.sets:
-            each.evaluator.write_to(runner.log_dir)
+            each.evaluator.set_context(folder=runner.log_dir, mode=self.mode, step=lambda: runner.iter)
         super().__init__(runner, self.sets[0].dataloader)
         self.fp16 = fp16
         self.inference_mode = check_flag("inference_mode", inference_mode)

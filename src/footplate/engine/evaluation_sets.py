@@ -136,8 +136,7 @@ def put_together(loaders: Any, evaluators: Any, intervals: Mapping[str, int] | N
     sets = [EvaluationSet(name, each, owned[name], (intervals or {}).get(name)) for name, each in several.items()]
     for each in sets:
         each.evaluator.attach(getattr(each.dataloader, "dataset", None))
-        for metric in each.evaluator.metrics:
-            metric.set_name = each.name
+        each.evaluator.set_context(dataset=each.name)
     return sets
 
 

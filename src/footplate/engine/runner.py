@@ -456,7 +456,7 @@ class Runner(Parts):
             self.visualizer.move(before, self.log_dir)
             for loop in self._built_loops():  # a loop that is built later uses the new folder
                 for each in getattr(loop, "sets", ()):
-                    each.evaluator.write_to(self.log_dir)
+                    each.evaluator.set_context(folder=self.log_dir)
 
     def _opened(self) -> AbstractContextManager[None]:
         if not self._has_folder:

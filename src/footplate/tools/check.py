@@ -198,6 +198,7 @@ def _validate(runner: Runner, evaluator: Evaluator, batch: Any) -> tuple[float, 
     """Validates a batch twice; returns the seconds of the second pass and the names of the metrics."""
     loop: Any = runner.val_loop
     evaluator = copy.deepcopy(evaluator)
+    evaluator.set_context(is_trial=True)
     runner.model.eval()
     for _ in range(2):
         begin = time.perf_counter()
